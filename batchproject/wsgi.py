@@ -1,0 +1,9 @@
+"""The web application, for any WSGI server: `waitress-serve batchproject.wsgi:application`."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchproject.settings")
+
+application = get_wsgi_application()
