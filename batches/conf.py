@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 BUILT_IN_CHECKERS = {
     "feed": "batches.checkers.feed.FeedChecker",
     "http": "batches.checkers.http.HttpChecker",
 }
+
+MAY_BE_ZERO = {"retries", "max_retry_after", "max_redirects", "grace_seconds", "record_seconds"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,26 @@ class Config:
     def all_checkers(self) -> dict[str, str]:
         return BUILT_IN_CHECKERS | dict(self.checkers)
 
+    def problems(self) -> list[str]:
+        """One sentence for each value that cannot be used, with what to write instead."""
+        numbers = [(f.name, getattr(self, f.name)) for f in fields(self) if isinstance(f.default, int | float)]
+        found = [
+            f"BATCHES[{name.upper()!r}] is {value!r}: write a number above {'-1' if name in MAY_BE_ZERO else '0'}."
+            for name, value in numbers
+            if not _is_number(value) or value < 0 or (value == 0 and name not in MAY_BE_ZERO)
+        ]
+        found += [
+            f"BATCHES['ALLOWED_NETWORKS'] has {network!r}: write a network such as '10.0.0.0/8'."
+            for network in self.allowed_networks
+            if not _can(ip_network, network)
+        ]
+        found += [
+            f"BATCHES['CHECKERS'] has {name!r}: there is no class {path!r} to import."
+            for name, path in self.checkers.items()
+            if not _can(import_string, path)
+        ]
+        return found
+
 
 def get_config() -> Config:
     """The configuration in force. Raises ImproperlyConfigured for keys that do not exist."""
@@ -90,3 +114,15 @@ def _parse(name: str, text: str, kind: type) -> Any:
         return kind(text)
     except ValueError as error:
         raise ImproperlyConfigured(f"BATCHES_{name}={text!r} cannot be read as {kind.__name__}.") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _can(function: Callable[[str], object], value: str) -> bool:
+    try:
+        function(value)
+    except (ValueError, ImportError):
+        return False
+    return True

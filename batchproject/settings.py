@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -73,10 +74,10 @@ SQLITE_OPTIONS = {
 }
 
 
-def database(url: str) -> dict:
+def database(url: str) -> dict[str, Any]:
     """Django's settings for a database URL: sqlite:///path or postgres://user:password@host:port/name."""
     try:
-        settings = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
+        settings: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True)}
     except (ValueError, dj_database_url.ParseError) as error:
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from error
     if settings["ENGINE"] == "django.db.backends.sqlite3":

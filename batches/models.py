@@ -1,0 +1,282 @@
+"""The tables, and the constraints that make a wrong state impossible. Only `batch_manager` writes state."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Self, cast
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+MAX_URL = 2000
+MAX_STORY_ID = 255
+MAX_TITLE = 500
+MAX_ERROR = 2000
+MAX_NAME = 200
+MAX_MEMORY = 500
+MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
+
+
+class SecondsSince(models.Func):
+    """Seconds from a time to now by the database's clock, from 0 to `at_most`; 0 when there is no such time."""
+
+    output_field = models.FloatField()
+
+    def __init__(self, moment: str, *, at_most: float) -> None:
+        super().__init__(F(moment), models.Value(at_most, models.FloatField()))
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "COALESCE(MIN(MAX((julianday('now') - julianday(%(moment)s)) * 86400.0, 0.0), %(at_most)s), 0.0)"
+        return self._as_sql(compiler, template)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        seconds = "EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - %(moment)s)::float8"
+        template = f"CASE WHEN %(moment)s IS NULL THEN 0 ELSE LEAST(GREATEST({seconds}, 0), %(at_most)s) END"
+        return self._as_sql(compiler, template)
+
+    def _as_sql(self, compiler: Any, template: str) -> Any:
+        moment, at_most = (compiler.compile(expression) for expression in self.source_expressions)
+        return template % {"moment": moment[0], "at_most": at_most[0]}, (*moment[1], *at_most[1])
+
+
+class Profile(models.Model):
+    """One address that can be checked, and what its checks remember."""
+
+    url = models.CharField("address", max_length=MAX_URL, unique=True, help_text="Normalised; it is what is fetched.")
+    name = models.CharField(max_length=MAX_NAME, blank=True)
+    feed_url = models.CharField("feed address", max_length=MAX_URL, blank=True, help_text="Found in the page.")
+    etag = models.CharField("ETag", max_length=MAX_MEMORY, blank=True)
+    last_modified = models.CharField("Last-Modified", max_length=MAX_MEMORY, blank=True)
+    last_checked_at = models.DateTimeField("last check", null=True, blank=True)
+    last_error = models.TextField(blank=True, help_text="Empty when the last check was ok.")
+    last_story_at = models.DateTimeField("last new story", null=True, blank=True)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.name or self.url
+
+
+class BatchQuerySet(models.QuerySet["Batch"]):
+    def running(self) -> Self:
+        return self.filter(status=Batch.Status.RUNNING)
+
+    def queued(self) -> Self:
+        return self.filter(status=Batch.Status.QUEUED)
+
+    def in_queue_order(self) -> Self:
+        """The running batch, the queued ones in their order, then the others, newest first."""
+        return self.order_by(F("position").asc(nulls_last=True), "-created_at")
+
+
+AllBatches = models.Manager.from_queryset(BatchQuerySet)
+
+
+class VisibleBatches(AllBatches["Batch"]):
+    """Batches that exist for everybody: a deleted one is gone at once, though its rows go in small steps."""
+
+    def get_queryset(self) -> BatchQuerySet:
+        return cast(BatchQuerySet, super().get_queryset().filter(deleted_at=None))
+
+
+class Batch(models.Model):
+    """A named list of profiles to check, with a status, a place in the queue, a priority and counters."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"  # waits for its turn at `position` 1..n
+        RUNNING = "running"  # at position 0; at most one
+        PAUSED = "paused"  # set aside by somebody; goes on where it stopped when queued again
+        DONE = "done"  # every profile was checked, or somebody closed it
+        ERROR = "error"  # stopped by a fault that is told in `error`
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=MAX_NAME)
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    position = models.IntegerField(null=True, blank=True, unique=True)
+    priority = models.SmallIntegerField(default=0, help_text="Higher goes first.")
+    checker = models.CharField(max_length=50, default="feed")
+
+    total_profiles = models.PositiveIntegerField("profiles", default=0)
+    completed_profiles = models.PositiveIntegerField("checked", default=0)
+    successful_checks = models.PositiveIntegerField("ok", default=0)
+    failed_checks = models.PositiveIntegerField("failed", default=0)
+    stories_found = models.PositiveIntegerField("new stories", default=0)
+    error = models.TextField(blank=True)
+
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False, db_index=True)
+    started_at = models.DateTimeField("started", null=True, blank=True, help_text="Start of the latest run.")
+    completed_at = models.DateTimeField("completed", null=True, blank=True)
+    run_seconds = models.FloatField(default=0.0, help_text="Seconds that a worker was at work on it.")
+
+    run_token = models.UUIDField(null=True, blank=True, editable=False)
+    lease_at = models.DateTimeField(null=True, blank=True, help_text="Last sign of life of the worker.")
+    takeovers = models.PositiveSmallIntegerField(default=0, help_text="Since the last progress.")
+    previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = VisibleBatches()
+    # Sees the deleted ones as well, whose rows are not all gone yet.
+    everything = AllBatches()
+
+    class Meta:
+        verbose_name_plural = "batches"
+        permissions = [("operate_batch", "Can queue, start, pause and move batches, and hold the queue")]
+        # A CHECK passes on NULL: each arm therefore says whether `position` may be NULL.
+        constraints = [
+            models.CheckConstraint(
+                name="batch_status_matches_position",
+                condition=Q(status="running", position__isnull=False, position=0)
+                | Q(status="queued", position__isnull=False, position__gte=1)
+                | Q(status__in=["paused", "done", "error"], position__isnull=True),
+                violation_error_message="Status and position contradict each other.",
+            ),
+            models.CheckConstraint(
+                name="batch_run_only_while_running",
+                condition=Q(status="running") | Q(run_token__isnull=True, lease_at__isnull=True),
+                violation_error_message="Only a running batch belongs to a run.",
+            ),
+            models.CheckConstraint(
+                name="batch_counters_add_up",
+                condition=Q(completed_profiles__gte=F("successful_checks") + F("failed_checks"))
+                & Q(total_profiles__gte=F("completed_profiles")),
+                violation_error_message="The counters do not add up.",
+            ),
+            models.CheckConstraint(
+                name="batch_counters_not_negative",
+                condition=Q(
+                    total_profiles__gte=0,
+                    completed_profiles__gte=0,
+                    successful_checks__gte=0,
+                    failed_checks__gte=0,
+                    stories_found__gte=0,
+                ),
+            ),
+            models.CheckConstraint(
+                name="batch_deleted_is_out_of_queue",
+                condition=Q(deleted_at__isnull=True) | Q(position__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As usual, but a new queued batch without a place is given the one at the end of its band."""
+        if self._state.adding and self.status == self.Status.QUEUED and self.position is None:
+            # The one import that points up: the place is decided under the queue's lock, which is the manager's.
+            from .batch_manager import BatchManager
+
+            BatchManager().insert_queued(self, *args, **kwargs)
+        else:
+            super().save(*args, **kwargs)
+
+
+class BatchProfile(models.Model):
+    """One profile's row in one batch."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        OK = "ok"
+        FAILED = "failed"
+
+    # No index of their own: the compound ones below begin with these columns.
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="profiles", db_index=False)
+    profile = models.ForeignKey(Profile, models.CASCADE, related_name="checks", db_index=False)
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    error = models.TextField(blank=True)
+    http_status = models.PositiveIntegerField("HTTP status", null=True, blank=True)
+    duration = models.FloatField("seconds", null=True, blank=True)
+    has_story = models.BooleanField("new story", default=False)
+    checked_at = models.DateTimeField("checked", null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["profile", "batch"], name="one_row_per_profile_and_batch"),
+            models.CheckConstraint(
+                name="batchprofile_status_known", condition=Q(status__in=["pending", "ok", "failed"])
+            ),
+        ]
+        indexes = [
+            # Keyset reading of a batch's rows. Without `status`, so that recording a result need not touch it.
+            models.Index(fields=["batch", "id"], name="batchprofile_keyset"),
+            models.Index(fields=["batch", "id"], name="batchprofile_failed", condition=Q(status="failed")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.profile} ({self.status})"
+
+
+class StoryResult(models.Model):
+    """A story seen for the first time. It outlives its batch, since it is what makes the next sight of it old."""
+
+    profile = models.ForeignKey(Profile, models.CASCADE, related_name="stories", db_index=False)
+    batch = models.ForeignKey(Batch, models.SET_NULL, null=True, related_name="story_results", db_index=False)
+    story_id = models.CharField(max_length=MAX_STORY_ID)
+    title = models.CharField(max_length=MAX_TITLE, blank=True)
+    url = models.CharField("address", max_length=MAX_URL, blank=True)
+    published_at = models.DateTimeField("published", null=True, blank=True)
+    found_at = models.DateTimeField("found", default=timezone.now)
+
+    class Meta:
+        verbose_name = "story"
+        verbose_name_plural = "stories"
+        constraints = [models.UniqueConstraint(fields=["profile", "story_id"], name="one_result_per_story")]
+        indexes = [models.Index(fields=["batch", "id"], name="storyresult_keyset")]
+
+    def __str__(self) -> str:
+        return self.title or self.story_id
+
+
+class Channel(models.TextChoices):
+    """The door through which a change came."""
+
+    ADMIN = "admin"
+    API = "api"
+    COMMAND = "command"
+    WORKER = "worker"
+    CODE = "code"
+
+
+class BatchLog(models.Model):
+    """What happened to a batch, or (without a batch) to the queue: written in the transaction of the change."""
+
+    batch = models.ForeignKey(Batch, models.CASCADE, null=True, related_name="logs", db_index=False)
+    action = models.CharField(max_length=30)
+    actor = models.CharField(max_length=150, blank=True)
+    channel = models.CharField(max_length=10, choices=Channel, default=Channel.CODE)
+    from_status = models.CharField(max_length=10, blank=True)
+    to_status = models.CharField(max_length=10, blank=True)
+    from_position = models.IntegerField(null=True)
+    to_position = models.IntegerField(null=True)
+    message = models.TextField(blank=True)
+    created_at = models.DateTimeField("at", default=timezone.now)
+
+    class Meta:
+        verbose_name = "log entry"
+        verbose_name_plural = "log entries"
+        indexes = [models.Index(fields=["batch", "id"], name="batchlog_keyset")]
+
+    def __str__(self) -> str:
+        return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.action}"
+
+
+class Queue(models.Model):
+    """The one row that is locked for every change of order or status."""
+
+    THE_ONE = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=THE_ONE, editable=False)
+    #: Grows with every change of order or status; a move that was decided from an older one can be refused.
+    version = models.PositiveBigIntegerField(default=0)
+    held = models.BooleanField(default=False)
+    held_by = models.CharField(max_length=150, blank=True)
+    held_at = models.DateTimeField(null=True, blank=True)
+    hold_reason = models.TextField(blank=True)
+    worker = models.CharField(max_length=150, blank=True)
+    worker_seen_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="only_one_queue", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return "the queue"

@@ -1,0 +1,118 @@
+"""What the queue looks like now, for the admin, the API and the commands alike. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Count, F, QuerySet
+
+from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
+
+#: Rows read at once where a batch's rows are streamed.
+STREAM_CHUNK = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch is. `rate` in profiles per second and `seconds_left` are None where nothing is known yet."""
+
+    total: int
+    completed: int
+    successful: int
+    failed: int
+    stories: int
+    rate: float | None
+    seconds_left: float | None
+
+    @property
+    def percent(self) -> int:
+        """Whole percents; 100 only when everything is checked."""
+        return 100 * self.completed // self.total if self.total else 0
+
+
+def progress(batch: Batch) -> Progress:
+    rate = batch.completed_profiles / batch.run_seconds if batch.completed_profiles and batch.run_seconds > 0 else None
+    left = batch.total_profiles - batch.completed_profiles
+    return Progress(
+        total=batch.total_profiles,
+        completed=batch.completed_profiles,
+        successful=batch.successful_checks,
+        failed=batch.failed_checks,
+        stories=batch.stories_found,
+        rate=rate,
+        seconds_left=left / rate if rate else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """The queue at one moment: who runs, who waits in which order, and whether it is held."""
+
+    queue: Queue
+    running: Batch | None
+    waiting: QuerySet[Batch]
+
+
+def queue_state() -> QueueState:
+    return QueueState(
+        queue=Queue.objects.first() or Queue(),
+        running=Batch.objects.running().first(),
+        waiting=Batch.objects.queued().order_by("position"),
+    )
+
+
+def batches_ahead(batch: Batch) -> int:
+    """How many batches run or wait before this one; 0 when it does not wait itself."""
+    if batch.status != Batch.Status.QUEUED or batch.position is None:
+        return 0
+    return Batch.objects.filter(position__lt=batch.position).count()
+
+
+def failure_reasons(batch: Batch) -> list[tuple[str, int]]:
+    """The (reason, count) of a batch's failed profiles, most frequent first."""
+    failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
+    return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error"))
+
+
+def new_stories(batch: Batch) -> QuerySet[StoryResult]:
+    """The stories that this batch was the first to see, newest find first."""
+    return batch.story_results.select_related("profile").order_by("-pk")
+
+
+def logs(batch: Batch) -> QuerySet[BatchLog]:
+    """What happened to a batch, newest first."""
+    return batch.logs.order_by("-pk")
+
+
+def rows_after(batch: Batch, last_id: int, limit: int, *, pending_only: bool = False) -> list[dict[str, Any]]:
+    """The next `limit` rows of a batch behind the row `last_id`, with their profiles, by keyset: the same at any depth."""
+    rows = batch.profiles.filter(pk__gt=last_id).order_by("pk")
+    if pending_only:
+        rows = rows.filter(status=BatchProfile.Status.PENDING)
+    return list(
+        rows.values(
+            "pk",
+            "profile_id",
+            "status",
+            "error",
+            "http_status",
+            "duration",
+            "has_story",
+            "checked_at",
+            url=F("profile__url"),
+            name=F("profile__name"),
+            feed_url=F("profile__feed_url"),
+            etag=F("profile__etag"),
+            last_modified=F("profile__last_modified"),
+        )[:limit]
+    )
+
+
+def all_rows(batch: Batch) -> Iterator[dict[str, Any]]:
+    """Every row of a batch in the order of its import, with memory that does not grow with the batch."""
+    last_id = 0
+    while page := rows_after(batch, last_id, STREAM_CHUNK):
+        yield from page
+        last_id = page[-1]["pk"]
