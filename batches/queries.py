@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import NamedTuple
 
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, QuerySet
 
 from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
 
@@ -86,33 +87,39 @@ def logs(batch: Batch) -> QuerySet[BatchLog]:
     return batch.logs.order_by("-pk")
 
 
-def rows_after(batch: Batch, last_id: int, limit: int, *, pending_only: bool = False) -> list[dict[str, Any]]:
-    """The next `limit` rows of a batch behind the row `last_id`, with their profiles, by keyset: the same at any depth."""
+class Row(NamedTuple):
+    """One profile of a batch with its result, and what its profile remembers."""
+
+    id: int
+    profile_id: int
+    status: str
+    error: str
+    http_status: int | None
+    duration: float | None
+    has_story: bool
+    checked_at: datetime | None
+    url: str
+    name: str
+    feed_url: str
+    etag: str
+    last_modified: str
+
+
+#: Where each field of a `Row` stands.
+ROW_COLUMNS = [f"profile__{name}" if name in Row._fields[8:] else name for name in Row._fields]
+
+
+def rows_after(batch: Batch, last_id: int, limit: int, *, pending_only: bool = False) -> list[Row]:
+    """The next `limit` rows of a batch behind the row `last_id`, with their profiles: as fast at any depth."""
     rows = batch.profiles.filter(pk__gt=last_id).order_by("pk")
     if pending_only:
         rows = rows.filter(status=BatchProfile.Status.PENDING)
-    return list(
-        rows.values(
-            "pk",
-            "profile_id",
-            "status",
-            "error",
-            "http_status",
-            "duration",
-            "has_story",
-            "checked_at",
-            url=F("profile__url"),
-            name=F("profile__name"),
-            feed_url=F("profile__feed_url"),
-            etag=F("profile__etag"),
-            last_modified=F("profile__last_modified"),
-        )[:limit]
-    )
+    return [Row(*values) for values in rows.values_list(*ROW_COLUMNS)[:limit]]
 
 
-def all_rows(batch: Batch) -> Iterator[dict[str, Any]]:
+def all_rows(batch: Batch) -> Iterator[Row]:
     """Every row of a batch in the order of its import, with memory that does not grow with the batch."""
     last_id = 0
     while page := rows_after(batch, last_id, STREAM_CHUNK):
         yield from page
-        last_id = page[-1]["pk"]
+        last_id = page[-1].id
