@@ -16,7 +16,7 @@ BUILT_IN_CHECKERS = {
     "http": "batches.checkers.http.HttpChecker",
 }
 
-MAY_BE_ZERO = {"retries", "max_retry_after", "max_redirects", "grace_seconds", "record_seconds"}
+MAY_BE_ZERO = {"retries", "max_retry_after", "max_redirects", "grace_seconds"}
 
 
 @dataclass(frozen=True)

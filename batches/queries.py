@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from django.db.models import Count, QuerySet
 
+from .checkers.base import ProfileToCheck
 from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
 
 #: Rows read at once where a batch's rows are streamed.
@@ -71,10 +72,10 @@ def batches_ahead(batch: Batch) -> int:
     return Batch.objects.filter(position__lt=batch.position).count()
 
 
-def failure_reasons(batch: Batch) -> list[tuple[str, int]]:
-    """The (reason, count) of a batch's failed profiles, most frequent first."""
+def failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, int]]:
+    """The (reason, count) of a batch's failed profiles, most frequent first, at most `limit` of them."""
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
-    return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error"))
+    return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error")[:limit])
 
 
 def new_stories(batch: Batch) -> QuerySet[StoryResult]:
@@ -109,12 +110,17 @@ class Row(NamedTuple):
 ROW_COLUMNS = [f"profile__{name}" if name in Row._fields[8:] else name for name in Row._fields]
 
 
-def rows_after(batch: Batch, last_id: int, limit: int, *, pending_only: bool = False) -> list[Row]:
+def rows_after(batch: Batch, last_id: int, limit: int) -> list[Row]:
     """The next `limit` rows of a batch behind the row `last_id`, with their profiles: as fast at any depth."""
     rows = batch.profiles.filter(pk__gt=last_id).order_by("pk")
-    if pending_only:
-        rows = rows.filter(status=BatchProfile.Status.PENDING)
     return [Row(*values) for values in rows.values_list(*ROW_COLUMNS)[:limit]]
+
+
+def pending_after(batch: Batch, last_id: int, limit: int) -> list[tuple[int, ProfileToCheck]]:
+    """The next `limit` profiles to check behind the row `last_id`, each with its row's id."""
+    rows = batch.profiles.filter(pk__gt=last_id, status=BatchProfile.Status.PENDING).order_by("pk")
+    columns = ("pk", "profile_id", *(f"profile__{name}" for name in ("url", "feed_url", "etag", "last_modified")))
+    return [(row_id, ProfileToCheck(*values)) for row_id, *values in rows.values_list(*columns)[:limit]]
 
 
 def all_rows(batch: Batch) -> Iterator[Row]:

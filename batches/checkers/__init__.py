@@ -1,0 +1,15 @@
+"""Checkers fetch one profile and say what they found. They know nothing of the database."""
+
+from django.utils.module_loading import import_string
+
+from batches.checkers.base import Checker
+from batches.conf import Config
+
+
+def load_checker(name: str, config: Config) -> Checker:
+    """The checker that the settings give this name. Raises LookupError when there is none."""
+    path = config.all_checkers.get(name)
+    if path is None:
+        raise LookupError(f"There is no checker {name!r}; the settings have {', '.join(config.all_checkers)}.")
+    checker: Checker = import_string(path)(config)
+    return checker

@@ -1,0 +1,15 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from batches.worker import Worker
+
+
+class Command(BaseCommand):
+    help = (
+        "Work on the queue: check the running batch's profiles, then promote the next batch, until SIGTERM or Ctrl-C. "
+        "Any number of workers may run; one batch is checked at a time, and the others wait to take over."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        Worker().work()

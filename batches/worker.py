@@ -1,0 +1,128 @@
+"""The worker: claims a run, works on it, looks for the next. All it knows is in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
+
+from .batch_manager import BatchManager, ClaimedRun
+from .checkers import load_checker
+from .conf import Config, get_config
+from .models import Channel
+from .run import Run, RunOver
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds between two tries while the database does not answer: from the first to the longest.
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+
+
+class Worker:
+    """Works on one batch at a time until it is told to stop, or until `finished` says so.
+
+    `finished` is asked before each claim, in the thread of the database. SIGTERM and SIGINT stop the worker: running
+    checks get the grace period, their results are recorded, the lease is given back. A second signal stops at once.
+    """
+
+    def __init__(self, finished: Callable[[], bool] = lambda: False, config: Config | None = None) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._manager = BatchManager(actor=self.name, channel=Channel.WORKER)
+        self._config = config or get_config()
+        self._finished = finished
+        self._run: Run | None = None
+        # One thread owns the one connection: recording goes on there while the loop goes on checking.
+        self._database_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+
+    def work(self) -> None:
+        """Blocks until stopped. Must be called in the main thread, where signals arrive."""
+        try:
+            asyncio.run(self._work())
+        finally:
+            self._database_thread.submit(connections.close_all)
+            self._database_thread.shutdown()
+
+    async def _work(self) -> None:
+        self._stop = asyncio.Event()
+        for number in SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        await self._database(self._manager.purge_deleted)
+        while not self._stop.is_set() and not await self._database(self._finished):
+            claimed = await self._database(self._manager.claim_run, self.name)
+            if claimed is None:
+                await self._wait()
+            else:
+                await self._work_on(claimed)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set() and self._run is not None:
+            self._run.stop_at_once()
+        elif self._run is not None:
+            logger.info("Stopping: running checks get %g s to end", self._config.grace_seconds)
+            self._run.stop()
+        self._stop.set()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._config.poll_seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+
+    async def _work_on(self, claimed: ClaimedRun) -> None:
+        batch, token = claimed.batch, claimed.run_token
+        logger.info("“%s”: %s of %s profiles checked before, going on", batch, *_counts(batch))
+        try:
+            checker = load_checker(batch.checker, self._config)
+            self._run = Run(claimed, self._manager, checker, self._config, self._database)
+            if self._stop.is_set():
+                self._run.stop()
+            await self._run.work()
+            if not await self._database(self._manager.finish_run, batch.pk, token):
+                await self._database(self._manager.release_run, batch.pk, token)
+        except RunOver as over:
+            logger.info("“%s”: %s", batch, over)
+        except (OperationalError, InterfaceError):
+            raise  # the database is away and we are stopping: the lease runs out by itself
+        except Exception as error:
+            logger.exception("“%s” is stopped by an error", batch)
+            message = f"{type(error).__name__}: {error}"
+            await self._database(self._manager.handle_error, batch.pk, message, token)
+        finally:
+            self._run = None
+
+    async def _database(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call in the thread of the database. While the database is away, wait for it: every call may be repeated."""
+        wait = FIRST_WAIT
+        while True:
+            try:
+                return await self._in_database_thread(call, *arguments)
+            except (OperationalError, InterfaceError) as error:
+                if self._stop.is_set():
+                    raise
+                logger.error("The database does not answer, next try in %g s: %s", wait, str(error).strip())
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    async def _in_database_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._database_thread, partial(_with_fresh_connection, call, *arguments))
+
+
+def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
+    close_old_connections()  # one that broke in an earlier call
+    return call(*arguments)
+
+
+def _counts(batch: Any) -> tuple[str, str]:
+    return f"{batch.completed_profiles:,}", f"{batch.total_profiles:,}"
