@@ -41,6 +41,8 @@ class Worker:
         self._config = config or get_config()
         self._finished = finished
         self._run: Run | None = None
+        #: The number of the signal that stopped the worker, if one did.
+        self.stopped_by: int | None = None
         # One thread owns the one connection: recording goes on there while the loop goes on checking.
         self._database_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
@@ -55,7 +57,7 @@ class Worker:
     async def _work(self) -> None:
         self._stop = asyncio.Event()
         for number in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
         while not self._stop.is_set() and not await self._database(self._finished):
             claimed = await self._database(self._manager.claim_run, self.name)
@@ -64,7 +66,8 @@ class Worker:
             else:
                 await self._work_on(claimed)
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, number: int) -> None:
+        self.stopped_by = self.stopped_by or number
         if self._stop.is_set() and self._run is not None:
             self._run.stop_at_once()
         elif self._run is not None:

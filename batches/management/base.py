@@ -1,0 +1,80 @@
+"""What the commands that steer batches have in common."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, TypeVar
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError
+
+from batches.batch_manager import BatchManager
+from batches.management.output import as_json
+from batches.management.preflight import require_migrations
+from batches.models import Batch, Channel
+from batches.transitions import Refusal
+
+T = TypeVar("T")
+
+
+class DoorCommand(BaseCommand):
+    """A command with actions, each a method `do_<action>`. A refusal exits 1 with its reason on stderr."""
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        require_migrations()
+        try:
+            getattr(self, f"do_{action}")(**options)
+        except (OperationalError, InterfaceError) as error:
+            raise CommandError(f"The database does not answer: {str(error).strip()}") from error
+        except BrokenPipeError:  # `| head` has seen enough; Python must not try to flush the rest at its exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.", returncode=130) from None
+
+    @cached_property
+    def manager(self) -> BatchManager:
+        return BatchManager(actor=_user(), channel=Channel.COMMAND)
+
+    def accepted(self, answer: T | Refusal) -> T:
+        """The answer of the manager. Raises CommandError where it is a refusal."""
+        if isinstance(answer, Refusal):
+            raise CommandError(answer.message)
+        return answer
+
+    def find(self, batch_id: str) -> Batch:
+        """The batch with this id, or with the only id that begins so. Raises CommandError."""
+        prefix = batch_id.strip().lower().replace("-", "")
+        found = list(Batch.objects.filter(pk__startswith=_dashed(prefix))[:2]) if _is_prefix(prefix) else []
+        if not found:
+            raise CommandError(f"There is no batch with the id {batch_id[:40]!r}. See them with: manage.py batch list")
+        if len(found) > 1:
+            raise CommandError(f"Several batches have an id that begins with {batch_id!r}: write more of it.")
+        return found[0]
+
+    def print_lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.stdout.write(line)
+
+    def print_json(self, value: Any) -> None:
+        self.stdout.write(as_json(value))
+
+
+def _is_prefix(text: str) -> bool:
+    return 4 <= len(text) <= 32 and all(character in "0123456789abcdef" for character in text)
+
+
+def _dashed(digits: str) -> str:
+    """Digits of a UUID, or the first of them, with the dashes in their places."""
+    groups = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+    return "-".join(group for group in groups if group)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return ""

@@ -1,0 +1,193 @@
+"""How batches look at a terminal: as lines for people, as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
+
+from batches import queries
+from batches.models import Batch, BatchLog, Queue, StoryResult
+
+
+def batch_as_dict(batch: Batch) -> dict[str, Any]:
+    progress = queries.progress(batch)
+    return {
+        "id": batch.pk,
+        "name": batch.name,
+        "status": batch.status,
+        "position": batch.position,
+        "priority": batch.priority,
+        "checker": batch.checker,
+        "total_profiles": batch.total_profiles,
+        "completed_profiles": batch.completed_profiles,
+        "successful_checks": batch.successful_checks,
+        "failed_checks": batch.failed_checks,
+        "stories_found": batch.stories_found,
+        "progress": {"percent": progress.percent, "rate": progress.rate, "seconds_left": progress.seconds_left},
+        "error": batch.error,
+        "created_at": batch.created_at,
+        "started_at": batch.started_at,
+        "completed_at": batch.completed_at,
+        "run_seconds": batch.run_seconds,
+        "previous": batch.previous_id,
+    }
+
+
+def log_as_dict(entry: BatchLog) -> dict[str, Any]:
+    return {
+        "at": entry.created_at,
+        "action": entry.action,
+        "actor": entry.actor,
+        "channel": entry.channel,
+        "from": {"status": entry.from_status or None, "position": entry.from_position},
+        "to": {"status": entry.to_status or None, "position": entry.to_position},
+        "message": entry.message,
+    }
+
+
+def story_as_dict(story: StoryResult) -> dict[str, Any]:
+    return {
+        "id": story.story_id,
+        "title": story.title,
+        "url": story.url,
+        "published_at": story.published_at,
+        "found_at": story.found_at,
+        "profile": story.profile.url,
+    }
+
+
+def queue_as_dict(state: queries.QueueState, limit: int) -> dict[str, Any]:
+    queue = state.queue
+    return {
+        "version": queue.version,
+        "held": queue.held,
+        "held_by": queue.held_by or None,
+        "held_at": queue.held_at,
+        "hold_reason": queue.hold_reason,
+        "worker": queue.worker or None,
+        "worker_seen_at": queue.worker_seen_at,
+        "running": batch_as_dict(state.running) if state.running else None,
+        "waiting": [batch_as_dict(batch) for batch in state.waiting[:limit]],
+        "waiting_count": state.waiting.count(),
+    }
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+
+
+def batch_table(batches: Iterable[Batch]) -> list[str]:
+    rows = [
+        (
+            _position(batch),
+            batch.status,
+            _cut(batch.name, 40),
+            str(batch.priority),
+            f"{batch.completed_profiles:,}/{batch.total_profiles:,}",
+            f"{batch.successful_checks:,}",
+            f"{batch.failed_checks:,}",
+            f"{batch.stories_found:,}",
+            str(batch.pk),
+        )
+        for batch in batches
+    ]
+    return table(("pos", "status", "name", "prio", "checked", "ok", "failed", "stories", "id"), rows)
+
+
+def log_lines(entries: Iterable[BatchLog]) -> list[str]:
+    return [
+        f"{when(entry.created_at)}  {entry.action:<18} {_change(entry):<22} "
+        f"{entry.actor or '-'} ({entry.channel}){f': {printable(entry.message)}' if entry.message else ''}"
+        for entry in entries
+    ]
+
+
+def batch_lines(batch: Batch) -> list[str]:
+    progress = queries.progress(batch)
+    lines = [
+        f"{printable(batch.name)}  ({batch.pk})",
+        f"  status     {batch.status}{f', position {batch.position}' if batch.position else ''}",
+        f"  priority   {batch.priority}",
+        f"  checker    {batch.checker}",
+        f"  checked    {progress.completed:,} of {progress.total:,} ({progress.percent} %)",
+        f"  ok         {progress.successful:,}",
+        f"  failed     {progress.failed:,}",
+        f"  stories    {progress.stories:,} new",
+        f"  created    {when(batch.created_at)}",
+        f"  started    {when(batch.started_at)}",
+        f"  completed  {when(batch.completed_at)}",
+    ]
+    if progress.rate:
+        lines.append(f"  rate       {progress.rate:,.1f} profiles/s")
+    if batch.previous:
+        lines.append(f"  repeats    {batch.previous.pk}")
+    if batch.error:
+        lines.append(f"  error      {printable(batch.error)}")
+    return lines
+
+
+def failure_lines(reasons: Sequence[tuple[str, int]], limit: int = 10) -> list[str]:
+    lines = [f"  {count:>7,}  {_cut(reason, 90)}" for reason, count in reasons[:limit]]
+    if len(reasons) > limit:
+        lines.append(f"           and {len(reasons) - limit:,} more reasons")
+    return lines
+
+
+def story_lines(stories: Iterable[StoryResult]) -> list[str]:
+    return [
+        f"  {_cut(story.title or story.url or story.story_id, 70)}  ({_cut(str(story.profile), 40)})"
+        for story in stories
+    ]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def when(moment: datetime | None) -> str:
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}" if moment else "-"
+
+
+def duration(seconds: float) -> str:
+    """2 h 05 min, 3 min 20 s, 17 s: as exact as an estimate deserves."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def printable(text: str) -> str:
+    """A stranger's text without what a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def hold_line(queue: Queue) -> str:
+    reason = f": {printable(queue.hold_reason)}" if queue.hold_reason else ""
+    return f"The queue is held by {queue.held_by or 'somebody'} since {when(queue.held_at)}{reason}"
+
+
+def _position(batch: Batch) -> str:
+    return "-" if batch.position is None else str(batch.position)
+
+
+def _change(entry: BatchLog) -> str:
+    before, after = (
+        f"{status}{f' {position}' if position else ''}"
+        for status, position in ((entry.from_status, entry.from_position), (entry.to_status, entry.to_position))
+    )
+    return f"{before} → {after}" if before and after else before or after
+
+
+def _cut(text: str, width: int) -> str:
+    text = printable(text)
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,98 @@
+"""Shows at a terminal how a batch is getting on, whoever works on it: all it knows is read from the database."""
+
+from __future__ import annotations
+
+import time
+from shutil import get_terminal_size
+from threading import Event, Thread
+from typing import Self, TextIO
+from uuid import UUID
+
+from django.db import DatabaseError, connection
+
+from batches import queries
+from batches.management.output import duration, hold_line, printable
+from batches.models import Batch
+
+BAR_WIDTH = 30
+#: Seconds between two looks, and between two plain lines where the output is no terminal.
+LOOK_SECONDS, LINE_SECONDS = 0.5, 5.0
+
+
+class ProgressDisplay:
+    """While entered, a thread shows the batch's progress on `out`: one line that moves, or plain lines for a file."""
+
+    def __init__(self, batch_id: UUID, out: TextIO) -> None:
+        self._batch_id = batch_id
+        self._out = out
+        self._moving = out.isatty()
+        self._last_line = ""
+        self._next_line_at = 0.0
+        self._ended = Event()
+        self._thread = Thread(target=self._show, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _show(self) -> None:
+        try:
+            while not self._ended.wait(LOOK_SECONDS):
+                self._look()
+            self._look(final=True)
+        finally:
+            connection.close()
+
+    def _look(self, *, final: bool = False) -> None:
+        try:
+            batch = Batch.objects.filter(pk=self._batch_id).first()
+            line = describe(batch) if batch else ""
+        except DatabaseError:
+            connection.close()
+            return  # the worker reports it, and tries again
+        if self._moving:
+            line = line[: get_terminal_size().columns - 1]  # a wrapped line could not be overwritten
+            self._out.write(f"\r\x1b[K{line}" + ("\n" if final and line else ""))
+        elif line != self._last_line and (final or time.monotonic() >= self._next_line_at):
+            self._next_line_at = time.monotonic() + LINE_SECONDS
+            self._out.write(f"{line}\n")
+        self._last_line = line
+        self._out.flush()
+
+
+def describe(batch: Batch) -> str:
+    """One line: the bar of a batch that runs or ended, what it waits for when it is queued."""
+    if batch.status == Batch.Status.QUEUED:
+        return _waiting(batch)
+    progress = queries.progress(batch)
+    filled = BAR_WIDTH * progress.percent // 100
+    parts = [
+        f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {progress.percent:3} %",
+        f"{progress.completed:,}/{progress.total:,}",
+        f"failed {progress.failed:,}",
+        f"new stories {progress.stories:,}",
+    ]
+    if progress.rate:
+        parts.append(f"{progress.rate:,.0f}/s")
+    if progress.seconds_left and batch.status == Batch.Status.RUNNING:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    return "  ".join(parts)
+
+
+def _waiting(batch: Batch) -> str:
+    state = queries.queue_state()
+    ahead = queries.batches_ahead(batch)
+    if state.queue.held:
+        return f"{hold_line(state.queue)}. Waiting at position {batch.position}."
+    if not ahead:
+        return "Waiting for its start."
+    first = state.running or state.waiting.first()
+    if first is None or first == batch:
+        return "Waiting for its start."
+    progress = queries.progress(first)
+    others = "1 batch goes" if ahead == 1 else f"{ahead:,} batches go"
+    return f"{others} first: “{printable(first.name)}” {progress.completed:,}/{progress.total:,}"
