@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 import idna
 
@@ -31,11 +32,11 @@ class InvalidAddress(ValueError):
 def normalise_address(text: str) -> str:
     """The http or https address in `text` in its normal form: ASCII, at most 2,000 characters, no fragment.
 
-    Two spellings that RFC 3986 calls equivalent give the same result, and the result gives itself: scheme and host are
-    in lower case, the host is in its ASCII form (IDNA 2008 with UTS 46) without a final dot, a default port is left out,
-    an empty path is "/", dot segments are gone, an empty query is left out, percent-encoding is in its normal form. The
-    query keeps its order. `feed://host` is read as `http://host` and `feed:https://host` as `https://host`: feed readers
-    export them so.
+    Two spellings that RFC 3986 calls equivalent give the same result, and the result gives itself. Scheme and host are
+    in lower case, the host is in its ASCII form (IDNA 2008 with UTS 46) and without a final dot; a default port and an
+    empty query are left out, an empty path is "/", dot segments are gone, percent-encoding is in its normal form. The
+    query keeps its order. As feed readers export them, `feed://host` is read as `http://host`, and `feed:https://host`
+    as `https://host`.
 
     Raises InvalidAddress for everything else, also for credentials: everybody who sees the profile would see them.
     """
@@ -132,6 +133,8 @@ def _is_ipv4(name: str) -> bool:
     return True
 
 
+# idna takes 20 µs a host, six times the rest; many profiles of one site share theirs.
+@lru_cache(maxsize=1024)
 def _to_ascii(host: str) -> str:
     try:
         return idna.encode(host, uts46=True).decode("ascii")

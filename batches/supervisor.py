@@ -129,7 +129,6 @@ class Running:
 
     def _watch(self, ended: SimpleQueue[Running]) -> None:
         self.process.wait()
-        self.relay.join(DRAIN_SECONDS)
         ended.put(self)
 
 

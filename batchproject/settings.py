@@ -104,19 +104,24 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+# Only for those who collect the static files for another web server.
+STATIC_ROOT = os.environ.get("STATIC_ROOT")
 # Serves the apps' static files without a collectstatic step, with DEBUG off too.
 WHITENOISE_USE_FINDERS = True
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "batches.api.authentication.TokenAuthentication",
+        "batches.api.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody", "batches.api.parsers.FormBody"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.KnownParameters"],
+    "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "batches.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "URL_FORMAT_OVERRIDE": None,
 }
 
 BATCHES = config_from_environment(os.environ)
@@ -126,8 +131,9 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {message}", "style": "{", "datefmt": "%H:%M:%S"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
-        "batches": {"handlers": ["console"], "level": os.environ.get("LOG_LEVEL", "INFO")},
-        "waitress": {"handlers": ["console"], "level": "INFO"},
+        "batches": {"level": os.environ.get("LOG_LEVEL", "INFO")},
+        "waitress": {"level": "INFO"},
     },
 }

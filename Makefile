@@ -1,0 +1,53 @@
+# `make run` and `make test` are all it takes; what they need is installed into .venv on first use.
+# Ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
+
+VENV := .venv/bin/python
+PIP := $(VENV) -m pip --disable-pip-version-check --quiet
+
+.PHONY: help run setup test lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
+	@$(VENV) manage.py migrate --verbosity 0
+	@$(VENV) manage.py serve --demo
+
+setup: .venv/installed ## .venv with what requirements.txt names
+
+test: lint ## set up, then every check and every test
+	@$(VENV) -m pytest
+
+lint: .venv/installed-dev ## the checks without the tests
+	@$(VENV) -m ruff check
+	@$(VENV) -m ruff format --check
+	@$(VENV) -m mypy batches batchproject manage.py
+	@$(VENV) manage.py makemigrations --check --dry-run
+
+bench: .venv/installed-dev ## the benchmarks
+	@$(VENV) -m benchmarks
+
+clean: ## remove .venv and the tools' caches; the database in var/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are as old as the last installation: newer requirements install again.
+.venv/installed: requirements.txt
+	@$(VENV) -m pip --version >/dev/null 2>&1 || { $(MAKE_VENV); }
+	@echo "Installing $< into .venv"
+	@$(PIP) install -r $< && touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	@echo "Installing $< into .venv"
+	@$(PIP) install -r $< && touch $@
+
+# Debian and Ubuntu ship Python without ensurepip, which venv needs: a Python is good if it has both.
+GOOD_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+define MAKE_VENV
+for python in python3.13 python3.12 python3.11 python3; do \
+	  "$$python" -c "$(GOOD_PYTHON)" >/dev/null 2>&1 && exec "$$python" -m venv --clear .venv; \
+	done; \
+	echo "Python 3.11 or newer with its venv module is needed. Install it with" \
+	  "'apt install python3-venv' (Debian, Ubuntu), 'dnf install python3' (Fedora) or 'brew install python' (macOS)." >&2; \
+	exit 1
+endef

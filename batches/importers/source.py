@@ -1,0 +1,87 @@
+"""The bytes of a list: how many may be read, in which encoding they are, and how they fall into lines."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from batches.importers.found import ImportFailed
+
+MAX_BYTES = 200_000_000
+#: 200 MB of blank lines took 35 s, and 200 MB of short addresses would take 2 GB.
+MAX_LINES = 5_000_000
+#: Characters of one line; longer than any CSV field (131,072), so that a long field is told from a long line.
+MAX_LINE = 1_000_000
+#: Bytes at the beginning that tell the encoding and the format.
+HEAD = 65_536
+
+_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+
+
+class Bounded(io.RawIOBase):
+    """The bytes of `source`, up to MAX_BYTES. Fills each buffer, so that a pipe's head is as long as a file's."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self.source = source
+        self.total = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        filled = 0
+        while filled < len(buffer) and (chunk := self.source.read(len(buffer) - filled)):
+            buffer[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        self.total += filled
+        if self.total > MAX_BYTES:
+            raise ImportFailed(f"The list is larger than {MAX_BYTES // 1_000_000} MB; split it into several.")
+        return filled
+
+
+def refuse_known(head: bytes) -> None:
+    """Raises ImportFailed for what people upload by mistake, with what to do instead."""
+    if head.startswith(b"PK\x03\x04"):
+        raise ImportFailed("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
+    if head.startswith(_MARKS) or _every_other_is_nul(head):
+        raise ImportFailed("The list is in UTF-16 or UTF-32; save it as UTF-8.")
+
+
+def _every_other_is_nul(head: bytes) -> bool:
+    """Whether this is UTF-16 without a mark: addresses are ASCII, and ASCII has NUL in one half of each unit only."""
+    fewer, more = sorted((head[::2].count(0), head[1::2].count(0)))
+    return fewer == 0 and more > 1 and more * 4 > len(head)
+
+
+def refuse_unreadable(head: bytes) -> None:
+    text = head.decode("utf-8", "surrogateescape")
+    unreadable = _UNREADABLE.findall(text)
+    if len(unreadable) * 10 <= len(text):
+        return
+    if min(unreadable) < " ":
+        raise ImportFailed("This is a binary file, not a list of addresses.")
+    raise ImportFailed("The list is not in UTF-8; save it as UTF-8.")
+
+
+def first_line(head: bytes) -> str:
+    """The first line that is not blank."""
+    return re.split(r"[\r\n]", head.decode("utf-8-sig", "surrogateescape").strip(), maxsplit=1)[0]
+
+
+def lines(stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
+    """Each line with its number, cut at MAX_LINE characters: a line without an end must not fill the memory."""
+    # Undecodable bytes become lone surrogates, which no address may have: they reject their own line.
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=None)
+    number = 0
+    while line := text.readline(MAX_LINE):
+        number += 1
+        if number > MAX_LINES:
+            raise ImportFailed(f"The list has more than {MAX_LINES:,} lines; split it into several.")
+        rest = line
+        while len(rest) == MAX_LINE and not rest.endswith("\n"):
+            rest = text.readline(MAX_LINE)
+        yield number, line

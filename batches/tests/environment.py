@@ -1,0 +1,36 @@
+"""Keeps the developer's shell out of the tests.
+
+A pytest plugin: `-p` in pytest.ini loads it before pytest-django loads the settings, which read the environment, and
+which would write a secret key into `var/` if none were given.
+"""
+
+import os
+from collections.abc import MutableMapping
+
+READ_BY_SETTINGS = {
+    "ALLOWED_HOSTS",
+    "CSRF_TRUSTED_ORIGINS",
+    "DATABASE_URL",
+    "DEBUG",
+    "LOG_LEVEL",
+    "SECRET_KEY",
+    "TIME_ZONE",
+}
+# libpq and Django's own commands read the last two.
+PREFIXES = ("BATCHES_", "DJANGO_", "PG")
+
+GIVEN = {
+    "SECRET_KEY": "a key for tests only, as long as a real one has to be",
+    # A child process that is not told which database to open gets an empty one, never the developer's.
+    "DATABASE_URL": "sqlite:///:memory:",
+}
+
+
+def isolate(environ: MutableMapping[str, str]) -> None:
+    for name in list(environ):
+        if name in READ_BY_SETTINGS or name.startswith(PREFIXES):
+            del environ[name]
+    environ.update(GIVEN)
+
+
+isolate(os.environ)

@@ -1,0 +1,16 @@
+"""Helpers for the tests of this folder."""
+
+import pytest
+
+from batches.importers import ImportFailed, read_profiles
+
+
+def brief(value):
+    """A test's id from its argument, which may be megabytes long."""
+    return repr(value)[:40]
+
+
+def failure(content, **options):
+    with pytest.raises(ImportFailed) as error:
+        read_profiles(content, **options)
+    return str(error.value)

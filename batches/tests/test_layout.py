@@ -1,0 +1,246 @@
+"""The layout holds: imports point down only, and only `batch_manager` writes the state of a batch."""
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent
+
+# From the ground up. A part may import those of lower layers, never one of its own layer or of a higher one.
+LAYERS = (
+    {"text"},
+    {"conf", "addresses"},
+    {"importers", "checkers"},
+    {"demo", "window"},
+    {"models"},
+    {"bulk", "transitions"},
+    {"batch_manager", "queries"},
+    {"run", "exports"},
+    {"worker", "checks", "supervisor"},
+    {"admin", "api", "apps", "management"},
+)
+RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+
+# The one import that points up: on insert, the model asks the manager for the batch's place.
+UPWARDS_IN_A_FUNCTION = {("models", "batch_manager")}
+
+# `bulk` holds the manager's raw statements. A checker's `status` is that of an HTTP answer.
+MAY_WRITE_STATE = {"batch_manager", "bulk", "checkers"}
+STATE = {"status", "position"}
+
+WRITING_CALLS = {"Batch", "save", "update", "create", "get_or_create", "update_or_create", "bulk_update"}
+NAMING_FIELDS = {None, "update_fields", "fields", "defaults", "create_defaults"}
+SETS_STATE = re.compile(r"\bSET\s+(?:.*,\s*)?\"?(?:status|position)\"?\s*=", re.DOTALL)
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def sources() -> Iterator[tuple[Path, str]]:
+    """Each module of the package with its part: the name directly below `batches`."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part not in {"tests", "migrations", "__init__"}:
+            yield path, part
+
+
+def package_of(path: Path) -> str:
+    return ".".join((PACKAGE.name, *path.relative_to(PACKAGE).parent.parts))
+
+
+def test_every_part_of_the_package_has_a_layer():
+    unplaced = {part for _, part in sources()} - set(RANKS)
+    assert not unplaced, f"Give these a layer in LAYERS: {', '.join(sorted(unplaced))}"
+
+
+def test_imports_point_down_only():
+    assert_none(
+        f"{path.relative_to(PACKAGE.parent)}:{breach}"
+        for path, part in sources()
+        if part in RANKS
+        for breach in import_breaches(path.read_text(), part, package_of(path))
+    )
+
+
+def test_only_the_manager_writes_a_batchs_state():
+    assert_none(
+        f"{path.relative_to(PACKAGE.parent)}:{breach}"
+        for path, part in sources()
+        if part not in MAY_WRITE_STATE
+        for breach in state_writes(path.read_text())
+    )
+
+
+def assert_none(breaches: Iterator[str]) -> None:
+    found = list(breaches)
+    assert not found, "\n".join(["", *found])
+
+
+def import_breaches(source: str, part: str, package: str) -> list[str]:
+    """What `source`, a module of this part and this package, must not import: "line: reason"."""
+    tree = ast.parse(source)
+    in_functions = {
+        id(inner) for function in ast.walk(tree) if isinstance(function, FUNCTIONS) for inner in ast.walk(function)
+    }
+    return [
+        f"{node.lineno}: {reason}"
+        for node in ast.walk(tree)
+        for name in imported_names(node, package)
+        if (reason := objection(name, part, in_function=id(node) in in_functions))
+    ]
+
+
+def imported_names(node: ast.AST, package: str) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        module = resolve_name("." * node.level + (node.module or ""), package)
+        return [f"{module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def objection(name: str, part: str, *, in_function: bool) -> str | None:
+    top, _, rest = name.partition(".")
+    imported = rest.partition(".")[0]
+    if top == "batchproject":
+        return f"{part} imports {name}: the app knows nothing of the project around it"
+    if (top, imported) == ("django", "db") and RANKS[part] < RANKS["models"]:
+        return f"{part} imports {name}: what stands below the models knows nothing of the database"
+    if top != PACKAGE.name or imported in {"", part}:
+        return None
+    if in_function and (part, imported) in UPWARDS_IN_A_FUNCTION:
+        return None
+    if imported not in RANKS or RANKS[imported] >= RANKS[part]:
+        return f"{part} imports {name}: imports point down only"
+    return None
+
+
+def state_writes(source: str) -> list[str]:
+    """Where `source` writes a batch's status or position: "line: what it does"."""
+    return [f"{node.lineno}: {what}" for node in ast.walk(ast.parse(source)) if (what := state_write(node))]
+
+
+def state_write(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) and node.attr in STATE:
+        return f"assigns to .{node.attr}: only batch_manager does"
+    if isinstance(node, ast.Call) and (fields := STATE & fields_written(node)):
+        return f"writes {', '.join(sorted(fields))}: only batch_manager does"
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and SETS_STATE.search(node.value):
+        return "writes state in SQL: only batch_manager does, through bulk"
+    return None
+
+
+def fields_written(call: ast.Call) -> set[str]:
+    name = called_name(call)
+    if name == "setattr":
+        return constants(call.args[1:2])
+    if name not in WRITING_CALLS:
+        return set()
+    naming = [keyword.value for keyword in call.keywords if keyword.arg in NAMING_FIELDS]
+    if name == "bulk_update":
+        naming += call.args[1:]
+    return constants(naming) | {keyword.arg for keyword in call.keywords if keyword.arg}
+
+
+def called_name(call: ast.Call) -> str:
+    """The asynchronous twins (`aupdate`, `asave`) go by the same name."""
+    name = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+    return name[1:] if name[1:] in WRITING_CALLS else name
+
+
+def constants(nodes: list[ast.expr]) -> set[str]:
+    return {
+        inner.value
+        for node in nodes
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("queries", "from .batch_manager import BatchManager"),
+        ("queries", "from . import batch_manager"),
+        ("queries", "import batches.worker"),
+        ("models", "from batches import batch_manager"),
+        ("models", "from .batch_manager import BatchManager"),
+        ("models", "class Batch:\n    from .batch_manager import BatchManager"),
+        ("models", "def save():\n    from .worker import run"),
+        ("checkers", "from ..models import Profile"),
+        ("checkers", "def check():\n    from batches.models import Profile"),
+        ("importers", "if TYPE_CHECKING:\n    from ..models import Profile"),
+        ("conf", "from django.db import models"),
+        ("admin", "from ..api.serializers import BatchSerializer"),
+        ("management", "from batches.admin import queue"),
+        ("api", "from ..management.commands import batch"),
+        ("worker", "from batchproject import settings"),
+        ("worker", "from .no_such_part import x"),
+    ],
+)
+def test_an_import_that_does_not_point_down_is_found(part, source):
+    assert len(import_breaches(source, part, package_of_part(part))) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("queries", "from .models import Batch"),
+        ("models", "def save():\n    from .batch_manager import BatchManager"),
+        ("checkers", "from .base import Checker\nfrom ..conf import Config\nimport aiohttp"),
+        ("admin", "from ..batch_manager import BatchManager\nfrom batches import queries, worker\nfrom . import queue"),
+        ("api", "from batches.api.errors import Conflict\nfrom django.db import transaction"),
+    ],
+)
+def test_an_import_that_points_down_is_allowed(part, source):
+    assert import_breaches(source, part, package_of_part(part)) == []
+
+
+def package_of_part(part: str) -> str:
+    return f"batches.{part}" if part in {"checkers", "importers", "api", "admin", "management"} else "batches"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "batch.status = Status.DONE",
+        "batch.position += 1",
+        "batch.position: int = 1",
+        "name, batch.status = row",
+        "del batch.position",
+        "for batch.position in range(3): pass",
+        "setattr(batch, 'status', 'done')",
+        "Batch.objects.filter(pk=1).update(status='done')",
+        "await batches.aupdate(position=None)",
+        "batches.update(**{'status': 'done'})",
+        "batch.save(update_fields=['name', 'status'])",
+        "Batch.objects.bulk_update(batches, ['position'])",
+        "Batch.objects.create(name='a', status='done')",
+        "Batch.objects.update_or_create(pk=1, defaults={'status': 'done'})",
+        "Batch(name='a', position=1)",
+        "serializer.save(status='done')",
+        "cursor.execute('UPDATE batch SET error = %s, status = %s')",
+        "cursor.execute(f'UPDATE {table} SET \"position\" = 0')",
+    ],
+)
+def test_a_write_of_state_is_found(source):
+    assert len(state_writes(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "status = batch.status",
+        "Batch.objects.filter(status='done', position=None).update(name='a')",
+        "batch.save(update_fields=['name'])",
+        "Batch.objects.create(name='a')",
+        "list_display = ['status', 'position']",
+        "Response(status=404)",
+        "cursor.execute(\"UPDATE row SET error = '' WHERE status = 'pending'\")",
+    ],
+)
+def test_a_read_of_state_is_allowed(source):
+    assert state_writes(source) == []

@@ -1,0 +1,49 @@
+"""The queue's own cost: checks that do nothing, read, handed out, recorded and completed by one worker process."""
+
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from django.db import transaction
+
+from batches import bulk
+from batches.checkers.base import Checker, CheckResult, ProfileToCheck
+from batches.conf import get_config
+from batches.models import Batch, BatchProfile
+from benchmarks.work import make_batch, work_on
+
+PROFILES = 100_000
+GOAL = 20_000
+
+
+class NoopChecker(Checker):
+    async def check(self, profile: ProfileToCheck) -> CheckResult:
+        return CheckResult(True)
+
+
+def run(profiles: int, rounds: int) -> Iterator[str]:
+    rates, ratios = [], []
+    for number in range(rounds):
+        batch = make_batch(addresses(profiles, number), "noop")
+        worked = work_on(batch)
+        written = write_only(batch)
+        rates.append(profiles / worked)
+        ratios.append(written / worked)
+        yield f"round {number + 1}: {profiles / worked:,.0f} profiles/s, {written / worked:.2f} of writing the rows alone"
+    yield f"median {median(rates):,.0f} profiles/s (goal {GOAL:,}), {median(ratios):.2f} of writing the rows alone"
+
+
+def addresses(profiles: int, number: int) -> Iterator[str]:
+    return (f"http://host{profile % 5000}.example/{number}/{profile}" for profile in range(profiles))
+
+
+def write_only(batch: Batch) -> float:
+    """Seconds to write the same rows in the same chunks, with nothing around it."""
+    batch.profiles.update(status=BatchProfile.Status.PENDING)
+    rows = list(batch.profiles.order_by("pk").values_list("pk", flat=True))
+    size = get_config().record_size
+    started = time.perf_counter()
+    for begin in range(0, len(rows), size):
+        with transaction.atomic():
+            bulk.update_batch_profiles([(row, "ok", "", None, 0.0, False) for row in rows[begin : begin + size]])
+    return time.perf_counter() - started
