@@ -14,8 +14,10 @@ READ_BY_SETTINGS = {
     "DEBUG",
     "LOG_LEVEL",
     "SECRET_KEY",
+    "STATIC_ROOT",
     "TIME_ZONE",
 }
+READ_BY_COMMANDS = {"DEMO_PORT", "NO_COLOR", "PORT"}
 # libpq and Django's own commands read the last two.
 PREFIXES = ("BATCHES_", "DJANGO_", "PG")
 
@@ -28,7 +30,7 @@ GIVEN = {
 
 def isolate(environ: MutableMapping[str, str]) -> None:
     for name in list(environ):
-        if name in READ_BY_SETTINGS or name.startswith(PREFIXES):
+        if name in READ_BY_SETTINGS | READ_BY_COMMANDS or name.startswith(PREFIXES):
             del environ[name]
     environ.update(GIVEN)
 
