@@ -58,15 +58,17 @@ class Profile(models.Model):
 
 
 class BatchQuerySet(models.QuerySet["Batch"]):
+    # The position follows from the status; naming it lets both use its index, however many finished batches there are.
+
     def running(self) -> Self:
-        return self.filter(status=Batch.Status.RUNNING)
+        return self.filter(status=Batch.Status.RUNNING, position=0)
 
     def queued(self) -> Self:
-        return self.filter(status=Batch.Status.QUEUED)
+        return self.filter(status=Batch.Status.QUEUED, position__gte=1)
 
     def in_queue_order(self) -> Self:
         """The running batch, the queued ones in their order, then the others, newest first."""
-        return self.order_by(F("position").asc(nulls_last=True), "-created_at")
+        return self.order_by(F("position").asc(nulls_last=True), "-created_at", "pk")
 
 
 AllBatches = models.Manager.from_queryset(BatchQuerySet)
@@ -249,7 +251,7 @@ class BatchLog(models.Model):
     from_position = models.IntegerField(null=True)
     to_position = models.IntegerField(null=True)
     message = models.TextField(blank=True)
-    created_at = models.DateTimeField("at", default=timezone.now)
+    created_at = models.DateTimeField("time", default=timezone.now)
 
     class Meta:
         verbose_name = "log entry"

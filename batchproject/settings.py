@@ -109,6 +109,9 @@ STATIC_ROOT = os.environ.get("STATIC_ROOT")
 # Serves the apps' static files without a collectstatic step, with DEBUG off too.
 WHITENOISE_USE_FINDERS = True
 
+# 100,000 pasted addresses, or as many in a JSON body, fit. Longer lists are uploaded as a file, which is streamed.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "batches.api.authentication.TokenAuthentication",

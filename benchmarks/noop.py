@@ -29,8 +29,12 @@ def run(profiles: int, rounds: int) -> Iterator[str]:
         written = write_only(batch)
         rates.append(profiles / worked)
         ratios.append(written / worked)
-        yield f"round {number + 1}: {profiles / worked:,.0f} profiles/s, {written / worked:.2f} of writing the rows alone"
-    yield f"median {median(rates):,.0f} profiles/s (goal {GOAL:,}), {median(ratios):.2f} of writing the rows alone"
+        yield describe(f"round {number + 1}:", rates[-1], ratios[-1])
+    yield describe(f"median (goal {GOAL:,}):", median(rates), median(ratios))
+
+
+def describe(what: str, rate: float, ratio: float) -> str:
+    return f"{what} {rate:,.0f} profiles/s, {ratio:.2f} of the speed of writing the rows alone"
 
 
 def addresses(profiles: int, number: int) -> Iterator[str]:

@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
                 ('from_position', models.IntegerField(null=True)),
                 ('to_position', models.IntegerField(null=True)),
                 ('message', models.TextField(blank=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='at')),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='time')),
                 ('batch', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='logs', to='batches.batch')),
             ],
             options={

@@ -1,0 +1,10 @@
+"""The operators' door: Django's admin. It reads through `queries` and changes state through `BatchManager` only."""
+
+from django.contrib import admin
+
+from . import batch, models
+
+__all__ = ["batch", "models"]
+
+admin.site.site_header = admin.site.site_title = "Batches"
+admin.site.index_title = "Overview"

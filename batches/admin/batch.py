@@ -1,0 +1,303 @@
+"""Batches in the admin: the list, adding one, a batch's page, its buttons, deleting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import F, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import path
+from django.utils.html import format_html, format_html_join
+
+from batches import queries
+from batches.importers import ImportResult, Reject
+from batches.models import Batch, BatchProfile, BatchQuerySet
+from batches.transitions import Refusal
+
+from . import display
+from .base import ListAdmin
+from .forms import AddBatchForm, ChangeBatchForm
+from .operations import DELETION, OPERATIONS, manager, operate, operations_offered
+
+#: Rows of each kind on a batch's page; the full lists are linked.
+SHOWN = 20
+SHOWN_REJECTS = 10
+#: The confirmation names each batch in a field of its own, and Django refuses forms with more than 1,000 fields.
+MAX_DELETED_AT_ONCE = 500
+
+
+@admin.register(Batch)
+class BatchAdmin(ListAdmin):
+    form = ChangeBatchForm
+    fields = ("name", "priority")
+    add_form_template = "admin/change_form.html"
+    list_display = (
+        "position_shown",
+        "name",
+        "status_shown",
+        "progress",
+        "ok",
+        "failed",
+        "new_stories",
+        "priority",
+        "created",
+    )
+    list_display_links = ("name",)
+    list_filter = ("status", "priority", "checker", "created_at")
+    search_fields = ("name", "id")
+    search_help_text = "Name or id"
+    actions = ("queue_batches", "start_batches", "pause_batches", "retry_batches", "repeat_batches", "delete_selected")
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.operate_view)
+        return [path("<uuid:batch_id>/operate/", view, name="batches_batch_operate"), *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
+        return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.operate_batch")
+
+    # The columns of the list
+
+    @admin.display(description="position", ordering=F("position").asc(nulls_last=True))
+    def position_shown(self, batch: Batch) -> str:
+        return display.place(batch)
+
+    @admin.display(description="status", ordering="status")
+    def status_shown(self, batch: Batch) -> str:
+        return display.status_label(batch)
+
+    @admin.display
+    def progress(self, batch: Batch) -> str:
+        return display.progress_bar(batch)
+
+    @admin.display
+    def ok(self, batch: Batch) -> str:
+        return display.number(batch.successful_checks)
+
+    @admin.display
+    def failed(self, batch: Batch) -> str:
+        return display.number(batch.failed_checks)
+
+    @admin.display
+    def new_stories(self, batch: Batch) -> str:
+        return display.number(batch.stories_found)
+
+    @admin.display(ordering="created_at")
+    def created(self, batch: Batch) -> str:
+        return display.moment(batch.created_at)
+
+    # Adding. Not Django's own view: that reads the list within a transaction, and on SQLite nobody could write
+    # meanwhile.
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = AddBatchForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
+        if form.is_valid():
+            answer = self.create_batch(request, form)
+            if isinstance(answer, Batch):
+                return self.respond_to_addition(request, answer, form.imported)
+            form.add_error(None, answer.message)
+        return self.render_add_form(request, form, form_url, extra_context)
+
+    def create_batch(self, request: HttpRequest, form: AddBatchForm) -> Batch | Refusal:
+        values = form.cleaned_data
+        return manager(request).create_batch(
+            values["name"],
+            form.imported.profiles,
+            priority=values["priority"],
+            checker=values["checker"],
+            queue=values["queue"],
+        )
+
+    def respond_to_addition(self, request: HttpRequest, batch: Batch, imported: ImportResult) -> HttpResponse:
+        self.log_addition(request, batch, [{"added": {}}])
+        self.message_user(request, _addition(batch, imported.duplicates), messages.SUCCESS)
+        if imported.rejects:
+            self.message_user(request, _rejection(imported.rejects), messages.WARNING)
+        if self.has_view_permission(request, batch):
+            return redirect("admin:batches_batch_change", batch.pk)
+        return self.response_post_save_add(request, batch)
+
+    def render_add_form(
+        self, request: HttpRequest, form: Any, form_url: str, extra_context: dict[str, Any] | None
+    ) -> HttpResponse:
+        shown = helpers.AdminForm(form, [(None, {"fields": list(form.fields)})], {}, model_admin=self)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Add batch",
+            "adminform": shown,
+            "errors": helpers.AdminErrorList(form, []),
+            "inline_admin_formsets": [],
+            "media": self.media + shown.media,
+            "preserved_filters": self.get_preserved_filters(request),
+            "show_save_and_add_another": False,
+            "show_save_and_continue": False,
+            **(extra_context or {}),
+        }
+        return self.render_change_form(request, context, add=True, form_url=form_url)
+
+    # A batch's page
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Batch | None = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= self.page(request, obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def page(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
+        progress = queries.progress(batch)
+        return {
+            "show_save_and_add_another": False,
+            "batch": batch,
+            "place": display.place(batch),
+            "status": display.status_label(batch),
+            "progress": display.progress_bar(batch),
+            "rate": display.rate(progress.rate) if progress.rate else "",
+            "time_left": display.duration(progress.seconds_left) if progress.seconds_left else "",
+            "run_time": display.duration(batch.run_seconds) if batch.run_seconds else "",
+            "counters": [
+                ("ok", display.number(batch.successful_checks)),
+                ("failed", display.number(batch.failed_checks)),
+                ("new stories", display.number(batch.stories_found)),
+            ],
+            "operations": operations_offered(batch) if self.has_operate_permission(request) else [],
+            "reasons": queries.failure_reasons(batch, SHOWN),
+            "stories": [(story, display.story_link(story)) for story in queries.new_stories(batch)[:SHOWN]],
+            "logs": [(log, display.movement(log)) for log in queries.logs(batch)[:SHOWN]],
+        }
+
+    def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
+        if not change:  # a forged `_saveasnew` would insert a batch past the manager
+            raise PermissionDenied
+        # The priority first: its change takes the queue's lock, and the order of locks is always queue → batch.
+        if "priority" in form.changed_data:
+            answer = manager(request).set_priority(obj.pk, form.cleaned_data["priority"])
+            if not answer:
+                self.message_user(request, answer.message, messages.WARNING)
+        if "name" in form.changed_data:
+            Batch.objects.filter(pk=obj.pk).update(name=form.cleaned_data["name"])
+
+    def operate_view(self, request: HttpRequest, batch_id: Any) -> HttpResponse:
+        """The buttons of a batch's page."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        operation = OPERATIONS.get(request.POST.get("call", ""))
+        if operation is None or not self.has_operate_permission(request):
+            raise PermissionDenied
+        batch = get_object_or_404(Batch, pk=batch_id)
+        [(_, answer)] = operate(request, operation, [batch])
+        return redirect("admin:batches_batch_change", answer.pk if isinstance(answer, Batch) else batch.pk)
+
+    # Actions of the list
+
+    @admin.action(permissions=["operate"], description="Queue selected batches")
+    def queue_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
+        operate(request, OPERATIONS["queue_batch"], batches)
+
+    @admin.action(permissions=["operate"], description="Start now")
+    def start_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
+        operate(request, OPERATIONS["start_batch"], batches)
+
+    @admin.action(permissions=["operate"], description="Pause selected batches")
+    def pause_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
+        operate(request, OPERATIONS["pause_batch"], batches)
+
+    @admin.action(permissions=["operate"], description="Retry failed profiles")
+    def retry_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
+        operate(request, OPERATIONS["retry_failed"], batches)
+
+    @admin.action(permissions=["operate"], description="Repeat selected batches")
+    def repeat_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
+        operate(request, OPERATIONS["repeat_batch"], batches)
+
+    @admin.action(permissions=["delete"], description="Delete selected batches")
+    def delete_selected(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+        count = batches.count()
+        if count > MAX_DELETED_AT_ONCE:
+            sentence = f"{count:,} batches are selected; at most {MAX_DELETED_AT_ONCE} can be deleted at once."
+            self.message_user(request, sentence, messages.WARNING)
+            return None
+        if request.POST.get("post"):
+            self.delete_queryset(request, batches)
+            return None
+        return delete_selected(self, request, batches)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Batch], *args: Any) -> HttpResponse | None:
+        try:
+            [Batch._meta.pk.to_python(pk) for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)]
+        except ValidationError:
+            self.message_user(request, "What is selected is no batch.", messages.WARNING)
+            return None
+        return super().response_action(request, queryset, *args)
+
+    # Deleting
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        batch = self.get_object(request, unquote(object_id))
+        # Django's own view logs the deletion and calls it successful, whatever the manager answers.
+        if request.method != "POST" or batch is None:
+            return super().delete_view(request, object_id, extra_context)
+        if not self.has_delete_permission(request, batch):
+            raise PermissionDenied
+        self.delete_model(request, batch)
+        return self.response_post_save_change(request, batch)
+
+    def delete_model(self, request: HttpRequest, obj: Batch) -> None:
+        self._delete(request, [obj])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Batch]) -> None:
+        self._delete(request, queryset)
+
+    def _delete(self, request: HttpRequest, batches: Any) -> None:
+        deleted: Any = [batch for batch, answer in operate(request, DELETION, batches) if answer]
+        self.log_deletions(request, deleted)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Names and counts for the confirmation. Django's own would load each row of each batch."""
+        rows = BatchProfile.objects.filter(batch__in=objs).count()
+        counts = {"batches": len(objs), "results of profiles": display.number(rows)}
+        return [_deletion(batch) for batch in objs], counts, set(), []
+
+
+def _addition(batch: Batch, duplicates: int) -> str:
+    where = f"waits at position {batch.position:,}" if batch.position else "is paused"
+    left_out = f" Duplicates left out: {duplicates:,}." if duplicates else ""
+    return f"“{batch}” was added and {where}. Profiles: {batch.total_profiles:,}.{left_out}"
+
+
+def _rejection(rejects: Sequence[Reject]) -> str:
+    lines = [(reject.line, reject.text, reject.reason) for reject in rejects[:SHOWN_REJECTS]]
+    return format_html(
+        "Left out, since they cannot be profiles: {}.{}{}",
+        display.number(len(rejects)),
+        format_html_join("", "<br>Line {}: “{}”. {}", lines),
+        format_html("<br>… and {} more.", display.number(more)) if (more := len(rejects) - len(lines)) else "",
+    )
+
+
+def _deletion(batch: Batch) -> str:
+    if DELETION.is_offered(batch):
+        return f"“{batch}” (profiles: {batch.total_profiles:,})"
+    return f"“{batch}” stays: it is {batch.status}"

@@ -1,0 +1,82 @@
+"""How the admin shows a batch, a number, a stranger's address. Everything is escaped."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db.models import Model
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.timezone import localtime
+
+from batches.models import Batch, BatchLog, StoryResult
+
+NOTHING = "–"
+
+
+def number(value: int) -> str:
+    return f"{value:,}"
+
+
+def status_label(batch: Batch) -> str:
+    return format_html('<span class="batch-status {}">{}</span>', batch.status, batch.get_status_display())
+
+
+def place(batch: Batch) -> str:
+    """Where it stands in the queue."""
+    if batch.status == Batch.Status.RUNNING:
+        return "running"
+    return NOTHING if batch.position is None else number(batch.position)
+
+
+def progress_bar(batch: Batch) -> str:
+    return format_html(
+        '<span class="batch-progress">'
+        '<progress max="{}" value="{}" aria-label="Progress"></progress> <span>{} of {}</span></span>',
+        batch.total_profiles or 1,  # HTML knows no progress of 0 at most
+        batch.completed_profiles,
+        number(batch.completed_profiles),
+        number(batch.total_profiles),
+    )
+
+
+def moment(time: datetime) -> str:
+    return f"{localtime(time):%Y-%m-%d %H:%M:%S}"
+
+
+def rate(per_second: float) -> str:
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def movement(log: BatchLog) -> str:
+    """From which status and position to which: "queued 3 → running"."""
+    before = _status_and_position(log.from_status, log.from_position)
+    after = _status_and_position(log.to_status, log.to_position)
+    return after if before == after else f"{before or NOTHING} → {after or NOTHING}"
+
+
+def _status_and_position(status: str, position: int | None) -> str:
+    return f"{status} {position:,}" if position else status
+
+
+def story_link(story: StoryResult) -> str:
+    """Its title, linked if it leads to a web page: strangers write it, and `javascript:` would run as the operator."""
+    if not story.url.lower().startswith(("http://", "https://")):
+        return str(story)
+    return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', story.url, story)
+
+
+def page_link(row: Model | None) -> str:
+    """A link to the row's own page in the admin."""
+    if row is None:
+        return NOTHING
+    name = f"admin:{row._meta.app_label}_{row._meta.model_name}_change"
+    return format_html('<a href="{}">{}</a>', reverse(name, args=[row.pk]), row)

@@ -1,0 +1,239 @@
+"""What goes out, and what may come in: shapes and types. Whether a call is allowed is the manager's business."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.fields import empty
+from rest_framework.utils import html
+
+from batches.conf import get_config
+from batches.importers import FORMATS, ImportFailed, ImportResult, Reject, read_profiles
+from batches.importers.found import Found
+from batches.models import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY, Batch
+from batches.queries import QueueState, progress
+
+#: Waiting batches that the queue shows; the list of batches has them all.
+SHOWN_WAITING = 100
+
+#: Unknown fields that an error names.
+SHOWN_UNKNOWN = 10
+
+#: What a batch is made of, apart from its profiles.
+BATCH_ATTRIBUTES = ("name", "priority", "checker", "queue")
+
+MAX_POSITION = 2**31 - 1
+MAX_VERSION = 2**63 - 1
+
+
+# Out
+
+
+class BatchSerializer(serializers.ModelSerializer[Batch]):
+    """A batch. `progress.rate` is in profiles per second, `progress.seconds_left` and `run_seconds` in seconds."""
+
+    progress = serializers.SerializerMethodField()
+    url = serializers.HyperlinkedIdentityField(view_name="api:batch-detail")
+
+    class Meta:
+        model = Batch
+        fields = [
+            "id",
+            "name",
+            "status",
+            "position",
+            "priority",
+            "checker",
+            "total_profiles",
+            "completed_profiles",
+            "successful_checks",
+            "failed_checks",
+            "stories_found",
+            "progress",
+            "error",
+            "created_at",
+            "started_at",
+            "completed_at",
+            "run_seconds",
+            "previous",
+            "url",
+        ]
+        read_only_fields = fields
+
+    def get_progress(self, batch: Batch) -> dict[str, float | None]:
+        now = progress(batch)
+        return {"percent": now.percent, "rate": now.rate, "seconds_left": now.seconds_left}
+
+
+class QueueSerializer(serializers.Serializer[QueueState]):
+    """The queue: the running batch or null, the first of the waiting ones in their order, and how many wait in all."""
+
+    version = serializers.IntegerField(source="queue.version")
+    held = serializers.BooleanField(source="queue.held")
+    held_by = serializers.CharField(source="queue.held_by")
+    held_at = serializers.DateTimeField(source="queue.held_at")
+    hold_reason = serializers.CharField(source="queue.hold_reason")
+    worker = serializers.CharField(source="queue.worker")
+    worker_seen_at = serializers.DateTimeField(source="queue.worker_seen_at")
+    running = BatchSerializer()
+    waiting = serializers.SerializerMethodField()
+    waiting_total = serializers.IntegerField(source="waiting.count")
+
+    def get_waiting(self, state: QueueState) -> Any:
+        return BatchSerializer(state.waiting[:SHOWN_WAITING], many=True, context=self.context).data
+
+
+# In
+
+
+class Typed(serializers.Field[Any, Any, Any, Any]):
+    """Takes a value of its own JSON type only. In a form, where everything is text, it takes the text for one."""
+
+    json_type: type
+    # A check box that is left out of a form would count as false.
+    default_empty_html = empty
+
+    def run_validation(self, data: Any = empty) -> Any:
+        # Before anything else: to print a value that is nested deep, as CharField does, exceeds the recursion limit.
+        if data is not empty and data is not None and type(data) is not self.json_type and not self._is_in_form():
+            self.fail("invalid")
+        return super().run_validation(data)
+
+    def _is_in_form(self) -> bool:
+        return html.is_html_input(self.root.initial_data)
+
+
+class Text(Typed, serializers.CharField):
+    json_type = str
+
+
+class WholeNumber(Typed, serializers.IntegerField):
+    json_type = int
+
+
+class Flag(Typed, serializers.BooleanField):
+    json_type = bool
+
+
+class Entries(Typed):
+    """A list; what is in it is looked at entry by entry, and rejected entry by entry."""
+
+    json_type = list
+    default_error_messages = {"invalid": "A list is required.", "empty": "This list may not be empty."}
+
+    def to_internal_value(self, data: list[Any]) -> list[Any]:
+        if not data:
+            self.fail("empty")
+        return data
+
+
+class Body(serializers.Serializer[Any]):
+    """A body without fields. Every body refuses fields that it does not know, so that none is ignored in silence."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
+            raise ValidationError({field: ["There is no such field."] for field in unknown[:SHOWN_UNKNOWN]})
+        return super().to_internal_value(data)
+
+
+class BatchBody(Body):
+    """What a new batch is, apart from its list of profiles."""
+
+    name = Text(max_length=MAX_NAME)
+    priority = WholeNumber(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
+    checker = Text(required=False)
+    queue = Flag(required=False)
+    strict = Flag(required=False)
+
+    #: The field with the list, and what numbers its rejected entries.
+    list_field: str
+    place: str
+
+    def validate_checker(self, checker: str) -> str:
+        known = get_config().all_checkers
+        if checker not in known:
+            raise ValidationError(f"There is no such checker, only {', '.join(known)}.")
+        return checker
+
+    def attributes(self) -> dict[str, Any]:
+        """What was sent of name, priority, checker and queue."""
+        return {name: value for name, value in self.validated_data.items() if name in BATCH_ATTRIBUTES}
+
+    def read_list(self) -> ImportResult:
+        """The list of profiles. Raises EntriesRefused if it cannot be read, has no profile, or is not all it should."""
+        try:
+            return self._read_list(strict=self.validated_data.get("strict", False))
+        except ImportFailed as failed:
+            raise EntriesRefused(self.list_field, str(failed), self.rejected(failed.rejects)) from failed
+
+    def _read_list(self, *, strict: bool) -> ImportResult:
+        raise NotImplementedError
+
+    def rejected(self, rejects: Sequence[Reject]) -> list[dict[str, Any]]:
+        return [{self.place: reject.line, "text": reject.text, "reason": reject.reason} for reject in rejects]
+
+
+class BatchJSON(BatchBody):
+    """A new batch with its profiles in JSON: addresses, or objects with `url` and perhaps `name`."""
+
+    profiles = Entries()
+    list_field = "profiles"
+    place = "index"
+
+    def _read_list(self, *, strict: bool) -> ImportResult:
+        entries = self.validated_data["profiles"]
+        found = Found()
+        for index, entry in enumerate(entries):
+            _add_entry(found, index, entry)
+        if not found.profiles or (strict and found.rejects):
+            message = f"{len(found.rejects):,} of {len(entries):,} entries cannot be profiles; nothing was created."
+            raise ImportFailed(message, found.rejects)
+        return found.result(strict)
+
+
+class BatchUpload(BatchBody):
+    """A new batch with its profiles in a file: plain text, CSV, OPML or JSON Lines."""
+
+    file = serializers.FileField()
+    format = serializers.ChoiceField(FORMATS, required=False)
+    list_field = "file"
+    place = "line"
+
+    def _read_list(self, *, strict: bool) -> ImportResult:
+        file = self.validated_data["file"]
+        return read_profiles(file, filename=file.name, format=self.validated_data.get("format"), strict=strict)
+
+
+class ChangeBody(Body):
+    priority = WholeNumber(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
+
+
+class MoveBody(Body):
+    position = WholeNumber(min_value=1, max_value=MAX_POSITION)
+    queue_version = WholeNumber(min_value=0, max_value=MAX_VERSION, required=False)
+
+
+class HoldBody(Body):
+    reason = Text(max_length=MAX_ERROR, allow_blank=True, default="")
+
+
+class EntriesRefused(ValidationError):
+    """The list in `field` cannot make a batch; `rejected` are its entries that cannot be profiles."""
+
+    def __init__(self, field: str, message: str, rejected: list[dict[str, Any]]) -> None:
+        super().__init__({field: [message]})
+        self.rejected = rejected
+
+
+def _add_entry(found: Found, index: int, entry: Any) -> None:
+    url, name = (entry.get("url"), entry.get("name", "")) if isinstance(entry, dict) else (entry, "")
+    text = url if isinstance(url, str) else ""
+    if not isinstance(url, str) or not isinstance(name, str):
+        found.reject(index, text, 'A profile is an address, or an object with "url" and perhaps "name", all text.')
+    elif isinstance(entry, dict) and (unknown := entry.keys() - {"url", "name"}):
+        found.reject(index, text, f'A profile has "url" and "name", but no {min(unknown)[:50]!r}.')
+    else:
+        found.add(index, url, name)

@@ -1,0 +1,181 @@
+"""The calls of the API. Each one parses, makes one call of BatchManager, and shows what is there then."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from django.http import QueryDict
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, UnsupportedMediaType
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet, ViewSet
+
+from batches.batch_manager import BatchManager, find_batch
+from batches.models import Batch, Channel
+from batches.queries import queue_state
+from batches.transitions import Refusal
+
+from . import permissions as may
+from .errors import granted
+from .filters import BatchFilters, Pages
+from .serializers import (
+    BatchJSON,
+    BatchSerializer,
+    BatchUpload,
+    Body,
+    ChangeBody,
+    HoldBody,
+    MoveBody,
+    QueueSerializer,
+)
+
+
+class UTF8Only(APIView):
+    """Refuses other character sets: Django would read the form and the query in them, even in zlib or rot13."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if (request._request.encoding or "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
+            raise UnsupportedMediaType(request.content_type)
+        super().initial(request, *args, **kwargs)
+
+
+class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
+    """Batches, and what can be done with one."""
+
+    queryset = Batch.objects.in_queue_order()
+    serializer_class = BatchSerializer
+    filterset_class = BatchFilters
+    pagination_class = Pages
+
+    permissions = {
+        "list": may.VIEW,
+        "retrieve": may.VIEW,
+        "create": may.ADD,
+        "partial_update": may.CHANGE,
+        "destroy": may.DELETE,
+        "queue": may.OPERATE,
+        "start": may.OPERATE,
+        "pause": may.OPERATE,
+        "move": may.OPERATE,
+        "retry": may.OPERATE,
+        "repeat": may.OPERATE,
+    }
+
+    def list(self, request: Request) -> Response:
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return Response(self.shown(find_batch(pk)))
+
+    def create(self, request: Request) -> Response:
+        body: BatchJSON | BatchUpload = (
+            BatchUpload(data=request.data) if isinstance(request.data, QueryDict) else BatchJSON(data=request.data)
+        )
+        body.is_valid(raise_exception=True)
+        found = body.read_list()
+        batch = granted(manager(request).create_batch(profiles=found.profiles, **body.attributes()))
+        answer = {
+            "batch": self.shown(batch),
+            "accepted": len(found.profiles),
+            "duplicates": found.duplicates,
+            "rejected": body.rejected(found.rejects),
+        }
+        return Response(answer, 201, headers={"Location": self.address(batch)})
+
+    def partial_update(self, request: Request, pk: str) -> Response:
+        changes = parsed(ChangeBody, request)
+        if "priority" in changes:
+            granted(manager(request).set_priority(pk, changes["priority"]))
+        return self.retrieve(request, pk)
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        granted(manager(request).delete_batch(pk))
+        return Response(status=204)
+
+    @action(detail=True, methods=["post"])
+    def queue(self, request: Request, pk: str) -> Response:
+        parsed(Body, request)
+        return self.answer(pk, manager(request).queue_batch(pk))
+
+    @action(detail=True, methods=["post"])
+    def start(self, request: Request, pk: str) -> Response:
+        parsed(Body, request)
+        return self.answer(pk, manager(request).start_batch(pk))
+
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: str) -> Response:
+        parsed(Body, request)
+        return self.answer(pk, manager(request).pause_batch(pk))
+
+    @action(detail=True, methods=["post"])
+    def move(self, request: Request, pk: str) -> Response:
+        wanted = parsed(MoveBody, request)
+        return self.answer(
+            pk, manager(request).move_batch(pk, wanted["position"], expected_version=wanted.get("queue_version"))
+        )
+
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        parsed(Body, request)
+        return self.answer(pk, manager(request).retry_failed(pk))
+
+    @action(detail=True, methods=["post"])
+    def repeat(self, request: Request, pk: str) -> Response:
+        parsed(Body, request)
+        batch = granted(manager(request).repeat_batch(pk))
+        return Response(self.shown(batch), 201, headers={"Location": self.address(batch)})
+
+    def answer(self, pk: str, answer: Literal[True] | Refusal) -> Response:
+        granted(answer)
+        return Response(self.shown(find_batch(pk)))
+
+    def shown(self, batch: Batch) -> Any:
+        return self.get_serializer(batch).data
+
+    def address(self, batch: Batch) -> str:
+        return reverse("api:batch-detail", [batch.pk], request=self.request)
+
+
+class QueueViewSet(UTF8Only, ViewSet):
+    """The one queue."""
+
+    permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
+
+    def retrieve(self, request: Request) -> Response:
+        return Response(QueueSerializer(queue_state(), context={"request": request}).data)
+
+    def hold(self, request: Request) -> Response:
+        manager(request).hold_queue(parsed(HoldBody, request)["reason"])
+        return self.retrieve(request)
+
+    def release(self, request: Request) -> Response:
+        parsed(Body, request)
+        manager(request).release_queue()
+        return self.retrieve(request)
+
+
+class NothingHere(UTF8Only):
+    """Everything below the API's root that is no call, in the API's own shape."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise NotFound("There is nothing at this address. The API's addresses end with a slash.")
+
+
+def manager(request: Request) -> BatchManager:
+    return BatchManager(actor=request.user.get_username(), channel=Channel.API)
+
+
+def parsed(body_class: type[Body], request: Request) -> dict[str, Any]:
+    """What the body says. Raises ValidationError."""
+    body = body_class(data=request.data)
+    body.is_valid(raise_exception=True)
+    return dict(body.validated_data)

@@ -1,0 +1,117 @@
+"""The checker "feed": fetches a profile's feed, finds it through the page if need be, and shows its stories."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Self
+
+from batches.checkers.base import Checker, CheckResult, ProfileToCheck
+from batches.checkers.document import to_utf8
+from batches.checkers.fetch import Answer, Fetcher, FetchError
+from batches.checkers.page import find_feed, is_html
+from batches.checkers.parse import Feed, NotAFeed, read_quickly, read_thoroughly
+from batches.checkers.stories import stories_of
+from batches.conf import Config
+
+# A document up to this size is read in the event loop: a thread's round trip takes longer than that. Larger ones are
+# not, so that the loop goes on to renew the run's lease.
+MAX_BYTES_IN_LOOP = 200_000
+# Few, since each may hold a document of megabytes and its tree.
+PARSER_THREADS = 2
+
+GONE = frozenset({404, 410})
+# It is sent back as a header's value, and must be nothing else.
+VALIDATOR = re.compile(r"[!-~](?:[ -~]{0,498}[!-~])?")
+
+
+class FeedChecker(Checker):
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._fetcher = Fetcher(config)
+
+    async def __aenter__(self) -> Self:
+        self._threads = ThreadPoolExecutor(PARSER_THREADS, "parser")
+        await self._fetcher.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._fetcher.__aexit__(*exc_info)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def check(self, profile: ProfileToCheck) -> CheckResult:
+        started = perf_counter()
+        try:
+            return await self._check(profile, started)
+        except FetchError as error:
+            return failure(str(error), error.http_status, started)
+
+    async def _check(self, profile: ProfileToCheck, started: float) -> CheckResult:
+        answer, feed_url = await self._ask(profile)
+        if answer.status == 304:
+            return CheckResult(True, http_status=304, duration=perf_counter() - started)
+        document = to_utf8(answer.body, answer.charset)
+        if is_html(document, answer.content_type):
+            feed_url = await self._find(document, answer.url)
+            if feed_url is None:
+                return failure("the page declares no feed", answer.status, started)
+            answer = await self._ask_for_declared(feed_url)
+            document = to_utf8(answer.body, answer.charset)
+        try:
+            feed = await self._read(document)
+        except NotAFeed as error:
+            return failure(str(error), answer.status, started)
+        return CheckResult(
+            ok=True,
+            http_status=answer.status,
+            stories=stories_of(feed, answer.url),
+            feed_url=feed_url,
+            etag=validator(answer.headers, "ETag"),
+            last_modified=validator(answer.headers, "Last-Modified"),
+            duration=perf_counter() - started,
+        )
+
+    async def _ask(self, profile: ProfileToCheck) -> tuple[Answer, str | None]:
+        """The answer of the feed or else of the page, and the feed address to remember (None: as it was)."""
+        validators = {}
+        if profile.etag:
+            validators["If-None-Match"] = profile.etag
+        if profile.last_modified:
+            validators["If-Modified-Since"] = profile.last_modified
+        try:
+            return await self._fetcher.fetch(profile.feed_url or profile.url, validators), None
+        except FetchError as error:
+            if not profile.feed_url or error.http_status not in GONE:
+                raise
+        # The feed has moved: the page says where to. The validators are the old feed's.
+        return await self._fetcher.fetch(profile.url), ""
+
+    async def _ask_for_declared(self, feed_url: str) -> Answer:
+        try:
+            return await self._fetcher.fetch(feed_url)
+        except FetchError as error:
+            raise FetchError(f"its feed: {error}", error.http_status) from error
+
+    async def _read(self, document: bytes) -> Feed:
+        feed = read_quickly(document) if len(document) <= MAX_BYTES_IN_LOOP else None
+        if feed is None:
+            feed = await asyncio.get_running_loop().run_in_executor(self._threads, read_thoroughly, document)
+        return feed
+
+    async def _find(self, document: bytes, address: str) -> str | None:
+        if len(document) <= MAX_BYTES_IN_LOOP:
+            return find_feed(document, address)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, find_feed, document, address)
+
+
+def failure(sentence: str, http_status: int | None, started: float) -> CheckResult:
+    return CheckResult(False, sentence, http_status, perf_counter() - started)
+
+
+def validator(headers: Mapping[str, str], name: str) -> str:
+    """A header to send back with the next check, or empty where it cannot be."""
+    value = headers.get(name, "")
+    return value if VALIDATOR.fullmatch(value) else ""

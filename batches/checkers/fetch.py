@@ -1,0 +1,290 @@
+"""Fetching strangers' addresses: guarded, polite, and bounded in time and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import NamedTuple, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from batches.checkers.guard import NOT_PUBLIC, guarded_socket_factory, read_networks
+from batches.checkers.hosts import HostPaused, HostSlots
+from batches.conf import Config
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+ACCEPT = "application/atom+xml, application/rss+xml, application/feed+json, text/html;q=0.9, */*;q=0.8"
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+BUSY = frozenset({429, 503})
+TRANSIENT = frozenset({429, 500, 502, 503, 504})
+
+# Seconds before the second try; doubled for each further one, and spread by half so that tries do not come in waves.
+FIRST_BACKOFF = 0.5
+# Some sites send policies and cookies well over aiohttp's 8 kB; nobody sends this much.
+MAX_HEADER_BYTES = 64 * 1024
+# A body is decompressed in steps of this size and cut when it is too large, whatever it would expand to.
+READ_BYTES = 64 * 1024
+# Idle connections are kept for reuse, but with hundreds of hosts a second they must not use up the file descriptors.
+KEEPALIVE_SECONDS = 1.0
+DNS_CACHE_SECONDS = 60
+# A name server that does not answer holds its thread for seconds; good names must not wait behind dead ones.
+DNS_THREADS = 32
+
+CLEAN_URL = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without what must be percent-encoded
+CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE)
+
+# All that a request can end in besides an answer. Odd addresses and headers surface as ValueError (UnicodeError).
+FAULTS = (aiohttp.ClientError, OSError, ValueError)
+
+
+class FetchError(Exception):
+    """No usable answer. `str(error)` is a sentence a person understands; the subject, the address, is left out."""
+
+    def __init__(self, sentence: str, http_status: int | None = None, *, transient: bool = False) -> None:
+        super().__init__(sentence)
+        self.http_status = http_status
+        self.transient = transient
+
+
+class Answer(NamedTuple):
+    """A final answer: 2xx, or 304 to a conditional request. `url` is that of the last hop."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("Content-Type", "")
+
+    @property
+    def charset(self) -> str:
+        """What the Content-Type header names, else empty."""
+        return charset_of(self.content_type)
+
+
+class Resolver(AbstractResolver):
+    """Asks the operating system, in threads of its own."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(DNS_THREADS, "dns")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
+        )
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=int(address[1]), family=family, proto=proto, flags=0
+            )
+            for family, _, proto, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Fetcher:
+    """Fetches addresses over one pool of connections. Use it as an asynchronous context manager."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._hosts = HostSlots(config.per_host, config.max_retry_after)
+
+    async def __aenter__(self) -> Self:
+        allowed = read_networks(self._config.allowed_networks)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # the worker limits the checks
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                ttl_dns_cache=DNS_CACHE_SECONDS,
+                resolver=Resolver(),
+                socket_factory=guarded_socket_factory(allowed),
+            ),
+            headers={
+                "User-Agent": self._config.user_agent,
+                "Accept": ACCEPT,
+                "Accept-Encoding": "gzip, deflate",
+            },
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self._config.timeout),
+            trust_env=False,  # a proxy would connect for us, past the guard
+            read_bufsize=READ_BYTES,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._session.close()
+
+    async def fetch(self, url: str, headers: Mapping[str, str] = NO_HEADERS, *, read_body: bool = True) -> Answer:
+        """The final answer for `url` after redirects, waits and further tries. Raises FetchError."""
+        for tried in range(self._config.retries):
+            try:
+                return await self._follow(url, headers, read_body)
+            except FetchError as error:
+                if not error.transient:
+                    raise
+            await asyncio.sleep(FIRST_BACKOFF * 2**tried * random.uniform(0.5, 1.5))  # noqa: S311
+        return await self._follow(url, headers, read_body)
+
+    async def _follow(self, url: str, headers: Mapping[str, str], read_body: bool) -> Answer:
+        """Redirects are followed here, not by aiohttp: each hop is checked and takes its own host's slot."""
+        hop = usable_url(url, "the address")
+        for _ in range(self._config.max_redirects + 1):
+            answer = await self._request(hop, headers, read_body)
+            if isinstance(answer, Answer):
+                return answer
+            hop = answer
+        raise FetchError(f"redirected more than {self._config.max_redirects} times")
+
+    async def _request(self, url: URL, headers: Mapping[str, str], read_body: bool) -> Answer | URL:
+        """One exchange, in one of its host's slots: the answer, or where it redirects to."""
+        host = str(url.raw_host)
+        try:
+            await self._hosts.acquire(host)
+        except HostPaused as pause:
+            raise FetchError(str(pause)) from None
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                return await self._read(response, host, read_body, conditional=bool(headers))
+        except FAULTS as fault:
+            raise explain(fault, self._config.timeout) from fault
+        finally:
+            self._hosts.release(host)
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, host: str, read_body: bool, conditional: bool
+    ) -> Answer | URL:
+        status = response.status
+        if status in REDIRECTS:
+            return redirect_target(response)
+        if not (200 <= status < 300 or (status == 304 and conditional)):
+            raise self._refused(response, host)
+        body = await self._read_body(response) if read_body and status != 304 else b""
+        return Answer(str(response.url), status, response.headers, body)
+
+    def _refused(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
+        """The failure for an answer that is none. A host that says when to come back is left alone until then."""
+        status = response.status
+        wait = retry_after(response.headers.get("Retry-After", "")) if status in BUSY else 0.0
+        if wait > 0:
+            self._hosts.pause(host, wait)
+        if wait > self._config.max_retry_after:
+            return FetchError(str(HostPaused(wait)), status)
+        return FetchError(describe_status(status), status, transient=status in TRANSIENT)
+
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._config.max_body
+        content = response.content
+        chunks = [content.read_nowait()]  # a small body came with the head
+        size = len(chunks[0])
+        while size <= limit and not content.at_eof():
+            chunk = await content.readany()
+            chunks.append(chunk)
+            size += len(chunk)
+        if size > limit:
+            raise FetchError(f"body is larger than {limit / 1e6:g} MB", response.status)
+        return b"".join(chunks)
+
+
+@lru_cache(maxsize=256)
+def charset_of(content_type: str) -> str:
+    found = CHARSET.search(content_type)
+    return found[1] if found else ""
+
+
+def usable_url(text: str, subject: str, base: URL | None = None) -> URL:
+    """`text`, which may be relative to `base`, as an address to fetch. Raises FetchError about the `subject`."""
+    try:
+        # What is percent-encoded already stays as it is: some servers tell "%7E" and "~" apart.
+        url = URL(text, encoded=CLEAN_URL.fullmatch(text) is not None)
+        url = base.join(url) if base is not None else url
+        if url.scheme not in {"http", "https"}:
+            raise FetchError(f"{subject} is not http or https")
+        if "@" in url.raw_authority:
+            raise FetchError(f"{subject} contains a user name or password")
+        if not url.raw_host:
+            raise FetchError(f"{subject} has no host")
+    except ValueError:
+        raise FetchError(f"{subject} cannot be read") from None
+    return url
+
+
+def redirect_target(response: aiohttp.ClientResponse) -> URL:
+    location = response.headers.get("Location", "").strip()
+    if not location:
+        raise FetchError(f"{describe_status(response.status)} without saying where to go", response.status)
+    return usable_url(location, "redirected, but the new address", response.url)
+
+
+def describe_status(status: int) -> str:
+    try:
+        return f"answered {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"answered {status}"
+
+
+def retry_after(value: str) -> float:
+    """Seconds to wait, from a Retry-After header in seconds or as an HTTP date; 0 where it says nothing usable."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        date = parsedate_to_datetime(value)
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def explain(fault: Exception, timeout: float) -> FetchError:
+    """One of FAULTS as a failure that a person understands."""
+    if private := NOT_PUBLIC.search(str(fault)):
+        return FetchError(private[0])
+    if isinstance(fault, TimeoutError):
+        # Not tried again: it has cost its time, and the next check comes.
+        return FetchError(f"did not answer within {timeout:g} s")
+    if isinstance(fault, aiohttp.ClientConnectorCertificateError):
+        problem = fault.certificate_error
+        return FetchError(f"certificate not valid: {getattr(problem, 'verify_message', problem)}")
+    if isinstance(fault, aiohttp.ClientConnectorDNSError):
+        return FetchError("no such host", transient=fault.errno == socket.EAI_AGAIN)
+    if isinstance(fault, ssl.SSLError):
+        return FetchError("no secure connection could be made")
+    if isinstance(fault, aiohttp.ServerConnectionError | OSError):
+        return FetchError(describe_connection(fault), transient=True)
+    if isinstance(fault, aiohttp.ClientResponseError) and "bytes" in fault.message:
+        return FetchError(f"sent headers larger than {MAX_HEADER_BYTES // 1024} kB")
+    if isinstance(fault, aiohttp.InvalidURL | UnicodeError):
+        return FetchError("the address cannot be read")
+    return FetchError("sent a broken answer")
+
+
+def describe_connection(fault: Exception) -> str:
+    code = fault.errno if isinstance(fault, OSError) else None
+    if code == errno.ECONNREFUSED:
+        return "refused the connection"
+    if code in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ETIMEDOUT}:
+        return "cannot be reached"
+    if code in {errno.EMFILE, errno.ENFILE}:
+        return "could not be asked: too many files are open here"
+    return "broke the connection off"

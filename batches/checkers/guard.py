@@ -1,0 +1,94 @@
+"""Which addresses may be connected to: public ones, and those of networks that were opened on purpose."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+Network = IPv4Network | IPv6Network
+AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+
+# `is_global` of Python 3.11 lets multicast and several of these through, so the lists stand here in full
+# (IANA's special-purpose registries; 192.88.99.0/24 relays to 6to4).
+SPECIAL_V4 = tuple(
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+# IPv6 is the other way round: only 2000::/3 is handed out. That leaves out ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48),
+# unique local, link-local, site-local and multicast addresses; inside it, these lead elsewhere:
+GLOBAL_V6 = IPv6Network("2000::/3")
+SPECIAL_V6 = tuple(
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # IETF protocols: Teredo, benchmarking, ORCHID
+        "2001:db8::/32",
+        "2002::/16",  # 6to4 carries any IPv4 address inside
+        "3fff::/20",
+    )
+)
+
+
+class AddressNotPublic(OSError):
+    """An OSError, so that a host's other addresses are still tried."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(errno.EACCES, f"the address {address} is not public")
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+# A host's failures arrive joined in one text when it has several addresses.
+NOT_PUBLIC = re.compile(r"the address \S+ is not public")
+
+
+def is_public(address: str | IPv4Address | IPv6Address, allowed: Iterable[Network] = ()) -> bool:
+    """Whether `address` (as the operating system resolved it) may be connected to. Unreadable ones may not."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if any(ip in network for network in allowed):
+        return True
+    if isinstance(ip, IPv4Address):
+        return not any(ip in network for network in SPECIAL_V4)
+    return ip in GLOBAL_V6 and not any(ip in network for network in SPECIAL_V6)
+
+
+def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Networks from CIDR texts ("127.0.0.0/8"). Raises ValueError naming the text that is none."""
+    return tuple(ip_network(text, strict=False) for text in texts)
+
+
+def guarded_socket_factory(allowed: Sequence[Network]) -> Callable[[AddressInfo], socket.socket]:
+    """Makes sockets for public addresses only; sees every connection that aiohttp opens, redirects included."""
+
+    def open_socket(addr_info: AddressInfo) -> socket.socket:
+        family, kind, proto, _, sockaddr = addr_info
+        if not is_public(sockaddr[0], allowed):
+            raise AddressNotPublic(sockaddr[0])
+        return socket.socket(family=family, type=kind, proto=proto)
+
+    return open_socket

@@ -1,0 +1,92 @@
+"""HTML pages: telling them from feeds, and finding the feed that a page declares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import islice
+
+from batches.addresses import InvalidAddress, normalise_address
+from batches.checkers.links import join_url
+
+START = re.compile(rb"<(?:(?:[a-z][\w.-]*:)?(?P<feed>rss|feed|rdf)|!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
+# Warnings of the site's software may stand before the document.
+SNIFFED_BYTES = 4096
+
+
+def is_html(document: bytes, content_type: str) -> bool:
+    """Whether `document` is a page. Its beginning says so; the type only where that says nothing."""
+    start = START.search(document, 0, SNIFFED_BYTES)
+    if start:
+        return not start["feed"]
+    return "html" in content_type.lower() and not document.lstrip().startswith(b"{")
+
+
+# Finds the tags that matter, and steps over what holds no tags. Not a tree of the whole page: that takes ten times its
+# size in memory, and libxml2 is quadratic in the attributes of a tag.
+TOKEN = re.compile(
+    rb"""<!--.*?(?:-->|\Z)
+    | <(?P<raw>script|style|textarea|title|template|iframe|xmp)\b.*?(?:</(?P=raw)\b|\Z)
+    | (?P<tag> <(?:link|base)\b [^<>"']*+ (?:(?:"[^"]{0,2000}+"|'[^']{0,2000}+') [^<>"']*+){0,50}+ >)""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+# A page has tens of them.
+MAX_TAGS = 500
+MAX_TAG_BYTES = 4000
+
+FEED_TYPES = frozenset({"application/rss+xml", "application/atom+xml", "application/feed+json"})
+# Declared for other things too (WordPress does, for its API): it counts where there is nothing better.
+JSON_TYPE = "application/json"
+
+
+class TagReader(HTMLParser):
+    """Reads the attributes of one tag, names in lower case and entities resolved."""
+
+    def __init__(self, tag: bytes) -> None:
+        super().__init__()
+        self.name = ""
+        self.attributes: dict[str, str] = {}
+        self.feed(tag.decode("utf-8", "replace"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.name = tag
+        # Of an attribute that is repeated, the first counts.
+        self.attributes = {name: value or "" for name, value in reversed(attrs)}
+
+
+def find_feed(document: bytes, address: str) -> str | None:
+    """The normalised address of the first feed that the page at `address` declares; `document` is in UTF-8."""
+    base = None
+    json_feed = None
+    for tag in link_tags(document):
+        href = tag.attributes.get("href", "").strip()
+        if tag.name == "base" and href and base is None:
+            base = join_url(address, href)
+        kind = feed_type(tag)
+        if kind and (url := usable_address(join_url(base or address, href))):
+            if kind in FEED_TYPES:
+                return url
+            json_feed = json_feed or url
+    return json_feed
+
+
+def link_tags(document: bytes) -> Iterator[TagReader]:
+    tags = (match["tag"] for match in TOKEN.finditer(document) if match["tag"])
+    for tag in islice(tags, MAX_TAGS):
+        if len(tag) <= MAX_TAG_BYTES:
+            yield TagReader(tag)
+
+
+def feed_type(tag: TagReader) -> str:
+    """The type of the feed that the tag declares, or empty."""
+    kind = tag.attributes.get("type", "").partition(";")[0].strip().lower()
+    is_alternate = tag.name == "link" and "alternate" in tag.attributes.get("rel", "").lower().split()
+    return kind if is_alternate and (kind in FEED_TYPES or kind == JSON_TYPE) else ""
+
+
+def usable_address(text: str) -> str:
+    try:
+        return normalise_address(text)
+    except InvalidAddress:
+        return ""

@@ -1,0 +1,397 @@
+"""Making batches: profiles in JSON or in a file, what is rejected of them, and what refuses the whole."""
+
+import json
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from batches.models import Batch
+
+pytestmark = pytest.mark.django_db
+
+ADDRESS = "https://example.org/"
+
+
+def urls_of(batch_id):
+    rows = Batch.objects.get(pk=batch_id).profiles.order_by("pk")
+    return list(rows.values_list("profile__url", "profile__name"))
+
+
+def create(client, **fields):
+    return client.post("/api/batches/", {"name": "news", "profiles": [ADDRESS]} | fields)
+
+
+def upload(client, content, filename="list.txt", **fields):
+    file = SimpleUploadedFile(filename, content)
+    return client.post("/api/batches/", {"name": "news", "file": file} | fields, format="multipart")
+
+
+def test_a_batch_is_created_with_addresses_and_names(client):
+    answer = create(
+        client,
+        priority=3,
+        checker="http",
+        profiles=["https://example.org/a", {"url": "HTTPS://Example.org:443/b#top", "name": "The B"}],
+    )
+    made = answer.json()
+    assert answer.status_code == 201
+    assert (made["accepted"], made["duplicates"], made["rejected"]) == (2, 0, [])
+    batch = made["batch"]
+    assert answer["Location"] == batch["url"]
+    assert batch == client.get(batch["url"]).json()
+    assert (batch["name"], batch["priority"], batch["checker"]) == ("news", 3, "http")
+    assert (batch["status"], batch["position"], batch["total_profiles"]) == ("queued", 1, 2)
+    assert urls_of(batch["id"]) == [("https://example.org/a", ""), ("https://example.org/b", "The B")]
+
+
+def test_what_is_not_said_has_the_managers_defaults(client):
+    batch = create(client).json()["batch"]
+    assert (batch["priority"], batch["checker"], batch["status"]) == (0, "feed", "queued")
+
+
+@pytest.mark.parametrize("make", [create, lambda client, **fields: upload(client, ADDRESS.encode(), **fields)])
+def test_a_batch_that_is_not_to_be_queued_is_paused(client, make):
+    assert make(client, queue=False).json()["batch"]["status"] == "paused"
+
+
+def test_an_address_that_comes_twice_goes_in_once(client):
+    made = create(client, profiles=["https://example.org/a", "https://EXAMPLE.org/a#x", ADDRESS]).json()
+    assert (made["accepted"], made["duplicates"]) == (2, 1)
+
+
+BAD_ENTRIES = [
+    "ftp://example.org/",
+    "",
+    "https://a:b@example.org/",
+    "https://example.org/\0",
+    "https://example.org/\ud800",
+    "x" * 3000,
+    None,
+    5,
+    True,
+    [],
+    [[ADDRESS]],
+    {},
+    {"url": None},
+    {"url": [ADDRESS]},
+    {"name": "nameless"},
+    {"url": ADDRESS, "name": 5},
+    {"url": ADDRESS, "Name": "x"},
+    {"url": ADDRESS, "\ud800\0": "x"},
+]
+
+
+def test_entries_that_cannot_be_profiles_are_rejected_and_the_others_go_in(client):
+    made = post(client, {"name": "news", "profiles": ["https://example.org/good", *BAD_ENTRIES]}).json()
+    assert made["accepted"] == 1
+    assert [reject["index"] for reject in made["rejected"]] == list(range(1, len(BAD_ENTRIES) + 1))
+    for reject in made["rejected"]:
+        assert reject.keys() == {"index", "text", "reason"}
+        assert reject["reason"].endswith(".")
+        assert len(reject["text"]) <= 200
+    assert made["rejected"][0]["text"] == "ftp://example.org/"
+
+
+def test_a_name_is_cleaned_as_in_a_file(client):
+    answer = post(client, {"name": "news", "profiles": [{"url": ADDRESS, "name": " a\0\nb\ud800 "}]})
+    assert urls_of(answer.json()["batch"]["id"]) == [(ADDRESS, "a b\ufffd")]
+
+
+@pytest.mark.parametrize("fields", [{"strict": True, "profiles": [ADDRESS, "nonsense"]}, {"profiles": ["nonsense"]}])
+def test_a_list_that_is_refused_as_a_whole_creates_nothing(client, everything, fields):
+    before = everything()
+    answer = create(client, **fields)
+    assert answer.status_code == 400
+    body = answer.json()
+    assert body["code"] == "invalid"
+    assert body["errors"].keys() == {"profiles"}
+    assert f"1 of {len(fields['profiles'])} entries" in body["detail"]
+    assert body["rejected"] == [
+        {
+            "index": len(fields["profiles"]) - 1,
+            "text": "nonsense",
+            "reason": "It does not say http or https; start it with https://.",
+        }
+    ]
+    assert everything() == before
+
+
+def test_too_many_entries_that_cannot_be_profiles_are_refused(client, monkeypatch):
+    monkeypatch.setattr("batches.importers.found.MAX_REJECTS", 3)
+    answer = create(client, profiles=[ADDRESS, *[5] * 10])
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {"profiles"}
+
+
+@pytest.mark.parametrize(
+    ("filename", "content"),
+    [
+        ("list.txt", b"\xef\xbb\xbfhttps://example.org/a\r\n# remark\r\nhttps://example.org/b\r\n"),
+        ("list.csv", b"name;url\nA;https://example.org/a\nB;https://example.org/b\n"),
+        ("list.opml", b'<opml><body><outline xmlUrl="https://example.org/a"/><outline xmlUrl="https://example.org/b"/></body></opml>'),
+        ("list.jsonl", b'"https://example.org/a"\n{"url": "https://example.org/b"}\n'),
+    ],
+)  # fmt: skip
+def test_a_file_of_each_format_makes_a_batch(client, filename, content):
+    answer = upload(client, content, filename)
+    assert answer.status_code == 201, answer.json()
+    urls = [url for url, _ in urls_of(answer.json()["batch"]["id"])]
+    assert urls == ["https://example.org/a", "https://example.org/b"]
+
+
+def test_a_form_takes_the_same_fields_as_text(client):
+    answer = upload(client, ADDRESS.encode(), priority="-3", checker="http", queue="false", strict="true")
+    batch = answer.json()["batch"]
+    assert (batch["priority"], batch["checker"], batch["status"]) == (-3, "http", "paused")
+
+
+def test_a_flag_that_is_left_out_of_a_form_is_not_false(client):
+    assert upload(client, ADDRESS.encode()).json()["batch"]["status"] == "queued"
+
+
+def test_a_format_can_be_said(client):
+    content = b"url\nhttps://example.org/a\n"
+    assert upload(client, content, "list.bin", format="csv").json()["rejected"] == []
+    assert upload(client, content, "list.bin", format="text").json()["rejected"] == [
+        {"line": 1, "text": "url", "reason": "It does not say http or https; start it with https://."}
+    ]
+
+
+def test_rejected_lines_of_a_file_have_their_numbers(client):
+    made = upload(client, b"https://example.org/a\nnonsense\nhttps://example.org/a\n").json()
+    assert (made["accepted"], made["duplicates"]) == (1, 1)
+    assert [(reject["line"], reject["text"]) for reject in made["rejected"]] == [(2, "nonsense")]
+
+
+@pytest.mark.parametrize(
+    ("filename", "content"),
+    [
+        ("list.txt", b""),
+        ("list.txt", b"\n\n"),
+        ("list.txt", b"\x00\x01\x02\x03"),
+        ("list.txt", b"nonsense"),
+        ("list.txt", "https://example.org/".encode("utf-16")),
+        ("list.csv", b"name\nA\n"),
+        ("list.csv", b'url\n"https://example.org/\n'),
+        ("list.opml", b"<opml><body>"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(client, everything, filename, content):
+    before = everything()
+    answer = upload(client, content, filename)
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {"file"}
+    assert everything() == before
+
+
+def test_a_file_with_a_rejected_line_is_refused_where_that_is_wanted(client, everything):
+    before = everything()
+    answer = upload(client, b"https://example.org/\nnonsense\n", strict="true")
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {"file"}
+    assert [(reject["line"], reject["text"]) for reject in answer.json()["rejected"]] == [(2, "nonsense")]
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("format", "pdf"),
+        ("priority", "high"),
+        ("priority", "40000"),
+        ("checker", "nonsense"),
+        ("queue", "perhaps"),
+        ("strict", "perhaps"),
+        ("name", "a\0b"),
+        ("name", ""),
+        ("profiles", ADDRESS),
+        ("file", ADDRESS),
+        ("status", "done"),
+    ],
+)
+def test_a_form_with_a_wrong_field_is_refused_by_name(client, everything, field, value):
+    before = everything()
+    answer = upload(client, ADDRESS.encode(), **{field: value})
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {field}
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", None),
+        ("name", ""),
+        ("name", "  \t\n "),
+        ("name", 5),
+        ("name", True),
+        ("name", ["news"]),
+        ("name", {"a": 1}),
+        ("name", "x" * 201),
+        ("name", "a\0b"),
+        ("name", "a\ud800b"),
+        ("priority", None),
+        ("priority", "5"),
+        ("priority", True),
+        ("priority", 1.5),
+        ("priority", 1.0),
+        ("priority", [1]),
+        ("priority", 40_000),
+        ("priority", -40_000),
+        ("priority", 10**30),
+        ("priority", 10**4000),
+        ("checker", "nonsense"),
+        ("checker", ""),
+        ("checker", None),
+        ("checker", 5),
+        ("checker", ["feed"]),
+        ("checker", "\0"),
+        ("checker", "\ud800"),
+        ("checker", "x" * 100_000),
+        ("queue", "true"),
+        ("queue", 1),
+        ("queue", None),
+        ("queue", []),
+        ("strict", "false"),
+        ("strict", 0),
+        ("profiles", None),
+        ("profiles", []),
+        ("profiles", ADDRESS),
+        ("profiles", {"url": ADDRESS}),
+        ("profiles", 5),
+        ("file", ADDRESS),
+        ("status", "done"),
+        ("\0", 1),
+        ("\ud800", 1),
+        ("x" * 100_000, 1),
+    ],
+    ids=lambda value: str(value)[:20].encode("ascii", "backslashreplace").decode(),
+)
+def test_a_body_with_a_wrong_field_is_refused_by_name(client, everything, field, value):
+    before = everything()
+    answer = post(client, {"name": "news", "profiles": [ADDRESS], field: value})
+    assert answer.status_code == 400
+    body = answer.json()
+    assert body["code"] == "invalid"
+    assert len(body["errors"]) == 1
+    assert next(iter(body["errors"])) == field.replace("\0", "").replace("\ud800", "")[:500]
+    assert everything() == before
+
+
+def test_a_field_that_is_missing_is_named(client):
+    answer = client.post("/api/batches/", {})
+    assert answer.json()["errors"].keys() == {"name", "profiles"}
+    answer = client.post("/api/batches/", {}, format="multipart")
+    assert answer.json()["errors"].keys() == {"name", "file"}
+
+
+def test_an_error_names_some_unknown_fields_and_parameters_not_thousands(client):
+    unknown = {f"field{number}": "1" for number in range(500)}
+    assert len(client.post("/api/batches/", unknown).json()["errors"]) == 10
+    assert len(client.get("/api/batches/", unknown).json()["errors"]) == 10
+
+
+def nested(depth, inside='{"name": "news", "profiles": %s}'):
+    return inside % ("[" * depth + "]" * depth)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"[]",
+        b'"text"',
+        b"5",
+        b"null",
+        b"true",
+        b"NaN",
+        b'{"name": "news", "priority": NaN, "profiles": ["https://example.org/"]}',
+        b'{"name": "news", "priority": Infinity, "profiles": ["https://example.org/"]}',
+        b'{"name": "news", "priority": 1e400, "profiles": ["https://example.org/"]}',
+        b'{"name": "news", "priority": -1e400, "profiles": ["https://example.org/"]}',
+        b'{"name": "news", "priority": ' + b"9" * 5000 + b', "profiles": ["https://example.org/"]}',
+        b'{"name": "\xff", "profiles": ["https://example.org/"]}',
+        b'{"name": "\xed\xa0\x80", "profiles": ["https://example.org/"]}',
+        b'\xef\xbb\xbf{"name": "news", "profiles": ["https://example.org/"]}',
+        '{"name": "news", "profiles": ["https://example.org/"]}'.encode("utf-16"),
+        nested(10_000, "%s"),
+        nested(10_000),
+        nested(10_000, '{"name": %s}'),
+        '{"a":' * 10_000 + "1" + "}" * 10_000,
+    ],
+    ids=range(22),
+)
+def test_a_body_that_is_no_json_object_for_a_batch_is_refused(client, everything, body):
+    before = everything()
+    answer = client.post("/api/batches/", body, content_type="application/json")
+    assert answer.status_code == 400
+    assert {"code", "detail"} <= answer.json().keys() <= {"code", "detail", "errors", "rejected"}
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "%s",
+        '{"name": %s}',
+        '{"name": "a", "priority": %s, "profiles": []}',
+        '{"name": "a", "profiles": %s}',
+        '{"name": "a", "profiles": [{"url": %s}]}',
+        '{"x": %s}',
+    ],
+)
+def test_nesting_of_any_depth_is_refused(client, place):
+    # Just below the depth at which the parser gives up, printing a value gives up.
+    for depth in range(700, 1000, 3):
+        answer = client.post("/api/batches/", nested(depth, place), content_type="application/json")
+        assert answer.status_code == 400
+
+
+def test_a_body_that_is_too_large_is_not_read(client, settings):
+    body = b'{"name": "' + b"x" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE + b'"}'
+    answer = client.post("/api/batches/", body, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert "as a file" in answer.json()["detail"]
+
+
+def test_a_form_that_is_too_large_is_not_read(client, monkeypatch):
+    monkeypatch.setattr("batches.api.parsers.MAX_FORM", 1000)
+    answer = upload(client, b"x" * 1000)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_a_form_field_that_is_too_large_is_refused(client):
+    answer = upload(client, ADDRESS.encode(), name="x" * 3_000_000)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_a_form_with_too_many_fields_is_refused(client):
+    answer = upload(client, ADDRESS.encode(), **{f"field{number}": "" for number in range(1001)})
+    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status", "code"),
+    [
+        ("application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        ("text/plain", 415, "unsupported_media_type"),
+        ("nonsense", 415, "unsupported_media_type"),
+        ("application/json; charset=utf-16", 415, "unsupported_media_type"),
+        ("application/json; charset=zlib", 415, "unsupported_media_type"),
+        ("application/json; charset=idna", 415, "unsupported_media_type"),
+        ("application/json; charset=nonsense", 400, "invalid"),
+        ("application/json; charset=UTF-8", 400, "invalid"),
+        ("multipart/form-data", 400, "parse_error"),
+        ("multipart/form-data; boundary=x", 400, "invalid"),
+    ],
+)
+def test_a_body_of_another_kind_is_refused(client, content_type, status, code):
+    answer = client.post("/api/batches/", b"{}", content_type=content_type)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def post(client, body):
+    """As JSON that may have lone surrogates, escaped."""
+    return client.post("/api/batches/", json.dumps(body), content_type="application/json")

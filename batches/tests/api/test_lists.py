@@ -1,0 +1,277 @@
+"""The list of batches: what it shows, its filters, its order and its pages."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch
+
+pytestmark = pytest.mark.django_db
+
+
+def names(answer):
+    assert answer.status_code == 200, answer.content
+    return [batch["name"] for batch in answer.json()["results"]]
+
+
+def test_a_batch_is_shown_with_all_that_is_public(client, make_batch):
+    batch = make_batch("running", name="news", profiles=4, failed=1, priority=3)
+    Batch.objects.filter(pk=batch.pk).update(run_seconds=0.5)
+
+    answer = client.get(f"/api/batches/{batch.pk}/").json()
+
+    assert answer.pop("created_at") == batch.created_at.isoformat().replace("+00:00", "Z")
+    assert answer.pop("started_at") == batch.started_at.isoformat().replace("+00:00", "Z")
+    assert answer == {
+        "id": str(batch.pk),
+        "name": "news",
+        "status": "running",
+        "position": 0,
+        "priority": 3,
+        "checker": "feed",
+        "total_profiles": 4,
+        "completed_profiles": 1,
+        "successful_checks": 0,
+        "failed_checks": 1,
+        "stories_found": 0,
+        "progress": {"percent": 25, "rate": 2.0, "seconds_left": 1.5},
+        "error": "",
+        "completed_at": None,
+        "run_seconds": 0.5,
+        "previous": None,
+        "url": f"http://testserver/api/batches/{batch.pk}/",
+    }
+    assert client.get("/api/batches/").json()["results"] == [client.get(answer["url"]).json()]
+
+
+def test_a_batch_of_which_nothing_is_known_yet_has_no_rate(client, make_batch):
+    answer = client.get(f"/api/batches/{make_batch(profiles=0).pk}/").json()
+    assert answer["progress"] == {"percent": 0, "rate": None, "seconds_left": None}
+
+
+def test_the_list_is_in_the_order_of_the_queue(client, make_batch):
+    for status, name, priority in [
+        ("done", "old", 0),
+        ("running", "now", 0),
+        ("queued", "later", 0),
+        ("queued", "next", 5),
+        ("paused", "new", 0),
+    ]:
+        make_batch(status, name=name, priority=priority)
+    assert names(client.get("/api/batches/")) == ["now", "next", "later", "new", "old"]
+
+
+@pytest.fixture
+def shelf(make_batch):
+    """A few batches that differ in everything that can be asked for."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        ("running", "Alpha news", 5),
+        ("queued", "Beta 100% blogs", 0),
+        ("error", "Gamma_news", -1),
+        ("done", "Delta", 0),
+    ]
+    for day, (status, name, priority) in enumerate(rows):
+        batch = make_batch(status, name=name, priority=priority, profiles=1)
+        Batch.objects.filter(pk=batch.pk).update(created_at=start + timedelta(days=day), completed_at=None)
+    Batch.objects.filter(name="Delta").update(completed_at=start + timedelta(days=9), checker="http")
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("status=queued", {"Beta 100% blogs"}),
+        ("status=queued&status=done", {"Beta 100% blogs", "Delta"}),
+        ("priority=5", {"Alpha news"}),
+        ("priority=-1", {"Gamma_news"}),
+        ("priority=17", set()),
+        ("checker=http", {"Delta"}),
+        ("checker=nonsense", set()),
+        ("name=NEWS", {"Alpha news", "Gamma_news"}),
+        ("name=%25", {"Beta 100% blogs"}),
+        ("name=_", {"Gamma_news"}),
+        ("name='", set()),
+        ("created_after=2026-01-03T00:00:00Z", {"Gamma_news", "Delta"}),
+        ("created_after=2026-01-03", {"Gamma_news", "Delta"}),
+        ("created_before=2026-01-01T01:00:00%2B01:00", {"Alpha news"}),
+        ("created_after=2026-01-02T00:00:00Z&created_before=2026-01-03T00:00:00Z", {"Beta 100% blogs", "Gamma_news"}),
+        ("completed_after=2026-01-02T00:00:00Z", {"Delta"}),
+        ("completed_before=2026-01-02T00:00:00Z", set()),
+        ("search=news alpha", {"Alpha news"}),
+        ("search=disk", {"Gamma_news"}),
+        ("search=http", {"Delta"}),
+        ("search=news&status=error", {"Gamma_news"}),
+        ("search=&name=&status=queued", {"Beta 100% blogs"}),
+    ],
+)
+def test_the_list_is_filtered(client, query, expected):
+    assert set(names(client.get(f"/api/batches/?{query}"))) == expected
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize(
+    ("ordering", "expected"),
+    [
+        ("name", "ABDG"),
+        ("-name", "GDBA"),
+        ("created_at", "ABGD"),
+        ("-created_at", "DGBA"),
+        ("priority,-name", "GDBA"),
+        ("-priority,name", "ABDG"),
+        ("position", "AB??"),
+        ("-position", "BA??"),
+        ("completed_at", "D???"),
+        ("-completed_at", "D???"),
+    ],
+)
+def test_the_list_is_ordered_and_what_has_no_value_comes_last(client, ordering, expected):
+    got = "".join(name[0] for name in names(client.get(f"/api/batches/?ordering={ordering}")))
+    known = expected.rstrip("?")
+    assert got[: len(known)] == known
+    assert sorted(got) == list("ABDG")
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("nonsense=1", "nonsense"),
+        ("Status=queued", "Status"),
+        ("name__contains=a", "name__contains"),
+        ("run_token=1", "run_token"),
+        ("created=2026-01-01", "created"),
+        ("status=nonsense", "status"),
+        ("status=queued&status=", "status"),
+        ("ordering=nonsense", "ordering"),
+        ("ordering=name,-nonsense", "ordering"),
+        ("ordering=run_token", "ordering"),
+        ("ordering=batch__name", "ordering"),
+        ("priority=high", "priority"),
+        ("priority=1.5", "priority"),
+        ("priority=1e400", "priority"),
+        ("priority=NaN", "priority"),
+        ("priority=40000", "priority"),
+        (f"priority={10**30}", "priority"),
+        pytest.param(f"priority={'9' * 5000}", "priority", id="priority of 5,000 digits"),
+        ("created_after=yesterday", "created_after"),
+        ("created_before=2026-13-01", "created_before"),
+        ("page=0", "page"),
+        ("page=-1", "page"),
+        ("page=last", "page"),
+        ("page=%00", "page"),
+        ("page_size=0", "page_size"),
+        ("page_size=201", "page_size"),
+        ("page_size=many", "page_size"),
+        pytest.param(f"page_size={'9' * 5000}", "page_size", id="page_size of 5,000 digits"),
+        ("name=%00", "name"),
+        ("search=%00", "search"),
+        ("checker=%00", "checker"),
+        ("status=%00", "status"),
+        ("ordering=%00", "ordering"),
+        ("created_after=%00", "created_after"),
+        ("%00=1", ""),
+        pytest.param(f"name={'x' * 201}", "name", id="long name"),
+        pytest.param(f"search={'x ' * 101}", "search", id="long search"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_refused_by_name(client, query, named):
+    answer = client.get(f"/api/batches/?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "invalid"
+    assert answer.json()["errors"].keys() == {named}
+    assert answer.json()["detail"].startswith(f"{named}: ")
+
+
+def test_null_characters_in_two_parameters_are_refused_in_both(client):
+    answer = client.get("/api/batches/?name=%00&search=%00")
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {"name", "search"}
+
+
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "0001-01-01", "9999-12-31"]
+)
+@pytest.mark.parametrize("name", ["created_after", "completed_before"])
+def test_a_time_at_the_end_of_time_is_no_fault(client, name, time):
+    assert client.get(f"/api/batches/?{name}={time}").status_code in {200, 400}
+
+
+@pytest.mark.parametrize("text", ["%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab"])
+def test_odd_texts_are_looked_for(client, text):
+    assert names(client.get(f"/api/batches/?name={text}&search={text}&checker={text}")) == []
+
+
+def test_a_search_for_as_many_words_as_it_takes_is_answered(client):
+    assert names(client.get(f"/api/batches/?search={'x+' * 99}x")) == []
+
+
+def test_too_many_parameters_are_refused(client):
+    answer = client.get("/api/batches/?" + "name=a&" * 1001)
+    assert answer.status_code == 400
+    assert answer.json().keys() == {"code", "detail"}
+
+
+def test_pages_show_every_batch_once(client, make_batch):
+    for number in range(5):
+        make_batch("paused", name=str(number), profiles=0)
+    page = client.get("/api/batches/?page_size=2&ordering=status").json()
+    assert page["count"] == 5
+    assert page["previous"] is None
+    seen = []
+    while True:
+        seen += [batch["name"] for batch in page["results"]]
+        if not page["next"]:
+            break
+        page = client.get(page["next"]).json()
+    assert sorted(seen) == list("01234")
+
+
+def test_what_is_equal_in_an_order_keeps_one_order(client):
+    Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(10))
+    for ordering in ("status", "-status", "-completed_at"):
+        ids = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
+        assert ids == sorted(ids)
+
+
+def test_a_page_has_fifty_batches_and_at_most_two_hundred(client):
+    Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(201))
+    assert len(client.get("/api/batches/").json()["results"]) == 50
+    assert len(client.get("/api/batches/?page_size=200").json()["results"]) == 200
+
+
+@pytest.mark.parametrize("page", [2, 10**30])
+def test_a_page_behind_the_last_is_not_found(client, page):
+    answer = client.get(f"/api/batches/?page={page}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_the_number_of_queries_does_not_grow_with_the_list(client, make_batch):
+    source = make_batch("done", profiles=0)
+    few = count_queries(client)
+    for _ in range(10):
+        assert BatchManager().repeat_batch(source.pk)
+    assert count_queries(client) == few
+
+
+def count_queries(client):
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get("/api/batches/?search=a&ordering=name").status_code == 200
+    assert all(query["sql"].startswith("SELECT") for query in queries)
+    return len(queries)
+
+
+def test_a_head_is_a_get_without_a_body(client):
+    answer = client.head("/api/batches/")
+    assert answer.status_code == 200
+
+
+def test_a_deleted_batch_whose_rows_are_not_all_gone_is_not_shown(client, make_batch, monkeypatch):
+    batch = make_batch()
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
+    client.delete(f"/api/batches/{batch.pk}/")
+    assert Batch.everything.exists()
+    assert names(client.get("/api/batches/")) == []
+    assert client.get(f"/api/batches/{batch.pk}/").status_code == 404

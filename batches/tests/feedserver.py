@@ -1,0 +1,203 @@
+"""A scriptable HTTP server on loopback, for tests that fetch: in a thread, on a real port that other processes reach."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+WAIT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Request:
+    path: str
+    headers: Mapping[str, str]  # names in lower case
+
+    @property
+    def host(self) -> str:
+        return self.headers.get("host", "").rpartition(":")[0]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer. `raw` is sent instead of a head and body, and the connection closed behind it.
+
+    The body, or `raw`, may be in pieces, without an end if need be; `every` seconds pass between them.
+    """
+
+    status: int = 200
+    body: bytes | Iterable[bytes] = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    raw: bytes | Iterable[bytes] | None = None
+    every: float = 0.0
+
+
+Answer = Reply | Callable[[Request], Reply]
+
+
+class Gate:
+    """Holds the answers of a path: requests come in and wait until the gate opens."""
+
+    def __init__(self, server: FeedServer) -> None:
+        self._server = server
+        self._open = asyncio.Event()
+        self._arrived = threading.Semaphore(0)
+
+    def wait_for(self, requests: int = 1) -> None:
+        """Until so many more requests have come in."""
+        for _ in range(requests):
+            assert self._arrived.acquire(timeout=WAIT_SECONDS), "no request came in"
+
+    def open(self) -> None:
+        self._server.loop.call_soon_threadsafe(self._open.set)
+
+    async def pass_through(self) -> None:
+        self._arrived.release()
+        await self._open.wait()
+
+
+class FeedServer:
+    """`with FeedServer() as server: server.answer("/feed", body=rss); …server.url("/feed")`.
+
+    Paths without an answer are 404. `hosts` are the loopback addresses to listen on, all on one port.
+    """
+
+    def __init__(self, hosts: Iterable[str] = ("127.0.0.1",), tls: ssl.SSLContext | None = None) -> None:
+        self.hosts = tuple(hosts)
+        self.port = 0
+        self.requests: list[Request] = []
+        self._tls = tls
+        self._answers: dict[str, list[Answer]] = {}
+        self._gates: dict[str, Gate] = {}
+        self._at_once: Counter[str] = Counter()
+        self._most_at_once: defaultdict[str, int] = defaultdict(int)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> FeedServer:
+        started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), name="feed server")
+        self._thread.start()
+        assert started.wait(WAIT_SECONDS), "the server did not start"
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(WAIT_SECONDS)
+
+    def url(self, path: str = "/", host: str | None = None) -> str:
+        return f"{'https' if self._tls else 'http'}://{host or self.hosts[0]}:{self.port}{path}"
+
+    def answer(
+        self,
+        path: str,
+        body: bytes | str | Iterable[bytes] = b"",
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        *,
+        raw: bytes | Iterable[bytes] | None = None,
+        every: float = 0.0,
+    ) -> None:
+        """What requests for `path` (with its query) get from now on."""
+        content = body.encode() if isinstance(body, str) else body
+        self._answers[path] = [Reply(status, content, headers or {}, raw, every)]
+
+    def answer_in_turn(self, path: str, *answers: Answer) -> None:
+        """One answer, or function of the request, after the other; the last one stays."""
+        self._answers[path] = list(answers)
+
+    def redirect(self, path: str, location: str, status: int = 302) -> None:
+        self.answer(path, status=status, headers={"Location": location})
+
+    def hold(self, path: str) -> Gate:
+        gate = self._gates[path] = Gate(self)
+        return gate
+
+    def hits(self, path: str) -> int:
+        return sum(request.path == path for request in list(self.requests))
+
+    def last_request(self, path: str) -> Request:
+        return [request for request in list(self.requests) if request.path == path][-1]
+
+    def most_at_once(self, host: str = "127.0.0.1") -> int:
+        """The most requests of one host, by the name they used, that were under way at the same time."""
+        return self._most_at_once[host]
+
+    async def _serve(self, started: threading.Event) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        servers = []
+        for host in self.hosts:
+            servers.append(await asyncio.start_server(self._connected, host, self.port, ssl=self._tls, backlog=1000))
+            self.port = servers[0].sockets[0].getsockname()[1]
+        started.set()
+        await self._stop.wait()
+        for server in servers:
+            server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._converse(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                request = read_request(await reader.readuntil(b"\r\n\r\n"))
+                if not await self._answer(request, writer):
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection stays open."""
+        self.requests.append(request)
+        self._at_once[request.host] += 1
+        self._most_at_once[request.host] = max(self._most_at_once[request.host], self._at_once[request.host])
+        try:
+            if gate := self._gates.get(request.path):
+                await gate.pass_through()
+            reply = self._reply(request)
+            if reply.raw is None:
+                writer.write(head(reply))
+            await send(reply.body if reply.raw is None else reply.raw, reply.every, writer)
+        finally:
+            self._at_once[request.host] -= 1
+        return reply.raw is None and isinstance(reply.body, bytes)
+
+    def _reply(self, request: Request) -> Reply:
+        answers = self._answers.get(request.path, [Reply(404)])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        return answer if isinstance(answer, Reply) else answer(request)
+
+
+def read_request(block: bytes) -> Request:
+    first, *lines = block.decode("latin-1").split("\r\n")
+    fields = (line.partition(":") for line in lines if line)
+    return Request(first.split(" ")[1], {name.lower(): value.strip() for name, _, value in fields})
+
+
+def head(reply: Reply) -> bytes:
+    headers = dict(reply.headers)
+    if isinstance(reply.body, bytes):
+        headers.setdefault("Content-Length", str(len(reply.body)))
+    phrase = HTTPStatus(reply.status).phrase
+    lines = [f"HTTP/1.1 {reply.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+async def send(content: bytes | Iterable[bytes], every: float, writer: asyncio.StreamWriter) -> None:
+    for piece in [content] if isinstance(content, bytes) else content:
+        writer.write(piece)
+        await writer.drain()
+        if every:
+            await asyncio.sleep(every)

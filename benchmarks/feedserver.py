@@ -1,0 +1,56 @@
+"""A feed server in a process of its own; imports nothing of the project, so that it can start there."""
+
+import asyncio
+import multiprocessing
+from multiprocessing.connection import Connection
+
+STORIES = 4
+SIZE = 1_800
+
+
+def feed(path: str) -> bytes:
+    items = "".join(
+        f"<item><title>Story {number} of {path}</title><link>http://feeds.example{path}/{number}</link>"
+        f"<guid isPermaLink='false'>{path}/{number}</guid><pubDate>Mon, 0{number + 1} Jun 2026 08:00:00 +0000</pubDate>"
+        f"<description>{'Some words about it. ' * 9}</description></item>"
+        for number in range(STORIES)
+    )
+    text = f"<?xml version='1.0'?><rss version='2.0'><channel><title>Feed</title>{items}</channel></rss>"
+    return f"{text}{' ' * (SIZE - len(text))}".encode()
+
+
+class Answers(asyncio.Protocol):
+    """The smallest HTTP server that keeps connections alive, so that it is not what is measured."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        body = feed(data.split(b" ", 2)[1].decode())
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/rss+xml\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)
+
+
+class FeedServer:
+    """Runs in a process of its own while entered. Gives its port."""
+
+    def __enter__(self) -> int:
+        port, theirs = multiprocessing.Pipe(duplex=False)
+        self.process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
+        self.process.start()
+        number: int = port.recv()
+        return number
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.process.terminate()
+        self.process.join()
+
+
+def serve(port: Connection) -> None:
+    async def forever() -> None:
+        server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0)
+        port.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(forever())
