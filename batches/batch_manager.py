@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from hashlib import sha256
 from typing import Any, Concatenate, Literal, ParamSpec, TypeGuard, TypeVar
@@ -52,7 +52,10 @@ Status = Batch.Status
 
 #: A range of positions that nobody uses. `position - 1` in one step breaks the unique constraint in 194 of 200 random
 #: row orders, on both databases; through this range, in two steps, it broke it in none.
-DETOUR = 1_000_000
+DETOUR = 1_000_000_000
+
+#: Seconds. A check that claims to have taken longer (11 days) was not measured.
+MAX_DURATION = 1e6
 
 #: Rows deleted per transaction, so that deleting a batch of a million rows holds nobody up.
 DELETE_CHUNK = 10_000
@@ -175,7 +178,7 @@ class BatchManager:
 
         Addresses that are not known yet become profiles; duplicates collapse. All or nothing.
         """
-        name = " ".join(clean_text(name, MAX_NAME + 1).split())
+        name = _one_line(name)
         if not 0 < len(name) <= MAX_NAME:
             raise Refused(Code.BAD_VALUE, f"A batch needs a name of 1 to {MAX_NAME} characters.")
         _require_priority(priority)
@@ -217,8 +220,10 @@ class BatchManager:
             )
             batch.save(force_insert=True)
             copied = bulk.copy_batch_profiles(source.pk, batch.pk)
-            # A batch whose caller keeps no rows is repeated without rows.
-            self._finish_creation(batch, copied or source.total_profiles, True, "repeat_batch")
+            with locked_queue():
+                find_batch(batch_id)  # deleted while it was copied, it may have lost rows before that
+                # A batch whose caller keeps no rows is repeated without rows.
+                self._finish_creation(batch, copied or source.total_profiles, True, "repeat_batch")
         return batch
 
     def _finish_creation(self, batch: Batch, total: int, queue: bool, action: str) -> None:
@@ -229,7 +234,7 @@ class BatchManager:
             Batch.objects.filter(pk=batch.pk).update(**changes)
             _bump_version()
             batch.refresh_from_db()
-            self._log(batch, action, f"{total:,} profiles", to=(batch.status, batch.position))
+            self._log(batch, action, _counted(total, "profile"), to=(batch.status, batch.position))
 
     # The queue's order
 
@@ -274,7 +279,7 @@ class BatchManager:
             if waiting != _last_position():
                 bulk.renumber_queue(DETOUR)
                 _bump_version()
-                self._log(None, "reorder_queue", f"{waiting:,} queued batches numbered anew")
+                self._log(None, "reorder_queue", f"numbered anew: {_counted(waiting, 'queued batch', 'es')}")
         return True
 
     def hold_queue(self, reason: str = "") -> Literal[True]:
@@ -335,7 +340,7 @@ class BatchManager:
         """
         if run_token is not None and batch.run_token != run_token:
             raise fenced()
-        self._fail(batch, "handle_error", clean_text(message, MAX_ERROR))
+        self._fail(batch, "handle_error", clean_text(message, MAX_ERROR).strip() or "It stopped without saying why.")
         return True
 
     @transition
@@ -366,7 +371,7 @@ class BatchManager:
         self._enqueue(
             batch,
             "retry_failed",
-            f"{failed:,} failed profiles are checked again",
+            f"to be checked again: {_counted(failed, 'failed profile')}",
             error="",
             completed_at=None,
             completed_profiles=F("completed_profiles") - failed,
@@ -382,7 +387,8 @@ class BatchManager:
         """
         answer = self._delete_batch(batch_id)
         if answer:
-            self.purge_deleted()
+            # A caller with a transaction of its own (the admin's delete page) holds the queue until that commits.
+            transaction.on_commit(self.purge_deleted)
         return answer
 
     def purge_deleted(self) -> None:
@@ -395,16 +401,19 @@ class BatchManager:
         was = batch.status, batch.position
         self._leave_queue(batch, status=Status.PAUSED, position=None, deleted_at=Now())
         _bump_version()
-        self._log(None, "delete_batch", f"“{batch}” ({batch.pk}) with {batch.total_profiles:,} profiles", was=was)
+        self._log(
+            None, "delete_batch", f"“{batch}” ({batch.pk}) with {_counted(batch.total_profiles, 'profile')}", was=was
+        )
         return True
 
     # The worker's own calls
 
     def claim_run(self, worker: str) -> ClaimedRun | None:
         """Take over the running batch if nobody owns it, else promote the next one. None if there is nothing to do."""
+        worker = clean_text(worker, 150)
         token = uuid.uuid4()
         with locked_queue() as queue:
-            Queue.objects.update(worker=clean_text(worker, 150), worker_seen_at=Now())
+            Queue.objects.update(worker=worker, worker_seen_at=Now())
             running = _lock_running()
             if running is not None and _is_owned(running):
                 return None
@@ -442,8 +451,8 @@ class BatchManager:
         with transaction.atomic():
             _renew_lease(batch_id, run_token)
             pk = uuid.UUID(str(batch_id))
-            pending = bulk.pending_profiles(pk, by_profile)
-            _record(pk, {profile_id: _clean(by_profile[profile_id]) for profile_id in pending})
+            rows = bulk.pending_rows(pk, by_profile)
+            _record(pk, rows, {profile_id: _clean(by_profile[profile_id]) for profile_id in rows})
         return True
 
     @refusable
@@ -468,7 +477,7 @@ class BatchManager:
         if rows.filter(status=BatchProfile.Status.PENDING).exists():
             raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
         if batch.completed_profiles < batch.total_profiles and not rows.exists():
-            message = f"The batch says {batch.total_profiles:,} profiles, but it has no rows to check."
+            message = f"The batch says {_counted(batch.total_profiles, 'profile')}, but it has no rows to check."
             self._fail(batch, "finish_run", message)
         else:
             self._complete(batch, "finish_run", "" if batch.total_profiles else "It has no profiles.")
@@ -630,7 +639,7 @@ def _run_seconds() -> Combinable:
 # Recording
 
 
-def _record(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> None:
+def _record(batch_id: uuid.UUID, rows: Mapping[int, int], results: Mapping[int, CheckResult]) -> None:
     if not results:
         return
     stories = [
@@ -640,10 +649,9 @@ def _record(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> None:
     ]
     new = Counter(bulk.insert_stories(batch_id, stories) if stories else ())
     bulk.update_batch_profiles(
-        batch_id,
         [
             (
-                profile_id,
+                rows[profile_id],
                 BatchProfile.Status.OK if result.ok else BatchProfile.Status.FAILED,
                 result.error,
                 result.http_status,
@@ -651,7 +659,7 @@ def _record(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> None:
                 profile_id in new,
             )
             for profile_id, result in results.items()
-        ],
+        ]
     )
     bulk.update_profiles(
         [
@@ -674,6 +682,9 @@ def _clean(result: CheckResult) -> CheckResult:
     return replace(
         result,
         error="" if result.ok else clean_text(result.error, MAX_ERROR) or "The check failed without saying why.",
+        http_status=_clean_http_status(result.http_status),
+        # Infinity and "not a number" are no JSON.
+        duration=result.duration if 0.0 <= result.duration <= MAX_DURATION else 0.0,
         stories=[_clean_story(story) for story in result.stories] if result.ok else (),
         feed_url=_clean_memory(result.feed_url, MAX_URL),
         etag=_clean_memory(result.etag, MAX_MEMORY),
@@ -687,7 +698,21 @@ def _clean_story(story: Story) -> Story:
         content = f"{story.id}\n{story.title}\n{story.url}"
         story_id = sha256(content.encode(errors="replace")).hexdigest()
     url = clean_text(story.url, MAX_URL + 1)
-    return Story(story_id, clean_text(story.title, MAX_TITLE), url if len(url) <= MAX_URL else "", story.published)
+    url = url if len(url) <= MAX_URL else ""
+    return Story(story_id, clean_text(story.title, MAX_TITLE), url, _clean_time(story.published))
+
+
+def _clean_http_status(status: int | None) -> int | None:
+    """What has not three digits, as HTTP wants it, is no status. 999 is one that a large site really sends."""
+    return int(status) if status is not None and 100 <= status <= 999 else None
+
+
+def _clean_time(moment: datetime | None) -> datetime | None:
+    """In UTC, as which a time without an offset is read. The years 1 and 9999 are placeholders for an unknown time, and
+    another time zone would push them out of the calendar."""
+    if not isinstance(moment, datetime) or not 1 < moment.year < 9999:
+        return None
+    return (moment if timezone.is_aware(moment) else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _clean_memory(text: str | None, limit: int) -> str | None:
@@ -718,7 +743,7 @@ def _require_priority(priority: object) -> None:
 
 def _require_checker(checker: object) -> None:
     known = get_config().all_checkers
-    if checker not in known:
+    if not isinstance(checker, str) or checker not in known:
         raise Refused(Code.BAD_VALUE, f"There is no checker {str(checker)[:50]!r}, only {', '.join(known)}.")
 
 
@@ -730,6 +755,14 @@ def _require_progress(batch: Batch, completed: object, successful: object, faile
         raise Refused(Code.BAD_PROGRESS, f"{numbers} do not add up.")
     if batch.profiles.exists():
         raise Refused(Code.BAD_PROGRESS, f"The counters of “{batch}” are those of its rows: use record_results.")
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def _one_line(text: object) -> str:
+    return " ".join(clean_text(text, len(text)).split()) if isinstance(text, str) else ""
 
 
 def _is_int(value: object) -> TypeGuard[int]:
@@ -786,7 +819,8 @@ def _purge(batch: Batch) -> None:
         rows.filter(pk__lte=last).delete()
     while (last := _end_of_chunk(stories)) is not None:
         stories.filter(pk__lte=last).update(batch=None)
-    Batch.everything.filter(pk=batch.pk).delete()
+    with locked_queue():  # its repeats forget it, and several of them at once may be in somebody's shift
+        Batch.everything.filter(pk=batch.pk).delete()
 
 
 def _end_of_chunk(rows: QuerySet[Any]) -> int | None:

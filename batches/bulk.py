@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -73,16 +73,21 @@ def copy_batch_profiles(source: UUID, target: UUID) -> int:
     )
 
 
-def pending_profiles(batch_id: UUID, profile_ids: Iterable[int]) -> set[int]:
-    """Which of these profiles still wait for their result in this batch."""
+def pending_rows(batch_id: UUID, profile_ids: Iterable[int]) -> dict[int, int]:
+    """The rows of these profiles that still wait for their result in this batch, by profile id.
+
+    One look into the unique index per profile. As a join, both databases read the whole batch for each profile as long
+    as the table has no statistics, as after an import: 13 s for 500 results in a batch of 20,000.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""SELECT row.profile_id FROM (SELECT {_field(0, "int")} AS profile_id FROM {_rows()}) AS wanted
-                  JOIN {ROW} AS row ON row.profile_id = wanted.profile_id AND row.batch_id = %s
-                 WHERE row.status = 'pending'""",
-            [_json([[profile_id] for profile_id in profile_ids]), _batch_id(batch_id)],
+            f"""SELECT wanted.profile_id,
+                       (SELECT row.id FROM {ROW} AS row
+                         WHERE row.profile_id = wanted.profile_id AND row.batch_id = %s AND row.status = 'pending')
+                  FROM (SELECT {_field(0, "int")} AS profile_id FROM {_rows()}) AS wanted""",
+            [_batch_id(batch_id), _json([[profile_id] for profile_id in profile_ids])],
         )
-        return {profile_id for (profile_id,) in cursor.fetchall()}
+        return {profile_id: row_id for profile_id, row_id in cursor.fetchall() if row_id is not None}
 
 
 def insert_stories(batch_id: UUID, stories: Sequence[tuple[int, str, str, str, datetime | None]]) -> list[int]:
@@ -104,18 +109,18 @@ def insert_stories(batch_id: UUID, stories: Sequence[tuple[int, str, str, str, d
         return [profile_id for (profile_id,) in cursor.fetchall()]
 
 
-def update_batch_profiles(batch_id: UUID, results: Sequence[tuple[int, str, str, int | None, float, bool]]) -> None:
-    """Write (profile_id, status, error, http_status, duration, has_story) into the batch's pending rows."""
+def update_batch_profiles(results: Sequence[tuple[int, str, str, int | None, float, bool]]) -> None:
+    """Write (row_id, status, error, http_status, duration, has_story) into these rows, where they are pending."""
     _execute(
         f"""UPDATE {ROW} AS row
                SET status = result.status, error = result.error, http_status = result.http_status,
                    duration = result.duration, has_story = result.has_story, checked_at = {_time_parameter()}
-              FROM (SELECT {_field(0, "int")} AS profile_id, {_field(1)} AS status, {_field(2)} AS error,
+              FROM (SELECT {_field(0, "int")} AS id, {_field(1)} AS status, {_field(2)} AS error,
                            {_field(3, "int")} AS http_status, {_field(4, "float")} AS duration,
                            {_field(5, "bool")} AS has_story
                       FROM {_rows()}) AS result
-             WHERE row.profile_id = result.profile_id AND row.batch_id = %s AND row.status = 'pending'""",
-        [_now(), _json(results), _batch_id(batch_id)],
+             WHERE row.id = result.id AND row.status = 'pending'""",
+        [_now(), _json(results)],
     )
 
 
@@ -168,12 +173,14 @@ def _time_parameter() -> str:
 
 
 def _time(moment: datetime | None) -> str | None:
-    """A time as the database's own text, for use inside JSON."""
-    return None if moment is None else str(connection.ops.adapt_datetimefield_value(moment))
+    """A time as the database's own text. What the backend's adapter does, whose look-ups took a fifth of recording."""
+    if moment is None:
+        return None
+    text = moment.astimezone(UTC).isoformat(" ")
+    return text if connection.vendor == "postgresql" else text.removesuffix("+00:00")
 
 
 def _now() -> str | None:
-
     return _time(timezone.now())
 
 

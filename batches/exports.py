@@ -17,7 +17,7 @@ from .queries import Row
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
 
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
-FORMULA = re.compile(r"^[=+\-@\t\r]")
+FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 # XML has no way to say these, not even escaped.
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 

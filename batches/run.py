@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 from . import queries
@@ -42,6 +43,7 @@ class Run:
         self._database = database
         self._window = Window(config.per_host)
         self._fault: BaseException | None = None  # of the run itself: one of a checker is that profile's result
+        self._logged: set[type[BaseException]] = set()
         self._checks: set[asyncio.Task[None]] = set()
         self._results: list[tuple[int, CheckResult]] = []
         self._all_read = False
@@ -55,7 +57,8 @@ class Run:
 
         Raises RunOver when the run was taken away, and whatever the database or the checker's set-up raises.
         """
-        async with self._checker:
+        async with AsyncExitStack() as stack:
+            await self._set_up(stack)
             tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._read())]
             try:
                 await asyncio.gather(*tasks)
@@ -76,6 +79,15 @@ class Run:
         self.stop()
         for check in self._checks:
             check.cancel()
+
+    async def _set_up(self, stack: AsyncExitStack) -> None:
+        """Enter the checker, within the lease: nothing renews it meanwhile, and a worker must not hang for ever."""
+        seconds = self._config.lease_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await stack.enter_async_context(self._checker)
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"The checker was not ready within {seconds:g} s.") from error
 
     async def _give_up(self, tasks: list[asyncio.Task[None]]) -> None:
         self._stopping = True
@@ -112,7 +124,7 @@ class Run:
             check.add_done_callback(self._after_checks)
 
     async def _check_profiles(self) -> None:
-        while not self._is_full and (profile := self._window.take()):
+        while profile := self._take():
             try:
                 result = await self._check(profile)
             finally:
@@ -121,27 +133,39 @@ class Run:
             if len(self._results) >= self._config.record_size:
                 self._chunk_ready.set()
 
+    def _take(self) -> ProfileToCheck | None:
+        profile = None if self._is_full else self._window.take()
+        if len(self._window) <= self._config.page_size // 2:
+            self._room.set()
+        return profile
+
     @property
     def _is_full(self) -> bool:
         return len(self._results) >= 4 * self._config.record_size
 
     async def _check(self, profile: ProfileToCheck) -> CheckResult:
         try:
-            async with asyncio.timeout(self._config.check_timeout):
-                return await self._checker.check(profile)
-        except TimeoutError:
-            return CheckResult(False, f"The check was not finished within {self._config.check_timeout:g} s.")
-        except Exception as error:
-            logger.exception("The checker “%s” failed on %s", self._batch.checker, profile.url)
+            async with asyncio.timeout(self._config.check_timeout) as limit:
+                return _require_result(await self._checker.check(profile))
+        except (Exception, asyncio.CancelledError) as error:
+            if self._stopping and isinstance(error, asyncio.CancelledError):
+                raise  # given up by us; what a checker cancels by itself is its failure
+            if limit.expired():
+                return CheckResult(False, f"The check was not finished within {self._config.check_timeout:g} s.")
+            self._log_once(error, profile)
             return CheckResult(False, f"The checker failed: {type(error).__name__}: {error}")
+
+    def _log_once(self, error: BaseException, profile: ProfileToCheck) -> None:
+        """The first error of each kind with its traceback: a broken checker would fill the disk with a million."""
+        if type(error) not in self._logged:
+            self._logged.add(type(error))
+            logger.error("The checker “%s” failed on %s", self._batch.checker, profile.url, exc_info=error)
 
     def _after_checks(self, check: asyncio.Task[None]) -> None:
         self._checks.discard(check)
         if not check.cancelled() and (fault := check.exception()):
             self._fault = fault
             self._window.clear()
-        if len(self._window) <= self._config.page_size // 2:
-            self._room.set()
         if not self._is_full:
             self._begin_checks()
         self._settle()
@@ -187,3 +211,9 @@ class Run:
         answer = await self._database(call, self._batch.pk, self._token, *arguments)
         if not answer:
             raise RunOver(str(answer))
+
+
+def _require_result(result: object) -> CheckResult:
+    if not isinstance(result, CheckResult):
+        raise TypeError(f"it returned {type(result).__name__}, not a CheckResult")
+    return result

@@ -68,4 +68,4 @@ class Window:
 
 def _host(profile: ProfileToCheck) -> str:
     """Host and port of the address that is fetched first (normalised: scheme://host:port/path)."""
-    return (profile.feed_url or profile.url).split("/", 3)[2]
+    return (profile.feed_url or profile.url).partition("://")[2].partition("/")[0]

@@ -50,34 +50,39 @@ class Worker:
         """Blocks until stopped. Must be called in the main thread, where signals arrive."""
         try:
             asyncio.run(self._work())
+        except asyncio.CancelledError:
+            if self.stopped_by is None:
+                raise
+            logger.info("Stopped at once")
         finally:
             self._database_thread.submit(connections.close_all)
             self._database_thread.shutdown()
 
     async def _work(self) -> None:
         self._stop = asyncio.Event()
+        self._task = asyncio.current_task()
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
         while not self._stop.is_set() and not await self._database(self._finished):
             claimed = await self._database(self._manager.claim_run, self.name)
             if claimed is None:
-                await self._wait()
+                await self._wait(self._config.poll_seconds)
             else:
                 await self._work_on(claimed)
 
     def _on_signal(self, number: int) -> None:
         self.stopped_by = self.stopped_by or number
-        if self._stop.is_set() and self._run is not None:
-            self._run.stop_at_once()
+        if self._stop.is_set() and self._task is not None:
+            self._task.cancel()  # whatever it waits for
         elif self._run is not None:
             logger.info("Stopping: running checks get %g s to end", self._config.grace_seconds)
             self._run.stop()
         self._stop.set()
 
-    async def _wait(self) -> None:
+    async def _wait(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(self._config.poll_seconds):
+            async with asyncio.timeout(seconds):
                 await self._stop.wait()
         except TimeoutError:
             pass
@@ -95,6 +100,9 @@ class Worker:
                 await self._database(self._manager.release_run, batch.pk, token)
         except RunOver as over:
             logger.info("“%s”: %s", batch, over)
+        except asyncio.CancelledError:
+            await self._database(self._manager.release_run, batch.pk, token)
+            raise
         except (OperationalError, InterfaceError):
             raise  # the database is away and we are stopping: the lease runs out by itself
         except Exception as error:
@@ -114,7 +122,7 @@ class Worker:
                 if self._stop.is_set():
                     raise
                 logger.error("The database does not answer, next try in %g s: %s", wait, str(error).strip())
-                await asyncio.sleep(wait)
+                await self._wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
 
     async def _in_database_thread(self, call: Callable[..., T], *arguments: Any) -> T:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Iterable
+from argparse import ArgumentTypeError
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from io import TextIOWrapper
 from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
@@ -20,20 +23,25 @@ from batches.transitions import Refusal
 
 T = TypeVar("T")
 
+MAX_SHOWN = 1_000_000
+
 
 class DoorCommand(BaseCommand):
     """A command with actions, each a method `do_<action>`. A refusal exits 1 with its reason on stderr."""
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal has not
         require_migrations()
         try:
-            getattr(self, f"do_{action}")(**options)
-        except (OperationalError, InterfaceError) as error:
-            raise CommandError(f"The database does not answer: {str(error).strip()}") from error
-        except BrokenPipeError:  # `| head` has seen enough; Python must not try to flush the rest at its exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with faults_of_the_database_in_a_sentence():
+                getattr(self, f"do_{action}")(**options)
+        except BrokenPipeError:
+            pass  # `| head` has seen enough
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
+        finally:
+            flush_or_discard()
 
     @cached_property
     def manager(self) -> BatchManager:
@@ -61,6 +69,36 @@ class DoorCommand(BaseCommand):
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(as_json(value))
+
+    def print_file(self, lines: Iterable[str]) -> None:
+        """In UTF-8, whatever the terminal has: it is what the import reads."""
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
+        for line in lines:
+            self.stdout.write(line, ending="")
+
+
+@contextmanager
+def faults_of_the_database_in_a_sentence() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise CommandError(f"The database does not answer: {str(error).strip()}") from error
+
+
+def flush_or_discard() -> None:
+    """Write what is left, unless nobody reads it: at its exit, Python would complain of the broken pipe."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def limit(text: str) -> int:
+    """For argparse: how many are shown at most."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_SHOWN):
+        raise ArgumentTypeError(f"{text!r} is no number from 1 to {MAX_SHOWN:,}.")
+    return int(text)
 
 
 def _is_prefix(text: str) -> bool:

@@ -78,7 +78,8 @@ def queue_as_dict(state: queries.QueueState, limit: int) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> str:
-    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+    """ASCII, so that it arrives whole whatever the output's encoding is, and no terminal obeys a stranger's title."""
+    return json.dumps(value, cls=DjangoJSONEncoder, indent=2)
 
 
 def batch_table(batches: Iterable[Batch]) -> list[str]:
@@ -102,7 +103,7 @@ def batch_table(batches: Iterable[Batch]) -> list[str]:
 def log_lines(entries: Iterable[BatchLog]) -> list[str]:
     return [
         f"{when(entry.created_at)}  {entry.action:<18} {_change(entry):<22} "
-        f"{entry.actor or '-'} ({entry.channel}){f': {printable(entry.message)}' if entry.message else ''}"
+        f"{printable(entry.actor) or '-'} ({entry.channel}){f': {printable(entry.message)}' if entry.message else ''}"
         for entry in entries
     ]
 
@@ -173,7 +174,7 @@ def printable(text: str) -> str:
 
 def hold_line(queue: Queue) -> str:
     reason = f": {printable(queue.hold_reason)}" if queue.hold_reason else ""
-    return f"The queue is held by {queue.held_by or 'somebody'} since {when(queue.held_at)}{reason}"
+    return f"The queue is held by {printable(queue.held_by) or 'somebody'} since {when(queue.held_at)}{reason}"
 
 
 def _position(batch: Batch) -> str:

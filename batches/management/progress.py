@@ -44,6 +44,8 @@ class ProgressDisplay:
             while not self._ended.wait(LOOK_SECONDS):
                 self._look()
             self._look(final=True)
+        except BrokenPipeError:
+            pass  # nobody looks any more; the work goes on
         finally:
             connection.close()
 
@@ -57,7 +59,7 @@ class ProgressDisplay:
         if self._moving:
             line = line[: get_terminal_size().columns - 1]  # a wrapped line could not be overwritten
             self._out.write(f"\r\x1b[K{line}" + ("\n" if final and line else ""))
-        elif line != self._last_line and (final or time.monotonic() >= self._next_line_at):
+        elif line and line != self._last_line and (final or time.monotonic() >= self._next_line_at):
             self._next_line_at = time.monotonic() + LINE_SECONDS
             self._out.write(f"{line}\n")
         self._last_line = line

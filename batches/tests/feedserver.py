@@ -70,6 +70,7 @@ class FeedServer:
     def __init__(self, hosts: Iterable[str] = ("127.0.0.1",), tls: ssl.SSLContext | None = None) -> None:
         self.hosts = tuple(hosts)
         self.port = 0
+        self.connections = 0
         self.requests: list[Request] = []
         self._tls = tls
         self._answers: dict[str, list[Answer]] = {}
@@ -143,6 +144,7 @@ class FeedServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         task = asyncio.create_task(self._converse(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

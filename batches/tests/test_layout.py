@@ -19,7 +19,7 @@ LAYERS = (
     {"models"},
     {"bulk", "transitions"},
     {"batch_manager", "queries"},
-    {"run", "exports"},
+    {"run", "exports", "outlook"},
     {"worker", "checks", "supervisor"},
     {"admin", "api", "apps", "management"},
 )

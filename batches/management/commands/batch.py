@@ -1,16 +1,18 @@
 import logging
+import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from django.core.management.base import CommandError, CommandParser
+from django.db.models import QuerySet
 
 from batches import exports, queries
 from batches.conf import get_config
 from batches.importers import FORMATS, ImportFailed, ImportResult, read_profiles
-from batches.management.base import DoorCommand
+from batches.management.base import DoorCommand, limit
 from batches.management.output import (
     batch_as_dict,
     batch_lines,
@@ -23,7 +25,7 @@ from batches.management.output import (
     story_lines,
 )
 from batches.management.progress import ProgressDisplay
-from batches.models import Batch
+from batches.models import Batch, StoryResult
 from batches.worker import Worker
 
 Status = Batch.Status
@@ -48,10 +50,10 @@ class Command(DoorCommand):
 
         listing = actions.add_parser("list", help="The batches: the queue in its order, then the others.")
         listing.add_argument("--status", choices=Status.values)
-        listing.add_argument("--limit", type=int, default=50, help="How many (default: %(default)s).")
+        listing.add_argument("--limit", type=limit, default=50, help="How many (default: %(default)s).")
         show = actions.add_parser("show", help="One batch: counters, failures by reason, new stories.")
         logs = actions.add_parser("logs", help="What happened to a batch, newest first.")
-        logs.add_argument("--limit", type=int, default=50, help="How many entries (default: %(default)s).")
+        logs.add_argument("--limit", type=limit, default=50, help="How many entries (default: %(default)s).")
         for reader in (show, logs):
             reader.add_argument("id")
         for reader in (listing, show, logs, actions.choices["run"], actions.choices["create"]):
@@ -122,18 +124,21 @@ class Command(DoorCommand):
     # The job in one line
 
     def do_run(self, *, resume: str | None, as_json: bool, **options: Any) -> None:
-        batch = self.resume(resume) if resume else self.make_batch(queue=True, quiet=as_json, **options)
+        batch = self.resume(resume, **options) if resume else self.make_batch(queue=True, quiet=as_json, **options)
         if batch is None:
             return
         logging.getLogger("batches").setLevel(logging.WARNING)  # its lines would cut through the progress bar
-        worker = Worker(finished=lambda: not is_waiting(batch))
-        with ProgressDisplay(batch.pk, sys.stderr if as_json else sys.stdout):
-            worker.work()
-        self.conclude(batch, worker.stopped_by, as_json)
+        stopped_by = work_until_finished(batch, sys.stderr if as_json else sys.stdout)
+        self.conclude(batch, stopped_by, as_json)
 
-    def resume(self, batch_id: str) -> Batch:
+    def resume(self, batch_id: str, *, file: str | None, dry_run: bool, **options: Any) -> Batch:
+        """The batch, waiting or running. A done one would be checked anew from its beginning: that is `queue`."""
+        if file is not None or dry_run:
+            raise CommandError("Either a list or --resume: a batch that is resumed has its profiles already.")
         batch = self.find(batch_id)
-        if batch.status != Status.RUNNING:
+        if batch.status == Status.DONE:
+            raise CommandError(f"“{printable(batch.name)}” is done: there is nothing to resume.")
+        if batch.status in {Status.PAUSED, Status.ERROR}:
             self.accepted(self.manager.queue_batch(batch.pk))
         return batch
 
@@ -164,8 +169,7 @@ class Command(DoorCommand):
         self.print_stories(batch)
 
     def print_stories(self, batch: Batch) -> None:
-        stories = queries.new_stories(batch)
-        self.print_lines(story_lines(stories[:SHOWN]))
+        self.print_lines(story_lines(found_this_time(batch)[:SHOWN]))
         if (more := batch.stories_found - SHOWN) > 0:
             self.stdout.write(f"  and {more:,} more: manage.py batch show --json {batch.pk}")
 
@@ -201,7 +205,7 @@ class Command(DoorCommand):
     def details(self, batch: Batch) -> dict[str, Any]:
         return batch_as_dict(batch) | {
             "failures": [{"reason": reason, "count": count} for reason, count in queries.failure_reasons(batch)],
-            "stories": [story_as_dict(story) for story in queries.new_stories(batch).iterator(chunk_size=2000)],
+            "stories": [story_as_dict(story) for story in found_this_time(batch).iterator(chunk_size=2000)],
         }
 
     def do_logs(self, *, id: str, limit: int, as_json: bool, **options: Any) -> None:
@@ -214,8 +218,7 @@ class Command(DoorCommand):
     def do_export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
         lines = exports.EXPORTERS[format](queries.all_rows(self.find(id)))
         if output is None:
-            for line in lines:
-                self.stdout.write(line, ending="")
+            self.print_file(lines)
             return
         try:
             with output.open("w", encoding="utf-8", newline="") as file:
@@ -243,7 +246,7 @@ class Command(DoorCommand):
     def do_delete(self, *, ids: list[str], yes: bool, **options: Any) -> None:
         if not yes and sys.stdin.isatty():
             names = ", ".join(f"“{printable(self.find(batch_id).name)}”" for batch_id in ids)
-            if input(f"Delete {names} with all results? [y/N] ").strip().lower() not in {"y", "yes"}:
+            if not confirmed(f"Delete {names} with all results?"):
                 raise CommandError("Nothing was deleted.")
         self.for_each(self.manager.delete_batch, "deleted", ids=ids)
 
@@ -298,6 +301,29 @@ def read_list(file: str | None, format: str | None, strict: bool) -> ImportResul
         raise CommandError(f"{file} cannot be read: {error.strerror}") from error
     except ImportFailed as error:
         raise CommandError(f"{'Standard input' if file == '-' else file}: {error}") from error
+
+
+def work_until_finished(batch: Batch, out: TextIO) -> int | None:
+    """Work on the queue until this batch has ended. Returns the number of the signal that stopped it, if one did."""
+    worker = Worker(finished=lambda: not is_waiting(batch))
+    try:
+        with ProgressDisplay(batch.pk, out):
+            worker.work()
+    except KeyboardInterrupt:  # in the moments before and after the worker listens to it
+        return signal.SIGINT
+    return worker.stopped_by
+
+
+def found_this_time(batch: Batch) -> QuerySet[StoryResult]:
+    """Its new stories, newest find first; without those of an earlier time, where it was done and queued anew."""
+    return queries.new_stories(batch)[: batch.stories_found]
+
+
+def confirmed(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
 
 
 def is_waiting(batch: Batch) -> bool:

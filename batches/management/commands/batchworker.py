@@ -2,6 +2,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from batches.management.base import faults_of_the_database_in_a_sentence
+from batches.management.preflight import require_migrations
 from batches.worker import Worker
 
 
@@ -12,4 +14,6 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        Worker().work()
+        require_migrations()
+        with faults_of_the_database_in_a_sentence():
+            Worker().work()

@@ -62,7 +62,7 @@ class Command(BaseCommand):
         )
 
     def make_queue(self, feed_port: int) -> None:
-        """Only where there never was a batch, and all three or none."""
+        """Only where there is no batch at all, and all three or none."""
         with transaction.atomic():
             if Batch.everything.exists():
                 return

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from batches import queries
-from batches.management.base import DoorCommand
+from batches.management.base import DoorCommand, limit
 from batches.management.output import batch_table, hold_line, queue_as_dict
 
 
@@ -13,7 +13,7 @@ class Command(DoorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="show|hold|release")
         show = actions.add_parser("show", help="The running batch and the waiting ones in their order.")
-        show.add_argument("--limit", type=int, default=50, help="How many waiting batches (default: %(default)s).")
+        show.add_argument("--limit", type=limit, default=50, help="How many waiting batches (default: %(default)s).")
         show.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
         hold = actions.add_parser("hold", help="Promote and start nothing until the release; the running one goes on.")
         hold.add_argument("--reason", default="", help="Why, for all who look at the queue.")

@@ -362,8 +362,8 @@ def test_a_form_that_is_too_large_is_not_read(client, monkeypatch):
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-def test_a_form_field_that_is_too_large_is_refused(client):
-    answer = upload(client, ADDRESS.encode(), name="x" * 3_000_000)
+def test_a_form_field_that_is_too_large_is_refused(client, settings):
+    answer = upload(client, ADDRESS.encode(), name="x" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1))
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 

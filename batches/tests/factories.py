@@ -1,0 +1,150 @@
+"""Batches in every status, made by the manager's own calls, and what the tables hold."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from batches.batch_manager import BatchManager, ClaimedRun
+from batches.checkers.base import CheckResult, Story
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult
+
+Status = Batch.Status
+MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue)
+
+
+def urls(count: int) -> list[str]:
+    return [f"https://example.org/{number}" for number in range(count)]
+
+
+def make_batch(name: str = "a batch", profiles: int = 0, **options: Any) -> Batch:
+    """A batch of the first `profiles` addresses: two batches share them."""
+    batch = BatchManager().create_batch(name, urls(profiles), **options)
+    assert batch, batch
+    return batch
+
+
+def make_waiting(count: int) -> list[Batch]:
+    """So many queued batches in their order, named "1", "2", ..."""
+    return [make_batch(str(number)) for number in range(1, count + 1)]
+
+
+def start_run(batch: Batch) -> ClaimedRun:
+    """Make it the running batch, owned by a worker."""
+    assert BatchManager().start_batch(batch.pk)
+    return claim()
+
+
+def claim(worker: str = "worker") -> ClaimedRun:
+    run = BatchManager().claim_run(worker)
+    assert run is not None
+    return run
+
+
+def ok(*story_ids: str, **values: Any) -> CheckResult:
+    return CheckResult(ok=True, http_status=200, stories=[Story(story_id) for story_id in story_ids], **values)
+
+
+def failed(error: str = "It answers with 500.", **values: Any) -> CheckResult:
+    return CheckResult(ok=False, error=error, http_status=500, **values)
+
+
+def record(run: ClaimedRun, results: Iterable[tuple[int, CheckResult]]) -> None:
+    assert BatchManager().record_results(run.batch.pk, run.run_token, results)
+
+
+def record_one(run: ClaimedRun, result: CheckResult) -> BatchProfile:
+    """Record a result for the first profile that is pending; its row."""
+    row = run.batch.profiles.filter(status=BatchProfile.Status.PENDING).order_by("pk").select_related("profile")[0]
+    record(run, [(row.profile_id, result)])
+    row.refresh_from_db()
+    row.profile.refresh_from_db()
+    return row
+
+
+def profile_ids(batch: Batch) -> list[int]:
+    return list(batch.profiles.order_by("pk").values_list("profile_id", flat=True))
+
+
+def row_statuses(batch: Batch) -> list[str]:
+    return list(batch.profiles.order_by("pk").values_list("status", flat=True))
+
+
+def waiting_names() -> list[str]:
+    """The names of the queued batches, in the order of their positions."""
+    return list(Batch.objects.queued().order_by("position").values_list("name", flat=True))
+
+
+def values_of(batch_id: UUID) -> dict[str, Any]:
+    return Batch.everything.filter(pk=batch_id).values().get()
+
+
+def last_line() -> BatchLog:
+    return BatchLog.objects.latest("pk")
+
+
+def everything() -> Mapping[str, list[dict[str, Any]]]:
+    """Every row of every table."""
+    return {model.__name__: list(model._base_manager.order_by("pk").values()) for model in MODELS}
+
+
+def half_checked(status: str, rows: bool = True) -> Batch:
+    """A batch in this status, called "it", of three profiles: one ok with a new story, one failed, one pending.
+
+    A batch "first" waits before it and a batch "last" behind it; without `rows` its caller keeps none.
+    """
+    manager = BatchManager()
+    it = make_batch("it", 3) if rows else Batch.objects.create(name="it", total_profiles=3)
+    run = start_run(it)
+    if rows:
+        record_one(run, ok("new"))
+        record_one(run, failed())
+    else:
+        assert manager.update_progress(it.pk, 2, 1, 1)
+    make_batch("first")
+    make_batch("last")
+    for change in WAYS[status]:
+        assert change(manager, it.pk)
+    it.refresh_from_db()
+    assert it.status == status
+    return it
+
+
+#: From running to each status.
+WAYS = {
+    Status.RUNNING: [],
+    Status.PAUSED: [BatchManager.pause_batch],
+    Status.DONE: [BatchManager.complete_batch],
+    Status.ERROR: [lambda manager, pk: manager.handle_error(pk, "It broke.")],
+    Status.QUEUED: [
+        BatchManager.pause_batch,
+        BatchManager.queue_batch,
+        lambda manager, pk: manager.move_batch(pk, 2),
+    ],
+}
+
+
+def assert_consistent() -> None:
+    """What must be true whatever happened."""
+    batches = list(Batch.objects.all())
+    running = [batch for batch in batches if batch.status == Status.RUNNING]
+    assert [batch.position for batch in running] in ([], [0])
+    waiting = sorted(batch.position for batch in batches if batch.status == Status.QUEUED)
+    assert waiting == list(range(1, len(waiting) + 1))
+    for batch in batches:
+        assert (batch.position is None) == (batch.status not in {Status.RUNNING, Status.QUEUED})
+        assert batch.run_token is None or batch.status == Status.RUNNING
+        assert (batch.completed_at is not None) == (batch.status == Status.DONE)
+        assert bool(batch.error) == (batch.status == Status.ERROR)
+        assert_ledger_is_exact(batch)
+
+
+def assert_ledger_is_exact(batch: Batch) -> None:
+    rows = row_statuses(batch)
+    if rows:
+        counted = (len(rows), rows.count("ok") + rows.count("failed"), rows.count("ok"), rows.count("failed"))
+        assert counted == (
+            batch.total_profiles,
+            batch.completed_profiles,
+            batch.successful_checks,
+            batch.failed_checks,
+        )

@@ -1,0 +1,159 @@
+"""What the database itself refuses, past all code. A CHECK passes on NULL: each NULL has its line."""
+
+import uuid
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from batches.models import Batch, BatchProfile, Profile, Queue, StoryResult
+from batches.tests.factories import half_checked, make_batch, values_of
+
+pytestmark = pytest.mark.django_db
+
+NOW = timezone.now()
+TOKEN = uuid.uuid4()
+
+IMPOSSIBLE = {
+    "running without a place": {"status": "running", "position": None},
+    "running at a place in the queue": {"status": "running", "position": 7},
+    "running below the queue": {"status": "running", "position": -1},
+    "queued without a place": {"status": "queued", "position": None},
+    "queued at the place of the running one": {"status": "queued", "position": 0},
+    "queued below the queue": {"status": "queued", "position": -1},
+    "paused at the place of the running one": {"status": "paused", "position": 0},
+    "paused in the queue": {"status": "paused", "position": 7},
+    "done in the queue": {"status": "done", "position": 7},
+    "done at the place of the running one": {"status": "done", "position": 0},
+    "failed in the queue": {"status": "error", "position": 7},
+    "failed at the place of the running one": {"status": "error", "position": 0},
+    "an unknown status": {"status": "lost", "position": None},
+    "an unknown status in the queue": {"status": "lost", "position": 7},
+    "an empty status": {"status": "", "position": None},
+    "no status": {"status": None, "position": None},
+    "a status in capitals": {"status": "PAUSED", "position": None},
+    "a paused batch's run": {"status": "paused", "position": None, "run_token": TOKEN},
+    "a queued batch's run": {"status": "queued", "position": 7, "run_token": TOKEN},
+    "a done batch's run": {"status": "done", "position": None, "run_token": TOKEN},
+    "a failed batch's run": {"status": "error", "position": None, "run_token": TOKEN},
+    "a paused batch's lease": {"status": "paused", "position": None, "lease_at": NOW},
+    "a queued batch's lease": {"status": "queued", "position": 7, "lease_at": NOW},
+    "a done batch's lease": {"status": "done", "position": None, "lease_at": NOW},
+    "more completed than there are": {"completed_profiles": 4},
+    "more results than completed": {"successful_checks": 2},
+    "more failures than completed": {"failed_checks": 3, "successful_checks": 0},
+    "a total below what is completed": {"total_profiles": 1},
+    "a negative total": {"total_profiles": -1, "completed_profiles": -1, "successful_checks": -1, "failed_checks": -1},
+    "a negative number of completed": {"completed_profiles": -1, "successful_checks": -1, "failed_checks": -1},
+    "a negative number of successes": {"successful_checks": -1},
+    "a negative number of failures": {"failed_checks": -1},
+    "a negative number of stories": {"stories_found": -1},
+    "no total": {"total_profiles": None},
+    "no number of completed": {"completed_profiles": None},
+    "no number of successes": {"successful_checks": None},
+    "no number of failures": {"failed_checks": None},
+    "no number of stories": {"stories_found": None},
+    "negative take-overs": {"takeovers": -1},
+    "no take-overs": {"takeovers": None},
+    "no priority": {"priority": None},
+    "no name": {"name": None},
+    "no error": {"error": None},
+    "deleted but queued": {"status": "queued", "position": 7, "deleted_at": NOW},
+    "deleted but running": {"status": "running", "position": 0, "deleted_at": NOW},
+}
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_an_impossible_batch_is_refused_by_the_database(change):
+    it = half_checked("paused")
+    before = values_of(it.pk)
+    assert_impossible(lambda: Batch.everything.filter(pk=it.pk).update(**change))
+    assert values_of(it.pk) == before
+
+
+def assert_impossible(write):
+    with pytest.raises(IntegrityError), transaction.atomic():
+        write()
+
+
+POSSIBLE = {
+    "running": {"status": "running", "position": 0, "run_token": TOKEN, "lease_at": NOW},
+    "running for nobody": {"status": "running", "position": 0},
+    "queued far behind": {"status": "queued", "position": 1_999_999_999},
+    "done": {"status": "done", "position": None},
+    "failed": {"status": "error", "position": None},
+    "deleted": {"status": "paused", "position": None, "deleted_at": NOW},
+    "completed without a verdict": {"completed_profiles": 3},
+    "all done": {"completed_profiles": 3, "successful_checks": 3, "failed_checks": 0},
+}
+
+
+@pytest.mark.parametrize("change", POSSIBLE.values(), ids=POSSIBLE.keys())
+def test_a_possible_batch_is_not_refused(change):
+    it = half_checked("paused")
+    assert Batch.everything.filter(pk=it.pk).update(**change) == 1
+
+
+def test_two_batches_cannot_run():
+    half_checked("running")
+    assert_impossible(lambda: Batch.objects.filter(name="first").update(status="running", position=0))
+    assert_impossible(lambda: Batch(name="x", status="running", position=0).save())
+
+
+def test_two_batches_cannot_have_one_place():
+    make_batch("a"), make_batch("b")
+    assert_impossible(lambda: Batch.objects.filter(name="b").update(position=1))
+    assert_impossible(lambda: Batch.objects.bulk_create([Batch(name="c", position=2)]))
+
+
+def test_many_batches_may_be_out_of_the_queue():
+    Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(3))
+
+
+@pytest.mark.parametrize("status", ["lost", "", "PENDING", None])
+def test_a_profiles_row_has_a_known_status(status):
+    make_batch(profiles=1)
+    assert_impossible(lambda: BatchProfile.objects.update(status=status))
+
+
+@pytest.mark.parametrize(
+    "change", [{"has_story": None}, {"error": None}, {"http_status": -1}, {"batch": None}, {"profile": None}]
+)
+def test_an_impossible_row_of_a_batch_is_refused(change):
+    make_batch(profiles=1)
+    assert_impossible(lambda: BatchProfile.objects.update(**change))
+
+
+def test_a_profile_is_in_a_batch_once():
+    row = make_batch(profiles=1).profiles.get()
+    assert_impossible(lambda: BatchProfile.objects.create(batch=row.batch, profile=row.profile))
+
+
+def test_an_address_is_one_profile():
+    Profile.objects.create(url="https://example.org/")
+    assert_impossible(lambda: Profile.objects.create(url="https://example.org/"))
+
+
+def test_a_story_is_new_once_per_profile():
+    one, other = (Profile.objects.create(url=f"https://example.org/{number}") for number in (1, 2))
+    StoryResult.objects.create(profile=one, story_id="a")
+    StoryResult.objects.create(profile=other, story_id="a")
+    assert_impossible(lambda: StoryResult.objects.create(profile=one, story_id="a"))
+
+
+def test_there_is_one_queue():
+    make_batch()
+    assert Queue.objects.get().pk == Queue.THE_ONE
+    assert_impossible(lambda: Queue.objects.create(pk=2))
+    assert_impossible(lambda: Queue.objects.update(id=2))
+    assert_impossible(lambda: Queue.objects.create(pk=Queue.THE_ONE))
+    assert_impossible(lambda: Queue.objects.update(version=F("version") - 1_000_000))
+
+
+def test_plain_sql_is_refused_too():
+    it = half_checked("done")
+    table, pk = Batch._meta.db_table, Batch._meta.pk.get_db_prep_value(it.pk, connection)
+    for change in ("status = 'running'", "position = 3", "status = 'queued', position = NULL"):
+        with connection.cursor() as cursor:
+            assert_impossible(lambda: cursor.execute(f"UPDATE {table} SET {change} WHERE id = %s", [pk]))  # noqa: B023

@@ -1,0 +1,3 @@
+from batches.tests.working import commands, configure, script, server
+
+__all__ = ["commands", "configure", "script", "server"]

@@ -1,0 +1,599 @@
+"""The worker in the test's own process, on real databases: what it reads, records, survives and gives up."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections import Counter
+from threading import Event
+
+import pytest
+from django.db import IntegrityError, OperationalError
+
+from batches import bulk, queries, worker
+from batches.batch_manager import BatchManager
+from batches.checkers.base import CheckResult, Story
+from batches.models import MAX_ERROR, Batch, BatchProfile, Queue
+from batches.run import Run
+from batches.tests.checkers_for_tests import NeverReady
+from batches.tests.factories import (
+    assert_consistent,
+    make_batch,
+    row_statuses,
+    urls,
+    values_of,
+)
+from batches.tests.threads import in_thread
+from batches.tests.working import nothing_left, work
+from batches.worker import Worker
+
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Status = Batch.Status
+
+
+def scripted(profiles=3, name="it"):
+    return make_batch(name, profiles, checker="scripted")
+
+
+def of_many_hosts(profiles):
+    addresses = [f"https://{number}.example/" for number in range(profiles)]
+    return BatchManager().create_batch("it", addresses, checker="scripted")
+
+
+def statuses():
+    """The status of each batch by its name."""
+    return dict(Batch.objects.values_list("name", "status"))
+
+
+def errors(batch):
+    return list(batch.profiles.order_by("pk").values_list("error", flat=True))
+
+
+def log(batch):
+    """What happened to it, in order: (action, message)."""
+    return list(batch.logs.order_by("pk").values_list("action", "message"))
+
+
+class Elsewhere:
+    """What somebody else does meanwhile, in another thread and over another connection."""
+
+    def __init__(self):
+        self.calls = []
+
+    async def __call__(self, call, *arguments):
+        self.calls.append(in_thread(lambda: call(*arguments)))
+        # The check that waits here may be given up; the call goes on.
+        return await asyncio.shield(asyncio.wrap_future(self.calls[-1]))
+
+
+@pytest.fixture
+def elsewhere():
+    doing = Elsewhere()
+    yield doing
+    for call in doing.calls:
+        assert call.result(10)
+
+
+# -- From the first profile to the last --------------------------------------------------------------------------------
+
+
+def test_each_profile_is_checked_once_and_its_result_recorded(configure, script):
+    configure(page_size=10, record_size=4, concurrency=5)
+    batch = scripted(57)
+    checked = script()
+    work()
+    assert sorted(checked) == sorted(urls(57))
+    assert row_statuses(batch) == ["ok"] * 57
+    assert statuses() == {"it": Status.DONE}
+    assert_consistent()
+
+
+def test_batches_are_worked_on_one_after_the_other_in_the_order_of_the_queue(script):
+    for name in ("first", "second"):
+        BatchManager().create_batch(name, [f"https://{name}.example/{n}" for n in range(5)], checker="scripted")
+    BatchManager().create_batch("urgent", ["https://urgent.example/"], priority=5, checker="scripted")
+    checked = script()
+    work()
+    assert [url.split("/")[2].split(".")[0] for url in checked] == ["urgent", *["first"] * 5, *["second"] * 5]
+
+
+def test_what_a_check_finds_is_recorded(script):
+    batch = scripted(1)
+
+    async def find(profile):
+        return CheckResult(True, stories=[Story("1", "One"), Story("2", "Two")], feed_url=f"{profile.url}/feed")
+
+    script(find)
+    work()
+    row = batch.profiles.select_related("profile").get()
+    assert (row.has_story, row.profile.feed_url) == (True, "https://example.org/0/feed")
+    assert values_of(batch.pk)["stories_found"] == 2
+
+
+def test_results_are_recorded_in_chunks(configure, script, monkeypatch):
+    configure(record_size=4, record_seconds=20)
+    scripted(18)
+    sizes = []
+    record_results = BatchManager.record_results
+
+    def record(self, batch_id, token, results):
+        sizes.append(len(results))
+        return record_results(self, batch_id, token, results)
+
+    monkeypatch.setattr(BatchManager, "record_results", record)
+    script()
+    work()
+    assert sizes == [4, 4, 4, 4, 2]
+
+
+def test_a_result_does_not_wait_long_for_others(configure, script, elsewhere):
+    configure(record_size=500)
+    batch = scripted(2)
+
+    async def wait_for_the_first(profile):
+        while profile.url == urls(2)[1] and (await elsewhere(row_statuses, batch))[0] == "pending":
+            pass
+
+    script(wait_for_the_first)
+    configure(check_timeout=5.0)
+    work()
+    assert row_statuses(batch) == ["ok", "ok"]
+
+
+def test_what_is_in_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
+    page, concurrency, chunk = 10, 5, 1
+    configure(page_size=page, concurrency=concurrency, record_size=chunk)
+    batch = of_many_hosts(80)
+    read, outstanding = 0, []
+    pending_after = queries.pending_after
+
+    def count(*arguments):
+        nonlocal read
+        found = pending_after(*arguments)
+        read += len(found)
+        outstanding.append(read - values_of(batch.pk)["completed_profiles"])
+        return found
+
+    monkeypatch.setattr(queries, "pending_after", count)
+    script()
+    work()
+    assert read == 80
+    assert max(outstanding) <= 2 * page + concurrency + 4 * chunk
+
+
+def test_the_next_page_is_read_when_half_of_the_last_one_is_handed_out(configure, script, monkeypatch):
+    configure(page_size=10, concurrency=1)
+    batch = of_many_hosts(20)
+    second_page = Event()
+    pending_after = queries.pending_after
+
+    def read(batch, last_id, limit):
+        if last_id:
+            second_page.set()
+        return pending_after(batch, last_id, limit)
+
+    async def wait_for_the_second_page(profile):
+        if len(checked) == 7:
+            assert await asyncio.to_thread(second_page.wait, 5)
+
+    monkeypatch.setattr(queries, "pending_after", read)
+    checked = script(wait_for_the_second_page)
+    work()
+    assert row_statuses(batch) == ["ok"] * 20
+
+
+def test_no_more_checks_go_on_at_once_than_allowed_in_all(configure, script):
+    configure(concurrency=3)
+    of_many_hosts(20)
+    going_on, most = 0, 0
+
+    async def count(profile):
+        nonlocal going_on, most
+        going_on += 1
+        most = max(most, going_on)
+        await asyncio.sleep(0.001)
+        going_on -= 1
+
+    script(count)
+    work()
+    assert most == 3
+
+
+def test_a_slow_host_gets_no_more_than_its_share_and_holds_up_nobody(configure, script):
+    configure(concurrency=10, per_host=2)
+    slow = [f"https://slow.example/{number}" for number in range(30)]
+    quick = [f"https://quick.example/{number}" for number in range(10)]
+    batch = BatchManager().create_batch("it", slow + quick, checker="scripted")
+    quick_ones_checked = asyncio.Event()
+
+    async def answer(profile):
+        if sum("quick" in url for url in checked) == 10:
+            quick_ones_checked.set()
+        if "slow" in profile.url and not quick_ones_checked.is_set():
+            assert sum("slow" in url for url in checked) <= 2
+            await quick_ones_checked.wait()
+
+    checked = script(answer)
+    work()
+    assert row_statuses(batch) == ["ok"] * 40
+
+
+def test_a_batch_that_is_queued_anew_after_a_pause_goes_on_where_it_stopped(configure, script, elsewhere):
+    batch = scripted(10)
+
+    async def pause_when_four_are_recorded(profile):
+        if len(checked) == 5:
+            while (await elsewhere(row_statuses, batch)).count("ok") < 4:
+                pass
+            await elsewhere(BatchManager().pause_batch, batch.pk)
+        elif len(checked) > 5:
+            await asyncio.Event().wait()
+
+    checked = script(pause_when_four_are_recorded)
+    work()
+    recorded = set(batch.profiles.filter(status="ok").values_list("profile__url", flat=True))
+    assert len(recorded) == 4
+    assert statuses() == {"it": Status.PAUSED}
+    BatchManager().queue_batch(batch.pk)
+    checked = script()
+    checked.clear()
+    work()
+    assert sorted(checked) == sorted(set(urls(10)) - recorded)
+    assert row_statuses(batch) == ["ok"] * 10
+    assert_consistent()
+
+
+def test_a_worker_that_starts_removes_what_an_interrupted_deletion_left(script):
+    batch = scripted(3)
+    Batch.everything.filter(pk=batch.pk).update(status="paused", position=None, deleted_at=batch.created_at)
+    script()
+    work()
+    assert not Batch.everything.exists()
+    assert not BatchProfile.objects.exists()
+
+
+def test_a_held_queue_is_looked_at_again_until_it_is_released(script):
+    batch = scripted(1)
+    BatchManager().hold_queue("Maintenance")
+    script()
+    looks = []
+
+    def finished():
+        looks.append(statuses())
+        if len(looks) == 3:
+            BatchManager().release_queue()
+        return nothing_left()
+
+    Worker(finished=finished).work()
+    assert [look["it"] for look in looks] == [Status.QUEUED] * 3 + [Status.DONE]
+    assert row_statuses(batch) == ["ok"]
+
+
+# -- Checks that fail --------------------------------------------------------------------------------------------------
+
+
+async def fail(error):
+    raise error
+
+
+class NoTextError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("It is odd."), "The checker failed: ValueError: It is odd."),
+        (NoTextError(), "The checker failed: NoTextError: "),
+        (TimeoutError("The service is slow."), "The checker failed: TimeoutError: The service is slow."),
+        (asyncio.CancelledError(), "The checker failed: CancelledError: "),
+        (ValueError("a\0b\ud800c"), "The checker failed: ValueError: abc"),
+    ],
+    ids=repr,
+)
+def test_an_exception_of_the_checker_is_that_profiles_failure(error, sentence, script):
+    batch = scripted(3)
+
+    async def answer(profile):
+        if profile.url == urls(3)[1]:
+            await fail(error)
+
+    script(answer)
+    work()
+    assert row_statuses(batch) == ["ok", "failed", "ok"]
+    assert errors(batch)[1] == sentence
+    assert statuses() == {"it": Status.DONE}
+
+
+def test_an_exception_text_of_a_megabyte_is_stored_cut(script):
+    batch = scripted(1)
+    script(lambda profile: fail(ValueError("long " * 200_000)))
+    work()
+    (error,) = errors(batch)
+    assert error.startswith("The checker failed: ValueError: long long")
+    assert len(error) == MAX_ERROR
+
+
+def test_a_check_that_does_not_end_is_given_up_after_its_time(configure, script):
+    configure(check_timeout=0.05)
+    batch = make_batch("it", 2, checker="endless")
+    work()
+    assert errors(batch) == ["The check was not finished within 0.05 s."] * 2
+
+
+def test_a_checker_that_forgets_its_result_is_told_so(script, monkeypatch):
+    batch = scripted(1)
+
+    async def nothing(profile):
+        return None
+
+    script()
+    monkeypatch.setattr("batches.tests.checkers_for_tests.Scripted.script", staticmethod(nothing))
+    work()
+    assert errors(batch) == ["The checker failed: TypeError: it returned NoneType, not a CheckResult"]
+
+
+def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplog):
+    scripted(6)
+
+    async def answer(profile):
+        raise (ValueError if len(checked) % 2 else KeyError)("odd")
+
+    checked = script(answer)
+    work()
+    logged = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.exc_info[0] for record in logged] == [ValueError, KeyError]
+    assert logged[0].getMessage() == f"The checker “scripted” failed on {urls(1)[0]}"
+
+
+# -- Batches that cannot be worked on ----------------------------------------------------------------------------------
+
+
+def test_an_unknown_checker_puts_its_batch_into_error_and_the_next_one_runs(configure, script):
+    batch = make_batch("broken", 2, checker="unready")
+    Batch.objects.filter(pk=batch.pk).update(checker="gone")
+    scripted(2, name="next")
+    script()
+    work()
+    assert statuses() == {"broken": Status.ERROR, "next": Status.DONE}
+    assert "There is no checker 'gone'; the settings have feed, http" in values_of(batch.pk)["error"]
+    assert row_statuses(batch) == ["pending"] * 2
+
+
+@pytest.mark.parametrize(
+    ("checker", "error"),
+    [
+        ("unready", "ConnectionError: The service does not know us."),
+        ("neverready", "TimeoutError: The checker was not ready within 0.1 s."),
+    ],
+)
+def test_a_set_up_that_fails_puts_the_batch_into_error_and_the_next_one_runs(checker, error, configure, script):
+    configure(lease_seconds=0.1)
+    batch = make_batch("broken", 2, checker=checker)
+    make_batch("next", 2, checker="effortless")
+    work()
+    assert statuses() == {"broken": Status.ERROR, "next": Status.DONE}
+    assert values_of(batch.pk)["error"] == error
+    assert log(batch)[-1] == ("handle_error", error)
+    assert_consistent()
+
+
+def test_an_error_text_with_nul_or_of_a_megabyte_does_not_keep_the_batch_running(script, monkeypatch):
+    batch = scripted(1)
+    monkeypatch.setattr(queries, "pending_after", lambda *_: raise_(RuntimeError("a\0b\ud800" + "long " * 200_000)))
+    script()
+    work()
+    error = values_of(batch.pk)["error"]
+    assert error.startswith("RuntimeError: ablong long")
+    assert len(error) == MAX_ERROR
+    assert statuses() == {"it": Status.ERROR}
+
+
+def raise_(error):
+    raise error
+
+
+def test_a_batch_without_profiles_is_done_as_soon_as_its_turn_comes_and_the_log_says_so(configure):
+    batch = make_batch("empty", checker="effortless")
+    work()
+    assert statuses() == {"empty": Status.DONE}
+    assert log(batch)[-1] == ("finish_run", "It has no profiles.")
+
+
+def test_a_batch_whose_total_has_no_rows_goes_to_error_and_the_next_one_runs(configure):
+    batch = Batch.objects.create(name="hollow", total_profiles=7, checker="effortless")
+    make_batch("next", 2, checker="effortless")
+    work()
+    assert statuses() == {"hollow": Status.ERROR, "next": Status.DONE}
+    assert values_of(batch.pk)["error"] == "The batch says 7 profiles, but it has no rows to check."
+
+
+# -- Runs that are taken away ------------------------------------------------------------------------------------------
+
+
+def test_after_a_pause_nothing_is_recorded_and_the_worker_goes_on_with_the_next_batch(
+    configure, script, elsewhere, caplog
+):
+    configure(record_size=3, concurrency=4)
+    batch = of_many_hosts(30)
+    make_batch("next", 2, checker="effortless")
+
+    def pause_and_look():
+        assert BatchManager().pause_batch(batch.pk)
+        return values_of(batch.pk), row_statuses(batch)
+
+    async def pause_at_the_tenth(profile):
+        if len(checked) == 10:
+            await elsewhere(pause_and_look)
+        await asyncio.sleep(0)
+
+    checked = script(pause_at_the_tenth)
+    work()
+    assert statuses() == {"it": Status.PAUSED, "next": Status.DONE}
+    assert (values_of(batch.pk), row_statuses(batch)) == elsewhere.calls[0].result()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert_consistent()
+
+
+def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, elsewhere):
+    configure(lease_seconds=0.3, check_timeout=3600.0)
+    batch = scripted(1)
+    make_batch("next", 1, checker="effortless")
+
+    async def pause_and_wait(profile):
+        await elsewhere(BatchManager().pause_batch, batch.pk)
+        await asyncio.Event().wait()
+
+    script(pause_and_wait)
+    work()
+    assert statuses() == {"it": Status.PAUSED, "next": Status.DONE}
+    assert row_statuses(batch) == ["pending"]
+
+
+def test_a_run_whose_batch_was_closed_by_somebody_is_dropped(configure, script, elsewhere):
+    configure(record_size=100, record_seconds=20)
+    batch = scripted(4)
+
+    async def close_at_the_last(profile):
+        if profile.url == urls(4)[3]:
+            await elsewhere(BatchManager().complete_batch, batch.pk)
+
+    script(close_at_the_last)
+    work()
+    assert statuses() == {"it": Status.DONE}
+    assert row_statuses(batch) == ["pending"] * 4
+    assert log(batch)[-1][0] == "complete_batch"
+
+
+def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, monkeypatch):
+    batch = scripted(1)
+
+    def pause_and_fail(*_):
+        assert BatchManager().pause_batch(batch.pk)
+        raise RuntimeError("It broke.")
+
+    monkeypatch.setattr(queries, "pending_after", pause_and_fail)
+    script()
+    work()
+    assert statuses() == {"it": Status.PAUSED}
+    assert log(batch)[-1][0] == "pause_batch"
+
+
+# -- Stopped -----------------------------------------------------------------------------------------------------------
+
+
+def test_checks_that_do_not_end_within_the_grace_period_are_given_up(configure, script):
+    configure(grace_seconds=0.05)
+    batch = scripted(5)
+
+    async def stop_at_the_third(profile):
+        if len(checked) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if len(checked) >= 3:
+            await asyncio.Event().wait()
+
+    checked = script(stop_at_the_third)
+    assert work().stopped_by == signal.SIGTERM
+    assert row_statuses(batch) == ["ok"] * 2 + ["pending"] * 3
+    assert_given_back(batch)
+
+
+def test_a_second_signal_ends_a_worker_whatever_it_waits_for(configure, monkeypatch):
+    configure(lease_seconds=3600)
+    batch = make_batch("it", 1, checker="neverready")
+
+    async def be_stopped(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    def stop_and_be_stopped_again(run):
+        stop(run)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stop = Run.stop
+    monkeypatch.setattr(NeverReady, "__aenter__", be_stopped)
+    monkeypatch.setattr(Run, "stop", stop_and_be_stopped_again)
+    assert work().stopped_by == signal.SIGINT
+    assert_given_back(batch)
+
+
+def assert_given_back(batch):
+    """It runs, it is nobody's, and the next worker need not wait."""
+    left = values_of(batch.pk)
+    assert (left["status"], left["run_token"], left["lease_at"]) == (Status.RUNNING, None, None)
+    assert log(batch)[-1][0] == "release_run"
+
+
+# -- The database fails ------------------------------------------------------------------------------------------------
+
+
+def failing(call, times, error):
+    """`call`, but the first times it raises the error instead."""
+    left = times
+
+    def attempt(*arguments):
+        nonlocal left
+        if left:
+            left -= 1
+            raise error
+        return call(*arguments)
+
+    return attempt
+
+
+@pytest.mark.parametrize("owner_and_call", ["claim_run", "record_results", "finish_run", "pending_after"])
+def test_a_database_that_is_away_for_a_while_is_waited_for(owner_and_call, script, monkeypatch, caplog):
+    monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
+    owner = queries if owner_and_call == "pending_after" else BatchManager
+    gone = OperationalError("server closed the connection")
+    monkeypatch.setattr(owner, owner_and_call, failing(getattr(owner, owner_and_call), 3, gone))
+    batch = scripted(5)
+    checked = script()
+    work()
+    assert statuses() == {"it": Status.DONE}
+    assert Counter(checked) == Counter(urls(5))
+    assert row_statuses(batch) == ["ok"] * 5
+    waits = [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()]
+    assert waits == [
+        f"The database does not answer, next try in {wait} s: server closed the connection"
+        for wait in ("0.001", "0.002", "0.004")
+    ]
+
+
+def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_it(script, monkeypatch):
+    monkeypatch.setattr(worker, "FIRST_WAIT", 60.0)
+    attempts = []
+
+    def fail_and_be_stopped(*_):
+        attempts.append(len(attempts))
+        if attempts == [0]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(BatchManager, "record_results", fail_and_be_stopped)
+    scripted(1)
+    script()
+    with pytest.raises(OperationalError, match="away"):
+        work()
+
+
+def test_a_record_that_breaks_a_constraint_puts_the_batch_into_error_and_the_next_one_runs(script, monkeypatch):
+    batch = scripted(2)
+    make_batch("next", 2, checker="effortless")
+    broken = failing(bulk.update_profiles, 1, IntegrityError("violates a constraint"))
+    monkeypatch.setattr(bulk, "update_profiles", broken)
+    script()
+    work()
+    assert statuses() == {"it": Status.ERROR, "next": Status.DONE}
+    assert values_of(batch.pk)["error"] == "IntegrityError: violates a constraint"
+    assert row_statuses(batch) == ["pending"] * 2
+    assert_consistent()
+
+
+def test_an_idle_worker_leaves_the_queue_as_it_is(script):
+    work()
+    before = list(Queue.objects.values("version", "held"))
+    work()
+    assert list(Queue.objects.values("version", "held")) == before

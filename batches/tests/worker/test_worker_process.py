@@ -1,0 +1,244 @@
+"""`manage.py batchworker` as a real process against a real server: stopped, killed, frozen, and in company."""
+
+import signal
+
+import pytest
+from django.db import connection
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, Queue, StoryResult
+from batches.tests.factories import assert_consistent, make_batch, row_statuses, values_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Status = Batch.Status
+FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
+<item><title>One</title><guid isPermaLink="false">1</guid></item>
+<item><title>Two</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
+PAGE = """<!doctype html><html><head><title>Home</title>
+<link rel="alternate" type="application/rss+xml" href="/feed"></head></html>"""
+
+
+def batch_of(server, *paths, name="it", checker="http"):
+    for path in paths:
+        if checker == "http":
+            server.answer(path)
+    return BatchManager().create_batch(name, [server.url(path) for path in paths], checker=checker)
+
+
+def paths(count):
+    return [f"/{number}" for number in range(count)]
+
+
+def hits(server, count):
+    return [server.hits(path) for path in paths(count)]
+
+
+def is_done(*batches):
+    return lambda: all(values_of(batch.pk)["status"] == Status.DONE for batch in batches)
+
+
+def has_completed(batch, count):
+    return lambda: values_of(batch.pk)["completed_profiles"] == count
+
+
+def actions(batch):
+    return list(batch.logs.order_by("pk").values_list("action", flat=True))
+
+
+class HalfWay:
+    """A worker in the middle of a batch: five profiles of twelve are recorded, two are under way, five not begun.
+
+    The server holds the answers of all but the first five.
+    """
+
+    def __init__(self, server, commands, **config):
+        self.server = server
+        self.batch = batch_of(server, *paths(12))
+        self.gates = [server.hold(path) for path in paths(12)[5:]]
+        self.worker = commands.start_worker(**config)
+        self.under_way = self.gates[:2]
+        for gate in self.under_way:
+            gate.wait_for()
+        self.worker.wait_for(has_completed(self.batch, 5))
+
+    def open(self):
+        for gate in self.gates:
+            gate.open()
+
+    def assert_complete(self):
+        """Each result is recorded, and recorded once."""
+        assert row_statuses(self.batch) == ["ok"] * 12
+        assert values_of(self.batch.pk)["successful_checks"] == 12
+        assert_consistent()
+
+
+# -- To the end --------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_works_on_the_queue_and_waits_for_more_until_it_is_told_to_stop(server, commands):
+    server.answer("/feed", FEED)
+    server.answer("/page", PAGE)
+    server.answer("/nonsense", "Hello")
+    first = batch_of(server, "/feed", "/page", "/gone", "/nonsense", name="first", checker="feed")
+    worker = commands.start_worker()
+    worker.wait_for(is_done(first))
+    second = batch_of(server, "/feed", name="second", checker="feed")
+    worker.wait_for(is_done(second))
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert row_statuses(first) == ["ok", "ok", "failed", "failed"]
+    assert first.profiles.order_by("pk")[2].error == "answered 404 Not Found"
+    assert first.profiles.order_by("pk")[1].profile.feed_url == server.url("/feed")
+    # The page's feed is the feed's own, but the page is another profile.
+    assert StoryResult.objects.filter(batch=first).count() == 4
+    assert [row.has_story for row in second.profiles.all()] == [False]
+    assert Queue.objects.get().worker.endswith(f":{worker.popen.pid}")
+    assert_consistent()
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    ("database", "sentence"),
+    [
+        ("{tmp_path}/new.sqlite3", "The database is not up to date. Run: .venv/bin/python manage.py migrate"),
+        ("/nowhere/db.sqlite3", "The database cannot be reached: unable to open database file"),
+    ],
+)
+def test_a_worker_without_a_usable_database_says_so_in_one_sentence(database, sentence, commands, tmp_path):
+    url = f"sqlite:///{database.format(tmp_path=tmp_path)}"
+    worker = commands.start("batchworker", environ={"DATABASE_URL": url})
+    assert worker.ended() == 1
+    assert worker.err == f"CommandError: {sentence}\n"
+
+
+# -- Stopped -----------------------------------------------------------------------------------------------------------
+
+
+def test_sigterm_lets_running_checks_end_and_the_next_worker_goes_on_at_once(server, commands):
+    half = HalfWay(server, commands)
+    half.worker.signal(signal.SIGTERM)
+    half.worker.wait_for(lambda: "running checks get 10 s to end" in half.worker.err)
+    for gate in half.under_way:
+        gate.open()
+    assert half.worker.ended() == 0
+    assert row_statuses(half.batch) == ["ok"] * 7 + ["pending"] * 5
+    assert hits(server, 12) == [1] * 7 + [0] * 5
+    left = values_of(half.batch.pk)
+    assert (left["status"], left["run_token"], left["lease_at"]) == (Status.RUNNING, None, None)
+    half.open()
+    # The lease would last longer than the test waits.
+    next_worker = commands.start_worker(lease_seconds=3600)
+    next_worker.wait_for(is_done(half.batch))
+    half.assert_complete()
+    assert hits(server, 12) == [1] * 12
+    assert actions(half.batch)[-3:] == ["release_run", "claim_run", "finish_run"]
+
+
+@pytest.mark.databases("sqlite")
+def test_sigint_stops_like_sigterm(server, commands):
+    half = HalfWay(server, commands)
+    half.worker.signal(signal.SIGINT)
+    half.worker.wait_for(lambda: "running checks get 10 s to end" in half.worker.err)
+    half.open()
+    assert half.worker.ended() == 0
+    assert row_statuses(half.batch) == ["ok"] * 7 + ["pending"] * 5
+    assert actions(half.batch)[-1] == "release_run"
+    assert "Traceback" not in half.worker.err
+
+
+@pytest.mark.databases("sqlite")
+def test_a_second_signal_does_not_wait_for_running_checks(server, commands):
+    half = HalfWay(server, commands, grace_seconds=3600)
+    half.worker.signal(signal.SIGTERM)
+    half.worker.wait_for(lambda: "running checks get 3600 s to end" in half.worker.err)
+    half.worker.signal(signal.SIGTERM)
+    assert half.worker.ended() == 0
+    assert row_statuses(half.batch) == ["ok"] * 5 + ["pending"] * 7
+    assert actions(half.batch)[-1] == "release_run"
+    assert "Traceback" not in half.worker.err
+
+
+# -- Killed and frozen -------------------------------------------------------------------------------------------------
+
+
+def test_after_kill_9_another_worker_takes_over_and_each_result_is_recorded_once(server, commands):
+    half = HalfWay(server, commands)
+    half.worker.signal(signal.SIGKILL)
+    half.worker.ended()
+    half.open()
+    other = commands.start_worker(lease_seconds=1)
+    other.wait_for(is_done(half.batch))
+    half.assert_complete()
+    assert hits(server, 12) == [1] * 5 + [2] * 2 + [1] * 5
+    assert actions(half.batch)[-2:] == ["take_over", "finish_run"]
+
+
+def test_a_frozen_worker_that_comes_back_finds_its_results_refused(server, commands):
+    half = HalfWay(server, commands, lease_seconds=1)
+    half.worker.signal(signal.SIGSTOP)
+    answered_late = half.under_way
+    half.gates[:2] = [server.hold(path) for path in paths(12)[5:7]]
+    for gate in answered_late:
+        gate.open()
+    other = commands.start_worker(lease_seconds=1)
+    for gate in half.gates[:2]:
+        gate.wait_for()
+    half.worker.signal(signal.SIGCONT)
+    half.worker.wait_for(lambda: "This run is over" in half.worker.err)
+    assert row_statuses(half.batch) == ["ok"] * 5 + ["pending"] * 7
+    half.open()
+    other.wait_for(is_done(half.batch))
+    half.assert_complete()
+    assert actions(half.batch)[-2:] == ["take_over", "finish_run"]
+
+
+def test_two_workers_never_work_at_the_same_time(server, commands):
+    first = batch_of(server, *paths(10), name="first")
+    others = [batch_of(server, f"/{name}/0", f"/{name}/1", name=name) for name in ("second", "third")]
+    gates = [server.hold(path) for path in paths(2)]
+    worker, other = commands.start_worker(), commands.start_worker()
+    for gate in gates:
+        gate.wait_for()
+    for pid in (worker.popen.pid, other.popen.pid):
+        other.wait_for(lambda pid=pid: Queue.objects.get().worker.endswith(f":{pid}"))
+    assert hits(server, 10) == [1, 1] + [0] * 8
+    assert len(server.requests) == 2
+    for gate in gates:
+        gate.open()
+    other.wait_for(is_done(first, *others))
+    assert sorted(request.path for request in server.requests) == sorted(
+        [*paths(10), "/second/0", "/second/1", "/third/0", "/third/1"]
+    )
+    assert [actions(batch) for batch in (first, *others)] == [["create_batch", "promote_next_batch", "finish_run"]] * 3
+    assert_consistent()
+
+
+@pytest.mark.databases("sqlite")
+def test_a_checker_that_kills_its_workers_is_stopped_and_the_next_batch_runs(commands, configure):
+    deadly = make_batch("deadly", 2, checker="deadly")
+    harmless = make_batch("harmless", 2, checker="effortless")
+    config = {"lease_seconds": 0.5, "max_takeovers": 1}
+    for _ in range(2):
+        assert commands.start_worker(**config).ended() == -signal.SIGKILL
+    commands.start_worker(**config).wait_for(is_done(harmless))
+    assert values_of(deadly.pk)["error"] == (
+        "2 workers in a row fell silent while working on this batch, without any progress."
+    )
+    assert actions(deadly) == ["create_batch", "promote_next_batch", "take_over", "take_over"]
+    assert_consistent()
+
+
+@pytest.mark.databases("postgresql")
+def test_a_worker_whose_connection_is_cut_goes_on(server, commands):
+    half = HalfWay(server, commands)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        assert cursor.fetchone()[0] >= 1
+    half.open()
+    half.worker.wait_for(is_done(half.batch))
+    half.assert_complete()
+    assert hits(server, 12) == [1] * 12

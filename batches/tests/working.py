@@ -1,0 +1,64 @@
+"""Fixtures and functions of tests that let a worker work, in the test's own process or as a real one."""
+
+import pytest
+
+from batches.models import Batch
+from batches.worker import Worker
+
+from .checkers_for_tests import NAMES, OK, Scripted
+from .feedserver import FeedServer
+from .processes import Commands
+
+
+@pytest.fixture
+def configure(settings):
+    """Sets keys of `BATCHES`; the checkers for tests are there already, and nothing is waited for long."""
+    settings.BATCHES = {"CHECKERS": NAMES, "POLL_SECONDS": 0.01, "RECORD_SECONDS": 0.01, "CHECK_TIMEOUT": 20.0}
+
+    def set_keys(**values):
+        settings.BATCHES = settings.BATCHES | {name.upper(): value for name, value in values.items()}
+
+    return set_keys
+
+
+@pytest.fixture
+def script(configure, monkeypatch):
+    """Gives the checker "scripted" its script; returns the addresses that are checked, which grow.
+
+    The script is called with the profile; what it returns is the result, where it returns one.
+    """
+    checked = []
+
+    def set_script(function=None):
+        async def check(profile):
+            checked.append(profile.url)
+            return (await function(profile) if function else None) or OK
+
+        monkeypatch.setattr(Scripted, "script", staticmethod(check), raising=False)
+        return checked
+
+    return set_script
+
+
+@pytest.fixture
+def commands(database_url, transactional_db):
+    """Starts `manage.py` commands on the test's database."""
+    with Commands(database_url) as commands:
+        yield commands
+
+
+@pytest.fixture
+def server():
+    with FeedServer() as server:
+        yield server
+
+
+def work():
+    """Work as a worker does, until nothing runs and nothing waits."""
+    worker = Worker(finished=nothing_left)
+    worker.work()
+    return worker
+
+
+def nothing_left():
+    return not Batch.objects.exclude(position=None).exists()
