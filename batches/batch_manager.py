@@ -178,9 +178,7 @@ class BatchManager:
 
         Addresses that are not known yet become profiles; duplicates collapse. All or nothing.
         """
-        name = _one_line(name)
-        if not 0 < len(name) <= MAX_NAME:
-            raise Refused(Code.BAD_VALUE, f"A batch needs a name of 1 to {MAX_NAME} characters.")
+        name = _usable_name(name)
         _require_priority(priority)
         _require_checker(checker)
         names = _names_by_url(profiles)
@@ -235,6 +233,14 @@ class BatchManager:
             _bump_version()
             batch.refresh_from_db()
             self._log(batch, action, _counted(total, "profile"), to=(batch.status, batch.position))
+
+    @transition
+    def rename_batch(self, batch: Batch, name: str) -> Literal[True]:
+        """Give it another name."""
+        name = _usable_name(name)
+        if name != batch.name:
+            self._apply(batch, "rename_batch", f"“{batch}” → “{name}”", name=name)
+        return True
 
     # The queue's order
 
@@ -761,8 +767,12 @@ def _counted(number: int, noun: str, plural: str = "s") -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-def _one_line(text: object) -> str:
-    return " ".join(clean_text(text, len(text)).split()) if isinstance(text, str) else ""
+def _usable_name(name: object) -> str:
+    """The name on one line, without what cannot be stored."""
+    usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
+    if not 0 < len(usable) <= MAX_NAME:
+        raise Refused(Code.BAD_VALUE, f"A batch needs a name of 1 to {MAX_NAME} characters.")
+    return usable
 
 
 def _is_int(value: object) -> TypeGuard[int]:

@@ -70,6 +70,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "move_batch": frozenset({Status.QUEUED}),
     # Wherever it stands: what it stores matters when the batch is queued the next time.
     "set_priority": frozenset(Status),
+    "rename_batch": frozenset(Status),
     # While queued or running, the pending profiles come first.
     "retry_failed": frozenset({Status.DONE, Status.PAUSED, Status.ERROR}),
     # A worker is at work on a running one: pause it first.

@@ -208,6 +208,7 @@ class BatchUpload(BatchBody):
 
 
 class ChangeBody(Body):
+    name = Text(max_length=MAX_NAME, required=False)
     priority = WholeNumber(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
 
 

@@ -89,6 +89,8 @@ class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
 
     def partial_update(self, request: Request, pk: str) -> Response:
         changes = parsed(ChangeBody, request)
+        if "name" in changes:
+            granted(manager(request).rename_batch(pk, changes["name"]))
         if "priority" in changes:
             granted(manager(request).set_priority(pk, changes["priority"]))
         return self.retrieve(request, pk)

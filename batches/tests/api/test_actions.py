@@ -159,6 +159,12 @@ def test_a_changed_priority_moves_a_queued_batch_to_its_band(client, make_batch)
     assert (answer["priority"], answer["position"]) == (5, 1)
 
 
+def test_a_batch_can_be_renamed(client, make_batch):
+    batch = make_batch()
+    assert client.patch(f"/api/batches/{batch.pk}/", {"name": "another"}).json()["name"] == "another"
+    assert batch.logs.latest("pk").action == "rename_batch"
+
+
 def test_a_patch_of_nothing_changes_nothing(client, make_batch, everything):
     batch = make_batch()
     before = everything()
