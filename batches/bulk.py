@@ -92,6 +92,8 @@ def pending_rows(batch_id: UUID, profile_ids: Iterable[int]) -> dict[int, int]:
 
 def insert_stories(batch_id: UUID, stories: Sequence[tuple[int, str, str, str, datetime | None]]) -> list[int]:
     """Store the (profile_id, story_id, title, url, published) that are new. Returns a profile id for each new one."""
+    published = _times(story[-1] for story in stories)
+    rows = [(*story[:-1], time) for story, time in zip(stories, published, strict=True)]
     with connection.cursor() as cursor:
         cursor.execute(
             f"""INSERT INTO {STORY} (batch_id, profile_id, story_id, title, url, published_at, found_at)
@@ -100,11 +102,7 @@ def insert_stories(batch_id: UUID, stories: Sequence[tuple[int, str, str, str, d
                   FROM {_rows()} WHERE true
                     ON CONFLICT (profile_id, story_id) DO NOTHING
              RETURNING profile_id""",
-            [
-                _batch_id(batch_id),
-                _now(),
-                _json([(*story, _time(published)) for *story, published in stories]),
-            ],
+            [_batch_id(batch_id), _now(), _json(rows)],
         )
         return [profile_id for (profile_id,) in cursor.fetchall()]
 
@@ -172,16 +170,18 @@ def _time_parameter() -> str:
     return "CAST(%s AS timestamptz)" if connection.vendor == "postgresql" else "%s"
 
 
-def _time(moment: datetime | None) -> str | None:
-    """A time as the database's own text. What the backend's adapter does, whose look-ups took a fifth of recording."""
-    if moment is None:
-        return None
-    text = moment.astimezone(UTC).isoformat(" ")
-    return text if connection.vendor == "postgresql" else text.removesuffix("+00:00")
+def _times(moments: Iterable[datetime | None]) -> list[str | None]:
+    """Times as the database's own text, for use inside JSON.
+
+    As the backend's adapter writes them, without its look-ups for each: they took a fifth of recording.
+    """
+    has_offsets = connection.vendor == "postgresql"
+    texts = (None if moment is None else moment.astimezone(UTC).isoformat(" ") for moment in moments)
+    return [text if text is None or has_offsets else text.removesuffix("+00:00") for text in texts]
 
 
 def _now() -> str | None:
-    return _time(timezone.now())
+    return _times([timezone.now()])[0]
 
 
 def _batch_id(batch_id: UUID) -> Any:
