@@ -65,11 +65,9 @@ def queue_state() -> QueueState:
     )
 
 
-def batches_ahead(batch: Batch) -> int:
-    """How many batches run or wait before this one; 0 when it does not wait itself."""
-    if batch.status != Batch.Status.QUEUED or batch.position is None:
-        return 0
-    return Batch.objects.filter(position__lt=batch.position).count()
+def first_ahead(batch: Batch) -> Batch | None:
+    """The running batch, or else the first waiting one, where it goes before this one."""
+    return Batch.objects.filter(position__lt=batch.position).exclude(pk=batch.pk).order_by("position").first()
 
 
 def failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, int]]:

@@ -8,3 +8,4 @@ __all__ = ["batch", "models"]
 
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = "Overview"
+admin.site.index_template = "admin/batches/queue/index.html"

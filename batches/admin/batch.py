@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from django import forms
@@ -26,6 +26,7 @@ from . import display
 from .base import ListAdmin
 from .forms import AddBatchForm, ChangeBatchForm
 from .operations import DELETION, OPERATIONS, manager, operate, operations_offered
+from .queue import QueuePage
 
 #: Rows of each kind on a batch's page; the full lists are linked.
 SHOWN = 20
@@ -58,7 +59,8 @@ class BatchAdmin(ListAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.operate_view)
-        return [path("<uuid:batch_id>/operate/", view, name="batches_batch_operate"), *super().get_urls()]
+        operate = path("<uuid:batch_id>/operate/", view, name="batches_batch_operate")
+        return [operate, *QueuePage(self).urls, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()
@@ -189,13 +191,14 @@ class BatchAdmin(ListAdmin):
     def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager
             raise PermissionDenied
-        # The priority first: its change takes the queue's lock, and the order of locks is always queue → batch.
-        if "priority" in form.changed_data:
-            answer = manager(request).set_priority(obj.pk, form.cleaned_data["priority"])
+        changes: dict[str, Callable[..., Any]] = {
+            "name": manager(request).rename_batch,
+            "priority": manager(request).set_priority,
+        }
+        for field in changes.keys() & set(form.changed_data):
+            answer = changes[field](obj.pk, form.cleaned_data[field])
             if not answer:
                 self.message_user(request, answer.message, messages.WARNING)
-        if "name" in form.changed_data:
-            Batch.objects.filter(pk=obj.pk).update(name=form.cleaned_data["name"])
 
     def operate_view(self, request: HttpRequest, batch_id: Any) -> HttpResponse:
         """The buttons of a batch's page."""

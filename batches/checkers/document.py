@@ -20,8 +20,8 @@ MARKS = {
 }
 ALL_MARKS = tuple(MARKS)
 DECLARED_ENCODING = re.compile(rb"\s*<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([\w.:-]{1,40})")
+DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]*>")
 MAX_DECLARATION = 200
-DECLARATION = re.compile(r"\A\s*<\?xml\b[^<>]*>")
 # Of Python's codecs, those that are encodings of text in the wild: `punycode` is quadratic, `unicode_escape` warns.
 TEXT_CODEC = re.compile(r"utf_8|cp\d+|iso8859_\d+|koi8_\w|mac_\w+|gb18030|big5\w*|euc_\w+|iso2022_\w+|johab|hz|ptcp154")
 # What is sent under the first name is the second more often than not; the second holds all characters of the first.
@@ -45,27 +45,31 @@ def to_utf8(body: bytes, charset: str = "") -> bytes:
 
     Its XML declaration, where it has one, names no other encoding afterwards. What cannot be decoded is replaced.
     """
-    named = named_codecs(body, charset)
-    # UTF-8 does not come about by accident in Western text, whereas servers add "charset=iso-8859-1" to everything.
-    if (not named or "utf_8" in named or "cp1252" in named) and (end := end_of_valid_utf8(body)):
+    declared = declared_encoding(body[: body.find(b"?>", 0, MAX_DECLARATION) + 1])
+    codec = codec_of_body(body, declared, charset)
+    end = end_of_valid_utf8(body) if codec == "utf_8" else 0
+    if end and codec_of(declared or "utf-8") == "utf_8":
         return body[:end]
-    codec = next((codec for codec in named if codec != "utf_8"), "utf_8" if named else "cp1252")
-    return DECLARATION.sub("", body.decode(codec, "replace"), count=1).encode("utf-8", "replace")
+    document = body[:end] if end else body.decode(codec, "replace").encode("utf-8", "replace")
+    return DECLARATION.sub(b"", document, count=1)
 
 
-def named_codecs(body: bytes, charset: str) -> list[str]:
-    """The codecs that a mark at the beginning, or else the document's declaration and the header name."""
+def codec_of_body(body: bytes, declared: str, charset: str) -> str:
+    """The codec for the body, from its first bytes, what it declares, and what the HTTP header names."""
     if body.startswith(ALL_MARKS):
-        return [codec for mark, codec in MARKS.items() if body.startswith(mark)][:1]
-    declared = declared_codec(body[: body.find(b"?>", 0, MAX_DECLARATION) + 1])
-    return [codec for codec in (declared, codec_of(charset)) if codec]
+        return next(codec for mark, codec in MARKS.items() if body.startswith(mark))
+    named = [codec for label in (declared, charset) if label and (codec := codec_of(label))]
+    # UTF-8 does not come about by accident in Western text, whereas servers add "charset=iso-8859-1" to everything.
+    if (not named or "utf_8" in named or "cp1252" in named) and end_of_valid_utf8(body):
+        return "utf_8"
+    return next((codec for codec in named if codec != "utf_8"), "utf_8" if named else "cp1252")
 
 
 # Most documents begin with one of a few declarations.
 @lru_cache(maxsize=256)
-def declared_codec(declaration: bytes) -> str:
+def declared_encoding(declaration: bytes) -> str:
     encoding = DECLARED_ENCODING.match(declaration)
-    return codec_of(encoding[1].decode()) if encoding else ""
+    return encoding[1].decode() if encoding else ""
 
 
 @lru_cache(maxsize=256)
@@ -141,7 +145,6 @@ ENDS_EARLY = frozenset(
         expat.errors.XML_ERROR_PARTIAL_CHAR,
     )
 )
-MORE_AFTER_END = expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]
 
 
 def xml_fault(document: bytes) -> int:

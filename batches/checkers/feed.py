@@ -63,7 +63,7 @@ class FeedChecker(Checker):
         try:
             feed = await self._read(document)
         except NotAFeed as error:
-            return failure(str(error), answer.status, started)
+            return failure(f"its feed: {error}" if feed_url else str(error), answer.status, started)
         return CheckResult(
             ok=True,
             http_status=answer.status,

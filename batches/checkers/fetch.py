@@ -159,29 +159,24 @@ class Fetcher:
 
     async def _request(self, url: URL, headers: Mapping[str, str], read_body: bool) -> Answer | URL:
         """One exchange, in one of its host's slots: the answer, or where it redirects to."""
-        host = str(url.raw_host)
+        host = url.raw_host or ""
         try:
             await self._hosts.acquire(host)
         except HostPaused as pause:
             raise FetchError(str(pause)) from None
         try:
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                return await self._read(response, host, read_body, conditional=bool(headers))
+                status = response.status
+                if status in REDIRECTS:
+                    return redirect_target(response)
+                if not (200 <= status < 300 or (status == 304 and headers)):
+                    raise self._refused(response, host)
+                body = await self._read_body(response) if read_body and status != 304 else b""
+                return Answer(str(response.url), status, response.headers, body)
         except FAULTS as fault:
             raise explain(fault, self._config.timeout) from fault
         finally:
             self._hosts.release(host)
-
-    async def _read(
-        self, response: aiohttp.ClientResponse, host: str, read_body: bool, conditional: bool
-    ) -> Answer | URL:
-        status = response.status
-        if status in REDIRECTS:
-            return redirect_target(response)
-        if not (200 <= status < 300 or (status == 304 and conditional)):
-            raise self._refused(response, host)
-        body = await self._read_body(response) if read_body and status != 304 else b""
-        return Answer(str(response.url), status, response.headers, body)
 
     def _refused(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
         """The failure for an answer that is none. A host that says when to come back is left alone until then."""
@@ -198,11 +193,13 @@ class Fetcher:
         content = response.content
         chunks = [content.read_nowait()]  # a small body came with the head
         size = len(chunks[0])
-        while size <= limit and not content.at_eof():
+        is_too_large = max(size, response.content_length or 0) > limit
+        while not is_too_large and not content.at_eof():
             chunk = await content.readany()
             chunks.append(chunk)
             size += len(chunk)
-        if size > limit:
+            is_too_large = size > limit
+        if is_too_large:
             raise FetchError(f"body is larger than {limit / 1e6:g} MB", response.status)
         return b"".join(chunks)
 

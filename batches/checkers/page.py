@@ -18,9 +18,9 @@ SNIFFED_BYTES = 4096
 def is_html(document: bytes, content_type: str) -> bool:
     """Whether `document` is a page. Its beginning says so; the type only where that says nothing."""
     start = START.search(document, 0, SNIFFED_BYTES)
-    if start:
-        return not start["feed"]
-    return "html" in content_type.lower() and not document.lstrip().startswith(b"{")
+    if start and start["feed"]:
+        return False
+    return bool(start or "html" in content_type.lower()) and document.lstrip()[:1] != b"{"
 
 
 # Finds the tags that matter, and steps over what holds no tags. Not a tree of the whole page: that takes ten times its
@@ -64,7 +64,7 @@ def find_feed(document: bytes, address: str) -> str | None:
         if tag.name == "base" and href and base is None:
             base = join_url(address, href)
         kind = feed_type(tag)
-        if kind and (url := usable_address(join_url(base or address, href))):
+        if kind and href and (url := usable_address(join_url(base or address, href))):
             if kind in FEED_TYPES:
                 return url
             json_feed = json_feed or url

@@ -15,7 +15,6 @@ import feedparser
 
 from batches.checkers.document import (
     ENDS_EARLY,
-    MORE_AFTER_END,
     SMALL_BYTES,
     is_oversized,
     repair,
@@ -97,7 +96,7 @@ def prepare(document: bytes) -> tuple[bytes, int]:
         fault = xml_fault(document)
     if fault in ENDS_EARLY:
         return without_unfinished_item(document), 0
-    return document, 0 if fault == MORE_AFTER_END else fault
+    return document, fault
 
 
 MAY_BE_FEED = re.compile(rb"<(?:[a-z][\w.-]*:)?(?:rss|feed|rdf|channel|item|entry)[\s/>]", re.IGNORECASE)

@@ -17,7 +17,7 @@ MAX_ID = 255
 MAX_TITLE = 500
 MAX_URL = 2000
 # Dates outside of these years are somebody's zero or somebody's infinity.
-YEARS = range(1900, 2200)
+FIRST_YEAR, LAST_YEAR = 1900, 2199
 
 
 def stories_of(feed: Feed, address: str) -> list[Story]:
@@ -83,7 +83,7 @@ def absolute_url(link: str, base: str) -> str:
     """`link` as an http or https address, else empty: it becomes a link that people click."""
     if not link:
         return ""
-    if not link.startswith(("http://", "https://")):
+    if not link.startswith(("http://", "https://")) or "[" in link:
         link = join_url(base, link)
     is_usable = link[:8].lower().startswith(("http://", "https://")) and len(link) <= MAX_URL and link.isprintable()
     return link if is_usable else ""
@@ -95,7 +95,8 @@ def moment(text: str | None) -> datetime | None:
         return None
     try:
         date = datetime.fromisoformat(text)
-        date = date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+        if date.tzinfo is not UTC:
+            date = date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return date if date.year in YEARS else None
+    return date if FIRST_YEAR <= date.year <= LAST_YEAR else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from shutil import get_terminal_size
 from threading import Event, Thread
 from typing import Self, TextIO
@@ -20,11 +21,15 @@ LOOK_SECONDS, LINE_SECONDS = 0.5, 5.0
 
 
 class ProgressDisplay:
-    """While entered, a thread shows the batch's progress on `out`: one line that moves, or plain lines for a file."""
+    """While entered, a thread shows the batch's progress on `out`: one line that moves, or plain lines for a file.
 
-    def __init__(self, batch_id: UUID, out: TextIO) -> None:
+    `note` is asked at each look for what to say before it.
+    """
+
+    def __init__(self, batch_id: UUID, out: TextIO, note: Callable[[], str] = lambda: "") -> None:
         self._batch_id = batch_id
         self._out = out
+        self._note = note
         self._moving = out.isatty()
         self._last_line = ""
         self._next_line_at = 0.0
@@ -52,7 +57,8 @@ class ProgressDisplay:
     def _look(self, *, final: bool = False) -> None:
         try:
             batch = Batch.objects.filter(pk=self._batch_id).first()
-            line = describe(batch) if batch else ""
+            note = "" if final else self._note()
+            line = f"{note}{describe(batch)}" if batch else ""
         except DatabaseError:
             connection.close()
             return  # the worker reports it, and tries again
@@ -61,8 +67,8 @@ class ProgressDisplay:
             self._out.write(f"\r\x1b[K{line}" + ("\n" if final and line else ""))
         elif line and line != self._last_line and (final or time.monotonic() >= self._next_line_at):
             self._next_line_at = time.monotonic() + LINE_SECONDS
+            self._last_line = line
             self._out.write(f"{line}\n")
-        self._last_line = line
         self._out.flush()
 
 
@@ -86,15 +92,12 @@ def describe(batch: Batch) -> str:
 
 
 def _waiting(batch: Batch) -> str:
-    state = queries.queue_state()
-    ahead = queries.batches_ahead(batch)
-    if state.queue.held:
-        return f"{hold_line(state.queue)}. Waiting at position {batch.position}."
-    if not ahead:
+    queue = queries.queue_state().queue
+    if queue.held:
+        return f"{hold_line(queue)}. Waiting at position {batch.position}."
+    first = queries.first_ahead(batch)
+    if first is None:
         return "Waiting for its start."
-    first = state.running or state.waiting.first()
-    if first is None or first == batch:
-        return "Waiting for its start."
-    progress = queries.progress(first)
+    ahead = (batch.position or 0) - (first.position or 0)  # the running one is at 0, and there are no gaps
     others = "1 batch goes" if ahead == 1 else f"{ahead:,} batches go"
-    return f"{others} first: “{printable(first.name)}” {progress.completed:,}/{progress.total:,}"
+    return f"{others} first: “{printable(first.name)}” {first.completed_profiles:,}/{first.total_profiles:,}"

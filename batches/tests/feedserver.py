@@ -1,4 +1,4 @@
-"""A scriptable HTTP server on loopback, for tests that fetch: in a thread, on a real port that other processes reach."""
+"""A scriptable HTTP server on loopback, for tests that fetch. It runs in a thread, on a port that processes reach."""
 
 from __future__ import annotations
 

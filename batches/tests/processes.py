@@ -115,7 +115,7 @@ class Commands:
     """Starts commands on one database; those that still run at the end are killed."""
 
     def __init__(self, database_url: str) -> None:
-        self._environ = os.environ | ENVIRONMENT | {"DATABASE_URL": database_url}
+        self.environ: Mapping[str, str] = os.environ | ENVIRONMENT | {"DATABASE_URL": database_url}
         self._started = ExitStack()
 
     def __enter__(self) -> Self:
@@ -125,10 +125,10 @@ class Commands:
         self._started.close()
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
-        return self._keep(Command(arguments, self._environ | (environ or {}), **streams))
+        return self._keep(Command(arguments, {**self.environ, **(environ or {})}, **streams))
 
     def start_at_terminal(self, *arguments: str) -> CommandAtTerminal:
-        return self._keep(CommandAtTerminal(arguments, self._environ))
+        return self._keep(CommandAtTerminal(arguments, self.environ))
 
     def start_worker(self, **config: object) -> Command:
         """A worker, with keys of `BATCHES` in lower case."""

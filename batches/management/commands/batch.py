@@ -31,6 +31,7 @@ from batches.worker import Worker
 Status = Batch.Status
 #: Rejected lines, stories and log entries that are shown before "and n more".
 SHOWN = 10
+STOPPING = "Stopping, running checks may end first. "
 
 
 class Command(DoorCommand):
@@ -146,7 +147,8 @@ class Command(DoorCommand):
         """Sum up, and exit: 0 for a batch that is done, 128 + the signal's number where we were stopped, else 1."""
         if stopped_by is not None and is_waiting(batch) and self.manager.pause_batch(batch.pk):
             resume = f"manage.py batch run --resume {batch.pk}"
-            raise CommandError(f"Stopped. The batch is paused, nothing is lost. Go on: {resume}", 128 + stopped_by)
+            message = f"Stopped. The batch is paused, nothing is lost. Go on: {resume}"
+            raise CommandError(message, returncode=128 + stopped_by)
         fresh = Batch.objects.filter(pk=batch.pk).first()
         if fresh is None:
             raise CommandError("The batch was deleted meanwhile.")
@@ -307,7 +309,7 @@ def work_until_finished(batch: Batch, out: TextIO) -> int | None:
     """Work on the queue until this batch has ended. Returns the number of the signal that stopped it, if one did."""
     worker = Worker(finished=lambda: not is_waiting(batch))
     try:
-        with ProgressDisplay(batch.pk, out):
+        with ProgressDisplay(batch.pk, out, lambda: STOPPING if worker.stopped_by else ""):
             worker.work()
     except KeyboardInterrupt:  # in the moments before and after the worker listens to it
         return signal.SIGINT

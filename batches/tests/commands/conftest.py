@@ -18,18 +18,20 @@ class Answer(NamedTuple):
 
 @pytest.fixture
 def manage(capsys, monkeypatch):
-    """Runs `manage.py …` in this process; its exit code, and what it wrote. `stdin` is what is piped into it."""
+    """Runs `manage.py …` in this process; its exit code, and what it wrote."""
 
-    def run(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    def run(*arguments, stdin=None, stdout=None):
         capsys.readouterr()
-        try:
-            call_command(*map(str, arguments))
-            code, message = 0, ""
-        except CommandError as error:
-            code, message = error.returncode, str(error)
-        except SystemExit as exit:
-            code, message = exit.code, ""
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", stdin or io.TextIOWrapper(io.BytesIO()))
+            patch.setattr(sys, "stdout", stdout or sys.stdout)
+            try:
+                call_command(*map(str, arguments))
+                code, message = 0, ""
+            except CommandError as error:
+                code, message = error.returncode, str(error)
+            except SystemExit as exit:
+                code, message = exit.code, ""
         out, err = capsys.readouterr()
         return Answer(code, out, err + message)
 

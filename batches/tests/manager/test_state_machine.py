@@ -34,7 +34,7 @@ from batches.transitions import Code
 from .test_transitions import DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUNNING
 
 #: More of them find more: `STATE_MACHINE_EXAMPLES=1000 pytest batches/tests/manager/test_state_machine.py`.
-EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "40"))
 STEPS = 40
 MAX_BATCHES = 10
 MAX_TAKEOVERS = Config().max_takeovers
@@ -341,6 +341,15 @@ class QueueMachine(RuleBasedStateMachine):
         moment = Now() - silence
         assert Batch.objects.filter(pk=self.running.id).update(lease_at=moment) == 1
         self.running.is_silent = True
+
+    @precondition(lambda self: self.running and self.running.token)
+    @rule(target=runs, silence=st.sampled_from([SILENCE, -SILENCE]), outcomes=OUTCOMES_OF_CHECKS)
+    def a_worker_freezes_and_comes_back(self, silence, outcomes):
+        zombie = Run(self.running, self.running.token)
+        self.the_worker_falls_silent_or_the_clock_goes_back(silence)
+        run = self.claim_run()
+        self.record_results(zombie, outcomes)
+        return run
 
     @rule(target=runs, outcomes=OUTCOMES_OF_CHECKS, then_finish=st.booleans())
     def a_worker_works(self, outcomes, then_finish):

@@ -27,7 +27,6 @@ from batches.tests.threads import in_thread
 from batches.tests.working import nothing_left, work
 from batches.worker import Worker
 
-
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = Batch.Status

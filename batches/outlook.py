@@ -1,0 +1,190 @@
+"""What the queue is going to do: whether a worker is there, when each waiting batch has its turn, what a move delays.
+
+All of it is estimated from how fast the running batch and the latest finished ones were checked. Reads only, with the
+same few queries however many batches wait.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from .conf import get_config
+from .models import Batch, Queue
+from .queries import progress
+
+#: Finished batches whose speed counts for what comes.
+RECENT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When a waiting batch is expected to be checked, and for how many seconds. None where nothing is known."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What becomes of a move from `position` to `target`.
+
+    The batches `first`..`last` start `others_later` seconds later, the moved one `later`; below 0 it is earlier. None
+    where it is not known how long something takes.
+    """
+
+    position: int
+    target: int
+    later: float | None
+    others_later: float | None
+
+    @property
+    def is_up(self) -> bool:
+        return self.target < self.position
+
+    @property
+    def first(self) -> int:
+        return self.target if self.is_up else self.position + 1
+
+    @property
+    def last(self) -> int:
+        return self.position - 1 if self.is_up else self.target
+
+    @property
+    def others(self) -> int:
+        return abs(self.target - self.position)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The queue at one moment (`now`, by the database's clock), and what is expected of it.
+
+    `durations` are the seconds of work of the waiting batches, in their order; `free_in` those until the next of them
+    is promoted, None if nobody can tell: none is while the queue is held, or while no worker shows itself.
+    """
+
+    now: datetime
+    queue: Queue
+    running: Batch | None
+    worker_seen_at: datetime | None
+    waiting_profiles: int
+    durations: Sequence[float | None]
+    free_in: float | None
+
+    @property
+    def worker_is_alive(self) -> bool:
+        return is_recent(self.worker_seen_at, self.now)
+
+    @property
+    def run_is_alive(self) -> bool:
+        return self.running is not None and is_recent(self.running.lease_at, self.now)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.durations)
+
+    @property
+    def all_done(self) -> datetime | None:
+        return self._after(self._starts[-1]) if self.durations else None
+
+    def turn(self, position: int) -> Turn:
+        """That of the batch at a position 1..n."""
+        if not 1 <= position <= self.waiting:  # queued since
+            return Turn()
+        start, end = self._starts[position - 1 : position + 1]
+        return Turn(self._after(start), self._after(end), self.durations[position - 1])
+
+    def move(self, position: int, target: int) -> Move:
+        """What moving the batch at `position` to `target` does. The target is clamped to 1..n, as the manager does."""
+        target = max(1, min(target, self.waiting))
+        is_up = target < position
+        passed = self.durations[target - 1 : position - 1] if is_up else self.durations[position:target]
+        sign = -1 if is_up else 1
+        return Move(position, target, _times(sign, _total(passed)), _times(-sign, self.turn(position).seconds))
+
+    @cached_property
+    def _starts(self) -> Sequence[float | None]:
+        """In how many seconds each waiting batch starts, and in how many the last one ends."""
+        starts = [self.free_in]
+        for seconds in self.durations:
+            before = starts[-1]
+            starts.append(None if before is None or seconds is None else before + seconds)
+        return starts
+
+    def _after(self, seconds: float | None) -> datetime | None:
+        return None if seconds is None else self.now + timedelta(seconds=seconds)
+
+
+def look_ahead() -> Outlook:
+    # The queue's version is read before its order: a move that is decided from an older version than the order that was
+    # shown is refused; the other way round it would be applied blindly.
+    found = Queue.objects.annotate(now=Now()).first()
+    queue, now = (found, found.now) if found else (Queue(), timezone.now())
+    running = Batch.objects.running().first()
+    signs_of_life = [queue.worker_seen_at, running.lease_at if running else None]
+    seen_at = max(filter(None, signs_of_life), default=None)
+    waiting = Batch.objects.queued().order_by("position")
+    work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
+    rates = _rates(running)
+    stands_still = queue.held or not is_recent(seen_at, now)
+    return Outlook(
+        now=now,
+        queue=queue,
+        running=running,
+        worker_seen_at=seen_at,
+        waiting_profiles=sum(total - completed for _, total, completed in work),
+        durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
+        free_in=None if stands_still else _seconds_left(running, now, rates),
+    )
+
+
+def is_recent(moment: datetime | None, now: datetime) -> bool:
+    """Whether a sign of life is within the lease; one that is as far in the future is none, a clock went back."""
+    return moment is not None and abs(now - moment) <= timedelta(seconds=get_config().lease_seconds)
+
+
+def _rates(running: Batch | None) -> Mapping[str, float]:
+    """Profiles per second by checker. Of one that was not at work lately nothing is known."""
+    finished = Batch.objects.filter(status=Batch.Status.DONE, completed_profiles__gt=0, run_seconds__gt=0)
+    columns = ("checker", "completed_profiles", "run_seconds")
+    samples = list(finished.order_by("-completed_at").values_list(*columns)[:RECENT])
+    if running is not None:
+        samples.append((running.checker, running.completed_profiles, running.run_seconds))
+    checked: defaultdict[str, int] = defaultdict(int)
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for checker, profiles, took in samples:
+        checked[checker] += profiles
+        seconds[checker] += took
+    return {checker: checked[checker] / took for checker, took in seconds.items() if took > 0}
+
+
+def _seconds_left(running: Batch | None, now: datetime, rates: Mapping[str, float]) -> float | None:
+    """Until the next batch can be promoted."""
+    if running is None:
+        return 0.0
+    if running.lease_at is not None and not is_recent(running.lease_at, now):
+        return None
+    left = progress(running).seconds_left
+    return _seconds(running.total_profiles, rates.get(running.checker)) if left is None else left
+
+
+def _seconds(profiles: int, rate: float | None) -> float | None:
+    if not profiles:
+        return 0.0
+    return profiles / rate if rate else None
+
+
+def _total(durations: Iterable[float | None]) -> float | None:
+    known = list(durations)
+    return None if None in known else sum(seconds for seconds in known if seconds is not None)
+
+
+def _times(factor: int, seconds: float | None) -> float | None:
+    return None if seconds is None else factor * seconds

@@ -1,0 +1,57 @@
+"""A server on loopback that answers as it is told, and checkers that may reach it."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from batches.checkers import fetch as fetch_module
+from batches.checkers.base import CheckResult, ProfileToCheck
+from batches.checkers.feed import FeedChecker
+from batches.checkers.fetch import Answer, Fetcher
+from batches.conf import Config
+from batches.tests.feedserver import FeedServer
+
+
+def quick_config(**values: object) -> Config:
+    """For answers that come at once: short waits, no further tries, loopback open."""
+    return Config(**({"timeout": 5, "retries": 0, "allowed_networks": ("127.0.0.0/8",)} | values))
+
+
+@pytest.fixture
+def server() -> Iterator[FeedServer]:
+    with FeedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def fetch() -> Callable[..., Answer]:
+    """Fetches one address: `fetch(url, headers, **config)`."""
+
+    def fetch(url: str, headers: Mapping[str, str] | None = None, **config: object) -> Answer:
+        async def run() -> Answer:
+            async with Fetcher(quick_config(**config)) as fetcher:
+                return await fetcher.fetch(url, headers or {})
+
+        return asyncio.run(run())
+
+    return fetch
+
+
+@pytest.fixture
+def check() -> Callable[..., CheckResult]:
+    """Checks one address as a feed; further arguments are what earlier checks remembered."""
+
+    def check(url: str, **remembered: str) -> CheckResult:
+        async def run() -> CheckResult:
+            async with FeedChecker(quick_config()) as checker:
+                return await checker.check(ProfileToCheck(1, url, **remembered))
+
+        return asyncio.run(run())
+
+    return check
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "FIRST_BACKOFF", 0.0)

@@ -1,0 +1,244 @@
+"""A check of a profile, from its address to its stories, against a real server."""
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from batches.checkers import feed as feed_module
+from batches.checkers import load_checker
+from batches.checkers.base import ProfileToCheck, Story
+from batches.checkers.feed import FeedChecker
+from batches.conf import Config
+from batches.tests.feedserver import Reply, Request
+
+from .conftest import quick_config
+from .documents import item, link, page, rss
+
+XML = {"Content-Type": "application/rss+xml"}
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+
+
+def story_ids(result):
+    return [story.id for story in result.stories]
+
+
+def test_a_feed_shows_its_stories(server, check):
+    server.answer("/feed", rss(item(1), "<title>Two</title><link>/two</link>"), headers=XML)
+    result = check(server.url("/feed"))
+    assert (result.ok, result.error, result.http_status) == (True, "", 200)
+    assert result.stories == [
+        Story("tag:1", "Story 1", "http://site.example/1", datetime(2006, 1, 2, 15, 4, 1, tzinfo=UTC)),
+        Story("/two", "Two", server.url("/two"), None),
+    ]
+    assert 0 < result.duration < 5
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain", "application/octet-stream", "nonsense", ""])
+def test_a_feed_is_a_feed_under_any_type(content_type, server, check):
+    server.answer("/feed", rss(item(1)), headers={"Content-Type": content_type})
+    assert story_ids(check(server.url("/feed"))) == ["tag:1"]
+
+
+def test_the_charset_of_the_header_is_used(server, check):
+    body = rss("<title>Привет</title><guid>1</guid>").decode().encode("koi8-r")
+    server.answer("/feed", body, headers={"Content-Type": "text/xml; charset=koi8-r"})
+    assert check(server.url("/feed")).stories[0].title == "Привет"
+
+
+# Remembering
+
+
+def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server, check):
+    def answer(request: Request) -> Reply:
+        if request.headers.get("if-none-match") == '"5"' and request.headers.get("if-modified-since") == "then":
+            return Reply(304)
+        return Reply(body=rss(item(1)), headers={"ETag": '"5"', "Last-Modified": "then"})
+
+    server.answer_in_turn("/feed", answer)
+    first = check(server.url("/feed"))
+    assert (first.etag, first.last_modified, first.feed_url) == ('"5"', "then", None)
+    second = check(server.url("/feed"), etag=first.etag, last_modified=first.last_modified)
+    assert (second.ok, second.http_status, second.stories) == (True, 304, ())
+    assert (second.etag, second.last_modified, second.feed_url) == (None, None, None)
+
+
+@pytest.mark.parametrize("value", ["", "a" * 501, "caf\u00e9", "a\x7fb"])
+def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server, check):
+    server.answer("/feed", rss(item(1)), headers={"ETag": value, "Last-Modified": value})
+    result = check(server.url("/feed"), etag="old", last_modified="old")
+    assert (result.ok, result.etag, result.last_modified) == (True, "", "")
+
+
+def test_304_without_being_asked_is_a_failure(server, check):
+    server.answer("/feed", status=304)
+    result = check(server.url("/feed"))
+    assert (result.ok, result.error, result.http_status) == (False, "answered 304 Not Modified", 304)
+
+
+# From the page to the feed
+
+
+def test_a_page_leads_to_the_feed_it_declares(server, check):
+    server.answer("/", page(link("/feed")), headers=HTML | {"ETag": '"page"'})
+    server.answer("/feed", rss(item(1)), headers=XML | {"ETag": '"feed"'})
+    result = check(server.url("/"))
+    assert (result.ok, story_ids(result)) == (True, ["tag:1"])
+    assert (result.feed_url, result.etag) == (server.url("/feed"), '"feed"')
+
+
+def test_a_page_leads_on_from_where_it_was_redirected_to(server, check):
+    server.redirect("/", "/blog/")
+    server.answer("/blog/", page(link("feed")), headers=HTML)
+    server.answer("/blog/feed", rss(item(1)))
+    assert check(server.url("/")).feed_url == server.url("/blog/feed")
+
+
+def test_a_remembered_feed_is_asked_without_its_page(server, check):
+    server.answer("/feed", rss(item(1)))
+    result = check(server.url("/"), feed_url=server.url("/feed"), etag='"feed"')
+    assert (result.ok, result.feed_url) == (True, None)
+    assert server.last_request("/feed").headers["if-none-match"] == '"feed"'
+    assert server.hits("/") == 0
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_feed_that_is_gone_is_looked_for_anew(status, server, check):
+    server.answer("/old", status=status)
+    server.answer("/", page(link("/new")), headers=HTML)
+    server.answer("/new", rss(item(1)))
+    result = check(server.url("/"), feed_url=server.url("/old"), etag='"old"', last_modified="then")
+    assert (result.ok, result.feed_url, result.etag) == (True, server.url("/new"), "")
+    for path in ("/", "/new"):
+        assert not {"if-none-match", "if-modified-since"} & set(server.last_request(path).headers)
+
+
+def test_a_page_that_has_become_the_feed_itself_is_remembered_as_such(server, check):
+    server.answer("/", rss(item(1)))
+    result = check(server.url("/"), feed_url=server.url("/old"))
+    assert (result.ok, result.feed_url, story_ids(result)) == (True, "", ["tag:1"])
+
+
+def test_a_feed_that_redirects_to_a_page_leads_to_the_feed_this_one_declares(server, check):
+    server.redirect("/old", "/")
+    server.answer("/", page(link("/new")), headers=HTML)
+    server.answer("/new", rss(item(1)))
+    assert check(server.url("/"), feed_url=server.url("/old")).feed_url == server.url("/new")
+
+
+def test_a_feed_that_is_gone_is_looked_for_once(server, check):
+    server.answer("/", page(link("/gone")), headers=HTML)
+    result = check(server.url("/"), feed_url=server.url("/gone"))
+    assert (result.ok, result.error, result.http_status) == (False, "its feed: answered 404 Not Found", 404)
+    assert [request.path for request in server.requests] == ["/gone", "/", "/gone"]
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_feed_that_fails_otherwise_is_not_looked_for_anew(status, server, check):
+    server.answer("/feed", status=status)
+    result = check(server.url("/"), feed_url=server.url("/feed"))
+    assert (result.ok, result.http_status, result.feed_url) == (False, status, None)
+    assert server.hits("/") == 0
+
+
+# Failures
+
+
+def test_a_page_without_a_feed_is_a_failure(server, check):
+    server.answer("/", page("<title>Hello</title>"), headers=HTML)
+    result = check(server.url("/"), etag='"old"')
+    assert (result.ok, result.error, result.http_status) == (False, "the page declares no feed", 200)
+    assert (result.feed_url, result.etag, result.last_modified) == (None, None, None)
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"\x00\x01\x02", b"<a/>", b"{}", b'{"error": 1}'])
+def test_nonsense_is_a_failure(body, server, check):
+    server.answer("/", body)
+    result = check(server.url("/"))
+    assert (result.ok, result.error, result.http_status) == (False, "what it sent is not a feed", 200)
+
+
+def test_a_declared_feed_that_is_a_page_is_a_failure(server, check):
+    server.answer("/", page(link("/other")), headers=HTML)
+    server.answer("/other", page(link("/feed")), headers=HTML)
+    result = check(server.url("/"))
+    assert (result.ok, result.error, result.feed_url) == (False, "its feed: what it sent is not a feed", None)
+
+
+def test_a_private_address_behind_a_page_is_refused(server, check):
+    server.answer("/", page(link("http://10.0.0.1/feed")), headers=HTML)
+    assert check(server.url("/")).error == "its feed: the address 10.0.0.1 is not public"
+
+
+@pytest.mark.parametrize(
+    "url", ["", "hello", "ftp://a.example/", "http://", "http://\ud800/", "http://a\0b/", "http://a b/"]
+)
+def test_an_address_that_is_none_is_a_failure(url, check):
+    result = check(url)
+    assert not result.ok
+    assert result.error
+
+
+# The event loop
+
+
+def test_the_event_loop_goes_on_while_a_large_document_is_read(server, monkeypatch):
+    """It also renews the run's lease."""
+    read_by = []
+    can_go_on = threading.Event()
+
+    def read(document: bytes, original=feed_module.read_thoroughly):
+        read_by.append(threading.current_thread())
+        assert can_go_on.wait(5), "the event loop stood still"
+        return original(document)
+
+    monkeypatch.setattr(feed_module, "read_thoroughly", read)
+    server.answer("/large", rss(*(item(number % 60) for number in range(3000))))
+    server.answer("/broken", rss("<title>a <b>b</b></title>"))
+    server.answer("/small", rss(item(1)))
+
+    async def run() -> None:
+        async with FeedChecker(quick_config(per_host=5)) as checker:
+            checks = [
+                asyncio.create_task(checker.check(ProfileToCheck(1, server.url(path))))
+                for path in ("/large", "/broken")
+            ]
+            while len(read_by) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert (await checker.check(ProfileToCheck(1, server.url("/small")))).ok
+            can_go_on.set()
+            assert all([(await check).ok for check in checks])
+
+    asyncio.run(run())
+    assert threading.main_thread() not in read_by
+
+
+def test_many_checks_go_on_at_once(server):
+    server.answer("/feed", rss(item(1)))
+    gate = server.hold("/feed")
+
+    async def run() -> list[bool]:
+        async with FeedChecker(quick_config(per_host=50)) as checker:
+            profile = ProfileToCheck(1, server.url("/feed"))
+            checks = [asyncio.create_task(checker.check(profile)) for _ in range(100)]
+            await asyncio.to_thread(gate.wait_for, 50)
+            gate.open()
+            return [result.ok for result in await asyncio.gather(*checks)]
+
+    assert asyncio.run(run()) == [True] * 100
+    assert server.most_at_once() == 50
+
+
+# Loading
+
+
+def test_checkers_are_loaded_by_name():
+    assert isinstance(load_checker("feed", Config()), FeedChecker)
+    mine = Config(checkers={"mine": "batches.checkers.http.HttpChecker"})
+    assert type(load_checker("mine", mine)).__name__ == "HttpChecker"
+
+
+def test_a_checker_that_does_not_exist_is_told_by_name():
+    with pytest.raises(LookupError, match="nosuch"):
+        load_checker("nosuch", Config())

@@ -1,0 +1,140 @@
+"""A page is told from a feed, and leads to the feed that it declares."""
+
+import time
+
+import pytest
+
+from batches.checkers.page import find_feed, is_html
+
+from .documents import atom, link, page, rss
+
+ADDRESS = "http://site.example/dir/page.html"
+FEED = "http://site.example/feed"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        page(),
+        b"<html><body>a</body></html>",
+        b"\n\n <HTML>",
+        b"<!-- hello --><!doctype HTML PUBLIC '-//W3C//DTD HTML 4.01//EN'><html>",
+        b'<?xml version="1.0"?><!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml"><head/></html>',
+        b"<head><title>a</title></head>",
+        page(body="<rss><channel></channel></rss>"),
+    ],
+)
+def test_a_page_is_told_by_its_beginning_whatever_type_it_is_sent_with(document):
+    assert is_html(document, "application/rss+xml")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        rss("<description>&lt;html></description>"),
+        atom(),
+        b"<br><b>Warning</b> " + rss(),
+        b'<rdf:RDF xmlns:rdf="a">',
+        b"<!-- about html --><rss>",
+        b'{"items": []}',
+        b' {"items": ["<html>"]}',
+    ],
+)
+def test_a_feed_is_no_page_whatever_type_it_is_sent_with(document):
+    assert not is_html(document, "text/html; charset=utf-8")
+
+
+def test_the_type_counts_where_the_beginning_says_nothing():
+    assert is_html(b"<title>a</title>", "text/html")
+    assert is_html(b"<title>a</title>", "Application/XHTML+xml")
+    assert not is_html(b"<title>a</title>", "text/plain")
+    assert not is_html(b"", "")
+
+
+@pytest.mark.parametrize(
+    ("head", "feed"),
+    [
+        (link(FEED), FEED),
+        (link(FEED, "application/atom+xml"), FEED),
+        (link(FEED, "application/feed+json"), FEED),
+        (link(FEED, "application/json"), FEED),
+        (link(FEED, "Application/RSS+XML; charset=utf-8"), FEED),
+        (link(FEED, rel="Alternate home"), FEED),
+        (f"<LINK HREF='{FEED}' TYPE=application/rss+xml REL=alternate>", FEED),
+        (f"<link\n rel = alternate\n type = 'application/rss+xml'\n href = {FEED} />", FEED),
+        (f'<link title="a > b" rel="alternate" type="application/rss+xml" href="{FEED}">', FEED),
+        (link("/a?b=1&amp;c=2"), "http://site.example/a?b=1&c=2"),
+        (link("feed.xml"), "http://site.example/dir/feed.xml"),
+        (link("//other.example/feed"), "http://other.example/feed"),
+        (link(" /feed "), FEED),
+        (link("/fünf"), "http://site.example/f%C3%BCnf"),
+        (link("http://BÜCHER.example/"), "http://xn--bcher-kva.example/"),
+        ('<base href="http://other.example/x/">' + link("feed"), "http://other.example/x/feed"),
+        ('<base href="/x/"><base href="/y/">' + link("feed"), "http://site.example/x/feed"),
+        ('<base target="_blank">' + link("feed"), "http://site.example/dir/feed"),
+        (link("/one") + link("/two"), "http://site.example/one"),
+        (link("/api", "application/json") + link("/feed"), FEED),
+        (link("javascript:alert(1)") + link("/feed"), FEED),
+        (link("http://user:secret@site.example/") + link("/feed"), FEED),
+        (link("http://[") + link("") + link("/feed"), FEED),
+        (link("/" + "a" * 2000) + link("/feed"), FEED),
+        ("<!-- " + link("/comment") + " -->" + link("/feed"), FEED),
+        ("<script>var a = '" + link("/script") + "'</script>" + link("/feed"), FEED),
+        ("<style>" + link("/style") + "</style>" + link("/feed"), FEED),
+        ("<noscript>" + link("/feed") + "</noscript>", FEED),
+        ("<script src='a.js'></script>" + link("/feed"), FEED),
+    ],
+)
+def test_the_first_feed_that_a_page_declares_is_found(head, feed):
+    assert find_feed(page(head), ADDRESS) == feed
+
+
+def test_a_feed_may_be_declared_in_the_body():
+    assert find_feed(page(body=link("/feed")), ADDRESS) == FEED
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "",
+        link("/style.css", "text/css", "stylesheet"),
+        link("/de/", "text/html"),
+        link("/feed", rel="stylesheet"),
+        link("/oembed", "application/json+oembed"),
+        '<link rel="alternate" type="application/rss+xml">',
+        '<a rel="alternate" type="application/rss+xml" href="/feed">',
+        link("ftp://site.example/feed"),
+        link("mailto:a@site.example"),
+        "<!-- " + link("/feed"),
+        "<script>" + link("/feed"),
+        "<textarea>" + link("/feed") + "</textarea>",
+    ],
+)
+def test_a_page_may_declare_no_feed(head):
+    assert find_feed(page(head), ADDRESS) is None
+
+
+PATTERNS = [
+    b"<link ",
+    b'<link "',
+    b"<link '",
+    b'<link a="',
+    b"<link a ",
+    b"<link " + b"a " * 3000 + b">",
+    b"<link " + b"a " * 1_400_000 + b">",
+    b"<link" + b" a=''" * 60 + b">",
+    b"<base href='//[' ",
+    b"<!--",
+    b"<script>",
+    b"<style",
+    b"<",
+    b'<link rel=alternate type=application/rss+xml href="javascript:a">',
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_page_made_to_be_slow_takes_little_time(pattern):
+    document = b"<html>" + pattern * (3_000_000 // len(pattern))
+    started = time.process_time()
+    assert find_feed(document, ADDRESS) is None
+    assert time.process_time() - started < 3
