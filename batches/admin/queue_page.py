@@ -276,9 +276,7 @@ def blockers(outlook: Outlook) -> Iterator[str]:
 def last_move() -> BatchLog | None:
     """The move that can be undone: it is the last thing that happened, so that the way back is the same way."""
     log = BatchLog.objects.select_related("batch").order_by("-pk").first()
-    if log is None or log.action != "move_batch" or log.batch is None:
-        return None
-    return log if log.batch.position == log.to_position else None
+    return log if log is not None and log.action == "move_batch" else None
 
 
 def preview(asked: Asked, outlook: Outlook) -> Preview:

@@ -207,20 +207,20 @@ def read_with_feedparser(document: bytes) -> Feed | None:
         return None
     if not parsed["version"] and not parsed["entries"]:
         return None
-    return Feed([entry_of_feedparser(entry) for entry in parsed["entries"]], dict.get(parsed["feed"], "link", ""))
+    return Feed([entry_of_feedparser(entry) for entry in parsed["entries"]], text_of(parsed["feed"], "link"))
 
 
 def entry_of_feedparser(entry: dict[str, Any]) -> Entry:
-    """As fastfeedparser would give it. With dict's own `get`: feedparser's warns and gives other keys' values."""
+    """As fastfeedparser would give it."""
     moment = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
     return {
-        "id": dict.get(entry, "id"),
-        "title": dict.get(entry, "title"),
-        "link": dict.get(entry, "link"),
+        "id": text_of(entry, "id"),
+        "title": text_of(entry, "title"),
+        "link": text_of(entry, "link"),
         "published": f"{moment[0]:04}-{moment[1]:02}-{moment[2]:02}T{moment[3]:02}:{moment[4]:02}:{moment[5]:02}Z"
         if moment
         else None,
-        "description": dict.get(entry, "summary"),
+        "description": text_of(entry, "summary"),
     }
 
 
@@ -249,5 +249,6 @@ def entry_of_json(item: dict[str, Any]) -> Entry:
 
 
 def text_of(values: dict[str, Any], key: str) -> str:
-    value = values.get(key)
+    # dict's own `get`: feedparser's warns, and gives other keys' values.
+    value = dict.get(values, key)
     return str(value).strip() if isinstance(value, str | int | float) else ""

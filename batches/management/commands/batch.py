@@ -145,7 +145,7 @@ class Command(DoorCommand):
 
     def conclude(self, batch: Batch, stopped_by: int | None, as_json: bool) -> None:
         """Sum up, and exit: 0 for a batch that is done, 128 + the signal's number where we were stopped, else 1."""
-        if stopped_by is not None and is_waiting(batch) and self.manager.pause_batch(batch.pk):
+        if stopped_by is not None and self.manager.pause_batch(batch.pk):
             resume = f"manage.py batch run --resume {batch.pk}"
             message = f"Stopped. The batch is paused, nothing is lost. Go on: {resume}"
             raise CommandError(message, returncode=128 + stopped_by)

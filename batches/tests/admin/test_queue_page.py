@@ -111,6 +111,12 @@ def test_a_batch_that_a_worker_started_says_so(client):
     assert facts(client.get(PAGE))["Started"].endswith(" by worker host:1")
 
 
+def test_a_batch_that_a_person_started_says_so_when_a_worker_has_taken_it_up(client):
+    BatchManager("ada").start_batch(batch_with().pk)
+    BatchManager("host:1", "worker").claim_run("host:1")
+    assert facts(client.get(PAGE))["Started"].endswith(" by ada")
+
+
 def test_the_waiting_batches_are_shown_in_their_order_with_their_expected_turns(client):
     ready()
     batch_with(name="second", pending=100)
@@ -174,7 +180,8 @@ def test_an_installation_without_a_worker_is_told_how_to_start_one(client):
 
 
 def test_what_is_paused_in_error_or_done_today_says_who_did_it_and_what_came_of_it(client):
-    batch_with("paused", name="slow", ok=1, failed=1)
+    paused = batch_with("paused", name="slow", ok=1, failed=1)
+    BatchManager("who changes something else").set_priority(paused.pk, 3)
     batch_with("error", name="broken")
     batch_with("done", name="ready", ok=2, pending=0)
     yesterday = batch_with("done", name="old", pending=0)
@@ -528,7 +535,8 @@ def test_who_only_views_sees_all_and_has_no_buttons(client_of):
         batch_with(status, name=status)
     BatchManager("ada").hold_queue("why")
     BatchManager().move_batch(Batch.objects.get(position=2).pk, 1)
-    response = client_of("viewer").get(PAGE)
+    move = {"move": Batch.objects.get(position=2).pk, "to": 1, "version": Queue.objects.get().version}
+    response = client_of("viewer").get(PAGE, move)
     for shown in ("running", "paused", "error", "done", "Last move", "held by ada"):
         assert shown in text_of(response)
     assert buttons(response) == set()

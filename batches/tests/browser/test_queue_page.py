@@ -103,9 +103,7 @@ def test_what_happens_elsewhere_is_seen_without_a_reload(open_page):
 
 
 def test_it_looks_every_two_seconds_while_it_is_visible_and_live(open_page):
-    page = open_page("about:blank")
-    page.clock.install()
-    page.goto(PAGE)
+    page = open_with_stopped_clock(open_page)
     looks = []
     page.on("request", lambda request: looks.append(request.url) if LIVE in request.url else None)
     with page.expect_response(f"**{LIVE}"):
@@ -122,6 +120,14 @@ def test_it_looks_every_two_seconds_while_it_is_visible_and_live(open_page):
     page.clock.run_for(60_000)
     expect(page.locator("#queue")).to_have_class(re.compile("queue-is-stopped"))
     assert len(looks) == 4
+
+
+def open_with_stopped_clock(open_page):
+    page = open_page("about:blank")
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
+    page.goto(PAGE)
+    return page
 
 
 def show(page, hidden):
@@ -197,9 +203,7 @@ def test_the_server_goes_away_and_comes_back(open_page, database_url, problems):
 
 def test_it_tries_again_later_and_later(open_page, problems):
     problems.expected.append("ERR_FAILED")
-    page = open_page("about:blank")
-    page.clock.install()
-    page.goto(PAGE)
+    page = open_with_stopped_clock(open_page)
     page.route(f"**{LIVE}", lambda route: route.abort())
     tries = []
     page.on("request", lambda request: tries.append(request.url) if LIVE in request.url else None)

@@ -18,6 +18,11 @@ def quick_config(**values: object) -> Config:
     return Config(**({"timeout": 5, "retries": 0, "allowed_networks": ("127.0.0.0/8",)} | values))
 
 
+def short(value: object) -> str:
+    """A test's id from a parameter that may be megabytes long."""
+    return ascii(value)[:40]
+
+
 @pytest.fixture
 def server() -> Iterator[FeedServer]:
     with FeedServer() as server:

@@ -13,7 +13,7 @@ from batches.checkers.feed import FeedChecker
 from batches.conf import Config
 from batches.tests.feedserver import Reply, Request
 
-from .conftest import quick_config
+from .conftest import quick_config, short
 from .documents import item, link, page, rss
 
 XML = {"Content-Type": "application/rss+xml"}
@@ -64,7 +64,7 @@ def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server,
     assert (second.etag, second.last_modified, second.feed_url) == (None, None, None)
 
 
-@pytest.mark.parametrize("value", ["", "a" * 501, "caf\u00e9", "a\x7fb"])
+@pytest.mark.parametrize("value", ["", "a" * 501, "caf\u00e9", "a\x7fb"], ids=short)
 def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server, check):
     server.answer("/feed", rss(item(1)), headers={"ETag": value, "Last-Modified": value})
     result = check(server.url("/feed"), etag="old", last_modified="old")

@@ -19,7 +19,7 @@ from batches.checkers import fetch as fetch_module
 from batches.checkers.fetch import Answer, Fetcher, FetchError, retry_after
 from batches.tests.feedserver import FeedServer, Reply
 
-from .conftest import quick_config
+from .conftest import quick_config, short
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
@@ -116,13 +116,10 @@ def test_a_compressed_body_is_decompressed(encoding, pack, server, fetch):
     assert fetch(server.url("/")).body == body
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "nonsense", "identity", ""])
-def test_an_encoding_that_nobody_asked_for_is_no_exception(encoding, server, fetch):
+@pytest.mark.parametrize("encoding", ["compress", "gzip, gzip", "nonsense", "identity", ""])
+def test_a_body_in_an_unknown_encoding_is_left_as_it_is(encoding, server, fetch):
     server.answer("/", body=b"\x8b\x00hello", headers={"Content-Encoding": encoding})
-    try:
-        assert fetch(server.url("/")).body == b"\x8b\x00hello"
-    except FetchError as error:
-        assert str(error) == "sent a broken answer"
+    assert fetch(server.url("/")).body == b"\x8b\x00hello"
 
 
 def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server, fetch):
@@ -221,7 +218,7 @@ def test_an_unknown_host_is_told(monkeypatch, fetch):
 
 
 @pytest.mark.parametrize(
-    "host", ["a" * 64 + ".example", "a..example", "-.-", "xn--\u0080", "%00", "a b", "\ud800.example"]
+    "host", ["a" * 64 + ".example", "a..example", "-.-", "xn--\u0080", "%00", "a b", "\ud800.example"], ids=short
 )
 def test_a_host_name_that_cannot_be_one_is_told(host, fetch):
     with pytest.raises(FetchError, match=r"^(the address cannot be read|no such host)$"):
@@ -297,6 +294,7 @@ HOSTILE = {
     "trailers without end": (forever(b"X: hello\r\n" * 500, CHUNKED + b"0\r\n"), BROKEN + "|headers|" + TOO_SLOW),
     "no gzip where it says so": (GZIPPED + b"hello, this is plain text", BROKEN),
     "no deflate where it says so": (HEAD + b"Content-Encoding: deflate\r\n\r\nhello, this is plain text", BROKEN),
+    "a compression that nobody asked for": (HEAD + b"Content-Encoding: br\r\n\r\nhello", BROKEN),
     "a gzip with a wrong checksum": (GZIPPED + gzip.compress(b"hello")[:-8] + b"\0" * 8, BROKEN),
     "a body without end": (forever(b"x" * 65_536, HEAD + b"\r\n"), TOO_LARGE),
     "chunks without end": (forever(b"10000\r\n" + b"x" * 65_536 + b"\r\n", CHUNKED), TOO_LARGE),
@@ -363,6 +361,7 @@ def test_a_compressed_bomb_takes_no_memory(encoding, server, fetch):
         "http:",
         ":",
     ],
+    ids=short,
 )
 def test_an_odd_redirect_is_no_exception(location, server, fetch):
     server.redirect("/", location)
@@ -459,6 +458,7 @@ def test_tries_are_spaced_out_ever_further(server, fetch, monkeypatch):
         ("٥", 0),
         ("9" * 400, 999_999_999),
     ],
+    ids=short,
 )
 def test_retry_after_is_read_as_seconds(value, seconds):
     assert retry_after(value) == seconds

@@ -6,6 +6,7 @@ import pytest
 
 from batches.checkers.page import find_feed, is_html
 
+from .conftest import short
 from .documents import atom, link, page, rss
 
 ADDRESS = "http://site.example/dir/page.html"
@@ -78,12 +79,14 @@ def test_the_type_counts_where_the_beginning_says_nothing():
         (link("http://user:secret@site.example/") + link("/feed"), FEED),
         (link("http://[") + link("") + link("/feed"), FEED),
         (link("/" + "a" * 2000) + link("/feed"), FEED),
+        (link("/huge", "application/rss+xml" + '"' + " a" * 3000 + ' b="') + link("/feed"), FEED),
         ("<!-- " + link("/comment") + " -->" + link("/feed"), FEED),
         ("<script>var a = '" + link("/script") + "'</script>" + link("/feed"), FEED),
         ("<style>" + link("/style") + "</style>" + link("/feed"), FEED),
         ("<noscript>" + link("/feed") + "</noscript>", FEED),
         ("<script src='a.js'></script>" + link("/feed"), FEED),
     ],
+    ids=short,
 )
 def test_the_first_feed_that_a_page_declares_is_found(head, feed):
     assert find_feed(page(head), ADDRESS) == feed
@@ -121,7 +124,6 @@ PATTERNS = [
     b'<link a="',
     b"<link a ",
     b"<link " + b"a " * 3000 + b">",
-    b"<link " + b"a " * 1_400_000 + b">",
     b"<link" + b" a=''" * 60 + b">",
     b"<base href='//[' ",
     b"<!--",
@@ -132,9 +134,9 @@ PATTERNS = [
 ]
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=short)
 def test_a_page_made_to_be_slow_takes_little_time(pattern):
     document = b"<html>" + pattern * (3_000_000 // len(pattern))
     started = time.process_time()
     assert find_feed(document, ADDRESS) is None
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 2

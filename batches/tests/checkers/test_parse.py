@@ -15,6 +15,7 @@ from batches.checkers.document import to_utf8
 from batches.checkers.parse import MAX_STORIES, NotAFeed, read_quickly, read_thoroughly, read_with_feedparser
 from batches.checkers.stories import stories_of
 
+from .conftest import short
 from .documents import ATOM, RDF, atom, item, rss
 
 ADDRESS = "http://site.example/dir/feed.xml"
@@ -251,6 +252,7 @@ def test_a_character_cut_in_the_middle_does_not_change_the_encoding():
         ("<![CDATA[]]>", ""),
         ("x" * 600, "x" * 500),
     ],
+    ids=short,
 )
 def test_a_title_is_read_as_its_author_meant_it(text, title):
     (story,) = stories(rss(f"<title>{text}</title><link>http://site.example/1</link><guid>1</guid>"))
@@ -425,6 +427,7 @@ def test_an_item_that_holds_nothing_is_no_story():
         ("http://site.example/" + "a" * 2000, ""),
         ("", ""),
     ],
+    ids=short,
 )
 def test_a_storys_address_is_http_or_nothing(link, url):
     (story,) = stories(rss(f"<guid isPermaLink='false'>1</guid><link>{link}</link>"))
@@ -460,6 +463,7 @@ def test_links_are_relative_to_what_the_document_says():
         ("", None),
         ("1" * 5000, None),
     ],
+    ids=short,
 )
 def test_a_date_is_in_utc_or_none(date, published):
     for body in (rss(f"<guid>a</guid><pubDate>{date}</pubDate>"), json_feed(date)):
@@ -493,9 +497,12 @@ EXTERNAL = '<!DOCTYPE rss [<!ENTITY x SYSTEM "file:///etc/passwd"><!ENTITY % p S
 @pytest.mark.parametrize(
     ("doctype", "text"),
     [(ENTITIES, "&l9;"), (TWICE, "&b;"), (EXTERNAL, "&x;"), ("<!DOCTYPE rss [<!ENTITY x 'declared'>]>", "&x;")],
+    ids=short,
 )
-@pytest.mark.parametrize("place", ["<title>{}</title>", "<title a='{}'>a</title>", "<title>a<b>{}</b></title>"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    "place", ["<title>{}</title>", "<title a='{}'>a</title>", "<title>a<b>{}</b></title>"], ids=short
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"], ids=short)
 def test_entities_are_neither_expanded_nor_loaded(doctype, text, place, encoding):
     document = doctype + rss("<guid>1</guid>" + place.format(text)).decode().removeprefix('<?xml version="1.0"?>')
     tracemalloc.start()
@@ -601,6 +608,7 @@ def test_a_document_made_to_be_slow_takes_little_time_and_memory(name):
         b'<a xmlns="b"/>' * (document_module.MAX_NAMESPACES + 1),
         b"&a;" * document_module.MAX_REPAIRS,
     ],
+    ids=short,
 )
 def test_what_nobody_would_read_is_refused(pattern):
     with pytest.raises(NotAFeed):

@@ -354,6 +354,11 @@ def test_a_waiting_batch_says_what_it_waits_for():
     assert describe(batch) == f"The queue is held by somebody since {since}. Waiting at position 1."
 
 
+def test_a_waiting_batch_names_the_first_of_those_ahead():
+    make_waiting(5)
+    assert describe(make_batch("it")) == "5 batches go first: “1” 0/0"
+
+
 def test_a_terminal_shows_one_line_that_moves_and_is_no_longer_than_it(monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
     batch = half_checked(Status.PAUSED)
@@ -367,27 +372,42 @@ def test_a_terminal_shows_one_line_that_moves_and_is_no_longer_than_it(monkeypat
     assert shown.endswith("\n")
 
 
-def test_a_file_gets_a_line_for_each_change_but_not_too_many(monkeypatch):
-    batch = half_checked(Status.RUNNING)
-    file = Screen()
-    monkeypatch.setattr(progress, "LINE_SECONDS", timedelta(hours=1).total_seconds())
-    with ProgressDisplay(batch.pk, file):
-        asyncio.run(until(lambda: file.shows("2/3")))
-        assert BatchManager().pause_batch(batch.pk)
-        assert BatchManager().delete_batch(batch.pk)
-    assert len(file.getvalue().splitlines()) == 1
-
-
-def test_the_last_line_of_a_file_is_where_the_batch_ended(monkeypatch):
-    batch = half_checked(Status.RUNNING)
-    file = Screen()
-    looks = []
+@pytest.fixture
+def looks(monkeypatch):
+    """What the display saw, look for look."""
+    seen = []
 
     def look(batch):
-        looks.append(describe(batch))
-        return looks[-1]
+        seen.append(describe(batch))
+        return seen[-1]
 
     monkeypatch.setattr(progress, "describe", look)
+    return seen
+
+
+def test_a_file_gets_a_line_for_each_change(looks):
+    batch = half_checked(Status.RUNNING)
+    file = Screen()
+    with ProgressDisplay(batch.pk, file):
+        asyncio.run(until(lambda: len(looks) > 3))
+        assert BatchManager().pause_batch(batch.pk)
+        Batch.objects.update(run_seconds=1.0)
+        asyncio.run(until(lambda: file.shows("2/s")))
+    assert file.getvalue().splitlines() == list(dict.fromkeys(looks))
+
+
+def test_a_file_gets_no_more_lines_of_a_batch_that_is_gone(looks):
+    batch = half_checked(Status.PAUSED)
+    file = Screen()
+    with ProgressDisplay(batch.pk, file):
+        asyncio.run(until(lambda: file.shows("2/3")))
+        assert BatchManager().delete_batch(batch.pk)
+    assert file.getvalue().splitlines() == [looks[0]]
+
+
+def test_a_file_gets_few_lines_and_the_last_one_is_where_the_batch_ended(looks, monkeypatch):
+    batch = half_checked(Status.RUNNING)
+    file = Screen()
     monkeypatch.setattr(progress, "LINE_SECONDS", timedelta(hours=1).total_seconds())
     with ProgressDisplay(batch.pk, file):
         asyncio.run(until(lambda: looks))
@@ -503,10 +523,10 @@ def test_a_reader_that_leaves_early_gets_no_traceback_and_the_work_is_done(serve
     path, gates = held_list(server, list_file)
     reading, writing = os.pipe()
     run = commands.start("batch", "run", "--checker", "http", str(path), stdout=writing)
-    listing = commands.start("batch", "list", stdout=writing)
-    os.close(writing)
     gates[0].wait_for()
     os.close(reading)
+    listing = commands.start("batch", "list", stdout=writing)
+    os.close(writing)
     for gate in gates:
         gate.open()
     assert (run.ended(), run.err) == (0, "")

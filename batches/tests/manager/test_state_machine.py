@@ -34,7 +34,7 @@ from batches.transitions import Code
 from .test_transitions import DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUNNING
 
 #: More of them find more: `STATE_MACHINE_EXAMPLES=1000 pytest batches/tests/manager/test_state_machine.py`.
-EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "30"))
 STEPS = 40
 MAX_BATCHES = 10
 MAX_TAKEOVERS = Config().max_takeovers

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections import Counter
 from threading import Event
 
@@ -515,6 +516,24 @@ def test_a_second_signal_ends_a_worker_whatever_it_waits_for(configure, monkeypa
     monkeypatch.setattr(NeverReady, "__aenter__", be_stopped)
     monkeypatch.setattr(Run, "stop", stop_and_be_stopped_again)
     assert work().stopped_by == signal.SIGINT
+    assert_given_back(batch)
+
+
+def test_a_worker_that_is_stopped_while_it_claims_a_run_begins_no_check(script, monkeypatch):
+    batch = scripted(3)
+    checked = script()
+    worker = Worker(finished=nothing_left)
+    claim_run = BatchManager.claim_run
+
+    def be_stopped_and_claim(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while worker.stopped_by is None:
+            time.sleep(0.001)
+        return claim_run(*arguments)
+
+    monkeypatch.setattr(BatchManager, "claim_run", be_stopped_and_claim)
+    worker.work()
+    assert checked == []
     assert_given_back(batch)
 
 
