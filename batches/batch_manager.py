@@ -29,6 +29,7 @@ from .conf import get_config
 from .importers import ProfileAddress
 from .models import (
     MAX_ERROR,
+    MAX_FINGERPRINT,
     MAX_MEMORY,
     MAX_NAME,
     MAX_PRIORITY,
@@ -669,7 +670,15 @@ def _record(batch_id: uuid.UUID, rows: Mapping[int, int], results: Mapping[int, 
     )
     bulk.update_profiles(
         [
-            (profile_id, result.error, result.feed_url, result.etag, result.last_modified, profile_id in new)
+            (
+                profile_id,
+                result.error,
+                result.feed_url,
+                result.etag,
+                result.last_modified,
+                result.fingerprint,
+                profile_id in new,
+            )
             for profile_id, result in results.items()
         ]
     )
@@ -695,6 +704,7 @@ def _clean(result: CheckResult) -> CheckResult:
         feed_url=_clean_memory(result.feed_url, MAX_URL),
         etag=_clean_memory(result.etag, MAX_MEMORY),
         last_modified=_clean_memory(result.last_modified, MAX_MEMORY),
+        fingerprint=_clean_memory(result.fingerprint, MAX_FINGERPRINT),
     )
 
 

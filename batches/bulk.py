@@ -40,8 +40,8 @@ def insert_profiles(profiles: Collection[tuple[str, str]]) -> None:
     for chunk in _chunks(sorted(profiles)):
         _execute(
             f"""INSERT INTO {PROFILE}
-                       (url, name, feed_url, etag, last_modified, last_error, created_at)
-                SELECT {_field(0)}, {_field(1)}, '', '', '', '', {_time_parameter()}
+                       (url, name, feed_url, etag, last_modified, fingerprint, last_error, created_at)
+                SELECT {_field(0)}, {_field(1)}, '', '', '', '', '', {_time_parameter()}
                   FROM {_rows()} WHERE true
                     ON CONFLICT (url) DO NOTHING""",
             [_now(), _json(chunk)],
@@ -122,18 +122,26 @@ def update_batch_profiles(results: Sequence[tuple[int, str, str, int | None, flo
     )
 
 
-def update_profiles(memories: Sequence[tuple[int, str, str | None, str | None, str | None, bool]]) -> None:
-    """Write what checks remember: (profile_id, error, feed_url, etag, last_modified, has_story); None keeps the old."""
+Memory = tuple[int, str, str | None, str | None, str | None, str | None, bool]
+
+
+def update_profiles(memories: Sequence[Memory]) -> None:
+    """Write what checks remember: (profile_id, error, feed_url, etag, last_modified, fingerprint, has_story).
+
+    None keeps what is remembered.
+    """
     _execute(
         f"""UPDATE {PROFILE} AS profile
                SET last_error = memory.error,
                    feed_url = COALESCE(memory.feed_url, profile.feed_url),
                    etag = COALESCE(memory.etag, profile.etag),
                    last_modified = COALESCE(memory.last_modified, profile.last_modified),
+                   fingerprint = COALESCE(memory.fingerprint, profile.fingerprint),
                    last_story_at = CASE WHEN memory.has_story THEN {_time_parameter()} ELSE profile.last_story_at END,
                    last_checked_at = {_time_parameter()}
               FROM (SELECT {_field(0, "int")} AS profile_id, {_field(1)} AS error, {_field(2)} AS feed_url,
-                           {_field(3)} AS etag, {_field(4)} AS last_modified, {_field(5, "bool")} AS has_story
+                           {_field(3)} AS etag, {_field(4)} AS last_modified, {_field(5)} AS fingerprint,
+                           {_field(6, "bool")} AS has_story
                       FROM {_rows()}) AS memory
              WHERE profile.id = memory.profile_id""",
         [_now(), _now(), _json(memories)],

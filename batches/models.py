@@ -15,6 +15,7 @@ MAX_TITLE = 500
 MAX_ERROR = 2000
 MAX_NAME = 200
 MAX_MEMORY = 500
+MAX_FINGERPRINT = 64
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 
 
@@ -48,6 +49,7 @@ class Profile(models.Model):
     feed_url = models.CharField("feed address", max_length=MAX_URL, blank=True, help_text="Found in the page.")
     etag = models.CharField("ETag", max_length=MAX_MEMORY, blank=True)
     last_modified = models.CharField("Last-Modified", max_length=MAX_MEMORY, blank=True)
+    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, blank=True, help_text="Of the document last read.")
     last_checked_at = models.DateTimeField("last check", null=True, blank=True)
     last_error = models.TextField(blank=True, help_text="Empty when the last check was ok.")
     last_story_at = models.DateTimeField("last new story", null=True, blank=True)

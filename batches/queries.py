@@ -114,10 +114,14 @@ def rows_after(batch: Batch, last_id: int, limit: int) -> list[Row]:
     return [Row(*values) for values in rows.values_list(*ROW_COLUMNS)[:limit]]
 
 
+#: What a checker is told of a profile, in the order of `ProfileToCheck`.
+REMEMBERED = ("url", "feed_url", "etag", "last_modified", "fingerprint")
+
+
 def pending_after(batch: Batch, last_id: int, limit: int) -> list[tuple[int, ProfileToCheck]]:
     """The next `limit` profiles to check behind the row `last_id`, each with its row's id."""
     rows = batch.profiles.filter(pk__gt=last_id, status=BatchProfile.Status.PENDING).order_by("pk")
-    columns = ("pk", "profile_id", *(f"profile__{name}" for name in ("url", "feed_url", "etag", "last_modified")))
+    columns = ("pk", "profile_id", *(f"profile__{name}" for name in REMEMBERED))
     return [(row_id, ProfileToCheck(*values)) for row_id, *values in rows.values_list(*columns)[:limit]]
 
 

@@ -2,20 +2,24 @@
 
 import asyncio
 import multiprocessing
+from itertools import count
 from multiprocessing.connection import Connection
 
 STORIES = 4
 SIZE = 1_800
+MARKS = count()
 
 
 def feed(path: str) -> bytes:
+    """The feed of a path. One below /changing/ is another document each time, with the same stories."""
+    mark = next(MARKS) if path.startswith("/changing/") else 0
     items = "".join(
         f"<item><title>Story {number} of {path}</title><link>http://feeds.example{path}/{number}</link>"
         f"<guid isPermaLink='false'>{path}/{number}</guid><pubDate>Mon, 0{number + 1} Jun 2026 08:00:00 +0000</pubDate>"
         f"<description>{'Some words about it. ' * 9}</description></item>"
         for number in range(STORIES)
     )
-    text = f"<?xml version='1.0'?><rss version='2.0'><channel><title>Feed</title>{items}</channel></rss>"
+    text = f"<?xml version='1.0'?><rss version='2.0'><channel><title>Feed {mark}</title>{items}</channel></rss>"
     return f"{text}{' ' * (SIZE - len(text))}".encode()
 
 

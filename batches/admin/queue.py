@@ -88,7 +88,7 @@ class QueuePage:
     def urls(self) -> list[URLPattern]:
         views: dict[str, tuple[Callable[..., HttpResponse], str]] = {
             "queue/": (self.page, "queue"),
-            # A tenth of 300 kB every two seconds. There is no secret in it whose length could be guessed.
+            # 20 kB instead of 300 every two seconds. There is no secret in it that its length could give away.
             "queue/live/": (gzip_page(self.live), "queue_live"),
             "queue/hold/": (self.hold, "queue_hold"),
             "queue/release/": (self.release, "queue_release"),

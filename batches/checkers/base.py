@@ -20,6 +20,7 @@ class ProfileToCheck:
     feed_url: str = ""
     etag: str = ""
     last_modified: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class CheckResult:
     """The outcome of one check.
 
     `error` is empty for an ok check, else one sentence a person understands. `duration` is in seconds.
-    `feed_url`, `etag` and `last_modified` are what to remember for the next check; None keeps what is remembered.
+    `feed_url`, `etag`, `last_modified` and `fingerprint` (of the document that the stories were read from) are what to
+    remember for the next check; None keeps what is remembered.
     """
 
     ok: bool
@@ -48,6 +50,7 @@ class CheckResult:
     feed_url: str | None = None
     etag: str | None = None
     last_modified: str | None = None
+    fingerprint: str | None = None
 
 
 class Checker(ABC):

@@ -264,7 +264,9 @@ def explain(fault: Exception, timeout: float) -> FetchError:
         problem = fault.certificate_error
         return FetchError(f"certificate not valid: {getattr(problem, 'verify_message', problem)}")
     if isinstance(fault, aiohttp.ClientConnectorDNSError):
-        return FetchError("no such host", transient=fault.errno == socket.EAI_AGAIN)
+        if fault.errno == socket.EAI_AGAIN:
+            return FetchError("no such host, or its name servers do not answer", transient=True)
+        return FetchError("no such host")
     if isinstance(fault, ssl.SSLError):
         return FetchError("no secure connection could be made")
     if isinstance(fault, aiohttp.ServerConnectionError | OSError):

@@ -11,6 +11,7 @@ from batches.addresses import InvalidAddress, normalise_address
 from batches.checkers.links import join_url
 
 START = re.compile(rb"<(?:(?:[a-z][\w.-]*:)?(?P<feed>rss|feed|rdf)|!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
+COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
 # Warnings of the site's software may stand before the document.
 SNIFFED_BYTES = 4096
 
@@ -18,6 +19,8 @@ SNIFFED_BYTES = 4096
 def is_html(document: bytes, content_type: str) -> bool:
     """Whether `document` is a page. Its beginning says so; the type only where that says nothing."""
     start = START.search(document, 0, SNIFFED_BYTES)
+    if start and not start["feed"]:
+        start = START.search(COMMENT.sub(b"", document[:SNIFFED_BYTES]))
     if start and start["feed"]:
         return False
     return bool(start or "html" in content_type.lower()) and document.lstrip()[:1] != b"{"

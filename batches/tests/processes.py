@@ -18,13 +18,17 @@ from .checkers_for_tests import NAMES
 
 WAIT_SECONDS = 30.0
 
-#: For every child: checks may reach the test's server, nothing is tried again, and nobody sleeps for long.
+#: For every child: checks may reach the test's server and wait for it, and nobody else waits for long.
 ENVIRONMENT = {
     "BATCHES_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "BATCHES_CHECK_TIMEOUT": "600",
     "BATCHES_CHECKERS": ",".join(f"{name}={path}" for name, path in NAMES.items()),
     "BATCHES_POLL_SECONDS": "0.05",
     "BATCHES_RECORD_SECONDS": "0.05",
     "BATCHES_RETRIES": "0",
+    "BATCHES_TIMEOUT": "600",
+    # Set where tests often run; an installation's output is buffered.
+    "PYTHONUNBUFFERED": "",
 }
 
 

@@ -105,8 +105,9 @@
         else (byId(row) ?? byId("queue-banner")).append(note);
     }
 
-    function forgetRefusal() {
+    function forget() { // what was said of the last action
         refusal = null;
+        byId("queue-messages").replaceChildren();
         byId("queue-refusal")?.remove();
         byId("queue-announce").textContent = "";
     }
@@ -122,7 +123,7 @@
         if (!queue.contains(form) || (submitter && "plain" in submitter.dataset)) return;
         event.preventDefault();
         if (sending || submitter?.id === "queue-nothing") return;
-        forgetRefusal();
+        forget();
         if (form.method === "post") send(form, submitter);
         else visit(`?${new URLSearchParams(new FormData(form, submitter))}`, "move-confirm", "move-cancel", submitter?.id);
     });
@@ -130,7 +131,7 @@
         const link = event.target.closest("a[href^='?']");
         if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
         event.preventDefault();
-        forgetRefusal();
+        forget();
         visit(link.getAttribute("href"), link.id, link.closest("[data-batch]")?.dataset.batch);
     });
     live.addEventListener("click", () => {

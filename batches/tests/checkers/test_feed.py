@@ -50,6 +50,39 @@ def test_the_charset_of_the_header_is_used(server, check):
 # Remembering
 
 
+def test_a_document_that_was_read_before_is_not_read_again(server, check, monkeypatch):
+    server.answer("/feed", rss(item(1)), headers=XML | {"ETag": '"6"'})
+    first = check(server.url("/feed"))
+    monkeypatch.setattr(feed_module, "read_quickly", None)
+    again = check(server.url("/feed"), fingerprint=first.fingerprint, etag='"5"')
+    assert (again.ok, list(again.stories), again.etag, again.fingerprint) == (True, [], '"6"', first.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(rss(item(1), item(2)), "application/rss+xml"), (rss(item(1)), "application/rss+xml; charset=koi8-r")],
+)
+def test_another_document_or_the_same_in_another_charset_is_read(body, content_type, server, check):
+    server.answer("/feed", rss(item(1)), headers=XML)
+    first = check(server.url("/feed"))
+    server.answer("/feed", body, headers={"Content-Type": content_type})
+    again = check(server.url("/feed"), fingerprint=first.fingerprint)
+    assert again.fingerprint != first.fingerprint
+    assert "tag:1" in story_ids(again)
+
+
+def test_what_could_not_be_read_has_no_fingerprint(server, check):
+    server.answer("/feed", b"nonsense", headers=XML)
+    result = check(server.url("/feed"))
+    assert (result.ok, result.fingerprint) == (False, None)
+
+
+def test_the_fingerprint_of_a_declared_feed_is_that_of_the_feed(server, check):
+    server.answer("/page", page(link("/feed")), headers=HTML)
+    server.answer("/feed", rss(item(1)), headers=XML)
+    assert check(server.url("/page")).fingerprint == check(server.url("/feed")).fingerprint
+
+
 def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server, check):
     def answer(request: Request) -> Reply:
         if request.headers.get("if-none-match") == '"5"' and request.headers.get("if-modified-since") == "then":

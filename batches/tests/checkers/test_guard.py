@@ -130,7 +130,7 @@ def test_no_special_address_is_connected_to_through_a_redirect(server):
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_another_spelling_of_a_special_address_is_refused(host, server):
     (sentence,) = refusals([f"http://{host}:{server.port}/secret"], allowed_networks=()).values()
-    assert sentence.endswith("is not public") or sentence in {"the address cannot be read", "no such host"}
+    assert sentence.endswith("is not public") or sentence.startswith(("the address cannot be read", "no such host"))
     assert server.requests == []
 
 

@@ -36,7 +36,7 @@ def test_a_page_is_told_by_its_beginning_whatever_type_it_is_sent_with(document)
         atom(),
         b"<br><b>Warning</b> " + rss(),
         b'<rdf:RDF xmlns:rdf="a">',
-        b"<!-- about html --><rss>",
+        b"<!-- about <html> --><rss>",
         b'{"items": []}',
         b' {"items": ["<html>"]}',
     ],

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import time
 import tracemalloc
 from datetime import UTC, datetime
@@ -334,6 +335,51 @@ def test_a_link_behind_an_atom_link_is_found():
     self_link = '<a:link xmlns:a="http://www.w3.org/2005/Atom" rel="self" href="http://site.example/self"/>'
     (story,) = stories(rss(f"{self_link}<title>One</title><link>http://site.example/1</link>"))
     assert story.url == "http://site.example/1"
+
+
+DAMAGE = [
+    b"<",
+    b">",
+    b"&",
+    b'"',
+    b"<![CDATA[",
+    b"]]>",
+    b"<!--",
+    b"<!DOCTYPE",
+    b"?>",
+    b"\0",
+    b"\xff",
+    b"&#xD800;",
+    b"<item>",
+]
+DAMAGE += [
+    b"</item>",
+    b"<title>",
+    b"</title>",
+    b'xml:base="http://["',
+    b'encoding="utf-16"',
+    b"{",
+    b"[",
+    b"<link href='",
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_document_gives_stories_that_can_be_stored_or_is_no_feed(name):
+    chance = random.Random(name)
+    for _ in range(60):
+        document = FORMATS[name]
+        for _ in range(chance.randint(1, 6)):
+            start = chance.randrange(len(document))
+            document = document[:start] + chance.choice(DAMAGE) + document[start + chance.randint(0, 20) :]
+        try:
+            found = stories(document, chance.choice(["", "koi8-r", "utf-16", "x"]))
+        except NotAFeed:
+            continue
+        for story in found:
+            assert 0 < len(story.id.encode()) <= 1020
+            assert "\0" not in story.id + story.title.encode().decode() + story.url
+            assert story.url == "" or story.url.lower().startswith(("http://", "https://"))
 
 
 # Ids

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from django.db import OperationalError
 
+from batches import queries
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue
 from batches.tests.factories import everything, half_checked, make_batch, make_waiting, start_run
@@ -73,6 +75,14 @@ def test_a_held_queue_says_by_whom_and_why_until_it_is_released(manage, monkeypa
     assert shown.startswith(f"The queue is held by ada since {held_at}: New disk\n")
     assert manage("queue", "release") == (0, "The queue is released.\n", "")
     assert "held" not in manage("queue", "show").out
+
+
+def test_a_database_that_does_not_answer_gets_one_sentence(manage, monkeypatch):
+    def be_away():
+        raise OperationalError("connection refused\n")
+
+    monkeypatch.setattr(queries, "queue_state", be_away)
+    assert manage("queue", "show") == (1, "", "The database does not answer: connection refused")
 
 
 def test_what_is_so_already_is_accepted_and_changes_nothing(manage):

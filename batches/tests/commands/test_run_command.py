@@ -130,6 +130,15 @@ def test_a_batch_that_ends_in_error_exits_1_and_says_why(configure, list_file, m
     assert only_batch().status == Status.ERROR
 
 
+def test_ctrl_c_while_the_list_is_read_makes_nothing(list_file, manage, monkeypatch):
+    def be_interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("batches.management.commands.batch.read_profiles", be_interrupted)
+    assert manage("batch", "run", list_file()) == (130, "", "Stopped.")
+    assert not Batch.objects.exists()
+
+
 def test_a_list_that_cannot_be_read_is_not_run(list_file, manage):
     answer = manage("batch", "run", list_file("nonsense"))
     assert (answer.code, answer.out) == (1, "")
@@ -245,6 +254,21 @@ def test_a_signal_pauses_the_batch_and_resume_finishes_it_with_each_result_once(
     assert row_statuses(batch) == ["ok"] * 3
     assert sorted(checked) == [f"https://{number}.example/" for number in range(3)]
     assert_consistent()
+
+
+def test_ctrl_c_during_a_batch_ahead_pauses_ours_and_gives_the_other_one_back(script, list_file, manage, told_to_stop):
+    ahead = make_batch("ahead", 5, checker="scripted")
+
+    async def be_stopped(profile):
+        if len(checked) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        await told_to_stop.wait()
+
+    checked = script(be_stopped)
+    assert manage("batch", "run", "--checker", "scripted", list_file()).code == 130
+    assert Batch.objects.get(name="morning").status == Status.PAUSED
+    left = values_of(ahead.pk)
+    assert (left["status"], left["run_token"], left["completed_profiles"]) == (Status.RUNNING, None, 2)
 
 
 def test_ctrl_c_before_the_worker_listens_pauses_the_batch_too(configure, list_file, manage, monkeypatch):
@@ -445,16 +469,18 @@ def held_list(server, list_file):
     return list_file(*map(server.url, paths(8))), [server.hold(path) for path in paths(8)[4:]]
 
 
-def hits(server, count=8):
-    return [server.hits(path) for path in paths(count)]
+def hits(server):
+    return [server.hits(path) for path in paths(8)]
+
+
+#: Four are checked, and two are under way: as many as one host gets at once.
+HALF_WAY = [1] * 6 + [0] * 2
 
 
 def test_ctrl_c_at_a_terminal_pauses_and_resume_goes_on(server, list_file, commands):
     path, gates = held_list(server, list_file)
     first = commands.start_at_terminal("batch", "run", "--checker", "http", str(path))
-    for gate in gates[:2]:
-        gate.wait_for()
-    first.wait_for(lambda: "4/8" in first.out)
+    first.wait_for(lambda: hits(server) == HALF_WAY and "4/8" in first.out)
     first.signal(signal.SIGINT)
     first.wait_for(lambda: "Stopping, running checks may end first. [####" in first.out)
     for gate in gates[:2]:
@@ -481,10 +507,8 @@ def test_while_a_worker_is_at_work_elsewhere_it_only_follows(server, list_file, 
     path, gates = held_list(server, list_file)
     assert manage("batch", "create", "--checker", "http", path).code == 0
     worker = commands.start_worker()
-    for gate in gates[:2]:
-        gate.wait_for()
     batch = only_batch()
-    worker.wait_for(lambda: values_of(batch.pk)["completed_profiles"] == 4)
+    worker.wait_for(lambda: hits(server) == HALF_WAY and values_of(batch.pk)["completed_profiles"] == 4)
     follower = commands.start("batch", "run", "--resume", str(batch.pk))
     follower.wait_for(lambda: " 50 %  4/8" in follower.out)
     for gate in gates:
@@ -523,7 +547,7 @@ def test_a_reader_that_leaves_early_gets_no_traceback_and_the_work_is_done(serve
     path, gates = held_list(server, list_file)
     reading, writing = os.pipe()
     run = commands.start("batch", "run", "--checker", "http", str(path), stdout=writing)
-    gates[0].wait_for()
+    run.wait_for(lambda: hits(server) == HALF_WAY)
     os.close(reading)
     listing = commands.start("batch", "list", stdout=writing)
     os.close(writing)

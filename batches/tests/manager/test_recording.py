@@ -288,7 +288,7 @@ def test_lengths_that_just_fit_are_kept(run):
 
 
 def test_what_is_remembered_stays_until_a_check_says_otherwise(run):
-    memory = {"feed_url": "https://example.org/feed", "etag": '"1"', "last_modified": "yesterday"}
+    memory = {"feed_url": "https://example.org/feed", "etag": '"1"', "last_modified": "yesterday", "fingerprint": "f"}
     profile = record_one(run, ok(**memory)).profile
 
     def again(result):

@@ -58,8 +58,7 @@ class HalfWay:
         self.gates = [server.hold(path) for path in paths(12)[5:]]
         self.worker = commands.start_worker(**config)
         self.under_way = self.gates[:2]
-        for gate in self.under_way:
-            gate.wait_for()
+        self.worker.wait_for(lambda: hits(server, 12) == [1] * 7 + [0] * 5)
         self.worker.wait_for(has_completed(self.batch, 5))
 
     def open(self):
@@ -182,11 +181,11 @@ def test_a_frozen_worker_that_comes_back_finds_its_results_refused(server, comma
     for gate in answered_late:
         gate.open()
     other = commands.start_worker(lease_seconds=1)
-    for gate in half.gates[:2]:
-        gate.wait_for()
+    other.wait_for(lambda: hits(server, 12) == [1] * 5 + [2] * 2 + [0] * 5)
     half.worker.signal(signal.SIGCONT)
     half.worker.wait_for(lambda: "This run is over" in half.worker.err)
     assert row_statuses(half.batch) == ["ok"] * 5 + ["pending"] * 7
+    half.worker.signal(signal.SIGKILL)
     half.open()
     other.wait_for(is_done(half.batch))
     half.assert_complete()
@@ -197,11 +196,10 @@ def test_two_workers_never_work_at_the_same_time(server, commands):
     first = batch_of(server, *paths(10), name="first")
     others = [batch_of(server, f"/{name}/0", f"/{name}/1", name=name) for name in ("second", "third")]
     gates = [server.hold(path) for path in paths(2)]
-    worker, other = commands.start_worker(), commands.start_worker()
-    for gate in gates:
-        gate.wait_for()
-    for pid in (worker.popen.pid, other.popen.pid):
-        other.wait_for(lambda pid=pid: Queue.objects.get().worker.endswith(f":{pid}"))
+    _, other = commands.start_worker(), commands.start_worker()
+    other.wait_for(lambda: hits(server, 10)[:2] == [1, 1])
+    at_work = first.logs.get(action="promote_next_batch").message
+    other.wait_for(lambda: f"by worker {Queue.objects.get().worker}" != at_work)
     assert hits(server, 10) == [1, 1] + [0] * 8
     assert len(server.requests) == 2
     for gate in gates:
