@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from hashlib import sha256
@@ -694,8 +694,9 @@ def _record(batch_id: uuid.UUID, rows: Mapping[int, int], results: Mapping[int, 
 
 def _clean(result: CheckResult) -> CheckResult:
     """The result as both databases can store it, whatever the checker made of what a stranger sent."""
-    return replace(
-        result,
+    # Built anew: `dataclasses.replace` took an eighth of recording.
+    return CheckResult(
+        ok=result.ok,
         error="" if result.ok else clean_text(result.error, MAX_ERROR) or "The check failed without saying why.",
         http_status=_clean_http_status(result.http_status),
         # Infinity and "not a number" are no JSON.

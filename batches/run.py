@@ -13,6 +13,8 @@ from . import queries
 from .batch_manager import BatchManager, ClaimedRun
 from .checkers.base import Checker, CheckResult, ProfileToCheck
 from .conf import Config
+from .models import MAX_ERROR
+from .text import clean_text
 from .window import Window
 
 logger = logging.getLogger(__name__)
@@ -153,7 +155,7 @@ class Run:
             if limit.expired():
                 return CheckResult(False, f"The check was not finished within {self._config.check_timeout:g} s.")
             self._log_once(error, profile)
-            return CheckResult(False, f"The checker failed: {type(error).__name__}: {error}")
+            return CheckResult(False, f"The checker failed: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
 
     def _log_once(self, error: BaseException, profile: ProfileToCheck) -> None:
         """The first error of each kind with its traceback: a broken checker would fill the disk with a million."""

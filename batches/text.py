@@ -8,7 +8,14 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 def clean_text(value: object, limit: int) -> str:
     """`value` as text without NUL and lone surrogates, cut at `limit` characters."""
-    text = value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else _as_text(value)
     if len(text) <= limit and text.isascii() and "\x00" not in text:  # nearly all of it; a third of the time
         return text
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
+
+
+def _as_text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # an exception's own text may raise, and it must be told of all the same
+        return f"<{type(value).__name__} without a text>"

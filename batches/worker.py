@@ -17,8 +17,9 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from .batch_manager import BatchManager, ClaimedRun
 from .checkers import load_checker
 from .conf import Config, get_config
-from .models import Channel
+from .models import MAX_ERROR, Channel
 from .run import Run, RunOver
+from .text import clean_text
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +90,16 @@ class Worker:
 
     async def _work_on(self, claimed: ClaimedRun) -> None:
         batch, token = claimed.batch, claimed.run_token
-        logger.info("“%s”: %s of %s profiles checked before, going on", batch, *_counts(batch))
+        logger.info("“%s” begins at %s of %s profiles", batch, *_counts(batch))
         try:
             checker = load_checker(batch.checker, self._config)
             self._run = Run(claimed, self._manager, checker, self._config, self._database)
             if self._stop.is_set():
                 self._run.stop()
             await self._run.work()
-            if not await self._database(self._manager.finish_run, batch.pk, token):
+            if await self._database(self._manager.finish_run, batch.pk, token):
+                logger.info("“%s” is at its end", batch)
+            else:
                 await self._database(self._manager.release_run, batch.pk, token)
         except RunOver as over:
             logger.info("“%s”: %s", batch, over)
@@ -107,7 +110,7 @@ class Worker:
             raise  # the database is away and we are stopping: the lease runs out by itself
         except Exception as error:
             logger.exception("“%s” is stopped by an error", batch)
-            message = f"{type(error).__name__}: {error}"
+            message = f"{type(error).__name__}: {clean_text(error, MAX_ERROR)}"
             await self._database(self._manager.handle_error, batch.pk, message, token)
         finally:
             self._run = None

@@ -1,0 +1,73 @@
+import sqlite3
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+
+from batches.checks import check_config, check_sqlite
+from batches.conf import config_from_environment
+from batches.text import clean_text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("CONCURRENCY", 0, "a number above 0"),
+        ("PER_HOST", -1, "a number above 0"),
+        ("TIMEOUT", "20", "a number above 0"),
+        ("RETRIES", True, "a number above -1"),
+        ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "write a network such as '10.0.0.0/8'"),
+        ("CHECKERS", {"mine": "no.such.Class"}, "there is no class 'no.such.Class' to import"),
+        ("COLOUR", "red", "BATCHES has no key COLOUR"),
+    ],
+)
+def test_nonsense_in_the_settings_is_told_with_what_to_write(key, value, told, settings):
+    settings.BATCHES = {key: value}
+    (error,) = check_config()
+    assert key in error.msg
+    assert told in error.msg
+
+
+def test_the_defaults_are_no_nonsense(settings):
+    settings.BATCHES = {"RETRIES": 0, "ALLOWED_NETWORKS": ("127.0.0.1/32", "::1/128")}
+    assert check_config() == []
+
+
+def test_the_environment_is_read_by_the_kind_of_each_key():
+    environ = {
+        "BATCHES_CONCURRENCY": "7",
+        "BATCHES_TIMEOUT": "2.5",
+        "BATCHES_ALLOWED_NETWORKS": "10.0.0.0/8, 127.0.0.1/32",
+        "BATCHES_CHECKERS": "a=x.A, b = y.B",
+        "BATCHES_USER_AGENT": " me ",
+        "BATCHES_RETRIES": "",
+    }
+    assert config_from_environment(environ) == {
+        "CONCURRENCY": 7,
+        "TIMEOUT": 2.5,
+        "ALLOWED_NETWORKS": ("10.0.0.0/8", "127.0.0.1/32"),
+        "CHECKERS": {"a": "x.A", "b": "y.B"},
+        "USER_AGENT": "me",
+    }
+
+
+@pytest.mark.parametrize(("name", "text"), [("BATCHES_CONCURRENCY", "many"), ("BATCHES_CHECKERS", "nothing")])
+def test_what_cannot_be_read_from_the_environment_is_named(name, text):
+    with pytest.raises(ImproperlyConfigured, match=f"{name}='{text}'"):
+        config_from_environment({name: text})
+
+
+def test_an_sqlite_that_is_too_old_is_told(monkeypatch):
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    assert check_sqlite() == []
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    (error,) = check_sqlite()
+    assert error.id == "batches.E003"
+
+
+def test_an_error_without_a_text_is_told_of_all_the_same():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    assert clean_text(Mute(), 100) == "<Mute without a text>"
