@@ -242,10 +242,11 @@ def test_a_database_out_of_reach_gets_one_sentence(environ):
 # -- The supervisor, with small programs of which each does one thing --------------------------------------------------
 
 PROGRAM = """
-import sys
+import os, sys
 from batches.supervisor import Child, supervise
 children = [Child(name, name, [], grace=float(sys.argv[1])) for name in sys.argv[2:]]
-print(supervise(children, lambda name, line: print(f"{name} | {line}", flush=True)) or "stopped", flush=True)
+# In one piece: it is called by several threads.
+print(supervise(children, lambda name, line: os.write(1, f"{name} | {line}\\n".encode())) or "stopped", flush=True)
 """
 MODULES = {
     "polite": """
