@@ -19,7 +19,7 @@ LAYERS = (
     {"models"},
     {"bulk", "transitions"},
     {"batch_manager", "queries"},
-    {"run", "exports", "outlook"},
+    {"run", "exports", "outlook", "comparison"},
     {"worker", "checks", "supervisor"},
     {"admin", "api", "apps", "management"},
 )
