@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any, Concatenate, Literal, ParamSpec, TypeGuard, TypeVar
 
 from django.db import transaction
-from django.db.models import Case, F, Max, QuerySet, Value, When
+from django.db.models import Case, Exists, F, Max, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -28,6 +28,7 @@ from .checkers.base import CheckResult, Story
 from .conf import get_config
 from .importers import ProfileAddress
 from .models import (
+    COUNTED_ROWS,
     MAX_ERROR,
     MAX_FINGERPRINT,
     MAX_MEMORY,
@@ -413,6 +414,34 @@ class BatchManager:
         )
         return True
 
+    # Repairs of what nothing should have been able to break; `doctor` finds it
+
+    @transition
+    def repair_batch(self, batch: Batch) -> Literal[True]:
+        """Make it agree with its status, its rows and its log again. What agrees already is not touched.
+
+        The status stands, since it is what somebody decided: place, lease, error and times follow from it. Only a
+        second running batch cannot stay what it is: it is paused.
+        """
+        logged = batch.logs.order_by("-pk").values_list("to_status", "to_position").first() or ("", None)
+        repairs = _repairs(batch)
+        if repairs or logged[0] != batch.status:
+            Batch.objects.filter(pk=batch.pk).update(**repairs)
+            _bump_version()
+            batch.refresh_from_db()
+            message = "set " + ", ".join(sorted(repairs)) if repairs else "the log did not tell of this status"
+            self._log(batch, "repair_batch", message, was=logged, to=(batch.status, batch.position))
+        return True
+
+    def repair_rows(self) -> int:
+        """Delete rows that belong to no batch or no profile, and finish interrupted deletions. Returns how many."""
+        with locked_queue():
+            gone = sum(rows.delete()[0] for rows in orphans())
+            if gone:
+                self._log(None, "repair_rows", f"deleted {_counted(gone, 'row')} that belonged to nothing")
+        self.purge_deleted()
+        return gone
+
     # The worker's own calls
 
     def claim_run(self, worker: str) -> ClaimedRun | None:
@@ -605,6 +634,47 @@ def _last_position() -> int:
 
 def _head() -> Batch | None:
     return Batch.objects.select_for_update(no_key=True).queued().order_by("position").first()
+
+
+# Repairs
+
+
+def orphans() -> list[QuerySet[Any]]:
+    """Rows whose batch or profile does not exist. The database refuses them; a damaged or hand-edited one has them."""
+    no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
+    no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
+    return [
+        BatchProfile.objects.filter(no_batch | no_profile),
+        StoryResult.objects.filter((no_batch & Q(batch__isnull=False)) | no_profile),
+        BatchLog.objects.filter(no_batch & Q(batch__isnull=False)),
+    ]
+
+
+def _repairs(batch: Batch) -> dict[str, Any]:
+    """What has to be written so that the batch agrees with its status and its rows."""
+    wanted = _as_its_status_wants(batch)
+    if batch.profiles.exists():
+        wanted |= batch.profiles.aggregate(**COUNTED_ROWS)
+    return {field: value for field, value in wanted.items() if value != getattr(batch, field)}
+
+
+def _as_its_status_wants(batch: Batch) -> dict[str, Any]:
+    is_done, has_error = batch.status == Status.DONE, batch.status == Status.ERROR
+    wanted: dict[str, Any] = {
+        "completed_at": (batch.completed_at or timezone.now()) if is_done else None,
+        "error": (batch.error or "It stopped without saying why.") if has_error else "",
+    }
+    if batch.status == Status.QUEUED:
+        wanted |= {} if (batch.position or 0) >= 1 else _place(batch)
+    elif batch.status != Status.RUNNING:
+        wanted["position"] = None
+    elif Batch.objects.running().exclude(pk=batch.pk).exists():
+        wanted |= {"status": Status.PAUSED, "position": None, "run_token": None, "lease_at": None}
+    else:
+        wanted["position"] = 0
+    if batch.status != Status.RUNNING:
+        wanted |= {"run_token": None, "lease_at": None}
+    return wanted
 
 
 # Runs and leases

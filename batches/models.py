@@ -6,7 +6,7 @@ import uuid
 from typing import Any, Self, cast
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
 from django.utils import timezone
 
 MAX_URL = 2000
@@ -210,6 +210,15 @@ class BatchProfile(models.Model):
 
     def __str__(self) -> str:
         return f"{self.profile} ({self.status})"
+
+
+#: What a batch's counters have to be, as aggregates over its rows.
+COUNTED_ROWS = {
+    "total_profiles": Count("pk"),
+    "completed_profiles": Count("pk", filter=~Q(status=BatchProfile.Status.PENDING)),
+    "successful_checks": Count("pk", filter=Q(status=BatchProfile.Status.OK)),
+    "failed_checks": Count("pk", filter=Q(status=BatchProfile.Status.FAILED)),
+}
 
 
 class StoryResult(models.Model):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from .checkers.base import ProfileToCheck
 from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
@@ -74,6 +74,16 @@ def failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, i
     """The (reason, count) of a batch's failed profiles, most frequent first, at most `limit` of them."""
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error")[:limit])
+
+
+def ended_before(moment: datetime, *, with_errors: bool = True) -> QuerySet[Batch]:
+    """The batches that were done, or stopped by an error, before a moment; the longest ago first.
+
+    One in error counts from the start of its last run, which was not after its error.
+    """
+    done = Q(status=Batch.Status.DONE, completed_at__lt=moment)
+    in_error = Q(status=Batch.Status.ERROR) & (Q(started_at__lt=moment) | Q(started_at=None, created_at__lt=moment))
+    return Batch.objects.filter(done | in_error if with_errors else done).order_by("created_at", "pk")
 
 
 def new_stories(batch: Batch) -> QuerySet[StoryResult]:

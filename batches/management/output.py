@@ -11,6 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from batches import queries
+from batches.doctor import Finding
 from batches.models import Batch, BatchLog, Queue, StoryResult
 
 
@@ -170,6 +171,12 @@ def duration(seconds: float) -> str:
 def printable(text: str) -> str:
     """A stranger's text without what a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def finding_line(finding: Finding) -> str:
+    if finding.batch_id is None:
+        return finding.message
+    return f"“{printable(finding.batch)}” ({finding.batch_id}): {finding.message}"
 
 
 def hold_line(queue: Queue) -> str:
