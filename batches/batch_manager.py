@@ -47,7 +47,7 @@ from .models import (
     SecondsSince,
     StoryResult,
 )
-from .text import clean_text
+from .text import clean_text, counted
 from .transitions import Code, Refusal, Refused, fenced, not_found, require_allowed
 
 Status = Batch.Status
@@ -234,7 +234,7 @@ class BatchManager:
             Batch.objects.filter(pk=batch.pk).update(**changes)
             _bump_version()
             batch.refresh_from_db()
-            self._log(batch, action, _counted(total, "profile"), to=(batch.status, batch.position))
+            self._log(batch, action, counted(total, "profile"), to=(batch.status, batch.position))
 
     @transition
     def rename_batch(self, batch: Batch, name: str) -> Literal[True]:
@@ -287,7 +287,7 @@ class BatchManager:
             if waiting != _last_position():
                 bulk.renumber_queue(DETOUR)
                 _bump_version()
-                self._log(None, "reorder_queue", f"numbered anew: {_counted(waiting, 'queued batch', 'es')}")
+                self._log(None, "reorder_queue", f"numbered anew: {counted(waiting, 'queued batch', 'queued batches')}")
         return True
 
     def hold_queue(self, reason: str = "") -> Literal[True]:
@@ -379,7 +379,7 @@ class BatchManager:
         self._enqueue(
             batch,
             "retry_failed",
-            f"to be checked again: {_counted(failed, 'failed profile')}",
+            f"to be checked again: {counted(failed, 'failed profile')}",
             error="",
             completed_at=None,
             completed_profiles=F("completed_profiles") - failed,
@@ -410,7 +410,7 @@ class BatchManager:
         self._leave_queue(batch, status=Status.PAUSED, position=None, deleted_at=Now())
         _bump_version()
         self._log(
-            None, "delete_batch", f"“{batch}” ({batch.pk}) with {_counted(batch.total_profiles, 'profile')}", was=was
+            None, "delete_batch", f"“{batch}” ({batch.pk}) with {counted(batch.total_profiles, 'profile')}", was=was
         )
         return True
 
@@ -438,7 +438,7 @@ class BatchManager:
         with locked_queue():
             gone = sum(rows.delete()[0] for rows in orphans())
             if gone:
-                self._log(None, "repair_rows", f"deleted {_counted(gone, 'row')} that belonged to nothing")
+                self._log(None, "repair_rows", f"deleted {counted(gone, 'row')} that belonged to nothing")
         self.purge_deleted()
         return gone
 
@@ -513,7 +513,7 @@ class BatchManager:
         if rows.filter(status=BatchProfile.Status.PENDING).exists():
             raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
         if batch.completed_profiles < batch.total_profiles and not rows.exists():
-            message = f"The batch says {_counted(batch.total_profiles, 'profile')}, but it has no rows to check."
+            message = f"The batch says {counted(batch.total_profiles, 'profile')}, but it has no rows to check."
             self._fail(batch, "finish_run", message)
         else:
             self._complete(batch, "finish_run", "" if batch.total_profiles else "It has no profiles.")
@@ -842,10 +842,6 @@ def _require_progress(batch: Batch, completed: object, successful: object, faile
         raise Refused(Code.BAD_PROGRESS, f"{numbers} do not add up.")
     if batch.profiles.exists():
         raise Refused(Code.BAD_PROGRESS, f"The counters of “{batch}” are those of its rows: use record_results.")
-
-
-def _counted(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def _usable_name(name: object) -> str:

@@ -1,4 +1,4 @@
-"""Text that both databases can store."""
+"""Text that both databases can store, and that people can read."""
 
 import re
 
@@ -12,6 +12,11 @@ def clean_text(value: object, limit: int) -> str:
     if len(text) <= limit and text.isascii() and "\x00" not in text:  # nearly all of it; a third of the time
         return text
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 batch", "2,000 batches". The plural is the noun with an s, unless it is given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _as_text(value: object) -> str:

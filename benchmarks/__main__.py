@@ -12,6 +12,7 @@ BENCHMARKS = {
     "feeds": "feeds over loopback, against a loop that fetches and parses but records nothing",
     "memory": "a worker's memory on a batch of a million profiles",
     "queue": "each transition with 10,000 waiting batches",
+    "console": "the live queue page with 10,000 waiting batches",
 }
 
 

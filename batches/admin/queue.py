@@ -23,10 +23,11 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.batch_manager import find_batch
 from batches.models import Batch
+from batches.text import counted
 from batches.transitions import Code, Refusal, Refused
 
 from .operations import DELETION, OPERATIONS, Operation, manager
-from .queue_page import SETTLED, Asked, batches_of, counted, shown
+from .queue_page import SETTLED, Asked, batches_of, shown
 
 if TYPE_CHECKING:
     from .batch import BatchAdmin

@@ -18,7 +18,7 @@ from batches import queries
 from batches.batch_manager import find_batch
 from batches.models import MAX_NAME, Batch, BatchLog, Channel
 from batches.outlook import Move, Outlook, Turn, look_ahead
-from batches.text import clean_text
+from batches.text import clean_text, counted
 from batches.transitions import Refused
 
 from . import display
@@ -337,10 +337,6 @@ def roughly(seconds: float) -> str:
         return f"about {round(seconds, -1):.0f} s"
     minutes = round(seconds / 60)
     return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:,.0f} h"
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _number(text: str) -> int | None:

@@ -29,6 +29,7 @@ from batches.management.output import (
 )
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch, StoryResult
+from batches.text import counted
 from batches.worker import Worker
 
 Status = Batch.Status
@@ -127,8 +128,12 @@ class Command(DoorCommand):
         return batch
 
     def report_import(self, found: ImportResult, out: Any) -> None:
-        counts = len(found.profiles), found.duplicates, len(found.rejects)
-        out.write("{:,} profiles, {:,} duplicates, {:,} rejected lines\n".format(*counts))
+        counts = (
+            (len(found.profiles), "profile"),
+            (found.duplicates, "duplicate"),
+            (len(found.rejects), "rejected line"),
+        )
+        out.write(f"{', '.join(counted(*count) for count in counts)}\n")
         for reject in found.rejects[:SHOWN]:
             self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
         if len(found.rejects) > SHOWN:
@@ -283,7 +288,11 @@ class Command(DoorCommand):
             self.print_lines(batch_table(batches))
             self.stderr.write(f"Dry run: nothing was deleted. Batches that would be: {len(batches):,}")
             return
-        if not yes and sys.stdin.isatty() and not confirmed(f"Delete {len(batches):,} batches with all results?"):
+        if (
+            not yes
+            and sys.stdin.isatty()
+            and not confirmed(f"Delete {counted(len(batches), 'batch', 'batches')} with all results?")
+        ):
             raise CommandError("Nothing was deleted.")
         deleted = sum(bool(self.manager.delete_batch(batch.pk)) for batch in batches)
         self.stdout.write(f"Deleted: {deleted:,}")
