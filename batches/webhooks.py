@@ -133,6 +133,8 @@ class Courier:
             pass
 
     async def _end(self) -> None:
+        if self._under_way:
+            logger.info("Webhooks under way get %g s to be answered", self._config.grace_seconds)
         try:
             async with asyncio.timeout(self._config.grace_seconds):
                 while True:

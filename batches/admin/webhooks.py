@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -26,6 +28,8 @@ from .models import BatchRowAdmin
 from .queue_page import no_worker
 
 State = WebhookDelivery.State
+
+ROW_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class PageWithButtons(ListAdmin):
@@ -57,6 +61,13 @@ class PageWithButtons(ListAdmin):
         else:
             getattr(self, call)(request, row)
         return redirect(f"admin:batches_{self.opts.model_name}_change", pk)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        # Django passes what was selected on to the database, which raises at what cannot be a row's number.
+        if all(ROW_NUMBER.fullmatch(pk) for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)):
+            return super().response_action(request, queryset, *args)
+        self.message_user(request, "What is selected does not exist.", messages.WARNING)
+        return None
 
     def render_change_form(
         self,
