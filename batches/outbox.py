@@ -270,6 +270,6 @@ def usable_address(text: str) -> str:
     looks_like_ip = ":" in literal or literal.replace(".", "").isdigit()
     if looks_like_ip and not is_public(literal, read_networks(get_config().allowed_networks)):
         raise InvalidAddress(
-            f"{host} is not a public address. If it is meant, open its network: BATCHES_ALLOWED_NETWORKS={literal}."
+            f"{host} is not a public address. If it is meant, add {literal} to BATCHES_ALLOWED_NETWORKS."
         )
     return address

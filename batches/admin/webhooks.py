@@ -209,7 +209,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
-    list_display = ("at", "type", "webhook_link", "batch_link", "state", "attempts", "last_answer", "next_attempt")
+    list_display = ("at", "type", "webhook_link", "state", "last_answer", "next_attempt", "attempts", "batch_link")
     list_select_related = ("webhook", "batch")
     list_filter = (StateFilter, "type", "webhook", BatchFilter)
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")
@@ -226,9 +226,9 @@ class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
         "next_attempt",
         "delivered_at",
         "event_id",
-        "payload",
+        "payload_sent",
     )
-    readonly_fields = ("state", "last_answer", "next_attempt")
+    readonly_fields = ("state", "last_answer", "next_attempt", "payload_sent")
 
     def buttons(self, row: WebhookDelivery) -> dict[str, str]:
         return {"deliver_again": "Deliver again"} if row.state == State.GIVEN_UP else {}
@@ -256,6 +256,10 @@ class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
         if not delivery.webhook.is_active:
             return "when the webhook is active again"
         return display.moment(delivery.next_attempt_at)
+
+    @admin.display(description="payload")
+    def payload_sent(self, delivery: WebhookDelivery) -> str:
+        return format_html('<code class="webhook-payload">{}</code>', delivery.payload)
 
     def deliver_again(self, request: HttpRequest, delivery: WebhookDelivery) -> None:
         self._deliver_again(request, [delivery])
