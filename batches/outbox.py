@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -217,9 +217,9 @@ def seconds_to_next_attempt(attempt: int, retry_after: float) -> float | None:
 
 def prune() -> bool:
     """Delete old deliveries that are settled, or wait for a webhook that is not active. Whether there may be more."""
-    old = WebhookDelivery.objects.filter(created_at__lt=Now() - KEPT)
-    idle = old.filter(next_attempt_at=None) | old.filter(webhook__is_active=False)
-    chunk = list(idle.order_by("created_at").values_list("pk", flat=True)[:PRUNE_CHUNK])
+    idle = Q(next_attempt_at=None) | Q(webhook__in=Webhook.objects.filter(is_active=False))
+    old = WebhookDelivery.objects.filter(idle, created_at__lt=timezone.now() - KEPT).order_by("created_at")
+    chunk = list(old.values_list("pk", flat=True)[:PRUNE_CHUNK])
     WebhookDelivery.objects.filter(pk__in=chunk).delete()
     return len(chunk) == PRUNE_CHUNK
 

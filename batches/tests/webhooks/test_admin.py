@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batches import outbox
+from batches.admin.webhooks import WebhookForm
 from batches.batch_manager import BatchManager
 from batches.models import Event, Webhook, WebhookDelivery
 from batches.tests.admin.conftest import messages_of, queries_of, static_files_unread, text_of
@@ -138,14 +139,19 @@ def test_a_public_address_is_taken(client, url):
     assert Webhook.objects.get().url == url
 
 
-def test_a_change_leaves_a_secret_alone_that_was_made_meanwhile(client):
+def test_a_change_leaves_a_secret_alone_that_is_made_meanwhile(client, monkeypatch):
     webhook = make_webhook()
-    outbox.replace_secret(webhook)
-    secret = Webhook.objects.get().secret
+
+    def somebody_makes_a_new_one(form):
+        outbox.replace_secret(webhook)
+        return form.cleaned_data["url"]
+
+    monkeypatch.setattr(WebhookForm, "clean_url", somebody_makes_a_new_one)
     fields = {"name": "new", "url": webhook.url, "secret": "whsec_forged", "previous_secret": "x"}
     client.post(page_of(webhook), fields)
     changed = Webhook.objects.get()
-    assert (changed.name, changed.is_active, changed.secret) == ("new", False, secret)
+    assert (changed.name, changed.is_active, changed.previous_secret) == ("new", False, webhook.secret)
+    assert changed.secret not in {webhook.secret, "whsec_forged"}
 
 
 def test_a_webhook_is_deleted_with_its_deliveries_which_are_only_counted(client):
