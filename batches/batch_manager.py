@@ -22,7 +22,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from . import bulk
+from . import bulk, outbox
 from .addresses import InvalidAddress, normalise_address
 from .checkers.base import CheckResult, Story
 from .conf import get_config
@@ -42,6 +42,7 @@ from .models import (
     BatchLog,
     BatchProfile,
     Channel,
+    Event,
     Profile,
     Queue,
     SecondsSince,
@@ -332,6 +333,8 @@ class BatchManager:
         """Set it aside. From the moment this commits no further result of its run is recorded."""
         if batch.status != Status.PAUSED:
             self._leave(batch, "pause_batch", Status.PAUSED)
+            if self.channel == Channel.WORKER:  # a person who pauses it knows
+                outbox.announce(Event.BATCH_PAUSED, batch)
         return True
 
     @transition
@@ -546,9 +549,11 @@ class BatchManager:
 
     def _complete(self, batch: Batch, action: str, message: str = "") -> None:
         self._leave(batch, action, Status.DONE, message, completed_at=Now())
+        outbox.announce(Event.BATCH_DONE, batch)
 
     def _fail(self, batch: Batch, action: str, message: str) -> None:
         self._leave(batch, action, Status.ERROR, message, error=message)
+        outbox.announce(Event.BATCH_ERROR, batch)
 
     def _leave(self, batch: Batch, action: str, status: str, message: str = "", **changes: Any) -> None:
         """Leave the status it has for one outside the waiting queue; the queue closes the gap."""
