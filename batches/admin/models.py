@@ -11,13 +11,14 @@ from batches.models import BatchLog, BatchProfile, Profile, StoryResult
 
 from . import display
 from .base import ReadOnlyAdmin
-from .filters import BatchFilter
+from .checking import CheckingAdmin
+from .filters import BatchFilter, CheckAgeFilter, HostFilter, OutcomeFilter, StoryAgeFilter
 
 
 @admin.register(Profile)
-class ProfileAdmin(ReadOnlyAdmin):
+class ProfileAdmin(CheckingAdmin, ReadOnlyAdmin):
     list_display = ("url", "name", "last_checked_at", "last_error", "last_story_at")
-    list_filter = (("last_error", admin.EmptyFieldListFilter), "last_checked_at", "last_story_at")
+    list_filter = (OutcomeFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = "Address or name"
     readonly_fields = ("checks_and_stories",)

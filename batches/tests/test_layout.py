@@ -19,7 +19,7 @@ LAYERS = (
     {"models"},
     {"bulk", "transitions"},
     {"batch_manager", "queries"},
-    {"run", "exports", "outlook", "comparison"},
+    {"run", "exports", "outlook", "comparison", "preview"},
     {"worker", "checks", "supervisor"},
     {"admin", "api", "apps", "management"},
 )
