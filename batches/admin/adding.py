@@ -27,7 +27,7 @@ from . import display
 from .base import ListAdmin
 from .forms import AddBatchForm, NewBatchForm
 from .operations import manager
-from .queue_page import clock
+from .queue_page import clock, counted
 
 SHOWN_REJECTS = 10
 
@@ -84,6 +84,7 @@ def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
     found = preview(form.imported)
     return {
         "preview": found,
+        "counted": counted(found.profiles, "profile"),
         "counts": list(counts(found)),
         "more_profiles": display.number(found.more_profiles),
         "more_rejects": display.number(found.more_rejects),

@@ -16,9 +16,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils.text import Truncator
+from django.utils.text import Truncator, capfirst
 
-from batches.models import Batch, Profile
+from batches.models import MAX_NAME, Batch, Profile
 from batches.transitions import Refusal
 
 from . import display
@@ -28,7 +28,6 @@ from .forms import NewBatchForm
 from .queue_page import counted
 
 SHOWN = 10
-#: Of a search, in the name that is proposed.
 SHOWN_SEARCH = 100
 NUMBER = re.compile("[0-9]{1,9}")
 VISIBLE = ["name", "priority", "checker", "queue"]
@@ -49,7 +48,7 @@ class CheckingAdmin(ListAdmin):
             self.message_user(request, "No profile matches any more: nothing was added.", messages.WARNING)
             return None
         if "confirmed" not in request.POST:
-            initial = {"name": proposed_name(request, count)}
+            initial = {"name": self.proposed_name(request, count)}
             return self.render_confirmation(request, profiles, count, NewBatchForm(initial=initial))
         form = NewBatchForm(request.POST)
         if form.is_valid():
@@ -102,9 +101,14 @@ class CheckingAdmin(ListAdmin):
             if chosen.value() is not None:
                 yield f"{chosen.title}: {dict(chosen.lookup_choices).get(str(chosen.value()))}".lower()
 
+    def proposed_name(self, request: HttpRequest, count: int) -> str:
+        if not is_across(request):
+            return counted(count, "selected profile")
+        return Truncator(capfirst("; ".join(self.conditions(request))) or "All profiles").chars(MAX_NAME)
+
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         try:
-            [Profile._meta.pk.to_python(pk) for pk in selected_ids(request)]
+            [Profile._meta.pk.clean(pk, None) for pk in selected_ids(request)]
         except ValidationError:
             self.message_user(request, "What is selected is no profile.", messages.WARNING)
             return None
@@ -129,10 +133,3 @@ def searched(request: HttpRequest) -> str:
 def selection(request: HttpRequest) -> tuple[Any, ...]:
     """What tells one selection from another: the filters and the search, and the ticked rows unless all match."""
     return request.GET.urlencode(), None if is_across(request) else sorted(selected_ids(request))
-
-
-def proposed_name(request: HttpRequest, count: int) -> str:
-    if not is_across(request):
-        return counted(count, "selected profile")
-    search = searched(request)
-    return f"{counted(count, 'profile')} with “{search}”" if search else f"All {count:,} that match"

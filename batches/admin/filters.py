@@ -73,7 +73,7 @@ class OutcomeFilter(ChoiceFilter):
 
 
 class CheckAgeFilter(ChoiceFilter):
-    title = "not checked for"
+    title = "time since last check"
     parameter_name = "unchecked_days"
 
     def conditions(self) -> Mapping[str, tuple[str, Q]]:
@@ -81,14 +81,14 @@ class CheckAgeFilter(ChoiceFilter):
 
 
 class StoryAgeFilter(ChoiceFilter):
-    title = "no new story for"
+    title = "time since last new story"
     parameter_name = "quiet_days"
 
     def conditions(self) -> Mapping[str, tuple[str, Q]]:
         return {str(days): (label, not_since("last_story_at", days)) for days, label in AGES.items()}
 
 
-AGES = {1: "A day", 7: "A week", 30: "A month", 365: "A year"}
+AGES = {1: "More than a day", 7: "More than a week", 30: "More than a month", 365: "More than a year"}
 
 
 def not_since(field: str, days: int) -> Q:

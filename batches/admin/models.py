@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
 from batches.models import BatchLog, BatchProfile, Profile, StoryResult
+from batches.preview import host_of
 
 from . import display
 from .base import ReadOnlyAdmin
@@ -26,11 +29,14 @@ class ProfileAdmin(CheckingAdmin, ReadOnlyAdmin):
     @admin.display(description="checks")
     def checks_and_stories(self, profile: Profile) -> str:
         return format_html(
-            '<a href="{}?profile__id__exact={}">checks</a>, <a href="{}?profile__id__exact={}">stories</a>',
+            '<a href="{}?profile__id__exact={}">checks</a>, <a href="{}?profile__id__exact={}">stories</a>, '
+            '<a href="{}?{}">profiles of the same host</a>',
             reverse("admin:batches_batchprofile_changelist"),
             profile.pk,
             reverse("admin:batches_storyresult_changelist"),
             profile.pk,
+            reverse("admin:batches_profile_changelist"),
+            urlencode({"host": host_of(profile.url)}),
         )
 
 

@@ -7,7 +7,10 @@
     const LIST = ["file", "addresses", "strict"]; // what the preview is made of
     let request = 0, isAdding = false;
 
-    const say = sentence => { byId("add-said").textContent = sentence; };
+    function say(sentence, isNote = false) {
+        byId("add-said").textContent = sentence;
+        byId("add-said").classList.toggle("add-note", isNote);
+    }
 
     form.addEventListener("submit", event => {
         if (isAdding) return event.preventDefault();
@@ -23,16 +26,14 @@
     form.addEventListener("input", event => {
         if (!LIST.includes(event.target.name)) return;
         request += 1; // the answer to what it was before is not waited for
-        if (!byId("add-stale")) return say("");
-        byId("add-preview").classList.add("add-is-stale");
-        byId("add-stale").hidden = false;
-        form.querySelector("[name=add]")?.remove();
-        say("The list was changed after this preview. Preview it again.");
+        if (!byId("add-title")) return say("");
+        form.querySelector("[name=add]")?.remove(); // what was rejected stays in sight, to be corrected
+        say("The list was changed after this preview. Preview it again.", true);
     });
 
     async function preview(button) {
-        const mine = ++request, limit = Number(text.dataset.limit);
-        if (limit && new Blob([text.value]).size > limit) return refuse("addresses", "This is too much to paste. Save it as a file, and upload that.");
+        const mine = ++request;
+        if (isTooLong()) return refuse("addresses", "This is too much to paste. Save it as a file, and upload that.");
         say("Reading the list …");
         try {
             const body = new FormData(form, button);
@@ -46,12 +47,17 @@
         }
     }
 
+    function isTooLong() {
+        const limit = Number(text.dataset.limit) - 10000; // some of it is for the other fields
+        return limit > 0 && new Blob([text.value.replaceAll("\n", "\r\n")]).size > limit;
+    }
+
     function show(answer) {
         clearErrors();
         byId("add-preview").replaceWith(answer.getElementById("add-preview"));
         const errors = [...answer.querySelectorAll("[data-field]")];
         errors.forEach(part => showErrors(part.dataset.field, part));
-        say(errors.length ? "Nothing was stored: correct what is marked." : "The preview is ready.");
+        say(errors.length ? "Nothing was stored: correct what is marked." : "");
         (form.querySelector("[aria-invalid]") ?? byId("add-title") ?? form.querySelector(".errornote"))?.focus();
     }
 

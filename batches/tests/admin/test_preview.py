@@ -1,17 +1,16 @@
 """What is shown of a list before anything is stored, and that one form makes one batch."""
 
 import re
-import threading
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db import connection
 from django.test import Client
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Profile
 from batches.outlook import look_ahead
 
+from ..threads import run_in_threads
 from .conftest import batch_with, messages_of, queries_of, text_of, user_of
 from .test_adding import ADD, confirmation, filled, preview, upload
 
@@ -174,20 +173,7 @@ def test_a_double_click_makes_one_batch():
         client.force_login(user)
     shown = preview(clients[0], addresses="https://example.org/1")
     fields = filled(**confirmation(shown), addresses="https://example.org/1")
-    together = threading.Barrier(2)
-    answers = []
-
-    def press(client):
-        together.wait()
-        answers.append(client.post(ADD, fields).url)
-        connection.close()
-
-    threads = [threading.Thread(target=press, args=[client]) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 2
+    answers = run_in_threads([lambda client=client: client.post(ADD, fields).url for client in clients])
     assert len(set(answers)) == 1
     assert Batch.objects.count() == 1
 
