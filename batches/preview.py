@@ -68,7 +68,7 @@ def preview(imported: ImportResult) -> Preview:
     hosts = Counter(host_of(profile.url) for profile in imported.profiles)
     return Preview(
         imported=imported,
-        # One look into the unique index for each: 100,000 took 0.2 s.
+        # One look into the unique index for each: a million took 3 s.
         known=bulk.count_known(profile.url for profile in imported.profiles),
         hosts=len(hosts),
         busiest=hosts.most_common(1)[0],

@@ -108,7 +108,7 @@ def counts(found: Preview) -> Iterable[tuple[str, str]]:
 def when_it_starts(priority: int) -> str:
     position, outlook = place_of_new(priority), look_ahead()
     start = outlook.start_at(position)
-    where = f"With priority {priority}, it will wait at position {position:,}"
+    where = f"Queued with priority {priority}, it will wait at position {position:,}"
     if outlook.queue.held:
         return f"{where}. The queue is held at present."
     return f"{where}, and start about {clock(start)}." if start else f"{where}."

@@ -15,7 +15,8 @@
     form.addEventListener("submit", event => {
         if (isAdding) return event.preventDefault();
         if (event.submitter?.name === "add") {
-            isAdding = true;
+            isAdding = true; // a second click only; whoever stops the first one may try again
+            setTimeout(() => { isAdding = false; }, 5000);
             return say("Adding the batch …");
         }
         event.preventDefault();
@@ -37,7 +38,7 @@
         say("Reading the list …");
         try {
             const body = new FormData(form, button);
-            const response = await fetch(form.action, {method: "POST", body, headers: {"X-Requested-With": "fetch"}});
+            const response = await fetch(location.href, {method: "POST", body, headers: {"X-Requested-With": "fetch"}});
             const answer = new DOMParser().parseFromString(await response.text(), "text/html");
             if (mine !== request) return;
             if (!answer.getElementById("add-preview")) throw new Error(`it answered ${response.status}`);

@@ -88,9 +88,12 @@ def test_a_chosen_file_stays_chosen_through_errors_and_preview_on_a_phone(open_p
     assert page.locator("#id_file").evaluate("input => input.files[0].name") == "list.csv"
     assert_accessible(page)
     assert_fits(page)
+    sent = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request))
     # The second click comes before the first has led anywhere.
     page.get_by_role("button", name="Add batch").evaluate("button => { button.click(); button.click(); }")
     expect(page.locator(".messagelist .success")).to_contain_text("“By phone” was added")
+    assert len(sent) == 1
     assert Batch.objects.get().name == "By phone"
     page.go_back()
     page.locator("#id_name").fill("Another")
@@ -135,6 +138,7 @@ def test_without_javascript_the_file_becomes_a_text_and_nothing_is_lost(open_pag
     page.get_by_role("button", name="Preview").click()
     expect(page.locator("#id_addresses")).to_have_value("https://a.example/1\nnonsense\n")
     expect(page.locator("#id_addresses_helptext")).to_contain_text("This is what “list.txt” says")
+    expect(page.get_by_role("heading", name="Preview: 1 profile,")).to_be_in_viewport()
     page.get_by_role("button", name="Add batch").click()
     expect(page.locator(".messagelist .success")).to_contain_text("“Plain” was added")
 
