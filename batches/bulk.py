@@ -69,7 +69,9 @@ def insert_batch_profiles(batch_id: UUID, urls: Iterable[str]) -> int:
 def insert_chosen_profiles(batch_id: UUID, profiles: QuerySet[Profile]) -> int:
     """Give the batch a pending row for each of these known profiles, oldest first. Returns how many.
 
-    Read and stored by one statement: what matches at this moment is what goes in.
+    Read and stored by one statement: what matches at this moment is what goes in. What a join finds twice goes in once,
+    by the unique constraint: DISTINCT took half as long again on SQLite. 1.5 million took 13 s on SQLite and 26 on
+    PostgreSQL; a million as Python's objects took 89 and 46, and 1 GB.
     """
     try:
         chosen, parameters = profiles.values("pk").query.sql_with_params()
@@ -78,7 +80,8 @@ def insert_chosen_profiles(batch_id: UUID, profiles: QuerySet[Profile]) -> int:
     return _execute(
         f"""INSERT INTO {ROW} (batch_id, profile_id, status, error, has_story)
             WITH chosen (id) AS ({chosen})
-            SELECT %s, id, 'pending', '', false FROM chosen ORDER BY id""",
+            SELECT %s, id, 'pending', '', false FROM chosen WHERE true ORDER BY id
+                ON CONFLICT (profile_id, batch_id) DO NOTHING""",
         [*parameters, _batch_id(batch_id)],
     )
 
