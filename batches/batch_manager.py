@@ -16,7 +16,7 @@ from functools import wraps
 from hashlib import sha256
 from typing import Any, Concatenate, Literal, ParamSpec, TypeGuard, TypeVar
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Case, Exists, F, Max, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
@@ -176,21 +176,30 @@ class BatchManager:
         priority: int = 0,
         checker: str = "feed",
         queue: bool = True,
+        id: uuid.UUID | None = None,
     ) -> Batch:
         """A new batch of these profiles, queued at the end of its band or (`queue=False`) paused.
 
-        Addresses that are not known yet become profiles; duplicates collapse. All or nothing.
+        Addresses that are not known yet become profiles; duplicates collapse. All or nothing. Of a queryset of
+        profiles those go in that match it now.
+
+        With an `id` that the caller has chosen, the same order given twice makes one batch: the second is refused as
+        `already_exists`, also while the first is still being carried out.
         """
         name = _usable_name(name)
         _require_priority(priority)
         _require_checker(checker)
-        names = _names_by_url(profiles)
-        batch = Batch(name=name, priority=priority, checker=checker, status=Status.PAUSED)
+        chosen = profiles if isinstance(profiles, QuerySet) else None
+        names = {} if chosen is not None else _names_by_url(profiles)
+        batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, status=Status.PAUSED)
         with transaction.atomic():
-            batch.save(force_insert=True)
+            _insert_new(batch)
             # Before the queue is locked: 100,000 rows take a second, and nobody can see this batch yet.
-            bulk.insert_profiles(names.items())
-            total = bulk.insert_batch_profiles(batch.pk, names)
+            if chosen is not None:
+                total = bulk.insert_chosen_profiles(batch.pk, chosen)
+            else:
+                bulk.insert_profiles(names.items())
+                total = bulk.insert_batch_profiles(batch.pk, names)
             self._finish_creation(batch, total, queue, "create_batch")
         return batch
 
@@ -885,6 +894,18 @@ def _as_uuid(value: object) -> uuid.UUID | None:
         return uuid.UUID(value)
     except ValueError:
         return None
+
+
+def _insert_new(batch: Batch) -> None:
+    """Raises Refused if its id is taken: by a batch that exists, or by a deleted one whose rows are not all gone."""
+    try:
+        with transaction.atomic():
+            batch.save(force_insert=True)
+    except IntegrityError as error:
+        other = Batch.everything.filter(pk=batch.pk).first()
+        if other is None:
+            raise
+        raise Refused(Code.ALREADY_EXISTS, f"“{other}” has this id already; nothing was added.") from error
 
 
 def _names_by_url(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:

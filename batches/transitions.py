@@ -29,6 +29,7 @@ class Code(StrEnum):
     BAD_VALUE = "bad_value"
     FENCED = "fenced"
     NOT_FINISHED = "not_finished"
+    ALREADY_EXISTS = "already_exists"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
 from batches.models import BatchLog, BatchProfile, Profile, StoryResult
+from batches.preview import host_of
 
 from . import display
 from .base import ReadOnlyAdmin
-from .filters import BatchFilter
+from .checking import CheckingAdmin
+from .filters import BatchFilter, CheckAgeFilter, HostFilter, OutcomeFilter, StoryAgeFilter
 
 
 @admin.register(Profile)
-class ProfileAdmin(ReadOnlyAdmin):
+class ProfileAdmin(CheckingAdmin, ReadOnlyAdmin):
     list_display = ("url", "name", "last_checked_at", "last_error", "last_story_at")
-    list_filter = (("last_error", admin.EmptyFieldListFilter), "last_checked_at", "last_story_at")
+    list_filter = (OutcomeFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = "Address or name"
     readonly_fields = ("checks_and_stories",)
@@ -25,11 +29,14 @@ class ProfileAdmin(ReadOnlyAdmin):
     @admin.display(description="checks")
     def checks_and_stories(self, profile: Profile) -> str:
         return format_html(
-            '<a href="{}?profile__id__exact={}">checks</a>, <a href="{}?profile__id__exact={}">stories</a>',
+            '<a href="{}?profile__id__exact={}">checks</a>, <a href="{}?profile__id__exact={}">stories</a>, '
+            '<a href="{}?{}">profiles of the same host</a>',
             reverse("admin:batches_batchprofile_changelist"),
             profile.pk,
             reverse("admin:batches_storyresult_changelist"),
             profile.pk,
+            reverse("admin:batches_profile_changelist"),
+            urlencode({"host": host_of(profile.url)}),
         )
 
 

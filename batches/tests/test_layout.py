@@ -19,7 +19,7 @@ LAYERS = (
     {"models"},
     {"bulk", "transitions", "outbox"},
     {"batch_manager", "queries"},
-    {"run", "exports", "outlook", "comparison", "doctor"},
+    {"run", "exports", "outlook", "comparison", "doctor", "preview"},
     {"webhooks"},
     {"worker", "checks", "supervisor"},
     {"admin", "api", "apps", "management"},
