@@ -11,7 +11,7 @@ from batches.models import BatchLog, BatchProfile, Profile, StoryResult
 
 from . import display
 from .base import ReadOnlyAdmin
-from .filters import BatchFilter
+from .filters import BatchFilter, ChangeFilter, ErrorFilter, OutcomeFilter
 
 
 @admin.register(Profile)
@@ -49,7 +49,7 @@ class BatchRowAdmin(ReadOnlyAdmin):
 class BatchProfileAdmin(BatchRowAdmin):
     list_display = ("id", "profile_link", "status", "error", "http_status", "has_story", "checked_at", "batch_link")
     list_select_related = ("batch", "profile")
-    list_filter = (BatchFilter, "status", "has_story")
+    list_filter = (BatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")
     search_help_text = "Address, name or error"
 
