@@ -104,7 +104,7 @@ class BatchPage:
             "operations": operations_offered(batch) if can_operate else [],
             "facts": list(facts(batch, previous)),
             "logs": [(log, display.movement(log)) for log in logs],
-            "state": state(batch, previous, logs),
+            "state": state(batch, previous),
         }
 
     @look
@@ -172,12 +172,14 @@ def summary(batch: Batch, logs: list[BatchLog]) -> str:
     return f"{status} Latest: {latest.action}{by}, {display.moment(latest.created_at)}."
 
 
-def state(batch: Batch, previous: Batch | None, logs: list[BatchLog]) -> str:
+def state(*batches: Batch | None) -> str:
     """Changes whenever what is dear may have: while it stays, nobody has to compute that again."""
-    seen = [batch.completed_profiles, batch.failed_checks, batch.stories_found, *(log.pk for log in logs[:1])]
-    if previous is not None:
-        seen += [previous.completed_profiles, previous.failed_checks]
-    return " ".join(map(str, seen))
+    known = [
+        (batch.completed_profiles, batch.failed_checks, batch.stories_found, batch.completed_at)
+        for batch in batches
+        if batch
+    ]
+    return " ".join(str(value) for values in known for value in values)
 
 
 def facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
@@ -212,7 +214,7 @@ def facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
 def details_of(batch: Batch) -> dict[str, Any]:
     """The context of what is dear."""
     # First, so that what changes while the rest is read is looked at again.
-    known = state(batch, comparison.previous_of(batch), list(queries.logs(batch)[:1]))
+    known = state(batch, comparison.previous_of(batch))
     as_of = timezone.now()
     compared = comparison.compare(batch)
     return {
