@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.text import Truncator
+from django.utils.text import Truncator, capfirst
 
 from batches import comparison, queries
 from batches.batch_manager import find_batch
@@ -90,7 +90,7 @@ class ChangeFilter(OfBatchFilter):
     parameter_name = "change"
 
     def offered(self, batch: Batch) -> list[tuple[str, str]]:
-        return list(comparison.Change.choices) if batch.previous_id else []
+        return [(change.value, capfirst(change.label)) for change in comparison.Change] if batch.previous_id else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()

@@ -291,7 +291,7 @@ def test_without_a_batch_neither_errors_nor_changes_are_offered(client, repeat):
 
 def test_only_a_repeat_can_be_filtered_by_change(client, repeat):
     name = "change since the batch before"
-    assert filters(client, batch=repeat.pk)[name] == ["newly failing", "recovered", "unchanged", "not compared"]
+    assert filters(client, batch=repeat.pk)[name] == ["Newly failing", "Recovered", "Unchanged", "Not compared"]
     assert name not in filters(client, batch=repeat.previous_id)
     [row] = found(client, batch=repeat.pk, change="newly_failing")
     assert (row.batch, row.error) == (repeat, "timed out")
