@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, DateTimeField, Func, Q, QuerySet
 
 from .checkers.base import ProfileToCheck
 from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
@@ -84,6 +84,26 @@ def ended_before(moment: datetime, *, with_errors: bool = True) -> QuerySet[Batc
     done = Q(status=Batch.Status.DONE, completed_at__lt=moment)
     in_error = Q(status=Batch.Status.ERROR) & (Q(started_at__lt=moment) | Q(started_at=None, created_at__lt=moment))
     return Batch.objects.filter(done | in_error if with_errors else done).order_by("created_at", "pk")
+
+
+class Minute(Func):
+    """The UTC minute of a time. Django's TruncMinute calls Python for each row on SQLite: 6.5 s for a million."""
+
+    output_field = DateTimeField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="SUBSTR(%(expressions)s, 1, 16)")
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="DATE_TRUNC('minute', %(expressions)s)")
+
+
+def checks_per_minute(batch: Batch) -> list[tuple[datetime, int, int]]:
+    """The (minute, ok, failed) of each minute in which profiles of the batch were checked, from first to last."""
+    minutes = batch.profiles.filter(checked_at__isnull=False).annotate(minute=Minute("checked_at")).values("minute")
+    failed = Count("pk", filter=Q(status=BatchProfile.Status.FAILED))
+    counted = minutes.annotate(checked=Count("pk"), failed=failed).order_by("minute")
+    return [(row["minute"], row["checked"] - row["failed"], row["failed"]) for row in counted]
 
 
 def new_stories(batch: Batch) -> QuerySet[StoryResult]:

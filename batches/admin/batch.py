@@ -1,4 +1,4 @@
-"""Batches in the admin: the list, a batch's page, its buttons, deleting."""
+"""Batches in the admin: the list and its actions, changing one, deleting."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import F, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.shortcuts import get_object_or_404, redirect
-from django.urls import path
+from django.http import HttpRequest, HttpResponse
 
-from batches import queries
 from batches.models import Batch, BatchProfile, BatchQuerySet
 
 from . import display
 from .adding import AddingAdmin
+from .batch_page import BatchPage
 from .forms import ChangeBatchForm
-from .operations import DELETION, OPERATIONS, manager, operate, operations_offered
+from .operations import DELETION, OPERATIONS, manager, operate
 from .queue import QueuePage
 
-#: Rows of each kind on a batch's page; the full lists are linked.
-SHOWN = 20
 #: The confirmation names each batch in a field of its own, and Django refuses forms with more than 1,000 fields.
 MAX_DELETED_AT_ONCE = 500
 
@@ -53,9 +49,7 @@ class BatchAdmin(AddingAdmin):
     actions = ("queue_batches", "start_batches", "pause_batches", "retry_batches", "repeat_batches", "delete_selected")
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.operate_view)
-        operate = path("<uuid:batch_id>/operate/", view, name="batches_batch_operate")
-        return [operate, *QueuePage(self).urls, *super().get_urls()]
+        return [*BatchPage(self).urls, *QueuePage(self).urls, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()
@@ -105,30 +99,8 @@ class BatchAdmin(AddingAdmin):
         obj: Batch | None = None,
     ) -> HttpResponse:
         if obj is not None:
-            context |= self.page(request, obj)
+            context |= {**BatchPage(self).shown(request, obj), "show_save_and_add_another": False}
         return super().render_change_form(request, context, add, change, form_url, obj)
-
-    def page(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
-        progress = queries.progress(batch)
-        return {
-            "show_save_and_add_another": False,
-            "batch": batch,
-            "place": display.place(batch),
-            "status": display.status_label(batch),
-            "progress": display.progress_bar(batch),
-            "rate": display.rate(progress.rate) if progress.rate else "",
-            "time_left": display.duration(progress.seconds_left) if progress.seconds_left else "",
-            "run_time": display.duration(batch.run_seconds) if batch.run_seconds else "",
-            "counters": [
-                ("ok", display.number(batch.successful_checks)),
-                ("failed", display.number(batch.failed_checks)),
-                ("new stories", display.number(batch.stories_found)),
-            ],
-            "operations": operations_offered(batch) if self.has_operate_permission(request) else [],
-            "reasons": queries.failure_reasons(batch, SHOWN),
-            "stories": [(story, display.story_link(story)) for story in queries.new_stories(batch)[:SHOWN]],
-            "logs": [(log, display.movement(log)) for log in queries.logs(batch)[:SHOWN]],
-        }
 
     def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager
@@ -141,17 +113,6 @@ class BatchAdmin(AddingAdmin):
             answer = changes[field](obj.pk, form.cleaned_data[field])
             if not answer:
                 self.message_user(request, answer.message, messages.WARNING)
-
-    def operate_view(self, request: HttpRequest, batch_id: Any) -> HttpResponse:
-        """The buttons of a batch's page."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        operation = OPERATIONS.get(request.POST.get("call", ""))
-        if operation is None or not self.has_operate_permission(request):
-            raise PermissionDenied
-        batch = get_object_or_404(Batch, pk=batch_id)
-        [(_, answer)] = operate(request, operation, [batch])
-        return redirect("admin:batches_batch_change", answer.pk if isinstance(answer, Batch) else batch.pk)
 
     # Actions of the list
 

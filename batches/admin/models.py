@@ -15,13 +15,22 @@ from batches.preview import host_of
 from . import display
 from .base import ReadOnlyAdmin
 from .checking import CheckingAdmin
-from .filters import BatchFilter, CheckAgeFilter, HostFilter, OutcomeFilter, StoryAgeFilter
+from .filters import (
+    BatchFilter,
+    ChangeFilter,
+    CheckAgeFilter,
+    ErrorFilter,
+    HostFilter,
+    LastCheckFilter,
+    OutcomeFilter,
+    StoryAgeFilter,
+)
 
 
 @admin.register(Profile)
 class ProfileAdmin(CheckingAdmin, ReadOnlyAdmin):
     list_display = ("url", "name", "last_checked_at", "last_error", "last_story_at")
-    list_filter = (OutcomeFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
+    list_filter = (LastCheckFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = "Address or name"
     readonly_fields = ("checks_and_stories",)
@@ -56,7 +65,7 @@ class BatchRowAdmin(ReadOnlyAdmin):
 class BatchProfileAdmin(BatchRowAdmin):
     list_display = ("id", "profile_link", "status", "error", "http_status", "has_story", "checked_at", "batch_link")
     list_select_related = ("batch", "profile")
-    list_filter = (BatchFilter, "status", "has_story")
+    list_filter = (BatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")
     search_help_text = "Address, name or error"
 

@@ -1,6 +1,6 @@
 """The live queue page: its address, the part of it that is fetched again and again, and its buttons.
 
-Every button is that of a plain form, and what is shown follows from the address: `queue.js` only saves the reload.
+Every button is that of a plain form, and what is shown follows from the address: the script only saves the reload.
 """
 
 from __future__ import annotations
