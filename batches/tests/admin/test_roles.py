@@ -3,10 +3,13 @@
 An address without a row in `ADDRESSES`, and an action without one in `ACTIONS`, fails.
 """
 
+from contextlib import contextmanager
+
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.urls import URLPattern, reverse
 
 from batches.batch_manager import BatchManager
@@ -138,14 +141,22 @@ def test_each_page_is_shown_to_whom_it_is_for_and_seeing_it_changes_nothing(clie
         assert everything() == before, name
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.parametrize("name", sorted(ADDRESSES))
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_a_post_does_what_the_role_may_and_else_nothing(client_of, batch, role, name):
+def test_a_post_does_what_the_role_may_and_else_nothing(client_of, batch, role):
     client, before = client_of(role), everything()
-    response = post(client, name, batch)
-    assert (everything() != before) == (role in ADDRESSES[name][1]), response.status_code
-    assert response.status_code < 500
+    for name, (_, may_do, _) in ADDRESSES.items():
+        with undone():
+            response = post(client, name, batch)
+            assert (everything() != before) == (role in may_do), (name, response.status_code)
+            assert response.status_code < 500, name
+
+
+@contextmanager
+def undone():
+    """As if it had not happened: each address starts from the same rows."""
+    savepoint = transaction.savepoint()
+    yield
+    transaction.savepoint_rollback(savepoint)
 
 
 def test_a_get_that_carries_the_fields_of_a_post_changes_nothing(client_of, batch):
@@ -155,11 +166,12 @@ def test_a_get_that_carries_the_fields_of_a_post_changes_nothing(client_of, batc
         assert everything() == before, name
 
 
-@pytest.mark.parametrize("method", ["head", "options", "put", "patch", "delete", "trace"])
-def test_no_other_method_changes_anything(client_of, batch, method):
+@pytest.mark.databases("sqlite")
+def test_no_other_method_changes_anything(client_of, batch):
     client, before = client_of("superuser"), everything()
     for name in ADDRESSES:
-        assert getattr(client, method)(address(name, batch)).status_code < 500, name
+        for method in ("head", "options", "put", "patch", "delete", "trace"):
+            assert getattr(client, method)(address(name, batch)).status_code < 500, (name, method)
         assert everything() == before, name
 
 
@@ -189,13 +201,13 @@ def test_every_action_declares_who_may_use_it():
             assert getattr(function, "allowed_permissions", None), f"{name} of {model.__name__} declares nothing."
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_an_action_works_for_whom_it_is_for(client_of, role, action):
-    batch = batch_with("queued" if action == "pause_batches" else "paused", failed=1)
+def test_an_action_works_for_whom_it_is_for(client_of, role):
+    paused, queued = batch_with("paused", failed=1), batch_with("queued")
     client, before = client_of(role), everything()
-    client.post(
-        reverse("admin:batches_batch_changelist"), {"action": action, "_selected_action": batch.pk, "post": "yes"}
-    )
-    assert (everything() != before) == (role in ACTIONS[action])
+    for action, may_do in ACTIONS.items():
+        with undone():
+            batch = queued if action == "pause_batches" else paused
+            chosen = {"action": action, "_selected_action": batch.pk, "post": "yes"}
+            client.post(reverse("admin:batches_batch_changelist"), chosen)
+            assert (everything() != before) == (role in may_do), action
