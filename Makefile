@@ -4,10 +4,10 @@
 VENV := .venv/bin/python
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test lint bench clean
+.PHONY: help run setup test lint bench screenshots clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
 	@$(VENV) manage.py migrate --verbosity 0
@@ -26,6 +26,9 @@ lint: .venv/installed-dev ## the checks without the tests
 
 bench: .venv/installed-dev ## the benchmarks
 	@$(VENV) -m benchmarks
+
+screenshots: .venv/installed-dev ## the README's pictures, by Chromium
+	@$(VENV) docs/screenshots.py
 
 clean: ## remove .venv and the tools' caches; the database in var/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,5 +1,4 @@
 """Text that both databases can store, and that people can read."""
-"""Texts: what both databases can store, and a time in words."""
 
 import re
 
@@ -20,13 +19,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def _as_text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:  # an exception's own text may raise, and it must be told of all the same
-        return f"<{type(value).__name__} without a text>"
-
-
 def duration(seconds: float) -> str:
     """2 h 05 min, 3 min 20 s, 17 s: as exact as an estimate deserves."""
     minutes, rest = divmod(round(seconds), 60)
@@ -34,3 +26,10 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours:,} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _as_text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # an exception's own text may raise, and it must be told of all the same
+        return f"<{type(value).__name__} without a text>"

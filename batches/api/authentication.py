@@ -1,6 +1,6 @@
 """Who asks: `Authorization: Token …`, or the session of somebody who is logged in.
 
-What cannot be a token or a session is not looked for: PostgreSQL has no text with NUL.
+What cannot be a token is not looked for: PostgreSQL has no text with NUL.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import Any
 
 from rest_framework import authentication
 from rest_framework.exceptions import AuthenticationFailed
-from rest_framework.request import Request
 
 from batches.text import UNSTORABLE
 
@@ -19,10 +18,3 @@ class TokenAuthentication(authentication.TokenAuthentication):
         if UNSTORABLE.search(key):
             raise AuthenticationFailed("Invalid token.")
         return super().authenticate_credentials(key)
-
-
-class SessionAuthentication(authentication.SessionAuthentication):
-    def authenticate(self, request: Request) -> Any:
-        if UNSTORABLE.search(request._request.session.session_key or ""):
-            return None
-        return super().authenticate(request)

@@ -658,12 +658,10 @@ def test_scripts_in_texts_are_escaped(client):
     assert SCRIPT not in text_of(with_selected(client, "delete_batch", all="paused"))
 
 
-def test_the_pages_policy_forbids_scripts_within_them_and_they_have_none(client):
+def test_the_pages_need_no_script_within_them(client):
     batch_with("paused")
     inline = re.compile(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE)
     for response in (client.get(PAGE), client.get(LIVE), with_selected(client, "delete_batch", all="paused")):
-        assert "default-src 'self'" in response.headers["Content-Security-Policy"]
-        assert "unsafe" not in response.headers["Content-Security-Policy"]
         assert not inline.search(text_of(response))
 
 
