@@ -13,7 +13,9 @@ from django.db import transaction
 from django.urls import URLPattern, reverse
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult
+from batches.importers import read_profiles
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.preview import digest
 
 from .conftest import batch_with, story
 
@@ -25,10 +27,22 @@ SEE_ROWS = {"viewer", "operator", "superuser"}
 OPERATE = {"operator", "superuser"}
 ADD = {"adder", "superuser"}
 EDIT = {"editor", "superuser"}
+OF_HOOKS = {"superuser"}
 STAFF = EVERYBODY - {"anonymous"}
 NOBODY = set()
 
-NEW = {"name": "new", "priority": "0", "checker": "feed", "addresses": "https://example.org/new", "queue": "on"}
+NEW = {
+    "name": "new",
+    "priority": "0",
+    "checker": "feed",
+    "addresses": "https://example.org/new",
+    "queue": "on",
+    "add": "Add batch",
+    "previewed": digest(read_profiles(b"https://example.org/new")),
+}
+#: What the action that makes a batch of profiles asks for.
+CONFIRMED = {"confirmed": "yes", "name": "new", "priority": "0", "checker": "feed"}
+HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on"}
 CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-priority": "0"}
 PAUSE = {"call": "pause_batch"}
 
@@ -42,6 +56,9 @@ ADDRESSES = {
     "batches_batch_delete": (EDIT, EDIT, {"post": "yes"}),
     "batches_batch_history": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_operate": (NOBODY, OPERATE, PAUSE),
+    "batches_batch_live": (SEE_BATCHES, NOBODY, {}),
+    "batches_batch_details": (SEE_BATCHES, NOBODY, {}),
+    "batches_batch_export": (SEE_ROWS, NOBODY, {}),
     "batches_batch_queue": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_queue_live": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_queue_hold": (NOBODY, OPERATE, {"reason": "why"}),
@@ -59,6 +76,18 @@ ADDRESSES = {
         }.items()
         for view in ("changelist", "add", "change", "delete", "history")
     },
+    "batches_webhook_changelist": (OF_HOOKS, OF_HOOKS, {"action": "send_test_events", "_selected_action": "{hook}"}),
+    "batches_webhook_add": (OF_HOOKS, OF_HOOKS, HOOK),
+    "batches_webhook_change": (OF_HOOKS, OF_HOOKS, HOOK),
+    "batches_webhook_delete": (OF_HOOKS, OF_HOOKS, {"post": "yes"}),
+    "batches_webhook_history": (OF_HOOKS, NOBODY, {}),
+    "batches_webhook_operate": (NOBODY, OF_HOOKS, {"call": "send_test"}),
+    "batches_webhookdelivery_changelist": (OF_HOOKS, NOBODY, {}),
+    "batches_webhookdelivery_add": (NOBODY, NOBODY, {}),
+    "batches_webhookdelivery_change": (OF_HOOKS, NOBODY, {}),
+    "batches_webhookdelivery_delete": (NOBODY, NOBODY, {}),
+    "batches_webhookdelivery_history": (OF_HOOKS, NOBODY, {}),
+    "batches_webhookdelivery_operate": (NOBODY, OF_HOOKS, {"call": "deliver_again"}),
 }
 #: Of the admin itself and of Django's own models, which Django tests.
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n", "view_on_site"}
@@ -71,6 +100,9 @@ ACTIONS = {
     "retry_batches": OPERATE,
     "repeat_batches": OPERATE,
     "delete_selected": EDIT,
+    "check_selected": ADD & SEE_ROWS,  # who sees no profiles can select none
+    "send_test_events": OF_HOOKS,
+    "deliver_all_again": OF_HOOKS,
 }
 
 
@@ -89,26 +121,32 @@ def names_of_ours():
 
 @pytest.fixture
 def batch():
-    """The first of two that wait, in a queue that is held; its profile has a story."""
+    """The first of two that wait, in a queue that is held; a webhook was told of another in vain."""
+    hook = Webhook.objects.create(url="https://example.org/hook")
     batch_with("done", ok=1, failed=1, stories=[story()])
     batch = batch_with(name="it")
     batch_with(name="another")
     assert BatchManager().hold_queue("")
+    hook.deliveries.update(next_attempt_at=None, error="It is gone.")
     return batch
 
 
+MODELS = (Batch, BatchProfile, Profile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, LogEntry)
+
+
 def address(name, batch):
-    rows = {"profile": Profile, "batchprofile": BatchProfile, "storyresult": StoryResult, "batchlog": BatchLog}
+    rows = {model._meta.model_name: model for model in MODELS}
     arguments = {
         "app_list": ["batches"],
         "batches_batch_queue_move": [batch.pk, 2, Queue.objects.get().version],
         "batches_batch_queue_operate": ["pause_batch", batch.pk],
         "batches_batch_queue_selected": ["pause_batch"],
+        "batches_batch_export": [batch.pk, "csv"],
     }
     if name in arguments:
         return reverse(f"admin:{name}", args=arguments[name])
     model, _, view = name.removeprefix("batches_").partition("_")
-    if view in {"change", "delete", "history", "operate"}:
+    if view in {"change", "delete", "history", "operate", "live", "details"}:
         row = batch if model == "batch" else rows[model].objects.latest("pk")
         return reverse(f"admin:{name}", args=[row.pk])
     return reverse(f"admin:{name}")
@@ -116,12 +154,12 @@ def address(name, batch):
 
 def everything():
     """Every row that a page of the admin could change."""
-    models = (Batch, BatchProfile, Profile, StoryResult, BatchLog, Queue, LogEntry)
-    return [list(model._base_manager.order_by("pk").values()) for model in models]
+    return [list(model._base_manager.order_by("pk").values()) for model in MODELS]
 
 
 def post(client, name, batch):
-    fields = {key: value.format(batch=batch.pk) for key, value in ADDRESSES[name][2].items()}
+    hook = Webhook.objects.get()
+    fields = {key: value.format(batch=batch.pk, hook=hook.pk) for key, value in ADDRESSES[name][2].items()}
     return client.post(address(name, batch), fields)
 
 
@@ -162,7 +200,7 @@ def undone():
 def test_a_get_that_carries_the_fields_of_a_post_changes_nothing(client_of, batch):
     client, before = client_of("superuser"), everything()
     for name, (_, _, fields) in ADDRESSES.items():
-        client.get(address(name, batch), {key: value.format(batch=batch.pk) for key, value in fields.items()})
+        client.get(address(name, batch), {key: value.format(batch=batch.pk, hook=1) for key, value in fields.items()})
         assert everything() == before, name
 
 
@@ -202,12 +240,20 @@ def test_every_action_declares_who_may_use_it():
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_an_action_works_for_whom_it_is_for(client_of, role):
-    paused, queued = batch_with("paused", failed=1), batch_with("queued")
-    client, before = client_of(role), everything()
+def test_an_action_works_for_whom_it_is_for(client_of, batch, role):
+    assert BatchManager().release_queue()
+    paused = batch_with("paused", failed=1)
+    rows = {
+        "pause_batches": batch,
+        "check_selected": Profile.objects.latest("pk"),
+        "send_test_events": Webhook.objects.get(),
+        "deliver_all_again": WebhookDelivery.objects.get(),
+    }
+    client = client_of(role)
+    before = everything()
     for action, may_do in ACTIONS.items():
+        row = rows.get(action, paused)
         with undone():
-            batch = queued if action == "pause_batches" else paused
-            chosen = {"action": action, "_selected_action": batch.pk, "post": "yes"}
-            client.post(reverse("admin:batches_batch_changelist"), chosen)
+            chosen = {"action": action, "_selected_action": row.pk, "post": "yes", **CONFIRMED}
+            client.post(reverse(f"admin:batches_{row._meta.model_name}_changelist"), chosen)
             assert (everything() != before) == (role in may_do), action

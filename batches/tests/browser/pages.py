@@ -12,7 +12,7 @@ from playwright.sync_api import Page as BrowserPage
 from rest_framework.authtoken.models import Token
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
 
 from ..admin.conftest import batch_with, reread, story
 
@@ -30,7 +30,9 @@ class Page:
 
     def address(self, rows: Rows) -> str:
         arguments = ["batches"] if self.name == "app_list" else [getattr(rows, self.of).pk] if self.of else []
-        return reverse(f"admin:{self.name}", args=arguments) + self.query.format(batch=rows.done.pk)
+        return reverse(f"admin:{self.name}", args=arguments) + self.query.format(
+            batch=rows.done.pk, repeat=rows.repeat.pk
+        )
 
     def open(self, page: BrowserPage, rows: Rows) -> None:
         page.goto(self.address(rows))
@@ -61,8 +63,15 @@ def ask_to_move_the_last(page: BrowserPage) -> None:
 def send_nothing(page: BrowserPage) -> None:
     """What the form says then."""
     page.locator("form:not(#logout-form)").evaluate("form => form.noValidate = true")
-    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("button", name="Preview").or_(page.get_by_role("button", name="Save", exact=True)).click()
     page.locator(".errornote").first.wait_for()
+
+
+def preview_a_list(page: BrowserPage) -> None:
+    page.get_by_label("Name").fill("a list")
+    page.get_by_label("or addresses").fill("https://example.org/feed\nno address\nhttps://example.org/feed")
+    page.get_by_role("button", name="Preview").click()
+    page.locator("#add-title").wait_for()
 
 
 PAGES = {
@@ -84,9 +93,13 @@ PAGES = {
     "a batch's history": Page("batches_batch_history", of="done"),
     "adding a batch": Page("batches_batch_add"),
     "a batch without anything": Page("batches_batch_add", steps=send_nothing),
+    "a batch's preview": Page("batches_batch_add", steps=preview_a_list),
     "profiles": Page("batches_profile_changelist"),
+    "checking profiles": Page("batches_profile_changelist", steps=select_all_and("check_selected")),
     "a profile": Page("batches_profile_change", of="profile"),
     "a profile's history": Page("batches_profile_history", of="profile"),
+    "profiles that changed": Page("batches_batchprofile_changelist", query="?batch={repeat}&change=unchanged"),
+    "a repeated batch": Page("batches_batch_change", of="repeat"),
     "checks": Page("batches_batchprofile_changelist", query="?batch={batch}"),
     "a check": Page("batches_batchprofile_change", of="check"),
     "a check's history": Page("batches_batchprofile_history", of="check"),
@@ -96,6 +109,14 @@ PAGES = {
     "the log": Page("batches_batchlog_changelist", query="?batch={batch}"),
     "a log entry": Page("batches_batchlog_change", of="log"),
     "a log entry's history": Page("batches_batchlog_history", of="log"),
+    "webhooks": Page("batches_webhook_changelist"),
+    "adding a webhook": Page("batches_webhook_add"),
+    "a webhook": Page("batches_webhook_change", of="webhook"),
+    "deleting a webhook": Page("batches_webhook_delete", of="webhook"),
+    "a webhook's history": Page("batches_webhook_history", of="webhook"),
+    "deliveries": Page("batches_webhookdelivery_changelist"),
+    "a delivery": Page("batches_webhookdelivery_change", of="delivery"),
+    "a delivery's history": Page("batches_webhookdelivery_history", of="delivery"),
     "users": Page("auth_user_changelist"),
     "a user": Page("auth_user_change", of="user"),
     "adding a user": Page("auth_user_add"),
@@ -110,8 +131,11 @@ PAGES = {
 
 
 #: URLs that show no page of their own: they answer scripts, act on a click, or are refused for rows that are read only.
-READ_ONLY = ("profile", "batchprofile", "storyresult", "batchlog")
+READ_ONLY = ("profile", "batchprofile", "storyresult", "batchlog", "webhookdelivery")
 NO_PAGES = {
+    "batches_batch_details",
+    "batches_batch_export",
+    "batches_batch_live",
     "batches_batch_operate",
     "batches_batch_queue_hold",
     "batches_batch_queue_live",
@@ -119,16 +143,15 @@ NO_PAGES = {
     "batches_batch_queue_operate",
     "batches_batch_queue_release",
     "batches_batch_queue_selected",
-    *(
-        f"batches_{model}_{view}"
-        for model in ("profile", "batchprofile", "storyresult", "batchlog")
-        for view in ("add", "delete")
-    ),
+    "batches_webhook_operate",
+    "batches_webhookdelivery_operate",
+    *(f"batches_{model}_{view}" for model in READ_ONLY for view in ("add", "delete")),
 }
 
 
 def make_rows() -> Rows:
     """Batches in every status with all that belongs to them, and the rows behind Django's own pages."""
+    webhook = Webhook.objects.create(url="https://example.org/hook", name="the hook")
     stories = [story(), story("Another story", "http://news.example.org/2")]
     done, paused, error = (
         batch_with(status, name=f"the {status} one", ok=2, failed=1, stories=[*stories, story(f"Story of {status}")])
@@ -138,7 +161,7 @@ def make_rows() -> Rows:
         queued = batch_with(name=f"number {number}")
     running = batch_with("running", name="the running one", ok=3, failed=1, pending=6)
     Batch.objects.filter(pk=running.pk).update(run_seconds=2)
-    BatchManager("ada", "admin").repeat_batch(done.pk)
+    repeat = BatchManager("ada", "admin").repeat_batch(done.pk)
     BatchManager("ada", "admin").hold_queue("The network is down.")
     user = User.objects.create_user("ada", "ada@example.org", "secret", is_staff=True)
     Group.objects.create(name="operators")
@@ -152,6 +175,9 @@ def make_rows() -> Rows:
         paused=paused,
         done=done,
         error=error,
+        repeat=repeat,
+        webhook=webhook,
+        delivery=webhook.deliveries.latest("pk"),
         profile=Profile.objects.latest("pk"),
         check=BatchProfile.objects.filter(status="failed").latest("pk"),
         story=StoryResult.objects.latest("pk"),

@@ -9,7 +9,7 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 
 from ..admin.conftest import batch_with, story
 from .pages import PAGES, make_rows
@@ -87,6 +87,8 @@ TEXTS = {
     BatchLog: ["actor", "message"],
     Queue: ["held_by", "hold_reason", "worker"],
     LogEntry: ["object_repr"],
+    Webhook: ["name"],
+    WebhookDelivery: ["error", "payload"],
     User: ["first_name", "last_name"],
 }
 #: What belongs to Django shows nothing that a stranger writes.
@@ -98,6 +100,8 @@ SHOW_NO_TEXTS = {
     "a filtered list",
     "adding a batch",
     "a batch without anything",
+    "a batch's preview",
+    "adding a webhook",
     "a log entry's history",
 }
 
@@ -174,6 +178,9 @@ def test_so_does_the_form_for_files_and_lines(open_page, problems):
         expect(page.locator(".errornote")).to_be_visible()
         assert page.evaluate(HARM) == []
     fill(page, MARKUP[4], lines, strict=False)
+    expect(page.locator("#add-preview")).to_contain_text("injected")
+    assert page.evaluate(HARM) == []
+    page.get_by_role("button", name="Add batch").click()
     expect(page.locator(".messagelist")).to_contain_text("injected")
     assert page.evaluate(HARM) == []
 
@@ -182,7 +189,7 @@ def fill(page, name, lines, strict):
     page.get_by_label("Name").fill(name)
     page.get_by_label("File").set_input_files({"name": f"{name}.txt", "mimeType": "text/plain", "buffer": lines})
     page.get_by_label("Strict").set_checked(strict)
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Preview").click()
 
 
 def test_harm_is_found(open_page, problems):

@@ -1,14 +1,13 @@
 """Making a batch in a real browser: by paste, by file, from the profile list; by keyboard, on a phone, in the dark."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile
 
-from .test_queue_page import PHONE
+from .test_queue_page import PHONE, assert_accessible
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -38,21 +37,8 @@ def counts(page):
     return dict(zip(names, values, strict=True))
 
 
-def assert_accessible(page):
-    # Its preload puts style sheets into the page, which a policy may forbid.
-    results = Axe().run(page, options={"preload": False})
-    serious = [found["id"] for found in results.response["violations"] if found["impact"] in {"serious", "critical"}]
-    assert not serious, results.generate_report()
-
-
 def assert_fits(page):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-@pytest.fixture(autouse=True)
-def icon(problems):
-    """The first page that a browser shows makes it ask for an icon, and Django's own pages name none."""
-    problems.expected.append("status of 404")
 
 
 def test_a_list_is_pasted_previewed_corrected_and_added_by_keyboard_alone(open_page):

@@ -518,7 +518,8 @@ def test_axe_finds_nothing_serious(open_page, problems, scheme, width):
 
 
 def assert_accessible(page):
-    results = Axe().run(page)
+    # Its preload puts style sheets into the page, which the policy forbids.
+    results = Axe().run(page, options={"preload": False})
     serious = [found["id"] for found in results.response["violations"] if found["impact"] in {"serious", "critical"}]
     assert not serious, results.generate_report()
 

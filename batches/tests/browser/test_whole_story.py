@@ -23,11 +23,14 @@ class AddPage:
         self.page.goto(reverse("admin:batches_batch_add"))
 
     def add(self, name, lines):
-        """Uploads the lines as a file and confirms; leads to the new batch's page."""
+        """Uploads the lines as a file, looks at the preview and confirms; leads to the new batch's page."""
         text = "\n".join(lines).encode()
         self.page.get_by_label("Name").fill(name)
         self.page.get_by_label("File").set_input_files({"name": "list.txt", "mimeType": "text/plain", "buffer": text})
-        self.page.get_by_role("button", name="Save", exact=True).click()
+        self.page.get_by_role("button", name="Preview").click()
+        expect(self.page.get_by_role("heading", name="Preview")).to_contain_text("nothing is stored yet")
+        assert not Batch.objects.exists()
+        self.page.get_by_role("button", name="Add batch").click()
         return BatchPage(self.page)
 
 
@@ -119,12 +122,14 @@ def tell(page, server, commands, held):
 
     server.answer("/one", body=feed("4", "The museum stays free"))
     batch_page.press("Repeat")
+    expect(page.locator(".messagelist")).to_contain_text("A repeat of “Morning feeds” was queued.")
     repeat = Batch.objects.get(previous=batch)
-    batch_page.expect("A repeat of “Morning feeds” was queued.")
     queue.open()
     expect(page.get_by_role("region", name="Done today").locator(".queue-row")).to_have_count(2)
     batch_page.open(repeat)
     batch_page.expect_fact("Status", "Done")
     batch_page.expect_fact("New stories", "1")
-    batch_page.expect_fact("Repeats", f"Morning feeds, created {batch.created_at:%Y-%m-%d %H:%M:%S}")
+    batch_page.expect_fact("Repeats", "Morning feeds")
     batch_page.expect("The museum stays free")
+    batch_page.expect("Compared with the one before")
+    batch_page.expect_fact("Unchanged", "3")
