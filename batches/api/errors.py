@@ -15,6 +15,7 @@
 | 405, 406, 415 | `method_not_allowed`, `not_acceptable`, `unsupported_media_type` | |
 | 409 | every other code of a `Refusal` | `batch`: the batch that the call was for, as it is now |
 | 413 | `too_large` | |
+| 422 | `idempotency_key_reused` | |
 """
 
 from __future__ import annotations

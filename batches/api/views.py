@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager, find_batch
+from batches.importers import ImportResult
 from batches.models import Batch, Channel
 from batches.queries import queue_state
 from batches.transitions import Refusal
@@ -22,6 +23,7 @@ from batches.transitions import Refusal
 from . import permissions as may
 from .errors import granted
 from .filters import BatchFilters, Pages
+from .idempotency import IdempotentPosts
 from .serializers import (
     BatchJSON,
     BatchSerializer,
@@ -43,7 +45,7 @@ class UTF8Only(APIView):
         super().initial(request, *args, **kwargs)
 
 
-class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
+class BatchViewSet(UTF8Only, IdempotentPosts, GenericViewSet[Batch]):
     """Batches, and what can be done with one."""
 
     queryset = Batch.objects.in_queue_order()
@@ -78,7 +80,10 @@ class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
         )
         body.is_valid(raise_exception=True)
         found = body.read_list()
-        batch = granted(manager(request).create_batch(profiles=found.profiles, **body.attributes()))
+        return self.once(lambda: self.created(body, found))
+
+    def created(self, body: BatchJSON | BatchUpload, found: ImportResult) -> Response:
+        batch = granted(manager(self.request).create_batch(profiles=found.profiles, **body.attributes()))
         answer = {
             "batch": self.shown(batch),
             "accepted": len(found.profiles),
@@ -102,34 +107,36 @@ class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
     @action(detail=True, methods=["post"])
     def queue(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).queue_batch(pk))
+        return self.once(lambda: self.answer(pk, manager(request).queue_batch(pk)))
 
     @action(detail=True, methods=["post"])
     def start(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).start_batch(pk))
+        return self.once(lambda: self.answer(pk, manager(request).start_batch(pk)))
 
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).pause_batch(pk))
+        return self.once(lambda: self.answer(pk, manager(request).pause_batch(pk)))
 
     @action(detail=True, methods=["post"])
     def move(self, request: Request, pk: str) -> Response:
         wanted = parsed(MoveBody, request)
-        return self.answer(
-            pk, manager(request).move_batch(pk, wanted["position"], expected_version=wanted.get("queue_version"))
-        )
+        position, version = wanted["position"], wanted.get("queue_version")
+        return self.once(lambda: self.answer(pk, manager(request).move_batch(pk, position, expected_version=version)))
 
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).retry_failed(pk))
+        return self.once(lambda: self.answer(pk, manager(request).retry_failed(pk)))
 
     @action(detail=True, methods=["post"])
     def repeat(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        batch = granted(manager(request).repeat_batch(pk))
+        return self.once(lambda: self.repeated(pk))
+
+    def repeated(self, pk: str) -> Response:
+        batch = granted(manager(self.request).repeat_batch(pk))
         return Response(self.shown(batch), 201, headers={"Location": self.address(batch)})
 
     def answer(self, pk: str, answer: Literal[True] | Refusal) -> Response:
@@ -143,7 +150,7 @@ class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
         return reverse("api:batch-detail", [batch.pk], request=self.request)
 
 
-class QueueViewSet(UTF8Only, ViewSet):
+class QueueViewSet(UTF8Only, IdempotentPosts, ViewSet):
     """The one queue."""
 
     permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
@@ -152,13 +159,15 @@ class QueueViewSet(UTF8Only, ViewSet):
         return Response(QueueSerializer(queue_state(), context={"request": request}).data)
 
     def hold(self, request: Request) -> Response:
-        manager(request).hold_queue(parsed(HoldBody, request)["reason"])
-        return self.retrieve(request)
+        reason = parsed(HoldBody, request)["reason"]
+        return self.once(lambda: self.after(manager(request).hold_queue(reason)))
 
     def release(self, request: Request) -> Response:
         parsed(Body, request)
-        manager(request).release_queue()
-        return self.retrieve(request)
+        return self.once(lambda: self.after(manager(request).release_queue()))
+
+    def after(self, done: Literal[True]) -> Response:
+        return self.retrieve(self.request)
 
 
 class NothingHere(UTF8Only):
