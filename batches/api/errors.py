@@ -7,7 +7,7 @@
 
 | status | code | further keys |
 |---|---|---|
-| 400 | `invalid` | `errors`: messages by field or query parameter; `rejected`: the entries of a list that caused it |
+| 400 | `invalid` | `errors`: messages by field, parameter or header; `rejected`: a list's entries that caused it |
 | 400 | `parse_error`, `bad_value` | |
 | 401 | `not_authenticated`, `authentication_failed` | |
 | 403 | `permission_denied` | |
@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
@@ -81,7 +82,7 @@ def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
 def _invalid(error: ValidationError) -> dict[str, Any]:
     detail = dict(error.detail) if isinstance(error.detail, dict) else {OF_ALL: error.detail}
     of_all = [_clean(message) for message in detail.pop(OF_ALL, [])]
-    errors = {_clean(field): [_clean(message) for message in messages] for field, messages in detail.items()}
+    errors = {_clean(field): [_clean(message) for message in messages] for field, messages in _flat(detail)}
     sentences = of_all + [f"{field}: {' '.join(messages)}" for field, messages in errors.items()]
     body: dict[str, Any] = {"code": "invalid", "detail": " ".join(sentences)}
     if errors:
@@ -89,6 +90,15 @@ def _invalid(error: ValidationError) -> dict[str, Any]:
     if isinstance(error, EntriesRefused):
         body["rejected"] = error.rejected
     return body
+
+
+def _flat(detail: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """What is wrong with a field within a field is that of `outer.inner`."""
+    for field, problems in detail.items():
+        if isinstance(problems, Mapping):
+            yield from ((f"{field}.{inner}", messages) for inner, messages in problems.items())
+        else:
+            yield field, problems
 
 
 def _other(detail: ErrorDetail) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from django.db.models import QuerySet
 from django.http import QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
@@ -21,14 +23,18 @@ from batches.queries import queue_state
 from batches.transitions import Refusal
 
 from . import permissions as may
+from .answers import BulkSerializer, CreatedSerializer
+from .bulk import ACTIONS, carry_out, first_of
 from .errors import granted
 from .filters import BatchFilters, Pages
 from .idempotency import IdempotentPosts
+from .parsers import JSONBody
 from .serializers import (
     BatchJSON,
     BatchSerializer,
     BatchUpload,
     Body,
+    BulkBody,
     ChangeBody,
     HoldBody,
     MoveBody,
@@ -65,6 +71,7 @@ class BatchViewSet(UTF8Only, IdempotentPosts, GenericViewSet[Batch]):
         "move": may.OPERATE,
         "retry": may.OPERATE,
         "repeat": may.OPERATE,
+        "bulk": may.ANY_BULK,
     }
 
     def list(self, request: Request) -> Response:
@@ -85,12 +92,13 @@ class BatchViewSet(UTF8Only, IdempotentPosts, GenericViewSet[Batch]):
     def created(self, body: BatchJSON | BatchUpload, found: ImportResult) -> Response:
         batch = granted(manager(self.request).create_batch(profiles=found.profiles, **body.attributes()))
         answer = {
-            "batch": self.shown(batch),
+            "batch": batch,
             "accepted": len(found.profiles),
             "duplicates": found.duplicates,
             "rejected": body.rejected(found.rejects),
         }
-        return Response(answer, 201, headers={"Location": self.address(batch)})
+        shown = CreatedSerializer(answer, context=self.get_serializer_context()).data
+        return Response(shown, 201, headers={"Location": self.address(batch)})
 
     def partial_update(self, request: Request, pk: str) -> Response:
         changes = parsed(ChangeBody, request)
@@ -138,6 +146,27 @@ class BatchViewSet(UTF8Only, IdempotentPosts, GenericViewSet[Batch]):
     def repeated(self, pk: str) -> Response:
         batch = granted(manager(self.request).repeat_batch(pk))
         return Response(self.shown(batch), 201, headers={"Location": self.address(batch)})
+
+    @action(detail=False, methods=["post"], parser_classes=[JSONBody])
+    def bulk(self, request: Request) -> Response:
+        wanted = parsed(BulkBody, request)
+        self.require(ACTIONS[wanted["action"]].permission)
+        if "filter" in wanted:  # the outcomes tell who matches
+            self.require(may.VIEW)
+        return self.once(lambda: self.done_in_bulk(**wanted))
+
+    def done_in_bulk(self, action: str, ids: Sequence[str] = (), filter: QuerySet[Batch] | None = None) -> Response:
+        left = 0
+        if filter is not None:
+            ids, left = first_of(filter, ACTIONS[action])
+        outcomes = carry_out(manager(self.request), ACTIONS[action], ids)
+        done = sum(outcome.ok for outcome in outcomes)
+        answer = {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
+        return Response(BulkSerializer(answer).data)
+
+    def require(self, permission: str) -> None:
+        if not self.request.user.has_perm(permission):
+            self.permission_denied(self.request)
 
     def answer(self, pk: str, answer: Literal[True] | Refusal) -> Response:
         granted(answer)

@@ -3,12 +3,14 @@
 import json
 from datetime import timedelta
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.client import encode_multipart
 from django.utils import timezone
+from rest_framework.exceptions import ParseError
 
 from batches.api import idempotency, serializers
 from batches.batch_manager import BatchManager
@@ -26,6 +28,7 @@ NEW = {"name": "new", "profiles": ["https://example.org/new"]}
 # Every POST: its path, its body, and the status of the batch that it is for.
 POSTS = {
     "batch-list": ("/api/batches/", NEW, "queued"),
+    "batch-bulk": ("/api/batches/bulk/", {"action": "repeat", "ids": ["{pk}"]}, "done"),
     "batch-queue": ("/api/batches/{pk}/queue/", None, "done"),
     "batch-start": ("/api/batches/{pk}/start/", None, "queued"),
     "batch-pause": ("/api/batches/{pk}/pause/", None, "queued"),
@@ -42,6 +45,10 @@ def post(client, path, body=None, key=KEY, **options):
     return client.post(path, body, headers={"Idempotency-Key": key}, **options)
 
 
+def for_batch(batch, path, body):
+    return path.format(pk=batch.pk), json.loads(json.dumps(body).replace("{pk}", str(batch.pk)))
+
+
 def is_replayed(answer):
     return answer.headers.get("Idempotent-Replayed") == "true"
 
@@ -52,7 +59,7 @@ def test_every_post_of_the_api_is_tried_here():
 
 @each_post
 def test_a_post_sent_again_does_nothing_and_gets_the_same_answer(client, make_batch, everything, path, body, status):
-    path = path.format(pk=make_batch(status, failed=1).pk)
+    path, body = for_batch(make_batch(status, failed=1), path, body)
     first = post(client, path, body)
     assert first.status_code < 300
     assert not is_replayed(first)
@@ -181,11 +188,13 @@ def test_who_may_not_do_it_any_more_gets_no_answer(client_for):
     assert post(client, "/api/batches/", NEW).status_code == 403
 
 
-def test_an_entry_nested_deep_is_no_fault(client):
-    for depth in range(300, 1000, 7):
-        text = '{"name": "new", "profiles": ["https://example.org/", %s]}' % ("[" * depth + "]" * depth)
-        answer = post(client, "/api/batches/", text, key=str(depth), content_type="application/json")
-        assert answer.status_code in {201, 400}
+def test_a_body_that_is_nested_too_deep_to_be_compared_is_no_fault():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    request = SimpleNamespace(method="POST", get_full_path=lambda: "/", data=nested)
+    with pytest.raises(ParseError, match="too deep"):
+        idempotency.fingerprint(request)
 
 
 def test_other_methods_need_no_key_and_keep_none(client, make_batch):
