@@ -25,7 +25,8 @@ from batches.transitions import ALLOWED, Refusal
 from . import permissions as may
 from .filters import SHOWN_UNKNOWN, BatchFilters
 
-#: A request has to end, and others want their turn. Measured: 1,000 calls take one to three seconds.
+#: A request has to end, and others want their turn. Measured on SQLite with nothing else in the queue, 1,000 calls take
+#: 3 s (pause) to 8 s (requeue, repeat, delete): each closes its own gap and leaves its own line in the log.
 MAX_AT_ONCE = 1000
 
 #: Characters of what is no id that an outcome repeats.

@@ -40,6 +40,7 @@ from .serializers import (
     MoveBody,
     QueueSerializer,
 )
+from .versioning import versions
 
 
 class UTF8Only(APIView):
@@ -207,6 +208,9 @@ class NothingHere(UTF8Only):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        version = kwargs.get("version")
+        if version and version not in versions():
+            raise NotFound(f"There is no version {version} of the API, only {', '.join(versions())}.")
         raise NotFound("There is nothing at this address. The API's addresses end with a slash.")
 
 
