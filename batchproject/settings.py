@@ -1,6 +1,7 @@
 """Settings of the project. Everything an installation may want to change comes from the environment."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ VAR_DIR = BASE_DIR / "var"
 
 def env_list(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
+
+
+def api_rate(name: str, default: str) -> str | None:
+    """How many requests are let in, such as 6000/minute; None for "off"."""
+    rate = os.environ.get(name, "").strip().lower() or default
+    if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={rate!r} is no rate: write 100/second, 6000/minute, 1000/hour, or off.")
+    return None if rate == "off" else rate
+
+
+def env_number(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip() or str(default)
+    if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={text!r} is no number from 0 to 999.")
+    return int(text)
 
 
 DEBUG = os.environ.get("DEBUG", "").strip().lower() in {"1", "true", "yes", "on"}
@@ -120,6 +136,18 @@ REST_FRAMEWORK = {
         "batches.api.authentication.TokenAuthentication",
         "batches.api.authentication.SessionAuthentication",
     ],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
+    # Fifty clients of one user that look once a second use half of it. Counted in each process's own memory: where
+    # several web processes run, each lets in that many, unless CACHES names a cache that they share.
+    "DEFAULT_THROTTLE_RATES": {
+        "user": api_rate("API_RATE", "6000/minute"),
+        "anon": api_rate("API_ANONYMOUS_RATE", "60/minute"),
+    },
+    # How many of our own proxies stand in front. What others write into X-Forwarded-For is not believed.
+    "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
     "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody", "batches.api.parsers.FormBody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

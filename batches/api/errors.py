@@ -16,6 +16,7 @@
 | 409 | every other code of a `Refusal` | `batch`: the batch that the call was for, as it is now |
 | 413 | `too_large` | |
 | 422 | `idempotency_key_reused` | |
+| 429 | `throttled` | (the header `Retry-After` says for how many seconds) |
 """
 
 from __future__ import annotations

@@ -52,7 +52,21 @@ class UTF8Only(APIView):
         super().initial(request, *args, **kwargs)
 
 
-class BatchViewSet(UTF8Only, IdempotentPosts, GenericViewSet[Batch]):
+class Counted(APIView):
+    """Counts each request as soon as it is known whose it is: those that are then answered with 401 or 403 as well,
+    which are those of somebody who tries tokens."""
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        finally:
+            super().check_throttles(request)
+
+    def check_throttles(self, request: Request) -> None:
+        """Done already."""
+
+
+class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
     """Batches, and what can be done with one."""
 
     queryset = Batch.objects.in_queue_order()
@@ -180,7 +194,7 @@ class BatchViewSet(UTF8Only, IdempotentPosts, GenericViewSet[Batch]):
         return reverse("api:batch-detail", [batch.pk], request=self.request)
 
 
-class QueueViewSet(UTF8Only, IdempotentPosts, ViewSet):
+class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
     """The one queue."""
 
     permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
@@ -200,7 +214,7 @@ class QueueViewSet(UTF8Only, IdempotentPosts, ViewSet):
         return self.retrieve(self.request)
 
 
-class NothingHere(UTF8Only):
+class NothingHere(UTF8Only, Counted):
     """Everything below the API's root that is no call, in the API's own shape."""
 
     authentication_classes = []
