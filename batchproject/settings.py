@@ -1,6 +1,7 @@
 """Settings of the project. Everything an installation may want to change comes from the environment."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,18 @@ def env_switch(name: str) -> bool:
 
 
 def env_number(name: str, default: int) -> int:
-    text = os.environ.get(name) or str(default)
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} is {text!r}, and must be a whole number.") from error
+    text = os.environ.get(name, "").strip() or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={text!r} is no whole number from 0 up.")
+    return int(text)
+
+
+def api_rate(name: str, default: str) -> str | None:
+    """How many requests are let in, such as 6000/minute; None for "off"."""
+    rate = os.environ.get(name, "").strip().lower() or default
+    if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={rate!r} is no rate: write 100/second, 6000/minute, 1000/hour, or off.")
+    return None if rate == "off" else rate
 
 
 DEBUG = env_switch("DEBUG")
@@ -154,11 +162,26 @@ REST_FRAMEWORK = {
         "batches.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
+    # Fifty clients of one user that look once a second use half of it. Counted in each process's own memory: where
+    # several web processes run, each lets in that many, unless CACHES names a cache that they share.
+    "DEFAULT_THROTTLE_RATES": {
+        "user": api_rate("API_RATE", "6000/minute"),
+        "anon": api_rate("API_ANONYMOUS_RATE", "60/minute"),
+    },
+    # How many of our own proxies stand in front. What others write into X-Forwarded-For is not believed.
+    "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
     "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody", "batches.api.parsers.FormBody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.KnownParameters"],
     "DEFAULT_METADATA_CLASS": None,
+    "DEFAULT_VERSIONING_CLASS": "batches.api.versioning.PathVersioning",
+    "DEFAULT_VERSION": "v1",
+    "ALLOWED_VERSIONS": ["v1"],
     "EXCEPTION_HANDLER": "batches.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "URL_FORMAT_OVERRIDE": None,

@@ -1,17 +1,24 @@
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
+from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
 
-app_name = "api"
+app_name = ROOT
 
 router = SimpleRouter()
 router.register("batches", BatchViewSet, "batch")
 
-urlpatterns = [
+calls = [
     *router.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),
     path("queue/hold/", QueueViewSet.as_view({"post": "hold"}), name="queue-hold"),
     path("queue/release/", QueueViewSet.as_view({"post": "release"}), name="queue-release"),
-    re_path("", NothingHere.as_view()),
+]
+
+urlpatterns = [
+    path("v1/", include((calls, "v1"))),
+    # The default version, for whoever types a path by hand.
+    *calls,
+    re_path("^(?:(?P<version>v[0-9]{1,9})(?:/|$))?", NothingHere.as_view()),
 ]

@@ -144,7 +144,7 @@ def test_each_of_the_documented_settings_is_needed(name):
 def test_a_number_that_is_none_is_told_by_name():
     checked = check_deployment(PRODUCTION | {"HSTS_SECONDS": "a year"})
     assert checked.returncode == 1
-    assert "HSTS_SECONDS is 'a year', and must be a whole number." in checked.stderr
+    assert "HSTS_SECONDS='a year' is no whole number" in checked.stderr
 
 
 def test_the_documented_settings_are_those_that_were_checked():

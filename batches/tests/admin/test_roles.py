@@ -14,7 +14,17 @@ from django.urls import URLPattern, reverse
 
 from batches.batch_manager import BatchManager
 from batches.importers import read_profiles
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.models import (
+    ApiToken,
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Profile,
+    Queue,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 from batches.preview import digest
 
 from .conftest import batch_with, story
@@ -27,7 +37,7 @@ SEE_ROWS = {"viewer", "operator", "superuser"}
 OPERATE = {"operator", "superuser"}
 ADD = {"adder", "superuser"}
 EDIT = {"editor", "superuser"}
-OF_HOOKS = {"superuser"}
+OF_SUPERUSERS = {"superuser"}
 STAFF = EVERYBODY - {"anonymous"}
 NOBODY = set()
 
@@ -43,6 +53,7 @@ NEW = {
 #: What the action that makes a batch of profiles asks for.
 CONFIRMED = {"confirmed": "yes", "name": "new", "priority": "0", "checker": "feed"}
 HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on"}
+TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
 CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-priority": "0"}
 PAUSE = {"call": "pause_batch"}
 
@@ -76,18 +87,27 @@ ADDRESSES = {
         }.items()
         for view in ("changelist", "add", "change", "delete", "history")
     },
-    "batches_webhook_changelist": (OF_HOOKS, OF_HOOKS, {"action": "send_test_events", "_selected_action": "{hook}"}),
-    "batches_webhook_add": (OF_HOOKS, OF_HOOKS, HOOK),
-    "batches_webhook_change": (OF_HOOKS, OF_HOOKS, HOOK),
-    "batches_webhook_delete": (OF_HOOKS, OF_HOOKS, {"post": "yes"}),
-    "batches_webhook_history": (OF_HOOKS, NOBODY, {}),
-    "batches_webhook_operate": (NOBODY, OF_HOOKS, {"call": "send_test"}),
-    "batches_webhookdelivery_changelist": (OF_HOOKS, NOBODY, {}),
+    "batches_apitoken_changelist": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_apitoken_add": (OF_SUPERUSERS, OF_SUPERUSERS, {"user": "{user}"}),
+    "batches_apitoken_change": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_apitoken_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
+    "batches_apitoken_history": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_webhook_changelist": (
+        OF_SUPERUSERS,
+        OF_SUPERUSERS,
+        {"action": "send_test_events", "_selected_action": "{hook}"},
+    ),
+    "batches_webhook_add": (OF_SUPERUSERS, OF_SUPERUSERS, HOOK),
+    "batches_webhook_change": (OF_SUPERUSERS, OF_SUPERUSERS, HOOK),
+    "batches_webhook_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
+    "batches_webhook_history": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_webhook_operate": (NOBODY, OF_SUPERUSERS, {"call": "send_test"}),
+    "batches_webhookdelivery_changelist": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhookdelivery_add": (NOBODY, NOBODY, {}),
-    "batches_webhookdelivery_change": (OF_HOOKS, NOBODY, {}),
+    "batches_webhookdelivery_change": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhookdelivery_delete": (NOBODY, NOBODY, {}),
-    "batches_webhookdelivery_history": (OF_HOOKS, NOBODY, {}),
-    "batches_webhookdelivery_operate": (NOBODY, OF_HOOKS, {"call": "deliver_again"}),
+    "batches_webhookdelivery_history": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "deliver_again"}),
 }
 #: Of the admin itself and of Django's own models, which Django tests.
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n", "view_on_site"}
@@ -101,8 +121,8 @@ ACTIONS = {
     "repeat_batches": OPERATE,
     "delete_selected": EDIT,
     "check_selected": ADD & SEE_ROWS,  # who sees no profiles can select none
-    "send_test_events": OF_HOOKS,
-    "deliver_all_again": OF_HOOKS,
+    "send_test_events": OF_SUPERUSERS,
+    "deliver_all_again": OF_SUPERUSERS,
 }
 
 
@@ -123,6 +143,8 @@ def names_of_ours():
 def batch():
     """The first of two that wait, in a queue that is held; a webhook was told of another in vain."""
     hook = Webhook.objects.create(url="https://example.org/hook")
+    ApiToken.objects.create(user=User.objects.create_user("owner"))
+    User.objects.create_user("newcomer")
     batch_with("done", ok=1, failed=1, stories=[story()])
     batch = batch_with(name="it")
     batch_with(name="another")
@@ -131,7 +153,7 @@ def batch():
     return batch
 
 
-MODELS = (Batch, BatchProfile, Profile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, LogEntry)
+MODELS = (Batch, BatchProfile, Profile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, ApiToken, LogEntry)
 
 
 def address(name, batch):
@@ -157,16 +179,25 @@ def everything():
     return [list(model._base_manager.order_by("pk").values()) for model in MODELS]
 
 
+def keys(batch):
+    """The rows that a POST's fields name."""
+    user = User.objects.filter(username="newcomer").first()
+    return {
+        "batch": batch.pk,
+        "hook": Webhook.objects.get().pk,
+        "user": user.pk if user else "",
+    }
+
+
 def post(client, name, batch):
-    hook = Webhook.objects.get()
-    fields = {key: value.format(batch=batch.pk, hook=hook.pk) for key, value in ADDRESSES[name][2].items()}
+    fields = {key: value.format(**keys(batch)) for key, value in ADDRESSES[name][2].items()}
     return client.post(address(name, batch), fields)
 
 
 def test_every_address_and_every_action_is_in_the_tables():
     assert names_of_ours() == set(ADDRESSES)
     ours = [site for model, site in admin.site._registry.items() if model._meta.app_label == "batches"]
-    assert {action for site in ours for action in site.actions} == set(ACTIONS)
+    assert {action for site in ours for action in site.actions or ()} == set(ACTIONS)
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
@@ -200,7 +231,7 @@ def undone():
 def test_a_get_that_carries_the_fields_of_a_post_changes_nothing(client_of, batch):
     client, before = client_of("superuser"), everything()
     for name, (_, _, fields) in ADDRESSES.items():
-        client.get(address(name, batch), {key: value.format(batch=batch.pk, hook=1) for key, value in fields.items()})
+        client.get(address(name, batch), {key: value.format(**keys(batch)) for key, value in fields.items()})
         assert everything() == before, name
 
 
@@ -234,7 +265,7 @@ def test_every_action_declares_who_may_use_it():
     for model, site in admin.site._registry.items():
         if model._meta.app_label != "batches":
             continue
-        for name in site.actions:
+        for name in site.actions or ():
             function, _, _ = site.get_action(name)
             assert getattr(function, "allowed_permissions", None), f"{name} of {model.__name__} declares nothing."
 

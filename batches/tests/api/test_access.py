@@ -11,60 +11,6 @@ from batches.models import Batch, BatchLog
 
 pytestmark = pytest.mark.django_db
 
-READS = {"list", "retrieve", "queue of all"}
-OPERATIONS = {"queue", "start", "pause", "move", "retry", "repeat", "hold", "release"}
-
-MAY = {
-    "anonymous": set(),
-    "nobody": set(),
-    "viewer": READS,
-    "operator": READS | OPERATIONS,
-    "creator": {"create"},
-    "editor": {"change"},
-    "cleaner": {"delete"},
-    "root": READS | OPERATIONS | {"create", "change", "delete"},
-}
-
-CALLS = {
-    "list": ("get", "/api/batches/", None, 200),
-    "retrieve": ("get", "/api/batches/{pk}/", None, 200),
-    "queue of all": ("get", "/api/queue/", None, 200),
-    "create": ("post", "/api/batches/", {"name": "new", "profiles": ["https://example.org/new"]}, 201),
-    "change": ("patch", "/api/batches/{pk}/", {"priority": 5}, 200),
-    "delete": ("delete", "/api/batches/{pk}/", None, 204),
-    "queue": ("post", "/api/batches/{pk}/queue/", None, 200),
-    "start": ("post", "/api/batches/{pk}/start/", None, 200),
-    "pause": ("post", "/api/batches/{pk}/pause/", None, 200),
-    "move": ("post", "/api/batches/{pk}/move/", {"position": 1}, 200),
-    "retry": ("post", "/api/batches/{pk}/retry/", None, 409),
-    "repeat": ("post", "/api/batches/{pk}/repeat/", None, 201),
-    "hold": ("post", "/api/queue/hold/", {"reason": "maintenance"}, 200),
-    "release": ("post", "/api/queue/release/", None, 200),
-}
-
-
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("role", MAY)
-def test_each_call_is_open_to_the_roles_that_may_make_it(client_for, make_batch, everything, role, call):
-    method, path, body, success = CALLS[call]
-    path = path.format(pk=make_batch().pk)
-    client = client_for(role)
-    before = everything()
-
-    answer = getattr(client, method)(path, body)
-
-    if call in MAY[role]:
-        assert answer.status_code == success
-    elif role == "anonymous":
-        assert answer.status_code == 401
-        assert answer["WWW-Authenticate"] == "Token"
-        assert answer.json()["code"] == "not_authenticated"
-    else:
-        assert answer.status_code == 403
-        assert answer.json()["code"] == "permission_denied"
-    if answer.status_code in {401, 403} or call in READS:
-        assert everything() == before
-
 
 def test_nobody_learns_which_batches_exist(client_for, make_batch):
     client = client_for("nobody")
@@ -107,16 +53,6 @@ def browser():
 
 def test_a_session_reads(browser):
     assert browser.get("/api/batches/").status_code == 200
-
-
-def test_a_session_without_the_csrf_token_changes_nothing(browser, make_batch, everything):
-    batch = make_batch()
-    before = everything()
-    answer = browser.post(f"/api/batches/{batch.pk}/pause/")
-    assert answer.status_code == 403
-    assert answer.json()["code"] == "permission_denied"
-    assert "CSRF" in answer.json()["detail"]
-    assert everything() == before
 
 
 def test_a_session_with_the_csrf_token_operates(browser, make_batch):

@@ -9,10 +9,9 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, User
 from django.urls import reverse
 from playwright.sync_api import Page as BrowserPage
-from rest_framework.authtoken.models import Token
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
+from batches.models import ApiToken, Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
 
 from ..admin.conftest import batch_with, reread, story
 
@@ -123,8 +122,11 @@ PAGES = {
     "a user's password": Page("auth_user_password_change", of="user"),
     "groups": Page("auth_group_changelist"),
     "adding a group": Page("auth_group_add"),
-    "tokens": Page("authtoken_tokenproxy_changelist"),
-    "adding a token": Page("authtoken_tokenproxy_add"),
+    "tokens": Page("batches_apitoken_changelist"),
+    "adding a token": Page("batches_apitoken_add"),
+    "a token": Page("batches_apitoken_change", of="token"),
+    "deleting a token": Page("batches_apitoken_delete", of="token"),
+    "a token's history": Page("batches_apitoken_history", of="token"),
     "changing the password": Page("password_change"),
     "a password changed": Page("password_change_done"),
 }
@@ -165,7 +167,7 @@ def make_rows() -> Rows:
     BatchManager("ada", "admin").hold_queue("The network is down.")
     user = User.objects.create_user("ada", "ada@example.org", "secret", is_staff=True)
     Group.objects.create(name="operators")
-    Token.objects.create(user=user)
+    token = ApiToken.objects.create(user=user)
     for batch in Batch.objects.all():
         LogEntry.objects.log_actions(user.pk, [batch], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
     return Rows(
@@ -177,6 +179,7 @@ def make_rows() -> Rows:
         error=error,
         repeat=repeat,
         webhook=webhook,
+        token=token,
         delivery=webhook.deliveries.latest("pk"),
         profile=Profile.objects.latest("pk"),
         check=BatchProfile.objects.filter(status="failed").latest("pk"),
