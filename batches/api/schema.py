@@ -43,6 +43,8 @@ from .serializers import (
 )
 
 EXAMPLES = Path(__file__).with_name("examples.json")
+#: In the examples, the operation of those that every call can get.
+SHARED = "*"
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -259,12 +261,9 @@ class Problem:
     def ref(self) -> dict[str, Any]:
         return {"$ref": f"#/components/responses/{self.name}"}
 
-    def response(self, examples: Mapping[str, Any]) -> dict[str, Any]:
-        content: dict[str, Any] = {"schema": ERROR}
-        if examples:
-            content["examples"] = examples
-        response: dict[str, Any] = {"description": self.description, "content": {JSON: content}}
-        return response | ({"headers": self.headers} if self.headers else {})
+    def response(self) -> dict[str, Any]:
+        response = {"description": self.description, "content": {JSON: {"schema": ERROR}}}
+        return response | ({"headers": dict(self.headers)} if self.headers else {})
 
 
 PROBLEMS = {
@@ -352,7 +351,7 @@ class CallSchema(AutoSchema):
             responses[str(status)] = PROBLEMS[status].ref
         if self.call.refusals:
             codes = ", ".join(f"`{code}`" for code in self.call.refusals)
-            responses["409"] = Problem("", f"{PROBLEMS[409].description} `code` is one of {codes}.").response({})
+            responses["409"] = Problem("", f"{PROBLEMS[409].description} `code` is one of {codes}.").response()
         return responses
 
     def statuses(self) -> Iterable[int]:
@@ -406,7 +405,8 @@ class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
 
 
 def parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
+    # As in the forms that filters are made for, an empty value filters nothing.
+    described: dict[str, Any] = {"name": name, "in": "query", "schema": schema, "allowEmptyValue": True}
     if name in PARAMETERS:
         described["description"] = PARAMETERS[name]
     else:
@@ -436,7 +436,7 @@ def shape_of(one: Any) -> dict[str, Any]:
 @cache
 def recorded() -> Mapping[str, Any]:
     """The recorded calls by operation: lists of {"summary", "media_type", "request", "status", "answer"}."""
-    return json.loads(EXAMPLES.read_text()) if EXAMPLES.exists() else {}
+    return dict(json.loads(EXAMPLES.read_text())) if EXAMPLES.exists() else {}
 
 
 def examples_of(operation_id: str) -> list[Mapping[str, Any]]:
@@ -446,25 +446,30 @@ def examples_of(operation_id: str) -> list[Mapping[str, Any]]:
 def add_examples(operation: dict[str, Any], examples: Iterable[Mapping[str, Any]]) -> None:
     """Puts each recorded call beside the body and the answer that it is an example of."""
     for example in examples:
-        name = example["summary"].lower().replace(" ", "_")
         if "request" in example:
-            body = operation["requestBody"]["content"][example["media_type"]]
-            _named(body, name, example["summary"], example["request"])
+            _add(operation["requestBody"]["content"][example["media_type"]], example, "request")
         if "answer" in example:
-            status = str(example["status"])
-            if "$ref" in operation["responses"][status]:
-                operation["responses"][status] = PROBLEMS[example["status"]].response({})
-            for content in operation["responses"][status]["content"].values():
-                _named(content, name, example["summary"], example["answer"])
+            _add(_response(operation, example["status"])["content"][JSON], example, "answer")
 
 
-def _named(content: dict[str, Any], name: str, summary: str, value: Any) -> None:
-    content.setdefault("examples", {})[name] = {"summary": summary, "value": value}
+def _response(operation: dict[str, Any], status: int) -> Any:
+    """The operation's own response: not the one it shares with all."""
+    responses = operation["responses"]
+    if "$ref" in responses[str(status)]:
+        responses[str(status)] = PROBLEMS[status].response()
+    return responses[str(status)]
+
+
+def _add(content: dict[str, Any], example: Mapping[str, Any], part: str) -> None:
+    summary = example["summary"]
+    name = summary.lower().replace(" ", "_").replace(",", "")
+    content.setdefault("examples", {})[name] = {"summary": summary, "value": example[part]}
 
 
 def add_shared_parts(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """drf-spectacular's hook: the shapes, errors and headers that calls refer to."""
-    components = result["components"]
-    components["schemas"].update(SCHEMAS)
-    components["responses"] = {problem.name: problem.response({}) for problem in PROBLEMS.values()}
+    """drf-spectacular's hook: the shapes and the errors that calls refer to."""
+    responses = {str(status): problem.response() for status, problem in PROBLEMS.items()}
+    add_examples({"responses": responses}, examples_of(SHARED))
+    result["components"]["schemas"].update(SCHEMAS)
+    result["components"]["responses"] = {PROBLEMS[int(status)].name: one for status, one in responses.items()}
     return result
