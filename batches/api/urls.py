@@ -1,6 +1,7 @@
 from django.urls import path, re_path
 from rest_framework.routers import SimpleRouter
 
+from . import results
 from .views import BatchViewSet, NothingHere, QueueViewSet
 
 app_name = "api"
@@ -10,6 +11,7 @@ router.register("batches", BatchViewSet, "batch")
 
 urlpatterns = [
     *router.urls,
+    *results.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),
     path("queue/hold/", QueueViewSet.as_view({"post": "hold"}), name="queue-hold"),
     path("queue/release/", QueueViewSet.as_view({"post": "release"}), name="queue-release"),
