@@ -12,6 +12,11 @@ ADD = "batches.add_batch"
 CHANGE = "batches.change_batch"
 DELETE = "batches.delete_batch"
 OPERATE = "batches.operate_batch"
+# What a batch has is shown to those who may view it in the admin.
+VIEW_ROWS = "batches.view_batchprofile"
+VIEW_LOGS = "batches.view_batchlog"
+VIEW_STORIES = "batches.view_storyresult"
+VIEW_PROFILES = "batches.view_profile"
 
 
 class BatchPermissions(BasePermission):
@@ -20,5 +25,7 @@ class BatchPermissions(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user.is_authenticated:
             return False
-        # Methods that the view does not have are nobody's business here: the answer is 405.
-        return view.action in {None, "metadata"} or request.user.has_perm(view.permissions[view.action])
+        if view.action in {None, "metadata"}:  # a method that the view does not have: the answer is 405
+            return True
+        needed = view.permissions[view.action]
+        return (needed == VIEW and getattr(request.auth, "may_view", False)) or request.user.has_perm(needed)

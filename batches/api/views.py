@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from django.http import QueryDict
+from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
+from rest_framework.mixins import ListModelMixin
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,12 +17,14 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager, find_batch
 from batches.models import Batch, Channel
-from batches.queries import queue_state
+from batches.outlook import look_ahead
 from batches.transitions import Refusal
 
 from . import permissions as may
+from .conditional import answer, queue_tag, tag_of
 from .errors import granted
-from .filters import BatchFilters, Pages
+from .filters import BatchFilters
+from .pagination import Cursors
 from .serializers import (
     BatchJSON,
     BatchSerializer,
@@ -33,6 +36,9 @@ from .serializers import (
     QueueSerializer,
 )
 
+#: Waiting batches that the queue shows; the list of batches has them all.
+SHOWN_WAITING = 100
+
 
 class UTF8Only(APIView):
     """Refuses other character sets: Django would read the form and the query in them, even in zlib or rot13."""
@@ -43,13 +49,13 @@ class UTF8Only(APIView):
         super().initial(request, *args, **kwargs)
 
 
-class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
+class BatchViewSet(UTF8Only, ListModelMixin, GenericViewSet[Batch]):
     """Batches, and what can be done with one."""
 
     queryset = Batch.objects.in_queue_order()
     serializer_class = BatchSerializer
     filterset_class = BatchFilters
-    pagination_class = Pages
+    pagination_class = Cursors
 
     permissions = {
         "list": may.VIEW,
@@ -65,12 +71,9 @@ class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
         "repeat": may.OPERATE,
     }
 
-    def list(self, request: Request) -> Response:
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        return self.get_paginated_response(self.get_serializer(page, many=True).data)
-
-    def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(self.shown(find_batch(pk)))
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
+        shown = self.shown(find_batch(pk))
+        return answer(request, tag_of(shown), lambda: shown)
 
     def create(self, request: Request) -> Response:
         body: BatchJSON | BatchUpload = (
@@ -87,7 +90,7 @@ class BatchViewSet(UTF8Only, GenericViewSet[Batch]):
         }
         return Response(answer, 201, headers={"Location": self.address(batch)})
 
-    def partial_update(self, request: Request, pk: str) -> Response:
+    def partial_update(self, request: Request, pk: str) -> HttpResponseBase:
         changes = parsed(ChangeBody, request)
         if "name" in changes:
             granted(manager(request).rename_batch(pk, changes["name"]))
@@ -148,14 +151,20 @@ class QueueViewSet(UTF8Only, ViewSet):
 
     permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
 
-    def retrieve(self, request: Request) -> Response:
-        return Response(QueueSerializer(queue_state(), context={"request": request}).data)
+    def retrieve(self, request: Request) -> HttpResponseBase:
+        return answer(request, queue_tag(), self.shown)
 
-    def hold(self, request: Request) -> Response:
+    def shown(self) -> Any:
+        outlook = look_ahead()
+        waiting = Batch.objects.queued().order_by("position")[:SHOWN_WAITING]
+        context = {"request": self.request, "outlook": outlook}
+        return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data
+
+    def hold(self, request: Request) -> HttpResponseBase:
         manager(request).hold_queue(parsed(HoldBody, request)["reason"])
         return self.retrieve(request)
 
-    def release(self, request: Request) -> Response:
+    def release(self, request: Request) -> HttpResponseBase:
         parsed(Body, request)
         manager(request).release_queue()
         return self.retrieve(request)
