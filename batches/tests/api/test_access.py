@@ -1,7 +1,7 @@
 """Who may make which call, and how the API knows who asks."""
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.middleware.csrf import get_token
 from django.test import RequestFactory
 from rest_framework.authtoken.models import Token
@@ -11,24 +11,34 @@ from batches.models import Batch, BatchLog
 
 pytestmark = pytest.mark.django_db
 
-READS = {"list", "retrieve", "queue of all"}
+READS = {"list", "retrieve", "queue of all", "comparison"}
+RESULTS = {"rows", "stories of one", "logs", "export", "export of stories", "profiles", "stories"}
 OPERATIONS = {"queue", "start", "pause", "move", "retry", "repeat", "hold", "release"}
 
 MAY = {
     "anonymous": set(),
     "nobody": set(),
     "viewer": READS,
-    "operator": READS | OPERATIONS,
+    "analyst": RESULTS,
+    "operator": READS | RESULTS | OPERATIONS,
     "creator": {"create"},
     "editor": {"change"},
     "cleaner": {"delete"},
-    "root": READS | OPERATIONS | {"create", "change", "delete"},
+    "root": READS | RESULTS | OPERATIONS | {"create", "change", "delete"},
 }
 
 CALLS = {
     "list": ("get", "/api/batches/", None, 200),
     "retrieve": ("get", "/api/batches/{pk}/", None, 200),
     "queue of all": ("get", "/api/queue/", None, 200),
+    "comparison": ("get", "/api/batches/{pk}/comparison/", None, 404),
+    "rows": ("get", "/api/batches/{pk}/profiles/", None, 200),
+    "stories of one": ("get", "/api/batches/{pk}/stories/", None, 200),
+    "logs": ("get", "/api/batches/{pk}/logs/", None, 200),
+    "export": ("get", "/api/batches/{pk}/export/csv/", None, 200),
+    "export of stories": ("get", "/api/batches/{pk}/stories/export/csv/", None, 200),
+    "profiles": ("get", "/api/profiles/", None, 200),
+    "stories": ("get", "/api/stories/", None, 200),
     "create": ("post", "/api/batches/", {"name": "new", "profiles": ["https://example.org/new"]}, 201),
     "change": ("patch", "/api/batches/{pk}/", {"priority": 5}, 200),
     "delete": ("delete", "/api/batches/{pk}/", None, 204),
@@ -62,8 +72,25 @@ def test_each_call_is_open_to_the_roles_that_may_make_it(client_for, make_batch,
     else:
         assert answer.status_code == 403
         assert answer.json()["code"] == "permission_denied"
-    if answer.status_code in {401, 403} or call in READS:
+    if answer.status_code in {401, 403} or call in READS | RESULTS:
         assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("permission", "calls"),
+    [
+        ("view_batchprofile", {"rows", "export"}),
+        ("view_storyresult", {"stories of one", "export of stories", "stories"}),
+        ("view_batchlog", {"logs"}),
+        ("view_profile", {"profiles"}),
+    ],
+)
+def test_each_list_is_open_to_those_who_may_view_what_is_in_it(client_for, make_batch, permission, calls):
+    client = client_for("nobody")
+    User.objects.get().user_permissions.add(Permission.objects.get(codename=permission))
+    pk = make_batch().pk
+    answers = {call: client.get(CALLS[call][1].format(pk=pk)).status_code for call in RESULTS}
+    assert answers == {call: 200 if call in calls else 403 for call in RESULTS}
 
 
 def test_nobody_learns_which_batches_exist(client_for, make_batch):
