@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, Self, cast
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -16,6 +17,7 @@ MAX_ERROR = 2000
 MAX_NAME = 200
 MAX_MEMORY = 500
 MAX_FINGERPRINT = 64
+MAX_KEY = 255
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 
 
@@ -286,3 +288,22 @@ class Queue(models.Model):
 
     def __str__(self) -> str:
         return "the queue"
+
+
+class KeptAnswer(models.Model):
+    """What a request of the API with an `Idempotency-Key` was answered: written in the transaction of its change."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=MAX_KEY)
+    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, help_text="Of the request.")
+    #: NULL between the key's insertion and the answer: nobody sees that, since one transaction writes both.
+    status_code = models.PositiveSmallIntegerField(null=True)
+    location = models.TextField(blank=True)
+    body = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="one_answer_per_key")]
+
+    def __str__(self) -> str:
+        return f"the answer to {self.key}"

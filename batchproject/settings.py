@@ -1,6 +1,7 @@
 """Settings of the project. Everything an installation may want to change comes from the environment."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ VAR_DIR = BASE_DIR / "var"
 
 def env_list(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
+
+
+def api_rate(name: str, default: str) -> str | None:
+    """How many requests are let in, such as 6000/minute; None for "off"."""
+    rate = os.environ.get(name, "").strip().lower() or default
+    if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={rate!r} is no rate: write 100/second, 6000/minute, 1000/hour, or off.")
+    return None if rate == "off" else rate
+
+
+def env_number(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip() or str(default)
+    if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={text!r} is no number from 0 to 999.")
+    return int(text)
 
 
 DEBUG = os.environ.get("DEBUG", "").strip().lower() in {"1", "true", "yes", "on"}
@@ -122,12 +138,27 @@ REST_FRAMEWORK = {
         "batches.api.authentication.TokenAuthentication",
         "batches.api.authentication.SessionAuthentication",
     ],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
+    # Fifty clients of one user that look once a second use half of it. Counted in each process's own memory: where
+    # several web processes run, each lets in that many, unless CACHES names a cache that they share.
+    "DEFAULT_THROTTLE_RATES": {
+        "user": api_rate("API_RATE", "6000/minute"),
+        "anon": api_rate("API_ANONYMOUS_RATE", "60/minute"),
+    },
+    # How many of our own proxies stand in front. What others write into X-Forwarded-For is not believed.
+    "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
     "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody", "batches.api.parsers.FormBody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.KnownParameters"],
     "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "batches.api.schema.CallSchema",
+    "DEFAULT_VERSIONING_CLASS": "batches.api.versioning.PathVersioning",
+    "DEFAULT_VERSION": "v1",
+    "ALLOWED_VERSIONS": ["v1"],
     "EXCEPTION_HANDLER": "batches.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "URL_FORMAT_OVERRIDE": None,
@@ -138,7 +169,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": (
         "Long lists of public profiles, put into batches, and the batches into one queue: one batch at a time is "
         "checked for profiles that answer and for stories that are new.\n\n"
-        "Make a token with `manage.py drf_create_token USER` and send it as `Authorization: Token …`. "
+        "Make a token with `manage.py token create USER` and send it as `Authorization: Token …`. "
         "Whatever a call does not know, be it a field or a query parameter, it refuses. All errors have one shape."
     ),
     "VERSION": "1",
@@ -147,16 +178,23 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "batches", "description": "Batches, and what can be done with one."},
         {"name": "queue", "description": "The one queue."},
+        {"name": "profiles", "description": "Addresses that can be checked, of whichever batch."},
+        {"name": "stories", "description": "What was found, by whichever batch."},
     ],
-    "SCHEMA_PATH_PREFIX": r"/api",
+    "SCHEMA_PATH_PREFIX": r"/api/v[0-9]+",
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,
     "SORT_OPERATIONS": True,
     "SORT_OPERATION_PARAMETERS": False,
-    "ENUM_NAME_OVERRIDES": {"BatchStatus": "batches.models.Batch.Status"},
+    "ENUM_NAME_OVERRIDES": {
+        "BatchStatus": "batches.models.Batch.Status",
+        "ResultStatus": "batches.models.BatchProfile.Status",
+        "Refusal": "batches.transitions.Code",
+    },
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_SUFFIX": "",
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
+    "PREPROCESSING_HOOKS": ["batches.api.schema.only_with_version"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "batches.api.schema.add_shared_parts",

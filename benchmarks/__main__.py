@@ -11,6 +11,7 @@ BENCHMARKS = {
     "noop": "checks that do nothing, end to end: the queue's own cost",
     "feeds": "feeds over loopback, against a loop that fetches and parses but records nothing",
     "memory": "a worker's memory on a batch of a million profiles",
+    "api_upload": "a list of 100,000 addresses uploaded through the API",
     "queue": "each transition with 10,000 waiting batches",
 }
 

@@ -7,7 +7,7 @@
 
 | status | code | further keys |
 |---|---|---|
-| 400 | `invalid` | `errors`: messages by field or query parameter; `rejected`: the entries of a list that caused it |
+| 400 | `invalid` | `errors`: messages by field, parameter or header; `rejected`: a list's entries that caused it |
 | 400 | `parse_error`, `bad_value` | |
 | 401 | `not_authenticated`, `authentication_failed` | |
 | 403 | `permission_denied` | |
@@ -15,10 +15,13 @@
 | 405, 406, 415 | `method_not_allowed`, `not_acceptable`, `unsupported_media_type` | |
 | 409 | every other code of a `Refusal` | `batch`: the batch that the call was for, as it is now |
 | 413 | `too_large` | |
+| 422 | `idempotency_key_reused` | |
+| 429 | `throttled` | (the header `Retry-After` says for how many seconds) |
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
@@ -80,7 +83,7 @@ def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
 def _invalid(error: ValidationError) -> dict[str, Any]:
     detail = dict(error.detail) if isinstance(error.detail, dict) else {OF_ALL: error.detail}
     of_all = [_clean(message) for message in detail.pop(OF_ALL, [])]
-    errors = {_clean(field): [_clean(message) for message in messages] for field, messages in detail.items()}
+    errors = {_clean(field): [_clean(message) for message in messages] for field, messages in _flat(detail)}
     sentences = of_all + [f"{field}: {' '.join(messages)}" for field, messages in errors.items()]
     body: dict[str, Any] = {"code": "invalid", "detail": " ".join(sentences)}
     if errors:
@@ -88,6 +91,15 @@ def _invalid(error: ValidationError) -> dict[str, Any]:
     if isinstance(error, EntriesRefused):
         body["rejected"] = error.rejected
     return body
+
+
+def _flat(detail: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """What is wrong with a field within a field is that of `outer.inner`."""
+    for field, problems in detail.items():
+        if isinstance(problems, Mapping):
+            yield from ((f"{field}.{inner}", messages) for inner, messages in problems.items())
+        else:
+            yield field, problems
 
 
 def _other(detail: ErrorDetail) -> dict[str, Any]:

@@ -18,14 +18,19 @@ VIEW_LOGS = "batches.view_batchlog"
 VIEW_STORIES = "batches.view_storyresult"
 VIEW_PROFILES = "batches.view_profile"
 
+#: Lets in who may do some of it; which, only the body says.
+ANY_BULK = (OPERATE, DELETE)
+
 
 class BatchPermissions(BasePermission):
-    """Lets in who has the permission that the view's `permissions` name for the call."""
+    """Lets in who has the permission (of several: one of them) that the view's `permissions` name for the call."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user.is_authenticated:
             return False
         if view.action in {None, "metadata"}:  # a method that the view does not have: the answer is 405
             return True
-        needed = view.permissions[view.action]
-        return (needed == VIEW and getattr(request.auth, "may_view", False)) or request.user.has_perm(needed)
+        wanted = view.permissions[view.action]
+        if wanted == VIEW and getattr(request.auth, "may_view", False):
+            return True
+        return any(request.user.has_perm(one) for one in ([wanted] if isinstance(wanted, str) else wanted))

@@ -31,7 +31,7 @@ from . import permissions as may
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LongCursors
 from .serializers import ComparisonSerializer, LogSerializer, ProfileSerializer, RowSerializer, StorySerializer
-from .views import UTF8Only
+from .views import Counted, UTF8Only
 
 Shown = TypeVar("Shown", bound=Model)
 Line = TypeVar("Line")
@@ -47,7 +47,7 @@ CONTENT_TYPES = {
 LINES_AT_ONCE = 500
 
 
-class ListViewSet(UTF8Only, ListModelMixin, GenericViewSet[Shown]):
+class ListViewSet(UTF8Only, Counted, ListModelMixin, GenericViewSet[Shown]):
     pagination_class = LongCursors
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
@@ -55,7 +55,7 @@ class ListViewSet(UTF8Only, ListModelMixin, GenericViewSet[Shown]):
         return super().perform_content_negotiation(request, force or self.action == "export")
 
 
-class OfBatch(UTF8Only):
+class OfBatch(UTF8Only, Counted):
     """What one batch has."""
 
     @cached_property

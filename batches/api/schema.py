@@ -5,13 +5,13 @@ pages, its body's fields and bounds from the serializers, the refusals from the 
 that a kind of call can get (a batch that is not there, a body that is too large, a key used twice) from the kind. A
 call without a line in `CALLS` is a warning, and the description is only written without warnings.
 
-The examples are recorded: see `batches/tests/api/recording.py`.
+The examples are recorded from real calls: see `batches/tests/api/recording.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
@@ -20,26 +20,36 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django_filters import MultipleChoiceFilter, OrderingFilter
+from django_filters import ChoiceFilter, MultipleChoiceFilter, OrderingFilter, UUIDFilter
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from drf_spectacular.drainage import warn
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import extend_schema_field
+from rest_framework.serializers import Serializer
 
-from batches.models import MAX_NAME, MAX_URL, Batch
+from batches.exports import EXPORTERS, STORY_EXPORTERS
+from batches.models import MAX_KEY, MAX_NAME, MAX_URL, Batch
 from batches.transitions import ALLOWED, CODE_BY_STATUS, Code
 
-from .filters import MomentField
+from .answers import BulkSerializer, CreatedSerializer, ErrorSerializer
+from .bulk import MAX_AT_ONCE
+from .filters import BatchFilters, MomentField
+from .idempotency import HEADER, REPLAYED
 from .serializers import (
     BatchJSON,
     BatchSerializer,
     BatchUpload,
     Body,
+    BulkBody,
     ChangeBody,
+    ComparisonSerializer,
     HoldBody,
+    LogSerializer,
     MoveBody,
+    ProfileSerializer,
     QueueSerializer,
+    RowSerializer,
+    StorySerializer,
 )
 
 EXAMPLES = Path(__file__).with_name("examples.json")
@@ -48,6 +58,7 @@ SHARED = "*"
 
 JSON = "application/json"
 FORM = "multipart/form-data"
+MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}
 
 
 # What each call does
@@ -57,17 +68,20 @@ FORM = "multipart/form-data"
 class Call:
     """One call: what it does in a few words, what it takes, and what it answers when all is well.
 
-    `asks` is the manager's call, whose forbidden statuses are refusals; `codes` are the refusals beyond those.
+    `asks` is the manager's call, whose forbidden statuses are refusals; `codes` are the refusals beyond those. `tagged`
+    ones answer with an ETag; `kinds` are the files that an export can make.
     """
 
     summary: str
-    answer: Any = None
+    answer: type[Serializer[Any]] | None = None
+    description: str = ""
     status: int = 200
-    body: Any = None
+    body: type[Body] | Mapping[str, type[Body]] | None = None
     asks: str = ""
     codes: frozenset[Code] = frozenset()
-    description: str = ""
     many: bool = False
+    tagged: bool = False
+    kinds: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> list[str]:
@@ -77,39 +91,45 @@ class Call:
         return [code.value for code in Code if code in codes]
 
 
-def action(summary: str, asks: str, *codes: Code, body: type[Body] = Body, description: str = "") -> Call:
+def action(summary: str, asks: str, *codes: Code, description: str = "", body: type[Body] = Body) -> Call:
     """A call that changes one batch and answers with it."""
-    return Call(summary, BatchSerializer, body=body, asks=asks, codes=frozenset(codes), description=description)
+    return Call(summary, BatchSerializer, description, body=body, asks=asks, codes=frozenset(codes))
 
 
-#: What came of a list: the answer to creating a batch.
-CREATED = {"$ref": "#/components/schemas/Created"}
+def listing(summary: str, answer: type[Serializer[Any]], description: str) -> Call:
+    return Call(summary, answer, description, many=True)
+
 
 CALLS: Mapping[str, Call] = {
-    "batches_list": Call(
-        "List batches", BatchSerializer, many=True, description="In the queue's order, unless `ordering` says another."
-    ),
+    "batches_list": listing("List batches", BatchSerializer, "In the queue's order, unless `ordering` says another."),
     "batches_create": Call(
         "Create a batch",
-        CREATED,
+        CreatedSerializer,
+        "From a list in JSON, or from a file: plain text, CSV, OPML or JSON Lines. What cannot be a profile is listed "
+        "in `rejected`, and the rest goes in; with `strict` nothing does.",
         201,
         {JSON: BatchJSON, FORM: BatchUpload},
-        description="From a list in JSON, or from a file: plain text, CSV, OPML or JSON Lines. What cannot be a "
-        "profile is listed in `rejected`, and the rest goes in; with `strict` nothing does.",
     ),
-    "batches_retrieve": Call("Show a batch", BatchSerializer),
+    "batches_bulk": Call(
+        "Do one thing for many batches",
+        BulkSerializer,
+        f"For at most {MAX_AT_ONCE:,} batches by their ids, or for those that match a filter and that the action is "
+        "for. Each has an outcome of its own. `delete` needs the permission to delete, the others that to operate; a "
+        "filter needs the permission to view as well.",
+        body=BulkBody,
+    ),
+    "batches_retrieve": Call("Show a batch", BatchSerializer, tagged=True),
     "batches_partial_update": Call(
         "Rename a batch, or change its priority",
         BatchSerializer,
+        "A queued batch with a new priority goes to the end of its new band.",
         body=ChangeBody,
-        description="A queued batch with a new priority goes to the end of its new band.",
     ),
     "batches_destroy": Call("Delete a batch", status=204, asks="delete_batch"),
     "batches_queue": action(
         "Queue a batch",
         "queue_batch",
-        description="Behind the last queued batch whose priority is at least its own. A batch that is done is checked "
-        "anew.",
+        description="Behind the last queued one whose priority is at least its own. One that is done is checked anew.",
     ),
     "batches_start": action("Start a batch now", "start_batch", Code.ANOTHER_RUNNING, Code.QUEUE_HELD),
     "batches_pause": action(
@@ -119,131 +139,76 @@ CALLS: Mapping[str, Call] = {
         "Move a batch in the queue",
         "move_batch",
         Code.STALE_VERSION,
+        description="A position behind the last one means the last one. With `queue_version` it is refused if the "
+        "queue has changed since.",
         body=MoveBody,
-        description="A position behind the last one means the last one. With `queue_version` the move is refused if "
-        "the queue has changed since.",
     ),
-    "batches_retry": action("Check the failed profiles of a batch again", "retry_failed", Code.NOTHING_TO_RETRY),
-    "batches_repeat": Call(
-        "Check the profiles of a batch again as a new batch", BatchSerializer, 201, Body, description="It is queued."
+    "batches_retry": action("Check a batch's failed profiles again", "retry_failed", Code.NOTHING_TO_RETRY),
+    "batches_repeat": Call("Check a batch's profiles again, as a new batch", BatchSerializer, "", 201, Body),
+    "batches_profiles_list": listing(
+        "List a batch's profiles and results", RowSerializer, "In the order they came in."
     ),
-    "queue_retrieve": Call("Show the queue", QueueSerializer),
+    "batches_stories_list": listing("List the stories a batch found", StorySerializer, "The newest find first."),
+    "batches_logs_list": listing("List what happened to a batch", LogSerializer, "Newest first."),
+    "batches_comparison_retrieve": Call(
+        "Compare a batch with the one that it repeats",
+        ComparisonSerializer,
+        "A batch that repeats none, or one that is deleted, has no comparison: 404.",
+    ),
+    "batches_export": Call(
+        "Export a batch's profiles and results",
+        description="The filters are those of the list. The file is written while it is sent.",
+        kinds=tuple(EXPORTERS),
+    ),
+    "batches_stories_export": Call(
+        "Export the stories a batch found",
+        description="The filters are those of the list. The file is written while it is sent.",
+        kinds=tuple(STORY_EXPORTERS),
+    ),
+    "queue_retrieve": Call("Show the queue", QueueSerializer, tagged=True),
     "queue_hold": Call(
         "Hold the queue",
         QueueSerializer,
+        "Nothing is started until it is released; the running batch goes on.",
         body=HoldBody,
-        description="Nothing is started until it is released; the running batch goes on.",
     ),
     "queue_release": Call("Release the queue", QueueSerializer, body=Body),
+    "profiles_list": listing("List all profiles", ProfileSerializer, "Of whichever batch, in the order they came."),
+    "stories_list": listing("List all stories", StorySerializer, "Of whichever batch, the newest find first."),
 }
 
-#: Query parameters, by name.
+#: Query parameters, by name; those of the pages say themselves what they are.
 PARAMETERS = {
     "status": "May be given several times.",
     "priority": "Exactly this one.",
     "checker": "The name of the checker.",
     "name": "A part of the name, in upper or lower case.",
-    "created_after": "This moment or later. Without an offset it is in the server's time zone.",
+    "created_after": "This moment or later; without an offset it is in the server's time zone.",
     "created_before": "This moment or earlier.",
     "completed_after": "This moment or later.",
     "completed_before": "This moment or earlier.",
-    "search": "Words, each of which is somewhere in the name, the checker or the error.",
+    "search": "Words, each of which is somewhere in what the list shows: names, addresses, titles, errors.",
     "ordering": "One or several, the first one first; `-` turns one round. Rows without a value come last.",
-    "page": "From 1.",
-    "page_size": "At most 200.",
+    "error": "Exactly this reason.",
+    "error_contains": "A part of the reason, in upper or lower case.",
+    "has_story": "Whether this check found a new story.",
+    "http_status": "What the address answered with.",
+    "host": "Where the profile is: `example.org`, or `example.org:8080`.",
+    "change": "What became of a profile since the batch that this one repeats.",
+    "action": "The manager's call, such as `pause_batch`.",
+    "channel": "The door. May be given several times.",
+    "actor": "Exactly this user or worker.",
+    "profile": "The profile's id.",
+    "batch": "The batch that was the first to see it.",
+    "found_after": "This moment or later.",
+    "found_before": "This moment or earlier.",
+    "published_after": "This moment or later.",
+    "published_before": "This moment or earlier.",
+    "failing": "Whether the last check failed.",
+    "checked": "Whether it was ever checked.",
+    "checked_after": "Last checked at this moment or later.",
+    "checked_before": "Last checked at this moment or earlier.",
 }
-
-
-# Shapes that no serializer has
-
-PROGRESS = {
-    "type": "object",
-    "description": "How far it is. Null where nothing is known yet.",
-    "properties": {
-        "percent": {"type": "integer", "minimum": 0, "maximum": 100, "description": "100 only when all is checked."},
-        "rate": {"type": ["number", "null"], "minimum": 0, "description": "Profiles per second."},
-        "seconds_left": {"type": ["number", "null"], "minimum": 0},
-    },
-    "required": ["percent", "rate", "seconds_left"],
-    "additionalProperties": False,
-}
-
-#: An entry of a list that cannot be a profile.
-REJECTED = {
-    "type": "object",
-    "properties": {
-        "index": {"type": "integer", "minimum": 0, "description": "Its place in a JSON list, from 0."},
-        "line": {"type": "integer", "minimum": 0, "description": "Its line in a file, from 1."},
-        "text": {"type": "string"},
-        "reason": {"type": "string"},
-    },
-    "required": ["text", "reason"],
-    "additionalProperties": False,
-}
-
-SCHEMAS = {
-    "Created": {
-        "type": "object",
-        "description": "A new batch, and what became of the list it was made from.",
-        "properties": {
-            "batch": {"$ref": "#/components/schemas/Batch"},
-            "accepted": {"type": "integer", "minimum": 1},
-            "duplicates": {"type": "integer", "minimum": 0},
-            "rejected": {"type": "array", "items": {"$ref": "#/components/schemas/Rejected"}},
-        },
-        "required": ["batch", "accepted", "duplicates", "rejected"],
-        "additionalProperties": False,
-    },
-    "Rejected": REJECTED,
-    "Error": {
-        "type": "object",
-        "description": "The one shape of every error. `code` is for programs and `detail` for people.",
-        "properties": {
-            "code": {"type": "string", "description": "More codes may come within one version."},
-            "detail": {"type": "string"},
-            "errors": {
-                "type": "object",
-                "description": "What is wrong with each field or query parameter.",
-                "additionalProperties": {"type": "array", "items": {"type": "string"}},
-            },
-            "rejected": {
-                "type": "array",
-                "description": "The entries of a list that made it fail.",
-                "items": {"$ref": "#/components/schemas/Rejected"},
-            },
-            "batch": {"$ref": "#/components/schemas/Batch", "description": "The batch as it is now."},
-        },
-        "required": ["code", "detail"],
-        "additionalProperties": False,
-    },
-}
-
-ERROR = {"$ref": "#/components/schemas/Error"}
-
-PROFILE_ENTRY = {
-    "oneOf": [
-        {"type": "string", "description": "An address."},
-        {
-            "type": "object",
-            "properties": {
-                "url": {"type": "string", "maxLength": MAX_URL},
-                "name": {"type": "string", "maxLength": MAX_NAME},
-            },
-            "required": ["url"],
-            "additionalProperties": False,
-        },
-    ]
-}
-
-extend_schema_field(PROGRESS)(BatchSerializer.get_progress)
-extend_schema_field(BatchSerializer(many=True))(QueueSerializer.get_waiting)
-
-
-class EntriesField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
-    target_class = "batches.api.serializers.Entries"
-
-    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
-        return {"type": "array", "minItems": 1, "items": PROFILE_ENTRY}
 
 
 # Errors
@@ -256,25 +221,67 @@ class Problem:
     name: str
     description: str
     headers: Mapping[str, Any] = field(default_factory=dict)
+    content: Mapping[str, Any] = field(default_factory=lambda: {JSON: {"schema": ref("schemas", "Error")}})
 
     @property
-    def ref(self) -> dict[str, Any]:
-        return {"$ref": f"#/components/responses/{self.name}"}
+    def shared(self) -> dict[str, Any]:
+        return ref("responses", self.name)
 
     def response(self) -> dict[str, Any]:
-        response = {"description": self.description, "content": {JSON: {"schema": ERROR}}}
-        return response | ({"headers": dict(self.headers)} if self.headers else {})
+        parts = {"headers": self.headers, "content": self.content}
+        return {"description": self.description} | {name: _copy(part) for name, part in parts.items() if part}
 
+
+def ref(kind: str, name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _copy(part: Any) -> Any:
+    return json.loads(json.dumps(part))
+
+
+SECONDS = {"Retry-After": {"description": "In so many seconds.", "schema": {"type": "integer", "minimum": 0}}}
+TAG = {"ETag": ref("headers", "ETag")}
 
 PROBLEMS = {
+    304: Problem("NotModified", "It is as it was when it had the tag in `If-None-Match`.", TAG, {}),
     400: Problem("Invalid", "What was sent cannot be read, or is not what this call takes. `errors` names the fields."),
     401: Problem("NotAuthenticated", "No token, or one that is not valid."),
     403: Problem("PermissionDenied", "The user may not make this call, or the session came without its CSRF token."),
-    404: Problem("NotFound", "There is no such batch."),
+    404: Problem("NotFound", "There is no such thing, or none that this call is for."),
     406: Problem("NotAcceptable", "The answer is JSON, and `Accept` does not allow that."),
-    409: Problem("Refused", "The batch's state forbids it."),
+    409: Problem("Refused", "The batch's state forbids it, and nothing was changed."),
+    412: Problem("PreconditionFailed", "It is not what `If-Match` or `If-Unmodified-Since` asks for."),
     413: Problem("TooLarge", "The body is too large: send a long list as a file, a very long one as several."),
     415: Problem("UnsupportedMediaType", "The body is not of a type that this call takes, or not in UTF-8."),
+    422: Problem("KeyReused", f"This `{HEADER}` was sent with another request before: take a new key."),
+    429: Problem("Throttled", "Too many requests.", SECONDS),
+}
+
+PARTS = {
+    "parameters": {
+        "IdempotencyKey": {
+            "name": HEADER,
+            "in": "header",
+            "description": "1 to 255 visible ASCII characters, best a new UUID for each thing to be done. The same "
+            "request with the same key is done once, and gets the first answer again.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"},
+        },
+        "IfNoneMatch": {
+            "name": "If-None-Match",
+            "in": "header",
+            "description": "The `ETag` of an answer: if nothing has changed since, there is no body, but a 304.",
+            "schema": {"type": "string"},
+        },
+    },
+    "headers": {
+        "ETag": {"description": "For `If-None-Match` in the next request.", "schema": {"type": "string"}},
+        "IdempotentReplayed": {
+            "description": "This request was answered before, and is answered again.",
+            "schema": {"type": "string", "enum": ["true"]},
+        },
+        "Location": {"description": "The new batch.", "schema": {"type": "string", "format": "uri"}},
+    },
 }
 
 
@@ -285,20 +292,21 @@ class CallSchema(AutoSchema):
     """Describes one call of the API."""
 
     @property
+    def action(self) -> str:
+        view: Any = self.view
+        return str(view.action)
+
+    @property
     def call(self) -> Call:
         operation_id = self.get_operation_id()
         if operation_id not in CALLS:
             warn(f"Say in CALLS, in batches/api/schema.py, what {operation_id} does.")
         return CALLS.get(operation_id, Call(operation_id))
 
-    @property
-    def action(self) -> str:
-        view: Any = self.view
-        return str(view.action)
-
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None:
+            operation["parameters"] = [*operation.get("parameters", []), *self.headers()]
             add_examples(operation, examples_of(operation["operationId"]))
         return operation
 
@@ -314,58 +322,102 @@ class CallSchema(AutoSchema):
 
     def get_description(self) -> str:  # type: ignore[override]
         view: Any = self.view
-        return f"{self.call.description} Needs the permission `{view.permissions[self.action]}`.".strip()
+        needed = view.permissions[self.action]
+        if not isinstance(needed, str):  # which of them, the call says itself
+            return self.call.description
+        return f"{self.call.description} Needs the permission `{needed}`.".strip()
+
+    # What is asked
+
+    def _resolve_path_parameters(self, variables: Iterable[str]) -> list[dict[str, Any]]:
+        shapes = {
+            "id": {"type": "string", "format": "uuid"},
+            "kind": {"type": "string", "enum": list(self.call.kinds)},
+        }
+        return [{"name": name, "in": "path", "required": True, "schema": shapes[name]} for name in variables]
+
+    def get_filter_backends(self) -> list[Any]:
+        return getattr(self.view, "filter_backends", []) if self.call.many or self.call.kinds else []
+
+    def headers(self) -> Iterator[dict[str, Any]]:
+        if self.method == "POST":
+            yield ref("parameters", "IdempotencyKey")
+        if self.call.tagged:
+            yield ref("parameters", "IfNoneMatch")
 
     def get_request_serializer(self) -> Any:
         return self.call.body or {}
 
-    def get_response_serializers(self) -> Any:
-        return {self.call.status: self.call.answer}
-
     def map_parsers(self) -> list[str]:
         return [JSON]
+
+    # What is answered
+
+    def get_response_serializers(self) -> Any:
+        return {self.call.status: self.call.answer}
 
     def _is_list_view(self, serializer: Any = None) -> bool:
         return self.call.many
 
-    def get_serializer_name(self, serializer: Any, direction: str) -> str:
-        return str(super().get_serializer_name(serializer, direction)).removesuffix("Body") or "Nothing"  # type: ignore[arg-type]
+    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
+        responses: dict[str, Any] = super()._get_response_bodies(direction)
+        self.resolve_serializer(ErrorSerializer, direction)  # type: ignore[arg-type]
+        success = responses[str(self.call.status)]
+        success["description"] = HTTPStatus(self.call.status).phrase
+        if self.call.kinds:
+            text = {"schema": {"type": "string"}}
+            success["content"] = {MEDIA_TYPES[kind]: text for kind in self.call.kinds}
+        if headers := dict(self.answered_headers()):
+            success["headers"] = headers
+        for status in sorted(self.statuses()):
+            responses[str(status)] = PROBLEMS[status].shared
+        if self.call.refusals:
+            codes = ", ".join(f"`{code}`" for code in self.call.refusals)
+            responses["409"] = Problem("", f"{PROBLEMS[409].description} `code` is one of {codes}.").response()
+        return responses
+
+    def answered_headers(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self.call.status == 201:
+            yield "Location", ref("headers", "Location")
+        if self.call.tagged:
+            yield "ETag", ref("headers", "ETag")
+        if self.method == "POST":
+            yield REPLAYED, ref("headers", "IdempotentReplayed")
+
+    def statuses(self) -> Iterator[int]:
+        """Those of the answers that a call of this kind can get when not all is well."""
+        yield from (401, 403, 415, 429)
+        if self.method in {"POST", "PATCH"}:
+            yield from (400, 413)
+        if self.method == "POST":
+            yield 422
+        if self.get_filter_backends():
+            yield 400
+        if not self.call.kinds:  # what a file is made of is in its address, whatever `Accept` says
+            yield 406
+        if "{id}" in self.path:
+            yield 404
+        if self.call.tagged:
+            yield from (304, 412)
+        if self.call.refusals:
+            yield 409
+
+    # Shapes
+
+    def get_serializer_name(self, serializer: Any, direction: Any) -> str:
+        return super().get_serializer_name(serializer, direction).removesuffix("Body") or "Nothing"
 
     def _postprocess_serializer_schema(self, schema: dict[str, Any], serializer: Any, direction: str) -> Any:
         schema = super()._postprocess_serializer_schema(schema, serializer, direction)  # type: ignore[no-untyped-call]
-        # Unknown fields are refused on the way in, and there are none on the way out.
-        schema["additionalProperties"] = False
+        if isinstance(serializer, Body):
+            # Refused on the way in. On the way out there may be more fields one day, within the same version.
+            schema["additionalProperties"] = False
         if not type(serializer).__dict__.get("__doc__"):  # the one of its parent
             schema.pop("description", None)
         for shape in schema.get("properties", {}).values():
             shape.pop("readOnly", None)
             shape.pop("title", None)
         return schema
-
-    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
-        responses: dict[str, Any] = super()._get_response_bodies(direction)
-        responses[str(self.call.status)]["description"] = HTTPStatus(self.call.status).phrase
-        if self.call.status == 201:
-            responses["201"]["headers"] = {"Location": {"schema": {"type": "string", "format": "uri"}}}
-        for status in sorted(self.statuses()):
-            responses[str(status)] = PROBLEMS[status].ref
-        if self.call.refusals:
-            codes = ", ".join(f"`{code}`" for code in self.call.refusals)
-            responses["409"] = Problem("", f"{PROBLEMS[409].description} `code` is one of {codes}.").response()
-        return responses
-
-    def statuses(self) -> Iterable[int]:
-        """Those of the errors that a call of this kind can answer."""
-        has_body, has_batch = self.method in {"POST", "PATCH"}, "{id}" in self.path
-        yield from (401, 403, 406, 415)
-        if has_body or self._get_filter_parameters():  # type: ignore[no-untyped-call]
-            yield 400
-        if has_body:
-            yield 413
-        if has_batch:
-            yield 404
-        if self.call.refusals:
-            yield 409
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -374,12 +426,8 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     priority = 1
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {
-            "type": "apiKey",
-            "in": "header",
-            "name": "Authorization",
-            "description": "`Token` and a token of yours.",
-        }
+        description = "`Token`, a space, and a token from `manage.py token create USER`."
+        return {"type": "apiKey", "in": "header", "name": "Authorization", "description": description}
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -391,6 +439,9 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME, "description": description}
 
 
+# Filters
+
+
 class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
     """The filters as their form fields are: with their bounds and choices."""
 
@@ -400,8 +451,8 @@ class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
     def get_schema_operation_parameters(
         self, auto_schema: AutoSchema, *args: Any, **kwargs: Any
     ) -> list[dict[str, Any]]:
-        filters = self.target.get_filterset_class(auto_schema.view).base_filters
-        return [parameter(name, shape_of(one)) for name, one in filters.items()]
+        view: Any = auto_schema.view
+        return [parameter(name, shape_of(one)) for name, one in view.filterset_class.base_filters.items()]
 
 
 def parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -411,7 +462,7 @@ def parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         described["description"] = PARAMETERS[name]
     else:
         warn(f"Say in PARAMETERS, in batches/api/schema.py, what the query parameter {name} means.")
-    if schema.get("type") == "array":
+    if schema["type"] == "array":
         described["explode"] = name != "ordering"
     return described
 
@@ -419,15 +470,59 @@ def parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 def shape_of(one: Any) -> dict[str, Any]:
     """The JSON schema of what a filter takes."""
     made = one.field
-    if isinstance(one, MultipleChoiceFilter):
-        return {"type": "array", "items": {"type": "string", "enum": [value for value, _ in made.choices]}}
-    if isinstance(one, OrderingFilter):
-        return {"type": "array", "items": {"type": "string", "enum": [value for value, _ in made.choices if value]}}
+    if isinstance(one, MultipleChoiceFilter | ChoiceFilter):
+        choice = {"type": "string", "enum": [value for value, _ in made.choices if value]}
+        several = isinstance(one, MultipleChoiceFilter | OrderingFilter)
+        return {"type": "array", "items": choice} if several else choice
     if isinstance(made, forms.IntegerField):
         return {"type": "integer", "minimum": made.min_value, "maximum": made.max_value}
     if isinstance(made, MomentField):
         return {"type": "string", "format": "date-time"}
+    if isinstance(one, UUIDFilter):
+        return {"type": "string", "format": "uuid"}
     return {"type": "string", "maxLength": made.max_length}
+
+
+# Shapes of bodies that are more than their fields
+
+
+class EntriesField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "batches.api.serializers.Entries"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        named = {
+            "type": "object",
+            "properties": {
+                "url": {"type": "string", "maxLength": MAX_URL},
+                "name": {"type": "string", "maxLength": MAX_NAME},
+            },
+            "required": ["url"],
+            "additionalProperties": False,
+        }
+        return {"type": "array", "minItems": 1, "items": {"oneOf": [{"type": "string"}, named]}}
+
+
+class IdsField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = "batches.api.serializers.Ids"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        return {"type": "array", "minItems": 1, "maxItems": MAX_AT_ONCE, "items": {"type": "string"}}
+
+
+class FilterField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """The list's filters, each with the value that it takes there."""
+
+    target_class = "batches.api.serializers.Filter"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        filters = {name: one for name, one in BatchFilters.base_filters.items() if name != "ordering"}
+        return {
+            "type": "object",
+            "description": "The parameters of the list of batches, without `ordering`.",
+            "properties": {name: shape_of(one) for name, one in filters.items()},
+            "minProperties": 1,
+            "additionalProperties": False,
+        }
 
 
 # Examples
@@ -449,7 +544,8 @@ def add_examples(operation: dict[str, Any], examples: Iterable[Mapping[str, Any]
         if "request" in example:
             _add(operation["requestBody"]["content"][example["media_type"]], example, "request")
         if "answer" in example:
-            _add(_response(operation, example["status"])["content"][JSON], example, "answer")
+            content = _response(operation, example["status"])["content"]
+            _add(content.get(example.get("answer_type", JSON)), example, "answer")
 
 
 def _response(operation: dict[str, Any], status: int) -> Any:
@@ -466,10 +562,31 @@ def _add(content: dict[str, Any], example: Mapping[str, Any], part: str) -> None
     content.setdefault("examples", {})[name] = {"summary": summary, "value": example[part]}
 
 
-def add_shared_parts(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """drf-spectacular's hook: the shapes and the errors that calls refer to."""
+# Hooks of drf-spectacular
+
+
+def only_with_version(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """Without the paths that leave the version out: they are for people."""
+    return [endpoint for endpoint in endpoints if endpoint[0].startswith("/api/v")]
+
+
+def add_shared_parts(result: dict[str, Any], generator: Any, **_: Any) -> dict[str, Any]:
+    """The shapes, errors, parameters and headers that calls refer to."""
     responses = {str(status): problem.response() for status, problem in PROBLEMS.items()}
     add_examples({"responses": responses}, examples_of(SHARED))
-    result["components"]["schemas"].update(SCHEMAS)
-    result["components"]["responses"] = {PROBLEMS[int(status)].name: one for status, one in responses.items()}
+    named = {PROBLEMS[int(status)].name: response for status, response in responses.items()}
+    result["components"] |= {"responses": named, **PARTS}
+    _say_null(result)
     return result
+
+
+def _say_null(part: Any) -> None:
+    """In OpenAPI 3.1 null is a type; the pages' schemas are still written as for 3.0."""
+    if isinstance(part, list):
+        for inner in part:
+            _say_null(inner)
+    elif isinstance(part, dict):
+        if part.pop("nullable", None) is True:
+            part["type"] = [part["type"], "null"]
+        for inner in part.values():
+            _say_null(inner)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
@@ -28,6 +29,8 @@ from batches.models import (
 )
 from batches.outlook import Outlook, Turn
 from batches.queries import progress
+
+from .bulk import ACTIONS, MAX_AT_ONCE, canonical, matching
 
 #: Unknown fields that an error names.
 SHOWN_UNKNOWN = 10
@@ -362,6 +365,54 @@ class MoveBody(Body):
 
 class HoldBody(Body):
     reason = Text(max_length=MAX_ERROR, allow_blank=True, default="")
+
+
+class Choice(Typed, serializers.ChoiceField):
+    json_type = str
+    default_error_messages = {"invalid": "A text is required."}
+
+
+class Ids(Entries):
+    """1 to 1,000 texts; one that is no batch's id is no error of the body. Each is taken once."""
+
+    default_error_messages = {
+        "too_many": f"At most {MAX_AT_ONCE:,} ids at once.",
+        "no_text": "Each id is a text; number {index} (from 0) is not.",
+    }
+
+    def to_internal_value(self, data: list[Any]) -> list[str]:
+        ids = super().to_internal_value(data)
+        if len(ids) > MAX_AT_ONCE:
+            self.fail("too_many")
+        for index, text in enumerate(ids):
+            if not isinstance(text, str):
+                self.fail("no_text", index=index)
+        return list(dict.fromkeys(canonical(text) or text for text in ids))
+
+
+class Filter(Typed):
+    """An object with some of the list's query parameters."""
+
+    json_type = dict
+    default_error_messages = {"invalid": "An object is required.", "empty": "This filter may not be empty."}
+
+    def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:
+        if not data:
+            self.fail("empty")
+        return matching(data)
+
+
+class BulkBody(Body):
+    """An action for the batches with these ids, or for those that match the filter."""
+
+    action = Choice(list(ACTIONS))
+    ids = Ids(required=False)
+    filter = Filter(required=False)
+
+    def validate(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if ("ids" in wanted) == ("filter" in wanted):
+            raise ValidationError({"ids": ["Either ids or a filter is required, and not both."]})
+        return wanted
 
 
 class EntriesRefused(ValidationError):

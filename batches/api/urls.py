@@ -1,16 +1,17 @@
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
 from . import results
 from .docs import DocsView, SchemaView
+from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
 
-app_name = "api"
+app_name = ROOT
 
 router = SimpleRouter()
 router.register("batches", BatchViewSet, "batch")
 
-urlpatterns = [
+calls = [
     *router.urls,
     *results.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),
@@ -18,5 +19,11 @@ urlpatterns = [
     path("queue/release/", QueueViewSet.as_view({"post": "release"}), name="queue-release"),
     path("schema/", SchemaView.as_view(), name="schema"),
     path("docs/", DocsView.as_view(), name="docs"),
-    re_path("", NothingHere.as_view()),
+]
+
+urlpatterns = [
+    path("v1/", include((calls, "v1"))),
+    # The default version, for whoever types a path by hand.
+    *calls,
+    re_path("^(?:(?P<version>v[0-9]{1,9})(?:/|$))?", NothingHere.as_view()),
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from django.db.models import QuerySet
 from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
@@ -16,25 +18,32 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager, find_batch
+from batches.importers import ImportResult
 from batches.models import Batch, Channel
 from batches.outlook import look_ahead
 from batches.transitions import Refusal
 
 from . import permissions as may
+from .answers import BulkSerializer, CreatedSerializer
+from .bulk import ACTIONS, carry_out, first_of
 from .conditional import answer, queue_tag, tag_of
 from .errors import granted
 from .filters import BatchFilters
+from .idempotency import IdempotentPosts
 from .pagination import Cursors
+from .parsers import JSONBody
 from .serializers import (
     BatchJSON,
     BatchSerializer,
     BatchUpload,
     Body,
+    BulkBody,
     ChangeBody,
     HoldBody,
     MoveBody,
     QueueSerializer,
 )
+from .versioning import versions
 
 #: Waiting batches that the queue shows; the list of batches has them all.
 SHOWN_WAITING = 100
@@ -49,7 +58,21 @@ class UTF8Only(APIView):
         super().initial(request, *args, **kwargs)
 
 
-class BatchViewSet(UTF8Only, ListModelMixin, GenericViewSet[Batch]):
+class Counted(APIView):
+    """Counts each request as soon as it is known whose it is: those that are then answered with 401 or 403 as well,
+    which are those of somebody who tries tokens."""
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        finally:
+            super().check_throttles(request)
+
+    def check_throttles(self, request: Request) -> None:
+        """Done already."""
+
+
+class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericViewSet[Batch]):
     """Batches, and what can be done with one."""
 
     queryset = Batch.objects.in_queue_order()
@@ -69,6 +92,7 @@ class BatchViewSet(UTF8Only, ListModelMixin, GenericViewSet[Batch]):
         "move": may.OPERATE,
         "retry": may.OPERATE,
         "repeat": may.OPERATE,
+        "bulk": may.ANY_BULK,
     }
 
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
@@ -81,14 +105,18 @@ class BatchViewSet(UTF8Only, ListModelMixin, GenericViewSet[Batch]):
         )
         body.is_valid(raise_exception=True)
         found = body.read_list()
-        batch = granted(manager(request).create_batch(profiles=found.profiles, **body.attributes()))
+        return self.once(lambda: self.created(body, found))
+
+    def created(self, body: BatchJSON | BatchUpload, found: ImportResult) -> Response:
+        batch = granted(manager(self.request).create_batch(profiles=found.profiles, **body.attributes()))
         answer = {
-            "batch": self.shown(batch),
+            "batch": batch,
             "accepted": len(found.profiles),
             "duplicates": found.duplicates,
             "rejected": body.rejected(found.rejects),
         }
-        return Response(answer, 201, headers={"Location": self.address(batch)})
+        shown = CreatedSerializer(answer, context=self.get_serializer_context()).data
+        return Response(shown, 201, headers={"Location": self.address(batch)})
 
     def partial_update(self, request: Request, pk: str) -> HttpResponseBase:
         changes = parsed(ChangeBody, request)
@@ -105,35 +133,58 @@ class BatchViewSet(UTF8Only, ListModelMixin, GenericViewSet[Batch]):
     @action(detail=True, methods=["post"])
     def queue(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).queue_batch(pk))
+        return self.once(lambda: self.answer(pk, manager(request).queue_batch(pk)))
 
     @action(detail=True, methods=["post"])
     def start(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).start_batch(pk))
+        return self.once(lambda: self.answer(pk, manager(request).start_batch(pk)))
 
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).pause_batch(pk))
+        return self.once(lambda: self.answer(pk, manager(request).pause_batch(pk)))
 
     @action(detail=True, methods=["post"])
     def move(self, request: Request, pk: str) -> Response:
         wanted = parsed(MoveBody, request)
-        return self.answer(
-            pk, manager(request).move_batch(pk, wanted["position"], expected_version=wanted.get("queue_version"))
-        )
+        position, version = wanted["position"], wanted.get("queue_version")
+        return self.once(lambda: self.answer(pk, manager(request).move_batch(pk, position, expected_version=version)))
 
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        return self.answer(pk, manager(request).retry_failed(pk))
+        return self.once(lambda: self.answer(pk, manager(request).retry_failed(pk)))
 
     @action(detail=True, methods=["post"])
     def repeat(self, request: Request, pk: str) -> Response:
         parsed(Body, request)
-        batch = granted(manager(request).repeat_batch(pk))
+        return self.once(lambda: self.repeated(pk))
+
+    def repeated(self, pk: str) -> Response:
+        batch = granted(manager(self.request).repeat_batch(pk))
         return Response(self.shown(batch), 201, headers={"Location": self.address(batch)})
+
+    @action(detail=False, methods=["post"], parser_classes=[JSONBody])
+    def bulk(self, request: Request) -> Response:
+        wanted = parsed(BulkBody, request)
+        self.require(ACTIONS[wanted["action"]].permission)
+        if "filter" in wanted:  # the outcomes tell who matches
+            self.require(may.VIEW)
+        return self.once(lambda: self.done_in_bulk(**wanted))
+
+    def done_in_bulk(self, action: str, ids: Sequence[str] = (), filter: QuerySet[Batch] | None = None) -> Response:
+        left = 0
+        if filter is not None:
+            ids, left = first_of(filter, ACTIONS[action])
+        outcomes = carry_out(manager(self.request), ACTIONS[action], ids)
+        done = sum(outcome.ok for outcome in outcomes)
+        answer = {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
+        return Response(BulkSerializer(answer).data)
+
+    def require(self, permission: str) -> None:
+        if not self.request.user.has_perm(permission):
+            self.permission_denied(self.request)
 
     def answer(self, pk: str, answer: Literal[True] | Refusal) -> Response:
         granted(answer)
@@ -146,7 +197,7 @@ class BatchViewSet(UTF8Only, ListModelMixin, GenericViewSet[Batch]):
         return reverse("api:batch-detail", [batch.pk], request=self.request)
 
 
-class QueueViewSet(UTF8Only, ViewSet):
+class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
     """The one queue."""
 
     permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
@@ -161,16 +212,18 @@ class QueueViewSet(UTF8Only, ViewSet):
         return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data
 
     def hold(self, request: Request) -> HttpResponseBase:
-        manager(request).hold_queue(parsed(HoldBody, request)["reason"])
-        return self.retrieve(request)
+        reason = parsed(HoldBody, request)["reason"]
+        return self.once(lambda: self.after(manager(request).hold_queue(reason)))
 
     def release(self, request: Request) -> HttpResponseBase:
         parsed(Body, request)
-        manager(request).release_queue()
-        return self.retrieve(request)
+        return self.once(lambda: self.after(manager(request).release_queue()))
+
+    def after(self, done: Literal[True]) -> Response:
+        return Response(self.shown())
 
 
-class NothingHere(UTF8Only):
+class NothingHere(UTF8Only, Counted):
     """Everything below the API's root that is no call, in the API's own shape."""
 
     authentication_classes = []
@@ -178,6 +231,9 @@ class NothingHere(UTF8Only):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        version = kwargs.get("version")
+        if version and version not in versions():
+            raise NotFound(f"There is no version {version} of the API, only {', '.join(versions())}.")
         raise NotFound("There is nothing at this address. The API's addresses end with a slash.")
 
 

@@ -8,6 +8,9 @@ import os
 from collections.abc import MutableMapping
 
 READ_BY_SETTINGS = {
+    "API_ANONYMOUS_RATE",
+    "API_PROXIES",
+    "API_RATE",
     "ALLOWED_HOSTS",
     "CSRF_TRUSTED_ORIGINS",
     "DATABASE_URL",

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from batches.batch_manager import BatchManager, ClaimedRun
 from batches.checkers.base import CheckResult, Story
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, KeptAnswer, Profile, Queue, StoryResult
 
 Status = Batch.Status
-MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue)
+MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, KeptAnswer)
 
 
 def urls(count: int) -> list[str]:

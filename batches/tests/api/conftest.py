@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
@@ -28,6 +29,12 @@ PERMISSIONS = {
 def static_files_unread(settings):
     """Each client loads the middleware anew, and whitenoise would walk through all static files each time."""
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture(autouse=True)
+def nobody_counted():
+    """Tests follow each other faster than requests may."""
+    cache.clear()
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_batch_is_shown_with_all_that_is_public(client, make_batch):
         "completed_at": None,
         "run_seconds": 0.5,
         "previous": None,
-        "url": f"http://testserver/api/batches/{batch.pk}/",
+        "url": f"http://testserver/api/v1/batches/{batch.pk}/",
     }
     assert client.get("/api/batches/").json()["results"] == [client.get(answer["url"]).json()]
 

@@ -1,0 +1,385 @@
+"""`Idempotency-Key`: the thing is done once, whatever happens, and everybody who asks for it gets the same answer."""
+
+import json
+from datetime import timedelta
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.client import encode_multipart
+from django.utils import timezone
+from rest_framework.exceptions import ParseError
+
+from batches.api import idempotency, serializers
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, KeptAnswer
+from batches.tests.threads import in_thread, run_in_threads
+
+from .routes import api_routes
+
+pytestmark = pytest.mark.django_db
+
+WAIT = 30
+KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+NEW = {"name": "new", "profiles": ["https://example.org/new"]}
+
+# Every POST: its path, its body, and the status of the batch that it is for.
+POSTS = {
+    "batch-list": ("/api/batches/", NEW, "queued"),
+    "batch-bulk": ("/api/batches/bulk/", {"action": "repeat", "ids": ["{pk}"]}, "done"),
+    "batch-queue": ("/api/batches/{pk}/queue/", None, "done"),
+    "batch-start": ("/api/batches/{pk}/start/", None, "queued"),
+    "batch-pause": ("/api/batches/{pk}/pause/", None, "queued"),
+    "batch-move": ("/api/batches/{pk}/move/", {"position": 1}, "queued"),
+    "batch-retry": ("/api/batches/{pk}/retry/", None, "done"),
+    "batch-repeat": ("/api/batches/{pk}/repeat/", None, "done"),
+    "queue-hold": ("/api/queue/hold/", {"reason": "maintenance"}, "queued"),
+    "queue-release": ("/api/queue/release/", None, "queued"),
+}
+each_post = pytest.mark.parametrize(("path", "body", "status"), POSTS.values(), ids=POSTS.keys())
+
+
+def post(client, path, body=None, key=KEY, **options):
+    return client.post(path, body, headers={"Idempotency-Key": key}, **options)
+
+
+def for_batch(batch, path, body):
+    return path.format(pk=batch.pk), json.loads(json.dumps(body).replace("{pk}", str(batch.pk)))
+
+
+def is_replayed(answer):
+    return answer.headers.get("Idempotent-Replayed") == "true"
+
+
+def test_every_post_of_the_api_is_tried_here():
+    assert {name for method, name in api_routes() if method == "post"} == set(POSTS)
+
+
+@each_post
+def test_a_post_sent_again_does_nothing_and_gets_the_same_answer(client, make_batch, everything, path, body, status):
+    path, body = for_batch(make_batch(status, failed=1), path, body)
+    first = post(client, path, body)
+    assert first.status_code < 300
+    assert not is_replayed(first)
+    before = everything()
+
+    again = post(client, path, body)
+
+    assert is_replayed(again)
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers.get("Location") == first.headers.get("Location")
+    assert everything() == before
+
+
+@each_post
+@pytest.mark.parametrize("key", ["", " ", "a b", "é", "a\tb", "x" * 256, "\0"])
+def test_a_key_that_is_none_is_refused_by_name(client, make_batch, everything, path, body, status, key):
+    path = path.format(pk=make_batch(status, failed=1).pk)
+    before = everything()
+    answer = post(client, path, body, key)
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {"Idempotency-Key"}
+    assert everything() == before
+
+
+@pytest.mark.parametrize("key", ["x", "x" * 255, '"8e03978e"', "!~"])
+def test_every_visible_key_is_one(client, key):
+    assert post(client, "/api/batches/", NEW, key).status_code == 201
+    assert is_replayed(post(client, "/api/batches/", NEW, key))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/batches/", NEW | {"name": "other"}),
+        ("/api/batches/", NEW | {"priority": 0}),
+        ("/api/batches/", {"name": "new", "profiles": ["https://example.org/other"]}),
+        ("/api/queue/hold/", None),
+    ],
+)
+def test_a_key_is_good_for_one_request_only(client, everything, path, body):
+    post(client, "/api/batches/", NEW)
+    before = everything()
+    answer = post(client, path, body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert answer.json().keys() == {"code", "detail"}
+    assert everything() == before
+
+
+def test_white_space_and_the_order_of_keys_make_no_other_request(client):
+    for text in (json.dumps(NEW), json.dumps(dict(reversed(NEW.items())), indent=2)):
+        answer = post(client, "/api/batches/", text, content_type="application/json")
+        assert answer.status_code == 201
+    assert is_replayed(answer)
+
+
+def form(client, boundary="x", content=b"https://example.org/", filename="list.txt", **fields):
+    file = SimpleUploadedFile(filename, content)
+    body = encode_multipart(boundary, {"name": "news", "file": file} | fields)
+    return post(client, "/api/batches/", body, content_type=f"multipart/form-data; boundary={boundary}")
+
+
+def test_the_boundary_of_a_form_makes_no_other_request(client):
+    first, again = form(client, "one"), form(client, "another")
+    assert first.status_code == 201
+    assert is_replayed(again)
+    assert again.content == first.content
+    assert Batch.objects.get().total_profiles == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content": b"https://example.org/a"},
+        {"content": b"https://example.org/\n" * 100_000},
+        {"filename": "other.txt"},
+        {"name": "other"},
+        {"queue": "false"},
+    ],
+    ids=["content", "large", "filename", "name", "flag"],
+)
+def test_a_form_that_says_something_else_is_another_request(client, change):
+    assert form(client).status_code == 201
+    assert form(client, **change).json()["code"] == "idempotency_key_reused"
+    assert Batch.objects.count() == 1
+
+
+def test_a_key_belongs_to_its_user(client, client_for):
+    mine = post(client, "/api/batches/", NEW)
+    theirs = post(client_for("creator"), "/api/batches/", NEW)
+    assert not is_replayed(theirs)
+    assert mine.json()["batch"]["id"] != theirs.json()["batch"]["id"]
+
+
+def test_a_refusal_is_an_answer_and_stays_one(client, make_batch):
+    batch = make_batch("done")
+    path = f"/api/batches/{batch.pk}/pause/"
+    refused = post(client, path)
+    assert (refused.status_code, refused.json()["code"]) == (409, "finished")
+    BatchManager().queue_batch(batch.pk)
+    again = post(client, path)
+    assert is_replayed(again)
+    assert (again.status_code, again.content) == (409, refused.content)
+    assert post(client, path, key="another").status_code == 200
+
+
+def test_what_is_not_found_is_an_answer_too(client):
+    path = "/api/batches/00000000-0000-0000-0000-000000000000/pause/"
+    assert post(client, path).status_code == post(client, path).status_code == 404
+    assert KeptAnswer.objects.get().status_code == 404
+
+
+@pytest.mark.parametrize("body", [{"name": "new"}, {"name": "new", "profiles": ["nonsense"]}, "{"])
+def test_what_could_not_be_read_may_be_corrected_under_the_same_key(client, body):
+    text = body if isinstance(body, str) else json.dumps(body)
+    assert post(client, "/api/batches/", text, content_type="application/json").status_code == 400
+    assert not KeptAnswer.objects.exists()
+    answer = post(client, "/api/batches/", NEW)
+    assert answer.status_code == 201
+    assert not is_replayed(answer)
+
+
+def test_who_may_not_do_it_any_more_gets_no_answer(client_for):
+    client = client_for("creator")
+    assert post(client, "/api/batches/", NEW).status_code == 201
+    KeptAnswer.objects.get().user.user_permissions.clear()
+    assert post(client, "/api/batches/", NEW).status_code == 403
+
+
+def test_a_body_that_is_nested_too_deep_to_be_compared_is_no_fault():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    request = SimpleNamespace(method="POST", get_full_path=lambda: "/", data=nested)
+    with pytest.raises(ParseError, match="too deep"):
+        idempotency.fingerprint(request)
+
+
+def test_other_methods_need_no_key_and_keep_none(client, make_batch):
+    path = f"/api/batches/{make_batch().pk}/"
+    headers = {"Idempotency-Key": KEY}
+    assert client.get(path, headers=headers).status_code == 200
+    assert client.patch(path, {"priority": 3}, headers=headers).status_code == 200
+    assert client.delete(path, headers=headers).status_code == 204
+    assert not KeptAnswer.objects.exists()
+
+
+# For 24 hours
+
+
+def age(hours, **filters):
+    KeptAnswer.objects.filter(**filters).update(created_at=timezone.now() - timedelta(hours=hours))
+
+
+def test_an_answer_is_kept_for_24_hours(client, monkeypatch):
+    monkeypatch.setattr(idempotency, "forget_expired", lambda: None)  # whether or not it was removed
+    first = post(client, "/api/batches/", NEW)
+    age(23.9)
+    assert is_replayed(post(client, "/api/batches/", NEW))
+    age(24.1)
+    later = post(client, "/api/batches/", NEW | {"name": "later"})
+    assert later.status_code == 201
+    assert not is_replayed(later)
+    assert later.json()["batch"]["id"] != first.json()["batch"]["id"]
+    assert KeptAnswer.objects.count() == 1
+
+
+def test_expired_answers_are_removed_some_at_a_time(client, monkeypatch):
+    monkeypatch.setattr(idempotency, "FORGOTTEN_AT_ONCE", 2)
+    for key in "abcde":
+        post(client, "/api/queue/hold/", key=key)
+    age(25, key__in="abcd")
+    post(client, "/api/queue/hold/", key="f")
+    assert KeptAnswer.objects.count() == 4
+    post(client, "/api/queue/hold/", key="g")
+    assert sorted(KeptAnswer.objects.values_list("key", flat=True)) == ["e", "f", "g"]
+
+
+def test_the_number_of_queries_does_not_grow_with_the_answers(client, django_assert_max_num_queries):
+    for number in range(20):
+        post(client, "/api/queue/hold/", key=str(number))
+    with django_assert_max_num_queries(20):
+        post(client, "/api/queue/hold/", key="another")
+
+
+# Faults
+
+
+def fail(*args, **kwargs):
+    raise ZeroDivisionError("a fault")
+
+
+FAULTS = {
+    "before the change": (BatchManager, "create_batch"),
+    "behind the change": (serializers.BatchSerializer, "get_progress"),
+    "behind the answer": (idempotency, "_keep"),
+}
+
+
+@pytest.mark.parametrize(("owner", "name"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_undoes_the_change_and_the_key_and_the_next_try_really_tries(
+    client, everything, monkeypatch, owner, name
+):
+    before = everything()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        with pytest.raises(ZeroDivisionError):
+            post(client, "/api/batches/", NEW)
+    assert everything() == before
+    assert not KeptAnswer.objects.exists()
+    assert post(client, "/api/batches/", NEW).status_code == 201
+    assert is_replayed(post(client, "/api/batches/", NEW))
+    assert Batch.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_list_is_read_before_anything_is_locked(client, monkeypatch):
+    read, locked = serializers.read_profiles, []
+
+    def look(*args, **options):
+        locked.append(connection.in_atomic_block)
+        return read(*args, **options)
+
+    monkeypatch.setattr(serializers, "read_profiles", look)
+    assert form(client).status_code == 201
+    assert locked == [False]
+
+
+# At the same instant
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("round", range(3))
+def test_of_several_requests_at_the_same_instant_one_does_it(client_for, round):
+    client = client_for("root")
+    answers = run_in_threads([lambda: post(client, "/api/batches/", NEW)] * 4)
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert len({answer.content for answer in answers}) == 1
+    assert sorted(map(is_replayed, answers)) == [False, True, True, True]
+    assert Batch.objects.count() == KeptAnswer.objects.count() == 1
+    assert BatchLog.objects.filter(action="create_batch").count() == 1
+
+
+@pytest.fixture
+def one_inside(monkeypatch):
+    """The first request stands still behind its change and before its commit, and the second goes for the same key."""
+    inside, second, go_on = Event(), Event(), Event()
+    claim, keep = idempotency._claim, idempotency._keep
+
+    def count_claims(*args):
+        if inside.is_set():
+            second.set()
+        return claim(*args)
+
+    def stand_still(*args):
+        if not inside.is_set():
+            inside.set()
+            assert go_on.wait(WAIT)
+        return keep(*args)
+
+    # On SQLite nobody comes as far as to the claim while another writes.
+    monkeypatch.setattr(idempotency, "_claim", count_claims)
+    monkeypatch.setattr(idempotency, "_keep", stand_still)
+
+    def both(first, other):
+        one = in_thread(first)
+        assert inside.wait(WAIT)
+        two = in_thread(other)
+        if connection.vendor == "postgresql":
+            assert second.wait(WAIT)
+        assert not two.done()
+        go_on.set()
+        return one, two
+
+    return both
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_request_waits_for_the_first_and_gets_its_answer(client_for, one_inside, vendor):
+    client = client_for("root")
+    one, two = one_inside(*[lambda: post(client, "/api/batches/", NEW)] * 2)
+    assert one.result(WAIT).content == two.result(WAIT).content
+    assert (is_replayed(one.result()), is_replayed(two.result())) == (False, True)
+    assert Batch.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_request_that_says_something_else_waits_and_is_refused(client_for, one_inside, vendor):
+    client = client_for("root")
+    one, two = one_inside(
+        lambda: post(client, "/api/batches/", NEW), lambda: post(client, "/api/batches/", NEW | {"name": "other"})
+    )
+    assert (one.result(WAIT).status_code, two.result(WAIT).status_code) == (201, 422)
+    assert Batch.objects.get().name == "new"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_request_does_what_the_first_failed_to_do(client_for, one_inside, monkeypatch, vendor):
+    client = client_for("root")
+    keep, kept = idempotency._keep, []
+
+    def fail_once(*args):
+        keep(*args)
+        kept.append(args)
+        if len(kept) == 1:
+            raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(idempotency, "_keep", fail_once)
+    one, two = one_inside(*[lambda: post(client, "/api/batches/", NEW)] * 2)
+    with pytest.raises(ZeroDivisionError):
+        one.result(WAIT)
+    assert two.result(WAIT).status_code == 201
+    assert not is_replayed(two.result())
+    assert Batch.objects.count() == KeptAnswer.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_requests_with_an_expired_key_do_it_once_more(client_for):
+    client = client_for("root")
+    post(client, "/api/batches/", NEW)
+    age(25)
+    answers = run_in_threads([lambda: post(client, "/api/batches/", NEW)] * 4)
+    assert sorted(map(is_replayed, answers)) == [False, True, True, True]
+    assert Batch.objects.count() == 2

@@ -1,0 +1,80 @@
+"""A long list uploaded through the API: a real web server, a real client, and the database of the run."""
+
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from statistics import median
+from uuid import uuid4
+
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+
+from batches.models import Batch
+from benchmarks.noop import addresses
+
+PROFILES = 100_000
+GOAL = 10
+PATH = "/api/v1/batches/"
+
+
+def run(profiles: int, rounds: int) -> Iterator[str]:
+    token = Token.objects.create(user=User.objects.create_superuser("benchmark"))
+    port = free_port()
+    command = [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{port}", "batchproject.wsgi:application"]
+    server = subprocess.Popen(command)
+    try:
+        wait_until_it_listens(server, port)
+        for label, key in (("upload", ""), ("upload with an Idempotency-Key", "new")):
+            # New addresses each time: those that are known already are faster.
+            times = [upload(port, token.key, listed(profiles), key and str(uuid4())) for _ in range(rounds)]
+            yield f"{label:<31} {median(times):5.2f} s for {profiles:,} new addresses (goal {GOAL})"
+        key, body = str(uuid4()), listed(profiles)
+        upload(port, token.key, body, key)
+        yield f"{'the same again, replayed':<31} {upload(port, token.key, body, key):5.2f} s"
+    finally:
+        server.terminate()
+        server.wait()
+    assert Batch.objects.count() == 2 * rounds + 1
+    assert set(Batch.objects.values_list("total_profiles", flat=True)) == {profiles}
+
+
+def listed(profiles: int) -> bytes:
+    return "".join(f"{address}?{uuid4().hex[:8]}\n" for address in addresses(profiles, 0)).encode()
+
+
+def upload(port: int, token: str, content: bytes, key: str) -> float:
+    """Seconds from the first byte sent to the last one received."""
+    part = "--x\r\nContent-Disposition: form-data; name="
+    body = f'{part}"name"\r\n\r\nBenchmark\r\n{part}"file"; filename="list.txt"\r\n\r\n'.encode()
+    body += content + b"\r\n--x--\r\n"
+    headers = {"Authorization": f"Token {token}", "Content-Type": "multipart/form-data; boundary=x"}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    started = time.perf_counter()
+    connection.request("POST", PATH, body, headers | ({"Idempotency-Key": key} if key else {}))
+    answer = connection.getresponse()
+    text = answer.read()
+    seconds = time.perf_counter() - started
+    connection.close()
+    assert answer.status == 201, text[:1000]
+    return seconds
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until_it_listens(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("The web server does not listen.")
