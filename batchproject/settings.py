@@ -151,7 +151,7 @@ REST_FRAMEWORK = {
     # How many of our own proxies stand in front. What others write into X-Forwarded-For is not believed.
     "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
-    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody", "batches.api.parsers.FormBody"],
+    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.KnownParameters"],
     "DEFAULT_METADATA_CLASS": None,
@@ -189,7 +189,6 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "BatchStatus": "batches.models.Batch.Status",
         "ResultStatus": "batches.models.BatchProfile.Status",
-        "Refusal": "batches.transitions.Code",
     },
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_SUFFIX": "",

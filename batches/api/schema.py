@@ -33,7 +33,7 @@ from batches.transitions import ALLOWED, CODE_BY_STATUS, Code
 
 from .answers import BulkSerializer, CreatedSerializer, ErrorSerializer
 from .bulk import MAX_AT_ONCE
-from .filters import BatchFilters, MomentField
+from .filters import BatchFilters, FlagFilter, MomentField
 from .idempotency import HEADER, REPLAYED
 from .serializers import (
     BatchJSON,
@@ -361,7 +361,7 @@ class CallSchema(AutoSchema):
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         responses: dict[str, Any] = super()._get_response_bodies(direction)
-        self.resolve_serializer(ErrorSerializer, direction)  # type: ignore[arg-type]
+        self.resolve_serializer(ErrorSerializer, direction)
         success = responses[str(self.call.status)]
         success["description"] = HTTPStatus(self.call.status).phrase
         if self.call.kinds:
@@ -470,6 +470,8 @@ def parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 def shape_of(one: Any) -> dict[str, Any]:
     """The JSON schema of what a filter takes."""
     made = one.field
+    if isinstance(one, FlagFilter):
+        return {"type": "boolean"}
     if isinstance(one, MultipleChoiceFilter | ChoiceFilter):
         choice = {"type": "string", "enum": [value for value, _ in made.choices if value]}
         several = isinstance(one, MultipleChoiceFilter | OrderingFilter)
@@ -545,7 +547,7 @@ def add_examples(operation: dict[str, Any], examples: Iterable[Mapping[str, Any]
             _add(operation["requestBody"]["content"][example["media_type"]], example, "request")
         if "answer" in example:
             content = _response(operation, example["status"])["content"]
-            _add(content.get(example.get("answer_type", JSON)), example, "answer")
+            _add(content[example.get("answer_type", JSON)], example, "answer")
 
 
 def _response(operation: dict[str, Any], status: int) -> Any:

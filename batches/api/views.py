@@ -10,6 +10,7 @@ from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
 from rest_framework.mixins import ListModelMixin
+from rest_framework.parsers import BaseParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,7 +32,7 @@ from .errors import granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import Cursors
-from .parsers import JSONBody
+from .parsers import FormBody, JSONBody
 from .serializers import (
     BatchJSON,
     BatchSerializer,
@@ -94,6 +95,11 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericVi
         "repeat": may.OPERATE,
         "bulk": may.ANY_BULK,
     }
+
+    def get_parsers(self) -> list[BaseParser]:
+        """JSON, and where a file may come, a form. Asked before the request is known to be which action's."""
+        may_have_file = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
+        return [JSONBody(), FormBody()] if may_have_file else super().get_parsers()
 
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         shown = self.shown(find_batch(pk))
@@ -165,7 +171,7 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericVi
         batch = granted(manager(self.request).repeat_batch(pk))
         return Response(self.shown(batch), 201, headers={"Location": self.address(batch)})
 
-    @action(detail=False, methods=["post"], parser_classes=[JSONBody])
+    @action(detail=False, methods=["post"])
     def bulk(self, request: Request) -> Response:
         wanted = parsed(BulkBody, request)
         self.require(ACTIONS[wanted["action"]].permission)

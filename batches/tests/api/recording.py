@@ -49,8 +49,11 @@ class Recording:
 
     def _keep(self, operation: str, example: dict[str, Any], answer: Any) -> Any:
         example["status"] = answer.status_code
-        if answer.get("Content-Type") == "application/json":
+        kind = answer.get("Content-Type", "").partition(";")[0]
+        if kind == "application/json":
             example["answer"] = answer.json()
+        elif kind:
+            example |= {"answer_type": kind, "answer": answer.getvalue().decode()}
         self.calls.setdefault(operation, []).append(example)
         return example.get("answer")
 
