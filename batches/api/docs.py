@@ -12,13 +12,24 @@ from typing import Any
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .views import UTF8Only
 
 
-class SchemaView(UTF8Only, SpectacularAPIView):
+class ErrorsInJSON(UTF8Only):
+    """A view that answers otherwise than in JSON, but for the errors, which have the API's own shape."""
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if response.exception:
+            response.accepted_renderer, response.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        return response
+
+
+class SchemaView(ErrorsInJSON, SpectacularAPIView):
     """YAML, or JSON where `Accept` asks for it."""
 
     @extend_schema(exclude=True)
@@ -26,7 +37,7 @@ class SchemaView(UTF8Only, SpectacularAPIView):
         return Response(description())
 
 
-class DocsView(UTF8Only, SpectacularSwaggerSplitView):
+class DocsView(ErrorsInJSON, SpectacularSwaggerSplitView):
     """Swagger UI from this server's own files: the policy of every page allows no inline script or style."""
 
     url_name = "api:schema"

@@ -1,12 +1,11 @@
 """The examples in the API's description, recorded from calls that are really made.
 
-What differs from run to run is replaced by what does not: ids, times and measured seconds, the same by the same. So the
-recording can be made again at any time, and compared with the one in `batches/api/examples.json`.
+What differs from run to run is replaced by what does not: an id always by the same id, a time by its field's, and
+measured seconds. So the recording can be made again at any time, and compared with `batches/api/examples.json`.
 """
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +16,10 @@ TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 CURSOR = re.compile(r"(?<=cursor=)[^&\"]+")
 SERVER = "http://testserver"
 
-#: Measured, by the name of the field.
+#: Seconds and speeds that were measured, by the name of the field.
 MEASURED = {"run_seconds": 1.5, "rate": 2.0, "seconds_left": 0.5, "duration": 0.125}
-FIRST_TIME = datetime(2026, 6, 1, 8, tzinfo=UTC)
+#: The minute of each time, by the name of the field: a clock that shows milliseconds gives two the same now and then.
+MINUTES = {"created_at": 0, "started_at": 5, "expected_start": 7, "completed_at": 9, "held_at": 9, "all_done": 12}
 
 
 class Recording:
@@ -31,7 +31,7 @@ class Recording:
         self.schema = schema
         self.calls: dict[str, list[dict[str, Any]]] = {}
         self.ids: dict[str, str] = {}
-        self.times: dict[str, str] = {}
+        self.numbers: dict[str, dict[int, int]] = {}
 
     def call(self, method: str, address: str, summary: str, body: Any = None, **options: Any) -> Any:
         """Makes a call and keeps it as an example; its answer, decoded. `options` are those of the client."""
@@ -70,22 +70,27 @@ class Recording:
 
     def steady(self, value: Any, name: str = "") -> Any:
         if isinstance(value, dict):
-            return {key: self.steady(inner, key) for key, inner in value.items()}
+            # A run can be too short for the clock.
+            value = value | ({"run_seconds": 1.5 if value["started_at"] else 0.0} if "run_seconds" in value else {})
+            return {key: self._number(value, key) or self.steady(inner, key) for key, inner in value.items()}
         if isinstance(value, list):
             return [self.steady(inner, name) for inner in value]
         if isinstance(value, str):
-            value = CURSOR.sub("WyIyMDI2LTA2LTAxIl0", TIME.sub(self._time, ID.sub(self._id, value)))
-        if isinstance(value, float):
-            return MEASURED.get(name, value) if value else value
-        return value
+            time = f"2026-06-01T08:{MINUTES.get(name, 8):02}:00Z"
+            return CURSOR.sub("WyIyMDI2LTA2LTAxIl0", TIME.sub(time, ID.sub(self._id, value)))
+        return MEASURED.get(name, value) if isinstance(value, float) and value else value
+
+    def _number(self, row: dict[str, Any], key: str) -> int | None:
+        """That of a row by which others are known: profiles, and what is told apart by its fields."""
+        if key not in {"id", "profile"} or not isinstance(row[key], int):
+            return None
+        known = "profile" if key == "profile" or "last_checked_at" in row else ",".join(sorted(row))
+        numbers = self.numbers.setdefault(known, {})
+        return numbers.setdefault(row[key], len(numbers) + 1)
 
     def _id(self, found: re.Match[str]) -> str:
         number = len(self.ids) + 1
         return self.ids.setdefault(found[0], str(UUID(int=0x5EEDBA7C << 96 | 0x4000_8000 << 48 | number, version=4)))
-
-    def _time(self, found: re.Match[str]) -> str:
-        moment = FIRST_TIME + timedelta(seconds=len(self.times))
-        return self.times.setdefault(found[0], f"{moment:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def operation_path(path: str) -> re.Pattern[str]:
