@@ -12,6 +12,8 @@ BENCHMARKS = {
     "feeds": "feeds over loopback, against a loop that fetches and parses but records nothing",
     "memory": "a worker's memory on a batch of a million profiles",
     "queue": "each transition with 10,000 waiting batches",
+    "api": "reading: lists of a million at any depth, the queue with 10,000 waiting, 50 clients that poll",
+    "export": "a batch of a million profiles as a file: speed, and memory that does not grow",
 }
 
 
