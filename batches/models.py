@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from rest_framework.authtoken.models import TokenProxy
 
 MAX_URL = 2000
 MAX_STORY_ID = 255
@@ -307,3 +308,14 @@ class KeptAnswer(models.Model):
 
     def __str__(self) -> str:
         return f"the answer to {self.key}"
+
+
+class ApiToken(TokenProxy):
+    """A user's token under the user's name: its own text would be its key, which pages and logs must not show."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "API token"
+
+    def __str__(self) -> str:
+        return str(self.user.get_username())

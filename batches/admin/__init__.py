@@ -2,9 +2,9 @@
 
 from django.contrib import admin
 
-from . import batch, models
+from . import batch, models, tokens
 
-__all__ = ["batch", "models"]
+__all__ = ["batch", "models", "tokens"]
 
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = "Overview"

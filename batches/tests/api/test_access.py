@@ -11,69 +11,37 @@ from batches.models import Batch, BatchLog
 
 pytestmark = pytest.mark.django_db
 
-READS = {"list", "retrieve", "queue of all", "comparison"}
-RESULTS = {"rows", "stories of one", "logs", "export", "export of stories", "profiles", "stories"}
-OPERATIONS = {"queue", "start", "pause", "move", "retry", "repeat", "hold", "release"}
-
-MAY = {
-    "anonymous": set(),
-    "nobody": set(),
-    "viewer": READS,
-    "analyst": RESULTS,
-    "operator": READS | RESULTS | OPERATIONS,
-    "creator": {"create"},
-    "editor": {"change"},
-    "cleaner": {"delete"},
-    "root": READS | RESULTS | OPERATIONS | {"create", "change", "delete"},
+#: The calls that read what came out; `test_matrix.py` has all others.
+RESULTS = {
+    "rows": "/api/batches/{pk}/profiles/",
+    "stories of one": "/api/batches/{pk}/stories/",
+    "logs": "/api/batches/{pk}/logs/",
+    "export": "/api/batches/{pk}/export/csv/",
+    "export of stories": "/api/batches/{pk}/stories/export/csv/",
+    "profiles": "/api/profiles/",
+    "stories": "/api/stories/",
 }
-
-CALLS = {
-    "list": ("get", "/api/batches/", None, 200),
-    "retrieve": ("get", "/api/batches/{pk}/", None, 200),
-    "queue of all": ("get", "/api/queue/", None, 200),
-    "comparison": ("get", "/api/batches/{pk}/comparison/", None, 404),
-    "rows": ("get", "/api/batches/{pk}/profiles/", None, 200),
-    "stories of one": ("get", "/api/batches/{pk}/stories/", None, 200),
-    "logs": ("get", "/api/batches/{pk}/logs/", None, 200),
-    "export": ("get", "/api/batches/{pk}/export/csv/", None, 200),
-    "export of stories": ("get", "/api/batches/{pk}/stories/export/csv/", None, 200),
-    "profiles": ("get", "/api/profiles/", None, 200),
-    "stories": ("get", "/api/stories/", None, 200),
-    "create": ("post", "/api/batches/", {"name": "new", "profiles": ["https://example.org/new"]}, 201),
-    "change": ("patch", "/api/batches/{pk}/", {"priority": 5}, 200),
-    "delete": ("delete", "/api/batches/{pk}/", None, 204),
-    "queue": ("post", "/api/batches/{pk}/queue/", None, 200),
-    "start": ("post", "/api/batches/{pk}/start/", None, 200),
-    "pause": ("post", "/api/batches/{pk}/pause/", None, 200),
-    "move": ("post", "/api/batches/{pk}/move/", {"position": 1}, 200),
-    "retry": ("post", "/api/batches/{pk}/retry/", None, 409),
-    "repeat": ("post", "/api/batches/{pk}/repeat/", None, 201),
-    "hold": ("post", "/api/queue/hold/", {"reason": "maintenance"}, 200),
-    "release": ("post", "/api/queue/release/", None, 200),
+MAY_READ = {
+    "anonymous": 401,
+    "nobody": 403,
+    "viewer": 403,
+    "analyst": 200,
+    "operator": 200,
+    "creator": 403,
+    "root": 200,
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("role", MAY)
-def test_each_call_is_open_to_the_roles_that_may_make_it(client_for, make_batch, everything, role, call):
-    method, path, body, success = CALLS[call]
-    path = path.format(pk=make_batch().pk)
+@pytest.mark.parametrize("role", MAY_READ)
+def test_results_are_open_to_the_roles_that_may_read_them(client_for, make_batch, everything, role):
+    pk = make_batch().pk
     client = client_for(role)
     before = everything()
-
-    answer = getattr(client, method)(path, body)
-
-    if call in MAY[role]:
-        assert answer.status_code == success
-    elif role == "anonymous":
-        assert answer.status_code == 401
-        assert answer["WWW-Authenticate"] == "Token"
-        assert answer.json()["code"] == "not_authenticated"
-    else:
-        assert answer.status_code == 403
-        assert answer.json()["code"] == "permission_denied"
-    if answer.status_code in {401, 403} or call in READS | RESULTS:
-        assert everything() == before
+    for path in RESULTS.values():
+        answer = client.get(path.format(pk=pk))
+        assert answer.status_code == MAY_READ[role], path
+        assert answer.status_code != 401 or answer["WWW-Authenticate"] == "Token"
+    assert everything() == before
 
 
 @pytest.mark.parametrize(
@@ -89,7 +57,7 @@ def test_each_list_is_open_to_those_who_may_view_what_is_in_it(client_for, make_
     client = client_for("nobody")
     User.objects.get().user_permissions.add(Permission.objects.get(codename=permission))
     pk = make_batch().pk
-    answers = {call: client.get(CALLS[call][1].format(pk=pk)).status_code for call in RESULTS}
+    answers = {call: client.get(path.format(pk=pk)).status_code for call, path in RESULTS.items()}
     assert answers == {call: 200 if call in calls else 403 for call in RESULTS}
 
 
@@ -134,16 +102,6 @@ def browser():
 
 def test_a_session_reads(browser):
     assert browser.get("/api/batches/").status_code == 200
-
-
-def test_a_session_without_the_csrf_token_changes_nothing(browser, make_batch, everything):
-    batch = make_batch()
-    before = everything()
-    answer = browser.post(f"/api/batches/{batch.pk}/pause/")
-    assert answer.status_code == 403
-    assert answer.json()["code"] == "permission_denied"
-    assert "CSRF" in answer.json()["detail"]
-    assert everything() == before
 
 
 def test_a_session_with_the_csrf_token_operates(browser, make_batch):

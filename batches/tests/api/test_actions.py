@@ -1,6 +1,4 @@
-"""Each action from each status: what it answers, and what it leaves as it was."""
-
-from uuid import uuid4
+"""What each action answers, and what it leaves as it was. Who may and which status allows it: `test_matrix`."""
 
 import pytest
 
@@ -9,23 +7,7 @@ from batches.models import Batch, Queue
 
 pytestmark = pytest.mark.django_db
 
-DONE, GONE, MADE = 200, 204, 201
-
-# Per call the answers for queued, running, paused, done and error: a status, or the code of a 409.
-STATES = ("queued", "running", "paused", "done", "error")
-MATRIX = {
-    "queue": (DONE, "already_running", DONE, DONE, DONE),
-    "start": (DONE, "already_running", DONE, "finished", "finished"),
-    "pause": (DONE, DONE, DONE, "finished", "finished"),
-    "move": (DONE, "already_running", "not_queued", "finished", "finished"),
-    "retry": ("already_queued", "already_running", DONE, DONE, DONE),
-    "repeat": (MADE, MADE, MADE, MADE, MADE),
-    "change": (DONE, DONE, DONE, DONE, DONE),
-    "delete": (GONE, "already_running", GONE, GONE, GONE),
-}
-CASES = [
-    (call, state, answer) for call, answers in MATRIX.items() for state, answer in zip(STATES, answers, strict=True)
-]
+CALLS = ("queue", "start", "pause", "move", "retry", "repeat", "change", "delete")
 
 
 def make_call(client, call, pk):
@@ -37,21 +19,11 @@ def make_call(client, call, pk):
     return client.post(f"{path}{call}/", {"position": 1} if call == "move" else None)
 
 
-@pytest.mark.parametrize(("call", "state", "expected"), CASES)
-def test_a_call_is_allowed_or_refused_as_the_manager_has_it(client, make_batch, everything, call, state, expected):
-    batch = make_batch(state, failed=1)
-    before = everything()
-
-    answer = make_call(client, call, batch.pk)
-
-    if isinstance(expected, int):
-        assert answer.status_code == expected
-        return
+def test_a_refusal_shows_the_batch_as_it_is_now(client, make_batch):
+    batch = make_batch("done")
+    answer = make_call(client, "pause", batch.pk)
     assert answer.status_code == 409
-    assert answer.json()["code"] == expected
-    assert answer.json()["detail"]
     assert answer.json()["batch"] == client.get(f"/api/batches/{batch.pk}/").json()
-    assert everything() == before
 
 
 @pytest.mark.parametrize(
@@ -89,7 +61,7 @@ NO_IDS = [
 @pytest.mark.parametrize("pk", NO_IDS)
 def test_an_id_that_is_none_is_not_found(client, everything, pk):
     before = everything()
-    for answer in (client.get(f"/api/batches/{pk}/"), *(make_call(client, call, pk) for call in MATRIX)):
+    for answer in (client.get(f"/api/batches/{pk}/"), *(make_call(client, call, pk) for call in CALLS)):
         assert answer.status_code == 404
         assert answer.json()["code"] == "not_found"
         assert answer.json().keys() == {"code", "detail"}
@@ -179,43 +151,6 @@ def test_a_deleted_batch_is_gone(client, make_batch, django_capture_on_commit_ca
     assert (answer.status_code, answer.content) == (204, b"")
     assert client.get(f"/api/batches/{batch.pk}/").status_code == 404
     assert not Batch.everything.exists()
-
-
-STATE_OF_A_BATCH = {
-    "status": "done",
-    "position": 1,
-    "id": str(uuid4()),
-    "total_profiles": 5,
-    "completed_profiles": 5,
-    "stories_found": 5,
-    "run_token": str(uuid4()),
-    "previous": None,
-    "error": "",
-    "deleted_at": "2026-01-01T00:00:00Z",
-    "created_at": "2026-01-01T00:00:00Z",
-}
-
-
-@pytest.mark.parametrize("field", STATE_OF_A_BATCH)
-def test_no_body_gets_at_the_state_of_a_batch(client, make_batch, everything, field):
-    batch = make_batch()
-    before = everything()
-    sent = {field: STATE_OF_A_BATCH[field]}
-    created = {"name": "new", "profiles": ["https://example.org/"]}
-    for answer in (
-        client.patch(f"/api/batches/{batch.pk}/", {"priority": 5} | sent),
-        client.post("/api/batches/", created | sent),
-        client.post(f"/api/batches/{batch.pk}/pause/", sent),
-        client.post(f"/api/batches/{batch.pk}/retry/", sent),
-        client.post("/api/queue/hold/", sent),
-    ):
-        assert answer.status_code == 400
-        assert answer.json() == {
-            "code": "invalid",
-            "detail": f"{field}: There is no such field.",
-            "errors": {field: ["There is no such field."]},
-        }
-    assert everything() == before
 
 
 @pytest.mark.parametrize("method", ["put", "post"])

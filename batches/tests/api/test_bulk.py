@@ -102,17 +102,12 @@ def test_batches_leave_from_the_end_of_the_queue_so_that_no_gap_has_to_be_closed
 
 
 def test_a_thousand_ids_are_taken_and_one_more_is_not(client, everything):
+    ids = [str(uuid4()) for _ in range(1001)]
     before = everything()
-    answer = client.post(PATH, {"action": "pause", "ids": [str(uuid4()) for _ in range(1001)]})
+    assert do(client, "pause", ids=ids[:1000]).json()["refused"] == 1000
+    answer = do(client, "pause", ids=ids)
     assert (answer.status_code, answer.json()["errors"]) == (400, {"ids": ["At most 1,000 ids at once."]})
     assert everything() == before
-
-
-def test_a_thousand_batches_are_done_at_once(client):
-    Batch.objects.bulk_create(Batch(name="x", position=number) for number in range(1, 1001))
-    answer = do(client, "pause", Batch.objects.all())
-    assert answer.json()["done"] == 1000
-    assert not Batch.objects.queued().exists()
 
 
 # By filter

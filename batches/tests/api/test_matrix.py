@@ -1,0 +1,129 @@
+"""Every call, by every role, for a batch in every status: who is let in, what is refused, and what it changes then."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from rest_framework.test import APIClient
+
+from batches.models import Batch
+
+from .routes import api_routes
+
+pytestmark = pytest.mark.django_db
+
+ROLES = {
+    "anonymous": set(),
+    "nobody": set(),
+    "viewer": {"view"},
+    "operator": {"view", "operate"},
+    "creator": {"add"},
+    "editor": {"change"},
+    "cleaner": {"delete"},
+    "root": {"view", "operate", "add", "change", "delete"},
+}
+STATES = ("queued", "running", "paused", "done", "error")
+
+OK, MADE, GONE = 200, 201, 204
+ALWAYS = (OK,) * 5
+RUNNING, QUEUED, FINISHED = "already_running", "already_queued", "finished"
+
+# (method, route): the permission, the path, the body, and the answer for each of STATES: a status, or a 409's code.
+CALLS = {
+    ("get", "batch-list"): ("view", "batches/", None, ALWAYS),
+    ("get", "batch-detail"): ("view", "batches/{pk}/", None, ALWAYS),
+    ("get", "queue"): ("view", "queue/", None, ALWAYS),
+    ("post", "batch-list"): ("add", "batches/", {"name": "x", "profiles": ["https://example.org/"]}, (MADE,) * 5),
+    ("patch", "batch-detail"): ("change", "batches/{pk}/", {"name": "x", "priority": 7}, ALWAYS),
+    ("delete", "batch-detail"): ("delete", "batches/{pk}/", None, (GONE, RUNNING, GONE, GONE, GONE)),
+    ("post", "batch-queue"): ("operate", "batches/{pk}/queue/", None, (OK, RUNNING, OK, OK, OK)),
+    ("post", "batch-start"): ("operate", "batches/{pk}/start/", None, (OK, RUNNING, OK, FINISHED, FINISHED)),
+    ("post", "batch-pause"): ("operate", "batches/{pk}/pause/", None, (OK, OK, OK, FINISHED, FINISHED)),
+    ("post", "batch-move"): (
+        "operate",
+        "batches/{pk}/move/",
+        {"position": 1},
+        (OK, RUNNING, "not_queued", FINISHED, FINISHED),
+    ),
+    ("post", "batch-retry"): ("operate", "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
+    ("post", "batch-repeat"): ("operate", "batches/{pk}/repeat/", None, (MADE,) * 5),
+    ("post", "batch-bulk"): ("operate", "batches/bulk/", {"action": "pause", "ids": ["x"]}, ALWAYS),
+    ("post", "queue-hold"): ("operate", "queue/hold/", {"reason": "maintenance"}, ALWAYS),
+    ("post", "queue-release"): ("operate", "queue/release/", None, ALWAYS),
+}
+WRITING = {call: row for call, row in CALLS.items() if call[0] != "get"}
+
+
+def test_every_call_that_writes_is_in_the_matrix():
+    assert {route for route in api_routes() if route[0] != "get"} == set(WRITING)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("role", ROLES)
+def test_each_call_is_let_in_refused_or_done(client_for, make_batch, everything, role, state):
+    client, batch = client_for(role), make_batch(state, failed=1)
+    before = everything()
+    for (method, route), (permission, path, body, answers) in CALLS.items():
+        expected = answers[STATES.index(state)]
+        with transaction.atomic():
+            answer = getattr(client, method)(f"/api/v1/{path.format(pk=batch.pk)}", body)
+            what = f"{method} {route}: {answer.status_code} {answer.content[:200]!r}"
+            if role == "anonymous":
+                assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated"), what
+                assert answer["WWW-Authenticate"] == "Token"
+            elif permission not in ROLES[role]:
+                assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied"), what
+            elif isinstance(expected, int):
+                assert answer.status_code == expected, what
+            else:
+                assert (answer.status_code, answer.json()["code"]) == (409, expected), what
+                assert answer.json()["detail"]
+                assert (answer.json()["batch"]["id"], answer.json()["batch"]["status"]) == (str(batch.pk), state)
+            if answer.status_code >= 400 or method == "get":
+                assert everything() == before, what
+            transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize(("method", "route"), WRITING, ids="-".join)
+def test_a_session_without_the_csrf_token_writes_nothing(make_batch, everything, method, route):
+    browser = APIClient(enforce_csrf_checks=True)
+    browser.force_login(User.objects.create_superuser("ada"))
+    _, path, body, _ = WRITING[method, route]
+    path = path.format(pk=make_batch().pk)
+    before = everything()
+    answer = getattr(browser, method)(f"/api/v1/{path}", body)
+    assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+    assert "CSRF" in answer.json()["detail"]
+    assert everything() == before
+
+
+# What the API never takes from outside, whatever columns there are.
+STATE_OF_A_BATCH = {field.name for field in Batch._meta.fields} - {"name", "priority", "checker"} | {
+    "batch_id", "previous_id", "progress", "url", "logs", "story_results", "actor", "channel"
+}  # fmt: skip
+VALUES = {"status": "done", "position": 1, "completed_profiles": 5, "run_token": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
+
+
+@pytest.mark.parametrize("field", sorted(STATE_OF_A_BATCH))
+def test_no_body_gets_at_the_state_of_a_batch(client, make_batch, everything, field):
+    batch = make_batch(failed=1)
+    before = everything()
+    sent = {field: VALUES.get(field, 5)}
+    for (method, route), (_, path, body, _) in WRITING.items():
+        if method == "delete" or field in (body or {}):  # a move takes a position: a place in the queue's order
+            continue
+        answer = getattr(client, method)(f"/api/v1/{path.format(pk=batch.pk)}", (body or {}) | sent)
+        assert answer.status_code == 400, route
+        assert answer.json()["errors"] == {field: ["There is no such field."]}, route
+    form = {"name": "x", "file": "https://example.org/"} | sent
+    assert client.post("/api/v1/batches/", form, format="multipart").status_code == 400
+    for method, path in (("put", f"batches/{batch.pk}/"), ("post", f"batches/{batch.pk}/"), ("put", "queue/")):
+        assert getattr(client, method)(f"/api/v1/{path}", {"name": "x"} | sent).status_code == 405
+    assert everything() == before
+
+
+def test_a_checker_is_chosen_once(client, make_batch, everything):
+    batch = make_batch()
+    before = everything()
+    answer = client.patch(f"/api/v1/batches/{batch.pk}/", {"checker": "http"})
+    assert (answer.status_code, answer.json()["errors"].keys()) == (400, {"checker"})
+    assert everything() == before
