@@ -5,10 +5,10 @@ VENV := .venv/bin/python
 FUZZ_EXAMPLES := 200
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test lint schema fuzz bench clean
+.PHONY: help run setup test lint schema fuzz bench screenshots clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
 	@$(VENV) manage.py migrate --verbosity 0
@@ -34,6 +34,9 @@ fuzz: .venv/installed-dev ## more than 10,000 calls made up from the API's descr
 
 bench: .venv/installed-dev ## the benchmarks
 	@$(VENV) -m benchmarks
+
+screenshots: .venv/installed-dev ## the README's pictures, by Chromium
+	@$(VENV) docs/screenshots.py
 
 clean: ## remove .venv and the tools' caches; the database in var/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis

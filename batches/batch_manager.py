@@ -16,18 +16,19 @@ from functools import wraps
 from hashlib import sha256
 from typing import Any, Concatenate, Literal, ParamSpec, TypeGuard, TypeVar
 
-from django.db import transaction
-from django.db.models import Case, F, Max, QuerySet, Value, When
+from django.db import IntegrityError, transaction
+from django.db.models import Case, Exists, F, Max, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from . import bulk
+from . import bulk, outbox
 from .addresses import InvalidAddress, normalise_address
 from .checkers.base import CheckResult, Story
 from .conf import get_config
 from .importers import ProfileAddress
 from .models import (
+    COUNTED_ROWS,
     MAX_ERROR,
     MAX_FINGERPRINT,
     MAX_MEMORY,
@@ -41,12 +42,13 @@ from .models import (
     BatchLog,
     BatchProfile,
     Channel,
+    Event,
     Profile,
     Queue,
     SecondsSince,
     StoryResult,
 )
-from .text import clean_text
+from .text import clean_text, counted
 from .transitions import Code, Refusal, Refused, fenced, not_found, require_allowed
 
 Status = Batch.Status
@@ -174,21 +176,30 @@ class BatchManager:
         priority: int = 0,
         checker: str = "feed",
         queue: bool = True,
+        id: uuid.UUID | None = None,
     ) -> Batch:
         """A new batch of these profiles, queued at the end of its band or (`queue=False`) paused.
 
-        Addresses that are not known yet become profiles; duplicates collapse. All or nothing.
+        Addresses that are not known yet become profiles; duplicates collapse. All or nothing. Of a queryset of
+        profiles those go in that match it now.
+
+        With an `id` that the caller has chosen, the same order given twice makes one batch: the second is refused as
+        `already_exists`, also while the first is still being carried out.
         """
         name = _usable_name(name)
         _require_priority(priority)
         _require_checker(checker)
-        names = _names_by_url(profiles)
-        batch = Batch(name=name, priority=priority, checker=checker, status=Status.PAUSED)
+        chosen = profiles if isinstance(profiles, QuerySet) else None
+        names = {} if chosen is not None else _names_by_url(profiles)
+        batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, status=Status.PAUSED)
         with transaction.atomic():
-            batch.save(force_insert=True)
+            _insert_new(batch)
             # Before the queue is locked: 100,000 rows take a second, and nobody can see this batch yet.
-            bulk.insert_profiles(names.items())
-            total = bulk.insert_batch_profiles(batch.pk, names)
+            if chosen is not None:
+                total = bulk.insert_chosen_profiles(batch.pk, chosen)
+            else:
+                bulk.insert_profiles(names.items())
+                total = bulk.insert_batch_profiles(batch.pk, names)
             self._finish_creation(batch, total, queue, "create_batch")
         return batch
 
@@ -233,7 +244,7 @@ class BatchManager:
             Batch.objects.filter(pk=batch.pk).update(**changes)
             _bump_version()
             batch.refresh_from_db()
-            self._log(batch, action, _counted(total, "profile"), to=(batch.status, batch.position))
+            self._log(batch, action, counted(total, "profile"), to=(batch.status, batch.position))
 
     @transition
     def rename_batch(self, batch: Batch, name: str) -> Literal[True]:
@@ -286,7 +297,7 @@ class BatchManager:
             if waiting != _last_position():
                 bulk.renumber_queue(DETOUR)
                 _bump_version()
-                self._log(None, "reorder_queue", f"numbered anew: {_counted(waiting, 'queued batch', 'es')}")
+                self._log(None, "reorder_queue", f"numbered anew: {counted(waiting, 'queued batch', 'queued batches')}")
         return True
 
     def hold_queue(self, reason: str = "") -> Literal[True]:
@@ -331,6 +342,8 @@ class BatchManager:
         """Set it aside. From the moment this commits no further result of its run is recorded."""
         if batch.status != Status.PAUSED:
             self._leave(batch, "pause_batch", Status.PAUSED)
+            if self.channel == Channel.WORKER:  # a person who pauses it knows
+                outbox.announce(Event.BATCH_PAUSED, batch)
         return True
 
     @transition
@@ -378,7 +391,7 @@ class BatchManager:
         self._enqueue(
             batch,
             "retry_failed",
-            f"to be checked again: {_counted(failed, 'failed profile')}",
+            f"to be checked again: {counted(failed, 'failed profile')}",
             error="",
             completed_at=None,
             completed_profiles=F("completed_profiles") - failed,
@@ -409,9 +422,37 @@ class BatchManager:
         self._leave_queue(batch, status=Status.PAUSED, position=None, deleted_at=Now())
         _bump_version()
         self._log(
-            None, "delete_batch", f"“{batch}” ({batch.pk}) with {_counted(batch.total_profiles, 'profile')}", was=was
+            None, "delete_batch", f"“{batch}” ({batch.pk}) with {counted(batch.total_profiles, 'profile')}", was=was
         )
         return True
+
+    # Repairs of what nothing should have been able to break; `doctor` finds it
+
+    @transition
+    def repair_batch(self, batch: Batch) -> Literal[True]:
+        """Make it agree with its status, its rows and its log again. What agrees already is not touched.
+
+        The status stands, since it is what somebody decided: place, lease, error and times follow from it. Only a
+        second running batch cannot stay what it is: it is paused.
+        """
+        logged = batch.logs.order_by("-pk").values_list("to_status", "to_position").first() or ("", None)
+        repairs = _repairs(batch)
+        if repairs or logged[0] != batch.status:
+            Batch.objects.filter(pk=batch.pk).update(**repairs)
+            _bump_version()
+            batch.refresh_from_db()
+            message = "set " + ", ".join(sorted(repairs)) if repairs else "the log did not tell of this status"
+            self._log(batch, "repair_batch", message, was=logged, to=(batch.status, batch.position))
+        return True
+
+    def repair_rows(self) -> int:
+        """Delete rows that belong to no batch or no profile, and finish interrupted deletions. Returns how many."""
+        with locked_queue():
+            gone = sum(rows.delete()[0] for rows in orphans())
+            if gone:
+                self._log(None, "repair_rows", f"deleted {counted(gone, 'row')} that belonged to nothing")
+        self.purge_deleted()
+        return gone
 
     # The worker's own calls
 
@@ -484,7 +525,7 @@ class BatchManager:
         if rows.filter(status=BatchProfile.Status.PENDING).exists():
             raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
         if batch.completed_profiles < batch.total_profiles and not rows.exists():
-            message = f"The batch says {_counted(batch.total_profiles, 'profile')}, but it has no rows to check."
+            message = f"The batch says {counted(batch.total_profiles, 'profile')}, but it has no rows to check."
             self._fail(batch, "finish_run", message)
         else:
             self._complete(batch, "finish_run", "" if batch.total_profiles else "It has no profiles.")
@@ -517,9 +558,11 @@ class BatchManager:
 
     def _complete(self, batch: Batch, action: str, message: str = "") -> None:
         self._leave(batch, action, Status.DONE, message, completed_at=Now())
+        outbox.announce(Event.BATCH_DONE, batch)
 
     def _fail(self, batch: Batch, action: str, message: str) -> None:
         self._leave(batch, action, Status.ERROR, message, error=message)
+        outbox.announce(Event.BATCH_ERROR, batch)
 
     def _leave(self, batch: Batch, action: str, status: str, message: str = "", **changes: Any) -> None:
         """Leave the status it has for one outside the waiting queue; the queue closes the gap."""
@@ -605,6 +648,47 @@ def _last_position() -> int:
 
 def _head() -> Batch | None:
     return Batch.objects.select_for_update(no_key=True).queued().order_by("position").first()
+
+
+# Repairs
+
+
+def orphans() -> list[QuerySet[Any]]:
+    """Rows whose batch or profile does not exist. The database refuses them; a damaged or hand-edited one has them."""
+    no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
+    no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
+    return [
+        BatchProfile.objects.filter(no_batch | no_profile),
+        StoryResult.objects.filter((no_batch & Q(batch__isnull=False)) | no_profile),
+        BatchLog.objects.filter(no_batch & Q(batch__isnull=False)),
+    ]
+
+
+def _repairs(batch: Batch) -> dict[str, Any]:
+    """What has to be written so that the batch agrees with its status and its rows."""
+    wanted = _as_its_status_wants(batch)
+    if batch.profiles.exists():
+        wanted |= batch.profiles.aggregate(**COUNTED_ROWS)
+    return {field: value for field, value in wanted.items() if value != getattr(batch, field)}
+
+
+def _as_its_status_wants(batch: Batch) -> dict[str, Any]:
+    is_done, has_error = batch.status == Status.DONE, batch.status == Status.ERROR
+    wanted: dict[str, Any] = {
+        "completed_at": (batch.completed_at or timezone.now()) if is_done else None,
+        "error": (batch.error or "It stopped without saying why.") if has_error else "",
+    }
+    if batch.status == Status.QUEUED:
+        wanted |= {} if (batch.position or 0) >= 1 else _place(batch)
+    elif batch.status != Status.RUNNING:
+        wanted["position"] = None
+    elif Batch.objects.running().exclude(pk=batch.pk).exists():
+        wanted |= {"status": Status.PAUSED, "position": None, "run_token": None, "lease_at": None}
+    else:
+        wanted["position"] = 0
+    if batch.status != Status.RUNNING:
+        wanted |= {"run_token": None, "lease_at": None}
+    return wanted
 
 
 # Runs and leases
@@ -774,10 +858,6 @@ def _require_progress(batch: Batch, completed: object, successful: object, faile
         raise Refused(Code.BAD_PROGRESS, f"The counters of “{batch}” are those of its rows: use record_results.")
 
 
-def _counted(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
-
-
 def _usable_name(name: object) -> str:
     """The name on one line, without what cannot be stored."""
     usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
@@ -814,6 +894,18 @@ def _as_uuid(value: object) -> uuid.UUID | None:
         return uuid.UUID(value)
     except ValueError:
         return None
+
+
+def _insert_new(batch: Batch) -> None:
+    """Raises Refused if its id is taken: by a batch that exists, or by a deleted one whose rows are not all gone."""
+    try:
+        with transaction.atomic():
+            batch.save(force_insert=True)
+    except IntegrityError as error:
+        other = Batch.everything.filter(pk=batch.pk).first()
+        if other is None:
+            raise
+        raise Refused(Code.ALREADY_EXISTS, f"“{other}” has this id already; nothing was added.") from error
 
 
 def _names_by_url(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:

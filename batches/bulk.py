@@ -16,7 +16,9 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from .models import Batch, BatchProfile, Profile, StoryResult
@@ -62,6 +64,41 @@ def insert_batch_profiles(batch_id: UUID, urls: Iterable[str]) -> int:
             [_batch_id(batch_id), _json(numbered)],
         )
     return inserted
+
+
+def insert_chosen_profiles(batch_id: UUID, profiles: QuerySet[Profile]) -> int:
+    """Give the batch a pending row for each of these known profiles, oldest first. Returns how many.
+
+    Read and stored by one statement: what matches at this moment is what goes in. What a join finds twice goes in once,
+    by the unique constraint: DISTINCT took half as long again on SQLite. 1.5 million took 13 s on SQLite and 26 on
+    PostgreSQL; a million as Python's objects took 89 and 46, and 1 GB.
+    """
+    try:
+        chosen, parameters = profiles.values("pk").query.sql_with_params()
+    except EmptyResultSet:  # Django knows without asking that none matches
+        return 0
+    return _execute(
+        f"""INSERT INTO {ROW} (batch_id, profile_id, status, error, has_story)
+            WITH chosen (id) AS ({chosen})
+            SELECT %s, id, 'pending', '', false FROM chosen WHERE true ORDER BY id
+                ON CONFLICT (profile_id, batch_id) DO NOTHING""",
+        [*parameters, _batch_id(batch_id)],
+    )
+
+
+def count_known(urls: Iterable[str]) -> int:
+    """How many of these addresses, each given once, are profiles already."""
+    return sum(_count_known(chunk) for chunk in _chunks(urls))
+
+
+def _count_known(urls: Sequence[str]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT COUNT(*) FROM (SELECT {_field(0)} AS url FROM {_rows()}) AS wanted
+                 WHERE EXISTS (SELECT 1 FROM {PROFILE} AS profile WHERE profile.url = wanted.url)""",
+            [_json([[url] for url in urls])],
+        )
+        return int(cursor.fetchone()[0])
 
 
 def copy_batch_profiles(source: UUID, target: UUID) -> int:

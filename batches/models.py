@@ -7,9 +7,12 @@ from typing import Any, Self, cast
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from rest_framework.authtoken.models import TokenProxy
+
+from .signatures import new_secret
 
 MAX_URL = 2000
 MAX_STORY_ID = 255
@@ -215,6 +218,15 @@ class BatchProfile(models.Model):
         return f"{self.profile} ({self.status})"
 
 
+#: What a batch's counters have to be, as aggregates over its rows.
+COUNTED_ROWS = {
+    "total_profiles": Count("pk"),
+    "completed_profiles": Count("pk", filter=~Q(status=BatchProfile.Status.PENDING)),
+    "successful_checks": Count("pk", filter=Q(status=BatchProfile.Status.OK)),
+    "failed_checks": Count("pk", filter=Q(status=BatchProfile.Status.FAILED)),
+}
+
+
 class StoryResult(models.Model):
     """A story seen for the first time. It outlives its batch, since it is what makes the next sight of it old."""
 
@@ -289,6 +301,110 @@ class Queue(models.Model):
 
     def __str__(self) -> str:
         return "the queue"
+
+
+class Webhook(models.Model):
+    """An address that is told what becomes of batches."""
+
+    name = models.CharField(max_length=MAX_NAME, blank=True, help_text="For you: whose it is, or what it is for.")
+    url = models.CharField(
+        "address", max_length=MAX_URL, unique=True, help_text="Takes a POST with JSON, and answers with 2xx."
+    )
+    is_active = models.BooleanField("active", default=True, help_text="While it is not, its deliveries wait.")
+    secret = models.CharField(max_length=100, default=new_secret, editable=False)
+    #: Signs beside the new one until then, so that the receiver can change over without losing a message.
+    previous_secret = models.CharField(max_length=100, blank=True, editable=False)
+    previous_secret_until = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="webhook_has_a_secret", condition=~Q(secret="")),
+            models.CheckConstraint(
+                name="webhook_previous_secret_ends",
+                condition=Q(previous_secret="", previous_secret_until__isnull=True)
+                | (~Q(previous_secret="") & Q(previous_secret_until__isnull=False)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.url
+
+
+class Event(models.TextChoices):
+    """What webhooks are told of."""
+
+    BATCH_DONE = "batch.done", "batch.done"
+    BATCH_ERROR = "batch.error", "batch.error"
+    BATCH_PAUSED = "batch.paused", "batch.paused"  # by the system, not by a person
+    TEST = "webhook.test", "webhook.test"
+
+
+class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
+    def waiting(self) -> Self:
+        return self.filter(next_attempt_at__isnull=False)
+
+    def due(self) -> Self:
+        return self.filter(next_attempt_at__lte=Now())
+
+    def delivered(self) -> Self:
+        return self.filter(delivered_at__isnull=False)
+
+    def given_up(self) -> Self:
+        return self.filter(next_attempt_at__isnull=True, delivered_at__isnull=True)
+
+
+class WebhookDelivery(models.Model):
+    """One event for one webhook: the outbox while it waits, the log afterwards. Only `outbox` writes it."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DELIVERED = "delivered"
+        GIVEN_UP = "given up"
+
+    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries", db_index=False)
+    event_id = models.UUIDField("event", help_text="Sent as webhook-id, the same with each attempt.")
+    type = models.CharField(max_length=30, choices=Event)
+    batch = models.ForeignKey(Batch, models.SET_NULL, null=True, related_name="webhook_deliveries")
+    payload = models.TextField(help_text="As it is signed and sent.")
+    created_at = models.DateTimeField("created", default=timezone.now, db_index=True)
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField("next attempt", null=True, help_text="Empty when it is settled.")
+    delivered_at = models.DateTimeField("delivered", null=True)
+    http_status = models.PositiveIntegerField("last HTTP status", null=True)
+    error = models.TextField("last error", blank=True)
+
+    objects = models.Manager.from_queryset(WebhookDeliveryQuerySet)()
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        constraints = [
+            models.UniqueConstraint(fields=["webhook", "event_id"], name="one_delivery_per_webhook_and_event"),
+            # It waits, or it was delivered, or it was given up for a reason.
+            models.CheckConstraint(
+                name="webhookdelivery_state_is_one",
+                condition=Q(next_attempt_at__isnull=False, delivered_at__isnull=True)
+                | Q(next_attempt_at__isnull=True, delivered_at__isnull=False, error="")
+                | (Q(next_attempt_at__isnull=True, delivered_at__isnull=True) & ~Q(error="")),
+            ),
+        ]
+        # What is due of one webhook, however long the log and however many wait for another.
+        indexes = [
+            models.Index(
+                fields=["webhook", "next_attempt_at"],
+                name="webhookdelivery_waiting",
+                condition=Q(next_attempt_at__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} for {self.webhook}"
+
+    @property
+    def state(self) -> State:
+        if self.next_attempt_at is not None:
+            return self.State.WAITING
+        return self.State.GIVEN_UP if self.delivered_at is None else self.State.DELIVERED
 
 
 class KeptAnswer(models.Model):

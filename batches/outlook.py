@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -101,6 +102,10 @@ class Outlook:
         start, end = self._starts[position - 1 : position + 1]
         return Turn(self._after(start), self._after(end), self.durations[position - 1])
 
+    def start_at(self, position: int) -> datetime | None:
+        """When a batch that is queued at a position 1..n+1 now would start."""
+        return self._after(self._starts[position - 1]) if 1 <= position <= self.waiting + 1 else None
+
     def move(self, position: int, target: int) -> Move:
         """What moving the batch at `position` to `target` does. The target is clamped to 1..n, as the manager does."""
         target = max(1, min(target, self.waiting))
@@ -143,6 +148,12 @@ def look_ahead() -> Outlook:
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
         free_in=None if stands_still else _seconds_left(running, now, rates),
     )
+
+
+def place_of_new(priority: int) -> int:
+    """Where a batch of this priority would be queued now: behind the last one whose priority is at least its own."""
+    ahead = Batch.objects.queued().filter(priority__gte=priority)
+    return (ahead.aggregate(last=Max("position"))["last"] or 0) + 1
 
 
 def is_recent(moment: datetime | None, now: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Text that both databases can store."""
+"""Text that both databases can store, and that people can read."""
 
 import re
 
@@ -12,6 +12,20 @@ def clean_text(value: object, limit: int) -> str:
     if len(text) <= limit and text.isascii() and "\x00" not in text:  # nearly all of it; a third of the time
         return text
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 batch", "2,000 batches". The plural is the noun with an s, unless it is given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def duration(seconds: float) -> str:
+    """2 h 05 min, 3 min 20 s, 17 s: as exact as an estimate deserves."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _as_text(value: object) -> str:

@@ -29,6 +29,7 @@ class Code(StrEnum):
     BAD_VALUE = "bad_value"
     FENCED = "fenced"
     NOT_FINISHED = "not_finished"
+    ALREADY_EXISTS = "already_exists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     # Wherever it stands: what it stores matters when the batch is queued the next time.
     "set_priority": frozenset(Status),
     "rename_batch": frozenset(Status),
+    # What is wrong may be wrong in any of them.
+    "repair_batch": frozenset(Status),
     # While queued or running, the pending profiles come first.
     "retry_failed": frozenset({Status.DONE, Status.PAUSED, Status.ERROR}),
     # A worker is at work on a running one: pause it first.

@@ -20,6 +20,7 @@ from .conf import Config, get_config
 from .models import MAX_ERROR, Channel
 from .run import Run, RunOver
 from .text import clean_text
+from .webhooks import delivering
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +66,13 @@ class Worker:
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
-        while not self._stop.is_set() and not await self._database(self._finished):
-            claimed = await self._database(self._manager.claim_run, self.name)
-            if claimed is None:
-                await self._wait(self._config.poll_seconds)
-            else:
-                await self._work_on(claimed)
+        async with delivering(self._config, self._database, self._stop):
+            while not self._stop.is_set() and not await self._database(self._finished):
+                claimed = await self._database(self._manager.claim_run, self.name)
+                if claimed is None:
+                    await self._wait(self._config.poll_seconds)
+                else:
+                    await self._work_on(claimed)
 
     def _on_signal(self, number: int) -> None:
         self.stopped_by = self.stopped_by or number

@@ -20,6 +20,17 @@ def env_list(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
 
 
+def env_switch(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def env_number(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip() or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={text!r} is no whole number from 0 up.")
+    return int(text)
+
+
 def api_rate(name: str, default: str) -> str | None:
     """How many requests are let in, such as 6000/minute; None for "off"."""
     rate = os.environ.get(name, "").strip().lower() or default
@@ -28,34 +39,29 @@ def api_rate(name: str, default: str) -> str | None:
     return None if rate == "off" else rate
 
 
-def env_number(name: str, default: int) -> int:
-    text = os.environ.get(name, "").strip() or str(default)
-    if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII):
-        raise ImproperlyConfigured(f"{name}={text!r} is no number from 0 to 999.")
-    return int(text)
-
-
-DEBUG = os.environ.get("DEBUG", "").strip().lower() in {"1", "true", "yes", "on"}
+DEBUG = env_switch("DEBUG")
 SECRET_KEY = os.environ.get("SECRET_KEY") or installation_secret_key(VAR_DIR / "secret_key")
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
+    "batches",  # before the admin, whose frame it replaces (templates/admin/base_site.html)
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",
     "rest_framework",
     "rest_framework.authtoken",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "batches",
 ]
 
 MIDDLEWARE = [
+    "batchproject.csp.content_security_policy",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -65,6 +71,26 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+
+# No script or style within a page, none from elsewhere, no form that leads elsewhere.
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "img-src": ["'self'", "data:"],  # the API's documentation has its pictures in its style sheet
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+}
+
+# HTTPS itself is the business of a proxy before this application, which says so in X-Forwarded-Proto.
+HTTPS = env_switch("HTTPS")
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+# Browsers remember it for that long and for all subdomains, whatever is changed here: so only when asked for.
+SECURE_HSTS_SECONDS = env_number("HSTS_SECONDS", 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
+
+SESSION_ENGINE = "batchproject.sessions"
 
 ROOT_URLCONF = "batchproject.urls"
 WSGI_APPLICATION = "batchproject.wsgi.application"
@@ -136,7 +162,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "batches.api.authentication.TokenAuthentication",
-        "batches.api.authentication.SessionAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_THROTTLE_CLASSES": [
         "rest_framework.throttling.UserRateThrottle",

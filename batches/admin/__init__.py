@@ -2,9 +2,9 @@
 
 from django.contrib import admin
 
-from . import batch, models, tokens
+from . import batch, models, tokens, webhooks
 
-__all__ = ["batch", "models", "tokens"]
+__all__ = ["batch", "models", "tokens", "webhooks"]
 
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = "Overview"

@@ -18,9 +18,6 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # Counts per filter read the whole table once for each.
     show_facets = admin.ShowFacets.NEVER
 
-    class Media:
-        css = {"all": ["batches/admin.css"]}
-
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             return super().get_changelist_instance(request)

@@ -1,8 +1,8 @@
-"""Batches in the admin: the list, adding one, a batch's page, its buttons, deleting."""
+"""Batches in the admin: the list and its actions, changing one, deleting."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from django import forms
@@ -12,34 +12,25 @@ from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import F, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.shortcuts import get_object_or_404, redirect
-from django.urls import path
-from django.utils.html import format_html, format_html_join
+from django.http import HttpRequest, HttpResponse
 
-from batches import queries
-from batches.importers import ImportResult, Reject
 from batches.models import Batch, BatchProfile, BatchQuerySet
-from batches.transitions import Refusal
 
 from . import display
-from .base import ListAdmin
-from .forms import AddBatchForm, ChangeBatchForm
-from .operations import DELETION, OPERATIONS, manager, operate, operations_offered
+from .adding import AddingAdmin
+from .batch_page import BatchPage
+from .forms import ChangeBatchForm
+from .operations import DELETION, OPERATIONS, manager, operate
 from .queue import QueuePage
 
-#: Rows of each kind on a batch's page; the full lists are linked.
-SHOWN = 20
-SHOWN_REJECTS = 10
 #: The confirmation names each batch in a field of its own, and Django refuses forms with more than 1,000 fields.
 MAX_DELETED_AT_ONCE = 500
 
 
 @admin.register(Batch)
-class BatchAdmin(ListAdmin):
+class BatchAdmin(AddingAdmin):
     form = ChangeBatchForm
     fields = ("name", "priority")
-    add_form_template = "admin/change_form.html"
     list_display = (
         "position_shown",
         "name",
@@ -58,9 +49,7 @@ class BatchAdmin(ListAdmin):
     actions = ("queue_batches", "start_batches", "pause_batches", "retry_batches", "repeat_batches", "delete_selected")
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.operate_view)
-        operate = path("<uuid:batch_id>/operate/", view, name="batches_batch_operate")
-        return [operate, *QueuePage(self).urls, *super().get_urls()]
+        return [*BatchPage(self).urls, *QueuePage(self).urls, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()
@@ -98,59 +87,6 @@ class BatchAdmin(ListAdmin):
     def created(self, batch: Batch) -> str:
         return display.moment(batch.created_at)
 
-    # Adding. Not Django's own view: that reads the list within a transaction, and on SQLite nobody could write
-    # meanwhile.
-
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if not self.has_add_permission(request):
-            raise PermissionDenied
-        form = AddBatchForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
-        if form.is_valid():
-            answer = self.create_batch(request, form)
-            if isinstance(answer, Batch):
-                return self.respond_to_addition(request, answer, form.imported)
-            form.add_error(None, answer.message)
-        return self.render_add_form(request, form, form_url, extra_context)
-
-    def create_batch(self, request: HttpRequest, form: AddBatchForm) -> Batch | Refusal:
-        values = form.cleaned_data
-        return manager(request).create_batch(
-            values["name"],
-            form.imported.profiles,
-            priority=values["priority"],
-            checker=values["checker"],
-            queue=values["queue"],
-        )
-
-    def respond_to_addition(self, request: HttpRequest, batch: Batch, imported: ImportResult) -> HttpResponse:
-        self.log_addition(request, batch, [{"added": {}}])
-        self.message_user(request, _addition(batch, imported.duplicates), messages.SUCCESS)
-        if imported.rejects:
-            self.message_user(request, _rejection(imported.rejects), messages.WARNING)
-        if self.has_view_permission(request, batch):
-            return redirect("admin:batches_batch_change", batch.pk)
-        return self.response_post_save_add(request, batch)
-
-    def render_add_form(
-        self, request: HttpRequest, form: Any, form_url: str, extra_context: dict[str, Any] | None
-    ) -> HttpResponse:
-        shown = helpers.AdminForm(form, [(None, {"fields": list(form.fields)})], {}, model_admin=self)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Add batch",
-            "adminform": shown,
-            "errors": helpers.AdminErrorList(form, []),
-            "inline_admin_formsets": [],
-            "media": self.media + shown.media,
-            "preserved_filters": self.get_preserved_filters(request),
-            "show_save_and_add_another": False,
-            "show_save_and_continue": False,
-            **(extra_context or {}),
-        }
-        return self.render_change_form(request, context, add=True, form_url=form_url)
-
     # A batch's page
 
     def render_change_form(
@@ -163,30 +99,8 @@ class BatchAdmin(ListAdmin):
         obj: Batch | None = None,
     ) -> HttpResponse:
         if obj is not None:
-            context |= self.page(request, obj)
+            context |= {**BatchPage(self).shown(request, obj), "show_save_and_add_another": False}
         return super().render_change_form(request, context, add, change, form_url, obj)
-
-    def page(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
-        progress = queries.progress(batch)
-        return {
-            "show_save_and_add_another": False,
-            "batch": batch,
-            "place": display.place(batch),
-            "status": display.status_label(batch),
-            "progress": display.progress_bar(batch),
-            "rate": display.rate(progress.rate) if progress.rate else "",
-            "time_left": display.duration(progress.seconds_left) if progress.seconds_left else "",
-            "run_time": display.duration(batch.run_seconds) if batch.run_seconds else "",
-            "counters": [
-                ("ok", display.number(batch.successful_checks)),
-                ("failed", display.number(batch.failed_checks)),
-                ("new stories", display.number(batch.stories_found)),
-            ],
-            "operations": operations_offered(batch) if self.has_operate_permission(request) else [],
-            "reasons": queries.failure_reasons(batch, SHOWN),
-            "stories": [(story, display.story_link(story)) for story in queries.new_stories(batch)[:SHOWN]],
-            "logs": [(log, display.movement(log)) for log in queries.logs(batch)[:SHOWN]],
-        }
 
     def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager
@@ -199,17 +113,6 @@ class BatchAdmin(ListAdmin):
             answer = changes[field](obj.pk, form.cleaned_data[field])
             if not answer:
                 self.message_user(request, answer.message, messages.WARNING)
-
-    def operate_view(self, request: HttpRequest, batch_id: Any) -> HttpResponse:
-        """The buttons of a batch's page."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        operation = OPERATIONS.get(request.POST.get("call", ""))
-        if operation is None or not self.has_operate_permission(request):
-            raise PermissionDenied
-        batch = get_object_or_404(Batch, pk=batch_id)
-        [(_, answer)] = operate(request, operation, [batch])
-        return redirect("admin:batches_batch_change", answer.pk if isinstance(answer, Batch) else batch.pk)
 
     # Actions of the list
 
@@ -282,22 +185,6 @@ class BatchAdmin(ListAdmin):
         rows = BatchProfile.objects.filter(batch__in=objs).count()
         counts = {"batches": len(objs), "results of profiles": display.number(rows)}
         return [_deletion(batch) for batch in objs], counts, set(), []
-
-
-def _addition(batch: Batch, duplicates: int) -> str:
-    where = f"waits at position {batch.position:,}" if batch.position else "is paused"
-    left_out = f" Duplicates left out: {duplicates:,}." if duplicates else ""
-    return f"“{batch}” was added and {where}. Profiles: {batch.total_profiles:,}.{left_out}"
-
-
-def _rejection(rejects: Sequence[Reject]) -> str:
-    lines = [(reject.line, reject.text, reject.reason) for reject in rejects[:SHOWN_REJECTS]]
-    return format_html(
-        "Left out, since they cannot be profiles: {}.{}{}",
-        display.number(len(rejects)),
-        format_html_join("", "<br>Line {}: “{}”. {}", lines),
-        format_html("<br>… and {} more.", display.number(more)) if (more := len(rejects) - len(lines)) else "",
-    )
 
 
 def _deletion(batch: Batch) -> str:

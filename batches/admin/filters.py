@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.text import Truncator, capfirst
 
+from batches import comparison, queries
 from batches.batch_manager import find_batch
-from batches.models import Batch
+from batches.models import Batch, BatchProfile
 from batches.transitions import Refused
+
+#: The most frequent reasons among which the list of a batch's profiles can be filtered, and how much of each is shown.
+REASONS = 10
+SHOWN_REASON = 60
 
 
 class BatchFilter(admin.SimpleListFilter):
@@ -34,3 +44,149 @@ class BatchFilter(admin.SimpleListFilter):
         if self.value() is None:
             return queryset
         return queryset.filter(batch=self.batch) if self.batch else queryset.none()
+
+
+class OutcomeFilter(admin.ChoicesFieldListFilter):
+    """Named as the batch's page names it, so that it is not taken for the batch's status."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "outcome"
+
+
+class OfBatchFilter(admin.SimpleListFilter):
+    """One that is offered only while the rows of one batch are looked at."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        self.batch = asked_for(request)
+        offered = dict(self.offered(self.batch)) if self.batch else {}
+        value = self.value()
+        if value is not None:
+            offered.setdefault(value, Truncator(value).chars(SHOWN_REASON))
+        return list(offered.items())
+
+    def offered(self, batch: Batch) -> list[tuple[str, str]]:
+        raise NotImplementedError
+
+
+class ErrorFilter(OfBatchFilter):
+    """The profiles that failed for one reason; the batch's most frequent ones are offered."""
+
+    title = "error"
+    parameter_name = "error"
+
+    def offered(self, batch: Batch) -> list[tuple[str, str]]:
+        return [
+            (reason, f"{Truncator(reason).chars(SHOWN_REASON)} ({count:,})")
+            for reason, count in queries.failure_reasons(batch, REASONS)
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() is None:
+            return queryset
+        return queryset.filter(status=BatchProfile.Status.FAILED, error=self.value())
+
+
+class ChangeFilter(OfBatchFilter):
+    """What became of the profiles of a repeat since the batch before."""
+
+    title = "change since the batch before"
+    parameter_name = "change"
+
+    def offered(self, batch: Batch) -> list[tuple[str, str]]:
+        return [(change.value, capfirst(change.label)) for change in comparison.Change] if batch.previous_id else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if value is None:
+            return queryset
+        if self.batch is None or value not in comparison.Change.values:
+            return queryset.none()
+        previous = comparison.previous_of(self.batch)
+        return comparison.with_change(queryset, previous, comparison.Change(value))
+
+
+def asked_for(request: HttpRequest) -> Batch | None:
+    """The batch whose rows are looked at, if it is one."""
+    try:
+        return find_batch(request.GET.get(BatchFilter.parameter_name))
+    except Refused:
+        return None
+
+
+class ChoiceFilter(admin.SimpleListFilter):
+    """One of some named conditions. A value that is none of them is refused: a batch may be made of what matches."""
+
+    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+        """Label and condition by the value in the address."""
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, label) for value, (label, _) in self.conditions().items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if value is None:
+            return queryset
+        try:
+            return queryset.filter(self.conditions()[value][1])
+        except KeyError as error:
+            raise IncorrectLookupParameters from error
+
+
+class LastCheckFilter(ChoiceFilter):
+    title = "last check"
+    parameter_name = "check"
+
+    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+        return {
+            "never": ("Never checked", Q(last_checked_at=None)),
+            "ok": ("Ok", Q(last_checked_at__isnull=False, last_error="")),
+            "failed": ("Failed", ~Q(last_error="")),
+        }
+
+
+class CheckAgeFilter(ChoiceFilter):
+    title = "time since last check"
+    parameter_name = "unchecked_days"
+
+    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+        return {str(days): (label, not_since("last_checked_at", days)) for days, label in AGES.items()}
+
+
+class StoryAgeFilter(ChoiceFilter):
+    title = "time since last new story"
+    parameter_name = "quiet_days"
+
+    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+        return {str(days): (label, not_since("last_story_at", days)) for days, label in AGES.items()}
+
+
+AGES = {1: "More than a day", 7: "More than a week", 30: "More than a month", 365: "More than a year"}
+
+
+def not_since(field: str, days: int) -> Q:
+    """That it happened longer ago than that, or never."""
+    return Q(**{field: None}) | Q(**{f"{field}__lt": timezone.now() - timedelta(days=days)})
+
+
+class HostFilter(admin.SimpleListFilter):
+    """The profiles of one host, to which each profile's page links: `?host=example.org`. In sight only while in use."""
+
+    title = "host"
+    parameter_name = "host"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        value = self.value()
+        return [] if value is None else [(value, value)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if value is None:
+            return queryset
+        return queryset.filter(at_host(value))
+
+
+def at_host(host: str) -> Q:
+    """That an address begins with this host, by either scheme. PostgreSQL finds it in the index; SQLite reads all."""
+    return Q(url__startswith=f"http://{host}/") | Q(url__startswith=f"https://{host}/")

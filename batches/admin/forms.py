@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from django import forms
 from django.conf import settings
 from django.contrib.admin import widgets
 from django.template.defaultfilters import filesizeformat
+from django.utils.html import format_html
 
 from batches.conf import get_config
-from batches.importers import ImportFailed, ImportResult, read_profiles
+from batches.importers import HEAD, ImportFailed, ImportResult, format_of, read_profiles
 from batches.models import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY, Batch
+
+#: Bytes of a file that is given back as a text, to a browser without JavaScript: a page of that size still opens.
+MAX_KEPT = 5_000_000
 
 
 class BatchName(forms.CharField):
@@ -31,6 +37,13 @@ class Priority(forms.IntegerField):
         super().__init__(**kwargs)
 
 
+class Token(forms.Field):
+    """Tells one form from another. Any text will do, since it is only hashed; without one, a new one is given."""
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return data or initial
+
+
 def checker_choices() -> list[tuple[str, str]]:
     return [(name, name) for name in get_config().all_checkers]
 
@@ -40,12 +53,33 @@ def pasting_limit() -> str:
     return f" Up to {filesizeformat(limit)}; upload a longer list as a file." if limit else ""
 
 
-class AddBatchForm(forms.Form):
-    """A batch to be made, from a file or from pasted text. Once valid, `imported` holds its profiles."""
+class NewBatchForm(forms.Form):
+    """What is asked of every batch to be made, wherever its profiles come from."""
 
     name = BatchName(max_length=MAX_NAME)
     priority = Priority(initial=0)
     checker = forms.ChoiceField(choices=checker_choices, initial="feed")
+    queue = forms.BooleanField(
+        required=False, initial=True, label="Queue it now", help_text="Otherwise it is paused until somebody queues it."
+    )
+    token = Token(required=False, widget=forms.HiddenInput, initial=uuid4)
+
+    def batch_id(self, *content: Any) -> UUID:
+        """The id of the batch that this form asks for.
+
+        The same form sent twice asks for the same batch. Edited in between, as after the browser's Back, it asks for
+        another one; and so does the form of somebody else.
+        """
+        token = self.cleaned_data["token"]
+        if not token:
+            return uuid4()
+        values = [self.cleaned_data[name] for name in ("name", "priority", "checker", "queue")]
+        return uuid5(NAMESPACE_URL, json.dumps([token, *values, *content]))
+
+
+class AddBatchForm(NewBatchForm):
+    """A batch to be made, from a file or from pasted text. Once valid, `imported` holds its profiles."""
+
     file = forms.FileField(
         required=False,
         help_text="Text with one address a line, CSV with a “url” and perhaps a “name” column, OPML or JSON Lines.",
@@ -56,16 +90,17 @@ class AddBatchForm(forms.Form):
         label="or addresses",
         widget=widgets.AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
     )
-    queue = forms.BooleanField(
-        required=False, initial=True, label="Queue it now", help_text="Otherwise it is paused until somebody queues it."
-    )
     strict = forms.BooleanField(required=False, help_text="Add nothing if a single line cannot be a profile.")
+
+    field_order = ("name", "priority", "checker", "file", "addresses", "queue", "strict")
 
     imported: ImportResult
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["addresses"].help_text = f"One a line, or any of the formats above.{pasting_limit()}"
+        if limit := settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            self.fields["addresses"].widget.attrs["data-limit"] = limit
 
     def clean(self) -> None:
         source, text = self.cleaned_data.get("file"), self.cleaned_data.get("addresses") or ""
@@ -83,6 +118,38 @@ class AddBatchForm(forms.Form):
             )
         except ImportFailed as error:
             self.add_error("file" if source else "addresses", str(error))
+
+    def keep_file(self) -> None:
+        """Put what the file says into the text field: a browser keeps what was typed, never a file that was chosen.
+
+        Where that would not be the same list, say that it has to be chosen again.
+        """
+        source = self.files.get("file")
+        if not source:
+            return
+        text = None if self.data.get("addresses", "").strip() else text_of(source)
+        if text is None:
+            self["file"].help_text = format_html(
+                "Choose “{}” again: the browser has forgotten it. {}", source.name, self["file"].help_text
+            )
+            return
+        self.data = {**self.data.dict(), "addresses": text}  # type: ignore[attr-defined]
+        self["addresses"].help_text = format_html("This is what “{}” says; it can be corrected here.", source.name)
+
+
+def text_of(source: Any) -> str | None:
+    """What an uploaded file says, if it can be pasted as a text and be read as the same list; else None."""
+    if not source.size or source.size > MAX_KEPT:
+        return None
+    source.seek(0)
+    content = source.read()
+    if format_of(content[:HEAD]) != format_of(content[:HEAD], source.name or ""):
+        return None
+    try:
+        text: str = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]

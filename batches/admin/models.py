@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
 from batches.models import BatchLog, BatchProfile, Profile, StoryResult
+from batches.preview import host_of
 
 from . import display
 from .base import ReadOnlyAdmin
-from .filters import BatchFilter
+from .checking import CheckingAdmin
+from .filters import (
+    BatchFilter,
+    ChangeFilter,
+    CheckAgeFilter,
+    ErrorFilter,
+    HostFilter,
+    LastCheckFilter,
+    OutcomeFilter,
+    StoryAgeFilter,
+)
 
 
 @admin.register(Profile)
-class ProfileAdmin(ReadOnlyAdmin):
+class ProfileAdmin(CheckingAdmin, ReadOnlyAdmin):
     list_display = ("url", "name", "last_checked_at", "last_error", "last_story_at")
-    list_filter = (("last_error", admin.EmptyFieldListFilter), "last_checked_at", "last_story_at")
+    list_filter = (LastCheckFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = "Address or name"
     readonly_fields = ("checks_and_stories",)
@@ -25,11 +38,14 @@ class ProfileAdmin(ReadOnlyAdmin):
     @admin.display(description="checks")
     def checks_and_stories(self, profile: Profile) -> str:
         return format_html(
-            '<a href="{}?profile__id__exact={}">checks</a>, <a href="{}?profile__id__exact={}">stories</a>',
+            '<a href="{}?profile__id__exact={}">checks</a>, <a href="{}?profile__id__exact={}">stories</a>, '
+            '<a href="{}?{}">profiles of the same host</a>',
             reverse("admin:batches_batchprofile_changelist"),
             profile.pk,
             reverse("admin:batches_storyresult_changelist"),
             profile.pk,
+            reverse("admin:batches_profile_changelist"),
+            urlencode({"host": host_of(profile.url)}),
         )
 
 
@@ -49,7 +65,7 @@ class BatchRowAdmin(ReadOnlyAdmin):
 class BatchProfileAdmin(BatchRowAdmin):
     list_display = ("id", "profile_link", "status", "error", "http_status", "has_story", "checked_at", "batch_link")
     list_select_related = ("batch", "profile")
-    list_filter = (BatchFilter, "status", "has_story")
+    list_filter = (BatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")
     search_help_text = "Address, name or error"
 

@@ -1,6 +1,6 @@
 """The live queue page: its address, the part of it that is fetched again and again, and its buttons.
 
-Every button is that of a plain form, and what is shown follows from the address: `queue.js` only saves the reload.
+Every button is that of a plain form, and what is shown follows from the address: the script only saves the reload.
 """
 
 from __future__ import annotations
@@ -23,18 +23,14 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.batch_manager import find_batch
 from batches.models import Batch
+from batches.text import counted
 from batches.transitions import Code, Refusal, Refused
 
 from .operations import DELETION, OPERATIONS, Operation, manager
-from .queue_page import SETTLED, Asked, batches_of, counted, shown
+from .queue_page import SETTLED, Asked, batches_of, shown
 
 if TYPE_CHECKING:
     from .batch import BatchAdmin
-
-#: No script or style within the page, none from elsewhere, no form that leads elsewhere.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
 FOR_SELECTED = {call: OPERATIONS[call] for call in ("queue_batch", "pause_batch", "retry_failed")} | {
@@ -58,7 +54,7 @@ def look(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     def respond(page: QueuePage, request: HttpRequest) -> HttpResponse:
         if not page.batch_admin.has_view_permission(request):
             raise PermissionDenied
-        return under_policy(view(page, request))
+        return view(page, request)
 
     return respond
 
@@ -73,7 +69,7 @@ def press(view: Callable[..., Answer | HttpResponse]) -> Callable[..., HttpRespo
         if not page.may(request, values.get("call")):
             raise PermissionDenied
         answer = view(page, request, **values)
-        return under_policy(answer) if isinstance(answer, HttpResponse) else told(request, *answer)
+        return answer if isinstance(answer, HttpResponse) else told(request, *answer)
 
     return respond
 
@@ -171,11 +167,6 @@ class QueuePage:
             "ids": " ".join(str(batch.pk) for batch in batches),
         }
         return render(request, "admin/batches/queue/delete.html", context)
-
-
-def under_policy(response: HttpResponse) -> HttpResponse:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    return response
 
 
 def told(request: HttpRequest, answer: Any, success: str) -> HttpResponse:

@@ -18,7 +18,7 @@ from batches import queries
 from batches.batch_manager import find_batch
 from batches.models import MAX_NAME, Batch, BatchLog, Channel
 from batches.outlook import Move, Outlook, Turn, look_ahead
-from batches.text import clean_text
+from batches.text import clean_text, counted, duration
 from batches.transitions import Refused
 
 from . import display
@@ -175,7 +175,7 @@ def run_facts(outlook: Outlook) -> Iterator[tuple[str, str]]:
     progress = queries.progress(batch)
     yield "Checked", display.progress_bar(batch)
     yield "Rate", display.rate(progress.rate) if progress.rate else display.NOTHING
-    yield "Left", display.duration(progress.seconds_left) if progress.seconds_left else display.NOTHING
+    yield "Left", duration(progress.seconds_left) if progress.seconds_left else display.NOTHING
     yield "Ok", display.number(batch.successful_checks)
     yield "Failed", display.number(batch.failed_checks)
     yield "New stories", display.number(batch.stories_found)
@@ -337,10 +337,6 @@ def roughly(seconds: float) -> str:
         return f"about {round(seconds, -1):.0f} s"
     minutes = round(seconds / 60)
     return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:,.0f} h"
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _number(text: str) -> int | None:

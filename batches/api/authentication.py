@@ -1,6 +1,6 @@
 """Who asks: `Authorization: Token …`, or the session of somebody who is logged in.
 
-What cannot be a token or a session is not looked for: PostgreSQL has no text with NUL.
+What cannot be a token is not looked for: PostgreSQL has no text with NUL.
 
 The query for a token also tells whether its user may view batches. Django would need two more, and with them a program
 that asks once a second whether anything has changed would cost twice as much.
@@ -8,15 +8,12 @@ that asks once a second whether anything has changed would cost twice as much.
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef, QuerySet
 from rest_framework import authentication
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
-from rest_framework.request import Request
 
 from batches.text import UNSTORABLE
 
@@ -31,13 +28,6 @@ class TokenAuthentication(authentication.TokenAuthentication):
         if not token.user.is_active:
             raise AuthenticationFailed("User inactive or deleted.")
         return token.user, token
-
-
-class SessionAuthentication(authentication.SessionAuthentication):
-    def authenticate(self, request: Request) -> Any:
-        if UNSTORABLE.search(request._request.session.session_key or ""):
-            return None
-        return super().authenticate(request)
 
 
 def _tokens() -> QuerySet[Token]:

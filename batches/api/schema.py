@@ -431,8 +431,9 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "batches.api.authentication.SessionAuthentication"
+    target_class = "rest_framework.authentication.SessionAuthentication"
     name = "session"
+    priority = 1
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
         description = "Logged in to the admin; what changes something needs the CSRF token in `X-CSRFToken` as well."

@@ -102,6 +102,27 @@ class Resolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+def guarded_session(config: Config, timeout: float, headers: Mapping[str, str]) -> aiohttp.ClientSession:
+    """A pool of connections to public addresses and those opened on purpose. `timeout` is for a whole exchange, in
+    seconds. Within a running loop only."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0,  # the callers limit what they begin
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            ttl_dns_cache=DNS_CACHE_SECONDS,
+            resolver=Resolver(),
+            socket_factory=guarded_socket_factory(read_networks(config.allowed_networks)),
+        ),
+        headers={"User-Agent": config.user_agent, **headers},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        trust_env=False,  # a proxy would connect for us, past the guard
+        read_bufsize=READ_BYTES,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+    )
+
+
 class Fetcher:
     """Fetches addresses over one pool of connections. Use it as an asynchronous context manager."""
 
@@ -110,26 +131,8 @@ class Fetcher:
         self._hosts = HostSlots(config.per_host, config.max_retry_after)
 
     async def __aenter__(self) -> Self:
-        allowed = read_networks(self._config.allowed_networks)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,  # the worker limits the checks
-                keepalive_timeout=KEEPALIVE_SECONDS,
-                ttl_dns_cache=DNS_CACHE_SECONDS,
-                resolver=Resolver(),
-                socket_factory=guarded_socket_factory(allowed),
-            ),
-            headers={
-                "User-Agent": self._config.user_agent,
-                "Accept": ACCEPT,
-                "Accept-Encoding": "gzip, deflate",
-            },
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._config.timeout),
-            trust_env=False,  # a proxy would connect for us, past the guard
-            read_bufsize=READ_BYTES,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
+        self._session = guarded_session(
+            self._config, self._config.timeout, {"Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
         )
         return self
 

@@ -23,12 +23,14 @@ from batches.importers.source import HEAD, MAX_BYTES, Bounded, first_line, refus
 
 __all__ = [
     "FORMATS",
+    "HEAD",
     "MAX_BYTES",
     "ImportFailed",
     "ImportResult",
     "InvalidAddress",
     "ProfileAddress",
     "Reject",
+    "format_of",
     "normalise_address",
     "read_profiles",
 ]
@@ -71,12 +73,17 @@ def read_profiles(
     head = stream.peek(HEAD)
     refuse_known(head)
     line = first_line(head)
-    format = format or EXTENSIONS.get(PurePath(filename).suffix.lower()) or _sniff(line)
+    format = format or format_of(head, filename)
     if not (format == "opml" and line.startswith("<")):  # XML names its own encoding
         refuse_unreadable(head)
     found = Found()
     READERS[format](stream, found)
     return found.result(strict)
+
+
+def format_of(head: bytes, filename: str = "") -> str:
+    """The format that the extension names, or else the one that the first HEAD bytes of the list look like."""
+    return EXTENSIONS.get(PurePath(filename).suffix.lower()) or _sniff(first_line(head))
 
 
 def _sniff(line: str) -> str:

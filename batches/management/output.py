@@ -11,6 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from batches import queries
+from batches.doctor import Finding
 from batches.models import Batch, BatchLog, Queue, StoryResult
 
 
@@ -158,18 +159,15 @@ def when(moment: datetime | None) -> str:
     return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}" if moment else "-"
 
 
-def duration(seconds: float) -> str:
-    """2 h 05 min, 3 min 20 s, 17 s: as exact as an estimate deserves."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
 def printable(text: str) -> str:
     """A stranger's text without what a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def finding_line(finding: Finding) -> str:
+    if finding.batch_id is None:
+        return finding.message
+    return f"“{printable(finding.batch)}” ({finding.batch_id}): {finding.message}"
 
 
 def hold_line(queue: Queue) -> str:

@@ -12,8 +12,9 @@ from uuid import UUID
 from django.db import DatabaseError, connection
 
 from batches import queries
-from batches.management.output import duration, hold_line, printable
+from batches.management.output import hold_line, printable
 from batches.models import Batch
+from batches.text import duration
 
 BAR_WIDTH = 30
 #: Seconds between two looks, and between two plain lines where the output is no terminal.

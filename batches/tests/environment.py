@@ -15,6 +15,8 @@ READ_BY_SETTINGS = {
     "CSRF_TRUSTED_ORIGINS",
     "DATABASE_URL",
     "DEBUG",
+    "HSTS_SECONDS",
+    "HTTPS",
     "LOG_LEVEL",
     "SECRET_KEY",
     "STATIC_ROOT",

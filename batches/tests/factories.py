@@ -6,10 +6,20 @@ from uuid import UUID
 
 from batches.batch_manager import BatchManager, ClaimedRun
 from batches.checkers.base import CheckResult, Story
-from batches.models import Batch, BatchLog, BatchProfile, KeptAnswer, Profile, Queue, StoryResult
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    KeptAnswer,
+    Profile,
+    Queue,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 
 Status = Batch.Status
-MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, KeptAnswer)
+MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, KeptAnswer)
 
 
 def urls(count: int) -> list[str]:

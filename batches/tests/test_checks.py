@@ -1,10 +1,11 @@
 import sqlite3
 
 import pytest
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
-from batches.checks import check_config, check_sqlite
+from batches.checks import check_config, check_sqlite, check_wal_reset_bug
 from batches.conf import config_from_environment
 from batches.text import clean_text
 
@@ -59,10 +60,33 @@ def test_what_cannot_be_read_from_the_environment_is_named(name, text):
 
 def test_an_sqlite_that_is_too_old_is_told(monkeypatch):
     monkeypatch.setattr(connection, "vendor", "sqlite")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "IMMEDIATE"})
     assert check_sqlite() == []
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
     (error,) = check_sqlite()
     assert error.id == "batches.E003"
+
+
+def test_transactions_that_begin_without_the_lock_are_told(monkeypatch):
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"timeout": 20})
+    (warning,) = check_sqlite()
+    assert warning.id == "batches.W001"
+    assert '"transaction_mode": "IMMEDIATE"' in warning.hint
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    assert check_sqlite() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "is_told"),
+    [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 53, 0), False)],
+)
+def test_an_sqlite_with_the_wal_reset_bug_is_told_with_the_databases_checks(version, is_told, monkeypatch):
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    told = [warning.id for warning in run_checks(tags=["database"], databases=["default"])]
+    assert told == (["batches.W002"] if is_told else [])
+    assert check_wal_reset_bug(databases=None) == []
 
 
 def test_an_error_without_a_text_is_told_of_all_the_same():

@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).parent.parent
 # From the ground up. A part may import those of lower layers, never one of its own layer or of a higher one.
 LAYERS = (
     {"text"},
-    {"conf", "addresses"},
+    {"conf", "addresses", "signatures"},
     {"importers", "checkers"},
     {"demo", "window"},
     {"models"},
-    {"bulk", "transitions"},
+    {"bulk", "transitions", "outbox"},
     {"batch_manager", "queries"},
-    {"run", "exports", "outlook", "comparison"},
+    {"run", "exports", "outlook", "comparison", "doctor", "preview"},
+    {"webhooks"},
     {"worker", "checks", "supervisor"},
     {"admin", "api", "apps", "management"},
 )

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue
-from batches.outlook import look_ahead
+from batches.outlook import look_ahead, place_of_new
 
 from .factories import make_batch, make_waiting, start_run
 
@@ -193,3 +193,21 @@ def test_the_number_of_queries_does_not_grow_with_the_queue(worker):
             look_ahead()
         counts.append(len(captured))
     assert counts == [4, 4]
+
+
+def test_a_new_batch_would_start_where_the_manager_would_place_it(worker):
+    finished(rate=10)
+    for priority in (5, 1):
+        make_batch("waits", priority=priority)
+    Batch.objects.queued().update(total_profiles=300)
+    outlook = look_ahead()
+    positions = [place_of_new(priority) for priority in (9, 5, 1, 0)]
+    assert positions == [1, 2, 3, 3]
+    starts = [outlook.start_at(position) for position in positions]
+    assert [round((start - outlook.now).total_seconds()) for start in starts] == [0, 30, 60, 60]
+
+
+@pytest.mark.parametrize("position", [0, -1, 2])
+def test_nothing_starts_at_a_place_that_does_not_exist(worker, position):
+    assert look_ahead().start_at(1) is not None
+    assert look_ahead().start_at(position) is None

@@ -2,14 +2,16 @@ import logging
 import signal
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
+from django.utils import timezone
 
-from batches import exports, queries
+from batches import doctor, exports, queries
 from batches.conf import get_config
 from batches.importers import FORMATS, ImportFailed, ImportResult, read_profiles
 from batches.management.base import DoorCommand, limit
@@ -18,6 +20,7 @@ from batches.management.output import (
     batch_lines,
     batch_table,
     failure_lines,
+    finding_line,
     log_as_dict,
     log_lines,
     printable,
@@ -26,6 +29,7 @@ from batches.management.output import (
 )
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch, StoryResult
+from batches.text import counted
 from batches.worker import Worker
 
 Status = Batch.Status
@@ -78,6 +82,15 @@ class Command(DoorCommand):
         priority.add_argument("id")
         priority.add_argument("priority", type=int)
 
+        prune = actions.add_parser("prune", help="Delete batches that ended long ago.")
+        prune.add_argument("--days", type=limit, default=90, help="Ended so many days ago (default: %(default)s).")
+        prune.add_argument("--keep-errors", action="store_true", help="Only those that are done.")
+        prune.add_argument("--dry-run", action="store_true", help="Only say which.")
+        prune.add_argument("--yes", action="store_true", help="Do not ask.")
+        doctor = actions.add_parser("doctor", help="Recount everything from the rows; exit 1 where something is wrong.")
+        doctor.add_argument("--fix", action="store_true", help="Repair what can be derived, and write it to the log.")
+        doctor.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
+
         export = actions.add_parser("export", help="A batch's profiles and results as a file.")
         export.add_argument("id")
         export.add_argument("--format", choices=list(exports.EXPORTERS), default="csv")
@@ -115,8 +128,12 @@ class Command(DoorCommand):
         return batch
 
     def report_import(self, found: ImportResult, out: Any) -> None:
-        counts = len(found.profiles), found.duplicates, len(found.rejects)
-        out.write("{:,} profiles, {:,} duplicates, {:,} rejected lines\n".format(*counts))
+        counts = (
+            (len(found.profiles), "profile"),
+            (found.duplicates, "duplicate"),
+            (len(found.rejects), "rejected line"),
+        )
+        out.write(f"{', '.join(counted(*count) for count in counts)}\n")
         for reject in found.rejects[:SHOWN]:
             self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
         if len(found.rejects) > SHOWN:
@@ -263,6 +280,37 @@ class Command(DoorCommand):
         self.accepted(self.manager.set_priority(batch.pk, priority))
         self.stdout.write(f"“{printable(batch.name)}” has priority {priority}")
 
+    # Keeping house
+
+    def do_prune(self, *, days: int, keep_errors: bool, dry_run: bool, yes: bool, **options: Any) -> None:
+        batches = queries.ended_before(timezone.now() - timedelta(days=days), with_errors=not keep_errors)
+        if dry_run:
+            self.print_lines(batch_table(batches))
+            self.stderr.write(f"Dry run: nothing was deleted. Batches that would be: {len(batches):,}")
+            return
+        if (
+            not yes
+            and sys.stdin.isatty()
+            and not confirmed(f"Delete {counted(len(batches), 'batch', 'batches')} with all results?")
+        ):
+            raise CommandError("Nothing was deleted.")
+        deleted = sum(bool(self.manager.delete_batch(batch.pk)) for batch in batches)
+        self.stdout.write(f"Deleted: {deleted:,}")
+
+    def do_doctor(self, *, fix: bool, as_json: bool, **options: Any) -> None:
+        findings = doctor.examine()
+        left = findings
+        if fix and findings:
+            doctor.fix(findings, self.manager)
+            left = doctor.examine()
+        if as_json:
+            answer = {"findings": findings, "left": left}
+            self.print_json({name: [doctor.as_dict(finding) for finding in found] for name, found in answer.items()})
+        else:
+            self.print_lines(diagnosis(findings, left, fix))
+        if left:
+            raise SystemExit(1)
+
     def for_each(self, call: Any, done: str, *, ids: Iterable[str], **options: Any) -> None:
         """Each on its own: one that is refused does not keep the others from what they can do."""
         refused = 0
@@ -278,6 +326,19 @@ class Command(DoorCommand):
                 self.stdout.write(f"“{printable(batch.name)}” {done}{new}")
         if refused:
             raise SystemExit(1)
+
+
+def diagnosis(findings: list[doctor.Finding], left: list[doctor.Finding], fixed: bool) -> Iterator[str]:
+    """What was found, and what is to be done about it."""
+    if not findings:
+        yield "Everything agrees."
+        return
+    yield from map(finding_line, findings)
+    if fixed:
+        yield f"Repaired: {len(findings) - len(left):,}. Left: {len(left):,}."
+        yield from map(finding_line, left)
+    elif any(finding.can_be_fixed for finding in findings):
+        yield "Repair what can be derived with: manage.py batch doctor --fix"
 
 
 def add_list_arguments(parser: ArgumentParser) -> None:

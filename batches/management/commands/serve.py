@@ -84,7 +84,11 @@ class Command(BaseCommand):
 
 def web_child(host: str, port: int) -> Child:
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return Child("web", "waitress", [f"--listen={listen}", "--threads=8", settings.WSGI_APPLICATION], WEB_GRACE)
+    options = [f"--listen={listen}", "--threads=8"]
+    if settings.SECURE_PROXY_SSL_HEADER:
+        # waitress drops what a proxy says unless told to believe it, and each page would then be redirected to itself.
+        options += ["--trusted-proxy=*", "--trusted-proxy-headers=x-forwarded-proto"]
+    return Child("web", "waitress", [*options, settings.WSGI_APPLICATION], WEB_GRACE)
 
 
 def worker_child(*, reach_loopback: bool) -> Child:

@@ -18,6 +18,7 @@ PERMISSIONS = {
     "viewer": VIEW,
     "operator": [*VIEW, "operate_batch"],
     "adder": ["view_batch", "add_batch"],
+    "checker": [*VIEW, "add_batch"],
     "editor": ["view_batch", "change_batch", "delete_batch"],
 }
 NUMBERS = count()

@@ -21,8 +21,28 @@ OPML = b"""<opml version="2.0"><body><outline text="One" xmlUrl="https://example
 
 
 def post(client, **fields):
+    """Both steps: the preview, and the batch if there is nothing to correct."""
+    shown = preview(client, **fields)
+    if "preview" not in shown.context:
+        return shown
+    if "file" in fields:
+        fields["file"].seek(0)
+    return client.post(ADD, filled(**confirmation(shown), **fields), follow=True)
+
+
+def preview(client, **fields):
+    return client.post(ADD, filled(**fields), follow=True)
+
+
+def filled(**fields):
     fields = {"name": "Morning", "priority": "0", "checker": "feed", "queue": "on"} | fields
-    return client.post(ADD, {name: value for name, value in fields.items() if value is not None}, follow=True)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def confirmation(shown):
+    """What the page with the preview sends when "Add batch" is pressed."""
+    form = shown.context["adminform"].form
+    return {"add": "Add batch", "previewed": shown.context["preview"].digest, "token": form["token"].value()}
 
 
 def upload(content, name="list.txt"):
@@ -108,7 +128,10 @@ def test_a_line_with_nul_or_a_lone_surrogate_is_left_out_of_a_pasted_list_too(cl
     head = b"--x\r\nContent-Disposition: form-data; name="
     fields = {b"name": b"a", b"priority": b"0", b"checker": b"feed", b"addresses": text}
     body = b"".join(head + b'"' + name + b'"\r\n\r\n' + value + b"\r\n" for name, value in fields.items()) + b"--x--"
-    client.post(ADD, body, content_type="multipart/form-data; boundary=x")
+    shown = client.post(ADD, body, content_type="multipart/form-data; boundary=x").context["preview"]
+    assert [reject.line for reject in shown.first_rejects] == [1]  # Django itself has replaced the surrogate
+    body = body.replace(b"--x--", head + b'"add"\r\n\r\nyes\r\n' + head + b'"previewed"\r\n\r\n%b\r\n--x--')
+    client.post(ADD, body % shown.digest.encode(), content_type="multipart/form-data; boundary=x")
     assert Profile.objects.filter(url="https://example.org/1").exists()
 
 
@@ -160,7 +183,7 @@ def test_a_file_is_read_in_pieces_and_outside_of_any_transaction(client, monkeyp
     monkeypatch.setattr("batches.admin.forms.read_profiles", read)
     outside = len(connection.savepoint_ids)
     post(client, file=upload(b"https://example.org/1"))
-    assert seen == [(True, outside)]
+    assert seen == [(True, outside)] * 2  # for the preview, and to add it
     assert Batch.objects.exists()
 
 

@@ -75,6 +75,11 @@ class Problems:
     def unexpected(self):
         return [text for text in self.found if not any(part in text for part in self.expected)]
 
+    def taken(self):
+        """The unexpected ones up to now, which then are done with."""
+        unexpected, self.found = self.unexpected, []
+        return unexpected
+
 
 @pytest.fixture
 def problems():

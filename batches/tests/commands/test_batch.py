@@ -54,7 +54,7 @@ def test_a_list_becomes_a_queued_batch_named_after_its_file(manage, list_file):
     batch = Batch.objects.get(name="morning")
     assert answer == (
         0,
-        "2 profiles, 1 duplicates, 0 rejected lines\n"
+        "2 profiles, 1 duplicate, 0 rejected lines\n"
         f"Batch “morning” made, queued at position 2: {batch.pk}\n",
         "",
     )  # fmt: skip
@@ -94,14 +94,14 @@ def test_a_batch_is_made_as_json_for_programs(manage, list_file):
     made = json.loads(answer.out)
     assert made.keys() == BATCH_KEYS
     assert made["id"] == str(Batch.objects.get().pk)
-    assert answer.err.startswith("1 profiles, 0 duplicates, 1 rejected lines\n  line 2: ")
+    assert answer.err.startswith("1 profile, 0 duplicates, 1 rejected line\n  line 2: ")
 
 
 def test_rejected_lines_are_shown_with_their_reasons_and_the_rest_goes_in(manage, list_file):
     content = "https://a.example/\nftp://b.example/\x1b[31m\u202e\n" + "nonsense\n" * 11
     answer = manage("batch", "create", list_file(content))
     assert answer.code == 0
-    assert "1 profiles, 0 duplicates, 12 rejected lines" in answer.out
+    assert "1 profile, 0 duplicates, 12 rejected lines" in answer.out
     lines = answer.err.splitlines()
     assert lines[0] == "  line 2: It contains a control character (U+001B). (ftp://b.example/ [31m )"
     assert lines[9].startswith("  line 11: It does not say http or https")
@@ -129,7 +129,7 @@ def assert_nothing_made():
 @pytest.mark.parametrize("action", ["create", "run"])
 def test_a_dry_run_reports_and_stores_nothing(action, manage, list_file):
     answer = manage("batch", action, "--dry-run", list_file("https://a.example/\nnonsense\n"))
-    assert (answer.code, answer.out) == (0, "1 profiles, 0 duplicates, 1 rejected lines\n")
+    assert (answer.code, answer.out) == (0, "1 profile, 0 duplicates, 1 rejected line\n")
     assert answer.err.startswith("  line 2: ")
     assert answer.err.endswith("Dry run: nothing was stored.\n")
     assert_nothing_made()

@@ -10,6 +10,7 @@ import sys
 import time
 from argparse import ArgumentTypeError
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from shutil import copyfile
 from urllib.error import URLError
@@ -182,6 +183,24 @@ def test_without_the_demo_neither_account_nor_queue_nor_feed_server_is_made(envi
         process.read_until("worker | started")
         assert process.children.keys() == {"web", "worker"}
         assert process.lines[:2] == [f"Admin: http://127.0.0.1:{environ['PORT']}/admin/", "Stop with Ctrl-C."]
+
+
+def test_with_https_what_the_proxy_says_is_believed_and_plain_http_is_redirected(environ):
+    with serve(environ | {"HTTPS": "on"}) as process:
+        process.read_until("Serving on")
+        assert answer(environ, {"X-Forwarded-Proto": "https"}).status == 200
+        plain = answer(environ, {})
+        assert (plain.status, plain.headers["Location"].partition(":")[0]) == (301, "https")
+
+
+def answer(environ, headers):
+    """The login page as the proxy gets it: a redirect is not followed."""
+    connection = HTTPConnection("127.0.0.1", int(environ["PORT"]), timeout=10)
+    with closing(connection):
+        connection.request("GET", "/admin/login/", headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Making batches: through the manager and by a plain insert."""
 
 import random
+import uuid
 
 import pytest
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from batches import bulk
 from batches.batch_manager import BatchManager
@@ -21,9 +24,12 @@ from batches.tests.factories import (
     values_of,
     waiting_names,
 )
+from batches.tests.threads import run_in_threads
 from batches.transitions import Code, Refusal
 
 pytestmark = pytest.mark.django_db
+
+ID = uuid.UUID("6a1b6d3e-0000-4000-8000-000000000000")
 
 
 @pytest.fixture
@@ -126,6 +132,75 @@ def test_the_rows_have_the_order_of_the_list_whatever_was_known_before(chunk, ma
     assert urls_of(batch) == wanted
     assert batch.total_profiles == 40
     assert Profile.objects.count() == 40
+
+
+def test_of_a_queryset_of_profiles_those_go_in_that_match_now_oldest_first(manager):
+    make_batch("first", 6)
+    known = Profile.objects.order_by("-pk")
+    chosen = known.filter(url__gte="https://example.org/2").exclude(url__endswith="4")
+    assert len(chosen) == 3
+    Profile.objects.create(url="https://example.org/7")
+    batch = manager.create_batch("Chosen", chosen)
+    assert urls_of(batch) == [f"https://example.org/{number}" for number in (2, 3, 5, 7)]
+    assert (batch.total_profiles, last_line().message) == (4, "4 profiles")
+    assert row_statuses(batch) == ["pending"] * 4
+    assert_consistent()
+
+
+@pytest.mark.parametrize(
+    ("narrow", "numbers"),
+    [
+        (lambda known: known.order_by("-url")[1:3], [1, 2]),
+        (lambda known: known.filter(checks__batch__name__startswith="").distinct(), [0, 1, 2, 3]),
+        (lambda known: known.filter(checks__batch__name__startswith=""), [0, 1, 2, 3]),  # each is found twice
+        (lambda known: known.values_list("url", flat=True), [0, 1, 2, 3]),
+        (lambda known: known.filter(url__contains="%s"), []),
+        (lambda known: known.filter(pk__in=[]), []),
+        (lambda known: known.none(), []),
+    ],
+)
+def test_any_queryset_of_profiles_will_do(manager, narrow, numbers):
+    make_batch("first", 4)
+    make_batch("second", 4)
+    batch = manager.create_batch("Chosen", narrow(Profile.objects.all()))
+    assert urls_of(batch) == [f"https://example.org/{number}" for number in numbers]
+    assert batch.total_profiles == len(numbers)
+
+
+def test_a_queryset_takes_as_many_queries_for_many_profiles_as_for_one(manager):
+    make_batch("first", 50)
+
+    def queries(chosen):
+        with CaptureQueriesContext(connection) as captured:
+            assert manager.create_batch("Chosen", chosen).total_profiles == len(chosen)
+        return len(captured)
+
+    assert queries(Profile.objects.all()[:1]) == queries(Profile.objects.all())
+
+
+def test_an_order_with_an_id_that_is_given_twice_makes_one_batch(manager):
+    first = manager.create_batch("News", urls(2), id=ID)
+    assert first.pk == ID
+    before = everything()
+    again = manager.create_batch("Other news", urls(3), id=ID)
+    assert isinstance(again, Refusal)
+    assert (again.code, again.message) == (Code.ALREADY_EXISTS, "“News” has this id already; nothing was added.")
+    assert everything() == before
+
+
+def test_the_id_of_a_deleted_batch_whose_rows_are_not_all_gone_is_taken(manager):
+    manager.create_batch("News", urls(2), queue=False, id=ID)
+    Batch.objects.update(deleted_at=timezone.now())
+    assert manager.create_batch("News", urls(2), id=ID).code == Code.ALREADY_EXISTS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_orders_with_one_id_at_the_same_time_one_is_carried_out():
+    answers = run_in_threads([lambda: BatchManager().create_batch("News", urls(200), id=ID)] * 4)
+    assert sum(bool(answer) for answer in answers) == 1
+    assert {answer.code for answer in answers if not answer} == {Code.ALREADY_EXISTS}
+    assert Batch.objects.get().total_profiles == 200
+    assert_consistent()
 
 
 @pytest.mark.parametrize("name", ["", " \t\n", "\0\ud800", "x" * 201, "x" * 1_000_000, None, 7])

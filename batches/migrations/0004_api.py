@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('authtoken', '0004_alter_tokenproxy_options'),
-        ('batches', '0002_batch_by_completion'),
+        ('batches', '0003_webhooks'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

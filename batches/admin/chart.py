@@ -1,0 +1,189 @@
+"""Where the bars of a batch's charts stand. Pure: counts in, places in percent of the drawing out.
+
+The drawing has no size of its own: percents let it take any width, while the text beside it keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import ceil
+
+from django.utils.timezone import localtime
+
+#: (minute, ok, failed)
+Minute = tuple[datetime, int, int]
+
+#: At most so many bars, and at least room for so many: a single one would else be as wide as the page.
+MAX_BARS, MIN_BARS = 60, 12
+HOUR, DAY = 60, 24 * 60
+#: Minutes that a bar may stand for; after that, whole weeks.
+SIZES = (1, 2, 5, 10, 15, 30, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY)
+WEEK = 7 * DAY
+#: Of a bar's place; the rest is the gap.
+FILLED = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What was checked in one stretch of time. Places are from the left and from the top."""
+
+    start: str
+    end: str
+    ok: int
+    failed: int
+    x: str
+    width: str
+    ok_y: str
+    ok_height: str
+    failed_y: str
+    failed_height: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Checks over time: the bars that have any, what the axes say, and the whole in a sentence."""
+
+    bars: list[Bar]
+    size: str
+    days: str
+    top: int
+    middle: int
+    times: list[str]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a whole, as a piece of one bar."""
+
+    name: str
+    count: int
+    percent: str
+    x: str
+    width: str
+
+
+def chart(minutes: Sequence[Minute]) -> Chart | None:
+    """Draws the checks of each minute, given from first to last; None if there are none."""
+    if not minutes:
+        return None
+    first, last = minutes[0][0], minutes[-1][0]
+    # Whole hours and days are those of the clock on the wall; from there on it is exact minutes, which UTC has always.
+    origin = localtime(first).replace(hour=0, minute=0).astimezone(UTC)
+    size = bar_minutes(origin, first, last)
+    start = _minutes_between(origin, first) // size
+    slots = max(_minutes_between(origin, last) // size - start + 1, MIN_BARS)
+    sums = _sums(minutes, origin, size)
+    top = round_up(max(ok + failed for ok, failed in sums.values()))
+    edge = [origin + timedelta(minutes=(start + slot) * size) for slot in range(slots + 1)]
+    text = _clock(edge[0], edge[-1], size)
+    bars = [
+        _bar(slot - start, slots, ok, failed, top, text(edge[slot - start]), text(edge[slot - start + 1]))
+        for slot, (ok, failed) in sums.items()
+    ]
+    return Chart(
+        bars=bars,
+        size=in_words(size),
+        days=_days(localtime(first), localtime(last)),
+        top=top,
+        middle=top // 2,
+        times=[text(edge[0]), text(edge[slots // 2]), text(edge[-1])],
+        description=_description(bars, in_words(size)),
+    )
+
+
+def bar_minutes(origin: datetime, first: datetime, last: datetime) -> int:
+    """How many minutes a bar stands for, so that no more than MAX_BARS are needed from `first` to `last`."""
+    begin, end = _minutes_between(origin, first), _minutes_between(origin, last)
+    for size in SIZES:
+        if end // size - begin // size < MAX_BARS:
+            return size
+    return WEEK * ceil((end + 1) / WEEK / MAX_BARS)
+
+
+def round_up(count: int) -> int:
+    """The next number that is easy to read off and has a whole half: 2, 4, 6, 8, 10, 20, 40, …"""
+    power = 1
+    while count > 10 * power:
+        power *= 10
+    return next(step * power for step in (2, 4, 6, 8, 10) if count <= step * power)
+
+
+def in_words(minutes: int) -> str:
+    for name, length in (("week", WEEK), ("day", DAY), ("hour", HOUR)):
+        if minutes % length == 0:
+            return name if minutes == length else f"{minutes // length} {name}s"
+    return "minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def shares(parts: Iterable[tuple[str, int]]) -> list[Share]:
+    """The parts of a whole side by side, as wide as their counts; of nothing, all are empty."""
+    parts = list(parts)
+    whole = sum(count for _, count in parts) or 1
+    begun, drawn = 0, []
+    for name, count in parts:
+        drawn.append(Share(name, count, _share(count, whole), _percent(begun / whole), _percent(count / whole)))
+        begun += count
+    return drawn
+
+
+def _sums(minutes: Sequence[Minute], origin: datetime, size: int) -> dict[int, tuple[int, int]]:
+    """(ok, failed) by the number of the bar, counted from `origin`."""
+    sums: dict[int, tuple[int, int]] = {}
+    for minute, ok, failed in minutes:
+        slot = _minutes_between(origin, minute) // size
+        before = sums.get(slot, (0, 0))
+        sums[slot] = before[0] + ok, before[1] + failed
+    return sums
+
+
+def _bar(place: int, places: int, ok: int, failed: int, top: int, start: str, end: str) -> Bar:
+    gap = (1 - FILLED) / 2
+    return Bar(
+        start,
+        end,
+        ok,
+        failed,
+        x=_percent((place + gap) / places),
+        width=_percent(FILLED / places),
+        ok_y=_percent(1 - ok / top),
+        ok_height=_percent(ok / top),
+        failed_y=_percent(1 - (ok + failed) / top),
+        failed_height=_percent(failed / top),
+    )
+
+
+def _description(bars: Sequence[Bar], size: str) -> str:
+    ok, failed = sum(bar.ok for bar in bars), sum(bar.failed for bar in bars)
+    most = max(bars, key=lambda bar: bar.ok + bar.failed)
+    return (
+        f"{ok + failed:,} checks from {bars[0].start} to {bars[-1].end}: {ok:,} ok, {failed:,} failed. "
+        f"Most per {size}: {most.ok + most.failed:,}, from {most.start}."
+    )
+
+
+def _clock(first: datetime, last: datetime, size: int) -> Callable[[datetime], str]:
+    """How times are told: by the hour within a day, with the date beyond."""
+    layout = "%Y-%m-%d" if size >= DAY else "%H:%M" if last - first <= timedelta(days=1) else "%m-%d %H:%M"
+    return lambda moment: f"{localtime(moment):{layout}}"
+
+
+def _days(first: datetime, last: datetime) -> str:
+    return f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
+def _minutes_between(earlier: datetime, later: datetime) -> int:
+    return (later - earlier) // timedelta(minutes=1)
+
+
+def _share(count: int, whole: int) -> str:
+    """Whole only where nothing is missing: 999 of 1,000 are not 100 %."""
+    if count in (0, whole):
+        return f"{100 * count // whole} %"
+    return f"{min(max(100 * count / whole, 0.1), 99.9):.1f} %"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3f}%"

@@ -1,0 +1,135 @@
+"""Making a batch of profiles that are stored already: those that are selected in their list, or all that match.
+
+The confirmation goes the way of Django's actions: the address keeps the filters and the search, and `select_across`
+says that all of it is meant. So 100,000 ids travel nowhere, and what matches when it is confirmed is what goes in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from django.contrib import admin, messages
+from django.contrib.admin import SimpleListFilter, helpers
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.text import Truncator, capfirst
+
+from batches.models import MAX_NAME, Batch, Profile
+from batches.text import counted
+from batches.transitions import Refusal
+
+from . import display
+from .adding import make_batch, respond_to_addition, when_it_starts
+from .base import ListAdmin
+from .forms import NewBatchForm
+
+SHOWN = 10
+SHOWN_SEARCH = 100
+NUMBER = re.compile("[0-9]{1,9}")
+VISIBLE = ["name", "priority", "checker", "queue"]
+
+
+class CheckingAdmin(ListAdmin):
+    """A list of profiles, of which a batch can be made."""
+
+    actions = ("check_selected",)
+
+    def has_add_batch_permission(self, request: HttpRequest) -> bool:
+        return self.admin_site.get_model_admin(Batch).has_add_permission(request)
+
+    @admin.action(permissions=["add_batch"], description="Check selected profiles")
+    def check_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
+        count = profiles.count()
+        if not count:
+            self.message_user(request, "No profile matches any more: nothing was added.", messages.WARNING)
+            return None
+        if "confirmed" not in request.POST:
+            initial = {"name": self.proposed_name(request, count)}
+            return self.render_confirmation(request, profiles, count, NewBatchForm(initial=initial))
+        form = NewBatchForm(request.POST)
+        if form.is_valid():
+            answer = make_batch(request, form, profiles, *selection(request))
+            if not isinstance(answer, Refusal):
+                self.tell_change(request, *answer)
+                return respond_to_addition(self, request, *answer)
+            form.add_error(None, answer.message)
+        return self.render_confirmation(request, profiles, count, form)
+
+    def tell_change(self, request: HttpRequest, batch: Batch, is_new: bool) -> None:
+        """Where another number went in than was shown."""
+        shown = request.POST.get("shown", "")
+        if is_new and NUMBER.fullmatch(shown) and int(shown) != batch.total_profiles:
+            sentence = f"{int(shown):,} matched when you were asked, {batch.total_profiles:,} when you confirmed."
+            self.message_user(request, sentence, messages.WARNING)
+
+    def render_confirmation(
+        self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any
+    ) -> HttpResponse:
+        is_all = is_across(request)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Check all {count:,} that match" if is_all else f"Check {counted(count, 'selected profile')}",
+            "button": f"Check all {count:,} that match" if is_all else "Check selected",
+            "opts": self.opts,
+            "media": self.media,
+            "form": form,
+            "adminform": helpers.AdminForm(form, [(None, {"fields": VISIBLE})], {}, model_admin=self),
+            "errors": helpers.AdminErrorList(form, []),
+            "count": count,
+            "counted": counted(count, "profile"),
+            "conditions": list(self.conditions(request)) if is_all else [],
+            "first": profiles[:SHOWN],
+            "more": display.number(max(count - SHOWN, 0)),
+            "when": when_it_starts(0),
+            # Django wants one even where all are meant.
+            "selected": selected_ids(request)[:1] if is_all else selected_ids(request),
+            "is_all": is_all,
+        }
+        return TemplateResponse(request, "admin/batches/adding/check.html", context)
+
+    def conditions(self, request: HttpRequest) -> Iterator[str]:
+        """What the address asks of the profiles, in words."""
+        if search := searched(request):
+            yield f"search: “{search}”"
+        given = dict(request.GET.lists())
+        for list_filter in cast("Sequence[type[SimpleListFilter]]", self.get_list_filter(request)):
+            chosen = list_filter(request, given, self.model, self)
+            if chosen.value() is not None:
+                yield f"{chosen.title}: {dict(chosen.lookup_choices).get(str(chosen.value()))}".lower()
+
+    def proposed_name(self, request: HttpRequest, count: int) -> str:
+        if not is_across(request):
+            return counted(count, "selected profile")
+        return Truncator(capfirst("; ".join(self.conditions(request))) or "All profiles").chars(MAX_NAME)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        try:
+            [Profile._meta.pk.clean(pk, None) for pk in selected_ids(request)]
+        except ValidationError:
+            self.message_user(request, "What is selected is no profile.", messages.WARNING)
+            return None
+        return super().response_action(request, queryset, *args)
+
+
+def selected_ids(request: HttpRequest) -> list[str]:
+    return request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+
+
+def is_across(request: HttpRequest) -> bool:
+    """Whether all that match are meant, read as Django reads it."""
+    return bool(helpers.ActionForm.base_fields["select_across"].to_python(request.POST.get("select_across")))
+
+
+def searched(request: HttpRequest) -> str:
+    """What the list is searched for. Django leaves out a search with NUL in it, and says so."""
+    search = request.GET.get("q", "")
+    return "" if "\0" in search else Truncator(" ".join(search.split())).chars(SHOWN_SEARCH)
+
+
+def selection(request: HttpRequest) -> tuple[Any, ...]:
+    """What tells one selection from another: the filters and the search, and the ticked rows unless all match."""
+    return request.GET.urlencode(), None if is_across(request) else sorted(selected_ids(request))

@@ -1,0 +1,286 @@
+"""Webhooks in the admin: where events go, and the log of their deliveries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import path, reverse
+from django.utils.html import format_html
+
+from batches import outbox
+from batches.addresses import InvalidAddress
+from batches.models import Webhook, WebhookDelivery
+from batches.outlook import look_ahead
+
+from . import display
+from .base import ListAdmin
+from .filters import BatchFilter
+from .models import BatchRowAdmin
+from .queue_page import no_worker
+
+State = WebhookDelivery.State
+
+ROW_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+class PageWithButtons(ListAdmin):
+    """A row's page with buttons above it, for those who may change webhooks. Each posts the name of a call."""
+
+    change_form_template = "admin/batches/webhook/change_form.html"
+
+    def buttons(self, row: Any) -> dict[str, str]:
+        """The labels of what can be done with this row, by the names of the methods that do it."""
+        raise NotImplementedError
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.change_webhook")
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.operate_view)
+        return [path("<int:pk>/operate/", view, name=f"batches_{self.opts.model_name}_operate"), *super().get_urls()]
+
+    def operate_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+        row = get_object_or_404(self.model, pk=pk)
+        call = request.POST.get("call", "")
+        if call not in self.buttons(row):
+            # It was offered on a page that is older than the row's state.
+            self.message_user(request, f"That cannot be done with “{row}” now.", messages.WARNING)
+        else:
+            getattr(self, call)(request, row)
+        return redirect(f"admin:batches_{self.opts.model_name}_change", pk)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        # Django passes what was selected on to the database, which raises at what cannot be a row's number.
+        if all(ROW_NUMBER.fullmatch(pk) for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)):
+            return super().response_action(request, queryset, *args)
+        self.message_user(request, "What is selected does not exist.", messages.WARNING)
+        return None
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None and self.has_operate_permission(request):
+            context["buttons"] = self.buttons(obj).items()
+            context["operate_url"] = reverse(f"admin:batches_{self.opts.model_name}_operate", args=[obj.pk])
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+
+class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = Webhook
+        fields = ("name", "url", "is_active")
+
+    def clean_url(self) -> str:
+        try:
+            return outbox.usable_address(self.cleaned_data["url"])
+        except InvalidAddress as error:
+            raise ValidationError(str(error)) from error
+
+
+@admin.register(Webhook)
+class WebhookAdmin(PageWithButtons):
+    form = WebhookForm
+    list_display = ("__str__", "url", "is_active", "created", "deliveries")
+    list_filter = ("is_active",)
+    search_fields = ("name", "url")
+    search_help_text = "Name or address"
+    ordering = ("name", "url")
+    actions = ("send_test_events",)
+
+    def buttons(self, row: Webhook) -> dict[str, str]:
+        test = {"send_test": "Send test event"} if row.is_active else {}
+        return test | {"replace_secret": "Make a new secret"}
+
+    # The page
+
+    def get_fields(self, request: HttpRequest, obj: Webhook | None = None) -> Any:
+        fields = ["name", "url", "is_active"]
+        if obj is None:
+            return fields
+        # Who has the secret can sign like us.
+        secret = ["secret_shown"] if self.has_operate_permission(request) else []
+        return [*fields, *secret, "created", "deliveries"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Webhook | None = None) -> Any:
+        return ("secret_shown", "created", "deliveries")
+
+    @admin.display(description="secret")
+    def secret_shown(self, webhook: Webhook) -> str:
+        secret, *previous = outbox.valid_secrets(webhook)
+        if not previous or webhook.previous_secret_until is None:
+            return format_html("<code>{}</code>", secret)
+        until = display.moment(webhook.previous_secret_until)
+        return format_html("<code>{}</code> (until {} the one before signs too)", secret, until)
+
+    @admin.display
+    def created(self, webhook: Webhook) -> str:
+        return display.moment(webhook.created_at)
+
+    @admin.display
+    def deliveries(self, webhook: Webhook) -> str:
+        return format_html('<a href="{}">deliveries</a>', deliveries_of(webhook))
+
+    def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
+        # What the person changed and nothing else: another may make a new secret at the same time.
+        obj.save(update_fields=form.changed_data if change else None)
+
+    def response_post_save_add(self, request: HttpRequest, obj: Webhook) -> HttpResponseRedirect:
+        """On to its page, where its secret is."""
+        if self.has_operate_permission(request):
+            return redirect("admin:batches_webhook_change", obj.pk)
+        return super().response_post_save_add(request, obj)
+
+    # What can be done
+
+    def send_test(self, request: HttpRequest, webhook: Webhook) -> None:
+        if not outbox.send_test(webhook):
+            sentence = f"“{webhook}” is not active: make it active before you send it a test event."
+            self.message_user(request, sentence, messages.WARNING)
+            return
+        self.log_change(request, webhook, "Sent a test event.")
+        outlook = look_ahead()
+        if outlook.worker_is_alive:
+            sentence, level = "The worker sends it within seconds, see its deliveries.", messages.SUCCESS
+        else:
+            sentence, level = f"It waits for a worker: {no_worker(outlook)}.", messages.WARNING
+        self.message_user(request, f"A test event for “{webhook}” was written. {sentence}", level)
+
+    def replace_secret(self, request: HttpRequest, webhook: Webhook) -> None:
+        outbox.replace_secret(webhook)
+        self.log_change(request, webhook, "Made a new secret.")
+        hours = f"{outbox.ROTATION.total_seconds() / 3600:g}"
+        sentence = (
+            f"“{webhook}” has a new secret. For {hours} hours the one before signs too: tell the receiver meanwhile."
+        )
+        self.message_user(request, sentence, messages.SUCCESS)
+
+    @admin.action(permissions=["operate"], description="Send test event")
+    def send_test_events(self, request: HttpRequest, webhooks: QuerySet[Webhook]) -> None:
+        for webhook in webhooks:
+            self.send_test(request, webhook)
+
+    # Deleting
+
+    def delete_model(self, request: HttpRequest, obj: Webhook) -> None:
+        outbox.delete_webhooks([obj.pk])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        outbox.delete_webhooks(queryset.values_list("pk", flat=True))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Names and counts for the confirmation. Django's own would load each delivery."""
+        deliveries = WebhookDelivery.objects.filter(webhook__in=objs).count()
+        counts = {"webhooks": len(objs), "deliveries": display.number(deliveries)}
+        return [str(webhook) for webhook in objs], counts, set(), []
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state.name.lower(), state.value) for state in State]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if self.value() is None:
+            return queryset
+        known = {"waiting": queryset.waiting, "delivered": queryset.delivered, "given_up": queryset.given_up}
+        return known.get(str(self.value()), queryset.none)()
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
+    list_display = ("at", "type", "webhook_link", "state", "last_answer", "next_attempt", "attempts", "batch_link")
+    list_select_related = ("webhook", "batch")
+    list_filter = (StateFilter, "type", "webhook", BatchFilter)
+    search_fields = ("event_id", "webhook__name", "webhook__url", "error")
+    search_help_text = "Event id, webhook or error"
+    actions = ("deliver_all_again",)
+    fields = (
+        "type",
+        "state",
+        "webhook",
+        "batch",
+        "created_at",
+        "attempts",
+        "last_answer",
+        "next_attempt",
+        "delivered_at",
+        "event_id",
+        "payload_sent",
+    )
+    readonly_fields = ("state", "last_answer", "next_attempt", "payload_sent")
+
+    def buttons(self, row: WebhookDelivery) -> dict[str, str]:
+        return {"deliver_again": "Deliver again"} if row.state == State.GIVEN_UP else {}
+
+    @admin.display
+    def at(self, delivery: WebhookDelivery) -> str:
+        return display.moment(delivery.created_at)
+
+    @admin.display(description="webhook")
+    def webhook_link(self, delivery: WebhookDelivery) -> str:
+        return display.page_link(delivery.webhook)
+
+    @admin.display
+    def state(self, delivery: WebhookDelivery) -> str:
+        return delivery.state.value
+
+    @admin.display(description="last answer")
+    def last_answer(self, delivery: WebhookDelivery) -> str:
+        return delivery.error or (str(delivery.http_status) if delivery.http_status else display.NOTHING)
+
+    @admin.display(description="next attempt")
+    def next_attempt(self, delivery: WebhookDelivery) -> str:
+        if delivery.next_attempt_at is None:
+            return display.NOTHING
+        if not delivery.webhook.is_active:
+            return "when the webhook is active again"
+        return display.moment(delivery.next_attempt_at)
+
+    @admin.display(description="payload")
+    def payload_sent(self, delivery: WebhookDelivery) -> str:
+        return format_html('<code class="webhook-payload">{}</code>', delivery.payload)
+
+    def deliver_again(self, request: HttpRequest, delivery: WebhookDelivery) -> None:
+        self._deliver_again(request, [delivery])
+
+    @admin.action(permissions=["operate"], description="Deliver again")
+    def deliver_all_again(self, request: HttpRequest, deliveries: QuerySet[WebhookDelivery]) -> None:
+        self._deliver_again(request, deliveries)
+
+    def _deliver_again(self, request: HttpRequest, deliveries: Iterable[WebhookDelivery]) -> None:
+        answers = [(delivery, outbox.deliver_again(delivery)) for delivery in deliveries]
+        for delivery, answer in answers:
+            if answer:
+                self.log_change(request, delivery, "Delivered again.")
+        if written := sum(answer for _, answer in answers):
+            self.message_user(request, f"To be delivered again: {written:,}.", messages.SUCCESS)
+        if refused := len(answers) - written:
+            self.message_user(
+                request, f"Only what was given up is delivered again, not {refused:,} other.", messages.WARNING
+            )
+
+
+def deliveries_of(row: Model) -> str:
+    """The address of the list of a webhook's deliveries."""
+    return f"{reverse('admin:batches_webhookdelivery_changelist')}?webhook__id__exact={row.pk}"

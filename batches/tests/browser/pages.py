@@ -1,0 +1,188 @@
+"""Every page that the admin has, and the rows that they show. A new page is one line in `PAGES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, User
+from django.urls import reverse
+from playwright.sync_api import Page as BrowserPage
+
+from batches.batch_manager import BatchManager
+from batches.models import ApiToken, Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
+
+from ..admin.conftest import batch_with, reread, story
+
+Rows = SimpleNamespace
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page by its URL's name in the admin; `of` names the row it belongs to, `steps` lead on from its address."""
+
+    name: str
+    of: str = ""
+    query: str = ""
+    steps: Callable[[BrowserPage], Any] = lambda page: None
+
+    def address(self, rows: Rows) -> str:
+        arguments = ["batches"] if self.name == "app_list" else [getattr(rows, self.of).pk] if self.of else []
+        return reverse(f"admin:{self.name}", args=arguments) + self.query.format(
+            batch=rows.done.pk, repeat=rows.repeat.pk
+        )
+
+    def open(self, page: BrowserPage, rows: Rows) -> None:
+        page.goto(self.address(rows))
+        self.steps(page)
+
+
+def select_all_and(action: str) -> Callable[[BrowserPage], None]:
+    """On a list: what Django asks before it does it."""
+
+    def steps(page: BrowserPage) -> None:
+        page.locator("#action-toggle").check()
+        page.locator("select[name=action]").select_option(action)
+        page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
+
+    return steps
+
+
+def ask_to_delete_the_paused(page: BrowserPage) -> None:
+    page.locator("#all-paused").check()
+    page.locator("#selected-delete").click()
+
+
+def ask_to_move_the_last(page: BrowserPage) -> None:
+    page.locator("[id^=top-]").last.click()
+    page.locator("#move-confirm").wait_for()
+
+
+def send_nothing(page: BrowserPage) -> None:
+    """What the form says then."""
+    page.locator("form:not(#logout-form)").evaluate("form => form.noValidate = true")
+    page.get_by_role("button", name="Preview").or_(page.get_by_role("button", name="Save", exact=True)).click()
+    page.locator(".errornote").first.wait_for()
+
+
+def preview_a_list(page: BrowserPage) -> None:
+    page.get_by_label("Name").fill("a list")
+    page.get_by_label("or addresses").fill("https://example.org/feed\nno address\nhttps://example.org/feed")
+    page.get_by_role("button", name="Preview").click()
+    page.locator("#add-title").wait_for()
+
+
+PAGES = {
+    "the overview": Page("index"),
+    "the app": Page("app_list"),
+    "the queue": Page("batches_batch_queue"),
+    "a move": Page("batches_batch_queue", steps=ask_to_move_the_last),
+    "deleting from the queue": Page("batches_batch_queue", steps=ask_to_delete_the_paused),
+    "the list of batches": Page("batches_batch_changelist"),
+    "an empty list": Page("batches_batch_changelist", query="?q=nothing+of+that+name"),
+    "a filtered list": Page("batches_batch_changelist", query="?status__exact=paused&priority=0&q=one"),
+    "deleting from the list": Page("batches_batch_changelist", steps=select_all_and("delete_selected")),
+    "a queued batch": Page("batches_batch_change", of="queued"),
+    "the running batch": Page("batches_batch_change", of="running"),
+    "a paused batch": Page("batches_batch_change", of="paused"),
+    "a done batch": Page("batches_batch_change", of="done"),
+    "a batch in error": Page("batches_batch_change", of="error"),
+    "deleting a batch": Page("batches_batch_delete", of="paused"),
+    "a batch's history": Page("batches_batch_history", of="done"),
+    "adding a batch": Page("batches_batch_add"),
+    "a batch without anything": Page("batches_batch_add", steps=send_nothing),
+    "a batch's preview": Page("batches_batch_add", steps=preview_a_list),
+    "profiles": Page("batches_profile_changelist"),
+    "checking profiles": Page("batches_profile_changelist", steps=select_all_and("check_selected")),
+    "a profile": Page("batches_profile_change", of="profile"),
+    "a profile's history": Page("batches_profile_history", of="profile"),
+    "profiles that changed": Page("batches_batchprofile_changelist", query="?batch={repeat}&change=unchanged"),
+    "a repeated batch": Page("batches_batch_change", of="repeat"),
+    "checks": Page("batches_batchprofile_changelist", query="?batch={batch}"),
+    "a check": Page("batches_batchprofile_change", of="check"),
+    "a check's history": Page("batches_batchprofile_history", of="check"),
+    "stories": Page("batches_storyresult_changelist"),
+    "a story": Page("batches_storyresult_change", of="story"),
+    "a story's history": Page("batches_storyresult_history", of="story"),
+    "the log": Page("batches_batchlog_changelist", query="?batch={batch}"),
+    "a log entry": Page("batches_batchlog_change", of="log"),
+    "a log entry's history": Page("batches_batchlog_history", of="log"),
+    "webhooks": Page("batches_webhook_changelist"),
+    "adding a webhook": Page("batches_webhook_add"),
+    "a webhook": Page("batches_webhook_change", of="webhook"),
+    "deleting a webhook": Page("batches_webhook_delete", of="webhook"),
+    "a webhook's history": Page("batches_webhook_history", of="webhook"),
+    "deliveries": Page("batches_webhookdelivery_changelist"),
+    "a delivery": Page("batches_webhookdelivery_change", of="delivery"),
+    "a delivery's history": Page("batches_webhookdelivery_history", of="delivery"),
+    "users": Page("auth_user_changelist"),
+    "a user": Page("auth_user_change", of="user"),
+    "adding a user": Page("auth_user_add"),
+    "a user's password": Page("auth_user_password_change", of="user"),
+    "groups": Page("auth_group_changelist"),
+    "adding a group": Page("auth_group_add"),
+    "tokens": Page("batches_apitoken_changelist"),
+    "adding a token": Page("batches_apitoken_add"),
+    "a token": Page("batches_apitoken_change", of="token"),
+    "deleting a token": Page("batches_apitoken_delete", of="token"),
+    "a token's history": Page("batches_apitoken_history", of="token"),
+    "changing the password": Page("password_change"),
+    "a password changed": Page("password_change_done"),
+}
+
+
+#: URLs that show no page of their own: they answer scripts, act on a click, or are refused for rows that are read only.
+READ_ONLY = ("profile", "batchprofile", "storyresult", "batchlog", "webhookdelivery")
+NO_PAGES = {
+    "batches_batch_details",
+    "batches_batch_export",
+    "batches_batch_live",
+    "batches_batch_operate",
+    "batches_batch_queue_hold",
+    "batches_batch_queue_live",
+    "batches_batch_queue_move",
+    "batches_batch_queue_operate",
+    "batches_batch_queue_release",
+    "batches_batch_queue_selected",
+    "batches_webhook_operate",
+    "batches_webhookdelivery_operate",
+    *(f"batches_{model}_{view}" for model in READ_ONLY for view in ("add", "delete")),
+}
+
+
+def make_rows() -> Rows:
+    """Batches in every status with all that belongs to them, and the rows behind Django's own pages."""
+    webhook = Webhook.objects.create(url="https://example.org/hook", name="the hook")
+    stories = [story(), story("Another story", "http://news.example.org/2")]
+    done, paused, error = (
+        batch_with(status, name=f"the {status} one", ok=2, failed=1, stories=[*stories, story(f"Story of {status}")])
+        for status in ("done", "paused", "error")
+    )
+    for number in (1, 2, 3):
+        queued = batch_with(name=f"number {number}")
+    running = batch_with("running", name="the running one", ok=3, failed=1, pending=6)
+    Batch.objects.filter(pk=running.pk).update(run_seconds=2)
+    repeat = BatchManager("ada", "admin").repeat_batch(done.pk)
+    BatchManager("ada", "admin").hold_queue("The network is down.")
+    user = User.objects.create_user("ada", "ada@example.org", "secret", is_staff=True)
+    Group.objects.create(name="operators")
+    token = ApiToken.objects.create(user=user)
+    for batch in Batch.objects.all():
+        LogEntry.objects.log_actions(user.pk, [batch], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
+    return Rows(
+        user=user,
+        queued=queued,
+        running=reread(running),
+        paused=paused,
+        done=done,
+        error=error,
+        repeat=repeat,
+        webhook=webhook,
+        token=token,
+        delivery=webhook.deliveries.latest("pk"),
+        profile=Profile.objects.latest("pk"),
+        check=BatchProfile.objects.filter(status="failed").latest("pk"),
+        story=StoryResult.objects.latest("pk"),
+        log=BatchLog.objects.latest("pk"),
+    )

@@ -1,0 +1,302 @@
+"""`manage.py batch doctor`: what is wrong is found, what can be derived is repaired, and the log says so."""
+
+import json
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from batches import doctor
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.tests.factories import (
+    WAYS,
+    assert_consistent,
+    everything,
+    failed,
+    half_checked,
+    last_line,
+    make_batch,
+    make_waiting,
+    ok,
+    record_one,
+    start_run,
+    waiting_names,
+)
+
+pytestmark = pytest.mark.django_db
+
+Status = Batch.Status
+
+
+@contextmanager
+def unconstrained(model=Batch):
+    """As in a dump that was restored without its constraints, or under a hand that switched them off."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA ignore_check_constraints = ON")
+            try:
+                yield
+            finally:
+                cursor.execute("PRAGMA ignore_check_constraints = OFF")
+            return
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        table = model._meta.db_table
+        cursor.execute(
+            "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('c', 'f', 'u')", [table]
+        )
+        for (name,) in cursor.fetchall():
+            cursor.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{name}" CASCADE')
+        yield
+
+
+def break_batch(batch, **changes):
+    with unconstrained():
+        assert Batch.everything.filter(pk=batch.pk).update(**changes)
+
+
+def messages():
+    return [finding.message for finding in doctor.examine()]
+
+
+def assert_is_repaired():
+    """By the repairs, and by nothing less; what was right is left alone by a second one."""
+    findings = doctor.examine()
+    doctor.fix(findings, BatchManager("a doctor"))
+    assert messages() == []
+    assert_consistent()
+    before = everything()
+    doctor.fix(findings, BatchManager("a doctor"))
+    assert everything() == before
+
+
+@pytest.mark.parametrize("status", WAYS)
+@pytest.mark.parametrize("rows", [True, False])
+def test_nothing_is_wrong_with_a_queue_that_only_the_manager_touched(status, rows):
+    half_checked(status, rows)
+    before = everything()
+    assert messages() == []
+    doctor.fix([], BatchManager())
+    assert everything() == before
+
+
+def test_a_batch_made_without_the_manager_is_right_too():
+    Batch.objects.create(name="plain")
+    assert messages() == []
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [
+        {"completed_profiles": 3},
+        {"completed_profiles": 3, "successful_checks": 2},
+        {"failed_checks": 0},
+        {"successful_checks": 0},
+        {"total_profiles": 7},
+    ],
+)
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.PAUSED, Status.DONE])
+def test_counters_are_recounted_from_the_rows(status, counters):
+    batch = half_checked(status)
+    break_batch(batch, **counters)
+    assert len(messages()) == len(counters)
+    assert all("its rows say" in message for message in messages())
+    assert_is_repaired()
+    line = last_line()
+    assert (line.batch_id, line.action, line.actor) == (batch.pk, "repair_batch", "a doctor")
+    assert all(counter in line.message for counter in counters)
+
+
+def test_the_counters_of_a_batch_without_rows_are_its_callers():
+    batch = half_checked(Status.PAUSED, rows=False)
+    Batch.objects.filter(pk=batch.pk).update(completed_profiles=1, failed_checks=0)
+    assert messages() == []
+    break_batch(batch, error="It broke.")
+    assert_is_repaired()
+    batch.refresh_from_db()
+    assert (batch.total_profiles, batch.completed_profiles) == (3, 1)
+
+
+def test_gaps_in_the_queue_are_closed_in_its_order():
+    batches = make_waiting(4)
+    BatchManager().move_batch(batches[3].pk, 1)
+    Batch.objects.filter(pk=batches[2].pk).update(position=9)
+    assert messages() == ["The queue has gaps: 4 batches wait, the last one at 9."]
+    assert_is_repaired()
+    assert waiting_names() == ["4", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("status", "wrong"),
+    [
+        (Status.PAUSED, {"position": 9}),
+        (Status.DONE, {"position": 0}),
+        (Status.QUEUED, {"position": None}),
+        (Status.QUEUED, {"position": 0}),
+        (Status.RUNNING, {"position": None}),
+        (Status.RUNNING, {"position": 9}),
+        (Status.PAUSED, {"run_token": uuid4()}),
+        (Status.DONE, {"lease_at": timezone.now()}),
+        (Status.DONE, {"completed_at": None}),
+        (Status.RUNNING, {"completed_at": timezone.now()}),
+        (Status.ERROR, {"error": ""}),
+        (Status.PAUSED, {"error": "It broke."}),
+    ],
+)
+def test_what_its_status_rules_out_is_mended(status, wrong):
+    batch = half_checked(status)
+    break_batch(batch, **wrong)
+    assert messages()
+    assert_is_repaired()
+    batch.refresh_from_db()
+    assert batch.status == status
+    assert last_line().action in {"repair_batch", "reorder_queue"}
+
+
+def test_of_two_running_batches_the_one_at_its_place_goes_on():
+    running = start_run(make_batch("right", 2)).batch
+    other = make_batch("wrong", 2)
+    break_batch(other, status=Status.RUNNING, position=None)
+    assert "2 batches are running at once." in messages()
+    assert_is_repaired()
+    assert Batch.objects.get(pk=running.pk).status == Status.RUNNING
+    assert Batch.objects.get(pk=other.pk).status == Status.PAUSED
+
+
+def test_places_that_are_taken_wrongly_are_free_before_they_are_given():
+    done, queued = half_checked(Status.DONE), make_batch("queued")
+    running = start_run(make_batch("running", 1)).batch
+    break_batch(running, position=None)
+    break_batch(queued, position=None)
+    break_batch(done, position=0)
+    assert_is_repaired()
+    assert Batch.objects.get(pk=running.pk).position == 0
+
+
+def test_a_status_that_the_log_does_not_tell_of_is_told_of():
+    batch = make_batch("moved by hand")
+    break_batch(batch, status=Status.PAUSED, position=None)
+    assert messages() == ["it is paused, but the log left it queued"]
+    assert_is_repaired()
+    line = last_line()
+    assert (line.from_status, line.to_status) == (Status.QUEUED, Status.PAUSED)
+
+
+def test_a_batch_without_any_log_gets_its_first_line():
+    BatchLog.objects.filter(batch=make_batch("silent")).delete()
+    assert messages() == ["it is queued, but the log does not tell of it"]
+    assert_is_repaired()
+
+
+@pytest.mark.parametrize("since", [timedelta(hours=-1), timedelta(hours=1)])
+def test_a_run_that_is_silent_for_long_is_told_of_and_left_to_the_next_worker(since):
+    run = start_run(make_batch("silent", 2))
+    long_ago = timezone.now() - timedelta(hours=2)
+    Batch.objects.filter(pk=run.batch.pk).update(lease_at=timezone.now() + since, started_at=long_ago)
+    [finding] = doctor.examine()
+    assert "silent since" in finding.message
+    assert not finding.can_be_fixed
+    before = everything()
+    doctor.fix([finding], BatchManager())
+    assert everything() == before
+
+
+def test_a_batch_that_was_started_and_never_taken_up_is_told_of():
+    batch = make_batch("started", 2)
+    BatchManager().start_batch(batch.pk)
+    assert messages() == []
+    Batch.objects.filter(pk=batch.pk).update(started_at=timezone.now() - timedelta(hours=1))
+    assert messages() == ["no worker has taken it up: start one with manage.py batchworker"]
+
+
+def test_rows_of_batches_that_are_gone_are_deleted_and_stories_of_others_stay():
+    kept, lost = make_batch("kept", 2), make_batch("lost", 3)
+    record_one(start_run(lost), ok("a story"))
+    with unconstrained(BatchProfile), unconstrained(StoryResult), unconstrained(BatchLog):
+        Batch.everything.filter(pk=lost.pk)._raw_delete("default")
+        assert any("batch profiles belong to" in message for message in messages())
+        assert len(messages()) == 3
+        assert_is_repaired()
+    assert set(BatchProfile.objects.values_list("batch", flat=True)) == {kept.pk}
+    assert not StoryResult.objects.exists()
+
+
+def test_an_interrupted_deletion_is_finished(monkeypatch):
+    batch = make_batch("deleted", 3)
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
+    assert BatchManager().delete_batch(batch.pk)
+    BatchProfile.objects.filter(batch=batch).first().delete()
+    assert messages() == ["The rows of 1 deleted batches are not all gone."]
+    monkeypatch.undo()
+    assert_is_repaired()
+    assert not BatchProfile.objects.exists()
+
+
+# -- The command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_that_everything_agrees(manage):
+    half_checked(Status.RUNNING)
+    assert manage("batch", "doctor") == (0, "Everything agrees.\n", "")
+    answer = manage("batch", "doctor", "--json")
+    assert (answer.code, json.loads(answer.out)) == (0, {"findings": [], "left": []})
+
+
+def test_the_command_finds_and_exits_with_1_and_changes_nothing(manage):
+    batch = half_checked(Status.PAUSED)
+    break_batch(batch, failed_checks=0)
+    before = everything()
+    answer = manage("batch", "doctor")
+    assert answer.code == 1
+    assert f"“it” ({batch.pk}): failed_checks is 0, but its rows say 1" in answer.out
+    assert "manage.py batch doctor --fix" in answer.out
+    [found] = json.loads(manage("batch", "doctor", "--json").out)["findings"]
+    assert (found["batch"], found["can_be_fixed"]) == (str(batch.pk), True)
+    assert everything() == before
+
+
+def test_the_command_repairs_and_exits_with_0(manage):
+    break_batch(half_checked(Status.PAUSED), failed_checks=0)
+    answer = manage("batch", "doctor", "--fix")
+    assert answer.code == 0
+    assert "Repaired: 1. Left: 0." in answer.out
+    assert last_line().channel == "command"
+    assert manage("batch", "doctor").out == "Everything agrees.\n"
+
+
+def test_the_command_says_what_it_could_not_repair(manage):
+    run = start_run(make_batch("silent", 2))
+    long_ago = timezone.now() - timedelta(hours=2)
+    Batch.objects.filter(pk=run.batch.pk).update(lease_at=long_ago, started_at=long_ago)
+    answer = manage("batch", "doctor", "--fix")
+    assert answer.code == 1
+    assert "Repaired: 0. Left: 1." in answer.out
+
+
+# -- Pruning -----------------------------------------------------------------------------------------------------------
+
+
+def test_pruning_deletes_what_ended_long_ago_and_nothing_else(manage):
+    old = timezone.now() - timedelta(days=100)
+    for status in WAYS:
+        half_checked(status)
+        Batch.objects.filter(name="it").update(name=status, started_at=old, created_at=old)
+        BatchManager().pause_batch(Batch.objects.get(name=status).pk)
+    Batch.objects.filter(status=Status.DONE).update(completed_at=old)
+    names = set(Batch.objects.values_list("name", flat=True))
+    assert "nothing was deleted. Batches that would be: 2" in manage("batch", "prune", "--dry-run").err
+    assert set(Batch.objects.values_list("name", flat=True)) == names
+    assert manage("batch", "prune", "--days", "101").out == "Deleted: 0\n"
+    assert manage("batch", "prune", "--keep-errors").out == "Deleted: 1\n"
+    assert set(Batch.objects.values_list("name", flat=True)) == names - {Status.DONE}
+    assert manage("batch", "prune").out == "Deleted: 1\n"
+    assert set(Batch.objects.values_list("name", flat=True)) == names - {Status.DONE, Status.ERROR}
+    assert last_line().action == "delete_batch"
+
+
+def test_failures_found_by_a_run_are_no_finding():
+    record_one(start_run(make_batch("a", 2)), failed())
+    assert messages() == []

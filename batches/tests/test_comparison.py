@@ -1,0 +1,102 @@
+"""A repeat beside the batch before it."""
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.comparison import Change, compare, rows_with
+from batches.models import Batch, BatchProfile
+
+from .factories import failed, make_batch, ok, profile_ids, record, start_run
+
+pytestmark = pytest.mark.django_db
+
+#: (before, now), None for no result, with what that is called.
+PAIRS = {
+    ("ok", "ok"): Change.UNCHANGED,
+    ("ok", "failed"): Change.NEWLY_FAILING,
+    ("ok", None): Change.NOT_COMPARED,
+    ("failed", "ok"): Change.RECOVERED,
+    ("failed", "failed"): Change.UNCHANGED,
+    ("failed", None): Change.NOT_COMPARED,
+    (None, "ok"): Change.NOT_COMPARED,
+    (None, "failed"): Change.NOT_COMPARED,
+    (None, None): Change.NOT_COMPARED,
+}
+
+
+def check(batch, outcomes):
+    """Record these outcomes, one for each profile, and pause it."""
+    run = start_run(batch)
+    results = {"ok": ok(), "failed": failed()}
+    pairs = zip(profile_ids(batch), outcomes, strict=True)
+    record(run, [(pk, results[outcome]) for pk, outcome in pairs if outcome])
+    BatchManager().pause_batch(batch.pk)
+
+
+@pytest.fixture
+def repeat():
+    """A repeat with a profile for each of the PAIRS."""
+    first = make_batch("first", len(PAIRS))
+    check(first, [before for before, _ in PAIRS])
+    repeat = BatchManager().repeat_batch(first.pk)
+    check(repeat, [now for _, now in PAIRS])
+    return repeat
+
+
+def test_each_profile_is_counted_by_what_became_of_it(repeat):
+    compared = compare(repeat)
+    assert compared.previous == repeat.previous
+    assert (compared.newly_failing, compared.recovered, compared.unchanged, compared.not_compared) == (1, 1, 2, 5)
+
+
+@pytest.mark.parametrize("change", Change)
+def test_the_rows_of_each_change_are_those_that_were_counted(repeat, change):
+    expected = [pk for pk, pair in zip(profile_ids(repeat), PAIRS, strict=True) if PAIRS[pair] == change]
+    rows = rows_with(repeat, change).order_by("pk")
+    assert [row.profile_id for row in rows] == expected
+    assert {row.batch_id for row in rows} == {repeat.pk}
+    assert getattr(compare(repeat), change) == rows.count() == len(expected)
+
+
+def test_a_profile_that_the_batch_before_does_not_have_is_not_compared(repeat):
+    missing = BatchProfile.objects.filter(batch=repeat.previous, status="ok").order_by("pk")[0]
+    before = compare(repeat)
+    missing.delete()
+    compared = compare(repeat)
+    assert (compared.unchanged, compared.not_compared) == (before.unchanged - 1, before.not_compared + 1)
+    assert rows_with(repeat, Change.NOT_COMPARED).filter(profile=missing.profile).exists()
+
+
+def test_other_batches_of_the_same_profiles_do_not_matter(repeat):
+    before = compare(repeat)
+    check(make_batch("another", len(PAIRS)), ["failed"] * len(PAIRS))
+    assert compare(repeat) == before
+
+
+def test_only_stories_that_nobody_had_seen_appeared():
+    first = make_batch("first", 1)
+    record(start_run(first), [(profile_ids(first)[0], ok("old"))])
+    BatchManager().pause_batch(first.pk)
+    repeat = BatchManager().repeat_batch(first.pk)
+    record(start_run(repeat), [(profile_ids(repeat)[0], ok("old", "new", "newer"))])
+    assert compare(Batch.objects.get(pk=repeat.pk)).stories == 2
+
+
+def test_there_is_nothing_to_compare_a_first_batch_with():
+    batch = make_batch(profiles=2)
+    assert compare(batch) is None
+    assert not rows_with(batch, Change.UNCHANGED).exists()
+
+
+def test_a_batch_before_that_is_deleted_is_gone_though_its_rows_are_not_yet(repeat):
+    Batch.everything.filter(pk=repeat.previous_id).update(deleted_at=repeat.created_at)
+    assert compare(repeat) is None
+    assert not rows_with(repeat, Change.UNCHANGED).exists()
+
+
+def test_each_row_is_looked_at_once(repeat, django_assert_num_queries):
+    with django_assert_num_queries(2) as captured:
+        compare(repeat)
+    counting = captured[-1]["sql"]
+    # The rows themselves, and `before` in what is selected and again in GROUP BY; not once more for each change.
+    assert counting.count('FROM "batches_batchprofile"') <= 3

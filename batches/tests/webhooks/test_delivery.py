@@ -1,0 +1,329 @@
+"""Deliveries in the test's own process, to a real receiver: what is sent, what each answer does, what is refused."""
+
+import json
+import time
+from contextlib import suppress
+from textwrap import dedent
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError
+
+from batches import outbox, webhooks
+from batches.batch_manager import BatchManager
+from batches.models import Webhook, WebhookDelivery
+from batches.tests.factories import make_batch
+from batches.tests.threads import in_thread
+
+from .conftest import deliveries, make_webhook, only_delivery, pass_time, seconds_to_wait
+
+pytestmark = pytest.mark.django_db(transaction=True)
+one_database = pytest.mark.databases("sqlite")
+
+
+@pytest.fixture
+def webhook(receiver):
+    webhook = make_webhook(receiver.url())
+    assert outbox.send_test(webhook)
+    return webhook
+
+
+def test_a_batchs_end_arrives_signed_and_is_written_down(receiver, deliver):
+    webhook = make_webhook(receiver.url("/hook?key=%2F"))
+    batch = make_batch("“Prüfung”")
+    assert BatchManager().complete_batch(batch.pk)
+    deliver()
+    delivery = only_delivery()
+    assert (delivery.state, delivery.attempts, delivery.http_status, delivery.error) == ("delivered", 1, 200, "")
+    [message] = receiver.to("/hook?key=%2F")
+    assert message.id == str(delivery.event_id)
+    assert message.body == delivery.payload.encode()
+    assert message.verify(webhook.secret)["data"]["batch"]["name"] == "“Prüfung”"
+    assert abs(int(message.headers["webhook-timestamp"]) - time.time()) < 60
+    assert message.headers["content-type"] == "application/json"
+    assert message.headers["user-agent"].startswith("batches/")
+
+
+def test_a_failure_is_tried_again_later_signed_anew_with_the_same_id(receiver, webhook, deliver, monkeypatch):
+    receiver.answer("/hook", 500, 200)
+    deliver()
+    failed = only_delivery()
+    assert (failed.state, failed.http_status, failed.error) == (
+        "waiting",
+        500,
+        "answered 500 Internal Server Error",
+    )
+    assert 3 < seconds_to_wait(failed) < 7
+    deliver()
+    assert len(receiver.messages) == 1  # it is not due yet
+    pass_time()
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 7)
+    deliver()
+    first, second = receiver.messages
+    assert only_delivery().state == "delivered"
+    assert first.id == second.id
+    assert first.body == second.body
+    assert int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"]) >= 7
+    assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
+    for message in (first, second):
+        message.verify(webhook.secret)
+
+
+@one_database
+def test_while_a_secret_is_replaced_both_sign(receiver, webhook, deliver):
+    outbox.replace_secret(webhook)
+    deliver()
+    [message] = receiver.messages
+    message.verify(webhook.secret)
+    message.verify(Webhook.objects.get().secret)
+
+
+@one_database
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, "answered 404 Not Found"),
+        (429, "answered 429 Too Many Requests"),
+        (302, "answered 302 Found, and redirects are not followed"),
+        (308, "answered 308 Permanent Redirect, and redirects are not followed"),
+        (304, "answered 304 Not Modified"),
+        (799, "answered 799"),
+    ],
+)
+def test_every_answer_but_2xx_is_a_failure_that_is_tried_again(receiver, webhook, deliver, status, error):
+    receiver.answer("/hook", status, headers={"Location": receiver.url("/elsewhere")})
+    deliver()
+    assert (only_delivery().state, only_delivery().http_status, only_delivery().error) == ("waiting", status, error)
+    assert receiver.to("/elsewhere") == []
+
+
+@one_database
+@pytest.mark.parametrize("status", [201, 202, 204, 299])
+def test_every_2xx_is_a_success(receiver, webhook, deliver, status):
+    receiver.answer("/hook", status)
+    deliver()
+    assert (only_delivery().state, only_delivery().http_status) == ("delivered", status)
+
+
+@one_database
+def test_gone_switches_the_webhook_off(receiver, webhook, deliver):
+    outbox.send_test(webhook)
+    receiver.answer("/hook", 410)
+    deliver(per_webhook=1)
+    assert len(receiver.messages) == 1
+    assert [delivery.state for delivery in deliveries()] == ["given up", "waiting"]
+    assert not Webhook.objects.get().is_active
+
+
+@one_database
+def test_retry_after_is_honoured(receiver, webhook, deliver):
+    receiver.answer("/hook", 503, headers={"Retry-After": "1800"})
+    deliver()
+    assert 1700 < seconds_to_wait(only_delivery()) < 1900
+
+
+@one_database
+def test_a_receiver_that_does_not_answer_is_given_up_after_the_time_out(receiver, webhook, deliver):
+    gate = receiver.hold("/hook")
+    deliver(timeout=0.2)
+    gate.set()
+    assert (only_delivery().state, only_delivery().error) == ("waiting", "did not answer within 0.2 s")
+    assert only_delivery().http_status is None
+
+
+@one_database
+def test_a_head_that_trickles_in_does_not_outlast_the_time_out(receiver, webhook, deliver):
+    def trickle(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        with suppress(OSError):
+            for number in range(1000):
+                handler.wfile.write(b"X-%d: y\r\n" % number)
+                time.sleep(0.02)
+
+    receiver.answer("/hook", trickle)
+    deliver(timeout=0.3)
+    assert only_delivery().state == "waiting"
+
+
+@one_database
+def test_an_endless_body_is_not_read(receiver, webhook, deliver):
+    written = 0
+
+    def endless(handler):
+        nonlocal written
+        handler.send_response(200)
+        handler.end_headers()
+        with suppress(OSError):
+            while written < 1_000_000_000:
+                written += handler.wfile.write(b"x" * 65536)
+
+    receiver.answer("/hook", endless)
+    start = time.monotonic()
+    deliver()
+    assert time.monotonic() - start < 5
+    assert only_delivery().state == "delivered"
+    assert written < 20_000_000  # what fits into the buffers of the sockets
+
+
+@one_database
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [(b"", "broke the connection off"), (b"SSH-2.0-OpenSSH_9.2\r\n", "sent a broken answer")],
+)
+def test_what_is_no_http_is_a_failure(receiver, webhook, deliver, raw, error):
+    receiver.answer("/hook", lambda handler: handler.wfile.write(raw))
+    deliver()
+    assert (only_delivery().state, only_delivery().error) == ("waiting", error)
+
+
+@one_database
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0"])
+def test_an_address_that_is_not_public_is_never_connected_to(receiver, deliver, host):
+    outbox.send_test(make_webhook(receiver.url(host=host)))
+    deliver(allowed_networks=())
+    assert receiver.messages == []
+    assert only_delivery().state == "waiting"
+    # Whether the last two are addresses at all is a matter of taste.
+    assert "is not public" in only_delivery().error or only_delivery().error == "the address cannot be read"
+
+
+@one_database
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("ftp://example.org/", "the address is not http or https"),
+        ("http://user:secret@example.org/", "the address contains a user name or password"),
+        ("http://[", "the address cannot be read"),
+        ("nonsense", "the address is not http or https"),
+    ],
+)
+def test_an_address_that_was_written_past_the_form_is_refused(deliver, url, error):
+    outbox.send_test(make_webhook(url))
+    deliver()
+    assert only_delivery().error == error
+
+
+@one_database
+def test_a_new_address_is_used_for_what_waits(receiver, deliver):
+    webhook = make_webhook(receiver.url("/old"))
+    outbox.send_test(webhook)
+    Webhook.objects.update(url=receiver.url("/new"))
+    deliver()
+    assert (len(receiver.to("/old")), len(receiver.to("/new"))) == (0, 1)
+
+
+@one_database
+def test_a_delivery_whose_webhook_is_deleted_meanwhile_does_no_harm(receiver, webhook, deliver):
+    def delete(handler):
+        in_thread(lambda: outbox.delete_webhooks([webhook.pk])).result(10)
+        handler.answer(200)
+
+    receiver.answer("/hook", delete)
+    deliver()
+    assert deliveries() == []
+
+
+# Fairness
+
+
+@one_database
+def test_thousands_that_wait_for_a_dead_receiver_do_not_hold_up_another(receiver, deliver):
+    dead, healthy = make_webhook(receiver.url("/dead")), make_webhook(receiver.url("/healthy"))
+    outbox.send_test(dead)
+    WebhookDelivery.objects.bulk_create(copies(only_delivery(), 3000))
+    for _ in range(5):
+        outbox.send_test(healthy)
+    gate = receiver.hold("/dead")
+    deliver(grace_seconds=1.0, at_once=6, per_webhook=2)
+    assert len(receiver.to("/dead")) == 2
+    assert [delivery.state for delivery in deliveries(healthy)] == ["delivered"] * 5
+    gate.set()
+
+
+def copies(delivery, count):
+    values = {f.attname: getattr(delivery, f.attname) for f in delivery._meta.fields if not f.primary_key}
+    return [WebhookDelivery(**values | {"event_id": uuid4()}) for _ in range(count)]
+
+
+@one_database
+def test_there_are_never_more_at_once_than_allowed_and_all_arrive(receiver, deliver):
+    for number in range(8):
+        webhook = make_webhook(receiver.url(f"/{number}"))
+        for _ in range(3):
+            outbox.send_test(webhook)
+    for number in range(8):
+        receiver.answer(f"/{number}", lambda handler: (time.sleep(0.02), handler.answer(200)))
+    deliver(at_once=4, per_webhook=2)
+    assert {delivery.state for delivery in deliveries()} == {"delivered"}
+    assert len(receiver.messages) == 24
+    assert receiver.most_at_once <= 4
+
+
+# Faults of our own
+
+
+@one_database
+def test_a_fault_in_sending_counts_as_an_attempt_and_is_logged(receiver, webhook, deliver, monkeypatch, caplog):
+    def broken(*args):
+        raise TypeError("a fault of ours")
+
+    monkeypatch.setattr(webhooks, "signed_headers", broken)
+    deliver()
+    assert (only_delivery().attempts, only_delivery().error) == (1, "could not be sent: TypeError: a fault of ours")
+    assert "could not be sent" in caplog.text
+
+
+@one_database
+@pytest.mark.parametrize("call", ["claim_due", "settle"])
+@pytest.mark.parametrize("fault", [TypeError("a fault of ours"), OperationalError("the database is away")])
+def test_no_fault_leaves_the_delivery_task(webhook, deliver, monkeypatch, call, fault):
+    def broken(*args):
+        raise fault
+
+    with monkeypatch.context() as broken_for_now:
+        broken_for_now.setattr(outbox, call, broken)
+        deliver()
+    assert only_delivery().state == "waiting"
+    pass_time()
+    deliver()
+    assert only_delivery().state == "delivered"
+
+
+def test_the_example_of_the_readme_verifies_a_real_message(receiver, deliver):
+    webhook = make_webhook(receiver.url())
+    assert BatchManager().complete_batch(make_batch("Press").pk)
+    deliver()
+    [message] = receiver.messages
+    verify = readme_example()["verify"]
+    assert verify(webhook.secret, message.headers, message.body)["data"]["batch"]["name"] == "Press"
+    for headers, body in [
+        (message.headers, message.body + b" "),
+        (message.headers | {"webhook-id": "x"}, message.body),
+        (message.headers | {"webhook-timestamp": str(int(time.time()) - 3600)}, message.body),
+    ]:
+        with pytest.raises(ValueError, match=r"signature|old"):
+            verify(webhook.secret, headers, body)
+
+
+def test_the_payload_in_the_readme_has_the_fields_of_a_real_one():
+    make_webhook()
+    assert BatchManager().complete_batch(make_batch("Press").pk)
+    shown = json.loads(readme_block("    {", "    }"))
+    real = json.loads(only_delivery().payload)
+    assert list(shown) == list(real)
+    assert list(shown["data"]["batch"]) == list(real["data"]["batch"])
+
+
+def readme_example():
+    namespace = {}
+    exec(dedent(readme_block("    import base64, hashlib", "        return json.loads(body)")), namespace)
+    return namespace
+
+
+def readme_block(first, last):
+    """The lines from the first that begins so, within the section on webhooks, to the next that is `last`."""
+    section = (settings.BASE_DIR / "README.md").read_text().split("\n## Webhooks\n")[1].split("\n## ")[0]
+    lines = section.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(first))
+    return "\n".join(lines[start : lines.index(last, start) + 1])

@@ -1,0 +1,14 @@
+"""Sessions in the database, for the admin and the API alike."""
+
+from typing import Any
+
+from django.contrib.sessions.backends import db
+
+from batches.text import UNSTORABLE
+
+
+class SessionStore(db.SessionStore):
+    """A cookie that cannot be a session's key is not looked for: PostgreSQL fails at a NUL in a text."""
+
+    def _validate_session_key(self, key: Any) -> bool:
+        return bool(super()._validate_session_key(key)) and not UNSTORABLE.search(key)  # type: ignore[misc]

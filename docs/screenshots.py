@@ -1,0 +1,164 @@
+"""Takes the README's screenshots: `make screenshots`.
+
+The application runs with the demo on a database of its own, checks the demo's feeds for half a minute, and is looked
+at with Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "screenshots"
+MANAGE = [sys.executable, str(ROOT / "manage.py")]
+MAX_BYTES = 200_000
+WAIT_SECONDS = 120
+USER, PASSWORD = "ada", secrets.token_urlsafe(12)
+DESKTOP = {"width": 1180, "height": 900}
+PHONE = {"width": 360, "height": 740}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        port, feed_port = free_port(), free_port()
+        os.environ |= {
+            "DATABASE_URL": f"sqlite:///{directory}/screenshots.sqlite3",
+            "DEMO_PORT": str(feed_port),
+            "DJANGO_SETTINGS_MODULE": "batchproject.settings",
+            "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
+            "PORT": str(port),
+            "SECRET_KEY": secrets.token_urlsafe(50),
+        }
+        subprocess.run([*MANAGE, "migrate", "--verbosity=0"], check=True)
+        subprocess.run([*MANAGE, "createsuperuser", "--noinput", f"--username={USER}", "--email="], check=True)
+        with served():
+            batches = make_interesting(feed_port)
+            with chromium() as browser:
+                take_all(browser, f"http://127.0.0.1:{port}", batches)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def served() -> Iterator[None]:
+    process = subprocess.Popen([*MANAGE, "serve", "--demo"], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        sys.exit("There is no Chromium: install it with `apt-get install chromium`.")
+    with sync_playwright() as playwright:
+        # As root, as in containers, Chromium's own sandbox does not work; it sees nothing but this machine.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+def make_interesting(feed_port: int) -> dict[str, Any]:
+    """Batches in every status. The demo's own three are checked meanwhile; gives the batches by name."""
+    sys.path.insert(0, str(ROOT))
+    import django
+
+    django.setup()
+    from batches import demo
+    from batches.batch_manager import BatchManager
+    from batches.models import Batch
+
+    wait_for(lambda: Batch.objects.filter(name=demo.BATCHES[-1].name).exists())
+    addresses = [address for batch in demo.BATCHES for address in demo.profiles_of(batch, feed_port)]
+    manager = BatchManager(USER, "admin")
+    for number, name in enumerate(("Theatres", "Sports clubs", "Universities", "Archive")):
+        manager.create_batch(name, addresses[number * 40 : number * 40 + 60], queue=name != "Archive")
+    broken = manager.create_batch("Partners", addresses[:25])
+    manager.handle_error(broken.pk, "The checker “partners” cannot be set up: no route to host.")
+    first, second = (Batch.objects.get(name=batch.name) for batch in demo.BATCHES[:2])
+    wait_for(lambda: is_checked(first, 0.1))
+    manager.hold_queue("So that a person starts the next one: a worker's name is that of its machine.")
+    wait_for(lambda: is_done(first))
+    manager.release_queue()
+    manager.start_batch(second.pk)
+    wait_for(lambda: is_checked(second, 0.4))
+    return {batch.name: batch for batch in Batch.objects.all()}
+
+
+def is_done(batch: Any) -> bool:
+    batch.refresh_from_db()
+    return batch.completed_at is not None
+
+
+def is_checked(batch: Any, part: float) -> bool:
+    batch.refresh_from_db()
+    return batch.completed_profiles > part * batch.total_profiles
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit(f"What is to be shown has not come about within {WAIT_SECONDS} s.")
+        time.sleep(0.1)
+
+
+def take_all(browser: Browser, site: str, batches: dict[str, Any]) -> None:
+    page = browser.new_page(base_url=site, viewport=DESKTOP)
+    # Playwright leaves an event loop in this thread: nothing may ask the database from here on.
+    page.goto("/admin/")
+    page.get_by_label("Username").fill(USER)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+
+    page.goto("/admin/batches/batch/queue/")
+    take(page, "queue")
+    page.emulate_media(color_scheme="dark")
+    take(page, "queue-dark")
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(PHONE)
+    take(page, "queue-phone")
+    page.set_viewport_size(DESKTOP)
+    page.goto(f"/admin/batches/batch/{batches['Morning feeds'].pk}/change/")
+    take(page, "batch")
+    page.goto("/admin/batches/batch/add/")
+    page.get_by_label("Name").fill("Evening feeds")
+    page.get_by_label("or addresses").fill(
+        "https://example.org/feed.xml\nhttps://example.net/news/\nhttps://example.com/"
+    )
+    take(page, "add")
+
+
+def take(page: Page, name: str) -> None:
+    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.getAnimations().forEach(animation => animation.finish())")
+    path = TARGET / f"{name}.png"
+    page.screenshot(path=path)
+    size = path.stat().st_size
+    print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB")
+    if size > MAX_BYTES:
+        sys.exit(f"That is too much for a README: at most {MAX_BYTES / 1000:.0f} kB.")
+
+
+if __name__ == "__main__":
+    main()
