@@ -2,9 +2,10 @@
 # Ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
 
 VENV := .venv/bin/python
+FUZZ_EXAMPLES := 200
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test lint bench screenshots clean
+.PHONY: help run setup test lint schema fuzz bench screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,13 @@ lint: .venv/installed-dev ## the checks without the tests
 	@$(VENV) -m ruff format --check
 	@$(VENV) -m mypy batches batchproject manage.py
 	@$(VENV) manage.py makemigrations --check --dry-run
+
+schema: .venv/installed-dev ## the API's examples and description anew, after a change of the API
+	@WRITE_EXAMPLES=1 $(VENV) -m pytest --quiet batches/tests/api/test_examples.py -k examples_are_what
+	@$(VENV) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+fuzz: .venv/installed-dev ## more than 10,000 calls made up from the API's description, on both databases
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s batches/tests/api/test_fuzzing.py
 
 bench: .venv/installed-dev ## the benchmarks
 	@$(VENV) -m benchmarks

@@ -56,6 +56,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 
 MIDDLEWARE = [
@@ -175,16 +177,60 @@ REST_FRAMEWORK = {
     # How many of our own proxies stand in front. What others write into X-Forwarded-For is not believed.
     "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
-    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody", "batches.api.parsers.FormBody"],
+    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.KnownParameters"],
     "DEFAULT_METADATA_CLASS": None,
+    "DEFAULT_SCHEMA_CLASS": "batches.api.schema.CallSchema",
     "DEFAULT_VERSIONING_CLASS": "batches.api.versioning.PathVersioning",
     "DEFAULT_VERSION": "v1",
     "ALLOWED_VERSIONS": ["v1"],
     "EXCEPTION_HANDLER": "batches.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "URL_FORMAT_OVERRIDE": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "batches",
+    "DESCRIPTION": (
+        "Long lists of public profiles, put into batches, and the batches into one queue: one batch at a time is "
+        "checked for profiles that answer and for stories that are new.\n\n"
+        "Make a token with `manage.py token create USER` and send it as `Authorization: Token …`. "
+        "Whatever a call does not know, be it a field or a query parameter, it refuses. All errors have one shape."
+    ),
+    "VERSION": "1",
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "OAS_VERSION": "3.1.0",
+    "TAGS": [
+        {"name": "batches", "description": "Batches, and what can be done with one."},
+        {"name": "queue", "description": "The one queue."},
+        {"name": "profiles", "description": "Addresses that can be checked, of whichever batch."},
+        {"name": "stories", "description": "What was found, by whichever batch."},
+    ],
+    "SCHEMA_PATH_PREFIX": r"/api/v[0-9]+",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "SORT_OPERATIONS": True,
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_NAME_OVERRIDES": {
+        "BatchStatus": "batches.models.Batch.Status",
+        "ResultStatus": "batches.models.BatchProfile.Status",
+    },
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_SUFFIX": "",
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+    "PREPROCESSING_HOOKS": ["batches.api.schema.only_with_version"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "batches.api.schema.add_shared_parts",
+    ],
+    # The description says how to ask, and nothing of what is in the database: see `batches.api.docs`.
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # Neither looks at the internet nor keeps a token in the browser.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None, "persistAuthorization": False},
 }
 
 BATCHES = config_from_environment(os.environ)

@@ -7,7 +7,6 @@ from typing import Any
 from rest_framework import serializers
 
 from batches.models import Batch
-from batches.transitions import Code
 
 from .serializers import BatchSerializer
 
@@ -36,7 +35,7 @@ class OutcomeSerializer(serializers.Serializer[Any]):
 
     id = serializers.CharField()
     ok = serializers.BooleanField()
-    code = serializers.ChoiceField(list(Code), allow_null=True)
+    code = serializers.CharField(allow_null=True)
     detail = serializers.CharField(allow_blank=True)
     status = serializers.ChoiceField(Batch.Status.choices, allow_null=True)
     position = serializers.IntegerField(allow_null=True)

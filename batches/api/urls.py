@@ -1,6 +1,8 @@
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
+from . import results
+from .docs import DocsView, SchemaView
 from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
 
@@ -11,9 +13,12 @@ router.register("batches", BatchViewSet, "batch")
 
 calls = [
     *router.urls,
+    *results.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),
     path("queue/hold/", QueueViewSet.as_view({"post": "hold"}), name="queue-hold"),
     path("queue/release/", QueueViewSet.as_view({"post": "release"}), name="queue-release"),
+    path("schema/", SchemaView.as_view(), name="schema"),
+    path("docs/", DocsView.as_view(), name="docs"),
 ]
 
 urlpatterns = [

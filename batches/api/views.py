@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from django.db.models import QuerySet
-from django.http import QueryDict
+from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
+from rest_framework.mixins import ListModelMixin
+from rest_framework.parsers import BaseParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,16 +21,18 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.batch_manager import BatchManager, find_batch
 from batches.importers import ImportResult
 from batches.models import Batch, Channel
-from batches.queries import queue_state
+from batches.outlook import look_ahead
 from batches.transitions import Refusal
 
 from . import permissions as may
 from .answers import BulkSerializer, CreatedSerializer
 from .bulk import ACTIONS, carry_out, first_of
+from .conditional import answer, queue_tag, tag_of
 from .errors import granted
-from .filters import BatchFilters, Pages
+from .filters import BatchFilters
 from .idempotency import IdempotentPosts
-from .parsers import JSONBody
+from .pagination import Cursors
+from .parsers import FormBody, JSONBody
 from .serializers import (
     BatchJSON,
     BatchSerializer,
@@ -41,6 +45,9 @@ from .serializers import (
     QueueSerializer,
 )
 from .versioning import versions
+
+#: Waiting batches that the queue shows; the list of batches has them all.
+SHOWN_WAITING = 100
 
 
 class UTF8Only(APIView):
@@ -66,13 +73,13 @@ class Counted(APIView):
         """Done already."""
 
 
-class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
+class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericViewSet[Batch]):
     """Batches, and what can be done with one."""
 
     queryset = Batch.objects.in_queue_order()
     serializer_class = BatchSerializer
     filterset_class = BatchFilters
-    pagination_class = Pages
+    pagination_class = Cursors
 
     permissions = {
         "list": may.VIEW,
@@ -89,12 +96,14 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
         "bulk": may.ANY_BULK,
     }
 
-    def list(self, request: Request) -> Response:
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+    def get_parsers(self) -> list[BaseParser]:
+        """JSON, and where a file may come, a form. Asked before the request is known to be which action's."""
+        may_have_file = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
+        return [JSONBody(), FormBody()] if may_have_file else super().get_parsers()
 
-    def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(self.shown(find_batch(pk)))
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
+        shown = self.shown(find_batch(pk))
+        return answer(request, tag_of(shown), lambda: shown)
 
     def create(self, request: Request) -> Response:
         body: BatchJSON | BatchUpload = (
@@ -115,7 +124,7 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
         shown = CreatedSerializer(answer, context=self.get_serializer_context()).data
         return Response(shown, 201, headers={"Location": self.address(batch)})
 
-    def partial_update(self, request: Request, pk: str) -> Response:
+    def partial_update(self, request: Request, pk: str) -> HttpResponseBase:
         changes = parsed(ChangeBody, request)
         if "name" in changes:
             granted(manager(request).rename_batch(pk, changes["name"]))
@@ -162,7 +171,7 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
         batch = granted(manager(self.request).repeat_batch(pk))
         return Response(self.shown(batch), 201, headers={"Location": self.address(batch)})
 
-    @action(detail=False, methods=["post"], parser_classes=[JSONBody])
+    @action(detail=False, methods=["post"])
     def bulk(self, request: Request) -> Response:
         wanted = parsed(BulkBody, request)
         self.require(ACTIONS[wanted["action"]].permission)
@@ -199,19 +208,25 @@ class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
 
     permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
 
-    def retrieve(self, request: Request) -> Response:
-        return Response(QueueSerializer(queue_state(), context={"request": request}).data)
+    def retrieve(self, request: Request) -> HttpResponseBase:
+        return answer(request, queue_tag(), self.shown)
 
-    def hold(self, request: Request) -> Response:
+    def shown(self) -> Any:
+        outlook = look_ahead()
+        waiting = Batch.objects.queued().order_by("position")[:SHOWN_WAITING]
+        context = {"request": self.request, "outlook": outlook}
+        return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data
+
+    def hold(self, request: Request) -> HttpResponseBase:
         reason = parsed(HoldBody, request)["reason"]
         return self.once(lambda: self.after(manager(request).hold_queue(reason)))
 
-    def release(self, request: Request) -> Response:
+    def release(self, request: Request) -> HttpResponseBase:
         parsed(Body, request)
         return self.once(lambda: self.after(manager(request).release_queue()))
 
     def after(self, done: Literal[True]) -> Response:
-        return self.retrieve(self.request)
+        return Response(self.shown())
 
 
 class NothingHere(UTF8Only, Counted):

@@ -1,0 +1,127 @@
+"""A client that a standard generator makes of the committed description compiles, and drives a batch to its stories."""
+
+import compileall
+import io
+import os
+import pkgutil
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from django.conf import settings
+from pytest_django.live_server_helper import LiveServer
+from rest_framework.authtoken.models import Token
+
+from batches.tests.working import commands, server
+
+from .conftest import user_of
+
+__all__ = ["commands", "server"]
+
+WAIT_SECONDS = 30
+FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
+<item><title>The old bridge</title><guid isPermaLink="false">1</guid></item>
+<item><title>Rain</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The generated package, which can be imported."""
+    folder = tmp_path_factory.mktemp("client")
+    generator = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]
+    paths = ["--path", settings.BASE_DIR / "docs" / "openapi.yaml", "--output-path", folder / "batches_client"]
+    # It formats what it makes with the ruff that stands beside this Python.
+    environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    made = subprocess.run([*generator, *paths], capture_output=True, text=True, env=environ, cwd=folder)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "warning" not in (made.stdout + made.stderr).lower()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder / "batches_client"
+
+
+@pytest.fixture
+def connected(package, transactional_db):
+    """The generated client with a token, before a real server."""
+    from batches_client import AuthenticatedClient
+
+    token = Token.objects.create(user=user_of("root"))
+    live = LiveServer("127.0.0.1")
+    with AuthenticatedClient(live.url, token.key, prefix="Token", raise_on_unexpected_status=True) as client:
+        yield client
+    live.stop()
+
+
+def call(name):
+    """The generated function of an operation."""
+    return import_module(f"batches_client.api.{name.partition('_')[0]}.{name}").sync
+
+
+def test_every_module_of_the_client_compiles_and_can_be_imported(package):
+    assert compileall.compile_dir(package, quiet=1)
+    names = [module.name for module in pkgutil.walk_packages([str(package)], "batches_client.")]
+    for name in names:
+        import_module(name)
+    assert "batches_client.api.batches.batches_create" in names
+    assert len(names) > 60
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.databases("sqlite")
+def test_the_client_drives_a_batch_from_its_creation_to_its_stories(connected, commands, server):
+    from batches_client.models import BatchJSONRequest, BatchStatus, MoveRequest, NothingRequest
+
+    server.answer("/feed", FEED)
+    wanted = BatchJSONRequest("Press", [server.url("/feed"), server.url("/gone")], queue=False)
+    made = call("batches_create")(client=connected, body=wanted, idempotency_key="press-1")
+    again = call("batches_create")(client=connected, body=wanted, idempotency_key="press-1")
+    assert (made.batch.name, made.batch.status, made.accepted) == ("Press", BatchStatus.PAUSED, 2)
+    assert again == made
+
+    assert call("batches_queue")(made.batch.id, client=connected, body=NothingRequest()).position == 1
+    assert call("batches_move")(made.batch.id, client=connected, body=MoveRequest(1)).position == 1
+    commands.start_worker()
+    done = wait_until_done(connected, made.batch.id)
+    assert (done.successful_checks, done.failed_checks, done.stories_found) == (1, 1, 2)
+
+    stories = call("batches_stories_list")(made.batch.id, client=connected, page_size=1)
+    assert [story.title for story in stories.results] == ["Rain"]
+    assert "cursor=" in stories.next_
+    failed = call("batches_profiles_list")(made.batch.id, client=connected, has_story=False)
+    assert [row.error for row in failed.results] == ["answered 404 Not Found"]
+    refused = call("batches_pause")(made.batch.id, client=connected, body=NothingRequest())
+    assert (refused.code, refused.batch.id) == ("finished", made.batch.id)
+
+
+def wait_until_done(client, pk):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        batch = call("batches_retrieve")(pk, client=client)
+        if batch.status == "done":
+            return batch
+        time.sleep(0.05)
+    raise AssertionError(f"It is still {batch.status}.")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.databases("sqlite")
+def test_the_client_sends_a_file_reads_the_queue_and_is_told_what_is_wrong(connected):
+    from batches_client.models import Action, BatchUploadRequest, BulkRequest, HoldRequest
+    from batches_client.types import File
+
+    file = File(io.BytesIO(b"https://example.org/\n\nno address\n"), "list.txt")
+    made = call("batches_create")(client=connected, body=BatchUploadRequest("News", file, priority=3, queue=True))
+    assert (made.batch.priority, made.rejected[0].line, made.rejected[0].text) == (3, 3, "no address")
+    held = call("queue_hold")(client=connected, body=HoldRequest("A test."))
+    assert (held.held, held.waiting[0].name, held.running) == (True, "News", None)
+
+    unknown = UUID(int=0)
+    answer = call("batches_bulk")(client=connected, body=BulkRequest(Action.PAUSE, [str(made.batch.id), str(unknown)]))
+    assert [outcome.code for outcome in answer.outcomes] == [None, "not_found"]
+    assert call("batches_retrieve")(unknown, client=connected).code == "not_found"
+    wrong = call("batches_list")(client=connected, cursor="made up")
+    assert (wrong.code, list(wrong.errors.additional_properties)) == ("invalid", ["cursor"])
