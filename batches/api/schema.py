@@ -578,7 +578,9 @@ def add_shared_parts(result: dict[str, Any], generator: Any, **_: Any) -> dict[s
     responses = {str(status): problem.response() for status, problem in PROBLEMS.items()}
     add_examples({"responses": responses}, examples_of(SHARED))
     named = {PROBLEMS[int(status)].name: response for status, response in responses.items()}
-    result["components"] |= {"responses": named, **PARTS}
+    schemes = result["components"]["securitySchemes"]
+    in_order = {name: schemes[name] for name in (TokenScheme.name, SessionScheme.name)}
+    result["components"] |= {"responses": named, **PARTS, "securitySchemes": in_order}
     _say_null(result)
     return result
 
