@@ -236,6 +236,9 @@ def ref(kind: str, name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
+NULL = ref("schemas", "Null")
+
+
 def _copy(part: Any) -> Any:
     return json.loads(json.dumps(part))
 
@@ -581,17 +584,21 @@ def add_shared_parts(result: dict[str, Any], generator: Any, **_: Any) -> dict[s
     schemes = result["components"]["securitySchemes"]
     in_order = {name: schemes[name] for name in (TokenScheme.name, SessionScheme.name)}
     result["components"] |= {"responses": named, **PARTS, "securitySchemes": in_order}
+    result["components"]["schemas"].pop("Null", None)
     _say_null(result)
     return result
 
 
 def _say_null(part: Any) -> None:
-    """In OpenAPI 3.1 null is a type; the pages' schemas are still written as for 3.0."""
+    """In OpenAPI 3.1 null is a type: no keyword, as the pages' schemas have it, and no enumeration of its own."""
     if isinstance(part, list):
         for inner in part:
             _say_null(inner)
     elif isinstance(part, dict):
         if part.pop("nullable", None) is True:
             part["type"] = [part["type"], "null"]
+        if part.get("$ref") == NULL["$ref"]:
+            part.clear()
+            part["type"] = "null"
         for inner in part.values():
             _say_null(inner)
