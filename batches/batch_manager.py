@@ -554,10 +554,11 @@ class BatchManager:
         return True
 
     def _start(self, batch: Batch, action: str, message: str = "", **changes: Any) -> None:
-        self._leave(batch, action, Status.RUNNING, message, started_at=Now(), takeovers=0, **changes)
+        self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
 
     def _complete(self, batch: Batch, action: str, message: str = "") -> None:
-        self._leave(batch, action, Status.DONE, message, completed_at=Now())
+        # By our clock: SQLite's own has milliseconds, and a cursor of the API goes on behind the microsecond it was told.
+        self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
         outbox.announce(Event.BATCH_DONE, batch)
 
     def _fail(self, batch: Batch, action: str, message: str) -> None:

@@ -255,6 +255,14 @@ def test_pages_show_every_batch_once_in_the_order_of_the_whole_list(client, orde
         assert walk(client, f"/api/batches/{query}&page_size={size}") == whole["results"]
 
 
+@pytest.mark.parametrize("ordering", ["completed_at", "-completed_at", "-started_at"])
+def test_times_that_the_manager_wrote_are_shown_once_each(client, make_batch, ordering):
+    for number in range(5):
+        make_batch("done", name=str(number), failed=1)
+    names = [batch["name"] for batch in walk(client, f"/api/batches/?ordering={ordering}&page_size=1")]
+    assert names == (list("43210") if ordering.startswith("-") else list("01234"))
+
+
 @pytest.mark.usefixtures("crowd")
 @pytest.mark.parametrize("ordering", ["completed_at", "-completed_at", "status,-completed_at", "-position"])
 def test_the_order_of_the_pages_is_the_one_that_was_asked_for(client, ordering):

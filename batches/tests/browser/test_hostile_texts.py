@@ -91,8 +91,12 @@ TEXTS = {
     WebhookDelivery: ["error", "payload"],
     User: ["first_name", "last_name"],
 }
-#: What belongs to Django shows nothing that a stranger writes.
-OURS = {name: page for name, page in PAGES.items() if page.name.startswith(("batches_", "index", "app_list"))}
+#: What belongs to Django shows nothing that a stranger writes, and tokens are their users'.
+OURS = {
+    name: page
+    for name, page in PAGES.items()
+    if page.name.startswith(("batches_", "index", "app_list")) and "apitoken" not in page.name
+}
 SHOW_NO_TEXTS = {
     "the overview",
     "the app",

@@ -138,7 +138,8 @@ OF_A_RUN = {"run_token", "lease_at", "run_seconds"}
 
 def test_the_matrix_is_complete():
     assert OUTCOMES.keys() | OTHERS == {(call, status) for call in CALLS for status in Batch.Status}
-    assert ALLOWED_FROM.keys() <= CALLS.keys()
+    # What a repair does has a test for each kind of damage: `commands/test_doctor.py`.
+    assert ALLOWED_FROM.keys() - {"repair_batch"} <= CALLS.keys()
 
 
 @pytest.fixture
