@@ -1,6 +1,7 @@
 """A batch's profiles and results as a file: CSV for spreadsheets, JSON Lines for programs, OPML for feed readers.
 
-Written row by row, so that memory does not grow with the batch. What is exported can be imported again.
+Written row by row, so that memory does not grow with the batch. What is exported can be imported again. The stories
+that a batch found are exported likewise, for spreadsheets and programs.
 """
 
 from __future__ import annotations
@@ -8,13 +9,17 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from operator import attrgetter
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from .queries import Row
+from .queries import FoundStory, Row
 
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
+STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
 
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
@@ -29,16 +34,18 @@ class _Line:
         return line
 
 
-def export_csv(rows: Iterable[Row]) -> Iterator[str]:
+def export_csv(rows: Iterable[Row | FoundStory], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
     writer = csv.writer(_Line())
-    yield writer.writerow(COLUMNS)
-    for row in rows:
-        yield writer.writerow([_cell(value) for value in _values(row)])
+    yield writer.writerow(columns)
+    for values in _values(rows, columns):
+        yield writer.writerow(map(_cell, values))
 
 
-def export_jsonl(rows: Iterable[Row]) -> Iterator[str]:
-    for row in rows:
-        yield json.dumps(dict(zip(COLUMNS, _values(row), strict=True)), ensure_ascii=False) + "\n"
+def export_jsonl(rows: Iterable[Row | FoundStory], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
+    # `json.dumps` makes an encoder for each row that is not written the usual way: a third of the time.
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    for values in _values(rows, columns):
+        yield encode(dict(zip(columns, values, strict=True))) + "\n"
 
 
 def export_opml(rows: Iterable[Row]) -> Iterator[str]:
@@ -56,9 +63,16 @@ EXPORTERS: dict[str, Callable[[Iterable[Row]], Iterator[str]]] = {
 }
 
 
-def _values(row: Row) -> list[Any]:
-    values = row._replace(checked_at=row.checked_at.isoformat() if row.checked_at else None)._asdict()  # type: ignore[arg-type]
-    return [values[column] for column in COLUMNS]
+STORY_EXPORTERS: dict[str, Callable[[Iterable[FoundStory]], Iterator[str]]] = {
+    "csv": partial(export_csv, columns=STORY_COLUMNS),
+    "jsonl": partial(export_jsonl, columns=STORY_COLUMNS),
+}
+
+
+def _values(rows: Iterable[Row | FoundStory], columns: Sequence[str]) -> Iterator[list[Any]]:
+    values_of = attrgetter(*columns)
+    for row in rows:
+        yield [value.isoformat() if isinstance(value, datetime) else value for value in values_of(row)]
 
 
 def _cell(value: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from django.db.models import Count, DateTimeField, Func, Q, QuerySet
@@ -138,10 +139,20 @@ class Row(NamedTuple):
 ROW_COLUMNS = [f"profile__{name}" if name in Row._fields[8:] else name for name in Row._fields]
 
 
-def rows_after(batch: Batch, last_id: int, limit: int) -> list[Row]:
-    """The next `limit` rows of a batch behind the row `last_id`, with their profiles: as fast at any depth."""
-    rows = batch.profiles.filter(pk__gt=last_id).order_by("pk")
-    return [Row(*values) for values in rows.values_list(*ROW_COLUMNS)[:limit]]
+class FoundStory(NamedTuple):
+    """A story with the profile that showed it."""
+
+    id: int
+    found_at: datetime
+    published_at: datetime | None
+    title: str
+    url: str
+    story_id: str
+    profile_url: str
+    profile_name: str
+
+
+STORY_COLUMNS = [name.replace("profile_", "profile__") for name in FoundStory._fields]
 
 
 #: What a checker is told of a profile, in the order of `ProfileToCheck`.
@@ -157,7 +168,24 @@ def pending_after(batch: Batch, last_id: int, limit: int) -> list[tuple[int, Pro
 
 def all_rows(batch: Batch) -> Iterator[Row]:
     """Every row of a batch in the order of its import, with memory that does not grow with the batch."""
+    return stream_rows(batch.profiles.all())
+
+
+def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Row]:
+    """These rows in the order of their import."""
+    return starmap(Row, _stream(rows, ROW_COLUMNS))
+
+
+def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[FoundStory]:
+    """These stories in the order in which they were found."""
+    return starmap(FoundStory, _stream(stories, STORY_COLUMNS))
+
+
+def _stream(rows: QuerySet[Any], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The columns of each row, of which the first is the key, page by page behind the last key: as fast at any depth,
+    and no transaction stays open meanwhile."""
+    ordered = rows.order_by("pk").values_list(*columns)
     last_id = 0
-    while page := rows_after(batch, last_id, STREAM_CHUNK):
+    while page := list(ordered.filter(pk__gt=last_id)[:STREAM_CHUNK]):
         yield from page
-        last_id = page[-1].id
+        last_id = page[-1][0]

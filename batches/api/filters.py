@@ -1,22 +1,45 @@
-"""What a list can be asked for: filters, search, order and page. Everything else is refused, never ignored."""
+"""What a list can be asked for: filters, search and order. Everything else is refused, never ignored."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
+from django.db import connection
 from django.db.models import F, Q, QuerySet
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
-from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 
-from batches.models import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY, Batch
+from batches.addresses import InvalidAddress, normalise_address
+from batches.comparison import Change, rows_with
+from batches.models import (
+    MAX_ERROR,
+    MAX_NAME,
+    MAX_PRIORITY,
+    MIN_PRIORITY,
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Channel,
+    Profile,
+    StoryResult,
+)
+
+from . import pagination
 
 #: Unknown parameters that an error names.
 SHOWN_UNKNOWN = 10
+
+#: Characters of a host name and its port.
+MAX_HOST = 260
+NOT_HOST = re.compile(r"[/?#@\s\\]")
+HAS_PORT = re.compile(r":[0-9]*$")
+
+MAX_ID = 2**63 - 1
 
 
 class IntegerFilter(filters.Filter):  # type: ignore[misc]
@@ -36,6 +59,70 @@ class MomentFilter(filters.Filter):  # type: ignore[misc]
     """A time in ISO 8601; without an offset it is in the time zone of the settings."""
 
     field_class = MomentField
+
+
+class FlagFilter(filters.ChoiceFilter):  # type: ignore[misc]
+    """`true` or `false`. The library's own takes any other word for "do not filter"."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, choices=[("true", "true"), ("false", "false")], empty_label=None, **options)
+
+    def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return super().filter(rows, value and value == "true")  # type: ignore[no-any-return]
+
+
+class HostField(forms.CharField):
+    """A host name or address, perhaps with a port, as the beginnings that addresses of profiles there have."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=MAX_HOST, **options)
+
+    def clean(self, value: Any) -> list[str]:
+        host = super().clean(value)
+        return _beginnings(host) if host else []
+
+
+def _beginnings(host: str) -> list[str]:
+    if NOT_HOST.search(host):
+        raise forms.ValidationError("Write a host alone, such as example.org or example.org:8080.")
+    try:
+        sites = [normalise_address(f"{scheme}://{host}") for scheme in ("http", "https")]
+    except InvalidAddress as error:
+        raise forms.ValidationError(str(error)) from error
+    if HAS_PORT.search(host):
+        return sites
+    return [*sites, *(f"{site.removesuffix('/')}:" for site in sites)]
+
+
+class HostFilter(filters.Filter):  # type: ignore[misc]
+    """Profiles of a host, at any port unless one is given; `field_name` is their address."""
+
+    field_class = HostField
+
+    def filter(self, rows: QuerySet[Any], value: list[str]) -> QuerySet[Any]:
+        conditions = [_begins_with(self.field_name, beginning) for beginning in value or []]
+        return rows.filter(Q(*conditions, _connector=Q.OR)) if conditions else rows
+
+
+def _begins_with(field: str, beginning: str) -> Q:
+    """A condition for which the index of the addresses is used."""
+    if connection.vendor != "sqlite":
+        return Q(**{f"{field}__startswith": beginning})
+    # SQLite has no index for LIKE; elsewhere a range would follow a language's order of letters, not that of the bytes.
+    return Q(**{f"{field}__gte": beginning, f"{field}__lt": beginning[:-1] + chr(ord(beginning[-1]) + 1)})
+
+
+class SearchFilter(filters.CharFilter):  # type: ignore[misc]
+    """Rows that have each of the words somewhere in the fields."""
+
+    def __init__(self, *fields: str, **options: Any) -> None:
+        super().__init__(max_length=MAX_NAME, **options)
+        self.fields = fields
+
+    def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        for word in value.split():
+            rows = rows.filter(Q(*((f"{field}__icontains", word) for field in self.fields), _connector=Q.OR))
+        return rows
 
 
 class SameOrderEverywhere(filters.OrderingFilter):  # type: ignore[misc]
@@ -65,7 +152,7 @@ class BatchFilters(filters.FilterSet):  # type: ignore[misc]
     created_before = MomentFilter("created_at", "lte")
     completed_after = MomentFilter("completed_at", "gte")
     completed_before = MomentFilter("completed_at", "lte")
-    search = filters.CharFilter(method="filter_search", max_length=MAX_NAME)
+    search = SearchFilter("name", "checker", "error")
     ordering = SameOrderEverywhere(
         fields=["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"]
     )
@@ -74,42 +161,112 @@ class BatchFilters(filters.FilterSet):  # type: ignore[misc]
         model = Batch
         fields: list[str] = []
 
-    def filter_search(self, batches: QuerySet[Batch], name: str, text: str) -> QuerySet[Batch]:
-        for word in text.split():
-            batches = batches.filter(Q(name__icontains=word) | Q(checker__icontains=word) | Q(error__icontains=word))
-        return batches
+
+class OfBatch(filters.FilterSet):  # type: ignore[misc]
+    """Filters of what one batch has."""
+
+    def __init__(self, *args: Any, batch: Batch, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.batch = batch
 
 
-class Pages(PageNumberPagination):
-    """50 to a page, or `page_size`, which is at most 200."""
+class RowFilters(OfBatch):
+    """`change` is what became of a profile since the batch that this one repeats, `host` where the profile is."""
 
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
+    status = filters.MultipleChoiceFilter(choices=BatchProfile.Status.choices, distinct=False)
+    error = filters.CharFilter(max_length=MAX_ERROR)
+    error_contains = filters.CharFilter("error", "icontains", max_length=MAX_ERROR)
+    has_story = FlagFilter()
+    http_status = IntegerFilter(min_value=100, max_value=999)
+    host = HostFilter("profile__url")
+    change = filters.ChoiceFilter(choices=Change.choices, method="leave")
 
-    def get_page_size(self, request: Request) -> int:
-        return whole_number(request, "page_size", default=self.page_size, highest=self.max_page_size)
+    class Meta:
+        model = BatchProfile
+        fields: list[str] = []
 
-    def get_page_number(self, request: Request, paginator: Any) -> int:
-        return whole_number(request, "page", default=1)
+    def filter_queryset(self, rows: QuerySet[BatchProfile]) -> QuerySet[BatchProfile]:
+        change = self.form.cleaned_data["change"]
+        if change:
+            rows = rows_with(self.batch, Change(change)).select_related("profile").order_by("pk")
+        return super().filter_queryset(rows)  # type: ignore[no-any-return]
+
+    def leave(self, rows: QuerySet[BatchProfile], name: str, value: str) -> QuerySet[BatchProfile]:
+        return rows  # it is chosen above which rows there are
+
+
+class LogFilters(OfBatch):
+    """`action` is the manager's call, such as `pause_batch`; `actor` the name of a user or worker."""
+
+    action = filters.CharFilter(max_length=30)
+    channel = filters.MultipleChoiceFilter(choices=Channel.choices, distinct=False)
+    actor = filters.CharFilter(max_length=150)
+    created_after = MomentFilter("created_at", "gte")
+    created_before = MomentFilter("created_at", "lte")
+
+    class Meta:
+        model = BatchLog
+        fields: list[str] = []
+
+
+class StoryRanges(filters.FilterSet):  # type: ignore[misc]
+    profile = IntegerFilter(min_value=1, max_value=MAX_ID)
+    found_after = MomentFilter("found_at", "gte")
+    found_before = MomentFilter("found_at", "lte")
+    published_after = MomentFilter("published_at", "gte")
+    published_before = MomentFilter("published_at", "lte")
+    search = SearchFilter("title", "url")
+
+    class Meta:
+        model = StoryResult
+        fields: list[str] = []
+
+
+class BatchStoryFilters(OfBatch, StoryRanges):
+    """The stories that one batch was the first to see."""
+
+
+class StoryFilters(StoryRanges):
+    """Ranges include their ends; `search` wants each of its words in title or address."""
+
+    batch = filters.UUIDFilter()
+
+
+class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
+    """`failing`: the last check failed; `checked=false`: there was none yet."""
+
+    host = HostFilter("url")
+    failing = FlagFilter("last_error", method="filter_failing")
+    checked = FlagFilter("last_checked_at", method="filter_checked")
+    checked_after = MomentFilter("last_checked_at", "gte")
+    checked_before = MomentFilter("last_checked_at", "lte")
+    search = SearchFilter("url", "name")
+
+    class Meta:
+        model = Profile
+        fields: list[str] = []
+
+    def filter_failing(self, profiles: QuerySet[Profile], name: str, value: str) -> QuerySet[Profile]:
+        return profiles.exclude(last_error="") if value == "true" else profiles.filter(last_error="")
+
+    def filter_checked(self, profiles: QuerySet[Profile], name: str, value: str) -> QuerySet[Profile]:
+        return profiles.filter(last_checked_at__isnull=value == "false")
 
 
 class KnownParameters(filters.DjangoFilterBackend):  # type: ignore[misc]
-    """The view's filters; 400 for a query parameter that neither they nor the pages know."""
+    """The view's filters; 400 for a parameter that neither they nor the pages know, or that is given twice."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
-        known = view.filterset_class.base_filters.keys() | {"page", "page_size"}
+        own = view.filterset_class.base_filters
+        known = own.keys() | (pagination.PARAMETERS if view.paginator else set())
         if unknown := sorted(request.query_params.keys() - known):
             message = f"There is no such parameter, only {', '.join(sorted(known))}."
             raise ValidationError({name: [message] for name in unknown[:SHOWN_UNKNOWN]})
+        for name, values in request.query_params.lists():
+            if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
+                raise ValidationError({name: ["It is given more than once."]})
         return super().filter_queryset(request, queryset, view)  # type: ignore[no-any-return]
 
-
-def whole_number(request: Request, name: str, *, default: int, highest: int | None = None) -> int:
-    """The query parameter as a number from 1 to `highest`. Raises ValidationError that names it."""
-    if name not in request.query_params:
-        return default
-    try:
-        return int(forms.IntegerField(min_value=1, max_value=highest).clean(request.query_params[name]))
-    except forms.ValidationError as error:
-        raise ValidationError({name: error.messages}) from error
+    def get_filterset_kwargs(self, request: Request, queryset: QuerySet[Any], view: Any) -> dict[str, Any]:
+        options: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
+        return options | {"batch": view.batch} if issubclass(view.filterset_class, OfBatch) else options

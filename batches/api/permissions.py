@@ -12,6 +12,11 @@ ADD = "batches.add_batch"
 CHANGE = "batches.change_batch"
 DELETE = "batches.delete_batch"
 OPERATE = "batches.operate_batch"
+# What a batch has is shown to those who may view it in the admin.
+VIEW_ROWS = "batches.view_batchprofile"
+VIEW_LOGS = "batches.view_batchlog"
+VIEW_STORIES = "batches.view_storyresult"
+VIEW_PROFILES = "batches.view_profile"
 
 #: Lets in who may do some of it; which, only the body says.
 ANY_BULK = (OPERATE, DELETE)
@@ -23,8 +28,9 @@ class BatchPermissions(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user.is_authenticated:
             return False
-        # Methods that the view does not have are nobody's business here: the answer is 405.
-        if view.action in {None, "metadata"}:
+        if view.action in {None, "metadata"}:  # a method that the view does not have: the answer is 405
             return True
         wanted = view.permissions[view.action]
+        if wanted == VIEW and getattr(request.auth, "may_view", False):
+            return True
         return any(request.user.has_perm(one) for one in ([wanted] if isinstance(wanted, str) else wanted))

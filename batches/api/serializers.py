@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
@@ -11,16 +12,25 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
 from rest_framework.utils import html
 
+from batches.comparison import Comparison
 from batches.conf import get_config
 from batches.importers import FORMATS, ImportFailed, ImportResult, Reject, read_profiles
 from batches.importers.found import Found
-from batches.models import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY, Batch
-from batches.queries import QueueState, progress
+from batches.models import (
+    MAX_ERROR,
+    MAX_NAME,
+    MAX_PRIORITY,
+    MIN_PRIORITY,
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Profile,
+    StoryResult,
+)
+from batches.outlook import Outlook, Turn
+from batches.queries import progress
 
 from .bulk import ACTIONS, MAX_AT_ONCE, canonical, matching
-
-#: Waiting batches that the queue shows; the list of batches has them all.
-SHOWN_WAITING = 100
 
 #: Unknown fields that an error names.
 SHOWN_UNKNOWN = 10
@@ -35,10 +45,21 @@ MAX_VERSION = 2**63 - 1
 # Out
 
 
-class BatchSerializer(serializers.ModelSerializer[Batch]):
-    """A batch. `progress.rate` is in profiles per second, `progress.seconds_left` and `run_seconds` in seconds."""
+class ProgressSerializer(serializers.Serializer[Batch]):
+    """How far a batch is: `rate` in profiles per second and `seconds_left` are null where nothing is known yet."""
 
-    progress = serializers.SerializerMethodField()
+    percent = serializers.IntegerField()
+    rate = serializers.FloatField(allow_null=True)
+    seconds_left = serializers.FloatField(allow_null=True)
+
+    def to_representation(self, batch: Batch) -> Any:
+        return super().to_representation(progress(batch))  # type: ignore[arg-type]
+
+
+class BatchSerializer(serializers.ModelSerializer[Batch]):
+    """A batch. `run_seconds` is the time that a worker was at work on it."""
+
+    progress = ProgressSerializer(source="*", read_only=True)
     url = serializers.HyperlinkedIdentityField(view_name="api:batch-detail")
 
     class Meta:
@@ -66,27 +87,149 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
         ]
         read_only_fields = fields
 
-    def get_progress(self, batch: Batch) -> dict[str, float | None]:
-        now = progress(batch)
-        return {"percent": now.percent, "rate": now.rate, "seconds_left": now.seconds_left}
+
+class WaitingSerializer(BatchSerializer):
+    """A waiting batch, and when it is expected to be checked: null where nobody can tell."""
+
+    expected_start = serializers.SerializerMethodField()
+    expected_end = serializers.SerializerMethodField()
+
+    class Meta(BatchSerializer.Meta):
+        fields = [*BatchSerializer.Meta.fields, "expected_start", "expected_end"]
+        read_only_fields = fields
+
+    def get_expected_start(self, batch: Batch) -> datetime | None:
+        return _roughly(self._turn(batch).start)
+
+    def get_expected_end(self, batch: Batch) -> datetime | None:
+        return _roughly(self._turn(batch).end)
+
+    def _turn(self, batch: Batch) -> Turn:
+        outlook: Outlook = self.context["outlook"]
+        return outlook.turn(batch.position or 0)
 
 
-class QueueSerializer(serializers.Serializer[QueueState]):
-    """The queue: the running batch or null, the first of the waiting ones in their order, and how many wait in all."""
+class QueueSerializer(serializers.Serializer[Any]):
+    """The queue: the running batch or null, the first hundred of the waiting ones in their order, and how many wait.
 
-    version = serializers.IntegerField(source="queue.version")
-    held = serializers.BooleanField(source="queue.held")
-    held_by = serializers.CharField(source="queue.held_by")
-    held_at = serializers.DateTimeField(source="queue.held_at")
-    hold_reason = serializers.CharField(source="queue.hold_reason")
-    worker = serializers.CharField(source="queue.worker")
-    worker_seen_at = serializers.DateTimeField(source="queue.worker_seen_at")
-    running = BatchSerializer()
-    waiting = serializers.SerializerMethodField()
-    waiting_total = serializers.IntegerField(source="waiting.count")
+    All the waiting ones are in the list of batches: `batches/?status=queued&ordering=position`. The expected times
+    follow from how fast the running batch and the latest finished ones were checked. They are null while the queue is
+    held, while no worker shows itself, and behind a batch of whose checker nothing is known yet.
+    """
 
-    def get_waiting(self, state: QueueState) -> Any:
-        return BatchSerializer(state.waiting[:SHOWN_WAITING], many=True, context=self.context).data
+    version = serializers.IntegerField(source="outlook.queue.version")
+    held = serializers.BooleanField(source="outlook.queue.held")
+    held_by = serializers.CharField(source="outlook.queue.held_by")
+    held_at = serializers.DateTimeField(source="outlook.queue.held_at", allow_null=True)
+    hold_reason = serializers.CharField(source="outlook.queue.hold_reason")
+    worker = serializers.CharField(source="outlook.queue.worker")
+    worker_seen_at = serializers.DateTimeField(source="outlook.worker_seen_at", allow_null=True)
+    worker_alive = serializers.BooleanField(source="outlook.worker_is_alive")
+    running = BatchSerializer(source="outlook.running", allow_null=True)
+    waiting = WaitingSerializer(many=True)
+    waiting_total = serializers.IntegerField(source="outlook.waiting")
+    waiting_profiles = serializers.IntegerField(source="outlook.waiting_profiles")
+    all_done = serializers.SerializerMethodField()
+
+    def get_all_done(self, queue: Any) -> datetime | None:
+        """When the last of the waiting batches is expected to be done."""
+        return _roughly(self.context["outlook"].all_done)
+
+
+class RowSerializer(serializers.ModelSerializer[BatchProfile]):
+    """One profile of a batch, and what came out for it. `duration` is in seconds."""
+
+    profile = serializers.IntegerField(source="profile_id")
+    url = serializers.CharField(source="profile.url")
+    name = serializers.CharField(source="profile.name")
+    feed_url = serializers.CharField(source="profile.feed_url")
+
+    class Meta:
+        model = BatchProfile
+        fields = [
+            "id",
+            "profile",
+            "url",
+            "name",
+            "feed_url",
+            "status",
+            "error",
+            "http_status",
+            "duration",
+            "has_story",
+            "checked_at",
+        ]
+        read_only_fields = fields
+
+
+class StorySerializer(serializers.ModelSerializer[StoryResult]):
+    """A story seen for the first time, by the batch that saw it; null where that is deleted."""
+
+    batch = serializers.UUIDField(source="batch_id", allow_null=True)
+    profile = serializers.IntegerField(source="profile_id")
+    profile_url = serializers.CharField(source="profile.url")
+    profile_name = serializers.CharField(source="profile.name")
+
+    class Meta:
+        model = StoryResult
+        fields = [
+            "id",
+            "batch",
+            "profile",
+            "profile_url",
+            "profile_name",
+            "story_id",
+            "title",
+            "url",
+            "published_at",
+            "found_at",
+        ]
+        read_only_fields = fields
+
+
+class ProfileSerializer(serializers.ModelSerializer[Profile]):
+    """An address that can be checked, and what its last check said. `last_error` is empty when that was ok."""
+
+    class Meta:
+        model = Profile
+        fields = ["id", "url", "name", "feed_url", "last_checked_at", "last_error", "last_story_at", "created_at"]
+        read_only_fields = fields
+
+
+class LogSerializer(serializers.ModelSerializer[BatchLog]):
+    """What happened to a batch: who did what, through which door, from where to where."""
+
+    class Meta:
+        model = BatchLog
+        fields = [
+            "id",
+            "created_at",
+            "action",
+            "actor",
+            "channel",
+            "from_status",
+            "to_status",
+            "from_position",
+            "to_position",
+            "message",
+        ]
+        read_only_fields = fields
+
+
+class ComparisonSerializer(serializers.Serializer[Comparison]):
+    """How many profiles changed how since the batch that this one repeats, and how many stories are new since then."""
+
+    previous = BatchSerializer()
+    stories = serializers.IntegerField()
+    newly_failing = serializers.IntegerField()
+    recovered = serializers.IntegerField()
+    unchanged = serializers.IntegerField()
+    not_compared = serializers.IntegerField()
+
+
+def _roughly(moment: datetime | None) -> datetime | None:
+    """An estimate, no finer than it is good for."""
+    return None if moment is None else moment.replace(microsecond=0)
 
 
 # In

@@ -1,6 +1,7 @@
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
+from . import results
 from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
 
@@ -11,6 +12,7 @@ router.register("batches", BatchViewSet, "batch")
 
 calls = [
     *router.urls,
+    *results.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),
     path("queue/hold/", QueueViewSet.as_view({"post": "hold"}), name="queue-hold"),
     path("queue/release/", QueueViewSet.as_view({"post": "release"}), name="queue-release"),

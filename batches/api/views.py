@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from django.db.models import QuerySet
-from django.http import QueryDict
+from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
+from rest_framework.mixins import ListModelMixin
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,15 +20,17 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.batch_manager import BatchManager, find_batch
 from batches.importers import ImportResult
 from batches.models import Batch, Channel
-from batches.queries import queue_state
+from batches.outlook import look_ahead
 from batches.transitions import Refusal
 
 from . import permissions as may
 from .answers import BulkSerializer, CreatedSerializer
 from .bulk import ACTIONS, carry_out, first_of
+from .conditional import answer, queue_tag, tag_of
 from .errors import granted
-from .filters import BatchFilters, Pages
+from .filters import BatchFilters
 from .idempotency import IdempotentPosts
+from .pagination import Cursors
 from .parsers import JSONBody
 from .serializers import (
     BatchJSON,
@@ -41,6 +44,9 @@ from .serializers import (
     QueueSerializer,
 )
 from .versioning import versions
+
+#: Waiting batches that the queue shows; the list of batches has them all.
+SHOWN_WAITING = 100
 
 
 class UTF8Only(APIView):
@@ -66,13 +72,13 @@ class Counted(APIView):
         """Done already."""
 
 
-class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
+class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericViewSet[Batch]):
     """Batches, and what can be done with one."""
 
     queryset = Batch.objects.in_queue_order()
     serializer_class = BatchSerializer
     filterset_class = BatchFilters
-    pagination_class = Pages
+    pagination_class = Cursors
 
     permissions = {
         "list": may.VIEW,
@@ -89,12 +95,9 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
         "bulk": may.ANY_BULK,
     }
 
-    def list(self, request: Request) -> Response:
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        return self.get_paginated_response(self.get_serializer(page, many=True).data)
-
-    def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(self.shown(find_batch(pk)))
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
+        shown = self.shown(find_batch(pk))
+        return answer(request, tag_of(shown), lambda: shown)
 
     def create(self, request: Request) -> Response:
         body: BatchJSON | BatchUpload = (
@@ -121,7 +124,7 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, GenericViewSet[Batch]):
             granted(manager(request).rename_batch(pk, changes["name"]))
         if "priority" in changes:
             granted(manager(request).set_priority(pk, changes["priority"]))
-        return self.retrieve(request, pk)
+        return Response(self.shown(find_batch(pk)))
 
     def destroy(self, request: Request, pk: str) -> Response:
         granted(manager(request).delete_batch(pk))
@@ -199,8 +202,14 @@ class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
 
     permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
 
-    def retrieve(self, request: Request) -> Response:
-        return Response(QueueSerializer(queue_state(), context={"request": request}).data)
+    def retrieve(self, request: Request) -> HttpResponseBase:
+        return answer(request, queue_tag(), self.shown)
+
+    def shown(self) -> Any:
+        outlook = look_ahead()
+        waiting = Batch.objects.queued().order_by("position")[:SHOWN_WAITING]
+        context = {"request": self.request, "outlook": outlook}
+        return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data
 
     def hold(self, request: Request) -> Response:
         reason = parsed(HoldBody, request)["reason"]
@@ -211,7 +220,7 @@ class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
         return self.once(lambda: self.after(manager(request).release_queue()))
 
     def after(self, done: Literal[True]) -> Response:
-        return self.retrieve(self.request)
+        return Response(self.shown())
 
 
 class NothingHere(UTF8Only, Counted):

@@ -81,7 +81,7 @@ def test_no_file_is_a_fault_of_ours(client, content):
     assert_answered(client.post("/api/batches/", FORM % content, content_type="multipart/form-data; boundary=x"))
 
 
-PARAMETERS = ("status", "priority", "checker", "name", "created_after", "search", "ordering", "page", "page_size")
+PARAMETERS = ("status", "priority", "checker", "name", "created_after", "search", "ordering", "cursor", "page_size")
 
 
 @hostile
@@ -130,6 +130,6 @@ def test_a_fault_is_not_dressed_up_as_an_answer(client, monkeypatch):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr("batches.api.views.queue_state", fail)
+    monkeypatch.setattr("batches.api.views.look_ahead", fail)
     with pytest.raises(ZeroDivisionError, match="a fault"):
         client.get("/api/queue/")
