@@ -1,0 +1,328 @@
+"""ETags: whoever asks again and again is told in two queries that nothing changed, and is told at once what did."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from batches.api import conditional
+from batches.batch_manager import BatchManager, ClaimedRun
+from batches.models import Batch, BatchLog, Queue
+from batches.tests.factories import failed, make_batch, ok, record_one, start_run
+
+pytestmark = pytest.mark.django_db
+
+QUEUE = "/api/queue/"
+
+
+@pytest.fixture(autouse=True)
+def calm(settings, monkeypatch):
+    """Nothing happens by time alone, unless a test says so."""
+    settings.BATCHES = {"LEASE_SECONDS": 600}
+    monkeypatch.setattr(conditional, "DRIFT", 10**12)
+
+
+@dataclass
+class World:
+    manager: BatchManager
+    run: ClaimedRun
+    first: Batch
+    last: Batch
+    paused: Batch
+    done: Batch
+
+
+@pytest.fixture
+def world():
+    """A batch that runs, two that wait, one that is paused, and one that is done with a failed profile."""
+    manager = BatchManager()
+    done = make_batch("done", 1)
+    record_one(start_run(done), failed())
+    assert manager.complete_batch(done.pk)
+    paused = Batch.objects.create(name="paused", total_profiles=5)
+    assert manager.pause_batch(paused.pk)
+    run = start_run(make_batch("running", 3))
+    return World(manager, run, make_batch("first", 2), make_batch("last", 2), paused, done)
+
+
+CHANGES = {
+    "queue_batch": lambda w: w.manager.queue_batch(w.paused.pk),
+    "queue_batch, of a done one": lambda w: w.manager.queue_batch(w.done.pk),
+    "queue_batch, of a waiting one": lambda w: w.manager.queue_batch(w.first.pk),
+    "start_batch": lambda w: w.manager.pause_batch(w.run.batch.pk) and w.manager.start_batch(w.first.pk),
+    "pause_batch": lambda w: w.manager.pause_batch(w.run.batch.pk),
+    "pause_batch, of a waiting one": lambda w: w.manager.pause_batch(w.last.pk),
+    "complete_batch": lambda w: w.manager.complete_batch(w.run.batch.pk),
+    "handle_error": lambda w: w.manager.handle_error(w.first.pk, "It broke."),
+    "move_batch": lambda w: w.manager.move_batch(w.last.pk, 1),
+    "set_priority": lambda w: w.manager.set_priority(w.last.pk, 5),
+    "set_priority, in its place": lambda w: w.manager.set_priority(w.first.pk, 1),
+    "rename_batch": lambda w: w.manager.rename_batch(w.last.pk, "renamed"),
+    "rename_batch, of the running one": lambda w: w.manager.rename_batch(w.run.batch.pk, "renamed"),
+    "retry_failed": lambda w: w.manager.retry_failed(w.done.pk),
+    "repeat_batch": lambda w: w.manager.repeat_batch(w.done.pk),
+    "create_batch": lambda w: make_batch("new"),
+    "Batch.objects.create": lambda w: Batch.objects.create(name="new"),
+    "delete_batch": lambda w: w.manager.delete_batch(w.first.pk),
+    "hold_queue": lambda w: w.manager.hold_queue("maintenance"),
+    "release_queue": lambda w: w.manager.release_queue(),
+    "reorder_queue": lambda w: w.manager.reorder_queue(),
+    "update_progress": lambda w: w.manager.update_progress(w.run.batch.pk, 0, 0, 0),
+    "record_results": lambda w: record_one(w.run, ok()),
+    "record_results, a failure": lambda w: record_one(w.run, failed()),
+    "record_results, with a story": lambda w: record_one(w.run, ok("new")),
+    "release_run": lambda w: w.manager.release_run(w.run.batch.pk, w.run.run_token),
+    "promote_next_batch": lambda w: w.manager.complete_batch(w.run.batch.pk) and w.manager.promote_next_batch(),
+    "claim_run, by another worker": lambda w: w.manager.claim_run("another") is None,
+    "the worker falls silent": lambda w: seen(timedelta(hours=1)),
+}
+#: What has to be so before the change.
+BEFORE = {
+    "release_queue": lambda w: w.manager.hold_queue(),
+    "reorder_queue": lambda w: Batch.objects.filter(pk=w.first.pk).delete(),
+    "update_progress": lambda w: make_rowless(w),
+}
+
+
+def make_rowless(world):
+    assert world.manager.pause_batch(world.run.batch.pk)
+    world.run = start_run(Batch.objects.create(name="without rows", total_profiles=9))
+    assert world.manager.update_progress(world.run.batch.pk, 3, 3, 0)
+
+
+def seen(ago):
+    """The worker's last sign of life."""
+    Queue.objects.update(worker_seen_at=Now() - ago)
+    return Batch.objects.filter(position=0).update(lease_at=Now() - ago)
+
+
+# The counters change although their sum does not.
+CHANGES["update_progress"] = lambda w: w.manager.update_progress(w.run.batch.pk, 3, 2, 1)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_of_the_queue_is_told_at_once(client, world, change):
+    if change in BEFORE:
+        BEFORE[change](world)
+    before = client.get(QUEUE)
+    tag = before["ETag"]
+    assert client.get(QUEUE, headers={"If-None-Match": tag}).status_code == 304
+
+    assert CHANGES[change](world)
+
+    after = client.get(QUEUE, headers={"If-None-Match": tag})
+    assert after.status_code == 200
+    assert after["ETag"] != tag
+    assert after.json() != before.json() or change == "release_run"
+
+
+def test_every_call_that_changes_the_queue_is_in_the_table():
+    private = {"insert_queued", "purge_deleted"}  # part of others, which are there
+    # The change of a run's lease alone is a sign of life, and no news.
+    calls = {name for name, call in vars(BatchManager).items() if callable(call) and not name.startswith("_")}
+    told = {name.partition(",")[0] for name in CHANGES}
+    assert calls - private - {"renew_lease", "finish_run"} <= told | REPAIRS
+
+
+#: The doctor's calls change nothing in a queue that is whole.
+REPAIRS = {name for name in vars(BatchManager) if name.startswith(("repair", "recount", "prune", "remove"))}
+
+
+def test_the_end_of_a_run_is_told_at_once(client, world):
+    for _ in range(3):
+        record_one(world.run, ok())
+    tag = client.get(QUEUE)["ETag"]
+    assert world.manager.finish_run(world.run.batch.pk, world.run.run_token)
+    assert client.get(QUEUE, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_worker_that_comes_back_is_told_at_once(client, world):
+    seen(timedelta(hours=1))
+    silent = client.get(QUEUE)
+    assert not silent.json()["worker_alive"]
+    assert world.manager.renew_lease(world.run.batch.pk, world.run.run_token)
+    alive = client.get(QUEUE, headers={"If-None-Match": silent["ETag"]})
+    assert alive.status_code == 200
+    assert alive.json()["worker_alive"]
+
+
+def test_a_sign_of_life_alone_is_no_news(client, world):
+    tag = client.get(QUEUE)["ETag"]
+    assert world.manager.renew_lease(world.run.batch.pk, world.run.run_token)
+    assert world.manager.claim_run("worker") is None
+    assert client.get(QUEUE, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_refused_call_is_no_news(client, world):
+    tag = client.get(QUEUE)["ETag"]
+    assert not world.manager.start_batch(world.first.pk)
+    assert client.get(QUEUE, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_expected_times_go_stale_for_a_while_only(client, world, monkeypatch):
+    moments = iter([119.9, 120.0, 179.9])
+    monkeypatch.setattr(conditional, "DRIFT", 60)
+    monkeypatch.setattr(conditional, "Now", lambda: at(next(moments)))
+    tags = [client.get(QUEUE)["ETag"] for _ in range(3)]
+    assert tags[0] != tags[1] == tags[2]
+
+
+def at(seconds):
+    from django.db.models import DateTimeField, Value
+
+    moment = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(seconds=seconds)
+    return Value(moment, DateTimeField())
+
+
+def test_the_queues_tag_is_weak_and_nobody_elses(client, world):
+    answer = client.get(QUEUE)
+    assert answer["ETag"].startswith('W/"')
+    for response in (answer, client.get(QUEUE, headers={"If-None-Match": answer["ETag"]})):
+        assert response["ETag"] == answer["ETag"]
+        assert set(response["Cache-Control"].split(", ")) == {"private", "no-cache"}
+        assert {"Authorization", "Cookie"} <= set(response["Vary"].split(", "))
+
+
+@pytest.mark.parametrize("shown", ["{tag}", '"other", {tag}', "*", "W/{bare}", "{bare}"])
+@pytest.mark.parametrize("path", [QUEUE, "/api/batches/{pk}/"])
+def test_a_tag_is_known_again_however_it_is_shown(client, world, path, shown):
+    path = path.format(pk=world.first.pk)
+    tag = client.get(path)["ETag"]
+    header = shown.format(tag=tag, bare=tag.removeprefix("W/"))
+    for call in (client.get, client.head):
+        answer = call(path, headers={"If-None-Match": header})
+        assert (answer.status_code, answer.content) == (304, b"")
+
+
+@pytest.mark.parametrize("header", ["", "nonsense", '"other"', 'W/"', "\xff", '"' * 1000])
+def test_a_tag_that_is_none_is_answered_in_full(client, world, header):
+    for path in (QUEUE, f"/api/batches/{world.first.pk}/"):
+        assert client.get(path, headers={"If-None-Match": header}).status_code == 200
+
+
+def test_if_match_is_refused_in_the_shape_of_all_errors(client, world):
+    answer = client.get(QUEUE, headers={"If-Match": '"other"'})
+    assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
+
+
+def test_a_batchs_tag_changes_with_all_that_is_shown_of_it(client, world):
+    path = f"/api/batches/{world.run.batch.pk}/"
+    seen_tags = set()
+    for change in (
+        lambda: record_one(world.run, ok("new")),
+        lambda: world.manager.rename_batch(world.run.batch.pk, "renamed"),
+        lambda: world.manager.set_priority(world.run.batch.pk, 3),
+        lambda: world.manager.pause_batch(world.run.batch.pk),
+        lambda: world.manager.queue_batch(world.run.batch.pk),
+        lambda: world.manager.move_batch(world.run.batch.pk, 2),
+    ):
+        answer = client.get(path)
+        assert client.get(path, headers={"If-None-Match": answer["ETag"]}).status_code == 304
+        seen_tags.add(answer["ETag"])
+        assert change()
+    seen_tags.add(client.get(path)["ETag"])
+    assert len(seen_tags) == 7
+    tag = client.get(path)["ETag"]
+    assert world.manager.pause_batch(world.first.pk)  # moves up: its own position changes
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_deleted_batch_is_not_unchanged(client, world):
+    path = f"/api/batches/{world.first.pk}/"
+    tag = client.get(path)["ETag"]
+    assert world.manager.delete_batch(world.first.pk)
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 404
+    assert client.get(path, headers={"If-None-Match": "*"}).status_code == 404
+
+
+def test_a_call_that_changes_something_is_answered_in_full_whatever_is_shown(client, world):
+    for path, body in [(f"/api/batches/{world.first.pk}/", {"priority": 7}), ("/api/queue/hold/", {})]:
+        call = client.patch if "batches" in path else client.post
+        answer = call(path, body, headers={"If-None-Match": "*", "If-Match": '"other"'})
+        assert answer.status_code == 200
+        assert answer.json()
+
+
+def test_a_queue_without_its_row_has_no_tag(client):
+    Queue.objects.all().delete()
+    answer = client.get(QUEUE, headers={"If-None-Match": "*"})
+    assert answer.status_code == 200
+    assert "ETag" not in answer
+
+
+# Who may be told
+
+
+def token_client(user):
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+    return client
+
+
+@pytest.fixture(params=["by itself", "by its group"])
+def viewer(request):
+    user = User.objects.create_user("viewer")
+    permission = Permission.objects.get(codename="view_batch")
+    if request.param == "by itself":
+        user.user_permissions.add(permission)
+    else:
+        group = Group.objects.create(name="viewers")
+        group.permissions.add(permission)
+        user.groups.add(group)
+    return user
+
+
+@pytest.mark.parametrize("path", [QUEUE, "/api/batches/{pk}/"])
+def test_nothing_new_costs_two_queries(world, viewer, path):
+    client, path = token_client(viewer), path.format(pk=world.first.pk)
+    tag = client.get(path)["ETag"]
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
+    assert len(queries) == 2
+
+
+@pytest.mark.parametrize("path", [QUEUE, "/api/batches/{pk}/"])
+def test_whoever_may_not_look_is_not_even_told_that_nothing_changed(client, world, viewer, path):
+    theirs, path = token_client(viewer), path.format(pk=world.first.pk)
+    tag = theirs.get(path)["ETag"]
+    viewer.user_permissions.clear()
+    viewer.groups.clear()
+    for shown in (tag, "*"):
+        assert theirs.get(path, headers={"If-None-Match": shown}).status_code == 403
+        assert APIClient().get(path, headers={"If-None-Match": shown}).status_code == 401
+    User.objects.update(is_active=False)
+    assert theirs.get(path, headers={"If-None-Match": tag}).status_code == 401
+
+
+def test_a_token_that_may_view_may_nothing_else(world, viewer):
+    theirs = token_client(viewer)
+    assert theirs.post(f"/api/batches/{world.first.pk}/pause/").status_code == 403
+    assert theirs.get(f"/api/batches/{world.first.pk}/logs/").status_code == 403
+
+
+def test_other_backends_decide_by_themselves(world, viewer, settings):
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Forbids", *settings.AUTHENTICATION_BACKENDS]
+    assert token_client(viewer).get(QUEUE).status_code == 403
+
+
+class Forbids:
+    """A backend that lets nobody do anything."""
+
+    def has_perm(self, user, permission, obj=None):
+        from django.core.exceptions import PermissionDenied
+
+        raise PermissionDenied
+
+
+def test_the_log_stands_for_all_transitions(world):
+    """The tag rests on it: ids of log lines grow in the order in which the changes are committed."""
+    before = BatchLog.objects.latest("pk").pk
+    assert world.manager.delete_batch(world.done.pk)
+    assert BatchLog.objects.latest("pk").pk > before
