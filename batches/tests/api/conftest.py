@@ -12,10 +12,13 @@ from batches.batch_manager import BatchManager
 from batches.checkers.base import CheckResult
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
 
+VIEW_RESULTS = ["view_batchprofile", "view_storyresult", "view_batchlog", "view_profile"]
+
 PERMISSIONS = {
     "nobody": [],
     "viewer": ["view_batch"],
-    "operator": ["view_batch", "operate_batch"],
+    "analyst": VIEW_RESULTS,
+    "operator": ["view_batch", "operate_batch", *VIEW_RESULTS],
     "creator": ["add_batch"],
     "editor": ["change_batch"],
     "cleaner": ["delete_batch"],

@@ -1,0 +1,500 @@
+"""Reading what came out: rows, stories, logs, comparison, all profiles and all stories, and the files."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batches import queries
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchProfile, Profile, StoryResult
+from batches.tests.api.test_hostile import assert_answered, numbers, texts
+from batches.tests.api.test_lists import walk
+from batches.tests.factories import failed, ok, record, start_run
+
+pytestmark = pytest.mark.django_db
+
+ADDRESSES = [
+    "http://a.example/",
+    "https://a.example/x",
+    "https://a.example:8443/y",
+    "http://ab.example/",
+    "http://b.a.example/",
+    "http://x.example/http://a.example/",
+    "http://a-b.example/",
+    "http://[2001:db8::1]/",
+]
+
+
+@pytest.fixture
+def batch():
+    """Of eight profiles: two ok (one of them with two new stories), three failed, three pending. Paused."""
+    made = BatchManager().create_batch("Näws = 1", ADDRESSES)
+    assert made
+    run = start_run(made)
+    rows = list(made.profiles.order_by("pk"))
+    results = [ok("s1", "s2"), ok(), failed("HTTP status 500"), failed("HTTP status 500"), failed("=It's 100% broken_")]
+    record(run, [(row.profile_id, result) for row, result in zip(rows, results, strict=False)])
+    assert BatchManager().pause_batch(made.pk)
+    made.refresh_from_db()
+    return made
+
+
+def results(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.content
+    return answer.json()["results"]
+
+
+def test_a_row_has_its_profile_and_what_came_out(client, batch):
+    shown = results(client, f"/api/batches/{batch.pk}/profiles/")
+    row = batch.profiles.order_by("pk")[0]
+    assert shown[0] == {
+        "id": row.pk,
+        "profile": row.profile_id,
+        "url": "http://a.example/",
+        "name": "",
+        "feed_url": "",
+        "status": "ok",
+        "error": "",
+        "http_status": 200,
+        "duration": 0.0,
+        "has_story": True,
+        "checked_at": row.checked_at.isoformat().replace("+00:00", "Z"),
+    }
+    assert [row["url"] for row in shown] == ADDRESSES
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("status=ok", [0, 1]),
+        ("status=failed&status=pending", [2, 3, 4, 5, 6, 7]),
+        ("error=HTTP status 500", [2, 3]),
+        ("error=http status", []),
+        ("error_contains=STATUS", [2, 3]),
+        ("error_contains=100%25", [4]),
+        ("error_contains=_", [4]),
+        ("has_story=true", [0]),
+        ("has_story=false&status=ok", [1]),
+        ("http_status=200", [0, 1]),
+        ("http_status=404", []),
+        ("host=a.example", [0, 1, 2]),
+        ("host=A.Example.", [0, 1, 2]),
+        ("host=a.example:8443", [2]),
+        ("host=a.example:80", [0]),
+        ("host=a.example:443", [1]),
+        ("host=a", []),
+        ("host=example", []),
+        ("host=_.example", []),
+        ("host=[2001:DB8:0::1]", [7]),
+        ("host=a.example&status=ok&has_story=false", [1]),
+        ("change=newly_failing", []),
+        ("error=&host=&status=ok", [0, 1]),
+    ],
+)
+def test_the_rows_of_a_batch_are_filtered(client, batch, query, expected):
+    shown = results(client, f"/api/batches/{batch.pk}/profiles/?{query}")
+    assert [ADDRESSES.index(row["url"]) for row in shown] == expected
+
+
+SOME = st.sampled_from
+ROW_CONDITIONS = {
+    "status": (SOME(BatchProfile.Status.values), lambda row, value: row["status"] == value),
+    "error": (SOME(["HTTP status 500", "no such"]), lambda row, value: row["error"] == value),
+    "error_contains": (SOME(["status", "%", "_", "'"]), lambda row, value: value in row["error"]),
+    "has_story": (SOME(["true", "false"]), lambda row, value: row["has_story"] == (value == "true")),
+    "http_status": (SOME([200, 500]), lambda row, value: row["http_status"] == value),
+    "host": (
+        SOME(["a.example", "ab.example", "b.a.example", "x.example"]),
+        lambda row, value: row["url"].split("/")[2].split(":")[0] == value,
+    ),
+}
+RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@RELAXED
+@given(query=st.fixed_dictionaries({}, optional={name: values for name, (values, _) in ROW_CONDITIONS.items()}))
+def test_filters_together_leave_what_meets_all_of_them(client, batch, query):
+    path = f"/api/batches/{batch.pk}/profiles/"
+    everything = results(client, path)
+    expected = [row for row in everything if all(ROW_CONDITIONS[name][1](row, value) for name, value in query.items())]
+    answer = client.get(path, query_params=query)
+    assert answer.json()["results"] == expected
+
+
+LISTS = {
+    "rows": (
+        "/api/batches/{pk}/profiles/",
+        ["status", "error", "error_contains", "has_story", "http_status", "host", "change"],
+    ),
+    "stories of a batch": (
+        "/api/batches/{pk}/stories/",
+        ["profile", "found_after", "found_before", "published_after", "published_before", "search"],
+    ),
+    "logs": ("/api/batches/{pk}/logs/", ["action", "channel", "actor", "created_after", "created_before"]),
+    "stories": ("/api/stories/", ["batch", "profile", "found_after", "published_before", "search"]),
+    "profiles": ("/api/profiles/", ["host", "failing", "checked", "checked_after", "checked_before", "search"]),
+    "export": ("/api/batches/{pk}/export/csv/", ["status", "error", "host", "change", "has_story"]),
+}
+PAGED = [name for name in LISTS if name != "export"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_no_value_of_a_filter_is_a_fault_of_ours(client, batch, name):
+    path, parameters = LISTS[name]
+    path = path.format(pk=batch.pk)
+    parameters = [*parameters, *(["cursor", "page_size"] if name in PAGED else [])]
+
+    @RELAXED
+    @given(query=st.dictionaries(SOME(parameters), texts | numbers.map(str), min_size=1, max_size=3))
+    def any_query(query):
+        parts = [(name, value.encode(errors="surrogatepass")) for name, value in query.items()]
+        answer = client.get(path, query_params=parts)
+        if answer.streaming:
+            b"".join(answer.streaming_content)
+        else:
+            assert_answered(answer)
+
+    any_query()
+
+
+@pytest.mark.parametrize("value", ["\0", "a\0b", "9" * 5000, "-1", "x" * 3000])
+@pytest.mark.parametrize("name", LISTS)
+def test_a_value_that_cannot_be_one_is_refused_by_name(client, batch, name, value):
+    path, parameters = LISTS[name]
+    for parameter in parameters:
+        answer = client.get(path.format(pk=batch.pk), query_params={parameter: value})
+        if answer.status_code == 200 and "\0" not in value and len(value) < 3:
+            continue  # "-1" is a text, too
+        assert answer.status_code == 400, parameter
+        assert answer.json()["errors"].keys() == {parameter}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("parameter", ["nonsense", "Status", "profile__url", "batch_id", "ordering", "page", "format"])
+def test_an_unknown_parameter_is_refused_by_name(client, batch, name, parameter):
+    answer = client.get(LISTS[name][0].format(pk=batch.pk), query_params={parameter: "1"})
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {parameter}
+
+
+def test_an_export_has_no_pages(client, batch):
+    for parameter in ("cursor", "page_size"):
+        answer = client.get(f"/api/batches/{batch.pk}/export/csv/?{parameter}=1")
+        assert answer.json()["errors"].keys() == {parameter}
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/api/profiles/", "failing=maybe"),
+        ("/api/profiles/", "failing=1"),
+        ("/api/profiles/", "checked=True"),
+        ("/api/profiles/", "host=a.example/path"),
+        ("/api/profiles/", "host=user@a.example"),
+        ("/api/profiles/", "host=127.1"),
+        ("/api/profiles/", "host=a.example:99999"),
+        ("/api/stories/", "batch=nonsense"),
+        ("/api/stories/", "page_size=1001"),
+        ("/api/stories/", f"profile={2**63}"),
+        ("/api/batches/{pk}/logs/", "channel=nonsense"),
+        ("/api/batches/{pk}/profiles/", "change=nonsense"),
+        ("/api/batches/{pk}/profiles/", "http_status=99"),
+        ("/api/batches/{pk}/profiles/", "status=done"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(client, batch, path, query):
+    answer = client.get(f"{path.format(pk=batch.pk)}?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["errors"].keys() == {query.partition("=")[0]}
+
+
+@pytest.mark.parametrize("name", PAGED)
+def test_each_list_is_read_page_by_page(client, batch, name):
+    path = LISTS[name][0].format(pk=batch.pk)
+    whole = results(client, path)
+    assert len(whole) >= 2
+    assert walk(client, f"{path}?page_size=1") == whole
+    cursor = client.get(f"{path}?page_size=1").json()["next"].partition("cursor=")[2].split("&")[0]
+    elsewhere = "/api/stories/" if "logs" in path else f"/api/batches/{batch.pk}/logs/"
+    assert client.get(f"{elsewhere}?cursor={cursor}").json()["errors"].keys() == {"cursor"}
+
+
+def test_a_filtered_list_stays_filtered_from_page_to_page(client, batch):
+    path = f"/api/batches/{batch.pk}/profiles/?status=failed&status=pending"
+    assert walk(client, f"{path}&page_size=2") == results(client, path)
+
+
+# Repeats
+
+
+@pytest.fixture
+def repeat(batch):
+    """Of the batch: the first is failing now, the third has recovered, the second is as it was."""
+    again = BatchManager().repeat_batch(batch.pk)
+    assert again
+    run = start_run(again)
+    ids = dict(again.profiles.values_list("profile__url", "profile_id"))
+    outcomes = [failed(), ok(), ok("s3"), failed()]
+    record(run, [(ids[url], outcome) for url, outcome in zip(ADDRESSES, outcomes, strict=False)])
+    return again
+
+
+def test_a_repeat_is_compared_with_the_batch_before(client, batch, repeat):
+    answer = client.get(f"/api/batches/{repeat.pk}/comparison/").json()
+    assert answer.pop("previous") == client.get(f"/api/batches/{batch.pk}/").json()
+    assert answer == {"stories": 1, "newly_failing": 1, "recovered": 1, "unchanged": 2, "not_compared": 4}
+
+
+def test_the_rows_that_changed_are_shown(client, repeat):
+    path = f"/api/batches/{repeat.pk}/profiles/"
+    assert [row["url"] for row in results(client, f"{path}?change=newly_failing")] == ADDRESSES[:1]
+    assert [row["url"] for row in results(client, f"{path}?change=recovered&has_story=true")] == ADDRESSES[2:3]
+    assert results(client, f"{path}?change=recovered&status=failed") == []
+    assert len(walk(client, f"{path}?change=not_compared&page_size=1")) == 4
+    lines = exported(client, f"/api/batches/{repeat.pk}/export/jsonl/?change=newly_failing").splitlines()
+    assert [json.loads(line)["url"] for line in lines] == ADDRESSES[:1]
+
+
+def test_a_batch_that_repeats_none_has_no_comparison(client, batch):
+    answer = client.get(f"/api/batches/{batch.pk}/comparison/")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "repeats no batch" in answer.json()["detail"]
+
+
+# Stories, logs, profiles
+
+
+def test_stories_are_shown_newest_first(client, batch, repeat):
+    assert [story["story_id"] for story in results(client, "/api/stories/")] == ["s3", "s2", "s1"]
+    path = f"/api/batches/{batch.pk}/stories/"
+    story = results(client, path)[0]
+    found = StoryResult.objects.get(story_id="s2")
+    assert story == {
+        "id": found.pk,
+        "batch": str(batch.pk),
+        "profile": found.profile_id,
+        "profile_url": ADDRESSES[0],
+        "profile_name": "",
+        "story_id": "s2",
+        "title": "",
+        "url": "",
+        "published_at": None,
+        "found_at": found.found_at.isoformat().replace("+00:00", "Z"),
+    }
+    assert results(client, f"/api/stories/?batch={batch.pk}") == results(client, path)
+
+
+def test_a_story_outlives_its_batch(client, batch):
+    assert BatchManager().delete_batch(batch.pk)
+    BatchManager().purge_deleted()
+    assert [story["batch"] for story in results(client, "/api/stories/")] == [None, None]
+
+
+def test_stories_are_filtered(client, batch):
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    StoryResult.objects.filter(story_id="s1").update(title="The 1st word", published_at=day, found_at=day)
+    StoryResult.objects.filter(story_id="s2").update(url="https://a.example/second")
+    found = {
+        query: [story["story_id"] for story in results(client, f"/api/stories/?{query}")]
+        for query in (
+            "search=word the",
+            "search=second",
+            "published_before=2026-01-01T00:00:00Z",
+            "published_after=2026-01-02",
+            "found_after=2026-01-02",
+            f"profile={batch.profiles.order_by('pk')[1].profile_id}",
+        )
+    }
+    assert list(found.values()) == [["s1"], ["s2"], ["s1"], [], ["s2"], []]
+
+
+def test_the_log_of_a_batch_is_shown_newest_first_and_filtered(client, batch):
+    path = f"/api/batches/{batch.pk}/logs/"
+    shown = results(client, path)
+    assert (shown[0]["action"], shown[-1]["action"]) == ("pause_batch", "create_batch")
+    assert shown[0].keys() >= {
+        "actor",
+        "channel",
+        "from_status",
+        "to_status",
+        "from_position",
+        "to_position",
+        "message",
+    }
+    client.post(f"/api/batches/{batch.pk}/queue/")
+    assert [line["action"] for line in results(client, f"{path}?channel=api&actor=root")] == ["queue_batch"]
+    assert len(results(client, f"{path}?action=pause_batch")) == 1
+    assert results(client, f"{path}?created_before=2020-01-01") == []
+
+
+def test_all_profiles_are_shown_and_filtered(client, batch):
+    Profile.objects.create(url="http://new.example/", name="Never checked")
+    Profile.objects.filter(url=ADDRESSES[0]).update(last_checked_at=datetime(2026, 1, 1, tzinfo=UTC))
+    found = {
+        query: {profile["url"] for profile in results(client, f"/api/profiles/?{query}")}
+        for query in (
+            "failing=true",
+            "failing=false&checked=true",
+            "checked=false&search=never",
+            "checked_before=2026-01-02&checked_after=2025-12-31",
+            "host=new.example",
+            "search=8443",
+        )
+    }
+    assert list(found.values()) == [
+        set(ADDRESSES[2:5]),
+        set(ADDRESSES[:2]),
+        {"http://new.example/"},
+        {ADDRESSES[0]},
+        {"http://new.example/"},
+        {ADDRESSES[2]},
+    ]
+
+
+@pytest.mark.parametrize("what", ["profiles", "stories", "logs", "comparison", "export/csv", "stories/export/csv"])
+@pytest.mark.parametrize("pk", ["00000000-0000-0000-0000-000000000000", "nonsense", "%00", "%F0%9F%98%80", "a" * 3000])
+def test_what_an_unknown_batch_has_is_not_found(client, what, pk):
+    answer = client.get(f"/api/batches/{pk}/{what}/")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+# Files
+
+
+def exported(client, path, **options):
+    answer = client.get(path, **options)
+    assert answer.status_code == 200, answer.content
+    return b"".join(answer.streaming_content).decode()
+
+
+def test_a_batch_is_exported_as_csv_with_formulas_neutralised(client, batch):
+    answer = client.get(f"/api/batches/{batch.pk}/export/csv/", headers={"Accept": "text/csv"})
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer["Content-Disposition"] == 'attachment; filename="naws-1.csv"'
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    assert [row["url"] for row in rows] == ADDRESSES
+    assert rows[4]["error"] == "'=It's 100% broken_"
+
+
+def test_a_batch_is_exported_as_json_lines_and_opml(client, batch):
+    lines = exported(client, f"/api/batches/{batch.pk}/export/jsonl/?status=failed").splitlines()
+    assert [json.loads(line)["url"] for line in lines] == ADDRESSES[2:5]
+    answer = client.get(f"/api/batches/{batch.pk}/export/opml/")
+    assert answer["Content-Type"] == "text/x-opml; charset=utf-8"
+    assert b"".join(answer.streaming_content).count(b"<outline ") == len(ADDRESSES)
+
+
+def test_the_stories_of_a_batch_are_exported(client, batch):
+    StoryResult.objects.filter(story_id="s2").update(title="=cmd()")
+    path = f"/api/batches/{batch.pk}/stories/export"
+    rows = list(csv.DictReader(io.StringIO(exported(client, f"{path}/csv/"))))
+    assert [(row["story_id"], row["title"], row["profile_url"]) for row in rows] == [
+        ("s1", "", ADDRESSES[0]),
+        ("s2", "'=cmd()", ADDRESSES[0]),
+    ]
+    assert json.loads(exported(client, f"{path}/jsonl/?search=cmd"))["title"] == "=cmd()"
+    assert client.get(f"{path}/csv/")["Content-Disposition"] == 'attachment; filename="naws-1-stories.csv"'
+
+
+def test_an_unknown_kind_of_export_is_not_found(client, batch):
+    for path in ("export/xml", "stories/export/opml", "export/CSV"):
+        answer = client.get(f"/api/batches/{batch.pk}/{path}/")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert "csv" in answer.json()["detail"]
+
+
+def test_a_head_of_an_export_reads_no_rows(client, batch):
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.head(f"/api/batches/{batch.pk}/export/csv/")
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert not any("batchprofile" in query["sql"] for query in captured)
+
+
+def test_an_export_ends_cleanly_where_its_batch_is_deleted_meanwhile(client, batch, monkeypatch):
+    monkeypatch.setattr(queries, "STREAM_CHUNK", 2)
+    monkeypatch.setattr("batches.api.results.LINES_AT_ONCE", 1)
+    chunks = iter(client.get(f"/api/batches/{batch.pk}/export/opml/").streaming_content)
+    start = [next(chunks), next(chunks)]
+    assert BatchManager().delete_batch(batch.pk)
+    Batch.everything.filter(pk=batch.pk).delete()
+    text = b"".join([*start, *chunks]).decode()
+    assert text.count("<outline ") == 2
+    assert text.endswith("</opml>\n")
+
+
+# What a call costs
+
+
+BUDGETS = {
+    # Those with a position, then those without.
+    "/api/batches/": 3,
+    "/api/batches/?ordering=position&status=queued": 3,
+    "/api/batches/{pk}/": 2,
+    "/api/queue/": 7,
+    "/api/batches/{pk}/profiles/": 3,
+    "/api/batches/{pk}/profiles/?change=recovered&host=a.example": 4,
+    "/api/batches/{pk}/stories/": 3,
+    "/api/batches/{pk}/logs/": 3,
+    "/api/batches/{pk}/comparison/": 4,
+    "/api/batches/{pk}/export/csv/": 4,
+    "/api/batches/{pk}/stories/export/csv/": 4,
+    "/api/profiles/": 2,
+    "/api/stories/": 2,
+}
+
+
+@pytest.mark.parametrize("path", BUDGETS)
+def test_a_call_costs_as_many_queries_for_many_rows_as_for_few(client, batch, repeat, path):
+    path = path.format(pk=repeat.pk)
+    few = queries_of(client, path)
+    many = [f"http://a.example/{number}" for number in range(60)]
+    Profile.objects.bulk_create(Profile(url=url) for url in many)
+    for made in (batch, repeat):
+        rows = [BatchProfile(batch=made, profile=profile) for profile in Profile.objects.filter(url__in=many)]
+        BatchProfile.objects.bulk_create(rows)
+    StoryResult.objects.bulk_create(
+        StoryResult(batch=repeat, profile=profile, story_id=profile.url) for profile in Profile.objects.all()
+    )
+    for number in range(10):
+        assert BatchManager().create_batch(f"more {number}")
+        assert BatchManager().rename_batch(repeat.pk, f"renamed {number}")
+    assert queries_of(client, path) == few <= BUDGETS[path.replace(str(repeat.pk), "{pk}")]
+
+
+def queries_of(client, path):
+    with CaptureQueriesContext(connection) as captured:
+        answer = client.get(path)
+        assert answer.status_code == 200
+        if answer.streaming:
+            b"".join(answer.streaming_content)
+    assert all(query["sql"].startswith("SELECT") for query in captured)
+    return len(captured)
+
+
+def test_the_queue_tells_when_each_batch_is_expected(client, make_batch):
+    done = make_batch("done", profiles=1)
+    Batch.objects.filter(pk=done.pk).update(total_profiles=100, completed_profiles=100, run_seconds=10)
+    run = start_run(make_batch(profiles=0))
+    Batch.objects.filter(pk=run.batch.pk).update(total_profiles=50)
+    for size in (100, 30):
+        Batch.objects.filter(pk=make_batch(name=f"of {size}").pk).update(total_profiles=size)
+    queue = client.get("/api/queue/").json()
+    first, second = queue["waiting"]
+    assert seconds(first["expected_start"], first["expected_end"]) == 10
+    assert first["expected_end"] == second["expected_start"]
+    assert seconds(second["expected_start"], second["expected_end"]) == 3
+    assert queue["all_done"] == second["expected_end"]
+    assert queue["worker_alive"]
+    assert client.post("/api/queue/hold/").json()["waiting"][0]["expected_start"] is None
+
+
+def seconds(start, end):
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)) / timedelta(seconds=1)
