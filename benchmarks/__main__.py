@@ -14,6 +14,8 @@ BENCHMARKS = {
     "api_upload": "a list of 100,000 addresses uploaded through the API",
     "queue": "each transition with 10,000 waiting batches",
     "console": "the live queue page with 10,000 waiting batches",
+    "api": "reading: lists of a million at any depth, the queue with 10,000 waiting, 50 clients that poll",
+    "export": "a batch of a million profiles as a file: speed, and memory that does not grow",
 }
 
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from django import forms
 from django.core import signing
 from django.db.models import F, Field, Model, OrderBy, Q, QuerySet
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import IsNull
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -54,11 +56,8 @@ class Cursors(BasePagination):
         self.address = request.build_absolute_uri()
         size = whole_number(request, "page_size", default=self.page_size, highest=self.max_page_size)
         terms = order_of(queryset)
-        # Signed: what comes back is a place that was given out, in this list and this order.
-        salt = ":".join([queryset.model._meta.label, *(f"{term.name} {term.descending}" for term in terms)])
-        rows = rows_behind(queryset, terms, read_cursor(request, terms, salt), size + 1)
-        last = rows[size - 1] if len(rows) > size else None
-        self.next = None if last is None else signing.dumps([term.place_of(last) for term in terms], salt=salt)
+        rows = rows_behind(queryset, terms, read_cursor(request, terms), size + 1)
+        self.next = cursor_behind(rows[size - 1], terms) if len(rows) > size else None
         return rows[:size]
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -104,16 +103,25 @@ def whole_number(request: Request, name: str, *, default: int, highest: int) -> 
         raise ValidationError({name: error.messages}) from error
 
 
-def read_cursor(request: Request, terms: Sequence[Term], salt: str) -> Place | None:
+def cursor_behind(row: Model, terms: Sequence[Term]) -> str:
+    """Signed, so that what comes back is a place that was given out: in this list, and in this order."""
+    return signing.dumps([term.place_of(row) for term in terms], salt=_salt(terms))
+
+
+def read_cursor(request: Request, terms: Sequence[Term]) -> Place | None:
     """The place behind which the page begins; None for the first page. Raises ValidationError."""
     if "cursor" not in request.query_params:
         return None
     try:
-        place = signing.loads(request.query_params["cursor"], salt=salt)
+        place = signing.loads(request.query_params["cursor"], salt=_salt(terms))
     except signing.BadSignature as error:
         message = "This is no cursor of this list in this order. Use the address in `next` as it is."
         raise ValidationError({"cursor": [message]}) from error
     return [term.field.to_python(value) for term, value in zip(terms, place, strict=True)]
+
+
+def _salt(terms: Sequence[Term]) -> str:
+    return ":".join([terms[0].field.model._meta.label, *(f"{term.name} {term.descending}" for term in terms)])
 
 
 def order_of(rows: QuerySet[Any]) -> list[Term]:
@@ -152,7 +160,9 @@ def rows_behind(rows: QuerySet[Row], terms: Sequence[Term], place: Place | None,
         found = list(with_value.order_by(*order)[:limit])
         place = None
     if first.field.null and len(found) < limit:
-        without = rows.filter(**{f"{first.name}__isnull": True})
+        # Not by the index of that column: without statistics SQLite takes a missing value for a rare one, and sorts the
+        # million rows that have none (1.6 s). The coalescing keeps it from that.
+        without = rows.filter(IsNull(Coalesce(first.name, first.name), True))
         found += rows_behind(without, rest, place and place[1:], limit - len(found))
     return found
 

@@ -1,0 +1,166 @@
+"""Reading by the API: lists at any depth, the queue with many waiting, and clients that poll it."""
+
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from statistics import median
+from threading import Thread
+from typing import Any
+
+from django.contrib.auth.models import Permission, User
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from batches.api.pagination import cursor_behind, order_of
+from batches.batch_manager import BatchManager
+from batches.models import Batch
+from benchmarks.noop import addresses
+from benchmarks.work import make_batch
+
+PROFILES = 1_000_000
+WAITING = 10_000
+LIST_GOAL, QUEUE_GOAL = 50, 50
+CLIENTS, POLL_SECONDS = 50, 4.0
+PERMISSIONS = ["view_batch", "view_batchprofile"]
+
+
+def run(profiles: int, rounds: int) -> Iterator[str]:
+    key = token()
+    client = APIClient(headers={"Authorization": f"Token {key}", "Host": "localhost"})
+    batch = make_batch(addresses(profiles, 0), "noop")
+    BatchManager().complete_batch(batch.pk)
+    yield from at_depths(client, f"/api/batches/{batch.pk}/profiles/", batch.profiles.order_by("pk"), profiles, rounds)
+    fill(profiles)
+    yield from at_depths(client, "/api/batches/", Batch.objects.in_queue_order(), profiles + WAITING, rounds)
+    for ordering in ("-created_at", "name", "-completed_at"):
+        seconds = seconds_of(client, f"/api/batches/?ordering={ordering}", rounds)
+        yield f"batches/?ordering={ordering}: first page {1000 * seconds:.1f} ms"
+    yield from queue(client, rounds)
+    yield from poll(key)
+
+
+def token() -> str:
+    """That of somebody who may read and has no other rights."""
+    user = User.objects.create_user("poller")
+    user.user_permissions.set(Permission.objects.filter(codename__in=PERMISSIONS))
+    return Token.objects.create(user=user).key
+
+
+def fill(batches: int) -> None:
+    """So many finished batches and 10,000 that wait. One was done at a known speed, so that times are expected."""
+    finished = (Batch(name=f"Batch {number}", status=Batch.Status.DONE) for number in range(batches))
+    Batch.objects.bulk_create(finished, batch_size=10_000)
+    waiting = (Batch(name=f"Waits {number}", position=number, total_profiles=10) for number in range(1, WAITING + 1))
+    Batch.objects.bulk_create(waiting, batch_size=10_000)
+    quick = BatchManager().create_batch("quick", queue=False)
+    assert isinstance(quick, Batch)
+    BatchManager().complete_batch(quick.pk)
+    Batch.objects.filter(pk=quick.pk).update(total_profiles=100, completed_profiles=100, run_seconds=1)
+
+
+def at_depths(client: APIClient, path: str, rows: Any, count: int, rounds: int) -> Iterator[str]:
+    """Pages of 50: the first, one in the middle, the last."""
+    terms = order_of(rows)
+    times = {"first page": seconds_of(client, path, rounds)}
+    for name, place in (("middle", count // 2), ("end", count - 51)):
+        cursor = cursor_behind(rows[place], terms)
+        times[name] = seconds_of(client, f"{path}?cursor={cursor}", rounds)
+    shown = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
+    ratio = max(times.values()) / times["first page"]
+    yield f"50 of {count:,} {rows.model._meta.verbose_name_plural}: {shown} (goal {LIST_GOAL}), ratio {ratio:.2f}"
+
+
+def queue(client: APIClient, rounds: int) -> Iterator[str]:
+    show_worker()
+    seconds = seconds_of(client, "/api/queue/", rounds)
+    answer = client.get("/api/queue/")
+    body = answer.json()
+    assert (len(body["waiting"]), body["waiting_total"]) == (100, WAITING)
+    assert body["all_done"], "Nothing is expected."
+    yield f"queue with {WAITING:,} waiting: {1000 * seconds:.1f} ms (goal {QUEUE_GOAL})"
+    seconds = seconds_of(client, "/api/queue/", rounds, status=304, headers={"If-None-Match": answer["ETag"]})
+    yield f"the same with its ETag: {1000 * seconds:.1f} ms"
+
+
+def show_worker() -> None:
+    """A worker that looks in and is given nothing: while none shows itself, no times are expected."""
+    BatchManager().hold_queue()
+    BatchManager().claim_run("benchmark")
+    BatchManager().release_queue()
+
+
+def seconds_of(client: APIClient, path: str, rounds: int, status: int = 200, **options: Any) -> float:
+    """The median of a call, with rendering, after one that warms up."""
+    times = []
+    for _ in range(max(5 * rounds, 5) + 1):
+        started = time.perf_counter()
+        answer = client.get(path, **options)
+        times.append(time.perf_counter() - started)
+        assert answer.status_code == status, answer.content
+    return median(times[1:])
+
+
+def poll(key: str) -> Iterator[str]:
+    """50 clients that ask as fast as they are answered, of the server that `manage.py serve` starts."""
+    port = free_port()
+    listen = [f"--listen=127.0.0.1:{port}", "--threads=8"]
+    command = [sys.executable, "-m", "waitress", *listen, "batchproject.wsgi:application"]
+    # It warns of its queue's length, which is meant here.
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        tag = first_tag(port, key)
+        answers: list[tuple[int, float]] = []
+        threads = [Thread(target=ask, args=(port, key, tag, answers)) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        server.terminate()
+        server.wait()
+    unchanged = sum(status == 304 for status, _ in answers)
+    slow = sorted(seconds for _, seconds in answers)
+    yield (
+        f"{CLIENTS} clients poll through waitress: {len(answers) / POLL_SECONDS:,.0f} answers/s (goal {CLIENTS}), "
+        f"{100 * unchanged / len(answers):.0f} % of them 304, median {1000 * median(slow):.0f} ms, "
+        f"slowest {1000 * slow[-1]:.0f} ms"
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def first_tag(port: int, key: str) -> str:
+    """The queue's ETag, as soon as the server answers."""
+    for _ in range(100):
+        try:
+            answer = get(http.client.HTTPConnection("127.0.0.1", port), key, "")
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+        else:
+            assert answer.status == 200, answer.status
+            return str(answer.headers["ETag"])
+    raise TimeoutError("The server does not answer.")
+
+
+def ask(port: int, key: str, tag: str, answers: list[tuple[int, float]]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    end = time.perf_counter() + POLL_SECONDS
+    while (started := time.perf_counter()) < end:
+        answer = get(connection, key, tag)
+        tag = answer.headers["ETag"] or tag
+        answers.append((answer.status, time.perf_counter() - started))
+
+
+def get(connection: http.client.HTTPConnection, key: str, tag: str) -> http.client.HTTPResponse:
+    connection.request("GET", "/api/queue/", headers={"Authorization": f"Token {key}", "If-None-Match": tag})
+    answer = connection.getresponse()
+    answer.read()
+    return answer
