@@ -130,7 +130,7 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericVi
             granted(manager(request).rename_batch(pk, changes["name"]))
         if "priority" in changes:
             granted(manager(request).set_priority(pk, changes["priority"]))
-        return self.retrieve(request, pk)
+        return Response(self.shown(find_batch(pk)))
 
     def destroy(self, request: Request, pk: str) -> Response:
         granted(manager(request).delete_batch(pk))

@@ -61,6 +61,23 @@ def test_each_list_is_open_to_those_who_may_view_what_is_in_it(client_for, make_
     assert answers == {call: 200 if call in calls else 403 for call in RESULTS}
 
 
+LISTS = {
+    "view_batchprofile": {"batches/{pk}/profiles/", "batches/{pk}/export/csv/"},
+    "view_storyresult": {"batches/{pk}/stories/", "batches/{pk}/stories/export/csv/", "stories/"},
+    "view_batchlog": {"batches/{pk}/logs/"},
+    "view_profile": {"profiles/"},
+}
+
+
+@pytest.mark.parametrize("permission", LISTS)
+def test_each_list_is_open_to_those_who_may_view_what_is_in_it(client_for, make_batch, permission):
+    client = client_for("nobody")
+    User.objects.get().user_permissions.add(Permission.objects.get(codename=permission))
+    pk = make_batch().pk
+    answers = {path: client.get(f"/api/{path.format(pk=pk)}").status_code for path in set.union(*LISTS.values())}
+    assert answers == {path: 200 if path in LISTS[permission] else 403 for path in answers}
+
+
 def test_nobody_learns_which_batches_exist(client_for, make_batch):
     client = client_for("nobody")
     known, unknown = f"/api/batches/{make_batch().pk}/", "/api/batches/00000000-0000-0000-0000-000000000000/"
