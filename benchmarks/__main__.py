@@ -16,8 +16,6 @@ BENCHMARKS = {
     "api": "reading: lists of a million at any depth, the queue with 10,000 waiting, 50 clients that poll",
     "export": "a batch of a million profiles as a file: speed, and memory that does not grow",
     "console": "the live queue page with 10,000 waiting batches",
-    "api": "reading: lists of a million at any depth, the queue with 10,000 waiting, 50 clients that poll",
-    "export": "a batch of a million profiles as a file: speed, and memory that does not grow",
 }
 
 
