@@ -547,11 +547,14 @@ def examples_of(operation_id: str) -> list[Mapping[str, Any]]:
 def add_examples(operation: dict[str, Any], examples: Iterable[Mapping[str, Any]]) -> None:
     """Puts each recorded call beside the body and the answer that it is an example of."""
     for example in examples:
-        if "request" in example:
-            _add(operation["requestBody"]["content"][example["media_type"]], example, "request")
-        if "answer" in example:
-            content = _response(operation, example["status"])["content"]
-            _add(content[example.get("answer_type", JSON)], example, "answer")
+        try:
+            if "request" in example:
+                _add(operation["requestBody"]["content"][example["media_type"]], example, "request")
+            if "answer" in example:
+                content = _response(operation, example["status"])["content"]
+                _add(content[example.get("answer_type", JSON)], example, "answer")
+        except KeyError:
+            warn(f"The example {example['summary']!r} is of what is not described (any more). Run: make schema")
 
 
 def _response(operation: dict[str, Any], status: int) -> Any:
