@@ -2,7 +2,7 @@
 # Ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
 
 VENV := .venv/bin/python
-FUZZ_EXAMPLES := 200
+FUZZ_EXAMPLES := 400
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
 .PHONY: help run setup test lint schema fuzz bench screenshots clean

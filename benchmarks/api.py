@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
@@ -50,15 +51,16 @@ def token() -> str:
 
 
 def fill(batches: int) -> None:
-    """So many finished batches and 10,000 that wait. One was done at a known speed, so that times are expected."""
-    finished = (Batch(name=f"Batch {number}", status=Batch.Status.DONE) for number in range(batches))
+    """So many finished batches, from whose speed times are expected, and 10,000 that wait."""
+    checked = {"total_profiles": 10, "completed_profiles": 10, "successful_checks": 10, "run_seconds": 0.1}
+    now = timezone.now()
+    finished = (
+        Batch(name=f"Batch {number}", status=Batch.Status.DONE, completed_at=now, checker="feed", **checked)
+        for number in range(batches)
+    )
     Batch.objects.bulk_create(finished, batch_size=10_000)
     waiting = (Batch(name=f"Waits {number}", position=number, total_profiles=10) for number in range(1, WAITING + 1))
     Batch.objects.bulk_create(waiting, batch_size=10_000)
-    quick = BatchManager().create_batch("quick", queue=False)
-    assert isinstance(quick, Batch)
-    BatchManager().complete_batch(quick.pk)
-    Batch.objects.filter(pk=quick.pk).update(total_profiles=100, completed_profiles=100, run_seconds=1)
 
 
 def at_depths(client: APIClient, path: str, rows: Any, count: int, rounds: int) -> Iterator[str]:

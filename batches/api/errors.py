@@ -14,6 +14,7 @@
 | 404 | `not_found` | |
 | 405, 406, 415 | `method_not_allowed`, `not_acceptable`, `unsupported_media_type` | |
 | 409 | every other code of a `Refusal` | `batch`: the batch that the call was for, as it is now |
+| 412 | `precondition_failed` | |
 | 413 | `too_large` | |
 | 422 | `idempotency_key_reused` | |
 | 429 | `throttled` | (the header `Retry-After` says for how many seconds) |

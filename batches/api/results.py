@@ -55,7 +55,7 @@ class ListViewSet(UTF8Only, Counted, ListModelMixin, GenericViewSet[Shown]):
         return super().perform_content_negotiation(request, force or self.action == "export")
 
 
-class OfBatch(UTF8Only, Counted):
+class OfBatch(UTF8Only):
     """What one batch has."""
 
     @cached_property
@@ -104,7 +104,7 @@ class BatchLogs(OfBatch, ListViewSet[BatchLog]):
         return queries.logs(self.batch)
 
 
-class BatchComparison(OfBatch, ViewSet):
+class BatchComparison(OfBatch, Counted, ViewSet):
     """A batch beside the one that it repeats, in numbers; `profiles/?change=…` has the rows."""
 
     permissions = {"retrieve": may.VIEW}

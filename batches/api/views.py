@@ -124,13 +124,13 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericVi
         shown = CreatedSerializer(answer, context=self.get_serializer_context()).data
         return Response(shown, 201, headers={"Location": self.address(batch)})
 
-    def partial_update(self, request: Request, pk: str) -> HttpResponseBase:
+    def partial_update(self, request: Request, pk: str) -> Response:
         changes = parsed(ChangeBody, request)
         if "name" in changes:
             granted(manager(request).rename_batch(pk, changes["name"]))
         if "priority" in changes:
             granted(manager(request).set_priority(pk, changes["priority"]))
-        return self.retrieve(request, pk)
+        return Response(self.shown(find_batch(pk)))
 
     def destroy(self, request: Request, pk: str) -> Response:
         granted(manager(request).delete_batch(pk))
@@ -217,11 +217,11 @@ class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
         context = {"request": self.request, "outlook": outlook}
         return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data
 
-    def hold(self, request: Request) -> HttpResponseBase:
+    def hold(self, request: Request) -> Response:
         reason = parsed(HoldBody, request)["reason"]
         return self.once(lambda: self.after(manager(request).hold_queue(reason)))
 
-    def release(self, request: Request) -> HttpResponseBase:
+    def release(self, request: Request) -> Response:
         parsed(Body, request)
         return self.once(lambda: self.after(manager(request).release_queue()))
 

@@ -31,7 +31,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5"))
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(3600 if LONG else 120),
+    pytest.mark.timeout(3600 if LONG else 300),
     pytest.mark.databases(*(("sqlite", "postgresql") if LONG else ("sqlite",))),
 ]
 

@@ -253,7 +253,7 @@ def fail(*args, **kwargs):
 
 FAULTS = {
     "before the change": (BatchManager, "create_batch"),
-    "behind the change": (serializers.BatchSerializer, "to_representation"),
+    "behind the change": (serializers.ProgressSerializer, "to_representation"),
     "behind the answer": (idempotency, "_keep"),
 }
 

@@ -15,15 +15,16 @@ ROLES = {
     "anonymous": set(),
     "nobody": set(),
     "viewer": {"view"},
-    "operator": {"view", "operate"},
+    "analyst": {"rows", "stories", "logs", "profiles"},
+    "operator": {"view", "operate", "rows", "stories", "logs", "profiles"},
     "creator": {"add"},
     "editor": {"change"},
     "cleaner": {"delete"},
-    "root": {"view", "operate", "add", "change", "delete"},
+    "root": {"view", "operate", "add", "change", "delete", "rows", "stories", "logs", "profiles"},
 }
 STATES = ("queued", "running", "paused", "done", "error")
 
-OK, MADE, GONE = 200, 201, 204
+OK, MADE, GONE, MISSING = 200, 201, 204, 404
 ALWAYS = (OK,) * 5
 RUNNING, QUEUED, FINISHED = "already_running", "already_queued", "finished"
 
@@ -32,6 +33,15 @@ CALLS = {
     ("get", "batch-list"): ("view", "batches/", None, ALWAYS),
     ("get", "batch-detail"): ("view", "batches/{pk}/", None, ALWAYS),
     ("get", "queue"): ("view", "queue/", None, ALWAYS),
+    ("get", "batch-profiles"): ("rows", "batches/{pk}/profiles/", None, ALWAYS),
+    ("get", "batch-stories"): ("stories", "batches/{pk}/stories/", None, ALWAYS),
+    ("get", "batch-logs"): ("logs", "batches/{pk}/logs/", None, ALWAYS),
+    # It repeats no batch.
+    ("get", "batch-comparison"): ("view", "batches/{pk}/comparison/", None, (MISSING,) * 5),
+    ("get", "batch-export"): ("rows", "batches/{pk}/export/csv/", None, ALWAYS),
+    ("get", "batch-stories-export"): ("stories", "batches/{pk}/stories/export/csv/", None, ALWAYS),
+    ("get", "profiles"): ("profiles", "profiles/", None, ALWAYS),
+    ("get", "stories"): ("stories", "stories/", None, ALWAYS),
     ("post", "batch-list"): ("add", "batches/", {"name": "x", "profiles": ["https://example.org/"]}, (MADE,) * 5),
     ("patch", "batch-detail"): ("change", "batches/{pk}/", {"name": "x", "priority": 7}, ALWAYS),
     ("delete", "batch-detail"): ("delete", "batches/{pk}/", None, (GONE, RUNNING, GONE, GONE, GONE)),
@@ -53,8 +63,12 @@ CALLS = {
 WRITING = {call: row for call, row in CALLS.items() if call[0] != "get"}
 
 
-def test_every_call_that_writes_is_in_the_matrix():
-    assert {route for route in api_routes() if route[0] != "get"} == set(WRITING)
+def test_every_call_is_in_the_matrix():
+    assert set(api_routes()) == set(CALLS)
+
+
+def shown(answer):
+    return b"a file" if answer.streaming else answer.content[:200]
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -66,7 +80,7 @@ def test_each_call_is_let_in_refused_or_done(client_for, make_batch, everything,
         expected = answers[STATES.index(state)]
         with transaction.atomic():
             answer = getattr(client, method)(f"/api/v1/{path.format(pk=batch.pk)}", body)
-            what = f"{method} {route}: {answer.status_code} {answer.content[:200]!r}"
+            what = f"{method} {route}: {answer.status_code} {shown(answer)!r}"
             if role == "anonymous":
                 assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated"), what
                 assert answer["WWW-Authenticate"] == "Token"

@@ -6,9 +6,10 @@ import jsonschema
 import pytest
 import yaml
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
+from batches.api import schema
 from batches.transitions import ALLOWED
 
 from .routes import api_routes
@@ -121,6 +122,14 @@ def test_a_refusal_names_the_codes_of_every_status_from_which_the_call_is_forbid
 def test_a_body_that_the_api_refuses_is_not_described_as_one_that_it_takes(described, component, wrong):
     shapes = {"components": described["components"], "$ref": f"#/components/schemas/{component}"}
     assert not jsonschema.Draft202012Validator(shapes).is_valid(wrong)
+
+
+@pytest.mark.parametrize(("table", "name"), [("CALLS", "queue_hold"), ("PARAMETERS", "has_story")])
+def test_what_nobody_has_described_is_an_error_that_says_where_to(table, name, monkeypatch, capsys):
+    monkeypatch.delitem(getattr(schema, table), name)
+    with pytest.raises(CommandError, match="warnings"):
+        call_command("spectacular", fail_on_warn=True, stdout=io.StringIO())
+    assert f"Say in {table}, in batches/api/schema.py, what" in capsys.readouterr().err
 
 
 # -- Served ------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_addresses_in_answers_name_the_version_however_it_was_asked_for(client, 
     assert batch["url"] == answer["Location"] == f"http://testserver/api/v1/batches/{batch['id']}/"
     assert client.get(batch["url"]).json() == batch
     assert client.get(f"{root}/batches/").json()["results"] == [batch]
-    assert client.get(f"{root}/queue/").json()["waiting"][0]["url"] == batch["url"]
+    assert client.get(f"{root}/queue/").json()["waiting"][0].items() >= batch.items()
     repeat = client.post(f"{root}/batches/{batch['id']}/repeat/")
     assert repeat["Location"].startswith("http://testserver/api/v1/batches/")
 

@@ -1,0 +1,43 @@
+"""The API's documentation: shown under the strict policy from this server alone, and tried out with a token."""
+
+import pytest
+from playwright.sync_api import expect
+from rest_framework.authtoken.models import Token
+
+from ..admin.conftest import batch_with, user_of
+
+pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
+
+CALL = ".opblock-summary"
+
+
+def test_somebody_without_a_login_reads_it_and_with_a_token_tries_it(open_page, problems, live_server):
+    problems.expected += ["status of 401"]
+    batch_with("queued", name="Press")
+    token = Token.objects.create(user=user_of("superuser"))
+    asked = []
+    page = open_page("about:blank", role="anonymous")
+    page.on("request", lambda request: asked.append(request.url))
+    policy = page.goto("/api/docs/").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+
+    expect(page.locator(CALL)).to_have_count(23)
+    sections = page.locator(".opblock-tag").evaluate_all("tags => tags.map(tag => tag.dataset.tag)")
+    assert sections == ["batches", "queue", "profiles", "stories"]
+    assert [address for address in asked if not address.startswith((live_server.url, "data:"))] == []
+
+    call = page.locator("#operations-queue-queue_retrieve")
+    call.locator(CALL).click()
+    call.get_by_role("button", name="Try it out").click()
+    call.get_by_role("button", name="Execute").click()
+    expect(call.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("401")
+
+    page.get_by_role("button", name="Authorize").click()
+    token_form = page.locator(".auth-container", has_text="In: header")
+    token_form.locator("input").fill(f"Token {token.key}")
+    token_form.get_by_role("button", name="Apply credentials").click()
+    token_form.get_by_role("button", name="Close").click()
+    call.get_by_role("button", name="Execute").click()
+    expect(call.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+    expect(call.locator(".live-responses-table tbody .response-col_description").first).to_contain_text("Press")
