@@ -17,7 +17,7 @@ LAYERS = (
     {"importers", "checkers"},
     {"demo", "window"},
     {"models"},
-    {"bulk", "transitions", "outbox"},
+    {"bulk", "transitions", "outbox", "outage"},
     {"batch_manager", "queries"},
     {"run", "exports", "outlook", "comparison", "doctor", "preview"},
     {"webhooks"},
