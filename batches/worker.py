@@ -18,7 +18,7 @@ from .batch_manager import BatchManager, ClaimedRun
 from .checkers import load_checker
 from .conf import Config, get_config
 from .models import MAX_ERROR, Channel
-from .outage import DATABASE_FAULTS
+from .outage import DATABASE_FAULTS, discard_connections
 from .run import Run, RunOver
 from .text import clean_text
 from .webhooks import delivering
@@ -141,8 +141,7 @@ def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
     try:
         return call(*arguments)
     except DATABASE_FAULTS:
-        # Not to be used again, though it may seem sound: SQLite's stays read-only if the file was when it was opened.
-        connections.close_all()
+        discard_connections()
         raise
 
 

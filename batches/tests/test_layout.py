@@ -22,7 +22,7 @@ LAYERS = (
     {"run", "exports", "outlook", "comparison", "doctor", "preview"},
     {"webhooks"},
     {"worker", "checks", "supervisor"},
-    {"admin", "api", "apps", "management"},
+    {"admin", "api", "apps", "management", "middleware"},
 )
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
