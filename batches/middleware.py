@@ -21,6 +21,6 @@ class DatabaseAwayMiddleware(MiddlewareMixin):
             return None
         logger.error("%s %s: the database does not answer: %s", request.method, request.path, str(error).strip())
         discard_connections()
-        response = render(None, "batches/unavailable.html", {"why": explain(error)}, status=503)
+        response = render(None, "503.html", {"why": explain(error)}, status=503)
         response["Retry-After"] = str(RETRY_AFTER)
         return response
