@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     return it
 
 
-def _names(text: str, known: dict[str, object]) -> list[str]:
+def _names(text: str, known: Mapping[str, object]) -> list[str]:
     names = list(known) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"There is no {', '.join(unknown)}, only {', '.join(known)}.")

@@ -86,24 +86,11 @@ def sign(token: uuid.UUID) -> None:
             cursor.execute("SELECT set_config('stress.token', %s, false)", [_token])
 
 
-def forget() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {CHANGES}")
-
-
-def last_change() -> int:
-    return int(_ask(f"SELECT COALESCE(MAX(id), 0) FROM {CHANGES}")[0][0])
-
-
 def breaches() -> Iterator[str]:
     for what, condition in BREACHES.items():
         found = _ask(f"SELECT row_id FROM {CHANGES} WHERE {condition} ORDER BY id")
         if found:
             yield f"{len(found)} results were {what}, the first one of row {found[0][0]}"
-
-
-def results() -> int:
-    return int(_ask(f"SELECT COUNT(*) FROM {CHANGES} WHERE {RESULTS}")[0][0])
 
 
 def results_by_url() -> dict[str, int]:
@@ -118,4 +105,4 @@ def results_by_url() -> dict[str, int]:
 def _ask(sql: str) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql)
-        return cursor.fetchall()
+        return list(cursor.fetchall())

@@ -15,7 +15,7 @@ from django.db import connection, connections, transaction
 from django.db.models import QuerySet
 
 from batches import batch_manager, bulk
-from batches.models import Batch, Queue
+from batches.models import Batch, BatchProfile, Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def _run_of_anybody(batch_id: Any, run_token: Any) -> QuerySet[Batch]:
 
 
 def _rows_in_any_state(batch_id: uuid.UUID, profile_ids: Any) -> dict[int, int]:
-    rows = batch_manager.BatchProfile.objects.filter(batch=batch_id, profile__in=list(profile_ids))
+    rows = BatchProfile.objects.filter(batch=batch_id, profile__in=list(profile_ids))
     return dict(rows.values_list("profile_id", "pk"))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 
 from batches.batch_manager import BatchManager
 from batches.doctor import examine
@@ -60,6 +60,13 @@ class Actor:
     def signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(self.process.pid or 0, number)
+
+    def let_go(self) -> None:
+        """Wake a process that has frozen itself: not before it has, or it would sleep for ever."""
+        state = Path(f"/proc/{self.process.pid}/stat")
+        while state.exists() and b") T " not in state.read_bytes():
+            time.sleep(0.001)
+        self.signal(signal.SIGCONT)
 
     def send(self, message: Any) -> None:
         with suppress(BrokenPipeError):
@@ -196,13 +203,17 @@ class Stage:
     def wait_for(
         self, *kinds: str, since: float | None = None, seconds: float = PATIENCE
     ) -> tuple[Actor, float] | None:
-        """Who tells one of these first from now on (or since an instant), and when. A breach if nobody does."""
+        """Who tells one of these first from now on (or since an instant), and when. A breach if nobody does.
+
+        There is always something to work on meanwhile.
+        """
         now = time.monotonic()
         while time.monotonic() < now + seconds:
             for actor, (kind, at, *_) in self._letters:
                 if kind in kinds and at >= (now if since is None else since):
                     return actor, at
             self._collect(0.05)
+            self._refill()
         self.breach(f"nobody told {' or '.join(kinds)} within {seconds:.1f} s")
         return None
 
@@ -246,6 +257,13 @@ class Stage:
         """Have at least so many batches in the queue."""
         for _ in range(batches - Batch.objects.queued().count()):
             self.make_batch(random.randint(PROFILES // 2, PROFILES))
+
+    def _refill(self) -> None:
+        """As long as the database can be written: that it cannot is some faults' point."""
+        try:
+            self.keep_waiting()
+        except DatabaseError:
+            connections.close_all()
 
     def drain(self) -> None:
         """A worker without a plan brings everything to its end: what somebody paused is queued again."""

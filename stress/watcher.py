@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -127,7 +127,7 @@ def _states(batches: list[dict[str, Any]]) -> Iterator[str]:
             yield f"batch {batch['pk']} is {status}, but it belongs to a run"
 
 
-def _ledger(batches: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[str]:
+def _ledger(batches: list[dict[str, Any]], rows: Iterable[Any]) -> Iterator[str]:
     counted: dict[UUID, dict[str, Any]] = {row["batch_id"]: row for row in rows}
     for batch in batches:
         row = counted.get(batch["pk"])

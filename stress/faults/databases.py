@@ -92,9 +92,10 @@ def frozen_holder(stage: Stage, count: int) -> None:
         _ask_meanwhile(stage, since + IDLE_SECONDS)
         if not is_postgresql:
             time.sleep(max(0.0, since + IDLE_SECONDS - time.monotonic()))
-            holder.signal(signal.SIGCONT)
+            holder.let_go()
         _waits_no_more(stage, since + IDLE_SECONDS)
-        holder.signal(signal.SIGCONT)
+        if is_postgresql:
+            holder.let_go()
         told = stage.wait_to_hear(holder, "told")
         if told and is_postgresql and not told[2]:
             stage.breach("a client that was frozen for too long could go on with its transaction")

@@ -92,7 +92,7 @@ def _let_go_when_taken_over(stage: Stage, frozen: Actor, since: float, must_be_l
             if kind == "claimed" and actor is not frozen and at > since:
                 stage.recoveries.append(at - since)
                 is_taken_over = True
-    frozen.signal(signal.SIGCONT)
+    frozen.let_go()
     if must_be_late:
         late = stage.wait_to_hear(frozen, "late")
         if late and late[2]:
