@@ -22,7 +22,7 @@ from batches.batch_manager import BatchManager
 from batches.doctor import examine
 from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
 
-from . import audit, callers, child, server, watcher, worker
+from . import audit, callers, child, databases, server, watcher, worker
 from .child import Setup, Task
 from .databases import Database
 from .environment import LEASE_SECONDS, POLL_SECONDS, TOLERANCE
@@ -124,6 +124,7 @@ class Stage:
         self.manager = BatchManager(actor="harness")
 
     def __enter__(self) -> Self:
+        databases.use(self.house.database.url)
         empty_tables()
         server.ask(self.house.port, server.FORGET)
         return self
@@ -212,8 +213,8 @@ class Stage:
             for actor, (kind, at, *_) in self._letters:
                 if kind in kinds and at >= (now if since is None else since):
                     return actor, at
-            self._collect(0.05)
             self._refill()
+            self._collect(0.05)
         self.breach(f"nobody told {' or '.join(kinds)} within {seconds:.1f} s")
         return None
 
@@ -259,7 +260,7 @@ class Stage:
             self.make_batch(random.randint(PROFILES // 2, PROFILES))
 
     def _refill(self) -> None:
-        """As long as the database can be written: that it cannot is some faults' point."""
+        """As far as the database can be written just now: that it cannot is some faults' point."""
         try:
             self.keep_waiting()
         except DatabaseError:

@@ -12,8 +12,11 @@ from functools import cache
 import pytest
 from django.conf import settings
 
+from batches.models import Batch
 from batches.tests.conftest import VENDORS, skip_or_fail
+from batches.tests.factories import make_batch
 from batches.tests.postgres import PostgresUnavailableError
+from stress import watcher
 from stress.faults import FAULTS
 from stress.mutants import MUTANTS
 
@@ -87,3 +90,36 @@ def test_nothing_is_lost_and_nothing_is_done_twice(vendor, name):
 @pytest.mark.parametrize(("vendor", "name"), on_each(MUTANTS))
 def test_the_harness_finds_what_a_missing_safeguard_breaks(vendor, name):
     assert outcome_of(vendor, name)["breaches"]
+
+
+# -- The watcher -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"position": 5}, "the waiting batches stand at [1, 5]"),
+        ({"total_profiles": 3}, "counts 3 as total_profiles, its rows are 2"),
+        ({"completed_profiles": 1, "failed_checks": 1}, "counts 1 as failed_checks, its rows are 0"),
+    ],
+)
+def test_the_watcher_tells_what_is_wrong(change, told):
+    make_batch("first")
+    second = make_batch("second", 2)
+    assert watcher.look()[0] == []
+    Batch.objects.filter(pk=second.pk).update(**change)
+    assert any(told in breach for breach in watcher.look()[0])
+
+
+def test_the_watcher_tells_once_that_nothing_moves(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(watcher.time, "monotonic", lambda: now)
+    stall = watcher.Stall(limit=2.0)
+    found = []
+    for moment, movement in [(1, 1), (2, 1), (4, 1), (9, 1), (9.5, 2)]:
+        now = moment
+        found.append(bool(stall.grown(movement, is_waiting=True)))
+    assert found == [False, False, True, False, False]
+    now = 99
+    assert stall.grown(2, is_waiting=False) == []

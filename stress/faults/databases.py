@@ -101,7 +101,6 @@ def frozen_holder(stage: Stage, count: int) -> None:
             stage.breach("a client that was frozen for too long could go on with its transaction")
         stage.tried += 1
     stage.drain()
-    use(stage.house.database.url)
 
 
 def hold(link: Connection) -> None:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from django.db import DatabaseError, connection, connections
@@ -59,8 +60,9 @@ def read_only(stage: Stage, count: int) -> None:
             start_workers(stage)
             in_the_middle(stage)
             with _read_only(stage, disk):
+                already_said = stage.house.log.stat().st_size
                 _is_refused_clearly(stage)
-                time.sleep(0.2)
+                stage.wait(partial(_worker_complains, stage, already_said), "no worker says what is wrong")
             goes_on(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
             stage.dismiss()
         stage.drain()
@@ -80,6 +82,11 @@ def _is_refused_clearly(stage: Stage) -> None:
     if before is not None and Batch.everything.count() != before:
         stage.breach("half a batch was written")
     connections.close_all()
+
+
+def _worker_complains(stage: Stage, already_said: int) -> bool:
+    said = stage.house.log.read_bytes()[already_said:].decode()
+    return any("The database does not answer" in line and CLEAR.search(line) for line in said.splitlines())
 
 
 # Disks

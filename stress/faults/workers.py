@@ -8,6 +8,7 @@ import time
 from itertools import count as numbers
 
 from batches.models import Batch
+from stress.databases import use
 from stress.environment import GRACE_SECONDS, LEASE_SECONDS, POLL_SECONDS, TOLERANCE
 from stress.stage import TAKEOVER_SECONDS, Actor, Stage
 from stress.worker import AFTER_COMMIT, ANYWHERE, BEFORE_RECORDING, Plan, death
@@ -69,6 +70,8 @@ def lose(stage: Stage, count: int) -> None:
 
 def freeze(stage: Stage, count: int) -> None:
     """In turn with results in its hands, and anywhere. It is let go when another worker has taken over."""
+    # Who frozen holds a lock must not hold up the harness, which is to let him go.
+    use(stage.house.database.impatient_url)
     for _ in range(2):
         stage.start_worker()
     stage.watch(2 * TAKEOVER_SECONDS)
