@@ -6,9 +6,11 @@ from uuid import uuid4
 
 import jsonschema
 import pytest
+from django.db import OperationalError
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
+from batches.api import views
 from batches.api.schema import EXAMPLES, JSON, SHARED, recorded
 from batches.batch_manager import BatchManager
 from batches.checkers.base import CheckResult, Story
@@ -36,12 +38,12 @@ def recording(client, described):
 
 @pytest.mark.django_db
 @pytest.mark.databases("sqlite")
-def test_the_examples_are_what_the_api_answers(recording, client_for, settings):
+def test_the_examples_are_what_the_api_answers(recording, client_for, settings, monkeypatch):
     settings.REST_FRAMEWORK = settings.REST_FRAMEWORK | {"DEFAULT_THROTTLE_RATES": {"user": None, "anon": None}}
     record_creating(recording)
     record_results(recording)
     record_actions(recording)
-    record_errors(recording, client_for, settings)
+    record_errors(recording, client_for, settings, monkeypatch)
     if WRITE:
         EXAMPLES.write_text(recording.text())
         recorded.cache_clear()
@@ -148,7 +150,7 @@ def record_actions(recording):
     call("delete", one, "Gone")
 
 
-def record_errors(recording, client_for, settings):
+def record_errors(recording, client_for, settings, monkeypatch):
     client = recording.client
     recording.error("No token", APIClient().get(LIST))
     recording.error("Not allowed", client_for("viewer").post("/api/v1/queue/hold/"))
@@ -159,6 +161,12 @@ def record_errors(recording, client_for, settings):
     recording.error("An unknown field", client.post("/api/v1/queue/hold/", {"why": "A fire."}))
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
     recording.error("Too large", client.post(LIST, {"name": "Press", "profiles": ["https://example.org/"]}))
+    monkeypatch.setattr(views, "look_ahead", be_away)
+    recording.error("The database is away", client.get("/api/v1/queue/"))
+
+
+def be_away():
+    raise OperationalError("the connection is closed")
 
 
 def test_every_call_has_an_example_of_its_answer_and_of_its_request(described):
