@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 FUZZ_EXAMPLES := 200
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test lint schema fuzz bench screenshots clean
+.PHONY: help run setup test lint schema fuzz stress bench screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ bench: .venv/installed-dev ## the benchmarks
 
 screenshots: .venv/installed-dev ## the README's pictures, by Chromium
 	@$(VENV) docs/screenshots.py
+
+stress: .venv/installed-dev ## kill, freeze and starve it for an hour: never two, never lost
+	@$(VENV) -m stress --mutants all
 
 clean: ## remove .venv and the tools' caches; the database in var/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis

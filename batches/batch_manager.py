@@ -62,6 +62,8 @@ MAX_DURATION = 1e6
 
 #: Rows deleted per transaction, so that deleting a batch of a million rows holds nobody up.
 DELETE_CHUNK = 10_000
+#: Deleted batches that go under one lock, when their rows are gone.
+PURGED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,16 +407,24 @@ class BatchManager:
         It is gone for everybody when the first transaction commits; its rows follow in small steps without the queue's
         lock. Killed in between, `purge_deleted` finishes the work.
         """
-        answer = self._delete_batch(batch_id)
-        if answer:
+        return self.delete_batches([batch_id])[0]
+
+    def delete_batches(self, batch_ids: Iterable[object]) -> list[Literal[True] | Refusal]:
+        """Delete several, each as `delete_batch` does and with an answer of its own; their rows follow together."""
+        answers = [self._delete_batch(batch_id) for batch_id in batch_ids]
+        if any(answers):
             # A caller with a transaction of its own (the admin's delete page) holds the queue until that commits.
             transaction.on_commit(self.purge_deleted)
-        return answer
+        return answers
 
     def purge_deleted(self) -> None:
-        """Remove the rows of deleted batches whose deletion was interrupted."""
-        for batch in Batch.everything.exclude(deleted_at=None):
-            _purge(batch)
+        """Remove the rows of deleted batches whose deletion was interrupted, and then the batches."""
+        deleted = list(Batch.everything.exclude(deleted_at=None).values_list("pk", flat=True))
+        for pk in deleted:
+            _purge_rows(pk)
+        for first in range(0, len(deleted), PURGED_AT_ONCE):
+            with locked_queue():  # their repeats forget them, and several of them at once may be in somebody's shift
+                Batch.everything.filter(pk__in=deleted[first : first + PURGED_AT_ONCE]).delete()
 
     @transition
     def _delete_batch(self, batch: Batch) -> Literal[True]:
@@ -557,7 +567,7 @@ class BatchManager:
         self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
 
     def _complete(self, batch: Batch, action: str, message: str = "") -> None:
-        # By our clock: SQLite's own has milliseconds, and a cursor of the API goes on behind the microsecond it was told.
+        # By our clock: SQLite's own has milliseconds, and a cursor of the API goes on behind a microsecond.
         self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
         outbox.announce(Event.BATCH_DONE, batch)
 
@@ -925,16 +935,14 @@ def _address(text: str) -> str:
         raise Refused(Code.BAD_VALUE, f"{clean_text(text, 200)!r} is no profile's address: {error}") from error
 
 
-def _purge(batch: Batch) -> None:
-    """Remove a deleted batch and its rows, in transactions of a bounded size; its stories stay without a batch."""
-    rows = BatchProfile.objects.filter(batch=batch)
-    stories = StoryResult.objects.filter(batch=batch)
+def _purge_rows(batch_id: uuid.UUID) -> None:
+    """Remove the rows of a deleted batch, in transactions of a bounded size; its stories stay without a batch."""
+    rows = BatchProfile.objects.filter(batch=batch_id)
+    stories = StoryResult.objects.filter(batch=batch_id)
     while (last := _end_of_chunk(rows)) is not None:
         rows.filter(pk__lte=last).delete()
     while (last := _end_of_chunk(stories)) is not None:
         stories.filter(pk__lte=last).update(batch=None)
-    with locked_queue():  # its repeats forget it, and several of them at once may be in somebody's shift
-        Batch.everything.filter(pk=batch.pk).delete()
 
 
 def _end_of_chunk(rows: QuerySet[Any]) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -39,15 +40,26 @@ def insert_profiles(profiles: Collection[tuple[str, str]]) -> None:
 
     In the order of the addresses, so that two imports that share some wait for each other instead of deadlocking.
     """
-    for chunk in _chunks(sorted(profiles)):
-        _execute(
-            f"""INSERT INTO {PROFILE}
-                       (url, name, feed_url, etag, last_modified, fingerprint, last_error, created_at)
-                SELECT {_field(0)}, {_field(1)}, '', '', '', '', '', {_time_parameter()}
-                  FROM {_rows()} WHERE true
-                    ON CONFLICT (url) DO NOTHING""",
-            [_now(), _json(chunk)],
-        )
+    with _all_the_time_of_a_lock():
+        for chunk in _chunks(sorted(profiles)):
+            _execute(
+                f"""INSERT INTO {PROFILE}
+                           (url, name, feed_url, etag, last_modified, fingerprint, last_error, created_at)
+                    SELECT {_field(0)}, {_field(1)}, '', '', '', '', '', {_time_parameter()}
+                      FROM {_rows()} WHERE true
+                        ON CONFLICT (url) DO NOTHING""",
+                [_now(), _json(chunk)],
+            )
+
+
+@contextmanager
+def _all_the_time_of_a_lock() -> Iterator[None]:
+    """An import of a million addresses takes longer than the time-out of PostgreSQL's locks; who shares some waits."""
+    if connection.vendor == "postgresql":
+        _execute("SET LOCAL lock_timeout = 0", [])
+    yield
+    if connection.vendor == "postgresql":
+        _execute("SET LOCAL lock_timeout TO DEFAULT", [])
 
 
 def insert_batch_profiles(batch_id: UUID, urls: Iterable[str]) -> int:

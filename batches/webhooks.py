@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from django.db import InterfaceError, OperationalError
-
 from . import outbox
 from .checkers.fetch import (
     FAULTS,
@@ -28,6 +26,7 @@ from .checkers.fetch import (
 )
 from .conf import Config
 from .models import MAX_ERROR
+from .outage import DATABASE_FAULTS
 from .outbox import Answer, Claim
 from .run import Database
 from .signatures import sign
@@ -117,7 +116,7 @@ class Courier:
         try:
             await self._begin_due()
             await self._prune()
-        except (OperationalError, InterfaceError):
+        except DATABASE_FAULTS:
             pass  # the database is away and we are stopping
         except Exception:
             logger.exception("Webhooks could not be delivered, next try in %g s", AFTER_FAULT)
@@ -177,7 +176,7 @@ class Courier:
             answer = await self._send(claim)
             await self._database(outbox.settle, claim, answer)
             _log(claim, answer)
-        except (OperationalError, InterfaceError):
+        except DATABASE_FAULTS:
             pass  # the database is away and we are stopping: it is sent again
         except Exception:
             logger.exception("What became of a delivery to “%s” could not be recorded", claim.webhook)

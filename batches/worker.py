@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import close_old_connections, connections
 
 from .batch_manager import BatchManager, ClaimedRun
 from .checkers import load_checker
 from .conf import Config, get_config
 from .models import MAX_ERROR, Channel
+from .outage import DATABASE_FAULTS, discard_connections
 from .run import Run, RunOver
 from .text import clean_text
 from .webhooks import delivering
@@ -108,7 +109,7 @@ class Worker:
         except asyncio.CancelledError:
             await self._database(self._manager.release_run, batch.pk, token)
             raise
-        except (OperationalError, InterfaceError):
+        except DATABASE_FAULTS:
             raise  # the database is away and we are stopping: the lease runs out by itself
         except Exception as error:
             logger.exception("“%s” is stopped by an error", batch)
@@ -123,7 +124,7 @@ class Worker:
         while True:
             try:
                 return await self._in_database_thread(call, *arguments)
-            except (OperationalError, InterfaceError) as error:
+            except DATABASE_FAULTS as error:
                 if self._stop.is_set():
                     raise
                 logger.error("The database does not answer, next try in %g s: %s", wait, str(error).strip())
@@ -137,7 +138,11 @@ class Worker:
 
 def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
     close_old_connections()  # one that broke in an earlier call
-    return call(*arguments)
+    try:
+        return call(*arguments)
+    except DATABASE_FAULTS:
+        discard_connections()
+        raise
 
 
 def _counts(batch: Any) -> tuple[str, str]:

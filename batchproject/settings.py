@@ -70,6 +70,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "batches.middleware.DatabaseAwayMiddleware",
 ]
 
 # No script or style within a page, none from elsewhere, no form that leads elsewhere.
@@ -120,6 +121,23 @@ SQLITE_OPTIONS = {
     ),
 }
 
+# Nobody waits for ever. A lock is waited for as long as SQLite's; who sits on one without a word (a frozen machine)
+# loses it after a minute; the longest statement, a batch of a million profiles made pending again, takes half a minute.
+# A dead network is noticed within a minute. `?options=…` and the like in DATABASE_URL take the place of each of these.
+POSTGRESQL_OPTIONS = {
+    "options": "-c lock_timeout=20s -c idle_in_transaction_session_timeout=60s -c statement_timeout=600s",
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+DEFAULT_OPTIONS = {
+    "django.db.backends.sqlite3": SQLITE_OPTIONS,
+    "django.db.backends.postgresql": POSTGRESQL_OPTIONS,
+}
+
 
 def database(url: str) -> dict[str, Any]:
     """Django's settings for a database URL: sqlite:///path or postgres://user:password@host:port/name."""
@@ -127,8 +145,7 @@ def database(url: str) -> dict[str, Any]:
         settings: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True)}
     except (ValueError, dj_database_url.ParseError) as error:
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from error
-    if settings["ENGINE"] == "django.db.backends.sqlite3":
-        settings["OPTIONS"] = SQLITE_OPTIONS | settings.get("OPTIONS", {})
+    settings["OPTIONS"] = DEFAULT_OPTIONS.get(settings["ENGINE"], {}) | settings.get("OPTIONS", {})
     return settings
 
 

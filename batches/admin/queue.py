@@ -21,7 +21,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.gzip import gzip_page
 
-from batches.batch_manager import find_batch
+from batches.batch_manager import BatchManager, find_batch
 from batches.models import Batch
 from batches.text import counted
 from batches.transitions import Code, Refusal, Refused
@@ -148,8 +148,7 @@ class QueuePage:
         if call == DELETION.call and "confirmed" not in request.POST:
             return self.confirm_deletion(request, batches, left)
         operation = FOR_SELECTED[call]
-        change = getattr(manager(request), call)
-        answers = [(batch, answer_for(batch, operation, change)) for batch in batches]
+        answers = answers_for(batches, operation, manager(request))
         if call == DELETION.call:
             self.batch_admin.log_deletions(request, [batch for batch, answer in answers if answer])  # type: ignore[arg-type]
         level = messages.SUCCESS if all(answer for _, answer in answers) and not left else messages.WARNING
@@ -206,6 +205,13 @@ def selected(request: HttpRequest) -> tuple[list[Batch], int]:
     batches = Batch.objects.filter(wanted).order_by(F("position").desc(nulls_first=True), "created_at")
     found = list(batches[:MAX_AT_ONCE])
     return found, batches.count() - len(found)
+
+
+def answers_for(batches: list[Batch], operation: Operation, by: BatchManager) -> list[tuple[Batch, Any]]:
+    if operation is DELETION:
+        return list(zip(batches, by.delete_batches([batch.pk for batch in batches]), strict=True))
+    call = getattr(by, operation.call)
+    return [(batch, answer_for(batch, operation, call)) for batch in batches]
 
 
 def answer_for(batch: Batch, operation: Operation, call: Callable[[UUID], Any]) -> Any:

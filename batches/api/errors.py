@@ -18,10 +18,12 @@
 | 413 | `too_large` | |
 | 422 | `idempotency_key_reused` | |
 | 429 | `throttled` | (the header `Retry-After` says for how many seconds) |
+| 503 | `unavailable` | the database is away or locked for too long: ask again after `Retry-After` seconds |
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -32,11 +34,14 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
 from batches.batch_manager import find_batch
+from batches.outage import DATABASE_FAULTS, RETRY_AFTER, discard_connections, explain
 from batches.text import clean_text
 from batches.transitions import Code, Refusal, Refused
 
 from .parsers import TooLarge
 from .serializers import BatchSerializer, EntriesRefused
+
+logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -61,6 +66,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     """The response to an expected error in the shape above; None for a fault, which Django answers with 500."""
     if isinstance(error, Refused):
         return _refusal(error.refusal, context)
+    if isinstance(error, DATABASE_FAULTS):
+        return _unavailable(error, context)
     if isinstance(error, SuspiciousOperation):
         error = TooLarge() if isinstance(error, RequestDataTooBig) else ParseError(str(error))
     response = views.exception_handler(error, context)
@@ -79,6 +86,14 @@ def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
             return _refusal(gone.refusal, context)
         body["batch"] = BatchSerializer(batch, context=context).data
     return Response(body, status)
+
+
+def _unavailable(error: Exception, context: dict[str, Any]) -> Response:
+    request = context["request"]
+    logger.error("%s %s: the database does not answer: %s", request.method, request.path, str(error).strip())
+    discard_connections()
+    body = {"code": "unavailable", "detail": explain(error)}
+    return Response(body, 503, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def _invalid(error: ValidationError) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from io import TextIOWrapper
 from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import InterfaceError, OperationalError
 
 from batches.batch_manager import BatchManager
 from batches.management.output import as_json
 from batches.management.preflight import require_migrations
 from batches.models import Batch, Channel
+from batches.outage import DATABASE_FAULTS, explain_at_terminal
 from batches.transitions import Refusal
 
 T = TypeVar("T")
@@ -82,8 +82,8 @@ class DoorCommand(BaseCommand):
 def faults_of_the_database_in_a_sentence() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise CommandError(f"The database does not answer: {str(error).strip()}") from error
+    except DATABASE_FAULTS as error:
+        raise CommandError(explain_at_terminal(error)) from error
 
 
 def flush_or_discard() -> None:

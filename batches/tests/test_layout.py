@@ -17,12 +17,12 @@ LAYERS = (
     {"importers", "checkers"},
     {"demo", "window"},
     {"models"},
-    {"bulk", "transitions", "outbox"},
+    {"bulk", "transitions", "outbox", "outage"},
     {"batch_manager", "queries"},
     {"run", "exports", "outlook", "comparison", "doctor", "preview"},
     {"webhooks"},
     {"worker", "checks", "supervisor"},
-    {"admin", "api", "apps", "management"},
+    {"admin", "api", "apps", "management", "middleware"},
 )
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 

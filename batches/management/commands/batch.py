@@ -294,7 +294,7 @@ class Command(DoorCommand):
             and not confirmed(f"Delete {counted(len(batches), 'batch', 'batches')} with all results?")
         ):
             raise CommandError("Nothing was deleted.")
-        deleted = sum(bool(self.manager.delete_batch(batch.pk)) for batch in batches)
+        deleted = sum(map(bool, self.manager.delete_batches([batch.pk for batch in batches])))
         self.stdout.write(f"Deleted: {deleted:,}")
 
     def do_doctor(self, *, fix: bool, as_json: bool, **options: Any) -> None:

@@ -138,12 +138,25 @@ def test_purging_where_nothing_was_deleted_changes_nothing(manager):
 
 
 def test_a_deleted_batch_frees_its_place_before_its_rows_are_gone(manager, monkeypatch):
-    monkeypatch.setattr(batch_manager, "_purge", lambda batch: None)
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
     make_waiting(3)
     assert manager.delete_batch(Batch.objects.get(name="2").pk)
     assert waiting_names() == ["1", "3"]
     assert_consistent()
     assert claim().batch.name == "1"
+
+
+def test_several_are_deleted_each_with_an_answer_of_its_own(manager, monkeypatch):
+    purges = []
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: purges.append(self))
+    running, *others = [batch.pk for batch in make_waiting(3)]
+    assert manager.start_batch(running)
+    gone, refused, gone_too, unknown = manager.delete_batches([others[0], running, others[1], "nothing"])
+    assert (gone, gone_too) == (True, True)
+    assert (refused.code, unknown.code) == (Code.ALREADY_RUNNING, Code.NOT_FOUND)
+    assert [batch.pk for batch in Batch.objects.all()] == [running]
+    assert len(purges) == 1
+    assert_consistent()
 
 
 def test_the_repeats_of_a_deleted_batch_stay(manager):
@@ -160,7 +173,7 @@ def test_the_repeats_of_a_deleted_batch_stay(manager):
 def test_within_a_callers_transaction_the_rows_go_after_it_so_that_the_queue_is_not_held(big, manager, monkeypatch):
     purged = []
     monkeypatch.setattr(
-        batch_manager, "_purge", lambda batch: purged.append(transaction.get_connection().in_atomic_block)
+        batch_manager, "_purge_rows", lambda batch: purged.append(transaction.get_connection().in_atomic_block)
     )
     with transaction.atomic():
         assert manager.delete_batch(big.pk)

@@ -9,7 +9,7 @@ from collections import Counter
 from threading import Event
 
 import pytest
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, InternalError, OperationalError, connection
 
 from batches import bulk, queries, worker
 from batches.batch_manager import BatchManager
@@ -578,6 +578,36 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(owner_and_call, scrip
         f"The database does not answer, next try in {wait} s: server closed the connection"
         for wait in ("0.001", "0.002", "0.004")
     ]
+
+
+def test_a_database_that_has_become_read_only_is_waited_for(script, monkeypatch):
+    monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
+    read_only = InternalError("cannot execute UPDATE in a read-only transaction")  # as PostgreSQL has it
+    monkeypatch.setattr(BatchManager, "claim_run", failing(BatchManager.claim_run, 1, read_only))
+    scripted(1)
+    script()
+    work()
+    assert statuses() == {"it": Status.DONE}
+
+
+def test_a_connection_on_which_a_call_failed_is_not_used_again(script, monkeypatch):
+    """SQLite goes on refusing every write if the file could not be written when it was opened."""
+    monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
+    used = []
+    claim_run = BatchManager.claim_run
+
+    def claim(*arguments):
+        connection.ensure_connection()
+        used.append(connection.connection)
+        if len(used) == 1:
+            raise OperationalError("attempt to write a readonly database")
+        return claim_run(*arguments)
+
+    monkeypatch.setattr(BatchManager, "claim_run", claim)
+    scripted(1)
+    script()
+    work()
+    assert used[0] is not used[1]
 
 
 def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_it(script, monkeypatch):

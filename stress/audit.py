@@ -1,0 +1,108 @@
+"""What really happened to the rows: triggers write down each change of a row's status, with the run token that the
+result came with and the state its batch had at that moment, in the transaction of the change.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import connection
+from django.db.backends.signals import connection_created
+
+from batches.models import Batch, BatchProfile, Profile
+
+CHANGES = "stress_change"
+BATCH, ROW, PROFILE = Batch._meta.db_table, BatchProfile._meta.db_table, Profile._meta.db_table
+
+TABLE = f"""
+CREATE TABLE {CHANGES} (
+    id {{key}} PRIMARY KEY,
+    row_id bigint NOT NULL,
+    profile_id bigint NOT NULL,
+    was text NOT NULL,
+    became text NOT NULL,
+    batch_status text,
+    token text,
+    given text
+)
+"""
+
+INSERT = f"""
+INSERT INTO {CHANGES} (row_id, profile_id, was, became, batch_status, token, given)
+SELECT NEW.id, NEW.profile_id, OLD.status, NEW.status, batch.status, {{token}}, {{given}}
+  FROM {BATCH} AS batch WHERE batch.id = NEW.batch_id
+"""
+
+SQLITE = [
+    TABLE.format(key="integer"),
+    f"CREATE TRIGGER {CHANGES} AFTER UPDATE OF status ON {ROW} BEGIN "
+    f"{INSERT.format(token='batch.run_token', given='stress_token()')}; END",
+]
+POSTGRESQL = [
+    TABLE.format(key="bigserial"),
+    f"CREATE FUNCTION {CHANGES}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    + INSERT.format(token="replace(batch.run_token::text, '-', '')", given="current_setting('stress.token', true)")
+    + "; RETURN NEW; END $$",
+    f"CREATE TRIGGER {CHANGES} AFTER UPDATE OF status ON {ROW} FOR EACH ROW EXECUTE FUNCTION {CHANGES}()",
+]
+
+RESULTS = "became <> 'pending'"
+
+BREACHES = {
+    "recorded twice": f"{RESULTS} AND was <> 'pending'",
+    "recorded with a token that was not current": f"{RESULTS} AND (token IS NULL OR given IS NULL OR token <> given)",
+    "recorded while its batch was not running": f"{RESULTS} AND batch_status <> 'running'",
+}
+
+_token = ""
+
+
+def install() -> None:
+    sign_connections()
+    connection.close()
+    with connection.cursor() as cursor:
+        for statement in SQLITE if connection.vendor == "sqlite" else POSTGRESQL:
+            cursor.execute(statement)
+
+
+def sign_connections() -> None:
+    """Let SQLite's trigger ask this process for the token that it records with."""
+    connection_created.connect(_sign, dispatch_uid="stress")
+
+
+def _sign(connection: Any, **_: Any) -> None:
+    if connection.vendor == "sqlite":
+        connection.connection.create_function("stress_token", 0, lambda: _token)
+
+
+def sign(token: uuid.UUID) -> None:
+    """Say which token the next results of this connection come with."""
+    global _token
+    _token = token.hex
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('stress.token', %s, false)", [_token])
+
+
+def breaches() -> Iterator[str]:
+    for what, condition in BREACHES.items():
+        found = _ask(f"SELECT row_id FROM {CHANGES} WHERE {condition} ORDER BY id")
+        if found:
+            yield f"{len(found)} results were {what}, the first one of row {found[0][0]}"
+
+
+def results_by_url() -> dict[str, int]:
+    return dict(
+        _ask(
+            f"SELECT profile.url, COUNT(*) FROM {CHANGES} AS change JOIN {PROFILE} AS profile "
+            f"ON profile.id = change.profile_id WHERE {RESULTS} GROUP BY profile.url"
+        )
+    )
+
+
+def _ask(sql: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())

@@ -1,0 +1,168 @@
+"""A database for the harness: a SQLite file, or a PostgreSQL server of its own that can be stopped and started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import psycopg
+from django.core.management import call_command
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from batches.tests.postgres import DATABASE, temporary_postgres, unprivileged_account
+from batchproject.settings import database
+
+from . import audit
+
+VENDORS = ("sqlite", "postgresql")
+
+#: Seconds: how long somebody waits for a lock, and how long somebody may sit on one without a word.
+LOCK_SECONDS, IDLE_SECONDS = 1, 2
+
+
+class Database:
+    """An open database with its tables. `impatient_url` has the time-outs above instead of the project's."""
+
+    vendor: str
+    url: str
+    impatient_url: str
+
+
+class SQLite(Database):
+    vendor = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self.impatient_url = f"{self.url}?timeout={LOCK_SECONDS}"
+
+
+class PostgreSQL(Database):
+    vendor = "postgresql"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        time_outs = f"-c lock_timeout={LOCK_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
+        self.impatient_url = f"{url}&options={quote(time_outs)}"
+        self.directory = Path(parse_qs(urlsplit(url).query)["host"][0])
+        self.data = self.directory / "data"
+        # The server's own words: which of the installed ones it is.
+        program = (self.data / "postmaster.opts").read_text().split(" ", 1)[0]
+        self._control = Path(program).parent / "pg_ctl"
+
+    def stop(self) -> None:
+        self._pg_ctl("stop", "--mode=immediate")
+
+    def start(self) -> None:
+        self._pg_ctl("start", f"--log={self.directory / 'log'}", "--timeout=60")
+
+    def restart(self) -> None:
+        self._pg_ctl("restart", "--mode=immediate", f"--log={self.directory / 'log'}", "--timeout=60")
+
+    def is_running(self) -> bool:
+        return self._run("status").returncode == 0
+
+    @contextmanager
+    def on_disk(self, place: Path) -> Iterator[None]:
+        """Its data lies on the disk that is mounted there; afterwards where it lay before, as it was then."""
+        self.stop()
+        elsewhere = self.directory / "data.elsewhere"
+        subprocess.run(["cp", "-a", f"{self.data}/.", place], check=True)
+        shutil.copystat(self.data, place)
+        os.chown(place, *self._owner())
+        self.data.rename(elsewhere)
+        self.data.symlink_to(place)
+        self.start()
+        try:
+            yield
+        finally:
+            connections.close_all()
+            if self.is_running():
+                self.stop()
+            self.data.unlink()
+            elsewhere.rename(self.data)
+            self.start()
+
+    def _owner(self) -> tuple[int, int]:
+        found = self.data.stat()
+        return found.st_uid, found.st_gid
+
+    def execute(self, sql: str) -> None:
+        """As the server's owner, past Django."""
+        with psycopg.connect(host=str(self.directory), user="postgres", dbname=DATABASE, autocommit=True) as connection:
+            connection.execute(sql.encode())
+
+    def _pg_ctl(self, action: str, *options: str) -> None:
+        if self._run(action, *options).returncode:
+            raise RuntimeError(f"pg_ctl {action} failed: {(self.directory / 'log').read_text()[-2000:]}")
+
+    def _run(self, action: str, *options: str) -> subprocess.CompletedProcess[bytes]:
+        account = unprivileged_account()
+        as_owner: dict[str, Any] = (
+            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
+        )
+        return subprocess.run(
+            [self._control, action, f"--pgdata={self.data}", "--silent", *options],
+            cwd="/",
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # Not a pipe: the server inherits it, and it would never be at its end.
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **as_owner,
+        )
+
+
+@contextmanager
+def open_database(vendor: str) -> Iterator[Database]:
+    """A new database with the project's tables and the harness's. It is gone afterwards."""
+    opened = _postgresql() if vendor == "postgresql" else _sqlite()
+    with opened as it:
+        use(it.url)
+        call_command("migrate", verbosity=0)
+        audit.install()
+        try:
+            yield it
+        finally:
+            connections.close_all()
+
+
+@contextmanager
+def _sqlite() -> Iterator[Database]:
+    with tempfile.TemporaryDirectory(prefix="batches-stress-") as directory:
+        yield SQLite(Path(directory) / "stress.sqlite3")
+
+
+@contextmanager
+def _postgresql() -> Iterator[Database]:
+    with temporary_postgres() as url:
+        it = PostgreSQL(url)
+        with psycopg.connect(host=str(it.directory), user="postgres", dbname="postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+            # The tests' servers forget the last commits when they are stopped at once; this one must not.
+            connection.execute("ALTER SYSTEM SET synchronous_commit = on")
+            connection.execute("SELECT pg_reload_conf()")
+        yield it
+
+
+def use(url: str) -> None:
+    """Make it this process's default database, with the settings that an installation would have for it."""
+    configured = connections.configure_settings({DEFAULT_DB_ALIAS: database(url)})[DEFAULT_DB_ALIAS]
+    connections[DEFAULT_DB_ALIAS].close()
+    del connections[DEFAULT_DB_ALIAS]
+    connections.settings[DEFAULT_DB_ALIAS] = configured
+
+
+def copy_of(path: Path, directory: Path) -> Path:
+    """A copy of an SQLite database that nobody writes to, with its write-ahead log."""
+    for file in path.parent.glob(f"{path.name}*"):
+        shutil.copy(file, directory)
+    return directory / path.name

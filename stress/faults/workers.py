@@ -1,0 +1,173 @@
+"""Workers that are killed, frozen and stopped."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from itertools import count as numbers
+
+from batches.models import Batch
+from stress.databases import use
+from stress.environment import GRACE_SECONDS, LEASE_SECONDS, POLL_SECONDS, TOLERANCE
+from stress.stage import TAKEOVER_SECONDS, Actor, Stage
+from stress.worker import AFTER_COMMIT, ANYWHERE, BEFORE_RECORDING, Plan, death
+
+#: Nobody takes over within this: who goes on earlier does so because the lease was given back.
+LONG_LEASE = 300.0
+
+#: How often a batch may lose its worker without progress, where that is what is tried.
+MAX_TAKEOVERS = 3
+
+#: A worker waits so long before it asks a database again that did not answer.
+RETRY_SECONDS = 0.5
+
+Status = Batch.Status
+
+
+def kill(stage: Stage, count: int) -> None:
+    deaths = numbers()
+    for _ in range(2):
+        stage.start_worker(death(next(deaths)))
+    stage.start_callers()
+    stage.watch(TAKEOVER_SECONDS)
+    died = None
+    while stage.tried < count and not stage.is_hopeless:
+        stage.keep_waiting()
+        for _, (kind, at, *values) in stage.listen():
+            if kind == "claimed" and died is not None:
+                stage.recoveries.append(at - died)
+                died = None
+            elif kind == "ended" and values == [-signal.SIGKILL]:
+                stage.tried += 1
+                died = died or at
+                stage.start_worker(death(next(deaths)))
+            elif kind == "ended":
+                stage.breach(f"a worker ended with {values[0]}")
+                stage.start_worker(death(next(deaths)))
+    stage.dismiss()
+    stage.drain()
+
+
+def lose(stage: Stage, count: int) -> None:
+    """Each third COMMIT of a worker succeeds without its knowing. It has to ask again, and to be told so."""
+    for _ in range(2):
+        stage.start_worker(Plan("lose", AFTER_COMMIT, number=3))
+    stage.watch(TAKEOVER_SECONDS + RETRY_SECONDS)
+    lost = None
+    while stage.tried < count and not stage.is_hopeless:
+        stage.keep_waiting()
+        for _, (kind, at, *_) in stage.listen():
+            if kind == "lost":
+                stage.tried += 1
+                lost = lost or at
+            elif kind in {"claimed", "recorded"} and lost is not None:
+                stage.recoveries.append(at - lost)
+                lost = None
+    stage.dismiss()
+    stage.drain()
+
+
+def freeze(stage: Stage, count: int) -> None:
+    """In turn with results in its hands, and anywhere. It is let go when another worker has taken over."""
+    # Who frozen holds a lock must not hold up the harness, which is to let him go.
+    use(stage.house.database.impatient_url)
+    for _ in range(2):
+        stage.start_worker()
+    stage.watch(2 * TAKEOVER_SECONDS)
+    while stage.tried < count and not stage.is_hopeless:
+        stage.keep_waiting()
+        where = (BEFORE_RECORDING, ANYWHERE)[stage.tried % 2]
+        if owner := stage.wait_for("claimed", "recorded"):
+            owner[0].send(Plan("freeze", where, seconds=random.uniform(0, 0.05)))
+            if frozen := stage.wait_for("freezing", since=owner[1]):
+                _let_go_when_taken_over(stage, *frozen, must_be_late=where == BEFORE_RECORDING)
+        stage.tried += 1
+    stage.drain()
+
+
+def _let_go_when_taken_over(stage: Stage, frozen: Actor, since: float, must_be_late: bool) -> None:
+    """Frozen within a transaction it may hold everybody up: then nobody can take over."""
+    is_taken_over = False
+    limit = TAKEOVER_SECONDS if must_be_late else 2 * LEASE_SECONDS
+    while not is_taken_over and time.monotonic() < since + limit:
+        for actor, (kind, at, *_) in stage.listen(0.05):
+            if kind == "claimed" and actor is not frozen and at > since:
+                stage.recoveries.append(at - since)
+                is_taken_over = True
+    frozen.let_go()
+    if must_be_late:
+        late = stage.wait_to_hear(frozen, "late")
+        if late and late[2]:
+            stage.breach("a frozen worker's late results were recorded")
+        if not is_taken_over:
+            stage.breach("nobody took over from a frozen worker")
+
+
+def sigterm(stage: Stage, count: int) -> None:
+    for _ in range(2):
+        stage.start_worker()
+    stage.watch(GRACE_SECONDS + POLL_SECONDS + TOLERANCE)
+    while stage.tried < count and not stage.is_hopeless:
+        stage.keep_waiting(3)
+        if not (told := stage.wait_for("claimed", "recorded")):
+            break
+        owner = told[0]
+        time.sleep(random.uniform(0, 0.1))
+        stage.start_worker()
+        sent = time.monotonic()
+        owner.signal(signal.SIGTERM)
+        ended = _ended_and_followed(stage, owner)
+        if ended is None:
+            stage.breach("a worker did not end after SIGTERM")
+        elif ended[1] != 0:
+            stage.breach(f"a worker ended with {ended[1]} after SIGTERM")
+        elif ended[0] - sent > GRACE_SECONDS + TOLERANCE:
+            stage.breach(f"a worker took {ended[0] - sent:.1f} s to end")
+        stage.tried += 1
+    stage.dismiss(signal.SIGTERM)
+    stage.drain()
+
+
+def _ended_and_followed(stage: Stage, leaving: Actor) -> tuple[float, int] | None:
+    """When it ended and with which code, once another one goes on."""
+    ended, followed = None, None
+    began = time.monotonic()
+    while (ended is None or followed is None) and time.monotonic() < began + GRACE_SECONDS + 2 * TOLERANCE:
+        for actor, (kind, at, *values) in stage.listen(0.05):
+            if actor is leaving and kind == "ended":
+                ended = at, values[0]
+            elif actor is not leaving and kind == "claimed" and at > began:
+                followed = at
+    if followed is None:
+        stage.breach("nobody went on after SIGTERM")
+    elif ended:
+        stage.recoveries.append(max(0.0, followed - ended[0]))
+    return ended
+
+
+def poison(stage: Stage, count: int) -> None:
+    """The worker that comes after the last take-over puts the batch aside and works on the next one."""
+    stage.watch(TAKEOVER_SECONDS)
+    while stage.tried < count and not stage.is_hopeless:
+        deadly = stage.make_batch(4, checker="deadly")
+        harmless = stage.make_batch(4)
+        began = time.monotonic()
+        deaths = 0
+        worker = stage.start_worker()
+        while not Batch.objects.filter(pk=harmless.pk, status=Status.DONE).exists() and not stage.is_hopeless:
+            if time.monotonic() - began > (MAX_TAKEOVERS + 2) * TAKEOVER_SECONDS:
+                stage.breach("the batch behind a poisonous one is not done")
+                break
+            for actor, (kind, *_) in stage.listen(0.05):
+                if actor is worker and kind == "ended":
+                    deaths += 1
+                    worker = stage.start_worker()
+        deadly.refresh_from_db()
+        if deaths != MAX_TAKEOVERS + 1 or deadly.status != Status.ERROR or "fell silent" not in deadly.error:
+            stage.breach(f"after {deaths} deaths the batch is {deadly.status}: {deadly.error!r}")
+        stage.recoveries.append(time.monotonic() - began)
+        stage.tried += 1
+        worker.kill()
+        stage.manager.delete_batch(deadly.pk)
+    stage.drain()

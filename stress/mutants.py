@@ -1,0 +1,82 @@
+"""The project with one of its safeguards taken out, in every process of the harness that acts on it.
+
+Each must turn the harness red: what does not find these would not find the mistake that they stand for either.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection, connections, transaction
+from django.db.models import QuerySet
+
+from batches import batch_manager, bulk
+from batches.models import Batch, BatchProfile, Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """What is taken out, and the fault that shows it."""
+
+    without: str
+    shown_by: str
+    apply: Callable[[], None]
+    databases: tuple[str, ...] = ("sqlite", "postgresql")
+
+
+@contextmanager
+def _unlocked_queue() -> Iterator[Queue]:
+    if connection.vendor == "sqlite":  # the transaction is the lock
+        yield Queue.objects.get()
+    else:
+        with transaction.atomic():
+            yield Queue.objects.get()
+
+
+def _run_of_anybody(batch_id: Any, run_token: Any) -> QuerySet[Batch]:
+    return Batch.objects.running().filter(pk=batch_id)
+
+
+def _rows_in_any_state(batch_id: uuid.UUID, profile_ids: Any) -> dict[int, int]:
+    rows = BatchProfile.objects.filter(batch=batch_id, profile__in=list(profile_ids))
+    return dict(rows.values_list("profile_id", "pk"))
+
+
+def _no_queue_lock() -> None:
+    batch_manager.locked_queue = _unlocked_queue
+
+
+def _no_run_token() -> None:
+    batch_manager._run = _run_of_anybody
+
+
+def _no_pending_guard() -> None:
+    execute = bulk._execute
+    bulk.pending_rows = _rows_in_any_state
+    bulk._execute = lambda sql, parameters: execute(sql.replace("AND row.status = 'pending'", ""), parameters)
+
+
+def _one_step_shift() -> None:
+    batch_manager._renumber = lambda rows, position: rows.update(position=position)
+
+
+def _default_transactions() -> None:
+    del connections["default"].settings_dict["OPTIONS"]["transaction_mode"]
+
+
+MUTANTS = {
+    "no-queue-lock": Mutant("the lock of the queue", "pairs", _no_queue_lock),
+    "no-run-token": Mutant("the comparison of the run token", "freeze", _no_run_token),
+    "no-pending-guard": Mutant("the condition that a row is pending", "lose", _no_pending_guard),
+    "one-step-shift": Mutant("the detour of the positions", "pairs", _one_step_shift),
+    "default-transactions": Mutant("BEGIN IMMEDIATE", "pairs", _default_transactions, ("sqlite",)),
+}
+
+
+def apply(name: str) -> None:
+    if name:
+        MUTANTS[name].apply()

@@ -1,0 +1,171 @@
+"""Runs faults and mutants, and tells what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from statistics import median
+
+from . import server
+from .child import Setup
+from .databases import open_database
+from .environment import LEASE_SECONDS, POLL_SECONDS, TOLERANCE
+from .faults import FAULTS, Fault, clock
+from .mutants import MUTANTS
+from .pairs import PAIRS
+from .stage import Actor, House, Stage
+
+#: Enough for each pair of calls to be tried once.
+MUTANT_COUNT = {"pairs": len(PAIRS), "freeze": 4, "lose": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one fault on one database. Times in seconds."""
+
+    fault: str
+    database: str
+    wanted: int
+    tried: int
+    breaches: Sequence[str]
+    recovery: float | None
+    longest_recovery: float | None
+    longest_stall: float
+    looks: int
+    seconds: float
+    not_tried: str = ""
+    mutant: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.not_tried:
+            return f"not tried: {self.not_tried}"
+        if self.tried < self.wanted and not self.breaches:
+            return f"only {self.tried} of {self.wanted} were tried"
+        return "broken" if self.breaches else "holds"
+
+    @property
+    def is_bad(self) -> bool:
+        """A fault has to hold; a mutant has to break."""
+        return not self.not_tried and (self.verdict == "holds") == bool(self.mutant)
+
+
+def run_fault(house: House, name: str, count: int, mutant: str = "") -> Outcome:
+    fault = FAULTS[name]
+    began = time.monotonic()
+    with Stage(house, mutant, dict(fault.config)) as stage:
+        try:
+            fault.make(stage, count)
+            if not stage.not_tried:
+                stage.settle()
+        except Exception as error:
+            stage.breach("".join(traceback.format_exception(error)[-3:]))
+    return Outcome(
+        fault=name,
+        database=house.database.vendor,
+        wanted=count,
+        tried=stage.tried,
+        breaches=stage.breaches,
+        recovery=median(stage.recoveries) if stage.recoveries else None,
+        longest_recovery=max(stage.recoveries, default=None),
+        longest_stall=stage.longest_stall,
+        looks=stage.looks,
+        seconds=time.monotonic() - began,
+        not_tried=stage.not_tried,
+        mutant=mutant,
+    )
+
+
+def run_all(
+    vendors: Iterable[str], faults: Sequence[str], mutants: Sequence[str], scale: float, log: Path
+) -> Iterator[Outcome]:
+    for vendor in vendors:
+        here = [name for name in faults if vendor in FAULTS[name].databases and not _needs_clock(name)]
+        mutated = [name for name in mutants if vendor in MUTANTS[name].databases]
+        if here or mutated:
+            with open_house(vendor, log) as house:
+                for name in here:
+                    yield run_fault(house, name, scaled(FAULTS[name], scale))
+                for name in mutated:
+                    shown_by = MUTANTS[name].shown_by
+                    yield run_fault(house, shown_by, MUTANT_COUNT[shown_by], mutant=name)
+        for name in faults:
+            if _needs_clock(name) and clock.library() is None:
+                reason = "libfaketime (Debian's package faketime) is missing"
+                yield Outcome(name, vendor, scaled(FAULTS[name], scale), 0, [], None, None, 0.0, 0, 0.0, reason)
+            elif _needs_clock(name):
+                yield from _with_another_clock(vendor, name, scale, log)
+
+
+def scaled(fault: Fault, scale: float) -> int:
+    return max(fault.least, ceil(fault.count * scale))
+
+
+@contextmanager
+def open_house(vendor: str, log: Path) -> Iterator[House]:
+    with open_database(vendor) as database:
+        served = Actor(server.serve, Setup(database.url, log))
+        try:
+            port = served.link.recv()
+            yield House(database, port, log)
+        finally:
+            served.kill()
+
+
+def _needs_clock(name: str) -> bool:
+    return FAULTS[name].needs_clock and clock.TIME_FILE not in os.environ
+
+
+def _with_another_clock(vendor: str, name: str, scale: float, log: Path) -> Iterator[Outcome]:
+    """In a harness of its own, whose processes are all started with the library."""
+    with tempfile.TemporaryDirectory(prefix="batches-stress-clock-") as directory:
+        os.chmod(directory, 0o755)
+        command = [sys.executable, "-m", "stress", "--database", vendor, "--faults", name, f"--scale={scale}", "--json"]
+        command += [f"--log={log}", f"--time-file={directory}/time"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if not done.stdout:
+            raise RuntimeError(f"The harness with another clock failed:\n{done.stderr}")
+        yield from (Outcome(**outcome) for outcome in json.loads(done.stdout))
+
+
+# The table
+
+
+COLUMNS = "{:<34}{:<12}{:>11}  {:>9}  {:>17}  {:>7}  {:>7}  {}"
+
+
+def heading() -> str:
+    title = COLUMNS.format("fault", "database", "tried", "breaches", "goes on after", "stall", "seconds", "")
+    return f"{title}\n{COLUMNS.format('', '', '', '', 'median / max, s', 'max, s', '', '')}"
+
+
+def line(outcome: Outcome) -> str:
+    recovery = "" if outcome.recovery is None else f"{outcome.recovery:.2f} / {outcome.longest_recovery:.2f}"
+    text = COLUMNS.format(
+        f"{outcome.fault} without {outcome.mutant}" if outcome.mutant else outcome.fault,
+        outcome.database,
+        f"{outcome.tried:,}/{outcome.wanted:,}",
+        len(outcome.breaches),
+        recovery,
+        f"{outcome.longest_stall:.2f}",
+        f"{outcome.seconds:.0f}",
+        outcome.verdict,
+    )
+    return "\n".join([text, *(f"    {breach}" for breach in outcome.breaches)])
+
+
+def legend() -> str:
+    return (
+        f"Lease {LEASE_SECONDS} s, poll {POLL_SECONDS} s; allowed on top {TOLERANCE:g} s, for a loaded machine. "
+        "The watcher looks every 100 ms."
+    )

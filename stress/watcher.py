@@ -1,0 +1,140 @@
+"""Reads the invariants every 100 ms, in one snapshot each time, from a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Count, Max
+
+from batches.models import COUNTED_ROWS, Batch, BatchLog, BatchProfile, Channel, Queue
+
+Status = Batch.Status
+
+INTERVAL = 0.1
+#: A broken invariant stays broken: the first ones say all.
+MAX_TOLD = 5
+
+BLINK = "blink"
+
+FIELDS = ("pk", "status", "position", "run_token", *COUNTED_ROWS)
+
+
+def watch(link: Connection) -> None:
+    """Until "stop". The harness sends how long the queue may stand still from now on; None: as long as it likes.
+
+    Answers ("breach", what) as often as something is wrong, and ("watched", looks, longest stall) in the end.
+    """
+    stall, longest, looks, told, is_blind = Stall(), 0.0, 0, 0, False
+    due = time.monotonic()
+    while True:
+        due = max(due + INTERVAL, time.monotonic())
+        if link.poll(max(0.0, due - time.monotonic())):
+            order = link.recv()
+            if order == "stop":
+                break
+            if is_blind := order == BLINK:
+                connection.close()
+                link.send((BLINK, time.monotonic()))
+            else:
+                stall = Stall(order)
+            continue
+        if is_blind:
+            continue
+        try:
+            found, movement, is_waiting = look()
+        except (DatabaseError, InterfaceError):
+            connection.close()  # away; the faults of this kind say how long that may take
+            continue
+        looks += 1
+        found += stall.grown(movement, is_waiting)
+        longest = max(longest, stall.seconds)
+        for breach in found[: MAX_TOLD - told]:
+            link.send(("breach", breach))
+            told += 1
+    link.send(("watched", looks, longest))
+
+
+@dataclass
+class Stall:
+    """How long nothing has moved although something waits."""
+
+    limit: float | None = None
+    movement: Any = None
+    since: float = 0.0
+    seconds: float = 0.0
+    told: bool = False
+
+    def grown(self, movement: Any, is_waiting: bool) -> list[str]:
+        now = time.monotonic()
+        if self.limit is None or not is_waiting or movement != self.movement:
+            self.movement, self.since, self.told = movement, now, False
+        self.seconds = now - self.since
+        if self.limit is None or self.seconds <= self.limit or self.told:
+            return []
+        self.told = True
+        return [f"the queue has stood still for more than {self.limit:.1f} s"]
+
+
+def look() -> tuple[list[str], Any, bool]:
+    """What is wrong; something that changes with every step forward; and whether something waits to be worked on."""
+    with snapshot():
+        batches = list(Batch.objects.values(*FIELDS))
+        rows = list(BatchProfile.objects.filter(batch__deleted_at=None).values("batch_id").annotate(**COUNTED_ROWS))
+        last_line = BatchLog.objects.filter(channel=Channel.WORKER).aggregate(last=Max("pk"))["last"]
+        queue = Queue.objects.first()
+    running = [batch for batch in batches if batch["status"] == Status.RUNNING]
+    waiting = [batch for batch in batches if batch["status"] == Status.QUEUED]
+    movement = last_line, sum(batch["completed_profiles"] for batch in batches)
+    is_waiting = bool(running) or (bool(waiting) and not (queue and queue.held))
+    return [*_order(running, waiting), *_states(batches), *_ledger(batches, rows)], movement, is_waiting
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """All reads see one moment; nobody is held up."""
+    begin = "BEGIN DEFERRED" if connection.vendor == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    with connection.cursor() as cursor:
+        cursor.execute(begin)
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK")
+
+
+def _order(running: list[dict[str, Any]], waiting: list[dict[str, Any]]) -> Iterator[str]:
+    if len(running) > 1:
+        yield f"{len(running)} batches are running at once"
+    positions = sorted(batch["position"] or 0 for batch in waiting)
+    if positions != list(range(1, len(positions) + 1)):
+        yield f"the waiting batches stand at {positions}"
+
+
+def _states(batches: list[dict[str, Any]]) -> Iterator[str]:
+    for batch in batches:
+        status, position = batch["status"], batch["position"]
+        wanted = {Status.RUNNING: position == 0, Status.QUEUED: bool(position)}.get(status, position is None)
+        if not wanted:
+            yield f"batch {batch['pk']} is {status} at position {position}"
+        if batch["run_token"] and status != Status.RUNNING:
+            yield f"batch {batch['pk']} is {status}, but it belongs to a run"
+
+
+def _ledger(batches: list[dict[str, Any]], rows: Iterable[Any]) -> Iterator[str]:
+    counted: dict[UUID, dict[str, Any]] = {row["batch_id"]: row for row in rows}
+    for batch in batches:
+        row = counted.get(batch["pk"])
+        for counter in COUNTED_ROWS:
+            if row and row[counter] != batch[counter]:
+                yield f"batch {batch['pk']} counts {batch[counter]} as {counter}, its rows are {row[counter]}"
+
+
+def statuses() -> Counter[str]:
+    return Counter(dict(Batch.objects.values_list("status").annotate(count=Count("pk")).order_by()))
