@@ -259,6 +259,7 @@ PROBLEMS = {
     415: Problem("UnsupportedMediaType", "The body is not of a type that this call takes, or not in UTF-8."),
     422: Problem("KeyReused", f"This `{HEADER}` was sent with another request before: take a new key."),
     429: Problem("Throttled", "Too many requests.", SECONDS),
+    503: Problem("Unavailable", "The database is away, or locked for too long: ask again.", SECONDS),
 }
 
 PARTS = {
@@ -389,7 +390,7 @@ class CallSchema(AutoSchema):
 
     def statuses(self) -> Iterator[int]:
         """Those of the answers that a call of this kind can get when not all is well."""
-        yield from (401, 403, 415, 429)
+        yield from (401, 403, 415, 429, 503)
         if self.method in {"POST", "PATCH"}:
             yield from (400, 413)
         if self.method == "POST":

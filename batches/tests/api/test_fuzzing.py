@@ -148,5 +148,5 @@ def test_no_call_made_up_from_the_description_is_a_fault_or_gets_an_answer_that_
     print(f"{sum(findings.answers.values()):,} calls, answered with {dict(sorted(findings.answers.items()))}")
     problems = [*findings.problems, *findings.failures(schema.config.output)]
     assert not problems, "\n\n".join(problems)
-    assert not findings.answers[500]
+    assert max(findings.answers) < 500
     assert {200, 201, 204, 304, 400, 404, 405, 409, 422} <= findings.answers.keys()
