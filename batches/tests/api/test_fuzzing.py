@@ -16,6 +16,7 @@ import schemathesis
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from rest_framework.authtoken.models import Token
+from rest_framework.throttling import SimpleRateThrottle
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from schemathesis.engine.statistic import Statistic
@@ -133,8 +134,9 @@ class Findings:
                 yield group.format(index=None, curl=group.code_sample, config=config)
 
 
-def test_no_call_made_up_from_the_description_is_a_fault_or_gets_an_answer_that_is_not_described(caplog):
+def test_no_call_made_up_from_the_description_is_a_fault_or_gets_an_answer_that_is_not_described(caplog, monkeypatch):
     caplog.set_level(logging.ERROR)
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"user": None, "anon": None})
     token = Token.objects.create(user=user_of("root"))
     application = ThreadsOfTheTest()
     schema = schemathesis.openapi.from_wsgi("/api/schema/", application, config=configured(token.key))
@@ -146,5 +148,5 @@ def test_no_call_made_up_from_the_description_is_a_fault_or_gets_an_answer_that_
     print(f"{sum(findings.answers.values()):,} calls, answered with {dict(sorted(findings.answers.items()))}")
     problems = [*findings.problems, *findings.failures(schema.config.output)]
     assert not problems, "\n\n".join(problems)
-    assert not findings.answers[500]
+    assert max(findings.answers) < 500
     assert {200, 201, 204, 304, 400, 404, 405, 409, 422} <= findings.answers.keys()
