@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from django import forms
 from django.core import signing
+from django.db import connection
 from django.db.models import F, Field, Model, OrderBy, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import IsNull
@@ -160,11 +161,17 @@ def rows_behind(rows: QuerySet[Row], terms: Sequence[Term], place: Place | None,
         found = list(with_value.order_by(*order)[:limit])
         place = None
     if first.field.null and len(found) < limit:
-        # Not by the index of that column: without statistics SQLite takes a missing value for a rare one, and sorts the
-        # million rows that have none (1.6 s). The coalescing keeps it from that.
-        without = rows.filter(IsNull(Coalesce(first.name, first.name), True))
+        without = rows.filter(_is_missing(first.name))
         found += rows_behind(without, rest, place and place[1:], limit - len(found))
     return found
+
+
+def _is_missing(name: str) -> Q | IsNull:
+    if connection.vendor != "sqlite":
+        return Q(**{f"{name}__isnull": True})
+    # Not by that column's index: without statistics SQLite takes a missing value for a rare one, and sorts the million
+    # batches that have no position (1.6 s). PostgreSQL knows how many there are.
+    return IsNull(Coalesce(name, name), True)
 
 
 def _ordering(term: Term) -> str | OrderBy:

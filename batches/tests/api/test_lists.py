@@ -264,7 +264,9 @@ def test_times_that_the_manager_wrote_are_shown_once_each(client, make_batch, or
 
 
 @pytest.mark.usefixtures("crowd")
-@pytest.mark.parametrize("ordering", ["completed_at", "-completed_at", "status,-completed_at", "-position"])
+@pytest.mark.parametrize(
+    "ordering", ["completed_at", "-completed_at", "status,-completed_at", "-position", "name,-name"]
+)
 def test_the_order_of_the_pages_is_the_one_that_was_asked_for(client, ordering):
     shown = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
     batches = {str(batch.pk): batch for batch in Batch.objects.all()}
