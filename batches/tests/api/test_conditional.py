@@ -71,6 +71,7 @@ CHANGES = {
     "create_batch": lambda w: make_batch("new"),
     "Batch.objects.create": lambda w: Batch.objects.create(name="new"),
     "delete_batch": lambda w: w.manager.delete_batch(w.first.pk),
+    "delete_batches": lambda w: w.manager.delete_batches([w.first.pk]),
     "hold_queue": lambda w: w.manager.hold_queue("maintenance"),
     "release_queue": lambda w: w.manager.release_queue(),
     "reorder_queue": lambda w: w.manager.reorder_queue(),
