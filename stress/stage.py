@@ -202,18 +202,19 @@ class Stage:
         return None
 
     def wait_for(
-        self, *kinds: str, since: float | None = None, seconds: float = PATIENCE
+        self, *kinds: str, since: float | None = None, seconds: float = PATIENCE, refill: bool = True
     ) -> tuple[Actor, float] | None:
         """Who tells one of these first from now on (or since an instant), and when. A breach if nobody does.
 
-        There is always something to work on meanwhile.
+        `refill`: there is always something to work on meanwhile.
         """
         now = time.monotonic()
         while time.monotonic() < now + seconds:
             for actor, (kind, at, *_) in self._letters:
                 if kind in kinds and at >= (now if since is None else since):
                     return actor, at
-            self._refill()
+            if refill:
+                self._refill()
             self._collect(0.05)
         self.breach(f"nobody told {' or '.join(kinds)} within {seconds:.1f} s")
         return None

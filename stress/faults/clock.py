@@ -10,7 +10,8 @@ from stress.stage import TAKEOVER_SECONDS, Stage
 
 from .databases import in_the_middle, start_workers
 
-LIBRARIES = ("/usr/lib", "/usr/local/lib", "/usr/lib64")
+#: Where distributions put it, below /usr.
+LIBRARIES = ("lib/*/faketime", "lib/faketime", "lib64/faketime", "local/lib/faketime")
 TIME_FILE = "FAKETIME_TIMESTAMP_FILE"
 
 #: Forward, back, back once more, forward.
@@ -18,7 +19,8 @@ OFFSETS = ("+3600", "+0", "-3600", "+0")
 
 
 def library() -> Path | None:
-    return next((path for base in LIBRARIES for path in sorted(Path(base).rglob("libfaketime.so.1"))), None)
+    found = (path for place in LIBRARIES for path in Path("/usr").glob(f"{place}/libfaketime.so.1"))
+    return next(found, None)
 
 
 def environment(time_file: Path) -> dict[str, str]:

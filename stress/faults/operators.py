@@ -17,7 +17,10 @@ Status = Batch.Status
 
 
 def pause(stage: Stage, count: int) -> None:
-    """Pause the running batch while results are being recorded, look, wait for late ones, and start it again."""
+    """Pause the running batch while results are being recorded, look, wait for late ones, and start it again.
+
+    It has the queue for itself: else the next one would run instead.
+    """
     for _ in range(2):
         stage.start_worker()
     stage.watch(TAKEOVER_SECONDS)
@@ -26,7 +29,7 @@ def pause(stage: Stage, count: int) -> None:
         if running is None:
             made = time.monotonic()
             stage.make_batch(200, delay_ms=5)
-            stage.wait_for("claimed", since=made)
+            stage.wait_for("claimed", since=made, refill=False)
             continue
         time.sleep(random.uniform(0, 0.03))
         if not stage.manager.pause_batch(running.pk):
@@ -49,7 +52,7 @@ def _resume(stage: Stage, batch: Batch) -> None:
     resumed = time.monotonic()
     if not stage.manager.start_batch(batch.pk):
         stage.breach("a paused batch could not be started again")
-    if told := stage.wait_for("claimed", since=resumed):
+    if told := stage.wait_for("claimed", since=resumed, refill=False):
         stage.recoveries.append(told[1] - resumed)
 
 
