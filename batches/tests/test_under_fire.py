@@ -59,12 +59,14 @@ def outcomes(vendor):
     return {outcome["mutant"] or outcome["fault"]: outcome for outcome in json.loads(output)}
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _end_of_harnesses():
+    """Not the module's: its tests with a database have their turns among those of other modules."""
     yield
-    for harness in harnesses().values():
-        harness.terminate()
-        harness.wait()
+    if harnesses.cache_info().currsize:
+        for harness in harnesses().values():
+            harness.terminate()
+            harness.wait()
 
 
 def on_each(kind):

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
 from batches import batch_manager
@@ -412,6 +412,10 @@ def in_one_step(rows, position):
 def test_a_shift_in_one_step_would_break_most_orders_which_these_tests_see(shift, manager, monkeypatch):
     monkeypatch.setattr(batch_manager, "_renumber", in_one_step)
     call, _ = SHIFTS[shift]
+    if connection.vendor == "postgresql":
+        # With an index it may happen to go through the rows in the one order in which one step breaks nothing.
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")
     broken = 0
     for batches in each_seed():
         try:
