@@ -15,7 +15,7 @@ from stress import environment
 
 environment.prepare()
 
-from stress import run  # noqa: E402 — sets Django up
+from stress import run  # noqa: E402
 from stress.databases import VENDORS  # noqa: E402
 from stress.faults import FAULTS, clock  # noqa: E402
 from stress.mutants import MUTANTS  # noqa: E402

@@ -1,8 +1,10 @@
-"""The settings of every process of the harness. To be prepared before Django is set up."""
+"""The settings of every process of the harness. To be prepared before anything that needs Django is imported."""
 
 from __future__ import annotations
 
 import os
+
+import django
 
 from batches.tests import environment as tests  # keeps the developer's shell out, too
 
@@ -38,3 +40,4 @@ SETTINGS = {
 def prepare() -> None:
     tests.isolate(os.environ)
     os.environ.update(SETTINGS)
+    django.setup()
