@@ -146,6 +146,9 @@ def take_all(browser: Browser, site: str, batches: dict[str, Any]) -> None:
     page.get_by_label("or addresses").fill(
         "https://example.org/feed.xml\nhttps://example.net/news/\nhttps://example.com/"
     )
+    page.get_by_role("button", name="Preview").click()
+    page.locator("#add-title").wait_for()
+    page.locator("#add-preview").scroll_into_view_if_needed()
     take(page, "add")
 
 
