@@ -12,14 +12,23 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 from xml.sax.saxutils import quoteattr
+
+from django.http import StreamingHttpResponse
+from django.utils.http import content_disposition_header
 
 from .queries import FoundStory, Row
 
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
+
+MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}
+
+#: Lines of a file that are sent at once: a chunk for each line would be a write to the network for each.
+LINES_AT_ONCE = 500
 
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
@@ -77,3 +86,16 @@ def _values(rows: Iterable[Row | FoundStory], columns: Sequence[str]) -> Iterato
 
 def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def download(lines: Iterable[str], name: str, kind: str) -> StreamingHttpResponse:
+    """A file of one of the MEDIA_TYPES that is written while it is sent; `name` without its ending."""
+    charset = "; charset=utf-8" if MEDIA_TYPES[kind].startswith("text/") else ""
+    headers = {"Content-Disposition": content_disposition_header(True, f"{name}.{kind}") or "attachment"}
+    return StreamingHttpResponse(_in_chunks(lines), content_type=MEDIA_TYPES[kind] + charset, headers=headers)
+
+
+def _in_chunks(lines: Iterable[str]) -> Iterator[bytes]:
+    lines = iter(lines)
+    while chunk := "".join(islice(lines, LINES_AT_ONCE)):
+        yield chunk.encode()

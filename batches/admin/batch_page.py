@@ -6,25 +6,23 @@ The page of a large batch therefore opens without it, and the script asks for it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import wraps
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zlib import crc32
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.http import content_disposition_header
 from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches import comparison, queries
-from batches.exports import EXPORTERS
+from batches.exports import EXPORTERS, download
 from batches.models import Batch, BatchLog, StoryResult
 from batches.text import duration
 
@@ -39,11 +37,6 @@ if TYPE_CHECKING:
 SHOWN = 20
 #: Profiles up to which what is dear takes some 50 ms at most, and is part of the page at once.
 MAX_AT_ONCE = 20_000
-#: Lines of an export that are sent together; one by one, a million of them would be a million writes to the socket.
-LINES_TOGETHER = 500
-
-CONTENT_TYPES = {"csv": "text/csv", "jsonl": "application/jsonl", "opml": "text/x-opml"}
-
 View = Callable[..., HttpResponseBase]
 
 
@@ -139,27 +132,17 @@ class BatchPage:
         return HttpResponse(status=201, headers={"Location": address}) if is_script else redirect(address)
 
     @look
-    def export(self, request: HttpRequest, batch: Batch, form: str) -> StreamingHttpResponse:
+    def export(self, request: HttpRequest, batch: Batch, form: str) -> HttpResponseBase:
         if form not in EXPORTERS:
             raise Http404
         if not may_export(request):
             raise PermissionDenied
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
-        return StreamingHttpResponse(
-            together(EXPORTERS[form](queries.all_rows(batch))),
-            content_type=f"{CONTENT_TYPES[form]}; charset=utf-8",
-            headers={"Content-Disposition": content_disposition_header(True, f"{name}-{str(batch.pk)[:8]}.{form}")},
-        )
+        return download(EXPORTERS[form](queries.all_rows(batch)), f"{name}-{str(batch.pk)[:8]}", form)
 
 
 def may_export(request: HttpRequest) -> bool:
     return request.user.has_perms(["batches.view_batchprofile", "batches.view_profile"])
-
-
-def together(lines: Iterable[str]) -> Iterator[str]:
-    lines = iter(lines)
-    while some := "".join(islice(lines, LINES_TOGETHER)):
-        yield some
 
 
 def summary(batch: Batch, logs: list[BatchLog]) -> str:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from django.db.models import Model, QuerySet
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.urls import path
-from django.utils.http import content_disposition_header
 from django.utils.text import slugify
 from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
@@ -24,7 +22,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches import queries
 from batches.batch_manager import find_batch
 from batches.comparison import compare
-from batches.exports import EXPORTERS, STORY_EXPORTERS
+from batches.exports import EXPORTERS, STORY_EXPORTERS, download
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 
 from . import permissions as may
@@ -36,15 +34,6 @@ from .views import Counted, UTF8Only
 Shown = TypeVar("Shown", bound=Model)
 Line = TypeVar("Line")
 Actions: TypeAlias = dict[str, Any]
-
-CONTENT_TYPES = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/x-ndjson",
-    "opml": "text/x-opml; charset=utf-8",
-}
-
-#: Lines of a file that are sent at once: a chunk for each line would be a write to the network for each.
-LINES_AT_ONCE = 500
 
 
 class ListViewSet(UTF8Only, Counted, ListModelMixin, GenericViewSet[Shown]):
@@ -75,7 +64,7 @@ class BatchRows(OfBatch, ListViewSet[BatchProfile]):
 
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         rows = self.filter_queryset(self.get_queryset())
-        return download(request, self.batch, kind, EXPORTERS, queries.stream_rows(rows))
+        return exported(request, self.batch, kind, EXPORTERS, queries.stream_rows(rows))
 
 
 class BatchStories(OfBatch, ListViewSet[StoryResult]):
@@ -90,7 +79,7 @@ class BatchStories(OfBatch, ListViewSet[StoryResult]):
 
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         stories = self.filter_queryset(self.get_queryset())
-        return download(request, self.batch, kind, STORY_EXPORTERS, queries.stream_stories(stories), "-stories")
+        return exported(request, self.batch, kind, STORY_EXPORTERS, queries.stream_stories(stories), "-stories")
 
 
 class BatchLogs(OfBatch, ListViewSet[BatchLog]):
@@ -134,7 +123,7 @@ class Profiles(ListViewSet[Profile]):
     filterset_class = ProfileFilters
 
 
-def download(
+def exported(
     request: Request,
     batch: Batch,
     kind: str,
@@ -142,18 +131,11 @@ def download(
     lines: Iterable[Line],
     suffix: str = "",
 ) -> HttpResponseBase:
-    """A file that is written while it is sent; if the batch is deleted meanwhile, it ends where the rows end."""
+    """If the batch is deleted meanwhile, the file ends where the rows end."""
     if kind not in exporters:
         raise NotFound(f"There is no such export, only {', '.join(exporters)}.")
-    chunks = () if request.method == "HEAD" else _in_chunks(exporters[kind](lines))
-    name = f"{slugify(batch.name)[:50] or batch.pk}{suffix}.{kind}"
-    headers = {"Content-Disposition": content_disposition_header(True, name)}
-    return StreamingHttpResponse(chunks, content_type=CONTENT_TYPES[kind], headers=headers)
-
-
-def _in_chunks(lines: Iterator[str]) -> Iterator[bytes]:
-    while chunk := "".join(islice(lines, LINES_AT_ONCE)):
-        yield chunk.encode()
+    name = f"{slugify(batch.name)[:50] or batch.pk}{suffix}"
+    return download(() if request.method == "HEAD" else exporters[kind](lines), name, kind)
 
 
 LIST: Actions = {"get": "list"}

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batches import queries
-from batches.api.results import download
+from batches.api.results import exported as exported_file
 from batches.batch_manager import BatchManager
 from batches.exports import EXPORTERS
 from batches.models import Batch, BatchProfile, Profile, StoryResult
@@ -420,13 +420,13 @@ def test_a_head_of_an_export_reads_no_rows(client, batch):
     # Django's client drops the body; a server reads it to its end, and sends none of it.
     rows = queries.stream_rows(batch.profiles.all())
     with CaptureQueriesContext(connection) as captured:
-        assert list(download(RequestFactory().head("/"), batch, "csv", EXPORTERS, rows)) == []
+        assert list(exported_file(RequestFactory().head("/"), batch, "csv", EXPORTERS, rows)) == []
     assert not captured.captured_queries
 
 
 def test_an_export_ends_cleanly_where_its_batch_is_deleted_meanwhile(client, batch, monkeypatch):
     monkeypatch.setattr(queries, "STREAM_CHUNK", 2)
-    monkeypatch.setattr("batches.api.results.LINES_AT_ONCE", 1)
+    monkeypatch.setattr("batches.exports.LINES_AT_ONCE", 1)
     chunks = iter(client.get(f"/api/batches/{batch.pk}/export/opml/").streaming_content)
     start = [next(chunks), next(chunks)]
     assert BatchManager().delete_batch(batch.pk)
