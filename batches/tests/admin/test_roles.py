@@ -29,7 +29,8 @@ from batches.preview import digest
 
 from .conftest import batch_with, story
 
-pytestmark = pytest.mark.django_db
+# Who may do what does not depend on the database; what is then done has its tests on both.
+pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
 EVERYBODY = {"anonymous", "staff", "viewer", "operator", "adder", "editor", "superuser"}
 SEE_BATCHES = {"viewer", "operator", "adder", "editor", "superuser"}
@@ -235,7 +236,6 @@ def test_a_get_that_carries_the_fields_of_a_post_changes_nothing(client_of, batc
         assert everything() == before, name
 
 
-@pytest.mark.databases("sqlite")
 def test_no_other_method_changes_anything(client_of, batch):
     client, before = client_of("superuser"), everything()
     for name in ADDRESSES:

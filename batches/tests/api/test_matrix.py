@@ -9,7 +9,8 @@ from batches.models import Batch
 
 from .routes import api_routes
 
-pytestmark = pytest.mark.django_db
+# Who may do what does not depend on the database; what is then done has its tests on both.
+pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
 ROLES = {
     "anonymous": set(),
