@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
@@ -111,13 +112,20 @@ def _parse(name: str, text: str, kind: type) -> Any:
             return {key.strip(): path.strip() for key, path in (item.split("=", 1) for item in items)}
         if kind is tuple:
             return tuple(items)
-        return kind(text)
+        return _require_finite(kind(text))
     except ValueError as error:
         raise ImproperlyConfigured(f"BATCHES_{name}={text!r} cannot be read as {kind.__name__}.") from error
 
 
+def _require_finite(value: Any) -> Any:
+    """A float that is "nan" or "inf" is refused: no comparison with the one holds, and the other is never over."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _can(function: Callable[[str], object], value: str) -> bool:

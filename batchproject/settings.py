@@ -8,7 +8,7 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from batches.conf import config_from_environment
+from batches.conf import config_from_environment, config_from_mapping
 
 from .secret_key import installation_secret_key
 
@@ -110,6 +110,8 @@ TEMPLATES = [
     },
 ]
 
+BATCHES = config_from_environment(os.environ)
+
 # BEGIN IMMEDIATE takes SQLite's write lock at the start: two transactions can then never both read, both try to write
 # and get "database is locked". WAL lets readers go on meanwhile; moving it into the database every 8,000 pages (32 MB)
 # instead of every 1,000 made recording a tenth faster.
@@ -121,11 +123,13 @@ SQLITE_OPTIONS = {
     ),
 }
 
-# Nobody waits for ever. A lock is waited for as long as SQLite's; who sits on one without a word (a frozen machine)
-# loses it after a minute; the longest statement, a batch of a million profiles made pending again, takes half a minute.
-# A dead network is noticed within a minute. `?options=…` and the like in DATABASE_URL take the place of each of these.
+# Nobody waits for ever. A lock is waited for as long as SQLite's. Who sits on one without a word (a frozen machine)
+# loses it after the time in which a silent run is taken over: else whoever takes over would have to wait for the lock.
+# The longest statement, a batch of a million profiles made pending again, takes half a minute. A dead network is
+# noticed within a minute. `?options=…` and the like in DATABASE_URL take the place of each of these.
+SILENCE_MS = max(1, round(config_from_mapping(BATCHES).lease_seconds * 1000))
 POSTGRESQL_OPTIONS = {
-    "options": "-c lock_timeout=20s -c idle_in_transaction_session_timeout=60s -c statement_timeout=600s",
+    "options": f"-c lock_timeout=20s -c idle_in_transaction_session_timeout={SILENCE_MS}ms -c statement_timeout=600s",
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -249,8 +253,6 @@ SPECTACULAR_SETTINGS = {
     # Neither looks at the internet nor keeps a token in the browser.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None, "persistAuthorization": False},
 }
-
-BATCHES = config_from_environment(os.environ)
 
 LOGGING = {
     "version": 1,

@@ -16,6 +16,8 @@ from batches.text import clean_text
         ("CONCURRENCY", 0, "a number above 0"),
         ("PER_HOST", -1, "a number above 0"),
         ("TIMEOUT", "20", "a number above 0"),
+        ("LEASE_SECONDS", float("nan"), "a number above 0"),
+        ("POLL_SECONDS", float("inf"), "a number above 0"),
         ("RETRIES", True, "a number above -1"),
         ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "write a network such as '10.0.0.0/8'"),
         ("CHECKERS", {"mine": "no.such.Class"}, "there is no class 'no.such.Class' to import"),
@@ -52,7 +54,15 @@ def test_the_environment_is_read_by_the_kind_of_each_key():
     }
 
 
-@pytest.mark.parametrize(("name", "text"), [("BATCHES_CONCURRENCY", "many"), ("BATCHES_CHECKERS", "nothing")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("BATCHES_CONCURRENCY", "many"),
+        ("BATCHES_CHECKERS", "nothing"),
+        ("BATCHES_LEASE_SECONDS", "nan"),
+        ("BATCHES_TIMEOUT", "inf"),
+    ],
+)
 def test_what_cannot_be_read_from_the_environment_is_named(name, text):
     with pytest.raises(ImproperlyConfigured, match=f"{name}='{text}'"):
         config_from_environment({name: text})

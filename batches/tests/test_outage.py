@@ -14,6 +14,7 @@ from batches import bulk, middleware
 from batches.admin import queue
 from batches.api import errors, views
 from batches.batch_manager import BatchManager, locked_queue
+from batches.conf import get_config
 from batches.models import Batch, Profile
 from batches.outage import DATABASE_FAULTS, RETRY_AFTER, explain
 from batches.tests.factories import everything, make_waiting, urls
@@ -133,7 +134,7 @@ def test_postgresql_has_the_time_outs_of_an_installation():
     with connection.cursor() as cursor:
         names = ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout")
         cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
-        assert cursor.fetchone() == ("20s", "1min", "10min")
+        assert cursor.fetchone() == ("20s", f"{get_config().lease_seconds:g}s", "10min")
 
 
 def test_the_url_of_the_database_has_the_last_word():
