@@ -20,6 +20,7 @@ django.setup()
 
 # What the children need, imported before they are forked.
 import aiohttp  # noqa: E402, F401
+import httpx  # noqa: E402, F401
 import psycopg  # noqa: E402, F401
 from django.conf import settings  # noqa: E402
 from django.db import connections  # noqa: E402

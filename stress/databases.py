@@ -66,6 +66,17 @@ class PostgreSQL(Database):
     def restart(self) -> None:
         self._pg_ctl("restart", "--mode=immediate", f"--log={self.directory / 'log'}", "--timeout=60")
 
+    def demote(self) -> None:
+        """Make it the standby of a server that is gone: it answers, and refuses every write."""
+        self.stop()
+        signal = self.data / "standby.signal"
+        signal.touch()
+        os.chown(signal, *self._owner())
+        self.start()
+
+    def promote(self) -> None:
+        self._pg_ctl("promote", "--timeout=60")
+
     def is_running(self) -> bool:
         return self._run("status").returncode == 0
 

@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 from statistics import median
 
-from . import server
+from . import callers, server
 from .child import Setup
 from .databases import open_database
 from .environment import LEASE_SECONDS, POLL_SECONDS, TOLERANCE
@@ -42,6 +42,9 @@ class Outcome:
     longest_recovery: float | None
     longest_stall: float
     looks: int
+    #: Answers that the callers were given, and how many of them said that the database is away.
+    calls: int
+    unavailable: int
     seconds: float
     not_tried: str = ""
     mutant: str = ""
@@ -80,6 +83,8 @@ def run_fault(house: House, name: str, count: int, mutant: str = "") -> Outcome:
         longest_recovery=max(stage.recoveries, default=None),
         longest_stall=stage.longest_stall,
         looks=stage.looks,
+        calls=stage.answers.total(),
+        unavailable=stage.answers[callers.UNAVAILABLE],
         seconds=time.monotonic() - began,
         not_tried=stage.not_tried,
         mutant=mutant,
@@ -102,7 +107,7 @@ def run_all(
         for name in faults:
             if _needs_clock(name) and clock.library() is None:
                 reason = "libfaketime (Debian's package faketime) is missing"
-                yield Outcome(name, vendor, scaled(FAULTS[name], scale), 0, [], None, None, 0.0, 0, 0.0, reason)
+                yield Outcome(name, vendor, scaled(FAULTS[name], scale), 0, [], None, None, 0.0, 0, 0, 0, 0.0, reason)
             elif _needs_clock(name):
                 yield from _with_another_clock(vendor, name, scale, log)
 
@@ -117,7 +122,7 @@ def open_house(vendor: str, log: Path) -> Iterator[House]:
         served = Actor(server.serve, Setup(database.url, log))
         try:
             port = served.link.recv()
-            yield House(database, port, log)
+            yield House(database, port, log, callers.make_credentials())
         finally:
             served.kill()
 
@@ -141,12 +146,12 @@ def _with_another_clock(vendor: str, name: str, scale: float, log: Path) -> Iter
 # The table
 
 
-COLUMNS = "{:<34}{:<12}{:>11}  {:>9}  {:>17}  {:>7}  {:>7}  {}"
+COLUMNS = "{:<34}{:<12}{:>11}  {:>9}  {:>17}  {:>7}  {:>14}  {:>7}  {}"
 
 
 def heading() -> str:
-    title = COLUMNS.format("fault", "database", "tried", "breaches", "goes on after", "stall", "seconds", "")
-    return f"{title}\n{COLUMNS.format('', '', '', '', 'median / max, s', 'max, s', '', '')}"
+    title = COLUMNS.format("fault", "database", "tried", "breaches", "goes on after", "stall", "calls", "seconds", "")
+    return f"{title}\n{COLUMNS.format('', '', '', '', 'median / max, s', 'max, s', '(503)', '', '')}"
 
 
 def line(outcome: Outcome) -> str:
@@ -158,6 +163,7 @@ def line(outcome: Outcome) -> str:
         len(outcome.breaches),
         recovery,
         f"{outcome.longest_stall:.2f}",
+        f"{outcome.calls:,} ({outcome.unavailable:,})" if outcome.calls else "",
         f"{outcome.seconds:.0f}",
         outcome.verdict,
     )

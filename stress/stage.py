@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from batches.batch_manager import BatchManager
 from batches.doctor import examine
 from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
 
-from . import audit, callers, child, databases, server, watcher, worker
+from . import audit, callers, child, databases, server, site, watcher, worker
 from .child import Setup, Task
 from .databases import Database
 from .environment import LEASE_SECONDS, POLL_SECONDS, TOLERANCE
@@ -95,6 +96,7 @@ class House:
     database: Database
     port: int
     log: Path
+    credentials: callers.Credentials
 
 
 @dataclass
@@ -111,6 +113,8 @@ class Stage:
     recoveries: list[float] = field(default_factory=list)
     looks: int = 0
     longest_stall: float = 0.0
+    #: How often the callers were told what.
+    answers: Counter[str] = field(default_factory=Counter)
     not_tried: str = ""
 
     def __post_init__(self) -> None:
@@ -118,7 +122,11 @@ class Stage:
         self.actors: list[Actor] = []
         self._letters: list[tuple[Actor, Event]] = []
         self._is_settled = False
-        self._callers: list[Actor] = []
+        self._site: Actor | None = None
+        #: When each of those who use the doors was last given an answer, in the time of `time.monotonic`.
+        self._answered: dict[Actor, float] = {}
+        #: The addresses of the profiles in the batches that a program has ordered.
+        self._ordered: list[str] = []
         self._number = count(1)
         self._watcher: Actor | None = None
         self.manager = BatchManager(actor="harness")
@@ -150,13 +158,30 @@ class Stage:
         return self.start(worker.work, plan)
 
     def start_callers(self) -> None:
-        """An operator and a program, who go on steering the queue meanwhile."""
-        self._callers = [self.start(callers.operate), self.start(callers.call_api)]
+        """The web application, and somebody at each door who goes on steering the queue meanwhile."""
+        if self._site is not None:
+            return
+        self._site = self.start(site.serve)
+        if told := self.wait_to_hear(self._site, "listening"):
+            address, credentials = f"http://127.0.0.1:{told[2]}", self.house.credentials
+            base = f"http://127.0.0.1:{self.house.port}/{DELAY_MS}"
+            at_the_doors = [
+                self.start(callers.use_admin, address, credentials),
+                self.start(callers.use_api, address, credentials, base),
+                self.start(callers.use_terminal),
+            ]
+            self._answered = dict.fromkeys(at_the_doors, 0.0)
 
     def stop_callers(self) -> None:
-        for actor in self._callers:
+        """Once each of them has had an answer again."""
+        now = time.monotonic()
+        self.wait(lambda: all(at > now for at in self._answered.values()), "a door does not answer again")
+        for actor in self._answered:
             actor.send("stop")
-        self.wait(lambda: all(actor.is_over for actor in self._callers), "callers do not end")
+        self.wait(lambda: all(actor.is_over for actor in self._answered), "callers do not end")
+        if self._site is not None:
+            self._site.kill()
+        self._site, self._answered = None, {}
 
     def watch(self, limit: float | None) -> None:
         """The queue may stand still for so long from now on; None: as long as it likes."""
@@ -214,22 +239,32 @@ class Stage:
                 if kind in kinds and at >= (now if since is None else since):
                     return actor, at
             if refill:
-                self._refill()
+                self.refill()
             self._collect(0.05)
         self.breach(f"nobody told {' or '.join(kinds)} within {seconds:.1f} s")
         return None
 
     def _collect(self, seconds: float) -> None:
-        """Breaches are kept apart; so that an old letter is not taken for a new one, there are not many."""
+        """Only the latest letters are kept, so that an old one is not taken for a new one."""
         live = [actor for actor in self.actors if not actor.is_over]
         wait_for([item for actor in live for item in (actor.link, actor.process.sentinel)], seconds)
         for actor in live:
             for event in actor.heard():
-                if event[0] == "breach":
-                    self.breach(event[1])
-                else:
-                    self._letters.append((actor, event))
+                self._note(actor, event)
         del self._letters[:-MAX_LETTERS]
+
+    def _note(self, actor: Actor, event: Event) -> None:
+        kind, *values = event
+        if kind == "breach":
+            self.breach(values[0])
+        elif kind == "ordered":
+            self._ordered += values[1]
+        elif actor in self._answered and kind == "answered":
+            self.answers[values[1]] += 1
+            if values[1] != callers.UNAVAILABLE:
+                self._answered[actor] = values[0]
+        else:
+            self._letters.append((actor, event))
 
     def dismiss(self, number: int = signal.SIGKILL) -> None:
         """Send every worker home."""
@@ -255,12 +290,12 @@ class Stage:
         assert isinstance(batch, Batch), batch
         return batch
 
-    def keep_waiting(self, batches: int = 2) -> None:
+    def keep_waiting(self, batches: int = callers.ENOUGH + 1) -> None:
         """Have at least so many batches in the queue."""
         for _ in range(batches - Batch.objects.queued().count()):
             self.make_batch(random.randint(PROFILES // 2, PROFILES))
 
-    def _refill(self) -> None:
+    def refill(self) -> None:
         """As far as the database can be written just now: that it cannot is some faults' point."""
         try:
             self.keep_waiting()
@@ -289,7 +324,7 @@ class Stage:
         self._stop_watcher()
         self.breaches += audit.breaches()
         self.breaches += [f"doctor: {finding.batch} {finding.message}" for finding in examine()]
-        self.breaches += [*self._undone(), *self._unvisited()]
+        self.breaches += [*self._undone(), *self._unvisited(), *self._not_made_once()]
 
     def _stop_watcher(self) -> None:
         self._the_watcher().send("stop")
@@ -314,6 +349,15 @@ class Stage:
         for url, results in audit.results_by_url().items():
             if results > hits.get(url.removeprefix(base), 0) and url.startswith(base):
                 yield f"{url} has {results} results, but was asked {hits.get(url.removeprefix(base), 0)} times"
+
+    def _not_made_once(self) -> Iterator[str]:
+        """An order that was confirmed is a batch; one that was sent again is not two."""
+        rows = Batch.profiles.rel.related_model.objects.filter(profile__url__contains="/order-")
+        made = Counter(rows.values_list("profile__url", flat=True))
+        if lost := set(self._ordered) - set(made):
+            yield f"{len(lost)} profiles were ordered and are in no batch, such as {min(lost)}"
+        if twice := [url for url, times in made.items() if times > 1]:
+            yield f"{len(twice)} profiles were ordered once and are in several batches, such as {min(twice)}"
 
 
 def empty_tables(*, close: bool = True) -> None:

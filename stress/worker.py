@@ -81,8 +81,7 @@ class Instrument:
         self.changes = True
         audit.sign(token)
         if self.plan and self.plan.where == BEFORE_RECORDING:
-            plan, self.plan = self.plan, None
-            self.act(plan)
+            self.act(self.plan)
         answer = call()
         if self.was_frozen:
             self.was_frozen = False
@@ -110,6 +109,7 @@ class Instrument:
         if plan.act == "die":
             _to_myself(signal.SIGKILL)
         elif plan.act == "freeze":
+            self.plan = None  # once
             # Where the freeze is aimed, the next thing that is done is recording.
             self.was_frozen = plan.where == BEFORE_RECORDING
             self.tell("freezing")

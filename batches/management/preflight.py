@@ -7,11 +7,12 @@ from argparse import ArgumentTypeError
 from urllib.parse import urlsplit
 
 from django.core.management import CommandError
-from django.db import OperationalError, connection
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from batches import demo
 from batches.models import Profile
+from batches.outage import DATABASE_FAULTS
 
 
 def port_number(text: str) -> int:
@@ -39,7 +40,7 @@ def require_migrations() -> None:
     try:
         executor = MigrationExecutor(connection)
         behind = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except OperationalError as error:
+    except DATABASE_FAULTS as error:
         raise CommandError(f"The database cannot be reached: {str(error).strip()}") from error
     if behind:
         raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")

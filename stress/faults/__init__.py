@@ -39,7 +39,7 @@ FAULTS = {
     ),
     "lose": Fault("the answer to a worker's COMMIT is lost", "nothing is recorded twice", 100, workers.lose),
     "freeze": Fault(
-        "worker frozen longer than its lease, then let go", "its late results are refused", 200, workers.freeze, least=2
+        "worker frozen longer than its lease, then let go", "its late results are refused", 200, workers.freeze, least=3
     ),
     "sigterm": Fault(
         "SIGTERM in the middle of a batch",

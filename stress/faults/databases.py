@@ -55,8 +55,10 @@ def _server(stage: Stage) -> PostgreSQL:
 
 
 def start_workers(stage: Stage) -> None:
+    """And those who steer the queue meanwhile."""
     for _ in range(2):
         stage.start_worker()
+    stage.start_callers()
 
 
 def in_the_middle(stage: Stage) -> Actor | None:

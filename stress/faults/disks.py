@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -43,8 +42,9 @@ def full(stage: Stage, count: int) -> None:
             in_the_middle(stage)
             _truncate_log()
             with _ballast(disk):
+                already_said = stage.house.log.stat().st_size
                 _is_refused_clearly(stage)
-                time.sleep(0.2)
+                stage.wait(partial(_worker_complains, stage, already_said), "no worker says what is wrong")
             _revive(stage)
             goes_on(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
         stage.drain()
@@ -156,19 +156,15 @@ def _ballast(disk: Path) -> Iterator[None]:
 def _read_only(stage: Stage, disk: Path) -> Iterator[None]:
     database = stage.house.database
     if isinstance(database, PostgreSQL):
-        # What a server says that has become a standby, or whose provider has found its disk too full.
-        database.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        database.execute("SELECT pg_reload_conf()")
+        database.demote()
         try:
             yield
         finally:
-            with_writes = "SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only"
-            for statement in with_writes.split("; "):
-                database.execute(statement)
-            database.execute("SELECT pg_reload_conf()")
+            database.promote()
     else:
         # A disk on which a file is open for writing does not become read-only.
         stage.dismiss()
+        stage.stop_callers()
         stage.blink()
         connections.close_all()
         _remount(disk, "ro")

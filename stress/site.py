@@ -1,0 +1,16 @@
+"""The web application as an installation runs it, on a port of its own."""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.connection import Connection
+
+from django.core.handlers.wsgi import WSGIHandler
+from waitress import create_server
+
+
+def serve(link: Connection) -> None:
+    """Until it is killed."""
+    server = create_server(WSGIHandler(), listen="127.0.0.1:0", threads=4)
+    link.send(("listening", time.monotonic(), server.effective_port))
+    server.run()
