@@ -16,8 +16,8 @@ run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
 
 setup: .venv/installed ## .venv with what requirements.txt names
 
-test: lint ## set up, then every check and every test
-	@$(VENV) -m pytest
+test: lint ## set up, then every check and every test, those of the two databases at the same time
+	@$(VENV) -m pytest -n 2 --dist loadgroup
 
 lint: .venv/installed-dev ## the checks without the tests
 	@$(VENV) -m ruff check

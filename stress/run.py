@@ -146,7 +146,7 @@ def _with_another_clock(vendor: str, name: str, scale: float, log: Path) -> Iter
 # The table
 
 
-COLUMNS = "{:<34}{:<12}{:>11}  {:>9}  {:>17}  {:>7}  {:>14}  {:>7}  {}"
+COLUMNS = "{:<37}{:<12}{:>11}  {:>9}  {:>17}  {:>7}  {:>14}  {:>7}  {}"
 
 
 def heading() -> str:

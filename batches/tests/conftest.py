@@ -27,13 +27,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # pytest-django looks at the mark only when the test is set up: too late for a parameter.
         metafunc.fixturenames.append("database_url")
     if "database_url" in metafunc.fixturenames:
-        metafunc.parametrize("database_url", wanted_vendors(metafunc.definition), indirect=True, scope="session")
+        # With `-n 2 --dist loadgroup`, the tests of a database stay together in one process.
+        vendors = [pytest.param(it, marks=pytest.mark.xdist_group(it)) for it in wanted_vendors(metafunc.definition)]
+        metafunc.parametrize("database_url", vendors, indirect=True, scope="session")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # pytest's own grouping still goes back and forth where a test keeps to one database: each turn sets one up anew.
     items.sort(key=turn)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """What a hostile text has left in a log is no UTF-8, in which pytest-xdist hands reports over."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def turn(test: pytest.Item) -> int:
