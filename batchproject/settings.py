@@ -175,6 +175,10 @@ WHITENOISE_USE_FINDERS = True
 
 # 100,000 pasted addresses, or as many in a JSON body, fit. Longer lists are uploaded as a file, which is streamed.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "batches.uploads.TemporaryListHandler",
+]
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
