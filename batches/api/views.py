@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import SuspiciousOperation
 from django.db.models import QuerySet
 from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
@@ -68,9 +66,6 @@ class Counted(APIView):
     def perform_authentication(self, request: Request) -> None:
         try:
             super().perform_authentication(request)
-        except SuspiciousOperation:  # a body that cannot be read, where a session's CSRF token was looked for in it
-            request.user = AnonymousUser()  # or it would be looked for again, and the token be what is missing
-            raise
         finally:
             super().check_throttles(request)
 
