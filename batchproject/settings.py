@@ -263,6 +263,8 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
+        # Said in one line by `batches.bad_requests`; a traceback tells nothing of what somebody sent.
+        "django.security.RequestDataTooBig": {"level": "CRITICAL"},
         "batches": {"level": os.environ.get("LOG_LEVEL", "INFO")},
         "waitress": {"level": "INFO"},
     },

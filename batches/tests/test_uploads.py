@@ -111,8 +111,11 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_stored(means, path, cl
 
 
 @pytest.mark.django_db
-def test_a_text_that_is_too_long_to_be_pasted_is_told_to_be_uploaded(client_by, small_limits):
+def test_a_text_that_is_too_long_to_be_pasted_is_told_to_be_uploaded(client_by, small_limits, caplog):
     assert_too_large(client_by("session").post(FORM, {**FIELDS[FORM], "addresses": LIST[:20_000].decode()}), FORM)
+    [line] = caplog.records
+    assert line.getMessage().startswith(f"POST {FORM}: ")
+    assert not line.exc_info
 
 
 @pytest.mark.django_db
