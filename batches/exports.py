@@ -30,8 +30,17 @@ MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text
 #: Lines of a file that are sent at once: a chunk for each line would be a write to the network for each.
 LINES_AT_ONCE = 500
 
-# A spreadsheet takes a cell that begins so for a formula, and runs it.
-FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+# A spreadsheet takes a cell that begins so for a formula, and runs it, perhaps behind quotes and what it does not show.
+# Cells may begin within ours as well: where the spreadsheet's separator is ";" or a tab, quotes count only in front of
+# a cell of its own making, so that each of its separators and each line end within our quotes begins one.
+_STARTS = r"=+\-@|%＝＋－＠｜％﹢﹣﹦﹫﹪"
+_UNSEEN = r'"\x00-\x08\x0b\x0c\x0e-\x1f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff'
+FORMULA = re.compile(
+    rf"\A(?=[\t\r\n]|[\s{_UNSEEN}]*[{_STARTS}])"
+    rf"|(?<=[;\t\r\n])(?=(?:[^\S\t\r\n]|[{_UNSEEN}])*[{_STARTS}])"
+)
+# Left as it is, since it is imported again. Without blanks, quotes and bars, a formula within it can do nothing.
+ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 # XML has no way to say these, not even escaped.
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
@@ -85,7 +94,7 @@ def _values(rows: Iterable[Row | FoundStory], columns: Sequence[str]) -> Iterato
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+    return FORMULA.sub("'", value) if isinstance(value, str) and not ADDRESS.fullmatch(value) else value
 
 
 def download(lines: Iterable[str], name: str, kind: str) -> StreamingHttpResponse:

@@ -179,6 +179,10 @@ WHITENOISE_USE_FINDERS = True
 
 # 100,000 pasted addresses, or as many in a JSON body, fit. Longer lists are uploaded as a file, which is streamed.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "batches.uploads.TemporaryListHandler",
+]
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -261,6 +265,8 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
+        # Said in one line by `batches.bad_requests`; a traceback tells nothing of what somebody sent.
+        "django.security.RequestDataTooBig": {"level": "CRITICAL"},
         "batches": {"level": os.environ.get("LOG_LEVEL", "INFO")},
         "waitress": {"level": "INFO"},
     },

@@ -13,7 +13,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 
 from batches.conf import get_config
-from batches.importers import HEAD, ImportFailed, ImportResult, format_of, read_profiles
+from batches.importers import HEAD, MAX_BYTES, ImportFailed, ImportResult, format_of, read_profiles
 from batches.models import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY, Batch
 
 #: Bytes of a file that is given back as a text, to a browser without JavaScript: a page of that size still opens.
@@ -82,7 +82,9 @@ class AddBatchForm(NewBatchForm):
 
     file = forms.FileField(
         required=False,
-        help_text="Text with one address a line, CSV with a “url” and perhaps a “name” column, OPML or JSON Lines.",
+        help_text="Text with one address a line, CSV with a “url” and perhaps a “name” column, OPML or JSON Lines. "
+        f"Up to {MAX_BYTES // 1_000_000} MB.",
+        widget=forms.FileInput(attrs={"data-limit": MAX_BYTES}),
     )
     # Not a CharField: that refuses the whole text for a NUL, and only the line that has it is to be rejected.
     addresses = forms.Field(

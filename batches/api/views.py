@@ -10,7 +10,7 @@ from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
 from rest_framework.mixins import ListModelMixin
-from rest_framework.parsers import BaseParser
+from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -32,7 +32,7 @@ from .errors import granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import Cursors
-from .parsers import FormBody, JSONBody
+from .parsers import JSONBody
 from .serializers import (
     BatchJSON,
     BatchSerializer,
@@ -99,7 +99,7 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericVi
     def get_parsers(self) -> list[BaseParser]:
         """JSON, and where a file may come, a form. Asked before the request is known to be which action's."""
         may_have_file = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
-        return [JSONBody(), FormBody()] if may_have_file else super().get_parsers()
+        return [JSONBody(), MultiPartParser()] if may_have_file else super().get_parsers()
 
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         shown = self.shown(find_batch(pk))

@@ -15,7 +15,7 @@ LAYERS = (
     {"text"},
     {"conf", "addresses", "signatures"},
     {"importers", "checkers"},
-    {"demo", "window"},
+    {"demo", "window", "uploads", "bad_requests"},
     {"models"},
     {"bulk", "transitions", "outbox", "outage"},
     {"batch_manager", "queries"},

@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
@@ -358,12 +358,19 @@ def read_list(file: str | None, format: str | None, strict: bool) -> ImportResul
     try:
         if file == "-":
             return read_profiles(sys.stdin.buffer, format=format, strict=strict)
-        with Path(file).open("rb") as source:
+        with open_list(file) as source:
             return read_profiles(source, filename=file, format=format, strict=strict)
     except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        raise CommandError(f"{printable(file)} cannot be read: {error.strerror}") from error
     except ImportFailed as error:
-        raise CommandError(f"{'Standard input' if file == '-' else file}: {error}") from error
+        raise CommandError(f"{'Standard input' if file == '-' else printable(file)}: {error}") from error
+
+
+def open_list(file: str) -> BinaryIO:
+    try:
+        return Path(file).open("rb")
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise CommandError(f"{printable(file)} cannot be read: no file can have this name.") from error
 
 
 def work_until_finished(batch: Batch, out: TextIO) -> int | None:

@@ -35,6 +35,7 @@
     async function preview(button) {
         const mine = ++request;
         if (isTooLong()) return refuse("addresses", "This is too much to paste. Save it as a file, and upload that.");
+        if (isTooLarge()) return refuse("file", "This file is too large to be read. Split it into several.");
         say("Reading the list …");
         try {
             const body = new FormData(form, button);
@@ -51,6 +52,11 @@
     function isTooLong() {
         const limit = Number(text.dataset.limit) - 10000; // some of it is for the other fields
         return limit > 0 && new Blob([text.value.replaceAll("\n", "\r\n")]).size > limit;
+    }
+
+    function isTooLarge() {
+        const file = byId("id_file");
+        return file.files[0]?.size > Number(file.dataset.limit);
     }
 
     function show(answer) {

@@ -106,7 +106,7 @@ def test_a_chosen_file_stays_chosen_through_errors_and_preview_on_a_phone(open_p
     expect(page.locator(".messagelist .success")).to_contain_text("“Another” was added")
 
 
-def test_a_server_that_does_not_answer_loses_nothing(open_page, problems, settings):
+def test_what_cannot_be_sent_and_a_server_that_does_not_answer_lose_nothing(open_page, problems, settings, tmp_path):
     problems.expected += ["status of 403", "ERR_FAILED"]
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10_050
     page = open_page(ADD)
@@ -118,6 +118,12 @@ def test_a_server_that_does_not_answer_loses_nothing(open_page, problems, settin
     )
     expect(page.locator("#id_addresses")).to_be_focused()
     page.locator("#id_addresses").fill("https://a.example/1")
+    with (tmp_path / "list.txt").open("wb") as file:
+        file.truncate(200_000_001)
+    page.locator("#id_file").set_input_files(tmp_path / "list.txt")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#id_file_error")).to_have_text("This file is too large to be read. Split it into several.")
+    page.locator("#id_file").set_input_files([])
     page.route("**/add/", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
     page.get_by_role("button", name="Preview").click()
     expect(page.locator("#add-said")).to_contain_text("Nothing is lost: try again.")

