@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import path, reverse
@@ -37,7 +38,11 @@ def fault(request):
     raise ArithmeticError
 
 
-urlpatterns = [*project_urls, path("fault/", fault)]
+def away(request):
+    raise OperationalError
+
+
+urlpatterns = [*project_urls, path("fault/", fault), path("away/", away)]
 
 
 @pytest.fixture
@@ -65,6 +70,7 @@ def client(settings):
         ("get", "/api/nothing/", 404),
         ("get", "/static/batches/queue.js", 200),
         ("get", "/fault/", 500),
+        ("get", "/away/", 503),
     ],
 )
 def test_every_answer_carries_the_one_policy_and_the_headers_that_django_has_for_safety(
