@@ -19,6 +19,10 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])", re.IGNORECASE | re.ASCII)
 _HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 
+# What no host has, and would make the rest of it a path, a query or a password.
+_NOT_IN_HOST = re.compile(r"[/?#@\s\\]")
+_HAS_PORT = re.compile(r":[0-9]*$")
+
 _FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 _INVISIBLE_ENDS = "\ufeff\u200b\u2060"
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -56,6 +60,17 @@ def normalise_address(text: str) -> str:
     if len(address) > MAX_LENGTH:
         raise InvalidAddress(f"It is longer than {MAX_LENGTH:,} characters in its percent-encoded form.")
     return address
+
+
+def beginnings_at(host: str) -> list[str]:
+    """How normalised addresses begin at a host: at any port, unless one is given with it ("example.org:8080").
+
+    Raises InvalidAddress for what is no host.
+    """
+    if _NOT_IN_HOST.search(host):
+        raise InvalidAddress("Write a host alone, such as example.org or example.org:8080.")
+    sites = [normalise_address(f"{scheme}://{host}") for scheme in DEFAULT_PORTS]
+    return sites if _HAS_PORT.search(host) else [*sites, *(f"{site.removesuffix('/')}:" for site in sites)]
 
 
 def _describe(character: str) -> str:

@@ -209,7 +209,7 @@ class BatchManager:
         """Insert an unsaved queued batch in its place at the end of its band. For `Batch.save`."""
         try:
             with locked_queue():
-                batch.position = _end_of_band(batch.priority)
+                batch.position = end_of_band(batch.priority)
                 shift_positions(batch.position, None, by=1)
                 batch.save(*args, **kwargs)
                 _bump_version()
@@ -262,7 +262,7 @@ class BatchManager:
     def queue_batch(self, batch: Batch) -> Literal[True]:
         """Queue it at the end of its band. A finished batch is checked anew, a paused one goes on where it stopped."""
         if batch.status == Status.QUEUED:
-            return self._move(batch, _end_of_band(batch.priority, batch), "queue_batch")
+            return self._move(batch, end_of_band(batch.priority, batch), "queue_batch")
         changes: dict[str, Any] = {"error": "", "completed_at": None}
         if batch.status == Status.DONE:
             batch.profiles.update(**UNCHECKED)
@@ -288,7 +288,7 @@ class BatchManager:
         _require_priority(priority)
         if priority != batch.priority:
             if batch.status == Status.QUEUED:
-                _move_positions(batch, _end_of_band(priority, batch))
+                _move_positions(batch, end_of_band(priority, batch))
             self._apply(batch, "set_priority", f"priority {batch.priority} → {priority}", priority=priority)
         return True
 
@@ -637,20 +637,20 @@ def _renumber(rows: QuerySet[Batch], position: Combinable) -> None:
         Batch.objects.filter(position__gt=DETOUR).update(position=F("position") - DETOUR)
 
 
-def _place(batch: Batch) -> dict[str, Any]:
-    """Make room at the end of the batch's band; what to write to put it there."""
-    position = _end_of_band(batch.priority)
-    shift_positions(position, None, by=1)
-    return {"status": Status.QUEUED, "position": position}
-
-
-def _end_of_band(priority: int, moving: Batch | None = None) -> int:
+def end_of_band(priority: int, moving: Batch | None = None) -> int:
     """The place behind the last queued batch whose priority is at least this one; `moving` leaves its own first."""
     ahead = Batch.objects.queued().filter(priority__gte=priority)
     if moving is not None:
         ahead = ahead.exclude(pk=moving.pk)
     last = ahead.aggregate(last=Max("position"))["last"] or 0
     return last if moving is not None and last > (moving.position or 0) else last + 1
+
+
+def _place(batch: Batch) -> dict[str, Any]:
+    """Make room at the end of the batch's band; what to write to put it there."""
+    position = end_of_band(batch.priority)
+    shift_positions(position, None, by=1)
+    return {"status": Status.QUEUED, "position": position}
 
 
 def _last_position() -> int:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -148,12 +147,6 @@ def look_ahead() -> Outlook:
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
         free_in=None if stands_still else _seconds_left(running, now, rates),
     )
-
-
-def place_of_new(priority: int) -> int:
-    """Where a batch of this priority would be queued now: behind the last one whose priority is at least its own."""
-    ahead = Batch.objects.queued().filter(priority__gte=priority)
-    return (ahead.aggregate(last=Max("position"))["last"] or 0) + 1
 
 
 def is_recent(moment: datetime | None, now: datetime) -> bool:

@@ -8,8 +8,10 @@ from datetime import datetime
 from itertools import starmap
 from typing import Any, NamedTuple
 
+from django.db import connection
 from django.db.models import Count, DateTimeField, Func, Q, QuerySet
 
+from .addresses import beginnings_at
 from .checkers.base import ProfileToCheck
 from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
 
@@ -85,6 +87,19 @@ def ended_before(moment: datetime, *, with_errors: bool = True) -> QuerySet[Batc
     done = Q(status=Batch.Status.DONE, completed_at__lt=moment)
     in_error = Q(status=Batch.Status.ERROR) & (Q(started_at__lt=moment) | Q(started_at=None, created_at__lt=moment))
     return Batch.objects.filter(done | in_error if with_errors else done).order_by("created_at", "pk")
+
+
+def at_host(field: str, host: str) -> Q:
+    """That the normalised address in `field` is at a host, as `beginnings_at` has it. Raises InvalidAddress."""
+    return Q(*(_begins_with(field, beginning) for beginning in beginnings_at(host)), _connector=Q.OR)
+
+
+def _begins_with(field: str, beginning: str) -> Q:
+    """A condition for which the index of the addresses is used."""
+    if connection.vendor != "sqlite":
+        return Q(**{f"{field}__startswith": beginning})
+    # SQLite has no index for LIKE; elsewhere a range would follow a language's order of letters, not that of the bytes.
+    return Q(**{f"{field}__gte": beginning, f"{field}__lt": beginning[:-1] + chr(ord(beginning[-1]) + 1)})
 
 
 class Minute(Func):

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping
 
-from .secret_key import installation_secret_key
+from .secret_key import secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -40,7 +40,7 @@ def api_rate(name: str, default: str) -> str | None:
 
 
 DEBUG = env_switch("DEBUG")
-SECRET_KEY = os.environ.get("SECRET_KEY") or installation_secret_key(VAR_DIR / "secret_key")
+SECRET_KEY = secret_key(os.environ.get("SECRET_KEY", ""), VAR_DIR / "secret_key", may_be_weak=DEBUG)
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 

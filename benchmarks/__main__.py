@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ def run_in_new_process(name: str, profiles: int | None, rounds: int) -> None:
         environment = {
             **os.environ,
             "DATABASE_URL": database,
-            "SECRET_KEY": "for the benchmark only",
+            "SECRET_KEY": secrets.token_urlsafe(50),
             "DJANGO_SETTINGS_MODULE": "batchproject.settings",
             "BATCHES_CHECKERS": "noop=benchmarks.noop.NoopChecker",
             "BATCHES_ALLOWED_NETWORKS": "127.0.0.1/32",

@@ -17,9 +17,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.html import format_html, format_html_join
 
+from batches.batch_manager import end_of_band
 from batches.importers import ImportResult, ProfileAddress, Reject
 from batches.models import Batch, Profile
-from batches.outlook import look_ahead, place_of_new
+from batches.outlook import look_ahead
 from batches.preview import Preview, digest, preview
 from batches.text import counted
 from batches.transitions import Code, Refusal
@@ -107,7 +108,7 @@ def counts(found: Preview) -> Iterable[tuple[str, str]]:
 
 
 def when_it_starts(priority: int) -> str:
-    position, outlook = place_of_new(priority), look_ahead()
+    position, outlook = end_of_band(priority), look_ahead()
     start = outlook.start_at(position)
     where = f"Queued with priority {priority}, it will wait at position {position:,}"
     if outlook.queue.held:

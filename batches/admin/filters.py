@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.text import Truncator, capfirst
 
 from batches import comparison, queries
+from batches.addresses import InvalidAddress
 from batches.batch_manager import find_batch
 from batches.models import Batch, BatchProfile
 from batches.transitions import Refused
@@ -171,7 +172,10 @@ def not_since(field: str, days: int) -> Q:
 
 
 class HostFilter(admin.SimpleListFilter):
-    """The profiles of one host, to which each profile's page links: `?host=example.org`. In sight only while in use."""
+    """The profiles of one host, to which each profile's page links: `?host=example.org`. In sight only while in use.
+
+    At any port unless one is given with it, as the API has it.
+    """
 
     title = "host"
     parameter_name = "host"
@@ -184,9 +188,7 @@ class HostFilter(admin.SimpleListFilter):
         value = self.value()
         if value is None:
             return queryset
-        return queryset.filter(at_host(value))
-
-
-def at_host(host: str) -> Q:
-    """That an address begins with this host, by either scheme. PostgreSQL finds it in the index; SQLite reads all."""
-    return Q(url__startswith=f"http://{host}/") | Q(url__startswith=f"https://{host}/")
+        try:
+            return queryset.filter(queries.at_host("url", value))
+        except InvalidAddress:
+            return queryset.none()

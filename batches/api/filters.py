@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
-from django.db import connection
 from django.db.models import F, Q, QuerySet
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from batches.addresses import InvalidAddress, normalise_address
+from batches.addresses import InvalidAddress, beginnings_at
 from batches.comparison import Change, rows_with
 from batches.models import (
     MAX_ERROR,
@@ -28,6 +26,7 @@ from batches.models import (
     Profile,
     StoryResult,
 )
+from batches.queries import at_host
 
 from . import pagination
 
@@ -36,8 +35,6 @@ SHOWN_UNKNOWN = 10
 
 #: Characters of a host name and its port.
 MAX_HOST = 260
-NOT_HOST = re.compile(r"[/?#@\s\\]")
-HAS_PORT = re.compile(r":[0-9]*$")
 
 MAX_ID = 2**63 - 1
 
@@ -72,26 +69,19 @@ class FlagFilter(filters.ChoiceFilter):  # type: ignore[misc]
 
 
 class HostField(forms.CharField):
-    """A host name or address, perhaps with a port, as the beginnings that addresses of profiles there have."""
+    """A host name or address, perhaps with a port."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(max_length=MAX_HOST, **options)
 
-    def clean(self, value: Any) -> list[str]:
-        host = super().clean(value)
-        return _beginnings(host) if host else []
-
-
-def _beginnings(host: str) -> list[str]:
-    if NOT_HOST.search(host):
-        raise forms.ValidationError("Write a host alone, such as example.org or example.org:8080.")
-    try:
-        sites = [normalise_address(f"{scheme}://{host}") for scheme in ("http", "https")]
-    except InvalidAddress as error:
-        raise forms.ValidationError(str(error)) from error
-    if HAS_PORT.search(host):
-        return sites
-    return [*sites, *(f"{site.removesuffix('/')}:" for site in sites)]
+    def clean(self, value: Any) -> str:
+        host: str = super().clean(value)
+        try:
+            if host:
+                beginnings_at(host)
+        except InvalidAddress as error:
+            raise forms.ValidationError(str(error)) from error
+        return host
 
 
 class HostFilter(filters.Filter):  # type: ignore[misc]
@@ -99,17 +89,8 @@ class HostFilter(filters.Filter):  # type: ignore[misc]
 
     field_class = HostField
 
-    def filter(self, rows: QuerySet[Any], value: list[str]) -> QuerySet[Any]:
-        conditions = [_begins_with(self.field_name, beginning) for beginning in value or []]
-        return rows.filter(Q(*conditions, _connector=Q.OR)) if conditions else rows
-
-
-def _begins_with(field: str, beginning: str) -> Q:
-    """A condition for which the index of the addresses is used."""
-    if connection.vendor != "sqlite":
-        return Q(**{f"{field}__startswith": beginning})
-    # SQLite has no index for LIKE; elsewhere a range would follow a language's order of letters, not that of the bytes.
-    return Q(**{f"{field}__gte": beginning, f"{field}__lt": beginning[:-1] + chr(ord(beginning[-1]) + 1)})
+    def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return rows.filter(at_host(self.field_name, value)) if value else rows
 
 
 class SearchFilter(filters.CharFilter):  # type: ignore[misc]

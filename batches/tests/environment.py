@@ -5,6 +5,7 @@ which would write a secret key into `var/` if none were given.
 """
 
 import os
+import secrets
 from collections.abc import MutableMapping
 
 READ_BY_SETTINGS = {
@@ -27,7 +28,8 @@ READ_BY_COMMANDS = {"DEMO_PORT", "NO_COLOR", "PORT"}
 PREFIXES = ("BATCHES_", "DJANGO_", "PG")
 
 GIVEN = {
-    "SECRET_KEY": "a key for tests only, as long as a real one has to be",
+    # Another one in each run: one that is written here would be no secret, and is refused.
+    "SECRET_KEY": secrets.token_urlsafe(50),
     # A child process that is not told which database to open gets an empty one, never the developer's.
     "DATABASE_URL": "sqlite:///:memory:",
 }

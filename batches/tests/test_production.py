@@ -2,18 +2,23 @@
 
 import os
 import re
+import secrets
+import shlex
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import path, reverse
 
 from batchproject.csp import content_security_policy
-from batchproject.secret_key import installation_secret_key
+from batchproject.secret_key import MAKE_ONE, installation_secret_key, secret_key, weakness
 from batchproject.urls import urlpatterns as project_urls
 
 POLICY = (
@@ -22,7 +27,7 @@ POLICY = (
 )
 #: As the README has them.
 PRODUCTION = {
-    "SECRET_KEY": "j6#Kd0w!vQ2m_T8sZx4bN7rY1cLf5hGp9uAeXoRi3kWtBnMqEz",
+    "SECRET_KEY": secrets.token_urlsafe(50),
     "ALLOWED_HOSTS": "batches.example.org",
     "HTTPS": "on",
     "HSTS_SECONDS": "31536000",
@@ -33,7 +38,11 @@ def fault(request):
     raise ArithmeticError
 
 
-urlpatterns = [*project_urls, path("fault/", fault)]
+def away(request):
+    raise OperationalError
+
+
+urlpatterns = [*project_urls, path("fault/", fault), path("away/", away)]
 
 
 @pytest.fixture
@@ -61,6 +70,7 @@ def client(settings):
         ("get", "/api/nothing/", 404),
         ("get", "/static/batches/queue.js", 200),
         ("get", "/fault/", 500),
+        ("get", "/away/", 503),
     ],
 )
 def test_every_answer_carries_the_one_policy_and_the_headers_that_django_has_for_safety(
@@ -163,3 +173,60 @@ def test_where_no_key_can_be_kept_it_refuses_to_start(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ImproperlyConfigured, match="Set the environment variable SECRET_KEY"):
         installation_secret_key(tmp_path / "file" / "secret_key")
+
+
+WEAK_KEYS = {
+    "django-insecure-j6#kd0w!vq2m_t8szx4bn7ry1clf5hgp9uaexori3kwtbnmqez": "contains “django-insecure-”",
+    "changeme" * 9: "contains “changeme”",
+    "Change-Me-before-you-go-live-or-else-j6#kd0w!vq2m_t8szx4b": "contains “change-me”",
+    "secret": "contains “secret”",
+    "my super SECRET key that is really as long as it has to be": "contains “secret”",
+    "j6#kd0w!vq2m_t8szx4bn7ry1clf5hgp9uaexori3kwtbnmqx": "too short: it has 49 of at least 50 characters",
+    "50 or more random characters": "too short",
+    " ": "too short",
+    "1234567890" * 6: "a shorter one again and again",
+    "abc" * 20 + "d": "only 4 different characters",
+}
+
+
+@pytest.mark.parametrize("key", WEAK_KEYS)
+def test_a_weak_secret_key_is_told_from_a_random_one(key):
+    assert WEAK_KEYS[key] in weakness(key)
+
+
+def test_a_random_secret_key_is_strong_in_any_alphabet():
+    for make in (get_random_secret_key, partial(secrets.token_hex, 25), partial(secrets.token_urlsafe, 38)):
+        assert not any(weakness(make()) for _ in range(500))
+
+
+@pytest.mark.parametrize("start", [("manage.py", "serve"), ("manage.py", "check"), ("-c", "import batchproject.wsgi")])
+def test_with_a_weak_secret_key_nothing_starts_and_the_remedy_is_told(start):
+    started = python(*start, SECRET_KEY="changeme", DEBUG="")
+    assert started.returncode == 1
+    assert "SECRET_KEY is no random text: it contains “changeme”" in started.stderr
+    assert MAKE_ONE in started.stderr
+    assert start[0] == "-c" or "Traceback" not in started.stderr
+
+
+def test_the_remedy_makes_a_key_that_is_taken():
+    [made] = python(*shlex.split(MAKE_ONE)[1:]).stdout.split()
+    assert not weakness(made)
+    assert MAKE_ONE in (settings.BASE_DIR / "README.md").read_text()
+
+
+def test_for_trying_it_out_any_key_will_do(tmp_path):
+    assert secret_key("secret", tmp_path / "none", may_be_weak=True) == "secret"
+    assert python("manage.py", "check", SECRET_KEY="secret", DEBUG="on").returncode == 0
+
+
+def test_a_weak_key_that_is_kept_is_refused_as_well(tmp_path):
+    (tmp_path / "key").write_text("\n")
+    with pytest.raises(ImproperlyConfigured, match=r"too short: it has 0 .* Delete that file"):
+        secret_key("", tmp_path / "key", may_be_weak=False)
+
+
+def python(*arguments, **environ):
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=settings.BASE_DIR, env=os.environ | environ, capture_output=True, text=True, timeout=60
+    )

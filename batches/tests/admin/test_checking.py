@@ -257,6 +257,7 @@ def test_a_profile_leads_to_those_of_its_host(client):
     assert f"{LIST}?host=a.example%3A8" in text_of(
         client.get(reverse("admin:batches_profile_change", args=[profile.pk]))
     )
-    assert matching(client, "host=a.example") == {"a.example/1", "http://a.example/2"}
+    assert matching(client, "host=A.Example") == {"a.example/1", "http://a.example/2", "a.example:8/"}
     assert matching(client, "host=a.example%3A8") == {"a.example:8/"}
-    assert matching(client, "host=a_example") == set()
+    for other in ("a_example", "example", "a.example/1", "", "%00"):
+        assert matching(client, f"host={other}") == set()

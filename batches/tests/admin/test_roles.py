@@ -6,9 +6,9 @@ An address without a row in `ADDRESSES`, and an action without one in `ACTIONS`,
 from contextlib import contextmanager
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
-from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.urls import URLPattern, reverse
 
@@ -27,6 +27,7 @@ from batches.models import (
 )
 from batches.preview import digest
 
+from ..tables import but_for_chance, every_column, every_table
 from .conftest import batch_with, story
 
 # Who may do what does not depend on the database; what is then done has its tests on both.
@@ -56,6 +57,7 @@ CONFIRMED = {"confirmed": "yes", "name": "new", "priority": "0", "checker": "fee
 HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on"}
 TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
 CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-priority": "0"}
+PASSWORD = {"usable_password": "true", "password1": "of-the-newcomer-1", "password2": "of-the-newcomer-1"}
 PAUSE = {"call": "pause_batch"}
 
 #: By the URL's name: who sees it, whom a POST with these fields changes something for, and the fields.
@@ -109,21 +111,35 @@ ADDRESSES = {
     "batches_webhookdelivery_delete": (NOBODY, NOBODY, {}),
     "batches_webhookdelivery_history": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "deliver_again"}),
+    **{
+        f"auth_{model}_{view}": (OF_SUPERUSERS, OF_SUPERUSERS if fields else NOBODY, fields)
+        for model, own in {"user": {"username": "new"}, "group": {"name": "new"}}.items()
+        for view, fields in {
+            "changelist": {"action": "delete_selected", "_selected_action": f"{{{model}}}", "post": "yes"},
+            "add": own | {"usable_password": "false"},
+            "change": own | {"date_joined_0": "2026-01-01", "date_joined_1": "12:00"},
+            "delete": {"post": "yes"},
+            "history": {},
+        }.items()
+    },
+    "auth_user_password_change": (OF_SUPERUSERS, OF_SUPERUSERS, PASSWORD),
 }
-#: Of the admin itself and of Django's own models, which Django tests.
+#: Of the admin itself, which Django tests.
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n", "view_on_site"}
 
-#: Each action of our lists: who may use it.
+#: Each action of each list: who may use it.
 ACTIONS = {
-    "queue_batches": OPERATE,
-    "start_batches": OPERATE,
-    "pause_batches": OPERATE,
-    "retry_batches": OPERATE,
-    "repeat_batches": OPERATE,
-    "delete_selected": EDIT,
-    "check_selected": ADD & SEE_ROWS,  # who sees no profiles can select none
-    "send_test_events": OF_SUPERUSERS,
-    "deliver_all_again": OF_SUPERUSERS,
+    **{
+        (Batch, action): OPERATE
+        for action in ("queue_batches", "start_batches", "pause_batches", "retry_batches", "repeat_batches")
+    },
+    (Batch, "delete_selected"): EDIT,
+    (Profile, "check_selected"): ADD & SEE_ROWS,  # who sees no profiles can select none
+    (Webhook, "send_test_events"): OF_SUPERUSERS,
+    (WebhookDelivery, "deliver_all_again"): OF_SUPERUSERS,
+    # Django's own, which it gives to every list.
+    **{(model, "delete_selected"): OF_SUPERUSERS for model in (Webhook, User, Group)},
+    **{(model, "delete_selected"): NOBODY for model in (Profile, BatchProfile, StoryResult, BatchLog, WebhookDelivery)},
 }
 
 
@@ -137,7 +153,7 @@ def patterns(urls):
 
 def names_of_ours():
     names = {pattern.name for pattern in patterns(admin.site.urls[0]) if pattern.name}
-    return {name for name in names if not name.startswith(("auth_", "authtoken_"))} - OF_DJANGO
+    return names - OF_DJANGO
 
 
 @pytest.fixture
@@ -146,6 +162,7 @@ def batch():
     hook = Webhook.objects.create(url="https://example.org/hook")
     ApiToken.objects.create(user=User.objects.create_user("owner"))
     User.objects.create_user("newcomer")
+    Group.objects.create(name="a group")
     batch_with("done", ok=1, failed=1, stories=[story()])
     batch = batch_with(name="it")
     batch_with(name="another")
@@ -154,11 +171,7 @@ def batch():
     return batch
 
 
-MODELS = (Batch, BatchProfile, Profile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, ApiToken, LogEntry)
-
-
 def address(name, batch):
-    rows = {model._meta.model_name: model for model in MODELS}
     arguments = {
         "app_list": ["batches"],
         "batches_batch_queue_move": [batch.pk, 2, Queue.objects.get().version],
@@ -168,16 +181,22 @@ def address(name, batch):
     }
     if name in arguments:
         return reverse(f"admin:{name}", args=arguments[name])
-    model, _, view = name.removeprefix("batches_").partition("_")
-    if view in {"change", "delete", "history", "operate", "live", "details"}:
-        row = batch if model == "batch" else rows[model].objects.latest("pk")
+    app, _, rest = name.partition("_")
+    model, _, view = rest.partition("_")
+    if view in {"change", "delete", "history", "operate", "live", "details", "password_change"}:
+        row = batch if model == "batch" else newest(apps.get_model(app, model))
         return reverse(f"admin:{name}", args=[row.pk])
     return reverse(f"admin:{name}")
 
 
+def newest(model):
+    """Of users the newcomer, never whoever asks."""
+    return User.objects.get(username="newcomer") if model is User else model.objects.latest("pk")
+
+
 def everything():
-    """Every row that a page of the admin could change."""
-    return [list(model._base_manager.order_by("pk").values()) for model in MODELS]
+    """Every row of every table, but for sessions: those keep what is to be said on the next page."""
+    return {table: rows for table, rows in every_table().items() if table != "django_session"}
 
 
 def keys(batch):
@@ -187,18 +206,18 @@ def keys(batch):
         "batch": batch.pk,
         "hook": Webhook.objects.get().pk,
         "user": user.pk if user else "",
+        "group": Group.objects.get().pk,
     }
 
 
-def post(client, name, batch):
-    fields = {key: value.format(**keys(batch)) for key, value in ADDRESSES[name][2].items()}
+def post(client, name, batch, beside=None):
+    fields = (beside or {}) | {key: value.format(**keys(batch)) for key, value in ADDRESSES[name][2].items()}
     return client.post(address(name, batch), fields)
 
 
 def test_every_address_and_every_action_is_in_the_tables():
     assert names_of_ours() == set(ADDRESSES)
-    ours = [site for model, site in admin.site._registry.items() if model._meta.app_label == "batches"]
-    assert {action for site in ours for action in site.actions or ()} == set(ACTIONS)
+    assert {(model, name) for model, name, _ in actions()} == set(ACTIONS)
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
@@ -239,7 +258,7 @@ def test_a_get_that_carries_the_fields_of_a_post_changes_nothing(client_of, batc
 def test_no_other_method_changes_anything(client_of, batch):
     client, before = client_of("superuser"), everything()
     for name in ADDRESSES:
-        for method in ("head", "options", "put", "patch", "delete", "trace"):
+        for method in ("put", "patch", "delete", "trace"):  # of the others: test_every_address.py
             assert getattr(client, method)(address(name, batch)).status_code < 500, (name, method)
         assert everything() == before, name
 
@@ -253,38 +272,64 @@ def test_every_change_bears_the_name_of_who_made_it(client_of, batch):
         assert {(line.actor, line.channel) for line in lines} == {("superuser", "admin")}, name
 
 
-def test_no_post_is_taken_from_another_site(client_of, batch):
-    client, before = client_of("superuser", enforce_csrf_checks=True), everything()
-    for name in ADDRESSES:
-        assert post(client, name, batch).status_code == 403, name
-    assert everything() == before
+def actions():
+    """Each action of each list as the admin has it before it looks at permissions: model, name, function."""
+    for model, site in admin.site._registry.items():
+        if site.actions is None:  # of tokens: none at all
+            continue
+        yield from ((model, name, function) for function, name, _ in site._get_base_actions())
 
 
 def test_every_action_declares_who_may_use_it():
     """One that declares nothing is open to whoever may see the list."""
-    for model, site in admin.site._registry.items():
-        if model._meta.app_label != "batches":
-            continue
-        for name in site.actions or ():
-            function, _, _ = site.get_action(name)
-            assert getattr(function, "allowed_permissions", None), f"{name} of {model.__name__} declares nothing."
+    for model, name, function in actions():
+        assert getattr(function, "allowed_permissions", None), f"{name} of {model.__name__} declares nothing."
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
 def test_an_action_works_for_whom_it_is_for(client_of, batch, role):
     assert BatchManager().release_queue()
     paused = batch_with("paused", failed=1)
-    rows = {
-        "pause_batches": batch,
-        "check_selected": Profile.objects.latest("pk"),
-        "send_test_events": Webhook.objects.get(),
-        "deliver_all_again": WebhookDelivery.objects.get(),
-    }
     client = client_of(role)
     before = everything()
-    for action, may_do in ACTIONS.items():
-        row = rows.get(action, paused)
+    for (model, action), may_do in ACTIONS.items():
+        row = {"pause_batches": batch}.get(action, paused) if model is Batch else newest(model)
         with undone():
-            chosen = {"action": action, "_selected_action": row.pk, "post": "yes", **CONFIRMED}
-            client.post(reverse(f"admin:batches_{row._meta.model_name}_changelist"), chosen)
-            assert (everything() != before) == (role in may_do), action
+            choose(client, action, row)
+            assert (everything() != before) == (role in may_do), (model, action)
+
+
+def choose(client, action, row, beside=None):
+    chosen = (beside or {}) | {"action": action, "_selected_action": row.pk, "post": "yes", **CONFIRMED}
+    return client.post(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist"), chosen)
+
+
+#: Fields that may be left out, of a name that one of our columns has as well.
+ALSO_IN_FORM = {"auth_user_change": ["is_active"]}
+
+
+def test_a_post_writes_no_column_but_those_of_its_own_fields(client_of, batch):
+    """Each form and each action with all columns of all tables beside its own fields does what it does without."""
+    client, columns = client_of("superuser"), dict(every_column())
+    for name, (_, may_do, fields) in ADDRESSES.items():
+        own = {*fields, *ALSO_IN_FORM.get(name, ())}
+        done = effects(client, columns, own, lambda beside, name=name: post(client, name, batch, beside))
+        assert (len(done), "superuser" in may_do) in {(1, False), (2, True)}, name
+    assert BatchManager().release_queue()
+    paused = batch_with("paused", failed=1)
+    for (model, action), may_do in ACTIONS.items():
+        row = {"retry_batches": paused}.get(action, batch) if model is Batch else newest(model)
+        own = {"action", *CONFIRMED}
+        done = effects(client, columns, own, lambda beside, what=(action, row): choose(client, *what, beside))
+        assert len(done) == 1 + ("superuser" in may_do), (model, action)
+
+
+def effects(client, columns, own, do):
+    """What the database may hold: as it was, as it is after the plain POST, and after that with all columns beside."""
+    session, found = client.cookies["sessionid"].value, [but_for_chance()]
+    for beside in ({}, {name: value for name, value in columns.items() if name not in own}):
+        with undone():
+            do(beside)
+            found += [after] if (after := but_for_chance()) not in found else []
+        client.cookies["sessionid"] = session  # a new password asks for a new one
+    return found

@@ -10,7 +10,8 @@ from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
 from batches.checkers.base import CheckResult
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+
+from ..tables import every_table
 
 VIEW_RESULTS = ["view_batchprofile", "view_storyresult", "view_batchlog", "view_profile"]
 
@@ -100,12 +101,5 @@ LEAVE = {
 
 @pytest.fixture
 def everything():
-    """All that a call of the API could change."""
-
-    def look():
-        return {
-            model: list(model.objects.order_by("pk").values())
-            for model in (Batch, BatchProfile, BatchLog, Profile, Queue)
-        }
-
-    return look
+    """All that a call could change, and what it could not."""
+    return every_table

@@ -258,9 +258,9 @@ def test_a_filter_that_cannot_be_stored_is_no_fault(client):
 @pytest.mark.parametrize("role", ["viewer", "operator", "cleaner", "editor", "creator", "nobody", "root"])
 def test_each_action_is_open_to_those_who_may_make_its_call(client_for, make_batch, everything, role, action):
     may = {"root": set(MATRIX), "operator": set(MATRIX) - {"delete"}, "cleaner": {"delete"}}
-    batch = make_batch("done", failed=1)
+    client, batch = client_for(role), make_batch("done", failed=1)
     before = everything()
-    answer = do(client_for(role), action, [batch])
+    answer = do(client, action, [batch])
     if action in may.get(role, set()):
         assert answer.status_code == 200
     else:

@@ -1,0 +1,80 @@
+"""Every address of the project as its URL conf has them, with the rows of `browser.pages` for what they name."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.admindocs.views import simplify_regex
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.urls import URLPattern, get_resolver
+
+from batches.models import Batch, Queue
+
+PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
+
+
+@dataclass(frozen=True)
+class Address:
+    """`route` is as the URL conf has it, "/admin/batches/batch/<uuid:batch_id>/live/", `path` with a row's values."""
+
+    route: str
+    path: str
+    callback: Any
+
+    def __str__(self) -> str:
+        return self.route
+
+
+def every_address(rows: Any) -> list[Address]:
+    found = routes(get_resolver().url_patterns)
+    return [Address(route, filled(route, rows), pattern.callback) for route, pattern in found]
+
+
+def routes(entries: Any, before: str = "") -> Iterator[tuple[str, URLPattern]]:
+    for entry in entries:
+        route = before + str(entry.pattern)
+        if isinstance(entry, URLPattern):
+            yield simplify_regex(route), entry
+        else:
+            yield from routes(entry.url_patterns, route)
+
+
+def filled(route: str, rows: Any) -> str:
+    """A parameter of a new kind is a KeyError here, and wants a value below."""
+    return PARAMETER.sub(lambda found: str(value_of(found[1], route, rows)), route)
+
+
+def value_of(name: str, route: str, rows: Any) -> Any:
+    if name in {"object_id", "id"} and route.startswith("/admin/r/"):
+        return rows.done.pk
+    if name in {"object_id", "id"} or (name == "pk" and not route.startswith("/api/")):
+        return of_model(rows)[route.split("/")[3]].pk
+    return {
+        "pk": rows.done.pk,
+        "batch_id": rows.queued.pk,
+        "kind": "csv",
+        "form": "csv",
+        "call": "pause_batch",
+        "position": 1,
+        "version": Queue.objects.get().version,
+        "content_type_id": ContentType.objects.get_for_model(Batch).pk,
+        "app_label": "batches",
+        "url": "nothing",
+    }[name]
+
+
+def of_model(rows: Any) -> dict[str, Any]:
+    return {
+        "batch": rows.paused,
+        "profile": rows.profile,
+        "batchprofile": rows.check,
+        "storyresult": rows.story,
+        "batchlog": rows.log,
+        "webhook": rows.webhook,
+        "webhookdelivery": rows.delivery,
+        "apitoken": rows.token,
+        "user": rows.user,
+        "group": Group.objects.get(),
+    }
