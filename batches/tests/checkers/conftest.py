@@ -11,6 +11,10 @@ from batches.checkers.feed import FeedChecker
 from batches.checkers.fetch import Answer, Fetcher
 from batches.conf import Config
 from batches.tests.feedserver import FeedServer
+from batches.tests.hostile import hostile
+from batches.tests.inside import canaries, canary
+
+__all__ = ["canaries", "canary", "hostile"]
 
 
 def quick_config(**values: object) -> Config:

@@ -2,12 +2,9 @@
 
 import asyncio
 import gzip
-import itertools
 import socket
 import ssl
 import threading
-import time
-import tracemalloc
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,10 +15,9 @@ import pytest
 from batches.checkers import fetch as fetch_module
 from batches.checkers.fetch import Answer, Fetcher, FetchError, retry_after
 from batches.tests.feedserver import FeedServer, Reply
+from batches.tests.hostile import HEAD, RAW
 
 from .conftest import quick_config, short
-
-HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
 def closed_port() -> int:
@@ -258,105 +254,6 @@ def test_a_server_that_does_not_speak_tls_is_told(fetch):
             fetch(f"https://127.0.0.1:{server.getsockname()[1]}/")
 
 
-def forever(piece: bytes, head: bytes = b"") -> itertools.chain[bytes]:
-    return itertools.chain([head], itertools.repeat(piece))
-
-
-BROKEN = r"^(sent a broken answer|broke the connection off)$"
-TOO_LARGE = r"^body is larger than 1 MB$"
-TOO_SLOW = r"^did not answer within 0.5 s$"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-GZIPPED = HEAD + b"Content-Encoding: gzip\r\n\r\n"
-
-HOSTILE = {
-    "nothing at all": (b"", BROKEN),
-    "another protocol": (b"SSH-2.0-OpenSSH_9.9\r\n", BROKEN),
-    "HTTP 0.9": (b"<html>hello</html>", BROKEN),
-    "binary": (bytes(range(256)) * 10, BROKEN),
-    "no status": (b"HTTP/1.1 OK\r\n\r\n", BROKEN),
-    "a status of letters": (b"HTTP/1.1 abc OK\r\n\r\n", BROKEN),
-    "a status of five digits": (b"HTTP/1.1 20000 OK\r\n\r\n", BROKEN),
-    "another version": (b"HTTP/7.3 200 OK\r\n\r\n", BROKEN),
-    "half a head": (HEAD + b"Content-Type: text", BROKEN),
-    "a header without a colon": (HEAD + b"Content-Type text/xml\r\n\r\n", BROKEN),
-    "a header with NUL": (HEAD + b"X: a\0b\r\nContent-Length: 0\r\n\r\n", BROKEN),
-    "a header name that is none": (HEAD + b"\xff\xfe(): a\r\nContent-Length: 0\r\n\r\n", BROKEN),
-    "a giant header": (HEAD + b"X: " + b"a" * 200_000 + b"\r\n\r\n", r"^sent headers larger than 64 kB$"),
-    "a giant status line": (b"HTTP/1.1 200 " + b"a" * 200_000 + b"\r\n\r\n", r"^sent headers larger than 64 kB$"),
-    "headers without end": (forever(b"X-Header: hello\r\n" * 500, HEAD), BROKEN + r"|headers"),
-    "one header without end": (forever(b"a" * 10_000, HEAD + b"X: "), BROKEN + r"|^sent headers larger than 64 kB$"),
-    "interim answers without end": (forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100), BROKEN + "|" + TOO_SLOW),
-    "another protocol from now on": (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
-        r"^answered 101 Switching Protocols$",
-    ),
-    "a length of letters": (HEAD + b"Content-Length: ten\r\n\r\n", BROKEN),
-    "a negative length": (HEAD + b"Content-Length: -1\r\n\r\n", BROKEN),
-    "two lengths": (HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\nhello", BROKEN),
-    "a length of many digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nhello", BROKEN),
-    "a body shorter than its length": (HEAD + b"Content-Length: 500\r\n\r\nhello", BROKEN),
-    "a length over the limit": (HEAD + b"Content-Length: 5000000\r\n\r\nhello", TOO_LARGE),
-    "length and chunks": (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BROKEN),
-    "a chunk size that is none": (CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n", BROKEN),
-    "a chunk size of many digits": (CHUNKED + b"f" * 5000 + b"\r\nhello", BROKEN),
-    "half a chunk": (CHUNKED + b"ff\r\nhello", BROKEN),
-    "chunks without the last one": (CHUNKED + b"5\r\nhello\r\n", BROKEN),
-    "a chunk that is longer than it says": (CHUNKED + b"2\r\nhello\r\n0\r\n\r\n", BROKEN),
-    "a chunk extension without end": (forever(b"a" * 10_000, CHUNKED + b"5;"), BROKEN + "|" + TOO_SLOW),
-    "trailers without end": (forever(b"X: hello\r\n" * 500, CHUNKED + b"0\r\n"), BROKEN + "|headers|" + TOO_SLOW),
-    "no gzip where it says so": (GZIPPED + b"hello, this is plain text", BROKEN),
-    "no deflate where it says so": (HEAD + b"Content-Encoding: deflate\r\n\r\nhello, this is plain text", BROKEN),
-    "a compression that nobody asked for": (HEAD + b"Content-Encoding: br\r\n\r\nhello", BROKEN),
-    "a gzip with a wrong checksum": (GZIPPED + gzip.compress(b"hello")[:-8] + b"\0" * 8, BROKEN),
-    "a body without end": (forever(b"x" * 65_536, HEAD + b"\r\n"), TOO_LARGE),
-    "chunks without end": (forever(b"10000\r\n" + b"x" * 65_536 + b"\r\n", CHUNKED), TOO_LARGE),
-    "chunks of one byte without end": (forever(b"1\r\nx\r\n" * 10_000, CHUNKED), TOO_LARGE + "|" + TOO_SLOW),
-    "gzip members without end": (forever(gzip.compress(b"") * 1000, GZIPPED), BROKEN + "|" + TOO_SLOW),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_answer_is_a_failure_with_a_reason(kind, server, fetch):
-    raw, sentence = HOSTILE[kind]
-    server.answer("/", raw=raw)
-    started = time.monotonic()
-    with pytest.raises(FetchError, match=sentence):
-        fetch(server.url("/"), timeout=0.5, max_body=1_000_000)
-    assert time.monotonic() - started < 3
-
-
-@pytest.mark.parametrize("start", [HEAD, HEAD + b"\r\n", CHUNKED, HEAD + b"Content-Length: 500\r\n\r\n"])
-def test_a_byte_now_and_then_does_not_hold_us(start, server, fetch):
-    server.answer("/", raw=itertools.chain([start], itertools.repeat(b"1")), every=0.05)
-    started = time.monotonic()
-    with pytest.raises(FetchError, match=TOO_SLOW):
-        fetch(server.url("/"), timeout=0.5)
-    assert time.monotonic() - started < 2
-
-
-def test_no_answer_at_all_is_given_up(server, fetch):
-    gate = server.hold("/")
-    with pytest.raises(FetchError, match=r"^did not answer within 0.3 s$"):
-        fetch(server.url("/"), timeout=0.3)
-    gate.open()
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_compressed_bomb_takes_no_memory(encoding, server, fetch):
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
-    bomb = b"".join([packer.compress(b"\0" * 2_000_000) for _ in range(150)]) + packer.flush()
-    assert len(bomb) < 400_000  # of 300 MB
-    server.answer("/", body=bomb, headers={"Content-Encoding": encoding})
-    tracemalloc.start()
-    try:
-        with pytest.raises(FetchError, match=r"^body is larger than 5 MB$"):
-            fetch(server.url("/"))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 20_000_000
-
-
 @pytest.mark.parametrize(
     "location",
     [
@@ -389,13 +286,13 @@ def test_a_redirect_in_raw_bytes_is_no_exception(server, fetch):
 
 def test_a_fetcher_goes_on_after_hostile_answers(server):
     async def run() -> Answer:
-        async with Fetcher(quick_config(timeout=0.5, max_body=1_000_000, per_host=50)) as fetcher:
-            tasks = [fetcher.fetch(server.url(f"/{number}")) for number in range(len(HOSTILE))]
+        async with Fetcher(quick_config(timeout=0.5, per_host=50)) as fetcher:
+            tasks = [fetcher.fetch(server.url(f"/{number}")) for number in range(len(RAW))]
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} == {FetchError}
             return await fetcher.fetch(server.url("/good"))
 
-    for number, (raw, _) in enumerate(HOSTILE.values()):
+    for number, (raw, _) in enumerate(RAW.values()):
         server.answer(f"/{number}", raw=raw)
     server.answer("/good", body=b"good")
     assert asyncio.run(run()).body == b"good"

@@ -10,13 +10,9 @@ from batches.checkers import fetch as fetch_module
 from batches.checkers.fetch import Answer, Fetcher, FetchError
 from batches.checkers.guard import is_public, read_networks
 from batches.tests.feedserver import FeedServer
+from batches.tests.inside import words
 
 from .conftest import quick_config
-
-
-def words(text: str) -> list[str]:
-    return text.split()
-
 
 NOT_PUBLIC = words("""
     0.0.0.0 0.1.2.3 0.255.255.255

@@ -11,12 +11,14 @@ from django.utils import timezone
 
 from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
+from batches.tests.hostile import hostile, peak
+from batches.tests.inside import canaries, canary
 from batches.tests.working import commands, configure, script, server
 from batches.webhooks import Courier
 
 from .receiver import Receiver
 
-__all__ = ["commands", "configure", "script", "server"]
+__all__ = ["canaries", "canary", "commands", "configure", "hostile", "peak", "script", "server"]
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ class Server(ThreadingHTTPServer):
     receiver: Receiver
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 100  # with five, the sixth at once waits a second
 
     def handle_error(self, *args: Any) -> None:
         pass  # the sender went away, as some tests want it
@@ -90,8 +91,12 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
     def url(self, path: str = "/hook", host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self._server.server_port}{path}"
+        return f"http://{host}:{self.port}{path}"
 
     def answer(self, path: str, *answers: int | Answering, headers: dict[str, str] | None = None) -> None:
         def of_status(status: int) -> Answering:

@@ -1,0 +1,178 @@
+"""No address leads to a server inside, in whatever spelling and by whatever way. The servers inside are real ones."""
+
+import asyncio
+
+import pytest
+
+from batches.checkers import fetch as fetch_module
+from batches.checkers import load_checker
+from batches.checkers.base import CheckResult, ProfileToCheck
+from batches.checkers.page import usable_address
+from batches.tests.inside import (
+    DEAD,
+    HOPELESS,
+    IPV4,
+    IPV6,
+    LEADING,
+    OPEN,
+    PUBLIC,
+    Canary,
+    World,
+    addresses,
+    in_a_header,
+)
+
+from .conftest import quick_config
+from .documents import link, page
+
+REACHED = {host: f"answered {status}" for host, status in Canary.STATUSES.items()}
+NOT_REACHED = ("is not public", "refused the connection")
+STATUSES = (301, 302, 303, 307, 308)
+
+
+@pytest.fixture
+def world(monkeypatch, canary, server) -> World:
+    return World(monkeypatch, canary, server.port)
+
+
+def check_all(checker: str, profiles: list[ProfileToCheck], **config: object) -> list[CheckResult]:
+    async def run() -> list[CheckResult]:
+        values = {"allowed_networks": (), "per_host": 1000} | config
+        async with load_checker(checker, quick_config(**values)) as checks:
+            return await asyncio.gather(*(checks.check(profile) for profile in profiles))
+
+    return asyncio.run(run())
+
+
+# The ways by which an address comes to be asked: a profile's own, where another one leads, what an earlier check
+# remembered, and what a page declares.
+
+
+def direct(urls, server):
+    return [ProfileToCheck(number, url) for number, url in enumerate(urls)]
+
+
+def redirect(urls, server):
+    for number, url in enumerate(urls):
+        server.redirect(f"/{number}", in_a_header(url), STATUSES[number % len(STATUSES)])
+    return [ProfileToCheck(number, f"http://public.example/{number}") for number in range(len(urls))]
+
+
+def second_redirect(urls, server):
+    profiles = redirect(urls, server)
+    for number in range(len(urls)):
+        server.redirect(f"/to/{number}", f"/{number}")
+    return [ProfileToCheck(profile.profile_id, profile.url.replace("example/", "example/to/")) for profile in profiles]
+
+
+def remembered(urls, server):
+    return [ProfileToCheck(number, "http://public.example/", feed_url=url) for number, url in enumerate(urls)]
+
+
+def declared(urls, server):
+    for number, url in enumerate(urls):
+        server.answer(f"/{number}", page(link(url)), headers={"Content-Type": "text/html"})
+    return [ProfileToCheck(number, f"http://public.example/{number}") for number in range(len(urls))]
+
+
+WAYS = {
+    "direct": ("feed", direct),
+    "direct, http": ("http", direct),
+    "redirect": ("feed", redirect),
+    "redirect, http": ("http", redirect),
+    "second redirect": ("feed", second_redirect),
+    "remembered": ("feed", remembered),
+    "declared": ("feed", declared),
+}
+
+
+def test_sixty_addresses_and_more_lead_to_each_canary():
+    for family, templates in LEADING.items():
+        assert len(templates) == len(set(templates)) >= 60
+        print(f"{len(templates)} addresses lead to {family}")
+    assert len(HOPELESS) == len(set(HOPELESS))
+    tried = sum(map(len, LEADING.values())) + len(HOPELESS)
+    print(f"{len(HOPELESS)} more lead nowhere; {tried} by {len(WAYS)} ways: {tried * len(WAYS)} checks, none connects")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_address_leads_to_a_canary(way, world, server):
+    checker, to_profiles = WAYS[way]
+    urls = addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], world.canary.port)
+    results = check_all(checker, to_profiles(urls, server))
+    world.assert_untouched()
+    assert [url for url, result in zip(urls, results, strict=True) if result.ok or not result.error] == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("family", LEADING)
+def test_with_the_networks_opened_the_same_addresses_do_lead_there(family, way, world, server):
+    checker, to_profiles = WAYS[way]
+    urls = addresses(LEADING[family], world.canary.port)
+    if way == "declared":
+        urls = [url for url in urls if usable_address(url)]
+        assert len(urls) >= 60
+    results = check_all(checker, to_profiles(urls, server), allowed_networks=OPEN)
+    errors = [result.error.removeprefix("its feed: ") for result in results]
+    assert dict(zip(urls, errors, strict=True)) == dict.fromkeys(urls, REACHED[family])
+    assert world.canary.reached() == {IPV4: 0, IPV6: 0} | {family: len(urls)}
+    assert way == "declared" or world.direct >= 60
+    print(f"{len(urls)} addresses reach {family}, {world.direct} of them without being led there")
+
+
+# Names
+
+
+MIXED = {
+    "first a dead public one": [DEAD, IPV4],
+    "first the one inside": [IPV4, DEAD],
+    "first the one inside, on IPv6": [IPV6, DEAD],
+    "many": [DEAD, IPV6, "10.0.0.1", DEAD, "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", IPV4],
+}
+
+
+@pytest.mark.parametrize("answers", MIXED.values(), ids=MIXED)
+def test_a_name_with_addresses_of_both_kinds_leads_to_the_public_ones_only(answers, world):
+    profiles = [ProfileToCheck(1, f"http://mixed.example:{world.canary.port}/")]
+    world.name("mixed.example", answers)
+    (result,) = check_all("http", profiles)
+    world.assert_untouched()
+    assert (result.ok, set(world.connected)) == (False, {DEAD})
+    world.name("mixed.example", [*answers, PUBLIC])
+    (result,) = check_all("http", profiles)
+    assert result.error == "answered 404 Not Found"  # by the server at PUBLIC
+    world.assert_untouched()
+    assert check_all("http", profiles, allowed_networks=OPEN)[0].error in REACHED.values()
+
+
+@pytest.mark.parametrize(
+    "inside", [[IPV4], [IPV6], ["::ffff:127.0.0.1"], ["169.254.169.254"], [IPV6, IPV4, DEAD]], ids=str
+)
+def test_a_name_that_is_public_at_first_and_inside_from_then_on_leads_nowhere(inside, world, server, monkeypatch):
+    """DNS rebinding: the address that was looked at is the one that is connected to."""
+    monkeypatch.setattr(fetch_module, "DNS_CACHE_SECONDS", 0)
+    again = {"Location": f"http://rebound.example:{world.canary.port}/", "Connection": "close"}
+    server.answer("/", status=302, headers=again)
+    profiles = [ProfileToCheck(1, again["Location"])]
+    for allowed, reasons in ((), NOT_REACHED), (OPEN, REACHED.values()):
+        world.name("rebound.example", [PUBLIC], inside)
+        (result,) = check_all("http", profiles, allowed_networks=allowed)
+        if not allowed:
+            world.assert_untouched()
+            assert server.hits("/") == 1
+        assert result.error.endswith(tuple(reasons))
+
+
+def test_a_name_that_changes_with_every_look_up_leads_to_the_public_server_only(world, server, monkeypatch):
+    monkeypatch.setattr(fetch_module, "DNS_CACHE_SECONDS", 0)
+    server.answer("/", headers={"Connection": "close"})
+    world.name("flip.example", *([PUBLIC], [IPV4], [PUBLIC], [IPV6]) * 10)
+    profile = ProfileToCheck(1, f"http://flip.example:{world.canary.port}/")
+
+    async def run() -> list[bool]:
+        async with load_checker("http", quick_config(allowed_networks=())) as checker:
+            return [(await checker.check(profile)).ok for _ in range(40)]
+
+    assert asyncio.run(run()) == [True, False] * 20
+    assert server.hits("/") == 20
+    world.assert_untouched()

@@ -1,0 +1,67 @@
+"""A program that checks feeds and says what each of them has cost in time and memory.
+
+It reads from standard input `[{"config": {…}, "groups": [[url, …], …]}, …]`: checkers, and what each is to check, a
+group at once and one group after the other. It writes an object with what became of each address, and with the costs
+of its group: seconds, and how many bytes more the process has had at most than at its beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from batches.checkers.base import ProfileToCheck
+from batches.checkers.feed import FeedChecker
+from batches.conf import Config
+
+PROCESS = Path("/proc/self")  # of Linux
+
+
+async def main() -> None:
+    before = memory("VmRSS")
+    costs = {}
+    for step in json.load(sys.stdin):
+        async with FeedChecker(Config(**step["config"])) as checker:
+            for urls in step["groups"]:
+                costs |= await check(checker, urls, before)
+    json.dump(costs, sys.stdout)
+
+
+async def check(checker: FeedChecker, urls: list[str], before: int) -> dict[str, dict[str, Any]]:
+    forget_peak()
+    started = time.monotonic()
+    results = await asyncio.gather(*(checker.check(ProfileToCheck(1, url)) for url in urls))
+    costs = {"seconds": time.monotonic() - started, "bytes": memory("VmHWM") - before}
+    return {
+        url: {
+            "ok": result.ok,
+            "error": result.error,
+            "stories": len(result.stories),
+            "titles": [story.title for story in result.stories[:3]],
+            **costs,
+        }
+        for url, result in zip(urls, results, strict=True)
+    }
+
+
+def can_be_measured() -> bool:
+    return (PROCESS / "clear_refs").exists()
+
+
+def forget_peak() -> None:
+    (PROCESS / "clear_refs").write_text("5")
+
+
+def memory(name: str) -> int:
+    """Bytes of memory that the process has (VmRSS), or has had at most (VmHWM)."""
+    [kilobytes] = re.findall(rf"^{name}:\s+(\d+) kB$", (PROCESS / "status").read_text(), re.MULTILINE)
+    return int(kilobytes) * 1024
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,363 @@
+"""Answers that try to hurt, what becomes of each, and a server that gives them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from batches.checkers.parse import MAX_STORIES
+
+from .conftest import skip_or_fail
+from .cost import can_be_measured, forget_peak, memory
+from .feedserver import FeedServer, Reply
+
+#: For checks of hostile answers. Whoever trickles does so for ever, and has no more time than this.
+CONFIG: Mapping[str, Any] = {"timeout": 0.5, "retries": 0, "max_body": 5_000_000, "allowed_networks": ("127.0.0.0/8",)}
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+GZIPPED = HEAD + b"Content-Encoding: gzip\r\n\r\n"
+
+BROKEN = r"^(sent a broken answer|broke the connection off)$"
+TOO_LARGE = r"^body is larger than 5 MB$"
+TOO_SLOW = r"^did not answer within [\d.]+ s$"
+NO_FEED = r"^what it sent is not a feed$"
+NO_FEED_DECLARED = r"^the page declares no feed$"
+TOO_MANY_REDIRECTS = r"^redirected more than 5 times$"
+GIANT_HEAD = r"^sent headers larger than 64 kB$"
+
+
+SECRET = "nobody may read this"
+
+
+@dataclass(frozen=True)
+class Forever:
+    """Pieces without end, for each request from the beginning."""
+
+    piece: bytes
+    head: bytes = b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.head
+        while True:
+            yield self.piece
+
+
+def bomb(window: int, megabytes: int = 400) -> bytes:
+    """Zeros, a thousandth of their size. All blocks but the first are the same, so that it is made in no time."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, window)
+    first, other = (packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return first + other * (megabytes - 1)
+
+
+GZIP, DEFLATE, RAW_DEFLATE = 31, 15, -15
+
+START, END = b'<rss version="2.0"><channel>', b"</channel></rss>"
+
+# Without HTTP, with HTTP as it should not be, or without an end: what is sent, and a pattern for the reason.
+RAW: dict[str, tuple[bytes | Iterable[bytes], str]] = {
+    "nothing at all": (b"", BROKEN),
+    "another protocol": (b"SSH-2.0-OpenSSH_9.9\r\n", BROKEN),
+    "HTTP 0.9": (b"<html>hello</html>", BROKEN),
+    "binary": (bytes(range(256)) * 10, BROKEN),
+    "no status": (b"HTTP/1.1 OK\r\n\r\n", BROKEN),
+    "a status of letters": (b"HTTP/1.1 abc OK\r\n\r\n", BROKEN),
+    "a status of five digits": (b"HTTP/1.1 20000 OK\r\n\r\n", BROKEN),
+    "another version": (b"HTTP/7.3 200 OK\r\n\r\n", BROKEN),
+    "half a head": (HEAD + b"Content-Type: text", BROKEN),
+    "a header without a colon": (HEAD + b"Content-Type text/xml\r\n\r\n", BROKEN),
+    "a header with NUL": (HEAD + b"X: a\0b\r\nContent-Length: 0\r\n\r\n", BROKEN),
+    "a header name that is none": (HEAD + b"\xff\xfe(): a\r\nContent-Length: 0\r\n\r\n", BROKEN),
+    "a giant header": (HEAD + b"X: " + b"a" * 200_000 + b"\r\n\r\n", GIANT_HEAD),
+    "a giant status line": (b"HTTP/1.1 200 " + b"a" * 200_000 + b"\r\n\r\n", GIANT_HEAD),
+    "headers without end": (Forever(b"X-Header: hello\r\n" * 500, HEAD), BROKEN + "|" + GIANT_HEAD),
+    "one header without end": (Forever(b"a" * 10_000, HEAD + b"X: "), BROKEN + "|" + GIANT_HEAD),
+    "interim answers without end": (Forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100), BROKEN + "|" + TOO_SLOW),
+    "another protocol from now on": (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        r"^answered 101 Switching Protocols$",
+    ),
+    "a length of letters": (HEAD + b"Content-Length: ten\r\n\r\n", BROKEN),
+    "a negative length": (HEAD + b"Content-Length: -1\r\n\r\n", BROKEN),
+    "two lengths": (HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\nhello", BROKEN),
+    "a length of many digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nhello", BROKEN),
+    "a body shorter than its length": (HEAD + b"Content-Length: 500\r\n\r\nhello", BROKEN),
+    "a length over the limit": (HEAD + b"Content-Length: 50000000\r\n\r\nhello", TOO_LARGE),
+    "length and chunks": (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BROKEN),
+    "a chunk size that is none": (CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n", BROKEN),
+    "a chunk size of many digits": (CHUNKED + b"f" * 5000 + b"\r\nhello", BROKEN),
+    "half a chunk": (CHUNKED + b"ff\r\nhello", BROKEN),
+    "chunks without the last one": (CHUNKED + b"5\r\nhello\r\n", BROKEN),
+    "a chunk that is longer than it says": (CHUNKED + b"2\r\nhello\r\n0\r\n\r\n", BROKEN),
+    "a chunk extension without end": (Forever(b"a" * 10_000, CHUNKED + b"5;"), BROKEN + "|" + TOO_SLOW),
+    "trailers without end": (
+        Forever(b"X: hello\r\n" * 500, CHUNKED + b"0\r\n"),
+        "|".join((BROKEN, GIANT_HEAD, TOO_SLOW)),
+    ),
+    "no gzip where it says so": (GZIPPED + b"hello, this is plain text", BROKEN),
+    "no deflate where it says so": (HEAD + b"Content-Encoding: deflate\r\n\r\nhello, this is plain text", BROKEN),
+    "a compression that nobody asked for": (HEAD + b"Content-Encoding: br\r\n\r\nhello", BROKEN),
+    "a gzip with a wrong checksum": (GZIPPED + gzip.compress(b"hello")[:-8] + b"\0" * 8, BROKEN),
+    "a body without end": (Forever(b"x" * 65_536, HEAD + b"\r\n"), TOO_LARGE),
+    "chunks without end": (Forever(b"10000\r\n" + b"x" * 65_536 + b"\r\n", CHUNKED), TOO_LARGE),
+    "chunks of one byte without end": (Forever(b"1\r\nx\r\n" * 10_000, CHUNKED), TOO_LARGE + "|" + TOO_SLOW),
+    "gzip members without end": (Forever(gzip.compress(b"") * 1000, GZIPPED), BROKEN + "|" + TOO_SLOW),
+    "a million headers": (HEAD + b"X: a\r\n" * 1_000_000 + b"\r\n", BROKEN),
+    "a thousand interim answers": (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 1000, BROKEN),
+    "half a chunk size": (CHUNKED + b"1", BROKEN),
+    "a chunk size without end": (Forever(b"0" * 10_000, CHUNKED), "|".join((BROKEN, GIANT_HEAD, TOO_SLOW))),
+    "a negative chunk size": (CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n", BROKEN),
+    "a chunk size over the limit": (Forever(b"x" * 65_536, CHUNKED + b"ffffffffff\r\n"), TOO_LARGE),
+    "zeros without end": (Forever(bytes(65_536)), BROKEN),
+}
+
+# The same from somebody who takes his time: a piece, and another, for ever.
+TRICKLES: dict[str, bytes | Iterable[bytes]] = {
+    "a status line, byte by byte": Forever(b"a", b"HTTP/1.1 200 "),
+    "a header, byte by byte": Forever(b"1", HEAD + b"X: "),
+    "header after header": Forever(b"X: a\r\n", HEAD),
+    "a body, byte by byte": Forever(b"1", HEAD + b"\r\n"),
+    "a body of known length, byte by byte": Forever(b"1", HEAD + b"Content-Length: 500\r\n\r\n"),
+    "chunk after chunk": Forever(b"1\r\nx\r\n", CHUNKED),
+    "a chunk size, byte by byte": Forever(b"0", CHUNKED),
+    "interim answer after interim answer": Forever(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "empty gzip members, one by one": Forever(gzip.compress(b""), GZIPPED),
+}
+
+
+def compressed() -> dict[str, tuple[bytes, str, str]]:
+    return {
+        "a gzip bomb": (bomb(GZIP), "gzip", TOO_LARGE),
+        "a deflate bomb": (bomb(DEFLATE), "deflate", TOO_LARGE),
+        "a deflate bomb without its head": (bomb(RAW_DEFLATE), "deflate", TOO_LARGE),
+        "half a gzip": (gzip.compress(b"hello " * 9)[:20], "gzip", NO_FEED),
+        "a gzip bomb of a feed": (gzip.compress(START + b" " * 50_000_000 + END), "gzip", TOO_LARGE),
+        "a gzip bomb of gzip bombs": (gzip.compress(bomb(GZIP)), "gzip", NO_FEED),
+        "a gzip bomb, twice": (gzip.compress(bomb(GZIP)), "gzip, gzip", NO_FEED),
+        "a gzip bomb that does not say so": (bomb(GZIP), "", NO_FEED),
+        # Nobody has asked for these. Where the libraries are installed, they are understood all the same.
+        "a brotli": (b"\x8b\x02\x80hello\x03", "br", BROKEN + "|" + NO_FEED),
+        "a zstandard": (b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello", "zstd", BROKEN + "|" + NO_FEED),
+    }
+
+
+ENTITIES = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+BLOWUP = f'<!ENTITY a "{"a" * 100_000}"><!ENTITY b "{"&a;" * 2000}">'
+
+
+def with_doctype(declarations: str, title: str) -> bytes:
+    return f"<!DOCTYPE rss [{declarations}]>".encode() + feed(title=title.encode())
+
+
+def feed(title: bytes = b"One", before: bytes = b"", attribute: bytes = b"a='b'") -> bytes:
+    """A feed of one story."""
+    item = b"<item %s><guid>1</guid><link>http://a.example/</link><title>%s</title></item>" % (attribute, title)
+    return START + before + item + END
+
+
+# Well-formed HTTP with a document that costs whoever reads it as it asks to be read. A number of stories stands where
+# the right outcome is a success: what hurts is left out, and there is a feed beside it.
+def documents() -> dict[str, tuple[bytes, str | int]]:
+    return {
+        "a billion laughs": (with_doctype(f'<!ENTITY l0 "ha">{ENTITIES}', "&l9;"), 1),
+        "a quadratic blowup": (with_doctype(BLOWUP, "&b;"), 1),
+        "an entity of itself": (with_doctype('<!ENTITY a "&b;"><!ENTITY b "&a;">', "&a;"), 1),
+        "an entity of a file": (with_doctype('<!ENTITY x SYSTEM "file://@FILE@">', "&x;"), 1),
+        "an entity of an address": (with_doctype('<!ENTITY x SYSTEM "@ORIGIN@/secret">', "&x;"), 1),
+        "a parameter entity of an address": (with_doctype('<!ENTITY % x SYSTEM "@ORIGIN@/secret"> %x;', "&y;"), 1),
+        "a document type of an address": (b'<!DOCTYPE rss SYSTEM "@ORIGIN@/secret">' + feed(b"&x;"), 1),
+        "a public document type of an address": (b'<!DOCTYPE rss PUBLIC "a" "@ORIGIN@/secret">' + feed(b"&x;"), 1),
+        "a document type without end": (b"<!DOCTYPE rss [<!ENTITY a '" + feed(), NO_FEED),
+        "an inclusion": (
+            feed(b'<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" parse="text" href="@ORIGIN@/secret"/>'),
+            1,
+        ),
+        "an inclusion of a file": (
+            feed(b'<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" parse="text" href="file://@FILE@"/>'),
+            1,
+        ),
+        "a style sheet": (b'<?xml-stylesheet type="text/xsl" href="@ORIGIN@/secret"?>' + feed(), 1),
+        "a schema": (
+            feed(attribute=b'xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:schemaLocation="a @ORIGIN@/secret"'),
+            1,
+        ),
+        "an address in place of a feed": (b"@ORIGIN@/secret", NO_FEED),
+        "a file's name in place of a feed": (b"@FILE@", NO_FEED),
+        "100,000 items": (
+            START + b"".join(b"<item><guid>%d</guid></item>" % n for n in range(100_000)) + END,
+            MAX_STORIES,
+        ),
+        "100,000 items in JSON": (
+            json.dumps({"items": [{"id": str(n)} for n in range(100_000)]}).encode(),
+            MAX_STORIES,
+        ),
+        "a million items of nothing": (START + b"<item/>" * 700_000 + END, NO_FEED),
+        "100,000 elements in each other": (feed(before=b"<a>" * 100_000), 1),
+        "a million elements in each other": (feed(before=b"<a>" * 1_000_000), NO_FEED),
+        "100,000 items in each other": (START + b"<item>" * 100_000, 0),
+        "100,000 titles in each other": (START + b"<item>" + b"<title>" * 100_000, 0),
+        "100,000 name spaces in each other": (
+            START + b"".join(b'<a xmlns:n%d="u%d">' % (n, n) for n in range(100_000)),
+            NO_FEED,
+        ),
+        "two million brackets in each other": (b'{"items": ' + b"[" * 2_000_000, NO_FEED),
+        "a number of four million digits": (b'{"items": [{"id": ' + b"9" * 4_000_000 + b"}]}", NO_FEED),
+        "an attribute of 4 MB": (feed(attribute=b"a='" + b"a" * 4_000_000 + b"'"), 1),
+        "300,000 attributes": (feed(attribute=b" ".join(b"a%d='1'" % n for n in range(300_000))), NO_FEED),
+        "the name of an element of 4 MB": (START + b"<" + b"a" * 4_000_000, 0),
+        "a title of 10 MB": (feed(b"a" * 10_000_000), TOO_LARGE),
+        "a title of 4 MB": (feed(b"a" * 4_000_000), 1),
+        "a title of a million entities": (feed(b"&a;" * 1_000_000), NO_FEED),
+        "an id of 4 MB": (START + b"<item><guid>" + b"a" * 4_000_000 + b"</guid></item>" + END, 1),
+        "a comment of 4 MB without end": (START + b"<!--" + b"-" * 4_000_000, 0),
+        "a million comments without end": (START + b"<!--" * 1_000_000, NO_FEED),
+        "a million CDATA sections without end": (START + b"<item><title>" + b"<![CDATA[" * 500_000, NO_FEED),
+        "four million brackets": (b"<" * 4_000_000, NO_FEED),
+        "four million NULs": (bytes(4_000_000), NO_FEED),
+        "an encoding that does not exist": (b'<?xml version="1.0" encoding="utf-99"?>' + feed(), 1),
+        "an encoding that is another": (b'<?xml version="1.0" encoding="utf-16"?>' + feed(), 1),
+        "an encoding that is none": (b'<?xml version="1.0" encoding="zip"?>' + feed(), 1),
+        "an encoding that is slow": (b'<?xml version="1.0" encoding="punycode"?>' + feed(b"a-" * 2_000_000), 1),
+        "an encoding that is a program's": (
+            b'<?xml version="1.0" encoding="unicode_escape"?>' + feed(rb"\N{BULLET}"),
+            1,
+        ),
+        "UTF-16 cut in the middle": (feed().decode().encode("utf-16")[:-3], 1),
+        "UTF-32 of no characters": (b"\xff\xfe\0\0" + b"\xff" * 4_000_000, NO_FEED),
+        "UTF-8 that is too long": (feed(b"\xc0\xbcscript\xc0\xbe \xf8\x88\x80\x80\x80" * 1000), 1),
+        "a page of links without end": (b"<html>" + b"<link " * 700_000, NO_FEED_DECLARED),
+        "a page of 80,000 links": (
+            b"<html>" + b'<link rel="alternate" type="application/rss+xml" href="">' * 80_000,
+            NO_FEED_DECLARED,
+        ),
+        "a page of 4 MB in one tag": (b"<html><link " + b"a='b' " * 600_000 + b">", NO_FEED_DECLARED),
+        "a page that is its own feed": (
+            b'<html><link rel="alternate" type="application/rss+xml" href="/a-page-that-is-its-own-feed">',
+            r"^its feed: what it sent is not a feed$",
+        ),
+    }
+
+
+# Where each redirect leads to.
+REDIRECTS: dict[str, tuple[str, str]] = {
+    "a redirect to itself": ("/a-redirect-to-itself", TOO_MANY_REDIRECTS),
+    "a redirect loop": ("/loop/1", TOO_MANY_REDIRECTS),
+    "a redirect chain": ("/chain/1", TOO_MANY_REDIRECTS),
+    "a redirect to nowhere": ("", r"^answered 302 Found without saying where to go$"),
+    "a redirect to a file": ("file:///etc/passwd", r"^redirected, but the new address is not http or https$"),
+    "a redirect of 60,000 letters": ("/" + "a" * 60_000, r"^answered 404 Not Found$"),
+    "a redirect to what is no address": ("http://[", r"^redirected, but the new address cannot be read$"),
+}
+FURTHER = {"/loop/1": "/loop/2", "/loop/2": "/loop/1"} | {f"/chain/{n}": f"/chain/{n + 1}" for n in range(1, 100)}
+
+# They listen, and that is all.
+SILENT = {
+    "no answer": "http://{silent}/",
+    "no TLS": "https://{silent}/",
+    "no answer to a request": "{origin}/held",
+    "no TLS behind a greeting": "https://{server}/",
+}
+
+
+@dataclass(frozen=True)
+class Attack:
+    """`error` is a pattern for the reason of the failure, and empty where the outcome is a success with `stories`."""
+
+    reply: Reply | None
+    error: str
+    stories: int = 0
+
+
+@cache
+def attacks() -> dict[str, Attack]:
+    found = {kind: Attack(Reply(raw=raw), error) for kind, (raw, error) in RAW.items()}
+    found |= {kind: Attack(Reply(raw=raw, every=0.05), TOO_SLOW) for kind, raw in TRICKLES.items()}
+    for kind, (body, encoding, error) in compressed().items():
+        found[kind] = Attack(Reply(body=body, headers={"Content-Encoding": encoding}), error)
+    for kind, (body, outcome) in documents().items():
+        error, stories = ("", outcome) if isinstance(outcome, int) else (outcome, 0)
+        found[kind] = Attack(Reply(body=body), error, stories)
+    for kind, (location, error) in REDIRECTS.items():
+        found[kind] = Attack(Reply(302, headers={"Location": location}), error)
+    return found | {kind: Attack(None, TOO_SLOW) for kind in SILENT}
+
+
+class HostileServer(FeedServer):
+    """Gives each answer of `attacks` under an address of its own.
+
+    Some of them would have the reader open a file, `secret`, or ask for `/secret`: both hold `SECRET`.
+    """
+
+    def __init__(self, secret: Path) -> None:
+        super().__init__()
+        self.secret = secret
+
+    def __enter__(self) -> HostileServer:
+        self._silent = socket.create_server(("127.0.0.1", 0))
+        super().__enter__()
+        for kind, attack in attacks().items():
+            if attack.reply:
+                self.answer_in_turn(path_of(kind), self._here(attack.reply))
+        for path, location in FURTHER.items():
+            self.redirect(path, location)
+        self.hold("/held")
+        self.answer("/secret", self.secret.read_bytes())
+        return self
+
+    def __exit__(self, *exc_info: BaseException | type[BaseException] | TracebackType | None) -> None:
+        super().__exit__(*exc_info)
+        self._silent.close()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        silent = f"127.0.0.1:{self._silent.getsockname()[1]}"
+        places = {"origin": self.url(""), "server": f"127.0.0.1:{self.port}", "silent": silent}
+        return {kind: self.url(path_of(kind)) for kind in attacks()} | {
+            kind: template.format(**places) for kind, template in SILENT.items()
+        }
+
+    def _here(self, reply: Reply) -> Reply:
+        if not isinstance(reply.body, bytes):
+            return reply
+        body = reply.body.replace(b"@ORIGIN@", self.url("").encode()).replace(b"@FILE@", bytes(self.secret))
+        return replace(reply, body=body)
+
+
+def path_of(kind: str) -> str:
+    return "/" + kind.replace(" ", "-")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Iterator[HostileServer]:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    with HostileServer(secret) as server:
+        yield server
+
+
+@pytest.fixture
+def peak() -> Callable[[int], AbstractContextManager[None]]:
+    """`with peak(limit): …` fails where this process has at any time so many bytes more than at the beginning."""
+
+    @contextmanager
+    def peak(limit: int) -> Iterator[None]:
+        if not can_be_measured():
+            skip_or_fail("The peak of a process's memory is measured on Linux only.")
+        before = memory("VmRSS")
+        forget_peak()
+        yield
+        peak = memory("VmHWM") - before
+        assert peak < limit, f"{peak / 1e6:.0f} MB more than at the beginning"
+
+    return peak

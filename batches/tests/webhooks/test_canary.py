@@ -1,0 +1,91 @@
+"""No webhook sends anything to a server inside, in whatever spelling and by whatever way. The servers are real ones."""
+
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from batches import outbox
+from batches.admin.webhooks import WebhookForm
+from batches.tests.inside import (
+    HOPELESS,
+    IPV4,
+    IPV6,
+    LEADING,
+    NAMES_IPV4,
+    NAMES_IPV6,
+    OPEN,
+    Canary,
+    World,
+    addresses,
+    in_a_header,
+)
+
+from .conftest import deliveries, make_webhook
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases("sqlite")]
+
+
+@pytest.fixture
+def world(monkeypatch, canary, receiver):
+    return World(monkeypatch, canary, receiver.port)
+
+
+@pytest.fixture
+def send(deliver):
+    """Sends one message to each address, and says what became of it: a dictionary of the deliveries' errors."""
+
+    def send(urls, allowed_networks):
+        webhooks = [make_webhook(url) for url in urls]
+        for webhook in webhooks:
+            assert outbox.send_test(webhook)
+        deliver(allowed_networks=allowed_networks, at_once=20)
+        assert {delivery.attempts for delivery in deliveries()} == {1}
+        return {delivery.webhook.url: delivery.error for delivery in deliveries()}
+
+    return send
+
+
+def redirected(urls, receiver):
+    for number, url in enumerate(urls):
+        receiver.answer(f"/{number}", 307 + number % 2, headers={"Location": in_a_header(url)})
+    return [f"http://public.example/{number}" for number in range(len(urls))]
+
+
+def test_no_webhook_leads_to_a_canary(world, send):
+    urls = addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], world.canary.port)
+    errors = send(urls, ())
+    world.assert_untouched()
+    assert len(errors) == len(urls)
+    assert all(errors.values())
+
+
+def test_no_redirect_of_a_webhook_leads_to_a_canary(world, send, receiver):
+    urls = addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], world.canary.port)
+    urls = redirected([url for url in urls if "\0" not in url], receiver)  # that is no header
+    errors = send(urls, OPEN)  # not even where they might
+    world.assert_untouched()
+    assert len(receiver.messages) == len(errors) == len(urls)
+    assert {error.partition(", ")[2] for error in errors.values()} == {"and redirects are not followed"}
+
+
+@pytest.mark.parametrize("family", LEADING)
+def test_with_the_networks_opened_the_same_webhooks_do_lead_there(family, world, send):
+    urls = addresses(LEADING[family], world.canary.port)
+    assert len(urls) >= 60
+    assert send(urls, OPEN) == dict.fromkeys(urls, f"answered {Canary.STATUSES[family]}")
+    assert world.canary.reached() == {IPV4: 0, IPV6: 0} | {family: len(urls)}
+
+
+def test_the_form_takes_names_but_no_address_that_is_not_public(configure, canary):
+    """Whom a name belongs to is looked at with each delivery."""
+    configure(allowed_networks=())
+    urls = addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], canary.port)
+    forms = [WebhookForm({"url": url}) for url in urls]
+    taken = {urlsplit(form.cleaned_data["url"]).hostname for form in forms if form.is_valid()}
+    names = {name.removesuffix(".") for name in NAMES_IPV4 | NAMES_IPV6}
+    assert taken > names - {"localhost", "any.localhost", "v6.any.localhost"}
+    for host in taken:
+        with pytest.raises(socket.gaierror):  # the operating system reads none of them as an address
+            socket.getaddrinfo(host, 80, flags=socket.AI_NUMERICHOST)
+    assert canary.reached() == {IPV4: 0, IPV6: 0}

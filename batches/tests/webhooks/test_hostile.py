@@ -1,0 +1,33 @@
+"""Receivers that answer to hurt: what becomes of a delivery stands in the answer's head, and the rest is not read."""
+
+import re
+import time
+
+import pytest
+
+from batches import outbox
+from batches.tests.hostile import BROKEN, GIANT_HEAD, TOO_SLOW, attacks
+
+from .conftest import deliveries, make_webhook
+
+FAILURES = "|".join((BROKEN, GIANT_HEAD, TOO_SLOW, r"^answered (101|302) "))
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db(transaction=True)
+def test_no_hostile_answer_holds_up_the_deliveries_or_is_read_beyond_its_head(hostile, deliver, peak):
+    for url in hostile.urls.values():
+        assert outbox.send_test(make_webhook(url))
+    started = time.monotonic()
+    with peak(50_000_000):
+        deliver(timeout=1.0, at_once=1000)
+    assert time.monotonic() - started < 10
+    assert [hostile.hits("/secret"), hostile.hits("/loop/1"), hostile.hits("/chain/1")] == [0, 0, 0]
+
+    assert len(deliveries()) == len(attacks())
+    for delivery in deliveries():
+        assert delivery.attempts == 1
+        if delivery.state == "delivered":
+            assert (delivery.http_status, delivery.error) == (200, "")
+        else:
+            assert (delivery.state, bool(re.search(FAILURES, delivery.error))) == ("waiting", True), delivery.error
