@@ -39,7 +39,7 @@ def send(deliver):
         webhooks = [make_webhook(url) for url in urls]
         for webhook in webhooks:
             assert outbox.send_test(webhook)
-        deliver(allowed_networks=allowed_networks, at_once=20)
+        deliver(allowed_networks=allowed_networks, at_once=100)
         assert {delivery.attempts for delivery in deliveries()} == {1}
         return {delivery.webhook.url: delivery.error for delivery in deliveries()}
 
