@@ -45,6 +45,8 @@ DNS_CACHE_SECONDS = 60
 DNS_THREADS = 32
 
 CLEAN_URL = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without what must be percent-encoded
+# A name has at most 253 characters. The 64 kB that fit into a header took a second to be made ASCII, in the event loop.
+LONG_HOST = re.compile(r"\s*+(?:[^/?#:]*+:)?+//[^/?#]{300}")
 CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE)
 
 # All that a request can end in besides an answer. Odd addresses and headers surface as ValueError (UnicodeError).
@@ -215,6 +217,8 @@ def charset_of(content_type: str) -> str:
 
 def usable_url(text: str, subject: str, base: URL | None = None) -> URL:
     """`text`, which may be relative to `base`, as an address to fetch. Raises FetchError about the `subject`."""
+    if LONG_HOST.match(text):
+        raise FetchError(f"{subject} has a host name that is too long")
     try:
         # What is percent-encoded already stays as it is: some servers tell "%7E" and "~" apart.
         url = URL(text, encoded=CLEAN_URL.fullmatch(text) is not None)

@@ -15,6 +15,7 @@ import feedparser
 
 from batches.checkers.document import (
     ENDS_EARLY,
+    MAX_TAGS,
     SMALL_BYTES,
     is_oversized,
     repair,
@@ -225,6 +226,9 @@ def entry_of_feedparser(entry: dict[str, Any]) -> Entry:
 
 
 def read_json(document: bytes) -> Feed:
+    # As for XML: 5 MB of "[[[]]]," took 180 MB and a second in which nothing else went on.
+    if document.count(b"{") + document.count(b"[") > MAX_TAGS:
+        raise NotAFeed
     try:
         parsed = json.loads(document)
     except (ValueError, RecursionError):

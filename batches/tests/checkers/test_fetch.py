@@ -278,6 +278,24 @@ def test_an_odd_redirect_is_no_exception(location, server, fetch):
         fetch(server.url("/"))
 
 
+@pytest.mark.parametrize("start", ["http://", "//", "HTTPS://", "ht\ttp://", "http://a@"])
+@pytest.mark.parametrize("character", ["\ufdfa", "é", "a", "%61"])
+def test_a_host_name_without_end_is_refused_as_it_stands(start, character, server, fetch):
+    """Making 20,000 of the first character ASCII would take more than a second, in which no lease is renewed."""
+    location = (start + character * 20_000).encode()
+    server.answer("/", raw=b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(FetchError, match=r"^redirected, but the new address has a host name that is too long$"):
+        fetch(server.url("/"))
+
+
+def test_a_path_may_be_long_and_have_double_slashes(server, fetch):
+    path = "/a//" + "b" * 1000 + "?c=http://" + "d" * 1000
+    server.redirect("/", path)
+    server.redirect("/relative", path[1:])
+    server.answer(path, body=b"hello")
+    assert fetch(server.url("/")).body == fetch(server.url("/relative")).body == b"hello"
+
+
 def test_a_redirect_in_raw_bytes_is_no_exception(server, fetch):
     server.answer("/", raw=b"HTTP/1.1 302 Found\r\nLocation: /caf\xe9\xff\r\nContent-Length: 0\r\n\r\n")
     with pytest.raises(FetchError):

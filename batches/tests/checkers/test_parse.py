@@ -661,6 +661,18 @@ def test_what_nobody_would_read_is_refused(pattern):
         stories(START + b"<item><title>One</title></item>" + pattern)
 
 
+@pytest.mark.parametrize("pattern", [b"[],", b"[[[]]],", b"[0],", b"{},"], ids=short)
+def test_json_of_nothing_but_brackets_is_refused_before_it_takes_memory(pattern):
+    document = b'{"items": [' + pattern * (5_000_000 // len(pattern)) + b"{}]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotAFeed):
+            stories(document)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_of_very_many_stories_the_first_are_read():
     body = START + b"".join(b"<item><guid>%d</guid></item>" % number for number in range(100_000)) + b"</channel></rss>"
     first = [str(number) for number in range(MAX_STORIES)]

@@ -36,7 +36,7 @@ def test_a_run_over_hostile_answers_is_done_and_each_has_its_reason(configure, h
     # Their server is in the same process: they are so much work for it that the time-out may come first.
     assert outcomes.keys() <= {"as expected", "too slow"}
     assert outcomes["as expected"] >= len(attacks()) / 2
-    assert seconds < 15
+    assert seconds < 60  # the sum of their time-outs is 13 s; one that has none never ends
     assert not StoryResult.objects.filter(title__contains=SECRET).exists()
     assert hostile.hits("/secret") == 0
 
