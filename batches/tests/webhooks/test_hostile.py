@@ -21,7 +21,7 @@ def test_no_hostile_answer_holds_up_the_deliveries_or_is_read_beyond_its_head(ho
     started = time.monotonic()
     with peak(50_000_000):
         deliver(timeout=1.0, at_once=1000)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # one that has no time-out never ends
     assert [hostile.hits("/secret"), hostile.hits("/loop/1"), hostile.hits("/chain/1")] == [0, 0, 0]
 
     assert len(deliveries()) == len(attacks())
