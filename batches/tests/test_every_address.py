@@ -66,7 +66,7 @@ def test_every_answer_carries_the_policy_and_needs_no_exception_and_looking_chan
     addresses, before = every_address(rows), every_table()
     statuses = set()
     for path in [*(address.path for address in addresses), "/api/docs/?script", "/nothing/", *SERVED]:
-        for method in ("get", "head", "options"):
+        for method in ("get", "head", "options") if role == "superuser" else ("get",):
             answer = getattr(client, method)(path)
             body = answer.getvalue()
             assert answer.headers["Content-Security-Policy"] == POLICY, (method, path)
