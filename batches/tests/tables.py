@@ -57,8 +57,8 @@ def unless_of_chance(name: str, value: Any) -> Any:
 
 def every_column() -> Iterator[tuple[str, Any]]:
     """Each name that a column of ours goes by, with a value that it would take: the same name in several models
-    comes several times."""
-    for model in apps.get_app_config("batches").get_models():
+    comes several times, and at last as a batch has it."""
+    for model in sorted(apps.get_app_config("batches").get_models(), key=lambda model: model is Batch):
         for field in model._meta.concrete_fields:
             for name in dict.fromkeys((field.name, field.attname)):
                 yield name, smuggled(field)

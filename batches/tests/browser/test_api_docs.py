@@ -4,16 +4,21 @@ import pytest
 from playwright.sync_api import expect
 from rest_framework.authtoken.models import Token
 
+from batches.models import Batch
+
 from ..admin.conftest import batch_with, user_of
+from .test_hostile_texts import MARKUP, PAYLOADS
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 CALL = ".opblock-summary"
+NAME = "¦".join(["Press", *PAYLOADS])
 
 
 def test_somebody_without_a_login_reads_it_and_with_a_token_tries_it(open_page, problems, live_server):
     problems.expected += ["status of 401"]
-    batch_with("queued", name="Press")
+    batch_with("queued")
+    Batch.objects.update(name=NAME)
     token = Token.objects.create(user=user_of("superuser"))
     asked = []
     page = open_page("about:blank", role="anonymous")
@@ -41,3 +46,5 @@ def test_somebody_without_a_login_reads_it_and_with_a_token_tries_it(open_page, 
     call.get_by_role("button", name="Execute").click()
     expect(call.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
     expect(call.locator(".live-responses-table tbody .response-col_description").first).to_contain_text("Press")
+    expect(call.locator(".live-responses-table")).to_contain_text(MARKUP[0])
+    expect(page.locator(".injected")).to_have_count(0)
