@@ -28,11 +28,16 @@ LOCK_SECONDS, IDLE_SECONDS = 1, 2
 
 
 class Database:
-    """An open database with its tables. `impatient_url` has the time-outs above instead of the project's."""
+    """An open database with its tables. `impatient_url` has the time-outs above instead of the project's.
+
+    `patient_url` is for who must not lose a transaction because the machine let him wait: the harness itself, and where
+    an exception is a breach. Everybody else loses it after the lease, which is short here.
+    """
 
     vendor: str
     url: str
     impatient_url: str
+    patient_url: str
 
 
 class SQLite(Database):
@@ -42,6 +47,7 @@ class SQLite(Database):
         self.path = path
         self.url = f"sqlite:///{path}"
         self.impatient_url = f"{self.url}?timeout={LOCK_SECONDS}"
+        self.patient_url = self.url
 
 
 class PostgreSQL(Database):
@@ -51,6 +57,7 @@ class PostgreSQL(Database):
         self.url = url
         time_outs = f"-c lock_timeout={LOCK_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
         self.impatient_url = f"{url}&options={quote(time_outs)}"
+        self.patient_url = f"{url}&options={quote('-c lock_timeout=20s')}"
         self.directory = Path(parse_qs(urlsplit(url).query)["host"][0])
         self.data = self.directory / "data"
         # The server's own words: which of the installed ones it is.

@@ -132,7 +132,7 @@ class Stage:
         self.manager = BatchManager(actor="harness")
 
     def __enter__(self) -> Self:
-        databases.use(self.house.database.url)
+        databases.use(self.house.database.patient_url)
         empty_tables()
         server.ask(self.house.port, server.FORGET)
         return self

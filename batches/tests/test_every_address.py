@@ -6,10 +6,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from batches.api.docs import DocsView, SchemaView
-from batches.api.views import NothingHere
-
 from .admin.conftest import user_of
+from .api.routes import OPEN
 from .browser.pages import make_rows
 from .tables import every_table
 from .test_production import POLICY
@@ -18,8 +16,6 @@ from .urlconf import every_address
 # None of it depends on the database.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
-#: They ask nobody who he is, and know no way to write.
-OPEN = (DocsView, NothingHere, SchemaView)
 STATIC = sorted(path.name for path in (settings.BASE_DIR / "batches" / "static" / "batches").iterdir())
 DOCUMENTATION = ["swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-ui.css", "favicon-32x32.png"]
 SERVED = [f"/static/batches/{name}" for name in STATIC]

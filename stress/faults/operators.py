@@ -58,6 +58,7 @@ def _resume(stage: Stage, batch: Batch) -> None:
 
 def pairs(stage: Stage, count: int) -> None:
     stage.watch(None)
+    stage.url = stage.house.database.patient_url
     two = [stage.start(calls.take_orders) for _ in range(2)]
     names = list(PAIRS)
     while stage.tried < count and not stage.is_hopeless:
