@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +52,9 @@ def full(stage: Stage, count: int) -> None:
 
 
 def read_only(stage: Stage, count: int) -> None:
-    with _small_disk(stage) as disk:
+    """SQLite's disk cannot be written; PostgreSQL, which does not run on such a one, is a standby."""
+    is_postgresql = isinstance(stage.house.database, PostgreSQL)
+    with nullcontext(Path()) if is_postgresql else _small_disk(stage) as disk:
         if disk is None:
             return
         stage.watch(None)
