@@ -4,9 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 from django.conf import settings
-from django.test import Client
 
-from .admin.conftest import user_of
+from .admin.conftest import client_as
 from .api.routes import OPEN
 from .browser.pages import make_rows
 from .tables import every_table
@@ -28,17 +27,6 @@ def nobody_counted(settings, monkeypatch):
     monkeypatch.setattr("rest_framework.throttling.SimpleRateThrottle.allow_request", lambda *_: True)
 
 
-@pytest.fixture
-def client_as():
-    def make(role, **options):
-        client = Client(**options)
-        if role != "anonymous":
-            client.force_login(user_of(role))
-        return client
-
-    return make
-
-
 class Inline(HTMLParser):
     """What the policy forbids within a page, and what it would let run on a click."""
 
@@ -57,7 +45,7 @@ class Inline(HTMLParser):
 
 
 @pytest.mark.parametrize(("role", "answered"), [("anonymous", {302, 401}), ("staff", {403}), ("superuser", {404})])
-def test_every_answer_carries_the_policy_and_needs_no_exception_and_looking_changes_nothing(client_as, role, answered):
+def test_every_answer_carries_the_policy_and_needs_no_exception_and_looking_changes_nothing(role, answered):
     rows, client = make_rows(), client_as(role)
     addresses, before = every_address(rows), every_table()
     statuses = set()
@@ -81,7 +69,7 @@ def test_what_the_policy_forbids_within_a_page_is_found():
     assert not Inline("<script src=x></script><script type='application/json'>1</script><a href='/x'>").found
 
 
-def test_no_session_writes_without_the_token_of_the_form(client_as):
+def test_no_session_writes_without_the_token_of_the_form():
     rows, client = make_rows(), client_as("superuser", enforce_csrf_checks=True)
     addresses, before = every_address(rows), every_table()
     for address in addresses:

@@ -32,21 +32,21 @@ def static_files_unread(settings):
 
 @pytest.fixture
 def client_of():
-    """A client that is logged in as somebody with this role; `anonymous` is not logged in."""
-
-    def make(role, **options):
-        client = Client(**options)
-        if role != "anonymous":
-            client.force_login(user_of(role))
-        return client
-
-    return make
+    return client_as
 
 
 @pytest.fixture
 def client(client_of):
     """May do everything."""
     return client_of("superuser")
+
+
+def client_as(role, **options):
+    """A client that is logged in as somebody with this role; `anonymous` is not logged in."""
+    client = Client(**options)
+    if role != "anonymous":
+        client.force_login(user_of(role))
+    return client
 
 
 def user_of(role):

@@ -9,6 +9,7 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.urls import URLPattern, reverse
 
@@ -124,8 +125,16 @@ ADDRESSES = {
     },
     "auth_user_password_change": (OF_SUPERUSERS, OF_SUPERUSERS, PASSWORD),
 }
-#: Of the admin itself, which Django tests.
-OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n", "view_on_site"}
+#: Of the admin itself: what a GET is answered with to staff, and to everybody else, whom it leads to the login.
+OF_DJANGO = {
+    "login": (302, 200),
+    "password_change": (200, 302),
+    "password_change_done": (200, 302),
+    "jsi18n": (200, 302),
+    "autocomplete": (403, 302),  # of a field that is none
+    "view_on_site": (404, 302),  # no row of ours has an address on the site
+    "logout": (405, 302),  # at last: its POST ends the session
+}
 
 #: Each action of each list: who may use it.
 ACTIONS = {
@@ -153,7 +162,7 @@ def patterns(urls):
 
 def names_of_ours():
     names = {pattern.name for pattern in patterns(admin.site.urls[0]) if pattern.name}
-    return names - OF_DJANGO
+    return names - set(OF_DJANGO)
 
 
 @pytest.fixture
@@ -238,6 +247,19 @@ def test_a_post_does_what_the_role_may_and_else_nothing(client_of, batch, role):
             response = post(client, name, batch)
             assert (everything() != before) == (role in may_do), (name, response.status_code)
             assert response.status_code < 500, name
+
+
+@pytest.mark.parametrize("role", sorted(EVERYBODY))
+def test_what_the_admin_has_of_its_own_is_for_staff_and_changes_nothing(client_of, batch, role):
+    client, before = client_of(role), everything()
+    wrong = {"username": "newcomer", "password": "wrong", "old_password": "wrong"}
+    new = {"new_password1": "of-the-newcomer-1", "new_password2": "of-the-newcomer-1"}
+    for name, statuses in OF_DJANGO.items():
+        row = [ContentType.objects.get_for_model(Batch).pk, batch.pk] if name == "view_on_site" else []
+        path = reverse(f"admin:{name}", args=row)
+        assert client.get(path).status_code == statuses[role not in STAFF], name
+        assert client.post(path, wrong | new).status_code < 500, name
+        assert everything() == before, name
 
 
 @contextmanager
