@@ -37,7 +37,8 @@ _STARTS = r"=+\-@|%＝＋－＠｜％﹢﹣﹦﹫﹪"
 _UNSEEN = r'"\x00-\x08\x0b\x0c\x0e-\x1f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff'
 FORMULA = re.compile(
     rf"\A(?=[\t\r\n]|[\s{_UNSEEN}]*[{_STARTS}])"
-    rf"|(?<=[;\t\r\n])(?=(?:[^\S\t\r\n]|[{_UNSEEN}])*[{_STARTS}])"
+    # One class, so that no character can be read in two ways: 26 of such took 6 s.
+    rf"|(?<=[;\t\r\n])(?=(?:(?![\t\r\n])[\s{_UNSEEN}])*[{_STARTS}])"
 )
 # Left as it is, since it is imported again. Without blanks, quotes and bars, a formula within it can do nothing.
 ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
