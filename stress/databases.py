@@ -112,11 +112,6 @@ class PostgreSQL(Database):
         found = self.data.stat()
         return found.st_uid, found.st_gid
 
-    def execute(self, sql: str) -> None:
-        """As the server's owner, past Django."""
-        with psycopg.connect(host=str(self.directory), user="postgres", dbname=DATABASE, autocommit=True) as connection:
-            connection.execute(sql.encode())
-
     def _pg_ctl(self, action: str, *options: str) -> None:
         if self._run(action, *options).returncode:
             raise RuntimeError(f"pg_ctl {action} failed: {(self.directory / 'log').read_text()[-2000:]}")
