@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.defaultfilters import filesizeformat
 
-from .importers import MAX_BYTES
+from batches.lists.reading import MAX_BYTES
 
 logger = logging.getLogger(__name__)
 

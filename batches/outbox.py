@@ -23,7 +23,8 @@ from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from .addresses import InvalidAddress, normalise_address
+from batches.lists.addresses import InvalidAddress, normalise_address
+
 from .checkers.guard import is_public, read_networks
 from .conf import get_config
 from .models import MAX_ERROR, Batch, Event, Webhook, WebhookDelivery

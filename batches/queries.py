@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import Count, DateTimeField, Func, Q, QuerySet
 
-from .addresses import beginnings_at
+from batches.lists.addresses import beginnings_at
+
 from .checkers.base import ProfileToCheck
 from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
 

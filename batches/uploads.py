@@ -10,7 +10,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
 
-from .importers import MAX_BYTES
+from batches.lists.reading import MAX_BYTES
 
 #: Bytes of a form: the largest list that is read, and room for the rest.
 MAX_FORM = MAX_BYTES + 1_000_000

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 
 from batches.batch_manager import BatchManager
-from batches.importers import ProfileAddress
+from batches.lists.reading import ProfileAddress
 from batches.models import Batch
 from batches.worker import Worker
 

@@ -18,10 +18,10 @@ from django.shortcuts import redirect, render
 from django.utils.html import format_html, format_html_join
 
 from batches.batch_manager import end_of_band
-from batches.importers import ImportResult, ProfileAddress, Reject
+from batches.lists.preview import Preview, digest, preview
+from batches.lists.reading import ImportResult, ProfileAddress, Reject
 from batches.models import Batch, Profile
 from batches.outlook import look_ahead
-from batches.preview import Preview, digest, preview
 from batches.text import counted
 from batches.transitions import Code, Refusal
 

@@ -22,7 +22,7 @@ from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches import comparison, queries
-from batches.exports import EXPORTERS, download
+from batches.lists.exports import EXPORTERS, download
 from batches.models import Batch, BatchLog, StoryResult
 from batches.text import duration
 

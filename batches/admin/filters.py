@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.text import Truncator, capfirst
 
 from batches import comparison, queries
-from batches.addresses import InvalidAddress
 from batches.batch_manager import find_batch
+from batches.lists.addresses import InvalidAddress
 from batches.models import Batch, BatchProfile
 from batches.transitions import Refused
 

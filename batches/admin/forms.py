@@ -13,7 +13,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 
 from batches.conf import get_config
-from batches.importers import HEAD, MAX_BYTES, ImportFailed, ImportResult, format_of, read_profiles
+from batches.lists.reading import HEAD, MAX_BYTES, ImportFailed, ImportResult, format_of, read_profiles
 from batches.models import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY, Batch
 
 #: Bytes of a file that is given back as a text, to a browser without JavaScript: a page of that size still opens.

@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from batches.lists.preview import host_of
 from batches.models import BatchLog, BatchProfile, Profile, StoryResult
-from batches.preview import host_of
 
 from . import display
 from .base import ReadOnlyAdmin

@@ -17,7 +17,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 
 from batches import outbox
-from batches.addresses import InvalidAddress
+from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
 from batches.outlook import look_ahead
 

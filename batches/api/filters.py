@@ -12,8 +12,8 @@ from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from batches.addresses import InvalidAddress, beginnings_at
 from batches.comparison import Change, rows_with
+from batches.lists.addresses import InvalidAddress, beginnings_at
 from batches.models import (
     MAX_ERROR,
     MAX_NAME,

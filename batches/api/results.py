@@ -22,7 +22,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches import queries
 from batches.batch_manager import find_batch
 from batches.comparison import compare
-from batches.exports import EXPORTERS, STORY_EXPORTERS, download
+from batches.lists.exports import EXPORTERS, STORY_EXPORTERS, download
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 
 from . import permissions as may

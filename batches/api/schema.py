@@ -27,7 +27,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSe
 from drf_spectacular.openapi import AutoSchema
 from rest_framework.serializers import Serializer
 
-from batches.exports import EXPORTERS, MEDIA_TYPES, STORY_EXPORTERS
+from batches.lists.exports import EXPORTERS, MEDIA_TYPES, STORY_EXPORTERS
 from batches.models import MAX_KEY, MAX_NAME, MAX_URL, Batch
 from batches.transitions import ALLOWED, CODE_BY_STATUS, Code
 

@@ -14,8 +14,8 @@ from rest_framework.utils import html
 
 from batches.comparison import Comparison
 from batches.conf import get_config
-from batches.importers import FORMATS, ImportFailed, ImportResult, Reject, read_profiles
-from batches.importers.found import Found
+from batches.lists.found import Found
+from batches.lists.reading import FORMATS, ImportFailed, ImportResult, Reject, read_profiles
 from batches.models import (
     MAX_ERROR,
     MAX_NAME,

@@ -19,7 +19,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager, find_batch
-from batches.importers import ImportResult
+from batches.lists.reading import ImportResult
 from batches.models import Batch, Channel
 from batches.outlook import look_ahead
 from batches.transitions import Refusal

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import islice
 
-from batches.addresses import InvalidAddress, normalise_address
 from batches.checkers.links import join_url
+from batches.lists.addresses import InvalidAddress, normalise_address
 
 START = re.compile(rb"<(?:(?:[a-z][\w.-]*:)?(?P<feed>rss|feed|rdf)|!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)

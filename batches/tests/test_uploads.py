@@ -22,7 +22,7 @@ from django.urls import reverse
 from rest_framework.authtoken.models import Token
 from waitress.server import create_server
 
-from batches.importers import read_profiles
+from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, KeptAnswer, Profile, Queue
 
 from .working import commands

@@ -11,9 +11,10 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from batches import doctor, exports, queries
+from batches import doctor, queries
 from batches.conf import get_config
-from batches.importers import FORMATS, ImportFailed, ImportResult, read_profiles
+from batches.lists import exports
+from batches.lists.reading import FORMATS, ImportFailed, ImportResult, read_profiles
 from batches.management.base import DoorCommand, limit
 from batches.management.output import (
     batch_as_dict,

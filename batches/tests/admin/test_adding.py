@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.urls import reverse
 
-from batches.importers import read_profiles
+from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, Channel, Profile
 
 from .conftest import batch_with, messages_of, text_of

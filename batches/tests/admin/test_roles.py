@@ -14,7 +14,8 @@ from django.db import transaction
 from django.urls import URLPattern, reverse
 
 from batches.batch_manager import BatchManager
-from batches.importers import read_profiles
+from batches.lists.preview import digest
+from batches.lists.reading import read_profiles
 from batches.models import (
     ApiToken,
     Batch,
@@ -26,7 +27,6 @@ from batches.models import (
     Webhook,
     WebhookDelivery,
 )
-from batches.preview import digest
 
 from ..tables import but_for_chance, every_column, every_table
 from .conftest import batch_with, story

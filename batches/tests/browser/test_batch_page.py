@@ -19,16 +19,7 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 
 from ..admin.conftest import batch_with, reread, story
 from .conftest import WebServer
-from .test_queue_page import (
-    CONFLICT,
-    PHONE,
-    SCRIPT,
-    assert_accessible,
-    assert_not_reloaded,
-    look_now,
-    remember,
-    tab_to,
-)
+from .test_queue_page import CONFLICT, PHONE, SCRIPT, assert_accessible, assert_not_reloaded, look_now, remember, tab_to
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 

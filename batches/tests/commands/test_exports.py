@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batches import queries
-from batches.exports import COLUMNS, EXPORTERS, export_csv, export_jsonl, export_opml
-from batches.importers import ProfileAddress, read_profiles
+from batches.lists.exports import COLUMNS, EXPORTERS, export_csv, export_jsonl, export_opml
+from batches.lists.reading import ProfileAddress, read_profiles
 from batches.models import Batch
 from batches.queries import Row
 from batches.tests.factories import half_checked, profile_ids, urls

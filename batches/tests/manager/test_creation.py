@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from batches import bulk
 from batches.batch_manager import BatchManager
-from batches.importers import ProfileAddress
+from batches.lists.reading import ProfileAddress
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
 from batches.tests.factories import (
     assert_consistent,

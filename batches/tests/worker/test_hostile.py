@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from batches.addresses import normalise_address
 from batches.batch_manager import BatchManager
+from batches.lists.addresses import normalise_address
 from batches.models import Batch, BatchProfile, StoryResult
 from batches.tests.factories import assert_consistent
 from batches.tests.hostile import CONFIG, SECRET, TOO_SLOW, attacks

@@ -6,8 +6,8 @@ import io
 import json
 from typing import Any
 
-from batches.importers.found import Found, ImportFailed
-from batches.importers.source import MAX_LINE, lines
+from .found import Found, ImportFailed
+from .source import MAX_LINE, lines
 
 
 def read_text(stream: io.BufferedReader, found: Found) -> None:

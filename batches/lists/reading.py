@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import BinaryIO
 
-from batches.addresses import InvalidAddress, normalise_address
-from batches.importers.delimited import has_url_column, read_csv
-from batches.importers.found import Found, ImportFailed, ImportResult, ProfileAddress, Reject
-from batches.importers.lines import read_jsonl, read_text
-from batches.importers.opml import read_opml
-from batches.importers.source import HEAD, MAX_BYTES, Bounded, first_line, refuse_known, refuse_unreadable
+from .addresses import InvalidAddress, normalise_address
+from .delimited import has_url_column, read_csv
+from .found import Found, ImportFailed, ImportResult, ProfileAddress, Reject
+from .lines import read_jsonl, read_text
+from .opml import read_opml
+from .source import HEAD, MAX_BYTES, Bounded, first_line, refuse_known, refuse_unreadable
 
 __all__ = [
     "FORMATS",

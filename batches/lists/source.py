@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from batches.importers.found import ImportFailed
+from .found import ImportFailed
 
 MAX_BYTES = 200_000_000
 #: 200 MB of blank lines took 35 s, and 200 MB of short addresses would take 2 GB.

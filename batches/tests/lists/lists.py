@@ -2,7 +2,7 @@
 
 import pytest
 
-from batches.importers import ImportFailed, read_profiles
+from batches.lists.reading import ImportFailed, read_profiles
 
 
 def brief(value):

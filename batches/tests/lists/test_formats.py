@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from batches.importers import FORMATS, ImportFailed, ProfileAddress, Reject, read_profiles
+from batches.lists.reading import FORMATS, ImportFailed, ProfileAddress, Reject, read_profiles
 
 from .lists import failure
 

@@ -15,12 +15,11 @@ from django.test import Client
 from django.urls import reverse
 from lxml import etree
 
-from batches.exports import COLUMNS, EXPORTERS, FORMULA, STORY_COLUMNS, STORY_EXPORTERS
+from batches.lists.exports import COLUMNS, EXPORTERS, FORMULA, STORY_COLUMNS, STORY_EXPORTERS
 from batches.models import BatchProfile, Profile, StoryResult
 from batches.queries import FoundStory, Row
-
-from .commands.conftest import manage
-from .factories import make_batch
+from batches.tests.commands.conftest import manage
+from batches.tests.factories import make_batch
 
 __all__ = ["manage"]
 

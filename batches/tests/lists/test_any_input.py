@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batches.addresses import normalise_address
-from batches.importers import FORMATS, ImportFailed, ImportResult, read_profiles
+from batches.lists.addresses import normalise_address
+from batches.lists.reading import FORMATS, ImportFailed, ImportResult, read_profiles
 
 
 def assert_imported_or_refused(content, format):

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from batches.importers import FORMATS, ImportFailed, read_profiles
+from batches.lists.reading import FORMATS, ImportFailed, read_profiles
 
 from .lists import brief, failure
 

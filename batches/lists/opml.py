@@ -7,8 +7,8 @@ from typing import Any
 
 from lxml import etree
 
-from batches.importers.found import Found, ImportFailed, one_line
-from batches.importers.source import HEAD
+from .found import Found, ImportFailed, one_line
+from .source import HEAD
 
 
 class _UntilRoot:

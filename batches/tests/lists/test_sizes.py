@@ -5,7 +5,8 @@ import tracemalloc
 
 import pytest
 
-from batches.importers import FORMATS, found, read_profiles, source
+from batches.lists import found, source
+from batches.lists.reading import FORMATS, read_profiles
 
 from .lists import failure
 

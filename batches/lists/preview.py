@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
-from . import bulk
-from .importers import ImportResult, ProfileAddress, Reject
+from batches import bulk
+
+from .reading import ImportResult, ProfileAddress, Reject
 
 SHOWN_PROFILES = 5
 SHOWN_REJECTS = 20

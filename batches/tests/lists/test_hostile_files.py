@@ -17,14 +17,14 @@ from django.urls import reverse
 from rest_framework.authtoken.models import Token
 
 from batches.admin.forms import text_of
-from batches.importers import ImportFailed, read_profiles
+from batches.lists.reading import ImportFailed, read_profiles
 from batches.management.commands.batch import Command
 from batches.management.output import printable
 from batches.models import Batch, BatchLog, BatchProfile, KeptAnswer, Profile, Queue
+from batches.tests.commands.conftest import manage
+from batches.tests.factories import MODELS
 
-from .commands.conftest import manage
-from .factories import MODELS
-from .importers.hostile_files import hostile_files
+from .hostile_files import hostile_files
 
 __all__ = ["manage"]
 

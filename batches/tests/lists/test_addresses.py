@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from batches.addresses import MAX_LENGTH, InvalidAddress, normalise_address
+from batches.lists.addresses import MAX_LENGTH, InvalidAddress, normalise_address
 
 from .lists import brief
 

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from batches.importers.found import Found, ImportFailed, one_line
-from batches.importers.source import HEAD, MAX_LINE, first_line, lines
+from .found import Found, ImportFailed, one_line
+from .source import HEAD, MAX_LINE, first_line, lines
 
 DELIMITERS = ",;\t"
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batches.addresses import InvalidAddress, normalise_address
 from batches.text import clean_text
+
+from .addresses import InvalidAddress, normalise_address
 
 NAME_LENGTH = 200
 REJECT_LENGTH = 200
