@@ -22,11 +22,11 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from batches.checking.checkers.base import CheckResult, Story
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.reading import ProfileAddress
 
 from . import bulk, outbox
-from .checkers.base import CheckResult, Story
 from .conf import get_config
 from .models import (
     COUNTED_ROWS,

@@ -13,8 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 BUILT_IN_CHECKERS = {
-    "feed": "batches.checkers.feed.FeedChecker",
-    "http": "batches.checkers.http.HttpChecker",
+    "feed": "batches.checking.checkers.feed.FeedChecker",
+    "http": "batches.checking.checkers.http.HttpChecker",
 }
 
 MAY_BE_ZERO = {"retries", "max_retry_after", "max_redirects", "grace_seconds"}

@@ -23,9 +23,9 @@ from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from batches.checking.checkers.guard import is_public, read_networks
 from batches.lists.addresses import InvalidAddress, normalise_address
 
-from .checkers.guard import is_public, read_networks
 from .conf import get_config
 from .models import MAX_ERROR, Batch, Event, Webhook, WebhookDelivery
 from .signatures import new_secret

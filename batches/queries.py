@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import Count, DateTimeField, Func, Q, QuerySet
 
+from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import beginnings_at
 
-from .checkers.base import ProfileToCheck
 from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
 
 #: Rows read at once where a batch's rows are streamed.

@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from . import outbox
-from .checkers.fetch import (
+from batches.checking.checkers.fetch import (
     FAULTS,
     REDIRECTS,
     FetchError,
@@ -24,11 +23,13 @@ from .checkers.fetch import (
     retry_after,
     usable_url,
 )
+from batches.checking.run import Database
+
+from . import outbox
 from .conf import Config
 from .models import MAX_ERROR
 from .outage import DATABASE_FAULTS
 from .outbox import Answer, Claim
-from .run import Database
 from .signatures import sign
 from .text import clean_text
 

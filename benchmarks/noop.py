@@ -7,7 +7,7 @@ from statistics import median
 from django.db import transaction
 
 from batches import bulk
-from batches.checkers.base import Checker, CheckResult, ProfileToCheck
+from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
 from batches.conf import get_config
 from batches.models import Batch, BatchProfile
 from benchmarks.work import make_batch, work_on

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterable
 
 from batches.batch_manager import BatchManager
+from batches.checking.worker import Worker
 from batches.lists.reading import ProfileAddress
 from batches.models import Batch
-from batches.worker import Worker
 
 
 def make_batch(urls: Iterable[str], checker: str) -> Batch:

@@ -26,8 +26,8 @@ from django.conf import settings  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.urls import get_resolver  # noqa: E402
 
-import batches.checkers.http  # noqa: E402
-import batches.worker  # noqa: E402, F401
+import batches.checking.checkers.http  # noqa: E402
+import batches.checking.worker  # noqa: E402, F401
 from stress import audit, databases, mutants  # noqa: E402
 
 get_resolver().url_patterns  # noqa: B018 — imports the admin and the API

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult
+from batches.checking.checkers.base import CheckResult
 from batches.models import Batch, Queue
 from batches.transitions import Code, Refusal
 

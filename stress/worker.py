@@ -16,7 +16,7 @@ from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from batches.batch_manager import BatchManager
-from batches.worker import Worker
+from batches.checking.worker import Worker
 
 from . import audit
 

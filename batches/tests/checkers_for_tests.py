@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from batches.checkers.base import Checker, CheckResult
+from batches.checking.checkers.base import Checker, CheckResult
 
 OK = CheckResult(ok=True, http_status=200)
 

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from batches.checkers.base import ProfileToCheck
-from batches.checkers.feed import FeedChecker
+from batches.checking.checkers.base import ProfileToCheck
+from batches.checking.checkers.feed import FeedChecker
 from batches.conf import Config
 
 PROCESS = Path("/proc/self")  # of Linux

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from batches.batch_manager import BatchManager, ClaimedRun
-from batches.checkers.base import CheckResult, Story
+from batches.checking.checkers.base import CheckResult, Story
 from batches.models import (
     Batch,
     BatchLog,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from batches.checkers.parse import MAX_STORIES
+from batches.checking.checkers.parse import MAX_STORIES
 
 from .conftest import skip_or_fail
 from .cost import can_be_measured, forget_peak, memory

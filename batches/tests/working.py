@@ -2,8 +2,8 @@
 
 import pytest
 
+from batches.checking.worker import Worker
 from batches.models import Batch
-from batches.worker import Worker
 
 from .checkers_for_tests import NAMES, OK, Scripted
 from .feedserver import FeedServer

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from batches import doctor, queries
+from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.lists import exports
 from batches.lists.reading import FORMATS, ImportFailed, ImportResult, read_profiles
@@ -31,7 +32,6 @@ from batches.management.output import (
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch, StoryResult
 from batches.text import counted
-from batches.worker import Worker
 
 Status = Batch.Status
 #: Rejected lines, stories and log entries that are shown before "and n more".

@@ -2,9 +2,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from batches.checking.worker import Worker
 from batches.management.base import faults_of_the_database_in_a_sentence
 from batches.management.preflight import require_migrations
-from batches.worker import Worker
 
 
 class Command(BaseCommand):

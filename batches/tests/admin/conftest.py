@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult, Story
+from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch
 
 VIEW = ["view_batch", "view_batchprofile", "view_profile", "view_storyresult", "view_batchlog"]

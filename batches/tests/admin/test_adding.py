@@ -57,7 +57,7 @@ def errors_of(response):
 
 
 def test_the_form_offers_the_checkers_of_the_configuration(client, settings):
-    settings.BATCHES = {"CHECKERS": {"mine": "batches.checkers.http.HttpChecker"}}
+    settings.BATCHES = {"CHECKERS": {"mine": "batches.checking.checkers.http.HttpChecker"}}
     assert re.findall(r'<option value="(\w+)"', text_of(client.get(ADD))) == ["feed", "http", "mine"]
 
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 from batches import queries
 from batches.admin import batch_page
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult
+from batches.checking.checkers.base import CheckResult
 from batches.lists import exports
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult

@@ -9,7 +9,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult
+from batches.checking.checkers.base import CheckResult
 
 from ..tables import every_table
 

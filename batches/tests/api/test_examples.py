@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 from batches.api import views
 from batches.api.schema import EXAMPLES, JSON, SHARED, recorded
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult, Story
+from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch
 
 from ..factories import failed, ok, record_one, start_run

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from batches.admin import batch_page
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult
+from batches.checking.checkers.base import CheckResult
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 
 from ..admin.conftest import batch_with, reread, story

@@ -13,7 +13,7 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult
+from batches.checking.checkers.base import CheckResult
 from batches.models import Batch, BatchLog
 
 from ..admin.conftest import batch_with

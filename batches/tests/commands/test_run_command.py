@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from batches import queries
 from batches.batch_manager import BatchManager
+from batches.checking.run import Run
 from batches.management import progress
 from batches.management.commands.batch import Command
 from batches.management.progress import ProgressDisplay, describe
 from batches.models import Batch
-from batches.run import Run
 from batches.tests.factories import (
     assert_consistent,
     half_checked,

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone as django_timezone
 
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult, Story
+from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
 from batches.tests.factories import (
     assert_consistent,

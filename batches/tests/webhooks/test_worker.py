@@ -7,8 +7,9 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from batches import outbox, webhooks, worker
+from batches import outbox, webhooks
 from batches.batch_manager import BatchManager
+from batches.checking import worker
 from batches.models import Batch, Queue, WebhookDelivery
 from batches.tests.factories import assert_consistent, make_batch, values_of
 from batches.tests.working import nothing_left, work

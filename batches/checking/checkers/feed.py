@@ -10,13 +10,14 @@ from hashlib import blake2b
 from time import perf_counter
 from typing import Self
 
-from batches.checkers.base import Checker, CheckResult, ProfileToCheck, Story
-from batches.checkers.document import to_utf8
-from batches.checkers.fetch import Answer, Fetcher, FetchError
-from batches.checkers.page import find_feed, is_html
-from batches.checkers.parse import Feed, NotAFeed, read_quickly, read_thoroughly
-from batches.checkers.stories import stories_of
 from batches.conf import Config
+
+from .base import Checker, CheckResult, ProfileToCheck, Story
+from .document import to_utf8
+from .fetch import Answer, Fetcher, FetchError
+from .page import find_feed, is_html
+from .parse import Feed, NotAFeed, read_quickly, read_thoroughly
+from .stories import stories_of
 
 # A document up to this size is read in the event loop: a thread's round trip takes longer than that. Larger ones are
 # not, so that the loop goes on to renew the run's lease.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 
-from .checkers.base import ProfileToCheck
+from batches.checking.checkers.base import ProfileToCheck
 
 
 class Window:

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batches.checkers import document as document_module
-from batches.checkers import parse as parse_module
-from batches.checkers.base import Story
-from batches.checkers.document import to_utf8
-from batches.checkers.parse import MAX_STORIES, NotAFeed, read_quickly, read_thoroughly, read_with_feedparser
-from batches.checkers.stories import stories_of
+from batches.checking.checkers import document as document_module
+from batches.checking.checkers import parse as parse_module
+from batches.checking.checkers.base import Story
+from batches.checking.checkers.document import to_utf8
+from batches.checking.checkers.parse import MAX_STORIES, NotAFeed, read_quickly, read_thoroughly, read_with_feedparser
+from batches.checking.checkers.stories import stories_of
 
 from .conftest import short
 from .documents import ATOM, RDF, atom, item, rss

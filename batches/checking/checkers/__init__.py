@@ -2,8 +2,9 @@
 
 from django.utils.module_loading import import_string
 
-from batches.checkers.base import Checker
 from batches.conf import Config
+
+from .base import Checker
 
 
 def load_checker(name: str, config: Config) -> Checker:

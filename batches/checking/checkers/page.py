@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import islice
 
-from batches.checkers.links import join_url
 from batches.lists.addresses import InvalidAddress, normalise_address
+
+from .links import join_url
 
 START = re.compile(rb"<(?:(?:[a-z][\w.-]*:)?(?P<feed>rss|feed|rdf)|!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)

@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 
-from batches.checkers.base import CheckResult, ProfileToCheck
-from batches.checkers.http import HttpChecker
+from batches.checking.checkers.base import CheckResult, ProfileToCheck
+from batches.checking.checkers.http import HttpChecker
 
 from .conftest import quick_config
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batches.checkers import feed as feed_module
-from batches.checkers import load_checker
-from batches.checkers.base import ProfileToCheck, Story
-from batches.checkers.feed import FeedChecker
+from batches.checking.checkers import feed as feed_module
+from batches.checking.checkers import load_checker
+from batches.checking.checkers.base import ProfileToCheck, Story
+from batches.checking.checkers.feed import FeedChecker
 from batches.conf import Config
 from batches.tests.feedserver import Reply, Request
 
@@ -268,7 +268,7 @@ def test_many_checks_go_on_at_once(server):
 
 def test_checkers_are_loaded_by_name():
     assert isinstance(load_checker("feed", Config()), FeedChecker)
-    mine = Config(checkers={"mine": "batches.checkers.http.HttpChecker"})
+    mine = Config(checkers={"mine": "batches.checking.checkers.http.HttpChecker"})
     assert type(load_checker("mine", mine)).__name__ == "HttpChecker"
 
 

@@ -6,9 +6,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from batches.checkers import fetch as fetch_module
-from batches.checkers.fetch import Answer, Fetcher, FetchError
-from batches.checkers.guard import is_public, read_networks
+from batches.checking.checkers import fetch as fetch_module
+from batches.checking.checkers.fetch import Answer, Fetcher, FetchError
+from batches.checking.checkers.guard import is_public, read_networks
 from batches.tests.feedserver import FeedServer
 from batches.tests.inside import words
 

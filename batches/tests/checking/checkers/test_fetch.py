@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from batches.checkers import fetch as fetch_module
-from batches.checkers.fetch import Answer, Fetcher, FetchError, retry_after
+from batches.checking.checkers import fetch as fetch_module
+from batches.checking.checkers.fetch import Answer, Fetcher, FetchError, retry_after
 from batches.tests.feedserver import FeedServer, Reply
 from batches.tests.hostile import HEAD, RAW
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from batches.checkers import fetch as fetch_module
-from batches.checkers.base import CheckResult, ProfileToCheck
-from batches.checkers.feed import FeedChecker
-from batches.checkers.fetch import Answer, Fetcher
+from batches.checking.checkers import fetch as fetch_module
+from batches.checking.checkers.base import CheckResult, ProfileToCheck
+from batches.checking.checkers.feed import FeedChecker
+from batches.checking.checkers.fetch import Answer, Fetcher
 from batches.conf import Config
 from batches.tests.feedserver import FeedServer
 from batches.tests.hostile import hostile

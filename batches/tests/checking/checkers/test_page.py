@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from batches.checkers.page import find_feed, is_html
+from batches.checking.checkers.page import find_feed, is_html
 
 from .conftest import short
 from .documents import atom, link, page, rss

@@ -11,22 +11,17 @@ from threading import Event
 import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
-from batches import bulk, queries, worker
+from batches import bulk, queries
 from batches.batch_manager import BatchManager
-from batches.checkers.base import CheckResult, Story
+from batches.checking import worker
+from batches.checking.checkers.base import CheckResult, Story
+from batches.checking.run import Run
+from batches.checking.worker import Worker
 from batches.models import MAX_ERROR, Batch, BatchProfile, Queue
-from batches.run import Run
 from batches.tests.checkers_for_tests import NeverReady
-from batches.tests.factories import (
-    assert_consistent,
-    make_batch,
-    row_statuses,
-    urls,
-    values_of,
-)
+from batches.tests.factories import assert_consistent, make_batch, row_statuses, urls, values_of
 from batches.tests.threads import in_thread
 from batches.tests.working import nothing_left, work
-from batches.worker import Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -13,15 +13,7 @@ from typing import Any, NamedTuple
 import fastfeedparser
 import feedparser
 
-from batches.checkers.document import (
-    ENDS_EARLY,
-    MAX_TAGS,
-    SMALL_BYTES,
-    is_oversized,
-    repair,
-    without_doctype,
-    xml_fault,
-)
+from .document import ENDS_EARLY, MAX_TAGS, SMALL_BYTES, is_oversized, repair, without_doctype, xml_fault
 
 # A feed of the newest stories has tens of them, an archive hundreds. More come from generators gone wild, and each
 # would become a row.

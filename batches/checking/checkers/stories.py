@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
 
-from batches.checkers.base import Story
-from batches.checkers.links import join_url
-from batches.checkers.parse import MAX_STORIES, Entry, Feed
 from batches.text import clean_text
+
+from .base import Story
+from .links import join_url
+from .parse import MAX_STORIES, Entry, Feed
 
 MAX_ID = 255
 MAX_TITLE = 500

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches.checkers.base import ProfileToCheck
-from batches.window import Window
+from batches.checking.checkers.base import ProfileToCheck
+from batches.checking.window import Window
 
 
 def profile(number, host="a.example", feed_url=""):

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from batches.checkers import fetch as fetch_module
-from batches.checkers import load_checker
-from batches.checkers.base import CheckResult, ProfileToCheck
-from batches.checkers.page import usable_address
+from batches.checking.checkers import fetch as fetch_module
+from batches.checking.checkers import load_checker
+from batches.checking.checkers.base import CheckResult, ProfileToCheck
+from batches.checking.checkers.page import usable_address
 from batches.tests.inside import (
     DEAD,
     HOPELESS,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from batches.checkers import hosts as hosts_module
-from batches.checkers.fetch import Fetcher, FetchError
-from batches.checkers.hosts import HostPaused, HostSlots
+from batches.checking.checkers import hosts as hosts_module
+from batches.checking.checkers.fetch import Fetcher, FetchError
+from batches.checking.checkers.hosts import HostPaused, HostSlots
 from batches.tests.feedserver import FeedServer, Gate, Reply, Request
 
 from .conftest import quick_config
@@ -228,7 +228,7 @@ def test_names_that_nobody_answers_for_do_not_hold_up_others(monkeypatch, server
         begun.release()
         raise OSError("nobody knows")
 
-    monkeypatch.setattr("batches.checkers.fetch.socket.getaddrinfo", slow)
+    monkeypatch.setattr("batches.checking.checkers.fetch.socket.getaddrinfo", slow)
 
     async def work(fetcher: Fetcher) -> None:
         lookups = [asyncio.create_task(fetcher.fetch(f"http://{number}.example/")) for number in range(20)]

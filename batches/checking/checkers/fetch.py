@@ -21,9 +21,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from batches.checkers.guard import NOT_PUBLIC, guarded_socket_factory, read_networks
-from batches.checkers.hosts import HostPaused, HostSlots
 from batches.conf import Config
+
+from .guard import NOT_PUBLIC, guarded_socket_factory, read_networks
+from .hosts import HostPaused, HostSlots
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 ACCEPT = "application/atom+xml, application/rss+xml, application/feed+json, text/html;q=0.9, */*;q=0.8"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Self
 
-from batches.checkers.base import Checker, CheckResult, ProfileToCheck
-from batches.checkers.fetch import Fetcher, FetchError
 from batches.conf import Config
+
+from .base import Checker, CheckResult, ProfileToCheck
+from .fetch import Fetcher, FetchError
 
 
 class HttpChecker(Checker):

@@ -14,14 +14,15 @@ from typing import Any, TypeVar
 
 from django.db import close_old_connections, connections
 
-from .batch_manager import BatchManager, ClaimedRun
+from batches.batch_manager import BatchManager, ClaimedRun
+from batches.conf import Config, get_config
+from batches.models import MAX_ERROR, Channel
+from batches.outage import DATABASE_FAULTS, discard_connections
+from batches.text import clean_text
+from batches.webhooks import delivering
+
 from .checkers import load_checker
-from .conf import Config, get_config
-from .models import MAX_ERROR, Channel
-from .outage import DATABASE_FAULTS, discard_connections
 from .run import Run, RunOver
-from .text import clean_text
-from .webhooks import delivering
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from . import queries
-from .batch_manager import BatchManager, ClaimedRun
-from .checkers.base import Checker, CheckResult, ProfileToCheck
-from .conf import Config
-from .models import MAX_ERROR
-from .text import clean_text
+from batches import queries
+from batches.batch_manager import BatchManager, ClaimedRun
+from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
+from batches.conf import Config
+from batches.models import MAX_ERROR
+from batches.text import clean_text
+
 from .window import Window
 
 logger = logging.getLogger(__name__)
