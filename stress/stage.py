@@ -20,8 +20,8 @@ from typing import Any, Self
 from django.db import DatabaseError, connection, connections
 
 from batches.batch_manager import BatchManager
-from batches.doctor import examine
 from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
+from batches.reports.doctor import examine
 
 from . import audit, callers, child, databases, server, site, watcher, worker
 from .child import Setup, Task

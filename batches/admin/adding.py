@@ -21,7 +21,7 @@ from batches.batch_manager import end_of_band
 from batches.lists.preview import Preview, digest, preview
 from batches.lists.reading import ImportResult, ProfileAddress, Reject
 from batches.models import Batch, Profile
-from batches.outlook import look_ahead
+from batches.reports.outlook import look_ahead
 from batches.text import counted
 from batches.transitions import Code, Refusal
 

@@ -21,9 +21,9 @@ from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
-from batches import comparison, queries
 from batches.lists.exports import EXPORTERS, download
 from batches.models import Batch, BatchLog, StoryResult
+from batches.reports import comparison, queries
 from batches.text import duration
 
 from . import display

@@ -13,10 +13,10 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import Truncator, capfirst
 
-from batches import comparison, queries
 from batches.batch_manager import find_batch
 from batches.lists.addresses import InvalidAddress
 from batches.models import Batch, BatchProfile
+from batches.reports import comparison, queries
 from batches.transitions import Refused
 
 #: The most frequent reasons among which the list of a batch's profiles can be filtered, and how much of each is shown.

@@ -14,10 +14,10 @@ from django.http import QueryDict
 from django.utils.text import Truncator
 from django.utils.timezone import localdate, localtime
 
-from batches import queries
 from batches.batch_manager import find_batch
 from batches.models import MAX_NAME, Batch, BatchLog, Channel
-from batches.outlook import Move, Outlook, Turn, look_ahead
+from batches.reports import queries
+from batches.reports.outlook import Move, Outlook, Turn, look_ahead
 from batches.text import clean_text, counted, duration
 from batches.transitions import Refused
 

@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from batches import outbox
 from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
-from batches.outlook import look_ahead
+from batches.reports.outlook import look_ahead
 
 from . import display
 from .base import ListAdmin

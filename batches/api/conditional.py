@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches.models import Batch, BatchLog, Queue
-from batches.outlook import is_recent
+from batches.reports.outlook import is_recent
 
 #: Seconds after which the queue is told anew although nothing happened: expected times drift, and signs of life age.
 DRIFT = 60

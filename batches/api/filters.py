@@ -12,7 +12,6 @@ from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from batches.comparison import Change, rows_with
 from batches.lists.addresses import InvalidAddress, beginnings_at
 from batches.models import (
     MAX_ERROR,
@@ -26,7 +25,8 @@ from batches.models import (
     Profile,
     StoryResult,
 )
-from batches.queries import at_host
+from batches.reports.comparison import Change, rows_with
+from batches.reports.queries import at_host
 
 from . import pagination
 

@@ -12,7 +12,6 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
 from rest_framework.utils import html
 
-from batches.comparison import Comparison
 from batches.conf import get_config
 from batches.lists.found import Found
 from batches.lists.reading import FORMATS, ImportFailed, ImportResult, Reject, read_profiles
@@ -27,8 +26,9 @@ from batches.models import (
     Profile,
     StoryResult,
 )
-from batches.outlook import Outlook, Turn
-from batches.queries import progress
+from batches.reports.comparison import Comparison
+from batches.reports.outlook import Outlook, Turn
+from batches.reports.queries import progress
 
 from .bulk import ACTIONS, MAX_AT_ONCE, canonical, matching
 

@@ -21,7 +21,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.batch_manager import BatchManager, find_batch
 from batches.lists.reading import ImportResult
 from batches.models import Batch, Channel
-from batches.outlook import look_ahead
+from batches.reports.outlook import look_ahead
 from batches.transitions import Refusal
 
 from . import permissions as may

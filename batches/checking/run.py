@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from batches import queries
 from batches.batch_manager import BatchManager, ClaimedRun
 from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
 from batches.conf import Config
 from batches.models import MAX_ERROR
+from batches.reports import queries
 from batches.text import clean_text
 
 from .window import Window

@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
 
-from batches.queries import FoundStory, Row
+from batches.reports.queries import FoundStory, Row
 
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")

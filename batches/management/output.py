@@ -10,9 +10,9 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
-from batches import queries
-from batches.doctor import Finding
 from batches.models import Batch, BatchLog, Queue, StoryResult
+from batches.reports import queries
+from batches.reports.doctor import Finding
 
 
 def batch_as_dict(batch: Batch) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from django.db import DatabaseError, connection
 
-from batches import queries
 from batches.management.output import hold_line, printable
 from batches.models import Batch
+from batches.reports import queries
 from batches.text import duration
 
 BAR_WIDTH = 30

@@ -19,9 +19,9 @@ LAYERS = (
     {"demo", "checking.window", "uploads", "bad_requests"},
     {"models"},
     {"bulk", "transitions", "outbox", "outage"},
-    {"batch_manager", "queries"},
+    {"batch_manager", "reports.queries"},
     {"lists.exports", "lists.preview"},
-    {"checking.run", "outlook", "comparison", "doctor"},
+    {"checking.run", "reports"},
     {"webhooks"},
     {"checking.worker", "checks", "supervisor"},
     {"admin", "api", "apps", "management", "middleware"},
@@ -172,12 +172,12 @@ def constants(nodes: list[ast.expr]) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("queries", "from .batch_manager import BatchManager"),
-        ("queries", "from . import batch_manager"),
-        ("queries", "import batches.checking.worker"),
+        ("reports.queries", "from ..batch_manager import BatchManager"),
+        ("reports.queries", "from .. import batch_manager"),
+        ("reports.queries", "import batches.checking.worker"),
         ("models", "from batches import batch_manager"),
         ("models", "from .batch_manager import BatchManager"),
-        ("models", "class Batch:\n    from .batch_manager import BatchManager"),
+        ("models", "class Batch:\n    from ..batch_manager import BatchManager"),
         ("models", "def save():\n    from .checking.worker import run"),
         ("checking.checkers.feed", "from ...models import Profile"),
         ("checking.checkers.feed", "def check():\n    from batches.models import Profile"),
@@ -197,10 +197,13 @@ def test_an_import_that_does_not_point_down_is_found(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("queries", "from .models import Batch"),
-        ("models", "def save():\n    from .batch_manager import BatchManager"),
+        ("reports.queries", "from ..models import Batch"),
+        ("models", "def save():\n    from ..batch_manager import BatchManager"),
         ("checking.checkers.feed", "from .base import Checker\nfrom ...conf import Config\nimport aiohttp"),
-        ("admin.queue", "from ..batch_manager import BatchManager\nfrom batches import queries\nfrom . import base"),
+        (
+            "admin.queue",
+            "from ..batch_manager import BatchManager\nfrom batches.reports import queries\nfrom . import base",
+        ),
         ("api.views", "from batches.api.errors import Conflict\nfrom django.db import transaction"),
     ],
 )

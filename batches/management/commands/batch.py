@@ -11,7 +11,6 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from batches import doctor, queries
 from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.lists import exports
@@ -31,6 +30,7 @@ from batches.management.output import (
 )
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch, StoryResult
+from batches.reports import doctor, queries
 from batches.text import counted
 
 Status = Batch.Status

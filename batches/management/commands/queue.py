@@ -2,9 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from batches import queries
 from batches.management.base import DoorCommand, limit
 from batches.management.output import batch_table, hold_line, queue_as_dict
+from batches.reports import queries
 
 
 class Command(DoorCommand):

@@ -11,13 +11,13 @@ import lxml.html
 import pytest
 from django.urls import reverse
 
-from batches import queries
 from batches.admin import batch_page
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
 from batches.lists import exports
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.reports import queries
 
 from .conftest import batch_with, queries_of, reread, state, story, text_of
 

@@ -8,7 +8,7 @@ from django.test import Client
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Profile
-from batches.outlook import look_ahead
+from batches.reports.outlook import look_ahead
 
 from ..threads import run_in_threads
 from .conftest import batch_with, messages_of, queries_of, text_of, user_of

@@ -12,11 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batches import queries
 from batches.api.results import exported as exported_file
 from batches.batch_manager import BatchManager
 from batches.lists.exports import EXPORTERS
 from batches.models import Batch, BatchProfile, Profile, StoryResult
+from batches.reports import queries
 from batches.tests.api.test_hostile import assert_answered, numbers, texts
 from batches.tests.api.test_lists import walk
 from batches.tests.factories import failed, ok, record, start_run

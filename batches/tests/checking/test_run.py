@@ -11,13 +11,14 @@ from threading import Event
 import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
-from batches import bulk, queries
+from batches import bulk
 from batches.batch_manager import BatchManager
 from batches.checking import worker
 from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.models import MAX_ERROR, Batch, BatchProfile, Queue
+from batches.reports import queries
 from batches.tests.checkers_for_tests import NeverReady
 from batches.tests.factories import assert_consistent, make_batch, row_statuses, urls, values_of
 from batches.tests.threads import in_thread

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches import queries
 from batches.lists.exports import COLUMNS, EXPORTERS, export_csv, export_jsonl, export_opml
 from batches.lists.reading import ProfileAddress, read_profiles
 from batches.models import Batch
-from batches.queries import Row
+from batches.reports import queries
+from batches.reports.queries import Row
 from batches.tests.factories import half_checked, profile_ids, urls
 
 ROW = Row(

@@ -5,9 +5,9 @@ import json
 import pytest
 from django.db import OperationalError
 
-from batches import queries
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue
+from batches.reports import queries
 from batches.tests.factories import everything, half_checked, make_batch, make_waiting, start_run
 
 pytestmark = pytest.mark.django_db

@@ -11,13 +11,13 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from batches import queries
 from batches.batch_manager import BatchManager
 from batches.checking.run import Run
 from batches.management import progress
 from batches.management.commands.batch import Command
 from batches.management.progress import ProgressDisplay, describe
 from batches.models import Batch
+from batches.reports import queries
 from batches.tests.factories import (
     assert_consistent,
     half_checked,

@@ -17,7 +17,7 @@ from lxml import etree
 
 from batches.lists.exports import COLUMNS, EXPORTERS, FORMULA, STORY_COLUMNS, STORY_EXPORTERS
 from batches.models import BatchProfile, Profile, StoryResult
-from batches.queries import FoundStory, Row
+from batches.reports.queries import FoundStory, Row
 from batches.tests.commands.conftest import manage
 from batches.tests.factories import make_batch
 

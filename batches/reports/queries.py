@@ -13,8 +13,7 @@ from django.db.models import Count, DateTimeField, Func, Q, QuerySet
 
 from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import beginnings_at
-
-from .models import Batch, BatchLog, BatchProfile, Queue, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, Queue, StoryResult
 
 #: Rows read at once where a batch's rows are streamed.
 STREAM_CHUNK = 2000

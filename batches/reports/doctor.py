@@ -15,9 +15,9 @@ from uuid import UUID
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 
-from .batch_manager import BatchManager, orphans
-from .conf import get_config
-from .models import COUNTED_ROWS, Batch, BatchLog, BatchProfile
+from batches.batch_manager import BatchManager, orphans
+from batches.conf import get_config
+from batches.models import COUNTED_ROWS, Batch, BatchLog, BatchProfile
 
 Status = Batch.Status
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, TextChoices, Value
 from django.db.models.functions import Coalesce
 
-from .models import Batch, BatchProfile
+from batches.models import Batch, BatchProfile
 
 Status = BatchProfile.Status
 

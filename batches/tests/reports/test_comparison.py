@@ -3,10 +3,9 @@
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.comparison import Change, compare, rows_with
 from batches.models import Batch, BatchProfile
-
-from .factories import failed, make_batch, ok, profile_ids, record, start_run
+from batches.reports.comparison import Change, compare, rows_with
+from batches.tests.factories import failed, make_batch, ok, profile_ids, record, start_run
 
 pytestmark = pytest.mark.django_db
 

@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from batches import queries
 from batches.batch_manager import BatchManager
-
-from .factories import failed, make_batch, ok, profile_ids, record, start_run
+from batches.reports import queries
+from batches.tests.factories import failed, make_batch, ok, profile_ids, record, start_run
 
 pytestmark = pytest.mark.django_db
 

@@ -15,8 +15,9 @@ from functools import cached_property
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from .conf import get_config
-from .models import Batch, Queue
+from batches.conf import get_config
+from batches.models import Batch, Queue
+
 from .queries import progress
 
 #: Finished batches whose speed counts for what comes.

@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from batches import doctor
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.reports import doctor
 from batches.tests.factories import (
     WAYS,
     assert_consistent,
