@@ -26,7 +26,7 @@ from batches.checking.checkers.base import CheckResult, Story
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.reading import ProfileAddress
 
-from . import bulk, outbox
+from . import bulk
 from .conf import get_config
 from .models import (
     COUNTED_ROWS,
@@ -49,6 +49,7 @@ from .models import (
     SecondsSince,
     StoryResult,
 )
+from .notifications import outbox
 from .text import clean_text, counted
 from .transitions import Code, Refusal, Refused, fenced, not_found, require_allowed
 

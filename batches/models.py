@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from rest_framework.authtoken.models import TokenProxy
 
-from .signatures import new_secret
+from batches.notifications.signatures import new_secret
 
 MAX_URL = 2000
 MAX_STORY_ID = 255

@@ -16,7 +16,7 @@ import psycopg
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from batches.tests.postgres import DATABASE, temporary_postgres, unprivileged_account
+from batches.tests.support.postgres import DATABASE, temporary_postgres, unprivileged_account
 from batchproject.settings import database
 
 from . import audit

@@ -6,7 +6,7 @@ import os
 
 import django
 
-from batches.tests import environment as tests  # keeps the developer's shell out, too
+from batches.tests.support import environment as tests  # keeps the developer's shell out, too
 
 #: Short, so that 500 kills take minutes; a worker renews its lease three times within it.
 LEASE_SECONDS = 0.6
@@ -23,7 +23,7 @@ NEVER = 30_000
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "batchproject.settings",
     "BATCHES_ALLOWED_NETWORKS": "127.0.0.0/8",
-    "BATCHES_CHECKERS": "deadly=batches.tests.checkers_for_tests.Deadly",
+    "BATCHES_CHECKERS": "deadly=batches.tests.support.checkers.Deadly",
     "BATCHES_CONCURRENCY": "8",
     "BATCHES_PER_HOST": "8",
     "BATCHES_GRACE_SECONDS": str(GRACE_SECONDS),

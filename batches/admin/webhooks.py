@@ -16,9 +16,9 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils.html import format_html
 
-from batches import outbox
 from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
+from batches.notifications import outbox
 from batches.reports.outlook import look_ahead
 
 from . import display

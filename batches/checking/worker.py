@@ -17,9 +17,9 @@ from django.db import close_old_connections, connections
 from batches.batch_manager import BatchManager, ClaimedRun
 from batches.conf import Config, get_config
 from batches.models import MAX_ERROR, Channel
+from batches.notifications.courier import delivering
 from batches.outage import DATABASE_FAULTS, discard_connections
 from batches.text import clean_text
-from batches.webhooks import delivering
 
 from .checkers import load_checker
 from .run import Run, RunOver

@@ -9,9 +9,8 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.test.utils import setup_databases
 
+from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
 from batchproject.settings import database
-
-from .postgres import PostgresUnavailableError, temporary_postgres
 
 VENDORS = ("sqlite", "postgresql")
 

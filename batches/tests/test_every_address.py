@@ -5,12 +5,13 @@ from html.parser import HTMLParser
 import pytest
 from django.conf import settings
 
+from batches.tests.support.tables import every_table
+from batches.tests.support.urlconf import every_address
+
 from .admin.conftest import client_as
 from .api.routes import OPEN
 from .browser.pages import make_rows
-from .tables import every_table
 from .test_production import POLICY
-from .urlconf import every_address
 
 # None of it depends on the database.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]

@@ -14,15 +14,15 @@ PACKAGE = Path(__file__).parent.parent
 # a part of it that stands in another layer than the rest, is named from `batches` on: "checking", "checking.checkers".
 LAYERS = (
     {"text"},
-    {"conf", "lists.addresses", "signatures"},
+    {"conf", "lists.addresses", "notifications.signatures"},
     {"lists", "checking.checkers"},
     {"demo", "checking.window", "uploads", "bad_requests"},
     {"models"},
-    {"bulk", "transitions", "outbox", "outage"},
+    {"bulk", "transitions", "notifications.outbox", "outage"},
     {"batch_manager", "reports.queries"},
     {"lists.exports", "lists.preview"},
     {"checking.run", "reports"},
-    {"webhooks"},
+    {"notifications"},
     {"checking.worker", "checks", "supervisor"},
     {"admin", "api", "apps", "management", "middleware"},
 )
@@ -177,7 +177,7 @@ def constants(nodes: list[ast.expr]) -> set[str]:
         ("reports.queries", "import batches.checking.worker"),
         ("models", "from batches import batch_manager"),
         ("models", "from .batch_manager import BatchManager"),
-        ("models", "class Batch:\n    from ..batch_manager import BatchManager"),
+        ("models", "class Batch:\n    from .batch_manager import BatchManager"),
         ("models", "def save():\n    from .checking.worker import run"),
         ("checking.checkers.feed", "from ...models import Profile"),
         ("checking.checkers.feed", "def check():\n    from batches.models import Profile"),
@@ -198,7 +198,7 @@ def test_an_import_that_does_not_point_down_is_found(module, source):
     ("module", "source"),
     [
         ("reports.queries", "from ..models import Batch"),
-        ("models", "def save():\n    from ..batch_manager import BatchManager"),
+        ("models", "def save():\n    from .batch_manager import BatchManager"),
         ("checking.checkers.feed", "from .base import Checker\nfrom ...conf import Config\nimport aiohttp"),
         (
             "admin.queue",

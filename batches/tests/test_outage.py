@@ -17,8 +17,8 @@ from batches.batch_manager import BatchManager, locked_queue
 from batches.conf import get_config
 from batches.models import Batch, Profile
 from batches.outage import DATABASE_FAULTS, RETRY_AFTER, explain
-from batches.tests.factories import everything, make_waiting, urls
-from batches.tests.threads import in_thread
+from batches.tests.support.factories import everything, make_waiting, urls
+from batches.tests.support.threads import in_thread
 from batchproject.settings import database
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -24,8 +24,7 @@ from waitress.server import create_server
 
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, KeptAnswer, Profile, Queue
-
-from .working import commands
+from batches.tests.support.working import commands
 
 __all__ = ["commands"]
 

@@ -9,8 +9,8 @@ from django.test import Client
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Profile
 from batches.reports.outlook import look_ahead
+from batches.tests.support.threads import run_in_threads
 
-from ..threads import run_in_threads
 from .conftest import batch_with, messages_of, queries_of, text_of, user_of
 from .test_adding import ADD, confirmation, filled, preview, upload
 

@@ -27,8 +27,8 @@ from batches.models import (
     Webhook,
     WebhookDelivery,
 )
+from batches.tests.support.tables import but_for_chance, every_column, every_table
 
-from ..tables import but_for_chance, every_column, every_table
 from .conftest import batch_with, story
 
 # Who may do what does not depend on the database; what is then done has its tests on both.

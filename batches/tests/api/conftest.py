@@ -10,8 +10,7 @@ from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
-
-from ..tables import every_table
+from batches.tests.support.tables import every_table
 
 VIEW_RESULTS = ["view_batchprofile", "view_storyresult", "view_batchlog", "view_profile"]
 

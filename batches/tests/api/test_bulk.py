@@ -8,7 +8,7 @@ from django.db import connection
 from batches.api import bulk
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog
-from batches.tests.factories import assert_consistent
+from batches.tests.support.factories import assert_consistent
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from batches.api import conditional
 from batches.batch_manager import BatchManager, ClaimedRun
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.factories import failed, make_batch, ok, record_one, start_run
+from batches.tests.support.factories import failed, make_batch, ok, record_one, start_run
 
 pytestmark = pytest.mark.django_db
 

@@ -15,8 +15,8 @@ from batches.api.schema import EXAMPLES, JSON, SHARED, recorded
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch
+from batches.tests.support.factories import failed, ok, record_one, start_run
 
-from ..factories import failed, ok, record_one, start_run
 from .conftest import batch_with
 from .recording import Recording
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from pytest_django.live_server_helper import LiveServer
 from rest_framework.authtoken.models import Token
 
-from batches.tests.working import commands, server
+from batches.tests.support.working import commands, server
 
 from .conftest import user_of
 

@@ -10,9 +10,9 @@ from django.core.files.base import ContentFile
 from django.db import transaction
 
 from batches.api.serializers import SHOWN_UNKNOWN, BatchSerializer
+from batches.tests.support.tables import but_for_chance, every_column, every_table
 
 from ..browser.pages import make_rows
-from ..tables import but_for_chance, every_column, every_table
 from .test_matrix import WRITING
 from .test_schema import COMMITTED
 

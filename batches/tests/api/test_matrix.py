@@ -5,9 +5,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from rest_framework.test import APIClient
 
+from batches.tests.support.tables import every_table
+from batches.tests.support.urlconf import every_address
+
 from ..browser.pages import make_rows
-from ..tables import every_table
-from ..urlconf import every_address
 from .routes import api_routes
 
 # Who may do what does not depend on the database; what is then done has its tests on both.

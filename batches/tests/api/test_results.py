@@ -19,7 +19,7 @@ from batches.models import Batch, BatchProfile, Profile, StoryResult
 from batches.reports import queries
 from batches.tests.api.test_hostile import assert_answered, numbers, texts
 from batches.tests.api.test_lists import walk
-from batches.tests.factories import failed, ok, record, start_run
+from batches.tests.support.factories import failed, ok, record, start_run
 
 pytestmark = pytest.mark.django_db
 

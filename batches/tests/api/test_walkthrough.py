@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from pytest_django.live_server_helper import LiveServer
 
 from batches.tests.conftest import skip_or_fail
-from batches.tests.working import commands, server
+from batches.tests.support.working import commands, server
 
 __all__ = ["commands", "server"]
 

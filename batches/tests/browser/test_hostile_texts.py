@@ -23,9 +23,9 @@ from batches.models import (
     Webhook,
     WebhookDelivery,
 )
+from batches.tests.support.urlconf import every_address
 
 from ..admin.conftest import batch_with, story
-from ..urlconf import every_address
 from .pages import PAGES, make_rows
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]

@@ -5,9 +5,8 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.models import Batch
-
-from ..feedserver import FeedServer
-from ..processes import Commands
+from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.processes import Commands
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 

@@ -9,9 +9,9 @@ import pytest
 from batches.batch_manager import BatchManager
 from batches.lists.addresses import normalise_address
 from batches.models import Batch, BatchProfile, StoryResult
-from batches.tests.factories import assert_consistent
-from batches.tests.hostile import CONFIG, SECRET, TOO_SLOW, attacks
-from batches.tests.working import work
+from batches.tests.support.factories import assert_consistent
+from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks
+from batches.tests.support.working import work
 
 
 @pytest.mark.databases("postgresql")  # which is the stricter one about text

@@ -19,10 +19,10 @@ from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.models import MAX_ERROR, Batch, BatchProfile, Queue
 from batches.reports import queries
-from batches.tests.checkers_for_tests import NeverReady
-from batches.tests.factories import assert_consistent, make_batch, row_statuses, urls, values_of
-from batches.tests.threads import in_thread
-from batches.tests.working import nothing_left, work
+from batches.tests.support.checkers import NeverReady
+from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
+from batches.tests.support.threads import in_thread
+from batches.tests.support.working import nothing_left, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -326,7 +326,7 @@ def test_a_checker_that_forgets_its_result_is_told_so(script, monkeypatch):
         return None
 
     script()
-    monkeypatch.setattr("batches.tests.checkers_for_tests.Scripted.script", staticmethod(nothing))
+    monkeypatch.setattr("batches.tests.support.checkers.Scripted.script", staticmethod(nothing))
     work()
     assert errors(batch) == ["The checker failed: TypeError: it returned NoneType, not a CheckResult"]
 

@@ -7,7 +7,7 @@ from django.db import connection
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue, StoryResult
-from batches.tests.factories import assert_consistent, make_batch, row_statuses, values_of
+from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, values_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -21,8 +21,8 @@ from batches.lists.reading import ImportFailed, read_profiles
 from batches.management.commands.batch import Command
 from batches.management.output import printable
 from batches.models import Batch, BatchLog, BatchProfile, KeptAnswer, Profile, Queue
-from batches.tests.commands.conftest import manage
-from batches.tests.factories import MODELS
+from batches.tests.support.factories import MODELS
+from batches.tests.support.terminal import manage
 
 from .hostile_files import hostile_files
 

@@ -18,8 +18,8 @@ from lxml import etree
 from batches.lists.exports import COLUMNS, EXPORTERS, FORMULA, STORY_COLUMNS, STORY_EXPORTERS
 from batches.models import BatchProfile, Profile, StoryResult
 from batches.reports.queries import FoundStory, Row
-from batches.tests.commands.conftest import manage
-from batches.tests.factories import make_batch
+from batches.tests.support.factories import make_batch
+from batches.tests.support.terminal import manage
 
 __all__ = ["manage"]
 

@@ -8,7 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from batches.models import Batch, BatchProfile, Profile, Queue, StoryResult
-from batches.tests.factories import half_checked, make_batch, values_of
+from batches.tests.support.factories import half_checked, make_batch, values_of
 
 pytestmark = pytest.mark.django_db
 

@@ -12,7 +12,7 @@ from batches import bulk
 from batches.batch_manager import BatchManager
 from batches.lists.reading import ProfileAddress
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     assert_consistent,
     everything,
     half_checked,
@@ -24,7 +24,7 @@ from batches.tests.factories import (
     values_of,
     waiting_names,
 )
-from batches.tests.threads import run_in_threads
+from batches.tests.support.threads import run_in_threads
 from batches.transitions import Code, Refusal
 
 pytestmark = pytest.mark.django_db

@@ -8,7 +8,7 @@ from django.db import transaction
 from batches import batch_manager
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     assert_consistent,
     claim,
     half_checked,
@@ -22,7 +22,7 @@ from batches.tests.factories import (
     start_run,
     waiting_names,
 )
-from batches.tests.threads import in_thread
+from batches.tests.support.threads import in_thread
 from batches.transitions import Code
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,7 +8,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 
 from batches.models import Batch, Profile
-from batches.tests.factories import MODELS, assert_consistent, everything, half_checked, make_batch
+from batches.tests.support.factories import MODELS, assert_consistent, everything, half_checked, make_batch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,7 +9,7 @@ from django.db.models import F
 from batches import batch_manager
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     assert_consistent,
     everything,
     last_line,

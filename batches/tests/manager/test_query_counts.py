@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
-from batches.tests.factories import Status, claim, failed, make_batch, ok, profile_ids, row_statuses
+from batches.tests.support.factories import Status, claim, failed, make_batch, ok, profile_ids, row_statuses
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,7 +8,7 @@ import pytest
 from batches import batch_manager, bulk
 from batches.batch_manager import BatchManager, ClaimedRun
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     assert_consistent,
     claim,
     failed,
@@ -22,7 +22,7 @@ from batches.tests.factories import (
     urls,
     waiting_names,
 )
-from batches.tests.threads import in_thread, run_in_threads
+from batches.tests.support.threads import in_thread, run_in_threads
 from batches.transitions import Code
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,7 +11,7 @@ from django.utils import timezone as django_timezone
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     assert_consistent,
     everything,
     failed,

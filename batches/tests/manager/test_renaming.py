@@ -2,7 +2,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.factories import half_checked
+from batches.tests.support.factories import half_checked
 from batches.transitions import Code
 
 pytestmark = pytest.mark.django_db

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 from batches.batch_manager import BatchManager
 from batches.conf import Config
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
-from batches.tests.factories import failed, ok, urls
+from batches.tests.support.factories import failed, ok, urls
 from batches.transitions import Code
 
 from .test_transitions import DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUNNING

@@ -9,7 +9,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     assert_consistent,
     claim,
     everything,

@@ -5,7 +5,7 @@ import pytest
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile
 from batches.reports.comparison import Change, compare, rows_with
-from batches.tests.factories import failed, make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
 
 pytestmark = pytest.mark.django_db
 

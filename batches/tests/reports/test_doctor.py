@@ -12,7 +12,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
 from batches.reports import doctor
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     WAYS,
     assert_consistent,
     everything,

@@ -10,7 +10,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager, end_of_band
 from batches.models import Batch, Queue
 from batches.reports.outlook import look_ahead
-from batches.tests.factories import make_batch, make_waiting, start_run
+from batches.tests.support.factories import make_batch, make_waiting, start_run
 
 pytestmark = pytest.mark.django_db
 

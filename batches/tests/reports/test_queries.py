@@ -6,7 +6,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.reports import queries
-from batches.tests.factories import failed, make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
 
 pytestmark = pytest.mark.django_db
 

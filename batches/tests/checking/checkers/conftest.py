@@ -10,9 +10,9 @@ from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.feed import FeedChecker
 from batches.checking.checkers.fetch import Answer, Fetcher
 from batches.conf import Config
-from batches.tests.feedserver import FeedServer
-from batches.tests.hostile import hostile
-from batches.tests.inside import canaries, canary
+from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.hostile import hostile
+from batches.tests.support.inside import canaries, canary
 
 __all__ = ["canaries", "canary", "hostile"]
 

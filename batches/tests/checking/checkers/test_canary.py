@@ -8,7 +8,7 @@ from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers import load_checker
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.page import usable_address
-from batches.tests.inside import (
+from batches.tests.support.inside import (
     DEAD,
     HOPELESS,
     IPV4,

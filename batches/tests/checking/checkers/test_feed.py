@@ -11,7 +11,7 @@ from batches.checking.checkers import load_checker
 from batches.checking.checkers.base import ProfileToCheck, Story
 from batches.checking.checkers.feed import FeedChecker
 from batches.conf import Config
-from batches.tests.feedserver import Reply, Request
+from batches.tests.support.feedserver import Reply, Request
 
 from .conftest import quick_config, short
 from .documents import item, link, page, rss

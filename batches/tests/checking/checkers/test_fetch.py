@@ -14,8 +14,8 @@ import pytest
 
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.fetch import Answer, Fetcher, FetchError, retry_after
-from batches.tests.feedserver import FeedServer, Reply
-from batches.tests.hostile import HEAD, RAW
+from batches.tests.support.feedserver import FeedServer, Reply
+from batches.tests.support.hostile import HEAD, RAW
 
 from .conftest import quick_config, short
 

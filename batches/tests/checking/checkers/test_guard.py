@@ -9,8 +9,8 @@ import pytest
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.fetch import Answer, Fetcher, FetchError
 from batches.checking.checkers.guard import is_public, read_networks
-from batches.tests.feedserver import FeedServer
-from batches.tests.inside import words
+from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.inside import words
 
 from .conftest import quick_config
 

@@ -8,8 +8,8 @@ import sys
 from lxml import etree
 
 from batches.tests.conftest import skip_or_fail
-from batches.tests.cost import can_be_measured
-from batches.tests.hostile import CONFIG, SECRET, TOO_SLOW, attacks, documents
+from batches.tests.support.cost import can_be_measured
+from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks, documents
 
 #: What all of them together may cost. The bombs alone are 400 MB each.
 MAX_BYTES = 150_000_000
@@ -18,11 +18,11 @@ MAX_SECONDS = 5.0
 
 
 def costs_of(*steps):
-    """What `batches.tests.cost` says of them: each is a configuration with the groups of addresses to check."""
+    """What `batches.tests.support.cost` says of them: each is a configuration with the groups of addresses to check."""
     if not can_be_measured():
         skip_or_fail("The peak of a process's memory is measured on Linux only.")
     order = [{"config": CONFIG | {"per_host": 1000} | config, "groups": groups} for config, groups in steps]
-    program = [sys.executable, "-m", "batches.tests.cost"]
+    program = [sys.executable, "-m", "batches.tests.support.cost"]
     done = subprocess.run(program, input=json.dumps(order), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -11,7 +11,7 @@ import pytest
 from batches.checking.checkers import hosts as hosts_module
 from batches.checking.checkers.fetch import Fetcher, FetchError
 from batches.checking.checkers.hosts import HostPaused, HostSlots
-from batches.tests.feedserver import FeedServer, Gate, Reply, Request
+from batches.tests.support.feedserver import FeedServer, Gate, Reply, Request
 
 from .conftest import quick_config
 

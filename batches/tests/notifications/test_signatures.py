@@ -9,9 +9,9 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from batches.outbox import Claim
-from batches.signatures import new_secret, sign
-from batches.webhooks import signed_headers
+from batches.notifications.courier import signed_headers
+from batches.notifications.outbox import Claim
+from batches.notifications.signatures import new_secret, sign
 
 # The vector that the published libraries are tested with; OpenSSL makes the same of it.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

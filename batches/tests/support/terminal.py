@@ -1,3 +1,5 @@
+"""`manage.py …` in the test's own process."""
+
 import io
 import sys
 from typing import NamedTuple
@@ -5,12 +7,8 @@ from typing import NamedTuple
 import pytest
 from django.core.management import CommandError, call_command
 
-from batches.tests.working import commands, configure, script, server
 
-__all__ = ["Answer", "commands", "configure", "manage", "script", "server"]
-
-
-class Answer(NamedTuple):
+class Output(NamedTuple):
     code: int
     out: str
     err: str
@@ -18,7 +16,7 @@ class Answer(NamedTuple):
 
 @pytest.fixture
 def manage(capsys, monkeypatch):
-    """Runs `manage.py …` in this process; its exit code, and what it wrote."""
+    """Runs `manage.py …` and returns its exit code and what it wrote."""
 
     def run(*arguments, stdin=None, stdout=None):
         capsys.readouterr()
@@ -33,6 +31,6 @@ def manage(capsys, monkeypatch):
             except SystemExit as exit:
                 code, message = exit.code, ""
         out, err = capsys.readouterr()
-        return Answer(code, out, err + message)
+        return Output(code, out, err + message)
 
     return run

@@ -5,7 +5,7 @@ import pytest
 from batches.checking.worker import Worker
 from batches.models import Batch
 
-from .checkers_for_tests import NAMES, OK, Scripted
+from .checkers import NAMES, OK, Scripted
 from .feedserver import FeedServer
 from .processes import Commands
 

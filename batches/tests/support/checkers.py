@@ -1,4 +1,4 @@
-"""Checkers that do one thing each. Settings name them as `batches.tests.checkers_for_tests.<class>`."""
+"""Checkers that do one thing each. Settings name them as `batches.tests.support.checkers.<class>`."""
 
 import asyncio
 import os

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import skip_or_fail
+from batches.tests.conftest import skip_or_fail
+
 from .feedserver import WAIT_SECONDS, FeedServer, Request
 
 IPV4, IPV6 = "127.0.0.1", "::1"

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from batches import outbox
-from batches.tests.hostile import BROKEN, GIANT_HEAD, TOO_SLOW, attacks
+from batches.notifications import outbox
+from batches.tests.support.hostile import BROKEN, GIANT_HEAD, TOO_SLOW, attacks
 
 from .conftest import deliveries, make_webhook
 

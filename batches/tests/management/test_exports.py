@@ -16,7 +16,7 @@ from batches.lists.reading import ProfileAddress, read_profiles
 from batches.models import Batch
 from batches.reports import queries
 from batches.reports.queries import Row
-from batches.tests.factories import half_checked, profile_ids, urls
+from batches.tests.support.factories import half_checked, profile_ids, urls
 
 ROW = Row(
     id=1,

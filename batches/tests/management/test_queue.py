@@ -8,7 +8,7 @@ from django.db import OperationalError
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue
 from batches.reports import queries
-from batches.tests.factories import everything, half_checked, make_batch, make_waiting, start_run
+from batches.tests.support.factories import everything, half_checked, make_batch, make_waiting, start_run
 
 pytestmark = pytest.mark.django_db
 

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from batches import outbox
 from batches.admin.webhooks import WebhookForm
-from batches.tests.inside import (
+from batches.notifications import outbox
+from batches.tests.support.inside import (
     HOPELESS,
     IPV4,
     IPV6,

@@ -24,12 +24,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.checking.checkers.guard import is_public, read_networks
+from batches.conf import get_config
 from batches.lists.addresses import InvalidAddress, normalise_address
+from batches.models import MAX_ERROR, Batch, Event, Webhook, WebhookDelivery
+from batches.text import clean_text
 
-from .conf import get_config
-from .models import MAX_ERROR, Batch, Event, Webhook, WebhookDelivery
 from .signatures import new_secret
-from .text import clean_text
 
 #: Seconds from each failed attempt to the next one, the last of them a day and a half after the first. A delivery whose
 #: last attempt failed is given up.

@@ -14,8 +14,8 @@ from django.conf import settings
 
 from batches.models import Batch
 from batches.tests.conftest import VENDORS, skip_or_fail
-from batches.tests.factories import make_batch
-from batches.tests.postgres import PostgresUnavailableError
+from batches.tests.support.factories import make_batch
+from batches.tests.support.postgres import PostgresUnavailableError
 from stress import watcher
 from stress.faults import FAULTS
 from stress.mutants import MUTANTS

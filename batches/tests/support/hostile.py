@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from batches.checking.checkers.parse import MAX_STORIES
+from batches.tests.conftest import skip_or_fail
 
-from .conftest import skip_or_fail
 from .cost import can_be_measured, forget_peak, memory
 from .feedserver import FeedServer, Reply
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from django.conf import settings
 
-from .checkers_for_tests import NAMES
+from .checkers import NAMES
 
 WAIT_SECONDS = 30.0
 

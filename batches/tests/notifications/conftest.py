@@ -11,10 +11,10 @@ from django.utils import timezone
 
 from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
-from batches.tests.hostile import hostile, peak
-from batches.tests.inside import canaries, canary
-from batches.tests.working import commands, configure, script, server
-from batches.webhooks import Courier
+from batches.notifications.courier import Courier
+from batches.tests.support.hostile import hostile, peak
+from batches.tests.support.inside import canaries, canary
+from batches.tests.support.working import commands, configure, script, server
 
 from .receiver import Receiver
 

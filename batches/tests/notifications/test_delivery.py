@@ -10,11 +10,11 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError
 
-from batches import outbox, webhooks
 from batches.batch_manager import BatchManager
 from batches.models import Webhook, WebhookDelivery
-from batches.tests.factories import make_batch
-from batches.tests.threads import in_thread
+from batches.notifications import courier, outbox
+from batches.tests.support.factories import make_batch
+from batches.tests.support.threads import in_thread
 
 from .conftest import deliveries, make_webhook, only_delivery, pass_time, seconds_to_wait
 
@@ -268,7 +268,7 @@ def test_a_fault_in_sending_counts_as_an_attempt_and_is_logged(receiver, webhook
     def broken(*args):
         raise TypeError("a fault of ours")
 
-    monkeypatch.setattr(webhooks, "signed_headers", broken)
+    monkeypatch.setattr(courier, "signed_headers", broken)
     deliver()
     assert (only_delivery().attempts, only_delivery().error) == (1, "could not be sent: TypeError: a fault of ours")
     assert "could not be sent" in caplog.text

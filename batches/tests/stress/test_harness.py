@@ -16,12 +16,16 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db import connection, connections, transaction
 
+from batches.tests.conftest import skip_or_fail, turn, wanted_vendors
+from batches.tests.support import environment, postgres
+from batches.tests.support.postgres import (
+    PostgresUnavailableError,
+    find_binaries,
+    temporary_postgres,
+    unprivileged_account,
+)
+from batches.tests.support.threads import in_thread, run_in_threads
 from batchproject.settings import database
-
-from . import environment, postgres
-from .conftest import skip_or_fail, turn, wanted_vendors
-from .postgres import PostgresUnavailableError, find_binaries, temporary_postgres, unprivileged_account
-from .threads import in_thread, run_in_threads
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
@@ -262,7 +266,7 @@ def test_a_server_ends_when_its_block_raises():
 @pytest.mark.usefixtures("postgresql_installed")
 def test_a_server_does_not_outlive_a_killed_test_run():
     program = """
-from batches.tests.postgres import temporary_postgres
+from batches.tests.support.postgres import temporary_postgres
 with temporary_postgres() as url:
     print(url, flush=True)
     input()

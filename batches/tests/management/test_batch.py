@@ -7,7 +7,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     everything,
     failed,
     half_checked,

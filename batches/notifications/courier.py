@@ -24,14 +24,14 @@ from batches.checking.checkers.fetch import (
     usable_url,
 )
 from batches.checking.run import Database
+from batches.conf import Config
+from batches.models import MAX_ERROR
+from batches.outage import DATABASE_FAULTS
+from batches.text import clean_text
 
 from . import outbox
-from .conf import Config
-from .models import MAX_ERROR
-from .outage import DATABASE_FAULTS
 from .outbox import Answer, Claim
 from .signatures import sign
-from .text import clean_text
 
 logger = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from batches import outbox
 from batches.api.serializers import BatchSerializer
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Channel, Event, Webhook, WebhookDelivery
-from batches.outbox import Answer
-from batches.tests.factories import claim, half_checked, make_batch, ok, profile_ids, record, start_run
-from batches.tests.threads import in_thread
+from batches.notifications import outbox
+from batches.notifications.outbox import Answer
+from batches.tests.support.factories import claim, half_checked, make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.threads import in_thread
 
 from .conftest import deliveries, make_webhook, only_delivery, pass_time, seconds_to_wait
 

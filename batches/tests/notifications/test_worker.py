@@ -7,12 +7,12 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from batches import outbox, webhooks
 from batches.batch_manager import BatchManager
 from batches.checking import worker
 from batches.models import Batch, Queue, WebhookDelivery
-from batches.tests.factories import assert_consistent, make_batch, values_of
-from batches.tests.working import nothing_left, work
+from batches.notifications import courier, outbox
+from batches.tests.support.factories import assert_consistent, make_batch, values_of
+from batches.tests.support.working import nothing_left, work
 
 from .conftest import deliveries, make_webhook, only_delivery, pass_time, seconds_to_wait
 
@@ -57,7 +57,7 @@ def test_after_kill_9_between_sending_and_answer_another_worker_sends_it_again(r
     worker.signal(signal.SIGKILL)
     worker.ended()
     assert (only_delivery().state, only_delivery().attempts) == ("waiting", 1)
-    assert 30 < seconds_to_wait(only_delivery()) <= webhooks.VISIBILITY
+    assert 30 < seconds_to_wait(only_delivery()) <= courier.VISIBILITY
     gate.set()
     pass_time()
     commands.start_worker().wait_for(is_settled)
@@ -176,7 +176,7 @@ def test_a_session_that_cannot_be_made_does_not_stop_the_worker(script, configur
     def fault(*args):
         raise OSError("no more files")
 
-    monkeypatch.setattr(webhooks, "guarded_session", fault)
+    monkeypatch.setattr(courier, "guarded_session", fault)
     script()
     batch = make_batch("it", 3, checker="scripted")
     work()

@@ -18,7 +18,7 @@ from batches.management.commands.batch import Command
 from batches.management.progress import ProgressDisplay, describe
 from batches.models import Batch
 from batches.reports import queries
-from batches.tests.factories import (
+from batches.tests.support.factories import (
     assert_consistent,
     half_checked,
     make_batch,
@@ -28,7 +28,7 @@ from batches.tests.factories import (
     values_of,
     waiting_names,
 )
-from batches.tests.threads import in_thread
+from batches.tests.support.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

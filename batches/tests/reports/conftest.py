@@ -1,0 +1,3 @@
+from batches.tests.support.terminal import manage
+
+__all__ = ["manage"]
