@@ -70,7 +70,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "batches.middleware.DatabaseAwayMiddleware",
+    "batches.web.middleware.DatabaseAwayMiddleware",
 ]
 
 # No script or style within a page, none from elsewhere, no form that leads elsewhere.
@@ -181,7 +181,7 @@ WHITENOISE_USE_FINDERS = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
 FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "batches.uploads.TemporaryListHandler",
+    "batches.web.uploads.TemporaryListHandler",
 ]
 
 REST_FRAMEWORK = {
@@ -265,7 +265,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
-        # Said in one line by `batches.bad_requests`; a traceback tells nothing of what somebody sent.
+        # Said in one line by `batches.web.error_pages`; a traceback tells nothing of what somebody sent.
         "django.security.RequestDataTooBig": {"level": "CRITICAL"},
         "batches": {"level": os.environ.get("LOG_LEVEL", "INFO")},
         "waitress": {"level": "INFO"},

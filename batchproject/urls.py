@@ -3,7 +3,7 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-handler400 = "batches.bad_requests.bad_request"
+handler400 = "batches.web.error_pages.bad_request"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),

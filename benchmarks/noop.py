@@ -6,10 +6,10 @@ from statistics import median
 
 from django.db import transaction
 
-from batches import bulk
 from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
 from batches.conf import get_config
 from batches.models import Batch, BatchProfile
+from batches.queue import results
 from benchmarks.work import make_batch, work_on
 
 PROFILES = 100_000
@@ -49,5 +49,5 @@ def write_only(batch: Batch) -> float:
     started = time.perf_counter()
     for begin in range(0, len(rows), size):
         with transaction.atomic():
-            bulk.update_batch_profiles([(row, "ok", "", None, 0.0, False) for row in rows[begin : begin + size]])
+            results.update_batch_profiles([(row, "ok", "", None, 0.0, False) for row in rows[begin : begin + size]])
     return time.perf_counter() - started

@@ -84,8 +84,8 @@ def make_interesting(feed_port: int) -> dict[str, Any]:
     import django
 
     django.setup()
-    from batches import demo
     from batches.batch_manager import BatchManager
+    from batches.demo import server as demo
     from batches.models import Batch
 
     wait_for(lambda: Batch.objects.filter(name=demo.BATCHES[-1].name).exists())

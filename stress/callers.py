@@ -24,8 +24,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from rest_framework.authtoken.models import Token
 
-from batches.models import Batch
-from batches.outage import DATABASE_FAULTS
+from batches.models import DATABASE_FAULTS, Batch
 from batchproject.sessions import SessionStore
 
 #: Seconds between two calls of one of them, at random around it.

@@ -14,8 +14,8 @@ from typing import Any
 from django.db import connection, connections, transaction
 from django.db.models import QuerySet
 
-from batches import batch_manager, bulk
-from batches.models import Batch, BatchProfile, Queue
+from batches.models import Batch, BatchProfile, BatchQuerySet, Queue
+from batches.queue import results, runs, transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +47,21 @@ def _rows_in_any_state(batch_id: uuid.UUID, profile_ids: Any) -> dict[int, int]:
 
 
 def _no_queue_lock() -> None:
-    batch_manager.locked_queue = _unlocked_queue
+    Queue.objects.locked = _unlocked_queue
 
 
 def _no_run_token() -> None:
-    batch_manager._run = _run_of_anybody
+    runs.run_of = transitions.run_of = _run_of_anybody
 
 
 def _no_pending_guard() -> None:
-    execute = bulk._execute
-    bulk.pending_rows = _rows_in_any_state
-    bulk._execute = lambda sql, parameters: execute(sql.replace("AND row.status = 'pending'", ""), parameters)
+    execute = results.execute
+    results.pending_rows = _rows_in_any_state
+    results.execute = lambda sql, parameters: execute(sql.replace("AND row.status = 'pending'", ""), parameters)
 
 
 def _one_step_shift() -> None:
-    batch_manager._renumber = lambda rows, position: rows.update(position=position)
+    BatchQuerySet._renumber = lambda rows, position: rows.update(position=position)
 
 
 def _default_transactions() -> None:

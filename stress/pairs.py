@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
 from batches.models import Batch, Queue
-from batches.transitions import Code, Refusal
+from batches.queue.refusals import Code, Refusal
 
 #: Seconds that each COMMIT is late, so that the two really meet: a call alone is over in two or three milliseconds.
 SLOWNESS = 0.005

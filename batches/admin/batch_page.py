@@ -21,10 +21,11 @@ from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
-from batches.lists.exports import EXPORTERS, download
+from batches.lists.exports import EXPORTERS
 from batches.models import Batch, BatchLog, StoryResult
 from batches.reports import comparison, queries
 from batches.text import duration
+from batches.web.downloads import download
 
 from . import display
 from .chart import chart, shares

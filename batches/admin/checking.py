@@ -18,9 +18,10 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import Truncator, capfirst
 
-from batches.models import MAX_NAME, Batch, Profile
+from batches.limits import MAX_NAME
+from batches.models import Batch, Profile
+from batches.queue.refusals import Refusal
 from batches.text import counted
-from batches.transitions import Refusal
 
 from . import display
 from .adding import make_batch, respond_to_addition, when_it_starts

@@ -13,11 +13,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import Truncator, capfirst
 
-from batches.batch_manager import find_batch
 from batches.lists.addresses import InvalidAddress
 from batches.models import Batch, BatchProfile
+from batches.queue.refusals import Refused
+from batches.queue.transitions import find_batch
 from batches.reports import comparison, queries
-from batches.transitions import Refused
 
 #: The most frequent reasons among which the list of a batch's profiles can be filtered, and how much of each is shown.
 REASONS = 10

@@ -13,8 +13,11 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 
 from batches.conf import get_config
-from batches.lists.reading import HEAD, MAX_BYTES, ImportFailed, ImportResult, format_of, read_profiles
-from batches.models import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY, Batch
+from batches.limits import MAX_LIST_BYTES, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.lists.found import ImportFailed, ImportResult
+from batches.lists.reading import format_of, read_profiles
+from batches.lists.source import HEAD
+from batches.models import Batch
 
 #: Bytes of a file that is given back as a text, to a browser without JavaScript: a page of that size still opens.
 MAX_KEPT = 5_000_000
@@ -83,8 +86,8 @@ class AddBatchForm(NewBatchForm):
     file = forms.FileField(
         required=False,
         help_text="Text with one address a line, CSV with a “url” and perhaps a “name” column, OPML or JSON Lines. "
-        f"Up to {MAX_BYTES // 1_000_000} MB.",
-        widget=forms.FileInput(attrs={"data-limit": MAX_BYTES}),
+        f"Up to {MAX_LIST_BYTES // 1_000_000} MB.",
+        widget=forms.FileInput(attrs={"data-limit": MAX_LIST_BYTES}),
     )
     # Not a CharField: that refuses the whole text for a NUL, and only the line that has it is to be rejected.
     addresses = forms.Field(

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from batches.lists.preview import host_of
+from batches.lists.addresses import host_of
 from batches.models import BatchLog, BatchProfile, Profile, StoryResult
 
 from . import display

@@ -10,8 +10,8 @@ from django.contrib import messages
 from django.http import HttpRequest
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Channel
-from batches.transitions import ALLOWED
+from batches.models import Action, Batch, Channel
+from batches.queue.actions import RULES
 
 #: Sentences shown after one click; those of 10,000 batches would not fit the screen, nor the session.
 MAX_SENTENCES = 50
@@ -27,7 +27,7 @@ class Operation:
     is_idle: Callable[[Batch], bool] = lambda batch: False
 
     def is_offered(self, batch: Batch) -> bool:
-        return batch.status in ALLOWED.get(self.call, Batch.Status) and not self.is_idle(batch)
+        return batch.status in RULES[Action(self.call)].allowed_from and not self.is_idle(batch)
 
 
 OPERATIONS = {

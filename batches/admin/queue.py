@@ -21,10 +21,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.gzip import gzip_page
 
-from batches.batch_manager import BatchManager, find_batch
+from batches.batch_manager import BatchManager
 from batches.models import Batch
+from batches.queue.refusals import Code, Refusal, Refused
+from batches.queue.transitions import find_batch
 from batches.text import counted
-from batches.transitions import Code, Refusal, Refused
 
 from .operations import DELETION, OPERATIONS, Operation, manager
 from .queue_page import SETTLED, Asked, batches_of, shown

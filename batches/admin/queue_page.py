@@ -14,12 +14,13 @@ from django.http import QueryDict
 from django.utils.text import Truncator
 from django.utils.timezone import localdate, localtime
 
-from batches.batch_manager import find_batch
-from batches.models import MAX_NAME, Batch, BatchLog, Channel
+from batches.limits import MAX_NAME
+from batches.models import Batch, BatchLog, Channel
+from batches.queue.refusals import Refused
+from batches.queue.transitions import find_batch
 from batches.reports import queries
 from batches.reports.outlook import Move, Outlook, Turn, look_ahead
 from batches.text import clean_text, counted, duration
-from batches.transitions import Refused
 
 from . import display
 from .operations import OPERATIONS, Operation

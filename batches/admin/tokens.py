@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.authtoken.admin import TokenAdmin
 from rest_framework.authtoken.models import TokenProxy
 
-from batches.models import ApiToken
+from batches.models.api import ApiToken
 
 # It lists the keys of all, and lets everybody with its permission make one for a superuser.
 if admin.site.is_registered(TokenProxy):

@@ -18,9 +18,10 @@ from django.utils.datastructures import MultiValueDict
 from rest_framework.exceptions import ValidationError
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch
+from batches.models import Action, Batch
+from batches.queue.actions import RULES
+from batches.queue.refusals import Refusal
 from batches.text import UNSTORABLE, clean_text
-from batches.transitions import ALLOWED, Refusal
 
 from . import permissions as may
 from .filters import SHOWN_UNKNOWN, BatchFilters
@@ -50,7 +51,7 @@ class BulkAction:
 
     @property
     def is_for(self) -> Q:
-        return Q(status__in=ALLOWED.get(self.call, frozenset(Status)) - self.idle) & self.only
+        return Q(status__in=RULES[Action(self.call)].allowed_from - self.idle) & self.only
 
 
 ACTIONS = {

@@ -33,10 +33,11 @@ from rest_framework.exceptions import ErrorDetail, ParseError, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from batches.batch_manager import find_batch
-from batches.outage import DATABASE_FAULTS, RETRY_AFTER, discard_connections, explain
+from batches.models import DATABASE_FAULTS, discard_connections
+from batches.queue.refusals import Code, Refusal, Refused
+from batches.queue.transitions import find_batch
 from batches.text import clean_text
-from batches.transitions import Code, Refusal, Refused
+from batches.web.outages import RETRY_AFTER, explain
 
 from .parsers import TooLarge
 from .serializers import BatchSerializer, EntriesRefused

@@ -12,19 +12,9 @@ from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from batches.limits import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
 from batches.lists.addresses import InvalidAddress, beginnings_at
-from batches.models import (
-    MAX_ERROR,
-    MAX_NAME,
-    MAX_PRIORITY,
-    MIN_PRIORITY,
-    Batch,
-    BatchLog,
-    BatchProfile,
-    Channel,
-    Profile,
-    StoryResult,
-)
+from batches.models import Batch, BatchLog, BatchProfile, Channel, Profile, StoryResult
 from batches.reports.comparison import Change, rows_with
 from batches.reports.queries import at_host
 

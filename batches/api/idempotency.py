@@ -34,8 +34,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from batches.models import MAX_KEY, KeptAnswer
-from batches.transitions import Refused
+from batches.limits import MAX_KEY
+from batches.models.api import KeptAnswer
+from batches.queue.refusals import Refused
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"

@@ -1,4 +1,4 @@
-"""Request bodies in JSON, whose size `DATA_UPLOAD_MAX_MEMORY_SIZE` bounds. `batches.uploads` bounds forms."""
+"""Request bodies in JSON, whose size `DATA_UPLOAD_MAX_MEMORY_SIZE` bounds. `batches.web.uploads` bounds forms."""
 
 from __future__ import annotations
 

@@ -19,11 +19,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
-from batches.batch_manager import find_batch
-from batches.lists.exports import EXPORTERS, STORY_EXPORTERS, download
+from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.queue.transitions import find_batch
 from batches.reports import queries
 from batches.reports.comparison import compare
+from batches.web.downloads import download
 
 from . import permissions as may
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters

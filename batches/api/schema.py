@@ -27,9 +27,11 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSe
 from drf_spectacular.openapi import AutoSchema
 from rest_framework.serializers import Serializer
 
+from batches.limits import MAX_KEY, MAX_NAME, MAX_URL
 from batches.lists.exports import EXPORTERS, MEDIA_TYPES, STORY_EXPORTERS
-from batches.models import MAX_KEY, MAX_NAME, MAX_URL, Batch
-from batches.transitions import ALLOWED, CODE_BY_STATUS, Code
+from batches.models import Action, Batch
+from batches.queue.actions import CODE_BY_STATUS, RULES
+from batches.queue.refusals import Code
 
 from .answers import BulkSerializer, CreatedSerializer, ErrorSerializer
 from .bulk import MAX_AT_ONCE
@@ -85,7 +87,7 @@ class Call:
     @property
     def refusals(self) -> list[str]:
         """The codes of its 409, in the order of the enum."""
-        forbidden = set(Batch.Status) - ALLOWED[self.asks] if self.asks else set()
+        forbidden = set(Batch.Status) - RULES[Action(self.asks)].allowed_from if self.asks else set()
         codes = self.codes | {CODE_BY_STATUS[status] for status in forbidden}
         return [code.value for code in Code if code in codes]
 

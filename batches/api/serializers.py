@@ -13,19 +13,10 @@ from rest_framework.fields import empty
 from rest_framework.utils import html
 
 from batches.conf import get_config
-from batches.lists.found import Found
-from batches.lists.reading import FORMATS, ImportFailed, ImportResult, Reject, read_profiles
-from batches.models import (
-    MAX_ERROR,
-    MAX_NAME,
-    MAX_PRIORITY,
-    MIN_PRIORITY,
-    Batch,
-    BatchLog,
-    BatchProfile,
-    Profile,
-    StoryResult,
-)
+from batches.limits import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.lists.found import Found, ImportFailed, ImportResult, Reject
+from batches.lists.reading import FORMATS, read_profiles
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 from batches.reports.comparison import Comparison
 from batches.reports.outlook import Outlook, Turn
 from batches.reports.queries import progress

@@ -18,11 +18,12 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
-from batches.batch_manager import BatchManager, find_batch
-from batches.lists.reading import ImportResult
+from batches.batch_manager import BatchManager
+from batches.lists.found import ImportResult
 from batches.models import Batch, Channel
+from batches.queue.refusals import Refusal
+from batches.queue.transitions import find_batch
 from batches.reports.outlook import look_ahead
-from batches.transitions import Refusal
 
 from . import permissions as may
 from .answers import BulkSerializer, CreatedSerializer

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from batches.batch_manager import BatchManager, ClaimedRun
+from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
 from batches.conf import Config
-from batches.models import MAX_ERROR
+from batches.limits import MAX_ERROR
+from batches.models import Database
+from batches.queue.runs import ClaimedRun
 from batches.reports import queries
 from batches.text import clean_text
 
 from .window import Window
 
 logger = logging.getLogger(__name__)
-
-#: Runs a call of the database in the thread that owns the connection: `await database(function, *arguments)`.
-Database = Callable[..., Awaitable[Any]]
 
 
 class RunOver(Exception):

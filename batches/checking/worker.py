@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 from django.db import close_old_connections, connections
 
-from batches.batch_manager import BatchManager, ClaimedRun
+from batches.batch_manager import BatchManager
 from batches.conf import Config, get_config
-from batches.models import MAX_ERROR, Channel
+from batches.limits import MAX_ERROR
+from batches.models import DATABASE_FAULTS, Channel, discard_connections
 from batches.notifications.courier import delivering
-from batches.outage import DATABASE_FAULTS, discard_connections
+from batches.queue.runs import ClaimedRun
 from batches.text import clean_text
 
 from .checkers import load_checker

@@ -12,23 +12,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from operator import attrgetter
 from typing import Any
 from xml.sax.saxutils import quoteattr
-
-from django.http import StreamingHttpResponse
-from django.utils.http import content_disposition_header
-
-from batches.reports.queries import FoundStory, Row
 
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
 
 MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}
-
-#: Lines of a file that are sent at once: a chunk for each line would be a write to the network for each.
-LINES_AT_ONCE = 500
 
 # A spreadsheet takes a cell that begins so for a formula, and runs it, perhaps behind quotes and what it does not show.
 # Cells may begin within ours as well: where the spreadsheet's separator is ";" or a tab, quotes count only in front of
@@ -53,21 +44,21 @@ class _Line:
         return line
 
 
-def export_csv(rows: Iterable[Row | FoundStory], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
+def export_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
     writer = csv.writer(_Line())
     yield writer.writerow(columns)
     for values in _values(rows, columns):
         yield writer.writerow(map(_cell, values))
 
 
-def export_jsonl(rows: Iterable[Row | FoundStory], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
+def export_jsonl(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
     # `json.dumps` makes an encoder for each row that is not written the usual way: a third of the time.
     encode = json.JSONEncoder(ensure_ascii=False).encode
     for values in _values(rows, columns):
         yield encode(dict(zip(columns, values, strict=True))) + "\n"
 
 
-def export_opml(rows: Iterable[Row]) -> Iterator[str]:
+def export_opml(rows: Iterable[Any]) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<opml version="2.0">\n<head><title>Profiles</title></head>\n<body>\n'
     for row in rows:
         name, url = (quoteattr(NOT_XML.sub("", text)) for text in (row.name or row.url, row.url))
@@ -75,20 +66,20 @@ def export_opml(rows: Iterable[Row]) -> Iterator[str]:
     yield "</body>\n</opml>\n"
 
 
-EXPORTERS: dict[str, Callable[[Iterable[Row]], Iterator[str]]] = {
+EXPORTERS: dict[str, Callable[[Iterable[Any]], Iterator[str]]] = {
     "csv": export_csv,
     "jsonl": export_jsonl,
     "opml": export_opml,
 }
 
 
-STORY_EXPORTERS: dict[str, Callable[[Iterable[FoundStory]], Iterator[str]]] = {
+STORY_EXPORTERS: dict[str, Callable[[Iterable[Any]], Iterator[str]]] = {
     "csv": partial(export_csv, columns=STORY_COLUMNS),
     "jsonl": partial(export_jsonl, columns=STORY_COLUMNS),
 }
 
 
-def _values(rows: Iterable[Row | FoundStory], columns: Sequence[str]) -> Iterator[list[Any]]:
+def _values(rows: Iterable[Any], columns: Sequence[str]) -> Iterator[list[Any]]:
     values_of = attrgetter(*columns)
     for row in rows:
         yield [value.isoformat() if isinstance(value, datetime) else value for value in values_of(row)]
@@ -96,16 +87,3 @@ def _values(rows: Iterable[Row | FoundStory], columns: Sequence[str]) -> Iterato
 
 def _cell(value: Any) -> Any:
     return FORMULA.sub("'", value) if isinstance(value, str) and not ADDRESS.fullmatch(value) else value
-
-
-def download(lines: Iterable[str], name: str, kind: str) -> StreamingHttpResponse:
-    """A file of one of the MEDIA_TYPES that is written while it is sent; `name` without its ending."""
-    charset = "; charset=utf-8" if MEDIA_TYPES[kind].startswith("text/") else ""
-    headers = {"Content-Disposition": content_disposition_header(True, f"{name}.{kind}") or "attachment"}
-    return StreamingHttpResponse(_in_chunks(lines), content_type=MEDIA_TYPES[kind] + charset, headers=headers)
-
-
-def _in_chunks(lines: Iterable[str]) -> Iterator[bytes]:
-    lines = iter(lines)
-    while chunk := "".join(islice(lines, LINES_AT_ONCE)):
-        yield chunk.encode()

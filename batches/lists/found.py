@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batches.limits import MAX_NAME
 from batches.text import clean_text
 
 from .addresses import InvalidAddress, normalise_address
 
-NAME_LENGTH = 200
 REJECT_LENGTH = 200
 #: With more rejects than this it is the wrong file, and keeping them all would fill the memory.
 MAX_REJECTS = 100_000
@@ -72,7 +72,7 @@ class Found:
         if known:
             self.duplicates += 1
         if not known or (name and not known.name):
-            self.profiles[url] = ProfileAddress(url, one_line(name, NAME_LENGTH))
+            self.profiles[url] = ProfileAddress(url, one_line(name, MAX_NAME))
 
     def reject(self, line: int, text: str, reason: str) -> None:
         self.rejects.append(Reject(line, one_line(text, REJECT_LENGTH), reason))

@@ -14,26 +14,11 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import BinaryIO
 
-from .addresses import InvalidAddress, normalise_address
 from .delimited import has_url_column, read_csv
-from .found import Found, ImportFailed, ImportResult, ProfileAddress, Reject
+from .found import Found, ImportResult
 from .lines import read_jsonl, read_text
 from .opml import read_opml
-from .source import HEAD, MAX_BYTES, Bounded, first_line, refuse_known, refuse_unreadable
-
-__all__ = [
-    "FORMATS",
-    "HEAD",
-    "MAX_BYTES",
-    "ImportFailed",
-    "ImportResult",
-    "InvalidAddress",
-    "ProfileAddress",
-    "Reject",
-    "format_of",
-    "normalise_address",
-    "read_profiles",
-]
+from .source import HEAD, Bounded, first_line, refuse_known, refuse_unreadable
 
 READERS: dict[str, Callable[[io.BufferedReader, Found], None]] = {
     "text": read_text,
@@ -56,7 +41,7 @@ EXTENSIONS = {
 def read_profiles(
     source: BinaryIO | bytes, *, filename: str = "", format: str | None = None, strict: bool = False
 ) -> ImportResult:
-    """The profiles listed in `source`, which is read once, in pieces, and not closed; at most MAX_BYTES.
+    """The profiles listed in `source`, which is read once, in pieces, and not closed; at most MAX_LIST_BYTES.
 
     The format is `format` (one of FORMATS), else what the extension of `filename` says, else what the content looks
     like.

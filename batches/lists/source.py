@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from batches.limits import MAX_LIST_BYTES
+
 from .found import ImportFailed
 
-MAX_BYTES = 200_000_000
 #: 200 MB of blank lines took 35 s, and 200 MB of short addresses would take 2 GB.
 MAX_LINES = 5_000_000
 #: Characters of one line; longer than any CSV field (131,072), so that a long field is told from a long line.
@@ -23,7 +24,7 @@ _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.
 
 
 class Bounded(io.RawIOBase):
-    """The bytes of `source`, up to MAX_BYTES. Fills each buffer, so that a pipe's head is as long as a file's."""
+    """The bytes of `source`, up to MAX_LIST_BYTES. Fills each buffer, so that a pipe's head is as long as a file's."""
 
     def __init__(self, source: BinaryIO) -> None:
         self.source = source
@@ -38,8 +39,8 @@ class Bounded(io.RawIOBase):
             buffer[filled : filled + len(chunk)] = chunk
             filled += len(chunk)
         self.total += filled
-        if self.total > MAX_BYTES:
-            raise ImportFailed(f"The list is larger than {MAX_BYTES // 1_000_000} MB; split it into several.")
+        if self.total > MAX_LIST_BYTES:
+            raise ImportFailed(f"The list is larger than {MAX_LIST_BYTES // 1_000_000} MB; split it into several.")
         return filled
 
 

@@ -17,9 +17,9 @@ from django.core.management.base import BaseCommand, CommandError
 from batches.batch_manager import BatchManager
 from batches.management.output import as_json
 from batches.management.preflight import require_migrations
-from batches.models import Batch, Channel
-from batches.outage import DATABASE_FAULTS, explain_at_terminal
-from batches.transitions import Refusal
+from batches.models import DATABASE_FAULTS, Batch, Channel
+from batches.queue.refusals import Refusal
+from batches.web.outages import explain_at_terminal
 
 T = TypeVar("T")
 

@@ -10,9 +10,8 @@ from django.core.management import CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from batches import demo
-from batches.models import Profile
-from batches.outage import DATABASE_FAULTS
+from batches.demo import server as demo
+from batches.models import DATABASE_FAULTS, Profile
 
 
 def port_number(text: str) -> int:

@@ -23,10 +23,9 @@ from batches.checking.checkers.fetch import (
     retry_after,
     usable_url,
 )
-from batches.checking.run import Database
 from batches.conf import Config
-from batches.models import MAX_ERROR
-from batches.outage import DATABASE_FAULTS
+from batches.limits import MAX_ERROR
+from batches.models import DATABASE_FAULTS, Database
 from batches.text import clean_text
 
 from . import outbox

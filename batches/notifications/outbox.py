@@ -25,11 +25,10 @@ from django.utils import timezone
 
 from batches.checking.checkers.guard import is_public, read_networks
 from batches.conf import get_config
+from batches.limits import MAX_ERROR
 from batches.lists.addresses import InvalidAddress, normalise_address
-from batches.models import MAX_ERROR, Batch, Event, Webhook, WebhookDelivery
+from batches.models import Batch, Event, Webhook, WebhookDelivery, new_secret
 from batches.text import clean_text
-
-from .signatures import new_secret
 
 #: Seconds from each failed attempt to the next one, the last of them a day and a half after the first. A delivery whose
 #: last attempt failed is given up.

@@ -5,21 +5,13 @@ it with a published library. https://github.com/standard-webhooks/standard-webho
 from __future__ import annotations
 
 import hmac
-import secrets
 from base64 import b64decode, b64encode
 
-PREFIX = "whsec_"
-#: The specification asks for 24 to 64.
-KEY_BYTES = 32
-
-
-def new_secret() -> str:
-    """A random key in the form in which receivers are given it."""
-    return PREFIX + b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+from batches.models import SECRET_PREFIX
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """One signature for the header `webhook-signature`. `timestamp` is that of the attempt, in seconds since 1970."""
-    key = b64decode(secret.removeprefix(PREFIX))
+    key = b64decode(secret.removeprefix(SECRET_PREFIX))
     content = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + b64encode(hmac.digest(key, content, "sha256")).decode()

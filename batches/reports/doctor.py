@@ -15,9 +15,10 @@ from uuid import UUID
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 
-from batches.batch_manager import BatchManager, orphans
+from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.models import COUNTED_ROWS, Batch, BatchLog, BatchProfile
+from batches.queue.repairs import orphans
 
 Status = Batch.Status
 

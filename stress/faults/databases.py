@@ -10,8 +10,9 @@ from multiprocessing.connection import Connection
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from batches.batch_manager import BatchManager, locked_queue
-from batches.outage import LOCKED
+from batches.batch_manager import BatchManager
+from batches.models import Queue
+from batches.web.outages import LOCKED
 from stress.databases import IDLE_SECONDS, LOCK_SECONDS, PostgreSQL, use
 from stress.environment import POLL_SECONDS, TOLERANCE
 from stress.stage import TAKEOVER_SECONDS, Actor, Stage
@@ -108,7 +109,7 @@ def frozen_holder(stage: Stage, count: int) -> None:
 def hold(link: Connection) -> None:
     """Hold the queue, frozen; tell what became of the transaction once let go."""
     try:
-        with locked_queue():
+        with Queue.objects.locked():
             link.send(("holding", time.monotonic()))
             os.kill(os.getpid(), signal.SIGSTOP)
             BatchManager().reorder_queue()

@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
 
+from batches.limits import MAX_STORY_ID, MAX_TITLE, MAX_URL
 from batches.text import clean_text
 
 from .base import Story
 from .links import join_url
 from .parse import MAX_STORIES, Entry, Feed
 
-MAX_ID = 255
-MAX_TITLE = 500
-MAX_URL = 2000
 # Dates outside of these years are somebody's zero or somebody's infinity.
 FIRST_YEAR, LAST_YEAR = 1900, 2199
 
@@ -51,9 +49,9 @@ def story_of(entry: Entry, base: str, home: str) -> Story | None:
 
 
 def storable_id(identity: str) -> str:
-    if len(identity) > MAX_ID:
+    if len(identity) > MAX_STORY_ID:
         return digest(identity)
-    return identity if identity.isprintable() else clean_text(identity, MAX_ID)
+    return identity if identity.isprintable() else clean_text(identity, MAX_STORY_ID)
 
 
 def digest(text: str) -> str:

@@ -14,7 +14,8 @@ from django.utils import timezone
 from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.lists import exports
-from batches.lists.reading import FORMATS, ImportFailed, ImportResult, read_profiles
+from batches.lists.found import ImportFailed, ImportResult
+from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import DoorCommand, limit
 from batches.management.output import (
     batch_as_dict,

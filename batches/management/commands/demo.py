@@ -8,11 +8,11 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 from django.urls import reverse
 
-from batches import demo
 from batches.batch_manager import BatchManager
+from batches.demo import server as demo
 from batches.management.preflight import demo_port, port_number, port_problem, require_migrations
 from batches.models import Batch
-from batches.transitions import Refusal
+from batches.queue.refusals import Refusal
 
 OPERATOR = "operator"
 

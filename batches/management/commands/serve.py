@@ -9,10 +9,10 @@ from django.db import connections
 from django.urls import reverse
 from django.utils.termcolors import colorize
 
-from batches import demo
 from batches.conf import get_config
+from batches.demo import server as demo
 from batches.management.preflight import demo_port, port_number, port_problem, require_migrations
-from batches.supervisor import Child, Echo, supervise
+from batches.management.supervisor import Child, Echo, supervise
 
 COLOURS = {"web": "cyan", "worker": "green", "demo": "magenta"}
 #: waitress gives running requests 5 seconds when it is told to end.

@@ -100,13 +100,13 @@ def test_more_than_the_form_can_carry_is_told_beforehand(client_of, monkeypatch)
 @ways
 @pytest.mark.django_db(transaction=True)
 def test_the_queue_is_free_while_the_rows_go(client_of, way, monkeypatch):
-    in_transaction, purge = [], batch_manager._purge_rows
+    in_transaction, purge = [], batch_manager.purge_rows
 
     def watched(batch):
         in_transaction.append(connection.in_atomic_block)
         purge(batch)
 
-    monkeypatch.setattr(batch_manager, "_purge_rows", watched)
+    monkeypatch.setattr(batch_manager, "purge_rows", watched)
     way(client_of("editor"), batch_with("paused"))
     assert in_transaction == [False]
 

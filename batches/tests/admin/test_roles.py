@@ -16,17 +16,8 @@ from django.urls import URLPattern, reverse
 from batches.batch_manager import BatchManager
 from batches.lists.preview import digest
 from batches.lists.reading import read_profiles
-from batches.models import (
-    ApiToken,
-    Batch,
-    BatchLog,
-    BatchProfile,
-    Profile,
-    Queue,
-    StoryResult,
-    Webhook,
-    WebhookDelivery,
-)
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.models.api import ApiToken
 from batches.tests.support.tables import but_for_chance, every_column, every_table
 
 from .conftest import batch_with, story

@@ -3,7 +3,7 @@
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.transitions import Code, Refusal
+from batches.queue.refusals import Code, Refusal
 
 pytestmark = pytest.mark.django_db
 

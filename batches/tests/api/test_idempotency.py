@@ -14,7 +14,8 @@ from rest_framework.exceptions import ParseError
 
 from batches.api import idempotency, serializers
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, KeptAnswer
+from batches.models import Batch, BatchLog
+from batches.models.api import KeptAnswer
 from batches.tests.support.threads import in_thread, run_in_threads
 
 from .routes import api_routes

@@ -60,7 +60,7 @@ CALLS = {
     ),
     ("post", "batch-retry"): ("operate", "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
     ("post", "batch-repeat"): ("operate", "batches/{pk}/repeat/", None, (MADE,) * 5),
-    ("post", "batch-bulk"): ("operate", "batches/bulk/", {"action": "pause", "ids": ["x"]}, ALWAYS),
+    ("post", "batch-bulk"): ("operate", "batches/queue/sql/", {"action": "pause", "ids": ["x"]}, ALWAYS),
     ("post", "queue-hold"): ("operate", "queue/hold/", {"reason": "maintenance"}, ALWAYS),
     ("post", "queue-release"): ("operate", "queue/release/", None, ALWAYS),
 }

@@ -10,7 +10,8 @@ from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
 from batches.api import schema
-from batches.transitions import ALLOWED
+from batches.models import Action
+from batches.queue.actions import RULES
 
 from .routes import api_routes
 
@@ -95,7 +96,7 @@ def test_every_error_has_the_one_shape(described):
 def test_a_refusal_names_the_codes_of_every_status_from_which_the_call_is_forbidden(described):
     start = described["paths"]["/api/v1/batches/{id}/start/"]["post"]["responses"]["409"]["description"]
     assert "`already_running`, `finished`, `another_running`, `queue_held`" in start
-    assert "running" in ALLOWED["pause_batch"]
+    assert "running" in RULES[Action.PAUSE_BATCH].allowed_from
     pause = described["paths"]["/api/v1/batches/{id}/pause/"]["post"]["responses"]["409"]["description"]
     assert pause.endswith("is one of `finished`.")
     assert "409" not in described["paths"]["/api/v1/batches/{id}/repeat/"]["post"]["responses"]

@@ -11,7 +11,8 @@ from django.urls import reverse
 from playwright.sync_api import Page as BrowserPage
 
 from batches.batch_manager import BatchManager
-from batches.models import ApiToken, Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
+from batches.models.api import ApiToken
 
 from ..admin.conftest import batch_with, reread, story
 

@@ -12,17 +12,8 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
-from batches.models import (
-    MAX_NAME,
-    Batch,
-    BatchLog,
-    BatchProfile,
-    Profile,
-    Queue,
-    StoryResult,
-    Webhook,
-    WebhookDelivery,
-)
+from batches.limits import MAX_NAME
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 from batches.tests.support.urlconf import every_address
 
 from ..admin.conftest import batch_with, story

@@ -11,13 +11,14 @@ from threading import Event
 import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
-from batches import bulk
 from batches.batch_manager import BatchManager
 from batches.checking import worker
 from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.run import Run
 from batches.checking.worker import Worker
-from batches.models import MAX_ERROR, Batch, BatchProfile, Queue
+from batches.limits import MAX_ERROR
+from batches.models import Batch, BatchProfile, Queue
+from batches.queue import results
 from batches.reports import queries
 from batches.tests.support.checkers import NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
@@ -626,8 +627,8 @@ def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_i
 def test_a_record_that_breaks_a_constraint_puts_the_batch_into_error_and_the_next_one_runs(script, monkeypatch):
     batch = scripted(2)
     make_batch("next", 2, checker="effortless")
-    broken = failing(bulk.update_profiles, 1, IntegrityError("violates a constraint"))
-    monkeypatch.setattr(bulk, "update_profiles", broken)
+    broken = failing(results.update_profiles, 1, IntegrityError("violates a constraint"))
+    monkeypatch.setattr(results, "update_profiles", broken)
     script()
     work()
     assert statuses() == {"it": Status.ERROR, "next": Status.DONE}

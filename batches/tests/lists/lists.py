@@ -2,7 +2,8 @@
 
 import pytest
 
-from batches.lists.reading import ImportFailed, read_profiles
+from batches.lists.found import ImportFailed
+from batches.lists.reading import read_profiles
 
 
 def brief(value):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from batches.lists.addresses import MAX_LENGTH, InvalidAddress, normalise_address
+from batches.limits import MAX_URL
+from batches.lists.addresses import InvalidAddress, normalise_address
 
 from .lists import brief
 
@@ -200,9 +201,9 @@ def test_what_is_no_address_is_refused_with_its_reason(text, reason):
 
 
 def test_an_address_of_2000_characters_is_taken():
-    address = "https://example.com/" + "a" * (MAX_LENGTH - 20)
+    address = "https://example.com/" + "a" * (MAX_URL - 20)
     assert normalise_address(address) == address
-    assert len(normalise_address("https://example.com/" + "ü" * 330)) == MAX_LENGTH
+    assert len(normalise_address("https://example.com/" + "ü" * 330)) == MAX_URL
 
 
 hosts = st.one_of(
@@ -236,7 +237,7 @@ def test_a_normal_form_is_ascii_has_a_host_and_gives_itself(text):
         assume(False)
     parts = urlsplit(normal)
     assert normal.isascii()
-    assert len(normal) <= MAX_LENGTH
+    assert len(normal) <= MAX_URL
     assert parts.scheme in {"http", "https"}
     assert parts.hostname
     assert parts.username is None

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batches.lists.addresses import normalise_address
-from batches.lists.reading import FORMATS, ImportFailed, ImportResult, read_profiles
+from batches.lists.found import ImportFailed, ImportResult
+from batches.lists.reading import FORMATS, read_profiles
 
 
 def assert_imported_or_refused(content, format):

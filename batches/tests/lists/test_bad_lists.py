@@ -9,7 +9,8 @@ import zipfile
 
 import pytest
 
-from batches.lists.reading import FORMATS, ImportFailed, read_profiles
+from batches.lists.found import ImportFailed
+from batches.lists.reading import FORMATS, read_profiles
 
 from .lists import brief, failure
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from batches.lists.reading import FORMATS, ImportFailed, ProfileAddress, Reject, read_profiles
+from batches.lists.found import ImportFailed, ProfileAddress, Reject
+from batches.lists.reading import FORMATS, read_profiles
 
 from .lists import failure
 

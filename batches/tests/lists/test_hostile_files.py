@@ -17,10 +17,12 @@ from django.urls import reverse
 from rest_framework.authtoken.models import Token
 
 from batches.admin.forms import text_of
-from batches.lists.reading import ImportFailed, read_profiles
+from batches.lists.found import ImportFailed
+from batches.lists.reading import read_profiles
 from batches.management.commands.batch import Command
 from batches.management.output import printable
-from batches.models import Batch, BatchLog, BatchProfile, KeptAnswer, Profile, Queue
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.models.api import KeptAnswer
 from batches.tests.support.factories import MODELS
 from batches.tests.support.terminal import manage
 

@@ -52,7 +52,7 @@ def test_a_csv_line_without_an_end_fails_without_keeping_it():
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_list_over_the_limit_fails_and_is_not_read_further(format, monkeypatch):
-    monkeypatch.setattr(source, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(source, "MAX_LIST_BYTES", 1_000_000)
     head = {"csv": b"url\n", "opml": b"<opml>", "jsonl": b'"https://a.example/"\n'}.get(format, b"")
     endless = Endless(head, b" " * 99 + b"\n", 10_000_000_000)
     assert failure(endless, format=format) == "The list is larger than 1 MB; split it into several."
@@ -60,7 +60,7 @@ def test_a_list_over_the_limit_fails_and_is_not_read_further(format, monkeypatch
 
 
 def test_a_list_of_exactly_the_limit_is_read(monkeypatch):
-    monkeypatch.setattr(source, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(source, "MAX_LIST_BYTES", 1_000_000)
     endless = Endless(b"https://a.example/\n", b" " * 99 + b"\n", 1_000_000)
     assert len(read_profiles(endless, format="text").profiles) == 1
 

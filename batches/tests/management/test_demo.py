@@ -21,8 +21,8 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from lxml import etree
 
-from batches import demo
 from batches.batch_manager import BatchManager
+from batches.demo import server as demo
 from batches.management.preflight import demo_port
 from batches.models import Batch, BatchLog, Profile
 

@@ -262,7 +262,7 @@ def test_a_database_out_of_reach_gets_one_sentence(environ):
 
 PROGRAM = """
 import os, sys
-from batches.supervisor import Child, supervise
+from batches.management.supervisor import Child, supervise
 children = [Child(name, name, [], grace=float(sys.argv[1])) for name in sys.argv[2:]]
 # In one piece: it is called by several threads.
 print(supervise(children, lambda name, line: os.write(1, f"{name} | {line}\\n".encode())) or "stopped", flush=True)

@@ -9,9 +9,10 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from batches.models import new_secret
 from batches.notifications.courier import signed_headers
 from batches.notifications.outbox import Claim
-from batches.notifications.signatures import new_secret, sign
+from batches.notifications.signatures import sign
 
 # The vector that the published libraries are tested with; OpenSSL makes the same of it.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

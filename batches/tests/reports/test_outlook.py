@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from batches.batch_manager import BatchManager, end_of_band
+from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue
 from batches.reports.outlook import look_ahead
 from batches.tests.support.factories import make_batch, make_waiting, start_run
@@ -200,7 +200,7 @@ def test_a_new_batch_would_start_where_the_manager_would_place_it(worker):
         make_batch("waits", priority=priority)
     Batch.objects.queued().update(total_profiles=300)
     outlook = look_ahead()
-    positions = [end_of_band(priority) for priority in (9, 5, 1, 0)]
+    positions = [Batch.objects.end_of_band(priority) for priority in (9, 5, 1, 0)]
     assert positions == [1, 2, 3, 3]
     starts = [outlook.start_at(position) for position in positions]
     assert [round((start - outlook.now).total_seconds()) for start in starts] == [0, 30, 60, 60]

@@ -4,19 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from batches.batch_manager import BatchManager, ClaimedRun
+from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
-from batches.models import (
-    Batch,
-    BatchLog,
-    BatchProfile,
-    KeptAnswer,
-    Profile,
-    Queue,
-    StoryResult,
-    Webhook,
-    WebhookDelivery,
-)
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.models.api import KeptAnswer
+from batches.queue.runs import ClaimedRun
 
 Status = Batch.Status
 MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, KeptAnswer)

@@ -1,0 +1,24 @@
+"""Sizes that several rooms share. Each is typed once, here; lengths of texts are in characters."""
+
+#: An address in its normal form.
+MAX_URL = 2000
+#: The name of a batch, a profile or a webhook.
+MAX_NAME = 200
+MAX_STORY_ID = 255
+MAX_TITLE = 500
+MAX_ERROR = 2000
+#: An ETag or a Last-Modified, as a server sent it.
+MAX_VALIDATOR = 500
+#: A hash in hexadecimal.
+MAX_FINGERPRINT = 64
+#: An `Idempotency-Key`.
+MAX_KEY = 255
+#: A user or a worker, as the log names it.
+MAX_ACTOR = 150
+#: What PostgreSQL's smallint holds.
+MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
+
+#: Batches that one bulk action changes at most.
+MAX_BULK = 1000
+#: Bytes of a list that is imported.
+MAX_LIST_BYTES = 200_000_000

@@ -1,0 +1,38 @@
+"""The tables, the constraints that make a wrong state impossible, and the order of the queue."""
+
+from django.apps import apps
+
+from .batches import COUNTED_ROWS, DETOUR, Batch, BatchProfile, BatchQuerySet
+from .connections import DATABASE_FAULTS, Database, discard_connections
+from .functions import Minute, SecondsSince
+from .logs import Action, BatchLog, Channel
+from .profiles import Profile, StoryResult
+from .queue import Queue
+from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
+
+if apps.is_installed("rest_framework.authtoken"):
+    from . import api  # noqa: F401 — so that Django finds its tables
+
+__all__ = [
+    "COUNTED_ROWS",
+    "DATABASE_FAULTS",
+    "DETOUR",
+    "SECRET_PREFIX",
+    "Action",
+    "Batch",
+    "BatchLog",
+    "BatchProfile",
+    "BatchQuerySet",
+    "Channel",
+    "Database",
+    "Event",
+    "Minute",
+    "Profile",
+    "Queue",
+    "SecondsSince",
+    "StoryResult",
+    "Webhook",
+    "WebhookDelivery",
+    "discard_connections",
+    "new_secret",
+]

@@ -1,0 +1,69 @@
+"""The audit trail: who changed what, through which channel."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from batches.limits import MAX_ACTOR
+
+
+class Action(models.TextChoices):
+    """What was done, as the log names it: the call of BatchManager, or the part of one that made the change."""
+
+    CREATE_BATCH = "create_batch"
+    REPEAT_BATCH = "repeat_batch"
+    RENAME_BATCH = "rename_batch"
+    SET_PRIORITY = "set_priority"
+    QUEUE_BATCH = "queue_batch"
+    MOVE_BATCH = "move_batch"
+    START_BATCH = "start_batch"
+    PROMOTE_NEXT_BATCH = "promote_next_batch"
+    PAUSE_BATCH = "pause_batch"
+    COMPLETE_BATCH = "complete_batch"
+    HANDLE_ERROR = "handle_error"
+    UPDATE_PROGRESS = "update_progress"
+    RETRY_FAILED = "retry_failed"
+    DELETE_BATCH = "delete_batch"
+    HOLD_QUEUE = "hold_queue"
+    RELEASE_QUEUE = "release_queue"
+    REORDER_QUEUE = "reorder_queue"
+    CLAIM_RUN = "claim_run"
+    TAKE_OVER = "take_over"
+    RELEASE_RUN = "release_run"
+    FINISH_RUN = "finish_run"
+    REPAIR_BATCH = "repair_batch"
+    REPAIR_ROWS = "repair_rows"
+
+
+class Channel(models.TextChoices):
+    """The door through which a change came."""
+
+    ADMIN = "admin"
+    API = "api"
+    COMMAND = "command"
+    WORKER = "worker"
+    CODE = "code"
+
+
+class BatchLog(models.Model):
+    """What happened to a batch, or (without a batch) to the queue: written in the transaction of the change."""
+
+    batch = models.ForeignKey("Batch", models.CASCADE, null=True, related_name="logs", db_index=False)
+    action = models.CharField(max_length=30)
+    actor = models.CharField(max_length=MAX_ACTOR, blank=True)
+    channel = models.CharField(max_length=10, choices=Channel, default=Channel.CODE)
+    from_status = models.CharField(max_length=10, blank=True)
+    to_status = models.CharField(max_length=10, blank=True)
+    from_position = models.IntegerField(null=True)
+    to_position = models.IntegerField(null=True)
+    message = models.TextField(blank=True)
+    created_at = models.DateTimeField("time", default=timezone.now)
+
+    class Meta:
+        verbose_name = "log entry"
+        verbose_name_plural = "log entries"
+        indexes = [models.Index(fields=["batch", "id"], name="batchlog_keyset")]
+
+    def __str__(self) -> str:
+        return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.action}"

@@ -1,0 +1,47 @@
+"""What is checked, and what was found there."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from batches.limits import MAX_FINGERPRINT, MAX_NAME, MAX_STORY_ID, MAX_TITLE, MAX_URL, MAX_VALIDATOR
+
+
+class Profile(models.Model):
+    """One address that can be checked, and what its checks remember."""
+
+    url = models.CharField("address", max_length=MAX_URL, unique=True, help_text="Normalised; it is what is fetched.")
+    name = models.CharField(max_length=MAX_NAME, blank=True)
+    feed_url = models.CharField("feed address", max_length=MAX_URL, blank=True, help_text="Found in the page.")
+    etag = models.CharField("ETag", max_length=MAX_VALIDATOR, blank=True)
+    last_modified = models.CharField("Last-Modified", max_length=MAX_VALIDATOR, blank=True)
+    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, blank=True, help_text="Of the document last read.")
+    last_checked_at = models.DateTimeField("last check", null=True, blank=True)
+    last_error = models.TextField(blank=True, help_text="Empty when the last check was ok.")
+    last_story_at = models.DateTimeField("last new story", null=True, blank=True)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.name or self.url
+
+
+class StoryResult(models.Model):
+    """A story seen for the first time. It outlives its batch, since it is what makes the next sight of it old."""
+
+    profile = models.ForeignKey(Profile, models.CASCADE, related_name="stories", db_index=False)
+    batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="story_results", db_index=False)
+    story_id = models.CharField(max_length=MAX_STORY_ID)
+    title = models.CharField(max_length=MAX_TITLE, blank=True)
+    url = models.CharField("address", max_length=MAX_URL, blank=True)
+    published_at = models.DateTimeField("published", null=True, blank=True)
+    found_at = models.DateTimeField("found", default=timezone.now)
+
+    class Meta:
+        verbose_name = "story"
+        verbose_name_plural = "stories"
+        constraints = [models.UniqueConstraint(fields=["profile", "story_id"], name="one_result_per_story")]
+        indexes = [models.Index(fields=["batch", "id"], name="storyresult_keyset")]
+
+    def __str__(self) -> str:
+        return self.title or self.story_id

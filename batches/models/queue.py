@@ -1,0 +1,51 @@
+"""The one row that is locked for every change of order or status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import models, transaction
+from django.db.models import F, Q
+
+from batches.limits import MAX_ACTOR
+
+
+class QueueManager(models.Manager["Queue"]):
+    @contextmanager
+    def locked(self) -> Iterator[Queue]:
+        """A transaction that holds the queue: on PostgreSQL by the row's lock, on SQLite by BEGIN IMMEDIATE."""
+        with transaction.atomic():
+            queue = self.select_for_update(no_key=True).first()
+            if queue is None:  # a restored dump or a flushed test database may lack it
+                self.get_or_create(pk=Queue.THE_ONE)
+                queue = self.select_for_update(no_key=True).get()
+            yield queue
+
+    def bump_version(self) -> None:
+        """Note that the order or a status has changed. Under the lock."""
+        self.update(version=F("version") + 1)
+
+
+class Queue(models.Model):
+    """The one row that is locked for every change of order or status."""
+
+    THE_ONE = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=THE_ONE, editable=False)
+    #: Grows with every change of order or status; a move that was decided from an older one can be refused.
+    version = models.PositiveBigIntegerField(default=0)
+    held = models.BooleanField(default=False)
+    held_by = models.CharField(max_length=MAX_ACTOR, blank=True)
+    held_at = models.DateTimeField(null=True, blank=True)
+    hold_reason = models.TextField(blank=True)
+    worker = models.CharField(max_length=MAX_ACTOR, blank=True)
+    worker_seen_at = models.DateTimeField(null=True, blank=True)
+
+    objects = QueueManager()
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="only_one_queue", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return "the queue"

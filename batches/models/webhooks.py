@@ -1,0 +1,127 @@
+"""Webhooks, and the deliveries to them."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from batches.limits import MAX_NAME, MAX_URL
+
+#: What marks a secret, by the Standard Webhooks specification, which asks for a key of 24 to 64 bytes.
+SECRET_PREFIX = "whsec_"  # noqa: S105 — it is public
+KEY_BYTES = 32
+
+
+def new_secret() -> str:
+    """A random key in the form in which receivers get it."""
+    return SECRET_PREFIX + b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+class Webhook(models.Model):
+    """An address that is told what becomes of batches."""
+
+    name = models.CharField(max_length=MAX_NAME, blank=True, help_text="For you: whose it is, or what it is for.")
+    url = models.CharField(
+        "address", max_length=MAX_URL, unique=True, help_text="Takes a POST with JSON, and answers with 2xx."
+    )
+    is_active = models.BooleanField("active", default=True, help_text="While it is not, its deliveries wait.")
+    secret = models.CharField(max_length=100, default=new_secret, editable=False)
+    #: Signs beside the new one until then, so that the receiver can change over without losing a message.
+    previous_secret = models.CharField(max_length=100, blank=True, editable=False)
+    previous_secret_until = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="webhook_has_a_secret", condition=~Q(secret="")),
+            models.CheckConstraint(
+                name="webhook_previous_secret_ends",
+                condition=Q(previous_secret="", previous_secret_until__isnull=True)
+                | (~Q(previous_secret="") & Q(previous_secret_until__isnull=False)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.url
+
+
+class Event(models.TextChoices):
+    """What webhooks are told of."""
+
+    BATCH_DONE = "batch.done", "batch.done"
+    BATCH_ERROR = "batch.error", "batch.error"
+    BATCH_PAUSED = "batch.paused", "batch.paused"  # by the system, not by a person
+    TEST = "webhook.test", "webhook.test"
+
+
+class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
+    def waiting(self) -> Self:
+        return self.filter(next_attempt_at__isnull=False)
+
+    def due(self) -> Self:
+        return self.filter(next_attempt_at__lte=Now())
+
+    def delivered(self) -> Self:
+        return self.filter(delivered_at__isnull=False)
+
+    def given_up(self) -> Self:
+        return self.filter(next_attempt_at__isnull=True, delivered_at__isnull=True)
+
+
+class WebhookDelivery(models.Model):
+    """One event for one webhook: the outbox while it waits, the log afterwards. Only `outbox` writes it."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DELIVERED = "delivered"
+        GIVEN_UP = "given up"
+
+    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries", db_index=False)
+    event_id = models.UUIDField("event", help_text="Sent as webhook-id, the same with each attempt.")
+    type = models.CharField(max_length=30, choices=Event)
+    batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="webhook_deliveries")
+    payload = models.TextField(help_text="As it is signed and sent.")
+    created_at = models.DateTimeField("created", default=timezone.now, db_index=True)
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField("next attempt", null=True, help_text="Empty when it is settled.")
+    delivered_at = models.DateTimeField("delivered", null=True)
+    http_status = models.PositiveIntegerField("last HTTP status", null=True)
+    error = models.TextField("last error", blank=True)
+
+    objects = models.Manager.from_queryset(WebhookDeliveryQuerySet)()
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        constraints = [
+            models.UniqueConstraint(fields=["webhook", "event_id"], name="one_delivery_per_webhook_and_event"),
+            # It waits, or it was delivered, or it was given up for a reason.
+            models.CheckConstraint(
+                name="webhookdelivery_state_is_one",
+                condition=Q(next_attempt_at__isnull=False, delivered_at__isnull=True)
+                | Q(next_attempt_at__isnull=True, delivered_at__isnull=False, error="")
+                | (Q(next_attempt_at__isnull=True, delivered_at__isnull=True) & ~Q(error="")),
+            ),
+        ]
+        # What is due of one webhook, however long the log and however many wait for another.
+        indexes = [
+            models.Index(
+                fields=["webhook", "next_attempt_at"],
+                name="webhookdelivery_waiting",
+                condition=Q(next_attempt_at__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} for {self.webhook}"
+
+    @property
+    def state(self) -> State:
+        if self.next_attempt_at is not None:
+            return self.State.WAITING
+        return self.State.GIVEN_UP if self.delivered_at is None else self.State.DELIVERED

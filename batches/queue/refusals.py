@@ -1,0 +1,76 @@
+"""How a call says no: an expected outcome, with a code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import wraps
+from typing import Literal, ParamSpec, TypeVar
+
+from batches.text import clean_text
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Code(StrEnum):
+    """Why a call was refused."""
+
+    NOT_FOUND = "not_found"
+    ALREADY_RUNNING = "already_running"
+    ALREADY_QUEUED = "already_queued"
+    NOT_QUEUED = "not_queued"
+    FINISHED = "finished"
+    ANOTHER_RUNNING = "another_running"
+    QUEUE_HELD = "queue_held"
+    STALE_VERSION = "stale_version"
+    NOTHING_TO_RETRY = "nothing_to_retry"
+    BAD_PROGRESS = "bad_progress"
+    BAD_VALUE = "bad_value"
+    FENCED = "fenced"
+    NOT_FINISHED = "not_finished"
+    ALREADY_EXISTS = "already_exists"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An expected no: falsy, with a code for programs and a sentence for people. Nothing was changed."""
+
+    code: Code
+    message: str
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Refused(Exception):
+    """Carries a refusal out of a change that has begun, so that its transaction is rolled back."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(code, message)
+
+
+def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
+    """Give what is raised as `Refused` back as the refusal in it: an expected outcome, not an exception."""
+
+    @wraps(call)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> R | Refusal:
+        try:
+            return call(*args, **kwargs)
+        except Refused as refused:
+            return refused.refusal
+
+    return answer
+
+
+def not_found(batch_id: object) -> Refused:
+    return Refused(Code.NOT_FOUND, f"There is no batch with the id {clean_text(batch_id, 40)!r}.")
+
+
+def fenced() -> Refused:
+    return Refused(Code.FENCED, "This run is over: the batch was paused, finished or taken over by another worker.")

@@ -1,0 +1,64 @@
+"""What has to be written so that a damaged queue agrees with itself again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from batches.models import COUNTED_ROWS, DETOUR, Batch, BatchLog, BatchProfile, Profile, StoryResult
+
+from .sql import BATCH, execute
+
+Status = Batch.Status
+
+
+def orphans() -> list[QuerySet[Any]]:
+    """Rows whose batch or profile does not exist. The database refuses them; a damaged or hand-edited one has them."""
+    no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
+    no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
+    return [
+        BatchProfile.objects.filter(no_batch | no_profile),
+        StoryResult.objects.filter((no_batch & Q(batch__isnull=False)) | no_profile),
+        BatchLog.objects.filter(no_batch & Q(batch__isnull=False)),
+    ]
+
+
+def repairs_of(batch: Batch) -> dict[str, Any]:
+    """What has to be written so that the batch agrees with its status and its rows."""
+    wanted = demanded_by_status(batch)
+    if batch.profiles.exists():
+        wanted |= batch.profiles.aggregate(**COUNTED_ROWS)
+    return {field: value for field, value in wanted.items() if value != getattr(batch, field)}
+
+
+def demanded_by_status(batch: Batch) -> dict[str, Any]:
+    is_done, has_error = batch.status == Status.DONE, batch.status == Status.ERROR
+    wanted: dict[str, Any] = {
+        "completed_at": (batch.completed_at or timezone.now()) if is_done else None,
+        "error": (batch.error or "It stopped without saying why.") if has_error else "",
+    }
+    if batch.status == Status.QUEUED:
+        wanted |= {} if (batch.position or 0) >= 1 else {"position": Batch.objects.make_room(batch.priority)}
+    elif batch.status != Status.RUNNING:
+        wanted["position"] = None
+    elif Batch.objects.running().exclude(pk=batch.pk).exists():
+        wanted |= {"status": Status.PAUSED, "position": None, "run_token": None, "lease_at": None}
+    else:
+        wanted["position"] = 0
+    if batch.status != Status.RUNNING:
+        wanted |= {"run_token": None, "lease_at": None}
+    return wanted
+
+
+def renumber_queue() -> None:
+    """Number the queued batches 1..n in the order of their positions, through a range that nobody uses."""
+    execute(
+        f"""UPDATE {BATCH} AS batch SET position = numbered.number + %s
+              FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY position) AS number
+                      FROM {BATCH} WHERE position >= 1) AS numbered
+             WHERE batch.id = numbered.id""",
+        [DETOUR],
+    )
+    execute(f"UPDATE {BATCH} SET position = position - %s WHERE position > %s", [DETOUR, DETOUR])

@@ -1,0 +1,163 @@
+"""The guarded door of every transition: lock the queue, read the batch again, check that the action is allowed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from batches.limits import MAX_ACTOR
+from batches.models import Action, Batch, BatchLog, Channel, Event, Queue
+from batches.notifications import outbox
+from batches.text import clean_text
+
+from .actions import require_allowed
+from .refusals import Refusal, fenced, not_found, refusable
+from .runs import run_of, run_seconds
+from .values import as_uuid
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Status = Batch.Status
+
+
+def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
+    """The batch with this id. Raises Refused for anything that is not the id of a batch, whatever it is."""
+    pk = as_uuid(batch_id)
+    batches: QuerySet[Batch] = Batch.objects.select_for_update(no_key=True) if lock else Batch.objects.all()
+    batch = batches.filter(pk=pk).first() if pk else None
+    if batch is None:
+        raise not_found(batch_id)
+    return batch
+
+
+def transition(
+    action: Action,
+) -> Callable[
+    [Callable[Concatenate[Any, Batch, P], R]],
+    Callable[Concatenate[Any, object, P], R | Refusal],
+]:
+    """Give the change its batch, locked and read again under the queue's lock, if the action is allowed now."""
+
+    def guard(change: Callable[Concatenate[Any, Batch, P], R]) -> Callable[Concatenate[Any, object, P], R | Refusal]:
+        @wraps(change)
+        def call(self: Any, batch_id: object, *args: P.args, **kwargs: P.kwargs) -> R:
+            with Queue.objects.locked():
+                batch = find_batch(batch_id, lock=True)
+                require_allowed(action, batch)
+                return change(self, batch, *args, **kwargs)
+
+        return refusable(call)  # type: ignore[return-value]
+
+    return guard
+
+
+def run_call(change: Callable[[Any, Batch], R]) -> Callable[[Any, object, uuid.UUID], R | Refusal]:
+    """Give the change the batch of its run, locked under the queue's lock, as long as that run goes on."""
+
+    @wraps(change)
+    def call(self: Any, batch_id: object, run_token: uuid.UUID) -> R:
+        with Queue.objects.locked():
+            batch = run_of(batch_id, run_token).select_for_update(no_key=True).first()
+            if batch is None:
+                raise fenced()
+            return change(self, batch)
+
+    return refusable(call)
+
+
+class QueueWriter:
+    """Writes a change of a batch together with its log line, on behalf of `actor`, who came through `channel`.
+
+    Every method is called under the queue's lock, with a batch that was read under it.
+    """
+
+    def __init__(self, actor: str = "", channel: str = Channel.CODE) -> None:
+        self.actor = clean_text(actor, MAX_ACTOR)
+        self.channel = Channel(channel)
+
+    def _apply(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
+        """Write the changes and their log line; refresh `batch`."""
+        was = batch.status, batch.position
+        _update(batch, **changes)
+        batch.refresh_from_db()
+        if was != (batch.status, batch.position) or "priority" in changes:
+            Queue.objects.bump_version()
+        self._log(batch, action, message, was=was, to=(batch.status, batch.position))
+
+    def _enqueue(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
+        self._apply(batch, action, message, **queued_last(batch), takeovers=0, **changes)
+
+    def _move(self, batch: Batch, target: int, action: Action) -> Literal[True]:
+        if target != batch.position:
+            was = batch.status, batch.position
+            Batch.objects.move(batch, target)
+            Queue.objects.bump_version()
+            self._log(batch, action, was=was, to=(batch.status, target))
+        return True
+
+    def _start(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
+        self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
+
+    def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
+        # By our clock: SQLite's own has milliseconds, and a cursor of the API goes on behind a microsecond.
+        self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
+        outbox.announce(Event.BATCH_DONE, batch)
+
+    def _fail(self, batch: Batch, action: Action, message: str) -> None:
+        self._leave(batch, action, Status.ERROR, message, error=message)
+        outbox.announce(Event.BATCH_ERROR, batch)
+
+    def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
+        """Leave the status it has for one outside the waiting queue; the queue closes the gap."""
+        was = batch.status, batch.position
+        if batch.status == Status.RUNNING:
+            changes = {"run_seconds": run_seconds(), "run_token": None, "lease_at": None} | changes
+        position = 0 if status == Status.RUNNING else None
+        self._leave_queue(batch, status=status, position=position, **changes)
+        Queue.objects.bump_version()
+        batch.refresh_from_db()
+        self._log(batch, action, message, was=was, to=(status, position))
+
+    def _leave_queue(self, batch: Batch, **changes: Any) -> None:
+        _update(batch, **changes)
+        if batch.status == Status.QUEUED and batch.position is not None:
+            Batch.objects.close_gap(batch.position)
+
+    def _log(
+        self,
+        batch: Batch | None,
+        action: Action,
+        message: str = "",
+        was: tuple[str, int | None] = ("", None),
+        to: tuple[str, int | None] = ("", None),
+    ) -> None:
+        BatchLog.objects.create(
+            batch=batch,
+            action=action,
+            actor=self.actor,
+            channel=self.channel,
+            from_status=was[0],
+            from_position=was[1],
+            to_status=to[0],
+            to_position=to[1],
+            message=message,
+        )
+
+
+def queued_last(batch: Batch) -> dict[str, Any]:
+    """What to write to put the batch at the end of its band, where there is room now."""
+    return {"status": Status.QUEUED, "position": Batch.objects.make_room(batch.priority)}
+
+
+def _update(batch: Batch, **changes: Any) -> None:
+    """Write, on condition that the batch still has the status that this was decided from."""
+    if not Batch.objects.filter(pk=batch.pk, status=batch.status).update(**changes):
+        raise RuntimeError(
+            f"Batch {batch.pk} changed although the queue was locked: something wrote past BatchManager."
+        )

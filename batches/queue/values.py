@@ -1,0 +1,67 @@
+"""Values that callers give: checked, or refused with what to give instead."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TypeGuard
+
+from batches.conf import get_config
+from batches.limits import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.models import Batch, Queue
+from batches.text import clean_text
+
+from .refusals import Code, Refused
+
+
+def require_startable() -> None:
+    running = Batch.objects.running().first()
+    if running is not None:
+        raise Refused(Code.ANOTHER_RUNNING, f"“{running}” is running: one batch at a time. Pause it first.")
+    queue = Queue.objects.get()
+    if queue.held:
+        why = f": {queue.hold_reason}" if queue.hold_reason else ""
+        raise Refused(Code.QUEUE_HELD, f"The queue is held{why}. Release it first.")
+
+
+def require_priority(priority: object) -> None:
+    if not is_int(priority) or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+        raise Refused(Code.BAD_VALUE, f"A priority is a whole number from {MIN_PRIORITY:,} to {MAX_PRIORITY:,}.")
+
+
+def require_checker(checker: object) -> None:
+    known = get_config().all_checkers
+    if not isinstance(checker, str) or checker not in known:
+        raise Refused(Code.BAD_VALUE, f"There is no checker {str(checker)[:50]!r}, only {', '.join(known)}.")
+
+
+def require_progress(batch: Batch, completed: object, successful: object, failed: object) -> None:
+    if not (is_int(completed) and is_int(successful) and is_int(failed)):
+        raise Refused(Code.BAD_PROGRESS, "The three counters are whole numbers.")
+    if min(completed, successful, failed) < 0 or successful + failed > completed or completed > batch.total_profiles:
+        numbers = f"{successful} ok and {failed} failed of {completed} completed of {batch.total_profiles} profiles"
+        raise Refused(Code.BAD_PROGRESS, f"{numbers} do not add up.")
+    if batch.profiles.exists():
+        raise Refused(Code.BAD_PROGRESS, f"The counters of “{batch}” are those of its rows: use record_results.")
+
+
+def usable_name(name: object) -> str:
+    """The name on one line, without what cannot be stored."""
+    usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
+    if not 0 < len(usable) <= MAX_NAME:
+        raise Refused(Code.BAD_VALUE, f"A batch needs a name of 1 to {MAX_NAME} characters.")
+    return usable
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def as_uuid(value: object) -> uuid.UUID | None:
+    if isinstance(value, uuid.UUID):
+        return value
+    if not isinstance(value, str) or len(value) > 40:
+        return None
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        return None

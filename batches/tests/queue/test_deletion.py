@@ -1,0 +1,212 @@
+"""Deleting: gone for everybody at once, its rows in small steps, and stories stay."""
+
+from threading import Event
+
+import pytest
+from django.db import transaction
+
+from batches import batch_manager
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.queue import contents
+from batches.queue.refusals import Code
+from batches.tests.support.factories import (
+    assert_consistent,
+    claim,
+    half_checked,
+    last_line,
+    make_batch,
+    make_waiting,
+    ok,
+    profile_ids,
+    record,
+    row_statuses,
+    start_run,
+    waiting_names,
+)
+from batches.tests.support.threads import in_thread
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WAIT = 10
+
+
+@pytest.fixture
+def manager():
+    return BatchManager("ada", "admin")
+
+
+@pytest.fixture
+def _small_steps(monkeypatch):
+    monkeypatch.setattr(contents, "DELETE_CHUNK", 3)
+
+
+@pytest.fixture
+def big():
+    """A done batch of ten rows, of which seven showed a story each."""
+    run = start_run(make_batch("big", 10))
+    record(run, [(profile_id, ok("s")) for profile_id in profile_ids(run.batch)[:7]])
+    assert BatchManager().complete_batch(run.batch.pk)
+    return run.batch
+
+
+@pytest.mark.usefixtures("_small_steps")
+def test_its_rows_and_its_log_go_and_its_stories_stay_without_a_batch(big, manager):
+    others = make_batch("others", 4)
+    assert manager.delete_batch(big.pk) is True
+    assert not Batch.everything.filter(pk=big.pk).exists()
+    assert set(BatchProfile.objects.values_list("batch", flat=True)) == {others.pk}
+    assert set(BatchLog.objects.values_list("batch", flat=True)) == {others.pk, None}
+    assert list(StoryResult.objects.values_list("batch", flat=True)) == [None] * 7
+    # What was seen is not new when it is seen again.
+    run = start_run(others)
+    record(run, [(profile_id, ok("s")) for profile_id in profile_ids(others)])
+    others.refresh_from_db()
+    assert others.stories_found == 0
+
+
+@pytest.mark.usefixtures("_small_steps")
+def test_rows_and_stories_go_in_transactions_of_a_bounded_size(big, manager, monkeypatch):
+    left = []
+    end_of_chunk = contents._end_of_chunk
+
+    def look(rows):
+        assert not transaction.get_connection().in_atomic_block
+        left.append(rows.count())
+        return end_of_chunk(rows)
+
+    monkeypatch.setattr(contents, "_end_of_chunk", look)
+    assert manager.delete_batch(big.pk)
+    assert left == [10, 7, 4, 1, 0, 7, 4, 1, 0]
+
+
+class Killed(BaseException):
+    """Like a kill, nothing in the code under test catches it."""
+
+
+def kill_after(steps, monkeypatch):
+    end_of_chunk, left = contents._end_of_chunk, iter(range(steps))
+
+    def die_after_some(rows):
+        if next(left, None) is None:
+            raise Killed
+        return end_of_chunk(rows)
+
+    monkeypatch.setattr(contents, "_end_of_chunk", die_after_some)
+
+
+@pytest.mark.usefixtures("_small_steps")
+@pytest.mark.parametrize("steps", [0, 1, 3, 5, 6, 8])
+def test_a_deletion_that_was_killed_leaves_no_trace_of_the_batch_and_is_finished_later(
+    steps, big, manager, monkeypatch
+):
+    make_batch("other", 2)
+    kill_after(steps, monkeypatch)
+    with pytest.raises(Killed):
+        manager.delete_batch(big.pk)
+    monkeypatch.undo()
+    assert [batch.name for batch in Batch.objects.all()] == ["other"]
+    assert Batch.everything.count() == 2
+    assert manager.queue_batch(big.pk).code == Code.NOT_FOUND
+    assert manager.delete_batch(big.pk).code == Code.NOT_FOUND
+    assert last_line().action == "delete_batch"
+    lines = BatchLog.objects.count()
+    BatchManager().purge_deleted()
+    assert Batch.everything.count() == 1
+    assert BatchProfile.objects.count() == 2
+    assert list(StoryResult.objects.values_list("batch", flat=True)) == [None] * 7
+    assert BatchLog.objects.filter(batch=None).count() == 1
+    assert BatchLog.objects.count() < lines
+    assert_consistent()
+
+
+def test_the_next_deletion_finishes_an_interrupted_one(manager, monkeypatch):
+    first, second = make_batch("first", 2), make_batch("second", 2)
+    kill_after(0, monkeypatch)
+    with pytest.raises(Killed):
+        manager.delete_batch(first.pk)
+    monkeypatch.undo()
+    assert manager.delete_batch(second.pk)
+    assert not Batch.everything.exists()
+    assert not BatchProfile.objects.exists()
+
+
+def test_purging_where_nothing_was_deleted_changes_nothing(manager):
+    half_checked("paused")
+    rows, lines = BatchProfile.objects.count(), BatchLog.objects.count()
+    manager.purge_deleted()
+    assert (BatchProfile.objects.count(), BatchLog.objects.count()) == (rows, lines)
+
+
+def test_a_deleted_batch_frees_its_place_before_its_rows_are_gone(manager, monkeypatch):
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
+    make_waiting(3)
+    assert manager.delete_batch(Batch.objects.get(name="2").pk)
+    assert waiting_names() == ["1", "3"]
+    assert_consistent()
+    assert claim().batch.name == "1"
+
+
+def test_several_are_deleted_each_with_an_answer_of_its_own(manager, monkeypatch):
+    purges = []
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: purges.append(self))
+    running, *others = [batch.pk for batch in make_waiting(3)]
+    assert manager.start_batch(running)
+    gone, refused, gone_too, unknown = manager.delete_batches([others[0], running, others[1], "nothing"])
+    assert (gone, gone_too) == (True, True)
+    assert (refused.code, unknown.code) == (Code.ALREADY_RUNNING, Code.NOT_FOUND)
+    assert [batch.pk for batch in Batch.objects.all()] == [running]
+    assert len(purges) == 1
+    assert_consistent()
+
+
+def test_the_repeats_of_a_deleted_batch_stay(manager):
+    source = make_batch("source", 2)
+    repeats = [manager.repeat_batch(source.pk) for _ in range(3)]
+    assert manager.delete_batch(source.pk)
+    for repeat in repeats:
+        repeat.refresh_from_db()
+        assert repeat.previous is None
+        assert row_statuses(repeat) == ["pending"] * 2
+    assert_consistent()
+
+
+def test_within_a_callers_transaction_the_rows_go_after_it_so_that_the_queue_is_not_held(big, manager, monkeypatch):
+    purged = []
+    monkeypatch.setattr(
+        batch_manager, "purge_rows", lambda batch: purged.append(transaction.get_connection().in_atomic_block)
+    )
+    with transaction.atomic():
+        assert manager.delete_batch(big.pk)
+        assert not Batch.objects.filter(pk=big.pk).exists()
+        assert purged == []
+    assert purged == [False]
+
+
+def test_a_deletion_that_the_caller_rolls_back_deletes_nothing(big, manager):
+    with transaction.atomic():
+        assert manager.delete_batch(big.pk)
+        transaction.set_rollback(True)
+    manager.purge_deleted()
+    assert Batch.objects.filter(pk=big.pk).exists()
+    assert len(row_statuses(big)) == 10
+
+
+def test_other_calls_do_not_wait_for_the_rows_of_a_deleted_batch(big, manager, monkeypatch):
+    waiting = make_batch("waiting")
+    deleting, may_go_on = Event(), Event()
+    end_of_chunk = contents._end_of_chunk
+
+    def wait(rows):
+        deleting.set()
+        assert may_go_on.wait(WAIT)
+        return end_of_chunk(rows)
+
+    monkeypatch.setattr(contents, "_end_of_chunk", wait)
+    deletion = in_thread(lambda: BatchManager().delete_batch(big.pk))
+    assert deleting.wait(WAIT)
+    assert manager.start_batch(waiting.pk)
+    assert manager.claim_run("worker")
+    may_go_on.set()
+    assert deletion.result(WAIT) is True
+    assert not Batch.everything.filter(pk=big.pk).exists()

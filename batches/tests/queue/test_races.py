@@ -1,0 +1,425 @@
+"""Several callers at the same instant, on real databases: one wins, the others are refused, and nobody gets a fault."""
+
+import random
+from threading import Event
+
+import pytest
+
+from batches import batch_manager
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.queue import contents, results
+from batches.queue.refusals import Code
+from batches.queue.runs import ClaimedRun
+from batches.tests.support.factories import (
+    assert_consistent,
+    claim,
+    failed,
+    half_checked,
+    make_batch,
+    make_waiting,
+    ok,
+    profile_ids,
+    row_statuses,
+    start_run,
+    urls,
+    waiting_names,
+)
+from batches.tests.support.threads import in_thread, run_in_threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WAIT = 30
+ROUNDS = 3
+
+
+def codes(answers):
+    """True for what was done, else the code of the refusal; sorted, since either caller may have been the first."""
+    return sorted((True if answer else answer.code for answer in answers), key=str)
+
+
+def start_over():
+    for batch in Batch.objects.all():
+        BatchManager().pause_batch(batch.pk)
+        BatchManager().delete_batch(batch.pk)
+    Profile.objects.all().delete()
+    BatchManager().release_queue()
+
+
+# Two identical calls. Each: the status before, the call, the answers, and how many lines they leave.
+
+TWICE = {
+    "start a queued one": ("queued", lambda manager, pk: manager.start_batch(pk), [True, Code.ALREADY_RUNNING], 1),
+    "start a paused one": ("paused", lambda manager, pk: manager.start_batch(pk), [True, Code.ALREADY_RUNNING], 1),
+    "queue a paused one": ("paused", lambda manager, pk: manager.queue_batch(pk), [True, True], 1),
+    "queue a done one": ("done", lambda manager, pk: manager.queue_batch(pk), [True, True], 1),
+    "pause the running one": ("running", lambda manager, pk: manager.pause_batch(pk), [True, True], 1),
+    "complete": ("running", lambda manager, pk: manager.complete_batch(pk), [True, Code.FINISHED], 1),
+    "fail": ("queued", lambda manager, pk: manager.handle_error(pk, "Broken."), [True, Code.FINISHED], 1),
+    "retry": ("done", lambda manager, pk: manager.retry_failed(pk), [True, Code.ALREADY_QUEUED], 1),
+    "repeat": ("done", lambda manager, pk: manager.repeat_batch(pk), [True, True], 2),
+    "move": ("queued", lambda manager, pk: manager.move_batch(pk, 1), [True, True], 1),
+    "set the priority": ("queued", lambda manager, pk: manager.set_priority(pk, 5), [True, True], 1),
+    "hold": ("queued", lambda manager, pk: manager.hold_queue("why"), [True, True], 1),
+}
+
+
+@pytest.mark.parametrize(("status", "call", "answers", "lines"), TWICE.values(), ids=TWICE.keys())
+def test_of_two_identical_calls_the_second_sees_what_the_first_did(status, call, answers, lines):
+    for _ in range(ROUNDS):
+        it = half_checked(status)
+        before = BatchLog.objects.count()
+        both = run_in_threads([lambda it=it: call(BatchManager(), it.pk)] * 2)
+        assert codes(both) == sorted(answers, key=str)
+        assert BatchLog.objects.count() == before + lines
+        assert_consistent()
+        start_over()
+
+
+def test_of_two_deletions_one_finds_nothing():
+    for _ in range(ROUNDS):
+        it = half_checked("done")
+        both = run_in_threads([lambda it=it: BatchManager().delete_batch(it.pk)] * 2)
+        assert codes(both) == sorted([True, Code.NOT_FOUND], key=str)
+        assert not Batch.everything.filter(pk=it.pk).exists()
+        assert BatchLog.objects.filter(action="delete_batch", message__contains=str(it.pk)).count() == 1
+        start_over()
+
+
+def test_of_two_starts_of_two_batches_one_finds_the_other_running():
+    for _ in range(ROUNDS):
+        batches = make_waiting(2)
+        both = run_in_threads([lambda pk=batch.pk: BatchManager().start_batch(pk) for batch in batches])
+        assert codes(both) == sorted([True, Code.ANOTHER_RUNNING], key=str)
+        assert_consistent()
+        start_over()
+
+
+def test_of_two_moves_decided_from_one_order_the_second_is_stale():
+    for _ in range(ROUNDS):
+        batches = make_waiting(4)
+        seen = Queue.objects.get().version
+        both = run_in_threads(
+            [lambda pk=batch.pk, seen=seen: BatchManager().move_batch(pk, 1, seen) for batch in batches[2:]]
+        )
+        assert codes(both) == sorted([True, Code.STALE_VERSION], key=str)
+        assert_consistent()
+        start_over()
+
+
+def test_of_several_promotions_one_gets_the_head():
+    for _ in range(ROUNDS):
+        make_waiting(3)
+        promoted = run_in_threads([BatchManager().promote_next_batch] * 4)
+        assert [batch.name for batch in promoted if batch] == ["1"]
+        assert_consistent()
+        start_over()
+
+
+@pytest.mark.parametrize("status", ["queued", "started", "silent"])
+def test_of_several_claims_one_becomes_the_owner(status):
+    for _ in range(ROUNDS):
+        it = make_batch("it", 2)
+        if status != "queued":
+            assert BatchManager().start_batch(it.pk)
+        if status == "silent":
+            claim()
+            Batch.objects.filter(pk=it.pk).update(lease_at=None)
+        runs = run_in_threads([lambda: BatchManager().claim_run("worker")] * 4)
+        [run] = [run for run in runs if run]
+        it.refresh_from_db()
+        assert (run.batch, run.run_token) == (it, it.run_token)
+        assert it.takeovers == (status == "silent")
+        start_over()
+
+
+# Making batches
+
+
+def test_batches_inserted_at_once_stand_in_the_queue_without_gaps():
+    def insert():
+        return [Batch.objects.create(name="plain", priority=random.choice([0, 1])).position for _ in range(5)]
+
+    assert all(position for positions in run_in_threads([insert] * 4) for position in positions)
+    assert Batch.objects.queued().count() == 20
+    priorities = list(Batch.objects.order_by("position").values_list("priority", flat=True))
+    assert priorities == sorted(priorities, reverse=True)
+    assert_consistent()
+
+
+def test_the_first_batches_of_an_empty_database_make_one_queue():
+    for _ in range(ROUNDS):
+        Queue.objects.all().delete()
+        run_in_threads([lambda: make_batch("first")] * 4)
+        assert Queue.objects.count() == 1
+        assert len(waiting_names()) == 4
+        assert_consistent()
+        start_over()
+
+
+def test_imports_that_share_addresses_in_opposite_orders_wait_for_each_other(monkeypatch):
+    monkeypatch.setattr(contents, "INSERT_CHUNK", 20)
+    for _ in range(ROUNDS):
+        wanted = urls(200)
+        shuffled = random.sample(wanted, 200)
+        orders = [wanted, wanted[::-1], shuffled]
+        batches = run_in_threads([lambda order=order: BatchManager().create_batch("it", order) for order in orders])
+        assert Profile.objects.count() == 200
+        for batch, order in zip(batches, orders, strict=True):
+            assert list(batch.profiles.order_by("pk").values_list("profile__url", flat=True)) == order
+        assert_consistent()
+        start_over()
+
+
+# Recording against the rest
+
+
+class Gate:
+    """Lets a thread stand still in the middle of a call: `wait` inside, `arrived` and `open` outside."""
+
+    def __init__(self):
+        self.arrived, self.open = Event(), Event()
+
+    def wait(self):
+        self.arrived.set()
+        assert self.open.wait(WAIT)
+
+
+def gated(monkeypatch, owner, name):
+    """A gate before `owner.name`, for the first that comes there."""
+    gate, function = Gate(), getattr(owner, name)
+
+    def call(*args, **kwargs):
+        if not gate.arrived.is_set():
+            gate.wait()
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+    return gate
+
+
+ENDINGS = {
+    "pause": lambda pk: BatchManager().pause_batch(pk),
+    "complete": lambda pk: BatchManager().complete_batch(pk),
+    "error": lambda pk: BatchManager().handle_error(pk, "It broke."),
+    "pause and delete": lambda pk: BatchManager().pause_batch(pk) and BatchManager().delete_batch(pk),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS.keys())
+def test_who_ends_a_run_waits_for_the_results_that_are_just_recorded(end, monkeypatch):
+    run = start_run(make_batch("it", 3))
+    ids = profile_ids(run.batch)
+    gate = gated(monkeypatch, results, "update_batch_profiles")  # behind the fence
+    order = []
+
+    def record_some():
+        answer = BatchManager().record_results(run.batch.pk, run.run_token, [(pk, ok("s")) for pk in ids[:2]])
+        order.append("recorded")
+        return answer
+
+    def end_it():
+        gate.open.set()
+        answer = end(run.batch.pk)
+        order.append("ended")
+        return answer
+
+    recording = in_thread(record_some)
+    assert gate.arrived.wait(WAIT)
+    ending = in_thread(end_it)
+    assert (recording.result(WAIT), ending.result(WAIT)) == (True, True)
+    assert order[-1] == "ended"
+    assert BatchManager().record_results(run.batch.pk, run.run_token, [(ids[2], ok())]).code == Code.FENCED
+    for batch in Batch.objects.filter(pk=run.batch.pk):  # where it was not deleted
+        assert row_statuses(batch) == ["ok", "ok", "pending"]
+    assert_consistent()
+
+
+@pytest.mark.parametrize("end", list(ENDINGS.values())[:3], ids=list(ENDINGS)[:3])
+def test_a_result_that_comes_while_its_run_is_ended_is_not_recorded(end, monkeypatch):
+    run = start_run(make_batch("it", 2))
+    results = [(pk, ok("s")) for pk in profile_ids(run.batch)]
+    gate = gated(monkeypatch, Queue.objects, "bump_version")  # the batch is written, the change not committed
+    ending = in_thread(lambda: end(run.batch.pk))
+    assert gate.arrived.wait(WAIT)
+
+    def record_late():
+        gate.open.set()
+        return BatchManager().record_results(run.batch.pk, run.run_token, results)
+
+    recording = in_thread(record_late)
+    assert ending.result(WAIT) is True
+    assert recording.result(WAIT).code == Code.FENCED
+    assert row_statuses(run.batch) == ["pending"] * 2
+    assert_consistent()
+
+
+@pytest.mark.databases("postgresql")
+def test_recording_goes_on_while_others_hold_the_queue(monkeypatch):
+    """SQLite has one lock for all writers."""
+    run = start_run(make_batch("it", 1))
+    make_waiting(3)
+    gate = gated(monkeypatch, Queue.objects, "bump_version")
+    moving = in_thread(lambda: BatchManager().move_batch(Batch.objects.get(name="3").pk, 1))
+    assert gate.arrived.wait(WAIT)
+    results = [(pk, ok()) for pk in profile_ids(run.batch)]
+    assert BatchManager().record_results(run.batch.pk, run.run_token, results) is True
+    assert BatchManager().renew_lease(run.batch.pk, run.run_token) is True
+    gate.open.set()
+    assert moving.result(WAIT) is True
+
+
+def test_no_result_is_recorded_once_a_pause_has_returned():
+    for _ in range(ROUNDS):
+        run = start_run(make_batch("it", 30))
+        ids, paused = profile_ids(run.batch), Event()
+
+        def work(run=run, ids=ids, paused=paused):
+            """Whether the pause had returned before each accepted recording was begun."""
+            accepted = []
+            for profile_id in ids:
+                was_paused = paused.is_set()
+                if not BatchManager().record_results(run.batch.pk, run.run_token, [(profile_id, ok("s"))]):
+                    break
+                accepted.append(was_paused)
+            return accepted
+
+        def pause(run=run, paused=paused):
+            assert BatchManager().pause_batch(run.batch.pk) is True
+            paused.set()
+            return row_statuses(run.batch)
+
+        accepted, seen = run_in_threads([work, pause])
+        assert not any(accepted)
+        assert seen == row_statuses(run.batch)
+        assert seen.count("ok") == len(accepted)
+        assert_consistent()
+        start_over()
+
+
+def test_a_worker_and_its_zombie_record_each_profile_once():
+    for _ in range(ROUNDS):
+        batch = make_batch("it", 20)
+        zombie = start_run(batch)
+        ids = profile_ids(batch)
+
+        def work(run, ids=ids):
+            return [
+                bool(BatchManager().record_results(run.batch.pk, run.run_token, [(pk, outcome), (pk, outcome)]))
+                for pk, outcome in zip(ids, [ok("s"), failed()] * 10, strict=True)
+            ]
+
+        def take_over_and_work(batch=batch, work=work):
+            Batch.objects.filter(pk=batch.pk).update(lease_at=None)
+            run = BatchManager().claim_run("another")
+            return work(run) if run else []
+
+        by_zombie, by_other = run_in_threads([lambda zombie=zombie, work=work: work(zombie), take_over_and_work])
+        assert by_zombie == sorted(by_zombie, reverse=True)  # once fenced, always fenced
+        assert all(by_other)
+        assert by_other or all(by_zombie)
+        assert row_statuses(batch) == ["ok", "failed"] * 10
+        batch.refresh_from_db()
+        assert batch.stories_found == 10
+        assert_consistent()
+        start_over()
+
+
+def test_two_recordings_of_the_same_results_count_them_once():
+    for _ in range(ROUNDS):
+        run = start_run(make_batch("it", 50))
+        results = [(pk, ok("s")) for pk in profile_ids(run.batch)]
+        both = run_in_threads(
+            [
+                lambda run=run, results=order: BatchManager().record_results(run.batch.pk, run.run_token, results)
+                for order in (results, results[::-1])
+            ]
+        )
+        assert both == [True, True]
+        run.batch.refresh_from_db()
+        assert (run.batch.completed_profiles, run.batch.stories_found) == (50, 50)
+        assert_consistent()
+        start_over()
+
+
+# Deleting against the rest
+
+
+@pytest.mark.databases("postgresql")
+def test_a_repeat_of_a_batch_that_is_deleted_meanwhile_is_refused_and_not_half_a_copy(monkeypatch):
+    """On SQLite the two cannot meet: each holds the one lock for all writers."""
+    source = make_batch("source", 5)
+    gate = gated(monkeypatch, batch_manager, "copy_batch_profiles")
+    repeating = in_thread(lambda: BatchManager().repeat_batch(source.pk))
+    assert gate.arrived.wait(WAIT)
+    assert BatchManager().delete_batch(source.pk) is True
+    gate.open.set()
+    assert repeating.result(WAIT).code == Code.NOT_FOUND
+    assert not Batch.everything.exists()
+
+
+def test_deletions_of_several_batches_and_moves_among_their_repeats_do_not_block_each_other():
+    sources = [make_batch(f"source {number}", 5, queue=False) for number in range(3)]
+    repeats = [BatchManager().repeat_batch(source.pk).pk for source in sources for _ in range(4)]
+
+    def move():
+        return all(BatchManager().move_batch(random.choice(repeats), random.randint(1, 12)) for _ in range(10))
+
+    deletions = [lambda pk=source.pk: BatchManager().delete_batch(pk) for source in sources]
+    assert run_in_threads([*deletions, move]) == [True] * 4
+    assert Batch.everything.count() == 12
+    assert not Batch.everything.exclude(previous=None).exists()
+    assert BatchProfile.objects.count() == 60
+    assert_consistent()
+
+
+# Everything at once
+
+
+def anything(manager, pk):
+    choice = random.choice
+    return choice(
+        [
+            lambda: manager.queue_batch(pk),
+            lambda: manager.start_batch(pk),
+            lambda: manager.pause_batch(pk),
+            lambda: manager.complete_batch(pk),
+            lambda: manager.move_batch(pk, random.randint(1, 8)),
+            lambda: manager.set_priority(pk, random.randint(-1, 1)),
+            lambda: manager.retry_failed(pk),
+            lambda: manager.repeat_batch(pk),
+            lambda: manager.delete_batch(pk),
+            lambda: manager.create_batch("new", random.sample(urls(6), 3)),
+            lambda: Batch.objects.create(name="plain"),
+            lambda: work_on(manager.claim_run("worker")),
+        ]
+    )
+
+
+def work_on(run: ClaimedRun | None):
+    if run:
+        manager = BatchManager()
+        for profile_id in profile_ids(run.batch):
+            manager.record_results(run.batch.pk, run.run_token, [(profile_id, random.choice([ok("s"), failed()]))])
+        manager.finish_run(run.batch.pk, run.run_token)
+
+
+def test_calls_at_random_from_all_sides_leave_everything_consistent_and_raise_nothing():
+    for number in range(6):
+        make_batch(f"{number}", 4)
+
+    def operate():
+        for _ in range(25):
+            pks = list(Batch.objects.values_list("pk", flat=True)) or [None]
+            anything(BatchManager(), random.choice(pks))()
+
+    run_in_threads([operate] * 4)
+    assert_consistent()
+    BatchManager().purge_deleted()
+    assert Batch.everything.count() == Batch.objects.count()
+    moves = BatchLog.objects.exclude(batch=None).order_by("pk").values_list("batch", "from_status", "to_status")
+    last = {}
+    for batch_id, from_status, to_status in moves:
+        assert from_status == last.get(batch_id, ""), "A line does not go on where the last one of its batch ended."
+        last[batch_id] = to_status
+    assert last == dict(Batch.objects.values_list("pk", "status"))

@@ -1,0 +1,373 @@
+"""Recording results: each exactly once, whatever strangers' pages made of them."""
+
+import math
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from http import HTTPStatus
+
+import pytest
+from django.utils import timezone as django_timezone
+
+from batches.batch_manager import BatchManager
+from batches.checking.checkers.base import CheckResult, Story
+from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
+from batches.queue.refusals import Code
+from batches.tests.support.factories import (
+    assert_consistent,
+    everything,
+    failed,
+    make_batch,
+    ok,
+    profile_ids,
+    record,
+    record_one,
+    row_statuses,
+    start_run,
+    urls,
+    values_of,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def run():
+    return start_run(make_batch("it", 4))
+
+
+def test_results_go_into_rows_profiles_stories_and_counters(run):
+    before = django_timezone.now() - timedelta(seconds=5)
+    one, two, three, _ = profile_ids(run.batch)
+    published = datetime(2026, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
+    stories = [Story("s1", "A title", "https://example.org/s1", published), Story("s2")]
+    remembered = {
+        "feed_url": "https://example.org/feed",
+        "etag": '"1"',
+        "last_modified": "Sun, 01 Mar 2026 10:30:00 GMT",
+    }
+    lines, version = BatchLog.objects.count(), Queue.objects.get().version
+    record(
+        run,
+        [
+            (one, CheckResult(True, http_status=200, duration=0.25, stories=stories, **remembered)),
+            (two, ok(duration=1.5)),
+            (three, failed("It answers with 500.", duration=2)),
+        ],
+    )
+    columns = ("profile_id", "status", "error", "http_status", "duration", "has_story")
+    assert list(run.batch.profiles.order_by("pk").values_list(*columns)[:3]) == [
+        (one, "ok", "", 200, 0.25, True),
+        (two, "ok", "", 200, 1.5, False),
+        (three, "failed", "It answers with 500.", 500, 2.0, False),
+    ]
+    assert row_statuses(run.batch) == ["ok", "ok", "failed", "pending"]
+    checked_at = list(run.batch.profiles.order_by("pk").values_list("checked_at", flat=True))
+    assert all(before < moment < before + timedelta(minutes=5) for moment in checked_at[:3])
+    assert checked_at[3] is None
+    profile = Profile.objects.get(pk=one)
+    assert {name: getattr(profile, name) for name in remembered} == remembered
+    assert profile.last_error == ""
+    assert profile.last_checked_at > before
+    assert profile.last_story_at > before
+    assert Profile.objects.get(pk=two).last_story_at is None
+    assert Profile.objects.get(pk=three).last_error == "It answers with 500."
+    story = StoryResult.objects.get(story_id="s1")
+    assert (story.profile_id, story.batch_id, story.title) == (one, run.batch.pk, "A title")
+    assert (story.url, story.published_at) == ("https://example.org/s1", published)
+    assert story.found_at > before
+    now = values_of(run.batch.pk)
+    counters = ("completed_profiles", "successful_checks", "failed_checks", "stories_found")
+    assert tuple(now[name] for name in counters) == (3, 2, 1, 2)
+    # The log holds the batch's events, never a line per result; and nothing of the order has changed.
+    assert (BatchLog.objects.count(), Queue.objects.get().version) == (lines, version)
+    assert_consistent()
+
+
+# Once
+
+
+def test_a_result_that_is_given_twice_counts_once(run):
+    one, two, *_ = profile_ids(run.batch)
+    record(run, [(one, ok("s")), (two, failed())])
+    before = everything()
+    record(run, [(one, failed("another outcome")), (two, ok("another"))])
+    assert without_lease(everything()) == without_lease(before)
+
+
+def without_lease(tables):
+    return {**tables, "Batch": [batch | {"lease_at": None, "run_seconds": None} for batch in tables["Batch"]]}
+
+
+def test_of_several_results_for_one_profile_in_one_call_one_is_recorded(run):
+    one = profile_ids(run.batch)[0]
+    record(run, [(one, ok("s")), (one, ok("s")), (one, failed())])
+    assert values_of(run.batch.pk)["completed_profiles"] == 1
+    assert row_statuses(run.batch) == ["failed", "pending", "pending", "pending"]
+    assert not StoryResult.objects.exists()
+    assert_consistent()
+
+
+def test_a_result_for_a_profile_of_another_batch_or_of_none_is_passed_over(run):
+    stranger = make_batch("other", 5).profiles.order_by("pk")[4].profile_id
+    one = profile_ids(run.batch)[0]
+    record(run, [(stranger, ok("s", etag="x")), (10**15, ok("t")), (-1, ok()), (one, ok())])
+    assert values_of(run.batch.pk)["completed_profiles"] == 1
+    assert not StoryResult.objects.exists()
+    assert Profile.objects.get(pk=stranger).etag == ""
+    assert row_statuses(Batch.objects.get(name="other")) == ["pending"] * 5
+
+
+def test_a_profile_that_waits_in_another_batch_too_stays_pending_there(run):
+    other = make_batch("other", 4)
+    record(run, [(pk, ok()) for pk in profile_ids(run.batch)])
+    assert row_statuses(other) == ["pending"] * 4
+
+
+def test_no_results_are_a_sign_of_life_and_no_progress(run):
+    Batch.objects.filter(pk=run.batch.pk).update(takeovers=2, lease_at=None)
+    record(run, [])
+    assert values_of(run.batch.pk)["lease_at"] is not None
+    assert values_of(run.batch.pk)["takeovers"] == 2
+    record(run, [(profile_ids(run.batch)[0], ok())])
+    assert values_of(run.batch.pk)["takeovers"] == 0
+
+
+def test_results_known_already_are_no_progress(run):
+    one = profile_ids(run.batch)[0]
+    record(run, [(one, ok())])
+    Batch.objects.filter(pk=run.batch.pk).update(takeovers=2)
+    record(run, [(one, ok())])
+    assert values_of(run.batch.pk)["takeovers"] == 2
+
+
+def test_results_may_come_as_a_generator_and_the_id_as_text(run):
+    results = ((pk, ok()) for pk in profile_ids(run.batch))
+    assert BatchManager().record_results(str(run.batch.pk), run.run_token, results)
+    assert row_statuses(run.batch) == ["ok"] * 4
+
+
+def test_a_chunk_that_cannot_be_recorded_leaves_nothing_behind(run, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr("batches.queue.results.update_profiles", fail)
+    before = everything()
+    with pytest.raises(RuntimeError, match="in the middle"):
+        BatchManager().record_results(run.batch.pk, run.run_token, [(profile_ids(run.batch)[0], ok("s"))])
+    assert everything() == before
+
+
+# Stories
+
+
+def test_a_story_is_new_once_for_its_profile_and_belongs_to_the_batch_that_saw_it_first(run):
+    first = record_one(run, ok("a", "b"))
+    assert BatchManager().complete_batch(run.batch.pk)
+    again = start_run(BatchManager().repeat_batch(run.batch.pk))
+    second = record_one(again, ok("a", "b", "c"))
+    assert second.profile_id == first.profile_id
+    assert [batch.stories_found for batch in (Batch.objects.get(pk=run.batch.pk), reread(again))] == [2, 1]
+    assert (first.has_story, second.has_story) == (True, True)
+    assert sorted(StoryResult.objects.values_list("story_id", "batch")) == [
+        ("a", run.batch.pk),
+        ("b", run.batch.pk),
+        ("c", again.batch.pk),
+    ]
+
+
+def reread(run):
+    return Batch.objects.get(pk=run.batch.pk)
+
+
+def test_a_check_that_shows_only_known_stories_has_no_story(run):
+    profile = record_one(run, ok("a")).profile
+    assert BatchManager().queue_batch(run.batch.pk).code == Code.ALREADY_RUNNING
+    assert BatchManager().complete_batch(run.batch.pk)
+    assert BatchManager().queue_batch(run.batch.pk)
+    again = record_one(start_run(run.batch), ok("a"))
+    assert again.profile_id == profile.pk
+    assert not again.has_story
+    assert again.profile.last_story_at == profile.last_story_at
+    assert reread(run).stories_found == 0
+
+
+def test_a_story_shown_twice_in_one_check_is_one(run):
+    row = record_one(run, ok("a", "a", "b", "a"))
+    assert row.has_story
+    assert reread(run).stories_found == 2
+
+
+def test_two_profiles_may_have_stories_with_the_same_id(run):
+    one, two, *_ = profile_ids(run.batch)
+    record(run, [(one, ok("a")), (two, ok("a"))])
+    assert reread(run).stories_found == 2
+
+
+def test_a_failed_check_finds_no_stories(run):
+    row = record_one(run, CheckResult(False, "It broke.", stories=[Story("a")]))
+    assert not row.has_story
+    assert not StoryResult.objects.exists()
+
+
+def test_stories_without_any_text_get_an_id_and_are_one(run):
+    record_one(run, CheckResult(True, stories=[Story(""), Story("")]))
+    story = StoryResult.objects.get()
+    assert len(story.story_id) == 64
+    assert (story.title, story.url, story.published_at) == ("", "", None)
+    assert str(story) == story.story_id
+
+
+def test_a_story_id_that_is_missing_or_too_long_is_made_of_the_content_and_stays_the_same(run):
+    stories = [
+        Story("", "one"),
+        Story("", "two"),
+        Story("x" * 256, "long"),
+        Story("x" * 255 + "y" * 5000),
+        Story("\0\0"),
+    ]
+    record_one(run, CheckResult(True, stories=stories))
+    assert reread(run).stories_found == 5
+    assert BatchManager().complete_batch(run.batch.pk)
+    record_one(start_run(BatchManager().repeat_batch(run.batch.pk)), CheckResult(True, stories=stories))
+    assert StoryResult.objects.count() == 5
+
+
+@pytest.mark.parametrize("story_id", ["x" * 255, "ü" * 255, "💥" * 255, " ", "a'b\"c\\d%s%(x)s{}", "\u2028\x01\x7f"])
+def test_a_story_id_that_fits_is_kept_as_it_is(story_id, run):
+    record_one(run, ok(story_id))
+    assert StoryResult.objects.get().story_id == story_id
+
+
+# What strangers send
+
+HOSTILE = {
+    "NUL": ("a\0b", "ab"),
+    "lone surrogates": ("a\ud800b\udfff", "ab"),
+    "1 MB": ("x" * 1_000_000, "x" * 2000),
+    "1 MB of NUL": ("\0" * 1_000_000, ""),
+    "quotes": ("""'"\\' OR 1=1 --""", """'"\\' OR 1=1 --"""),
+    "placeholders": ("%s %(a)s {} $1 ?", "%s %(a)s {} $1 ?"),
+    "JSON": ('"],["\\u0000', '"],["\\u0000'),
+    "control characters": ("\x01\x1f\x7f\u2028", "\x01\x1f\x7f\u2028"),
+    "far planes": ("💥\U0010ffff\uffff", "💥\U0010ffff\uffff"),
+}
+
+
+@pytest.mark.parametrize(("text", "stored"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_text_is_stored_clean_and_cut(text, stored, run):
+    row = record_one(run, failed(text))
+    assert row.error == row.profile.last_error == (stored or "The check failed without saying why.")
+    story = Story(f"id{text}", text, text, None)
+    row = record_one(run, CheckResult(True, error=text, stories=[story], feed_url=text, etag=text, last_modified=text))
+    saved = StoryResult.objects.get()
+    fits = len(stored) < 2000
+    assert saved.title == stored[:500]
+    assert saved.url == (stored if fits else "")
+    assert saved.story_id == f"id{stored}" if fits else len(saved.story_id) == 64
+    assert row.error == row.profile.last_error == ""
+    # What is too long cannot be sent back whole, so it is not remembered.
+    assert (row.profile.etag, row.profile.last_modified) == ((stored, stored) if fits else ("", ""))
+    assert row.profile.feed_url == (stored if fits else "")
+    assert_consistent()
+
+
+def test_lengths_that_just_fit_are_kept(run):
+    row = record_one(
+        run,
+        CheckResult(
+            True,
+            stories=[Story("i" * 255, "t" * 500, "u" * 2000)],
+            feed_url="f" * 2000,
+            etag="e" * 500,
+            last_modified="m" * 500,
+        ),
+    )
+    story = StoryResult.objects.get()
+    assert (len(story.story_id), len(story.title), len(story.url)) == (255, 500, 2000)
+    assert [len(getattr(row.profile, name)) for name in ("feed_url", "etag", "last_modified")] == [2000, 500, 500]
+
+
+def test_what_is_remembered_stays_until_a_check_says_otherwise(run):
+    memory = {"feed_url": "https://example.org/feed", "etag": '"1"', "last_modified": "yesterday", "fingerprint": "f"}
+    profile = record_one(run, ok(**memory)).profile
+
+    def again(result):
+        assert BatchManager().complete_batch(run.batch.pk)
+        assert BatchManager().queue_batch(run.batch.pk)
+        record_one(start_run(run.batch), result)
+        profile.refresh_from_db()
+        return {name: getattr(profile, name) for name in memory}
+
+    assert again(ok()) == memory
+    assert again(failed()) == memory
+    assert profile.last_error == "It answers with 500."
+    assert again(ok(etag="")) == memory | {"etag": ""}
+    assert profile.last_error == ""
+    assert again(ok(etag='"2"', feed_url="")) == memory | {"etag": '"2"', "feed_url": ""}
+
+
+PLUS_5 = timezone(timedelta(hours=5))
+EDGE = timedelta(hours=23, minutes=59)
+
+MOMENTS = {
+    "in UTC": (datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)),
+    "elsewhere": (datetime(2026, 1, 2, 3, tzinfo=PLUS_5), datetime(2026, 1, 1, 22, tzinfo=UTC)),
+    "without an offset": (datetime(2026, 1, 2, 3), datetime(2026, 1, 2, 3, tzinfo=UTC)),
+    "further from UTC than any place": (
+        datetime(2026, 1, 2, tzinfo=timezone(EDGE)),
+        datetime(2026, 1, 1, 0, 1, tzinfo=UTC),
+    ),
+    "an offset with seconds": (
+        datetime(1890, 1, 1, tzinfo=timezone(timedelta(minutes=19, seconds=32))),
+        datetime(1889, 12, 31, 23, 40, 28, tzinfo=UTC),
+    ),
+    "in the far future": (datetime(9000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)),
+    "in the year 2": (datetime(2, 1, 1, tzinfo=PLUS_5), datetime(1, 12, 31, 19, tzinfo=UTC)),
+    "a placeholder at the beginning": (datetime.min.replace(tzinfo=PLUS_5), None),
+    "a placeholder at the end": (datetime.max.replace(tzinfo=timezone(-EDGE)), None),
+    "a placeholder without an offset": (datetime.min, None),
+    "a day": (date(2026, 1, 2), None),
+    "a text": ("yesterday", None),
+    "unknown": (None, None),
+}
+
+
+@pytest.mark.parametrize(("published", "stored"), MOMENTS.values(), ids=MOMENTS.keys())
+def test_odd_times_of_publication_are_stored_in_utc_or_left_out(published, stored, run):
+    record_one(run, CheckResult(True, stories=[Story("s", published=published)]))
+    assert StoryResult.objects.get().published_at == stored
+
+
+DURATIONS = [(0, 0.0), (0.125, 0.125), (3, 3.0), (5e-324, 5e-324), (1e6, 1e6)]
+NO_DURATIONS = [math.inf, -math.inf, math.nan, -1.0, 1e308, 10**400]
+
+
+@pytest.mark.parametrize(("duration", "stored"), DURATIONS + [(duration, 0.0) for duration in NO_DURATIONS])
+def test_a_duration_that_was_not_measured_is_none(duration, stored, run):
+    assert record_one(run, ok(duration=duration)).duration == stored
+
+
+STATUSES = [
+    (200, 200),
+    (999, 999),
+    (100, 100),
+    (HTTPStatus.NOT_FOUND, 404),
+    (404.0, 404),
+    (Decimal(410), 410),
+    (None, None),
+]
+NO_STATUSES = [0, -1, 99, 1000, 2**31, 2**63, 10**100, True, math.inf, math.nan]
+
+
+@pytest.mark.parametrize(("status", "stored"), STATUSES + [(status, None) for status in NO_STATUSES])
+def test_a_number_that_is_no_http_status_is_left_out(status, stored, run):
+    assert record_one(run, CheckResult(True, http_status=status)).http_status == stored
+
+
+def test_many_results_at_once_are_recorded(run):
+    BatchManager().pause_batch(run.batch.pk)
+    run = start_run(make_batch("big", 2000))
+    record(run, [(pk, ok("a", "b") if pk % 2 else failed()) for pk in profile_ids(run.batch)])
+    assert (reread(run).successful_checks, reread(run).failed_checks, reread(run).stories_found) == (1000, 1000, 2000)
+    assert_consistent()
+    assert Profile.objects.filter(url__in=urls(2000)).exclude(last_checked_at=None).count() == 2000

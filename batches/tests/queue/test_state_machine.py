@@ -1,0 +1,486 @@
+"""Random sequences of calls, workers' late ones included, against a model of the queue in plain Python."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from batches.batch_manager import BatchManager
+from batches.conf import Config
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.queue.refusals import Code
+from batches.tests.support.factories import failed, ok, urls
+
+from .test_transitions import DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUNNING
+
+#: More of them find more: `STATE_MACHINE_EXAMPLES=1000 pytest batches/tests/queue/test_state_machine.py`.
+EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "50"))
+STEPS = 40
+MAX_BATCHES = 10
+MAX_TAKEOVERS = Config().max_takeovers
+SILENCE = timedelta(seconds=10 * Config().lease_seconds)
+
+POOL = urls(5)
+PRIORITIES = st.integers(-1, 1)
+OUTCOMES_OF_CHECKS = st.dictionaries(st.sampled_from(POOL), st.sampled_from(["failed", "story", "ok"]))
+PROGRESS = [(2, 1, 1), (3, 2, 1), (1, 0, 1), (0, 0, 0), (2, 2, 1), (1, 2, -1)]
+
+
+@dataclass(eq=False)
+class Expected:
+    """What a batch must be."""
+
+    id: uuid.UUID
+    priority: int
+    status: str = PAUSED
+    #: By address. A batch whose caller keeps no rows has none.
+    rows: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+    completed: int = 0
+    successful: int = 0
+    failed: int = 0
+    stories: int = 0
+    token: uuid.UUID | None = None
+    is_silent: bool = False
+    takeovers: int = 0
+
+    def count(self) -> None:
+        if self.rows:
+            statuses = list(self.rows.values())
+            self.successful, self.failed = statuses.count("ok"), statuses.count("failed")
+            self.completed = self.successful + self.failed
+
+    def make_pending(self, *statuses: str) -> None:
+        self.rows = {url: "pending" if status in statuses else status for url, status in self.rows.items()}
+        self.count()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a worker holds: perhaps an old token."""
+
+    batch: Expected
+    token: uuid.UUID
+
+    @property
+    def is_current(self) -> bool:
+        return self.batch.token == self.token
+
+
+class QueueMachine(RuleBasedStateMachine):
+    batches = Bundle("batches")
+    runs = Bundle("runs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.example = transaction.atomic()
+        self.example.__enter__()
+        self.manager = BatchManager("machine")
+        self.all: list[Expected] = []
+        self.waiting: list[Expected] = []
+        self.held = False
+        self.known_stories: set[tuple[str, str]] = set()
+        self.lines = 0
+        self.seen: tuple[object, int] = (None, 0)
+
+    def teardown(self) -> None:
+        transaction.set_rollback(True)
+        self.example.__exit__(None, None, None)
+
+    # The model
+
+    @property
+    def running(self) -> Expected | None:
+        return next((batch for batch in self.all if batch.status == RUNNING), None)
+
+    def place(self, batch: Expected) -> None:
+        """At the end of its band."""
+        ahead = [index for index, other in enumerate(self.waiting) if other.priority >= batch.priority]
+        self.waiting.insert(ahead[-1] + 1 if ahead else 0, batch)
+
+    def enter(self, batch: Expected, status: str) -> None:
+        if batch.status == QUEUED:
+            self.waiting.remove(batch)
+        batch.status, batch.token, batch.is_silent = status, None, False
+        if status == QUEUED:
+            self.place(batch)
+        if status in {QUEUED, RUNNING}:
+            batch.takeovers = 0
+
+    def add(self, batch: Expected, queue: bool = True) -> Expected:
+        self.all.append(batch)
+        self.lines += 1
+        if queue:
+            batch.status = QUEUED
+            self.place(batch)
+        return batch
+
+    def is_refused(self, call: str, batch: Expected, answer: object, code: Code | None = None) -> bool:
+        """Whether the call must be refused, by the matrix or for this further reason; and whether it was."""
+        if batch not in self.all:
+            code = Code.NOT_FOUND
+        elif isinstance(OUTCOMES.get((call, batch.status)), Code):
+            code = OUTCOMES[call, batch.status]
+        assert bool(answer) == (code is None), (call, answer, code)
+        assert code is None or answer.code == code
+        return code is not None
+
+    # Making and ordering batches
+
+    @initialize(target=batches, priorities=st.tuples(PRIORITIES, PRIORITIES, PRIORITIES, PRIORITIES))
+    def four_are_queued(self, priorities):
+        plain, *others = priorities
+        with_rows = [self.create(POOL[: index + 2], priority, True) for index, priority in enumerate(others)]
+        return multiple(*with_rows, self.insert(3, plain))
+
+    def create(self, addresses, priority, queue):
+        batch = self.manager.create_batch("created", addresses, priority, queue=queue)
+        return self.add(
+            Expected(batch.pk, priority, rows=dict.fromkeys(addresses, "pending"), total=len(addresses)), queue
+        )
+
+    @precondition(lambda self: len(self.all) < MAX_BATCHES)
+    @rule(
+        target=batches, addresses=st.lists(st.sampled_from(POOL), unique=True), priority=PRIORITIES, queue=st.booleans()
+    )
+    def create_batch(self, addresses, priority, queue):
+        return self.create(addresses, priority, queue)
+
+    @precondition(lambda self: len(self.all) < MAX_BATCHES)
+    @rule(target=batches, total=st.integers(0, 3), priority=PRIORITIES)
+    def insert_plainly(self, total, priority):
+        return self.insert(total, priority)
+
+    def insert(self, total, priority):
+        batch = Batch.objects.create(name="plain", total_profiles=total, priority=priority)
+        return self.add(Expected(batch.pk, priority, total=total))
+
+    @precondition(lambda self: len(self.all) < MAX_BATCHES)
+    @rule(target=batches, batch=batches)
+    def repeat_batch(self, batch):
+        answer = self.manager.repeat_batch(batch.id)
+        if self.is_refused("repeat_batch", batch, answer):
+            return multiple()
+        rows = dict.fromkeys(batch.rows, "pending")
+        return self.add(Expected(answer.pk, batch.priority, rows=rows, total=batch.total))
+
+    @rule(batch=batches)
+    def queue_batch(self, batch):
+        answer, before, was = self.manager.queue_batch(batch.id), list(self.waiting), batch.status
+        if not self.is_refused("queue_batch", batch, answer):
+            if was == DONE:
+                batch.make_pending("ok", "failed")
+                batch.completed = batch.successful = batch.failed = batch.stories = 0
+            self.enter(batch, QUEUED)
+            self.lines += was != QUEUED or self.waiting != before
+
+    @rule(batch=batches, position=st.integers(-1, 7), version=st.sampled_from([None, 0, 1]))
+    def move_batch(self, batch, position, version):
+        """Decided from the queue as it is (0), from another one (1), or from none."""
+        expected = None if version is None else Queue.objects.get().version - version
+        answer = self.manager.move_batch(batch.id, position, expected_version=expected)
+        if not self.is_refused("move_batch", batch, answer, Code.STALE_VERSION if version else None):
+            before = list(self.waiting)
+            self.waiting.remove(batch)
+            self.waiting.insert(max(1, min(position, len(before))) - 1, batch)
+            self.lines += self.waiting != before
+
+    @rule(batch=batches, priority=PRIORITIES)
+    def set_priority(self, batch, priority):
+        answer = self.manager.set_priority(batch.id, priority)
+        if not self.is_refused("set_priority", batch, answer) and priority != batch.priority:
+            batch.priority = priority
+            self.lines += 1
+            if batch.status == QUEUED:
+                self.waiting.remove(batch)
+                self.place(batch)
+
+    @precondition(lambda self: self.waiting)
+    @rule(factor=st.integers(1, 2))
+    def close_gaps(self, factor):
+        for position in range(len(self.waiting), 0, -1):
+            Batch.objects.filter(position=position).update(position=F("position") * factor)
+        assert self.manager.reorder_queue() is True
+        self.lines += factor > 1
+
+    @rule(hold=st.sampled_from([False, False, True]))
+    def hold_or_release_queue(self, hold):
+        assert (self.manager.hold_queue() if hold else self.manager.release_queue()) is True
+        self.lines += hold != self.held
+        self.held = hold
+
+    # A batch's life
+
+    @rule(batch=batches)
+    def start_batch(self, batch):
+        answer = self.manager.start_batch(batch.id)
+        code = Code.ANOTHER_RUNNING if self.running else Code.QUEUE_HELD if self.held else None
+        if not self.is_refused("start_batch", batch, answer, code):
+            self.enter(batch, RUNNING)
+            self.lines += 1
+
+    @rule()
+    def promote_next_batch(self):
+        head = self.waiting[0] if self.waiting and not self.running and not self.held else None
+        promoted = self.manager.promote_next_batch()
+        assert (promoted and promoted.pk) == (head and head.id)
+        if head:
+            self.enter(head, RUNNING)
+            self.lines += 1
+
+    @rule(batch=batches)
+    def pause_batch(self, batch):
+        answer = self.manager.pause_batch(batch.id)
+        if not self.is_refused("pause_batch", batch, answer):
+            self.lines += batch.status != PAUSED
+            self.enter(batch, PAUSED)
+
+    @rule(batch=batches, is_fault=st.booleans())
+    def complete_batch_or_handle_error(self, batch, is_fault):
+        if is_fault:
+            self.close("handle_error", batch, self.manager.handle_error(batch.id, "It broke."), ERROR)
+        else:
+            self.close("complete_batch", batch, self.manager.complete_batch(batch.id), DONE)
+
+    def close(self, call, batch, answer, status):
+        if not self.is_refused(call, batch, answer):
+            self.enter(batch, status)
+            self.lines += 1
+
+    @rule(batch=batches, progress=st.sampled_from(PROGRESS), pause_first=st.booleans())
+    def update_progress(self, batch, progress, pause_first):
+        if pause_first:
+            self.pause_batch(batch)
+        answer = self.manager.update_progress(batch.id, *progress)
+        completed, successful, failures = progress
+        is_bad = failures < 0 or successful + failures > completed or completed > batch.total or batch.rows
+        if not self.is_refused("update_progress", batch, answer, Code.BAD_PROGRESS if is_bad else None):
+            batch.completed, batch.successful, batch.failed = progress
+            if completed == batch.total:
+                self.enter(batch, DONE)
+                self.lines += 1
+
+    @rule(batch=batches, pause_the_running_one=st.booleans())
+    def retry_failed(self, batch, pause_the_running_one):
+        if pause_the_running_one and self.running:
+            batch = self.running
+            self.pause_batch(batch)
+        answer = self.manager.retry_failed(batch.id)
+        if not self.is_refused("retry_failed", batch, answer, None if batch.failed else Code.NOTHING_TO_RETRY):
+            batch.completed, batch.failed = batch.completed - batch.failed, 0
+            batch.make_pending("failed")
+            self.enter(batch, QUEUED)
+            self.lines += 1
+
+    @precondition(lambda self: len(self.all) > 3)
+    @rule(batch=batches, purge=st.booleans())
+    def delete_batch(self, batch, purge):
+        answer = self.manager.delete_batch(batch.id)
+        if self.is_refused("delete_batch", batch, answer):
+            return
+        self.enter(batch, PAUSED)
+        self.all.remove(batch)
+        self.lines += 1
+        if purge:
+            self.lines -= BatchLog.objects.filter(batch__deleted_at__isnull=False).count()
+            self.manager.purge_deleted()
+            assert Batch.everything.count() == len(self.all)
+
+    # Workers
+
+    @rule(target=runs)
+    def claim_run(self):
+        answer = self.manager.claim_run("worker")
+        batch = self.claimable()
+        assert (answer and answer.batch.pk) == (batch and batch.id)
+        if not batch:
+            return multiple()
+        batch.token, batch.is_silent = answer.run_token, False
+        return Run(batch, answer.run_token)
+
+    def claimable(self):
+        batch = self.running
+        if batch and batch.token and not batch.is_silent:
+            return None
+        if batch:
+            self.lines += 1
+            if not batch.token or batch.takeovers < MAX_TAKEOVERS:
+                batch.takeovers += batch.token is not None
+                return batch
+            self.enter(batch, ERROR)
+        if not self.waiting or self.held:
+            return None
+        head = self.waiting[0]
+        self.enter(head, RUNNING)
+        self.lines += 1
+        return head
+
+    @precondition(lambda self: self.running and self.running.token)
+    @rule(target=runs, is_clock_set_back=st.booleans(), outcomes=OUTCOMES_OF_CHECKS)
+    def a_worker_freezes_and_comes_back(self, is_clock_set_back, outcomes):
+        zombie = Run(self.running, self.running.token)
+        moment = Now() + SILENCE if is_clock_set_back else Now() - SILENCE
+        assert Batch.objects.filter(pk=self.running.id).update(lease_at=moment) == 1
+        self.running.is_silent = True
+        run = self.claim_run()
+        self.record_results(zombie, outcomes)
+        return run
+
+    @rule(target=runs, outcomes=OUTCOMES_OF_CHECKS, then_finish=st.booleans())
+    def a_worker_works(self, outcomes, then_finish):
+        """What workers mostly do; drawn at random, its steps would seldom follow each other."""
+        owned = self.running and self.running.token
+        run = Run(self.running, owned) if owned else self.claim_run()
+        if isinstance(run, Run):
+            self.record_results(run, outcomes)
+            if then_finish:
+                self.record_results(run, dict.fromkeys(POOL, "ok"))
+                self.finish_run(run)
+        return run
+
+    def is_fenced(self, run, answer, code=None):
+        if not run.is_current:
+            code = Code.FENCED
+        assert bool(answer) == (code is None), (answer, code)
+        assert code is None or answer.code == code
+        return code is not None
+
+    @rule(run=runs, outcomes=OUTCOMES_OF_CHECKS)
+    def record_results(self, run, outcomes):
+        results = {"ok": ok(), "failed": failed(), "story": ok("a story")}
+        ids = dict(Profile.objects.values_list("url", "pk"))
+        given = [(ids[url], results[outcome]) for url, outcome in outcomes.items() if url in ids]
+        answer = self.manager.record_results(run.batch.id, run.token, given * 2)
+        if not self.is_fenced(run, answer):
+            self.expect_recorded(run.batch, outcomes)
+
+    def expect_recorded(self, batch, outcomes):
+        batch.is_silent = False
+        for url, outcome in outcomes.items():
+            if batch.rows.get(url) == "pending":
+                batch.rows[url] = "failed" if outcome == "failed" else "ok"
+                batch.takeovers = 0
+                if outcome == "story":
+                    batch.stories += (url, "a story") not in self.known_stories
+                    self.known_stories.add((url, "a story"))
+        batch.count()
+
+    @rule(run=runs)
+    def renew_lease(self, run):
+        if not self.is_fenced(run, self.manager.renew_lease(run.batch.id, run.token)):
+            run.batch.is_silent = False
+
+    @rule(run=runs)
+    def release_run(self, run):
+        if not self.is_fenced(run, self.manager.release_run(run.batch.id, run.token)):
+            run.batch.token, run.batch.is_silent = None, False
+            self.lines += 1
+
+    @rule(run=runs)
+    def finish_run(self, run):
+        batch = run.batch
+        code = Code.NOT_FINISHED if "pending" in batch.rows.values() else None
+        if not self.is_fenced(run, self.manager.finish_run(batch.id, run.token), code):
+            self.enter(batch, ERROR if batch.completed < batch.total and not batch.rows else DONE)
+            self.lines += 1
+
+    @rule(run=runs)
+    def a_worker_reports_an_error(self, run):
+        answer = self.manager.handle_error(run.batch.id, "It broke.", run.token)
+        code = None if run.is_current else Code.FENCED
+        if not self.is_refused("handle_error", run.batch, answer, code):
+            self.enter(run.batch, ERROR)
+            self.lines += 1
+
+    # What must be true after each step
+
+    @invariant()
+    def the_tables_are_as_expected(self):
+        positions = {batch.id: index for index, batch in enumerate(self.waiting, start=1)}
+        expected = {
+            batch.id: (
+                batch.status,
+                0 if batch.status == RUNNING else positions.get(batch.id),
+                batch.priority,
+                (batch.total, batch.completed, batch.successful, batch.failed, batch.stories),
+                (batch.token, batch.takeovers),
+                (batch.status == DONE, batch.status == ERROR),
+                batch.rows,
+            )
+            for batch in self.all
+        }
+        assert dict(self.found()) == expected
+
+    def found(self) -> Iterator[tuple[uuid.UUID, tuple[object, ...]]]:
+        rows: dict[uuid.UUID, dict[str, str]] = {}
+        columns = ("batch", "profile__url", "status")
+        for batch_id, url, status in BatchProfile.objects.order_by("pk").values_list(*columns):
+            rows.setdefault(batch_id, {})[url] = status
+        for it in Batch.objects.all():
+            yield (
+                it.pk,
+                (
+                    it.status,
+                    it.position,
+                    it.priority,
+                    (
+                        it.total_profiles,
+                        it.completed_profiles,
+                        it.successful_checks,
+                        it.failed_checks,
+                        it.stories_found,
+                    ),
+                    (it.run_token, it.takeovers),
+                    (it.completed_at is not None, bool(it.error)),
+                    rows.get(it.pk, {}),
+                ),
+            )
+
+    @invariant()
+    def there_is_a_line_for_each_change_and_no_other(self):
+        assert BatchLog.objects.count() == self.lines
+
+    @invariant()
+    def the_version_grows_with_every_change_of_the_order(self):
+        order = [(batch.id, batch.status) for batch in self.all], [batch.id for batch in self.waiting], self.held
+        version = Queue.objects.values_list("version", flat=True).first() or 0
+        before, seen = self.seen
+        assert version > seen if order != before and self.all else version >= seen
+        self.seen = order, version
+
+
+# Where it fails, hypothesis takes its time to find the shortest way there.
+@pytest.mark.timeout(600)
+@pytest.mark.django_db
+def test_the_queue_does_what_its_model_says_in_any_sequence_of_calls():
+    run_state_machine_as_test(
+        QueueMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            report_multiple_bugs=False,
+            phases=(Phase.generate, Phase.shrink),
+        ),
+    )

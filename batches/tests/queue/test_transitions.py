@@ -1,0 +1,373 @@
+"""The whole matrix of calls × statuses: what each call does, and that a refused one does nothing."""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import Action, Batch, BatchLog, Queue
+from batches.queue.actions import RULES
+from batches.queue.refusals import Code, Refusal
+from batches.tests.support.factories import (
+    assert_consistent,
+    claim,
+    everything,
+    half_checked,
+    last_line,
+    make_batch,
+    ok,
+    profile_ids,
+    row_statuses,
+    start_run,
+    values_of,
+    waiting_names,
+)
+
+pytestmark = pytest.mark.django_db
+
+QUEUED, RUNNING, PAUSED, DONE, ERROR = "queued", "running", "paused", "done", "error"
+
+CALLS = {
+    "queue_batch": lambda manager, pk: manager.queue_batch(pk),
+    "start_batch": lambda manager, pk: manager.start_batch(pk),
+    "pause_batch": lambda manager, pk: manager.pause_batch(pk),
+    "complete_batch": lambda manager, pk: manager.complete_batch(pk),
+    "handle_error": lambda manager, pk: manager.handle_error(pk, "The disk is full."),
+    "update_progress": lambda manager, pk: manager.update_progress(pk, 2, 2, 0),
+    "move_batch": lambda manager, pk: manager.move_batch(pk, 1),
+    "set_priority": lambda manager, pk: manager.set_priority(pk, 5),
+    "rename_batch": lambda manager, pk: manager.rename_batch(pk, "renamed"),
+    "retry_failed": lambda manager, pk: manager.retry_failed(pk),
+    "repeat_batch": lambda manager, pk: manager.repeat_batch(pk),
+    "delete_batch": lambda manager, pk: manager.delete_batch(pk),
+}
+
+
+@dataclass(frozen=True)
+class After:
+    """What a call made of the batch "it", which stood between "first" and "last" if it was queued."""
+
+    status: str
+    position: int | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    rows: tuple[str, ...] = ("ok", "failed", "pending")
+    is_logged: bool = True
+
+    @property
+    def waiting(self) -> list[str]:
+        names = ["first", "last"]
+        if self.position:
+            names.insert(self.position - 1, self.changes.get("name", "it"))
+        return names
+
+
+UNCHECKED = {"completed_profiles": 0, "successful_checks": 0, "failed_checks": 0, "stories_found": 0}
+RETRIED = {"completed_profiles": 1, "failed_checks": 0}
+AGAIN = ("ok", "pending", "pending")
+
+OUTCOMES: dict[tuple[str, str], After | Code] = {
+    ("queue_batch", QUEUED): After(QUEUED, 3),
+    ("queue_batch", RUNNING): Code.ALREADY_RUNNING,
+    ("queue_batch", PAUSED): After(QUEUED, 3),
+    ("queue_batch", DONE): After(QUEUED, 3, UNCHECKED | {"completed_at": None}, rows=("pending",) * 3),
+    ("queue_batch", ERROR): After(QUEUED, 3, {"error": ""}),
+    ("start_batch", QUEUED): After(RUNNING, 0, {"started_at": ANY}),
+    ("start_batch", RUNNING): Code.ALREADY_RUNNING,
+    ("start_batch", PAUSED): After(RUNNING, 0, {"started_at": ANY}),
+    ("start_batch", DONE): Code.FINISHED,
+    ("start_batch", ERROR): Code.FINISHED,
+    ("pause_batch", QUEUED): After(PAUSED),
+    ("pause_batch", RUNNING): After(PAUSED),
+    ("pause_batch", PAUSED): After(PAUSED, is_logged=False),
+    ("pause_batch", DONE): Code.FINISHED,
+    ("pause_batch", ERROR): Code.FINISHED,
+    ("complete_batch", QUEUED): After(DONE, None, {"completed_at": ANY}),
+    ("complete_batch", RUNNING): After(DONE, None, {"completed_at": ANY}),
+    ("complete_batch", PAUSED): After(DONE, None, {"completed_at": ANY}),
+    ("complete_batch", DONE): Code.FINISHED,
+    ("complete_batch", ERROR): Code.FINISHED,
+    ("handle_error", QUEUED): After(ERROR, None, {"error": "The disk is full."}),
+    ("handle_error", RUNNING): After(ERROR, None, {"error": "The disk is full."}),
+    ("handle_error", PAUSED): After(ERROR, None, {"error": "The disk is full."}),
+    ("handle_error", DONE): Code.FINISHED,
+    ("handle_error", ERROR): Code.FINISHED,
+    ("update_progress", QUEUED): Code.ALREADY_QUEUED,
+    ("update_progress", RUNNING): After(
+        RUNNING, 0, {"successful_checks": 2, "failed_checks": 0}, rows=(), is_logged=False
+    ),
+    ("update_progress", PAUSED): After(
+        PAUSED, None, {"successful_checks": 2, "failed_checks": 0}, rows=(), is_logged=False
+    ),
+    ("update_progress", DONE): Code.FINISHED,
+    ("update_progress", ERROR): Code.FINISHED,
+    ("move_batch", QUEUED): After(QUEUED, 1),
+    ("move_batch", RUNNING): Code.ALREADY_RUNNING,
+    ("move_batch", PAUSED): Code.NOT_QUEUED,
+    ("move_batch", DONE): Code.FINISHED,
+    ("move_batch", ERROR): Code.FINISHED,
+    ("set_priority", QUEUED): After(QUEUED, 1, {"priority": 5}),
+    ("set_priority", RUNNING): After(RUNNING, 0, {"priority": 5}),
+    ("set_priority", PAUSED): After(PAUSED, None, {"priority": 5}),
+    ("set_priority", DONE): After(DONE, None, {"priority": 5}),
+    ("set_priority", ERROR): After(ERROR, None, {"priority": 5}),
+    ("rename_batch", QUEUED): After(QUEUED, 2, {"name": "renamed"}),
+    ("rename_batch", RUNNING): After(RUNNING, 0, {"name": "renamed"}),
+    ("rename_batch", PAUSED): After(PAUSED, None, {"name": "renamed"}),
+    ("rename_batch", DONE): After(DONE, None, {"name": "renamed"}),
+    ("rename_batch", ERROR): After(ERROR, None, {"name": "renamed"}),
+    ("retry_failed", QUEUED): Code.ALREADY_QUEUED,
+    ("retry_failed", RUNNING): Code.ALREADY_RUNNING,
+    ("retry_failed", PAUSED): After(QUEUED, 3, RETRIED, AGAIN),
+    ("retry_failed", DONE): After(QUEUED, 3, RETRIED | {"completed_at": None}, AGAIN),
+    ("retry_failed", ERROR): After(QUEUED, 3, RETRIED | {"error": ""}, AGAIN),
+    ("delete_batch", RUNNING): Code.ALREADY_RUNNING,
+}
+#: These make or remove a batch instead of changing one, and have tests of their own below.
+OTHERS = {("repeat_batch", status) for status in Batch.Status} | {
+    ("delete_batch", status) for status in (QUEUED, PAUSED, DONE, ERROR)
+}
+ALLOWED = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, After)]
+FORBIDDEN = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, Code)]
+
+#: What belongs to a run: a batch has it only while it runs.
+OF_A_RUN = {"run_token", "lease_at", "run_seconds"}
+
+
+def test_the_matrix_is_complete():
+    assert OUTCOMES.keys() | OTHERS == {(call, status) for call in CALLS for status in Batch.Status}
+    # What a repair does has a test for each kind of damage: `commands/test_doctor.py`.
+    assert RULES.keys() - {Action.REPAIR_BATCH, Action.REPEAT_BATCH} <= CALLS.keys()
+
+
+@pytest.fixture
+def manager():
+    return BatchManager("ada", "api")
+
+
+@pytest.mark.parametrize(("call", "status"), ALLOWED)
+def test_an_allowed_call_does_what_the_table_says_and_leaves_one_line(call, status, manager):
+    it = half_checked(status, rows=call != "update_progress")
+    before, lines, version = values_of(it.pk), BatchLog.objects.count(), Queue.objects.get().version
+    after = OUTCOMES[call, status]
+    assert CALLS[call](manager, it.pk) is True
+    now = values_of(it.pk)
+    assert (now["status"], now["position"]) == (after.status, after.position)
+    changed = {name for name in now if now[name] != before[name]} - OF_A_RUN - {"status", "position"}
+    assert {name: now[name] for name in changed} == after.changes
+    assert all(now[name] is not None for name in changed & {"started_at"})
+    assert tuple(row_statuses(it)) == after.rows
+    assert waiting_names() == after.waiting
+    assert_one_line_if_changed(call, before, after, lines)
+    # A name is no part of the order.
+    assert Queue.objects.get().version == version + (after.is_logged and call != "rename_batch")
+    assert_consistent()
+
+
+def assert_one_line_if_changed(call, before, after, lines):
+    assert BatchLog.objects.count() == lines + after.is_logged
+    if after.is_logged:
+        line = last_line()
+        assert (line.batch_id, line.action, line.actor, line.channel) == (before["id"], call, "ada", "api")
+        assert (line.from_status, line.from_position) == (before["status"], before["position"])
+        assert (line.to_status, line.to_position) == (after.status, after.position)
+
+
+@pytest.mark.parametrize(("call", "status"), FORBIDDEN)
+def test_a_forbidden_call_is_refused_with_its_code_and_changes_nothing(call, status, manager):
+    it = half_checked(status, rows=call != "update_progress")
+    before = everything()
+    answer = CALLS[call](manager, it.pk)
+    assert isinstance(answer, Refusal)
+    assert not answer
+    assert answer.code == OUTCOMES[call, status]
+    assert f"“it” is {status}" in answer.message
+    assert everything() == before
+
+
+@pytest.mark.parametrize("status", Batch.Status)
+def test_a_batch_in_any_status_can_be_repeated(status, manager):
+    it = half_checked(status)
+    assert manager.set_priority(it.pk, 5)
+    before = values_of(it.pk)
+    version, lines = Queue.objects.get().version, BatchLog.objects.count()
+    again = manager.repeat_batch(it.pk)
+    # In front of "first" and "last", and behind "it" where that is queued.
+    position = 2 if status == QUEUED else 1
+    assert (again.status, again.position, again.priority, again.previous_id) == (QUEUED, position, 5, it.pk)
+    assert (again.name, again.checker, again.total_profiles) == ("it", "feed", 3)
+    assert (again.completed_profiles, again.successful_checks, again.failed_checks) == (0, 0, 0)
+    assert (again.stories_found, again.started_at, again.completed_at, again.error) == (0, None, None, "")
+    assert profile_ids(again) == profile_ids(it)
+    assert row_statuses(again) == ["pending"] * 3
+    assert values_of(it.pk) == before
+    assert list(it.repeats.all()) == [again]
+    assert Queue.objects.get().version == version + 1
+    assert BatchLog.objects.count() == lines + 1
+    line = last_line()
+    assert (line.batch, line.action, line.actor, line.channel) == (again, "repeat_batch", "ada", "api")
+    assert (line.from_status, line.to_status, line.to_position) == ("", QUEUED, position)
+    assert_consistent()
+
+
+@pytest.mark.parametrize("status", [QUEUED, PAUSED, DONE, ERROR])
+def test_a_batch_that_does_not_run_can_be_deleted(status, manager, django_capture_on_commit_callbacks):
+    it = half_checked(status)
+    before, version = values_of(it.pk), Queue.objects.get().version
+    other_lines = set(BatchLog.objects.exclude(batch=it).values_list("pk", flat=True))
+    with django_capture_on_commit_callbacks(execute=True):
+        assert manager.delete_batch(it.pk) is True
+    assert not Batch.everything.filter(pk=it.pk).exists()
+    assert waiting_names() == ["first", "last"]
+    assert Queue.objects.get().version == version + 1
+    [line] = BatchLog.objects.exclude(pk__in=other_lines)
+    assert (line.batch, line.action, line.actor, line.channel) == (None, "delete_batch", "ada", "api")
+    assert (line.from_status, line.from_position, line.to_status) == (before["status"], before["position"], "")
+    assert "“it”" in line.message
+    assert str(it.pk) in line.message
+    assert_consistent()
+
+
+NO_IDS = {
+    "the id of no batch": uuid.UUID("00000000-0000-4000-8000-000000000000"),
+    "a short text": "123",
+    "an empty text": "",
+    "None": None,
+    "a number": 7,
+    "a huge number": 10**60,
+    "a boolean": True,
+    "10 kB of text": "x" * 10_000,
+    "NUL": "\0" * 32,
+    "a text with NUL": "00000000-0000-4000-8000-00000000000\0",
+    "a lone surrogate": "\ud800" * 32,
+    "bytes": b"00000000-0000-4000-8000-000000000000",
+    "a list": [],
+}
+
+
+@pytest.mark.parametrize("batch_id", NO_IDS.values(), ids=NO_IDS.keys())
+def test_what_is_no_batchs_id_is_not_found_by_any_call_and_changes_nothing(batch_id, manager):
+    half_checked(RUNNING)
+    before = everything()
+    for name, call in CALLS.items():
+        answer = call(manager, batch_id)
+        assert isinstance(answer, Refusal), name
+        assert (bool(answer), answer.code) == (False, Code.NOT_FOUND), name
+        assert len(str(answer)) < 150
+        answer.message.encode()
+    assert everything() == before
+
+
+def test_a_deleted_batch_is_not_found_while_its_rows_still_go(manager):
+    it = half_checked(DONE)
+    assert manager.delete_batch(it.pk)  # its rows go when this test's transaction commits: never
+    before = everything()
+    assert {call(manager, it.pk).code for call in CALLS.values()} == {Code.NOT_FOUND}
+    assert everything() == before
+
+
+@pytest.mark.parametrize("form", [str, lambda pk: pk.hex, lambda pk: str(pk).upper()])
+def test_an_id_may_come_as_text(form, manager):
+    batch = make_batch()
+    assert manager.pause_batch(form(batch.pk)) is True
+
+
+OLD_TOKEN_CALLS = {
+    "record_results": lambda manager, batch, token: manager.record_results(
+        batch.pk, token, [(profile_id, ok("late")) for profile_id in profile_ids(batch)]
+    ),
+    "renew_lease": lambda manager, batch, token: manager.renew_lease(batch.pk, token),
+    "release_run": lambda manager, batch, token: manager.release_run(batch.pk, token),
+    "finish_run": lambda manager, batch, token: manager.finish_run(batch.pk, token),
+    "handle_error": lambda manager, batch, token: manager.handle_error(batch.pk, "Too late.", token),
+}
+
+
+@pytest.mark.parametrize("status", Batch.Status)
+@pytest.mark.parametrize("call", OLD_TOKEN_CALLS)
+def test_a_call_of_a_run_that_is_over_is_refused_in_every_status(call, status, manager):
+    it = half_checked(RUNNING)
+    old = it.run_token
+    assert manager.pause_batch(it.pk)
+    if status == RUNNING:
+        start_run(it)
+    else:
+        reach(status, it, manager)
+    before = everything()
+    answer = OLD_TOKEN_CALLS[call](manager, it, old)
+    finished_says_more = call == "handle_error" and status in {DONE, ERROR}
+    assert not answer
+    assert answer.code == (Code.FINISHED if finished_says_more else Code.FENCED)
+    assert everything() == before
+
+
+def reach(status, it, manager):
+    if status == QUEUED:
+        assert manager.queue_batch(it.pk)
+    elif status == DONE:
+        assert manager.complete_batch(it.pk)
+    elif status == ERROR:
+        assert manager.handle_error(it.pk, "It broke.")
+
+
+@pytest.mark.parametrize("token", [None, "", "123", 7, "\0", uuid.UUID(int=0)])
+def test_what_is_no_token_is_fenced_even_where_the_batch_has_none(token, manager):
+    it = half_checked(RUNNING)
+    assert manager.release_run(it.pk, it.run_token)
+    before = everything()
+    for name, call in OLD_TOKEN_CALLS.items():
+        if not (name == "handle_error" and token is None):  # that is somebody's call, not a run's
+            assert call(manager, it, token).code == Code.FENCED
+    assert everything() == before
+
+
+@pytest.mark.parametrize("batch_id", NO_IDS.values(), ids=NO_IDS.keys())
+def test_a_runs_call_with_what_is_no_batchs_id_is_fenced(batch_id, manager):
+    token = claim().run_token if make_batch() else None
+    before = everything()
+    assert manager.record_results(batch_id, token, []).code == Code.FENCED
+    assert manager.renew_lease(batch_id, token).code == Code.FENCED
+    assert manager.release_run(batch_id, token).code == Code.FENCED
+    assert manager.finish_run(batch_id, token).code == Code.FENCED
+    assert everything() == before
+
+
+def test_a_batch_is_not_started_while_another_runs(manager):
+    waiting = make_batch("waiting")
+    half_checked(RUNNING)
+    before = everything()
+    answer = manager.start_batch(waiting.pk)
+    assert (bool(answer), answer.code) == (False, Code.ANOTHER_RUNNING)
+    assert "“it” is running" in answer.message
+    assert everything() == before
+
+
+@pytest.mark.parametrize("call", ["pause_batch", "complete_batch", "handle_error"])
+def test_a_batch_keeps_nothing_of_its_run_whichever_way_it_ends(call, manager):
+    it = half_checked(RUNNING)
+    assert CALLS[call](manager, it.pk)
+    it.refresh_from_db()
+    assert (it.run_token, it.lease_at) == (None, None)
+
+
+def test_finished_is_finished_and_its_time_never_moves(manager):
+    it = half_checked(DONE)
+    completed_at = it.completed_at
+    for call in ("complete_batch", "handle_error", "pause_batch", "start_batch", "update_progress"):
+        assert not CALLS[call](manager, it.pk)
+    assert manager.set_priority(it.pk, 3)
+    it.refresh_from_db()
+    assert it.completed_at == completed_at
+
+
+def test_an_actor_is_stored_clean_and_cut():
+    batch = make_batch()
+    assert BatchManager("\0\ud800" + "a" * 500).pause_batch(batch.pk)
+    assert last_line().actor == "a" * 150
+
+
+def test_a_door_that_does_not_exist_is_a_programming_error():
+    with pytest.raises(ValueError, match="window"):
+        BatchManager("ada", "window")

@@ -1,0 +1,174 @@
+"""Nobody waits for ever: what people and programs are told when the database is locked for too long, or away."""
+
+from contextlib import contextmanager
+from threading import Event
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection, transaction
+from django.test import Client
+from rest_framework.test import APIClient
+
+from batches.admin import queue
+from batches.api import errors, views
+from batches.batch_manager import BatchManager
+from batches.conf import get_config
+from batches.models import DATABASE_FAULTS, Batch, Profile, Queue
+from batches.queue import contents
+from batches.tests.support.factories import everything, make_waiting, urls
+from batches.tests.support.threads import in_thread
+from batches.web import middleware
+from batches.web.outages import RETRY_AFTER, explain
+from batchproject.settings import database
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BUSY = "Somebody else has been changing the queue for too long. Nothing was changed: try again in a moment."
+AWAY = "The database does not answer. Try again in a moment."
+WAIT = 30
+
+
+@pytest.fixture(autouse=True)
+def _static_files_unread(settings):
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
+@pytest.fixture
+def root():
+    return User.objects.create_superuser("root")
+
+
+def be_impatient():
+    """This connection waits 50 ms for a lock instead of 20 s."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 50" if connection.vendor == "sqlite" else "SET lock_timeout = '50ms'")
+
+
+@contextmanager
+def held_by_another(transaction_of=Queue.objects.locked):
+    """Somebody else sits in a transaction, over another connection."""
+    begun, over = Event(), Event()
+
+    def sit():
+        with transaction_of():
+            begun.set()
+            assert over.wait(WAIT)
+
+    other = in_thread(sit)
+    assert begun.wait(WAIT)
+    try:
+        yield
+    finally:
+        over.set()
+        other.result(WAIT)
+
+
+def test_a_call_that_waits_too_long_for_the_queue_fails_and_changes_nothing():
+    [batch, _] = make_waiting(2)
+    before = everything()
+    be_impatient()
+    with held_by_another(), pytest.raises(DATABASE_FAULTS) as failure:
+        BatchManager().move_batch(batch.pk, 2)
+    assert explain(failure.value) == BUSY
+    assert everything() == before
+
+
+def test_the_api_says_when_to_ask_again(root, caplog):
+    [batch] = make_waiting(1)
+    client = APIClient()
+    client.force_authenticate(root)
+    be_impatient()
+    with held_by_another():
+        answer = client.post(f"/api/batches/{batch.pk}/pause/")
+    assert answer.status_code == 503
+    assert answer.json() == {"code": "unavailable", "detail": BUSY}
+    assert answer["Retry-After"] == str(RETRY_AFTER)
+    assert any("lock" in record.getMessage() for record in caplog.records if record.name == errors.__name__)
+    assert client.post(f"/api/batches/{batch.pk}/pause/").status_code == 200
+
+
+def test_the_admin_shows_a_page_that_needs_no_database(root, caplog):
+    [batch] = make_waiting(1)
+    client = Client()
+    client.force_login(root)
+    be_impatient()
+    with held_by_another():
+        answer = client.post(
+            "/admin/batches/batch/", {"action": "pause_batches", "_selected_action": [str(batch.pk)], "index": "0"}
+        )
+    assert answer.status_code == 503
+    assert BUSY in answer.content.decode()
+    assert answer["Retry-After"] == str(RETRY_AFTER)
+    assert any("lock" in record.getMessage() for record in caplog.records if record.name == middleware.__name__)
+    assert Batch.objects.get().status == Batch.Status.QUEUED
+
+
+def test_strangers_are_not_told_what_the_database_said(root, monkeypatch):
+    def be_away(*_):
+        raise OperationalError('connection to server at "db.internal" failed')
+
+    monkeypatch.setattr(views, "look_ahead", be_away)
+    monkeypatch.setattr(queue, "shown", be_away)
+    api, admin = APIClient(), Client()
+    api.force_authenticate(root)
+    admin.force_login(root)
+    for answer in (api.get("/api/queue/"), admin.get("/admin/batches/batch/queue/")):
+        assert answer.status_code == 503
+        assert AWAY in answer.content.decode()
+        assert "internal" not in answer.content.decode()
+
+
+def test_a_command_ends_with_the_sentence():
+    [batch] = make_waiting(1)
+    be_impatient()
+    with held_by_another(), pytest.raises(CommandError, match=BUSY):
+        call_command("batch", "pause", str(batch.pk))
+
+
+def test_a_mistake_of_the_code_is_still_a_fault(root):
+    assert middleware.DatabaseAwayMiddleware(lambda request: None).process_exception(None, ValueError()) is None
+
+
+@pytest.mark.databases("postgresql")
+def test_postgresql_has_the_time_outs_of_an_installation():
+    with connection.cursor() as cursor:
+        names = ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout")
+        cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+        assert cursor.fetchone() == ("20s", f"{get_config().lease_seconds:g}s", "10min")
+
+
+def test_the_url_of_the_database_has_the_last_word():
+    options = database("postgres://u@db/name?options=-c%20lock_timeout%3D0&connect_timeout=3")["OPTIONS"]
+    assert (options["options"], options["connect_timeout"]) == ("-c lock_timeout=0", 3)
+    assert options["keepalives_idle"]
+    assert database("sqlite:////tmp/x?timeout=5")["OPTIONS"]["timeout"] == 5
+
+
+@pytest.mark.databases("postgresql")
+def test_an_import_waits_for_another_one_that_shares_addresses_however_long_that_takes():
+    @contextmanager
+    def another_import():
+        with transaction.atomic():
+            contents.insert_profiles([(url, "") for url in urls(2)])
+            yield
+
+    def import_some():
+        be_impatient()
+        return BatchManager().create_batch("it", urls(3))
+
+    with held_by_another(another_import):
+        importing = in_thread(import_some)
+        with pytest.raises(TimeoutError):
+            importing.result(0.3)
+    assert importing.result(WAIT)
+    assert Profile.objects.count() == 3
+
+
+@pytest.mark.databases("postgresql")
+def test_behind_its_addresses_an_import_waits_no_longer_for_a_lock_than_anybody():
+    with transaction.atomic():
+        contents.insert_profiles([(url, "") for url in urls(2)])
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == ("20s",)
