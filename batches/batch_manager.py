@@ -38,7 +38,7 @@ from .queue.results import record
 from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lease, run_seconds
 from .queue.transitions import QueueWriter, find_batch, queued_last, run_call, transition
 from .queue.values import is_int, require_checker, require_priority, require_progress, require_startable, usable_name
-from .text import clean_text, counted
+from .text import clean_text, pluralise
 
 Status = Batch.Status
 
@@ -114,7 +114,7 @@ class BatchManager(QueueWriter):
             Batch.objects.filter(pk=batch.pk).update(**changes)
             Queue.objects.bump_version()
             batch.refresh_from_db()
-            self._log(batch, action, counted(total, "profile"), to=(batch.status, batch.position))
+            self._log(batch, action, pluralise(total, "profile"), to=(batch.status, batch.position))
 
     @transition(Action.RENAME_BATCH)
     def rename_batch(self, batch: Batch, name: str) -> Literal[True]:
@@ -168,7 +168,7 @@ class BatchManager(QueueWriter):
                 renumber_queue()
                 Queue.objects.bump_version()
                 self._log(
-                    None, Action.REORDER_QUEUE, f"numbered anew: {counted(waiting, 'queued batch', 'queued batches')}"
+                    None, Action.REORDER_QUEUE, f"numbered anew: {pluralise(waiting, 'queued batch', 'queued batches')}"
                 )
         return True
 
@@ -265,7 +265,7 @@ class BatchManager(QueueWriter):
         self._enqueue(
             batch,
             Action.RETRY_FAILED,
-            f"to be checked again: {counted(failed, 'failed profile')}",
+            f"to be checked again: {pluralise(failed, 'failed profile')}",
             error="",
             completed_at=None,
             completed_profiles=F("completed_profiles") - failed,
@@ -308,7 +308,7 @@ class BatchManager(QueueWriter):
         self._log(
             None,
             Action.DELETE_BATCH,
-            f"“{batch}” ({batch.pk}) with {counted(batch.total_profiles, 'profile')}",
+            f"“{batch}” ({batch.pk}) with {pluralise(batch.total_profiles, 'profile')}",
             was=was,
         )
         return True
@@ -337,7 +337,7 @@ class BatchManager(QueueWriter):
         with Queue.objects.locked():
             gone = sum(rows.delete()[0] for rows in orphans())
             if gone:
-                self._log(None, Action.REPAIR_ROWS, f"deleted {counted(gone, 'row')} that belonged to nothing")
+                self._log(None, Action.REPAIR_ROWS, f"deleted {pluralise(gone, 'row')} that belonged to nothing")
         self.purge_deleted()
         return gone
 
@@ -410,7 +410,7 @@ class BatchManager(QueueWriter):
         if rows.filter(status=BatchProfile.Status.PENDING).exists():
             raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
         if batch.completed_profiles < batch.total_profiles and not rows.exists():
-            message = f"The batch says {counted(batch.total_profiles, 'profile')}, but it has no rows to check."
+            message = f"The batch says {pluralise(batch.total_profiles, 'profile')}, but it has no rows to check."
             self._fail(batch, Action.FINISH_RUN, message)
         else:
             self._complete(batch, Action.FINISH_RUN, "" if batch.total_profiles else "It has no profiles.")

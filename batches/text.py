@@ -14,7 +14,7 @@ def clean_text(value: object, limit: int) -> str:
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def pluralise(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 batch", "2,000 batches". The plural is the noun with an s, unless it is given."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 

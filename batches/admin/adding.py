@@ -23,7 +23,7 @@ from batches.models import Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code, Refusal
 from batches.reports.outlook import look_ahead
-from batches.text import counted
+from batches.text import pluralise
 
 from . import display
 from .base import ListAdmin
@@ -88,7 +88,7 @@ def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
     found = preview(form.imported, known)
     return {
         "preview": found,
-        "counted": counted(found.profiles, "profile"),
+        "counted": pluralise(found.profiles, "profile"),
         "counts": list(counts(found)),
         "more_profiles": display.number(found.more_profiles),
         "more_rejects": display.number(found.more_rejects),

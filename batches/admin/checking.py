@@ -21,7 +21,7 @@ from django.utils.text import Truncator, capfirst
 from batches.limits import MAX_NAME
 from batches.models import Batch, Profile
 from batches.queue.refusals import Refusal
-from batches.text import counted
+from batches.text import pluralise
 
 from . import display
 from .adding import make_batch, respond_to_addition, when_it_starts
@@ -73,7 +73,7 @@ class CheckingAdmin(ListAdmin):
         is_all = is_across(request)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Check all {count:,} that match" if is_all else f"Check {counted(count, 'selected profile')}",
+            "title": f"Check all {count:,} that match" if is_all else f"Check {pluralise(count, 'selected profile')}",
             "button": f"Check all {count:,} that match" if is_all else "Check selected",
             "opts": self.opts,
             "media": self.media,
@@ -81,7 +81,7 @@ class CheckingAdmin(ListAdmin):
             "adminform": helpers.AdminForm(form, [(None, {"fields": VISIBLE})], {}, model_admin=self),
             "errors": helpers.AdminErrorList(form, []),
             "count": count,
-            "counted": counted(count, "profile"),
+            "counted": pluralise(count, "profile"),
             "conditions": list(self.conditions(request)) if is_all else [],
             "first": profiles[:SHOWN],
             "more": display.number(max(count - SHOWN, 0)),
@@ -104,7 +104,7 @@ class CheckingAdmin(ListAdmin):
 
     def proposed_name(self, request: HttpRequest, count: int) -> str:
         if not is_across(request):
-            return counted(count, "selected profile")
+            return pluralise(count, "selected profile")
         return Truncator(capfirst("; ".join(self.conditions(request))) or "All profiles").chars(MAX_NAME)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:

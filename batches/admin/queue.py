@@ -25,7 +25,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch
 from batches.queue.refusals import Code, Refusal, Refused
 from batches.queue.transitions import find_batch
-from batches.text import counted
+from batches.text import pluralise
 
 from .operations import DELETION, OPERATIONS, Operation, manager
 from .queue_page import SETTLED, Asked, batches_of, shown
@@ -162,7 +162,7 @@ class QueuePage:
             "batches": batches[:MAX_REASONS],
             "more": len(batches) - len(batches[:MAX_REASONS]),
             "left": left,
-            "counted": counted(len(batches), "batch", "batches"),
+            "counted": pluralise(len(batches), "batch", "batches"),
             # Exactly those that were shown are deleted, whatever matches the filter by then.
             "ids": " ".join(str(batch.pk) for batch in batches),
         }

@@ -20,7 +20,7 @@ from batches.queue.refusals import Refused
 from batches.queue.transitions import find_batch
 from batches.reports import queries
 from batches.reports.outlook import Move, Outlook, Turn, look_ahead
-from batches.text import clean_text, counted, duration
+from batches.text import clean_text, duration, pluralise
 
 from . import display
 from .operations import OPERATIONS, Operation
@@ -200,7 +200,7 @@ def worker(outlook: Outlook) -> str:
 
 
 def waiting_row(batch: Batch, outlook: Outlook) -> Row:
-    facts = [f"priority {batch.priority}", counted(batch.total_profiles, "profile")]
+    facts = [f"priority {batch.priority}", pluralise(batch.total_profiles, "profile")]
     if batch.completed_profiles:
         facts.append(f"{display.number(batch.completed_profiles)} checked already")
     facts.append(turn_text(outlook.turn(batch.position or 0)))
@@ -216,10 +216,10 @@ def turn_text(turn: Turn) -> str:
 def settled_row(batch: Any) -> Row:
     facts = [f"by {batch.changed_by}" if batch.changed_by else "", clock(batch.changed_at)]
     facts += [
-        f"{display.number(batch.completed_profiles)} of {counted(batch.total_profiles, 'profile')} checked",
+        f"{display.number(batch.completed_profiles)} of {pluralise(batch.total_profiles, 'profile')} checked",
         f"{display.number(batch.successful_checks)} ok",
         f"{display.number(batch.failed_checks)} failed",
-        counted(batch.stories_found, "new story", "new stories"),
+        pluralise(batch.stories_found, "new story", "new stories"),
     ]
     error = Truncator(batch.error).chars(SHOWN_TEXT) if batch.status == Status.ERROR else ""
     return Row(batch, list(filter(None, facts)), buttons(batch), error)
@@ -243,9 +243,9 @@ def summary(outlook: Outlook, sections: list[Section]) -> str:
 def waiting_total(outlook: Outlook) -> str:
     if not outlook.waiting:
         return "no batch waits"
-    batches = counted(outlook.waiting, "batch", "batches")
+    batches = pluralise(outlook.waiting, "batch", "batches")
     done = f", all done about {clock(outlook.all_done)}" if outlook.all_done else ""
-    return f"{batches}, {counted(outlook.waiting_profiles, 'profile')}{done}"
+    return f"{batches}, {pluralise(outlook.waiting_profiles, 'profile')}{done}"
 
 
 def hold(outlook: Outlook) -> str:

@@ -32,7 +32,7 @@ from batches.management.output import (
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch, StoryResult
 from batches.reports import doctor, queries
-from batches.text import counted
+from batches.text import pluralise
 
 Status = Batch.Status
 #: Rejected lines, stories and log entries that are shown before "and n more".
@@ -135,7 +135,7 @@ class Command(DoorCommand):
             (found.duplicates, "duplicate"),
             (len(found.rejects), "rejected line"),
         )
-        out.write(f"{', '.join(counted(*count) for count in counts)}\n")
+        out.write(f"{', '.join(pluralise(*count) for count in counts)}\n")
         for reject in found.rejects[:SHOWN]:
             self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
         if len(found.rejects) > SHOWN:
@@ -293,7 +293,7 @@ class Command(DoorCommand):
         if (
             not yes
             and sys.stdin.isatty()
-            and not confirmed(f"Delete {counted(len(batches), 'batch', 'batches')} with all results?")
+            and not confirmed(f"Delete {pluralise(len(batches), 'batch', 'batches')} with all results?")
         ):
             raise CommandError("Nothing was deleted.")
         deleted = sum(map(bool, self.manager.delete_batches([batch.pk for batch in batches])))
