@@ -2,13 +2,15 @@
 # Ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
 
 VENV := .venv/bin/python
+ROOM := queue
 FUZZ_EXAMPLES := 200
+FULL_LENGTH = FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) HOSTILE_FILES_STRIDE=1 STATE_MACHINE_EXAMPLES=500
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test lint schema fuzz stress bench screenshots clean
+.PHONY: help run setup test test-room test-all lint schema fuzz stress bench screenshots clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
 	@$(VENV) manage.py migrate --verbosity 0
@@ -16,8 +18,14 @@ run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
 
 setup: .venv/installed ## .venv with what requirements.txt names
 
-test: lint ## set up, then every check and every test, those of the two databases at the same time
+test: lint ## set up, then the checks and the tests on SQLite and PostgreSQL (6 minutes)
 	@$(VENV) -m pytest -n 2 --dist loadgroup
+
+test-room: .venv/installed-dev ## while you edit: the tests of one folder on SQLite without the slow ones (ROOM=queue)
+	@$(VENV) -m pytest --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
+
+test-all: lint ## everything: also full fuzzing, hostile corpora, the generated client and stress
+	@$(FULL_LENGTH) $(VENV) -m pytest -n 2 --dist loadgroup -m ""
 
 lint: .venv/installed-dev ## the checks without the tests
 	@$(VENV) -m ruff check
@@ -26,11 +34,11 @@ lint: .venv/installed-dev ## the checks without the tests
 	@$(VENV) manage.py makemigrations --check --dry-run
 
 schema: .venv/installed-dev ## the API's examples and description anew, after a change of the API
-	@WRITE_EXAMPLES=1 $(VENV) -m pytest --quiet batches/tests/api/test_examples.py -k examples_are_what
+	@WRITE_EXAMPLES=1 $(VENV) -m pytest --quiet -m "" batches/tests/api/test_examples.py -k examples_are_what
 	@$(VENV) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 fuzz: .venv/installed-dev ## more than 12,000 calls made up from the API's description, half of them on each database
-	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s batches/tests/api/test_fuzzing.py
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s -m "" batches/tests/api/test_fuzzing.py
 
 bench: .venv/installed-dev ## the benchmarks
 	@$(VENV) -m benchmarks

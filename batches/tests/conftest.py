@@ -15,6 +15,10 @@ from batchproject.settings import database
 VENDORS = ("sqlite", "postgresql")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database", choices=VENDORS, help="Run tests with a database on this one only.")
+
+
 def pytest_configure() -> None:
     # Users are made in many tests, and a real hash takes 0.1 s on purpose.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -32,9 +36,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    deselect_other_databases(config, items)
     # pytest's own grouping still goes back and forth where a test keeps to one database: each turn sets one up anew.
     items.sort(key=turn)
+
+
+def deselect_other_databases(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if chosen := config.getoption("database"):
+        config.hook.pytest_deselected(items=[test for test in items if vendor_of(test) not in {chosen, None}])
+        items[:] = [test for test in items if vendor_of(test) in {chosen, None}]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,9 +56,13 @@ def pytest_runtest_makereport() -> Iterator[None]:
     return report
 
 
-def turn(test: pytest.Item) -> int:
+def vendor_of(test: pytest.Item) -> str | None:
     callspec = getattr(test, "callspec", None)
-    vendor = callspec.params.get("database_url") if callspec else None
+    return callspec.params.get("database_url") if callspec else None
+
+
+def turn(test: pytest.Item) -> int:
+    vendor = vendor_of(test)
     return VENDORS.index(vendor) if vendor else len(VENDORS)
 
 
