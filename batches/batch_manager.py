@@ -145,9 +145,9 @@ class BatchManager(QueueWriter):
         With `expected_version` it is refused when order or status of anything changed since that `Queue.version`.
         """
         if not is_int(position) or not (expected_version is None or is_int(expected_version)):
-            raise Refused(Code.BAD_VALUE, "A position and a version are whole numbers.")
+            raise Refused(Code.BAD_VALUE, "The position and the version must be whole numbers.")
         if expected_version is not None and expected_version != Queue.objects.get().version:
-            raise Refused(Code.STALE_VERSION, "The queue has changed meanwhile. Look at its new order first.")
+            raise Refused(Code.STALE_VERSION, "The queue has changed. Check the new order and try again.")
         return self._move(batch, max(1, min(position, Batch.objects.last_position())), Action.MOVE_BATCH)
 
     @transition(Action.SET_PRIORITY)
@@ -168,7 +168,7 @@ class BatchManager(QueueWriter):
                 renumber_queue()
                 Queue.objects.bump_version()
                 self._log(
-                    None, Action.REORDER_QUEUE, f"numbered anew: {pluralise(waiting, 'queued batch', 'queued batches')}"
+                    None, Action.REORDER_QUEUE, f"renumbered {pluralise(waiting, 'queued batch', 'queued batches')}"
                 )
         return True
 
@@ -233,7 +233,7 @@ class BatchManager(QueueWriter):
         if run_token is not None and batch.run_token != run_token:
             raise fenced()
         self._fail(
-            batch, Action.HANDLE_ERROR, clean_text(message, MAX_ERROR).strip() or "It stopped without saying why."
+            batch, Action.HANDLE_ERROR, clean_text(message, MAX_ERROR).strip() or "Stopped without an error message."
         )
         return True
 
@@ -265,7 +265,7 @@ class BatchManager(QueueWriter):
         self._enqueue(
             batch,
             Action.RETRY_FAILED,
-            f"to be checked again: {pluralise(failed, 'failed profile')}",
+            f"retrying {pluralise(failed, 'failed profile')}",
             error="",
             completed_at=None,
             completed_profiles=F("completed_profiles") - failed,
@@ -328,7 +328,7 @@ class BatchManager(QueueWriter):
             Batch.objects.filter(pk=batch.pk).update(**repairs)
             Queue.objects.bump_version()
             batch.refresh_from_db()
-            message = "set " + ", ".join(sorted(repairs)) if repairs else "the log did not tell of this status"
+            message = "set " + ", ".join(sorted(repairs)) if repairs else "the log did not record this status"
             self._log(batch, Action.REPAIR_BATCH, message, was=logged, to=(batch.status, batch.position))
         return True
 
@@ -337,7 +337,7 @@ class BatchManager(QueueWriter):
         with Queue.objects.locked():
             gone = sum(rows.delete()[0] for rows in orphans())
             if gone:
-                self._log(None, Action.REPAIR_ROWS, f"deleted {pluralise(gone, 'row')} that belonged to nothing")
+                self._log(None, Action.REPAIR_ROWS, f"deleted {pluralise(gone, 'row')} without a batch or profile")
         self.purge_deleted()
         return gone
 
@@ -367,10 +367,10 @@ class BatchManager(QueueWriter):
             return True
         lost = batch.takeovers + 1
         if lost > get_config().max_takeovers:
-            message = f"{lost} workers in a row fell silent while working on this batch, without any progress."
+            message = f"{lost} workers in a row sent no heartbeat, and the batch made no progress."
             self._fail(batch, Action.TAKE_OVER, message)
             return False
-        message = f"by worker {worker}: the one before fell silent"
+        message = f"by worker {worker}: no heartbeat from the previous worker"
         self._apply(batch, Action.TAKE_OVER, message, run_token=token, lease_at=Now(), takeovers=lost)
         return True
 
@@ -410,8 +410,8 @@ class BatchManager(QueueWriter):
         if rows.filter(status=BatchProfile.Status.PENDING).exists():
             raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
         if batch.completed_profiles < batch.total_profiles and not rows.exists():
-            message = f"The batch says {pluralise(batch.total_profiles, 'profile')}, but it has no rows to check."
+            message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."
             self._fail(batch, Action.FINISH_RUN, message)
         else:
-            self._complete(batch, Action.FINISH_RUN, "" if batch.total_profiles else "It has no profiles.")
+            self._complete(batch, Action.FINISH_RUN, "" if batch.total_profiles else "The batch has no profiles.")
         return True

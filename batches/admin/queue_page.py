@@ -288,7 +288,7 @@ def preview(asked: Asked, outlook: Outlook) -> Preview:
     if not batch.position:
         return Preview(batch, f"“{batch}” does not wait any more: it is {batch.status}.")
     if asked.version != outlook.queue.version:
-        return Preview(batch, "The queue has changed meanwhile. Look at its new order, then choose again.")
+        return Preview(batch, "The queue has changed. Check the new order and try again.")
     if asked.to is None:
         return Preview(batch, f"Give a position from 1 to {outlook.waiting:,}.")
     move = outlook.move(batch.position, asked.to)

@@ -58,7 +58,7 @@ class DoorCommand(BaseCommand):
         prefix = batch_id.strip().lower().replace("-", "")
         found = list(Batch.objects.filter(pk__startswith=_dashed(prefix))[:2]) if _is_prefix(prefix) else []
         if not found:
-            raise CommandError(f"There is no batch with the id {batch_id[:40]!r}. See them with: manage.py batch list")
+            raise CommandError(f"No batch has the ID {batch_id[:40]!r}. See them with: manage.py batch list")
         if len(found) > 1:
             raise CommandError(f"Several batches have an id that begins with {batch_id!r}: write more of it.")
         return found[0]

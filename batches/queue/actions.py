@@ -83,7 +83,7 @@ RULES: Mapping[Action, Rule] = {
     Action.COMPLETE_BATCH: Rule(UNFINISHED, participle="completed", goes_to=Status.DONE, leaves_queue=True),
     Action.HANDLE_ERROR: Rule(UNFINISHED, participle="stopped by an error", goes_to=Status.ERROR, leaves_queue=True),
     # A pause must not lose the progress of a caller that was about to report it.
-    Action.UPDATE_PROGRESS: Rule(frozenset({Status.RUNNING, Status.PAUSED}), participle="given progress"),
+    Action.UPDATE_PROGRESS: Rule(frozenset({Status.RUNNING, Status.PAUSED}), participle="updated with progress"),
     # Only the queue has an order.
     Action.MOVE_BATCH: Rule(frozenset({Status.QUEUED}), participle="moved"),
     # Whatever its status: the priority counts when the batch is queued the next time.

@@ -55,7 +55,7 @@ def insert_batch(batch: Batch) -> None:
         other = Batch.everything.filter(pk=batch.pk).first()
         if other is None:
             raise
-        raise Refused(Code.ALREADY_EXISTS, f"“{other}” has this id already; nothing was added.") from error
+        raise Refused(Code.ALREADY_EXISTS, f"“{other}” already has this ID. Nothing was added.") from error
 
 
 def names_by_url(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:
@@ -71,7 +71,7 @@ def _address(text: str) -> str:
     try:
         return normalise_address(text)
     except InvalidAddress as error:
-        raise Refused(Code.BAD_VALUE, f"{clean_text(text, 200)!r} is no profile's address: {error}") from error
+        raise Refused(Code.BAD_VALUE, f"{clean_text(text, 200)!r} is not a valid profile address: {error}") from error
 
 
 def insert_profiles(profiles: Collection[tuple[str, str]]) -> None:

@@ -69,7 +69,7 @@ def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
 
 
 def not_found(batch_id: object) -> Refused:
-    return Refused(Code.NOT_FOUND, f"There is no batch with the id {clean_text(batch_id, 40)!r}.")
+    return Refused(Code.NOT_FOUND, f"No batch has the ID {clean_text(batch_id, 40)!r}.")
 
 
 def fenced() -> Refused:

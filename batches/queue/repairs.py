@@ -37,7 +37,7 @@ def demanded_by_status(batch: Batch) -> dict[str, Any]:
     is_done, has_error = batch.status == Status.DONE, batch.status == Status.ERROR
     wanted: dict[str, Any] = {
         "completed_at": (batch.completed_at or timezone.now()) if is_done else None,
-        "error": (batch.error or "It stopped without saying why.") if has_error else "",
+        "error": (batch.error or "Stopped without an error message.") if has_error else "",
     }
     if batch.status == Status.QUEUED:
         wanted |= {} if (batch.position or 0) >= 1 else {"position": Batch.objects.make_room(batch.priority)}

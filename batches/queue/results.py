@@ -77,7 +77,7 @@ def clean_result(result: CheckResult) -> CheckResult:
     # Built anew: `dataclasses.replace` took an eighth of recording.
     return CheckResult(
         ok=result.ok,
-        error="" if result.ok else clean_text(result.error, MAX_ERROR) or "The check failed without saying why.",
+        error="" if result.ok else clean_text(result.error, MAX_ERROR) or "The check failed without an error message.",
         http_status=_clean_http_status(result.http_status),
         # Infinity and "not a number" are no JSON.
         duration=result.duration if 0.0 <= result.duration <= MAX_DURATION else 0.0,

@@ -16,7 +16,9 @@ from .refusals import Code, Refused
 def require_startable() -> None:
     running = Batch.objects.running().first()
     if running is not None:
-        raise Refused(Code.ANOTHER_RUNNING, f"“{running}” is running: one batch at a time. Pause it first.")
+        raise Refused(
+            Code.ANOTHER_RUNNING, f"“{running}” is running, and only one batch can run at a time. Pause it first."
+        )
     queue = Queue.objects.get()
     if queue.held:
         why = f": {queue.hold_reason}" if queue.hold_reason else ""
@@ -25,23 +27,23 @@ def require_startable() -> None:
 
 def require_priority(priority: object) -> None:
     if not is_int(priority) or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
-        raise Refused(Code.BAD_VALUE, f"A priority is a whole number from {MIN_PRIORITY:,} to {MAX_PRIORITY:,}.")
+        raise Refused(Code.BAD_VALUE, f"The priority must be a whole number from {MIN_PRIORITY:,} to {MAX_PRIORITY:,}.")
 
 
 def require_checker(checker: object) -> None:
     known = get_config().all_checkers
     if not isinstance(checker, str) or checker not in known:
-        raise Refused(Code.BAD_VALUE, f"There is no checker {str(checker)[:50]!r}, only {', '.join(known)}.")
+        raise Refused(Code.BAD_VALUE, f"{str(checker)[:50]!r} is not a known checker. Use one of: {', '.join(known)}.")
 
 
 def require_progress(batch: Batch, completed: object, successful: object, failed: object) -> None:
     if not (is_int(completed) and is_int(successful) and is_int(failed)):
-        raise Refused(Code.BAD_PROGRESS, "The three counters are whole numbers.")
+        raise Refused(Code.BAD_PROGRESS, "The three counters must be whole numbers.")
     if min(completed, successful, failed) < 0 or successful + failed > completed or completed > batch.total_profiles:
         numbers = f"{successful} ok and {failed} failed of {completed} completed of {batch.total_profiles} profiles"
         raise Refused(Code.BAD_PROGRESS, f"{numbers} do not add up.")
     if batch.profiles.exists():
-        raise Refused(Code.BAD_PROGRESS, f"The counters of “{batch}” are those of its rows: use record_results.")
+        raise Refused(Code.BAD_PROGRESS, f"“{batch}” counts its own rows. Report results with record_results instead.")
 
 
 def usable_name(name: object) -> str:

@@ -169,7 +169,7 @@ def poison(stage: Stage, count: int) -> None:
                     deaths += 1
                     worker = stage.start_worker()
         deadly.refresh_from_db()
-        if deaths != MAX_TAKEOVERS + 1 or deadly.status != Status.ERROR or "fell silent" not in deadly.error:
+        if deaths != MAX_TAKEOVERS + 1 or deadly.status != Status.ERROR or "no heartbeat" not in deadly.error:
             stage.breach(f"after {deaths} deaths the batch is {deadly.status}: {deadly.error!r}")
         stage.recoveries.append(time.monotonic() - began)
         stage.tried += 1

@@ -325,7 +325,10 @@ def test_the_script_gets_a_refusal_as_such(client_of):
     client = client_of("operator")
     response = press(client, "start_batch", batch)
     assert (response.status_code, response.headers["Content-Type"]) == (409, "text/plain; charset=utf-8")
-    assert response.content.decode() == "“the running one” is running: one batch at a time. Pause it first."
+    assert (
+        response.content.decode()
+        == "“the running one” is running, and only one batch can run at a time. Pause it first."
+    )
     assert (state(), BatchLog.objects.count()) == (before, logs)
     assert "messagelist" not in text_of(client.get(url("change", batch)))  # it was told already
 

@@ -88,7 +88,7 @@ def test_of_several_the_first_is_started_and_each_other_is_refused_with_a_messag
     response = act(client_of("operator"), "start_batches", third, second, first)
     assert [reread(batch).status for batch in (first, second, third)] == ["running", "queued", "queued"]
     assert [level for level, _ in messages_of(response)] == ["success", "warning", "warning"]
-    assert messages_of(response)[1][1] == "“first” is running: one batch at a time. Pause it first."
+    assert messages_of(response)[1][1] == "“first” is running, and only one batch can run at a time. Pause it first."
 
 
 def test_each_batch_has_its_own_message(client_of):
@@ -97,7 +97,7 @@ def test_each_batch_has_its_own_message(client_of):
     assert sorted(messages_of(response)) == [
         ("success", "“one” was queued."),
         ("success", "“three” was queued."),
-        ("warning", "“two” is running: only a batch that is queued, paused, done or error can be queued."),
+        ("warning", "“two” is running. Only a batch that is queued, paused, done or error can be queued."),
     ]
 
 

@@ -162,7 +162,7 @@ def test_a_batch_that_was_deleted_meanwhile_is_told_of(client):
     client.post(ADD, sent)
     # Its rows are not all gone yet.
     Batch.objects.update(status="paused", position=None, deleted_at="2020-01-01T00:00Z")
-    assert "has this id already" in text_of(client.post(ADD, sent))
+    assert "already has this ID" in text_of(client.post(ADD, sent))
 
 
 @pytest.mark.django_db(transaction=True)

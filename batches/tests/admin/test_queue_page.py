@@ -289,7 +289,7 @@ def test_a_refusal_is_a_warning_and_for_the_script_a_409_with_the_sentence_alone
     batch_with("running", name="first")
     batch = batch_with()
     before = state()
-    sentence = "“first” is running: one batch at a time. Pause it first."
+    sentence = "“first” is running, and only one batch can run at a time. Pause it first."
     assert messages_of(press(client, "start_batch", batch)) == [("warning", sentence)]
     response = client.post(url("operate", "start_batch", batch.pk), headers=BY_SCRIPT)
     assert (response.status_code, response.content.decode()) == (409, sentence)
@@ -302,7 +302,7 @@ def test_a_button_of_a_batch_that_is_gone_is_refused(client):
     batch = batch_with("paused")
     BatchManager().delete_batch(batch.pk)
     [(level, sentence)] = messages_of(press(client, "queue_batch", batch))
-    assert (level, "There is no batch" in sentence) == ("warning", True)
+    assert (level, "No batch has the ID" in sentence) == ("warning", True)
 
 
 def test_the_page_comes_back_with_the_filter_and_the_page_that_it_had(client):
@@ -421,10 +421,10 @@ def test_the_confirmation_carries_the_version_that_was_shown(client):
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ({"version": 0}, "The queue has changed meanwhile."),
+        ({"version": 0}, "The queue has changed."),
         ({"to": "x"}, "Give a position from 1 to 2."),
         ({"to": "7"}, "“2” is at position 2 already."),
-        ({"move": "x"}, "There is no batch with the id 'x'."),
+        ({"move": "x"}, "No batch has the ID 'x'."),
     ],
 )
 def test_what_cannot_be_moved_like_that_cannot_be_confirmed(client, query, sentence):
@@ -447,7 +447,7 @@ def test_those_in_the_wrong_state_are_skipped_and_counted_each_with_its_reason(c
     [(level, text)] = messages_of(with_selected(client, "pause_batch", *batches))
     assert level == "warning"
     assert words(text) == (
-        "Pause: 2 done, 1 skipped. “two” is done: only a batch that is queued, running or paused can be paused."
+        "Pause: 2 done, 1 skipped. “two” is done. Only a batch that is queued, running or paused can be paused."
     )
     assert [reread(batch).status for batch in batches] == ["paused", "done", "paused"]
 
@@ -498,7 +498,7 @@ def test_of_very_many_reasons_the_first_are_told(client, monkeypatch):
     monkeypatch.setattr(queue, "MAX_REASONS", 1)
     batches = [batch_with("done", name=name) for name in ("one", "two", "three")]
     [(_, text)] = messages_of(with_selected(client, "pause_batch", *batches))
-    assert re.fullmatch(r"Pause: 0 done, 3 skipped\. “\w+” is done: .* … and 2 more\.", words(text))
+    assert re.fullmatch(r"Pause: 0 done, 3 skipped\. “\w+” is done\. .* … and 2 more\.", words(text))
 
 
 def test_deleting_asks_first_and_deletes_exactly_what_it_showed(client):

@@ -91,7 +91,7 @@ def test_what_the_buttons_do_is_seen_and_what_they_are_refused_is_told_beside_th
     remember(page)
     page.locator("#start_batch").click()
     expect(refusal(page, "start_batch")).to_have_text(
-        "“the other one” is running: one batch at a time. Pause it first."
+        "“the other one” is running, and only one batch can run at a time. Pause it first."
     )
     expect(page.locator("#batch-announce")).to_contain_text("“the other one” is running")
     BatchManager().set_priority(batch.pk, 3)

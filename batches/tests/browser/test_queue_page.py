@@ -318,7 +318,7 @@ def test_a_move_that_waits_to_be_confirmed_cannot_be_once_the_queue_has_changed(
     expect(page.locator("#move-confirm")).to_be_visible()
     BatchManager().move_batch(first.pk, 2)
     look_now(page)
-    expect(page.locator("#queue-preview")).to_contain_text("The queue has changed meanwhile.")
+    expect(page.locator("#queue-preview")).to_contain_text("The queue has changed.")
     expect(page.locator("#move-confirm")).to_have_count(0)
     expect_order(page, 2, 1)
 
@@ -331,7 +331,7 @@ def test_a_refusal_stays_beside_its_button_until_the_next_one_is_pressed(open_pa
     expect(page.locator("#queue-running")).to_contain_text("number 1")
     start = button(page, "start_batch", second)
     start.click()
-    expect_refusal(page, start, "“number 1” is running: one batch at a time. Pause it first.")
+    expect_refusal(page, start, "“number 1” is running, and only one batch can run at a time. Pause it first.")
     batch_with(name="number 3")
     look_now(page)
     expect_order(page, 2, 3)  # a swap later

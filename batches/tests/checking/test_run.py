@@ -396,7 +396,7 @@ def test_a_batch_without_profiles_is_done_as_soon_as_its_turn_comes_and_the_log_
     batch = make_batch("empty", checker="effortless")
     work()
     assert statuses() == {"empty": Status.DONE}
-    assert log(batch)[-1] == ("finish_run", "It has no profiles.")
+    assert log(batch)[-1] == ("finish_run", "The batch has no profiles.")
 
 
 def test_a_batch_whose_total_has_no_rows_goes_to_error_and_the_next_one_runs(configure):
@@ -404,7 +404,7 @@ def test_a_batch_whose_total_has_no_rows_goes_to_error_and_the_next_one_runs(con
     make_batch("next", 2, checker="effortless")
     work()
     assert statuses() == {"hollow": Status.ERROR, "next": Status.DONE}
-    assert values_of(batch.pk)["error"] == "The batch says 7 profiles, but it has no rows to check."
+    assert values_of(batch.pk)["error"] == "The batch expects 7 profiles but has no rows to check."
 
 
 # -- Runs that are taken away ------------------------------------------------------------------------------------------

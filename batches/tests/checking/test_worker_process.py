@@ -220,9 +220,7 @@ def test_a_checker_that_kills_its_workers_is_stopped_and_the_next_batch_runs(com
     for _ in range(2):
         assert commands.start_worker(**config).ended() == -signal.SIGKILL
     commands.start_worker(**config).wait_for(is_done(harmless))
-    assert values_of(deadly.pk)["error"] == (
-        "2 workers in a row fell silent while working on this batch, without any progress."
-    )
+    assert values_of(deadly.pk)["error"] == ("2 workers in a row sent no heartbeat, and the batch made no progress.")
     assert actions(deadly) == ["create_batch", "promote_next_batch", "take_over", "take_over"]
     assert_consistent()
 

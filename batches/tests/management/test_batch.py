@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_read_gets_one_sentence(manage, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--priority", "40000"], "A priority is a whole number from -32,768 to 32,767."),
+        (["--priority", "40000"], "The priority must be a whole number from -32,768 to 32,767."),
         (["--name", "n" * 201], "A batch needs a name of 1 to 200 characters."),
         (["--checker", "magic"], "Error: argument --checker: invalid choice: 'magic' (choose from 'feed', 'http')"),
     ],
@@ -365,7 +365,7 @@ def test_an_id_that_no_batch_has_is_refused(batch_id, manage):
     make_batch("it")
     answer = manage("batch", "show", "--", batch_id)
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err == f"There is no batch with the id {batch_id[:40]!r}. See them with: manage.py batch list"
+    assert answer.err == f"No batch has the ID {batch_id[:40]!r}. See them with: manage.py batch list"
 
 
 def test_a_deleted_batch_is_not_found(manage):
@@ -389,7 +389,7 @@ def test_every_action_refuses_an_unknown_id_and_changes_nothing(command, manage)
     arguments = [*rest, UNKNOWN] if action == "run" else [UNKNOWN, *rest]
     answer = manage("batch", action, *arguments)
     assert (answer.code, answer.out) == (1, "")
-    assert f"There is no batch with the id '{UNKNOWN}'" in answer.err
+    assert f"No batch has the ID '{UNKNOWN}'" in answer.err
     assert everything() == before
 
 
@@ -421,11 +421,11 @@ def test_the_log_says_who_came_through_which_door(manage, monkeypatch):
 @pytest.mark.parametrize(
     ("action", "status", "reason"),
     [
-        ("queue", Status.RUNNING, "“it” is running: only a batch that is"),
-        ("start", Status.DONE, "“it” is done: only a batch that is queued or paused can be started."),
-        ("pause", Status.DONE, "“it” is done: only a batch that is"),
-        ("retry", Status.RUNNING, "“it” is running: only a batch that is"),
-        ("delete", Status.RUNNING, "“it” is running: only a batch that is"),
+        ("queue", Status.RUNNING, "“it” is running. Only a batch that is"),
+        ("start", Status.DONE, "“it” is done. Only a batch that is queued or paused can be started."),
+        ("pause", Status.DONE, "“it” is done. Only a batch that is"),
+        ("retry", Status.RUNNING, "“it” is running. Only a batch that is"),
+        ("delete", Status.RUNNING, "“it” is running. Only a batch that is"),
     ],
 )
 def test_a_refusal_exits_1_with_its_reason_and_changes_nothing(action, status, reason, manage):
@@ -442,7 +442,7 @@ def test_a_start_is_refused_while_another_runs(manage):
     start_run(make_batch("busy"))
     before = everything()
     answer = manage("batch", "start", waiting.pk)
-    assert answer == (1, "", "“busy” is running: one batch at a time. Pause it first.\n")
+    assert answer == (1, "", "“busy” is running, and only one batch can run at a time. Pause it first.\n")
     assert everything() == before
 
 
@@ -461,7 +461,7 @@ def test_one_that_is_refused_does_not_keep_the_others_from_what_they_can_do(mana
     answer = manage("batch", "pause", first.pk, second.pk, UNKNOWN, third.pk)
     assert answer.code == 1
     assert answer.out == "“1” paused\n“3” paused\n"
-    assert [line[:20] for line in answer.err.splitlines()] == ["“2” is done: only a ", "There is no batch wi"]
+    assert [line[:20] for line in answer.err.splitlines()] == ["“2” is done. Only a ", "No batch has the ID "]
     assert [values_of(batch.pk)["status"] for batch in (first, second, third)] == ["paused", "done", "paused"]
 
 
@@ -476,7 +476,7 @@ def test_a_batch_is_moved_within_the_queue(position, order, manage):
 def test_a_batch_that_does_not_wait_cannot_be_moved(manage):
     batch = half_checked(Status.PAUSED)
     answer = manage("batch", "move", batch.pk, 1)
-    assert answer == (1, "", "“it” is paused: only a batch that is queued can be moved.")
+    assert answer == (1, "", "“it” is paused. Only a batch that is queued can be moved.")
 
 
 def test_a_priority_puts_a_batch_at_the_end_of_its_new_band(manage):

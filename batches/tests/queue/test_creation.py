@@ -185,7 +185,7 @@ def test_an_order_with_an_id_that_is_given_twice_makes_one_batch(manager):
     before = everything()
     again = manager.create_batch("Other news", urls(3), id=ID)
     assert isinstance(again, Refusal)
-    assert (again.code, again.message) == (Code.ALREADY_EXISTS, "“News” has this id already; nothing was added.")
+    assert (again.code, again.message) == (Code.ALREADY_EXISTS, "“News” already has this ID. Nothing was added.")
     assert everything() == before
 
 
@@ -248,7 +248,7 @@ def test_a_bad_checker_is_refused_with_the_names_of_the_known_ones(checker, mana
 def test_a_bad_address_is_refused_and_nothing_is_created(address, manager):
     answer = manager.create_batch("News", ["https://example.org/good", address])
     assert_refused(answer)
-    assert "is no profile's address" in answer.message
+    assert "is not a valid profile address" in answer.message
     assert len(answer.message) < 500
 
 

@@ -314,7 +314,7 @@ def test_reordering_closes_gaps_in_the_order_of_position(manager):
     assert_consistent()
     assert Queue.objects.get().version == version + 1
     line = last_line()
-    assert (line.batch, line.action, line.message) == (None, "reorder_queue", "numbered anew: 4 queued batches")
+    assert (line.batch, line.action, line.message) == (None, "reorder_queue", "renumbered 4 queued batches")
 
 
 @pytest.mark.parametrize("count", [0, 3])

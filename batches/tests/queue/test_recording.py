@@ -256,7 +256,7 @@ HOSTILE = {
 @pytest.mark.parametrize(("text", "stored"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_is_stored_clean_and_cut(text, stored, run):
     row = record_one(run, failed(text))
-    assert row.error == row.profile.last_error == (stored or "The check failed without saying why.")
+    assert row.error == row.profile.last_error == (stored or "The check failed without an error message.")
     story = Story(f"id{text}", text, text, None)
     row = record_one(run, CheckResult(True, error=text, stories=[story], feed_url=text, etag=text, last_modified=text))
     saved = StoryResult.objects.get()

@@ -122,7 +122,7 @@ def test_a_lease_that_ran_out_or_lies_too_far_ahead_is_taken_over(silence, manag
     assert (now["run_token"], now["takeovers"], now["status"], now["position"]) == (taken.run_token, 1, "running", 0)
     line = last_line()
     assert (line.batch, line.action, line.from_status, line.to_status) == (run.batch, "take_over", "running", "running")
-    assert "fell silent" in line.message
+    assert "no heartbeat from the previous worker" in line.message
     assert manager.claim_run("worker 3") is None
 
 
@@ -196,7 +196,7 @@ def test_a_batch_that_is_taken_over_again_and_again_goes_to_error_and_the_next_o
     assert run.batch == following
     now = values_of(batch.pk)
     assert (now["status"], now["position"], now["run_token"]) == ("error", None, None)
-    assert now["error"] == "4 workers in a row fell silent while working on this batch, without any progress."
+    assert now["error"] == "4 workers in a row sent no heartbeat, and the batch made no progress."
     assert list(BatchLog.objects.order_by("pk").values_list("batch", "action")[lines:]) == [
         (batch.pk, "take_over"),
         (following.pk, "promote_next_batch"),
@@ -281,7 +281,7 @@ def test_a_batch_without_profiles_is_done_as_soon_as_its_turn_comes_and_the_log_
     run = start_run(make_batch("empty"))
     assert manager.finish_run(run.batch.pk, run.run_token) is True
     assert values_of(run.batch.pk)["status"] == "done"
-    assert last_line().message == "It has no profiles."
+    assert last_line().message == "The batch has no profiles."
 
 
 def test_a_batch_that_claims_profiles_but_has_no_rows_goes_to_error(manager):
@@ -289,7 +289,7 @@ def test_a_batch_that_claims_profiles_but_has_no_rows_goes_to_error(manager):
     assert manager.finish_run(run.batch.pk, run.run_token) is True
     now = values_of(run.batch.pk)
     assert (now["status"], now["completed_at"]) == ("error", None)
-    assert now["error"] == "The batch says 1,500 profiles, but it has no rows to check."
+    assert now["error"] == "The batch expects 1,500 profiles but has no rows to check."
 
 
 def test_a_run_goes_on_where_it_was_paused(manager):
@@ -312,9 +312,9 @@ def test_a_run_goes_on_where_it_was_paused(manager):
         (ValueError("a fault"), "a fault"),
         ("a\0b\ud800c\udfff", "abc"),
         ("x" * 1_000_000, "x" * 2000),
-        ("\0" * 1_000_000, "It stopped without saying why."),
-        ("", "It stopped without saying why."),
-        (TimeoutError(), "It stopped without saying why."),
+        ("\0" * 1_000_000, "Stopped without an error message."),
+        ("", "Stopped without an error message."),
+        (TimeoutError(), "Stopped without an error message."),
         (None, "None"),
     ],
     ids=["text", "exception", "dirty", "1 MB", "1 MB of NUL", "empty", "silent exception", "None"],
@@ -458,7 +458,7 @@ def test_a_retry_makes_the_failed_rows_as_they_were_before_their_check(manager):
     retried = it.profiles.order_by("pk")[1]
     fields = ("status", "error", "http_status", "duration", "has_story", "checked_at")
     assert [getattr(retried, name) for name in fields] == [getattr(unchecked, name) for name in fields]
-    assert last_line().message == "to be checked again: 1 failed profile"
+    assert last_line().message == "retrying 1 failed profile"
     run = start_run(it)
     record(run, [(retried.profile_id, ok()), (unchecked.profile_id, ok())])
     assert manager.finish_run(it.pk, run.run_token)
