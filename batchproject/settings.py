@@ -1,4 +1,4 @@
-"""Settings of the project. Everything an installation may want to change comes from the environment."""
+"""Settings of the project. The environment sets what differs between installations: see the README."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping
 
-from .secret_key import secret_key
+from .secret_key import load_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -27,25 +27,27 @@ def env_switch(name: str) -> bool:
 def env_number(name: str, default: int) -> int:
     text = os.environ.get(name, "").strip() or str(default)
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        raise ImproperlyConfigured(f"{name}={text!r} is no whole number from 0 up.")
+        raise ImproperlyConfigured(f"{name}={text!r} is not a valid number. Use a whole number such as 0 or 3600.")
     return int(text)
 
 
 def api_rate(name: str, default: str) -> str | None:
-    """How many requests are let in, such as 6000/minute; None for "off"."""
+    """The rate as Django REST framework takes it; None for "off"."""
     rate = os.environ.get(name, "").strip().lower() or default
     if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
-        raise ImproperlyConfigured(f"{name}={rate!r} is no rate: write 100/second, 6000/minute, 1000/hour, or off.")
+        raise ImproperlyConfigured(
+            f"{name}={rate!r} is not a valid rate. Use 100/second, 6000/minute, 1000/hour or off."
+        )
     return None if rate == "off" else rate
 
 
 DEBUG = env_switch("DEBUG")
-SECRET_KEY = secret_key(os.environ.get("SECRET_KEY", ""), VAR_DIR / "secret_key", may_be_weak=DEBUG)
+SECRET_KEY = load_secret_key(os.environ.get("SECRET_KEY", ""), VAR_DIR / "secret_key", allow_weak=DEBUG)
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
-    "batches",  # before the admin, whose frame it replaces (templates/admin/base_site.html)
+    "batches",  # before the admin, so that its templates/admin/base_site.html comes first
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -70,24 +72,24 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "batches.web.middleware.DatabaseAwayMiddleware",
+    "batches.web.middleware.DatabaseOutageMiddleware",
 ]
 
-# No script or style within a page, none from elsewhere, no form that leads elsewhere.
+# No inline scripts or styles, none from other sites, and no form that posts to another site.
 SECURE_CSP = {
     "default-src": ["'self'"],
-    "img-src": ["'self'", "data:"],  # the API's documentation has its pictures in its style sheet
+    "img-src": ["'self'", "data:"],  # the style sheet of the API documentation contains its images
     "object-src": ["'none'"],
     "base-uri": ["'none'"],
     "form-action": ["'self'"],
     "frame-ancestors": ["'none'"],
 }
 
-# HTTPS itself is the business of a proxy before this application, which says so in X-Forwarded-Proto.
+# A proxy in front of this application terminates HTTPS and sets X-Forwarded-Proto.
 HTTPS = env_switch("HTTPS")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-# Browsers remember it for that long and for all subdomains, whatever is changed here: so only when asked for.
+# Off by default: browsers remember it for that long, for all subdomains, and nothing here can take it back.
 SECURE_HSTS_SECONDS = env_number("HSTS_SECONDS", 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
 
@@ -112,24 +114,23 @@ TEMPLATES = [
 
 BATCHES = config_from_environment(os.environ)
 
-# BEGIN IMMEDIATE takes SQLite's write lock at the start: two transactions can then never both read, both try to write
-# and get "database is locked". WAL lets readers go on meanwhile; moving it into the database every 8,000 pages (32 MB)
-# instead of every 1,000 made recording a tenth faster.
+# BEGIN IMMEDIATE takes SQLite's write lock at the start. Otherwise two transactions can both read, both try to write,
+# and fail with "database is locked". WAL lets readers continue during a write. A checkpoint every 8,000 pages (32 MB)
+# instead of every 1,000 makes recording 10 % faster.
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,
-    "init_command": (
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-20000; PRAGMA wal_autocheckpoint=8000;"
-    ),
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-20000; "
+    "PRAGMA wal_autocheckpoint=8000;",
 }
 
-# Nobody waits for ever. A lock is waited for as long as SQLite's. Who sits on one without a word (a frozen machine)
-# loses it after the time in which a silent run is taken over: else whoever takes over would have to wait for the lock.
-# The longest statement, a batch of a million profiles made pending again, takes half a minute. A dead network is
-# noticed within a minute. `?options=…` and the like in DATABASE_URL take the place of each of these.
-SILENCE_MS = max(1, round(config_from_mapping(BATCHES).lease_seconds * 1000))
+# No wait is endless. A lock is waited for as long as on SQLite. A client that goes idle within a transaction (a frozen
+# machine) loses its connection, and with it its locks, when its lease expires: the next worker can then take over. The
+# longest statement, resetting a batch of a million profiles, takes 30 s. A dead network is noticed within a minute.
+# `?options=…` and similar parameters in DATABASE_URL override these.
+IDLE_MS = max(1, round(config_from_mapping(BATCHES).lease_seconds * 1000))
 POSTGRESQL_OPTIONS = {
-    "options": f"-c lock_timeout=20s -c idle_in_transaction_session_timeout={SILENCE_MS}ms -c statement_timeout=600s",
+    "options": f"-c lock_timeout=20s -c idle_in_transaction_session_timeout={IDLE_MS}ms -c statement_timeout=600s",
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -137,47 +138,38 @@ POSTGRESQL_OPTIONS = {
     "tcp_user_timeout": 60_000,
 }
 
-DEFAULT_OPTIONS = {
-    "django.db.backends.sqlite3": SQLITE_OPTIONS,
-    "django.db.backends.postgresql": POSTGRESQL_OPTIONS,
-}
 
-
-def database(url: str) -> dict[str, Any]:
-    """Django's settings for a database URL: sqlite:///path or postgres://user:password@host:port/name."""
+def parse_database_url(url: str) -> dict[str, Any]:
+    """Parse sqlite:///path or postgres://user:password@host:port/name."""
     try:
         settings: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True)}
     except (ValueError, dj_database_url.ParseError) as error:
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from error
-    settings["OPTIONS"] = DEFAULT_OPTIONS.get(settings["ENGINE"], {}) | settings.get("OPTIONS", {})
+        raise ImproperlyConfigured(f"DATABASE_URL is not valid: {error}") from error
+    defaults = {"django.db.backends.sqlite3": SQLITE_OPTIONS, "django.db.backends.postgresql": POSTGRESQL_OPTIONS}
+    settings["OPTIONS"] = defaults.get(settings["ENGINE"], {}) | settings.get("OPTIONS", {})
     return settings
 
 
-DATABASES = {"default": database(os.environ.get("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'batches.sqlite3'}")}
+DATABASES = {
+    "default": parse_database_url(os.environ.get("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'batches.sqlite3'}")
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": f"django.contrib.auth.password_validation.{name}Validator"}
+    for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
 ]
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = os.environ.get("TIME_ZONE", "UTC")
-USE_I18N = True
-USE_TZ = True
 
 STATIC_URL = "static/"
-# Only for those who collect the static files for another web server.
+# For `collectstatic` only, if another web server serves the static files.
 STATIC_ROOT = os.environ.get("STATIC_ROOT")
-# Serves the apps' static files without a collectstatic step, with DEBUG off too.
+# Serves the apps' static files without `collectstatic`, also with DEBUG off.
 WHITENOISE_USE_FINDERS = True
 
-# 100,000 pasted addresses, or as many in a JSON body, fit. Longer lists are uploaded as a file, which is streamed.
+# Room for 100,000 addresses, pasted or in a JSON body. Longer lists are uploaded as a file, which is streamed.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 20_000_000
 FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
@@ -193,13 +185,13 @@ REST_FRAMEWORK = {
         "rest_framework.throttling.UserRateThrottle",
         "rest_framework.throttling.AnonRateThrottle",
     ],
-    # Fifty clients of one user that look once a second use half of it. Counted in each process's own memory: where
-    # several web processes run, each lets in that many, unless CACHES names a cache that they share.
+    # Fifty clients of one user that poll once a second use half of it. Each web process counts by itself, unless CACHES
+    # names a cache that they share.
     "DEFAULT_THROTTLE_RATES": {
         "user": api_rate("API_RATE", "6000/minute"),
         "anon": api_rate("API_ANONYMOUS_RATE", "60/minute"),
     },
-    # How many of our own proxies stand in front. What others write into X-Forwarded-For is not believed.
+    # How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
     "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody"],
@@ -235,7 +227,6 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v[0-9]+",
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": False,
-    "SORT_OPERATIONS": True,
     "SORT_OPERATION_PARAMETERS": False,
     "ENUM_NAME_OVERRIDES": {
         "BatchStatus": "batches.models.Batch.Status",
@@ -249,12 +240,12 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "batches.api.schema.add_shared_parts",
     ],
-    # The description says how to ask, and nothing of what is in the database: see `batches.api.docs`.
+    # The description is public: it contains nothing from the database. See `batches.api.docs`.
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    # Neither looks at the internet nor keeps a token in the browser.
+    # No request to other sites, and no token stored in the browser.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None, "persistAuthorization": False},
 }
 
@@ -265,7 +256,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
-        # Said in one line by `batches.web.error_pages`; a traceback tells nothing of what somebody sent.
+        # `batches.web.error_pages` logs one line; the traceback would add nothing.
         "django.security.RequestDataTooBig": {"level": "CRITICAL"},
         "batches": {"level": os.environ.get("LOG_LEVEL", "INFO")},
         "waitress": {"level": "INFO"},

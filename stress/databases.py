@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from batches.tests.support.postgres import DATABASE, temporary_postgres, unprivileged_account
-from batchproject.settings import database
+from batchproject.settings import parse_database_url
 
 from . import audit
 
@@ -168,7 +168,7 @@ def _postgresql() -> Iterator[Database]:
 
 def use(url: str) -> None:
     """Make it this process's default database, with the settings that an installation would have for it."""
-    configured = connections.configure_settings({DEFAULT_DB_ALIAS: database(url)})[DEFAULT_DB_ALIAS]
+    configured = connections.configure_settings({DEFAULT_DB_ALIAS: parse_database_url(url)})[DEFAULT_DB_ALIAS]
     connections[DEFAULT_DB_ALIAS].close()
     del connections[DEFAULT_DB_ALIAS]
     connections.settings[DEFAULT_DB_ALIAS] = configured

@@ -25,7 +25,7 @@ from batches.lists.exports import EXPORTERS
 from batches.models import Batch, BatchLog, StoryResult
 from batches.reports import comparison, queries
 from batches.text import duration
-from batches.web.downloads import download
+from batches.web.downloads import stream_download
 
 from . import display
 from .chart import chart, shares
@@ -139,7 +139,7 @@ class BatchPage:
         if not may_export(request):
             raise PermissionDenied
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
-        return download(EXPORTERS[form](queries.all_rows(batch)), f"{name}-{str(batch.pk)[:8]}", form)
+        return stream_download(EXPORTERS[form](queries.all_rows(batch)), f"{name}-{str(batch.pk)[:8]}", form)
 
 
 def may_export(request: HttpRequest) -> bool:

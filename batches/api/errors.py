@@ -37,7 +37,7 @@ from batches.models import DATABASE_FAULTS, discard_connections
 from batches.queue.refusals import Code, Refusal, Refused
 from batches.queue.transitions import find_batch
 from batches.text import clean_text
-from batches.web.outages import RETRY_AFTER, explain
+from batches.web.outages import RETRY_AFTER, describe_outage
 
 from .parsers import TooLarge
 from .serializers import BatchSerializer, EntriesRefused
@@ -93,7 +93,7 @@ def _unavailable(error: Exception, context: dict[str, Any]) -> Response:
     request = context["request"]
     logger.error("%s %s: the database does not answer: %s", request.method, request.path, str(error).strip())
     discard_connections()
-    body = {"code": "unavailable", "detail": explain(error)}
+    body = {"code": "unavailable", "detail": describe_outage(error)}
     return Response(body, 503, headers={"Retry-After": str(RETRY_AFTER)})
 
 

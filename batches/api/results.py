@@ -24,7 +24,7 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 from batches.queue.transitions import find_batch
 from batches.reports import queries
 from batches.reports.comparison import compare
-from batches.web.downloads import download
+from batches.web.downloads import stream_download
 
 from . import permissions as may
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
@@ -136,7 +136,7 @@ def exported(
     if kind not in exporters:
         raise NotFound(f"There is no such export, only {', '.join(exporters)}.")
     name = f"{slugify(batch.name)[:50] or batch.pk}{suffix}"
-    return download(() if request.method == "HEAD" else exporters[kind](lines), name, kind)
+    return stream_download(() if request.method == "HEAD" else exporters[kind](lines), name, kind)
 
 
 LIST: Actions = {"get": "list"}

@@ -19,7 +19,7 @@ from batches.management.output import as_json
 from batches.management.preflight import require_migrations
 from batches.models import DATABASE_FAULTS, Batch, Channel
 from batches.queue.refusals import Refusal
-from batches.web.outages import explain_at_terminal
+from batches.web.outages import describe_outage_to_operator
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def faults_of_the_database_in_a_sentence() -> Iterator[None]:
     try:
         yield
     except DATABASE_FAULTS as error:
-        raise CommandError(explain_at_terminal(error)) from error
+        raise CommandError(describe_outage_to_operator(error)) from error
 
 
 def flush_or_discard() -> None:

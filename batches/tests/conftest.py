@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.test.utils import setup_databases
 
 from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
-from batchproject.settings import database
+from batchproject.settings import parse_database_url
 
 VENDORS = ("sqlite", "postgresql")
 
@@ -110,7 +110,7 @@ def django_db_setup(database_url: str, django_test_environment: None, django_db_
 @contextmanager
 def default_database(url: str) -> Iterator[None]:
     """Makes `url` the default database, with the settings that an installation would have for it."""
-    configured = database(url)
+    configured = parse_database_url(url)
     configured["TEST"] = {"NAME": configured["NAME"]}
     before = connections.settings[DEFAULT_DB_ALIAS]
     _use(connections.configure_settings({DEFAULT_DB_ALIAS: configured})[DEFAULT_DB_ALIAS])

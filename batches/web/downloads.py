@@ -1,4 +1,4 @@
-"""Files that are written while they are sent."""
+"""File downloads, streamed while they are written."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from django.utils.http import content_disposition_header
 
 from batches.lists.exports import MEDIA_TYPES
 
-#: Lines of a file that are sent at once: a chunk for each line would be a write to the network for each.
-LINES_AT_ONCE = 500
+#: Lines per chunk: each chunk is a write to the network.
+CHUNK_LINES = 500
 
 
-def download(lines: Iterable[str], name: str, kind: str) -> StreamingHttpResponse:
-    """A file of one of the MEDIA_TYPES that is written while it is sent; `name` without its ending."""
+def stream_download(lines: Iterable[str], name: str, kind: str) -> StreamingHttpResponse:
+    """Stream a file of one of the MEDIA_TYPES; `name` comes without the extension."""
     charset = "; charset=utf-8" if MEDIA_TYPES[kind].startswith("text/") else ""
     headers = {"Content-Disposition": content_disposition_header(True, f"{name}.{kind}") or "attachment"}
-    return StreamingHttpResponse(_in_chunks(lines), content_type=MEDIA_TYPES[kind] + charset, headers=headers)
+    return StreamingHttpResponse(_join_chunks(lines), content_type=MEDIA_TYPES[kind] + charset, headers=headers)
 
 
-def _in_chunks(lines: Iterable[str]) -> Iterator[bytes]:
+def _join_chunks(lines: Iterable[str]) -> Iterator[bytes]:
     lines = iter(lines)
-    while chunk := "".join(islice(lines, LINES_AT_ONCE)):
+    while chunk := "".join(islice(lines, CHUNK_LINES)):
         yield chunk.encode()

@@ -1,4 +1,4 @@
-"""What a person sees of a request that cannot be read. The API has a shape of its own for it."""
+"""The page for a request that cannot be read. The API answers in JSON instead."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's `handler400`. Its form cannot be shown again with what was typed: nothing of it was read."""
+    """Django's `handler400`. It cannot show the form with its values again: the request was never parsed."""
     if not isinstance(exception, RequestDataTooBig):
         return render(None, "400.html", status=400)
     logger.warning("%s %s: %s", request.method, request.path, exception)
-    pasted = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    limits = {"pasted": filesizeformat(pasted) if pasted else "", "uploaded": f"{MAX_LIST_BYTES // 1_000_000} MB"}
+    max_pasted = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    limits = {
+        "pasted": filesizeformat(max_pasted) if max_pasted else "",
+        "uploaded": f"{MAX_LIST_BYTES // 1_000_000} MB",
+    }
     return render(None, "413.html", limits, status=413)

@@ -1,22 +1,26 @@
-"""What people are told while the database is away or locked."""
+"""Messages for users while the database is busy or unavailable."""
 
 from __future__ import annotations
 
-#: What PostgreSQL and SQLite say when somebody else held a lock for longer than the time-out.
-LOCKED = ("lock timeout", "database is locked")
+#: Parts of the errors of PostgreSQL and SQLite for a lock that was held longer than the timeout.
+LOCK_ERRORS = ("lock timeout", "database is locked")
 
-#: Seconds after which a client may ask again.
+#: Seconds until a client should retry.
 RETRY_AFTER = 5
 
-
-def explain(error: BaseException) -> str:
-    """For people, without the database's own words, which may name hosts."""
-    if any(words in str(error) for words in LOCKED):
-        return "Somebody else has been changing the queue for too long. Nothing was changed: try again in a moment."
-    return "The database does not answer. Try again in a moment."
+BUSY = "The queue is busy. Try again."
+UNAVAILABLE = "The database does not answer. Try again in a moment."
 
 
-def explain_at_terminal(error: BaseException) -> str:
-    """For whoever can do something about it."""
-    sentence = explain(error)
-    return sentence if sentence != explain(Exception()) else f"The database does not answer: {str(error).strip()}"
+def describe_outage(error: BaseException) -> str:
+    """Return a message without the database's own text, which may contain host names."""
+    return BUSY if is_lock_timeout(error) else UNAVAILABLE
+
+
+def describe_outage_to_operator(error: BaseException) -> str:
+    """Return a message for the terminal, with the database's own text."""
+    return BUSY if is_lock_timeout(error) else f"The database does not answer: {str(error).strip()}"
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    return any(text in str(error) for text in LOCK_ERRORS)

@@ -1,4 +1,4 @@
-"""Uploaded files, whichever door they come through: how large a form may be, and where a long list waits to be read."""
+"""Uploaded files, for the admin and the API: the size limit of a form, and temporary storage of long lists."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from django.core.files.uploadhandler import FileUploadHandler
 
 from batches.limits import MAX_LIST_BYTES
 
-#: Bytes of a form: the largest list that is read, and room for the rest.
-MAX_FORM = MAX_LIST_BYTES + 1_000_000
+#: The largest list, and room for the other fields.
+MAX_FORM_BYTES = MAX_LIST_BYTES + 1_000_000
 
 
 class TemporaryListHandler(FileUploadHandler):
-    """Writes a file to the disk, and not a byte of one that no importer would read to its end.
+    """Stores an upload in a temporary file, and refuses a form that is too large before it stores any of it.
 
-    Not Django's own: its files have names, and stay where they are when the process is killed.
+    Django's own handler gives its files names, so they remain on the disk if the process is killed.
     """
 
     file: UploadedFile[Any]
@@ -27,14 +27,16 @@ class TemporaryListHandler(FileUploadHandler):
     def handle_raw_input(
         self, input_data: IO[bytes], META: Any, content_length: int, *args: Any, **kwargs: Any
     ) -> None:
-        # Nothing behind the announced length is ever read, so it can be believed.
-        if content_length > MAX_FORM:
-            raise RequestDataTooBig(f"A form of {content_length:,} bytes; at most {MAX_FORM:,} are read.")
+        # The server never reads beyond the announced length, so it can be trusted.
+        if content_length > MAX_FORM_BYTES:
+            raise RequestDataTooBig(f"The form has {content_length:,} bytes. The maximum is {MAX_FORM_BYTES:,}.")
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
-        nameless = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 — the request closes it
-        self.file = UploadedFile(nameless, self.file_name, self.content_type, 0, self.charset, self.content_type_extra)
+        unnamed_file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 — the request closes it
+        self.file = UploadedFile(
+            unnamed_file, self.file_name, self.content_type, 0, self.charset, self.content_type_extra
+        )
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         self.file.write(raw_data)

@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from batches.batch_manager import BatchManager
 from batches.models import Queue
-from batches.web.outages import LOCKED
+from batches.web.outages import LOCK_ERRORS
 from stress.databases import IDLE_SECONDS, LOCK_SECONDS, PostgreSQL, use
 from stress.environment import POLL_SECONDS, TOLERANCE
 from stress.stage import TAKEOVER_SECONDS, Actor, Stage
@@ -123,7 +123,7 @@ def _ask_meanwhile(stage: Stage, freed: float) -> None:
     """An operator gets a clear answer in the time that is set. Asked too late, he finds the queue free again."""
     operator = stage.start(try_once)
     told = stage.wait_to_hear(operator, "answered", seconds=LOCK_SECONDS + 2 * TOLERANCE)
-    is_clear = told and any(words in told[2] for words in LOCKED)
+    is_clear = told and any(words in told[2] for words in LOCK_ERRORS)
     if told and not is_clear and told[1] < freed:
         stage.breach(f"an operator was told {told[2]!r} while another client held the queue")
 

@@ -423,7 +423,7 @@ def test_a_spreadsheet_gets_results_and_no_formula(client):
 
 def test_an_export_is_sent_as_it_is_read(client, monkeypatch):
     monkeypatch.setattr(queries, "STREAM_CHUNK", 10)
-    monkeypatch.setattr("batches.web.downloads.LINES_AT_ONCE", 5)
+    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 5)
     batch = batch_with(pending=50)
     stream = client.get(url("export", batch, "jsonl")).streaming_content
     assert next(stream).count(b"\n") == 5
@@ -433,7 +433,7 @@ def test_an_export_is_sent_as_it_is_read(client, monkeypatch):
 
 def test_an_exports_memory_does_not_grow_with_the_batch(client, monkeypatch):
     monkeypatch.setattr(queries, "STREAM_CHUNK", 100)
-    monkeypatch.setattr("batches.web.downloads.LINES_AT_ONCE", 100)
+    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 100)
     response = client.get(url("export", batch_with(pending=6000), "jsonl"))
     tracemalloc.start()
     size = sum(len(piece) for piece in response.streaming_content)

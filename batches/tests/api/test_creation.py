@@ -357,7 +357,7 @@ def test_a_body_that_is_too_large_is_not_read(client, settings):
 
 
 def test_a_form_that_is_too_large_is_not_read(client, monkeypatch):
-    monkeypatch.setattr("batches.web.uploads.MAX_FORM", 1000)
+    monkeypatch.setattr("batches.web.uploads.MAX_FORM_BYTES", 1000)
     answer = upload(client, b"x" * 1000)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 

@@ -426,7 +426,7 @@ def test_a_head_of_an_export_reads_no_rows(client, batch):
 
 def test_an_export_ends_cleanly_where_its_batch_is_deleted_meanwhile(client, batch, monkeypatch):
     monkeypatch.setattr(queries, "STREAM_CHUNK", 2)
-    monkeypatch.setattr("batches.web.downloads.LINES_AT_ONCE", 1)
+    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 1)
     chunks = iter(client.get(f"/api/batches/{batch.pk}/export/opml/").streaming_content)
     start = [next(chunks), next(chunks)]
     assert BatchManager().delete_batch(batch.pk)

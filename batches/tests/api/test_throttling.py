@@ -84,7 +84,7 @@ def test_fifty_clients_that_look_once_a_second_are_let_in(settings):
 )
 def test_a_rate_that_is_none_is_told_at_start(monkeypatch, text):
     monkeypatch.setenv("API_RATE", text)
-    with pytest.raises(ImproperlyConfigured, match=r"API_RATE=.* is no rate: write 100/second"):
+    with pytest.raises(ImproperlyConfigured, match=r"API_RATE=.* is not a valid rate. Use 100/second"):
         api_rate("API_RATE", "1/second")
 
 

@@ -65,11 +65,11 @@ def test_what_nobody_who_is_logged_in_sees_is_no_worse(open_page, problems):
 def test_what_somebody_may_not_see_is_refused_with_a_way_back(open_page, problems):
     problems.expected += ["status of 404", "status of 403"]
     page = open_page("/admin/batches/batch/add/", role="staff")
-    expect(page.get_by_role("heading")).to_have_text("Not permitted")
+    expect(page.get_by_role("heading")).to_have_text("Permission denied")
     assert list(faults(page)) == []
     page.goto("/admin/nothing/")
     expect(page.get_by_role("heading")).to_have_text("Not found")
-    page.get_by_role("link", name="To the overview").click()
+    page.get_by_role("link", name="Go to the overview").click()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Logged out")).to_be_visible()
     assert list(faults(page)) == []

@@ -25,7 +25,7 @@ from batches.tests.support.postgres import (
     unprivileged_account,
 )
 from batches.tests.support.threads import in_thread, run_in_threads
-from batchproject.settings import database
+from batchproject.settings import parse_database_url
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
@@ -287,7 +287,7 @@ with temporary_postgres() as url:
 
 
 def directory_of(url):
-    return Path(database(url)["OPTIONS"]["host"])
+    return Path(parse_database_url(url)["OPTIONS"]["host"])
 
 
 def connect(url):

@@ -19,13 +19,14 @@ from batches.queue import contents
 from batches.tests.support.factories import everything, make_waiting, urls
 from batches.tests.support.threads import in_thread
 from batches.web import middleware
-from batches.web.outages import RETRY_AFTER, explain
-from batchproject.settings import database
+from batches.web.outages import RETRY_AFTER, describe_outage
+from batchproject.settings import parse_database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-BUSY = "Somebody else has been changing the queue for too long. Nothing was changed: try again in a moment."
-AWAY = "The database does not answer. Try again in a moment."
+BUSY = "The queue is busy. Try again."
+UNAVAILABLE = "The database does not answer. Try again in a moment."
+
 WAIT = 30
 
 
@@ -70,7 +71,7 @@ def test_a_call_that_waits_too_long_for_the_queue_fails_and_changes_nothing():
     be_impatient()
     with held_by_another(), pytest.raises(DATABASE_FAULTS) as failure:
         BatchManager().move_batch(batch.pk, 2)
-    assert explain(failure.value) == BUSY
+    assert describe_outage(failure.value) == BUSY
     assert everything() == before
 
 
@@ -115,7 +116,7 @@ def test_strangers_are_not_told_what_the_database_said(root, monkeypatch):
     admin.force_login(root)
     for answer in (api.get("/api/queue/"), admin.get("/admin/batches/batch/queue/")):
         assert answer.status_code == 503
-        assert AWAY in answer.content.decode()
+        assert UNAVAILABLE in answer.content.decode()
         assert "internal" not in answer.content.decode()
 
 
@@ -127,7 +128,7 @@ def test_a_command_ends_with_the_sentence():
 
 
 def test_a_mistake_of_the_code_is_still_a_fault(root):
-    assert middleware.DatabaseAwayMiddleware(lambda request: None).process_exception(None, ValueError()) is None
+    assert middleware.DatabaseOutageMiddleware(lambda request: None).process_exception(None, ValueError()) is None
 
 
 @pytest.mark.databases("postgresql")
@@ -139,10 +140,10 @@ def test_postgresql_has_the_time_outs_of_an_installation():
 
 
 def test_the_url_of_the_database_has_the_last_word():
-    options = database("postgres://u@db/name?options=-c%20lock_timeout%3D0&connect_timeout=3")["OPTIONS"]
+    options = parse_database_url("postgres://u@db/name?options=-c%20lock_timeout%3D0&connect_timeout=3")["OPTIONS"]
     assert (options["options"], options["connect_timeout"]) == ("-c lock_timeout=0", 3)
     assert options["keepalives_idle"]
-    assert database("sqlite:////tmp/x?timeout=5")["OPTIONS"]["timeout"] == 5
+    assert parse_database_url("sqlite:////tmp/x?timeout=5")["OPTIONS"]["timeout"] == 5
 
 
 @pytest.mark.databases("postgresql")

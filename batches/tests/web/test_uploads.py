@@ -83,7 +83,7 @@ def small_limits(settings, monkeypatch):
     def refuse(**options):
         raise AssertionError("It was written to the disk.")
 
-    monkeypatch.setattr("batches.web.uploads.MAX_FORM", 50_000)
+    monkeypatch.setattr("batches.web.uploads.MAX_FORM_BYTES", 50_000)
     monkeypatch.setattr("batches.web.uploads.TemporaryFile", refuse)
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10_000
     settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 1_000
@@ -96,9 +96,9 @@ def assert_too_large(answer, path):
         assert "as a file" in answer.json()["detail"]
     else:
         page = answer.content.decode()
-        assert "nothing was stored" in page
-        assert "Up to 9.8\xa0KB can be pasted: save a longer list as a file, and upload that." in page
-        assert "A file can have up to 200 MB: split a larger one into several." in page
+        assert "Nothing was stored." in page
+        assert "You can paste up to 9.8\xa0KB. Save a longer list as a file and upload it." in page
+        assert "A file can have up to 200 MB. Split a larger one." in page
         assert "Content-Security-Policy" in answer.headers
     assert_nothing_stored()
 
@@ -130,7 +130,7 @@ def test_a_form_that_cannot_be_read_gets_a_page_that_says_so(client_by):
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\nx\r\n--x--' % (b"x" * 5_000)
     answer = client_by("session").post(FORM, body, content_type="multipart/form-data; boundary=x")
     assert answer.status_code == 400
-    assert "short and plain name" in answer.content.decode()
+    assert "short, plain name" in answer.content.decode()
     assert_nothing_stored()
 
 
