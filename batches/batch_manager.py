@@ -18,7 +18,7 @@ from django.utils import timezone
 from .checking.checkers.base import CheckResult
 from .conf import get_config
 from .limits import MAX_ERROR
-from .lists.found import ProfileAddress
+from .lists.imports import ProfileAddress
 from .models import Action, Batch, BatchProfile, Channel, Event, Profile, Queue
 from .notifications import outbox
 from .queue.contents import (

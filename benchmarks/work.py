@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from batches.batch_manager import BatchManager
 from batches.checking.worker import Worker
-from batches.lists.found import ProfileAddress
+from batches.lists.imports import ProfileAddress
 from batches.models import Batch
 
 

@@ -17,8 +17,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.html import format_html, format_html_join
 
-from batches.lists.found import ImportResult, ProfileAddress, Reject
-from batches.lists.preview import Preview, digest, preview
+from batches.lists.imports import ImportResult, ProfileAddress, Reject
+from batches.lists.preview import Preview
 from batches.models import Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code, Refusal
@@ -49,7 +49,7 @@ class AddingAdmin(ListAdmin):
         shown: dict[str, Any] = {}
         if form.is_valid():
             if is_confirmed(request, form.imported):
-                answer = make_batch(request, form, form.imported.profiles, digest(form.imported))
+                answer = make_batch(request, form, form.imported.profiles, form.imported.digest)
                 if not isinstance(answer, Refusal):
                     return respond_to_addition(self, request, *answer, form.imported)
                 form.add_error(None, answer.message)
@@ -79,13 +79,13 @@ class AddingAdmin(ListAdmin):
 
 def is_confirmed(request: HttpRequest, imported: ImportResult) -> bool:
     """Whether the list is to be added, and is the one that was previewed."""
-    return "add" in request.POST and request.POST.get("previewed") == digest(imported)
+    return "add" in request.POST and request.POST.get("previewed") == imported.digest
 
 
 def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
     # One look into the unique index for each address: a million took 3 s.
     known = count_known(profile.url for profile in form.imported.profiles)
-    found = preview(form.imported, known)
+    found = Preview(form.imported, known)
     return {
         "preview": found,
         "counted": pluralise(found.profiles, "profile"),

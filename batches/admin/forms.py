@@ -14,8 +14,8 @@ from django.utils.html import format_html
 
 from batches.conf import get_config
 from batches.limits import MAX_LIST_BYTES, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
-from batches.lists.found import ImportFailed, ImportResult
-from batches.lists.reading import format_of, read_profiles
+from batches.lists.imports import ImportResult, InvalidList
+from batches.lists.reading import detect_format, read_profiles
 from batches.lists.source import HEAD
 from batches.models import Batch
 
@@ -121,7 +121,7 @@ class AddBatchForm(NewBatchForm):
                 filename=source.name if source else "",
                 strict=self.cleaned_data["strict"],
             )
-        except ImportFailed as error:
+        except InvalidList as error:
             self.add_error("file" if source else "addresses", str(error))
 
     def keep_file(self) -> None:
@@ -148,7 +148,7 @@ def text_of(source: Any) -> str | None:
         return None
     source.seek(0)
     content = source.read()
-    if format_of(content[:HEAD]) != format_of(content[:HEAD], source.name or ""):
+    if detect_format(content[:HEAD]) != detect_format(content[:HEAD], source.name or ""):
         return None
     try:
         text: str = content.decode("utf-8-sig")

@@ -13,7 +13,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from batches.limits import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
-from batches.lists.addresses import InvalidAddress, beginnings_at
+from batches.lists.addresses import InvalidAddress, address_prefixes
 from batches.models import Batch, BatchLog, BatchProfile, Channel, Profile, StoryResult
 from batches.reports.comparison import Change, rows_with
 from batches.reports.queries import at_host
@@ -68,7 +68,7 @@ class HostField(forms.CharField):
         host: str = super().clean(value)
         try:
             if host:
-                beginnings_at(host)
+                address_prefixes(host)
         except InvalidAddress as error:
             raise forms.ValidationError(str(error)) from error
         return host

@@ -14,7 +14,7 @@ from rest_framework.utils import html
 
 from batches.conf import get_config
 from batches.limits import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
-from batches.lists.found import Found, ImportFailed, ImportResult, Reject
+from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
 from batches.lists.reading import FORMATS, read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 from batches.reports.comparison import Comparison
@@ -303,7 +303,7 @@ class BatchBody(Body):
         """The list of profiles. Raises EntriesRefused if it cannot be read, has no profile, or is not all it should."""
         try:
             return self._read_list(strict=self.validated_data.get("strict", False))
-        except ImportFailed as failed:
+        except InvalidList as failed:
             raise EntriesRefused(self.list_field, str(failed), self.rejected(failed.rejects)) from failed
 
     def _read_list(self, *, strict: bool) -> ImportResult:
@@ -322,13 +322,13 @@ class BatchJSON(BatchBody):
 
     def _read_list(self, *, strict: bool) -> ImportResult:
         entries = self.validated_data["profiles"]
-        found = Found()
+        collector = Collector()
         for index, entry in enumerate(entries):
-            _add_entry(found, index, entry)
-        if not found.profiles or (strict and found.rejects):
-            message = f"{len(found.rejects):,} of {len(entries):,} entries cannot be profiles; nothing was created."
-            raise ImportFailed(message, found.rejects)
-        return found.result(strict)
+            _add_entry(collector, index, entry)
+        if not collector.profiles or (strict and collector.rejects):
+            message = f"{len(collector.rejects):,} of {len(entries):,} entries cannot be profiles; nothing was created."
+            raise InvalidList(message, collector.rejects)
+        return collector.result(strict)
 
 
 class BatchUpload(BatchBody):
@@ -414,12 +414,12 @@ class EntriesRefused(ValidationError):
         self.rejected = rejected
 
 
-def _add_entry(found: Found, index: int, entry: Any) -> None:
+def _add_entry(collector: Collector, index: int, entry: Any) -> None:
     url, name = (entry.get("url"), entry.get("name", "")) if isinstance(entry, dict) else (entry, "")
     text = url if isinstance(url, str) else ""
     if not isinstance(url, str) or not isinstance(name, str):
-        found.reject(index, text, 'A profile is an address, or an object with "url" and perhaps "name", all text.')
+        collector.reject(index, text, 'A profile is an address, or an object with "url" and perhaps "name", all text.')
     elif isinstance(entry, dict) and (unknown := entry.keys() - {"url", "name"}):
-        found.reject(index, text, f'A profile has "url" and "name", but no {min(unknown)[:50]!r}.')
+        collector.reject(index, text, f'A profile has "url" and "name", but no {min(unknown)[:50]!r}.')
     else:
-        found.add(index, url, name)
+        collector.add(index, url, name)

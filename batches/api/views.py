@@ -19,7 +19,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager
-from batches.lists.found import ImportResult
+from batches.lists.imports import ImportResult
 from batches.models import Batch, Channel
 from batches.queue.refusals import Refusal
 from batches.queue.transitions import find_batch

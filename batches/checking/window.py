@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 
 from batches.checking.checkers.base import ProfileToCheck
+from batches.lists.addresses import host_of
 
 
 class Window:
@@ -67,5 +68,4 @@ class Window:
 
 
 def _host(profile: ProfileToCheck) -> str:
-    """Host and port of the address that is fetched first (normalised: scheme://host:port/path)."""
-    return (profile.feed_url or profile.url).partition("://")[2].partition("/")[0]
+    return host_of(profile.feed_url or profile.url)

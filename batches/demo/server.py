@@ -19,7 +19,7 @@ from html import escape
 from aiohttp import web
 from django.utils.feedgenerator import Atom1Feed, Rss201rev2Feed, SyndicationFeed
 
-from batches.lists.found import ProfileAddress
+from batches.lists.imports import ProfileAddress
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8089

@@ -63,7 +63,7 @@ def normalise_address(text: str) -> str:
     return address
 
 
-def beginnings_at(host: str) -> list[str]:
+def address_prefixes(host: str) -> list[str]:
     """How normalised addresses begin at a host: at any port, unless one is given with it ("example.org:8080").
 
     Raises InvalidAddress for what is no host.
@@ -75,8 +75,13 @@ def beginnings_at(host: str) -> list[str]:
 
 
 def host_of(url: str) -> str:
-    """Host and port of a normalised address. urlsplit() takes ten times as long."""
+    """The host of a normalised address, with its port if it has one. urlsplit() takes ten times as long."""
     return url.partition("://")[2].partition("/")[0]
+
+
+def hostname_of(url: str) -> str:
+    """The host of a normalised address without port and brackets: what a resolver or a socket takes."""
+    return _HAS_PORT.sub("", host_of(url)).strip("[]")
 
 
 def _describe(character: str) -> str:

@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from .found import Found, ImportFailed, one_line
+from .imports import Collector, InvalidList, clean_line
 from .source import HEAD, MAX_LINE, first_line, lines
 
 DELIMITERS = ",;\t"
 
 
-def read_csv(stream: io.BufferedReader, found: Found) -> None:
+def read_csv(stream: io.BufferedReader, collector: Collector) -> None:
     """A column `url`, perhaps a column `name`, in any case and order; further columns and blank rows do not count."""
     delimiter = _delimiter(first_line(stream.peek(HEAD)))
     rows = _rows(csv.reader(_whole_lines(stream), delimiter=delimiter, skipinitialspace=True, strict=True))
@@ -22,10 +22,10 @@ def read_csv(stream: io.BufferedReader, found: Found) -> None:
         return
     columns = _cleaned(header)
     if "url" not in columns:
-        raise ImportFailed(f'Line {header_line} has no column "url", only: {one_line(", ".join(header), 300)}.')
+        raise InvalidList(f'Line {header_line} has no column "url", only: {clean_line(", ".join(header), 300)}.')
     url_at, name_at = columns.index("url"), columns.index("name") if "name" in columns else len(columns)
     for line, row in rows:
-        found.add(line, _cell(row, url_at), _cell(row, name_at))
+        collector.add(line, _cell(row, url_at), _cell(row, name_at))
 
 
 def has_url_column(line: str) -> bool:
@@ -51,7 +51,7 @@ def _cell(row: list[str], index: int) -> str:
 def _whole_lines(stream: io.BufferedReader) -> Iterator[str]:
     for number, line in lines(stream):
         if len(line) == MAX_LINE:
-            raise ImportFailed(f"Line {number} is longer than {MAX_LINE:,} characters.")
+            raise InvalidList(f"Line {number} is longer than {MAX_LINE:,} characters.")
         yield line
 
 
@@ -64,7 +64,7 @@ def _rows(reader: Any) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise ImportFailed(_problem(str(error), line, reader.line_num)) from error
+            raise InvalidList(_problem(str(error), line, reader.line_num)) from error
         if any(cell.strip() for cell in row):
             yield line, row
 

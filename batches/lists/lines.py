@@ -6,19 +6,19 @@ import io
 import json
 from typing import Any
 
-from .found import Found, ImportFailed
+from .imports import Collector, InvalidList
 from .source import MAX_LINE, lines
 
 
-def read_text(stream: io.BufferedReader, found: Found) -> None:
+def read_text(stream: io.BufferedReader, collector: Collector) -> None:
     """One address a line; blank lines and lines that begin with "#" do not count."""
     for number, line in lines(stream):
         address = line.strip()
         if address and not address.startswith("#"):
-            found.add(number, address)
+            collector.add(number, address)
 
 
-def read_jsonl(stream: io.BufferedReader, found: Found) -> None:
+def read_jsonl(stream: io.BufferedReader, collector: Collector) -> None:
     """A string or an object with `url` and perhaps `name` a line. A first line that is not JSON fails the list."""
     is_first = True
     for number, line in lines(stream):
@@ -28,10 +28,10 @@ def read_jsonl(stream: io.BufferedReader, found: Found) -> None:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             if is_first:
-                raise ImportFailed(f"Line {number} is not JSON; JSON Lines has one object or string a line.") from error
-            found.reject(number, line, _why_not_json(line))
+                raise InvalidList(f"Line {number} is not JSON; JSON Lines has one object or string a line.") from error
+            collector.reject(number, line, _why_not_json(line))
         else:
-            _add(number, line, value, found)
+            _add(number, line, value, collector)
         is_first = False
 
 
@@ -41,9 +41,9 @@ def _why_not_json(line: str) -> str:
     )
 
 
-def _add(number: int, line: str, value: Any, found: Found) -> None:
+def _add(number: int, line: str, value: Any, collector: Collector) -> None:
     url, name = (value.get("url"), value.get("name")) if isinstance(value, dict) else (value, "")
     if isinstance(url, str):
-        found.add(number, url, name if isinstance(name, str) else "")
+        collector.add(number, url, name if isinstance(name, str) else "")
     else:
-        found.reject(number, line, 'It has no "url": a line is a string, or an object with a string "url".')
+        collector.reject(number, line, 'It has no "url": a line is a string, or an object with a string "url".')

@@ -7,7 +7,7 @@ from typing import Any
 
 from lxml import etree
 
-from .found import Found, ImportFailed, one_line
+from .imports import Collector, InvalidList, clean_line
 from .source import HEAD
 
 
@@ -27,13 +27,13 @@ class _UntilRoot:
         if self.has_root:
             return self.stream.read(size)
         if not self.left:
-            raise ImportFailed(f"No <opml> begins within the first {HEAD // 1024} KB; remove what stands before it.")
+            raise InvalidList(f"No <opml> begins within the first {HEAD // 1024} KB; remove what stands before it.")
         piece = self.stream.read(min(size, self.left))
         self.left -= len(piece)
         return piece
 
 
-def read_opml(stream: io.BufferedReader, found: Found) -> None:
+def read_opml(stream: io.BufferedReader, collector: Collector) -> None:
     """Nested outlines with `xmlUrl` or else `htmlUrl`, named by `title` or else `text`; the others are folders."""
     # huge_tree=False bounds the nesting (256), the length of one text and the growth by entities.
     source = _UntilRoot(stream)
@@ -55,16 +55,16 @@ def read_opml(stream: io.BufferedReader, found: Found) -> None:
                 _check_root(element)
                 source.has_root = True
             elif _local_name(element) == "outline":
-                _add_outline(element, found)
+                _add_outline(element, collector)
     except etree.XMLSyntaxError as error:
-        raise ImportFailed(_problem(error, events.error_log)) from error
+        raise InvalidList(_problem(error, events.error_log)) from error
 
 
-def _add_outline(element: Any, found: Found) -> None:
+def _add_outline(element: Any, collector: Collector) -> None:
     # Not attrib.items(), whose time grows with the square of their number: 40,000 took 6 s.
     names = {name.lower(): name for name in element.attrib}
     if "xmlurl" in names or "htmlurl" in names:
-        found.add(
+        collector.add(
             element.sourceline, _first(element, names, "xmlurl", "htmlurl"), _first(element, names, "title", "text")
         )
 
@@ -77,11 +77,11 @@ def _first(element: Any, names: dict[str, str], *wanted: str) -> str:
 
 def _check_root(root: Any) -> None:
     if _local_name(root) != "opml":
-        raise ImportFailed(f"This is XML but not OPML: it begins with <{one_line(root.tag, 80)}>, not with <opml>.")
+        raise InvalidList(f"This is XML but not OPML: it begins with <{clean_line(root.tag, 80)}>, not with <opml>.")
     dtd = root.getroottree().docinfo.internalDTD
     # resolve_entities=False does not keep libxml2 from expanding a declared entity in an attribute.
     if dtd is not None and any(True for _ in dtd.iterentities()):
-        raise ImportFailed("The OPML declares entities of its own, and these are not read; remove its DOCTYPE.")
+        raise InvalidList("The OPML declares entities of its own, and these are not read; remove its DOCTYPE.")
 
 
 def _local_name(element: Any) -> str:
@@ -105,4 +105,4 @@ def _problem(error: Any, log: Any) -> str:
         message = "it is nested too deep, or one of its texts is too long"
     if "EntityRef" in message or "Entity '" in message:
         message = f'{message} (a bare "&" must be written "&amp;")'
-    return f"The OPML is broken in line {max(line or 0, 1)}: {one_line(message, 200).rstrip('.')}."
+    return f"The OPML is broken in line {max(line or 0, 1)}: {clean_line(message, 200).rstrip('.')}."

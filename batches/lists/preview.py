@@ -6,26 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 
 from .addresses import host_of
-from .found import ImportResult, ProfileAddress, Reject
+from .imports import ImportResult, ProfileAddress, Reject
 
-SHOWN_PROFILES = 5
-SHOWN_REJECTS = 20
+PREVIEW_PROFILES = 5
+PREVIEW_REJECTS = 20
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The list that was read, and how many of its profiles are `known`: stored already, by an earlier batch.
-
-    `busiest` is the host with the most of the profiles, and their number.
-    """
+    """The list that was read, and how many of its profiles are `known`: stored already, by an earlier batch."""
 
     imported: ImportResult
     known: int
-    hosts: int
-    busiest: tuple[str, int]
 
     @property
     def profiles(self) -> int:
@@ -45,7 +39,7 @@ class Preview:
 
     @property
     def first_profiles(self) -> Sequence[ProfileAddress]:
-        return self.imported.profiles[:SHOWN_PROFILES]
+        return self.imported.profiles[:PREVIEW_PROFILES]
 
     @property
     def more_profiles(self) -> int:
@@ -53,29 +47,21 @@ class Preview:
 
     @property
     def first_rejects(self) -> Sequence[Reject]:
-        return self.imported.rejects[:SHOWN_REJECTS]
+        return self.imported.rejects[:PREVIEW_REJECTS]
 
     @property
     def more_rejects(self) -> int:
         return self.rejects - len(self.first_rejects)
 
+    @property
+    def hosts(self) -> int:
+        return len(self._profiles_by_host)
+
+    @property
+    def busiest(self) -> tuple[str, int]:
+        """The host with the most profiles, and their number."""
+        return self._profiles_by_host.most_common(1)[0]
+
     @cached_property
-    def digest(self) -> str:
-        return digest(self.imported)
-
-
-def preview(imported: ImportResult, known: int) -> Preview:
-    """What the list becomes, of whose addresses so many are stored already."""
-    hosts = Counter(host_of(profile.url) for profile in imported.profiles)
-    return Preview(
-        imported=imported,
-        known=known,
-        hosts=len(hosts),
-        busiest=hosts.most_common(1)[0],
-    )
-
-
-def digest(imported: ImportResult) -> str:
-    """The same for the same profiles in the same order: whether a list is still the one that was previewed."""
-    lines = (f"{profile.url}\t{profile.name}\n" for profile in imported.profiles)
-    return sha256("".join(lines).encode()).hexdigest()
+    def _profiles_by_host(self) -> Counter[str]:
+        return Counter(host_of(profile.url) for profile in self.imported.profiles)

@@ -1,6 +1,6 @@
 """Lists of profiles: plain text, CSV, OPML and JSON Lines in; normalised addresses and rejected lines out.
 
-What spoils a whole list (`ImportFailed`) and what spoils one entry of it (`Reject`):
+What spoils a whole list (`InvalidList`) and what spoils one entry of it (`Reject`):
 
 - The list: UTF-16, more than a tenth of unreadable characters in its first 64 KB, broken XML, broken quotes, no `url`
   column, no address at all.
@@ -15,12 +15,12 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from .delimited import has_url_column, read_csv
-from .found import Found, ImportResult
+from .imports import Collector, ImportResult
 from .lines import read_jsonl, read_text
 from .opml import read_opml
 from .source import HEAD, Bounded, first_line, refuse_known, refuse_unreadable
 
-READERS: dict[str, Callable[[io.BufferedReader, Found], None]] = {
+READERS: dict[str, Callable[[io.BufferedReader, Collector], None]] = {
     "text": read_text,
     "csv": read_csv,
     "opml": read_opml,
@@ -47,7 +47,7 @@ def read_profiles(
     like.
     Of several mentions of an address the first stays, with the first name that is not empty.
 
-    Raises ImportFailed if the list as a whole cannot be read, if no profile is in it, or, with `strict`, if there is a
+    Raises InvalidList if the list as a whole cannot be read, if no profile is in it, or, with `strict`, if there is a
     reject. Raises ValueError for a format that does not exist.
     """
     if format is not None and format not in FORMATS:
@@ -58,15 +58,15 @@ def read_profiles(
     head = stream.peek(HEAD)
     refuse_known(head)
     line = first_line(head)
-    format = format or format_of(head, filename)
+    format = format or detect_format(head, filename)
     if not (format == "opml" and line.startswith("<")):  # XML names its own encoding
         refuse_unreadable(head)
-    found = Found()
-    READERS[format](stream, found)
-    return found.result(strict)
+    collector = Collector()
+    READERS[format](stream, collector)
+    return collector.result(strict)
 
 
-def format_of(head: bytes, filename: str = "") -> str:
+def detect_format(head: bytes, filename: str = "") -> str:
     """The format that the extension names, or else the one that the first HEAD bytes of the list look like."""
     return EXTENSIONS.get(PurePath(filename).suffix.lower()) or _sniff(first_line(head))
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from batches.limits import MAX_LIST_BYTES
 
-from .found import ImportFailed
+from .imports import InvalidList
 
 #: 200 MB of blank lines took 35 s, and 200 MB of short addresses would take 2 GB.
 MAX_LINES = 5_000_000
@@ -40,16 +40,16 @@ class Bounded(io.RawIOBase):
             filled += len(chunk)
         self.total += filled
         if self.total > MAX_LIST_BYTES:
-            raise ImportFailed(f"The list is larger than {MAX_LIST_BYTES // 1_000_000} MB; split it into several.")
+            raise InvalidList(f"The list is larger than {MAX_LIST_BYTES // 1_000_000} MB; split it into several.")
         return filled
 
 
 def refuse_known(head: bytes) -> None:
-    """Raises ImportFailed for what people upload by mistake, with what to do instead."""
+    """Raises InvalidList for what people upload by mistake, with what to do instead."""
     if head.startswith(b"PK\x03\x04"):
-        raise ImportFailed("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
+        raise InvalidList("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
     if head.startswith(_MARKS) or _every_other_is_nul(head):
-        raise ImportFailed("The list is in UTF-16 or UTF-32; save it as UTF-8.")
+        raise InvalidList("The list is in UTF-16 or UTF-32; save it as UTF-8.")
 
 
 def _every_other_is_nul(head: bytes) -> bool:
@@ -64,8 +64,8 @@ def refuse_unreadable(head: bytes) -> None:
     if len(unreadable) * 10 <= len(text):
         return
     if min(unreadable) < " ":
-        raise ImportFailed("This is a binary file, not a list of addresses.")
-    raise ImportFailed("The list is not in UTF-8; save it as UTF-8.")
+        raise InvalidList("This is a binary file, not a list of addresses.")
+    raise InvalidList("The list is not in UTF-8; save it as UTF-8.")
 
 
 def first_line(head: bytes) -> str:
@@ -81,7 +81,7 @@ def lines(stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
     while line := text.readline(MAX_LINE):
         number += 1
         if number > MAX_LINES:
-            raise ImportFailed(f"The list has more than {MAX_LINES:,} lines; split it into several.")
+            raise InvalidList(f"The list has more than {MAX_LINES:,} lines; split it into several.")
         rest = line
         while len(rest) == MAX_LINE and not rest.endswith("\n"):
             rest = text.readline(MAX_LINE)

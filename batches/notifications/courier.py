@@ -18,10 +18,10 @@ from batches.checking.checkers.fetch import (
     REDIRECTS,
     FetchError,
     describe_status,
-    explain,
+    explain_fault,
     guarded_session,
+    parse_url,
     retry_after,
-    usable_url,
 )
 from batches.conf import Config
 from batches.limits import MAX_ERROR
@@ -184,7 +184,7 @@ class Courier:
     async def _send(self, claim: Claim) -> Answer:
         body = claim.payload.encode()
         try:
-            url = usable_url(claim.url, "the address")
+            url = parse_url(claim.url, "the address")
             headers = signed_headers(claim, body, int(time.time()))
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 wait = retry_after(response.headers.get("Retry-After", ""))
@@ -192,7 +192,7 @@ class Courier:
         except FetchError as error:
             return Answer(None, str(error))
         except FAULTS as fault:
-            return Answer(None, str(explain(fault, self._timeout)))
+            return Answer(None, str(explain_fault(fault, self._timeout)))
         except Exception as error:  # it must count as an attempt, or it would be tried for ever
             logger.exception("A delivery to “%s” could not be sent", claim.webhook)
             return Answer(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")

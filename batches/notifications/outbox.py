@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.db import transaction
 from django.db.models import F, OuterRef, Q, Subquery
@@ -26,7 +25,7 @@ from django.utils import timezone
 from batches.checking.checkers.guard import is_public, read_networks
 from batches.conf import get_config
 from batches.limits import MAX_ERROR
-from batches.lists.addresses import InvalidAddress, normalise_address
+from batches.lists.addresses import InvalidAddress, hostname_of, normalise_address
 from batches.models import Batch, Event, Webhook, WebhookDelivery, new_secret
 from batches.text import clean_text
 
@@ -264,7 +263,7 @@ def usable_address(text: str) -> str:
     What a name resolves to is looked at with each connection; an address that is written out can be told at once.
     """
     address = normalise_address(text)
-    host = urlsplit(address).hostname or ""
+    host = hostname_of(address)
     # RFC 6761: these names never leave the machine.
     literal = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
     looks_like_ip = ":" in literal or literal.replace(".", "").isdigit()

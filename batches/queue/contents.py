@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 
 from batches.limits import MAX_NAME
 from batches.lists.addresses import InvalidAddress, normalise_address
-from batches.lists.found import ProfileAddress
+from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchProfile, Profile, StoryResult
 from batches.text import clean_text
 

@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import Count, Q, QuerySet
 
 from batches.checking.checkers.base import ProfileToCheck
-from batches.lists.addresses import beginnings_at
+from batches.lists.addresses import address_prefixes
 from batches.models import Batch, BatchLog, BatchProfile, Minute, Queue, StoryResult
 
 #: Rows read at once where a batch's rows are streamed.
@@ -90,8 +90,8 @@ def ended_before(moment: datetime, *, with_errors: bool = True) -> QuerySet[Batc
 
 
 def at_host(field: str, host: str) -> Q:
-    """That the normalised address in `field` is at a host, as `beginnings_at` has it. Raises InvalidAddress."""
-    return Q(*(_begins_with(field, beginning) for beginning in beginnings_at(host)), _connector=Q.OR)
+    """That the normalised address in `field` is at a host, as `address_prefixes` has it. Raises InvalidAddress."""
+    return Q(*(_begins_with(field, beginning) for beginning in address_prefixes(host)), _connector=Q.OR)
 
 
 def _begins_with(field: str, beginning: str) -> Q:

@@ -14,9 +14,9 @@ from batches.conf import Config
 
 from .base import Checker, CheckResult, ProfileToCheck, Story
 from .document import to_utf8
-from .fetch import Answer, Fetcher, FetchError
+from .fetch import Fetcher, FetchError, Response
 from .page import find_feed, is_html
-from .parse import Feed, NotAFeed, read_quickly, read_thoroughly
+from .parse import Feed, InvalidFeed, read_quickly, read_thoroughly
 from .stories import stories_of
 
 # A document up to this size is read in the event loop: a thread's round trip takes longer than that. Larger ones are
@@ -69,11 +69,11 @@ class FeedChecker(Checker):
             document = to_utf8(answer.body, answer.charset)
         try:
             feed = await self._read(document)
-        except NotAFeed as error:
+        except InvalidFeed as error:
             return failure(f"its feed: {error}" if feed_url else str(error), answer.status, started)
         return self._success(answer, stories_of(feed, answer.url), feed_url, started)
 
-    def _success(self, answer: Answer, stories: Sequence[Story], feed_url: str | None, started: float) -> CheckResult:
+    def _success(self, answer: Response, stories: Sequence[Story], feed_url: str | None, started: float) -> CheckResult:
         return CheckResult(
             ok=True,
             http_status=answer.status,
@@ -85,7 +85,7 @@ class FeedChecker(Checker):
             duration=perf_counter() - started,
         )
 
-    async def _ask(self, profile: ProfileToCheck) -> tuple[Answer, str | None]:
+    async def _ask(self, profile: ProfileToCheck) -> tuple[Response, str | None]:
         """The answer of the feed or else of the page, and the feed address to remember (None: as it was)."""
         validators = {}
         if profile.etag:
@@ -100,7 +100,7 @@ class FeedChecker(Checker):
         # The feed has moved: the page says where to. The validators are the old feed's.
         return await self._fetcher.fetch(profile.url), ""
 
-    async def _ask_for_declared(self, feed_url: str) -> Answer:
+    async def _ask_for_declared(self, feed_url: str) -> Response:
         try:
             return await self._fetcher.fetch(feed_url)
         except FetchError as error:
@@ -122,7 +122,7 @@ def failure(sentence: str, http_status: int | None, started: float) -> CheckResu
     return CheckResult(False, sentence, http_status, perf_counter() - started)
 
 
-def fingerprint(answer: Answer) -> str:
+def fingerprint(answer: Response) -> str:
     """The same for the same document, read in the same way.
 
     Most servers know no ETag and send the same document again: then nothing of it need be read, compared or stored. It

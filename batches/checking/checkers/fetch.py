@@ -63,7 +63,7 @@ class FetchError(Exception):
         self.transient = transient
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A final answer: 2xx, or 304 to a conditional request. `url` is that of the last hop."""
 
     url: str
@@ -142,7 +142,7 @@ class Fetcher:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
 
-    async def fetch(self, url: str, headers: Mapping[str, str] = NO_HEADERS, *, read_body: bool = True) -> Answer:
+    async def fetch(self, url: str, headers: Mapping[str, str] = NO_HEADERS, *, read_body: bool = True) -> Response:
         """The final answer for `url` after redirects, waits and further tries. Raises FetchError."""
         for tried in range(self._config.retries):
             try:
@@ -153,17 +153,17 @@ class Fetcher:
             await asyncio.sleep(FIRST_BACKOFF * 2**tried * random.uniform(0.5, 1.5))  # noqa: S311
         return await self._follow(url, headers, read_body)
 
-    async def _follow(self, url: str, headers: Mapping[str, str], read_body: bool) -> Answer:
+    async def _follow(self, url: str, headers: Mapping[str, str], read_body: bool) -> Response:
         """Redirects are followed here, not by aiohttp: each hop is checked and takes its own host's slot."""
-        hop = usable_url(url, "the address")
+        hop = parse_url(url, "the address")
         for _ in range(self._config.max_redirects + 1):
             answer = await self._request(hop, headers, read_body)
-            if isinstance(answer, Answer):
+            if isinstance(answer, Response):
                 return answer
             hop = answer
         raise FetchError(f"redirected more than {self._config.max_redirects} times")
 
-    async def _request(self, url: URL, headers: Mapping[str, str], read_body: bool) -> Answer | URL:
+    async def _request(self, url: URL, headers: Mapping[str, str], read_body: bool) -> Response | URL:
         """One exchange, in one of its host's slots: the answer, or where it redirects to."""
         host = url.raw_host or ""
         try:
@@ -178,9 +178,9 @@ class Fetcher:
                 if not (200 <= status < 300 or (status == 304 and headers)):
                     raise self._refused(response, host)
                 body = await self._read_body(response) if read_body and status != 304 else b""
-                return Answer(str(response.url), status, response.headers, body)
+                return Response(str(response.url), status, response.headers, body)
         except FAULTS as fault:
-            raise explain(fault, self._config.timeout) from fault
+            raise explain_fault(fault, self._config.timeout) from fault
         finally:
             self._hosts.release(host)
 
@@ -216,7 +216,7 @@ def charset_of(content_type: str) -> str:
     return found[1] if found else ""
 
 
-def usable_url(text: str, subject: str, base: URL | None = None) -> URL:
+def parse_url(text: str, subject: str, base: URL | None = None) -> URL:
     """`text`, which may be relative to `base`, as an address to fetch. Raises FetchError about the `subject`."""
     if LONG_HOST.match(text):
         raise FetchError(f"{subject} has a host name that is too long")
@@ -239,7 +239,7 @@ def redirect_target(response: aiohttp.ClientResponse) -> URL:
     location = response.headers.get("Location", "").strip()
     if not location:
         raise FetchError(f"{describe_status(response.status)} without saying where to go", response.status)
-    return usable_url(location, "redirected, but the new address", response.url)
+    return parse_url(location, "redirected, but the new address", response.url)
 
 
 def describe_status(status: int) -> str:
@@ -261,7 +261,7 @@ def retry_after(value: str) -> float:
         return 0.0
 
 
-def explain(fault: Exception, timeout: float) -> FetchError:
+def explain_fault(fault: Exception, timeout: float) -> FetchError:
     """One of FAULTS as a failure that a person understands."""
     if private := NOT_PUBLIC.search(str(fault)):
         return FetchError(private[0])

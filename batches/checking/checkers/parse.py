@@ -27,7 +27,7 @@ Entry = Mapping[str, Any]
 warnings.filterwarnings("ignore", "tzname .* identified but not understood")
 
 
-class NotAFeed(Exception):
+class InvalidFeed(Exception):
     """What was sent cannot be read as a feed."""
 
     def __init__(self, sentence: str = "what it sent is not a feed") -> None:
@@ -43,7 +43,7 @@ class Feed(NamedTuple):
 
 
 def read_quickly(document: bytes) -> Feed | None:
-    """The feed in `document` (UTF-8); None where `read_thoroughly` may do better. Raises NotAFeed."""
+    """The feed in `document` (UTF-8); None where `read_thoroughly` may do better. Raises InvalidFeed."""
     if document.lstrip()[:1] == b"{":
         return read_json(document)
     if len(document) <= SMALL_BYTES and not has_slips(document):
@@ -60,26 +60,26 @@ def read_carefully(document: bytes) -> Feed | None:
     if feed and not is_doubtful(feed, document):
         return feed
     if not MAY_BE_FEED.search(document):
-        raise NotAFeed
+        raise InvalidFeed
     return None
 
 
 def read_thoroughly(document: bytes) -> Feed:
-    """The feed in `document` (UTF-8), by whatever reads it. Raises NotAFeed. Slow: not for the event loop."""
+    """The feed in `document` (UTF-8), by whatever reads it. Raises InvalidFeed. Slow: not for the event loop."""
     feed = read_quickly(document)
     if feed:
         return feed
     document, _ = prepare(document)
     feeds = [feed for feed in (read_with_feedparser(document), read_with_fastfeedparser(document)) if feed]
     if not feeds:
-        raise NotAFeed
+        raise InvalidFeed
     return max(feeds, key=lambda feed: sum(bool(entry.get("title") or entry.get("id")) for entry in feed.entries))
 
 
 def prepare(document: bytes) -> tuple[bytes, int]:
     """The document made safe and mended, and the fault that still makes it no XML (0: none)."""
     if is_oversized(document):
-        raise NotAFeed
+        raise InvalidFeed
     if b"<!DOCTYPE" in document:
         document = without_doctype(document)
     document = first_items(document)
@@ -220,14 +220,14 @@ def entry_of_feedparser(entry: dict[str, Any]) -> Entry:
 def read_json(document: bytes) -> Feed:
     # As for XML: 5 MB of "[[[]]]," took 180 MB and a second in which nothing else went on.
     if document.count(b"{") + document.count(b"[") > MAX_TAGS:
-        raise NotAFeed
+        raise InvalidFeed
     try:
         parsed = json.loads(document)
     except (ValueError, RecursionError):
-        raise NotAFeed from None
+        raise InvalidFeed from None
     items = parsed.get("items")
     if not isinstance(items, list):
-        raise NotAFeed
+        raise InvalidFeed
     return Feed(
         [entry_of_json(item) for item in items[:MAX_STORIES] if isinstance(item, dict)],
         text_of(parsed, "home_page_url"),

@@ -14,7 +14,7 @@ from django.utils import timezone
 from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.lists import exports
-from batches.lists.found import ImportFailed, ImportResult
+from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import DoorCommand, limit
 from batches.management.output import (
@@ -364,7 +364,7 @@ def read_list(file: str | None, format: str | None, strict: bool) -> ImportResul
             return read_profiles(source, filename=file, format=format, strict=strict)
     except OSError as error:
         raise CommandError(f"{printable(file)} cannot be read: {error.strerror}") from error
-    except ImportFailed as error:
+    except InvalidList as error:
         raise CommandError(f"{'Standard input' if file == '-' else printable(file)}: {error}") from error
 
 

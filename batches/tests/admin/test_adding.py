@@ -42,7 +42,7 @@ def filled(**fields):
 def confirmation(shown):
     """What the page with the preview sends when "Add batch" is pressed."""
     form = shown.context["adminform"].form
-    return {"add": "Add batch", "previewed": shown.context["preview"].digest, "token": form["token"].value()}
+    return {"add": "Add batch", "previewed": shown.context["preview"].imported.digest, "token": form["token"].value()}
 
 
 def upload(content, name="list.txt"):
@@ -131,7 +131,7 @@ def test_a_line_with_nul_or_a_lone_surrogate_is_left_out_of_a_pasted_list_too(cl
     shown = client.post(ADD, body, content_type="multipart/form-data; boundary=x").context["preview"]
     assert [reject.line for reject in shown.first_rejects] == [1]  # Django itself has replaced the surrogate
     body = body.replace(b"--x--", head + b'"add"\r\n\r\nyes\r\n' + head + b'"previewed"\r\n\r\n%b\r\n--x--')
-    client.post(ADD, body % shown.digest.encode(), content_type="multipart/form-data; boundary=x")
+    client.post(ADD, body % shown.imported.digest.encode(), content_type="multipart/form-data; boundary=x")
     assert Profile.objects.filter(url="https://example.org/1").exists()
 
 

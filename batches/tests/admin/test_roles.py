@@ -14,7 +14,6 @@ from django.db import transaction
 from django.urls import URLPattern, reverse
 
 from batches.batch_manager import BatchManager
-from batches.lists.preview import digest
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import ApiToken
@@ -42,7 +41,7 @@ NEW = {
     "addresses": "https://example.org/new",
     "queue": "on",
     "add": "Add batch",
-    "previewed": digest(read_profiles(b"https://example.org/new")),
+    "previewed": read_profiles(b"https://example.org/new").digest,
 }
 #: What the action that makes a batch of profiles asks for.
 CONFIRMED = {"confirmed": "yes", "name": "new", "priority": "0", "checker": "feed"}

@@ -117,7 +117,7 @@ def test_a_list_that_is_refused_as_a_whole_creates_nothing(client, everything, f
 
 
 def test_too_many_entries_that_cannot_be_profiles_are_refused(client, monkeypatch):
-    monkeypatch.setattr("batches.lists.found.MAX_REJECTS", 3)
+    monkeypatch.setattr("batches.lists.imports.MAX_REJECTS", 3)
     answer = create(client, profiles=[ADDRESS, *[5] * 10])
     assert answer.status_code == 400
     assert answer.json()["errors"].keys() == {"profiles"}

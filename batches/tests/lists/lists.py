@@ -2,7 +2,7 @@
 
 import pytest
 
-from batches.lists.found import ImportFailed
+from batches.lists.imports import InvalidList
 from batches.lists.reading import read_profiles
 
 
@@ -12,6 +12,6 @@ def brief(value):
 
 
 def failure(content, **options):
-    with pytest.raises(ImportFailed) as error:
+    with pytest.raises(InvalidList) as error:
         read_profiles(content, **options)
     return str(error.value)

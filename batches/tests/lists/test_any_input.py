@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batches.lists.addresses import normalise_address
-from batches.lists.found import ImportFailed, ImportResult
+from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 
 
 def assert_imported_or_refused(content, format):
     try:
         result = read_profiles(content, format=format)
-    except ImportFailed as error:
+    except InvalidList as error:
         assert_one_sentence(str(error))
     else:
         assert_sound(result)

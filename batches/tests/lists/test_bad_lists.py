@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from batches.lists.found import ImportFailed
+from batches.lists.imports import InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 
 from .lists import brief, failure
@@ -204,7 +204,7 @@ def test_json_lines_whose_first_line_is_not_json_fail(first):
 )
 def test_a_list_of_rejects_only_fails_and_hands_them_over(content, format):
     with pytest.raises(
-        ImportFailed, match=r"^There is no address in the list that can be checked \(line \d: It "
+        InvalidList, match=r"^There is no address in the list that can be checked \(line \d: It "
     ) as error:
         read_profiles(content, format=format)
     assert len(error.value.rejects) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from batches.lists.found import ImportFailed, ProfileAddress, Reject
+from batches.lists.imports import InvalidList, ProfileAddress, Reject
 from batches.lists.reading import FORMATS, read_profiles
 
 from .lists import failure
@@ -278,7 +278,7 @@ def test_the_given_format_decides_before_the_extension():
 def test_a_format_that_does_not_exist_is_a_programming_error():
     with pytest.raises(ValueError, match="There is no format 'yaml'") as error:
         read_profiles(b"https://a.example/", format="yaml")
-    assert not isinstance(error.value, ImportFailed)
+    assert not isinstance(error.value, InvalidList)
 
 
 @pytest.mark.parametrize("format", ["csv", "opml", "jsonl"])
@@ -316,13 +316,13 @@ def test_a_name_keeps_no_character_that_a_terminal_or_a_database_minds():
 def test_strict_refuses_a_list_with_one_reject(format):
     content = in_format(format, ["https://a.example/", "ftp://b.example/"])
     assert urls(read_profiles(content)) == ["https://a.example/"]
-    with pytest.raises(ImportFailed, match=r'^1 entry cannot be a profile \(line \d: It begins with "ftp:"') as failure:
+    with pytest.raises(InvalidList, match=r'^1 entry cannot be a profile \(line \d: It begins with "ftp:"') as failure:
         read_profiles(content, strict=True)
     assert [reject.text for reject in failure.value.rejects] == ["ftp://b.example/"]
 
 
 def test_strict_counts_all_rejects_and_names_the_first_ones():
-    with pytest.raises(ImportFailed) as failure:
+    with pytest.raises(InvalidList) as failure:
         read_profiles(b"https://a.example/\n" + b"x\n" * 1500, strict=True)
     message = str(failure.value)
     assert message.startswith("1,500 entries cannot be profiles (line 2: ")

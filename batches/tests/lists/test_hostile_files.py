@@ -17,7 +17,7 @@ from django.urls import reverse
 from rest_framework.authtoken.models import Token
 
 from batches.admin.forms import text_of
-from batches.lists.found import ImportFailed
+from batches.lists.imports import InvalidList
 from batches.lists.reading import read_profiles
 from batches.management.commands.batch import Command
 from batches.management.output import printable
@@ -105,7 +105,7 @@ def test_what_a_file_says_is_the_same_list_when_it_is_pasted():
 def read(content, name=""):
     try:
         return tuple(profile.url for profile in read_profiles(content, filename=name).profiles)
-    except ImportFailed:
+    except InvalidList:
         return ()
 
 
@@ -142,7 +142,7 @@ def test_through_the_admins_form(root, settings):
             assert "cannot be read" in shown.content.decode()
         elif "preview" in shown.context:
             assert shown.context["preview"].profiles == len(file.urls), file.label
-            confirmation = {"add": "yes", "previewed": shown.context["preview"].digest}
+            confirmation = {"add": "yes", "previewed": shown.context["preview"].imported.digest}
             answer = client.post(FORM, *request(file, **FIELDS, **confirmation))
             assert answer.status_code == 302, file.label
             assert_made(file)

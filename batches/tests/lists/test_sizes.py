@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from batches.lists import found, source
+from batches.lists import imports, source
 from batches.lists.reading import FORMATS, read_profiles
 
 from .lists import failure
@@ -74,7 +74,7 @@ def test_a_list_with_too_many_lines_fails(format, monkeypatch):
 
 
 def test_a_list_with_too_many_rejects_fails(monkeypatch):
-    monkeypatch.setattr(found, "MAX_REJECTS", 100)
+    monkeypatch.setattr(imports, "MAX_REJECTS", 100)
     assert len(read_profiles(b"https://a.example/\n" + b"x\n" * 100).rejects) == 100
     assert failure(b"https://a.example/\n" + b"x\n" * 101).startswith(
         "More than 100 entries cannot be profiles (line 2: "

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batches.lists.exports import COLUMNS, EXPORTERS, export_csv, export_jsonl, export_opml
-from batches.lists.found import ProfileAddress
+from batches.lists.imports import ProfileAddress
 from batches.lists.reading import read_profiles
 from batches.models import Batch
 from batches.reports import queries

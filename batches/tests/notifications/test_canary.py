@@ -1,11 +1,11 @@
 """No webhook sends anything to a server inside, in whatever spelling and by whatever way. The servers are real ones."""
 
 import socket
-from urllib.parse import urlsplit
 
 import pytest
 
 from batches.admin.webhooks import WebhookForm
+from batches.lists.addresses import hostname_of
 from batches.notifications import outbox
 from batches.tests.support.inside import (
     HOPELESS,
@@ -82,7 +82,7 @@ def test_the_form_takes_names_but_no_address_that_is_not_public(configure, canar
     configure(allowed_networks=())
     urls = addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], canary.port)
     forms = [WebhookForm({"url": url}) for url in urls]
-    taken = {urlsplit(form.cleaned_data["url"]).hostname for form in forms if form.is_valid()}
+    taken = {hostname_of(form.cleaned_data["url"]) for form in forms if form.is_valid()}
     names = {name.removesuffix(".") for name in NAMES_IPV4 | NAMES_IPV6}
     assert taken > names - {"localhost", "any.localhost", "v6.any.localhost"}
     for host in taken:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from batches import batch_manager
 from batches.batch_manager import BatchManager
-from batches.lists.found import ProfileAddress
+from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
 from batches.queue import contents
 from batches.queue.refusals import Code, Refusal

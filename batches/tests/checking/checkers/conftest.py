@@ -8,7 +8,7 @@ import pytest
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.feed import FeedChecker
-from batches.checking.checkers.fetch import Answer, Fetcher
+from batches.checking.checkers.fetch import Fetcher, Response
 from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.hostile import hostile
@@ -34,11 +34,11 @@ def server() -> Iterator[FeedServer]:
 
 
 @pytest.fixture
-def fetch() -> Callable[..., Answer]:
+def fetch() -> Callable[..., Response]:
     """Fetches one address: `fetch(url, headers, **config)`."""
 
-    def fetch(url: str, headers: Mapping[str, str] | None = None, **config: object) -> Answer:
-        async def run() -> Answer:
+    def fetch(url: str, headers: Mapping[str, str] | None = None, **config: object) -> Response:
+        async def run() -> Response:
             async with Fetcher(quick_config(**config)) as fetcher:
                 return await fetcher.fetch(url, headers or {})
 

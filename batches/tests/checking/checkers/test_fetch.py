@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers.fetch import Answer, Fetcher, FetchError, retry_after
+from batches.checking.checkers.fetch import Fetcher, FetchError, Response, retry_after
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import HEAD, RAW
 
@@ -80,7 +80,7 @@ def test_what_cannot_stand_in_a_request_is_percent_encoded(path, asked, server, 
 def test_an_answer_has_the_final_address_the_headers_and_the_body(server, fetch):
     server.redirect("/old", "new/er?x=1")
     server.answer("/new/er?x=1", body=b"hello", headers={"ETag": '"5"', "Content-Type": "text/xml; Charset='KOI8-R'"})
-    answer: Answer = fetch(server.url("/old"))
+    answer: Response = fetch(server.url("/old"))
     assert (answer.url, answer.status, answer.body) == (server.url("/new/er?x=1"), 200, b"hello")
     assert (answer.headers["etag"], answer.charset) == ('"5"', "KOI8-R")
 
@@ -98,7 +98,7 @@ def test_a_redirect_may_lead_to_another_host():
         server.redirect("/a", server.url("/b", host="127.0.0.2"))
         server.answer("/b", body=b"b")
 
-        async def run() -> Answer:
+        async def run() -> Response:
             async with Fetcher(quick_config()) as fetcher:
                 return await fetcher.fetch(server.url("/a"))
 
@@ -303,7 +303,7 @@ def test_a_redirect_in_raw_bytes_is_no_exception(server, fetch):
 
 
 def test_a_fetcher_goes_on_after_hostile_answers(server):
-    async def run() -> Answer:
+    async def run() -> Response:
         async with Fetcher(quick_config(timeout=0.5, per_host=50)) as fetcher:
             tasks = [fetcher.fetch(server.url(f"/{number}")) for number in range(len(RAW))]
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)

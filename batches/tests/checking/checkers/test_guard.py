@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers.fetch import Answer, Fetcher, FetchError
+from batches.checking.checkers.fetch import Fetcher, FetchError, Response
 from batches.checking.checkers.guard import is_public, read_networks
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.inside import words
@@ -152,7 +152,7 @@ def test_a_name_that_leads_to_special_addresses_is_refused(monkeypatch, server):
 def test_a_names_other_addresses_are_tried(monkeypatch, server, fetch):
     server.answer("/", body=b"hello")
     resolve_to(monkeypatch, "10.0.0.1", "127.0.0.1")
-    answer: Answer = fetch(f"http://both.example:{server.port}/")
+    answer: Response = fetch(f"http://both.example:{server.port}/")
     assert answer.body == b"hello"
 
 

@@ -13,7 +13,13 @@ from batches.checking.checkers import document as document_module
 from batches.checking.checkers import parse as parse_module
 from batches.checking.checkers.base import Story
 from batches.checking.checkers.document import to_utf8
-from batches.checking.checkers.parse import MAX_STORIES, NotAFeed, read_quickly, read_thoroughly, read_with_feedparser
+from batches.checking.checkers.parse import (
+    MAX_STORIES,
+    InvalidFeed,
+    read_quickly,
+    read_thoroughly,
+    read_with_feedparser,
+)
 from batches.checking.checkers.stories import stories_of
 
 from .conftest import short
@@ -144,7 +150,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_is_not_a_feed(name):
-    with pytest.raises(NotAFeed, match=r"^what it sent is not a feed$"):
+    with pytest.raises(InvalidFeed, match=r"^what it sent is not a feed$"):
         stories(NONSENSE[name])
 
 
@@ -374,7 +380,7 @@ def test_a_damaged_document_gives_stories_that_can_be_stored_or_is_no_feed(name)
             document = document[:start] + chance.choice(DAMAGE) + document[start + chance.randint(0, 20) :]
         try:
             found = stories(document, chance.choice(["", "koi8-r", "utf-16", "x"]))
-        except NotAFeed:
+        except InvalidFeed:
             continue
         for story in found:
             assert 0 < len(story.id.encode()) <= 1020
@@ -579,7 +585,7 @@ def test_a_document_type_of_any_shape_does_not_matter(doctype):
 
 
 def test_a_document_type_without_end_is_not_a_feed():
-    with pytest.raises(NotAFeed):
+    with pytest.raises(InvalidFeed):
         stories(b"<!DOCTYPE rss [<!ENTITY a 'b" + rss(item(1)))
 
 
@@ -636,7 +642,7 @@ def test_a_document_made_to_be_slow_takes_little_time_and_memory(name):
     tracemalloc.start()
     try:
         found = stories(document)
-    except NotAFeed:
+    except InvalidFeed:
         found = []
     finally:
         peak = tracemalloc.get_traced_memory()[1]
@@ -657,7 +663,7 @@ def test_a_document_made_to_be_slow_takes_little_time_and_memory(name):
     ids=short,
 )
 def test_what_nobody_would_read_is_refused(pattern):
-    with pytest.raises(NotAFeed):
+    with pytest.raises(InvalidFeed):
         stories(START + b"<item><title>One</title></item>" + pattern)
 
 
@@ -666,7 +672,7 @@ def test_json_of_nothing_but_brackets_is_refused_before_it_takes_memory(pattern)
     document = b'{"items": [' + pattern * (5_000_000 // len(pattern)) + b"{}]}"
     tracemalloc.start()
     try:
-        with pytest.raises(NotAFeed):
+        with pytest.raises(InvalidFeed):
             stories(document)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 
 from batches.limits import MAX_NAME
 from batches.text import clean_text
 
 from .addresses import InvalidAddress, normalise_address
 
-REJECT_LENGTH = 200
+MAX_REJECT_TEXT = 200
 #: With more rejects than this it is the wrong file, and keeping them all would fill the memory.
 MAX_REJECTS = 100_000
 SHOWN_REJECTS = 3
@@ -45,8 +47,14 @@ class ImportResult:
     rejects: list[Reject]
     duplicates: int
 
+    @cached_property
+    def digest(self) -> str:
+        """Equal for the same profiles in the same order: tells whether this is the list that was previewed."""
+        lines = (f"{profile.url}\t{profile.name}\n" for profile in self.profiles)
+        return sha256("".join(lines).encode()).hexdigest()
 
-class ImportFailed(ValueError):
+
+class InvalidList(ValueError):
     """Nothing is imported; `str(error)` is one sentence. `rejects` are the entries behind it, where there are some."""
 
     def __init__(self, message: str, rejects: Sequence[Reject] = ()) -> None:
@@ -54,7 +62,7 @@ class ImportFailed(ValueError):
         self.rejects = rejects
 
 
-class Found:
+class Collector:
     """Collects what a reader finds, each address once."""
 
     def __init__(self) -> None:
@@ -72,16 +80,16 @@ class Found:
         if known:
             self.duplicates += 1
         if not known or (name and not known.name):
-            self.profiles[url] = ProfileAddress(url, one_line(name, MAX_NAME))
+            self.profiles[url] = ProfileAddress(url, clean_line(name, MAX_NAME))
 
     def reject(self, line: int, text: str, reason: str) -> None:
-        self.rejects.append(Reject(line, one_line(text, REJECT_LENGTH), reason))
+        self.rejects.append(Reject(line, clean_line(text, MAX_REJECT_TEXT), reason))
         if len(self.rejects) > MAX_REJECTS:
             raise self._failure(f"More than {MAX_REJECTS:,} entries cannot be profiles")
 
     def result(self, strict: bool) -> ImportResult:
         if not self.profiles and not self.rejects:
-            raise ImportFailed("The list is empty: there is no address in it.")
+            raise InvalidList("The list is empty: there is no address in it.")
         if not self.profiles:
             raise self._failure("There is no address in the list that can be checked")
         if strict and self.rejects:
@@ -91,14 +99,14 @@ class Found:
             )
         return ImportResult(list(self.profiles.values()), self.rejects, self.duplicates)
 
-    def _failure(self, summary: str) -> ImportFailed:
+    def _failure(self, summary: str) -> InvalidList:
         shown = [f"line {reject.line}: {reject.reason.rstrip('.')}" for reject in self.rejects[:SHOWN_REJECTS]]
         if len(self.rejects) > SHOWN_REJECTS:
             shown.append("…")
-        return ImportFailed(f"{summary} ({'; '.join(shown)}).", self.rejects)
+        return InvalidList(f"{summary} ({'; '.join(shown)}).", self.rejects)
 
 
-def one_line(text: str, limit: int) -> str:
+def clean_line(text: str, limit: int) -> str:
     """`text` in one line without control characters, which a terminal would obey; undecodable bytes become U+FFFD."""
     if not text:
         return ""
