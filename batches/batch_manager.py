@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from .checking.checkers.base import CheckResult
 from .conf import get_config
-from .limits import MAX_ERROR
+from .limits import MAX_ACTOR, MAX_ERROR
 from .lists.imports import ProfileAddress
 from .models import Action, Batch, BatchProfile, Channel, Event, Profile, Queue
 from .notifications import outbox
@@ -345,7 +345,7 @@ class BatchManager(QueueWriter):
 
     def claim_run(self, worker: str) -> ClaimedRun | None:
         """Take over the running batch if nobody owns it, else promote the next one. None if there is nothing to do."""
-        worker = clean_text(worker, 150)
+        worker = clean_text(worker, MAX_ACTOR)
         token = uuid.uuid4()
         with Queue.objects.locked() as queue:
             Queue.objects.update(worker=worker, worker_seen_at=Now())

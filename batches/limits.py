@@ -15,6 +15,12 @@ MAX_FINGERPRINT = 64
 MAX_KEY = 255
 #: A user or a worker, as the log names it.
 MAX_ACTOR = 150
+#: The name of a status or of the channel of a change.
+MAX_STATUS = 10
+MAX_ACTION = 30
+MAX_CHECKER = 50
+#: What a message quotes of a text that it rejects.
+MAX_QUOTE = 200
 #: What PostgreSQL's smallint holds.
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 

@@ -12,7 +12,7 @@ from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from batches.limits import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_CHECKER, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
 from batches.lists.addresses import InvalidAddress, address_prefixes
 from batches.models import Batch, BatchLog, BatchProfile, Channel, Profile, StoryResult
 from batches.reports.comparison import Change, rows_with
@@ -117,7 +117,7 @@ class BatchFilters(filters.FilterSet):  # type: ignore[misc]
 
     status = filters.MultipleChoiceFilter(choices=Batch.Status.choices, distinct=False)
     priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY)
-    checker = filters.CharFilter(max_length=50)
+    checker = filters.CharFilter(max_length=MAX_CHECKER)
     name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME)
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
@@ -169,9 +169,9 @@ class RowFilters(OfBatch):
 class LogFilters(OfBatch):
     """`action` is the manager's call, such as `pause_batch`; `actor` the name of a user or worker."""
 
-    action = filters.CharFilter(max_length=30)
+    action = filters.CharFilter(max_length=MAX_ACTION)
     channel = filters.MultipleChoiceFilter(choices=Channel.choices, distinct=False)
-    actor = filters.CharFilter(max_length=150)
+    actor = filters.CharFilter(max_length=MAX_ACTOR)
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
-from batches.limits import MAX_NAME
+from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.text import clean_text
 
 from .addresses import InvalidAddress, normalise_address
 
-MAX_REJECT_TEXT = 200
 #: With more rejects than this it is the wrong file, and keeping them all would fill the memory.
 MAX_REJECTS = 100_000
 SHOWN_REJECTS = 3
@@ -83,7 +82,7 @@ class Collector:
             self.profiles[url] = ProfileAddress(url, clean_line(name, MAX_NAME))
 
     def reject(self, line: int, text: str, reason: str) -> None:
-        self.rejects.append(Reject(line, clean_line(text, MAX_REJECT_TEXT), reason))
+        self.rejects.append(Reject(line, clean_line(text, MAX_QUOTE), reason))
         if len(self.rejects) > MAX_REJECTS:
             raise self._failure(f"More than {MAX_REJECTS:,} entries cannot be profiles")
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from lxml import etree
 
+from batches.limits import MAX_QUOTE
+
 from .imports import Collector, InvalidList, clean_line
 from .source import HEAD
 
@@ -105,4 +107,4 @@ def _problem(error: Any, log: Any) -> str:
         message = "it is nested too deep, or one of its texts is too long"
     if "EntityRef" in message or "Entity '" in message:
         message = f'{message} (a bare "&" must be written "&amp;")'
-    return f"The OPML is broken in line {max(line or 0, 1)}: {clean_line(message, 200).rstrip('.')}."
+    return f"The OPML is broken in line {max(line or 0, 1)}: {clean_line(message, MAX_QUOTE).rstrip('.')}."

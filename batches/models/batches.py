@@ -10,7 +10,7 @@ from django.db.models import Case, Count, F, Max, Q, Value, When
 from django.db.models.expressions import Combinable
 from django.utils import timezone
 
-from batches.limits import MAX_NAME
+from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
 
 from .logs import Action, BatchLog
 from .profiles import Profile
@@ -97,10 +97,10 @@ class Batch(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME)
-    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    status = models.CharField(max_length=MAX_STATUS, choices=Status, default=Status.QUEUED)
     position = models.IntegerField(null=True, blank=True, unique=True)
     priority = models.SmallIntegerField(default=0, help_text="Higher goes first.")
-    checker = models.CharField(max_length=50, default="feed")
+    checker = models.CharField(max_length=MAX_CHECKER, default="feed")
 
     total_profiles = models.PositiveIntegerField("profiles", default=0)
     completed_profiles = models.PositiveIntegerField("checked", default=0)
@@ -197,7 +197,7 @@ class BatchProfile(models.Model):
     # No index of their own: the compound ones below begin with these columns.
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="profiles", db_index=False)
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="checks", db_index=False)
-    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    status = models.CharField(max_length=MAX_STATUS, choices=Status, default=Status.PENDING)
     error = models.TextField(blank=True)
     http_status = models.PositiveIntegerField("HTTP status", null=True, blank=True)
     duration = models.FloatField("seconds", null=True, blank=True)

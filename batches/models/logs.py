@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 
-from batches.limits import MAX_ACTOR
+from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_STATUS
 
 
 class Action(models.TextChoices):
@@ -50,11 +50,11 @@ class BatchLog(models.Model):
     """What happened to a batch, or (without a batch) to the queue: written in the transaction of the change."""
 
     batch = models.ForeignKey("Batch", models.CASCADE, null=True, related_name="logs", db_index=False)
-    action = models.CharField(max_length=30)
+    action = models.CharField(max_length=MAX_ACTION)
     actor = models.CharField(max_length=MAX_ACTOR, blank=True)
-    channel = models.CharField(max_length=10, choices=Channel, default=Channel.CODE)
-    from_status = models.CharField(max_length=10, blank=True)
-    to_status = models.CharField(max_length=10, blank=True)
+    channel = models.CharField(max_length=MAX_STATUS, choices=Channel, default=Channel.CODE)
+    from_status = models.CharField(max_length=MAX_STATUS, blank=True)
+    to_status = models.CharField(max_length=MAX_STATUS, blank=True)
     from_position = models.IntegerField(null=True)
     to_position = models.IntegerField(null=True)
     message = models.TextField(blank=True)

@@ -12,7 +12,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 
-from batches.limits import MAX_NAME
+from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchProfile, Profile, StoryResult
@@ -71,7 +71,9 @@ def _address(text: str) -> str:
     try:
         return normalise_address(text)
     except InvalidAddress as error:
-        raise Refused(Code.BAD_VALUE, f"{clean_text(text, 200)!r} is not a valid profile address: {error}") from error
+        raise Refused(
+            Code.BAD_VALUE, f"{clean_text(text, MAX_QUOTE)!r} is not a valid profile address: {error}"
+        ) from error
 
 
 def insert_profiles(profiles: Collection[tuple[str, str]]) -> None:
