@@ -33,7 +33,7 @@ from .queue.contents import (
     purge_rows,
 )
 from .queue.refusals import Code, Refusal, Refused, fenced, refusable
-from .queue.repairs import orphans, renumber_queue, repairs_of
+from .queue.repairs import find_orphans, renumber_queue, repairs_of
 from .queue.results import record
 from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lease, run_seconds
 from .queue.transitions import QueueWriter, find_batch, queued_last, run_call, transition
@@ -335,7 +335,7 @@ class BatchManager(QueueWriter):
     def repair_rows(self) -> int:
         """Delete rows that belong to no batch or no profile, and finish interrupted deletions. Returns how many."""
         with Queue.objects.locked():
-            gone = sum(rows.delete()[0] for rows in orphans())
+            gone = sum(rows.delete()[0] for rows in find_orphans())
             if gone:
                 self._log(None, Action.REPAIR_ROWS, f"deleted {pluralise(gone, 'row')} without a batch or profile")
         self.purge_deleted()

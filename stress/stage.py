@@ -21,7 +21,7 @@ from django.db import DatabaseError, connection, connections
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
-from batches.reports.doctor import examine
+from batches.reports.doctor import diagnose
 
 from . import audit, callers, child, databases, server, site, watcher, worker
 from .child import Setup, Task
@@ -323,7 +323,7 @@ class Stage:
         self._is_settled = True
         self._stop_watcher()
         self.breaches += audit.breaches()
-        self.breaches += [f"doctor: {finding.batch} {finding.message}" for finding in examine()]
+        self.breaches += [f"doctor: {finding.batch} {finding.message}" for finding in diagnose()]
         self.breaches += [*self._undone(), *self._unvisited(), *self._not_made_once()]
 
     def _stop_watcher(self) -> None:

@@ -22,7 +22,7 @@ from batches.lists.preview import Preview
 from batches.models import Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code, Refusal
-from batches.reports.outlook import look_ahead
+from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
 from . import display
@@ -110,7 +110,7 @@ def counts(found: Preview) -> Iterable[tuple[str, str]]:
 
 
 def when_it_starts(priority: int) -> str:
-    position, outlook = Batch.objects.end_of_band(priority), look_ahead()
+    position, outlook = Batch.objects.end_of_band(priority), forecast_queue()
     start = outlook.start_at(position)
     where = f"Queued with priority {priority}, it will wait at position {position:,}"
     if outlook.queue.held:

@@ -88,7 +88,7 @@ class BatchPage:
 
     def live_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
         can_operate = self.batch_admin.has_operate_permission(request)
-        previous = comparison.previous_of(batch)
+        previous = comparison.find_previous(batch)
         logs = list(queries.logs(batch)[:SHOWN])
         return {
             "batch": batch,
@@ -198,7 +198,7 @@ def facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
 def details_of(batch: Batch) -> dict[str, Any]:
     """The context of what is dear."""
     # First, so that what changes while the rest is read is looked at again.
-    known = state(batch, comparison.previous_of(batch))
+    known = state(batch, comparison.find_previous(batch))
     as_of = timezone.now()
     compared = comparison.compare(batch)
     return {

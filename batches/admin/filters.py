@@ -103,8 +103,8 @@ class ChangeFilter(OfBatchFilter):
             return queryset
         if self.batch is None or value not in comparison.Change.values:
             return queryset.none()
-        previous = comparison.previous_of(self.batch)
-        return comparison.with_change(queryset, previous, comparison.Change(value))
+        previous = comparison.find_previous(self.batch)
+        return comparison.filter_by_change(queryset, previous, comparison.Change(value))
 
 
 def asked_for(request: HttpRequest) -> Batch | None:

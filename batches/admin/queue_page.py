@@ -19,7 +19,7 @@ from batches.models import Batch, BatchLog, Channel
 from batches.queue.refusals import Refused
 from batches.queue.transitions import find_batch
 from batches.reports import queries
-from batches.reports.outlook import Move, Outlook, Turn, look_ahead
+from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
 from batches.text import clean_text, duration, pluralise
 
 from . import display
@@ -99,7 +99,7 @@ class Preview:
 
 def shown(asked: Asked, user: User | AnonymousUser) -> dict[str, Any]:
     """The context of the page and of its live part."""
-    outlook = look_ahead()
+    outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
     can_delete = user.has_perm("batches.delete_batch")
     waiting = waiting_page(asked)

@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
-from batches.reports.outlook import look_ahead
+from batches.reports.outlook import forecast_queue
 
 from . import display
 from .base import ListAdmin
@@ -157,7 +157,7 @@ class WebhookAdmin(PageWithButtons):
             self.message_user(request, sentence, messages.WARNING)
             return
         self.log_change(request, webhook, "Sent a test event.")
-        outlook = look_ahead()
+        outlook = forecast_queue()
         if outlook.worker_is_alive:
             sentence, level = "The worker sends it within seconds, see its deliveries.", messages.SUCCESS
         else:

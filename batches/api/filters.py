@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_CHECKER, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
 from batches.lists.addresses import InvalidAddress, address_prefixes
 from batches.models import Batch, BatchLog, BatchProfile, Channel, Profile, StoryResult
-from batches.reports.comparison import Change, rows_with
+from batches.reports.comparison import Change, find_changed_rows
 from batches.reports.queries import at_host
 
 from . import pagination
@@ -159,7 +159,7 @@ class RowFilters(OfBatch):
     def filter_queryset(self, rows: QuerySet[BatchProfile]) -> QuerySet[BatchProfile]:
         change = self.form.cleaned_data["change"]
         if change:
-            rows = rows_with(self.batch, Change(change)).select_related("profile").order_by("pk")
+            rows = find_changed_rows(self.batch, Change(change)).select_related("profile").order_by("pk")
         return super().filter_queryset(rows)  # type: ignore[no-any-return]
 
     def leave(self, rows: QuerySet[BatchProfile], name: str, value: str) -> QuerySet[BatchProfile]:

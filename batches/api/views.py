@@ -23,7 +23,7 @@ from batches.lists.imports import ImportResult
 from batches.models import Batch, Channel
 from batches.queue.refusals import Refusal
 from batches.queue.transitions import find_batch
-from batches.reports.outlook import look_ahead
+from batches.reports.outlook import forecast_queue
 
 from . import permissions as may
 from .answers import BulkSerializer, CreatedSerializer
@@ -213,7 +213,7 @@ class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
         return answer(request, queue_tag(), self.shown)
 
     def shown(self) -> Any:
-        outlook = look_ahead()
+        outlook = forecast_queue()
         waiting = Batch.objects.queued().order_by("position")[:SHOWN_WAITING]
         context = {"request": self.request, "outlook": outlook}
         return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data

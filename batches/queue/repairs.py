@@ -14,7 +14,7 @@ from .sql import BATCH, execute
 Status = Batch.Status
 
 
-def orphans() -> list[QuerySet[Any]]:
+def find_orphans() -> list[QuerySet[Any]]:
     """Rows whose batch or profile does not exist. The database refuses them; a damaged or hand-edited one has them."""
     no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
     no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))

@@ -1,4 +1,4 @@
-"""A repeated batch beside the one before it: what is new, what broke, what came back. Reads only."""
+"""Compares a repeated batch with its previous run: what is new, what broke, what recovered. Reads only."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Status = BatchProfile.Status
 
 
 class Change(TextChoices):
-    """What became of a profile since the batch before."""
+    """How a profile's result differs from the previous batch."""
 
     NEWLY_FAILING = "newly_failing", "newly failing"  # was ok, now fails
     RECOVERED = "recovered", "recovered"  # failed, is ok now
     UNCHANGED = "unchanged", "unchanged"  # ok both times, or failed both times
-    NOT_COMPARED = "not_compared", "not compared"  # one of the two has no result for it
+    NOT_COMPARED = "not_compared", "not compared"  # at least one of the two batches has no result
 
 
-#: (before, now) of a profile that has a result in both batches.
+#: By (before, now), for a profile with a result in both batches.
 CHANGES = {
     (Status.OK, Status.FAILED): Change.NEWLY_FAILING,
     (Status.FAILED, Status.OK): Change.RECOVERED,
@@ -30,7 +30,7 @@ CHANGES = {
     (Status.FAILED, Status.FAILED): Change.UNCHANGED,
 }
 
-# The same for the database. Each names `before` once: that is how often the row of the other batch is looked up.
+# The same for the database. Each condition uses `before` once, since each use is one lookup of the previous row.
 CONDITIONS = {
     Change.NEWLY_FAILING: Q(status=Status.FAILED, before=Status.OK),
     Change.RECOVERED: Q(status=Status.OK, before=Status.FAILED),
@@ -41,7 +41,7 @@ CONDITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How many profiles of a batch changed how since `previous`, and how many stories are new since then."""
+    """Number of profiles by change since `previous`, and number of new stories."""
 
     previous: Batch
     stories: int
@@ -52,11 +52,11 @@ class Comparison:
 
 
 def compare(batch: Batch) -> Comparison | None:
-    """The batch against the one that it repeats; None where it repeats none, or one that is deleted."""
-    previous = previous_of(batch)
+    """None if the batch is not a repeat, or if the previous batch was deleted."""
+    previous = find_previous(batch)
     if previous is None:
         return None
-    # One look at each pair of rows; an aggregate with a filter for each change looks four times as often.
+    # Reads each pair of rows once. An aggregate with a filter for each change reads them four times.
     pairs = _with_before(batch.profiles.all(), previous).values_list("before", "status").annotate(count=Count("pk"))
     counts = dict.fromkeys(Change, 0)
     for before, now, count in pairs.order_by():
@@ -64,21 +64,21 @@ def compare(batch: Batch) -> Comparison | None:
     return Comparison(previous, batch.stories_found, **{change.value: count for change, count in counts.items()})
 
 
-def rows_with(batch: Batch, change: Change) -> QuerySet[BatchProfile]:
-    """The rows of a batch that changed so since the one before; none where there is none before."""
-    return with_change(batch.profiles.all(), previous_of(batch), change)
+def find_changed_rows(batch: Batch, change: Change) -> QuerySet[BatchProfile]:
+    """The rows of a batch with this change since the previous batch; none without a previous batch."""
+    return filter_by_change(batch.profiles.all(), find_previous(batch), change)
 
 
-def with_change(rows: QuerySet[BatchProfile], previous: Batch | None, change: Change) -> QuerySet[BatchProfile]:
-    """Those of the rows that changed so since the batch `previous`; none where there is none."""
+def filter_by_change(rows: QuerySet[BatchProfile], previous: Batch | None, change: Change) -> QuerySet[BatchProfile]:
+    """Those of the rows with this change since `previous`; none without a previous batch."""
     return rows.none() if previous is None else _with_before(rows, previous).filter(CONDITIONS[change])
 
 
-def previous_of(batch: Batch) -> Batch | None:
+def find_previous(batch: Batch) -> Batch | None:
     return Batch.objects.filter(pk=batch.previous_id).first() if batch.previous_id else None
 
 
 def _with_before(rows: QuerySet[BatchProfile], previous: Batch) -> QuerySet[Any]:
-    """With `before`: the status in the other batch, `pending` also where it has no row of the profile."""
+    """With `before`: the status in the previous batch; `pending` also if that batch lacks the profile."""
     before = BatchProfile.objects.filter(profile=OuterRef("profile"), batch=previous)
     return rows.annotate(before=Coalesce(Subquery(before.values("status")[:1]), Value(Status.PENDING.value)))

@@ -1,7 +1,7 @@
-"""What the queue is going to do: whether a worker is there, when each waiting batch has its turn, what a move delays.
+"""Forecasts the queue: whether a worker is alive, when each waiting batch starts, what a move delays.
 
-All of it is estimated from how fast the running batch and the latest finished ones were checked. Reads only, with the
-same few queries however many batches wait.
+The estimates use the speed of the running batch and of the latest finished ones. Reads only; the number of queries does
+not grow with the queue.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from batches.models import Batch, Queue
 
 from .queries import progress
 
-#: Finished batches whose speed counts for what comes.
+#: How many of the latest finished batches count towards the speed.
 RECENT = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """When a waiting batch is expected to be checked, and for how many seconds. None where nothing is known."""
+    """When a waiting batch is expected to start and end, and for how many seconds it runs. None if unknown."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -35,10 +35,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What becomes of a move from `position` to `target`.
+    """The effect of a move from `position` to `target`.
 
-    The batches `first`..`last` start `others_later` seconds later, the moved one `later`; below 0 it is earlier. None
-    where it is not known how long something takes.
+    The batches `first`..`last` start `others_later` seconds later and the moved one `later` seconds later; negative
+    means earlier, None unknown.
     """
 
     position: int
@@ -65,10 +65,10 @@ class Move:
 
 @dataclass(frozen=True)
 class Outlook:
-    """The queue at one moment (`now`, by the database's clock), and what is expected of it.
+    """The queue at one moment (`now`, by the database's clock), and its forecast.
 
-    `durations` are the seconds of work of the waiting batches, in their order; `free_in` those until the next of them
-    is promoted, None if nobody can tell: none is while the queue is held, or while no worker shows itself.
+    `durations` are the expected seconds of the waiting batches, in queue order. `free_in` are the seconds until the
+    next one is promoted: None if unknown, while the queue is held, or while no worker sends a heartbeat.
     """
 
     now: datetime
@@ -96,18 +96,18 @@ class Outlook:
         return self._after(self._starts[-1]) if self.durations else None
 
     def turn(self, position: int) -> Turn:
-        """That of the batch at a position 1..n."""
-        if not 1 <= position <= self.waiting:  # queued since
+        """The turn of the batch at `position` (1..n)."""
+        if not 1 <= position <= self.waiting:  # queued after the forecast was made
             return Turn()
         start, end = self._starts[position - 1 : position + 1]
         return Turn(self._after(start), self._after(end), self.durations[position - 1])
 
     def start_at(self, position: int) -> datetime | None:
-        """When a batch that is queued at a position 1..n+1 now would start."""
+        """When a batch queued now at `position` (1..n+1) would start."""
         return self._after(self._starts[position - 1]) if 1 <= position <= self.waiting + 1 else None
 
     def move(self, position: int, target: int) -> Move:
-        """What moving the batch at `position` to `target` does. The target is clamped to 1..n, as the manager does."""
+        """The effect of moving the batch at `position` to `target`, clamped to 1..n as in `move_batch`."""
         target = max(1, min(target, self.waiting))
         is_up = target < position
         passed = self.durations[target - 1 : position - 1] if is_up else self.durations[position:target]
@@ -116,7 +116,7 @@ class Outlook:
 
     @cached_property
     def _starts(self) -> Sequence[float | None]:
-        """In how many seconds each waiting batch starts, and in how many the last one ends."""
+        """Seconds until each waiting batch starts, and finally until the last one ends."""
         starts = [self.free_in]
         for seconds in self.durations:
             before = starts[-1]
@@ -127,18 +127,18 @@ class Outlook:
         return None if seconds is None else self.now + timedelta(seconds=seconds)
 
 
-def look_ahead() -> Outlook:
-    # The queue's version is read before its order: a move that is decided from an older version than the order that was
-    # shown is refused; the other way round it would be applied blindly.
-    found = Queue.objects.annotate(now=Now()).first()
-    queue, now = (found, found.now) if found else (Queue(), timezone.now())
+def forecast_queue() -> Outlook:
+    # The version is read before the order: if the order changes in between, a move decided from it is refused as stale.
+    # The other way round, the move would be applied to an order that nobody has seen.
+    row = Queue.objects.annotate(now=Now()).first()
+    queue, now = (row, row.now) if row else (Queue(), timezone.now())
     running = Batch.objects.running().first()
-    signs_of_life = [queue.worker_seen_at, running.lease_at if running else None]
-    seen_at = max(filter(None, signs_of_life), default=None)
+    heartbeats = [queue.worker_seen_at, running.lease_at if running else None]
+    seen_at = max(filter(None, heartbeats), default=None)
     waiting = Batch.objects.queued().order_by("position")
     work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
     rates = _rates(running)
-    stands_still = queue.held or not is_recent(seen_at, now)
+    is_idle = queue.held or not is_recent(seen_at, now)
     return Outlook(
         now=now,
         queue=queue,
@@ -146,17 +146,17 @@ def look_ahead() -> Outlook:
         worker_seen_at=seen_at,
         waiting_profiles=sum(total - completed for _, total, completed in work),
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
-        free_in=None if stands_still else _seconds_left(running, now, rates),
+        free_in=None if is_idle else _seconds_left(running, now, rates),
     )
 
 
 def is_recent(moment: datetime | None, now: datetime) -> bool:
-    """Whether a sign of life is within the lease; one that is as far in the future is none, a clock went back."""
+    """Whether a heartbeat is within the lease. One too far in the future is not: a clock was set back."""
     return moment is not None and abs(now - moment) <= timedelta(seconds=get_config().lease_seconds)
 
 
 def _rates(running: Batch | None) -> Mapping[str, float]:
-    """Profiles per second by checker. Of one that was not at work lately nothing is known."""
+    """Profiles per second by checker, without checkers that have no recent batch."""
     finished = Batch.objects.filter(status=Batch.Status.DONE, completed_profiles__gt=0, run_seconds__gt=0)
     columns = ("checker", "completed_profiles", "run_seconds")
     samples = list(finished.order_by("-completed_at").values_list(*columns)[:RECENT])
@@ -171,7 +171,7 @@ def _rates(running: Batch | None) -> Mapping[str, float]:
 
 
 def _seconds_left(running: Batch | None, now: datetime, rates: Mapping[str, float]) -> float | None:
-    """Until the next batch can be promoted."""
+    """Seconds until the next batch can be promoted; None if unknown."""
     if running is None:
         return 0.0
     if running.lease_at is not None and not is_recent(running.lease_at, now):

@@ -1,4 +1,4 @@
-"""What the queue looks like now, for the admin, the API and the commands alike. Reads only."""
+"""Queries shared by the admin, the API and the commands. Reads only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import address_prefixes
 from batches.models import Batch, BatchLog, BatchProfile, Minute, Queue, StoryResult
 
-#: Rows read at once where a batch's rows are streamed.
+#: Rows per query when the rows of a batch are streamed.
 STREAM_CHUNK = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a batch is. `rate` in profiles per second and `seconds_left` are None where nothing is known yet."""
+    """Progress of a batch. `rate` (profiles per second) and `seconds_left` are None while unknown."""
 
     total: int
     completed: int
@@ -33,7 +33,7 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """Whole percents; 100 only when everything is checked."""
+        """Rounded down, so that 100 means that everything is checked."""
         return 100 * self.completed // self.total if self.total else 0
 
 
@@ -53,7 +53,7 @@ def progress(batch: Batch) -> Progress:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """The queue at one moment: who runs, who waits in which order, and whether it is held."""
+    """The queue at one moment; `waiting` in queue order."""
 
     queue: Queue
     running: Batch | None
@@ -69,20 +69,20 @@ def queue_state() -> QueueState:
 
 
 def first_ahead(batch: Batch) -> Batch | None:
-    """The running batch, or else the first waiting one, where it goes before this one."""
+    """The running batch, or else the first waiting one, if it is ahead of this batch."""
     return Batch.objects.filter(position__lt=batch.position).exclude(pk=batch.pk).order_by("position").first()
 
 
 def failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, int]]:
-    """The (reason, count) of a batch's failed profiles, most frequent first, at most `limit` of them."""
+    """(reason, count) of the failed profiles of a batch, most frequent first, at most `limit` reasons."""
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error")[:limit])
 
 
 def ended_before(moment: datetime, *, with_errors: bool = True) -> QuerySet[Batch]:
-    """The batches that were done, or stopped by an error, before a moment; the longest ago first.
+    """Batches that ended (done or error) before `moment`, oldest first.
 
-    One in error counts from the start of its last run, which was not after its error.
+    The time of an error is not stored, so a batch in error counts from the start of its last run.
     """
     done = Q(status=Batch.Status.DONE, completed_at__lt=moment)
     in_error = Q(status=Batch.Status.ERROR) & (Q(started_at__lt=moment) | Q(started_at=None, created_at__lt=moment))
@@ -90,38 +90,38 @@ def ended_before(moment: datetime, *, with_errors: bool = True) -> QuerySet[Batc
 
 
 def at_host(field: str, host: str) -> Q:
-    """That the normalised address in `field` is at a host, as `address_prefixes` has it. Raises InvalidAddress."""
-    return Q(*(_begins_with(field, beginning) for beginning in address_prefixes(host)), _connector=Q.OR)
+    """Condition: the normalised address in `field` is at this host. Raises InvalidAddress."""
+    return Q(*(_starts_with(field, prefix) for prefix in address_prefixes(host)), _connector=Q.OR)
 
 
-def _begins_with(field: str, beginning: str) -> Q:
-    """A condition for which the index of the addresses is used."""
+def _starts_with(field: str, prefix: str) -> Q:
+    """A prefix condition that can use the index of the addresses."""
     if connection.vendor != "sqlite":
-        return Q(**{f"{field}__startswith": beginning})
-    # SQLite has no index for LIKE; elsewhere a range would follow a language's order of letters, not that of the bytes.
-    return Q(**{f"{field}__gte": beginning, f"{field}__lt": beginning[:-1] + chr(ord(beginning[-1]) + 1)})
+        return Q(**{f"{field}__startswith": prefix})
+    # SQLite cannot use an index for LIKE. PostgreSQL cannot use a range: its collation does not order by bytes.
+    return Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix[:-1] + chr(ord(prefix[-1]) + 1)})
 
 
 def checks_per_minute(batch: Batch) -> list[tuple[datetime, int, int]]:
-    """The (minute, ok, failed) of each minute in which profiles of the batch were checked, from first to last."""
+    """(minute, ok, failed) for each minute with checks, in order."""
     minutes = batch.profiles.filter(checked_at__isnull=False).annotate(minute=Minute("checked_at")).values("minute")
     failed = Count("pk", filter=Q(status=BatchProfile.Status.FAILED))
-    counted = minutes.annotate(checked=Count("pk"), failed=failed).order_by("minute")
-    return [(row["minute"], row["checked"] - row["failed"], row["failed"]) for row in counted]
+    rows = minutes.annotate(checked=Count("pk"), failed=failed).order_by("minute")
+    return [(row["minute"], row["checked"] - row["failed"], row["failed"]) for row in rows]
 
 
 def new_stories(batch: Batch) -> QuerySet[StoryResult]:
-    """The stories that this batch was the first to see, newest find first."""
+    """Stories that this batch was the first to find, latest first."""
     return batch.story_results.select_related("profile").order_by("-pk")
 
 
 def logs(batch: Batch) -> QuerySet[BatchLog]:
-    """What happened to a batch, newest first."""
+    """The log of a batch, newest first."""
     return batch.logs.order_by("-pk")
 
 
 class Row(NamedTuple):
-    """One profile of a batch with its result, and what its profile remembers."""
+    """One row of a batch: the result, then fields of its profile."""
 
     id: int
     profile_id: int
@@ -138,12 +138,12 @@ class Row(NamedTuple):
     last_modified: str
 
 
-#: Where each field of a `Row` stands.
+#: The columns of a `Row`, in its order.
 ROW_COLUMNS = [f"profile__{name}" if name in Row._fields[8:] else name for name in Row._fields]
 
 
-class FoundStory(NamedTuple):
-    """A story with the profile that showed it."""
+class StoryRow(NamedTuple):
+    """A story with its profile."""
 
     id: int
     found_at: datetime
@@ -155,38 +155,37 @@ class FoundStory(NamedTuple):
     profile_name: str
 
 
-STORY_COLUMNS = [name.replace("profile_", "profile__") for name in FoundStory._fields]
+STORY_COLUMNS = [name.replace("profile_", "profile__") for name in StoryRow._fields]
 
 
-#: What a checker is told of a profile, in the order of `ProfileToCheck`.
-REMEMBERED = ("url", "feed_url", "etag", "last_modified", "fingerprint")
+#: The fields of `ProfileToCheck` after its ID, in its order.
+PROFILE_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
 
 
 def pending_after(batch: Batch, last_id: int, limit: int) -> list[tuple[int, ProfileToCheck]]:
-    """The next `limit` profiles to check behind the row `last_id`, each with its row's id."""
+    """(row ID, profile) of the next `limit` pending rows after the row `last_id`."""
     rows = batch.profiles.filter(pk__gt=last_id, status=BatchProfile.Status.PENDING).order_by("pk")
-    columns = ("pk", "profile_id", *(f"profile__{name}" for name in REMEMBERED))
+    columns = ("pk", "profile_id", *(f"profile__{name}" for name in PROFILE_COLUMNS))
     return [(row_id, ProfileToCheck(*values)) for row_id, *values in rows.values_list(*columns)[:limit]]
 
 
 def all_rows(batch: Batch) -> Iterator[Row]:
-    """Every row of a batch in the order of its import, with memory that does not grow with the batch."""
+    """Every row of a batch in import order, in constant memory."""
     return stream_rows(batch.profiles.all())
 
 
 def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Row]:
-    """These rows in the order of their import."""
+    """These rows in import order, in constant memory."""
     return starmap(Row, _stream(rows, ROW_COLUMNS))
 
 
-def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[FoundStory]:
-    """These stories in the order in which they were found."""
-    return starmap(FoundStory, _stream(stories, STORY_COLUMNS))
+def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[StoryRow]:
+    """These stories in the order in which they were found, in constant memory."""
+    return starmap(StoryRow, _stream(stories, STORY_COLUMNS))
 
 
 def _stream(rows: QuerySet[Any], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The columns of each row, of which the first is the key, page by page behind the last key: as fast at any depth,
-    and no transaction stays open meanwhile."""
+    """Keyset pagination by the first of `columns`: equally fast at any depth, and no transaction stays open."""
     ordered = rows.order_by("pk").values_list(*columns)
     last_id = 0
     while page := list(ordered.filter(pk__gt=last_id)[:STREAM_CHUNK]):

@@ -300,11 +300,11 @@ class Command(DoorCommand):
         self.stdout.write(f"Deleted: {deleted:,}")
 
     def do_doctor(self, *, fix: bool, as_json: bool, **options: Any) -> None:
-        findings = doctor.examine()
+        findings = doctor.diagnose()
         left = findings
         if fix and findings:
-            doctor.fix(findings, self.manager)
-            left = doctor.examine()
+            doctor.repair(findings, self.manager)
+            left = doctor.diagnose()
         if as_json:
             answer = {"findings": findings, "left": left}
             self.print_json({name: [doctor.as_dict(finding) for finding in found] for name, found in answer.items()})

@@ -8,7 +8,7 @@ from django.test import Client
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Profile
-from batches.reports.outlook import look_ahead
+from batches.reports.outlook import forecast_queue
 from batches.tests.support.threads import run_in_threads
 
 from .conftest import batch_with, messages_of, queries_of, text_of, user_of
@@ -80,7 +80,7 @@ def test_the_preview_says_where_it_will_wait_as_the_manager_then_places_it(clien
 def test_the_preview_says_when_it_starts_if_a_worker_is_there(client):
     assert "start" not in preview(client, addresses="https://example.org/1").context["when"]
     BatchManager("host:1", "worker").claim_run("host:1")
-    assert look_ahead().worker_is_alive
+    assert forecast_queue().worker_is_alive
     assert "and start about" in preview(client, addresses="https://example.org/1").context["when"]
     BatchManager().hold_queue()
     assert "held" in preview(client, addresses="https://example.org/1").context["when"]

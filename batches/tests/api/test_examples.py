@@ -160,7 +160,7 @@ def record_errors(recording, client_for, settings, monkeypatch):
     recording.error("An unknown field", client.post("/api/v1/queue/hold/", {"why": "A fire."}))
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
     recording.error("Too large", client.post(LIST, {"name": "Press", "profiles": ["https://example.org/"]}))
-    monkeypatch.setattr(views, "look_ahead", be_away)
+    monkeypatch.setattr(views, "forecast_queue", be_away)
     recording.error("The database is away", client.get("/api/v1/queue/"))
 
 

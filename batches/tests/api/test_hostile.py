@@ -130,6 +130,6 @@ def test_a_fault_is_not_dressed_up_as_an_answer(client, monkeypatch):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr("batches.api.views.look_ahead", fail)
+    monkeypatch.setattr("batches.api.views.forecast_queue", fail)
     with pytest.raises(ZeroDivisionError, match="a fault"):
         client.get("/api/queue/")

@@ -17,7 +17,7 @@ from lxml import etree
 
 from batches.lists.exports import COLUMNS, EXPORTERS, FORMULA, STORY_COLUMNS, STORY_EXPORTERS
 from batches.models import BatchProfile, Profile, StoryResult
-from batches.reports.queries import FoundStory, Row
+from batches.reports.queries import Row, StoryRow
 from batches.tests.support.factories import make_batch
 from batches.tests.support.terminal import manage
 
@@ -36,7 +36,7 @@ PAYLOADS = [
 
 TABLES = {
     "profiles": (Row, COLUMNS, EXPORTERS["csv"]),
-    "stories": (FoundStory, STORY_COLUMNS, STORY_EXPORTERS["csv"]),
+    "stories": (StoryRow, STORY_COLUMNS, STORY_EXPORTERS["csv"]),
 }
 #: Raised and lowered signs: left as they are.
 SMALL = "⁺⁼₊₌"

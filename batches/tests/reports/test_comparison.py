@@ -4,7 +4,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile
-from batches.reports.comparison import Change, compare, rows_with
+from batches.reports.comparison import Change, compare, find_changed_rows
 from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
 
 pytestmark = pytest.mark.django_db
@@ -51,7 +51,7 @@ def test_each_profile_is_counted_by_what_became_of_it(repeat):
 @pytest.mark.parametrize("change", Change)
 def test_the_rows_of_each_change_are_those_that_were_counted(repeat, change):
     expected = [pk for pk, pair in zip(profile_ids(repeat), PAIRS, strict=True) if PAIRS[pair] == change]
-    rows = rows_with(repeat, change).order_by("pk")
+    rows = find_changed_rows(repeat, change).order_by("pk")
     assert [row.profile_id for row in rows] == expected
     assert {row.batch_id for row in rows} == {repeat.pk}
     assert getattr(compare(repeat), change) == rows.count() == len(expected)
@@ -63,7 +63,7 @@ def test_a_profile_that_the_batch_before_does_not_have_is_not_compared(repeat):
     missing.delete()
     compared = compare(repeat)
     assert (compared.unchanged, compared.not_compared) == (before.unchanged - 1, before.not_compared + 1)
-    assert rows_with(repeat, Change.NOT_COMPARED).filter(profile=missing.profile).exists()
+    assert find_changed_rows(repeat, Change.NOT_COMPARED).filter(profile=missing.profile).exists()
 
 
 def test_other_batches_of_the_same_profiles_do_not_matter(repeat):
@@ -84,13 +84,13 @@ def test_only_stories_that_nobody_had_seen_appeared():
 def test_there_is_nothing_to_compare_a_first_batch_with():
     batch = make_batch(profiles=2)
     assert compare(batch) is None
-    assert not rows_with(batch, Change.UNCHANGED).exists()
+    assert not find_changed_rows(batch, Change.UNCHANGED).exists()
 
 
 def test_a_batch_before_that_is_deleted_is_gone_though_its_rows_are_not_yet(repeat):
     Batch.everything.filter(pk=repeat.previous_id).update(deleted_at=repeat.created_at)
     assert compare(repeat) is None
-    assert not rows_with(repeat, Change.UNCHANGED).exists()
+    assert not find_changed_rows(repeat, Change.UNCHANGED).exists()
 
 
 def test_each_row_is_looked_at_once(repeat, django_assert_num_queries):

@@ -59,17 +59,17 @@ def break_batch(batch, **changes):
 
 
 def messages():
-    return [finding.message for finding in doctor.examine()]
+    return [finding.message for finding in doctor.diagnose()]
 
 
 def assert_is_repaired():
     """By the repairs, and by nothing less; what was right is left alone by a second one."""
-    findings = doctor.examine()
-    doctor.fix(findings, BatchManager("a doctor"))
+    findings = doctor.diagnose()
+    doctor.repair(findings, BatchManager("a doctor"))
     assert messages() == []
     assert_consistent()
     before = everything()
-    doctor.fix(findings, BatchManager("a doctor"))
+    doctor.repair(findings, BatchManager("a doctor"))
     assert everything() == before
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_wrong_with_a_queue_that_only_the_manager_touched(status, row
     half_checked(status, rows)
     before = everything()
     assert messages() == []
-    doctor.fix([], BatchManager())
+    doctor.repair([], BatchManager())
     assert everything() == before
 
 
@@ -103,7 +103,7 @@ def test_counters_are_recounted_from_the_rows(status, counters):
     batch = half_checked(status)
     break_batch(batch, **counters)
     assert len(messages()) == len(counters)
-    assert all("its rows say" in message for message in messages())
+    assert all("its rows add up to" in message for message in messages())
     assert_is_repaired()
     line = last_line()
     assert (line.batch_id, line.action, line.actor) == (batch.pk, "repair_batch", "a doctor")
@@ -124,7 +124,7 @@ def test_gaps_in_the_queue_are_closed_in_its_order():
     batches = make_waiting(4)
     BatchManager().move_batch(batches[3].pk, 1)
     Batch.objects.filter(pk=batches[2].pk).update(position=9)
-    assert messages() == ["The queue has gaps: 4 batches wait, the last one at 9."]
+    assert messages() == ["The queue has gaps: 4 queued batches, the last at position 9."]
     assert_is_repaired()
     assert waiting_names() == ["4", "1", "2", "3"]
 
@@ -179,7 +179,7 @@ def test_places_that_are_taken_wrongly_are_free_before_they_are_given():
 def test_a_status_that_the_log_does_not_tell_of_is_told_of():
     batch = make_batch("moved by hand")
     break_batch(batch, status=Status.PAUSED, position=None)
-    assert messages() == ["it is paused, but the log left it queued"]
+    assert messages() == ["is paused, but its last log entry says queued"]
     assert_is_repaired()
     line = last_line()
     assert (line.from_status, line.to_status) == (Status.QUEUED, Status.PAUSED)
@@ -187,7 +187,7 @@ def test_a_status_that_the_log_does_not_tell_of_is_told_of():
 
 def test_a_batch_without_any_log_gets_its_first_line():
     BatchLog.objects.filter(batch=make_batch("silent")).delete()
-    assert messages() == ["it is queued, but the log does not tell of it"]
+    assert messages() == ["is queued, but has no log entry"]
     assert_is_repaired()
 
 
@@ -196,11 +196,11 @@ def test_a_run_that_is_silent_for_long_is_told_of_and_left_to_the_next_worker(si
     run = start_run(make_batch("silent", 2))
     long_ago = timezone.now() - timedelta(hours=2)
     Batch.objects.filter(pk=run.batch.pk).update(lease_at=timezone.now() + since, started_at=long_ago)
-    [finding] = doctor.examine()
-    assert "silent since" in finding.message
+    [finding] = doctor.diagnose()
+    assert "no heartbeat since" in finding.message
     assert not finding.can_be_fixed
     before = everything()
-    doctor.fix([finding], BatchManager())
+    doctor.repair([finding], BatchManager())
     assert everything() == before
 
 
@@ -209,7 +209,7 @@ def test_a_batch_that_was_started_and_never_taken_up_is_told_of():
     BatchManager().start_batch(batch.pk)
     assert messages() == []
     Batch.objects.filter(pk=batch.pk).update(started_at=timezone.now() - timedelta(hours=1))
-    assert messages() == ["no worker has taken it up: start one with manage.py batchworker"]
+    assert messages() == ["no worker has claimed it. Start a worker with: manage.py batchworker"]
 
 
 def test_rows_of_batches_that_are_gone_are_deleted_and_stories_of_others_stay():
@@ -217,7 +217,7 @@ def test_rows_of_batches_that_are_gone_are_deleted_and_stories_of_others_stay():
     record_one(start_run(lost), ok("a story"))
     with unconstrained(BatchProfile), unconstrained(StoryResult), unconstrained(BatchLog):
         Batch.everything.filter(pk=lost.pk)._raw_delete("default")
-        assert any("batch profiles belong to" in message for message in messages())
+        assert any("batch profiles refer to" in message for message in messages())
         assert len(messages()) == 3
         assert_is_repaired()
     assert set(BatchProfile.objects.values_list("batch", flat=True)) == {kept.pk}
@@ -229,7 +229,7 @@ def test_an_interrupted_deletion_is_finished(monkeypatch):
     monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
     assert BatchManager().delete_batch(batch.pk)
     BatchProfile.objects.filter(batch=batch).first().delete()
-    assert messages() == ["The rows of 1 deleted batches are not all gone."]
+    assert messages() == ["The deletion of 1 batch is not complete."]
     monkeypatch.undo()
     assert_is_repaired()
     assert not BatchProfile.objects.exists()
@@ -251,7 +251,7 @@ def test_the_command_finds_and_exits_with_1_and_changes_nothing(manage):
     before = everything()
     answer = manage("batch", "doctor")
     assert answer.code == 1
-    assert f"“it” ({batch.pk}): failed_checks is 0, but its rows say 1" in answer.out
+    assert f"“it” ({batch.pk}): failed_checks is 0, but its rows add up to 1" in answer.out
     assert "manage.py batch doctor --fix" in answer.out
     [found] = json.loads(manage("batch", "doctor", "--json").out)["findings"]
     assert (found["batch"], found["can_be_fixed"]) == (str(batch.pk), True)

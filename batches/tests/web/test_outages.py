@@ -109,7 +109,7 @@ def test_strangers_are_not_told_what_the_database_said(root, monkeypatch):
     def be_away(*_):
         raise OperationalError('connection to server at "db.internal" failed')
 
-    monkeypatch.setattr(views, "look_ahead", be_away)
+    monkeypatch.setattr(views, "forecast_queue", be_away)
     monkeypatch.setattr(queue, "shown", be_away)
     api, admin = APIClient(), Client()
     api.force_authenticate(root)
