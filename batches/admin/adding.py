@@ -26,15 +26,15 @@ from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
 from . import display
-from .base import ListAdmin
+from .actions import manager
+from .base import BatchAdminBase
 from .forms import AddBatchForm, NewBatchForm
-from .operations import manager
 from .queue_page import clock
 
 SHOWN_REJECTS = 10
 
 
-class AddingAdmin(ListAdmin):
+class AddingAdmin(BatchAdminBase):
     """The view that adds a batch. Not Django's own: that reads the list within a transaction, and on SQLite nobody
     could write meanwhile."""
 

@@ -8,23 +8,20 @@ from typing import Any, cast
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
-from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from batches.models import Batch, BatchProfile, BatchQuerySet
+from batches.models import Action, Batch, BatchProfile, BatchQuerySet
 
 from . import display
+from .actions import manager
 from .adding import AddingAdmin
+from .base import describe_deletion
 from .batch_page import BatchPage
 from .forms import ChangeBatchForm
-from .operations import DELETION, OPERATIONS, manager, operate
 from .queue import QueuePage
-
-#: The confirmation names each batch in a field of its own, and Django refuses forms with more than 1,000 fields.
-MAX_DELETED_AT_ONCE = 500
 
 
 @admin.register(Batch)
@@ -53,9 +50,6 @@ class BatchAdmin(AddingAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("batches.operate_batch")
 
     # The columns of the list
 
@@ -117,42 +111,39 @@ class BatchAdmin(AddingAdmin):
     # Actions of the list
 
     @admin.action(permissions=["operate"], description="Queue selected batches")
-    def queue_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
-        operate(request, OPERATIONS["queue_batch"], batches)
+    def queue_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+        return self.act(request, Action.QUEUE_BATCH, batches)
 
     @admin.action(permissions=["operate"], description="Start now")
-    def start_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
-        operate(request, OPERATIONS["start_batch"], batches)
+    def start_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+        return self.act(request, Action.START_BATCH, batches)
 
     @admin.action(permissions=["operate"], description="Pause selected batches")
-    def pause_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
-        operate(request, OPERATIONS["pause_batch"], batches)
+    def pause_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+        return self.act(request, Action.PAUSE_BATCH, batches)
 
     @admin.action(permissions=["operate"], description="Retry failed profiles")
-    def retry_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
-        operate(request, OPERATIONS["retry_failed"], batches)
+    def retry_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+        return self.act(request, Action.RETRY_FAILED, batches)
 
     @admin.action(permissions=["operate"], description="Repeat selected batches")
-    def repeat_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> None:
-        operate(request, OPERATIONS["repeat_batch"], batches)
+    def repeat_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+        return self.act(request, Action.REPEAT_BATCH, batches)
 
     @admin.action(permissions=["delete"], description="Delete selected batches")
     def delete_selected(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        count = batches.count()
-        if count > MAX_DELETED_AT_ONCE:
-            sentence = f"{count:,} batches are selected; at most {MAX_DELETED_AT_ONCE} can be deleted at once."
-            self.message_user(request, sentence, messages.WARNING)
-            return None
-        if request.POST.get("post"):
-            self.delete_queryset(request, batches)
-            return None
-        return delete_selected(self, request, batches)
+        return self.act(request, Action.DELETE_BATCH, batches)
+
+    def act(self, request: HttpRequest, action: Action, batches: QuerySet[Batch]) -> HttpResponse | None:
+        # Django calls an action only if a row is selected; which ones are confirmed, says `selected`.
+        form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
+        return self.run_selected(request, action, batches, form, request.get_full_path())
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Batch], *args: Any) -> HttpResponse | None:
         try:
             [Batch._meta.pk.to_python(pk) for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)]
         except ValidationError:
-            self.message_user(request, "What is selected is no batch.", messages.WARNING)
+            self.message_user(request, "The selection is not a valid batch.", messages.WARNING)
             return None
         return super().response_action(request, queryset, *args)
 
@@ -171,23 +162,10 @@ class BatchAdmin(AddingAdmin):
         return self.response_post_save_change(request, batch)
 
     def delete_model(self, request: HttpRequest, obj: Batch) -> None:
-        self._delete(request, [obj])
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Batch]) -> None:
-        self._delete(request, queryset)
-
-    def _delete(self, request: HttpRequest, batches: Any) -> None:
-        deleted: Any = [batch for batch, answer in operate(request, DELETION, batches) if answer]
-        self.log_deletions(request, deleted)
+        self.run_bulk(request, Action.DELETE_BATCH, [obj.pk])
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Names and counts for the confirmation. Django's own would load each row of each batch."""
         rows = BatchProfile.objects.filter(batch__in=objs).count()
         counts = {"batches": len(objs), "results of profiles": display.number(rows)}
-        return [_deletion(batch) for batch in objs], counts, set(), []
-
-
-def _deletion(batch: Batch) -> str:
-    if DELETION.is_offered(batch):
-        return f"“{batch}” (profiles: {batch.total_profiles:,})"
-    return f"“{batch}” stays: it is {batch.status}"
+        return [describe_deletion(batch) for batch in objs], counts, set(), []

@@ -7,12 +7,10 @@ The page of a large batch therefore opens without it, and the script asks for it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 from zlib import crc32
 
-from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -22,17 +20,16 @@ from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
-from batches.models import Batch, BatchLog, StoryResult
+from batches.models import Action, Batch, BatchLog, StoryResult
+from batches.queue.actions import RULES
 from batches.reports import comparison, queries
 from batches.text import duration
 from batches.web.downloads import stream_download
 
 from . import display
+from .actions import OPERATOR_ACTIONS, buttons, is_from_script, manager, respond
+from .base import BatchView, requires_view
 from .chart import chart, shares
-from .operations import OPERATIONS, manager, operations_offered
-
-if TYPE_CHECKING:
-    from .batch import BatchAdmin
 
 #: Rows of each kind on the page; the full lists are linked.
 SHOWN = 20
@@ -41,23 +38,8 @@ MAX_AT_ONCE = 20_000
 View = Callable[..., HttpResponseBase]
 
 
-def look(view: View) -> View:
-    """A view that only reads one batch."""
-
-    @wraps(view)
-    def respond(page: BatchPage, request: HttpRequest, batch_id: UUID, **values: Any) -> HttpResponseBase:
-        if not page.batch_admin.has_view_permission(request):
-            raise PermissionDenied
-        return view(page, request, get_object_or_404(Batch, pk=batch_id), **values)
-
-    return respond
-
-
-class BatchPage:
+class BatchPage(BatchView):
     """The views beside Django's own of the page, and what the page shows."""
-
-    def __init__(self, batch_admin: BatchAdmin) -> None:
-        self.batch_admin = batch_admin
 
     @property
     def urls(self) -> list[URLPattern]:
@@ -95,49 +77,46 @@ class BatchPage:
             "now": timezone.now(),
             "summary": summary(batch, logs),
             "can_operate": can_operate,
-            "operations": operations_offered(batch) if can_operate else [],
+            "buttons": buttons(batch) if can_operate else [],
             "facts": list(facts(batch, previous)),
             "logs": [(log, display.movement(log)) for log in logs],
             "state": state(batch, previous),
         }
 
-    @look
-    def live(self, request: HttpRequest, batch: Batch) -> HttpResponse:
-        return render(request, "admin/batches/batch/live.html", self.live_context(request, batch))
+    @requires_view
+    def live(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
+        context = self.live_context(request, get_object_or_404(Batch, pk=batch_id))
+        return render(request, "admin/batches/batch/live.html", context)
 
-    @look
-    def details(self, request: HttpRequest, batch: Batch) -> HttpResponse:
+    @requires_view
+    def details(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
+        batch = get_object_or_404(Batch, pk=batch_id)
         context = {**details_of(batch), "batch": batch, "stories": stories(batch)}
         return render(request, "admin/batches/batch/dear.html", context)
 
     def operate(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
-        """The buttons. The script gets a refusal as such, to show it beside the button, and a new batch as a place."""
-        page = redirect("admin:batches_batch_change", batch_id)
+        """The buttons. The script gets a new batch as a place to go to."""
+        page = reverse("admin:batches_batch_change", args=[batch_id])
         if request.method != "POST":  # a login leads back here, and must not press the button
-            return page
-        operation = OPERATIONS.get(request.POST.get("call", ""))
-        if operation is None or not self.batch_admin.has_operate_permission(request):
+            return redirect(page)
+        call = request.POST.get("call", "")
+        if call not in OPERATOR_ACTIONS or not self.batch_admin.has_operate_permission(request):
             raise PermissionDenied
         batch = get_object_or_404(Batch, pk=batch_id)
-        answer = getattr(manager(request), operation.call)(batch.pk)
-        is_script = request.headers.get("X-Requested-With") == "fetch"
-        if not answer and is_script:
-            return HttpResponse(answer.message, status=409, content_type="text/plain; charset=utf-8")
-        if not answer:
-            messages.warning(request, answer.message)
-            return page
-        messages.success(request, operation.success.format(batch))
-        if not isinstance(answer, Batch):
-            return page
-        address = reverse("admin:batches_batch_change", args=[answer.pk])
-        return HttpResponse(status=201, headers={"Location": address}) if is_script else redirect(address)
+        result = getattr(manager(request), call)(batch.pk)
+        response = respond(request, result, RULES[Action(call)].success.format(batch), page)
+        if not isinstance(result, Batch):
+            return response
+        address = reverse("admin:batches_batch_change", args=[result.pk])
+        return HttpResponse(status=201, headers={"Location": address}) if is_from_script(request) else redirect(address)
 
-    @look
-    def export(self, request: HttpRequest, batch: Batch, form: str) -> HttpResponseBase:
+    @requires_view
+    def export(self, request: HttpRequest, batch_id: UUID, form: str) -> HttpResponseBase:
         if form not in EXPORTERS:
             raise Http404
         if not may_export(request):
             raise PermissionDenied
+        batch = get_object_or_404(Batch, pk=batch_id)
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
         return stream_download(EXPORTERS[form](queries.all_rows(batch)), f"{name}-{str(batch.pk)[:8]}", form)
 

@@ -15,7 +15,7 @@ from django.utils.text import Truncator
 from django.utils.timezone import localdate, localtime
 
 from batches.limits import MAX_NAME
-from batches.models import Batch, BatchLog, Channel
+from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.refusals import Refused
 from batches.queue.transitions import find_batch
 from batches.reports import queries
@@ -23,7 +23,7 @@ from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
 from batches.text import clean_text, duration, pluralise
 
 from . import display
-from .operations import OPERATIONS, Operation
+from .actions import buttons
 
 Status = Batch.Status
 
@@ -37,11 +37,9 @@ SHOWN_REASON = 80
 
 #: The sections below the queue.
 SETTLED = {Status.ERROR: "In error", Status.PAUSED: "Paused", Status.DONE: "Done today"}
-BUTTONS = {
-    Status.RUNNING: ["pause_batch"],
-    Status.QUEUED: ["start_batch", "pause_batch"],
-    **{status: ["queue_batch", "retry_failed", "repeat_batch"] for status in SETTLED},
-}
+#: The buttons above, and those below.
+QUEUE_ACTIONS = (Action.START_BATCH, Action.PAUSE_BATCH)
+SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Row:
 
     batch: Batch
     facts: list[str]
-    buttons: list[Operation]
+    buttons: list[tuple[str, str]]
     error: str = ""
 
 
@@ -165,7 +163,7 @@ def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
 
 def running_row(outlook: Outlook) -> Row | None:
     batch = outlook.running
-    return None if batch is None else Row(batch, [], buttons(batch))
+    return None if batch is None else Row(batch, [], buttons(batch, QUEUE_ACTIONS))
 
 
 def run_facts(outlook: Outlook) -> Iterator[tuple[str, str]]:
@@ -204,7 +202,7 @@ def waiting_row(batch: Batch, outlook: Outlook) -> Row:
     if batch.completed_profiles:
         facts.append(f"{display.number(batch.completed_profiles)} checked already")
     facts.append(turn_text(outlook.turn(batch.position or 0)))
-    return Row(batch, list(filter(None, facts)), buttons(batch))
+    return Row(batch, list(filter(None, facts)), buttons(batch, QUEUE_ACTIONS))
 
 
 def turn_text(turn: Turn) -> str:
@@ -222,12 +220,7 @@ def settled_row(batch: Any) -> Row:
         pluralise(batch.stories_found, "new story", "new stories"),
     ]
     error = Truncator(batch.error).chars(SHOWN_TEXT) if batch.status == Status.ERROR else ""
-    return Row(batch, list(filter(None, facts)), buttons(batch), error)
-
-
-def buttons(batch: Batch) -> list[Operation]:
-    operations = [OPERATIONS[call] for call in BUTTONS[Status(batch.status)]]
-    return [operation for operation in operations if operation.is_offered(batch)]
+    return Row(batch, list(filter(None, facts)), buttons(batch, SETTLED_ACTIONS), error)
 
 
 # What is said of the queue
@@ -277,7 +270,7 @@ def blockers(outlook: Outlook) -> Iterator[str]:
 def last_move() -> BatchLog | None:
     """The move that can be undone: it is the last thing that happened, so that the way back is the same way."""
     log = BatchLog.objects.select_related("batch").order_by("-pk").first()
-    return log if log is not None and log.action == "move_batch" else None
+    return log if log is not None and log.action == Action.MOVE_BATCH else None
 
 
 def preview(asked: Asked, outlook: Outlook) -> Preview:

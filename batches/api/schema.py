@@ -27,14 +27,13 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSe
 from drf_spectacular.openapi import AutoSchema
 from rest_framework.serializers import Serializer
 
-from batches.limits import MAX_KEY, MAX_NAME, MAX_URL
+from batches.limits import MAX_BULK, MAX_KEY, MAX_NAME, MAX_URL
 from batches.lists.exports import EXPORTERS, MEDIA_TYPES, STORY_EXPORTERS
 from batches.models import Action, Batch
 from batches.queue.actions import CODE_BY_STATUS, RULES
 from batches.queue.refusals import Code
 
 from .answers import BulkSerializer, CreatedSerializer, ErrorSerializer
-from .bulk import MAX_AT_ONCE
 from .filters import BatchFilters, FlagFilter, MomentField
 from .idempotency import HEADER, REPLAYED
 from .serializers import (
@@ -114,7 +113,7 @@ CALLS: Mapping[str, Call] = {
     "batches_bulk": Call(
         "Do one thing for many batches",
         BulkSerializer,
-        f"For at most {MAX_AT_ONCE:,} batches by their ids, or for those that match a filter and that the action is "
+        f"For at most {MAX_BULK:,} batches by their ids, or for those that match a filter and that the action is "
         "for. Each has an outcome of its own. `delete` needs the permission to delete, the others that to operate; a "
         "filter needs the permission to view as well.",
         body=BulkBody,
@@ -514,7 +513,7 @@ class IdsField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call
     target_class = "batches.api.serializers.Ids"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
-        return {"type": "array", "minItems": 1, "maxItems": MAX_AT_ONCE, "items": {"type": "string"}}
+        return {"type": "array", "minItems": 1, "maxItems": MAX_BULK, "items": {"type": "string"}}
 
 
 class FilterField(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]

@@ -6,28 +6,41 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django import forms
 from django.db.models import QuerySet
+from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
 from rest_framework.utils import html
 
 from batches.conf import get_config
-from batches.limits import MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.limits import MAX_BULK, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
 from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
 from batches.lists.reading import FORMATS, read_profiles
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import Action, Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.queue.values import as_uuid
 from batches.reports.comparison import Comparison
 from batches.reports.outlook import Outlook, Turn
 from batches.reports.queries import progress
+from batches.text import UNSTORABLE
 
-from .bulk import ACTIONS, MAX_AT_ONCE, canonical, matching
+from .filters import BatchFilters
 
 #: Unknown fields that an error names.
 SHOWN_UNKNOWN = 10
 
 #: What a batch is made of, apart from its profiles.
 BATCH_ATTRIBUTES = ("name", "priority", "checker", "queue")
+
+#: What can be done to many batches at once, by the words of the API.
+BULK_ACTIONS = {
+    "queue": Action.QUEUE_BATCH,
+    "pause": Action.PAUSE_BATCH,
+    "retry": Action.RETRY_FAILED,
+    "repeat": Action.REPEAT_BATCH,
+    "delete": Action.DELETE_BATCH,
+}
 
 MAX_POSITION = 2**31 - 1
 MAX_VERSION = 2**63 - 1
@@ -367,18 +380,18 @@ class Ids(Entries):
     """1 to 1,000 texts; one that is no batch's id is no error of the body. Each is taken once."""
 
     default_error_messages = {
-        "too_many": f"At most {MAX_AT_ONCE:,} ids at once.",
+        "too_many": f"At most {MAX_BULK:,} ids at once.",
         "no_text": "Each id is a text; number {index} (from 0) is not.",
     }
 
     def to_internal_value(self, data: list[Any]) -> list[str]:
         ids = super().to_internal_value(data)
-        if len(ids) > MAX_AT_ONCE:
+        if len(ids) > MAX_BULK:
             self.fail("too_many")
         for index, text in enumerate(ids):
             if not isinstance(text, str):
                 self.fail("no_text", index=index)
-        return list(dict.fromkeys(canonical(text) or text for text in ids))
+        return list(dict.fromkeys(str(as_uuid(text) or text) for text in ids))
 
 
 class Filter(Typed):
@@ -390,13 +403,43 @@ class Filter(Typed):
     def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:
         if not data:
             self.fail("empty")
-        return matching(data)
+        return batches_matching(data)
+
+
+def batches_matching(filters: Mapping[str, Any]) -> QuerySet[Batch]:
+    """The batches that the list would show with these filters. Raises ValidationError.
+
+    A value that filters nothing is refused: it would be a slip that means every batch.
+    """
+    known = BatchFilters.base_filters.keys() - {"ordering"}
+    if unknown := sorted(filters.keys() - known):
+        message = f"There is no such filter, only {', '.join(sorted(known))}."
+        raise ValidationError({name: [message] for name in unknown[:SHOWN_UNKNOWN]})
+    texts = {name: _query_values(name, value) for name, value in filters.items()}
+    filtered = BatchFilters(MultiValueDict(texts), queryset=Batch.objects.all())
+    problems = {name: list(messages) for name, messages in filtered.form.errors.items()}
+    for name in texts.keys() - problems.keys():
+        if filtered.form.cleaned_data[name] in (None, "", []):
+            problems[name] = ["A filter may not be empty."]
+    if problems:
+        raise ValidationError(problems)
+    return filtered.qs  # type: ignore[no-any-return]
+
+
+def _query_values(name: str, value: Any) -> list[str]:
+    """The value as a query would have it."""
+    values = value if isinstance(value, list) else [value]
+    if not all(type(value) in {str, int} for value in values) or any(UNSTORABLE.search(str(value)) for value in values):
+        raise ValidationError({name: ["A text or a number is required, or a list of them."]})
+    if len(values) > 1 and not isinstance(BatchFilters.base_filters[name].field, forms.MultipleChoiceField):
+        raise ValidationError({name: ["This filter takes one value."]})
+    return [str(value) for value in values]
 
 
 class BulkBody(Body):
     """An action for the batches with these ids, or for those that match the filter."""
 
-    action = Choice(list(ACTIONS))
+    action = Choice(list(BULK_ACTIONS))
     ids = Ids(required=False)
     filter = Filter(required=False)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from django.db.models import QuerySet
 from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound, UnsupportedMediaType
+from rest_framework.exceptions import NotFound, UnsupportedMediaType, ValidationError
 from rest_framework.mixins import ListModelMixin
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.permissions import AllowAny
@@ -20,14 +20,15 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ImportResult
-from batches.models import Batch, Channel
-from batches.queue.refusals import Refusal
+from batches.models import Action, Batch, Channel
+from batches.queue.actions import RULES
+from batches.queue.bulk import run_bulk, select_batches
+from batches.queue.refusals import Refusal, Refused
 from batches.queue.transitions import find_batch
 from batches.reports.outlook import forecast_queue
 
 from . import permissions as may
 from .answers import BulkSerializer, CreatedSerializer
-from .bulk import ACTIONS, carry_out, first_of
 from .conditional import answer, queue_tag, tag_of
 from .errors import granted
 from .filters import BatchFilters
@@ -35,6 +36,7 @@ from .idempotency import IdempotentPosts
 from .pagination import Cursors
 from .parsers import JSONBody
 from .serializers import (
+    BULK_ACTIONS,
     BatchJSON,
     BatchSerializer,
     BatchUpload,
@@ -175,19 +177,22 @@ class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericVi
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request) -> Response:
         wanted = parsed(BulkBody, request)
-        self.require(ACTIONS[wanted["action"]].permission)
+        action = BULK_ACTIONS[wanted.pop("action")]
+        self.require(may.DELETE if action == Action.DELETE_BATCH else may.OPERATE)
         if "filter" in wanted:  # the outcomes tell who matches
             self.require(may.VIEW)
-        return self.once(lambda: self.done_in_bulk(**wanted))
+        return self.once(lambda: self.done_in_bulk(action, **wanted))
 
-    def done_in_bulk(self, action: str, ids: Sequence[str] = (), filter: QuerySet[Batch] | None = None) -> Response:
+    def done_in_bulk(
+        self, action: Action, ids: Sequence[object] = (), filter: QuerySet[Batch] | None = None
+    ) -> Response:
         left = 0
         if filter is not None:
-            ids, left = first_of(filter, ACTIONS[action])
-        outcomes = carry_out(manager(self.request), ACTIONS[action], ids)
-        done = sum(outcome.ok for outcome in outcomes)
-        answer = {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
-        return Response(BulkSerializer(answer).data)
+            try:
+                ids, left = select_batches(action, filter.filter(RULES[action].is_offered_for))
+            except Refused as refused:
+                raise ValidationError({"filter": [str(refused)]}) from refused
+        return Response(BulkSerializer(run_bulk(manager(self.request), action, ids, left)).data)
 
     def require(self, permission: str) -> None:
         if not self.request.user.has_perm(permission):

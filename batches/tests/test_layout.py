@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -30,7 +30,6 @@ RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
 # `models` keeps the order of the queue, `queue` writes for the manager. A checker's `status` is that of an HTTP answer.
 MAY_WRITE_STATE = {"batch_manager", "models", "queue", "checking.checkers"}
-STATE = {"batch_manager", "bulk", "checking.checkers"}
 STATE = {"status", "position"}
 
 WRITING_CALLS = {"Batch", "save", "update", "create", "get_or_create", "update_or_create", "bulk_update"}
@@ -70,6 +69,12 @@ def test_imports_point_down_only():
     )
 
 
+@pytest.mark.parametrize("room", sorted({path.parent for path, _ in sources()}), ids=lambda room: room.name)
+def test_no_modules_of_a_room_import_each_other_in_a_circle(room):
+    imports = {path.stem: modules_imported(path) for path in room.glob("*.py")}
+    assert circle_in(imports) is None
+
+
 def test_the_core_runs_without_rest_framework():
     assert_none(
         f"{path.relative_to(PACKAGE.parent)}: imports {name}"
@@ -88,6 +93,22 @@ def test_only_the_manager_writes_a_batchs_state():
         if part not in MAY_WRITE_STATE
         for breach in state_writes(path.read_text())
     )
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The names of what a module imports of its own room, also where that is only for type checking."""
+    room = f"{package_of(path)}."
+    nodes = ast.walk(ast.parse(path.read_text()))
+    names = [name for node in nodes for name in imported_names(node, package_of(path)) if name.startswith(room)]
+    return {name.removeprefix(room).partition(".")[0] for name in names}
+
+
+def circle_in(imports: Mapping[str, Collection[str]]) -> list[str] | None:
+    """Modules that depend on each other, sorted by name; None where there are none."""
+    waiting = {module: set(needed) & imports.keys() - {"__init__"} for module, needed in imports.items()}
+    while ready := [module for module, needed in waiting.items() if not needed]:
+        waiting = {module: needed - set(ready) for module, needed in waiting.items() if module not in ready}
+    return sorted(waiting) or None
 
 
 def assert_none(breaches: Iterator[str]) -> None:
@@ -214,6 +235,19 @@ def test_an_import_that_points_down_is_allowed(module, source):
 def breaches_of(module, source):
     names = module.split(".")
     return import_breaches(source, part_of(names), ".".join((PACKAGE.name, *names[:-1])))
+
+
+@pytest.mark.parametrize(
+    ("imports", "circle"),
+    [
+        ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, None),
+        ({"a": {"b"}, "b": {"models"}}, None),
+        ({"a": {"b"}, "b": {"a"}, "c": set()}, ["a", "b"]),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a"}}, ["a", "b", "c"]),
+    ],
+)
+def test_a_circle_of_imports_is_found(imports, circle):
+    assert circle_in(imports) == circle
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Deleting batches, one or many: always through the manager, never those that run."""
 
+import re
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
@@ -20,16 +22,20 @@ def delete(client, batch):
     return client.post(reverse("admin:batches_batch_delete", args=[batch.pk]), {"post": "yes"}, follow=True)
 
 
-def delete_selected(client, *batches, **fields):
-    chosen = {"action": "delete_selected", "_selected_action": [batch.pk for batch in batches]}
-    return client.post(LIST, chosen | fields, follow=True)
+def ask_to_delete(client, *batches):
+    return client.post(LIST, {"action": "delete_selected", "_selected_action": [batch.pk for batch in batches]})
 
 
-def delete_selected_at_once(client, batch):
-    return delete_selected(client, batch, post="yes")
+def delete_selected(client, *batches):
+    """Ask, and confirm what the page shows."""
+    question = ask_to_delete(client, *batches)
+    if question.status_code != 200:
+        return client.post(LIST, {"action": "delete_selected", "confirmed": "yes"})
+    form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="(.*?)">', text_of(question)))
+    return client.post(LIST, form, follow=True)
 
 
-ways = pytest.mark.parametrize("way", [delete, delete_selected_at_once])
+ways = pytest.mark.parametrize("way", [delete, delete_selected])
 
 
 @ways
@@ -63,23 +69,22 @@ def test_a_running_batch_is_refused_and_stays(client_of, way):
 
 def test_of_several_the_others_go_and_the_running_one_stays(client_of):
     running, paused = batch_with("running"), batch_with("paused")
-    response = delete_selected(client_of("editor"), running, paused, post="yes")
-    assert [level for level, _ in messages_of(response)] == ["warning", "success"]
+    response = delete_selected(client_of("editor"), running, paused)
+    [(level, sentence)] = messages_of(response)
+    assert (level, sentence.startswith("Delete: 1 done, 1 refused.<ul><li>“a batch” is running.")) == ("warning", True)
     assert list(Batch.objects.all()) == [running]
 
 
-def test_nothing_goes_before_the_confirmation(client_of):
-    batch = batch_with("paused", pending=3)
+def test_nothing_goes_before_the_confirmation_which_names_each_batch(client_of):
+    batch, running = batch_with("paused", pending=3), batch_with("running", name="b")
     client = client_of("editor")
-    pages = [client.get(reverse("admin:batches_batch_delete", args=[batch.pk])), delete_selected(client, batch)]
-    for page in pages:
-        assert "“a batch” (profiles: 3)" in text_of(page)
-        assert "Results of profiles: 3" in text_of(page)
-    assert Batch.objects.exists()
-
-
-def test_the_confirmation_says_which_batch_stays(client_of):
-    assert "“a batch” stays: it is running" in text_of(delete_selected(client_of("editor"), batch_with("running")))
+    page = text_of(client.get(reverse("admin:batches_batch_delete", args=[batch.pk])))
+    assert "“a batch” (3 profiles)" in page
+    assert "Results of profiles: 3" in page
+    question = text_of(ask_to_delete(client, running, batch))
+    assert "<li>“a batch” (3 profiles)</li>" in question
+    assert "<li>“b” stays because it is running.</li>" in question
+    assert Batch.objects.count() == 2
 
 
 def test_the_confirmation_does_not_load_the_rows(client_of):
@@ -90,11 +95,22 @@ def test_the_confirmation_does_not_load_the_rows(client_of):
     assert queries_of(lambda: client.get(pages[1])) == queries_of(lambda: client.get(pages[0]))
 
 
-def test_more_than_the_form_can_carry_is_told_beforehand(client_of, monkeypatch):
-    monkeypatch.setattr("batches.admin.batch.MAX_DELETED_AT_ONCE", 1)
-    response = delete_selected(client_of("editor"), batch_with("paused"), batch_with("paused"), post="yes")
-    assert messages_of(response) == [("warning", "2 batches are selected; at most 1 can be deleted at once.")]
+def test_a_thousand_batches_go_at_once_in_one_form_field_and_the_rest_is_counted(client_of):
+    Batch.objects.bulk_create(Batch(name=f"<{number}>", status="paused") for number in range(1001))
+    client, first = client_of("editor"), Batch.objects.first()
+    chosen = {"action": "delete_selected", "_selected_action": first.pk, "select_across": "1", "index": "0"}
+    question = text_of(client.post(LIST, chosen))
+    assert "1,000 batches will be deleted" in question
+    assert "1 more are selected and will stay for now." in question
+    assert question.count("<li>“&lt;") == 1000
+    form = re.findall(r'<input type="hidden" name="(\w+)" value="(.*?)">', question)
+    assert len(form) == 5
+    assert len(dict(form)["selected"].split()) == 1000
+    made = batch_with("paused", name="made after the question")
+    response = client.post(LIST, dict(form), follow=True)
+    assert messages_of(response) == [("success", "Delete: 1,000 done, 0 refused.")]
     assert Batch.objects.count() == 2
+    assert Batch.objects.contains(made)
 
 
 @ways

@@ -5,10 +5,10 @@ import re
 import pytest
 from django.urls import reverse
 
-from batches.admin import operations
-from batches.admin.operations import OPERATIONS
+from batches.admin.actions import OPERATOR_ACTIONS
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog
+from batches.models import BatchLog
+from batches.tests.support.factories import cap_bulk, waiting_names
 
 from .conftest import batch_with, messages_of, reread, state, text_of
 
@@ -45,7 +45,7 @@ ways = pytest.mark.parametrize("way", [by_action, press])
     ("call", "before", "after", "sentence"),
     [
         ("queue_batch", "paused", "queued", "“a batch” was queued."),
-        ("start_batch", "queued", "running", "“a batch” was started: the worker takes it up next."),
+        ("start_batch", "queued", "running", "“a batch” was started. A worker will begin shortly."),
         ("pause_batch", "running", "paused", "“a batch” was paused."),
         ("retry_failed", "done", "queued", "“a batch” was queued to check its failed profiles again."),
     ],
@@ -83,33 +83,32 @@ def test_a_refusal_is_a_warning_with_its_sentence_and_changes_nothing(client_of,
     assert state() == before
 
 
-def test_of_several_the_first_is_started_and_each_other_is_refused_with_a_message(client_of):
+def test_of_several_selected_batches_only_the_first_of_the_queue_is_started(client_of):
     first, second, third = (batch_with(name=name) for name in ("first", "second", "third"))
     response = act(client_of("operator"), "start_batches", third, second, first)
     assert [reread(batch).status for batch in (first, second, third)] == ["running", "queued", "queued"]
-    assert [level for level, _ in messages_of(response)] == ["success", "warning", "warning"]
-    assert messages_of(response)[1][1] == "“first” is running, and only one batch can run at a time. Pause it first."
-
-
-def test_each_batch_has_its_own_message(client_of):
-    batches = [batch_with("paused", name="one"), batch_with("running", name="two"), batch_with("done", name="three")]
-    response = act(client_of("operator"), "queue_batches", *batches)
-    assert sorted(messages_of(response)) == [
-        ("success", "“one” was queued."),
-        ("success", "“three” was queued."),
-        ("warning", "“two” is running. Only a batch that is queued, paused, done or error can be queued."),
+    assert messages_of(response) == [
+        ("warning", "Start now: 1 done, 0 refused. 2 left unchanged: at most 1 at a time."),
     ]
 
 
-def test_the_sentences_of_very_many_batches_are_summed_up(client_of, monkeypatch):
-    monkeypatch.setattr(operations, "MAX_SENTENCES", 2)
-    for _ in range(4):
-        batch_with()
-    first = Batch.objects.get(position=1)
+def test_several_batches_have_one_message_with_the_reason_of_each_refusal(client_of):
+    batches = [batch_with("paused", name="one"), batch_with("running", name="two"), batch_with("done", name="three")]
+    response = act(client_of("operator"), "queue_batches", *batches)
+    refusal = "“two” is running. Only a batch that is queued, paused, done or error can be queued."
+    assert messages_of(response) == [("warning", f"Queue: 2 done, 1 refused.<ul><li>{refusal}</li></ul>")]
+
+
+def test_of_more_batches_than_one_action_takes_those_at_the_tail_are_done_and_the_rest_is_counted(
+    client_of, monkeypatch
+):
+    cap_bulk(monkeypatch, 2)
+    first, *_ = [batch_with(name=str(number)) for number in range(1, 6)]
     response = act(client_of("operator"), "pause_batches", first, select_across="1", index="0")
-    assert Batch.objects.filter(status="paused").count() == 4
-    assert [level for level, _ in messages_of(response)] == ["success", "success", "info"]
-    assert messages_of(response)[-1][1] == "Pause, 2 more: 2 done, 0 refused."
+    assert messages_of(response) == [("warning", "Pause: 2 done, 0 refused. 3 left unchanged: at most 2 at a time.")]
+    assert waiting_names() == ["1", "2", "3"]
+    log = BatchLog.objects.filter(action="pause_batch", actor="operator").order_by("pk")
+    assert list(log.values_list("from_position", flat=True)) == [5, 4]
 
 
 def test_selecting_all_acts_on_what_the_filter_shows_only(client_of):
@@ -123,14 +122,14 @@ def test_selecting_all_acts_on_what_the_filter_shows_only(client_of):
 @pytest.mark.parametrize("selected", ["123", "\0", "x" * 10_000])
 def test_a_selection_that_is_no_id_is_a_message(client_of, selected):
     response = act(client_of("operator"), "queue_batches", selected)
-    assert messages_of(response) == [("warning", "What is selected is no batch.")]
+    assert messages_of(response) == [("warning", "The selection is not a valid batch.")]
 
 
 @pytest.mark.parametrize("role", ["anonymous", "staff", "viewer", "adder", "editor"])
 def test_nobody_else_operates(client_of, role):
     batch = batch_with("paused", failed=1)
     before, client = state(), client_of(role)
-    for call in OPERATIONS:
+    for call in OPERATOR_ACTIONS:
         response = press(client, call, batch)
         assert bool(response.redirect_chain) if role == "anonymous" else response.status_code == 403
         by_action(client, call, batch)

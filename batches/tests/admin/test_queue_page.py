@@ -8,9 +8,10 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from batches.admin import queue, queue_page
+from batches.admin import queue_page
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
+from batches.tests.support.factories import cap_bulk
 
 from .conftest import batch_with, messages_of, queries_of, reread, state, text_of
 
@@ -267,7 +268,7 @@ def test_the_queue_is_linked_from_the_overview_and_from_the_batch_list(client_of
 @pytest.mark.parametrize(
     ("call", "before", "after", "sentence"),
     [
-        ("start_batch", "queued", "running", "“a batch” was started: the worker takes it up next."),
+        ("start_batch", "queued", "running", "“a batch” was started. A worker will begin shortly."),
         ("pause_batch", "queued", "paused", "“a batch” was paused."),
         ("pause_batch", "running", "paused", "“a batch” was paused."),
         ("queue_batch", "paused", "queued", "“a batch” was queued."),
@@ -443,12 +444,10 @@ def test_a_batch_that_does_not_wait_any_more_cannot_be_moved(client):
 
 
 def test_those_in_the_wrong_state_are_skipped_and_counted_each_with_its_reason(client):
-    batches = [batch_with("paused", name="one"), batch_with("done", name="two"), batch_with(name="three")]
+    batches = [batch_with("running", name="one"), batch_with("done", name="two"), batch_with(name="three")]
     [(level, text)] = messages_of(with_selected(client, "pause_batch", *batches))
-    assert level == "warning"
-    assert words(text) == (
-        "Pause: 2 done, 1 skipped. “two” is done. Only a batch that is queued, running or paused can be paused."
-    )
+    refusal = "“two” is done. Only a batch that is queued, running or paused can be paused."
+    assert (level, text) == ("warning", f"Pause: 2 done, 1 refused.<ul><li>{refusal}</li></ul>")
     assert [reread(batch).status for batch in batches] == ["paused", "done", "paused"]
 
 
@@ -462,7 +461,7 @@ def test_several_are_queued_or_retried(client, call, after):
 def test_queueing_several_does_not_move_those_that_wait_already(client):
     first, _ = waiting(2)
     [(_, text)] = messages_of(with_selected(client, "queue_batch", first, batch_with("paused", name="3")))
-    assert words(text) == "Queue: 1 done, 1 skipped. “1” is queued already."
+    assert words(text) == "Queue: 1 done, 1 refused. “1” is already queued."
     assert names_waiting() == ["1", "2", "3"]
 
 
@@ -487,18 +486,11 @@ def test_nothing_selected_is_said_and_does_nothing(client):
 
 
 def test_very_many_are_done_in_several_goes(client, monkeypatch):
-    monkeypatch.setattr(queue, "MAX_AT_ONCE", 2)
+    cap_bulk(monkeypatch, 2)
     waiting(3)
     [(level, text)] = messages_of(with_selected(client, "pause_batch", all="queued"))
-    assert (level, words(text)) == ("warning", "Pause: 2 done, 0 skipped. 1 more are selected: do it again for them.")
+    assert (level, text) == ("warning", "Pause: 2 done, 0 refused. 1 left unchanged: at most 2 at a time.")
     assert names_waiting() == ["1"]
-
-
-def test_of_very_many_reasons_the_first_are_told(client, monkeypatch):
-    monkeypatch.setattr(queue, "MAX_REASONS", 1)
-    batches = [batch_with("done", name=name) for name in ("one", "two", "three")]
-    [(_, text)] = messages_of(with_selected(client, "pause_batch", *batches))
-    assert re.fullmatch(r"Pause: 0 done, 3 skipped\. “\w+” is done\. .* … and 2 more\.", words(text))
 
 
 def test_deleting_asks_first_and_deletes_exactly_what_it_showed(client):

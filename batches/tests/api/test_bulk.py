@@ -5,10 +5,9 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
-from batches.api import bulk
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog
-from batches.tests.support.factories import assert_consistent
+from batches.tests.support.factories import assert_consistent, cap_bulk
 
 pytestmark = pytest.mark.django_db
 
@@ -152,7 +151,7 @@ def test_of_those_that_match_the_action_is_tried_with_those_that_it_is_for(clien
 
 @pytest.mark.parametrize("action", ["queue", "pause", "retry", "delete"])
 def test_the_same_request_goes_on_with_those_that_are_left(client, make_batch, monkeypatch, action):
-    monkeypatch.setattr(bulk, "MAX_AT_ONCE", 2)
+    cap_bulk(monkeypatch, 2)
     for _ in range(5):
         make_batch("queued" if action == "pause" else "done", failed=1)
     left = []
@@ -165,7 +164,7 @@ def test_the_same_request_goes_on_with_those_that_are_left(client, make_batch, m
 
 
 def test_a_repeat_of_more_than_fit_is_refused_since_it_could_not_go_on(client, make_batch, everything, monkeypatch):
-    monkeypatch.setattr(bulk, "MAX_AT_ONCE", 2)
+    cap_bulk(monkeypatch, 2)
     for _ in range(3):
         make_batch("done")
     before = everything()

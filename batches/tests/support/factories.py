@@ -1,6 +1,7 @@
 """Batches in every status, made by the manager's own calls, and what the tables hold."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -8,10 +9,17 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import KeptAnswer
+from batches.queue.actions import RULES
 from batches.queue.runs import ClaimedRun
 
 Status = Batch.Status
 MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, KeptAnswer)
+
+
+def cap_bulk(monkeypatch: Any, cap: int) -> None:
+    """Let every bulk action take at most so many batches."""
+    for action, rule in RULES.items():
+        monkeypatch.setitem(RULES, action, replace(rule, cap=cap))
 
 
 def urls(count: int) -> list[str]:

