@@ -104,7 +104,7 @@ def test_a_thousand_batches_go_at_once_in_one_form_field_and_the_rest_is_counted
     assert "1 more are selected and will stay for now." in question
     assert question.count("<li>“&lt;") == 1000
     form = re.findall(r'<input type="hidden" name="(\w+)" value="(.*?)">', question)
-    assert len(form) == 5
+    assert len(form) < 10  # Django takes 1,000
     assert len(dict(form)["selected"].split()) == 1000
     made = batch_with("paused", name="made after the question")
     response = client.post(LIST, dict(form), follow=True)

@@ -99,9 +99,7 @@ def test_several_batches_have_one_message_with_the_reason_of_each_refusal(client
     assert messages_of(response) == [("warning", f"Queue: 2 done, 1 refused.<ul><li>{refusal}</li></ul>")]
 
 
-def test_of_more_batches_than_one_action_takes_those_at_the_tail_are_done_and_the_rest_is_counted(
-    client_of, monkeypatch
-):
+def test_an_action_takes_the_batches_at_the_tail_up_to_its_cap_and_counts_the_rest(client_of, monkeypatch):
     cap_bulk(monkeypatch, 2)
     first, *_ = [batch_with(name=str(number)) for number in range(1, 6)]
     response = act(client_of("operator"), "pause_batches", first, select_across="1", index="0")

@@ -348,7 +348,7 @@ def test_several_are_paused_and_those_that_cannot_be_are_told(open_page):
         page.locator(f"#select-{batch.pk}").check()
     page.get_by_role("group", name="With selected").get_by_role("button", name="Pause").click()
     expect_order(page, 2)
-    expect(page.locator("#queue-messages")).to_contain_text("Pause: 2 done, 1 skipped.")
+    expect(page.locator("#queue-messages")).to_contain_text("Pause: 2 done, 1 refused.")
     expect(page.locator("#queue-messages")).to_contain_text("“the done one” is done")
     expect(page.locator("#queue :checked")).to_have_count(0)
     page.get_by_role("checkbox", name="All 2 paused").check()
