@@ -312,7 +312,8 @@ def test_an_action_works_for_whom_it_is_for(client_of, batch, role):
 
 
 def choose(client, action, row, beside=None):
-    chosen = (beside or {}) | {"action": action, "_selected_action": row.pk, "post": "yes", **CONFIRMED}
+    selected = {"_selected_action": row.pk, "selected": row.pk}
+    chosen = (beside or {}) | {"action": action, "post": "yes", **selected, **CONFIRMED}
     return client.post(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist"), chosen)
 
 
