@@ -331,7 +331,7 @@ def test_a_post_writes_no_column_but_those_of_its_own_fields(client_of, batch):
     assert BatchManager().release_queue()
     paused = batch_with("paused", failed=1)
     for (model, action), may_do in ACTIONS.items():
-        row = {"retry_batches": paused}.get(action, batch) if model is Batch else newest(model)
+        row = {"queue_batches": paused, "retry_batches": paused}.get(action, batch) if model is Batch else newest(model)
         own = {"action", *CONFIRMED}
         done = effects(client, columns, own, lambda beside, what=(action, row): choose(client, *what, beside))
         assert len(done) == 1 + ("superuser" in may_do), (model, action)
