@@ -147,7 +147,7 @@ def state(*batches: Batch | None) -> str:
 
 def facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
     """Name and value of what is known of the batch."""
-    progress = queries.progress(batch)
+    progress = batch.progress
     yield "Status", display.status_label(batch)
     if batch.position:
         yield "Position", display.place(batch)

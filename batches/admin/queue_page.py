@@ -171,7 +171,7 @@ def run_facts(outlook: Outlook) -> Iterator[tuple[str, str]]:
     batch = outlook.running
     if batch is None:
         return
-    progress = queries.progress(batch)
+    progress = batch.progress
     yield "Checked", display.progress_bar(batch)
     yield "Rate", display.rate(progress.rate) if progress.rate else display.NOTHING
     yield "Left", duration(progress.seconds_left) if progress.seconds_left else display.NOTHING

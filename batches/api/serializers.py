@@ -18,11 +18,10 @@ from batches.conf import get_config
 from batches.limits import MAX_BULK, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
 from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
 from batches.lists.reading import FORMATS, read_profiles
-from batches.models import Action, Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import Action, Batch, BatchLog, BatchProfile, Profile, Progress, StoryResult, vocabulary
 from batches.queue.values import as_uuid
 from batches.reports.comparison import Comparison
-from batches.reports.outlook import Outlook, Turn
-from batches.reports.queries import progress
+from batches.reports.outlook import Outlook, Turn, to_the_second
 from batches.text import UNSTORABLE
 
 from .filters import BatchFilters
@@ -49,46 +48,23 @@ MAX_VERSION = 2**63 - 1
 # Out
 
 
-class ProgressSerializer(serializers.Serializer[Batch]):
+class ProgressSerializer(serializers.Serializer[Progress]):
     """How far a batch is: `rate` in profiles per second and `seconds_left` are null where nothing is known yet."""
 
     percent = serializers.IntegerField()
     rate = serializers.FloatField(allow_null=True)
     seconds_left = serializers.FloatField(allow_null=True)
 
-    def to_representation(self, batch: Batch) -> Any:
-        return super().to_representation(progress(batch))  # type: ignore[arg-type]
-
 
 class BatchSerializer(serializers.ModelSerializer[Batch]):
     """A batch. `run_seconds` is the time that a worker was at work on it."""
 
-    progress = ProgressSerializer(source="*", read_only=True)
+    progress = ProgressSerializer(read_only=True)
     url = serializers.HyperlinkedIdentityField(view_name="api:batch-detail")
 
     class Meta:
         model = Batch
-        fields = [
-            "id",
-            "name",
-            "status",
-            "position",
-            "priority",
-            "checker",
-            "total_profiles",
-            "completed_profiles",
-            "successful_checks",
-            "failed_checks",
-            "stories_found",
-            "progress",
-            "error",
-            "created_at",
-            "started_at",
-            "completed_at",
-            "run_seconds",
-            "previous",
-            "url",
-        ]
+        fields = [*vocabulary.BATCH, "url"]
         read_only_fields = fields
 
 
@@ -103,10 +79,10 @@ class WaitingSerializer(BatchSerializer):
         read_only_fields = fields
 
     def get_expected_start(self, batch: Batch) -> datetime | None:
-        return _roughly(self._turn(batch).start)
+        return to_the_second(self._turn(batch).start)
 
     def get_expected_end(self, batch: Batch) -> datetime | None:
-        return _roughly(self._turn(batch).end)
+        return to_the_second(self._turn(batch).end)
 
     def _turn(self, batch: Batch) -> Turn:
         outlook: Outlook = self.context["outlook"]
@@ -137,7 +113,7 @@ class QueueSerializer(serializers.Serializer[Any]):
 
     def get_all_done(self, queue: Any) -> datetime | None:
         """When the last of the waiting batches is expected to be done."""
-        return _roughly(self.context["outlook"].all_done)
+        return to_the_second(self.context["outlook"].all_done)
 
 
 class RowSerializer(serializers.ModelSerializer[BatchProfile]):
@@ -176,18 +152,7 @@ class StorySerializer(serializers.ModelSerializer[StoryResult]):
 
     class Meta:
         model = StoryResult
-        fields = [
-            "id",
-            "batch",
-            "profile",
-            "profile_url",
-            "profile_name",
-            "story_id",
-            "title",
-            "url",
-            "published_at",
-            "found_at",
-        ]
+        fields = vocabulary.STORY
         read_only_fields = fields
 
 
@@ -205,18 +170,7 @@ class LogSerializer(serializers.ModelSerializer[BatchLog]):
 
     class Meta:
         model = BatchLog
-        fields = [
-            "id",
-            "created_at",
-            "action",
-            "actor",
-            "channel",
-            "from_status",
-            "to_status",
-            "from_position",
-            "to_position",
-            "message",
-        ]
+        fields = vocabulary.LOG
         read_only_fields = fields
 
 
@@ -229,11 +183,6 @@ class ComparisonSerializer(serializers.Serializer[Comparison]):
     recovered = serializers.IntegerField()
     unchanged = serializers.IntegerField()
     not_compared = serializers.IntegerField()
-
-
-def _roughly(moment: datetime | None) -> datetime | None:
-    """An estimate, no finer than it is good for."""
-    return None if moment is None else moment.replace(microsecond=0)
 
 
 # In

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from django.core.management.base import BaseCommand, CommandError
 
 from batches.batch_manager import BatchManager
-from batches.management.output import as_json
 from batches.management.preflight import require_migrations
 from batches.models import DATABASE_FAULTS, Batch, Channel
+from batches.models.vocabulary import as_json
 from batches.queue.refusals import Refusal
 from batches.web.outages import describe_outage_to_operator
 
@@ -68,7 +68,7 @@ class DoorCommand(BaseCommand):
             self.stdout.write(line)
 
     def print_json(self, value: Any) -> None:
-        self.stdout.write(as_json(value))
+        self.stdout.write(as_json(value, indent=2))
 
     def print_file(self, lines: Iterable[str]) -> None:
         """In UTF-8, whatever the terminal has: it is what the import reads."""

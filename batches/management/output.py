@@ -1,86 +1,14 @@
-"""How batches look at a terminal: as lines for people, as JSON for programs."""
+"""How batches look at a terminal."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from batches.models import Batch, BatchLog, Queue, StoryResult
-from batches.reports import queries
 from batches.reports.doctor import Finding
-
-
-def batch_as_dict(batch: Batch) -> dict[str, Any]:
-    progress = queries.progress(batch)
-    return {
-        "id": batch.pk,
-        "name": batch.name,
-        "status": batch.status,
-        "position": batch.position,
-        "priority": batch.priority,
-        "checker": batch.checker,
-        "total_profiles": batch.total_profiles,
-        "completed_profiles": batch.completed_profiles,
-        "successful_checks": batch.successful_checks,
-        "failed_checks": batch.failed_checks,
-        "stories_found": batch.stories_found,
-        "progress": {"percent": progress.percent, "rate": progress.rate, "seconds_left": progress.seconds_left},
-        "error": batch.error,
-        "created_at": batch.created_at,
-        "started_at": batch.started_at,
-        "completed_at": batch.completed_at,
-        "run_seconds": batch.run_seconds,
-        "previous": batch.previous_id,
-    }
-
-
-def log_as_dict(entry: BatchLog) -> dict[str, Any]:
-    return {
-        "at": entry.created_at,
-        "action": entry.action,
-        "actor": entry.actor,
-        "channel": entry.channel,
-        "from": {"status": entry.from_status or None, "position": entry.from_position},
-        "to": {"status": entry.to_status or None, "position": entry.to_position},
-        "message": entry.message,
-    }
-
-
-def story_as_dict(story: StoryResult) -> dict[str, Any]:
-    return {
-        "id": story.story_id,
-        "title": story.title,
-        "url": story.url,
-        "published_at": story.published_at,
-        "found_at": story.found_at,
-        "profile": story.profile.url,
-    }
-
-
-def queue_as_dict(state: queries.QueueState, limit: int) -> dict[str, Any]:
-    queue = state.queue
-    return {
-        "version": queue.version,
-        "held": queue.held,
-        "held_by": queue.held_by or None,
-        "held_at": queue.held_at,
-        "hold_reason": queue.hold_reason,
-        "worker": queue.worker or None,
-        "worker_seen_at": queue.worker_seen_at,
-        "running": batch_as_dict(state.running) if state.running else None,
-        "waiting": [batch_as_dict(batch) for batch in state.waiting[:limit]],
-        "waiting_count": state.waiting.count(),
-    }
-
-
-def as_json(value: Any) -> str:
-    """ASCII, so that it arrives whole whatever the output's encoding is, and no terminal obeys a stranger's title."""
-    return json.dumps(value, cls=DjangoJSONEncoder, indent=2)
 
 
 def batch_table(batches: Iterable[Batch]) -> list[str]:
@@ -110,7 +38,7 @@ def log_lines(entries: Iterable[BatchLog]) -> list[str]:
 
 
 def batch_lines(batch: Batch) -> list[str]:
-    progress = queries.progress(batch)
+    progress = batch.progress
     lines = [
         f"{printable(batch.name)}  ({batch.pk})",
         f"  status     {batch.status}{f', position {batch.position}' if batch.position else ''}",

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import DatabaseError, connection
 
 from batches.management.output import hold_line, printable
-from batches.models import Batch
+from batches.models import Batch, Queue
 from batches.reports import queries
 from batches.text import duration
 
@@ -77,7 +77,7 @@ def describe(batch: Batch) -> str:
     """One line: the bar of a batch that runs or ended, what it waits for when it is queued."""
     if batch.status == Batch.Status.QUEUED:
         return _waiting(batch)
-    progress = queries.progress(batch)
+    progress = batch.progress
     filled = BAR_WIDTH * progress.percent // 100
     parts = [
         f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {progress.percent:3} %",
@@ -93,7 +93,7 @@ def describe(batch: Batch) -> str:
 
 
 def _waiting(batch: Batch) -> str:
-    queue = queries.queue_state().queue
+    queue = Queue.objects.first() or Queue()
     if queue.held:
         return f"{hold_line(queue)}. Waiting at position {batch.position}."
     first = queries.first_ahead(batch)

@@ -2,7 +2,7 @@
 
 from django.apps import apps
 
-from .batches import COUNTED_ROWS, DETOUR, Batch, BatchProfile, BatchQuerySet
+from .batches import COUNTED_ROWS, DETOUR, Batch, BatchProfile, BatchQuerySet, Progress
 from .connections import DATABASE_FAULTS, Database, discard_connections
 from .functions import Minute, SecondsSince
 from .logs import Action, BatchLog, Channel
@@ -28,6 +28,7 @@ __all__ = [
     "Event",
     "Minute",
     "Profile",
+    "Progress",
     "Queue",
     "SecondsSince",
     "StoryResult",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 from django.db import models
@@ -83,6 +84,24 @@ class VisibleBatches(AllBatches["Batch"]):
 
     def get_queryset(self) -> BatchQuerySet:
         return cast(BatchQuerySet, super().get_queryset().filter(deleted_at=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Progress of a batch. `rate` (profiles per second) and `seconds_left` are None while unknown."""
+
+    total: int
+    completed: int
+    successful: int
+    failed: int
+    stories: int
+    rate: float | None
+    seconds_left: float | None
+
+    @property
+    def percent(self) -> int:
+        """Rounded down, so that 100 means that everything is checked."""
+        return 100 * self.completed // self.total if self.total else 0
 
 
 class Batch(models.Model):
@@ -167,6 +186,20 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def progress(self) -> Progress:
+        rate = self.completed_profiles / self.run_seconds if self.completed_profiles and self.run_seconds > 0 else None
+        left = self.total_profiles - self.completed_profiles
+        return Progress(
+            total=self.total_profiles,
+            completed=self.completed_profiles,
+            successful=self.successful_checks,
+            failed=self.failed_checks,
+            stories=self.stories_found,
+            rate=rate,
+            seconds_left=left / rate if rate else None,
+        )
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As usual, but a new queued batch without a position gets the one at the end of its band."""

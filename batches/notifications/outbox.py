@@ -8,12 +8,11 @@ receiver which one it has already. The order of locks is webhook → deliveries.
 
 from __future__ import annotations
 
-import json
 import random
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +26,7 @@ from batches.conf import get_config
 from batches.limits import MAX_ERROR
 from batches.lists.addresses import InvalidAddress, hostname_of, normalise_address
 from batches.models import Batch, Event, Webhook, WebhookDelivery, new_secret
+from batches.models.vocabulary import as_json, batch_as_dict
 from batches.text import clean_text
 
 #: Seconds from each failed attempt to the next one, the last of them a day and a half after the first. A delivery whose
@@ -64,7 +64,7 @@ def send_test(webhook: Webhook) -> bool:
 
 def _write(event: Event, webhook_ids: Iterable[int], batch: Batch | None = None) -> int:
     event_id = uuid.uuid4()
-    payload = json.dumps(_payload(event_id, event, batch), separators=(",", ":"))
+    payload = as_json(_payload(event_id, event, batch), separators=(",", ":"))
     deliveries = [
         WebhookDelivery(
             webhook_id=webhook_id,
@@ -81,37 +81,11 @@ def _write(event: Event, webhook_ids: Iterable[int], batch: Batch | None = None)
 
 def _payload(event_id: uuid.UUID, event: Event, batch: Batch | None) -> dict[str, Any]:
     return {
-        "id": str(event_id),
+        "id": event_id,
         "type": event.value,
-        "timestamp": _time(timezone.now()),
-        "data": {"batch": None if batch is None else _batch(batch)},
+        "timestamp": timezone.now(),
+        "data": {"batch": None if batch is None else batch_as_dict(batch)},
     }
-
-
-def _batch(batch: Batch) -> dict[str, Any]:
-    """Named as in the API. Receivers rely on it: fields may be added, none may change or go."""
-    return {
-        "id": str(batch.pk),
-        "name": batch.name,
-        "status": batch.status,
-        "priority": batch.priority,
-        "checker": batch.checker,
-        "total_profiles": batch.total_profiles,
-        "completed_profiles": batch.completed_profiles,
-        "successful_checks": batch.successful_checks,
-        "failed_checks": batch.failed_checks,
-        "stories_found": batch.stories_found,
-        "error": batch.error,
-        "created_at": _time(batch.created_at),
-        "started_at": _time(batch.started_at),
-        "completed_at": _time(batch.completed_at),
-        "run_seconds": batch.run_seconds,
-        "previous": str(batch.previous_id) if batch.previous_id else None,
-    }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
 
 
 # Sending: the worker's calls

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.conf import get_config
-from batches.models import Batch, Queue
-
-from .queries import progress
+from batches.models import Batch, Queue, vocabulary
 
 #: How many of the latest finished batches count towards the speed.
 RECENT = 20
@@ -150,6 +149,37 @@ def forecast_queue() -> Outlook:
     )
 
 
+def queue_as_dict(outlook: Outlook, limit: int) -> dict[str, Any]:
+    """The queue in the words of `models.vocabulary`, with the first `limit` waiting batches."""
+    queue = outlook.queue
+    waiting = Batch.objects.queued().order_by("position")[:limit]
+    return {
+        "version": queue.version,
+        "held": queue.held,
+        "held_by": queue.held_by,
+        "held_at": queue.held_at,
+        "hold_reason": queue.hold_reason,
+        "worker": queue.worker,
+        "worker_seen_at": outlook.worker_seen_at,
+        "worker_alive": outlook.worker_is_alive,
+        "running": vocabulary.batch_as_dict(outlook.running) if outlook.running else None,
+        "waiting": [vocabulary.batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],
+        "waiting_total": outlook.waiting,
+        "waiting_profiles": outlook.waiting_profiles,
+        "all_done": to_the_second(outlook.all_done),
+    }
+
+
+def _turn_as_dict(batch: Batch, outlook: Outlook) -> dict[str, Any]:
+    turn = outlook.turn(batch.position or 0)
+    return {"expected_start": to_the_second(turn.start), "expected_end": to_the_second(turn.end)}
+
+
+def to_the_second(moment: datetime | None) -> datetime | None:
+    """An estimate, no finer than it deserves."""
+    return None if moment is None else moment.replace(microsecond=0)
+
+
 def is_recent(moment: datetime | None, now: datetime) -> bool:
     """Whether a heartbeat is within the lease. One too far in the future is not: a clock was set back."""
     return moment is not None and abs(now - moment) <= timedelta(seconds=get_config().lease_seconds)
@@ -176,7 +206,7 @@ def _seconds_left(running: Batch | None, now: datetime, rates: Mapping[str, floa
         return 0.0
     if running.lease_at is not None and not is_recent(running.lease_at, now):
         return None
-    left = progress(running).seconds_left
+    left = running.progress.seconds_left
     return _seconds(running.total_profiles, rates.get(running.checker)) if left is None else left
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -13,59 +12,10 @@ from django.db.models import Count, Q, QuerySet
 
 from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import address_prefixes
-from batches.models import Batch, BatchLog, BatchProfile, Minute, Queue, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, Minute, StoryResult
 
 #: Rows per query when the rows of a batch are streamed.
 STREAM_CHUNK = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of a batch. `rate` (profiles per second) and `seconds_left` are None while unknown."""
-
-    total: int
-    completed: int
-    successful: int
-    failed: int
-    stories: int
-    rate: float | None
-    seconds_left: float | None
-
-    @property
-    def percent(self) -> int:
-        """Rounded down, so that 100 means that everything is checked."""
-        return 100 * self.completed // self.total if self.total else 0
-
-
-def progress(batch: Batch) -> Progress:
-    rate = batch.completed_profiles / batch.run_seconds if batch.completed_profiles and batch.run_seconds > 0 else None
-    left = batch.total_profiles - batch.completed_profiles
-    return Progress(
-        total=batch.total_profiles,
-        completed=batch.completed_profiles,
-        successful=batch.successful_checks,
-        failed=batch.failed_checks,
-        stories=batch.stories_found,
-        rate=rate,
-        seconds_left=left / rate if rate else None,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """The queue at one moment; `waiting` in queue order."""
-
-    queue: Queue
-    running: Batch | None
-    waiting: QuerySet[Batch]
-
-
-def queue_state() -> QueueState:
-    return QueueState(
-        queue=Queue.objects.first() or Queue(),
-        running=Batch.objects.running().first(),
-        waiting=Batch.objects.queued().order_by("position"),
-    )
 
 
 def first_ahead(batch: Batch) -> Batch | None:

@@ -18,19 +18,17 @@ from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import DoorCommand, limit
 from batches.management.output import (
-    batch_as_dict,
     batch_lines,
     batch_table,
     failure_lines,
     finding_line,
-    log_as_dict,
     log_lines,
     printable,
-    story_as_dict,
     story_lines,
 )
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch, StoryResult
+from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import doctor, queries
 from batches.text import pluralise
 
@@ -183,7 +181,7 @@ class Command(DoorCommand):
             )
 
     def print_summary(self, batch: Batch) -> None:
-        progress = queries.progress(batch)
+        progress = batch.progress
         self.stdout.write(f"ok      {progress.successful:>7,}\nfailed  {progress.failed:>7,}")
         self.print_lines(failure_lines(queries.failure_reasons(batch)))
         self.stdout.write(f"new stories {progress.stories:,}")

@@ -3,8 +3,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from batches.management.base import DoorCommand, limit
-from batches.management.output import batch_table, hold_line, queue_as_dict
-from batches.reports import queries
+from batches.management.output import batch_table, hold_line
+from batches.models import Batch
+from batches.reports.outlook import forecast_queue, queue_as_dict
 
 
 class Command(DoorCommand):
@@ -20,21 +21,20 @@ class Command(DoorCommand):
         actions.add_parser("release", help="Let batches be promoted and started again.")
 
     def do_show(self, *, limit: int, as_json: bool, **options: Any) -> None:
-        state = queries.queue_state()
+        outlook = forecast_queue()
         if as_json:
-            self.print_json(queue_as_dict(state, limit))
+            self.print_json(queue_as_dict(outlook, limit))
             return
-        if state.queue.held:
-            self.stdout.write(hold_line(state.queue))
-        batches = [state.running] if state.running else []
-        batches += state.waiting[:limit]
-        waiting = state.waiting.count()
+        if outlook.queue.held:
+            self.stdout.write(hold_line(outlook.queue))
+        batches = [outlook.running] if outlook.running else []
+        batches += Batch.objects.queued().order_by("position")[:limit]
         if not batches:
             self.stdout.write("Nothing runs, nothing waits.")
             return
         self.print_lines(batch_table(batches))
-        if waiting > limit:
-            self.stdout.write(f"and {waiting - limit:,} more; show them with --limit")
+        if outlook.waiting > limit:
+            self.stdout.write(f"and {outlook.waiting - limit:,} more; show them with --limit")
 
     def do_hold(self, *, reason: str, **options: Any) -> None:
         self.manager.hold_queue(reason)

@@ -16,8 +16,7 @@ from batches.checking.run import Run
 from batches.management import progress
 from batches.management.commands.batch import Command
 from batches.management.progress import ProgressDisplay, describe
-from batches.models import Batch
-from batches.reports import queries
+from batches.models import Batch, Queue
 from batches.tests.support.factories import (
     assert_consistent,
     half_checked,
@@ -373,7 +372,7 @@ def test_a_waiting_batch_says_what_it_waits_for():
     assert describe(batch) == "Waiting for its start."
     start_run(make_batch("first\x1b[31m", 1234))
     assert describe(batch) == "1 batch goes first: “first [31m” 0/1,234"
-    queue = BatchManager().hold_queue() and queries.queue_state().queue
+    queue = BatchManager().hold_queue() and Queue.objects.get()
     since = f"{timezone.localtime(queue.held_at):%Y-%m-%d %H:%M:%S}"
     assert describe(batch) == f"The queue is held by somebody since {since}. Waiting at position 1."
 

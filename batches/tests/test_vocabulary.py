@@ -1,0 +1,97 @@
+"""The API, `--json` and webhooks say the same of the same thing, in the same words."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from batches.batch_manager import BatchManager
+from batches.models import Webhook, WebhookDelivery, vocabulary
+from batches.reports.outlook import forecast_queue, queue_as_dict
+from batches.tests.support.factories import make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.terminal import manage
+
+__all__ = ["manage"]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def batch():
+    """Finished, with a story, a log and a successor that waits; a webhook got its end."""
+    Webhook.objects.create(url="https://example.org/hook")
+    batch = make_batch("News", 2)
+    run = start_run(batch)
+    record(run, [(profile_ids(batch)[0], ok("a story"))])
+    assert BatchManager("ada").complete_batch(batch.pk)
+    assert BatchManager("ada").repeat_batch(batch.pk)
+    return batch
+
+
+@pytest.fixture
+def api():
+    client = APIClient()
+    client.force_authenticate(User.objects.create_superuser("reader"))
+
+    def get(path):
+        response = client.get(f"/api/v1/{path}")
+        assert response.status_code == 200
+        return without_urls(response.json())
+
+    return get
+
+
+def without_urls(value):
+    """Without the links of batches: only the API has addresses."""
+    if isinstance(value, list):
+        return [without_urls(item) for item in value]
+    if isinstance(value, dict):
+        return {name: without_urls(item) for name, item in value.items() if not (name == "url" and "progress" in value)}
+    return value
+
+
+@pytest.fixture
+def command(manage):
+    return lambda *arguments: json.loads(manage(*arguments, "--json").out)
+
+
+def test_the_names_are_a_promise():
+    assert vocabulary.BATCH == (
+        "id", "name", "status", "position", "priority", "checker", "total_profiles", "completed_profiles",
+        "successful_checks", "failed_checks", "stories_found", "progress", "error", "created_at", "started_at",
+        "completed_at", "run_seconds", "previous",
+    )  # fmt: skip
+    assert vocabulary.STORY == (
+        "id", "batch", "profile", "profile_url", "profile_name", "story_id", "title", "url", "published_at", "found_at",
+    )  # fmt: skip
+    assert vocabulary.LOG == (
+        "id", "created_at", "action", "actor", "channel", "from_status", "to_status", "from_position", "to_position",
+        "message",
+    )  # fmt: skip
+    assert list(queue_as_dict(forecast_queue(), 1)) == [
+        "version", "held", "held_by", "held_at", "hold_reason", "worker", "worker_seen_at", "worker_alive", "running",
+        "waiting", "waiting_total", "waiting_profiles", "all_done",
+    ]  # fmt: skip
+
+
+def test_a_batch(batch, api, command):
+    expected = api(f"batches/{batch.pk}/")
+    details = command("batch", "show", batch.pk)
+    assert {name: value for name, value in details.items() if name not in {"failures", "stories"}} == expected
+    assert command("batch", "list")[-1] == expected
+    assert json.loads(WebhookDelivery.objects.get().payload)["data"] == {"batch": expected}
+
+
+def test_its_stories(batch, api, command):
+    assert command("batch", "show", batch.pk)["stories"] == api(f"batches/{batch.pk}/stories/")["results"] != []
+
+
+def test_its_log(batch, api, command):
+    assert command("batch", "logs", batch.pk) == api(f"batches/{batch.pk}/logs/")["results"] != []
+
+
+def test_the_queue(batch, api, command):
+    queue = api("queue/")
+    assert command("queue", "show") == queue
+    assert [waiting["previous"] for waiting in queue["waiting"]] == [str(batch.pk)]
