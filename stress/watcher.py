@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Count, Max
 
-from batches.models import COUNTED_ROWS, Batch, BatchLog, BatchProfile, Channel, Queue
+from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile, Channel, Queue
 
 Status = Batch.Status
 
@@ -24,7 +24,7 @@ MAX_TOLD = 5
 
 BLINK = "blink"
 
-FIELDS = ("pk", "status", "position", "run_token", *COUNTED_ROWS)
+FIELDS = ("pk", "status", "position", "run_token", *COUNTER_AGGREGATES)
 
 
 def watch(link: Connection) -> None:
@@ -87,7 +87,9 @@ def look() -> tuple[list[str], Any, bool]:
     """What is wrong; something that changes with every step forward; and whether something waits to be worked on."""
     with snapshot():
         batches = list(Batch.objects.values(*FIELDS))
-        rows = list(BatchProfile.objects.filter(batch__deleted_at=None).values("batch_id").annotate(**COUNTED_ROWS))
+        rows = list(
+            BatchProfile.objects.filter(batch__deleted_at=None).values("batch_id").annotate(**COUNTER_AGGREGATES)
+        )
         last_line = BatchLog.objects.filter(channel=Channel.WORKER).aggregate(last=Max("pk"))["last"]
         queue = Queue.objects.first()
     running = [batch for batch in batches if batch["status"] == Status.RUNNING]
@@ -131,7 +133,7 @@ def _ledger(batches: list[dict[str, Any]], rows: Iterable[Any]) -> Iterator[str]
     counted: dict[UUID, dict[str, Any]] = {row["batch_id"]: row for row in rows}
     for batch in batches:
         row = counted.get(batch["pk"])
-        for counter in COUNTED_ROWS:
+        for counter in COUNTER_AGGREGATES:
             if row and row[counter] != batch[counter]:
                 yield f"batch {batch['pk']} counts {batch[counter]} as {counter}, its rows are {row[counter]}"
 

@@ -35,7 +35,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from batches.limits import MAX_KEY
-from batches.models.api import KeptAnswer
+from batches.models.api import StoredResponse
 from batches.queue.refusals import Refused
 
 HEADER = "Idempotency-Key"
@@ -125,26 +125,26 @@ def _said(value: str | UploadedFile[Any]) -> str | list[str]:
     return [value.name or "", content.hexdigest()]
 
 
-def _claim(user: Any, asked: Asked) -> tuple[KeptAnswer, bool]:
+def _claim(user: Any, asked: Asked) -> tuple[StoredResponse, bool]:
     """The row of the key, and whether it is new. Waits for whoever has just made it."""
     expired().filter(user=user, key=asked.key).delete()
-    return KeptAnswer.objects.get_or_create(user=user, key=asked.key, defaults={"fingerprint": asked.fingerprint})
+    return StoredResponse.objects.get_or_create(user=user, key=asked.key, defaults={"fingerprint": asked.fingerprint})
 
 
-def _keep(kept: KeptAnswer, response: Response) -> None:
+def _keep(kept: StoredResponse, response: Response) -> None:
     kept.status_code = response.status_code
     kept.location = response.headers.get("Location", "")
     kept.body = JSONRenderer().render(response.data).decode()
     kept.save(update_fields=["status_code", "location", "body"])
 
 
-def replayed(kept: KeptAnswer) -> Response:
+def replayed(kept: StoredResponse) -> Response:
     headers = {REPLAYED: "true"} | ({"Location": kept.location} if kept.location else {})
     return Response(json.loads(kept.body), kept.status_code, headers=headers)
 
 
-def expired() -> QuerySet[KeptAnswer]:
-    return KeptAnswer.objects.filter(created_at__lt=timezone.now() - KEPT_FOR)
+def expired() -> QuerySet[StoredResponse]:
+    return StoredResponse.objects.filter(created_at__lt=timezone.now() - KEPT_FOR)
 
 
 def forget_expired() -> None:
@@ -152,4 +152,4 @@ def forget_expired() -> None:
     if expired().exists():
         with transaction.atomic():
             some = expired().select_for_update(skip_locked=True).values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE]
-            KeptAnswer.objects.filter(pk__in=list(some)).delete()
+            StoredResponse.objects.filter(pk__in=list(some)).delete()

@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=255)),
-                ('fingerprint', models.CharField(help_text='Of the request.', max_length=64)),
+                ('fingerprint', models.CharField(help_text='Hash of the request.', max_length=64)),
                 ('status_code', models.PositiveSmallIntegerField(null=True)),
                 ('location', models.TextField(blank=True)),
                 ('body', models.TextField(blank=True)),

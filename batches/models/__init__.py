@@ -2,7 +2,7 @@
 
 from django.apps import apps
 
-from .batches import COUNTED_ROWS, DETOUR, Batch, BatchProfile, BatchQuerySet, Progress
+from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet, Progress
 from .connections import DATABASE_FAULTS, Database, discard_connections
 from .functions import Minute, SecondsSince
 from .logs import Action, BatchLog, Channel
@@ -14,7 +14,7 @@ if apps.is_installed("rest_framework.authtoken"):
     from . import api  # noqa: F401 — so that Django finds its tables
 
 __all__ = [
-    "COUNTED_ROWS",
+    "COUNTER_AGGREGATES",
     "DATABASE_FAULTS",
     "DETOUR",
     "SECRET_PREFIX",

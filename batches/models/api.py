@@ -10,13 +10,13 @@ from rest_framework.authtoken.models import TokenProxy
 from batches.limits import MAX_FINGERPRINT, MAX_KEY
 
 
-class KeptAnswer(models.Model):
-    """What a request of the API with an `Idempotency-Key` was answered: written in the transaction of its change."""
+class StoredResponse(models.Model):
+    """The response to a request with an `Idempotency-Key`, written in the transaction of the request's change."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     key = models.CharField(max_length=MAX_KEY)
-    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, help_text="Of the request.")
-    #: NULL between the key's insertion and the answer: nobody sees that, since one transaction writes both.
+    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, help_text="Hash of the request.")
+    #: NULL between the insertion of the key and the response. One transaction writes both, so nobody sees it.
     status_code = models.PositiveSmallIntegerField(null=True)
     location = models.TextField(blank=True)
     body = models.TextField(blank=True)
@@ -26,11 +26,11 @@ class KeptAnswer(models.Model):
         constraints = [models.UniqueConstraint(fields=["user", "key"], name="one_answer_per_key")]
 
     def __str__(self) -> str:
-        return f"the answer to {self.key}"
+        return f"the response to {self.key}"
 
 
 class ApiToken(TokenProxy):
-    """A user's token under the user's name: its own text would be its key, which pages and logs must not show."""
+    """A token that is shown by its user's name: its key must not appear on pages or in logs."""
 
     class Meta:
         proxy = True

@@ -23,7 +23,7 @@ DETOUR = 1_000_000_000
 
 
 class BatchQuerySet(models.QuerySet["Batch"]):
-    # The position follows from the status; naming it lets both use its index, however many finished batches there are.
+    # The position follows from the status. Naming it too lets the queries use its index, however many have finished.
 
     def running(self) -> Self:
         return self.filter(status=Batch.Status.RUNNING, position=0)
@@ -32,7 +32,7 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         return self.filter(status=Batch.Status.QUEUED, position__gte=1)
 
     def in_queue_order(self) -> Self:
-        """The running batch, the queued ones in their order, then the others, newest first."""
+        """The running batch, then the queued ones in order, then the others, newest first."""
         return self.order_by(F("position").asc(nulls_last=True), "-created_at", "pk")
 
     # Positions. All of these need the queue's lock. They are set-based and take two steps, never loading and saving
@@ -80,7 +80,7 @@ AllBatches = models.Manager.from_queryset(BatchQuerySet)
 
 
 class VisibleBatches(AllBatches["Batch"]):
-    """Batches that exist for everybody: a deleted one is gone at once, though its rows go in small steps."""
+    """Batches without the deleted ones, which disappear at once although their rows are removed in small steps."""
 
     def get_queryset(self) -> BatchQuerySet:
         return cast(BatchQuerySet, super().get_queryset().filter(deleted_at=None))
@@ -105,14 +105,14 @@ class Progress:
 
 
 class Batch(models.Model):
-    """A named list of profiles to check, with a status, a place in the queue, a priority and counters."""
+    """One pass over a set of profiles, with a status, a position in the queue, a priority and counters."""
 
     class Status(models.TextChoices):
         QUEUED = "queued"  # waits for its turn at `position` 1..n
         RUNNING = "running"  # at position 0; at most one
-        PAUSED = "paused"  # set aside by somebody; goes on where it stopped when queued again
-        DONE = "done"  # every profile was checked, or somebody closed it
-        ERROR = "error"  # stopped by a fault that is told in `error`
+        PAUSED = "paused"  # by somebody; continues where it stopped when queued again
+        DONE = "done"  # every profile was checked, or somebody completed it early
+        ERROR = "error"  # stopped by the fault in `error`
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME)
@@ -131,22 +131,22 @@ class Batch(models.Model):
     created_at = models.DateTimeField("created", default=timezone.now, editable=False, db_index=True)
     started_at = models.DateTimeField("started", null=True, blank=True, help_text="Start of the latest run.")
     completed_at = models.DateTimeField("completed", null=True, blank=True)
-    run_seconds = models.FloatField(default=0.0, help_text="Seconds that a worker was at work on it.")
+    run_seconds = models.FloatField(default=0.0, help_text="Seconds that workers have spent on it.")
 
     run_token = models.UUIDField(null=True, blank=True, editable=False)
-    lease_at = models.DateTimeField(null=True, blank=True, help_text="Last sign of life of the worker.")
-    takeovers = models.PositiveSmallIntegerField(default=0, help_text="Since the last progress.")
+    lease_at = models.DateTimeField(null=True, blank=True, help_text="Last heartbeat of the worker.")
+    takeovers = models.PositiveSmallIntegerField(default=0, help_text="Takeovers since the last progress.")
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = VisibleBatches()
-    # Sees the deleted ones as well, whose rows are not all gone yet.
+    # With the deleted batches that still have rows.
     everything = AllBatches()
 
     class Meta:
         verbose_name_plural = "batches"
         permissions = [("operate_batch", "Can queue, start, pause and move batches, and hold the queue")]
-        # A CHECK passes on NULL: each arm therefore says whether `position` may be NULL.
+        # A CHECK passes on NULL, so each arm says whether `position` may be NULL.
         constraints = [
             models.CheckConstraint(
                 name="batch_status_matches_position",
@@ -181,7 +181,7 @@ class Batch(models.Model):
                 condition=Q(deleted_at__isnull=True) | Q(position__isnull=True),
             ),
         ]
-        # "Done today" and the speed of the latest ones, however many finished batches there are.
+        # For "done today" and for the speed of recent batches, however many have finished.
         indexes = [models.Index(fields=["status", "completed_at"], name="batch_by_completion")]
 
     def __str__(self) -> str:
@@ -220,14 +220,14 @@ class Batch(models.Model):
 
 
 class BatchProfile(models.Model):
-    """One profile's row in one batch."""
+    """One profile's row in one batch, with the result of its check."""
 
     class Status(models.TextChoices):
         PENDING = "pending"
         OK = "ok"
         FAILED = "failed"
 
-    # No index of their own: the compound ones below begin with these columns.
+    # Without indexes of their own: the compound indexes below begin with these columns.
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="profiles", db_index=False)
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="checks", db_index=False)
     status = models.CharField(max_length=MAX_STATUS, choices=Status, default=Status.PENDING)
@@ -245,7 +245,7 @@ class BatchProfile(models.Model):
             ),
         ]
         indexes = [
-            # Keyset reading of a batch's rows. Without `status`, so that recording a result need not touch it.
+            # For keyset paging through a batch. Without `status`, so that recording a result leaves it alone.
             models.Index(fields=["batch", "id"], name="batchprofile_keyset"),
             models.Index(fields=["batch", "id"], name="batchprofile_failed", condition=Q(status="failed")),
         ]
@@ -254,8 +254,8 @@ class BatchProfile(models.Model):
         return f"{self.profile} ({self.status})"
 
 
-#: What a batch's counters have to be, as aggregates over its rows.
-COUNTED_ROWS = {
+#: The right values of a batch's counters, as aggregates over its rows.
+COUNTER_AGGREGATES = {
     "total_profiles": Count("pk"),
     "completed_profiles": Count("pk", filter=~Q(status=BatchProfile.Status.PENDING)),
     "successful_checks": Count("pk", filter=Q(status=BatchProfile.Status.OK)),

@@ -1,4 +1,4 @@
-"""What is checked, and what was found there."""
+"""Profiles, and the stories found at them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from batches.limits import MAX_FINGERPRINT, MAX_NAME, MAX_STORY_ID, MAX_TITLE, M
 
 
 class Profile(models.Model):
-    """One address that can be checked, and what its checks remember."""
+    """An address to check, and what its checks remember."""
 
-    url = models.CharField("address", max_length=MAX_URL, unique=True, help_text="Normalised; it is what is fetched.")
+    url = models.CharField(
+        "address", max_length=MAX_URL, unique=True, help_text="Normalised. This is the address that is fetched."
+    )
     name = models.CharField(max_length=MAX_NAME, blank=True)
-    feed_url = models.CharField("feed address", max_length=MAX_URL, blank=True, help_text="Found in the page.")
+    feed_url = models.CharField("feed address", max_length=MAX_URL, blank=True, help_text="Discovered on the page.")
     etag = models.CharField("ETag", max_length=MAX_VALIDATOR, blank=True)
     last_modified = models.CharField("Last-Modified", max_length=MAX_VALIDATOR, blank=True)
-    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, blank=True, help_text="Of the document last read.")
+    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, blank=True, help_text="Hash of the last document.")
     last_checked_at = models.DateTimeField("last check", null=True, blank=True)
     last_error = models.TextField(blank=True, help_text="Empty when the last check was ok.")
     last_story_at = models.DateTimeField("last new story", null=True, blank=True)
@@ -27,7 +29,7 @@ class Profile(models.Model):
 
 
 class StoryResult(models.Model):
-    """A story seen for the first time. It outlives its batch, since it is what makes the next sight of it old."""
+    """A story seen for the first time. It outlives its batch, so that it is never new again."""
 
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="stories", db_index=False)
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="story_results", db_index=False)

@@ -24,15 +24,17 @@ def new_secret() -> str:
 
 
 class Webhook(models.Model):
-    """An address that is told what becomes of batches."""
+    """An address that is notified about batches."""
 
-    name = models.CharField(max_length=MAX_NAME, blank=True, help_text="For you: whose it is, or what it is for.")
-    url = models.CharField(
-        "address", max_length=MAX_URL, unique=True, help_text="Takes a POST with JSON, and answers with 2xx."
+    name = models.CharField(
+        max_length=MAX_NAME, blank=True, help_text="For your own use: who receives it, or what it is for."
     )
-    is_active = models.BooleanField("active", default=True, help_text="While it is not, its deliveries wait.")
+    url = models.CharField(
+        "address", max_length=MAX_URL, unique=True, help_text="Must accept a POST with JSON and answer with 2xx."
+    )
+    is_active = models.BooleanField("active", default=True, help_text="Deliveries to an inactive webhook wait.")
     secret = models.CharField(max_length=100, default=new_secret, editable=False)
-    #: Signs beside the new one until then, so that the receiver can change over without losing a message.
+    #: Signs too until then, so that receivers can switch without downtime.
     previous_secret = models.CharField(max_length=100, blank=True, editable=False)
     previous_secret_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
@@ -52,7 +54,7 @@ class Webhook(models.Model):
 
 
 class Event(models.TextChoices):
-    """What webhooks are told of."""
+    """Events that webhooks are notified about."""
 
     BATCH_DONE = "batch.done", "batch.done"
     BATCH_ERROR = "batch.error", "batch.error"
@@ -83,13 +85,15 @@ class WebhookDelivery(models.Model):
         GIVEN_UP = "given up"
 
     webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries", db_index=False)
-    event_id = models.UUIDField("event", help_text="Sent as webhook-id, the same with each attempt.")
+    event_id = models.UUIDField("event", help_text="Sent as webhook-id, the same in each attempt.")
     type = models.CharField(max_length=30, choices=Event)
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="webhook_deliveries")
-    payload = models.TextField(help_text="As it is signed and sent.")
+    payload = models.TextField(help_text="Exactly as signed and sent.")
     created_at = models.DateTimeField("created", default=timezone.now, db_index=True)
     attempts = models.PositiveIntegerField(default=0)
-    next_attempt_at = models.DateTimeField("next attempt", null=True, help_text="Empty when it is settled.")
+    next_attempt_at = models.DateTimeField(
+        "next attempt", null=True, help_text="Empty once it is delivered or has failed."
+    )
     delivered_at = models.DateTimeField("delivered", null=True)
     http_status = models.PositiveIntegerField("last HTTP status", null=True)
     error = models.TextField("last error", blank=True)
@@ -108,7 +112,7 @@ class WebhookDelivery(models.Model):
                 | (Q(next_attempt_at__isnull=True, delivered_at__isnull=True) & ~Q(error="")),
             ),
         ]
-        # What is due of one webhook, however long the log and however many wait for another.
+        # For the due deliveries of one webhook, however long the log is.
         indexes = [
             models.Index(
                 fields=["webhook", "next_attempt_at"],

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from batches.models import COUNTED_ROWS, DETOUR, Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import COUNTER_AGGREGATES, DETOUR, Batch, BatchLog, BatchProfile, Profile, StoryResult
 
 from .sql import BATCH, execute
 
@@ -29,7 +29,7 @@ def repairs_of(batch: Batch) -> dict[str, Any]:
     """What has to be written so that the batch agrees with its status and its rows."""
     wanted = demanded_by_status(batch)
     if batch.profiles.exists():
-        wanted |= batch.profiles.aggregate(**COUNTED_ROWS)
+        wanted |= batch.profiles.aggregate(**COUNTER_AGGREGATES)
     return {field: value for field, value in wanted.items() if value != getattr(batch, field)}
 
 

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import COUNTED_ROWS, Batch, BatchLog, BatchProfile
+from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile
 from batches.queue.repairs import find_orphans
 from batches.text import pluralise
 
@@ -96,11 +96,11 @@ def _check_states() -> Iterator[Finding]:
 
 def _check_counters() -> Iterator[Finding]:
     """Rows and counters in one statement, since a worker may be recording results."""
-    counts = {f"rows_{field}": count for field, count in COUNTED_ROWS.items()}
-    stored = [f"batch__{field}" for field in COUNTED_ROWS]
+    counts = {f"rows_{field}": count for field, count in COUNTER_AGGREGATES.items()}
+    stored = [f"batch__{field}" for field in COUNTER_AGGREGATES]
     rows = BatchProfile.objects.filter(batch__deleted_at=None).values("batch_id", "batch__name", *stored)
     for row in rows.annotate(**counts):
-        for field in COUNTED_ROWS:
+        for field in COUNTER_AGGREGATES:
             counter, count = row[f"batch__{field}"], row[f"rows_{field}"]
             if counter != count:
                 message = f"{field} is {counter:,}, but its rows add up to {count:,}"

@@ -15,7 +15,7 @@ from rest_framework.exceptions import ParseError
 from batches.api import idempotency, serializers
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog
-from batches.models.api import KeptAnswer
+from batches.models.api import StoredResponse
 from batches.tests.support.threads import in_thread, run_in_threads
 
 from .routes import api_routes
@@ -169,14 +169,14 @@ def test_a_refusal_is_an_answer_and_stays_one(client, make_batch):
 def test_what_is_not_found_is_an_answer_too(client):
     path = "/api/batches/00000000-0000-0000-0000-000000000000/pause/"
     assert post(client, path).status_code == post(client, path).status_code == 404
-    assert KeptAnswer.objects.get().status_code == 404
+    assert StoredResponse.objects.get().status_code == 404
 
 
 @pytest.mark.parametrize("body", [{"name": "new"}, {"name": "new", "profiles": ["nonsense"]}, "{"])
 def test_what_could_not_be_read_may_be_corrected_under_the_same_key(client, body):
     text = body if isinstance(body, str) else json.dumps(body)
     assert post(client, "/api/batches/", text, content_type="application/json").status_code == 400
-    assert not KeptAnswer.objects.exists()
+    assert not StoredResponse.objects.exists()
     answer = post(client, "/api/batches/", NEW)
     assert answer.status_code == 201
     assert not is_replayed(answer)
@@ -185,7 +185,7 @@ def test_what_could_not_be_read_may_be_corrected_under_the_same_key(client, body
 def test_who_may_not_do_it_any_more_gets_no_answer(client_for):
     client = client_for("creator")
     assert post(client, "/api/batches/", NEW).status_code == 201
-    KeptAnswer.objects.get().user.user_permissions.clear()
+    StoredResponse.objects.get().user.user_permissions.clear()
     assert post(client, "/api/batches/", NEW).status_code == 403
 
 
@@ -204,14 +204,14 @@ def test_other_methods_need_no_key_and_keep_none(client, make_batch):
     assert client.get(path, headers=headers).status_code == 200
     assert client.patch(path, {"priority": 3}, headers=headers).status_code == 200
     assert client.delete(path, headers=headers).status_code == 204
-    assert not KeptAnswer.objects.exists()
+    assert not StoredResponse.objects.exists()
 
 
 # For 24 hours
 
 
 def age(hours, **filters):
-    KeptAnswer.objects.filter(**filters).update(created_at=timezone.now() - timedelta(hours=hours))
+    StoredResponse.objects.filter(**filters).update(created_at=timezone.now() - timedelta(hours=hours))
 
 
 def test_an_answer_is_kept_for_24_hours(client, monkeypatch):
@@ -224,7 +224,7 @@ def test_an_answer_is_kept_for_24_hours(client, monkeypatch):
     assert later.status_code == 201
     assert not is_replayed(later)
     assert later.json()["batch"]["id"] != first.json()["batch"]["id"]
-    assert KeptAnswer.objects.count() == 1
+    assert StoredResponse.objects.count() == 1
 
 
 def test_expired_answers_are_removed_some_at_a_time(client, monkeypatch):
@@ -233,9 +233,9 @@ def test_expired_answers_are_removed_some_at_a_time(client, monkeypatch):
         post(client, "/api/queue/hold/", key=key)
     age(25, key__in="abcd")
     post(client, "/api/queue/hold/", key="f")
-    assert KeptAnswer.objects.count() == 4
+    assert StoredResponse.objects.count() == 4
     post(client, "/api/queue/hold/", key="g")
-    assert sorted(KeptAnswer.objects.values_list("key", flat=True)) == ["e", "f", "g"]
+    assert sorted(StoredResponse.objects.values_list("key", flat=True)) == ["e", "f", "g"]
 
 
 def test_the_number_of_queries_does_not_grow_with_the_answers(client, django_assert_max_num_queries):
@@ -269,7 +269,7 @@ def test_a_fault_undoes_the_change_and_the_key_and_the_next_try_really_tries(
         with pytest.raises(ZeroDivisionError):
             post(client, "/api/batches/", NEW)
     assert everything() == before
-    assert not KeptAnswer.objects.exists()
+    assert not StoredResponse.objects.exists()
     assert post(client, "/api/batches/", NEW).status_code == 201
     assert is_replayed(post(client, "/api/batches/", NEW))
     assert Batch.objects.count() == 1
@@ -299,7 +299,7 @@ def test_of_several_requests_at_the_same_instant_one_does_it(client_for, round):
     assert [answer.status_code for answer in answers] == [201] * 4
     assert len({answer.content for answer in answers}) == 1
     assert sorted(map(is_replayed, answers)) == [False, True, True, True]
-    assert Batch.objects.count() == KeptAnswer.objects.count() == 1
+    assert Batch.objects.count() == StoredResponse.objects.count() == 1
     assert BatchLog.objects.filter(action="create_batch").count() == 1
 
 
@@ -373,7 +373,7 @@ def test_a_second_request_does_what_the_first_failed_to_do(client_for, one_insid
         one.result(WAIT)
     assert two.result(WAIT).status_code == 201
     assert not is_replayed(two.result())
-    assert Batch.objects.count() == KeptAnswer.objects.count() == 1
+    assert Batch.objects.count() == StoredResponse.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)

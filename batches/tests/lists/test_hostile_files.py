@@ -22,7 +22,7 @@ from batches.lists.reading import read_profiles
 from batches.management.commands.batch import Command
 from batches.management.output import printable
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
-from batches.models.api import KeptAnswer
+from batches.models.api import StoredResponse
 from batches.tests.support.factories import MODELS
 from batches.tests.support.terminal import manage
 
@@ -34,7 +34,7 @@ API = "/api/v1/batches/"
 FORM = reverse("admin:batches_batch_add")
 FIELDS = {"name": "news", "priority": "0", "checker": "feed", "queue": "on"}
 #: What an import may store, in the order in which it can be deleted.
-IMPORTED = (LogEntry, KeptAnswer, BatchLog, BatchProfile, Batch, Profile)
+IMPORTED = (LogEntry, StoredResponse, BatchLog, BatchProfile, Batch, Profile)
 #: Whatever a sentence quotes of a file, no terminal obeys it.
 NOT_IN_A_SENTENCE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -119,7 +119,7 @@ def test_through_the_api(root, settings):
         said = answer.json()
         if answer.status_code == 201:
             assert said["accepted"] == said["batch"]["total_profiles"] == len(file.urls), file.label
-            assert KeptAnswer.objects.get().status_code == 201
+            assert StoredResponse.objects.get().status_code == 201
             assert_made(file)
             before = stored()
         else:

@@ -8,12 +8,12 @@ from uuid import UUID
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
-from batches.models.api import KeptAnswer
+from batches.models.api import StoredResponse
 from batches.queue.actions import RULES
 from batches.queue.runs import ClaimedRun
 
 Status = Batch.Status
-MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, KeptAnswer)
+MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, StoredResponse)
 
 
 def cap_bulk(monkeypatch: Any, cap: int) -> None:

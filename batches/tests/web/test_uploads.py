@@ -24,7 +24,7 @@ from waitress.server import create_server
 
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
-from batches.models.api import KeptAnswer
+from batches.models.api import StoredResponse
 from batches.tests.support.working import commands
 
 __all__ = ["commands"]
@@ -64,7 +64,7 @@ def token_of(user):
 
 
 def assert_nothing_stored():
-    models = (Batch, BatchProfile, BatchLog, Profile, KeptAnswer)
+    models = (Batch, BatchProfile, BatchLog, Profile, StoredResponse)
     assert [model.__name__ for model in models if model._base_manager.exists()] == []
 
 
