@@ -187,20 +187,6 @@ class Batch(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    @property
-    def progress(self) -> Progress:
-        rate = self.completed_profiles / self.run_seconds if self.completed_profiles and self.run_seconds > 0 else None
-        left = self.total_profiles - self.completed_profiles
-        return Progress(
-            total=self.total_profiles,
-            completed=self.completed_profiles,
-            successful=self.successful_checks,
-            failed=self.failed_checks,
-            stories=self.stories_found,
-            rate=rate,
-            seconds_left=left / rate if rate else None,
-        )
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As usual, but a new queued batch without a position gets the one at the end of its band."""
         if not (self._state.adding and self.status == self.Status.QUEUED and self.position is None):
@@ -217,6 +203,20 @@ class Batch(models.Model):
         except BaseException:
             self.position = None
             raise
+
+    @property
+    def progress(self) -> Progress:
+        rate = self.completed_profiles / self.run_seconds if self.completed_profiles and self.run_seconds > 0 else None
+        left = self.total_profiles - self.completed_profiles
+        return Progress(
+            total=self.total_profiles,
+            completed=self.completed_profiles,
+            successful=self.successful_checks,
+            failed=self.failed_checks,
+            stories=self.stories_found,
+            rate=rate,
+            seconds_left=left / rate if rate else None,
+        )
 
 
 class BatchProfile(models.Model):
