@@ -2,6 +2,7 @@
 # Ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
 
 VENV := .venv/bin/python
+IN_PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 ROOM := queue
 FUZZ_EXAMPLES := 200
 FULL_LENGTH = FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) HOSTILE_FILES_STRIDE=1 STATE_MACHINE_EXAMPLES=500
@@ -19,13 +20,13 @@ run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
 setup: .venv/installed ## .venv with what requirements.txt names
 
 test: lint ## set up, then the checks and the tests on SQLite and PostgreSQL (6 minutes)
-	@$(VENV) -m pytest -n 2 --dist loadgroup
+	@$(VENV) -m pytest $(IN_PARALLEL)
 
 test-room: .venv/installed-dev ## while you edit: the tests of one folder on SQLite without the slow ones (ROOM=queue)
 	@$(VENV) -m pytest --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
 
 test-all: lint ## everything: also full fuzzing, hostile corpora, the generated client and stress
-	@$(FULL_LENGTH) $(VENV) -m pytest -n 2 --dist loadgroup -m ""
+	@$(FULL_LENGTH) $(VENV) -m pytest $(IN_PARALLEL) -m ""
 
 lint: .venv/installed-dev ## the checks without the tests
 	@$(VENV) -m ruff check
