@@ -194,9 +194,9 @@ REST_FRAMEWORK = {
     # How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
-    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBody"],
+    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBodyParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.KnownParameters"],
+    "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.StrictFilterBackend"],
     "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "batches.api.schema.CallSchema",
     "DEFAULT_VERSIONING_CLASS": "batches.api.versioning.PathVersioning",
@@ -210,19 +210,20 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "batches",
     "DESCRIPTION": (
-        "Long lists of public profiles, put into batches, and the batches into one queue: one batch at a time is "
-        "checked for profiles that answer and for stories that are new.\n\n"
-        "Make a token with `manage.py token create USER` and send it as `Authorization: Token …`. "
-        "Whatever a call does not know, be it a field or a query parameter, it refuses. All errors have one shape."
+        "Batches of public profiles wait in one queue. One batch at a time is checked for profiles that answer and "
+        "for new stories.\n\n"
+        "Create a token with `manage.py token create USER` and send it as `Authorization: Token …`. "
+        "A session needs the CSRF token in `X-CSRFToken` for every change. "
+        "Calls refuse unknown fields and query parameters. All errors have one shape."
     ),
     "VERSION": "1",
     "LICENSE": {"name": "MIT", "identifier": "MIT"},
     "OAS_VERSION": "3.1.0",
     "TAGS": [
-        {"name": "batches", "description": "Batches, and what can be done with one."},
+        {"name": "batches", "description": "Batches and their results."},
         {"name": "queue", "description": "The one queue."},
-        {"name": "profiles", "description": "Addresses that can be checked, of whichever batch."},
-        {"name": "stories", "description": "What was found, by whichever batch."},
+        {"name": "profiles", "description": "The profiles of all batches."},
+        {"name": "stories", "description": "The stories that all batches found."},
     ],
     "SCHEMA_PATH_PREFIX": r"/api/v[0-9]+",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -236,10 +237,6 @@ SPECTACULAR_SETTINGS = {
     "ENUM_SUFFIX": "",
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
     "PREPROCESSING_HOOKS": ["batches.api.schema.only_with_version"],
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "batches.api.schema.add_shared_parts",
-    ],
     # The description is public: it contains nothing from the database. See `batches.api.docs`.
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],

@@ -1,9 +1,7 @@
-"""Who asks: `Authorization: Token …`, or the session of somebody who is logged in.
+"""`Authorization: Token …`. Sessions are authenticated by Django REST framework's own class.
 
-What cannot be a token is not looked for: PostgreSQL has no text with NUL.
-
-The query for a token also tells whether its user may view batches. Django would need two more, and with them a program
-that asks once a second whether anything has changed would cost twice as much.
+The query for a token also reads whether its user may view batches. Django's permission check would need two more
+queries, and would double the cost of a program that polls every second.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from .permissions import VIEW
 
 class TokenAuthentication(authentication.TokenAuthentication):
     def authenticate_credentials(self, key: str) -> tuple[User, Token]:
+        # PostgreSQL refuses a query for such a text.
         token = None if UNSTORABLE.search(key) else _tokens().filter(key=key).first()
         if token is None:
             raise AuthenticationFailed("Invalid token.")
@@ -31,7 +30,7 @@ class TokenAuthentication(authentication.TokenAuthentication):
 
 
 def _tokens() -> QuerySet[Token]:
-    """All tokens with their users, and `may_view`: False also where only the user's `has_perm` can tell."""
-    # Of several backends each may grant or forbid.
+    """All tokens with their users. `may_view` is False also where only the user's `has_perm` can decide."""
+    # With several backends, each can grant or forbid.
     viewers = User.objects.with_perm(VIEW) if len(settings.AUTHENTICATION_BACKENDS) == 1 else User.objects.none()
     return Token.objects.select_related("user").annotate(may_view=Exists(viewers.filter(pk=OuterRef("user"))))

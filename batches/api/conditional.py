@@ -1,7 +1,7 @@
-"""Answers with an ETag: whoever shows it again is told in two queries that nothing has changed, by 304 without a body.
+"""Answers with an ETag: a client that sends the tag again gets 304 without a body, in two queries, if nothing changed.
 
-The first query is the token's, which also tells whether its user may look (see `authentication`); the second one reads
-what the tag is made of. Nobody is told anything before the permission is checked.
+The first query reads the token and whether its user may view batches (see `authentication`), the second reads what the
+tag is made of. The permission is checked before anything else.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from rest_framework.response import Response
 from batches.models import Batch, BatchLog, Queue
 from batches.reports.outlook import is_recent
 
-#: Seconds after which the queue is told anew although nothing happened: expected times drift, and signs of life age.
+#: The queue's tag changes after this many seconds even if nothing happens: expected times drift, heartbeats age.
 DRIFT = 60
 
-#: What changes in the running batch without a line in the log.
+#: The columns of the running batch that change without a log line.
 RUNNING = ("completed_profiles", "successful_checks", "failed_checks", "stories_found", "lease_at")
 
 
 class PreconditionFailed(APIException):
     status_code = 412
-    default_detail = "It is not what If-Match or If-Unmodified-Since asks for."
+    default_detail = "If-Match or If-Unmodified-Since does not hold. Read the current state and try again."
     default_code = "precondition_failed"
 
 
-def answer(request: Request, tag: str | None, body: Callable[[], Any]) -> HttpResponseBase:
-    """What a reading call answers: the body with its tag, or 304 to whoever shows that tag. Raises PreconditionFailed.
+def respond_conditionally(request: Request, etag: str | None, render: Callable[[], Any]) -> HttpResponseBase:
+    """The rendered body with its tag, or 304 if the client has that tag. Raises PreconditionFailed.
 
-    The tag has to be made before the body: of what changes in between, the next request is then told.
+    Make the tag before the body: if something changes in between, the next request sees it.
     """
-    early = get_conditional_response(request._request, tag)
+    early = get_conditional_response(request._request, etag)
     if early is not None and early.status_code == PreconditionFailed.status_code:
         raise PreconditionFailed
-    response = Response(body()) if early is None else early
-    if tag:
-        response.headers["ETag"] = tag
+    response = Response(render()) if early is None else early
+    if etag:
+        response.headers["ETag"] = etag
     patch_cache_control(response, private=True, no_cache=True)
     patch_vary_headers(response, ["Authorization", "Cookie"])
     return response
 
 
-def tag_of(shown: Any) -> str:
-    """The strong tag of what is shown, which changes exactly with it."""
-    return quote_etag(_digest(shown))
+def make_etag(body: Any) -> str:
+    """A strong tag, which changes exactly when the body does."""
+    return quote_etag(_digest(body))
 
 
-def queue_tag() -> str | None:
-    """The weak tag of the queue, by one query. None where there is no Queue row, as in a restored dump.
+def make_queue_etag() -> str | None:
+    """The weak tag of the queue, in one query. None if there is no Queue row, as in a restored dump.
 
-    Every transition writes a line of the log under the queue's lock, so the latest line's id stands for all of them.
-    Results and progress write none: they change the running batch's counters. What changes by time alone (expected
-    times, rates, signs of life) counts for nothing within a minute, except a worker that falls silent or comes back.
+    Every transition writes a log line under the queue's lock, so the id of the latest line stands for all of them.
+    Results and progress write none: they change the counters of the running batch. Changes by time alone (expected
+    times, rates, heartbeats) count once a minute, except that a worker becomes silent or comes back.
     """
     running = Batch.objects.running()
     queue = Queue.objects.annotate(
@@ -69,14 +69,14 @@ def queue_tag() -> str | None:
         latest_line=Subquery(BatchLog.objects.order_by("-pk").values("pk")[:1]),
         **{name: Subquery(running.values(name)[:1]) for name in RUNNING},
     )
-    found = queue.values().first()
-    if found is None:
+    row = queue.values().first()
+    if row is None:
         return None
-    mark: dict[str, Any] = {**found}
-    now, *signs_of_life = (mark.pop(name) for name in ("now", "worker_seen_at", "lease_at"))
-    ages = [is_recent(seen_at, now) for seen_at in signs_of_life]
-    return f"W/{quote_etag(_digest([mark, ages, now.timestamp() // DRIFT]))}"
+    state: dict[str, Any] = {**row}
+    now, *heartbeats = (state.pop(name) for name in ("now", "worker_seen_at", "lease_at"))
+    alive = [is_recent(heartbeat, now) for heartbeat in heartbeats]
+    return f"W/{quote_etag(_digest([state, alive, now.timestamp() // DRIFT]))}"
 
 
-def _digest(what: Any) -> str:
-    return blake2b(repr(what).encode(), digest_size=12).hexdigest()
+def _digest(value: Any) -> str:
+    return blake2b(repr(value).encode(), digest_size=12).hexdigest()

@@ -1,7 +1,7 @@
-"""The description itself, for programs, and a page to read it and try it, for people. Neither needs a login.
+"""The OpenAPI description, for programs, and a page to read and try it, for people. Neither needs a login.
 
-The description tells how to ask, and nothing of what is in the database: who makes a client from it, or looks whether
-this is what they need, has no token yet. What is asked from the page still needs one.
+The description contains nothing from the database, and its readers may not have a token yet. Calls from the page need
+one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .views import UTF8Only
+from .base import BaseView
 
 
-class ErrorsInJSON(UTF8Only):
-    """A view that answers otherwise than in JSON, but for the errors, which have the API's own shape."""
+class ErrorsInJSON(BaseView):
+    """A view that does not answer in JSON, except for errors, which have the API's own shape."""
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
@@ -30,22 +30,22 @@ class ErrorsInJSON(UTF8Only):
 
 
 class SchemaView(ErrorsInJSON, SpectacularAPIView):
-    """YAML, or JSON where `Accept` asks for it."""
+    """YAML, or JSON if `Accept` asks for it."""
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return Response(description())
+        return Response(describe_api())
 
 
 class DocsView(ErrorsInJSON, SpectacularSwaggerSplitView):
-    """Swagger UI from this server's own files: the policy of every page allows no inline script or style."""
+    """Swagger UI with static files only: the content security policy allows no inline script or style."""
 
     url_name = "api:schema"
     template_name = "batches/docs.html"
 
 
 @cache
-def description() -> dict[str, Any]:
-    """Made once: it is the same for everybody, and anybody may ask."""
+def describe_api() -> dict[str, Any]:
+    """Made once: the description is the same for everybody."""
     schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return schema

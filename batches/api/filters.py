@@ -1,4 +1,4 @@
-"""What a list can be asked for: filters, search and order. Everything else is refused, never ignored."""
+"""The query parameters of the lists. A parameter that a list does not have is refused, never ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from django import forms
 from django.db.models import F, Q, QuerySet
 from django_filters import rest_framework as filters
-from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
@@ -20,74 +19,69 @@ from batches.reports.queries import at_host
 
 from . import pagination
 
-#: Unknown parameters that an error names.
-SHOWN_UNKNOWN = 10
+#: An error names at most this many unknown parameters.
+MAX_UNKNOWN = 10
 
 #: Characters of a host name and its port.
 MAX_HOST = 260
 
 MAX_ID = 2**63 - 1
 
+NOT_BEFORE = "This time or later. Without an offset it is in the server's time zone."
+NOT_AFTER = "This time or earlier. Without an offset it is in the server's time zone."
+
+
+def validate_moment(moment: datetime) -> None:
+    """Refuse the first or last day of the calendar where it is in another year in UTC, which datetime cannot hold."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError as error:
+        raise forms.ValidationError("This time is out of range.") from error
+
+
+def validate_host(host: str) -> None:
+    try:
+        address_prefixes(host)
+    except InvalidAddress as error:
+        raise forms.ValidationError(str(error)) from error
+
 
 class IntegerFilter(filters.Filter):  # type: ignore[misc]
     field_class = forms.IntegerField
 
 
-class MomentField(IsoDateTimeField):  # type: ignore[misc]
-    def clean(self, value: Any) -> datetime | None:
-        moment: datetime | None = super().clean(value)
-        try:
-            return moment and moment.astimezone(UTC)
-        except OverflowError as error:  # the first or last day of the calendar, which is not yet or no more in UTC
-            raise forms.ValidationError("This time is out of range.") from error
+class MomentFilter(filters.IsoDateTimeFilter):  # type: ignore[misc]
+    """A time in ISO 8601."""
+
+    def __init__(self, field_name: str, lookup_expr: str) -> None:
+        help_text = NOT_BEFORE if lookup_expr == "gte" else NOT_AFTER
+        super().__init__(field_name, lookup_expr, help_text=help_text, validators=[validate_moment])
 
 
-class MomentFilter(filters.Filter):  # type: ignore[misc]
-    """A time in ISO 8601; without an offset it is in the time zone of the settings."""
-
-    field_class = MomentField
-
-
-class FlagFilter(filters.ChoiceFilter):  # type: ignore[misc]
-    """`true` or `false`. The library's own takes any other word for "do not filter"."""
+class FlagFilter(filters.TypedChoiceFilter):  # type: ignore[misc]
+    """`true` or `false`. BooleanFilter ignores any other word."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, choices=[("true", "true"), ("false", "false")], empty_label=None, **options)
-
-    def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return super().filter(rows, value and value == "true")  # type: ignore[no-any-return]
+        choices = [("true", "true"), ("false", "false")]
+        super().__init__(*args, choices=choices, coerce=lambda text: text == "true", **options)
 
 
-class HostField(forms.CharField):
-    """A host name or address, perhaps with a port."""
+class HostFilter(filters.CharFilter):  # type: ignore[misc]
+    """Profiles on a host; `field_name` is their address."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(max_length=MAX_HOST, **options)
-
-    def clean(self, value: Any) -> str:
-        host: str = super().clean(value)
-        try:
-            if host:
-                address_prefixes(host)
-        except InvalidAddress as error:
-            raise forms.ValidationError(str(error)) from error
-        return host
-
-
-class HostFilter(filters.Filter):  # type: ignore[misc]
-    """Profiles of a host, at any port unless one is given; `field_name` is their address."""
-
-    field_class = HostField
+    def __init__(self, field_name: str) -> None:
+        help_text = "The host of the profile, such as `example.org`, on any port; or with one, `example.org:8080`."
+        super().__init__(field_name, max_length=MAX_HOST, validators=[validate_host], help_text=help_text)
 
     def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         return rows.filter(at_host(self.field_name, value)) if value else rows
 
 
 class SearchFilter(filters.CharFilter):  # type: ignore[misc]
-    """Rows that have each of the words somewhere in the fields."""
+    """Rows that contain each word in one of the fields."""
 
-    def __init__(self, *fields: str, **options: Any) -> None:
-        super().__init__(max_length=MAX_NAME, **options)
+    def __init__(self, *fields: str, help_text: str) -> None:
+        super().__init__(max_length=MAX_NAME, help_text=help_text)
         self.fields = fields
 
     def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
@@ -96,36 +90,35 @@ class SearchFilter(filters.CharFilter):  # type: ignore[misc]
         return rows
 
 
-class SameOrderEverywhere(filters.OrderingFilter):  # type: ignore[misc]
-    """Rows without a value come last and ties keep one order, whatever the database and the direction."""
+class StableOrderingFilter(filters.OrderingFilter):  # type: ignore[misc]
+    """Both databases put rows without a value last, in both directions, and order ties by key."""
 
     def filter(self, rows: QuerySet[Any], value: list[str] | None) -> QuerySet[Any]:
-        if not value:
-            return rows
-        terms = [self.get_ordering_value(term) for term in value]
-        return rows.order_by(
-            *(
-                F(term[1:]).desc(nulls_last=True) if term.startswith("-") else F(term).asc(nulls_last=True)
-                for term in terms
-            ),
-            "pk",
-        )
+        terms = [self.get_ordering_value(term) for term in value or ()]
+        order = [
+            F(term[1:]).desc(nulls_last=True) if term.startswith("-") else F(term).asc(nulls_last=True)
+            for term in terms
+        ]
+        return rows.order_by(*order, "pk") if order else rows
 
 
 class BatchFilters(filters.FilterSet):  # type: ignore[misc]
-    """`status` may be given several times; ranges include their ends; `search` wants each of its words somewhere."""
-
-    status = filters.MultipleChoiceFilter(choices=Batch.Status.choices, distinct=False)
-    priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY)
-    checker = filters.CharFilter(max_length=MAX_CHECKER)
-    name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME)
+    status = filters.MultipleChoiceFilter(
+        choices=Batch.Status.choices, distinct=False, help_text="Can be given more than once."
+    )
+    priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
+    checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
+    name = filters.CharFilter(
+        lookup_expr="icontains", max_length=MAX_NAME, help_text="Part of the name; case does not matter."
+    )
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
     completed_after = MomentFilter("completed_at", "gte")
     completed_before = MomentFilter("completed_at", "lte")
-    search = SearchFilter("name", "checker", "error")
-    ordering = SameOrderEverywhere(
-        fields=["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"]
+    search = SearchFilter("name", "checker", "error", help_text="Words in the name, the checker or the error.")
+    ordering = StableOrderingFilter(
+        fields=["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"],
+        help_text="One or more fields; `-` reverses one. Batches without a value come last.",
     )
 
     class Meta:
@@ -134,7 +127,7 @@ class BatchFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class OfBatch(filters.FilterSet):  # type: ignore[misc]
-    """Filters of what one batch has."""
+    """Filters of the rows of one batch."""
 
     def __init__(self, *args: Any, batch: Batch, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -142,15 +135,21 @@ class OfBatch(filters.FilterSet):  # type: ignore[misc]
 
 
 class RowFilters(OfBatch):
-    """`change` is what became of a profile since the batch that this one repeats, `host` where the profile is."""
-
-    status = filters.MultipleChoiceFilter(choices=BatchProfile.Status.choices, distinct=False)
-    error = filters.CharFilter(max_length=MAX_ERROR)
-    error_contains = filters.CharFilter("error", "icontains", max_length=MAX_ERROR)
-    has_story = FlagFilter()
-    http_status = IntegerFilter(min_value=100, max_value=999)
+    status = filters.MultipleChoiceFilter(
+        choices=BatchProfile.Status.choices, distinct=False, help_text="Can be given more than once."
+    )
+    error = filters.CharFilter(max_length=MAX_ERROR, help_text="Exactly this error.")
+    error_contains = filters.CharFilter(
+        "error", "icontains", max_length=MAX_ERROR, help_text="Part of the error; case does not matter."
+    )
+    has_story = FlagFilter(help_text="Whether this check found a new story.")
+    http_status = IntegerFilter(min_value=100, max_value=999, help_text="The HTTP status of the response.")
     host = HostFilter("profile__url")
-    change = filters.ChoiceFilter(choices=Change.choices, method="leave")
+    change = filters.ChoiceFilter(
+        choices=Change.choices,
+        method="ignore",
+        help_text="How the result changed since the previous batch.",
+    )
 
     class Meta:
         model = BatchProfile
@@ -162,16 +161,16 @@ class RowFilters(OfBatch):
             rows = find_changed_rows(self.batch, Change(change)).select_related("profile").order_by("pk")
         return super().filter_queryset(rows)  # type: ignore[no-any-return]
 
-    def leave(self, rows: QuerySet[BatchProfile], name: str, value: str) -> QuerySet[BatchProfile]:
-        return rows  # it is chosen above which rows there are
+    def ignore(self, rows: QuerySet[BatchProfile], name: str, value: str) -> QuerySet[BatchProfile]:
+        return rows  # filter_queryset has selected the rows already
 
 
 class LogFilters(OfBatch):
-    """`action` is the manager's call, such as `pause_batch`; `actor` the name of a user or worker."""
-
-    action = filters.CharFilter(max_length=MAX_ACTION)
-    channel = filters.MultipleChoiceFilter(choices=Channel.choices, distinct=False)
-    actor = filters.CharFilter(max_length=MAX_ACTOR)
+    action = filters.CharFilter(max_length=MAX_ACTION, help_text="The name of the action, such as `pause_batch`.")
+    channel = filters.MultipleChoiceFilter(
+        choices=Channel.choices, distinct=False, help_text="Can be given more than once."
+    )
+    actor = filters.CharFilter(max_length=MAX_ACTOR, help_text="Exactly this user or worker.")
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
 
@@ -180,64 +179,78 @@ class LogFilters(OfBatch):
         fields: list[str] = []
 
 
-class StoryRanges(filters.FilterSet):  # type: ignore[misc]
-    profile = IntegerFilter(min_value=1, max_value=MAX_ID)
+class BaseStoryFilters(filters.FilterSet):  # type: ignore[misc]
+    profile = IntegerFilter(min_value=1, max_value=MAX_ID, help_text="The id of the profile.")
     found_after = MomentFilter("found_at", "gte")
     found_before = MomentFilter("found_at", "lte")
     published_after = MomentFilter("published_at", "gte")
     published_before = MomentFilter("published_at", "lte")
-    search = SearchFilter("title", "url")
+    search = SearchFilter("title", "url", help_text="Words in the title or the address.")
 
     class Meta:
         model = StoryResult
         fields: list[str] = []
 
 
-class BatchStoryFilters(OfBatch, StoryRanges):
-    """The stories that one batch was the first to see."""
+class BatchStoryFilters(OfBatch, BaseStoryFilters):
+    pass
 
 
-class StoryFilters(StoryRanges):
-    """Ranges include their ends; `search` wants each of its words in title or address."""
-
-    batch = filters.UUIDFilter()
+class StoryFilters(BaseStoryFilters):
+    batch = filters.UUIDFilter(help_text="The batch that found the story.")
 
 
 class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
-    """`failing`: the last check failed; `checked=false`: there was none yet."""
-
     host = HostFilter("url")
-    failing = FlagFilter("last_error", method="filter_failing")
-    checked = FlagFilter("last_checked_at", method="filter_checked")
+    failing = FlagFilter(method="filter_failing", help_text="Whether the last check failed.")
+    checked = FlagFilter(method="filter_checked", help_text="Whether the profile has ever been checked.")
     checked_after = MomentFilter("last_checked_at", "gte")
     checked_before = MomentFilter("last_checked_at", "lte")
-    search = SearchFilter("url", "name")
+    search = SearchFilter("url", "name", help_text="Words in the address or the name.")
 
     class Meta:
         model = Profile
         fields: list[str] = []
 
-    def filter_failing(self, profiles: QuerySet[Profile], name: str, value: str) -> QuerySet[Profile]:
-        return profiles.exclude(last_error="") if value == "true" else profiles.filter(last_error="")
+    def filter_failing(self, profiles: QuerySet[Profile], name: str, value: bool) -> QuerySet[Profile]:
+        return profiles.exclude(last_error="") if value else profiles.filter(last_error="")
 
-    def filter_checked(self, profiles: QuerySet[Profile], name: str, value: str) -> QuerySet[Profile]:
-        return profiles.filter(last_checked_at__isnull=value == "false")
+    def filter_checked(self, profiles: QuerySet[Profile], name: str, value: bool) -> QuerySet[Profile]:
+        return profiles.filter(last_checked_at__isnull=not value)
 
 
-class KnownParameters(filters.DjangoFilterBackend):  # type: ignore[misc]
-    """The view's filters; 400 for a parameter that neither they nor the pages know, or that is given twice."""
+class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
+    """Refuses a parameter that neither the filters nor the pages have, and a second value where one is expected."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         own = view.filterset_class.base_filters
         known = own.keys() | (pagination.PARAMETERS if view.paginator else set())
         if unknown := sorted(request.query_params.keys() - known):
-            message = f"There is no such parameter, only {', '.join(sorted(known))}."
-            raise ValidationError({name: [message] for name in unknown[:SHOWN_UNKNOWN]})
+            message = f"Unknown parameter. Use one of {', '.join(sorted(known))}."
+            raise ValidationError({name: [message] for name in unknown[:MAX_UNKNOWN]})
         for name, values in request.query_params.lists():
             if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
-                raise ValidationError({name: ["It is given more than once."]})
+                raise ValidationError({name: ["Give this parameter only once."]})
         return super().filter_queryset(request, queryset, view)  # type: ignore[no-any-return]
 
     def get_filterset_kwargs(self, request: Request, queryset: QuerySet[Any], view: Any) -> dict[str, Any]:
         options: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
         return options | {"batch": view.batch} if issubclass(view.filterset_class, OfBatch) else options
+
+
+def schema_of(filter: Any) -> dict[str, Any]:
+    """The JSON schema of the values that a filter takes."""
+    field = filter.field
+    if isinstance(filter, FlagFilter):
+        return {"type": "boolean"}
+    if "choices" in filter.extra:
+        choice = {"type": "string", "enum": [value for value, _ in field.choices if value]}
+        is_list = isinstance(filter, filters.MultipleChoiceFilter | filters.OrderingFilter)
+        return {"type": "array", "items": choice} if is_list else choice
+    if isinstance(filter, IntegerFilter):
+        return {"type": "integer", "minimum": field.min_value, "maximum": field.max_value}
+    if isinstance(filter, MomentFilter):
+        return {"type": "string", "format": "date-time"}
+    if isinstance(filter, filters.UUIDFilter):
+        return {"type": "string", "format": "uuid"}
+    return {"type": "string", "maxLength": field.max_length}

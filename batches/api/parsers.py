@@ -1,4 +1,4 @@
-"""Request bodies in JSON, whose size `DATA_UPLOAD_MAX_MEMORY_SIZE` bounds. `batches.web.uploads` bounds forms."""
+"""JSON bodies. `DATA_UPLOAD_MAX_MEMORY_SIZE` bounds their size; `batches.web.uploads` bounds forms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rest_framework.parsers import JSONParser
 
 class TooLarge(APIException):
     status_code = 413
-    default_detail = "The request is too large. Send a long list of profiles as a file, a very long one as several."
+    default_detail = "The request is too large. Upload a long list of profiles as a file, or split it."
     default_code = "too_large"
 
 
-class JSONBody(JSONParser):
+class JSONBodyParser(JSONParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError as error:
-            raise ParseError("JSON parse error - it is nested too deep.") from error
+            raise ParseError("JSON parse error - it is nested too deeply.") from error

@@ -1,6 +1,6 @@
-"""What came out: the profiles, stories and log of a batch, its comparison with the one before, and all of it as files.
+"""The results of batches: profiles, stories, log, comparison and exports.
 
-Each list needs the permission to view what is in it, as the admin's lists do.
+Each list needs the permission to view its rows, as in the admin.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from batches.reports import queries
 from batches.reports.comparison import compare
 from batches.web.downloads import stream_download
 
-from . import permissions as may
+from .base import BaseView
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
-from .pagination import LongCursors
+from .pagination import LargeKeysetPagination
+from .permissions import VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
+from .schema import describes_export
 from .serializers import ComparisonSerializer, LogSerializer, ProfileSerializer, RowSerializer, StorySerializer
-from .views import Counted, UTF8Only
 
-Shown = TypeVar("Shown", bound=Model)
+Row = TypeVar("Row", bound=Model)
 Line = TypeVar("Line")
-Actions: TypeAlias = dict[str, Any]
+Exporters: TypeAlias = Mapping[str, Callable[[Iterable[Line]], Iterator[str]]]
 
 
-class ListViewSet(UTF8Only, Counted, ListModelMixin, GenericViewSet[Shown]):
-    pagination_class = LongCursors
+class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):
+    pagination_class = LargeKeysetPagination
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        # What an export is made of is in its address, whatever `Accept` says; the errors are JSON all the same.
+        # The address decides the type of an export, whatever `Accept` says; its errors are JSON all the same.
         return super().perform_content_negotiation(request, force or self.action == "export")
 
 
-class OfBatch(UTF8Only):
-    """What one batch has."""
+class OfBatch(BaseView):
+    """A view below the address of a batch."""
 
     @cached_property
     def batch(self) -> Batch:
@@ -54,39 +55,59 @@ class OfBatch(UTF8Only):
 
 
 class BatchRows(OfBatch, ListViewSet[BatchProfile]):
-    """The profiles of a batch with what came out for each, in the order of their import."""
+    """List the profiles of a batch with their results.
 
-    permissions = {"list": may.VIEW_ROWS, "export": may.VIEW_ROWS}
+    They are in the order of the import.
+    """
+
+    required_permissions = {"list": VIEW_ROWS, "export": VIEW_ROWS}
     serializer_class = RowSerializer
     filterset_class = RowFilters
 
     def get_queryset(self) -> QuerySet[BatchProfile]:
         return self.batch.profiles.select_related("profile").order_by("pk")
 
+    @describes_export(EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
+        """Export the profiles of a batch with their results.
+
+        The filters are those of the list.
+        """
         rows = self.filter_queryset(self.get_queryset())
-        return exported(request, self.batch, kind, EXPORTERS, queries.stream_rows(rows))
+        return respond_with_file(request, self.batch, kind, EXPORTERS, queries.stream_rows(rows))
 
 
 class BatchStories(OfBatch, ListViewSet[StoryResult]):
-    """The stories that a batch was the first to see, newest find first."""
+    """List the stories that a batch found.
 
-    permissions = {"list": may.VIEW_STORIES, "export": may.VIEW_STORIES}
+    The newest comes first.
+    """
+
+    required_permissions = {"list": VIEW_STORIES, "export": VIEW_STORIES}
     serializer_class = StorySerializer
     filterset_class = BatchStoryFilters
 
     def get_queryset(self) -> QuerySet[StoryResult]:
         return queries.new_stories(self.batch)
 
+    @describes_export(STORY_EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
+        """Export the stories that a batch found.
+
+        The filters are those of the list.
+        """
         stories = self.filter_queryset(self.get_queryset())
-        return exported(request, self.batch, kind, STORY_EXPORTERS, queries.stream_stories(stories), "-stories")
+        lines = queries.stream_stories(stories)
+        return respond_with_file(request, self.batch, kind, STORY_EXPORTERS, lines, suffix="-stories")
 
 
 class BatchLogs(OfBatch, ListViewSet[BatchLog]):
-    """What happened to a batch, newest first."""
+    """List the changes of a batch.
 
-    permissions = {"list": may.VIEW_LOGS}
+    The newest comes first.
+    """
+
+    required_permissions = {"list": VIEW_LOGS}
     serializer_class = LogSerializer
     filterset_class = LogFilters
 
@@ -94,60 +115,65 @@ class BatchLogs(OfBatch, ListViewSet[BatchLog]):
         return queries.logs(self.batch)
 
 
-class BatchComparison(OfBatch, Counted, ViewSet):
-    """A batch beside the one that it repeats, in numbers; `profiles/?change=…` has the rows."""
-
-    permissions = {"retrieve": may.VIEW}
+class BatchComparison(OfBatch, ViewSet):
+    required_permissions = {"retrieve": VIEW}
+    serializer_class = ComparisonSerializer
 
     def retrieve(self, request: Request, pk: str) -> Response:
+        """Compare a batch with the batch that it repeats.
+
+        `profiles/?change=…` lists the profiles. A batch that does not repeat another, or repeats one that has been
+        deleted, has no comparison: 404.
+        """
         comparison = compare(self.batch)
         if comparison is None:
-            raise NotFound(f"“{self.batch}” repeats no batch, or one that is deleted.")
+            raise NotFound(f"“{self.batch}” does not repeat another batch, or that batch was deleted.")
         return Response(ComparisonSerializer(comparison, context={"request": request}).data)
 
 
 class Stories(ListViewSet[StoryResult]):
-    """The stories of all batches, newest find first."""
+    """List the stories of all batches.
 
-    permissions = {"list": may.VIEW_STORIES}
+    The newest comes first.
+    """
+
+    required_permissions = {"list": VIEW_STORIES}
     queryset = StoryResult.objects.select_related("profile").order_by("-pk")
     serializer_class = StorySerializer
     filterset_class = StoryFilters
 
 
 class Profiles(ListViewSet[Profile]):
-    """All profiles that any batch ever had, in the order in which they came."""
+    """List the profiles of all batches.
 
-    permissions = {"list": may.VIEW_PROFILES}
+    The oldest comes first.
+    """
+
+    required_permissions = {"list": VIEW_PROFILES}
     queryset = Profile.objects.order_by("pk")
     serializer_class = ProfileSerializer
     filterset_class = ProfileFilters
 
 
-def exported(
-    request: Request,
-    batch: Batch,
-    kind: str,
-    exporters: Mapping[str, Callable[[Iterable[Line]], Iterator[str]]],
-    lines: Iterable[Line],
-    suffix: str = "",
+def respond_with_file(
+    request: Request, batch: Batch, kind: str, exporters: Exporters[Line], lines: Iterable[Line], suffix: str = ""
 ) -> HttpResponseBase:
-    """If the batch is deleted meanwhile, the file ends where the rows end."""
+    """A streamed file. If the batch is deleted while it is sent, the file ends after the last row."""
     if kind not in exporters:
-        raise NotFound(f"There is no such export, only {', '.join(exporters)}.")
+        raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
     name = f"{slugify(batch.name)[:50] or batch.pk}{suffix}"
     return stream_download(() if request.method == "HEAD" else exporters[kind](lines), name, kind)
 
 
-LIST: Actions = {"get": "list"}
-EXPORT: Actions = {"get": "export"}
+LIST: dict[str, Any] = {"get": "list"}
+EXPORT: dict[str, Any] = {"get": "export"}
 
 urls = [
     path("batches/<str:pk>/profiles/", BatchRows.as_view(LIST), name="batch-profiles"),
     path("batches/<str:pk>/stories/", BatchStories.as_view(LIST), name="batch-stories"),
     path("batches/<str:pk>/logs/", BatchLogs.as_view(LIST), name="batch-logs"),
     path("batches/<str:pk>/comparison/", BatchComparison.as_view({"get": "retrieve"}), name="batch-comparison"),
-    # No pages, and no parameters of theirs.
+    # Without pages and their parameters.
     path(
         "batches/<str:pk>/export/<str:kind>/",
         BatchRows.as_view(EXPORT, pagination_class=None),

@@ -1,63 +1,51 @@
-"""What goes out, and what may come in: shapes and types. Whether a call is allowed is the manager's business."""
+"""The answers of the API. `bodies` are the requests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django import forms
-from django.db.models import QuerySet
-from django.utils.datastructures import MultiValueDict
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
-from rest_framework.fields import empty
-from rest_framework.utils import html
 
-from batches.conf import get_config
-from batches.limits import MAX_BULK, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
-from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
-from batches.lists.reading import FORMATS, read_profiles
-from batches.models import Action, Batch, BatchLog, BatchProfile, Profile, Progress, StoryResult, vocabulary
-from batches.queue.values import as_uuid
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Progress, StoryResult, vocabulary
 from batches.reports.comparison import Comparison
 from batches.reports.outlook import Outlook, Turn, to_the_second
-from batches.text import UNSTORABLE
 
-from .filters import BatchFilters
-
-#: Unknown fields that an error names.
-SHOWN_UNKNOWN = 10
-
-#: What a batch is made of, apart from its profiles.
-BATCH_ATTRIBUTES = ("name", "priority", "checker", "queue")
-
-#: What can be done to many batches at once, by the words of the API.
-BULK_ACTIONS = {
-    "queue": Action.QUEUE_BATCH,
-    "pause": Action.PAUSE_BATCH,
-    "retry": Action.RETRY_FAILED,
-    "repeat": Action.REPEAT_BATCH,
-    "delete": Action.DELETE_BATCH,
+BATCH_EXAMPLE = {
+    "id": "5eedba7c-0000-4000-8000-000000000001",
+    "name": "Press",
+    "status": "queued",
+    "position": 1,
+    "priority": 5,
+    "checker": "feed",
+    "total_profiles": 2,
+    "completed_profiles": 0,
+    "successful_checks": 0,
+    "failed_checks": 0,
+    "stories_found": 0,
+    "progress": {"percent": 0, "rate": None, "seconds_left": None},
+    "error": "",
+    "created_at": "2026-06-01T08:00:00Z",
+    "started_at": None,
+    "completed_at": None,
+    "run_seconds": 0.0,
+    "previous": None,
+    "url": "https://batches.example.org/api/v1/batches/5eedba7c-0000-4000-8000-000000000001/",
 }
-
-MAX_POSITION = 2**31 - 1
-MAX_VERSION = 2**63 - 1
-
-
-# Out
 
 
 class ProgressSerializer(serializers.Serializer[Progress]):
-    """How far a batch is: `rate` in profiles per second and `seconds_left` are null where nothing is known yet."""
+    """Progress of a batch."""
 
     percent = serializers.IntegerField()
-    rate = serializers.FloatField(allow_null=True)
-    seconds_left = serializers.FloatField(allow_null=True)
+    rate = serializers.FloatField(allow_null=True, help_text="Profiles a second; null until it is known.")
+    seconds_left = serializers.FloatField(allow_null=True, help_text="null until it is known.")
 
 
+@extend_schema_serializer(examples=[OpenApiExample("Queued", BATCH_EXAMPLE, response_only=True)])
 class BatchSerializer(serializers.ModelSerializer[Batch]):
-    """A batch. `run_seconds` is the time that a worker was at work on it."""
+    """A batch. `run_seconds` is the time for which workers have run it."""
 
     progress = ProgressSerializer(read_only=True)
     url = serializers.HyperlinkedIdentityField(view_name="api:batch-detail")
@@ -69,7 +57,7 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
 
 
 class WaitingSerializer(BatchSerializer):
-    """A waiting batch, and when it is expected to be checked: null where nobody can tell."""
+    """A queued batch with its expected times, which are null if they cannot be estimated."""
 
     expected_start = serializers.SerializerMethodField()
     expected_end = serializers.SerializerMethodField()
@@ -90,14 +78,15 @@ class WaitingSerializer(BatchSerializer):
 
 
 class QueueSerializer(serializers.Serializer[Any]):
-    """The queue: the running batch or null, the first hundred of the waiting ones in their order, and how many wait.
+    """The queue.
 
-    All the waiting ones are in the list of batches: `batches/?status=queued&ordering=position`. The expected times
-    follow from how fast the running batch and the latest finished ones were checked. They are null while the queue is
-    held, while no worker shows itself, and behind a batch of whose checker nothing is known yet.
+    The expected times are estimated from the speed of the running batch and of the latest finished ones. They are null
+    while the queue is held, while no worker is alive, and behind a batch with a checker that has not been timed yet.
     """
 
-    version = serializers.IntegerField(source="outlook.queue.version")
+    version = serializers.IntegerField(
+        source="outlook.queue.version", help_text="Grows with every change. Send it as `queue_version` to move a batch."
+    )
     held = serializers.BooleanField(source="outlook.queue.held")
     held_by = serializers.CharField(source="outlook.queue.held_by")
     held_at = serializers.DateTimeField(source="outlook.queue.held_at", allow_null=True)
@@ -106,18 +95,20 @@ class QueueSerializer(serializers.Serializer[Any]):
     worker_seen_at = serializers.DateTimeField(source="outlook.worker_seen_at", allow_null=True)
     worker_alive = serializers.BooleanField(source="outlook.worker_is_alive")
     running = BatchSerializer(source="outlook.running", allow_null=True)
-    waiting = WaitingSerializer(many=True)
+    waiting = WaitingSerializer(
+        many=True,
+        help_text="The first 100 queued batches. `batches/?status=queued&ordering=position` lists all of them.",
+    )
     waiting_total = serializers.IntegerField(source="outlook.waiting")
     waiting_profiles = serializers.IntegerField(source="outlook.waiting_profiles")
-    all_done = serializers.SerializerMethodField()
+    all_done = serializers.SerializerMethodField(help_text="When the last queued batch is expected to end.")
 
     def get_all_done(self, queue: Any) -> datetime | None:
-        """When the last of the waiting batches is expected to be done."""
         return to_the_second(self.context["outlook"].all_done)
 
 
 class RowSerializer(serializers.ModelSerializer[BatchProfile]):
-    """One profile of a batch, and what came out for it. `duration` is in seconds."""
+    """A profile of a batch with the result of its check. `duration` is in seconds."""
 
     profile = serializers.IntegerField(source="profile_id")
     url = serializers.CharField(source="profile.url")
@@ -143,9 +134,11 @@ class RowSerializer(serializers.ModelSerializer[BatchProfile]):
 
 
 class StorySerializer(serializers.ModelSerializer[StoryResult]):
-    """A story seen for the first time, by the batch that saw it; null where that is deleted."""
+    """A new story."""
 
-    batch = serializers.UUIDField(source="batch_id", allow_null=True)
+    batch = serializers.UUIDField(
+        source="batch_id", allow_null=True, help_text="The batch that found the story; null if it has been deleted."
+    )
     profile = serializers.IntegerField(source="profile_id")
     profile_url = serializers.CharField(source="profile.url")
     profile_name = serializers.CharField(source="profile.name")
@@ -157,7 +150,7 @@ class StorySerializer(serializers.ModelSerializer[StoryResult]):
 
 
 class ProfileSerializer(serializers.ModelSerializer[Profile]):
-    """An address that can be checked, and what its last check said. `last_error` is empty when that was ok."""
+    """A profile. `last_error` is empty if the last check succeeded."""
 
     class Meta:
         model = Profile
@@ -166,7 +159,7 @@ class ProfileSerializer(serializers.ModelSerializer[Profile]):
 
 
 class LogSerializer(serializers.ModelSerializer[BatchLog]):
-    """What happened to a batch: who did what, through which door, from where to where."""
+    """A change of a batch: who did what, through which channel, and what it changed."""
 
     class Meta:
         model = BatchLog
@@ -175,243 +168,80 @@ class LogSerializer(serializers.ModelSerializer[BatchLog]):
 
 
 class ComparisonSerializer(serializers.Serializer[Comparison]):
-    """How many profiles changed how since the batch that this one repeats, and how many stories are new since then."""
+    """How many profiles changed since the previous batch."""
 
     previous = BatchSerializer()
-    stories = serializers.IntegerField()
+    stories = serializers.IntegerField(help_text="Stories that this batch found.")
     newly_failing = serializers.IntegerField()
     recovered = serializers.IntegerField()
     unchanged = serializers.IntegerField()
-    not_compared = serializers.IntegerField()
-
-
-# In
-
-
-class Typed(serializers.Field[Any, Any, Any, Any]):
-    """Takes a value of its own JSON type only. In a form, where everything is text, it takes the text for one."""
-
-    json_type: type
-    # A check box that is left out of a form would count as false.
-    default_empty_html = empty
-
-    def run_validation(self, data: Any = empty) -> Any:
-        # Before anything else: to print a value that is nested deep, as CharField does, exceeds the recursion limit.
-        if data is not empty and data is not None and type(data) is not self.json_type and not self._is_in_form():
-            self.fail("invalid")
-        return super().run_validation(data)
-
-    def _is_in_form(self) -> bool:
-        return html.is_html_input(self.root.initial_data)
-
-
-class Text(Typed, serializers.CharField):
-    json_type = str
-
-
-class WholeNumber(Typed, serializers.IntegerField):
-    json_type = int
-
-
-class Flag(Typed, serializers.BooleanField):
-    json_type = bool
-
-
-class Entries(Typed):
-    """A list; what is in it is looked at entry by entry, and rejected entry by entry."""
-
-    json_type = list
-    default_error_messages = {"invalid": "A list is required.", "empty": "This list may not be empty."}
-
-    def to_internal_value(self, data: list[Any]) -> list[Any]:
-        if not data:
-            self.fail("empty")
-        return data
-
-
-class Body(serializers.Serializer[Any]):
-    """A body without fields. Every body refuses fields that it does not know, so that none is ignored in silence."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
-            raise ValidationError({field: ["There is no such field."] for field in unknown[:SHOWN_UNKNOWN]})
-        return super().to_internal_value(data)
-
-
-class BatchBody(Body):
-    """What a new batch is, apart from its list of profiles."""
-
-    name = Text(max_length=MAX_NAME)
-    priority = WholeNumber(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
-    checker = Text(required=False)
-    queue = Flag(required=False)
-    strict = Flag(required=False)
-
-    #: The field with the list, and what numbers its rejected entries.
-    list_field: str
-    place: str
-
-    def validate_checker(self, checker: str) -> str:
-        known = get_config().all_checkers
-        if checker not in known:
-            raise ValidationError(f"There is no such checker, only {', '.join(known)}.")
-        return checker
-
-    def attributes(self) -> dict[str, Any]:
-        """What was sent of name, priority, checker and queue."""
-        return {name: value for name, value in self.validated_data.items() if name in BATCH_ATTRIBUTES}
-
-    def read_list(self) -> ImportResult:
-        """The list of profiles. Raises EntriesRefused if it cannot be read, has no profile, or is not all it should."""
-        try:
-            return self._read_list(strict=self.validated_data.get("strict", False))
-        except InvalidList as failed:
-            raise EntriesRefused(self.list_field, str(failed), self.rejected(failed.rejects)) from failed
-
-    def _read_list(self, *, strict: bool) -> ImportResult:
-        raise NotImplementedError
-
-    def rejected(self, rejects: Sequence[Reject]) -> list[dict[str, Any]]:
-        return [{self.place: reject.line, "text": reject.text, "reason": reject.reason} for reject in rejects]
-
-
-class BatchJSON(BatchBody):
-    """A new batch with its profiles in JSON: addresses, or objects with `url` and perhaps `name`."""
-
-    profiles = Entries()
-    list_field = "profiles"
-    place = "index"
-
-    def _read_list(self, *, strict: bool) -> ImportResult:
-        entries = self.validated_data["profiles"]
-        collector = Collector()
-        for index, entry in enumerate(entries):
-            _add_entry(collector, index, entry)
-        if not collector.profiles or (strict and collector.rejects):
-            message = f"{len(collector.rejects):,} of {len(entries):,} entries cannot be profiles; nothing was created."
-            raise InvalidList(message, collector.rejects)
-        return collector.result(strict)
-
-
-class BatchUpload(BatchBody):
-    """A new batch with its profiles in a file: plain text, CSV, OPML or JSON Lines."""
-
-    file = serializers.FileField()
-    format = serializers.ChoiceField(FORMATS, required=False)
-    list_field = "file"
-    place = "line"
-
-    def _read_list(self, *, strict: bool) -> ImportResult:
-        file = self.validated_data["file"]
-        return read_profiles(file, filename=file.name, format=self.validated_data.get("format"), strict=strict)
-
-
-class ChangeBody(Body):
-    name = Text(max_length=MAX_NAME, required=False)
-    priority = WholeNumber(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
-
-
-class MoveBody(Body):
-    position = WholeNumber(min_value=1, max_value=MAX_POSITION)
-    queue_version = WholeNumber(min_value=0, max_value=MAX_VERSION, required=False)
-
-
-class HoldBody(Body):
-    reason = Text(max_length=MAX_ERROR, allow_blank=True, default="")
-
-
-class Choice(Typed, serializers.ChoiceField):
-    json_type = str
-    default_error_messages = {"invalid": "A text is required."}
-
-
-class Ids(Entries):
-    """1 to 1,000 texts; one that is no batch's id is no error of the body. Each is taken once."""
-
-    default_error_messages = {
-        "too_many": f"At most {MAX_BULK:,} ids at once.",
-        "no_text": "Each id is a text; number {index} (from 0) is not.",
-    }
-
-    def to_internal_value(self, data: list[Any]) -> list[str]:
-        ids = super().to_internal_value(data)
-        if len(ids) > MAX_BULK:
-            self.fail("too_many")
-        for index, text in enumerate(ids):
-            if not isinstance(text, str):
-                self.fail("no_text", index=index)
-        return list(dict.fromkeys(str(as_uuid(text) or text) for text in ids))
-
-
-class Filter(Typed):
-    """An object with some of the list's query parameters."""
-
-    json_type = dict
-    default_error_messages = {"invalid": "An object is required.", "empty": "This filter may not be empty."}
-
-    def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:
-        if not data:
-            self.fail("empty")
-        return batches_matching(data)
-
-
-def batches_matching(filters: Mapping[str, Any]) -> QuerySet[Batch]:
-    """The batches that the list would show with these filters. Raises ValidationError.
-
-    A value that filters nothing is refused: it would be a slip that means every batch.
-    """
-    known = BatchFilters.base_filters.keys() - {"ordering"}
-    if unknown := sorted(filters.keys() - known):
-        message = f"There is no such filter, only {', '.join(sorted(known))}."
-        raise ValidationError({name: [message] for name in unknown[:SHOWN_UNKNOWN]})
-    texts = {name: _query_values(name, value) for name, value in filters.items()}
-    filtered = BatchFilters(MultiValueDict(texts), queryset=Batch.objects.all())
-    problems = {name: list(messages) for name, messages in filtered.form.errors.items()}
-    for name in texts.keys() - problems.keys():
-        if filtered.form.cleaned_data[name] in (None, "", []):
-            problems[name] = ["A filter may not be empty."]
-    if problems:
-        raise ValidationError(problems)
-    return filtered.qs  # type: ignore[no-any-return]
-
-
-def _query_values(name: str, value: Any) -> list[str]:
-    """The value as a query would have it."""
-    values = value if isinstance(value, list) else [value]
-    if not all(type(value) in {str, int} for value in values) or any(UNSTORABLE.search(str(value)) for value in values):
-        raise ValidationError({name: ["A text or a number is required, or a list of them."]})
-    if len(values) > 1 and not isinstance(BatchFilters.base_filters[name].field, forms.MultipleChoiceField):
-        raise ValidationError({name: ["This filter takes one value."]})
-    return [str(value) for value in values]
-
-
-class BulkBody(Body):
-    """An action for the batches with these ids, or for those that match the filter."""
-
-    action = Choice(list(BULK_ACTIONS))
-    ids = Ids(required=False)
-    filter = Filter(required=False)
-
-    def validate(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        if ("ids" in wanted) == ("filter" in wanted):
-            raise ValidationError({"ids": ["Either ids or a filter is required, and not both."]})
-        return wanted
-
-
-class EntriesRefused(ValidationError):
-    """The list in `field` cannot make a batch; `rejected` are its entries that cannot be profiles."""
-
-    def __init__(self, field: str, message: str, rejected: list[dict[str, Any]]) -> None:
-        super().__init__({field: [message]})
-        self.rejected = rejected
-
-
-def _add_entry(collector: Collector, index: int, entry: Any) -> None:
-    url, name = (entry.get("url"), entry.get("name", "")) if isinstance(entry, dict) else (entry, "")
-    text = url if isinstance(url, str) else ""
-    if not isinstance(url, str) or not isinstance(name, str):
-        collector.reject(index, text, 'A profile is an address, or an object with "url" and perhaps "name", all text.')
-    elif isinstance(entry, dict) and (unknown := entry.keys() - {"url", "name"}):
-        collector.reject(index, text, f'A profile has "url" and "name", but no {min(unknown)[:50]!r}.')
-    else:
-        collector.add(index, url, name)
+    not_compared = serializers.IntegerField(help_text="Profiles without a result in one of the two batches.")
+
+
+class RejectSerializer(serializers.Serializer[Any]):
+    """An entry of a list that is not a valid profile."""
+
+    index = serializers.IntegerField(required=False, help_text="Where it is in a JSON list, from 0.")
+    line = serializers.IntegerField(required=False, help_text="Where it is in a file, from 1.")
+    text = serializers.CharField(help_text="The first 200 characters of the entry.")
+    reason = serializers.CharField()
+
+
+class CreatedSerializer(serializers.Serializer[Any]):
+    """A new batch, and what became of the entries of its list."""
+
+    batch = BatchSerializer()
+    accepted = serializers.IntegerField(help_text="Different profiles.")
+    duplicates = serializers.IntegerField(help_text="Entries that repeat a profile.")
+    rejected = RejectSerializer(many=True)
+
+
+class OutcomeSerializer(serializers.Serializer[Any]):
+    """The outcome for one batch."""
+
+    id = serializers.CharField()
+    ok = serializers.BooleanField()
+    code = serializers.CharField(allow_null=True, help_text="Why the batch was refused.")
+    detail = serializers.CharField(allow_blank=True, help_text="The same for people.")
+    status = serializers.ChoiceField(
+        Batch.Status.choices, allow_null=True, help_text="The status afterwards; null if the batch does not exist."
+    )
+    position = serializers.IntegerField(allow_null=True)
+    made = serializers.UUIDField(allow_null=True, help_text="The new batch, if this one was repeated.")
+
+
+class BulkSerializer(serializers.Serializer[Any]):
+    """The outcome for each batch, in the order of the request."""
+
+    done = serializers.IntegerField()
+    refused = serializers.IntegerField()
+    left = serializers.IntegerField(help_text="Batches that match the filter and need another request.")
+    outcomes = OutcomeSerializer(many=True)
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "Invalid",
+            {
+                "code": "invalid",
+                "detail": "colour: Unknown field.",
+                "errors": {"colour": ["Unknown field."]},
+            },
+            response_only=True,
+            status_codes=[400],
+        )
+    ]
+)
+class ErrorSerializer(serializers.Serializer[Any]):
+    """An error. `code` is for programs, `detail` for people."""
+
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    errors = serializers.DictField(  # type: ignore[assignment]
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="400: messages by field, query parameter or header.",
+    )
+    rejected = RejectSerializer(many=True, required=False, help_text="400: entries that are not valid profiles.")
+    batch = BatchSerializer(required=False, help_text="409: the batch as it is now.")

@@ -23,7 +23,7 @@ calls = [
 
 urlpatterns = [
     path("v1/", include((calls, "v1"))),
-    # The default version, for whoever types a path by hand.
+    # The default version, for people who type a path by hand.
     *calls,
     re_path("^(?:(?P<version>v[0-9]{1,9})(?:/|$))?", NothingHere.as_view()),
 ]

@@ -1,4 +1,4 @@
-"""Versions in the path: `/api/v1/…`. What a version promises stands in `docs/api.md`."""
+"""Versions in the path: `/api/v1/…`. docs/api.md says what a version promises."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.versioning import NamespaceVersioning
 
-#: The namespace of all calls, within which each version has one of its own.
+#: The namespace of all calls; each version has a namespace within it.
 ROOT = "api"
 
 
 class PathVersioning(NamespaceVersioning):
-    """The version is a namespace within `api`. A path without one, for curl by hand, is the default version's.
+    """The version is a namespace within `api`. A path without one, for curl by hand, uses the default version.
 
-    Addresses in answers (`url`, `Location`) always name the version: whoever stores one keeps what he was promised
-    when the default changes. The next page of a list is asked for in the way in which the first one was.
+    Addresses in answers (`url`, `Location`) always contain the version, so a stored address keeps its meaning when the
+    default changes. `next` has the form of the request.
     """
 
     def determine_version(self, request: Request, *args: Any, **kwargs: Any) -> str:

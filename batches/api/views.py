@@ -1,21 +1,25 @@
-"""The calls of the API. Each one parses, makes one call of BatchManager, and shows what is there then."""
+"""The calls of the API. Each one parses the request, makes one call of BatchManager, and renders the result.
+
+The docstrings are the descriptions in docs/openapi.yaml: the first sentence is the summary.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase, QueryDict
+from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound, UnsupportedMediaType, ValidationError
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.mixins import ListModelMixin
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
-from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager
@@ -23,220 +27,274 @@ from batches.lists.imports import ImportResult
 from batches.models import Action, Batch, Channel
 from batches.queue.actions import RULES
 from batches.queue.bulk import run_bulk, select_batches
-from batches.queue.refusals import Refusal, Refused
+from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import find_batch
 from batches.reports.outlook import forecast_queue
 
-from . import permissions as may
-from .answers import BulkSerializer, CreatedSerializer
-from .conditional import answer, queue_tag, tag_of
-from .errors import granted
-from .filters import BatchFilters
-from .idempotency import IdempotentPosts
-from .pagination import Cursors
-from .parsers import JSONBody
-from .serializers import (
+from .base import BaseView
+from .bodies import (
     BULK_ACTIONS,
     BatchJSON,
-    BatchSerializer,
     BatchUpload,
     Body,
     BulkBody,
     ChangeBody,
     HoldBody,
     MoveBody,
-    QueueSerializer,
+    NothingBody,
 )
+from .conditional import make_etag, make_queue_etag, respond_conditionally
+from .errors import require_granted
+from .filters import BatchFilters
+from .idempotency import IdempotentPosts
+from .pagination import KeysetPagination
+from .parsers import JSONBodyParser
+from .permissions import ADD, CHANGE, DELETE, OPERATE, VIEW
+from .schema import FORM, JSON, describes_etag, refusals
+from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, QueueSerializer
 from .versioning import versions
 
-#: Waiting batches that the queue shows; the list of batches has them all.
-SHOWN_WAITING = 100
+#: The queue contains this many queued batches at most; the list of batches has all of them.
+MAX_WAITING = 100
+
+Handler = Callable[..., Response]
 
 
-class UTF8Only(APIView):
-    """Refuses other character sets: Django would read the form and the query in them, even in zlib or rot13."""
+def post_action(body: type[Body]) -> Callable[[Callable[..., Any]], Handler]:
+    """Give the decorated call of the manager the fields of the body, make it once, and respond with its outcome."""
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if (request._request.encoding or "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
-            raise UnsupportedMediaType(request.content_type)
-        super().initial(request, *args, **kwargs)
+    def decorate(call: Callable[..., Any]) -> Handler:
+        @wraps(call)
+        def handle(view: ManagerView, request: Request, **path: str) -> Response:
+            fields = parse_body(body, request)
+            return view.run_once(lambda: view.respond(require_granted(call(view, **path, **fields)), **path))
 
+        return handle
 
-class Counted(APIView):
-    """Counts each request as soon as it is known whose it is: those that are then answered with 401 or 403 as well,
-    which are those of somebody who tries tokens."""
-
-    def perform_authentication(self, request: Request) -> None:
-        try:
-            super().perform_authentication(request)
-        finally:
-            super().check_throttles(request)
-
-    def check_throttles(self, request: Request) -> None:
-        """Done already."""
+    return decorate
 
 
-class BatchViewSet(UTF8Only, Counted, IdempotentPosts, ListModelMixin, GenericViewSet[Batch]):
-    """Batches, and what can be done with one."""
+def batch_action(
+    rule: Action, *codes: Code, body: type[Body] = NothingBody, status: int = 200
+) -> Callable[[Callable[..., Any]], Handler]:
+    """A `post_action` on one batch, which is refused with the codes of its rule and with these."""
+    description = extend_schema(request=body, responses={status: BatchSerializer} | refusals(rule, *codes))
+
+    def decorate(call: Callable[..., Any]) -> Handler:
+        return description(action(detail=True, methods=["post"])(post_action(body)(call)))
+
+    return decorate
+
+
+class ManagerView(IdempotentPosts):
+    """A view whose actions are calls of BatchManager."""
+
+    @property
+    def manager(self) -> BatchManager:
+        return BatchManager(actor=self.request.user.get_username(), channel=Channel.API)
+
+    def respond(self, outcome: Any, **path: str) -> Response:
+        raise NotImplementedError
+
+
+class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
+    """List batches.
+
+    They are in the order of the queue, unless `ordering` is given.
+    """
 
     queryset = Batch.objects.in_queue_order()
     serializer_class = BatchSerializer
     filterset_class = BatchFilters
-    pagination_class = Cursors
+    pagination_class = KeysetPagination
 
-    permissions = {
-        "list": may.VIEW,
-        "retrieve": may.VIEW,
-        "create": may.ADD,
-        "partial_update": may.CHANGE,
-        "destroy": may.DELETE,
-        "queue": may.OPERATE,
-        "start": may.OPERATE,
-        "pause": may.OPERATE,
-        "move": may.OPERATE,
-        "retry": may.OPERATE,
-        "repeat": may.OPERATE,
-        "bulk": may.ANY_BULK,
+    required_permissions = {
+        "list": VIEW,
+        "retrieve": VIEW,
+        "create": ADD,
+        "partial_update": CHANGE,
+        "destroy": DELETE,
+        "queue": OPERATE,
+        "start": OPERATE,
+        "pause": OPERATE,
+        "move": OPERATE,
+        "retry": OPERATE,
+        "repeat": OPERATE,
+        "bulk": (OPERATE, DELETE),  # the body decides which one is needed
     }
 
     def get_parsers(self) -> list[BaseParser]:
-        """JSON, and where a file may come, a form. Asked before the request is known to be which action's."""
-        may_have_file = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
-        return [JSONBody(), MultiPartParser()] if may_have_file else super().get_parsers()
+        """JSON, and forms for the one call that takes a file. Called before `action` is set."""
+        is_create = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
+        return [JSONBodyParser(), MultiPartParser()] if is_create else super().get_parsers()
 
+    @describes_etag(BatchSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
-        shown = self.shown(find_batch(pk))
-        return answer(request, tag_of(shown), lambda: shown)
+        """Get a batch."""
+        body = self.render(find_batch(pk))
+        return respond_conditionally(request, make_etag(body), lambda: body)
 
+    @extend_schema(request={JSON: BatchJSON, FORM: BatchUpload}, responses={201: CreatedSerializer})
     def create(self, request: Request) -> Response:
+        """Create a batch.
+
+        Send the profiles in JSON or upload a file: plain text, CSV, OPML or JSON Lines. Entries that are not valid
+        profiles are listed in `rejected` and the others are imported; with `strict` nothing is created.
+        """
         body: BatchJSON | BatchUpload = (
             BatchUpload(data=request.data) if isinstance(request.data, QueryDict) else BatchJSON(data=request.data)
         )
         body.is_valid(raise_exception=True)
         found = body.read_list()
-        return self.once(lambda: self.created(body, found))
+        return self.run_once(lambda: self.respond_created(body, found))
 
-    def created(self, body: BatchJSON | BatchUpload, found: ImportResult) -> Response:
-        batch = granted(manager(self.request).create_batch(profiles=found.profiles, **body.attributes()))
-        answer = {
+    def respond_created(self, body: BatchJSON | BatchUpload, found: ImportResult) -> Response:
+        batch = require_granted(self.manager.create_batch(profiles=found.profiles, **body.attributes()))
+        created = {
             "batch": batch,
             "accepted": len(found.profiles),
             "duplicates": found.duplicates,
             "rejected": body.rejected(found.rejects),
         }
-        shown = CreatedSerializer(answer, context=self.get_serializer_context()).data
-        return Response(shown, 201, headers={"Location": self.address(batch)})
+        data = CreatedSerializer(created, context=self.get_serializer_context()).data
+        return Response(data, 201, headers={"Location": self.address_of(batch)})
 
+    @extend_schema(request=ChangeBody)
     def partial_update(self, request: Request, pk: str) -> Response:
-        changes = parsed(ChangeBody, request)
-        if "name" in changes:
-            granted(manager(request).rename_batch(pk, changes["name"]))
-        if "priority" in changes:
-            granted(manager(request).set_priority(pk, changes["priority"]))
-        return Response(self.shown(find_batch(pk)))
+        """Rename a batch or change its priority.
 
+        A queued batch with a new priority moves to the end of the batches with that priority.
+        """
+        changes = parse_body(ChangeBody, request)
+        if "name" in changes:
+            require_granted(self.manager.rename_batch(pk, changes["name"]))
+        if "priority" in changes:
+            require_granted(self.manager.set_priority(pk, changes["priority"]))
+        return self.respond(True, pk)
+
+    @extend_schema(responses={204: None} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
-        granted(manager(request).delete_batch(pk))
+        """Delete a batch."""
+        require_granted(self.manager.delete_batch(pk))
         return Response(status=204)
 
-    @action(detail=True, methods=["post"])
-    def queue(self, request: Request, pk: str) -> Response:
-        parsed(Body, request)
-        return self.once(lambda: self.answer(pk, manager(request).queue_batch(pk)))
+    @batch_action(Action.QUEUE_BATCH)
+    def queue(self, pk: str) -> Any:
+        """Queue a batch.
 
-    @action(detail=True, methods=["post"])
-    def start(self, request: Request, pk: str) -> Response:
-        parsed(Body, request)
-        return self.once(lambda: self.answer(pk, manager(request).start_batch(pk)))
+        It goes behind the last queued batch with the same or a higher priority. All profiles of a finished batch are
+        checked again.
+        """
+        return self.manager.queue_batch(pk)
 
-    @action(detail=True, methods=["post"])
-    def pause(self, request: Request, pk: str) -> Response:
-        parsed(Body, request)
-        return self.once(lambda: self.answer(pk, manager(request).pause_batch(pk)))
+    @batch_action(Action.START_BATCH, Code.ANOTHER_RUNNING, Code.QUEUE_HELD)
+    def start(self, pk: str) -> Any:
+        """Start a batch now."""
+        return self.manager.start_batch(pk)
 
-    @action(detail=True, methods=["post"])
-    def move(self, request: Request, pk: str) -> Response:
-        wanted = parsed(MoveBody, request)
-        position, version = wanted["position"], wanted.get("queue_version")
-        return self.once(lambda: self.answer(pk, manager(request).move_batch(pk, position, expected_version=version)))
+    @batch_action(Action.PAUSE_BATCH)
+    def pause(self, pk: str) -> Any:
+        """Pause a batch.
 
-    @action(detail=True, methods=["post"])
-    def retry(self, request: Request, pk: str) -> Response:
-        parsed(Body, request)
-        return self.once(lambda: self.answer(pk, manager(request).retry_failed(pk)))
+        No result that arrives after this answer is recorded.
+        """
+        return self.manager.pause_batch(pk)
 
-    @action(detail=True, methods=["post"])
-    def repeat(self, request: Request, pk: str) -> Response:
-        parsed(Body, request)
-        return self.once(lambda: self.repeated(pk))
+    @batch_action(Action.MOVE_BATCH, Code.STALE_VERSION, body=MoveBody)
+    def move(self, pk: str, position: int, queue_version: int | None = None) -> Any:
+        """Move a batch in the queue."""
+        return self.manager.move_batch(pk, position, expected_version=queue_version)
 
-    def repeated(self, pk: str) -> Response:
-        batch = granted(manager(self.request).repeat_batch(pk))
-        return Response(self.shown(batch), 201, headers={"Location": self.address(batch)})
+    @batch_action(Action.RETRY_FAILED, Code.NOTHING_TO_RETRY)
+    def retry(self, pk: str) -> Any:
+        """Check the failed profiles of a batch again."""
+        return self.manager.retry_failed(pk)
 
+    @batch_action(Action.REPEAT_BATCH, status=201)
+    def repeat(self, pk: str) -> Any:
+        """Check the profiles of a batch again, in a new batch."""
+        return self.manager.repeat_batch(pk)
+
+    @extend_schema(request=BulkBody, responses=BulkSerializer)
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request) -> Response:
-        wanted = parsed(BulkBody, request)
-        action = BULK_ACTIONS[wanted.pop("action")]
-        self.require(may.DELETE if action == Action.DELETE_BATCH else may.OPERATE)
-        if "filter" in wanted:  # the outcomes tell who matches
-            self.require(may.VIEW)
-        return self.once(lambda: self.done_in_bulk(action, **wanted))
+        """Change many batches.
 
-    def done_in_bulk(
-        self, action: Action, ids: Sequence[object] = (), filter: QuerySet[Batch] | None = None
+        Send up to 1,000 ids, or a filter, which selects the matching batches that the action can change. Each batch
+        has an outcome of its own. The action `delete` needs the permission to delete batches, the other actions the
+        permission to operate them. A filter also needs the permission to view batches.
+        """
+        fields = parse_body(BulkBody, request)
+        bulk_action = BULK_ACTIONS[fields.pop("action")]
+        self.require_permission(DELETE if bulk_action == Action.DELETE_BATCH else OPERATE)
+        if "filter" in fields:  # the outcomes show which batches match
+            self.require_permission(VIEW)
+        return self.run_once(lambda: self.respond_bulk(bulk_action, **fields))
+
+    def respond_bulk(
+        self, bulk_action: Action, ids: Sequence[object] = (), filter: QuerySet[Batch] | None = None
     ) -> Response:
         left = 0
         if filter is not None:
             try:
-                ids, left = select_batches(action, filter.filter(RULES[action].is_offered_for))
+                ids, left = select_batches(bulk_action, filter.filter(RULES[bulk_action].is_offered_for))
             except Refused as refused:
                 raise ValidationError({"filter": [str(refused)]}) from refused
-        return Response(BulkSerializer(run_bulk(manager(self.request), action, ids, left)).data)
+        return Response(BulkSerializer(run_bulk(self.manager, bulk_action, ids, left)).data)
 
-    def require(self, permission: str) -> None:
+    def require_permission(self, permission: str) -> None:
         if not self.request.user.has_perm(permission):
             self.permission_denied(self.request)
 
-    def answer(self, pk: str, answer: Literal[True] | Refusal) -> Response:
-        granted(answer)
-        return Response(self.shown(find_batch(pk)))
+    def respond(self, outcome: Any, pk: str) -> Response:  # type: ignore[override]
+        """The batch as it is now, or the new batch that the call has made."""
+        if isinstance(outcome, Batch):
+            return Response(self.render(outcome), 201, headers={"Location": self.address_of(outcome)})
+        return Response(self.render(find_batch(pk)))
 
-    def shown(self, batch: Batch) -> Any:
+    def render(self, batch: Batch) -> Any:
         return self.get_serializer(batch).data
 
-    def address(self, batch: Batch) -> str:
+    def address_of(self, batch: Batch) -> str:
         return reverse("api:batch-detail", [batch.pk], request=self.request)
 
 
-class QueueViewSet(UTF8Only, Counted, IdempotentPosts, ViewSet):
-    """The one queue."""
+class QueueViewSet(ManagerView, ViewSet):
+    serializer_class = QueueSerializer
+    required_permissions = {"retrieve": VIEW, "hold": OPERATE, "release": OPERATE}
 
-    permissions = {"retrieve": may.VIEW, "hold": may.OPERATE, "release": may.OPERATE}
-
+    @describes_etag(QueueSerializer)
     def retrieve(self, request: Request) -> HttpResponseBase:
-        return answer(request, queue_tag(), self.shown)
+        """Get the queue."""
+        return respond_conditionally(request, make_queue_etag(), self.render)
 
-    def shown(self) -> Any:
+    @extend_schema(request=HoldBody)
+    @post_action(HoldBody)
+    def hold(self, reason: str) -> Any:
+        """Hold the queue.
+
+        No batch is started until the queue is released. The running batch continues.
+        """
+        return self.manager.hold_queue(reason)
+
+    @extend_schema(request=NothingBody)
+    @post_action(NothingBody)
+    def release(self) -> Any:
+        """Release the queue."""
+        return self.manager.release_queue()
+
+    def respond(self, outcome: Any) -> Response:  # type: ignore[override]
+        return Response(self.render())
+
+    def render(self) -> Any:
         outlook = forecast_queue()
-        waiting = Batch.objects.queued().order_by("position")[:SHOWN_WAITING]
+        waiting = Batch.objects.queued().order_by("position")[:MAX_WAITING]
         context = {"request": self.request, "outlook": outlook}
         return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data
 
-    def hold(self, request: Request) -> Response:
-        reason = parsed(HoldBody, request)["reason"]
-        return self.once(lambda: self.after(manager(request).hold_queue(reason)))
 
-    def release(self, request: Request) -> Response:
-        parsed(Body, request)
-        return self.once(lambda: self.after(manager(request).release_queue()))
-
-    def after(self, done: Literal[True]) -> Response:
-        return Response(self.shown())
-
-
-class NothingHere(UTF8Only, Counted):
-    """Everything below the API's root that is no call, in the API's own shape."""
+class NothingHere(BaseView):
+    """404 in the API's own shape for every address below its root that is not a call."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
@@ -245,16 +303,12 @@ class NothingHere(UTF8Only, Counted):
         super().initial(request, *args, **kwargs)
         version = kwargs.get("version")
         if version and version not in versions():
-            raise NotFound(f"There is no version {version} of the API, only {', '.join(versions())}.")
-        raise NotFound("There is nothing at this address. The API's addresses end with a slash.")
+            raise NotFound(f"The API has no version {version}. Use {', '.join(versions())}.")
+        raise NotFound("No such address. The addresses of the API end with a slash.")
 
 
-def manager(request: Request) -> BatchManager:
-    return BatchManager(actor=request.user.get_username(), channel=Channel.API)
-
-
-def parsed(body_class: type[Body], request: Request) -> dict[str, Any]:
-    """What the body says. Raises ValidationError."""
+def parse_body(body_class: type[Body], request: Request) -> dict[str, Any]:
+    """The fields of the body. Raises ValidationError."""
     body = body_class(data=request.data)
     body.is_valid(raise_exception=True)
     return dict(body.validated_data)

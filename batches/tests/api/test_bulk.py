@@ -105,7 +105,7 @@ def test_a_thousand_ids_are_taken_and_one_more_is_not(client, everything):
     before = everything()
     assert do(client, "pause", ids=ids[:1000]).json()["refused"] == 1000
     answer = do(client, "pause", ids=ids)
-    assert (answer.status_code, answer.json()["errors"]) == (400, {"ids": ["At most 1,000 ids at once."]})
+    assert (answer.status_code, answer.json()["errors"]) == (400, {"ids": ["Send at most 1,000 ids."]})
     assert everything() == before
 
 

@@ -12,13 +12,13 @@ from django.test.client import encode_multipart
 from django.utils import timezone
 from rest_framework.exceptions import ParseError
 
-from batches.api import idempotency, serializers
+from batches.api import bodies, idempotency, serializers
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog
 from batches.models.api import StoredResponse
 from batches.tests.support.threads import in_thread, run_in_threads
 
-from .routes import api_routes
+from .calls import api_routes
 
 pytestmark = pytest.mark.django_db
 
@@ -194,7 +194,7 @@ def test_a_body_that_is_nested_too_deep_to_be_compared_is_no_fault():
     for _ in range(100_000):
         nested = [nested]
     request = SimpleNamespace(method="POST", get_full_path=lambda: "/", data=nested)
-    with pytest.raises(ParseError, match="too deep"):
+    with pytest.raises(ParseError, match="too deeply"):
         idempotency.fingerprint(request)
 
 
@@ -215,7 +215,7 @@ def age(hours, **filters):
 
 
 def test_an_answer_is_kept_for_24_hours(client, monkeypatch):
-    monkeypatch.setattr(idempotency, "forget_expired", lambda: None)  # whether or not it was removed
+    monkeypatch.setattr(idempotency, "remove_expired", lambda: None)  # whether or not it was removed
     first = post(client, "/api/batches/", NEW)
     age(23.9)
     assert is_replayed(post(client, "/api/batches/", NEW))
@@ -228,7 +228,7 @@ def test_an_answer_is_kept_for_24_hours(client, monkeypatch):
 
 
 def test_expired_answers_are_removed_some_at_a_time(client, monkeypatch):
-    monkeypatch.setattr(idempotency, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(idempotency, "REMOVED_AT_ONCE", 2)
     for key in "abcde":
         post(client, "/api/queue/hold/", key=key)
     age(25, key__in="abcd")
@@ -255,7 +255,7 @@ def fail(*args, **kwargs):
 FAULTS = {
     "before the change": (BatchManager, "create_batch"),
     "behind the change": (serializers.ProgressSerializer, "to_representation"),
-    "behind the answer": (idempotency, "_keep"),
+    "behind the answer": (idempotency, "_store"),
 }
 
 
@@ -277,13 +277,13 @@ def test_a_fault_undoes_the_change_and_the_key_and_the_next_try_really_tries(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_list_is_read_before_anything_is_locked(client, monkeypatch):
-    read, locked = serializers.read_profiles, []
+    read, locked = bodies.read_profiles, []
 
     def look(*args, **options):
         locked.append(connection.in_atomic_block)
         return read(*args, **options)
 
-    monkeypatch.setattr(serializers, "read_profiles", look)
+    monkeypatch.setattr(bodies, "read_profiles", look)
     assert form(client).status_code == 201
     assert locked == [False]
 
@@ -307,7 +307,7 @@ def test_of_several_requests_at_the_same_instant_one_does_it(client_for, round):
 def one_inside(monkeypatch):
     """The first request stands still behind its change and before its commit, and the second goes for the same key."""
     inside, second, go_on = Event(), Event(), Event()
-    claim, keep = idempotency._claim, idempotency._keep
+    claim, keep = idempotency._claim_key, idempotency._store
 
     def count_claims(*args):
         if inside.is_set():
@@ -321,8 +321,8 @@ def one_inside(monkeypatch):
         return keep(*args)
 
     # On SQLite nobody comes as far as to the claim while another writes.
-    monkeypatch.setattr(idempotency, "_claim", count_claims)
-    monkeypatch.setattr(idempotency, "_keep", stand_still)
+    monkeypatch.setattr(idempotency, "_claim_key", count_claims)
+    monkeypatch.setattr(idempotency, "_store", stand_still)
 
     def both(first, other):
         one = in_thread(first)
@@ -359,7 +359,7 @@ def test_a_second_request_that_says_something_else_waits_and_is_refused(client_f
 @pytest.mark.django_db(transaction=True)
 def test_a_second_request_does_what_the_first_failed_to_do(client_for, one_inside, monkeypatch, vendor):
     client = client_for("root")
-    keep, kept = idempotency._keep, []
+    keep, kept = idempotency._store, []
 
     def fail_once(*args):
         keep(*args)
@@ -367,7 +367,7 @@ def test_a_second_request_does_what_the_first_failed_to_do(client_for, one_insid
         if len(kept) == 1:
             raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(idempotency, "_keep", fail_once)
+    monkeypatch.setattr(idempotency, "_store", fail_once)
     one, two = one_inside(*[lambda: post(client, "/api/batches/", NEW)] * 2)
     with pytest.raises(ZeroDivisionError):
         one.result(WAIT)

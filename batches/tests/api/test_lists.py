@@ -342,7 +342,7 @@ def test_a_page_has_fifty_batches_and_at_most_two_hundred(client):
 def test_a_parameter_with_one_value_is_not_given_two(client, query):
     answer = client.get(f"/api/batches/?{query}")
     assert answer.status_code == 400
-    assert answer.json()["errors"] == {query.partition("=")[0]: ["It is given more than once."]}
+    assert answer.json()["errors"] == {query.partition("=")[0]: ["Give this parameter only once."]}
 
 
 def test_the_number_of_queries_does_not_grow_with_the_list(client, make_batch):

@@ -9,7 +9,7 @@ from batches.tests.support.tables import every_table
 from batches.tests.support.urlconf import every_address
 
 from ..browser.pages import make_rows
-from .routes import api_routes
+from .calls import api_routes
 
 # Who may do what does not depend on the database; what is then done has its tests on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
@@ -60,7 +60,7 @@ CALLS = {
     ),
     ("post", "batch-retry"): ("operate", "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
     ("post", "batch-repeat"): ("operate", "batches/{pk}/repeat/", None, (MADE,) * 5),
-    ("post", "batch-bulk"): ("operate", "batches/queue/sql/", {"action": "pause", "ids": ["x"]}, ALWAYS),
+    ("post", "batch-bulk"): ("operate", "batches/bulk/", {"action": "pause", "ids": ["x"]}, ALWAYS),
     ("post", "queue-hold"): ("operate", "queue/hold/", {"reason": "maintenance"}, ALWAYS),
     ("post", "queue-release"): ("operate", "queue/release/", None, ALWAYS),
 }

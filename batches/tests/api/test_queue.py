@@ -42,7 +42,7 @@ def test_an_empty_queue_is_shown(client):
 
 
 def test_the_first_hundred_waiting_batches_are_shown(client, monkeypatch, make_batch):
-    monkeypatch.setattr("batches.api.views.SHOWN_WAITING", 2)
+    monkeypatch.setattr("batches.api.views.MAX_WAITING", 2)
     batches = [make_batch(profiles=0) for _ in range(3)]
     queue = client.get("/api/queue/").json()
     assert [batch["id"] for batch in queue["waiting"]] == [str(batch.pk) for batch in batches[:2]]

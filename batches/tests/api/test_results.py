@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batches.api.results import exported as exported_file
+from batches.api.results import respond_with_file as exported_file
 from batches.batch_manager import BatchManager
 from batches.lists.exports import EXPORTERS
 from batches.models import Batch, BatchProfile, Profile, StoryResult
@@ -269,7 +269,7 @@ def test_the_rows_that_changed_are_shown(client, repeat):
 def test_a_batch_that_repeats_none_has_no_comparison(client, batch):
     answer = client.get(f"/api/batches/{batch.pk}/comparison/")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    assert "repeats no batch" in answer.json()["detail"]
+    assert "does not repeat another batch" in answer.json()["detail"]
 
 
 # Stories, logs, profiles

@@ -1,4 +1,4 @@
-"""The description of the API is whole, is the one that is committed, and is served to everybody."""
+"""The API's description is complete, committed, served to everybody, and its examples work."""
 
 import io
 
@@ -6,76 +6,64 @@ import jsonschema
 import pytest
 import yaml
 from django.conf import settings
-from django.core.management import CommandError, call_command
+from django.core.files.base import ContentFile
+from django.core.management import call_command
 from rest_framework.test import APIClient
 
-from batches.api import schema
-from batches.models import Action
-from batches.queue.actions import RULES
-
-from .routes import api_routes
+from .calls import api_routes
 
 COMMITTED = settings.BASE_DIR / "docs" / "openapi.yaml"
+JSON = "application/json"
 
-#: What every call can answer, whoever asks for what.
+#: Every call can answer with these.
 ALWAYS = {"401", "403", "415", "429", "503"}
 
 
 @pytest.fixture(scope="module")
-def made():
-    """The description as the command makes it, where a warning is an error."""
+def generated():
+    """The description as the command makes it; a warning is an error."""
     text = io.StringIO()
     call_command("spectacular", validate=True, fail_on_warn=True, stdout=text)
     return text.getvalue()
 
 
 @pytest.fixture(scope="module")
-def described(made):
-    return yaml.safe_load(made)
+def described(generated):
+    return yaml.safe_load(generated)
 
 
-def test_the_committed_description_is_the_present_one(made):
-    assert made == COMMITTED.read_text(), "docs/openapi.yaml is stale. Run: make schema"
-
-
-def test_it_is_openapi_3_1_and_every_reference_in_it_leads_somewhere(described):
-    assert described["openapi"].startswith("3.1")
-    for reference in references(described):
-        part = described
-        for name in reference.removeprefix("#/").split("/"):
-            part = part[name]
-
-
-def references(part):
-    if isinstance(part, dict):
-        if isinstance(part.get("$ref"), str):
-            yield part["$ref"]
-        for inner in part.values():
-            yield from references(inner)
-    elif isinstance(part, list):
-        for inner in part:
-            yield from references(inner)
+def test_the_committed_description_is_current(generated):
+    assert generated == COMMITTED.read_text(), "docs/openapi.yaml is stale. Run: make schema"
 
 
 def test_every_call_with_a_version_is_described_and_none_without(described):
-    described_paths = {(path, method) for path, methods in described["paths"].items() for method in methods}
-    assert all(path.startswith("/api/v1/") for path, _ in described_paths)
-    assert 2 * len(described_paths) == len(list(api_routes()))  # each is there without a version as well
+    paths = {(path, method) for path, methods in described["paths"].items() for method in methods}
+    assert described["openapi"].startswith("3.1")
+    assert all(path.startswith("/api/v1/") for path, _ in paths)
+    assert 2 * len(paths) == len(list(api_routes()))  # each route exists without a version too
 
 
-def test_each_call_says_what_it_does_what_it_needs_and_all_that_it_can_answer(described):
+def test_each_call_has_a_text_and_all_its_answers(described):
+    summaries = [call["summary"] for _, _, call in calls(described)]
+    assert len(set(summaries)) == len(summaries)
     for path, method, call in calls(described):
-        name = f"{method} {path}"
+        name, responses = f"{method} {path}", call["responses"].keys()
+        parameters = {(parameter["in"], parameter["name"]): parameter for parameter in call["parameters"]}
+        has_query = any(place == "query" for place, _ in parameters)
         assert call["summary"], name
+        assert "permission" in call["description"], name
         assert call["tags"] == [path.split("/")[3]], name
-        assert call["responses"].keys() >= ALWAYS, name
-        assert ("404" in call["responses"]) == ("{id}" in path), name
-        assert ("422" in call["responses"]) == (method == "post"), name
-        assert ("413" in call["responses"]) == (method in {"post", "patch"}), name
-        has_query = any(parameter.get("in") == "query" for parameter in call["parameters"])
-        assert ("400" in call["responses"]) == (has_query or method in {"post", "patch"}), name
-        assert ("304" in call["responses"]) == ({"$ref": "#/components/parameters/IfNoneMatch"} in call["parameters"])
-        assert {"$ref": "#/components/parameters/IdempotencyKey"} in call["parameters"] or method != "post", name
+        assert call["security"] == [{"tokenAuth": []}, {"cookieAuth": []}], name
+        assert all(parameter.get("description") for (place, _), parameter in parameters.items() if place != "path")
+        assert responses >= ALWAYS, name
+        assert ("404" in responses) == ("{id}" in path), name
+        assert ("422" in responses) == (method == "post") == (("header", "Idempotency-Key") in parameters), name
+        assert ("413" in responses) == (method in {"post", "patch"}), name
+        assert ("400" in responses) == (has_query or method in {"post", "patch"}), name
+        assert ("304" in responses) == ("412" in responses) == (("header", "If-None-Match") in parameters), name
+        for status, response in call["responses"].items():
+            if status >= "400":
+                assert response["content"][JSON]["schema"] == {"$ref": "#/components/schemas/Error"}, name
 
 
 def calls(described):
@@ -84,22 +72,20 @@ def calls(described):
             yield path, method, call
 
 
-def test_every_error_has_the_one_shape(described):
-    for path, _, call in calls(described):
-        for status, response in call["responses"].items():
-            if "$ref" in response:
-                response = described["components"]["responses"][response["$ref"].rpartition("/")[2]]
-            if status >= "400":
-                assert response["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}, path
-
-
-def test_a_refusal_names_the_codes_of_every_status_from_which_the_call_is_forbidden(described):
-    start = described["paths"]["/api/v1/batches/{id}/start/"]["post"]["responses"]["409"]["description"]
-    assert "`already_running`, `finished`, `another_running`, `queue_held`" in start
-    assert "running" in RULES[Action.PAUSE_BATCH].allowed_from
-    pause = described["paths"]["/api/v1/batches/{id}/pause/"]["post"]["responses"]["409"]["description"]
-    assert pause.endswith("is one of `finished`.")
-    assert "409" not in described["paths"]["/api/v1/batches/{id}/repeat/"]["post"]["responses"]
+@pytest.mark.parametrize(
+    ("call", "codes"),
+    [
+        ("start", "`already_running` or `finished` or `another_running` or `queue_held`"),
+        ("pause", "`finished`"),
+        ("move", "`already_running` or `not_queued` or `finished` or `stale_version`"),
+        ("repeat", None),
+    ],
+)
+def test_a_refusal_names_the_codes_of_every_status_that_forbids_the_call(described, call, codes):
+    responses = described["paths"][f"/api/v1/batches/{{id}}/{call}/"]["post"]["responses"]
+    assert ("409" in responses) == bool(codes)
+    if codes:
+        assert responses["409"]["description"].endswith(f" `code` is {codes}.")
 
 
 @pytest.mark.parametrize(
@@ -120,20 +106,59 @@ def test_a_refusal_names_the_codes_of_every_status_from_which_the_call_is_forbid
         ("BulkRequest", {"action": "queue", "filter": {"ordering": "name"}}),
     ],
 )
-def test_a_body_that_the_api_refuses_is_not_described_as_one_that_it_takes(described, component, wrong):
-    shapes = {"components": described["components"], "$ref": f"#/components/schemas/{component}"}
-    assert not jsonschema.Draft202012Validator(shapes).is_valid(wrong)
+def test_a_body_that_the_api_refuses_does_not_match_its_description(described, component, wrong):
+    assert not validator(described, {"$ref": f"#/components/schemas/{component}"}).is_valid(wrong)
 
 
-@pytest.mark.parametrize(("table", "name"), [("CALLS", "queue_hold"), ("PARAMETERS", "has_story")])
-def test_what_nobody_has_described_is_an_error_that_says_where_to(table, name, monkeypatch, capsys):
-    monkeypatch.delitem(getattr(schema, table), name)
-    with pytest.raises(CommandError, match="warnings"):
-        call_command("spectacular", fail_on_warn=True, stdout=io.StringIO())
-    assert f"Say in {table}, in batches/api/schema.py, what" in capsys.readouterr().err
+def validator(described, schema):
+    """Strict: no field that is not described."""
+    components = {
+        name: component | ({"additionalProperties": False} if "properties" in component else {})
+        for name, component in described["components"]["schemas"].items()
+    }
+    return jsonschema.Draft202012Validator(
+        {"components": {"schemas": components}, **schema}, format_checker=jsonschema.FormatChecker()
+    )
 
 
-# -- Served ------------------------------------------------------------------------------------------------------------
+# Examples
+
+
+@pytest.mark.django_db
+@pytest.mark.databases("sqlite")
+def test_each_example_of_a_request_is_accepted(client, make_batch, described):
+    batch, accepted = make_batch(), []
+    for path, method, call in calls(described):
+        for kind, content in call.get("requestBody", {"content": {}})["content"].items():
+            for name, example in content.get("examples", {}).items():
+                body = example["value"]
+                if kind != JSON:
+                    body = body | {"file": ContentFile(body["file"].encode(), "list.txt")}
+                answer = getattr(client, method)(
+                    path.format(id=batch.pk), body, format="json" if kind == JSON else "multipart"
+                )
+                assert answer.status_code in {200, 201}, (name, answer.content)
+                accepted.append(name)
+                documented = call["responses"][str(answer.status_code)]["content"][JSON]["schema"]
+                validator(described, documented).validate(answer.json())
+    assert sorted(accepted) == sorted(
+        ["FromAList", "FromAFile", "Both", "ToTheFront", "WithAReason", "ById", "ByFilter"]
+    )
+
+
+def test_each_example_of_an_answer_has_the_described_shape(described):
+    names = set()
+    for path, method, call in calls(described):
+        for status, response in call["responses"].items():
+            for content in response.get("content", {}).values():
+                for name, example in content.get("examples", {}).items():
+                    problems = list(validator(described, content["schema"]).iter_errors(example["value"]))
+                    assert not problems, f"{method} {path} {status} {name}: {problems[0].message}"
+                    names.add((name, status))
+    assert names >= {("Queued", "200"), ("Queued", "201"), ("Invalid", "400"), ("Finished", "409")}
+
+
+# Served
 
 
 @pytest.mark.parametrize(
@@ -146,28 +171,26 @@ def test_what_nobody_has_described_is_an_error_that_says_where_to(table, name, m
     ],
 )
 @pytest.mark.parametrize("root", ["/api", "/api/v1"])
-def test_everybody_is_told_how_to_ask(accept, kind, root, described):
+def test_everybody_can_read_the_description(accept, kind, root, described):
     answer = APIClient().get(f"{root}/schema/", headers={"Accept": accept})
     assert answer.status_code == 200
     assert answer["Content-Type"].partition(";")[0] == kind
     assert yaml.safe_load(answer.content) == described
 
 
-def test_the_page_asks_nobody_else_and_has_nothing_inline():
+def test_the_page_uses_no_other_site_and_nothing_inline():
     page = APIClient().get("/api/docs/")
     assert page.status_code == 200
-    text = page.content.decode()
-    assert "https://" not in text
-    assert "<style" not in text
-    assert "<script>" not in text
+    assert not [part for part in ("https://", "<style", "<script>") if part in page.content.decode()]
     script = APIClient().get("/api/docs/?script=")
     assert script["Content-Type"].startswith("application/javascript")
     assert '"/api/v1/schema/"' in script.content.decode()
 
 
 @pytest.mark.parametrize("path", ["/api/schema/", "/api/docs/", "/api/v1/docs/"])
-def test_what_else_is_asked_of_the_description_gets_the_apis_own_error(path):
-    refused = APIClient().post(path)
-    assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
-    refused = APIClient().get(path, headers={"Accept": "image/png"})
-    assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")
+def test_errors_of_the_description_have_the_shape_of_the_api(path):
+    for answer, status, code in (
+        (APIClient().post(path), 405, "method_not_allowed"),
+        (APIClient().get(path, headers={"Accept": "image/png"}), 406, "not_acceptable"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (status, code)

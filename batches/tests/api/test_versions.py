@@ -2,7 +2,7 @@
 
 import pytest
 
-from .routes import api_routes
+from .calls import api_routes
 
 pytestmark = pytest.mark.django_db
 
@@ -40,7 +40,7 @@ def test_a_version_that_does_not_exist_is_not_found_and_those_that_do_are_named(
     answer = getattr(client, method)(f"/api/{path}")
     assert answer.status_code == 404
     version = path.partition("/")[0]
-    assert answer.json() == {"code": "not_found", "detail": f"There is no version {version} of the API, only v1."}
+    assert answer.json() == {"code": "not_found", "detail": f"The API has no version {version}. Use v1."}
 
 
 @pytest.mark.parametrize("path", ["v1", "v1/", "v1/nonsense/", "v1/batches", "v1.5/", "v/", "v1x/batches/", "version/"])

@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 
 from batches.tests.admin.conftest import client_as
-from batches.tests.api.routes import OPEN
+from batches.tests.api.calls import OPEN
 from batches.tests.browser.pages import make_rows
 from batches.tests.support.tables import every_table
 from batches.tests.support.urlconf import every_address
