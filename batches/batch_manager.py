@@ -19,8 +19,7 @@ from .checking.checkers.base import CheckResult
 from .conf import get_config
 from .limits import MAX_ACTOR, MAX_ERROR
 from .lists.imports import ProfileAddress
-from .models import Action, Batch, BatchProfile, Channel, Event, Profile, Queue
-from .notifications import outbox
+from .models import Action, Batch, BatchProfile, Profile, Queue
 from .queue.contents import (
     COUNTERS_AT_ZERO,
     UNCHECKED,
@@ -214,8 +213,6 @@ class BatchManager(QueueWriter):
         """Set it aside. From the moment this commits no further result of its run is recorded."""
         if batch.status != Status.PAUSED:
             self._leave(batch, Action.PAUSE_BATCH, Status.PAUSED)
-            if self.channel == Channel.WORKER:  # a person who pauses it knows
-                outbox.announce(Event.BATCH_PAUSED, batch)
         return True
 
     @transition(Action.COMPLETE_BATCH)

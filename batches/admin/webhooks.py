@@ -1,4 +1,4 @@
-"""Webhooks in the admin: where events go, and the log of their deliveries."""
+"""Webhooks in the admin, and the log of their deliveries."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.reports.outlook import forecast_queue
+from batches.text import pluralise
 
 from . import display
 from .base import ListAdmin
@@ -33,12 +34,12 @@ ROW_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class PageWithButtons(ListAdmin):
-    """A row's page with buttons above it, for those who may change webhooks. Each posts the name of a call."""
+    """A row's page with buttons for people with the permission to change webhooks. Each posts the name of a method."""
 
     change_form_template = "admin/batches/webhook/change_form.html"
 
     def buttons(self, row: Any) -> dict[str, str]:
-        """The labels of what can be done with this row, by the names of the methods that do it."""
+        """Labels of the actions that are possible for this row, by method name."""
         raise NotImplementedError
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
@@ -56,17 +57,17 @@ class PageWithButtons(ListAdmin):
         row = get_object_or_404(self.model, pk=pk)
         call = request.POST.get("call", "")
         if call not in self.buttons(row):
-            # It was offered on a page that is older than the row's state.
-            self.message_user(request, f"That cannot be done with “{row}” now.", messages.WARNING)
+            # The button is from a page that is older than the state of the row.
+            self.message_user(request, f"This action is not possible for “{row}” now.", messages.WARNING)
         else:
             getattr(self, call)(request, row)
         return redirect(f"admin:batches_{self.opts.model_name}_change", pk)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
-        # Django passes what was selected on to the database, which raises at what cannot be a row's number.
+        # Django would pass the selection on to the database, which raises an error if it is not a valid ID.
         if all(ROW_NUMBER.fullmatch(pk) for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)):
             return super().response_action(request, queryset, *args)
-        self.message_user(request, "What is selected does not exist.", messages.WARNING)
+        self.message_user(request, "The selection contains an invalid ID. Select the rows again.", messages.WARNING)
         return None
 
     def render_change_form(
@@ -91,7 +92,7 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_url(self) -> str:
         try:
-            return outbox.usable_address(self.cleaned_data["url"])
+            return outbox.normalise_webhook_url(self.cleaned_data["url"])
         except InvalidAddress as error:
             raise ValidationError(str(error)) from error
 
@@ -108,7 +109,7 @@ class WebhookAdmin(PageWithButtons):
 
     def buttons(self, row: Webhook) -> dict[str, str]:
         test = {"send_test": "Send test event"} if row.is_active else {}
-        return test | {"replace_secret": "Make a new secret"}
+        return test | {"rotate_secret": "Rotate secret"}
 
     # The page
 
@@ -116,20 +117,20 @@ class WebhookAdmin(PageWithButtons):
         fields = ["name", "url", "is_active"]
         if obj is None:
             return fields
-        # Who has the secret can sign like us.
-        secret = ["secret_shown"] if self.has_operate_permission(request) else []
+        # Anyone with the secret can sign messages as we do.
+        secret = ["current_secret"] if self.has_operate_permission(request) else []
         return [*fields, *secret, "created", "deliveries"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Webhook | None = None) -> Any:
-        return ("secret_shown", "created", "deliveries")
+        return ("current_secret", "created", "deliveries")
 
     @admin.display(description="secret")
-    def secret_shown(self, webhook: Webhook) -> str:
-        secret, *previous = outbox.valid_secrets(webhook)
+    def current_secret(self, webhook: Webhook) -> str:
+        secret, *previous = outbox.signing_secrets(webhook)
         if not previous or webhook.previous_secret_until is None:
             return format_html("<code>{}</code>", secret)
         until = display.moment(webhook.previous_secret_until)
-        return format_html("<code>{}</code> (until {} the one before signs too)", secret, until)
+        return format_html("<code>{}</code> (the previous secret also signs until {})", secret, until)
 
     @admin.display
     def created(self, webhook: Webhook) -> str:
@@ -140,37 +141,35 @@ class WebhookAdmin(PageWithButtons):
         return format_html('<a href="{}">deliveries</a>', deliveries_of(webhook))
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
-        # What the person changed and nothing else: another may make a new secret at the same time.
+        # Only the changed fields: somebody else may rotate the secret at the same time.
         obj.save(update_fields=form.changed_data if change else None)
 
     def response_post_save_add(self, request: HttpRequest, obj: Webhook) -> HttpResponseRedirect:
-        """On to its page, where its secret is."""
+        """Redirect to its page, which has the secret."""
         if self.has_operate_permission(request):
             return redirect("admin:batches_webhook_change", obj.pk)
         return super().response_post_save_add(request, obj)
 
-    # What can be done
+    # Actions
 
     def send_test(self, request: HttpRequest, webhook: Webhook) -> None:
-        if not outbox.send_test(webhook):
-            sentence = f"“{webhook}” is not active: make it active before you send it a test event."
+        if not outbox.write_test_event(webhook):
+            sentence = f"“{webhook}” is not active. Activate it before you send a test event."
             self.message_user(request, sentence, messages.WARNING)
             return
         self.log_change(request, webhook, "Sent a test event.")
         outlook = forecast_queue()
         if outlook.worker_is_alive:
-            sentence, level = "The worker sends it within seconds, see its deliveries.", messages.SUCCESS
+            sentence, level = "The worker sends it within seconds. See its deliveries for the result.", messages.SUCCESS
         else:
             sentence, level = f"It waits for a worker: {no_worker(outlook)}.", messages.WARNING
-        self.message_user(request, f"A test event for “{webhook}” was written. {sentence}", level)
+        self.message_user(request, f"A test event for “{webhook}” was created. {sentence}", level)
 
-    def replace_secret(self, request: HttpRequest, webhook: Webhook) -> None:
-        outbox.replace_secret(webhook)
-        self.log_change(request, webhook, "Made a new secret.")
+    def rotate_secret(self, request: HttpRequest, webhook: Webhook) -> None:
+        outbox.rotate_secret(webhook)
+        self.log_change(request, webhook, "Rotated the secret.")
         hours = f"{outbox.ROTATION.total_seconds() / 3600:g}"
-        sentence = (
-            f"“{webhook}” has a new secret. For {hours} hours the one before signs too: tell the receiver meanwhile."
-        )
+        sentence = f"“{webhook}” has a new secret. The previous secret signs for {hours} more hours."
         self.message_user(request, sentence, messages.SUCCESS)
 
     @admin.action(permissions=["operate"], description="Send test event")
@@ -187,7 +186,7 @@ class WebhookAdmin(PageWithButtons):
         outbox.delete_webhooks(queryset.values_list("pk", flat=True))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Names and counts for the confirmation. Django's own would load each delivery."""
+        """Names and counts for the confirmation page. Django's default would load every delivery."""
         deliveries = WebhookDelivery.objects.filter(webhook__in=objs).count()
         counts = {"webhooks": len(objs), "deliveries": display.number(deliveries)}
         return [str(webhook) for webhook in objs], counts, set(), []
@@ -203,18 +202,18 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         if self.value() is None:
             return queryset
-        known = {"waiting": queryset.waiting, "delivered": queryset.delivered, "given_up": queryset.given_up}
-        return known.get(str(self.value()), queryset.none)()
+        filters = {"waiting": queryset.waiting, "delivered": queryset.delivered, "failed": queryset.failed}
+        return filters.get(str(self.value()), queryset.none)()
 
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
-    list_display = ("at", "type", "webhook_link", "state", "last_answer", "next_attempt", "attempts", "batch_link")
+    list_display = ("at", "type", "webhook_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
     list_select_related = ("webhook", "batch")
     list_filter = (StateFilter, "type", "webhook", BatchFilter)
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")
-    search_help_text = "Event id, webhook or error"
-    actions = ("deliver_all_again",)
+    search_help_text = "Event ID, webhook or error"
+    actions = ("reschedule_all",)
     fields = (
         "type",
         "state",
@@ -222,16 +221,16 @@ class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
         "batch",
         "created_at",
         "attempts",
-        "last_answer",
+        "last_response",
         "next_attempt",
         "delivered_at",
         "event_id",
         "payload_sent",
     )
-    readonly_fields = ("state", "last_answer", "next_attempt", "payload_sent")
+    readonly_fields = ("state", "last_response", "next_attempt", "payload_sent")
 
     def buttons(self, row: WebhookDelivery) -> dict[str, str]:
-        return {"deliver_again": "Deliver again"} if row.state == State.GIVEN_UP else {}
+        return {"reschedule": "Deliver again"} if row.state == State.FAILED else {}
 
     @admin.display
     def at(self, delivery: WebhookDelivery) -> str:
@@ -245,8 +244,8 @@ class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
     def state(self, delivery: WebhookDelivery) -> str:
         return delivery.state.value
 
-    @admin.display(description="last answer")
-    def last_answer(self, delivery: WebhookDelivery) -> str:
+    @admin.display(description="last response")
+    def last_response(self, delivery: WebhookDelivery) -> str:
         return delivery.error or (str(delivery.http_status) if delivery.http_status else display.NOTHING)
 
     @admin.display(description="next attempt")
@@ -261,26 +260,29 @@ class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
     def payload_sent(self, delivery: WebhookDelivery) -> str:
         return format_html('<code class="webhook-payload">{}</code>', delivery.payload)
 
-    def deliver_again(self, request: HttpRequest, delivery: WebhookDelivery) -> None:
-        self._deliver_again(request, [delivery])
+    def reschedule(self, request: HttpRequest, delivery: WebhookDelivery) -> None:
+        self._reschedule(request, [delivery])
 
     @admin.action(permissions=["operate"], description="Deliver again")
-    def deliver_all_again(self, request: HttpRequest, deliveries: QuerySet[WebhookDelivery]) -> None:
-        self._deliver_again(request, deliveries)
+    def reschedule_all(self, request: HttpRequest, deliveries: QuerySet[WebhookDelivery]) -> None:
+        self._reschedule(request, deliveries)
 
-    def _deliver_again(self, request: HttpRequest, deliveries: Iterable[WebhookDelivery]) -> None:
-        answers = [(delivery, outbox.deliver_again(delivery)) for delivery in deliveries]
-        for delivery, answer in answers:
-            if answer:
-                self.log_change(request, delivery, "Delivered again.")
-        if written := sum(answer for _, answer in answers):
-            self.message_user(request, f"To be delivered again: {written:,}.", messages.SUCCESS)
-        if refused := len(answers) - written:
-            self.message_user(
-                request, f"Only what was given up is delivered again, not {refused:,} other.", messages.WARNING
-            )
+    def _reschedule(self, request: HttpRequest, deliveries: Iterable[WebhookDelivery]) -> None:
+        rescheduled = skipped = 0
+        for delivery in deliveries:
+            if outbox.reschedule(delivery):
+                rescheduled += 1
+                self.log_change(request, delivery, "Rescheduled the delivery.")
+            else:
+                skipped += 1
+        if rescheduled:
+            count = pluralise(rescheduled, "delivery", "deliveries")
+            self.message_user(request, f"{count} rescheduled.", messages.SUCCESS)
+        if skipped:
+            count = pluralise(skipped, "delivery", "deliveries")
+            self.message_user(request, f"{count} skipped. Only failed deliveries can be rescheduled.", messages.WARNING)
 
 
 def deliveries_of(row: Model) -> str:
-    """The address of the list of a webhook's deliveries."""
+    """The URL of the list of a webhook's deliveries."""
     return f"{reverse('admin:batches_webhookdelivery_changelist')}?webhook__id__exact={row.pk}"

@@ -1,4 +1,4 @@
-"""Webhooks, and the deliveries to them."""
+"""Webhooks and their deliveries."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from django.utils import timezone
 
 from batches.limits import MAX_NAME, MAX_URL
 
-#: What marks a secret, by the Standard Webhooks specification, which asks for a key of 24 to 64 bytes.
+#: The Standard Webhooks specification asks for this prefix and a key of 24 to 64 bytes.
 SECRET_PREFIX = "whsec_"  # noqa: S105 — it is public
 KEY_BYTES = 32
 
 
 def new_secret() -> str:
-    """A random key in the form in which receivers get it."""
+    """A random key in the form that receivers use."""
     return SECRET_PREFIX + b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
@@ -34,7 +34,7 @@ class Webhook(models.Model):
     )
     is_active = models.BooleanField("active", default=True, help_text="Deliveries to an inactive webhook wait.")
     secret = models.CharField(max_length=100, default=new_secret, editable=False)
-    #: Signs too until then, so that receivers can switch without downtime.
+    #: Keeps signing until then, so that receivers can switch without downtime.
     previous_secret = models.CharField(max_length=100, blank=True, editable=False)
     previous_secret_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
@@ -58,7 +58,7 @@ class Event(models.TextChoices):
 
     BATCH_DONE = "batch.done", "batch.done"
     BATCH_ERROR = "batch.error", "batch.error"
-    BATCH_PAUSED = "batch.paused", "batch.paused"  # by the system, not by a person
+    BATCH_PAUSED = "batch.paused", "batch.paused"
     TEST = "webhook.test", "webhook.test"
 
 
@@ -72,17 +72,17 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
     def delivered(self) -> Self:
         return self.filter(delivered_at__isnull=False)
 
-    def given_up(self) -> Self:
+    def failed(self) -> Self:
         return self.filter(next_attempt_at__isnull=True, delivered_at__isnull=True)
 
 
 class WebhookDelivery(models.Model):
-    """One event for one webhook: the outbox while it waits, the log afterwards. Only `outbox` writes it."""
+    """One event for one webhook: part of the outbox while it waits, of the log afterwards. Only `outbox` writes it."""
 
     class State(models.TextChoices):
         WAITING = "waiting"
         DELIVERED = "delivered"
-        GIVEN_UP = "given up"
+        FAILED = "failed"
 
     webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries", db_index=False)
     event_id = models.UUIDField("event", help_text="Sent as webhook-id, the same in each attempt.")
@@ -104,7 +104,7 @@ class WebhookDelivery(models.Model):
         verbose_name_plural = "webhook deliveries"
         constraints = [
             models.UniqueConstraint(fields=["webhook", "event_id"], name="one_delivery_per_webhook_and_event"),
-            # It waits, or it was delivered, or it was given up for a reason.
+            # It waits, was delivered, or failed with an error.
             models.CheckConstraint(
                 name="webhookdelivery_state_is_one",
                 condition=Q(next_attempt_at__isnull=False, delivered_at__isnull=True)
@@ -128,4 +128,4 @@ class WebhookDelivery(models.Model):
     def state(self) -> State:
         if self.next_attempt_at is not None:
             return self.State.WAITING
-        return self.State.GIVEN_UP if self.delivered_at is None else self.State.DELIVERED
+        return self.State.FAILED if self.delivered_at is None else self.State.DELIVERED

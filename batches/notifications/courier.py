@@ -1,7 +1,7 @@
-"""Delivers what waits in the outbox of the webhooks, beside whatever else the worker does.
+"""Delivers the outbox of the webhooks while the worker does its other work.
 
-A receiver that hangs costs nobody else anything: it holds a few slots until the time-out, in the same loop as the
-checks but apart from them. What goes wrong here is logged, and never stops a batch or the worker.
+A receiver that hangs delays nobody else: it holds a few slots until the timeout, separate from the checks in the same
+event loop. Faults are logged and never stop a batch or the worker.
 """
 
 from __future__ import annotations
@@ -29,39 +29,43 @@ from batches.models import DATABASE_FAULTS, Database
 from batches.text import clean_text
 
 from . import outbox
-from .outbox import Answer, Claim
+from .outbox import ClaimedDelivery, Outcome
 from .signatures import sign
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a receiver has for the head of its answer; what follows is not read.
+#: Seconds that a receiver has to send the head of its response; the body is not read.
 TIMEOUT = 15.0
-#: Seconds after which a claimed delivery is taken to be lost. Well above the time-out, since a settlement may have to
-#: wait for the database.
+#: Seconds after which a claimed delivery counts as lost. Well above the timeout, since settling may wait for the
+#: database.
 VISIBILITY = 60.0
-#: Deliveries at once, in all and for each webhook.
-AT_ONCE, PER_WEBHOOK = 20, 2
-#: Seconds between two looks for old deliveries, and after a fault of our own.
-BETWEEN_PRUNINGS, AFTER_FAULT = 3600.0, 15.0
+#: Concurrent deliveries: in total and for each webhook.
+MAX_CONCURRENT, MAX_PER_WEBHOOK = 20, 2
+#: Seconds between deletions of old deliveries.
+PRUNE_INTERVAL = 3600.0
+#: Seconds to wait after a fault of our own.
+FAULT_PAUSE = 15.0
 
 
 @asynccontextmanager
 async def delivering(config: Config, database: Database, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Deliver beside what is done within. At its end, what is due and what is under way get the grace period; when
-    `stop` is set, only what is under way."""
+    """Deliver in the background of the `async with` block.
+
+    At the end, due deliveries and those in flight get the grace period; if `stop` is set, only those in flight.
+    """
     courier = Courier(config, database, stop)
     work = asyncio.create_task(courier.work())
     try:
         yield
         courier.finish()
         await work
-    finally:  # told to stop at once: what is under way is sent again
+    finally:  # when cancelled, deliveries in flight are sent again later
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
 
 class Courier:
-    """Claims what is due, sends it signed, and settles it."""
+    """Claims due deliveries, sends them signed, and settles them."""
 
     def __init__(
         self,
@@ -71,28 +75,28 @@ class Courier:
         *,
         timeout: float = TIMEOUT,
         visibility: float = VISIBILITY,
-        at_once: int = AT_ONCE,
-        per_webhook: int = PER_WEBHOOK,
+        max_concurrent: int = MAX_CONCURRENT,
+        max_per_webhook: int = MAX_PER_WEBHOOK,
     ) -> None:
         self._config = config
         self._database = database
         self._stop = stop
         self._timeout = timeout
         self._visibility = visibility
-        self._at_once = at_once
-        self._per_webhook = per_webhook
-        self._under_way: dict[asyncio.Task[None], Claim] = {}
+        self._max_concurrent = max_concurrent
+        self._max_per_webhook = max_per_webhook
+        self._in_flight: dict[asyncio.Task[None], ClaimedDelivery] = {}
         self._finishing = False
         self._wake = asyncio.Event()
         self._next_pruning = 0.0
 
     def finish(self) -> None:
-        """Let `work` come to its end."""
+        """Let `work` end after a last round."""
         self._finishing = True
         self._wake.set()
 
     async def work(self) -> None:
-        """Deliver until told to finish or to stop. Faults are logged, none is raised."""
+        """Deliver until `finish` is called or `stop` is set. Faults are logged, never raised."""
         try:
             self._session = guarded_session(
                 self._config,
@@ -105,100 +109,100 @@ class Courier:
         async with self._session:
             try:
                 while not (self._finishing or self._stop.is_set()):
-                    await self._pause(await self._go_on())
-                await self._end()
+                    await self._wait(await self._run_once())
+                await self._drain()
             finally:
-                await self._give_up()
+                await self._cancel_all()
 
-    async def _go_on(self) -> float:
-        """Begin what is due. Returns for how many seconds to pause."""
+    async def _run_once(self) -> float:
+        """Start due deliveries. Returns the seconds to wait before the next round."""
         self._wake.clear()
         try:
-            await self._begin_due()
+            await self._start_due()
             await self._prune()
         except DATABASE_FAULTS:
-            pass  # the database is away and we are stopping
+            pass  # stopping while the database is unavailable
         except Exception:
-            logger.exception("Webhooks could not be delivered, next try in %g s", AFTER_FAULT)
-            return AFTER_FAULT
+            logger.exception("Webhooks could not be delivered, next try in %g s", FAULT_PAUSE)
+            return FAULT_PAUSE
         return self._config.poll_seconds
 
-    async def _pause(self, seconds: float) -> None:
-        """Until a delivery has ended and makes room, or something may be due."""
+    async def _wait(self, seconds: float) -> None:
+        """Until a delivery has ended and made room, at most `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             pass
 
-    async def _end(self) -> None:
-        if self._under_way:
-            logger.info("Webhooks under way get %g s to be answered", self._config.grace_seconds)
+    async def _drain(self) -> None:
+        if self._in_flight:
+            logger.info("Webhook deliveries in flight get %g s to finish", self._config.grace_seconds)
         try:
             async with asyncio.timeout(self._config.grace_seconds):
                 while True:
-                    await self._go_on()
-                    if not self._under_way:
+                    await self._run_once()
+                    if not self._in_flight:
                         break
                     await self._wake.wait()
         except TimeoutError:
-            logger.info("Webhook deliveries that had no answer yet are sent again later: %d", len(self._under_way))
+            logger.info("Webhook deliveries without a response, to be sent again: %d", len(self._in_flight))
 
-    async def _give_up(self) -> None:
-        """What had no answer falls due again when its claim runs out."""
-        tasks = list(self._under_way)
+    async def _cancel_all(self) -> None:
+        """Cancelled deliveries are due again after the visibility timeout."""
+        tasks = list(self._in_flight)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _begin_due(self) -> None:
-        room = self._at_once - len(self._under_way)
-        if room <= 0 or self._stop.is_set():
+    async def _start_due(self) -> None:
+        free = self._max_concurrent - len(self._in_flight)
+        if free <= 0 or self._stop.is_set():
             return
-        under_way = Counter(claim.webhook_id for claim in self._under_way.values())
-        claims = await self._database(outbox.claim_due, room, under_way, self._per_webhook, self._visibility)
+        in_flight = Counter(claim.webhook_id for claim in self._in_flight.values())
+        claims = await self._database(outbox.claim_due, free, in_flight, self._max_per_webhook, self._visibility)
         for claim in claims:
             task = asyncio.create_task(self._deliver(claim))
-            self._under_way[task] = claim
+            self._in_flight[task] = claim
             task.add_done_callback(self._after_delivery)
 
     async def _prune(self) -> None:
         if time.monotonic() >= self._next_pruning and not (self._finishing or self._stop.is_set()):
             has_more = await self._database(outbox.prune)
-            self._next_pruning = time.monotonic() + (0.0 if has_more else BETWEEN_PRUNINGS)
+            self._next_pruning = time.monotonic() + (0.0 if has_more else PRUNE_INTERVAL)
 
     def _after_delivery(self, task: asyncio.Task[None]) -> None:
-        del self._under_way[task]
+        del self._in_flight[task]
         self._wake.set()
 
-    async def _deliver(self, claim: Claim) -> None:
+    async def _deliver(self, claim: ClaimedDelivery) -> None:
         try:
-            answer = await self._send(claim)
-            await self._database(outbox.settle, claim, answer)
-            _log(claim, answer)
+            outcome = await self._send(claim)
+            await self._database(outbox.settle, claim, outcome)
+            _log_outcome(claim, outcome)
         except DATABASE_FAULTS:
-            pass  # the database is away and we are stopping: it is sent again
+            pass  # stopping while the database is unavailable: sent again later
         except Exception:
-            logger.exception("What became of a delivery to “%s” could not be recorded", claim.webhook)
+            logger.exception("The outcome of a delivery to “%s” could not be recorded", claim.webhook)
 
-    async def _send(self, claim: Claim) -> Answer:
+    async def _send(self, claim: ClaimedDelivery) -> Outcome:
         body = claim.payload.encode()
         try:
             url = parse_url(claim.url, "the address")
-            headers = signed_headers(claim, body, int(time.time()))
+            headers = build_headers(claim, body, int(time.time()))
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 wait = retry_after(response.headers.get("Retry-After", ""))
-                return Answer(response.status, _problem(response.status), wait)
+                return Outcome(response.status, _describe_failure(response.status), wait)
         except FetchError as error:
-            return Answer(None, str(error))
+            return Outcome(None, str(error))
         except FAULTS as fault:
-            return Answer(None, str(explain_fault(fault, self._timeout)))
-        except Exception as error:  # it must count as an attempt, or it would be tried for ever
+            return Outcome(None, str(explain_fault(fault, self._timeout)))
+        except Exception as error:  # counts as an attempt; otherwise it would be retried forever
             logger.exception("A delivery to “%s” could not be sent", claim.webhook)
-            return Answer(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
+            return Outcome(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
 
 
-def signed_headers(claim: Claim, body: bytes, timestamp: int) -> dict[str, str]:
+def build_headers(claim: ClaimedDelivery, body: bytes, timestamp: int) -> dict[str, str]:
     signatures = [sign(secret, claim.event_id, timestamp, body) for secret in claim.secrets]
     return {
         "webhook-id": claim.event_id,
@@ -207,14 +211,14 @@ def signed_headers(claim: Claim, body: bytes, timestamp: int) -> dict[str, str]:
     }
 
 
-def _problem(status: int) -> str:
+def _describe_failure(status: int) -> str:
     if 200 <= status < 300:
         return ""
     return describe_status(status) + (", and redirects are not followed" if status in REDIRECTS else "")
 
 
-def _log(claim: Claim, answer: Answer) -> None:
-    if answer.error:
-        logger.warning("Webhook “%s”, %s, attempt %d: %s", claim.webhook, claim.type, claim.attempt, answer.error)
+def _log_outcome(claim: ClaimedDelivery, outcome: Outcome) -> None:
+    if outcome.error:
+        logger.warning("Webhook “%s”, %s, attempt %d: %s", claim.webhook, claim.type, claim.attempt, outcome.error)
     else:
         logger.info("Webhook “%s”, %s: delivered", claim.webhook, claim.type)

@@ -1,9 +1,9 @@
-"""The outbox of the webhooks: what is to be told to whom, in the database, until it is told or given up.
+"""The outbox of the webhooks: events are stored as deliveries until they are delivered or have failed for good.
 
-An event is written in the transaction of the change that it tells of: no change without its message, no message of a
-change that was rolled back. A worker claims what is due for a while (the visibility time-out), sends it, and settles
-it; what a killed worker had claimed falls due again. So each message arrives at least once, and its id tells the
-receiver which one it has already. The order of locks is webhook → deliveries.
+An event is written in the transaction of the change that it reports: no change without its event, no event of a change
+that was rolled back. A worker claims due deliveries until a visibility timeout, sends them and settles them; what a
+killed worker had claimed is due again after the timeout. So each event arrives at least once, and its ID lets receivers
+detect repeats. Lock order: webhook → deliveries.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
 
 from django.db import transaction
 from django.db.models import F, OuterRef, Q, Subquery
@@ -29,42 +28,41 @@ from batches.models import Batch, Event, Webhook, WebhookDelivery, new_secret
 from batches.models.vocabulary import as_json, batch_as_dict
 from batches.text import clean_text
 
-#: Seconds from each failed attempt to the next one, the last of them a day and a half after the first. A delivery whose
-#: last attempt failed is given up.
-SCHEDULE = (5, 30, 2 * 60, 10 * 60, 3600, 3 * 3600, 8 * 3600, 24 * 3600)
-#: By which part a wait is longer or shorter by chance, so that what failed together does not come back together.
+#: Seconds to wait after each failed attempt; the last attempt is a day and a half after the first. Then delivery fails.
+BACKOFF = (5, 30, 2 * 60, 10 * 60, 3600, 3 * 3600, 8 * 3600, 24 * 3600)
+#: Random change of each wait, as a fraction, so that deliveries that failed together are not retried together.
 JITTER = 0.2
 #: The longest `Retry-After` that is honoured, in seconds.
 MAX_RETRY_AFTER = 24 * 3600
 
-#: How long both secrets sign after a new one was made.
+#: How long the previous secret keeps signing after a rotation, so that receivers can switch without downtime.
 ROTATION = timedelta(hours=24)
 
-#: Settled deliveries are kept as a log for so long, and deleted in steps of so many.
-KEPT = timedelta(days=30)
+#: How long settled deliveries are kept as a log, and how many are deleted at once.
+RETENTION = timedelta(days=30)
 PRUNE_CHUNK = 1000
 
 
 # Writing
 
 
-def announce(event: Event, batch: Batch) -> None:
-    """Tell each active webhook what became of this batch. Within the transaction in which it does."""
-    # Locked, so that none of them can be deleted before this commits: that would undo the change too.
+def write_event(event: Event, batch: Batch) -> None:
+    """Notify each active webhook of this batch. Call it in the transaction of the change."""
+    # The lock keeps a webhook from being deleted before this commits, which would roll back the change as well.
     active = Webhook.objects.select_for_update(no_key=True).filter(is_active=True).order_by("pk")
-    _write(event, active.values_list("pk", flat=True), batch)
+    _insert_deliveries(event, active.values_list("pk", flat=True), batch)
 
 
-def send_test(webhook: Webhook) -> bool:
-    """Put a test event for this webhook into the outbox; False if it is not active any more."""
+def write_test_event(webhook: Webhook) -> bool:
+    """Send a test event to this webhook; False if it is not active."""
     with transaction.atomic():
         active = Webhook.objects.select_for_update(no_key=True).filter(pk=webhook.pk, is_active=True)
-        return _write(Event.TEST, active.values_list("pk", flat=True)) > 0
+        return _insert_deliveries(Event.TEST, active.values_list("pk", flat=True)) > 0
 
 
-def _write(event: Event, webhook_ids: Iterable[int], batch: Batch | None = None) -> int:
+def _insert_deliveries(event: Event, webhook_ids: Iterable[int], batch: Batch | None = None) -> int:
     event_id = uuid.uuid4()
-    payload = as_json(_payload(event_id, event, batch), separators=(",", ":"))
+    payload = as_json(_build_payload(event_id, event, batch), separators=(",", ":"))
     deliveries = [
         WebhookDelivery(
             webhook_id=webhook_id,
@@ -79,7 +77,7 @@ def _write(event: Event, webhook_ids: Iterable[int], batch: Batch | None = None)
     return len(WebhookDelivery.objects.bulk_create(deliveries))
 
 
-def _payload(event_id: uuid.UUID, event: Event, batch: Batch | None) -> dict[str, Any]:
+def _build_payload(event_id: uuid.UUID, event: Event, batch: Batch | None) -> dict[str, Any]:
     return {
         "id": event_id,
         "type": event.value,
@@ -88,12 +86,12 @@ def _payload(event_id: uuid.UUID, event: Event, batch: Batch | None) -> dict[str
     }
 
 
-# Sending: the worker's calls
+# Sending: called by the worker
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A delivery that its claimer may attempt until the visibility time-out. `attempt` counts from 1."""
+class ClaimedDelivery:
+    """A delivery that belongs to its claimer until the visibility timeout. `attempt` counts from 1."""
 
     delivery_id: int
     webhook_id: int
@@ -107,35 +105,50 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an attempt brought: the status of the answer, if there was one, and what was wrong with it, if anything."""
+class Outcome:
+    """The outcome of an attempt. `http_status` is None without a response, `error` is empty after a success.
+
+    `retry_after` are the seconds that the receiver asked to wait.
+    """
 
     http_status: int | None
     error: str = ""
     retry_after: float = 0.0
 
 
-def claim_due(room: int, under_way: Mapping[int, int], per_webhook: int, visibility: float) -> list[Claim]:
-    """Claim up to `room` due deliveries of active webhooks, for `visibility` seconds.
+def claim_due(
+    limit: int, in_flight: Mapping[int, int], max_per_webhook: int, visibility: float
+) -> list[ClaimedDelivery]:
+    """Claim up to `limit` due deliveries of active webhooks, for `visibility` seconds.
 
-    `under_way` counts the caller's deliveries by webhook: a webhook gets no more than `per_webhook` at once, and one
-    with fewer goes first, so that thousands waiting for a dead receiver hold nobody else up.
+    `in_flight` counts the caller's deliveries by webhook. A webhook gets at most `max_per_webhook` at once, and those
+    with fewer in flight go first, so that a backlog for a dead receiver does not delay the others.
     """
     oldest = WebhookDelivery.objects.due().filter(webhook=OuterRef("pk")).order_by("next_attempt_at")
     waiting = Webhook.objects.filter(is_active=True).annotate(due=Subquery(oldest.values("next_attempt_at")[:1]))
-    claims: list[Claim] = []
-    for webhook in sorted(waiting.exclude(due=None).order_by("due"), key=lambda webhook: under_way.get(webhook.pk, 0)):
-        free = min(per_webhook - under_way.get(webhook.pk, 0), room - len(claims))
+    claims: list[ClaimedDelivery] = []
+    for webhook in sorted(waiting.exclude(due=None).order_by("due"), key=lambda webhook: in_flight.get(webhook.pk, 0)):
+        free = min(max_per_webhook - in_flight.get(webhook.pk, 0), limit - len(claims))
         if free > 0:
-            claims += _claim_of(webhook, free, timedelta(seconds=visibility))
+            claims += _claim_from(webhook, free, timedelta(seconds=visibility))
     return claims
 
 
-def _claim_of(webhook: Webhook, limit: int, visibility: timedelta) -> list[Claim]:
-    """One conditional write for each: of two workers that saw it due, one hits the row."""
+def _claim_from(webhook: Webhook, limit: int, visibility: timedelta) -> list[ClaimedDelivery]:
+    """Claims with one conditional write each: of two workers that saw a delivery due, one hits the row."""
     due = WebhookDelivery.objects.due().filter(webhook=webhook)
     return [
-        _claim(webhook, delivery)
+        ClaimedDelivery(
+            delivery_id=delivery.pk,
+            webhook_id=webhook.pk,
+            webhook=str(webhook),
+            url=webhook.url,
+            secrets=signing_secrets(webhook),
+            event_id=str(delivery.event_id),
+            type=delivery.type,
+            payload=delivery.payload,
+            attempt=delivery.attempts + 1,
+        )
         for delivery in due.order_by("next_attempt_at")[:limit]
         if due.filter(pk=delivery.pk, attempts=delivery.attempts).update(
             next_attempt_at=Now() + visibility, attempts=F("attempts") + 1
@@ -143,71 +156,57 @@ def _claim_of(webhook: Webhook, limit: int, visibility: timedelta) -> list[Claim
     ]
 
 
-def _claim(webhook: Webhook, delivery: WebhookDelivery) -> Claim:
-    return Claim(
-        delivery_id=delivery.pk,
-        webhook_id=webhook.pk,
-        webhook=str(webhook),
-        url=webhook.url,
-        secrets=valid_secrets(webhook),
-        event_id=str(delivery.event_id),
-        type=delivery.type,
-        payload=delivery.payload,
-        attempt=delivery.attempts + 1,
-    )
+def settle(claim: ClaimedDelivery, outcome: Outcome) -> None:
+    """Record the outcome of an attempt: delivered, to be retried, or failed.
 
-
-def settle(claim: Claim, answer: Answer) -> None:
-    """Write down what an attempt brought: delivered, to be tried again, or given up.
-
-    A failure counts only as long as nobody else has claimed the delivery since; a success counts in any case.
+    A failure counts only if the delivery was not claimed again since; a success always counts.
     """
     delivery = WebhookDelivery.objects.filter(pk=claim.delivery_id)
-    if not answer.error:
+    if not outcome.error:
         delivery.filter(delivered_at=None).update(
-            delivered_at=Now(), next_attempt_at=None, http_status=answer.http_status, error=""
+            delivered_at=Now(), next_attempt_at=None, http_status=outcome.http_status, error=""
         )
         return
     with transaction.atomic():
-        is_gone = answer.http_status == HTTPStatus.GONE
-        if is_gone:  # the receiver wants nothing more; unless it has another address by now
+        is_gone = outcome.http_status == HTTPStatus.GONE
+        if is_gone:  # the receiver wants no more events, unless the webhook has a new address
             Webhook.objects.filter(pk=claim.webhook_id, url=claim.url).update(is_active=False)
-        wait = None if is_gone else seconds_to_next_attempt(claim.attempt, answer.retry_after)
+        wait = None if is_gone else seconds_to_next_attempt(claim.attempt, outcome.retry_after)
         delivery.waiting().filter(attempts=claim.attempt).update(
             next_attempt_at=None if wait is None else Now() + timedelta(seconds=wait),
-            http_status=answer.http_status,
-            error=clean_text(answer.error, MAX_ERROR) + (": the webhook was switched off" if is_gone else ""),
+            http_status=outcome.http_status,
+            error=clean_text(outcome.error, MAX_ERROR) + (": the webhook was switched off" if is_gone else ""),
         )
 
 
 def seconds_to_next_attempt(attempt: int, retry_after: float) -> float | None:
-    """How long to wait after this attempt has failed; None if it was the last one."""
-    if attempt > len(SCHEDULE):
+    """How long to wait after this attempt has failed; None after the last one."""
+    if attempt > len(BACKOFF):
         return None
-    backoff = SCHEDULE[attempt - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    backoff = BACKOFF[attempt - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     return max(backoff, min(retry_after, MAX_RETRY_AFTER))
 
 
 def prune() -> bool:
-    """Delete old deliveries that are settled, or wait for a webhook that is not active. Whether there may be more."""
+    """Delete a chunk of old deliveries that are settled or whose webhook is not active. True if there may be more."""
     idle = Q(next_attempt_at=None) | Q(webhook__in=Webhook.objects.filter(is_active=False))
-    old = WebhookDelivery.objects.filter(idle, created_at__lt=timezone.now() - KEPT).order_by("created_at")
+    old = WebhookDelivery.objects.filter(idle, created_at__lt=timezone.now() - RETENTION).order_by("created_at")
     chunk = list(old.values_list("pk", flat=True)[:PRUNE_CHUNK])
     WebhookDelivery.objects.filter(pk__in=chunk).delete()
     return len(chunk) == PRUNE_CHUNK
 
 
-# Steering: the doors' calls
+# Managing: called by the doors
 
 
-def deliver_again(delivery: WebhookDelivery) -> bool:
-    """Try a delivery that was given up from the beginning; False if it was not given up."""
-    given_up = WebhookDelivery.objects.given_up().filter(pk=delivery.pk)
-    return given_up.update(next_attempt_at=Now(), attempts=0, error="") > 0
+def reschedule(delivery: WebhookDelivery) -> bool:
+    """Start a failed delivery again from the first attempt; False if it has not failed."""
+    failed = WebhookDelivery.objects.failed().filter(pk=delivery.pk)
+    return failed.update(next_attempt_at=Now(), attempts=0, error="") > 0
 
 
-def replace_secret(webhook: Webhook) -> None:
-    """Sign with a new secret; for a day, the one before signs too."""
+def rotate_secret(webhook: Webhook) -> None:
+    """Sign with a new secret. During `ROTATION`, the previous secret signs as well."""
     with transaction.atomic():
         locked = Webhook.objects.select_for_update(no_key=True).get(pk=webhook.pk)
         locked.previous_secret, locked.secret = locked.secret, new_secret()
@@ -218,31 +217,29 @@ def replace_secret(webhook: Webhook) -> None:
 def delete_webhooks(webhook_ids: Iterable[int]) -> None:
     """Delete them with their deliveries."""
     with transaction.atomic():
-        # First the lock: an event that is written to one of them meanwhile would make the deletion fail.
+        # Without the lock, an event written at the same time would make the deletion fail.
         locked = Webhook.objects.select_for_update().filter(pk__in=list(webhook_ids)).order_by("pk")
         Webhook.objects.filter(pk__in=[webhook.pk for webhook in locked]).delete()
 
 
-def valid_secrets(webhook: Webhook) -> tuple[str, ...]:
-    """The secrets that sign now, the newest first."""
+def signing_secrets(webhook: Webhook) -> tuple[str, ...]:
+    """The secrets that sign now, newest first."""
     until = webhook.previous_secret_until
     if until is not None and until > timezone.now():
         return webhook.secret, webhook.previous_secret
     return (webhook.secret,)
 
 
-def usable_address(text: str) -> str:
-    """The address of a webhook in its normal form. Raises InvalidAddress with a sentence that says why it is none.
+def normalise_webhook_url(text: str) -> str:
+    """Raises InvalidAddress with what is wrong and what to do.
 
-    What a name resolves to is looked at with each connection; an address that is written out can be told at once.
+    A host name is resolved and checked with each connection; an IP address can be checked here.
     """
-    address = normalise_address(text)
-    host = hostname_of(address)
-    # RFC 6761: these names never leave the machine.
+    url = normalise_address(text)
+    host = hostname_of(url)
+    # RFC 6761: these names always mean the machine itself.
     literal = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
     looks_like_ip = ":" in literal or literal.replace(".", "").isdigit()
     if looks_like_ip and not is_public(literal, read_networks(get_config().allowed_networks)):
-        raise InvalidAddress(
-            f"{host} is not a public address. If it is meant, add {literal} to BATCHES_ALLOWED_NETWORKS."
-        )
-    return address
+        raise InvalidAddress(f"{host} is not a public address. To allow it, add {literal} to BATCHES_ALLOWED_NETWORKS.")
+    return url

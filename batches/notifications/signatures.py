@@ -1,5 +1,6 @@
-"""How a message to a webhook is signed: as the Standard Webhooks specification has it, so that any receiver can verify
-it with a published library. https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""Signatures of the Standard Webhooks specification, which receivers can verify with published libraries.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from batches.models import SECRET_PREFIX
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """One signature for the header `webhook-signature`. `timestamp` is that of the attempt, in seconds since 1970."""
+    """One signature for the header `webhook-signature`. `timestamp` is the time of the attempt, in Unix seconds."""
     key = b64decode(secret.removeprefix(SECRET_PREFIX))
     content = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + b64encode(hmac.digest(key, content, "sha256")).decode()

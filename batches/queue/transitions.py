@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
@@ -24,6 +24,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Status = Batch.Status
+
+#: What webhooks are notified of when a batch enters a status.
+EVENTS: Mapping[str, Event] = {
+    Status.PAUSED: Event.BATCH_PAUSED,
+    Status.DONE: Event.BATCH_DONE,
+    Status.ERROR: Event.BATCH_ERROR,
+}
 
 
 def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
@@ -107,11 +114,9 @@ class QueueWriter:
     def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
         # By our clock: SQLite's own has milliseconds, and a cursor of the API goes on behind a microsecond.
         self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
-        outbox.announce(Event.BATCH_DONE, batch)
 
     def _fail(self, batch: Batch, action: Action, message: str) -> None:
         self._leave(batch, action, Status.ERROR, message, error=message)
-        outbox.announce(Event.BATCH_ERROR, batch)
 
     def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
         """Leave the status it has for one outside the waiting queue; the queue closes the gap."""
@@ -123,6 +128,8 @@ class QueueWriter:
         Queue.objects.bump_version()
         batch.refresh_from_db()
         self._log(batch, action, message, was=was, to=(status, position))
+        if status in EVENTS:
+            outbox.write_event(EVENTS[status], batch)
 
     def _leave_queue(self, batch: Batch, **changes: Any) -> None:
         _update(batch, **changes)

@@ -101,7 +101,7 @@ ADDRESSES = {
     "batches_webhookdelivery_change": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhookdelivery_delete": (NOBODY, NOBODY, {}),
     "batches_webhookdelivery_history": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "deliver_again"}),
+    "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "reschedule"}),
     **{
         f"auth_{model}_{view}": (OF_SUPERUSERS, OF_SUPERUSERS if fields else NOBODY, fields)
         for model, own in {"user": {"username": "new"}, "group": {"name": "new"}}.items()
@@ -135,7 +135,7 @@ ACTIONS = {
     (Batch, "delete_selected"): EDIT,
     (Profile, "check_selected"): ADD & SEE_ROWS,  # who sees no profiles can select none
     (Webhook, "send_test_events"): OF_SUPERUSERS,
-    (WebhookDelivery, "deliver_all_again"): OF_SUPERUSERS,
+    (WebhookDelivery, "reschedule_all"): OF_SUPERUSERS,
     # Django's own, which it gives to every list.
     **{(model, "delete_selected"): OF_SUPERUSERS for model in (Webhook, User, Group)},
     **{(model, "delete_selected"): NOBODY for model in (Profile, BatchProfile, StoryResult, BatchLog, WebhookDelivery)},
@@ -302,6 +302,7 @@ def test_every_action_declares_who_may_use_it():
 def test_an_action_works_for_whom_it_is_for(client_of, batch, role):
     assert BatchManager().release_queue()
     paused = batch_with("paused", failed=1)
+    WebhookDelivery.objects.update(next_attempt_at=None, error="It is gone.")
     client = client_of(role)
     before = everything()
     for (model, action), may_do in ACTIONS.items():
@@ -330,6 +331,7 @@ def test_a_post_writes_no_column_but_those_of_its_own_fields(client_of, batch):
         assert (len(done), "superuser" in may_do) in {(1, False), (2, True)}, name
     assert BatchManager().release_queue()
     paused = batch_with("paused", failed=1)
+    WebhookDelivery.objects.update(next_attempt_at=None, error="It is gone.")
     for (model, action), may_do in ACTIONS.items():
         row = {"queue_batches": paused, "retry_batches": paused}.get(action, batch) if model is Batch else newest(model)
         own = {"action", *CONFIRMED}

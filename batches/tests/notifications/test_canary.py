@@ -38,8 +38,8 @@ def send(deliver):
     def send(urls, allowed_networks):
         webhooks = [make_webhook(url) for url in urls]
         for webhook in webhooks:
-            assert outbox.send_test(webhook)
-        deliver(allowed_networks=allowed_networks, at_once=100)
+            assert outbox.write_test_event(webhook)
+        deliver(allowed_networks=allowed_networks, max_concurrent=100)
         assert {delivery.attempts for delivery in deliveries()} == {1}
         return {delivery.webhook.url: delivery.error for delivery in deliveries()}
 

@@ -25,7 +25,7 @@ one_database = pytest.mark.databases("sqlite")
 @pytest.fixture
 def webhook(receiver):
     webhook = make_webhook(receiver.url())
-    assert outbox.send_test(webhook)
+    assert outbox.write_test_event(webhook)
     return webhook
 
 
@@ -72,7 +72,7 @@ def test_a_failure_is_tried_again_later_signed_anew_with_the_same_id(receiver, w
 
 @one_database
 def test_while_a_secret_is_replaced_both_sign(receiver, webhook, deliver):
-    outbox.replace_secret(webhook)
+    outbox.rotate_secret(webhook)
     deliver()
     [message] = receiver.messages
     message.verify(webhook.secret)
@@ -108,11 +108,11 @@ def test_every_2xx_is_a_success(receiver, webhook, deliver, status):
 
 @one_database
 def test_gone_switches_the_webhook_off(receiver, webhook, deliver):
-    outbox.send_test(webhook)
+    outbox.write_test_event(webhook)
     receiver.answer("/hook", 410)
-    deliver(per_webhook=1)
+    deliver(max_per_webhook=1)
     assert len(receiver.messages) == 1
-    assert [delivery.state for delivery in deliveries()] == ["given up", "waiting"]
+    assert [delivery.state for delivery in deliveries()] == ["failed", "waiting"]
     assert not Webhook.objects.get().is_active
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_http_is_a_failure(receiver, webhook, deliver, raw, error):
 @one_database
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0"])
 def test_an_address_that_is_not_public_is_never_connected_to(receiver, deliver, host):
-    outbox.send_test(make_webhook(receiver.url(host=host)))
+    outbox.write_test_event(make_webhook(receiver.url(host=host)))
     deliver(allowed_networks=())
     assert receiver.messages == []
     assert only_delivery().state == "waiting"
@@ -199,7 +199,7 @@ def test_an_address_that_is_not_public_is_never_connected_to(receiver, deliver, 
     ],
 )
 def test_an_address_that_was_written_past_the_form_is_refused(deliver, url, error):
-    outbox.send_test(make_webhook(url))
+    outbox.write_test_event(make_webhook(url))
     deliver()
     assert only_delivery().error == error
 
@@ -207,7 +207,7 @@ def test_an_address_that_was_written_past_the_form_is_refused(deliver, url, erro
 @one_database
 def test_a_new_address_is_used_for_what_waits(receiver, deliver):
     webhook = make_webhook(receiver.url("/old"))
-    outbox.send_test(webhook)
+    outbox.write_test_event(webhook)
     Webhook.objects.update(url=receiver.url("/new"))
     deliver()
     assert (len(receiver.to("/old")), len(receiver.to("/new"))) == (0, 1)
@@ -230,12 +230,12 @@ def test_a_delivery_whose_webhook_is_deleted_meanwhile_does_no_harm(receiver, we
 @one_database
 def test_thousands_that_wait_for_a_dead_receiver_do_not_hold_up_another(receiver, deliver):
     dead, healthy = make_webhook(receiver.url("/dead")), make_webhook(receiver.url("/healthy"))
-    outbox.send_test(dead)
+    outbox.write_test_event(dead)
     WebhookDelivery.objects.bulk_create(copies(only_delivery(), 3000))
     for _ in range(5):
-        outbox.send_test(healthy)
+        outbox.write_test_event(healthy)
     gate = receiver.hold("/dead")
-    deliver(grace_seconds=1.0, at_once=6, per_webhook=2)
+    deliver(grace_seconds=1.0, max_concurrent=6, max_per_webhook=2)
     assert len(receiver.to("/dead")) == 2
     assert [delivery.state for delivery in deliveries(healthy)] == ["delivered"] * 5
     gate.set()
@@ -251,10 +251,10 @@ def test_there_are_never_more_at_once_than_allowed_and_all_arrive(receiver, deli
     for number in range(8):
         webhook = make_webhook(receiver.url(f"/{number}"))
         for _ in range(3):
-            outbox.send_test(webhook)
+            outbox.write_test_event(webhook)
     for number in range(8):
         receiver.answer(f"/{number}", lambda handler: (time.sleep(0.02), handler.answer(200)))
-    deliver(at_once=4, per_webhook=2)
+    deliver(max_concurrent=4, max_per_webhook=2)
     assert {delivery.state for delivery in deliveries()} == {"delivered"}
     assert len(receiver.messages) == 24
     assert receiver.most_at_once <= 4
@@ -268,7 +268,7 @@ def test_a_fault_in_sending_counts_as_an_attempt_and_is_logged(receiver, webhook
     def broken(*args):
         raise TypeError("a fault of ours")
 
-    monkeypatch.setattr(courier, "signed_headers", broken)
+    monkeypatch.setattr(courier, "build_headers", broken)
     deliver()
     assert (only_delivery().attempts, only_delivery().error) == (1, "could not be sent: TypeError: a fault of ours")
     assert "could not be sent" in caplog.text

@@ -17,10 +17,10 @@ FAILURES = "|".join((BROKEN, GIANT_HEAD, TOO_SLOW, r"^answered (101|302) "))
 @pytest.mark.django_db(transaction=True)
 def test_no_hostile_answer_holds_up_the_deliveries_or_is_read_beyond_its_head(hostile, deliver, peak):
     for url in hostile.urls.values():
-        assert outbox.send_test(make_webhook(url))
+        assert outbox.write_test_event(make_webhook(url))
     started = time.monotonic()
     with peak(50_000_000):
-        deliver(timeout=1.0, at_once=1000)
+        deliver(timeout=1.0, max_concurrent=1000)
     assert time.monotonic() - started < 60  # one that has no time-out never ends
     assert [hostile.hits("/secret"), hostile.hits("/loop/1"), hostile.hits("/chain/1")] == [0, 0, 0]
 

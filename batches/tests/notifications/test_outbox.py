@@ -13,7 +13,7 @@ from batches.api.serializers import BatchSerializer
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Channel, Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
-from batches.notifications.outbox import Answer
+from batches.notifications.outbox import Outcome
 from batches.tests.support.factories import claim, half_checked, make_batch, ok, profile_ids, record, start_run
 from batches.tests.support.threads import in_thread
 
@@ -211,8 +211,8 @@ def test_a_deleted_batchs_message_stays():
 def test_a_test_event_goes_to_one_webhook_if_it_is_active():
     webhook, _ = make_webhook(), make_webhook("https://example.org/other")
     off = make_webhook("https://example.org/off", is_active=False)
-    assert outbox.send_test(webhook)
-    assert not outbox.send_test(off)
+    assert outbox.write_test_event(webhook)
+    assert not outbox.write_test_event(off)
     assert only_delivery().webhook == webhook
     assert json.loads(only_delivery().payload)["data"] == {"batch": None}
 
@@ -238,13 +238,13 @@ IMPOSSIBLE = {
 POSSIBLE = {
     "waits": {"error": "answered 500", "http_status": 500},
     "delivered": {"delivered_at": NOW, "next_attempt_at": None},
-    "given up": {"next_attempt_at": None, "error": "answered 500"},
+    "failed": {"next_attempt_at": None, "error": "answered 500"},
 }
 
 
 @pytest.fixture
 def waiting():
-    assert outbox.send_test(make_webhook())
+    assert outbox.write_test_event(make_webhook())
     return WebhookDelivery.objects.all()
 
 
@@ -260,7 +260,7 @@ def test_an_impossible_delivery_is_refused_by_the_database(waiting, change):
 def test_a_possible_delivery_has_one_state(waiting, change, state):
     assert waiting.update(**change) == 1
     assert waiting.get().state == state
-    counts = [waiting.waiting().count(), waiting.delivered().count(), waiting.given_up().count()]
+    counts = [waiting.waiting().count(), waiting.delivered().count(), waiting.failed().count()]
     assert counts == [int(state == other) for other in WebhookDelivery.State]
 
 
@@ -283,12 +283,12 @@ def test_an_impossible_webhook_is_refused_by_the_database(change):
 # Claiming and settling
 
 
-def claim_due(room=10, under_way=None, per_webhook=10, visibility=60):
-    return outbox.claim_due(room, under_way or {}, per_webhook, visibility)
+def claim_due(room=10, under_way=None, max_per_webhook=10, visibility=60):
+    return outbox.claim_due(room, under_way or {}, max_per_webhook, visibility)
 
 
 def test_what_is_claimed_is_nobody_elses_until_the_visibility_time_out():
-    outbox.send_test(make_webhook())
+    outbox.write_test_event(make_webhook())
     [claimed] = claim_due()
     assert claimed.attempt == 1
     assert claim_due() == []
@@ -299,20 +299,20 @@ def test_what_is_claimed_is_nobody_elses_until_the_visibility_time_out():
 
 
 def test_a_failure_counts_only_while_nobody_else_has_claimed_it_but_a_success_always_counts():
-    outbox.send_test(make_webhook())
+    outbox.write_test_event(make_webhook())
     [lost] = claim_due()
     pass_time()
     [claimed] = claim_due()
-    outbox.settle(lost, Answer(500, "answered 500"))
+    outbox.settle(lost, Outcome(500, "answered 500"))
     assert only_delivery().error == ""
-    outbox.settle(lost, Answer(200))
+    outbox.settle(lost, Outcome(200))
     assert only_delivery().state == "delivered"
-    outbox.settle(claimed, Answer(500, "answered 500"))
+    outbox.settle(claimed, Outcome(500, "answered 500"))
     assert only_delivery().state == "delivered"
 
 
 def test_what_is_not_due_is_not_claimed():
-    outbox.send_test(make_webhook())
+    outbox.write_test_event(make_webhook())
     WebhookDelivery.objects.update(next_attempt_at=NOW + timedelta(hours=1))
     assert claim_due() == []
 
@@ -320,15 +320,15 @@ def test_what_is_not_due_is_not_claimed():
 def test_no_webhook_gets_more_than_its_share_and_the_one_with_fewer_under_way_goes_first():
     dead, busy, healthy = (make_webhook(f"https://example.org/{name}") for name in ("dead", "busy", "healthy"))
     for webhook in [dead] * 5 + [busy] * 5 + [healthy]:
-        outbox.send_test(webhook)
-    claims = claim_due(room=3, under_way={dead.pk: 2, busy.pk: 1}, per_webhook=2)
+        outbox.write_test_event(webhook)
+    claims = claim_due(room=3, under_way={dead.pk: 2, busy.pk: 1}, max_per_webhook=2)
     assert [claim.webhook_id for claim in claims] == [healthy.pk, busy.pk]
 
 
 def test_the_oldest_of_a_webhook_goes_first():
     webhook = make_webhook()
     for _ in range(3):
-        outbox.send_test(webhook)
+        outbox.write_test_event(webhook)
     first = deliveries()[2]
     WebhookDelivery.objects.filter(pk=first.pk).update(next_attempt_at=NOW - timedelta(hours=1))
     assert [claim.delivery_id for claim in claim_due(room=1)] == [first.pk]
@@ -336,7 +336,7 @@ def test_the_oldest_of_a_webhook_goes_first():
 
 def test_while_a_webhook_is_not_active_its_deliveries_wait():
     webhook = make_webhook()
-    outbox.send_test(webhook)
+    outbox.write_test_event(webhook)
     Webhook.objects.update(is_active=False)
     assert claim_due() == []
     Webhook.objects.update(is_active=True)
@@ -349,7 +349,7 @@ def test_what_is_due_is_found_by_its_index():
         WebhookDelivery(webhook=webhook, event_id=uuid.uuid4(), type=Event.TEST, payload="{}", delivered_at=NOW)
         for _ in range(3000)
     )
-    outbox.send_test(webhook)
+    outbox.write_test_event(webhook)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as captured:
@@ -365,19 +365,19 @@ def test_what_is_due_is_found_by_its_index():
 
 
 def test_each_failure_is_waited_for_longer_until_the_delivery_is_given_up():
-    outbox.send_test(make_webhook())
+    outbox.write_test_event(make_webhook())
     waits = []
-    for _ in outbox.SCHEDULE:
+    for _ in outbox.BACKOFF:
         [claimed] = claim_due()
-        outbox.settle(claimed, Answer(500, "answered 500"))
+        outbox.settle(claimed, Outcome(500, "answered 500"))
         waits.append(seconds_to_wait(only_delivery()))
         pass_time()
-    for wait, planned in zip(waits, outbox.SCHEDULE, strict=True):
+    for wait, planned in zip(waits, outbox.BACKOFF, strict=True):
         assert planned * 0.8 - 5 < wait < planned * 1.2 + 5
     [claimed] = claim_due()
-    outbox.settle(claimed, Answer(None, "refused the connection"))
+    outbox.settle(claimed, Outcome(None, "refused the connection"))
     last = only_delivery()
-    assert (last.state, last.attempts, last.error, last.http_status) == ("given up", 9, "refused the connection", None)
+    assert (last.state, last.attempts, last.error, last.http_status) == ("failed", 9, "refused the connection", None)
 
 
 @pytest.mark.parametrize(("said", "waited"), [(1, 5), (3600, 3600), (10**9, 86400)])
@@ -391,37 +391,37 @@ def test_waits_are_spread_by_chance():
 
 def test_410_gives_the_delivery_up_and_switches_the_webhook_off():
     webhook = make_webhook()
-    outbox.send_test(webhook)
-    outbox.send_test(webhook)
+    outbox.write_test_event(webhook)
+    outbox.write_test_event(webhook)
     [claimed] = claim_due(room=1)
-    outbox.settle(claimed, Answer(410, "answered 410 Gone"))
+    outbox.settle(claimed, Outcome(410, "answered 410 Gone"))
     webhook.refresh_from_db()
     assert not webhook.is_active
     gone, waits = deliveries()
-    assert (gone.state, gone.error) == ("given up", "answered 410 Gone: the webhook was switched off")
+    assert (gone.state, gone.error) == ("failed", "answered 410 Gone: the webhook was switched off")
     assert waits.state == "waiting"
 
 
 def test_410_of_an_old_address_does_not_switch_off_the_new_one():
     webhook = make_webhook()
-    outbox.send_test(webhook)
+    outbox.write_test_event(webhook)
     [claimed] = claim_due()
     Webhook.objects.update(url="https://example.org/new")
-    outbox.settle(claimed, Answer(410, "answered 410 Gone"))
+    outbox.settle(claimed, Outcome(410, "answered 410 Gone"))
     webhook.refresh_from_db()
     assert webhook.is_active
 
 
 def test_what_was_given_up_can_be_tried_from_the_beginning_and_nothing_else():
-    outbox.send_test(make_webhook())
-    assert not outbox.deliver_again(only_delivery())
+    outbox.write_test_event(make_webhook())
+    assert not outbox.reschedule(only_delivery())
     WebhookDelivery.objects.update(attempts=9, next_attempt_at=None, error="answered 500")
     event_id = only_delivery().event_id
-    assert outbox.deliver_again(only_delivery())
+    assert outbox.reschedule(only_delivery())
     [claimed] = claim_due()
     assert (claimed.attempt, claimed.event_id) == (1, str(event_id))
-    outbox.settle(claimed, Answer(200))
-    assert not outbox.deliver_again(only_delivery())
+    outbox.settle(claimed, Outcome(200))
+    assert not outbox.reschedule(only_delivery())
     assert only_delivery().state == "delivered"
 
 
@@ -440,7 +440,7 @@ def test_old_deliveries_go_in_steps_but_never_one_that_is_still_to_be_sent(monke
     ]
     pruned = [
         ("delivered", on, old, {"delivered_at": NOW}),
-        ("given up", on, old, {"error": "why"}),
+        ("failed", on, old, {"error": "why"}),
         ("off", off, old, {"next_attempt_at": NOW}),
     ]
     for name, webhook, created_at, values in kept + pruned:
@@ -458,11 +458,11 @@ def test_old_deliveries_go_in_steps_but_never_one_that_is_still_to_be_sent(monke
 def test_a_new_secret_signs_beside_the_old_one_for_a_day():
     webhook = make_webhook()
     old = webhook.secret
-    outbox.replace_secret(webhook)
+    outbox.rotate_secret(webhook)
     webhook.refresh_from_db()
     assert webhook.secret not in {old, ""}
-    assert outbox.valid_secrets(webhook) == (webhook.secret, old)
+    assert outbox.signing_secrets(webhook) == (webhook.secret, old)
     webhook.previous_secret_until = timezone.now() - timedelta(seconds=1)
-    assert outbox.valid_secrets(webhook) == (webhook.secret,)
+    assert outbox.signing_secrets(webhook) == (webhook.secret,)
     ends_in = Webhook.objects.get().previous_secret_until - timezone.now()
     assert timedelta(hours=23, minutes=50) < ends_in <= timedelta(days=1)

@@ -10,8 +10,8 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from batches.models import new_secret
-from batches.notifications.courier import signed_headers
-from batches.notifications.outbox import Claim
+from batches.notifications.courier import build_headers
+from batches.notifications.outbox import ClaimedDelivery
 from batches.notifications.signatures import sign
 
 # The vector that the published libraries are tested with; OpenSSL makes the same of it.
@@ -57,5 +57,7 @@ def test_what_is_signed_cannot_be_changed(change):
 
 
 def signed(*secrets):
-    claim = Claim(1, 1, "a webhook", "https://example.org/", secrets, MESSAGE_ID, "webhook.test", BODY.decode(), 1)
-    return signed_headers(claim, BODY, int(time.time()))
+    claim = ClaimedDelivery(
+        1, 1, "a webhook", "https://example.org/", secrets, MESSAGE_ID, "webhook.test", BODY.decode(), 1
+    )
+    return build_headers(claim, BODY, int(time.time()))

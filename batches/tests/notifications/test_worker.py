@@ -50,7 +50,7 @@ def test_a_worker_tells_the_end_of_its_batch_and_tries_again_what_failed(receive
 
 
 def test_after_kill_9_between_sending_and_answer_another_worker_sends_it_again(receiver, commands):
-    outbox.send_test(make_webhook(receiver.url()))
+    outbox.write_test_event(make_webhook(receiver.url()))
     gate = receiver.hold("/hook")
     worker = commands.start_worker()
     receiver.wait_for(1)
@@ -68,7 +68,7 @@ def test_after_kill_9_between_sending_and_answer_another_worker_sends_it_again(r
 
 def test_two_workers_send_each_message_once(receiver, commands):
     for webhook in [make_webhook(receiver.url(f"/{number}")) for number in range(4)] * 10:
-        outbox.send_test(webhook)
+        outbox.write_test_event(webhook)
     WebhookDelivery.objects.update(next_attempt_at=None, error="not yet")
     for one in (commands.start_worker(), commands.start_worker()):
         one.wait_for(lambda pid=one.popen.pid: Queue.objects.filter(worker__endswith=f":{pid}").exists())
@@ -80,13 +80,13 @@ def test_two_workers_send_each_message_once(receiver, commands):
 
 @one_database
 def test_sigterm_lets_a_delivery_under_way_end_and_begins_no_new_one(receiver, commands):
-    outbox.send_test(make_webhook(receiver.url()))
+    outbox.write_test_event(make_webhook(receiver.url()))
     gate = receiver.hold("/hook")
     worker = commands.start_worker()
     receiver.wait_for(1)
     worker.signal(signal.SIGTERM)
-    worker.wait_for(lambda: "Webhooks under way get 10 s" in worker.err)
-    outbox.send_test(make_webhook(receiver.url("/other")))
+    worker.wait_for(lambda: "Webhook deliveries in flight get 10 s" in worker.err)
+    outbox.write_test_event(make_webhook(receiver.url("/other")))
     gate.set()
     assert worker.ended() == 0
     assert [delivery.state for delivery in deliveries()] == ["delivered", "waiting"]
@@ -97,13 +97,13 @@ def test_sigterm_lets_a_delivery_under_way_end_and_begins_no_new_one(receiver, c
 @one_database
 @pytest.mark.parametrize("signals", [1, 2], ids=["after the grace period", "at the second signal"])
 def test_a_receiver_that_hangs_does_not_keep_a_worker_from_stopping(receiver, commands, signals):
-    outbox.send_test(make_webhook(receiver.url()))
+    outbox.write_test_event(make_webhook(receiver.url()))
     gate = receiver.hold("/hook")
     worker = commands.start_worker(grace_seconds=0.2 if signals == 1 else 3600)
     receiver.wait_for(1)
     worker.signal(signal.SIGTERM)
     if signals == 2:
-        worker.wait_for(lambda: "Webhooks under way get 3600 s" in worker.err)
+        worker.wait_for(lambda: "Webhook deliveries in flight get 3600 s" in worker.err)
         worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
     gate.set()
@@ -141,7 +141,7 @@ def test_a_worker_that_ends_with_its_batch_delivers_what_that_batch_tells(receiv
 @one_database
 def test_deliveries_go_on_while_a_batch_is_checked(receiver, script, configure):
     configure(allowed_networks=("127.0.0.0/8",))
-    outbox.send_test(make_webhook(receiver.url()))
+    outbox.write_test_event(make_webhook(receiver.url()))
 
     async def check(profile):
         await asyncio.to_thread(receiver.wait_for, 1)
@@ -196,7 +196,7 @@ def test_while_the_database_is_away_a_delivery_waits_for_it(receiver, script, co
         return settle(*args)
 
     monkeypatch.setattr(outbox, "settle", settle_after_faults)
-    outbox.send_test(make_webhook(receiver.url()))
+    outbox.write_test_event(make_webhook(receiver.url()))
     script()
     work()
     assert nothing_left()
