@@ -327,6 +327,8 @@ class BatchManager(QueueWriter):
             batch.refresh_from_db()
             message = "set " + ", ".join(sorted(repairs)) if repairs else "the log did not record this status"
             self._log(batch, Action.REPAIR_BATCH, message, was=logged, to=(batch.status, batch.position))
+            if "status" in repairs:
+                self._notify(batch)
         return True
 
     def repair_rows(self) -> int:

@@ -128,8 +128,11 @@ class QueueWriter:
         Queue.objects.bump_version()
         batch.refresh_from_db()
         self._log(batch, action, message, was=was, to=(status, position))
-        if status in EVENTS:
-            outbox.write_event(EVENTS[status], batch)
+        self._notify(batch)
+
+    def _notify(self, batch: Batch) -> None:
+        if batch.status in EVENTS:
+            outbox.write_event(EVENTS[batch.status], batch)
 
     def _leave_queue(self, batch: Batch, **changes: Any) -> None:
         _update(batch, **changes)

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, StoryResult, Webhook, WebhookDelivery
 from batches.reports import doctor
 from batches.tests.support.factories import (
     WAYS,
@@ -160,10 +160,12 @@ def test_of_two_running_batches_the_one_at_its_place_goes_on():
     running = start_run(make_batch("right", 2)).batch
     other = make_batch("wrong", 2)
     break_batch(other, status=Status.RUNNING, position=None)
+    Webhook.objects.create(url="https://example.org/hook")
     assert "2 batches are running at once." in messages()
     assert_is_repaired()
     assert Batch.objects.get(pk=running.pk).status == Status.RUNNING
     assert Batch.objects.get(pk=other.pk).status == Status.PAUSED
+    assert [(delivery.type, delivery.batch) for delivery in WebhookDelivery.objects.all()] == [("batch.paused", other)]
 
 
 def test_places_that_are_taken_wrongly_are_free_before_they_are_given():
