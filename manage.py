@@ -11,11 +11,11 @@ def main() -> None:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
     except ImportError:
-        sys.exit("Django is not installed here. Run `make setup`, then use .venv/bin/python manage.py …")
+        sys.exit("Django is not installed here. Run `make setup`, then .venv/bin/python manage.py …")
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
-        sys.exit(f"The settings cannot be used. {error}")
+        sys.exit(f"Invalid settings. {error}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""System checks: what would go wrong later is told at start, with what to type instead."""
+"""System checks: problems that would appear later are reported at start, with the setting that solves them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from django.db import connections
 
 from .conf import get_config
 
-#: RETURNING came with it.
+#: The first version with RETURNING.
 OLDEST_SQLITE = (3, 35)
-#: Before it, two connections that write and checkpoint at the same moment can, very rarely, damage the file:
+#: In older versions, two connections that write and checkpoint at the same moment can, very rarely, corrupt the file:
 #: https://sqlite.org/wal.html#walresetbug
 SOUND_SQLITE = (3, 51, 3)
 
-OTHER_DATABASE = "Use a Python that is built with a newer one, or PostgreSQL: DATABASE_URL=postgres://…"
+OTHER_DATABASE = "Use a Python built with a newer SQLite, or PostgreSQL: DATABASE_URL=postgres://…"
 
 
 @register()
@@ -35,14 +35,14 @@ def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
     if connections["default"].vendor != "sqlite":
         return []
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        problem = f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed."
+        problem = f"SQLite {sqlite3.sqlite_version} is too old. Version 3.35 or newer is required."
         return [Error(problem, hint=OTHER_DATABASE, id="batches.E003")]
     options = connections["default"].settings_dict.get("OPTIONS", {})
     if str(options.get("transaction_mode")).upper() != "IMMEDIATE":
         return [
             Warning(
-                "SQLite's transactions begin without its write lock: under load they fail with “database is locked”.",
-                hint='Write in DATABASES["default"]: "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20}',
+                "SQLite transactions start without the write lock. Under load they fail with “database is locked”.",
+                hint='Add to DATABASES["default"]: "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20}',
                 id="batches.W001",
             )
         ]
@@ -51,9 +51,9 @@ def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def check_wal_reset_bug(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """With the checks of the database, so at `migrate` and `check --database default`, not at each command."""
+    """A database check: it runs at `migrate` and `check --database default`, not before every command."""
     is_sound = sqlite3.sqlite_version_info >= SOUND_SQLITE
     if is_sound or "default" not in (databases or ()) or connections["default"].vendor != "sqlite":
         return []
-    problem = f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug: very rarely, it damages a database under load."
-    return [Warning(problem, hint=f"3.51.3 mends it. {OTHER_DATABASE}", id="batches.W002")]
+    problem = f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug: under load it can, very rarely, corrupt a file."
+    return [Warning(problem, hint=f"Version 3.51.3 fixes it. {OTHER_DATABASE}", id="batches.W002")]

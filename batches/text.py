@@ -1,4 +1,4 @@
-"""Text that both databases can store, and that people can read."""
+"""Text that both databases can store and that people can read."""
 
 import re
 
@@ -7,20 +7,20 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def clean_text(value: object, limit: int) -> str:
-    """`value` as text without NUL and lone surrogates, cut at `limit` characters."""
+    """`value` as text without NUL and lone surrogates, truncated to `limit` characters."""
     text = value if isinstance(value, str) else _as_text(value)
-    if len(text) <= limit and text.isascii() and "\x00" not in text:  # nearly all of it; a third of the time
+    if len(text) <= limit and text.isascii() and "\x00" not in text:  # the usual case; three times faster
         return text
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
 
 
 def pluralise(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 batch", "2,000 batches". The plural is the noun with an s, unless it is given."""
+    """A number with its noun: "1 batch", "2,000 batches". The plural is the noun with an s by default."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def duration(seconds: float) -> str:
-    """2 h 05 min, 3 min 20 s, 17 s: as exact as an estimate deserves."""
+def format_duration(seconds: float) -> str:
+    """2 h 05 min, 3 min 20 s, 17 s: with the precision that an estimate has."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -31,5 +31,5 @@ def duration(seconds: float) -> str:
 def _as_text(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # an exception's own text may raise, and it must be told of all the same
+    except Exception:  # an exception's own text may raise, and we need a text anyway
         return f"<{type(value).__name__} without a text>"

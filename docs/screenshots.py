@@ -85,7 +85,7 @@ def make_interesting(feed_port: int) -> dict[str, Any]:
 
     django.setup()
     from batches.batch_manager import BatchManager
-    from batches.demo import server as demo
+    from batches.demo import profiles as demo
     from batches.models import Batch
 
     wait_for(lambda: Batch.objects.filter(name=demo.BATCHES[-1].name).exists())

@@ -23,7 +23,7 @@ from batches.lists.exports import EXPORTERS
 from batches.models import Action, Batch, BatchLog, StoryResult
 from batches.queue.actions import RULES
 from batches.reports import comparison, queries
-from batches.text import duration
+from batches.text import format_duration
 from batches.web.downloads import stream_download
 
 from . import display
@@ -156,9 +156,9 @@ def facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
     if progress.rate:
         yield "Rate", display.rate(progress.rate)
     if progress.seconds_left:
-        yield "Work left", f"about {duration(progress.seconds_left)}"
+        yield "Work left", f"about {format_duration(progress.seconds_left)}"
     if batch.run_seconds:
-        yield "Time at work", duration(batch.run_seconds)
+        yield "Time at work", format_duration(batch.run_seconds)
     yield "Priority", str(batch.priority)
     yield "Checker", batch.checker
     moments = {

@@ -20,7 +20,7 @@ from batches.queue.refusals import Refused
 from batches.queue.transitions import find_batch
 from batches.reports import queries
 from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
-from batches.text import clean_text, duration, pluralise
+from batches.text import clean_text, format_duration, pluralise
 
 from . import display
 from .actions import buttons
@@ -174,7 +174,7 @@ def run_facts(outlook: Outlook) -> Iterator[tuple[str, str]]:
     progress = batch.progress
     yield "Checked", display.progress_bar(batch)
     yield "Rate", display.rate(progress.rate) if progress.rate else display.NOTHING
-    yield "Left", duration(progress.seconds_left) if progress.seconds_left else display.NOTHING
+    yield "Left", format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING
     yield "Ok", display.number(batch.successful_checks)
     yield "Failed", display.number(batch.failed_checks)
     yield "New stories", display.number(batch.stories_found)

@@ -1,4 +1,4 @@
-"""One run: checks a batch's pending profiles and records what it found, until nothing is pending or the run is over."""
+"""One run: checks the pending profiles of a batch and records the results, until none is pending or the run is over."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class RunOver(Exception):
-    """The fence refused: the batch was paused, finished or taken over. What is not recorded is dropped."""
+    """The fence refused: the batch was paused, finished or taken over. Unrecorded results are dropped."""
 
 
 class Run:
-    """Three things go on at once: rows are read in pages, profiles are checked, results are recorded in chunks.
+    """Reads rows in pages, checks profiles and records results in chunks, all at the same time.
 
-    Each waits for the next one, so that memory does not grow with the batch: a page is read when half of the last one
-    is handed out, and no check begins while four chunks wait to be recorded.
+    Each step waits for the next one, so memory does not grow with the batch: a page is read when half of the previous
+    page is checked or being checked, and no check starts while four chunks wait to be recorded.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Run:
         self._config = config
         self._database = database
         self._window = Window(config.per_host)
-        self._fault: BaseException | None = None  # of the run itself: one of a checker is that profile's result
+        self._fault: BaseException | None = None  # a bug of ours; an error of the checker only fails that profile
         self._logged: set[type[BaseException]] = set()
         self._checks: set[asyncio.Task[None]] = set()
         self._results: list[tuple[int, CheckResult]] = []
@@ -52,38 +52,38 @@ class Run:
         self._stopping = False
         self._room = asyncio.Event()
         self._chunk_ready = asyncio.Event()
-        self._settled = asyncio.Event()  # all that was read is checked, or given up
+        self._settled = asyncio.Event()  # every profile that was read is checked or cancelled
 
     async def work(self) -> None:
-        """Check and record until nothing is pending, or nothing is under way any more after `stop`.
+        """Check and record until nothing is pending or, after `stop`, until the running checks have ended.
 
-        Raises RunOver when the run was taken away, and whatever the database or the checker's set-up raises.
+        Raises RunOver when the run was taken away, and errors of the database or of the checker's set-up.
         """
         async with AsyncExitStack() as stack:
-            await self._set_up(stack)
+            await self._enter_checker(stack)
             tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._read())]
             try:
                 await asyncio.gather(*tasks)
             finally:
-                await self._give_up(tasks)
+                await self._cancel(tasks)
 
     def stop(self) -> None:
-        """Begin no new checks; those under way get the grace period, and what they find is recorded."""
+        """Start no new checks. Running checks have the grace period to finish, and their results are recorded."""
         if not self._stopping:
             self._stopping = True
             self._window.clear()
             self._room.set()
             self._settle()
-            asyncio.get_running_loop().call_later(self._config.grace_seconds, self.stop_at_once)
+            asyncio.get_running_loop().call_later(self._config.grace_seconds, self.stop_immediately)
 
-    def stop_at_once(self) -> None:
-        """Give up the checks under way too; what is not recorded stays pending."""
+    def stop_immediately(self) -> None:
+        """Cancel the running checks too. Their profiles stay pending."""
         self.stop()
         for check in self._checks:
             check.cancel()
 
-    async def _set_up(self, stack: AsyncExitStack) -> None:
-        """Enter the checker, within the lease: nothing renews it meanwhile, and a worker must not hang for ever."""
+    async def _enter_checker(self, stack: AsyncExitStack) -> None:
+        """Within the lease, because nothing renews it here, and a worker must not hang forever."""
         seconds = self._config.lease_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -91,7 +91,7 @@ class Run:
         except TimeoutError as error:
             raise TimeoutError(str(error) or f"The checker was not ready within {seconds:g} s.") from error
 
-    async def _give_up(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
         self._stopping = True
         self._window.clear()
         unfinished = [*tasks, *self._checks]
@@ -108,7 +108,7 @@ class Run:
             for _, profile in page:
                 self._window.add(profile)
             last_id = page[-1][0]
-            self._begin_checks()
+            self._start_checks()
             await self._wait_for_room()
         self._all_read = True
         self._settle()
@@ -118,15 +118,15 @@ class Run:
             self._room.clear()
             await self._room.wait()
 
-    def _begin_checks(self) -> None:
-        """Have as many checkers at work as there are profiles to hand out. Each goes on while there are more."""
+    def _start_checks(self) -> None:
+        """One task for each profile that is ready, up to the limit. Each task continues while profiles are left."""
         for _ in range(min(self._window.ready, self._config.concurrency - len(self._checks))):
             check = asyncio.create_task(self._check_profiles())
             self._checks.add(check)
-            check.add_done_callback(self._after_checks)
+            check.add_done_callback(self._on_check_ended)
 
     async def _check_profiles(self) -> None:
-        while profile := self._take():
+        while profile := self._next_profile():
             try:
                 result = await self._check(profile)
             finally:
@@ -135,7 +135,7 @@ class Run:
             if len(self._results) >= self._config.record_size:
                 self._chunk_ready.set()
 
-    def _take(self) -> ProfileToCheck | None:
+    def _next_profile(self) -> ProfileToCheck | None:
         profile = None if self._is_full else self._window.take()
         if len(self._window) <= self._config.page_size // 2:
             self._room.set()
@@ -151,25 +151,25 @@ class Run:
                 return _require_result(await self._checker.check(profile))
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):
-                raise  # given up by us; what a checker cancels by itself is its failure
+                raise  # we cancelled it; a checker that cancels itself has failed
             if limit.expired():
-                return CheckResult(False, f"The check was not finished within {self._config.check_timeout:g} s.")
+                return CheckResult(False, f"The check did not finish within {self._config.check_timeout:g} s.")
             self._log_once(error, profile)
             return CheckResult(False, f"The checker failed: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
 
     def _log_once(self, error: BaseException, profile: ProfileToCheck) -> None:
-        """The first error of each kind with its traceback: a broken checker would fill the disk with a million."""
+        """Only the first traceback of each type: a broken checker would fill the disk with a million of them."""
         if type(error) not in self._logged:
             self._logged.add(type(error))
             logger.error("The checker “%s” failed on %s", self._batch.checker, profile.url, exc_info=error)
 
-    def _after_checks(self, check: asyncio.Task[None]) -> None:
+    def _on_check_ended(self, check: asyncio.Task[None]) -> None:
         self._checks.discard(check)
         if not check.cancelled() and (fault := check.exception()):
             self._fault = fault
             self._window.clear()
         if not self._is_full:
-            self._begin_checks()
+            self._start_checks()
         self._settle()
 
     def _settle(self) -> None:
@@ -186,11 +186,11 @@ class Run:
                 raise self._fault
             if chunk := self._results[:size]:
                 del self._results[:size]
-                await self._own(self._manager.record_results, chunk)
+                await self._call_as_owner(self._manager.record_results, chunk)
                 renewed = time.monotonic()
-                self._begin_checks()
+                self._start_checks()
             elif time.monotonic() - renewed > self._seconds_between_renewals:
-                await self._own(self._manager.renew_lease)
+                await self._call_as_owner(self._manager.renew_lease)
                 renewed = time.monotonic()
 
     async def _wait_for_chunk(self) -> None:
@@ -205,14 +205,13 @@ class Run:
 
     @property
     def _seconds_between_renewals(self) -> float:
-        """Well within the lease; and often enough that a pause stops the checks soon, not only their recording."""
+        """Well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
         return min(self._config.lease_seconds / 3, 2.0)
 
-    async def _own(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """A call that only the owner of this run can make."""
-        answer = await self._database(call, self._batch.pk, self._token, *arguments)
-        if not answer:
-            raise RunOver(str(answer))
+    async def _call_as_owner(self, call: Callable[..., Any], *arguments: Any) -> None:
+        accepted = await self._database(call, self._batch.pk, self._token, *arguments)
+        if not accepted:
+            raise RunOver(str(accepted))
 
 
 def _require_result(result: object) -> CheckResult:

@@ -1,4 +1,4 @@
-"""The profiles that a run has read and not yet checked, handed out fairly by host."""
+"""The profiles that a run has read but not yet checked, assigned fairly by host."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from batches.lists.addresses import host_of
 
 
 class Window:
-    """Hands out profiles so that no host has more than `per_host` of them at once, and none holds up the others.
+    """Assigns at most `per_host` profiles of a host at once, and lets no host block the others.
 
-    A list often has many addresses of one host in a row; first come, first served would leave all other hosts idle
-    behind them.
+    Lists often have many addresses of one host in a row. In list order, all other hosts would wait behind them.
     """
 
     def __init__(self, per_host: int) -> None:
         self._per_host = per_host
         self._waiting: defaultdict[str, deque[ProfileToCheck]] = defaultdict(deque)
-        self._ready: deque[str] = deque()  # hosts in turn, one entry for each free slot that a profile waits for
+        self._ready: deque[str] = deque()  # hosts in turn, one entry for each profile with a free slot
         self._taken: Counter[str] = Counter()
         self._size = 0
 
@@ -27,7 +26,7 @@ class Window:
 
     @property
     def ready(self) -> int:
-        """How many profiles could be taken at once."""
+        """Number of profiles that `take` can return now."""
         return len(self._ready)
 
     def add(self, profile: ProfileToCheck) -> None:
@@ -39,7 +38,7 @@ class Window:
             self._ready.append(host)
 
     def take(self) -> ProfileToCheck | None:
-        """The next profile whose host has a free slot, or None. Give it back with `release` after its check."""
+        """The next profile of a host with a free slot, or None. Call `release` after its check."""
         if not self._ready:
             return None
         host = self._ready.popleft()
@@ -52,12 +51,12 @@ class Window:
         return profile
 
     def release(self, profile: ProfileToCheck) -> None:
-        """The profile's check ended: its slot goes to the next one of its host."""
+        """Free the slot of a checked profile for the next profile of its host."""
         host = _host(profile)
         self._taken[host] -= 1
         if not self._taken[host]:
             del self._taken[host]
-        # Those of this host that already have an entry in `_ready` have their slots.
+        # Profiles of this host with an entry in `_ready` have their slots already.
         if len(self._waiting.get(host, ())) + self._taken[host] >= self._per_host:
             self._ready.append(host)
 
@@ -68,4 +67,5 @@ class Window:
 
 
 def _host(profile: ProfileToCheck) -> str:
+    """The host of the address that is fetched first."""
     return host_of(profile.feed_url or profile.url)

@@ -1,4 +1,4 @@
-"""The worker: claims a run, works on it, looks for the next. All it knows is in the database."""
+"""The worker: claims a run, works on it, and polls for the next one. All its state is in the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.db import close_old_connections, connections
 from batches.batch_manager import BatchManager
 from batches.conf import Config, get_config
 from batches.limits import MAX_ERROR
-from batches.models import DATABASE_FAULTS, Channel, discard_connections
+from batches.models import DATABASE_FAULTS, Batch, Channel, discard_connections
 from batches.notifications.courier import delivering
 from batches.queue.runs import ClaimedRun
 from batches.text import clean_text
@@ -29,15 +29,16 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: Seconds between two tries while the database does not answer: from the first to the longest.
+#: Backoff in seconds while the database does not answer: the first wait and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 
 
 class Worker:
-    """Works on one batch at a time until it is told to stop, or until `finished` says so.
+    """Works on one batch at a time until a signal arrives or `finished` returns True.
 
-    `finished` is asked before each claim, in the thread of the database. SIGTERM and SIGINT stop the worker: running
-    checks get the grace period, their results are recorded, the lease is given back. A second signal stops at once.
+    `finished` is called before each claim, in the database thread. SIGTERM and SIGINT stop the worker: running checks
+    have the grace period to finish, their results are recorded, and the lease is released. A second signal stops it
+    immediately.
     """
 
     def __init__(self, finished: Callable[[], bool] = lambda: False, config: Config | None = None) -> None:
@@ -46,9 +47,9 @@ class Worker:
         self._config = config or get_config()
         self._finished = finished
         self._run: Run | None = None
-        #: The number of the signal that stopped the worker, if one did.
+        #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
-        # One thread owns the one connection: recording goes on there while the loop goes on checking.
+        # One thread owns the only connection: it records while the event loop checks.
         self._database_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
     def work(self) -> None:
@@ -58,7 +59,7 @@ class Worker:
         except asyncio.CancelledError:
             if self.stopped_by is None:
                 raise
-            logger.info("Stopped at once")
+            logger.info("Stopped immediately")
         finally:
             self._database_thread.submit(connections.close_all)
             self._database_thread.shutdown()
@@ -80,9 +81,9 @@ class Worker:
     def _on_signal(self, number: int) -> None:
         self.stopped_by = self.stopped_by or number
         if self._stop.is_set() and self._task is not None:
-            self._task.cancel()  # whatever it waits for
+            self._task.cancel()  # whatever it is waiting for
         elif self._run is not None:
-            logger.info("Stopping: running checks get %g s to end", self._config.grace_seconds)
+            logger.info("Stopping: running checks have %g s to finish", self._config.grace_seconds)
             self._run.stop()
         self._stop.set()
 
@@ -95,7 +96,7 @@ class Worker:
 
     async def _work_on(self, claimed: ClaimedRun) -> None:
         batch, token = claimed.batch, claimed.run_token
-        logger.info("“%s” begins at %s of %s profiles", batch, *_counts(batch))
+        logger.info("Checking “%s”: %s of %s profiles done", batch, *_progress(batch))
         try:
             checker = load_checker(batch.checker, self._config)
             self._run = Run(claimed, self._manager, checker, self._config, self._database)
@@ -103,7 +104,8 @@ class Worker:
                 self._run.stop()
             await self._run.work()
             if await self._database(self._manager.finish_run, batch.pk, token):
-                logger.info("“%s” is at its end", batch)
+                fresh = await self._database(Batch.everything.filter(pk=batch.pk).first) or batch
+                logger.info("Finished “%s”: %s ok, %s failed", batch, *_outcome(fresh))
             else:
                 await self._database(self._manager.release_run, batch.pk, token)
         except RunOver as over:
@@ -112,16 +114,16 @@ class Worker:
             await self._database(self._manager.release_run, batch.pk, token)
             raise
         except DATABASE_FAULTS:
-            raise  # the database is away and we are stopping: the lease runs out by itself
+            raise  # we are stopping without the database: the lease expires by itself
         except Exception as error:
-            logger.exception("“%s” is stopped by an error", batch)
+            logger.exception("“%s” stopped with an error", batch)
             message = f"{type(error).__name__}: {clean_text(error, MAX_ERROR)}"
             await self._database(self._manager.handle_error, batch.pk, message, token)
         finally:
             self._run = None
 
     async def _database(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call in the thread of the database. While the database is away, wait for it: every call may be repeated."""
+        """Call in the database thread. While the database does not answer, retry: every call is safe to repeat."""
         wait = FIRST_WAIT
         while True:
             try:
@@ -129,7 +131,7 @@ class Worker:
             except DATABASE_FAULTS as error:
                 if self._stop.is_set():
                     raise
-                logger.error("The database does not answer, next try in %g s: %s", wait, str(error).strip())
+                logger.error("The database does not answer. Next attempt in %g s: %s", wait, str(error).strip())
                 await self._wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
 
@@ -139,7 +141,7 @@ class Worker:
 
 
 def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
-    close_old_connections()  # one that broke in an earlier call
+    close_old_connections()  # an earlier call may have broken it
     try:
         return call(*arguments)
     except DATABASE_FAULTS:
@@ -147,5 +149,9 @@ def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
         raise
 
 
-def _counts(batch: Any) -> tuple[str, str]:
+def _progress(batch: Batch) -> tuple[str, str]:
     return f"{batch.completed_profiles:,}", f"{batch.total_profiles:,}"
+
+
+def _outcome(batch: Batch) -> tuple[str, str]:
+    return f"{batch.successful_checks:,}", f"{batch.failed_checks:,}"

@@ -1,18 +1,21 @@
-"""What the commands that steer batches have in common."""
+"""What the commands with subcommands have in common."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import sys
-from argparse import ArgumentTypeError
-from collections.abc import Iterable, Iterator
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from io import TextIOWrapper
+from string import hexdigits
 from typing import Any, TypeVar
+from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import QuerySet
 
 from batches.batch_manager import BatchManager
 from batches.management.preflight import require_migrations
@@ -23,21 +26,30 @@ from batches.web.outages import describe_outage_to_operator
 
 T = TypeVar("T")
 
-MAX_SHOWN = 1_000_000
+MAX_LIMIT = 1_000_000
 
 
-class DoorCommand(BaseCommand):
-    """A command with actions, each a method `do_<action>`. A refusal exits 1 with its reason on stderr."""
+class ActionCommand(BaseCommand):
+    """A command with subcommands, called actions. A refused action exits with status 1 and its reason on stderr."""
 
-    def handle(self, *args: Any, action: str, **options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        self._actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    def add_action(self, name: str, act: Callable[..., None], description: str) -> ArgumentParser:
+        """The parser of an action; `act` is called with the command and the options."""
+        parser: ArgumentParser = self._actions.add_parser(name, help=description, description=description)
+        parser.set_defaults(act=act)
+        return parser
+
+    def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
         if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal has not
+            sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
         require_migrations()
         try:
-            with faults_of_the_database_in_a_sentence():
-                getattr(self, f"do_{action}")(**options)
+            with database_faults_as_sentences():
+                act(self, **options)
         except BrokenPipeError:
-            pass  # `| head` has seen enough
+            pass  # the reader, such as `head`, has seen enough
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
         finally:
@@ -47,21 +59,20 @@ class DoorCommand(BaseCommand):
     def manager(self) -> BatchManager:
         return BatchManager(actor=_user(), channel=Channel.COMMAND)
 
-    def accepted(self, answer: T | Refusal) -> T:
-        """The answer of the manager. Raises CommandError where it is a refusal."""
-        if isinstance(answer, Refusal):
-            raise CommandError(answer.message)
-        return answer
+    def require_accepted(self, outcome: T | Refusal) -> T:
+        """The outcome of a call of the manager. Raises CommandError for a refusal."""
+        if isinstance(outcome, Refusal):
+            raise CommandError(outcome.message)
+        return outcome
 
-    def find(self, batch_id: str) -> Batch:
-        """The batch with this id, or with the only id that begins so. Raises CommandError."""
-        prefix = batch_id.strip().lower().replace("-", "")
-        found = list(Batch.objects.filter(pk__startswith=_dashed(prefix))[:2]) if _is_prefix(prefix) else []
-        if not found:
-            raise CommandError(f"No batch has the ID {batch_id[:40]!r}. See them with: manage.py batch list")
-        if len(found) > 1:
-            raise CommandError(f"Several batches have an id that begins with {batch_id!r}: write more of it.")
-        return found[0]
+    def find_batch(self, batch_id: str) -> Batch:
+        """The batch with this ID, or with the only ID that starts like this. Raises CommandError."""
+        matches = list(_with_id_prefix(batch_id.strip().replace("-", ""))[:2])
+        if not matches:
+            raise CommandError(f"No batch has the ID {batch_id[:40]!r}. List the batches: manage.py batch list")
+        if len(matches) > 1:
+            raise CommandError(f"Several batches have an ID that starts with {batch_id!r}. Enter more characters.")
+        return matches[0]
 
     def print_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -71,15 +82,24 @@ class DoorCommand(BaseCommand):
         self.stdout.write(as_json(value, indent=2))
 
     def print_file(self, lines: Iterable[str]) -> None:
-        """In UTF-8, whatever the terminal has: it is what the import reads."""
+        """In UTF-8, whatever the terminal uses: the import reads UTF-8."""
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
         for line in lines:
             self.stdout.write(line, ending="")
 
 
+def add_limit(parser: ArgumentParser, noun: str) -> None:
+    parser.add_argument("--limit", type=count, default=50, help=f"Maximum number of {noun} (default: %(default)s).")
+
+
+def add_json(*parsers: ArgumentParser) -> None:
+    for parser in parsers:
+        parser.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
+
+
 @contextmanager
-def faults_of_the_database_in_a_sentence() -> Iterator[None]:
+def database_faults_as_sentences() -> Iterator[None]:
     try:
         yield
     except DATABASE_FAULTS as error:
@@ -87,32 +107,28 @@ def faults_of_the_database_in_a_sentence() -> Iterator[None]:
 
 
 def flush_or_discard() -> None:
-    """Write what is left, unless nobody reads it: at its exit, Python would complain of the broken pipe."""
+    """Write the rest, unless nobody reads it: Python would print an error about the broken pipe when it exits."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def limit(text: str) -> int:
-    """For argparse: how many are shown at most."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_SHOWN):
-        raise ArgumentTypeError(f"{text!r} is no number from 1 to {MAX_SHOWN:,}.")
+def count(text: str) -> int:
+    """For argparse: a number of rows or days."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_LIMIT):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_LIMIT:,}.")
     return int(text)
 
 
-def _is_prefix(text: str) -> bool:
-    return 4 <= len(text) <= 32 and all(character in "0123456789abcdef" for character in text)
-
-
-def _dashed(digits: str) -> str:
-    """Digits of a UUID, or the first of them, with the dashes in their places."""
-    groups = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-    return "-".join(group for group in groups if group)
+def _with_id_prefix(digits: str) -> QuerySet[Batch]:
+    if not 4 <= len(digits) <= 32 or set(digits) - set(hexdigits):
+        return Batch.objects.none()
+    return Batch.objects.filter(pk__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may not have a name
         return ""

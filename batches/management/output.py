@@ -1,4 +1,4 @@
-"""How batches look at a terminal."""
+"""Batches as lines at a terminal."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def when(moment: datetime | None) -> str:
 
 
 def printable(text: str) -> str:
-    """A stranger's text without what a terminal would obey."""
+    """A text from outside, without control sequences of the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -100,7 +100,7 @@ def finding_line(finding: Finding) -> str:
 
 def hold_line(queue: Queue) -> str:
     reason = f": {printable(queue.hold_reason)}" if queue.hold_reason else ""
-    return f"The queue is held by {printable(queue.held_by) or 'somebody'} since {when(queue.held_at)}{reason}"
+    return f"Queue held by {printable(queue.held_by) or 'someone'} since {when(queue.held_at)}{reason}"
 
 
 def _position(batch: Batch) -> str:

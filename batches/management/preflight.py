@@ -1,4 +1,4 @@
-"""What is looked at before something starts: ports, migrations, and the port of the demo's feeds."""
+"""What the commands check before they start anything: ports, migrations, and the port of the demo's feeds."""
 
 import errno
 import os
@@ -10,43 +10,44 @@ from django.core.management import CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from batches.demo import server as demo
+from batches.demo.profiles import HOST, PATH
 from batches.models import DATABASE_FAULTS, Profile
 
 
 def port_number(text: str) -> int:
-    """For argparse: a TCP port that can be named in a URL."""
+    """For argparse: a TCP port."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise ArgumentTypeError(f"{text!r} is no port number (1 to 65535).")
+        raise ArgumentTypeError(f"{text!r} is not a valid port number (1 to 65535).")
     return int(text)
 
 
-def port_problem(host: str, port: int, remedy: str) -> str:
-    """Why nothing can listen there, with the remedy for a port in use; empty where something can."""
+def require_free_port(host: str, port: int, remedy: str) -> None:
+    """Raises CommandError if nothing can listen there, with the remedy if the port is in use."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            return ""
+            return
     except socket.gaierror as error:
-        return f"{host} is no address to listen on: {error.strerror}."
+        problem = f"Cannot listen on {host}: {error.strerror}."
     except OSError as error:
+        problem = f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}."
         if error.errno == errno.EADDRINUSE:
-            return f"Port {port} is in use. {remedy}"
-        return f"Nothing can listen on {host}, port {port}: {os.strerror(error.errno or 0)}."
+            problem = f"Port {port} is in use. {remedy}"
+    raise CommandError(problem)
 
 
 def require_migrations() -> None:
-    """Raises CommandError with what to type where the database is out of reach or behind the code."""
+    """Raises CommandError if the database cannot be reached or lacks migrations."""
     try:
         executor = MigrationExecutor(connection)
-        behind = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DATABASE_FAULTS as error:
-        raise CommandError(f"The database cannot be reached: {str(error).strip()}") from error
-    if behind:
+        raise CommandError(f"Cannot connect to the database: {str(error).strip()}") from error
+    if missing:
         raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
 
 
 def demo_port() -> int | None:
-    """The port in the addresses of the demo's profiles, where their feeds have to stay; None where there are none."""
-    demo_profiles = Profile.objects.filter(url__startswith=f"http://{demo.HOST}:", url__contains=demo.PATH)
+    """The port in the addresses of the demo's profiles; None if there are no such profiles."""
+    demo_profiles = Profile.objects.filter(url__startswith=f"http://{HOST}:", url__contains=PATH)
     url = demo_profiles.order_by("pk").values_list("url", flat=True).first()
     return urlsplit(url).port if url else None

@@ -1,4 +1,4 @@
-"""Shows at a terminal how a batch is getting on, whoever works on it: all it knows is read from the database."""
+"""Shows the progress of a batch at a terminal. It reads the database, so it does not matter which worker checks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from django.db import DatabaseError, connection
 from batches.management.output import hold_line, printable
 from batches.models import Batch, Queue
 from batches.reports import queries
-from batches.text import duration
+from batches.text import format_duration, pluralise
 
 BAR_WIDTH = 30
-#: Seconds between two looks, and between two plain lines where the output is no terminal.
-LOOK_SECONDS, LINE_SECONDS = 0.5, 5.0
+#: Seconds between two updates of a terminal, and between two lines of another output.
+UPDATE_SECONDS, LINE_SECONDS = 0.5, 5.0
 
 
 class ProgressDisplay:
-    """While entered, a thread shows the batch's progress on `out`: one line that moves, or plain lines for a file.
+    """A context in which a thread writes the progress to `out`: one changing line at a terminal, else plain lines.
 
-    `note` is asked at each look for what to say before it.
+    `note` is called for each update and returns a text to write before it.
     """
 
     def __init__(self, batch_id: UUID, out: TextIO, note: Callable[[], str] = lambda: "") -> None:
@@ -35,7 +35,7 @@ class ProgressDisplay:
         self._last_line = ""
         self._next_line_at = 0.0
         self._ended = Event()
-        self._thread = Thread(target=self._show, name="progress", daemon=True)
+        self._thread = Thread(target=self._run, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -45,26 +45,26 @@ class ProgressDisplay:
         self._ended.set()
         self._thread.join()
 
-    def _show(self) -> None:
+    def _run(self) -> None:
         try:
-            while not self._ended.wait(LOOK_SECONDS):
-                self._look()
-            self._look(final=True)
+            while not self._ended.wait(UPDATE_SECONDS):
+                self._update()
+            self._update(final=True)
         except BrokenPipeError:
-            pass  # nobody looks any more; the work goes on
+            pass  # the reader has left; the work goes on
         finally:
             connection.close()
 
-    def _look(self, *, final: bool = False) -> None:
+    def _update(self, *, final: bool = False) -> None:
         try:
             batch = Batch.objects.filter(pk=self._batch_id).first()
             note = "" if final else self._note()
             line = f"{note}{describe(batch)}" if batch else ""
         except DatabaseError:
             connection.close()
-            return  # the worker reports it, and tries again
+            return  # the worker reports it and retries
         if self._moving:
-            line = line[: get_terminal_size().columns - 1]  # a wrapped line could not be overwritten
+            line = line[: get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
             self._out.write(f"\r\x1b[K{line}" + ("\n" if final and line else ""))
         elif line and line != self._last_line and (final or time.monotonic() >= self._next_line_at):
             self._next_line_at = time.monotonic() + LINE_SECONDS
@@ -74,7 +74,7 @@ class ProgressDisplay:
 
 
 def describe(batch: Batch) -> str:
-    """One line: the bar of a batch that runs or ended, what it waits for when it is queued."""
+    """One line: a progress bar, or what a queued batch is waiting for."""
     if batch.status == Batch.Status.QUEUED:
         return _waiting(batch)
     progress = batch.progress
@@ -88,17 +88,17 @@ def describe(batch: Batch) -> str:
     if progress.rate:
         parts.append(f"{progress.rate:,.0f}/s")
     if progress.seconds_left and batch.status == Batch.Status.RUNNING:
-        parts.append(f"{duration(progress.seconds_left)} left")
+        parts.append(f"{format_duration(progress.seconds_left)} left")
     return "  ".join(parts)
 
 
 def _waiting(batch: Batch) -> str:
     queue = Queue.objects.first() or Queue()
     if queue.held:
-        return f"{hold_line(queue)}. Waiting at position {batch.position}."
+        return f"{hold_line(queue)}. This batch is at position {batch.position}."
     first = queries.first_ahead(batch)
     if first is None:
-        return "Waiting for its start."
-    ahead = (batch.position or 0) - (first.position or 0)  # the running one is at 0, and there are no gaps
-    others = "1 batch goes" if ahead == 1 else f"{ahead:,} batches go"
-    return f"{others} first: “{printable(first.name)}” {first.completed_profiles:,}/{first.total_profiles:,}"
+        return "Waiting to start."
+    ahead = (batch.position or 0) - (first.position or 0)  # the running batch is at 0, and there are no gaps
+    progress = f"“{printable(first.name)}” {first.completed_profiles:,}/{first.total_profiles:,}"
+    return f"{pluralise(ahead, 'batch', 'batches')} ahead, first {progress}"

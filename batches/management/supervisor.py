@@ -1,7 +1,8 @@
-"""Several processes run as one: their lines on one output, one signal that stops them in order, none left behind.
+"""Runs several processes as one: one output for all lines, one signal that stops them in order, none left running.
 
-Both sides stand here: `supervise` is the parent's, `main` is what `python -m batches.management.supervisor` does in
-each child.
+`supervise` runs in the parent, `main` (`python -m batches.management.supervisor`) in each child. Why not a library:
+honcho, circus and supervisord leave the children running when the supervisor is killed with SIGKILL, and honcho stops
+all of them at once, after a fixed 5 s by force, which is shorter than the worker's grace period.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: Seconds for the last lines of a child that has ended.
+#: Seconds to wait for the last lines of a child that has ended.
 DRAIN_SECONDS = 1.0
 
 Echo = Callable[[str, str], None]
@@ -47,23 +48,23 @@ class Child:
 
 
 def supervise(children: Sequence[Child], echo: Echo) -> str:
-    """Run the children until SIGINT, SIGTERM or SIGHUP, or until one ends by itself.
+    """Run the children until SIGINT, SIGTERM or SIGHUP arrives, or until one of them ends.
 
-    They start in the order given and stop in the reverse one, each within its grace; a second signal cuts that short.
-    `echo(name, line)` is given every line that they write, and is called by several threads. Returns a sentence about
-    the child that ended by itself, empty after a signal.
+    They start in the given order and stop in reverse, each within its grace period. A second signal kills them.
+    `echo(name, line)` receives every line they write, and is called from several threads. Returns how a child ended
+    by itself, or "" after a signal.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
-    # Output that nobody reads any more ends this process, and that ends the children (see `_end_with_supervisor`).
+    # If nobody reads the output any longer, this process ends, and with it the children (see `_end_with_supervisor`).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     running: list[Running] = []
     ended: SimpleQueue[Running] = SimpleQueue()
     fault = ""
     try:
         for child in children:
-            running.append(Running(child, echo, ended))  # noqa: PERF401 — what a signal leaves behind must be known
-        fault = ended.get().obituary
+            running.append(Running(child, echo, ended))  # noqa: PERF401 — a signal may arrive between two starts
+        fault = ended.get().exit_reason
     except KeyboardInterrupt:
         pass
     stop_all(running)
@@ -82,7 +83,7 @@ def stop_all(running: Sequence[Running]) -> None:
 
 
 class Running:
-    """A started child. Its own session keeps the terminal's Ctrl-C from it: it is stopped in its turn, and once."""
+    """A started child. Its own session shields it from the terminal's Ctrl-C: we stop it when its turn comes."""
 
     def __init__(self, child: Child, echo: Echo, ended: SimpleQueue[Running]) -> None:
         self.child = child
@@ -103,22 +104,22 @@ class Running:
         Thread(target=self._watch, args=(ended,), daemon=True).start()
 
     @property
-    def obituary(self) -> str:
+    def exit_reason(self) -> str:
         code = self.process.returncode
-        how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
-        return f"{self.child.name} ended unexpectedly, {how}"
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        return f"{self.child.name} ended unexpectedly ({how})"
 
     def stop(self) -> None:
-        """SIGTERM, and return when the child has ended or its grace is over."""
+        """Send SIGTERM, and wait until the child has ended or its grace period is over."""
         self.process.terminate()
         try:
             self.process.wait(self.child.grace)
         except subprocess.TimeoutExpired:
-            self.echo(self.child.name, f"has not ended after {self.child.grace:g} s and is killed")
+            self.echo(self.child.name, f"did not stop within {self.child.grace:g} s and is killed")
 
     def kill(self) -> None:
-        """Ends what is left of the child and of the processes it started."""
-        with suppress(ProcessLookupError, PermissionError):  # nothing is left; macOS says so with PermissionError
+        """Kill the child, if it still runs, and the processes it started."""
+        with suppress(ProcessLookupError, PermissionError):  # all have ended; macOS raises PermissionError
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.relay.join(DRAIN_SECONDS)
@@ -134,9 +135,9 @@ class Running:
 
 
 def main() -> None:
-    """In the child: run a module as `python -m` would, and end when the supervisor ends, however that happened."""
+    """In the child: run a module like `python -m`, and end when the supervisor ends, even by SIGKILL."""
     grace, module, *arguments = sys.argv[1:]
-    # waitress closes cleanly on SystemExit but knows no SIGTERM; modules with handlers of their own replace this one.
+    # waitress closes cleanly on SystemExit but ignores SIGTERM. Modules with their own handler replace this one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     Thread(target=_end_with_supervisor, args=(float(grace),), daemon=True).start()
     sys.argv = [module, *arguments]
@@ -144,7 +145,7 @@ def main() -> None:
 
 
 def _end_with_supervisor(grace: float) -> None:
-    """The supervisor holds the other end of our standard input: the kernel closes it even after SIGKILL."""
+    """Our standard input is a pipe that only the supervisor holds open: the kernel closes it even after SIGKILL."""
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

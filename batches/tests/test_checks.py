@@ -13,15 +13,15 @@ from batches.text import clean_text
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("CONCURRENCY", 0, "a number above 0"),
-        ("PER_HOST", -1, "a number above 0"),
-        ("TIMEOUT", "20", "a number above 0"),
-        ("LEASE_SECONDS", float("nan"), "a number above 0"),
-        ("POLL_SECONDS", float("inf"), "a number above 0"),
-        ("RETRIES", True, "a number above -1"),
-        ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "write a network such as '10.0.0.0/8'"),
-        ("CHECKERS", {"mine": "no.such.Class"}, "there is no class 'no.such.Class' to import"),
-        ("COLOUR", "red", "BATCHES has no key COLOUR"),
+        ("CONCURRENCY", 0, "Use a number > 0"),
+        ("PER_HOST", -1, "Use a number > 0"),
+        ("TIMEOUT", "20", "Use a number > 0"),
+        ("LEASE_SECONDS", float("nan"), "Use a number > 0"),
+        ("POLL_SECONDS", float("inf"), "Use a number > 0"),
+        ("RETRIES", True, "Use a number ≥ 0"),
+        ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "Use CIDR notation such as '10.0.0.0/8'"),
+        ("CHECKERS", {"mine": "no.such.Class"}, "'no.such.Class' cannot be imported"),
+        ("COLOUR", "red", "Unknown keys in BATCHES: COLOUR"),
     ],
 )
 def test_nonsense_in_the_settings_is_told_with_what_to_write(key, value, told, settings):

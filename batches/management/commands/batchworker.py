@@ -3,17 +3,17 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from batches.checking.worker import Worker
-from batches.management.base import faults_of_the_database_in_a_sentence
+from batches.management.base import database_faults_as_sentences
 from batches.management.preflight import require_migrations
 
 
 class Command(BaseCommand):
     help = (
-        "Work on the queue: check the running batch's profiles, then promote the next batch, until SIGTERM or Ctrl-C. "
-        "Any number of workers may run; one batch is checked at a time, and the others wait to take over."
+        "Check the profiles of the running batch, then promote the next batch, until SIGTERM or Ctrl-C. "
+        "Any number of workers can run: one of them checks, the others are ready to take over."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_migrations()
-        with faults_of_the_database_in_a_sentence():
+        with database_faults_as_sentences():
             Worker().work()

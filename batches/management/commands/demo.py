@@ -9,8 +9,9 @@ from django.db import transaction
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
-from batches.demo import server as demo
-from batches.management.preflight import demo_port, port_number, port_problem, require_migrations
+from batches.demo.profiles import BATCHES, DEFAULT_PORT, HOST, PATH, profiles_of
+from batches.demo.server import FeedServer
+from batches.management.preflight import demo_port, port_number, require_free_port, require_migrations
 from batches.models import Batch
 from batches.queue.refusals import Refusal
 
@@ -18,23 +19,19 @@ OPERATOR = "operator"
 
 
 class Command(BaseCommand):
-    help = "Sets up the demo, the first time only: an operator account and three batches of about 300 profiles."
+    help = "Set up the demo on an empty database: an operator account and three batches with 300 profiles."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--serve", action="store_true", help="Run the feed server that answers the demo's profiles, until Ctrl-C."
-        )
+        parser.add_argument("--serve", action="store_true", help="Serve the demo feeds until Ctrl-C.")
         parser.add_argument(
             "--feed-port",
             type=port_number,
-            default=os.environ.get("DEMO_PORT") or str(demo.DEFAULT_PORT),
-            help="Port of the feed server when the demo queue is made (default: $DEMO_PORT or %(default)s). "
-            "Later the server keeps to the port that the demo's profiles were made with.",
+            default=os.environ.get("DEMO_PORT") or str(DEFAULT_PORT),
+            help="Port of the feed server when the demo queue is created (default: $DEMO_PORT or %(default)s). "
+            "Afterwards the server uses the port in the addresses of the demo's profiles.",
         )
         parser.add_argument(
-            "--site",
-            default="http://127.0.0.1:8000",
-            help="Where the web application answers, for the login's address.",
+            "--site", default="http://127.0.0.1:8000", help="Address of the web application, shown with the login."
         )
 
     def handle(self, *args: Any, serve: bool, feed_port: int, site: str, **options: Any) -> None:
@@ -42,11 +39,11 @@ class Command(BaseCommand):
         if serve:
             self.serve_feeds(demo_port() or feed_port)
         else:
-            self.make_operator(site)
-            self.make_queue(feed_port)
+            self.create_operator(site)
+            self.create_queue(feed_port)
 
-    def make_operator(self, site: str) -> None:
-        """Only where there is no account at all: somebody who removed the operator does not want it back."""
+    def create_operator(self, site: str) -> None:
+        """Only if there are no accounts: an operator that was removed must not come back."""
         users = get_user_model()._default_manager
         if users.exists():
             return
@@ -57,39 +54,34 @@ class Command(BaseCommand):
             f"User       {OPERATOR}",
             f"Password   {password}",
             "",
-            "The password was made for this installation and is shown only now.",
+            "The password was generated for this installation and is shown only once.",
             f"Change it: .venv/bin/python manage.py changepassword {OPERATOR}",
         )
 
-    def make_queue(self, feed_port: int) -> None:
-        """Only where there is no batch at all, and all three or none."""
+    def create_queue(self, feed_port: int) -> None:
+        """Only if there are no batches; all three or none."""
         with transaction.atomic():
             if Batch.everything.exists():
                 return
-            remedy = f"Choose another one for the demo: DEMO_PORT={feed_port + 1} make run"
-            if problem := port_problem(demo.HOST, feed_port, remedy):
-                raise CommandError(problem)
-            for batch in demo.BATCHES:
-                self.make_batch(batch, feed_port)
-        total = sum(len(demo.profiles_of(batch, feed_port)) for batch in demo.BATCHES)
+            require_free_port(HOST, feed_port, f"Choose another one for the demo: DEMO_PORT={feed_port + 1} make run")
+            total = 0
+            for batch in BATCHES:
+                profiles = profiles_of(batch, feed_port)
+                created = BatchManager("demo", "command").create_batch(batch.name, profiles, batch.priority)
+                if isinstance(created, Refusal):
+                    raise CommandError(f"Cannot create the demo queue: {created.message}")
+                total += len(profiles)
         self.stdout.write(
-            f"Demo queue made: {len(demo.BATCHES)} batches, {total} profiles, about three minutes of work."
+            f"Demo queue created: {len(BATCHES)} batches, {total} profiles, about three minutes of checks."
         )
 
-    def make_batch(self, batch: demo.DemoBatch, feed_port: int) -> None:
-        manager = BatchManager(actor="demo", channel="command")
-        made = manager.create_batch(batch.name, demo.profiles_of(batch, feed_port), priority=batch.priority)
-        if isinstance(made, Refusal):
-            raise CommandError(f"The demo queue cannot be made: {made.message}")
-
     def serve_feeds(self, port: int) -> None:
-        if problem := port_problem(demo.HOST, port, "The demo's feeds cannot be served."):
-            raise CommandError(problem)
+        require_free_port(HOST, port, "Stop the program that uses it, then serve the demo feeds again.")
         web.run_app(
-            demo.FeedServer().app(),
-            host=demo.HOST,
+            FeedServer().app(),
+            host=HOST,
             port=port,
-            print=lambda *_: self.stdout.write(f"The demo's feeds answer on http://{demo.HOST}:{port}{demo.PATH}"),
+            print=lambda *_: self.stdout.write(f"Serving the demo feeds on http://{HOST}:{port}{PATH}"),
             access_log=None,
             shutdown_timeout=1,
         )

@@ -317,7 +317,7 @@ def test_a_check_that_does_not_end_is_given_up_after_its_time(configure, script)
     configure(check_timeout=0.05)
     batch = make_batch("it", 2, checker="endless")
     work()
-    assert errors(batch) == ["The check was not finished within 0.05 s."] * 2
+    assert errors(batch) == ["The check did not finish within 0.05 s."] * 2
 
 
 def test_a_checker_that_forgets_its_result_is_told_so(script, monkeypatch):
@@ -572,7 +572,7 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(owner_and_call, scrip
     assert row_statuses(batch) == ["ok"] * 5
     waits = [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()]
     assert waits == [
-        f"The database does not answer, next try in {wait} s: server closed the connection"
+        f"The database does not answer. Next attempt in {wait} s: server closed the connection"
         for wait in ("0.001", "0.002", "0.004")
     ]
 

@@ -101,7 +101,7 @@ def test_a_worker_works_on_the_queue_and_waits_for_more_until_it_is_told_to_stop
     ("database", "sentence"),
     [
         ("{tmp_path}/new.sqlite3", "The database is not up to date. Run: .venv/bin/python manage.py migrate"),
-        ("/nowhere/db.sqlite3", "The database cannot be reached: unable to open database file"),
+        ("/nowhere/db.sqlite3", "Cannot connect to the database: unable to open database file"),
     ],
 )
 def test_a_worker_without_a_usable_database_says_so_in_one_sentence(database, sentence, commands, tmp_path):
@@ -117,7 +117,7 @@ def test_a_worker_without_a_usable_database_says_so_in_one_sentence(database, se
 def test_sigterm_lets_running_checks_end_and_the_next_worker_goes_on_at_once(server, commands):
     half = HalfWay(server, commands)
     half.worker.signal(signal.SIGTERM)
-    half.worker.wait_for(lambda: "running checks get 10 s to end" in half.worker.err)
+    half.worker.wait_for(lambda: "running checks have 10 s to finish" in half.worker.err)
     for gate in half.under_way:
         gate.open()
     assert half.worker.ended() == 0
@@ -138,7 +138,7 @@ def test_sigterm_lets_running_checks_end_and_the_next_worker_goes_on_at_once(ser
 def test_sigint_stops_like_sigterm(server, commands):
     half = HalfWay(server, commands)
     half.worker.signal(signal.SIGINT)
-    half.worker.wait_for(lambda: "running checks get 10 s to end" in half.worker.err)
+    half.worker.wait_for(lambda: "running checks have 10 s to finish" in half.worker.err)
     half.open()
     assert half.worker.ended() == 0
     assert row_statuses(half.batch) == ["ok"] * 7 + ["pending"] * 5
@@ -150,7 +150,7 @@ def test_sigint_stops_like_sigterm(server, commands):
 def test_a_second_signal_does_not_wait_for_running_checks(server, commands):
     half = HalfWay(server, commands, grace_seconds=3600)
     half.worker.signal(signal.SIGTERM)
-    half.worker.wait_for(lambda: "running checks get 3600 s to end" in half.worker.err)
+    half.worker.wait_for(lambda: "running checks have 3600 s to finish" in half.worker.err)
     half.worker.signal(signal.SIGTERM)
     assert half.worker.ended() == 0
     assert row_statuses(half.batch) == ["ok"] * 5 + ["pending"] * 7

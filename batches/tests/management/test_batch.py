@@ -55,7 +55,7 @@ def test_a_list_becomes_a_queued_batch_named_after_its_file(manage, list_file):
     assert answer == (
         0,
         "2 profiles, 1 duplicate, 0 rejected lines\n"
-        f"Batch “morning” made, queued at position 2: {batch.pk}\n",
+        f"Created “morning”, queued at position 2: {batch.pk}\n",
         "",
     )  # fmt: skip
     assert [row.profile.url for row in batch.profiles.order_by("pk")] == ["https://a.example/", "https://b.example/"]
@@ -71,7 +71,7 @@ def test_the_options_say_how_the_batch_is_made(manage, list_file):
 
 def test_a_paused_batch_is_made_outside_of_the_queue(manage, list_file):
     answer = manage("batch", "create", "--paused", list_file("https://a.example/"))
-    assert "made, paused:" in answer.out
+    assert "Created “morning”, paused: " in answer.out
     assert Batch.objects.get().status == Status.PAUSED
 
 
@@ -131,7 +131,7 @@ def test_a_dry_run_reports_and_stores_nothing(action, manage, list_file):
     answer = manage("batch", action, "--dry-run", list_file("https://a.example/\nnonsense\n"))
     assert (answer.code, answer.out) == (0, "1 profile, 0 duplicates, 1 rejected line\n")
     assert answer.err.startswith("  line 2: ")
-    assert answer.err.endswith("Dry run: nothing was stored.\n")
+    assert answer.err.endswith("Dry run: nothing was saved.\n")
     assert_nothing_made()
 
 
@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read_gets_one_sentence(manage, tmp_path):
         (loop, "Too many levels of symbolic links"),
     ]:
         answer = manage("batch", "create", path)
-        assert answer == (1, "", f"{path} cannot be read: {reason}")
+        assert answer == (1, "", f"Cannot read {path}: {reason}")
     assert_nothing_made()
 
 
@@ -189,7 +189,7 @@ def test_a_batch_that_cannot_be_made_gets_one_sentence(options, sentence, manage
 
 def test_without_a_list_there_is_nothing_to_make(manage):
     answer = manage("batch", "create")
-    assert answer == (1, "", "Which list? Name a file, or - for standard input.")
+    assert answer == (1, "", "The list is missing. Name a file, or - for standard input.")
 
 
 # -- Looking -----------------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_the_list_is_json_for_programs(manage):
 
 
 def test_an_empty_list_says_how_to_begin(manage):
-    assert manage("batch", "list").out == "There is no batch. Make one with: manage.py batch create FILE\n"
+    assert manage("batch", "list").out == "No batches. Create one: manage.py batch create FILE\n"
     assert manage("batch", "list", "--json").out == "[]\n"
 
 
@@ -237,7 +237,7 @@ def test_a_limit_that_is_none_is_refused(action, limit, manage):
     answer = manage(*action, "--limit", limit)
     assert (answer.code, answer.err) == (
         1,
-        f"Error: argument --limit: {limit!r} is no number from 1 to 1,000,000.",
+        f"Error: argument --limit: {limit!r} is not a whole number from 1 to 1,000,000.",
     )
 
 
@@ -347,7 +347,7 @@ def test_the_beginning_of_several_ids_is_refused(manage):
         Batch(name="it", pk=f"abcdef00-0000-4000-8000-00000000000{number}").save()
     answer = manage("batch", "pause", "abcdef")
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err == "Several batches have an id that begins with 'abcdef': write more of it.\n"
+    assert answer.err == "Several batches have an ID that starts with 'abcdef'. Enter more characters.\n"
     assert manage("batch", "show", "abcdef00-0000-4000-8000-000000000002").code == 0
 
 
@@ -356,7 +356,7 @@ def test_an_id_that_no_batch_has_is_refused(batch_id, manage):
     make_batch("it")
     answer = manage("batch", "show", "--", batch_id)
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err == f"No batch has the ID {batch_id[:40]!r}. See them with: manage.py batch list"
+    assert answer.err == f"No batch has the ID {batch_id[:40]!r}. List the batches: manage.py batch list"
 
 
 def test_a_deleted_batch_is_not_found(manage):
@@ -390,10 +390,10 @@ def test_every_action_refuses_an_unknown_id_and_changes_nothing(command, manage)
 @pytest.mark.parametrize(
     ("action", "status", "after", "says"),
     [
-        ("queue", Status.PAUSED, Status.QUEUED, "“it” queued"),
-        ("start", Status.PAUSED, Status.RUNNING, "“it” started: the next worker that looks begins with it"),
-        ("pause", Status.RUNNING, Status.PAUSED, "“it” paused"),
-        ("retry", Status.DONE, Status.QUEUED, "“it” queued, for its failed profiles"),
+        ("queue", Status.PAUSED, Status.QUEUED, "“it” was queued."),
+        ("start", Status.PAUSED, Status.RUNNING, "“it” was started. A worker will begin shortly."),
+        ("pause", Status.RUNNING, Status.PAUSED, "“it” was paused."),
+        ("retry", Status.DONE, Status.QUEUED, "“it” was queued to check its failed profiles again."),
     ],
 )
 def test_a_transition_is_made_and_said(action, status, after, says, manage):
@@ -451,7 +451,7 @@ def test_one_that_is_refused_does_not_keep_the_others_from_what_they_can_do(mana
     BatchManager().complete_batch(second.pk)
     answer = manage("batch", "pause", first.pk, second.pk, UNKNOWN, third.pk)
     assert answer.code == 1
-    assert answer.out == "“1” paused\n“3” paused\n"
+    assert answer.out == "“1” was paused.\n“3” was paused.\n"
     assert [line[:20] for line in answer.err.splitlines()] == ["“2” is done. Only a ", "No batch has the ID "]
     assert [values_of(batch.pk)["status"] for batch in (first, second, third)] == ["paused", "done", "paused"]
 
@@ -460,7 +460,7 @@ def test_one_that_is_refused_does_not_keep_the_others_from_what_they_can_do(mana
 def test_a_batch_is_moved_within_the_queue(position, order, manage):
     *_, third = make_waiting(3)
     answer = manage("batch", "move", third.pk, position)
-    assert answer == (0, f"“3” is at position {order.index('3') + 1}\n", "")
+    assert answer == (0, f"“3” is at position {order.index('3') + 1}.\n", "")
     assert "".join(waiting_names()) == order
 
 
@@ -472,7 +472,7 @@ def test_a_batch_that_does_not_wait_cannot_be_moved(manage):
 
 def test_a_priority_puts_a_batch_at_the_end_of_its_new_band(manage):
     *_, third = make_waiting(3)
-    assert manage("batch", "priority", third.pk, 5) == (0, "“3” has priority 5\n", "")
+    assert manage("batch", "priority", third.pk, 5) == (0, "“3” has priority 5.\n", "")
     assert waiting_names() == ["3", "1", "2"]
     assert manage("batch", "priority", third.pk, 99_999).code == 1
 
@@ -481,7 +481,7 @@ def test_a_repetition_is_a_new_batch_whose_id_is_shown(manage):
     batch = half_checked(Status.DONE)
     answer = manage("batch", "repeat", batch.pk)
     repetition = Batch.objects.get(previous=batch)
-    assert answer == (0, f"“it” repeated in a new batch: {repetition.pk}\n", "")
+    assert answer == (0, f"A repeat of “it” was queued. {repetition.pk}\n", "")
     assert f"  repeats    {batch.pk}\n" in manage("batch", "show", repetition.pk).out
 
 
@@ -500,7 +500,7 @@ def test_at_a_terminal_a_deletion_is_asked_for(text, manage):
     batch = make_batch("it")
     other = make_batch("other")
     answer = manage("batch", "delete", batch.pk, other.pk, stdin=Terminal(text))
-    assert answer.out == "Delete “it”, “other” with all results? [y/N] “it” deleted\n“other” deleted\n"
+    assert answer.out == "Delete “it”, “other” with all results? [y/N] “it” was deleted.\n“other” was deleted.\n"
     assert not Batch.objects.exists()
 
 
@@ -514,6 +514,6 @@ def test_what_is_not_confirmed_is_not_deleted(text, manage):
 
 def test_nothing_is_asked_with_yes_or_without_a_terminal(manage):
     batch, other = make_batch("it"), make_batch("other")
-    assert manage("batch", "delete", "--yes", batch.pk, stdin=Terminal()).out == "“it” deleted\n"
+    assert manage("batch", "delete", "--yes", batch.pk, stdin=Terminal()).out == "“it” was deleted.\n"
     assert manage("batch", "delete", other.pk, stdin=piped(b"n\n")).code == 0
     assert not Batch.objects.exists()

@@ -22,7 +22,8 @@ from django.core.management import CommandError, call_command
 from lxml import etree
 
 from batches.batch_manager import BatchManager
-from batches.demo import server as demo
+from batches.demo import feeds, server
+from batches.demo import profiles as demo
 from batches.management.preflight import demo_port
 from batches.models import Batch, BatchLog, Profile
 
@@ -127,7 +128,7 @@ def test_the_profiles_have_names_and_numbers_of_their_own_and_most_are_ordinary_
 
 def test_the_three_batches_take_a_few_minutes_at_two_requests_at_once():
     profiles = [profile for batch in demo.BATCHES for profile in demo.profiles_of(batch, 8089)]
-    seconds = sum(demo.delay(profile.url.split("/")[-2], number(profile)) for profile in profiles) / 2
+    seconds = sum(server.delay(profile.url.split("/")[-2], number(profile)) for profile in profiles) / 2
     assert 120 < seconds < 240
 
 
@@ -159,10 +160,11 @@ def visit(clock):
         return asyncio.run(visiting(visitor))
 
     async def visiting(visitor):
-        async with TestServer(demo.FeedServer(clock, pace=0).app()) as server, ClientSession() as session:
+        app = server.FeedServer(clock, pace=0).app()
+        async with TestServer(app) as running, ClientSession() as session:
 
             async def get(path, **options):
-                return await session.get(server.make_url(demo.PATH + path), allow_redirects=False, **options)
+                return await session.get(running.make_url(demo.PATH + path), allow_redirects=False, **options)
 
             return await visitor(get)
 
@@ -215,12 +217,12 @@ def test_ten_minutes_later_there_is_a_new_story_and_a_minute_later_most_feeds_ar
     newest = fastfeedparser.parse(body).entries[0]["id"]
     assert newest not in known
 
-    etags = [[demo.DemoFeed(number, "", now).etag for number in range(300)] for now in (NOON, NOON + 60)]
+    etags = [[feeds.DemoFeed(number, "", now).etag for number in range(300)] for now in (NOON, NOON + 60)]
     assert 0 < sum(before != after for before, after in zip(*etags, strict=True)) < 100
 
 
 def test_an_address_shows_the_same_whenever_the_server_was_started_and_each_number_shows_its_own():
-    again, first, other = (demo.DemoFeed(number, "http://demo", NOON).json() for number in (9, 9, 8))
+    again, first, other = (feeds.DemoFeed(number, "http://demo", NOON).json() for number in (9, 9, 8))
     assert again == first != other
 
 
@@ -291,8 +293,8 @@ def test_an_endless_feed_goes_on_until_the_asker_leaves_and_then_the_server_answ
 
 
 def test_slow_feeds_wait_longer_than_any_other():
-    slow = [demo.delay("slow", number) for number in range(300)]
-    others = [demo.delay("rss", number) for number in range(300)]
+    slow = [server.delay("slow", number) for number in range(300)]
+    others = [server.delay("rss", number) for number in range(300)]
     assert 0.3 <= min(others) < max(others) <= 1.5 <= min(slow) < max(slow) <= 3.0
 
 
@@ -305,11 +307,11 @@ def test_slow_feeds_wait_longer_than_any_other():
 def test_the_feed_server_answers_until_it_is_told_to_end(number, feed_port, database_url):
     environ = os.environ | {"DATABASE_URL": database_url, "DEMO_PORT": str(feed_port)}
     command = [sys.executable, "-u", str(settings.BASE_DIR / "manage.py"), "demo", "--serve"]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert f":{feed_port}{demo.PATH}" in server.stdout.readline()
+            assert f":{feed_port}{demo.PATH}" in process.stdout.readline()
             with urlopen(f"http://{demo.HOST}:{feed_port}{demo.PATH}rss/5") as response:
                 assert response.status == 200
         finally:
-            server.send_signal(number)
-        assert server.wait(10) == 0
+            process.send_signal(number)
+        assert process.wait(60) == 0

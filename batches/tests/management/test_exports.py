@@ -164,4 +164,4 @@ def test_an_export_to_a_file_makes_the_same_batch_again(batch, manage, tmp_path)
 def test_a_file_that_cannot_be_written_gets_one_sentence(batch, manage, tmp_path):
     for path, reason in [(tmp_path, "Is a directory"), (tmp_path / "no" / "a.csv", "No such file or directory")]:
         answer = manage("batch", "export", batch.pk, "--output", path)
-        assert answer == (1, "", f"{path} cannot be written: {reason}")
+        assert answer == (1, "", f"Cannot write {path}: {reason}")

@@ -28,7 +28,7 @@ def test_the_running_batch_and_the_waiting_ones_are_shown_in_their_order(manage)
 
 def test_an_empty_queue_says_so(manage):
     make_batch("set aside", queue=False)
-    assert manage("queue", "show").out == "Nothing runs, nothing waits.\n"
+    assert manage("queue", "show").out == "The queue is empty.\n"
 
 
 def test_a_long_queue_is_cut_and_counted(manage):
@@ -64,11 +64,11 @@ def test_a_held_queue_says_by_whom_and_why_until_it_is_released(manage, monkeypa
     answer = manage("queue", "hold", "--reason", "New disk")
     assert (answer.code, answer.out) == (
         0,
-        "The queue is held. The running batch goes on; nothing else starts until `queue release`.\n",
+        "The queue is held. The running batch continues; release it with: manage.py queue release\n",
     )
     held_at = f"{Queue.objects.get().held_at:%Y-%m-%d %H:%M:%S}"
     shown = manage("queue", "show").out
-    assert shown.startswith(f"The queue is held by ada since {held_at}: New disk\n")
+    assert shown.startswith(f"Queue held by ada since {held_at}: New disk\n")
     assert manage("queue", "release") == (0, "The queue is released.\n", "")
     assert "held" not in manage("queue", "show").out
 

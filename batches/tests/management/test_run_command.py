@@ -14,7 +14,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking.run import Run
 from batches.management import progress
-from batches.management.commands.batch import Command
+from batches.management.batch import running
 from batches.management.progress import ProgressDisplay, describe
 from batches.models import Batch, Queue
 from batches.tests.support.factories import (
@@ -51,7 +51,7 @@ def list_file(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch):
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "UPDATE_SECONDS", 0.01)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
 
 
@@ -92,7 +92,7 @@ def test_a_list_is_worked_off_and_summed_up(feeds, manage):
     assert answer.code == 0
     assert lines[:2] == [
         "4 profiles, 0 duplicates, 0 rejected lines",
-        f"Batch “morning” made, queued at position 1: {batch.pk}",
+        f"Created “morning”, queued at position 1: {batch.pk}",
     ]
     summary = lines.index("ok            1")
     assert lines[summary - 1].startswith(f"[{'#' * 30}] 100 %  4/4  failed 3  new stories 2")
@@ -125,7 +125,7 @@ def test_the_options_of_a_new_batch_hold_here_too(script, list_file, manage):
 def test_a_batch_that_ends_in_error_exits_1_and_says_why(configure, list_file, manage):
     answer = manage("batch", "run", "--checker", "unready", list_file())
     assert answer.code == 1
-    assert answer.err.endswith("The batch ended in error: ConnectionError: The service does not know us.")
+    assert answer.err.endswith("The batch ended with an error: ConnectionError: The service does not know us.")
     assert only_batch().status == Status.ERROR
 
 
@@ -133,7 +133,7 @@ def test_ctrl_c_while_the_list_is_read_makes_nothing(list_file, manage, monkeypa
     def be_interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("batches.management.commands.batch.read_profiles", be_interrupted)
+    monkeypatch.setattr(running, "read_profiles", be_interrupted)
     assert manage("batch", "run", list_file()) == (130, "", "Stopped.")
     assert not Batch.objects.exists()
 
@@ -154,9 +154,9 @@ def test_others_that_wait_ahead_run_first_and_the_screen_says_so(script, list_fi
 
     async def wait_for_the_screen(profile):
         if len(checked) == 1:
-            await until(lambda: screen.shows("2 batches go first: “urgent” 0/1\n"))
+            await until(lambda: screen.shows("2 batches ahead, first “urgent” 0/1\n"))
         if len(checked) == 2:
-            await until(lambda: screen.shows("1 batch goes first: “ahead” "))
+            await until(lambda: screen.shows("1 batch ahead, first “ahead” "))
 
     checked = script(wait_for_the_screen)
     assert manage("batch", "run", "--checker", "scripted", list_file(), stdout=screen).code == 0
@@ -175,20 +175,20 @@ def test_a_held_queue_is_said_and_waited_for(script, list_file, manage):
     BatchManager("Ada").hold_queue("New disk")
 
     def release_when_shown():
-        asyncio.run(until(lambda: screen.shows(": New disk. Waiting at position 1.\n")))
+        asyncio.run(until(lambda: screen.shows(": New disk. This batch is at position 1.\n")))
         return BatchManager().release_queue()
 
     released = in_thread(release_when_shown)
     assert manage("batch", "run", "--checker", "scripted", list_file(), stdout=screen).code == 0
     assert released.result(10)
-    assert screen.shows("The queue is held by Ada since 20")
+    assert screen.shows("Queue held by Ada since 20")
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ([BatchManager.pause_batch], "The batch is paused: somebody else changed it. See: manage.py batch logs {pk}"),
-        ([BatchManager.pause_batch, BatchManager.delete_batch], "The batch was deleted meanwhile."),
+        ([BatchManager.pause_batch], "The batch is paused: someone else changed it. See: manage.py batch logs {pk}"),
+        ([BatchManager.pause_batch, BatchManager.delete_batch], "The batch has been deleted."),
     ],
     ids=["paused", "deleted"],
 )
@@ -245,7 +245,8 @@ def test_a_signal_pauses_the_batch_and_resume_finishes_it_with_each_result_once(
     batch = only_batch()
     assert answer.code == code
     assert answer.err.endswith(
-        f"Stopped. The batch is paused, nothing is lost. Go on: manage.py batch run --resume {batch.pk}"
+        "Stopped. The batch is paused and its results are saved. "
+        f"Continue with: manage.py batch run --resume {batch.pk}"
     )
     assert batch.status == Status.PAUSED
     assert row_statuses(batch) == ["ok", "ok", "pending"]
@@ -308,8 +309,8 @@ def test_a_batch_is_resumed_where_it_stopped(status, configure, manage):
 
 def test_a_waiting_batch_that_is_resumed_keeps_its_place(configure, manage, monkeypatch):
     first, _ = make_waiting(2)
-    monkeypatch.setattr(Command, "conclude", lambda *_: None)
-    monkeypatch.setattr("batches.management.commands.batch.work_until_finished", lambda *_: None)
+    monkeypatch.setattr(running.RunActions, "conclude", lambda *_: None)
+    monkeypatch.setattr(running, "work_until_finished", lambda *_: None)
     assert manage("batch", "run", "--resume", first.pk).code == 0
     assert waiting_names() == ["1", "2"]
 
@@ -317,7 +318,7 @@ def test_a_waiting_batch_that_is_resumed_keeps_its_place(configure, manage, monk
 def test_a_done_batch_is_not_checked_anew_by_mistake(manage):
     batch = half_checked(Status.DONE)
     answer = manage("batch", "run", "--resume", batch.pk)
-    assert (answer.code, answer.err) == (1, "“it” is done: there is nothing to resume.")
+    assert (answer.code, answer.err) == (1, f"“it” is done. Check it again: manage.py batch queue {batch.pk}")
     assert row_statuses(batch) == ["ok", "failed", "pending"]
 
 
@@ -326,7 +327,7 @@ def test_either_a_list_is_run_or_a_batch_is_resumed(options, manage):
     batch = half_checked(Status.PAUSED)
     answer = manage("batch", "run", "--resume", batch.pk, *options)
     assert answer.code == 1
-    assert answer.err == "Either a list or --resume: a batch that is resumed has its profiles already."
+    assert answer.err == "Use --resume without a list and without --dry-run: the batch has its profiles already."
     assert values_of(batch.pk)["status"] == Status.PAUSED
 
 
@@ -369,17 +370,17 @@ def test_the_bar_is_not_full_before_the_end():
 
 def test_a_waiting_batch_says_what_it_waits_for():
     batch = make_batch("it")
-    assert describe(batch) == "Waiting for its start."
+    assert describe(batch) == "Waiting to start."
     start_run(make_batch("first\x1b[31m", 1234))
-    assert describe(batch) == "1 batch goes first: “first [31m” 0/1,234"
+    assert describe(batch) == "1 batch ahead, first “first [31m” 0/1,234"
     queue = BatchManager().hold_queue() and Queue.objects.get()
     since = f"{timezone.localtime(queue.held_at):%Y-%m-%d %H:%M:%S}"
-    assert describe(batch) == f"The queue is held by somebody since {since}. Waiting at position 1."
+    assert describe(batch) == f"Queue held by someone since {since}. This batch is at position 1."
 
 
 def test_a_waiting_batch_names_the_first_of_those_ahead():
     make_waiting(5)
-    assert describe(make_batch("it")) == "5 batches go first: “1” 0/0"
+    assert describe(make_batch("it")) == "5 batches ahead, first “1” 0/0"
 
 
 def test_a_terminal_shows_one_line_that_moves_and_is_no_longer_than_it(monkeypatch):
@@ -481,13 +482,13 @@ def test_ctrl_c_at_a_terminal_pauses_and_resume_goes_on(server, list_file, comma
     first = commands.start_at_terminal("batch", "run", "--checker", "http", str(path))
     first.wait_for(lambda: hits(server) == HALF_WAY and "4/8" in first.out)
     first.signal(signal.SIGINT)
-    first.wait_for(lambda: "Stopping, running checks may end first. [####" in first.out)
+    first.wait_for(lambda: "Stopping after the running checks. [####" in first.out)
     for gate in gates[:2]:
         gate.open()
     assert first.ended() == 130
     batch = only_batch()
     resume = f"manage.py batch run --resume {batch.pk}"
-    assert f"CommandError: Stopped. The batch is paused, nothing is lost. Go on: {resume}" in first.out
+    assert f"CommandError: Stopped. The batch is paused and its results are saved. Continue with: {resume}" in first.out
     assert "\r\x1b[K[###############---------------]  50 %  4/8" in first.out
     assert "]  75 %  6/8" in first.out
     assert "Traceback" not in first.out
@@ -529,7 +530,7 @@ def test_it_runs_from_cron_without_a_user_a_terminal_or_letters_beyond_ascii(ser
     run = commands.start("batch", "run", "--name", "Morgen", str(list_file(server.url("/feed"))))
     assert run.ended() == 0, run.said
     batch = only_batch()
-    assert f"Batch ?Morgen? made, queued at position 1: {batch.pk}" in run.out
+    assert f"Created ?Morgen?, queued at position 1: {batch.pk}" in run.out
     assert "  Gr??e ?z?hlt?  (" in run.out
     assert run.err == ""
     Batch.objects.update(name="Größe")

@@ -143,14 +143,14 @@ def test_web_worker_and_demo_come_up_together_and_ctrl_c_ends_them_all(environ):
 def test_the_demo_queue_is_checked_while_it_is_served(environ):
     with serve(environ, "--demo") as process:
         process.read_until("Serving on")
-        assert "Demo queue made: 3 batches, 300 profiles" in process.said
+        assert "Demo queue created: 3 batches, 300 profiles" in process.said
         wait_for_results(environ)
         process.popen.terminate()
         assert process.ended() == 0
     with serve(environ, "--demo") as again:
         again.read_until("Stop with Ctrl-C.")
         assert "Password" not in again.said
-        assert "Demo queue made" not in again.said
+        assert "Demo queue created" not in again.said
 
 
 def wait_for_results(environ):
@@ -175,7 +175,7 @@ def test_a_child_that_dies_ends_the_others_and_is_named(environ):
         os.kill(process.children["worker"], signal.SIGKILL)
         assert process.ended() == 1
         assert_gone(process.children.values())
-    assert process.lines[-1] == "CommandError: worker ended unexpectedly, by SIGKILL. Everything was stopped."
+    assert process.lines[-1] == "CommandError: worker ended unexpectedly (SIGKILL). All processes were stopped."
 
 
 def test_without_the_demo_neither_account_nor_queue_nor_feed_server_is_made(environ):
@@ -236,14 +236,14 @@ def test_a_demo_whose_port_was_taken_meanwhile_says_how_to_go_on_without_it(envi
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "", "-1", "８０"])
 def test_a_port_that_cannot_be_one_is_refused(port):
-    with pytest.raises(ArgumentTypeError, match="is no port number"):
+    with pytest.raises(ArgumentTypeError, match="is not a valid port number"):
         port_number(port)
 
 
 def test_the_refused_port_is_named(environ):
     with serve(environ | {"PORT": "x"}) as process:
         assert process.ended() == 2
-    assert process.lines[-1].endswith("argument --port: 'x' is no port number (1 to 65535).")
+    assert process.lines[-1].endswith("argument --port: 'x' is not a valid port number (1 to 65535).")
 
 
 def test_a_database_without_its_tables_gets_one_sentence(environ, tmp_path):
@@ -255,7 +255,7 @@ def test_a_database_without_its_tables_gets_one_sentence(environ, tmp_path):
 def test_a_database_out_of_reach_gets_one_sentence(environ):
     with serve(environ | {"DATABASE_URL": "sqlite:////nowhere/db.sqlite3"}) as process:
         assert process.ended() == 1
-    assert process.lines == ["CommandError: The database cannot be reached: unable to open database file"]
+    assert process.lines == ["CommandError: Cannot connect to the database: unable to open database file"]
 
 
 # -- The supervisor, with small programs of which each does one thing --------------------------------------------------
@@ -328,7 +328,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(supervised):
         process.press_ctrl_c()
         assert process.ended() == 0
         assert_gone(process.children.values())
-    assert process.lines[-2:] == ["stubborn | has not ended after 0.2 s and is killed", "stopped"]
+    assert process.lines[-2:] == ["stubborn | did not stop within 0.2 s and is killed", "stopped"]
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_grace(supervised):
@@ -370,6 +370,6 @@ def test_a_child_that_ends_by_itself_is_named_after_its_last_line(name, code, su
     with supervised("polite", name, grace=10) as process:
         assert process.ended() == 0
         assert_gone(process.children.values())
-    assert process.lines[-1] == f"{name} ended unexpectedly, with exit code {code}"
+    assert process.lines[-1] == f"{name} ended unexpectedly (exit code {code})"
     if name == "crashing":
         assert "crashing | ZeroDivisionError: division by zero" in process.lines

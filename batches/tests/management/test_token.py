@@ -43,7 +43,7 @@ def test_a_replacement_may_be_the_first_one(manage, ada):
 
 def test_a_revoked_token_opens_nothing(manage, ada):
     key = manage("token", "create", "ada").out.strip()
-    assert manage("token", "revoke", "ada") == (0, "The token of ada opens nothing any more.\n", "")
+    assert manage("token", "revoke", "ada") == (0, "The token of ada has been revoked.\n", "")
     assert not opens(key)
     assert manage("token", "revoke", "ada") == (1, "", "ada has no token.")
 
@@ -53,7 +53,7 @@ def test_a_revoked_token_opens_nothing(manage, ada):
 def test_who_is_no_user_is_told_of(manage, ada, action, name):
     answer = manage("token", action, name)
     assert (answer.code, answer.out) == (1, "")
-    assert "There is no user" in answer.err
+    assert "No user has the name" in answer.err
     assert "createsuperuser" in answer.err
     assert len(answer.err) < 300
 
@@ -61,7 +61,7 @@ def test_who_is_no_user_is_told_of(manage, ada, action, name):
 def test_who_is_not_active_gets_none(manage, ada):
     User.objects.update(is_active=False)
     answer = manage("token", "create", "ada")
-    assert (answer.code, answer.err) == (1, "ada is not active: the API would refuse the token.")
+    assert (answer.code, answer.err) == (1, "ada is inactive: the API would refuse the token. Activate it first.")
     assert not Token.objects.exists()
 
 

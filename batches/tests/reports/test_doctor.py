@@ -242,7 +242,7 @@ def test_an_interrupted_deletion_is_finished(monkeypatch):
 
 def test_the_command_says_that_everything_agrees(manage):
     half_checked(Status.RUNNING)
-    assert manage("batch", "doctor") == (0, "Everything agrees.\n", "")
+    assert manage("batch", "doctor") == (0, "No problems found.\n", "")
     answer = manage("batch", "doctor", "--json")
     assert (answer.code, json.loads(answer.out)) == (0, {"findings": [], "left": []})
 
@@ -266,7 +266,7 @@ def test_the_command_repairs_and_exits_with_0(manage):
     assert answer.code == 0
     assert "Repaired: 1. Left: 0." in answer.out
     assert last_line().channel == "command"
-    assert manage("batch", "doctor").out == "Everything agrees.\n"
+    assert manage("batch", "doctor").out == "No problems found.\n"
 
 
 def test_the_command_says_what_it_could_not_repair(manage):
@@ -289,12 +289,12 @@ def test_pruning_deletes_what_ended_long_ago_and_nothing_else(manage):
         BatchManager().pause_batch(Batch.objects.get(name=status).pk)
     Batch.objects.filter(status=Status.DONE).update(completed_at=old)
     names = set(Batch.objects.values_list("name", flat=True))
-    assert "nothing was deleted. Batches that would be: 2" in manage("batch", "prune", "--dry-run").err
+    assert "nothing was deleted. 2 batches would be." in manage("batch", "prune", "--dry-run").err
     assert set(Batch.objects.values_list("name", flat=True)) == names
-    assert manage("batch", "prune", "--days", "101").out == "Deleted: 0\n"
-    assert manage("batch", "prune", "--keep-errors").out == "Deleted: 1\n"
+    assert manage("batch", "prune", "--days", "101").out == "0 batches deleted.\n"
+    assert manage("batch", "prune", "--keep-errors").out == "1 batch deleted.\n"
     assert set(Batch.objects.values_list("name", flat=True)) == names - {Status.DONE}
-    assert manage("batch", "prune").out == "Deleted: 1\n"
+    assert manage("batch", "prune").out == "1 batch deleted.\n"
     assert set(Batch.objects.values_list("name", flat=True)) == names - {Status.DONE, Status.ERROR}
     assert last_line().action == "delete_batch"
 

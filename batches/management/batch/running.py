@@ -1,0 +1,177 @@
+"""`manage.py batch create` and `run`: from a list to a batch, and to its summary."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from django.core.management.base import CommandError
+
+from batches.checking.worker import Worker
+from batches.conf import get_config
+from batches.lists.imports import ImportResult, InvalidList
+from batches.lists.reading import FORMATS, read_profiles
+from batches.management.base import add_json
+from batches.management.batch.showing import ShowActions, details_as_dict
+from batches.management.output import failure_lines, printable
+from batches.management.progress import ProgressDisplay
+from batches.models import Batch
+from batches.models.vocabulary import batch_as_dict
+from batches.reports import queries
+from batches.text import pluralise
+
+Status = Batch.Status
+MAX_REJECTS_SHOWN = 10
+STOPPING = "Stopping after the running checks. "
+
+
+class RunActions(ShowActions):
+    def add_run_actions(self) -> None:
+        run = self.add_action("run", RunActions.run, "Create a batch from a list, check it and print a summary.")
+        create = self.add_action("create", RunActions.create, "Create a batch from a list and queue it.")
+        for parser in (run, create):
+            add_list_arguments(parser)
+        add_json(run, create)
+        run.add_argument("--resume", metavar="ID", help="Continue this batch instead of creating a new one.")
+        create.add_argument("--paused", action="store_true", help="Do not queue it yet.")
+
+    def create(self, *, paused: bool, as_json: bool, **options: Any) -> None:
+        batch = self.create_from_list(queue=not paused, quiet=as_json, **options)
+        if batch is not None and as_json:
+            self.print_json(batch_as_dict(batch))
+
+    def create_from_list(
+        self,
+        *,
+        file: str | None,
+        name: str | None,
+        priority: int,
+        checker: str,
+        queue: bool,
+        quiet: bool,
+        **options: Any,
+    ) -> Batch | None:
+        """The new batch, after a report on the list; None for a dry run."""
+        result = read_list(file, options["format"], options["strict"])
+        self.report_import(result, sys.stderr if quiet else self.stdout)
+        if options["dry_run"]:
+            self.stderr.write("Dry run: nothing was saved.")
+            return None
+        name = name or (Path(file).stem if file not in (None, "-") else "Standard input")
+        created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue)
+        batch = self.require_accepted(created)
+        if not quiet:
+            place = f"queued at position {batch.position}" if queue else "paused"
+            self.stdout.write(f"Created “{printable(batch.name)}”, {place}: {batch.pk}")
+        return batch
+
+    def report_import(self, result: ImportResult, out: Any) -> None:
+        counts = (
+            (len(result.profiles), "profile"),
+            (result.duplicates, "duplicate"),
+            (len(result.rejects), "rejected line"),
+        )
+        out.write(f"{', '.join(pluralise(*count) for count in counts)}\n")
+        for reject in result.rejects[:MAX_REJECTS_SHOWN]:
+            self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
+        if (more := len(result.rejects) - MAX_REJECTS_SHOWN) > 0:
+            self.stderr.write(f"  and {more:,} more")
+
+    def run(self, *, resume: str | None, as_json: bool, **options: Any) -> None:
+        if resume:
+            batch: Batch | None = self.resume(resume, **options)
+        else:
+            batch = self.create_from_list(queue=True, quiet=as_json, **options)
+        if batch is None:
+            return
+        logging.getLogger("batches").setLevel(logging.WARNING)  # log lines would break up the progress bar
+        stopped_by = work_until_finished(batch, sys.stderr if as_json else sys.stdout)
+        self.conclude(batch, stopped_by, as_json)
+
+    def resume(self, batch_id: str, *, file: str | None, dry_run: bool, **options: Any) -> Batch:
+        """The batch, queued or running. A batch that is done is refused: it would be checked again from the start."""
+        if file is not None or dry_run:
+            raise CommandError("Use --resume without a list and without --dry-run: the batch has its profiles already.")
+        batch = self.find_batch(batch_id)
+        if batch.status == Status.DONE:
+            raise CommandError(f"“{printable(batch.name)}” is done. Check it again: manage.py batch queue {batch.pk}")
+        if batch.status in {Status.PAUSED, Status.ERROR}:
+            self.require_accepted(self.manager.queue_batch(batch.pk))
+        return batch
+
+    def conclude(self, batch: Batch, stopped_by: int | None, as_json: bool) -> None:
+        """Print the summary. Exits with 0 for a batch that is done, 128 + the signal if we were stopped, else 1."""
+        if stopped_by is not None and self.manager.pause_batch(batch.pk):
+            resume = f"manage.py batch run --resume {batch.pk}"
+            message = f"Stopped. The batch is paused and its results are saved. Continue with: {resume}"
+            raise CommandError(message, returncode=128 + stopped_by)
+        fresh = Batch.objects.filter(pk=batch.pk).first()
+        if fresh is None:
+            raise CommandError("The batch has been deleted.")
+        if as_json:
+            self.print_json(details_as_dict(fresh))
+        else:
+            self.print_summary(fresh)
+        if fresh.status == Status.ERROR:
+            raise CommandError(f"The batch ended with an error: {printable(fresh.error)}")
+        if fresh.status != Status.DONE:
+            raise CommandError(
+                f"The batch is {fresh.status}: someone else changed it. See: manage.py batch logs {fresh.pk}"
+            )
+
+    def print_summary(self, batch: Batch) -> None:
+        self.stdout.write(f"ok      {batch.successful_checks:>7,}\nfailed  {batch.failed_checks:>7,}")
+        self.print_lines(failure_lines(queries.failure_reasons(batch)))
+        self.stdout.write(f"new stories {batch.stories_found:,}")
+        self.print_stories(batch)
+
+
+def add_list_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON Lines; - for standard input.")
+    parser.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
+    parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
+    parser.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
+    parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+    parser.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
+    parser.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
+
+
+def read_list(file: str | None, format: str | None, strict: bool) -> ImportResult:
+    """The content of the list. Raises CommandError if it is not usable."""
+    if file is None:
+        raise CommandError("The list is missing. Name a file, or - for standard input.")
+    try:
+        if file == "-":
+            return read_profiles(sys.stdin.buffer, format=format, strict=strict)
+        with open_list(file) as source:
+            return read_profiles(source, filename=file, format=format, strict=strict)
+    except OSError as error:
+        raise CommandError(f"Cannot read {printable(file)}: {error.strerror}") from error
+    except InvalidList as error:
+        raise CommandError(f"{'Standard input' if file == '-' else printable(file)}: {error}") from error
+
+
+def open_list(file: str) -> BinaryIO:
+    try:
+        return Path(file).open("rb")
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise CommandError(f"Cannot read {printable(file)}: this is not a valid file name.") from error
+
+
+def work_until_finished(batch: Batch, out: TextIO) -> int | None:
+    """Work on the queue until this batch has ended. Returns the signal that stopped it, if any."""
+    worker = Worker(finished=lambda: not is_unfinished(batch))
+    try:
+        with ProgressDisplay(batch.pk, out, lambda: STOPPING if worker.stopped_by else ""):
+            worker.work()
+    except KeyboardInterrupt:  # shortly before or after the worker handles signals itself
+        return signal.SIGINT
+    return worker.stopped_by
+
+
+def is_unfinished(batch: Batch) -> bool:
+    return Batch.objects.filter(pk=batch.pk, status__in=[Status.QUEUED, Status.RUNNING]).exists()

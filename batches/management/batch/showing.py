@@ -1,0 +1,103 @@
+"""`manage.py batch list`, `show`, `logs` and `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.db.models import QuerySet
+
+from batches.lists import exports
+from batches.management.base import ActionCommand, add_json, add_limit
+from batches.management.output import (
+    batch_lines,
+    batch_table,
+    failure_lines,
+    log_lines,
+    story_lines,
+)
+from batches.models import Batch, StoryResult
+from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
+from batches.reports import queries
+
+#: Stories and log entries of `show`.
+MAX_SHOWN = 10
+
+
+class ShowActions(ActionCommand):
+    def add_show_actions(self) -> None:
+        listing = self.add_action("list", ShowActions.list_batches, "List the queue in order, then the other batches.")
+        listing.add_argument("--status", choices=Batch.Status.values)
+        add_limit(listing, "batches")
+        show = self.add_action("show", ShowActions.show_batch, "Show a batch: counters, failures, new stories, log.")
+        logs = self.add_action("logs", ShowActions.show_logs, "Show the history of a batch, newest first.")
+        add_limit(logs, "entries")
+        add_json(listing, show, logs)
+        export = self.add_action("export", ShowActions.export, "Export the profiles and results of a batch.")
+        export.add_argument("--format", choices=list(exports.EXPORTERS), default="csv")
+        export.add_argument("--output", type=Path, metavar="FILE", help="Output file (default: standard output).")
+        for parser in (show, logs, export):
+            parser.add_argument("id")
+
+    def list_batches(self, *, status: str | None, limit: int, as_json: bool, **options: Any) -> None:
+        batches = Batch.objects.in_queue_order()
+        if status:
+            batches = batches.filter(status=status)
+        batches = batches[:limit]
+        if as_json:
+            self.print_json([batch_as_dict(batch) for batch in batches])
+        elif batches:
+            self.print_lines(batch_table(batches))
+        else:
+            self.stdout.write("No batches. Create one: manage.py batch create FILE")
+
+    def show_batch(self, *, id: str, as_json: bool, **options: Any) -> None:
+        batch = self.find_batch(id)
+        if as_json:
+            self.print_json(details_as_dict(batch))
+            return
+        self.print_lines(batch_lines(batch))
+        if reasons := queries.failure_reasons(batch):
+            self.stdout.write("Failed")
+            self.print_lines(failure_lines(reasons))
+        if batch.stories_found:
+            self.stdout.write("New stories")
+            self.print_stories(batch)
+        self.stdout.write("Log")
+        self.print_lines(f"  {line}" for line in log_lines(queries.logs(batch)[:MAX_SHOWN]))
+
+    def show_logs(self, *, id: str, limit: int, as_json: bool, **options: Any) -> None:
+        entries = queries.logs(self.find_batch(id))[:limit]
+        if as_json:
+            self.print_json([log_as_dict(entry) for entry in entries])
+        else:
+            self.print_lines(log_lines(entries))
+
+    def export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
+        lines = exports.EXPORTERS[format](queries.all_rows(self.find_batch(id)))
+        if output is None:
+            self.print_file(lines)
+            return
+        try:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(lines)
+        except OSError as error:
+            raise CommandError(f"Cannot write {output}: {error.strerror}") from error
+
+    def print_stories(self, batch: Batch) -> None:
+        self.print_lines(story_lines(new_stories(batch)[:MAX_SHOWN]))
+        if (more := batch.stories_found - MAX_SHOWN) > 0:
+            self.stdout.write(f"  and {more:,} more: manage.py batch show --json {batch.pk}")
+
+
+def details_as_dict(batch: Batch) -> dict[str, Any]:
+    return batch_as_dict(batch) | {
+        "failures": [{"reason": reason, "count": count} for reason, count in queries.failure_reasons(batch)],
+        "stories": [story_as_dict(story) for story in new_stories(batch).iterator(chunk_size=2000)],
+    }
+
+
+def new_stories(batch: Batch) -> QuerySet[StoryResult]:
+    """The stories this batch found, newest first. Without those it found before it was done and queued again."""
+    return queries.new_stories(batch)[: batch.stories_found]
