@@ -1,11 +1,11 @@
-"""The operators' door: Django's admin. It reads through `queries` and changes state through `BatchManager` only."""
+"""The admin, for operators. It reads through `reports`, and changes state only through `BatchManager`."""
 
 from django.contrib import admin
 
-from . import batch, models, tokens, webhooks
+from . import batch, records, tokens, webhooks
 
-__all__ = ["batch", "models", "tokens", "webhooks"]
+__all__ = ["batch", "records", "tokens", "webhooks"]
 
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = "Overview"
-admin.site.index_template = "admin/batches/queue/index.html"
+admin.site.index_template = "admin/batches/overview.html"

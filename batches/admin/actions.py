@@ -26,29 +26,29 @@ OPERATOR_ACTIONS = (
 )
 
 
-def manager(request: HttpRequest) -> BatchManager:
+def get_manager(request: HttpRequest) -> BatchManager:
     """The manager that acts on behalf of the request's user."""
     return BatchManager(actor=request.user.get_username(), channel=Channel.ADMIN)
 
 
-def buttons(batch: Batch, actions: tuple[Action, ...] = OPERATOR_ACTIONS) -> list[tuple[str, str]]:
-    """Action and label of each button that the batch has."""
+def list_buttons(batch: Batch, actions: tuple[Action, ...] = OPERATOR_ACTIONS) -> list[tuple[str, str]]:
+    """The action and label of each button that a batch has."""
     return [(action.value, RULES[action].label) for action in actions if RULES[action].is_offered(batch)]
 
 
 def is_from_script(request: HttpRequest) -> bool:
-    """Whether live.js or add.js asks, which swaps parts of the page instead of loading another one."""
+    """Whether the request comes from live.js or add.js, which swap parts of the page instead of loading it again."""
     return request.headers.get("X-Requested-With") == "fetch"
 
 
 def selected_ids(request: HttpRequest) -> list[UUID]:
-    """The ids in the form's fields `selected`; any other text is ignored, since it selects no batch."""
+    """The ids in the form's fields `selected`; other texts are ignored, since they select nothing."""
     texts = " ".join(request.POST.getlist("selected")).split()
     return [pk for pk in map(as_uuid, texts) if pk]
 
 
 def respond(request: HttpRequest, result: Any, success: str, page: str) -> HttpResponse:
-    """Back to the page with a message. The script gets a refusal as it is, to show it beside the button."""
+    """Return to the page with a message. A script gets the refusal as plain text, to show it beside the button."""
     if not result and is_from_script(request):
         return HttpResponse(result.message, status=409, content_type="text/plain; charset=utf-8")
     if result:
@@ -58,8 +58,8 @@ def respond(request: HttpRequest, result: Any, success: str, page: str) -> HttpR
     return redirect(page)
 
 
-def report(request: HttpRequest, result: BulkResult) -> None:
-    """Show what became of many batches as one message."""
+def show_result(request: HttpRequest, result: BulkResult) -> None:
+    """Show the result of a bulk action as one message."""
     summary, *reasons = result.sentences()
     if reasons:
         items = format_html_join("", "<li>{}</li>", ((reason,) for reason in reasons))

@@ -1,4 +1,4 @@
-"""What several pages of the admin have in common."""
+"""Base classes of the admin: lists, permissions, bulk actions, and views beside Django's own."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ from . import actions
 
 
 class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """A list that stays quick with a million rows, and takes any query string."""
+    """A list that stays fast with a million rows, and accepts any query string."""
 
     list_per_page = 100
-    # Counts per filter read the whole table once for each.
+    # Facets read the whole table once per filter.
     show_facets = admin.ShowFacets.NEVER
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             return super().get_changelist_instance(request)
         except (DataError, ValueError) as error:
-            # Django checks a filter's value as far as Python can; NUL on PostgreSQL and the year 999999 fail when the
-            # query runs.
+            # Django cannot check every value: NUL on PostgreSQL and the year 999999 fail only when the query runs.
             raise IncorrectLookupParameters from error
 
 
@@ -58,7 +57,7 @@ class ReadOnlyAdmin(ListAdmin):
 
 
 class BatchAdminBase(ListAdmin):
-    """Permissions and bulk actions on batches, for the list and for the pages beside it."""
+    """Permissions and bulk actions, for the list of batches and the pages beside it."""
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.operate_batch")
@@ -71,9 +70,9 @@ class BatchAdminBase(ListAdmin):
     def run_selected(
         self, request: HttpRequest, action: Action, batches: QuerySet[Batch], form: Mapping[str, str], cancel_url: str
     ) -> HttpResponse | None:
-        """Do it to as many of these batches as one bulk action takes. Deletion has to be confirmed first.
+        """Run the action on as many of these batches as its cap allows. A deletion asks for confirmation first.
 
-        The confirmation posts the fields of `form` again, to the same address.
+        The confirmation page posts the fields of `form` again, to the same address.
         """
         is_confirmed = "confirmed" in request.POST
         if action == Action.DELETE_BATCH and is_confirmed:
@@ -89,10 +88,10 @@ class BatchAdminBase(ListAdmin):
         return None
 
     def run_bulk(self, request: HttpRequest, action: Action, ids: Sequence[object], left: int = 0) -> None:
-        result = run_bulk(actions.manager(request), action, ids, left, skip_idle=True)
+        result = run_bulk(actions.get_manager(request), action, ids, left, skip_idle=True)
         if action == Action.DELETE_BATCH:
             self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])  # type: ignore[arg-type]
-        actions.report(request, result)
+        actions.show_result(request, result)
 
     def confirm_deletion(
         self, request: HttpRequest, ids: Sequence[UUID], left: int, form: Mapping[str, str], cancel_url: str
@@ -105,7 +104,7 @@ class BatchAdminBase(ListAdmin):
             "counted": pluralise(len(ids), "batch", "batches"),
             "batches": [describe_deletion(batch) for batch in batches],
             "left": left,
-            # Exactly the batches that are shown will be deleted, whatever matches the filter by then.
+            # Delete exactly the batches shown, whatever matches the filter by then.
             "form": {**form, "selected": " ".join(map(str, ids)), "confirmed": "yes"},
             "cancel_url": cancel_url,
         }
@@ -119,14 +118,14 @@ def describe_deletion(batch: Batch) -> str:
 
 
 class BatchView:
-    """Views beside Django's own, which need the admin of batches for its permissions and its site."""
+    """Views beside Django's own. They use the permissions and the site of the batch admin."""
 
     def __init__(self, batch_admin: BatchAdminBase) -> None:
         self.batch_admin = batch_admin
 
 
 def requires_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Refuses people who may not view batches."""
+    """Refuse users who may not view batches."""
 
     @wraps(view)
     def guarded(page: BatchView, request: HttpRequest, **values: Any) -> HttpResponseBase:

@@ -1,4 +1,4 @@
-"""Batches in the admin: the list and its actions, changing one, deleting."""
+"""Batches in the admin: the list and its actions, changing a batch, deleting batches."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from django.http import HttpRequest, HttpResponse
 from batches.models import Action, Batch, BatchProfile, BatchQuerySet
 
 from . import display
-from .actions import manager
-from .adding import AddingAdmin
+from .actions import get_manager
+from .add_batch import AddBatchAdmin
 from .base import describe_deletion
 from .batch_page import BatchPage
 from .forms import ChangeBatchForm
-from .queue import QueuePage
+from .queue_views import QueuePage
 
 
 @admin.register(Batch)
-class BatchAdmin(AddingAdmin):
+class BatchAdmin(AddBatchAdmin):
     form = ChangeBatchForm
     fields = ("name", "priority")
     list_display = (
-        "position_shown",
+        "place",
         "name",
-        "status_shown",
+        "status_label",
         "progress",
         "ok",
         "failed",
@@ -54,11 +54,11 @@ class BatchAdmin(AddingAdmin):
     # The columns of the list
 
     @admin.display(description="position", ordering=F("position").asc(nulls_last=True))
-    def position_shown(self, batch: Batch) -> str:
+    def place(self, batch: Batch) -> str:
         return display.place(batch)
 
     @admin.display(description="status", ordering="status")
-    def status_shown(self, batch: Batch) -> str:
+    def status_label(self, batch: Batch) -> str:
         return display.status_label(batch)
 
     @admin.display
@@ -93,20 +93,20 @@ class BatchAdmin(AddingAdmin):
         obj: Batch | None = None,
     ) -> HttpResponse:
         if obj is not None:
-            context |= {**BatchPage(self).shown(request, obj), "show_save_and_add_another": False}
+            context |= {**BatchPage(self).page_context(request, obj), "show_save_and_add_another": False}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager
             raise PermissionDenied
         changes: dict[str, Callable[..., Any]] = {
-            "name": manager(request).rename_batch,
-            "priority": manager(request).set_priority,
+            "name": get_manager(request).rename_batch,
+            "priority": get_manager(request).set_priority,
         }
         for field in changes.keys() & set(form.changed_data):
-            answer = changes[field](obj.pk, form.cleaned_data[field])
-            if not answer:
-                self.message_user(request, answer.message, messages.WARNING)
+            result = changes[field](obj.pk, form.cleaned_data[field])
+            if not result:
+                self.message_user(request, result.message, messages.WARNING)
 
     # Actions of the list
 
@@ -135,7 +135,7 @@ class BatchAdmin(AddingAdmin):
         return self.act(request, Action.DELETE_BATCH, batches)
 
     def act(self, request: HttpRequest, action: Action, batches: QuerySet[Batch]) -> HttpResponse | None:
-        # Django calls an action only if a row is selected; which ones are confirmed, says `selected`.
+        # Django requires a selected row also for the confirmed action; `selected` has the ids that were shown.
         form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
         return self.run_selected(request, action, batches, form, request.get_full_path())
 
@@ -153,7 +153,7 @@ class BatchAdmin(AddingAdmin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         batch = self.get_object(request, unquote(object_id))
-        # Django's own view logs the deletion and calls it successful, whatever the manager answers.
+        # Django's own view logs a deletion and reports success even if the manager refuses.
         if request.method != "POST" or batch is None:
             return super().delete_view(request, object_id, extra_context)
         if not self.has_delete_permission(request, batch):
@@ -165,7 +165,7 @@ class BatchAdmin(AddingAdmin):
         self.run_bulk(request, Action.DELETE_BATCH, [obj.pk])
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Names and counts for the confirmation. Django's own would load each row of each batch."""
+        """Names and counts for the confirmation. Django's own version would load each row of the batch."""
         rows = BatchProfile.objects.filter(batch__in=objs).count()
         counts = {"batches": len(objs), "results of profiles": display.number(rows)}
         return [describe_deletion(batch) for batch in objs], counts, set(), []

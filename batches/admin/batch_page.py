@@ -1,7 +1,7 @@
-"""A batch's own page: its live part, the dearer one with charts and comparison, its buttons, and the exports.
+"""A batch's page: its live part, the details with charts and comparison, its buttons and its exports.
 
-What is dear reads every row of the batch: 0.6 s for a million of them, and 1.4 s more for the comparison of a repeat.
-The page of a large batch therefore opens without it, and the script asks for it when something has changed.
+The details read every row of the batch: 0.6 s for a million rows, and 1.4 s more to compare a repeat. The page of a
+large batch therefore opens without them; the script fetches them when something has changed.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from batches.text import format_duration
 from batches.web.downloads import stream_download
 
 from . import display
-from .actions import OPERATOR_ACTIONS, buttons, is_from_script, manager, respond
+from .actions import OPERATOR_ACTIONS, get_manager, is_from_script, list_buttons, respond
 from .base import BatchView, requires_view
 from .chart import chart, shares
 
 #: Rows of each kind on the page; the full lists are linked.
 SHOWN = 20
-#: Profiles up to which what is dear takes some 50 ms at most, and is part of the page at once.
-MAX_AT_ONCE = 20_000
+#: The page includes the details of a batch of at most this many profiles: they take about 50 ms.
+MAX_PROFILES_WITH_DETAILS = 20_000
 View = Callable[..., HttpResponseBase]
 
 
 class BatchPage(BatchView):
-    """The views beside Django's own of the page, and what the page shows."""
+    """The views of one batch beside Django's own, and what its page shows."""
 
     @property
     def urls(self) -> list[URLPattern]:
         views: dict[str, tuple[View, str]] = {
             "operate/": (self.operate, "operate"),
-            # Read again and again. There is no secret in them that their length could give away.
+            # Fetched every two seconds. They contain no secret that their compressed length could reveal.
             "live/": (gzip_page(self.live), "live"),
             "details/": (gzip_page(self.details), "details"),
             "export/<slug:form>/": (self.export, "export"),
@@ -56,16 +56,16 @@ class BatchPage(BatchView):
             for route, (view, name) in views.items()
         ]
 
-    def shown(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
-        """The context of the whole page; of a large batch without what is dear, unless the address asks for it."""
-        at_once = batch.total_profiles <= MAX_AT_ONCE or "details" in request.GET
+    def page_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
+        """The context of the whole page. A large batch's details are left out unless the address asks for them."""
+        at_once = batch.total_profiles <= MAX_PROFILES_WITH_DETAILS or "details" in request.GET
         return {
             **self.live_context(request, batch),
-            **(details_of(batch) if at_once else {}),
+            **(details_context(batch) if at_once else {}),
             "has_details": at_once,
             "title": "Batch",
-            "stories": stories(batch),
-            "exports": list(EXPORTERS) if may_export(request) else [],
+            "stories": newest_stories(batch),
+            "exports": list(EXPORTERS) if has_export_permission(request) else [],
         }
 
     def live_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
@@ -75,12 +75,12 @@ class BatchPage(BatchView):
         return {
             "batch": batch,
             "now": timezone.now(),
-            "summary": summary(batch, logs),
+            "summary": summarise(batch, logs),
             "can_operate": can_operate,
-            "buttons": buttons(batch) if can_operate else [],
-            "facts": list(facts(batch, previous)),
+            "buttons": list_buttons(batch) if can_operate else [],
+            "facts": list(list_facts(batch, previous)),
             "logs": [(log, display.movement(log)) for log in logs],
-            "state": state(batch, previous),
+            "state": details_key(batch, previous),
         }
 
     @requires_view
@@ -91,11 +91,11 @@ class BatchPage(BatchView):
     @requires_view
     def details(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
         batch = get_object_or_404(Batch, pk=batch_id)
-        context = {**details_of(batch), "batch": batch, "stories": stories(batch)}
-        return render(request, "admin/batches/batch/dear.html", context)
+        context = {**details_context(batch), "batch": batch, "stories": newest_stories(batch)}
+        return render(request, "admin/batches/batch/details_live.html", context)
 
     def operate(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
-        """The buttons. The script gets a new batch as a place to go to."""
+        """Press a button. A script gets the address of a new batch."""
         page = reverse("admin:batches_batch_change", args=[batch_id])
         if request.method != "POST":  # a login leads back here, and must not press the button
             return redirect(page)
@@ -103,7 +103,7 @@ class BatchPage(BatchView):
         if call not in OPERATOR_ACTIONS or not self.batch_admin.has_operate_permission(request):
             raise PermissionDenied
         batch = get_object_or_404(Batch, pk=batch_id)
-        result = getattr(manager(request), call)(batch.pk)
+        result = getattr(get_manager(request), call)(batch.pk)
         response = respond(request, result, RULES[Action(call)].success.format(batch), page)
         if not isinstance(result, Batch):
             return response
@@ -114,19 +114,19 @@ class BatchPage(BatchView):
     def export(self, request: HttpRequest, batch_id: UUID, form: str) -> HttpResponseBase:
         if form not in EXPORTERS:
             raise Http404
-        if not may_export(request):
+        if not has_export_permission(request):
             raise PermissionDenied
         batch = get_object_or_404(Batch, pk=batch_id)
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
         return stream_download(EXPORTERS[form](queries.all_rows(batch)), f"{name}-{str(batch.pk)[:8]}", form)
 
 
-def may_export(request: HttpRequest) -> bool:
+def has_export_permission(request: HttpRequest) -> bool:
     return request.user.has_perms(["batches.view_batchprofile", "batches.view_profile"])
 
 
-def summary(batch: Batch, logs: list[BatchLog]) -> str:
-    """Read out whenever it changes, which is when something happened to the batch."""
+def summarise(batch: Batch, logs: list[BatchLog]) -> str:
+    """Screen readers announce it whenever it changes, so it has no progress, only what happened to the batch."""
     status = f"{batch.get_status_display()}{f' at position {batch.position:,}' if batch.position else ''}."
     if not logs:
         return status
@@ -135,18 +135,18 @@ def summary(batch: Batch, logs: list[BatchLog]) -> str:
     return f"{status} Latest: {latest.action}{by}, {display.moment(latest.created_at)}."
 
 
-def state(*batches: Batch | None) -> str:
-    """Changes whenever what is dear may have: while it stays, nobody has to compute that again."""
-    known = [
+def details_key(*batches: Batch | None) -> str:
+    """Changes whenever the details may have changed. While it stays the same, nothing has to be read again."""
+    parts = [
         (batch.completed_profiles, batch.failed_checks, batch.stories_found, batch.completed_at)
         for batch in batches
         if batch
     ]
-    return " ".join(str(value) for values in known for value in values)
+    return " ".join(str(value) for values in parts for value in values)
 
 
-def facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
-    """Name and value of what is known of the batch."""
+def list_facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
+    """Name and value of each fact about the batch."""
     progress = batch.progress
     yield "Status", display.status_label(batch)
     if batch.position:
@@ -156,54 +156,53 @@ def facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
     if progress.rate:
         yield "Rate", display.rate(progress.rate)
     if progress.seconds_left:
-        yield "Work left", f"about {format_duration(progress.seconds_left)}"
+        yield "Remaining", f"about {format_duration(progress.seconds_left)}"
     if batch.run_seconds:
-        yield "Time at work", format_duration(batch.run_seconds)
+        yield "Run time", format_duration(batch.run_seconds)
     yield "Priority", str(batch.priority)
     yield "Checker", batch.checker
     moments = {
         "Created": batch.created_at,
         "Started": batch.started_at,
-        "Worker last seen": batch.lease_at,
+        "Last heartbeat": batch.lease_at,
         "Completed": batch.completed_at,
     }
     for name, moment in moments.items():
         if moment:
             yield name, display.moment(moment)
     if previous is not None:
-        yield "Repeats", display.page_link(previous)
+        yield "Repeat of", display.page_link(previous)
 
 
-def details_of(batch: Batch) -> dict[str, Any]:
-    """The context of what is dear."""
-    # First, so that what changes while the rest is read is looked at again.
-    known = state(batch, comparison.find_previous(batch))
-    as_of = timezone.now()
+def details_context(batch: Batch) -> dict[str, Any]:
+    # The key first: a change while the rest is read causes another read.
+    key = details_key(batch, comparison.find_previous(batch))
+    now = timezone.now()
     compared = comparison.compare(batch)
     return {
-        "details_as_of": as_of,
-        "details_state": known,
+        "details_updated_at": now,
+        "details_state": key,
         "chart": chart(queries.checks_per_minute(batch)),
-        "outcomes": outcomes(batch),
+        "outcomes": outcome_shares(batch),
         "reasons": [(reason_id(reason), reason, count) for reason, count in queries.failure_reasons(batch, SHOWN)],
         "compared": compared,
-        "changes": changes(compared) if compared else [],
+        "changes": list_changes(compared) if compared else [],
     }
 
 
-def stories(batch: Batch) -> list[tuple[StoryResult, str]]:
+def newest_stories(batch: Batch) -> list[tuple[StoryResult, str]]:
     return [(story, display.story_link(story)) for story in queries.new_stories(batch)[:SHOWN]]
 
 
-def outcomes(batch: Batch) -> list[Any]:
+def outcome_shares(batch: Batch) -> list[Any]:
     pending = batch.total_profiles - batch.successful_checks - batch.failed_checks
     return shares([("ok", batch.successful_checks), ("failed", batch.failed_checks), ("pending", pending)])
 
 
 def reason_id(reason: str) -> str:
-    """The same for the same reason at each look, so that the focus stays with it."""
+    """The same id for the same reason every time, so that the focus stays on its link."""
     return f"{crc32(reason.encode()):08x}"
 
 
-def changes(compared: comparison.Comparison) -> list[tuple[comparison.Change, int]]:
+def list_changes(compared: comparison.Comparison) -> list[tuple[comparison.Change, int]]:
     return [(change, getattr(compared, change.value)) for change in comparison.Change]

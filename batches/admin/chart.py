@@ -1,6 +1,6 @@
-"""Where the bars of a batch's charts stand. Pure: counts in, places in percent of the drawing out.
+"""The geometry of a batch's charts. Pure: takes counts, returns places in percent of the drawing.
 
-The drawing has no size of its own: percents let it take any width, while the text beside it keeps its own.
+Percentages let the drawing take any width, while the text beside it keeps its size.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from django.utils.timezone import localtime
 #: (minute, ok, failed)
 Minute = tuple[datetime, int, int]
 
-#: At most so many bars, and at least room for so many: a single one would else be as wide as the page.
+#: The drawing has at most MAX_BARS bars and room for at least MIN_BARS: a single one would be as wide as the page.
 MAX_BARS, MIN_BARS = 60, 12
 HOUR, DAY = 60, 24 * 60
-#: Minutes that a bar may stand for; after that, whole weeks.
+#: The minutes that a bar may cover; beyond that, whole weeks.
 SIZES = (1, 2, 5, 10, 15, 30, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY)
 WEEK = 7 * DAY
-#: Of a bar's place; the rest is the gap.
+#: The share of its slot that a bar fills; the rest is the gap.
 FILLED = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What was checked in one stretch of time. Places are from the left and from the top."""
+    """The checks of one interval. Places are measured from the left and from the top."""
 
     start: str
     end: str
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Checks over time: the bars that have any, what the axes say, and the whole in a sentence."""
+    """Checks over time: the bars that are not empty, the labels of the axes, and a description in words."""
 
     bars: list[Bar]
     size: str
@@ -56,7 +56,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of a whole, as a piece of one bar."""
+    """A part of a whole, as a segment of one bar."""
 
     name: str
     count: int
@@ -66,11 +66,11 @@ class Share:
 
 
 def chart(minutes: Sequence[Minute]) -> Chart | None:
-    """Draws the checks of each minute, given from first to last; None if there are none."""
+    """Draw the checks per minute, in order of time. None if there are none."""
     if not minutes:
         return None
     first, last = minutes[0][0], minutes[-1][0]
-    # Whole hours and days are those of the clock on the wall; from there on it is exact minutes, which UTC has always.
+    # Bars start at whole hours and days of local time; from there on they count minutes in UTC, which has no gaps.
     origin = localtime(first).replace(hour=0, minute=0).astimezone(UTC)
     size = bar_minutes(origin, first, last)
     start = _minutes_between(origin, first) // size
@@ -95,7 +95,7 @@ def chart(minutes: Sequence[Minute]) -> Chart | None:
 
 
 def bar_minutes(origin: datetime, first: datetime, last: datetime) -> int:
-    """How many minutes a bar stands for, so that no more than MAX_BARS are needed from `first` to `last`."""
+    """The minutes that a bar covers, so that MAX_BARS are enough from `first` to `last`."""
     begin, end = _minutes_between(origin, first), _minutes_between(origin, last)
     for size in SIZES:
         if end // size - begin // size < MAX_BARS:
@@ -104,7 +104,7 @@ def bar_minutes(origin: datetime, first: datetime, last: datetime) -> int:
 
 
 def round_up(count: int) -> int:
-    """The next number that is easy to read off and has a whole half: 2, 4, 6, 8, 10, 20, 40, …"""
+    """The next number that is easy to read and divisible by two: 2, 4, 6, 8, 10, 20, 40, …"""
     power = 1
     while count > 10 * power:
         power *= 10
@@ -119,13 +119,13 @@ def in_words(minutes: int) -> str:
 
 
 def shares(parts: Iterable[tuple[str, int]]) -> list[Share]:
-    """The parts of a whole side by side, as wide as their counts; of nothing, all are empty."""
+    """The parts of a whole side by side, as wide as their counts. If the whole is 0, all are empty."""
     parts = list(parts)
     whole = sum(count for _, count in parts) or 1
-    begun, drawn = 0, []
+    before, drawn = 0, []
     for name, count in parts:
-        drawn.append(Share(name, count, _share(count, whole), _percent(begun / whole), _percent(count / whole)))
-        begun += count
+        drawn.append(Share(name, count, _share(count, whole), _percent(before / whole), _percent(count / whole)))
+        before += count
     return drawn
 
 
@@ -165,7 +165,7 @@ def _description(bars: Sequence[Bar], size: str) -> str:
 
 
 def _clock(first: datetime, last: datetime, size: int) -> Callable[[datetime], str]:
-    """How times are told: by the hour within a day, with the date beyond."""
+    """Formats times: the time of day within one day, otherwise with the date."""
     layout = "%Y-%m-%d" if size >= DAY else "%H:%M" if last - first <= timedelta(days=1) else "%m-%d %H:%M"
     return lambda moment: f"{localtime(moment):{layout}}"
 
@@ -179,7 +179,7 @@ def _minutes_between(earlier: datetime, later: datetime) -> int:
 
 
 def _share(count: int, whole: int) -> str:
-    """Whole only where nothing is missing: 999 of 1,000 are not 100 %."""
+    """100 % only if nothing is missing, 0 % only if nothing is there: 999 of 1,000 are 99.9 %."""
     if count in (0, whole):
         return f"{100 * count // whole} %"
     return f"{min(max(100 * count / whole, 0.1), 99.9):.1f} %"

@@ -1,4 +1,4 @@
-"""How the admin shows a batch, a number, a stranger's address. Everything is escaped."""
+"""How the admin shows batches, numbers, times and other people's addresses. Everything is escaped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def status_label(batch: Batch) -> str:
 
 
 def place(batch: Batch) -> str:
-    """Where it stands in the queue."""
+    """The batch's place in the queue."""
     if batch.status == Batch.Status.RUNNING:
         return "running"
     return NOTHING if batch.position is None else number(batch.position)
@@ -33,7 +33,7 @@ def progress_bar(batch: Batch) -> str:
     return format_html(
         '<span class="batch-progress">'
         '<progress max="{}" value="{}" aria-label="Progress"></progress> <span>{} of {}</span></span>',
-        batch.total_profiles or 1,  # HTML knows no progress of 0 at most
+        batch.total_profiles or 1,  # HTML does not allow a maximum of 0
         batch.completed_profiles,
         number(batch.completed_profiles),
         number(batch.total_profiles),
@@ -49,7 +49,7 @@ def rate(per_second: float) -> str:
 
 
 def movement(log: BatchLog) -> str:
-    """From which status and position to which: "queued 3 → running"."""
+    """The change of status and position: "queued 3 → running"."""
     before = _status_and_position(log.from_status, log.from_position)
     after = _status_and_position(log.to_status, log.to_position)
     return after if before == after else f"{before or NOTHING} → {after or NOTHING}"
@@ -60,7 +60,7 @@ def _status_and_position(status: str, position: int | None) -> str:
 
 
 def story_link(story: StoryResult) -> str:
-    """Its title, linked if it leads to a web page: strangers write it, and `javascript:` would run as the operator."""
+    """The title, linked only to web addresses: a `javascript:` address would run as the operator."""
     if not story.url.lower().startswith(("http://", "https://")):
         return str(story)
     return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', story.url, story)

@@ -19,13 +19,13 @@ from batches.queue.refusals import Refused
 from batches.queue.transitions import find_batch
 from batches.reports import comparison, queries
 
-#: The most frequent reasons among which the list of a batch's profiles can be filtered, and how much of each is shown.
+#: The most frequent reasons by which a batch's profiles can be filtered, and the length of each label.
 REASONS = 10
 SHOWN_REASON = 60
 
 
 class BatchFilter(admin.SimpleListFilter):
-    """The rows of one batch, to which its page links: `?batch=<id>`. In sight only while it is in use."""
+    """The rows of one batch, which its page links to: `?batch=<id>`. Visible only while in use."""
 
     title = "batch"
     parameter_name = "batch"
@@ -48,7 +48,7 @@ class BatchFilter(admin.SimpleListFilter):
 
 
 class OutcomeFilter(admin.ChoicesFieldListFilter):
-    """Named as the batch's page names it, so that it is not taken for the batch's status."""
+    """Has the name that the batch's page uses, to distinguish it from the batch's status."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,27 +56,27 @@ class OutcomeFilter(admin.ChoicesFieldListFilter):
 
 
 class OfBatchFilter(admin.SimpleListFilter):
-    """One that is offered only while the rows of one batch are looked at."""
+    """A filter that is offered only in the list of one batch's rows."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        self.batch = asked_for(request)
-        offered = dict(self.offered(self.batch)) if self.batch else {}
+        self.batch = selected_batch(request)
+        options = dict(self.list_options(self.batch)) if self.batch else {}
         value = self.value()
         if value is not None:
-            offered.setdefault(value, Truncator(value).chars(SHOWN_REASON))
-        return list(offered.items())
+            options.setdefault(value, Truncator(value).chars(SHOWN_REASON))
+        return list(options.items())
 
-    def offered(self, batch: Batch) -> list[tuple[str, str]]:
+    def list_options(self, batch: Batch) -> list[tuple[str, str]]:
         raise NotImplementedError
 
 
 class ErrorFilter(OfBatchFilter):
-    """The profiles that failed for one reason; the batch's most frequent ones are offered."""
+    """The profiles that failed for one reason. Offers the most frequent reasons of the batch."""
 
     title = "error"
     parameter_name = "error"
 
-    def offered(self, batch: Batch) -> list[tuple[str, str]]:
+    def list_options(self, batch: Batch) -> list[tuple[str, str]]:
         return [
             (reason, f"{Truncator(reason).chars(SHOWN_REASON)} ({count:,})")
             for reason, count in queries.failure_reasons(batch, REASONS)
@@ -89,12 +89,12 @@ class ErrorFilter(OfBatchFilter):
 
 
 class ChangeFilter(OfBatchFilter):
-    """What became of the profiles of a repeat since the batch before."""
+    """How the profiles of a repeat changed since the previous batch."""
 
-    title = "change since the batch before"
+    title = "change since the previous batch"
     parameter_name = "change"
 
-    def offered(self, batch: Batch) -> list[tuple[str, str]]:
+    def list_options(self, batch: Batch) -> list[tuple[str, str]]:
         return [(change.value, capfirst(change.label)) for change in comparison.Change] if batch.previous_id else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -107,8 +107,8 @@ class ChangeFilter(OfBatchFilter):
         return comparison.filter_by_change(queryset, previous, comparison.Change(value))
 
 
-def asked_for(request: HttpRequest) -> Batch | None:
-    """The batch whose rows are looked at, if it is one."""
+def selected_batch(request: HttpRequest) -> Batch | None:
+    """The batch that the list is filtered by, if it exists."""
     try:
         return find_batch(request.GET.get(BatchFilter.parameter_name))
     except Refused:
@@ -116,7 +116,7 @@ def asked_for(request: HttpRequest) -> Batch | None:
 
 
 class ChoiceFilter(admin.SimpleListFilter):
-    """One of some named conditions. A value that is none of them is refused: a batch may be made of what matches."""
+    """One of several named conditions. Refuses unknown values, since a batch may be created of what matches."""
 
     def conditions(self) -> Mapping[str, tuple[str, Q]]:
         """Label and condition by the value in the address."""
@@ -167,14 +167,14 @@ AGES = {1: "More than a day", 7: "More than a week", 30: "More than a month", 36
 
 
 def not_since(field: str, days: int) -> Q:
-    """That it happened longer ago than that, or never."""
+    """It happened more than so many days ago, or never."""
     return Q(**{field: None}) | Q(**{f"{field}__lt": timezone.now() - timedelta(days=days)})
 
 
 class HostFilter(admin.SimpleListFilter):
-    """The profiles of one host, to which each profile's page links: `?host=example.org`. In sight only while in use.
+    """The profiles of one host, which each profile's page links to: `?host=example.org`. Visible only while in use.
 
-    At any port unless one is given with it, as the API has it.
+    Matches any port unless the host has one, as in the API.
     """
 
     title = "host"

@@ -1,4 +1,4 @@
-"""The forms for adding and for changing a batch."""
+"""The forms that add and change a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from batches.lists.reading import detect_format, read_profiles
 from batches.lists.source import HEAD
 from batches.models import Batch
 
-#: Bytes of a file that is given back as a text, to a browser without JavaScript: a page of that size still opens.
+#: Bytes of a file that is returned as text to a browser without JavaScript. A page of that size still opens.
 MAX_KEPT = 5_000_000
 
 
@@ -41,7 +41,7 @@ class Priority(forms.IntegerField):
 
 
 class Token(forms.Field):
-    """Tells one form from another. Any text will do, since it is only hashed; without one, a new one is given."""
+    """Identifies one form. Accepts any text, since it is only hashed; a form without one gets a new one."""
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         return data or initial
@@ -57,21 +57,21 @@ def pasting_limit() -> str:
 
 
 class NewBatchForm(forms.Form):
-    """What is asked of every batch to be made, wherever its profiles come from."""
+    """The fields of every new batch, wherever its profiles come from."""
 
     name = BatchName(max_length=MAX_NAME)
     priority = Priority(initial=0)
     checker = forms.ChoiceField(choices=checker_choices, initial="feed")
     queue = forms.BooleanField(
-        required=False, initial=True, label="Queue it now", help_text="Otherwise it is paused until somebody queues it."
+        required=False, initial=True, label="Queue it now", help_text="Otherwise it stays paused until you queue it."
     )
     token = Token(required=False, widget=forms.HiddenInput, initial=uuid4)
 
     def batch_id(self, *content: Any) -> UUID:
-        """The id of the batch that this form asks for.
+        """The id of the batch that this form creates.
 
-        The same form sent twice asks for the same batch. Edited in between, as after the browser's Back, it asks for
-        another one; and so does the form of somebody else.
+        The same form sent twice has the same id. A form that was edited after the browser's Back, or another user's,
+        has another id.
         """
         token = self.cleaned_data["token"]
         if not token:
@@ -81,21 +81,21 @@ class NewBatchForm(forms.Form):
 
 
 class AddBatchForm(NewBatchForm):
-    """A batch to be made, from a file or from pasted text. Once valid, `imported` holds its profiles."""
+    """A new batch from a file or from pasted text. Once valid, `imported` has its profiles."""
 
     file = forms.FileField(
         required=False,
-        help_text="Text with one address a line, CSV with a “url” and perhaps a “name” column, OPML or JSON Lines. "
-        f"Up to {MAX_LIST_BYTES // 1_000_000} MB.",
+        help_text="Plain text with one address per line, CSV with a “url” column and an optional “name” column, OPML "
+        f"or JSON Lines. Up to {MAX_LIST_BYTES // 1_000_000} MB.",
         widget=forms.FileInput(attrs={"data-limit": MAX_LIST_BYTES}),
     )
-    # Not a CharField: that refuses the whole text for a NUL, and only the line that has it is to be rejected.
+    # Not a CharField: that refuses the whole text because of a NUL, but only the line with it is rejected.
     addresses = forms.Field(
         required=False,
         label="or addresses",
         widget=widgets.AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
     )
-    strict = forms.BooleanField(required=False, help_text="Add nothing if a single line cannot be a profile.")
+    strict = forms.BooleanField(required=False, help_text="Add nothing if any line is not a valid address.")
 
     field_order = ("name", "priority", "checker", "file", "addresses", "queue", "strict")
 
@@ -103,7 +103,7 @@ class AddBatchForm(NewBatchForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["addresses"].help_text = f"One a line, or any of the formats above.{pasting_limit()}"
+        self.fields["addresses"].help_text = f"One per line, or any of the formats above.{pasting_limit()}"
         if limit := settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             self.fields["addresses"].widget.attrs["data-limit"] = limit
 
@@ -112,9 +112,9 @@ class AddBatchForm(NewBatchForm):
         if "file" in self.errors:
             return
         if source and text.strip():
-            raise forms.ValidationError("Give either a file or addresses, not both.")
+            raise forms.ValidationError("Choose a file or paste addresses, not both.")
         if not source and not text.strip():
-            raise forms.ValidationError("Give a file or paste addresses: a batch needs profiles.")
+            raise forms.ValidationError("The list is empty. Choose a file or paste addresses.")
         try:
             self.imported = read_profiles(
                 source or text.encode("utf-8", "surrogatepass"),
@@ -125,9 +125,9 @@ class AddBatchForm(NewBatchForm):
             self.add_error("file" if source else "addresses", str(error))
 
     def keep_file(self) -> None:
-        """Put what the file says into the text field: a browser keeps what was typed, never a file that was chosen.
+        """Put the file's content into the text field, since browsers do not keep a chosen file.
 
-        Where that would not be the same list, say that it has to be chosen again.
+        If that would not be the same list, ask the user to choose the file again.
         """
         source = self.files.get("file")
         if not source:
@@ -135,15 +135,15 @@ class AddBatchForm(NewBatchForm):
         text = None if self.data.get("addresses", "").strip() else text_of(source)
         if text is None:
             self["file"].help_text = format_html(
-                "Choose “{}” again: the browser has forgotten it. {}", source.name, self["file"].help_text
+                "Choose “{}” again; the browser did not keep it. {}", source.name, self["file"].help_text
             )
             return
         self.data = {**self.data.dict(), "addresses": text}  # type: ignore[attr-defined]
-        self["addresses"].help_text = format_html("This is what “{}” says; it can be corrected here.", source.name)
+        self["addresses"].help_text = format_html("This is the content of “{}”. You can correct it here.", source.name)
 
 
 def text_of(source: Any) -> str | None:
-    """What an uploaded file says, if it can be pasted as a text and be read as the same list; else None."""
+    """The content of an uploaded file, or None if it would not be the same list when pasted as text."""
     if not source.size or source.size > MAX_KEPT:
         return None
     source.seek(0)
@@ -158,9 +158,9 @@ def text_of(source: Any) -> str | None:
 
 
 class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What may be changed by hand.
+    """The fields that users may change.
 
-    With the values that the form was shown with beside them, so that a stale form changes only what was edited in it.
+    The form also carries the values that it was opened with, so that a stale form changes only what was edited.
     """
 
     name = BatchName(max_length=MAX_NAME, show_hidden_initial=True)

@@ -1,7 +1,7 @@
-"""Tokens for the API: made, seen once, and revoked.
+"""API tokens: created, shown once, and revoked.
 
-A token opens what its owner may do. Superusers therefore see and make everybody's, others with the permission only
-their own: nobody becomes more than he is by a token, and no page shows a key a second time.
+A token gives the permissions of its owner. Superusers therefore see and create tokens for everybody, other users only
+for themselves: a token never gives more permissions than its creator has. No page shows a key a second time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rest_framework.authtoken.models import TokenProxy
 
 from batches.models.api import ApiToken
 
-# It lists the keys of all, and lets everybody with its permission make one for a superuser.
+# It lists all keys, and lets anybody with its permission create one for a superuser.
 if admin.site.is_registered(TokenProxy):
     admin.site.unregister(TokenProxy)
 
@@ -25,7 +25,7 @@ if admin.site.is_registered(TokenProxy):
 @admin.register(ApiToken)
 class ApiTokenAdmin(TokenAdmin):
     list_display = ("user", "begins_with", "created")
-    # What is replaced is a new token.
+    # A token cannot be edited; create a new one instead.
     fields = ("user",)
 
     @admin.display(description="token")
@@ -34,20 +34,20 @@ class ApiTokenAdmin(TokenAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
         tokens = super().get_queryset(request).select_related("user")
-        return tokens if _may_see_all(request) else tokens.filter(user=request.user)
+        return tokens if _can_see_all(request) else tokens.filter(user=request.user)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **options: Any) -> Any:
         users = get_user_model()._default_manager.filter(is_active=True, auth_token=None)
-        options["queryset"] = users if _may_see_all(request) else users.filter(pk__in=[request.user.pk])
+        options["queryset"] = users if _can_see_all(request) else users.filter(pk__in=[request.user.pk])
         return super().formfield_for_foreignkey(db_field, request, **options)
 
     def response_add(self, request: HttpRequest, obj: ApiToken, *args: Any) -> HttpResponse:
-        messages.warning(request, f"The token is {obj.key} — copy it now: it is not shown again.")
+        messages.warning(request, f"The token is {obj.key}. Copy it now; it will not be shown again.")
         return super().response_add(request, obj, *args)
 
 
-def _may_see_all(request: HttpRequest) -> bool:
+def _can_see_all(request: HttpRequest) -> bool:
     return bool(getattr(request.user, "is_superuser", False))

@@ -25,8 +25,8 @@ from batches.text import pluralise
 from . import display
 from .base import ListAdmin
 from .filters import BatchFilter
-from .models import BatchRowAdmin
-from .queue_page import no_worker
+from .queue_content import describe_missing_worker
+from .records import BatchRowAdmin
 
 State = WebhookDelivery.State
 
@@ -162,7 +162,7 @@ class WebhookAdmin(PageWithButtons):
         if outlook.worker_is_alive:
             sentence, level = "The worker sends it within seconds. See its deliveries for the result.", messages.SUCCESS
         else:
-            sentence, level = f"It waits for a worker: {no_worker(outlook)}.", messages.WARNING
+            sentence, level = f"It waits for a worker: {describe_missing_worker(outlook)}.", messages.WARNING
         self.message_user(request, f"A test event for “{webhook}” was created. {sentence}", level)
 
     def rotate_secret(self, request: HttpRequest, webhook: Webhook) -> None:

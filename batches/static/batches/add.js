@@ -1,56 +1,56 @@
-// Previews the list without leaving the page, so that a chosen file stays chosen. Without this script the same form is
-// sent, and the server gives a file's text back in the text field.
+// Previews the list without leaving the page, so that a chosen file stays chosen. Without this script the browser sends
+// the same form, and the server returns a file's content in the text field.
 "use strict";
 (() => {
     const byId = id => document.getElementById(id);
     const form = byId("batch_form"), text = byId("id_addresses");
-    const LIST = ["file", "addresses", "strict"]; // what the preview is made of
+    const LIST = ["file", "addresses", "strict"]; // fields that change the preview
     let request = 0, isAdding = false;
 
     function say(sentence, isNote = false) {
-        byId("add-said").textContent = sentence;
-        byId("add-said").classList.toggle("add-note", isNote);
+        byId("add-status").textContent = sentence;
+        byId("add-status").classList.toggle("add-note", isNote);
     }
 
     form.addEventListener("submit", event => {
         if (isAdding) return event.preventDefault();
         if (event.submitter?.name === "add") {
-            isAdding = true; // a second click only; whoever stops the first one may try again
+            isAdding = true; // ignores a second click only; users who stop the first request can try again
             setTimeout(() => { isAdding = false; }, 5000);
             return say("Adding the batch …");
         }
         event.preventDefault();
         preview(event.submitter);
     });
-    addEventListener("pageshow", () => { isAdding = false; }); // here again by the browser's Back
+    addEventListener("pageshow", () => { isAdding = false; }); // after the browser's Back
 
     form.addEventListener("input", event => {
         if (!LIST.includes(event.target.name)) return;
-        request += 1; // the answer to what it was before is not waited for
+        request += 1; // drop the response for the old list
         if (!byId("add-title")) return say("");
-        form.querySelector("[name=add]")?.remove(); // what was rejected stays in sight, to be corrected
-        say("The list was changed after this preview. Preview it again.", true);
+        form.querySelector("[name=add]")?.remove(); // the rejected lines stay visible, to be corrected
+        say("The list has changed since this preview. Preview it again.", true);
     });
 
     async function preview(button) {
         const mine = ++request;
-        if (isTooLong()) return refuse("addresses", "This is too much to paste. Save it as a file, and upload that.");
-        if (isTooLarge()) return refuse("file", "This file is too large to be read. Split it into several.");
+        if (isTooLong()) return refuse("addresses", "This text is too long to paste. Save it as a file and upload it.");
+        if (isTooLarge()) return refuse("file", "This file is too large. Split it into several files.");
         say("Reading the list …");
         try {
             const body = new FormData(form, button);
             const response = await fetch(location.href, {method: "POST", body, headers: {"X-Requested-With": "fetch"}});
-            const answer = new DOMParser().parseFromString(await response.text(), "text/html");
+            const result = new DOMParser().parseFromString(await response.text(), "text/html");
             if (mine !== request) return;
-            if (!answer.getElementById("add-preview")) throw new Error(`it answered ${response.status}`);
-            show(answer);
+            if (!result.getElementById("add-preview")) throw new Error(`HTTP status ${response.status}`);
+            show(result);
         } catch (error) {
-            if (mine === request) say(`The list was not read (${error.message}). Nothing is lost: try again. If the file was changed meanwhile, choose it again; if you were logged out, log in in another window first.`);
+            if (mine === request) say(`The list could not be read (${error.message}). Try again; nothing is lost. If the file has changed, choose it again. If you were logged out, log in in another window first.`);
         }
     }
 
     function isTooLong() {
-        const limit = Number(text.dataset.limit) - 10000; // some of it is for the other fields
+        const limit = Number(text.dataset.limit) - 10000; // leaves room for the other fields
         return limit > 0 && new Blob([text.value.replaceAll("\n", "\r\n")]).size > limit;
     }
 
@@ -59,12 +59,12 @@
         return file.files[0]?.size > Number(file.dataset.limit);
     }
 
-    function show(answer) {
+    function show(result) {
         clearErrors();
-        byId("add-preview").replaceWith(answer.getElementById("add-preview"));
-        const errors = [...answer.querySelectorAll("[data-field]")];
+        byId("add-preview").replaceWith(result.getElementById("add-preview"));
+        const errors = [...result.querySelectorAll("[data-field]")];
         errors.forEach(part => showErrors(part.dataset.field, part));
-        say(errors.length ? "Nothing was stored: correct what is marked." : "");
+        say(errors.length ? "Nothing was stored. Correct the marked fields." : "");
         (form.querySelector("[aria-invalid]") ?? byId("add-title") ?? form.querySelector(".errornote"))?.focus();
     }
 

@@ -1,13 +1,13 @@
-// A batch's page: fetches what is dear, the charts and what stands beside them, when live.js has shown that it changed.
+// A batch's page: fetches the details (charts, failures, comparison) when live.js shows that they have changed.
 "use strict";
 (() => {
     const AT_LEAST = 5000, PATIENCE = 120000; // milliseconds
-    const REST = 10; // times as long as the last answer took: a large batch costs the server a tenth of its time at most
+    const REST = 10; // times the duration of the last request: a large batch takes at most a tenth of the server's time
     const details = document.querySelector("[data-details]");
     const text = id => document.getElementById(id)?.textContent;
     let notBefore = 0, loading = false;
 
-    async function look() {
+    async function refreshDetails() {
         const isFresh = text("batch-details-state") === text("batch-state");
         if (isFresh || loading || document.hidden || performance.now() < notBefore) return;
         loading = true;
@@ -16,7 +16,7 @@
             live.swapIn(await live.load(details.dataset.details, PATIENCE));
             say("");
         } catch {
-            say("The charts and what stands beside them could not be read. Trying again …");
+            say("The details could not be loaded. Trying again …");
         }
         const took = performance.now() - began;
         notBefore = performance.now() + Math.max(AT_LEAST, REST * took);
@@ -28,6 +28,6 @@
         if (note.textContent !== sentence) note.textContent = sentence;
     }
 
-    live.root.addEventListener("shown", look);
-    look();
+    live.root.addEventListener("refreshed", refreshDetails);
+    refreshDetails();
 })();

@@ -1,9 +1,9 @@
-// Keeps a page live: looks again and again, swaps the parts that changed, and sends its buttons. Each button and each
-// view of such a page works without this script too: it fetches what the browser would have loaded.
+// Keeps a page live: fetches it every two seconds, swaps the parts that changed, and sends its buttons. The page works
+// without this script too, since it fetches what the browser would load.
 "use strict";
 const live = (() => {
     const EVERY = 2000, LONGEST = 30000, PATIENCE = 6000; // milliseconds
-    const root = document.querySelector("[data-live]"); // what is around the parts; its id begins the ids of this script's own
+    const root = document.querySelector("[data-live]"); // contains the parts; its id is the prefix of this script's own ids
     const byId = id => (id ? document.getElementById(id) : null);
     const own = name => byId(`${root.id}-${name}`);
     const lost = own("lost"), liveSwitch = own("switch");
@@ -24,7 +24,7 @@ const live = (() => {
         const mine = ++request;
         try {
             const html = await load(root.dataset.live + location.search);
-            if (mine !== request) return; // an answer from before the last button would bring back the old state
+            if (mine !== request) return; // a response from before the last button would show the old state
             show(html);
         } catch {
             if (mine !== request) return;
@@ -42,13 +42,13 @@ const live = (() => {
     function lose() {
         failures += 1;
         root.classList.add("live-is-lost");
-        const text = `The server does not answer. This is the state ${own("as-of").textContent.trim()}. Trying again …`;
-        if (lost.textContent !== text) lost.textContent = text; // read out once, not at each try
+        const text = `The server does not respond. The page was last ${own("updated").textContent.trim()}. Trying again …`;
+        if (lost.textContent !== text) lost.textContent = text; // announced once, not at each attempt
     }
 
     function show(html, url) {
         const parts = partsOf(html);
-        if (!parts.length) return location.reload(); // logged out: to the login, and back
+        if (!parts.length) return location.reload(); // logged out: go to the login, and back
         failures = 0;
         root.classList.remove("live-is-lost");
         lost.textContent = "";
@@ -56,7 +56,7 @@ const live = (() => {
         own("refusal")?.remove();
         swapAll(parts);
         showRefusal();
-        root.dispatchEvent(new Event("shown"));
+        root.dispatchEvent(new Event("refreshed"));
     }
 
     function partsOf(html) {
@@ -92,7 +92,7 @@ const live = (() => {
             const body = new FormData(form, button);
             const response = await fetch(button.getAttribute("formaction") ?? form.action, {method: "POST", body, headers});
             const text = await response.text();
-            if (response.status === 201) return location.assign(response.headers.get("Location")); // to what it made
+            if (response.status === 201) return location.assign(response.headers.get("Location")); // the new batch
             if (response.ok) {
                 if ("clears" in button.dataset) form.reset();
                 show(text, response.url);
@@ -100,11 +100,11 @@ const live = (() => {
                 refuse(button, response.status === 409 ? text : `Refused (${response.status}). Reload the page and try again.`);
             }
         } catch {
-            refuse(button, "The server does not answer: nobody knows whether this was done.");
+            refuse(button, "The server does not respond. The action may or may not have been carried out.");
         }
         sending = false;
         root.classList.remove("live-is-sending");
-        refresh(); // shows the fresh state after a refusal, or that the connection is lost
+        refresh(); // shows the current state after a refusal, or the lost connection
     }
 
     function refuse(button, text) {
@@ -121,7 +121,7 @@ const live = (() => {
         else (byId(row) ?? own("banner") ?? root).append(note);
     }
 
-    function forget() { // what was said of the last action
+    function forget() { // the messages of the last action
         refusal = null;
         own("messages").replaceChildren();
         own("refusal")?.remove();
@@ -151,7 +151,7 @@ const live = (() => {
     return {
         root, refresh, load, focus, forget,
         swapIn: html => swapAll(partsOf(html)),
-        hold: whether => { held = whether; },
+        hold: value => { held = value; },
         isSending: () => sending,
     };
 })();

@@ -1,4 +1,4 @@
-// The queue page's own: its address says what is shown of it, and a batch can be dragged. What keeps it live is live.js.
+// The queue page: keeps its filter in the address, and lets a batch be dragged. live.js keeps it live.
 "use strict";
 (() => {
     const queue = live.root;

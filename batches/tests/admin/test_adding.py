@@ -75,7 +75,7 @@ def test_a_batch_is_added_from_a_file(client, name, content):
     batch = Batch.objects.get()
     assert (batch.name, batch.status, batch.position, batch.total_profiles) == ("Morning", "queued", 1, 1)
     assert Profile.objects.get().url == "https://example.org/1"
-    assert messages_of(response) == [("success", "“Morning” was added and waits at position 1. Profiles: 1.")]
+    assert messages_of(response) == [("success", "“Morning” was added and waits at position 1 with 1 profile.")]
     assert response.redirect_chain == [(reverse("admin:batches_batch_change", args=[batch.pk]), 302)]
 
 
@@ -95,7 +95,7 @@ def test_the_log_says_who_added_it(client):
 def test_a_batch_that_is_not_queued_is_paused(client):
     response = post(client, addresses="https://example.org/1", queue=None)
     assert Batch.objects.get().status == Batch.Status.PAUSED
-    assert messages_of(response) == [("success", "“Morning” was added and is paused. Profiles: 1.")]
+    assert messages_of(response) == [("success", "“Morning” was added and is paused with 1 profile.")]
 
 
 def test_a_higher_priority_waits_in_front(client):
@@ -107,7 +107,7 @@ def test_a_higher_priority_waits_in_front(client):
 def test_duplicates_are_counted(client):
     response = post(client, addresses="https://example.org/1\nHTTPS://EXAMPLE.ORG/1\nhttps://example.org/1#top")
     [(_, sentence)] = messages_of(response)
-    assert sentence.endswith("Duplicates left out: 2.")
+    assert sentence.endswith("2 duplicates skipped.")
 
 
 def test_what_cannot_be_a_profile_is_shown_with_its_line_and_the_rest_goes_in(client):
@@ -116,7 +116,7 @@ def test_what_cannot_be_a_profile_is_shown_with_its_line_and_the_rest_goes_in(cl
     assert Batch.objects.get().total_profiles == 1
     level, sentence = messages_of(response)[1]
     assert level == "warning"
-    assert sentence.startswith("Left out, since they cannot be profiles: 12.")
+    assert sentence.startswith("12 lines skipped because the address is not valid:")
     assert "<br>Line 10: “no address &lt;b&gt;9”." in sentence
     assert "Line 11" not in sentence
     assert "… and 2 more." in sentence
@@ -143,8 +143,8 @@ def test_strict_adds_nothing_when_a_line_cannot_be_a_profile(client):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({}, "Give a file or paste addresses"),
-        ({"addresses": " \n "}, "Give a file or paste addresses"),
+        ({}, "Choose a file or paste addresses"),
+        ({"addresses": " \n "}, "Choose a file or paste addresses"),
         ({"addresses": "https://example.org", "file": (b"https://example.org", "a.txt")}, "not both"),
         ({"file": (b"", "a.txt")}, "empty"),
         ({"file": (b"\n\n", "a.txt")}, "The list is empty"),

@@ -37,8 +37,8 @@ def test_the_running_batch_comes_first_then_the_queue_in_its_order_then_the_othe
         batch_with(status, name=name, priority=priority)
     listed = rows(client.get(LIST))
     assert [row["name"] for row in listed] == ["now", "first", "second", "new", "old"]
-    assert [row["position_shown"] for row in listed] == ["running", "1", "2", "–", "–"]
-    assert [row["status_shown"] for row in listed] == ["Running", "Queued", "Queued", "Done", "Paused"]
+    assert [row["place"] for row in listed] == ["running", "1", "2", "–", "–"]
+    assert [row["status_label"] for row in listed] == ["Running", "Queued", "Queued", "Done", "Paused"]
 
 
 def test_a_row_tells_how_far_its_batch_is(client):

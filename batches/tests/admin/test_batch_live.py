@@ -105,12 +105,12 @@ def test_the_live_part_tells_how_the_batch_is_getting_on(client):
     shown = parts(response)
     assert shown["batch-name"] == "Morning feeds"
     assert shown["batch-summary"].startswith("Running. Latest: claim_run by maker, ")
-    assert shown["batch-as-of"].startswith("as of ")
+    assert shown["batch-updated"].startswith("updated ")
     assert shown["batch-buttons"] == "Pause Repeat"
     assert "queued 1 → running" not in shown["batch-log"]
     assert "paused → running" in shown["batch-log"]
     known = facts(response)
-    assert (known["Status"], known["Progress"], known["Rate"], known["Work left"]) == (
+    assert (known["Status"], known["Progress"], known["Rate"], known["Remaining"]) == (
         "Running",
         "5 of 50",
         "50/s",
@@ -158,7 +158,7 @@ def test_what_is_read_out_stays_the_same_while_only_the_progress_moves(client):
 
 
 def test_a_large_batch_opens_without_what_is_dear_and_with_a_way_to_it(client, monkeypatch):
-    monkeypatch.setattr(batch_page, "MAX_AT_ONCE", 3)
+    monkeypatch.setattr(batch_page, "MAX_PROFILES_WITH_DETAILS", 3)
     batch = batch_with("done", ok=2, failed=2, pending=0)
     response = client.get(url("change", batch))
     assert "batch-details" not in parts(response)  # a swap must not put its place in place of it
@@ -169,7 +169,7 @@ def test_a_large_batch_opens_without_what_is_dear_and_with_a_way_to_it(client, m
 
 def test_a_large_batch_is_not_counted_to_open_its_page(client, monkeypatch):
     batch = batch_with("done", ok=2, failed=2, pending=0)
-    monkeypatch.setattr(batch_page, "MAX_AT_ONCE", 3)
+    monkeypatch.setattr(batch_page, "MAX_PROFILES_WITH_DETAILS", 3)
     for name in ("checks_per_minute", "failure_reasons"):
         monkeypatch.setattr(queries, name, lambda *_: pytest.fail("read every row"))
     client.get(url("change", batch))
@@ -217,8 +217,8 @@ def test_the_charts_say_their_numbers_as_an_image_and_as_a_table(client):
 
 def test_a_batch_that_nobody_has_begun_has_no_chart_of_checks(client):
     shown = parts(client.get(url("details", batch_with())))["batch-details"]
-    assert "No check of a profile is recorded yet." in shown
-    assert "No profile has failed." in shown
+    assert "No checks recorded yet." in shown
+    assert "No failed profiles." in shown
     assert "Compared" not in shown
 
 
@@ -229,7 +229,7 @@ def test_each_reason_leads_to_the_profiles_that_failed_for_it(client):
     BatchProfile.objects.filter(pk=row.pk).update(error=reason)
     BatchProfile.objects.filter(batch=batch, status="failed").exclude(pk=row.pk).update(error="")
     links = document(client.get(url("details", batch))).xpath("//a[starts-with(@id, 'reason-')]")
-    assert [words(anchor) for anchor in links] == ["No reason was given.", "100 % “odd” & #1 + = ?"]
+    assert [words(anchor) for anchor in links] == ["No reason given", "100 % “odd” & #1 + = ?"]
     (path, query), (_, odd) = map(link, links)
     assert path == PROFILES
     assert [len(found(client, **query)), found(client, **odd)] == [2, [row]]
@@ -239,24 +239,24 @@ def test_a_repeat_is_compared_with_the_batch_before_and_each_number_leads_to_its
     response = client.get(url("details", repeat))
     shown = numbers(response)
     assert {name: number for name, (number, _) in shown.items()} == {
-        "Stories appeared": "0",
+        "Stories since then": "0",
         "Newly failing": "1",
         "Recovered": "1",
         "Unchanged": "2",
         "Not compared": "0",
     }
     for name, (number, (path, query)) in shown.items():
-        if name != "Stories appeared":
+        if name != "Stories since then":
             assert path == PROFILES
             assert len(found(client, **query)) == int(number), name
     assert f'href="{url("change", repeat.previous)}"' in text_of(response)
 
 
 def test_a_batch_before_that_is_gone_is_not_mentioned(client, repeat):
-    assert facts(client.get(url("live", repeat)))["Repeats"] == "the first"
+    assert facts(client.get(url("live", repeat)))["Repeat of"] == "the first"
     Batch.everything.filter(pk=repeat.previous_id).update(deleted_at=repeat.created_at)  # its rows go later
     response = client.get(url("change", repeat))
-    assert "Repeats" not in facts(response)
+    assert "Repeat of" not in facts(response)
     assert "Compared" not in parts(response)["batch-details"]
 
 
@@ -291,7 +291,7 @@ def test_without_a_batch_neither_errors_nor_changes_are_offered(client, repeat):
 
 
 def test_only_a_repeat_can_be_filtered_by_change(client, repeat):
-    name = "change since the batch before"
+    name = "change since the previous batch"
     assert filters(client, batch=repeat.pk)[name] == ["Newly failing", "Recovered", "Unchanged", "Not compared"]
     assert name not in filters(client, batch=repeat.previous_id)
     [row] = found(client, batch=repeat.pk, change="newly_failing")

@@ -37,7 +37,7 @@ def test_the_page_tells_how_far_the_batch_is(client):
     batch = batch_with("running", ok=3, failed=2, pending=7)
     Batch.objects.update(run_seconds=0.1)
     html = text_of(client.get(page_of(batch)))
-    for shown in ("Running", "5 of 12", "50/s", "about 0 s", str(batch.pk), "Worker last seen"):
+    for shown in ("Running", "5 of 12", "50/s", "about 0 s", str(batch.pk), "Last heartbeat"):
         assert shown in html
 
 

@@ -59,13 +59,13 @@ def test_selected_profiles_become_a_batch(client_of, profiles):
     client = client_of("checker")
     shown = ask(client, profiles[2:5])
     assert not Batch.objects.exists()
-    assert "3 profiles go in" in text_of(shown)
+    assert "3 profiles will be checked" in text_of(shown)
     response = confirm(client, shown, priority="7")
     batch = Batch.objects.get()
     assert (batch.name, batch.priority, batch.status, batch.total_profiles) == ("3 selected profiles", 7, "queued", 3)
     assert urls_of(batch) == [f"https://a.example/{n}" for n in (2, 3, 4)]
     assert messages_of(response) == [
-        ("success", "“3 selected profiles” was added and waits at position 1. Profiles: 3.")
+        ("success", "“3 selected profiles” was added and waits at position 1 with 3 profiles.")
     ]
     assert response.redirect_chain == [(reverse("admin:batches_batch_change", args=[batch.pk]), 302)]
 
@@ -100,7 +100,7 @@ def test_all_that_match_become_a_batch_named_after_what_they_match(client, profi
     if not number:
         assert not Batch.objects.exists()
         return
-    assert f"Check all {number} that match" in text_of(shown)
+    assert f"Check all {number} matching profiles" in text_of(shown)
     assert len(shown.context["selected"]) == 1
     confirm(client, shown, query=query)
     batch = Batch.objects.get()
@@ -112,14 +112,14 @@ def test_what_matches_when_it_is_confirmed_goes_in_and_the_difference_is_told(cl
     Profile.objects.filter(pk__in=[profile.pk for profile in profiles[:3]]).update(last_error="")
     response = confirm(client, shown, query="check=failed")
     assert Batch.objects.get().total_profiles == 5
-    assert messages_of(response)[0] == ("warning", "8 matched when you were asked, 5 when you confirmed.")
+    assert messages_of(response)[0] == ("warning", "8 profiles matched on the page, 5 when you confirmed.")
 
 
 def test_nothing_is_added_where_nothing_matches_any_more(client, profiles):
     shown = ask(client, across=True, query="check=failed")
     Profile.objects.update(last_error="")
     response = confirm(client, shown, query="check=failed")
-    assert messages_of(response) == [("warning", "No profile matches any more: nothing was added.")]
+    assert messages_of(response) == [("warning", "No profiles match any more. Nothing was added.")]
     assert not Batch.objects.exists()
 
 
@@ -127,7 +127,7 @@ def test_a_confirmation_that_is_sent_twice_makes_one_batch(client, profiles):
     shown = ask(client, profiles[:2])
     first, second = confirm(client, shown), confirm(client, shown)
     assert first.redirect_chain == second.redirect_chain
-    assert messages_of(second)[0][1].endswith("The form was sent twice, and the batch was made once.")
+    assert messages_of(second)[0][1].endswith("The form was sent twice; only one batch was created.")
     assert (Batch.objects.count(), LogEntry.objects.count()) == (1, 1)
 
 

@@ -37,11 +37,11 @@ def test_a_preview_counts_what_would_go_in_and_stores_nothing(client):
     assert counts(shown) == {
         "Profiles": "3",
         "New": "2",
-        "Known already": "1",
-        "Duplicates left out": "1",
+        "Already known": "1",
+        "Duplicates skipped": "1",
         "Rejected lines": "1",
         "Hosts": "2",
-        "Most at one host": "2 at example.org",
+        "Largest host": "2 at example.org",
     }
     assert (Batch.objects.count(), Profile.objects.count(), BatchLog.objects.count()) == (1, 2, 1)
     assert f"{text}</textarea>" in text_of(shown)
@@ -102,7 +102,7 @@ def test_the_number_of_queries_does_not_grow_with_the_list(client):
 def test_another_list_than_the_one_that_was_previewed_is_previewed_again(client):
     shown = preview(client, addresses="https://example.org/1")
     again = client.post(ADD, filled(**confirmation(shown), addresses="https://example.org/2"))
-    assert "another list than the one that was previewed" in text_of(again)
+    assert "The list has changed since the preview." in text_of(again)
     assert not Batch.objects.exists()
     client.post(ADD, filled(**confirmation(again), addresses="https://example.org/2"))
     assert Profile.objects.get().url == "https://example.org/2"
@@ -124,7 +124,7 @@ def test_a_form_that_is_sent_twice_makes_one_batch_and_leads_to_it(client):
     assert Batch.objects.get().total_profiles == 1
     assert (LogEntry.objects.count(), BatchLog.objects.count()) == (1, 1)
     assert first.redirect_chain == second.redirect_chain
-    assert messages_of(second)[0][1].endswith("The form was sent twice, and the batch was made once.")
+    assert messages_of(second)[0][1].endswith("The form was sent twice; only one batch was created.")
 
 
 @pytest.mark.parametrize("edited", [{"name": "Evening"}, {"addresses": "https://example.org/2"}, {"priority": "1"}])
@@ -196,7 +196,7 @@ def text_field(shown):
 def test_without_javascript_a_file_comes_back_as_a_text_that_is_the_same_list(client, name, content):
     shown = preview(client, file=upload(content, name))
     assert text_field(shown) == content.decode("utf-8-sig")
-    assert f"This is what “{name}” says" in text_of(shown)
+    assert f"This is the content of “{name}”" in text_of(shown)
     client.post(ADD, filled(**confirmation(shown), addresses=text_field(shown).replace("\n", "\r\n")))
     assert Batch.objects.get().total_profiles == 1
 

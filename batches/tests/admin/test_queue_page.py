@@ -8,7 +8,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from batches.admin import queue_page
+from batches.admin import queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
 from batches.tests.support.factories import cap_bulk
@@ -88,7 +88,7 @@ def test_the_running_batch_is_shown_with_all_that_is_known_of_its_run(client):
     assert shown == {
         "Checked": "5 of 50",
         "Rate": "50/s",
-        "Left": "1 s",
+        "Remaining": "1 s",
         "Ok": "3",
         "Failed": "2",
         "New stories": "4",
@@ -99,10 +99,10 @@ def test_the_running_batch_is_shown_with_all_that_is_known_of_its_run(client):
 def test_a_run_that_nobody_took_up_and_one_that_fell_silent_are_told_apart(client):
     batch = batch_with()
     BatchManager().start_batch(batch.pk)
-    assert facts(client.get(PAGE))["Worker"] == "none has taken it up yet"
+    assert facts(client.get(PAGE))["Worker"] == "not claimed by a worker yet"
     BatchManager().claim_run("a worker")
     Batch.objects.running().update(lease_at=timezone.now() - timedelta(hours=1))
-    assert facts(client.get(PAGE))["Worker"].startswith("silent since ")
+    assert facts(client.get(PAGE))["Worker"].startswith("no heartbeat since ")
 
 
 def test_a_batch_that_a_worker_started_says_so(client):
@@ -139,8 +139,8 @@ def test_where_nothing_is_known_no_turn_is_shown(client):
 
 def test_an_estimate_of_another_day_has_its_date():
     tomorrow = timezone.localtime() + timedelta(days=1)
-    assert queue_page.clock(tomorrow) == f"{tomorrow:%Y-%m-%d %H:%M}"
-    assert queue_page.clock(timezone.now()) == f"{timezone.localtime():%H:%M}"
+    assert queue_content.clock(tomorrow) == f"{tomorrow:%Y-%m-%d %H:%M}"
+    assert queue_content.clock(timezone.now()) == f"{timezone.localtime():%H:%M}"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_estimate_of_another_day_has_its_date():
     [(0, "a few seconds"), (43, "about 40 s"), (95, "about 2 min"), (3600, "about 60 min"), (8000, "about 2 h")],
 )
 def test_an_estimate_is_no_finer_than_it_is_good_for(seconds, text):
-    assert queue_page.roughly(seconds) == text
+    assert queue_content.roughly(seconds) == text
 
 
 def test_each_waiting_batch_says_why_it_waits(client):
@@ -157,26 +157,26 @@ def test_each_waiting_batch_says_why_it_waits(client):
     BatchManager().pause_batch(Batch.objects.running().get().pk)
     batch_with(name="3")
     shown = part(client.get(PAGE), "waiting")
-    assert "Waits: a worker takes it up next" in shown
-    assert "Waits: those before it come first" in shown
+    assert "Next in line for a worker" in shown
+    assert "Waiting for the batches ahead" in shown
 
     BatchManager("ada").hold_queue("the network is down")
     shown = part(client.get(PAGE), "waiting")
-    assert len(re.findall(r"Waits: the queue is held by ada since \d\d:\d\d: the network is down", shown)) == 2
+    assert len(re.findall(r"Waiting: the queue is held by ada since \d\d:\d\d: the network is down", shown)) == 2
 
     BatchManager().release_queue()
     BatchManager().start_batch(Batch.objects.get(position=1).pk)
-    assert "Waits: another batch runs, “2”" in part(client.get(PAGE), "waiting")
+    assert "Waiting: “2” is running" in part(client.get(PAGE), "waiting")
 
     Queue.objects.update(worker_seen_at=timezone.now() - timedelta(hours=1))
-    assert re.search(r"Waits: .*no worker has been seen since [-\d: ]+\d\d:\d\d", part(client.get(PAGE), "waiting"))
+    assert re.search(r"Waiting: .*no worker heartbeat since [-\d: ]+\d\d:\d\d", part(client.get(PAGE), "waiting"))
 
 
 def test_an_installation_without_a_worker_is_told_how_to_start_one(client):
     batch_with()
     response = client.get(PAGE)
-    assert "Waits: no worker has been seen yet" in part(response, "waiting")
-    assert "No worker has been seen yet. Nothing is checked until" in part(response, "banner")
+    assert "Waiting: no worker heartbeat yet" in part(response, "waiting")
+    assert "No worker heartbeat yet. Nothing is checked until a worker runs" in part(response, "banner")
 
 
 def test_what_is_paused_in_error_or_done_today_says_who_did_it_and_what_came_of_it(client):
@@ -202,17 +202,17 @@ def test_the_summary_counts_what_is_where(client):
 
 
 def test_sections_that_are_long_lead_to_the_whole_list(client, monkeypatch):
-    monkeypatch.setattr(queue_page, "SHOWN", 2)
+    monkeypatch.setattr(queue_content, "SHOWN", 2)
     for number in range(3):
         batch_with("paused", name=f"number {number}")
     response = client.get(PAGE)
-    assert "The latest 2 of 3." in part(response, "settled")
+    assert "Latest 2 of 3." in part(response, "settled")
     assert f'{reverse("admin:batches_batch_changelist")}?status__exact=paused"' in text_of(response)
     assert "number 0" not in text_of(response)
 
 
 def test_the_waiting_batches_come_in_pages_and_can_be_searched_by_name(client, monkeypatch):
-    monkeypatch.setattr(queue_page, "SHOWN_WAITING", 2)
+    monkeypatch.setattr(queue_content, "SHOWN_WAITING", 2)
     waiting(12)
     positions = re.compile(r"Position (\d+)")
     assert positions.findall(part(client.get(PAGE), "waiting")) == ["1", "2"]
@@ -235,7 +235,7 @@ def test_the_live_part_is_what_the_page_shows(client):
     batch_with("running", name="now")
     query = {"q": "2", "move": str(Batch.objects.get(position=2).pk), "to": "1", "version": Queue.objects.get().version}
     page, live = (parts(client.get(address, query)) for address in (PAGE, LIVE))
-    del page["queue-messages"], page["queue-as-of"], live["queue-as-of"]
+    del page["queue-messages"], page["queue-updated"], live["queue-updated"]
     assert page == live
 
 
@@ -396,20 +396,19 @@ def test_before_it_is_confirmed_a_move_says_what_it_delays_and_by_how_much(clien
     before = state()
     shown = preview(client, Batch.objects.get(position=3), 1)
     assert re.fullmatch(
-        r"“3” goes from 3 to 1 and starts about 90 s earlier than about \d\d:\d\d\. "
-        r"That delays “1”, “2” by about 2 min each\. Move it Cancel",
+        r"“3” moves from 3 to 1; starts about \d\d:\d\d instead of \d\d:\d\d\. "
+        r"Delays “1”, “2” by about 2 min each\. Move Cancel",
         shown,
     )
     shown = preview(client, Batch.objects.get(position=1), 2)
-    assert "starts about 60 s later" in shown
-    assert "That brings forward “2” by about 30 s." in shown
+    assert "Brings forward “2” by about 30 s." in shown
     assert state() == before
 
 
 def test_of_many_delayed_batches_the_first_are_named(client):
     *_, last = waiting(6)
     shown = preview(client, last, 1)
-    assert "That delays “1”, “2”, “3” and 2 more; for how long is not known yet." in shown
+    assert "Delays “1”, “2”, “3” and 2 more. The time is not known yet." in shown
 
 
 def test_the_confirmation_carries_the_version_that_was_shown(client):
@@ -423,8 +422,8 @@ def test_the_confirmation_carries_the_version_that_was_shown(client):
     ("query", "sentence"),
     [
         ({"version": 0}, "The queue has changed."),
-        ({"to": "x"}, "Give a position from 1 to 2."),
-        ({"to": "7"}, "“2” is at position 2 already."),
+        ({"to": "x"}, "Enter a position from 1 to 2."),
+        ({"to": "7"}, "“2” is already at position 2."),
         ({"move": "x"}, "No batch has the ID 'x'."),
     ],
 )
@@ -437,7 +436,7 @@ def test_what_cannot_be_moved_like_that_cannot_be_confirmed(client, query, sente
 
 def test_a_batch_that_does_not_wait_any_more_cannot_be_moved(client):
     batch = batch_with("paused")
-    assert "“a batch” does not wait any more: it is paused." in preview(client, batch, 1)
+    assert "“a batch” is no longer waiting. It is paused." in preview(client, batch, 1)
 
 
 # Several at once
@@ -466,7 +465,7 @@ def test_queueing_several_does_not_move_those_that_wait_already(client):
 
 
 def test_all_of_a_section_means_those_that_match_the_filter_shown_or_not(client, monkeypatch):
-    monkeypatch.setattr(queue_page, "SHOWN_WAITING", 1)
+    monkeypatch.setattr(queue_content, "SHOWN_WAITING", 1)
     for name in ("morning one", "evening", "morning two"):
         batch_with(name=name)
     paused = batch_with("paused", name="morning three")

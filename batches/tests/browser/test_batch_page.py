@@ -112,7 +112,7 @@ def test_what_the_buttons_do_is_seen_and_what_they_are_refused_is_told_beside_th
     page.locator("#repeat_batch").click()
     page.wait_for_url(lambda url: page_of(batch) not in url)
     expect(page.locator("#batch-messages")).to_contain_text("A repeat of “this one” was queued.")
-    expect(page.locator("#batch-facts")).to_contain_text("Repeats")
+    expect(page.locator("#batch-facts")).to_contain_text("Repeat of")
     assert reread(batch).repeats.get().status == "queued"
 
 
@@ -125,12 +125,12 @@ def test_the_server_goes_away_and_comes_back(open_page, database_url, problems):
         page = open_page(page_of(batch), server=server.url)
         remember(page)
         server.kill()
-        expect(page.locator("#batch-lost")).to_contain_text("The server does not answer. This is the state as of")
+        expect(page.locator("#batch-lost")).to_contain_text("The server does not respond. The page was last updated")
         for part in ("#batch-facts", "[data-details]"):
             expect(page.locator(part)).to_have_css("opacity", "0.5")
         page.locator("#pause_batch").click()
         expect(refusal(page, "pause_batch")).to_have_text(
-            "The server does not answer: nobody knows whether this was done."
+            "The server does not respond. The action may or may not have been carried out."
         )
         run = BatchManager().claim_run("another") or Batch.objects.get(pk=batch.pk)
         record(batch, run, CheckResult(ok=False, error="timed out"))
@@ -162,7 +162,7 @@ def test_a_session_that_ran_out_leads_to_the_login_and_back(open_page, problems)
 
 
 def test_what_is_dear_comes_after_the_page_and_costs_a_tenth_of_the_time_at_most(open_page, monkeypatch):
-    monkeypatch.setattr(batch_page, "MAX_AT_ONCE", 0)
+    monkeypatch.setattr(batch_page, "MAX_PROFILES_WITH_DETAILS", 0)
     batch = batch_with("running", ok=1, failed=1)
     held = []
     page = open_page("about:blank")
@@ -200,7 +200,7 @@ def test_what_is_dear_comes_after_the_page_and_costs_a_tenth_of_the_time_at_most
 
 
 def test_everything_works_without_javascript(open_page, monkeypatch):
-    monkeypatch.setattr(batch_page, "MAX_AT_ONCE", 0)
+    monkeypatch.setattr(batch_page, "MAX_PROFILES_WITH_DETAILS", 0)
     batch_with("running", name="the other one")
     batch = batch_with(name="this one", pending=2)
     page = open_page(page_of(batch), role="operator", java_script_enabled=False)

@@ -284,7 +284,7 @@ def joined(room):
 
 def test_so_does_the_form_for_files_and_lines(open_page, problems, monkeypatch):
     monkeypatch.setattr("batches.lists.preview.PREVIEW_REJECTS", 100)
-    monkeypatch.setattr("batches.admin.adding.SHOWN_REJECTS", 100)
+    monkeypatch.setattr("batches.admin.add_batch.SHOWN_REJECTS", 100)
     page = open_page(reverse("admin:batches_batch_add"), bypass_csp=True)
     lines = "\n".join(["https://example.org/feed", *(payload.replace("\n", " ") for payload in PAYLOADS)]).encode()
     fill(page, MARKUP[4], lines, strict=True)

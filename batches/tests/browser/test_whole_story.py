@@ -27,7 +27,7 @@ class AddPage:
         self.page.get_by_label("Name").fill(name)
         self.page.get_by_label("File").set_input_files({"name": "list.txt", "mimeType": "text/plain", "buffer": text})
         self.page.get_by_role("button", name="Preview").click()
-        expect(self.page.get_by_role("heading", name="Preview")).to_contain_text("nothing is stored yet")
+        expect(self.page.get_by_role("heading", name="Preview")).to_contain_text("Nothing is stored yet")
         assert not Batch.objects.exists()
         self.page.get_by_role("button", name="Add batch").click()
         return BatchPage(self.page)
@@ -94,7 +94,7 @@ def tell(page, server, commands, held):
     batch = Batch.objects.get()
 
     queue.open()
-    queue.expect_section("Waiting", "Morning feeds", "no worker has been seen yet")
+    queue.expect_section("Waiting", "Morning feeds", "no worker heartbeat yet")
     commands.start_worker(concurrency=3, per_host=3)
     held[0].wait_for()
     queue.expect_running("Morning feeds", "2 of 3")  # without a reload
@@ -117,7 +117,7 @@ def tell(page, server, commands, held):
     queue.open()
     queue.expect_section("Done today", "Morning feeds", "3 ok")
     batch_page.open(batch)
-    batch_page.expect("Back again", "No profile has failed.")
+    batch_page.expect("Back again", "No failed profiles.")
 
     server.answer("/one", body=feed("4", "The museum stays free"))
     batch_page.press("Repeat")
@@ -128,7 +128,7 @@ def tell(page, server, commands, held):
     batch_page.open(repeat)
     batch_page.expect_fact("Status", "Done")
     batch_page.expect_fact("New stories", "1")
-    batch_page.expect_fact("Repeats", "Morning feeds")
+    batch_page.expect_fact("Repeat of", "Morning feeds")
     batch_page.expect("The museum stays free")
-    batch_page.expect("Compared with the one before")
+    batch_page.expect("Compared with the previous batch")
     batch_page.expect_fact("Unchanged", "3")

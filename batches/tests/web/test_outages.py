@@ -10,7 +10,7 @@ from django.db import OperationalError, connection, transaction
 from django.test import Client
 from rest_framework.test import APIClient
 
-from batches.admin import queue
+from batches.admin import queue_views
 from batches.api import errors, views
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
@@ -110,7 +110,7 @@ def test_strangers_are_not_told_what_the_database_said(root, monkeypatch):
         raise OperationalError('connection to server at "db.internal" failed')
 
     monkeypatch.setattr(views, "forecast_queue", be_away)
-    monkeypatch.setattr(queue, "shown", be_away)
+    monkeypatch.setattr(queue_views, "queue_context", be_away)
     api, admin = APIClient(), Client()
     api.force_authenticate(root)
     admin.force_login(root)

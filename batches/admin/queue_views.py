@@ -1,6 +1,6 @@
-"""The live queue page: its address, the part of it that is fetched again and again, and its buttons.
+"""The live queue page: its addresses, the part that is fetched every two seconds, and its buttons.
 
-Every button is that of a plain form, and the address says what is shown: the script only saves the reload.
+Every button belongs to a plain form, and the address says what is shown: the script only saves reloading the page.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from batches.queue.actions import RULES
 from batches.queue.refusals import Code, Refusal, Refused
 from batches.queue.transitions import find_batch
 
-from .actions import OPERATOR_ACTIONS, manager, respond, selected_ids
+from .actions import OPERATOR_ACTIONS, get_manager, respond, selected_ids
 from .base import BatchView, requires_view
-from .queue_page import SETTLED, Asked, batches_of, shown
+from .queue_content import SETTLED, QueueQuery, batches_of, queue_context
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
 SELECTED_ACTIONS = (Action.QUEUE_BATCH, Action.PAUSE_BATCH, Action.RETRY_FAILED, Action.DELETE_BATCH)
 
 NOTHING_SELECTED = Refusal(Code.BAD_VALUE, "No batch is selected.")
 
-#: What the manager returned, and the message if it did it.
+#: What the manager returned, and the message of a success.
 Result = tuple[Any, str]
 
 
 def button(view: Callable[..., Result | HttpResponse]) -> Callable[..., HttpResponse]:
-    """A button: the view makes its one call, and the page says what became of it."""
+    """A view that makes one call; the page shows the result."""
 
     @wraps(view)
     def respond_to_press(page: QueuePage, request: HttpRequest, **values: Any) -> HttpResponse:
@@ -52,13 +52,13 @@ def button(view: Callable[..., Result | HttpResponse]) -> Callable[..., HttpResp
 
 
 class QueuePage(BatchView):
-    """The views. Looking needs the permission to view batches, pressing that to operate or to delete them."""
+    """The views. Looking requires the permission to view batches; buttons require that to operate or to delete."""
 
     @property
     def urls(self) -> list[URLPattern]:
         views: dict[str, tuple[Callable[..., HttpResponseBase], str]] = {
             "queue/": (self.page, "queue"),
-            # 20 kB instead of 300 every two seconds. There is no secret in it that its length could give away.
+            # 20 kB instead of 300 every two seconds. It contains no secret that its compressed length could reveal.
             "queue/live/": (gzip_page(self.live), "queue_live"),
             "queue/hold/": (self.hold, "queue_hold"),
             "queue/release/": (self.release, "queue_release"),
@@ -71,30 +71,30 @@ class QueuePage(BatchView):
 
     @requires_view
     def page(self, request: HttpRequest) -> HttpResponse:
-        if request.method == "POST":  # by the form's button that does nothing
+        if request.method == "POST":  # from the button that does nothing
             return redirect(queue_url(request))
         site = self.batch_admin.admin_site.each_context(request)
-        context = {**site, "title": "Queue", "opts": self.batch_admin.opts, **self.shown(request), "is_page": True}
+        context = {**site, "title": "Queue", "opts": self.batch_admin.opts, **self.context(request), "is_page": True}
         return render(request, "admin/batches/queue/page.html", context)
 
     @requires_view
     def live(self, request: HttpRequest) -> HttpResponse:
-        return render(request, "admin/batches/queue/live.html", self.shown(request))
+        return render(request, "admin/batches/queue/live.html", self.context(request))
 
-    def shown(self, request: HttpRequest) -> dict[str, Any]:
-        return shown(Asked.from_query(request.GET), request.user)
+    def context(self, request: HttpRequest) -> dict[str, Any]:
+        return queue_context(QueueQuery.from_parameters(request.GET), request.user)
 
     @button
     def hold(self, request: HttpRequest) -> Result:
-        return manager(request).hold_queue(request.POST.get("reason", "")), "The queue is held."
+        return get_manager(request).hold_queue(request.POST.get("reason", "")), "The queue is held."
 
     @button
     def release(self, request: HttpRequest) -> Result:
-        return manager(request).release_queue(), "The queue was released."
+        return get_manager(request).release_queue(), "The queue was released."
 
     @button
     def move(self, request: HttpRequest, batch_id: UUID, position: int, version: int) -> Result:
-        result = manager(request).move_batch(batch_id, position, expected_version=version)
+        result = get_manager(request).move_batch(batch_id, position, expected_version=version)
         return result, f"“{name_of(batch_id)}” was moved to {position:,}."
 
     @button
@@ -102,7 +102,7 @@ class QueuePage(BatchView):
         if call not in OPERATOR_ACTIONS:
             raise Http404
         name = name_of(batch_id)
-        return getattr(manager(request), call)(batch_id), RULES[Action(call)].success.format(name)
+        return getattr(get_manager(request), call)(batch_id), RULES[Action(call)].success.format(name)
 
     @button
     def operate_selected(self, request: HttpRequest, call: str) -> Result | HttpResponse:
@@ -116,7 +116,7 @@ class QueuePage(BatchView):
 
 
 def queue_url(request: HttpRequest) -> str:
-    """The page as it was: with the same filter, on the same page of it."""
+    """The address of the page with the same filter and page number."""
     query = {key: request.POST[key] for key in ("q", "p") if request.POST.get(key)}
     return reverse("admin:batches_batch_queue") + (f"?{urlencode(query)}" if query else "")
 
@@ -124,13 +124,13 @@ def queue_url(request: HttpRequest) -> str:
 def name_of(batch_id: UUID) -> str:
     try:
         return str(find_batch(batch_id))
-    except Refused:  # and so will be the call
+    except Refused:  # the call will be refused as well
         return ""
 
 
 def selected_batches(request: HttpRequest) -> QuerySet[Batch]:
-    """The ticked batches, and all of the sections that are ticked as a whole."""
-    search = Asked.from_query(request.POST).search
+    """The ticked batches, and all batches of the ticked sections."""
+    search = QueueQuery.from_parameters(request.POST).search
     wanted = Q(pk__in=selected_ids(request))
     for status in SELECTABLE & set(request.POST.getlist("all")):
         wanted |= Q(pk__in=batches_of(status, search).values("pk"))

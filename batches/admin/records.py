@@ -1,4 +1,4 @@
-"""Profiles, their results, stories and the log: to be read, never to be changed by hand."""
+"""Read-only pages: profiles, their results, stories and the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batches.models import BatchLog, BatchProfile, Profile, StoryResult
 
 from . import display
 from .base import ReadOnlyAdmin
-from .checking import CheckingAdmin
+from .check_profiles import CheckProfilesAdmin
 from .filters import (
     BatchFilter,
     ChangeFilter,
@@ -28,7 +28,7 @@ from .filters import (
 
 
 @admin.register(Profile)
-class ProfileAdmin(CheckingAdmin, ReadOnlyAdmin):
+class ProfileAdmin(CheckProfilesAdmin, ReadOnlyAdmin):
     list_display = ("url", "name", "last_checked_at", "last_error", "last_story_at")
     list_filter = (LastCheckFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
@@ -70,7 +70,7 @@ class BatchProfileAdmin(BatchRowAdmin):
     search_help_text = "Address, name or error"
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
-        # Not in the index: these rows are read batch by batch, from the batch's page.
+        # Not in the overview: these rows are reached from the page of their batch.
         return {}
 
 

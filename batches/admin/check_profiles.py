@@ -1,7 +1,7 @@
-"""Making a batch of profiles that are stored already: those that are selected in their list, or all that match.
+"""Create a batch of known profiles: those selected in their list, or all that match its filters.
 
-The confirmation goes the way of Django's actions: the address keeps the filters and the search, and `select_across`
-says that all of it is meant. So 100,000 ids travel nowhere, and what matches when it is confirmed is what goes in.
+The confirmation works like Django's actions: the address keeps the filters and the search, and `select_across` says
+that all matching profiles are meant. No page carries 100,000 ids, and the batch gets what matches at confirmation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from batches.queue.refusals import Refusal
 from batches.text import pluralise
 
 from . import display
-from .adding import make_batch, respond_to_addition, when_it_starts
+from .add_batch import create_batch, describe_start, respond_to_addition
 from .base import ListAdmin
 from .forms import NewBatchForm
 
@@ -34,8 +34,8 @@ NUMBER = re.compile("[0-9]{1,9}")
 VISIBLE = ["name", "priority", "checker", "queue"]
 
 
-class CheckingAdmin(ListAdmin):
-    """A list of profiles, of which a batch can be made."""
+class CheckProfilesAdmin(ListAdmin):
+    """The list of profiles, with the action that creates a batch of them."""
 
     actions = ("check_selected",)
 
@@ -46,59 +46,59 @@ class CheckingAdmin(ListAdmin):
     def check_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
         count = profiles.count()
         if not count:
-            self.message_user(request, "No profile matches any more: nothing was added.", messages.WARNING)
+            self.message_user(request, "No profiles match any more. Nothing was added.", messages.WARNING)
             return None
         if "confirmed" not in request.POST:
             initial = {"name": self.proposed_name(request, count)}
             return self.render_confirmation(request, profiles, count, NewBatchForm(initial=initial))
         form = NewBatchForm(request.POST)
         if form.is_valid():
-            answer = make_batch(request, form, profiles, *selection(request))
-            if not isinstance(answer, Refusal):
-                self.tell_change(request, *answer)
-                return respond_to_addition(self, request, *answer)
-            form.add_error(None, answer.message)
+            result = create_batch(request, form, profiles, *describe_selection(request))
+            if not isinstance(result, Refusal):
+                self.warn_of_change(request, *result)
+                return respond_to_addition(self, request, *result)
+            form.add_error(None, result.message)
         return self.render_confirmation(request, profiles, count, form)
 
-    def tell_change(self, request: HttpRequest, batch: Batch, is_new: bool) -> None:
-        """Where another number went in than was shown."""
+    def warn_of_change(self, request: HttpRequest, batch: Batch, is_new: bool) -> None:
+        """Warn if the batch has another number of profiles than the confirmation page showed."""
         shown = request.POST.get("shown", "")
         if is_new and NUMBER.fullmatch(shown) and int(shown) != batch.total_profiles:
-            sentence = f"{int(shown):,} matched when you were asked, {batch.total_profiles:,} when you confirmed."
+            sentence = f"{int(shown):,} profiles matched on the page, {batch.total_profiles:,} when you confirmed."
             self.message_user(request, sentence, messages.WARNING)
 
     def render_confirmation(
         self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any
     ) -> HttpResponse:
-        is_all = is_across(request)
+        is_all, all_matching = is_across(request), f"Check all {count:,} matching profiles"
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Check all {count:,} that match" if is_all else f"Check {pluralise(count, 'selected profile')}",
-            "button": f"Check all {count:,} that match" if is_all else "Check selected",
+            "title": all_matching if is_all else f"Check {pluralise(count, 'selected profile')}",
+            "button": all_matching if is_all else "Check selected",
             "opts": self.opts,
             "media": self.media,
             "form": form,
             "adminform": helpers.AdminForm(form, [(None, {"fields": VISIBLE})], {}, model_admin=self),
             "errors": helpers.AdminErrorList(form, []),
             "count": count,
-            "counted": pluralise(count, "profile"),
+            "profile_count": pluralise(count, "profile"),
             "conditions": list(self.conditions(request)) if is_all else [],
             "first": profiles[:SHOWN],
             "more": display.number(max(count - SHOWN, 0)),
-            "when": when_it_starts(0),
-            # Django wants one even where all are meant.
+            "when": describe_start(0),
+            # Django requires one even if all are meant.
             "selected": selected_ids(request)[:1] if is_all else selected_ids(request),
             "is_all": is_all,
         }
         return TemplateResponse(request, "admin/batches/adding/check.html", context)
 
     def conditions(self, request: HttpRequest) -> Iterator[str]:
-        """What the address asks of the profiles, in words."""
-        if search := searched(request):
+        """The filters and the search of the address, in words."""
+        if search := search_text(request):
             yield f"search: “{search}”"
-        given = dict(request.GET.lists())
+        parameters = dict(request.GET.lists())
         for list_filter in cast("Sequence[type[SimpleListFilter]]", self.get_list_filter(request)):
-            chosen = list_filter(request, given, self.model, self)
+            chosen = list_filter(request, parameters, self.model, self)
             if chosen.value() is not None:
                 yield f"{chosen.title}: {dict(chosen.lookup_choices).get(str(chosen.value()))}".lower()
 
@@ -111,7 +111,7 @@ class CheckingAdmin(ListAdmin):
         try:
             [Profile._meta.pk.clean(pk, None) for pk in selected_ids(request)]
         except ValidationError:
-            self.message_user(request, "What is selected is no profile.", messages.WARNING)
+            self.message_user(request, "The selection is not a valid profile.", messages.WARNING)
             return None
         return super().response_action(request, queryset, *args)
 
@@ -121,16 +121,16 @@ def selected_ids(request: HttpRequest) -> list[str]:
 
 
 def is_across(request: HttpRequest) -> bool:
-    """Whether all that match are meant, read as Django reads it."""
+    """Whether all matching profiles are meant, as Django reads the field."""
     return bool(helpers.ActionForm.base_fields["select_across"].to_python(request.POST.get("select_across")))
 
 
-def searched(request: HttpRequest) -> str:
-    """What the list is searched for. Django leaves out a search with NUL in it, and says so."""
+def search_text(request: HttpRequest) -> str:
+    """The text that the list is searched for. Django drops a search that contains NUL, and says so."""
     search = request.GET.get("q", "")
     return "" if "\0" in search else Truncator(" ".join(search.split())).chars(SHOWN_SEARCH)
 
 
-def selection(request: HttpRequest) -> tuple[Any, ...]:
-    """What tells one selection from another: the filters and the search, and the ticked rows unless all match."""
+def describe_selection(request: HttpRequest) -> tuple[Any, ...]:
+    """Identifies the selection: its filters and search, and the ticked rows unless all are meant."""
     return request.GET.urlencode(), None if is_across(request) else sorted(selected_ids(request))

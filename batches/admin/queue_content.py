@@ -1,10 +1,10 @@
-"""What the queue page shows: its sections, their rows, and what a move would do, as texts ready for the templates."""
+"""The content of the queue page: its sections, their rows and the preview of a move, as texts for the templates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -23,14 +23,14 @@ from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
 from batches.text import clean_text, format_duration, pluralise
 
 from . import display
-from .actions import buttons
+from .actions import list_buttons
 
 Status = Batch.Status
 
 SHOWN_WAITING = 100
-#: Of each other section; its heading links to the list of all.
+#: In each other section, which links to the full list.
 SHOWN = 20
-#: Names of those that a move delays.
+#: Names of batches that a move delays.
 SHOWN_NAMES = 3
 SHOWN_TEXT = 300
 SHOWN_REASON = 80
@@ -43,8 +43,8 @@ SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the address asks to be shown: a part of the batches, a page of the waiting ones, the effect of a move."""
+class QueueQuery:
+    """What the address asks for: a search, a page of the waiting batches, the preview of a move."""
 
     search: str
     page: str
@@ -53,19 +53,19 @@ class Asked:
     version: int | None
 
     @classmethod
-    def from_query(cls, query: QueryDict) -> Asked:
+    def from_parameters(cls, query: QueryDict) -> QueueQuery:
         return cls(
             search=clean_text(query.get("q", ""), MAX_NAME).strip(),
             page=query.get("p", ""),
             move=query.get("move", ""),
-            to=_number(query.get("to", "")),
-            version=_number(query.get("version", "")),
+            to=_parse_number(query.get("to", "")),
+            version=_parse_number(query.get("version", "")),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One batch, what is said of it, and the buttons that it has."""
+    """A batch with its facts and its buttons."""
 
     batch: Batch
     facts: list[str]
@@ -87,7 +87,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A move that waits to be confirmed. Without a `move` there is nothing to confirm, for the reason in `text`."""
+    """A move to be confirmed. Without a `move`, `text` says why it is not possible."""
 
     batch: Batch | None
     text: str
@@ -95,40 +95,40 @@ class Preview:
     others: str = ""
 
 
-def shown(asked: Asked, user: User | AnonymousUser) -> dict[str, Any]:
-    """The context of the page and of its live part."""
+def queue_context(query: QueueQuery, user: User | AnonymousUser) -> dict[str, Any]:
+    """The template context of the page and of its live part."""
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
     can_delete = user.has_perm("batches.delete_batch")
-    waiting = waiting_page(asked)
-    sections = [section(status, asked.search) for status in SETTLED]
+    waiting = waiting_page(query)
+    sections = [make_section(status, query.search) for status in SETTLED]
     return {
-        "asked": asked,
+        "query": query,
         "outlook": outlook,
         "version": outlook.queue.version,
         "can_operate": can_operate,
         "can_select": can_operate or can_delete,
         "can_delete": can_delete,
-        "summary": summary(outlook, sections),
-        "hold": hold(outlook),
-        "no_worker": "" if outlook.worker_is_alive else no_worker(outlook),
+        "summary": summarise(outlook, sections),
+        "hold": describe_hold(outlook),
+        "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
         "running": running_row(outlook),
         "run_facts": list(run_facts(outlook)),
         "page": waiting,
         "waiting": [waiting_row(batch, outlook) for batch in waiting],
         "waiting_total": waiting_total(outlook),
-        "blockers": "; ".join(blockers(outlook)),
-        "last_move": last_move(),
-        "preview": preview(asked, outlook) if can_operate and asked.move else None,
+        "blockers": "; ".join(list_blockers(outlook)),
+        "last_move": find_last_move(),
+        "preview": preview_move(query, outlook) if can_operate and query.move else None,
         "sections": sections,
     }
 
 
-# What is in which section
+# Sections
 
 
 def batches_of(status: str, search: str = "") -> QuerySet[Batch]:
-    """The batches of a section whose name has the text that is searched for."""
+    """The batches of a section, filtered by name."""
     batches = Batch.objects.queued() if status == Status.QUEUED else Batch.objects.filter(status=status)
     if status == Status.DONE:
         midnight = localtime().replace(hour=0, minute=0, second=0, microsecond=0)
@@ -136,12 +136,12 @@ def batches_of(status: str, search: str = "") -> QuerySet[Batch]:
     return batches.filter(name__icontains=search) if search else batches
 
 
-def waiting_page(asked: Asked) -> Page[Batch]:
-    waiting = batches_of(Status.QUEUED, asked.search).order_by("position")
-    return Paginator(waiting, SHOWN_WAITING).get_page(asked.page)
+def waiting_page(query: QueueQuery) -> Page[Batch]:
+    waiting = batches_of(Status.QUEUED, query.search).order_by("position")
+    return Paginator(waiting, SHOWN_WAITING).get_page(query.page)
 
 
-def section(status: str, search: str) -> Section:
+def make_section(status: str, search: str) -> Section:
     batches = batches_of(status, search)
     newest = F("completed_at" if status == Status.DONE else "created_at").desc(nulls_last=True)
     latest = with_latest_change(batches).order_by(newest)[:SHOWN]
@@ -149,7 +149,7 @@ def section(status: str, search: str) -> Section:
 
 
 def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
-    """With `changed_by` and `changed_at`: who brought each batch into the status that it has, and when."""
+    """Annotate `changed_by` and `changed_at`: who put each batch into its status, and when."""
     into = BatchLog.objects.filter(batch=OuterRef("pk"), to_status=OuterRef("status"))
     latest = into.exclude(from_status=OuterRef("status")).order_by("-pk")
     return batches.annotate(
@@ -158,31 +158,31 @@ def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
     )
 
 
-# The rows
+# Rows
 
 
 def running_row(outlook: Outlook) -> Row | None:
     batch = outlook.running
-    return None if batch is None else Row(batch, [], buttons(batch, QUEUE_ACTIONS))
+    return None if batch is None else Row(batch, [], list_buttons(batch, QUEUE_ACTIONS))
 
 
 def run_facts(outlook: Outlook) -> Iterator[tuple[str, str]]:
-    """Name and value of what is known of the run."""
+    """Name and value of each fact about the run."""
     batch = outlook.running
     if batch is None:
         return
     progress = batch.progress
     yield "Checked", display.progress_bar(batch)
     yield "Rate", display.rate(progress.rate) if progress.rate else display.NOTHING
-    yield "Left", format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING
+    yield "Remaining", format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING
     yield "Ok", display.number(batch.successful_checks)
     yield "Failed", display.number(batch.failed_checks)
     yield "New stories", display.number(batch.stories_found)
-    yield "Started", started(batch)
-    yield "Worker", worker(outlook)
+    yield "Started", describe_start(batch)
+    yield "Worker", describe_worker(outlook)
 
 
-def started(batch: Batch) -> str:
+def describe_start(batch: Batch) -> str:
     began = queries.logs(batch).filter(to_status=Status.RUNNING).exclude(from_status=Status.RUNNING).first()
     when = clock(batch.started_at)
     if began is None or not began.actor:
@@ -190,22 +190,22 @@ def started(batch: Batch) -> str:
     return f"{when} by {'worker ' if began.channel == Channel.WORKER else ''}{began.actor}"
 
 
-def worker(outlook: Outlook) -> str:
+def describe_worker(outlook: Outlook) -> str:
     lease_at = outlook.running.lease_at if outlook.running else None
     if lease_at is None:
-        return "none has taken it up yet"
-    return "alive" if outlook.run_is_alive else f"silent since {clock(lease_at, seconds=True)}"
+        return "not claimed by a worker yet"
+    return "alive" if outlook.run_is_alive else f"no heartbeat since {clock(lease_at, seconds=True)}"
 
 
 def waiting_row(batch: Batch, outlook: Outlook) -> Row:
     facts = [f"priority {batch.priority}", pluralise(batch.total_profiles, "profile")]
     if batch.completed_profiles:
-        facts.append(f"{display.number(batch.completed_profiles)} checked already")
-    facts.append(turn_text(outlook.turn(batch.position or 0)))
-    return Row(batch, list(filter(None, facts)), buttons(batch, QUEUE_ACTIONS))
+        facts.append(f"{display.number(batch.completed_profiles)} already checked")
+    facts.append(describe_turn(outlook.turn(batch.position or 0)))
+    return Row(batch, list(filter(None, facts)), list_buttons(batch, QUEUE_ACTIONS))
 
 
-def turn_text(turn: Turn) -> str:
+def describe_turn(turn: Turn) -> str:
     if turn.start and turn.end:
         return f"starts about {clock(turn.start)}, ends about {clock(turn.end)}"
     return f"takes {roughly(turn.seconds)}" if turn.seconds is not None else ""
@@ -220,14 +220,14 @@ def settled_row(batch: Any) -> Row:
         pluralise(batch.stories_found, "new story", "new stories"),
     ]
     error = Truncator(batch.error).chars(SHOWN_TEXT) if batch.status == Status.ERROR else ""
-    return Row(batch, list(filter(None, facts)), buttons(batch, SETTLED_ACTIONS), error)
+    return Row(batch, list(filter(None, facts)), list_buttons(batch, SETTLED_ACTIONS), error)
 
 
-# What is said of the queue
+# The queue as a whole
 
 
-def summary(outlook: Outlook, sections: list[Section]) -> str:
-    """Read out whenever it changes, which is when a batch came, went, or changed its status."""
+def summarise(outlook: Outlook, sections: list[Section]) -> str:
+    """Screen readers announce it whenever it changes: when a batch comes, goes or changes its status."""
     running = f"“{outlook.running}” is running" if outlook.running else "Nothing is running"
     others = ", ".join(f"{section.count:,} {section.title.lower()}" for section in sections)
     return f"{running}. {outlook.waiting:,} waiting, {others}."
@@ -235,13 +235,13 @@ def summary(outlook: Outlook, sections: list[Section]) -> str:
 
 def waiting_total(outlook: Outlook) -> str:
     if not outlook.waiting:
-        return "no batch waits"
+        return "No batches are waiting."
     batches = pluralise(outlook.waiting, "batch", "batches")
     done = f", all done about {clock(outlook.all_done)}" if outlook.all_done else ""
     return f"{batches}, {pluralise(outlook.waiting_profiles, 'profile')}{done}"
 
 
-def hold(outlook: Outlook) -> str:
+def describe_hold(outlook: Outlook) -> str:
     queue = outlook.queue
     if not queue.held:
         return ""
@@ -249,73 +249,74 @@ def hold(outlook: Outlook) -> str:
     return f"held{by} since {clock(queue.held_at)}{f': {queue.hold_reason}' if queue.hold_reason else ''}"
 
 
-def no_worker(outlook: Outlook) -> str:
+def describe_missing_worker(outlook: Outlook) -> str:
     seen_at = outlook.worker_seen_at
-    return f"no worker has been seen {f'since {clock(seen_at, seconds=True)}' if seen_at else 'yet'}"
+    return f"no worker heartbeat {f'since {clock(seen_at, seconds=True)}' if seen_at else 'yet'}"
 
 
-def blockers(outlook: Outlook) -> Iterator[str]:
-    """Why no batch is promoted now; nothing where the first one is about to be."""
+def list_blockers(outlook: Outlook) -> Iterator[str]:
+    """Why no batch starts now. Empty if the first one is about to start."""
     if outlook.queue.held:
-        yield Truncator(f"the queue is {hold(outlook)}").chars(SHOWN_REASON)
+        yield Truncator(f"the queue is {describe_hold(outlook)}").chars(SHOWN_REASON)
     if outlook.running:
-        yield f"another batch runs, “{Truncator(outlook.running).chars(SHOWN_REASON // 2)}”"
+        yield f"“{Truncator(outlook.running).chars(SHOWN_REASON // 2)}” is running"
     if not outlook.worker_is_alive:
-        yield no_worker(outlook)
+        yield describe_missing_worker(outlook)
 
 
 # Moves
 
 
-def last_move() -> BatchLog | None:
-    """The move that can be undone: it is the last thing that happened, so that the way back is the same way."""
+def find_last_move() -> BatchLog | None:
+    """The move that can be undone: only if nothing has happened since, so that moving back restores the order."""
     log = BatchLog.objects.select_related("batch").order_by("-pk").first()
     return log if log is not None and log.action == Action.MOVE_BATCH else None
 
 
-def preview(asked: Asked, outlook: Outlook) -> Preview:
+def preview_move(query: QueueQuery, outlook: Outlook) -> Preview:
     try:
-        batch = find_batch(asked.move)
+        batch = find_batch(query.move)
     except Refused as refused:
         return Preview(None, str(refused))
     if not batch.position:
-        return Preview(batch, f"“{batch}” does not wait any more: it is {batch.status}.")
-    if asked.version != outlook.queue.version:
+        return Preview(batch, f"“{batch}” is no longer waiting. It is {batch.status}.")
+    if query.version != outlook.queue.version:
         return Preview(batch, "The queue has changed. Check the new order and try again.")
-    if asked.to is None:
-        return Preview(batch, f"Give a position from 1 to {outlook.waiting:,}.")
-    move = outlook.move(batch.position, asked.to)
+    if query.to is None:
+        return Preview(batch, f"Enter a position from 1 to {outlook.waiting:,}.")
+    move = outlook.move(batch.position, query.to)
     if not move.others:
-        return Preview(batch, f"“{batch}” is at position {move.target:,} already.")
-    return Preview(batch, moved_text(batch, move, outlook), move, others_text(move))
+        return Preview(batch, f"“{batch}” is already at position {move.target:,}.")
+    return Preview(batch, describe_move(batch, move, outlook), move, describe_others(move))
 
 
-def moved_text(batch: Batch, move: Move, outlook: Outlook) -> str:
-    text = f"“{batch}” goes from {move.position:,} to {move.target:,}"
+def describe_move(batch: Batch, move: Move, outlook: Outlook) -> str:
+    text = f"“{batch}” moves from {move.position:,} to {move.target:,}"
     if move.later is None:
         return f"{text}."
-    starts = f"{text} and starts {roughly(abs(move.later))} {'earlier' if move.later < 0 else 'later'}"
     start = outlook.turn(move.position).start
-    return f"{starts}." if start is None else f"{starts} than about {clock(start)}."
+    if start is None:
+        return f"{text}; starts {roughly(abs(move.later))} {'earlier' if move.later < 0 else 'later'}."
+    return f"{text}; starts about {clock(start + timedelta(seconds=move.later))} instead of {clock(start)}."
 
 
-def others_text(move: Move) -> str:
-    """Which batches are delayed (or come earlier), and by how much."""
+def describe_others(move: Move) -> str:
+    """The batches that start later (or earlier), and by how much."""
     between = Batch.objects.queued().filter(position__range=(move.first, move.last))
     names = list(between.order_by("position")[:SHOWN_NAMES])
     more = f" and {move.others - len(names):,} more" if move.others > len(names) else ""
-    listed = ", ".join(f"“{Truncator(name).chars(SHOWN_REASON // 2)}”" for name in names) + more
-    verb = "delays" if move.is_up else "brings forward"
+    names_listed = ", ".join(f"“{Truncator(name).chars(SHOWN_REASON // 2)}”" for name in names) + more
+    verb = "Delays" if move.is_up else "Brings forward"
     if move.others_later is None:
-        return f"That {verb} {listed}; for how long is not known yet."
-    return f"That {verb} {listed} by {roughly(abs(move.others_later))}{' each' if move.others > 1 else ''}."
+        return f"{verb} {names_listed}. The time is not known yet."
+    return f"{verb} {names_listed} by {roughly(abs(move.others_later))}{' each' if move.others > 1 else ''}."
 
 
-# Words
+# Times
 
 
 def clock(moment: datetime | None, *, seconds: bool = False) -> str:
-    """The time of day; with the date, unless it is today."""
+    """The time of day, with the date unless it is today."""
     if moment is None:
         return display.NOTHING
     local = localtime(moment)
@@ -324,7 +325,7 @@ def clock(moment: datetime | None, *, seconds: bool = False) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """An estimate, no finer than it is good for; and a page that stays as it is from one look to the next."""
+    """A rounded estimate, so that the page does not change all the time."""
     if seconds < 10:
         return "a few seconds"
     if seconds < 95:
@@ -333,8 +334,8 @@ def roughly(seconds: float) -> str:
     return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:,.0f} h"
 
 
-def _number(text: str) -> int | None:
+def _parse_number(text: str) -> int | None:
     try:
         return int(text)
-    except ValueError:  # also for more digits than Python reads
+    except ValueError:  # also raised for more digits than Python reads
         return None

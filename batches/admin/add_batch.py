@@ -1,0 +1,179 @@
+"""Add a batch from a list: first a preview that stores nothing, then the batch.
+
+Both answer the same form. The form brings the list back with each request, since the server does not keep it, and the
+digest of the previewed list, so that only a previewed list is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.html import format_html, format_html_join
+
+from batches.lists.imports import ImportResult, ProfileAddress, Reject
+from batches.lists.preview import Preview
+from batches.models import Batch, Profile
+from batches.queue.contents import count_known
+from batches.queue.refusals import Code, Refusal
+from batches.reports.outlook import forecast_queue
+from batches.text import pluralise
+
+from . import display
+from .actions import get_manager, is_from_script
+from .base import BatchAdminBase
+from .forms import AddBatchForm, NewBatchForm
+from .queue_content import clock
+
+SHOWN_REJECTS = 10
+
+
+class AddBatchAdmin(BatchAdminBase):
+    """The view that adds a batch. Django's own reads the list in a transaction, which would block writers on SQLite."""
+
+    add_form_template = "admin/batches/adding/add.html"
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = AddBatchForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
+        context: dict[str, Any] = {}
+        if form.is_valid():
+            if is_confirmed(request, form.imported):
+                result = create_batch(request, form, form.imported.profiles, form.imported.digest)
+                if not isinstance(result, Refusal):
+                    return respond_to_addition(self, request, *result, form.imported)
+                form.add_error(None, result.message)
+            else:
+                context = preview_context(request, form)
+        return self.render_add_form(request, form, form_url, {**context, **(extra_context or {})})
+
+    def render_add_form(
+        self, request: HttpRequest, form: Any, form_url: str, extra_context: dict[str, Any]
+    ) -> HttpResponse:
+        if is_from_script(request):  # its page keeps the form
+            return render(request, "admin/batches/adding/result.html", {"form": form, **extra_context})
+        form.keep_file()
+        admin_form = helpers.AdminForm(form, [(None, {"fields": form.field_order})], {}, model_admin=self)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Add batch",
+            "adminform": admin_form,
+            "errors": helpers.AdminErrorList(form, []),
+            "inline_admin_formsets": [],
+            "media": self.media + admin_form.media,
+            "preserved_filters": self.get_preserved_filters(request),
+            **extra_context,
+        }
+        return self.render_change_form(request, context, add=True, form_url=form_url)
+
+
+def is_confirmed(request: HttpRequest, imported: ImportResult) -> bool:
+    """Whether the user adds the list that was previewed."""
+    return "add" in request.POST and request.POST.get("previewed") == imported.digest
+
+
+def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
+    # One lookup in the unique index per address: 3 s for a million.
+    known = count_known(profile.url for profile in form.imported.profiles)
+    preview = Preview(form.imported, known)
+    return {
+        "preview": preview,
+        "profile_count": pluralise(preview.profiles, "profile"),
+        "counts": list(list_counts(preview)),
+        "more_profiles": display.number(preview.more_profiles),
+        "more_rejects": display.number(preview.more_rejects),
+        "when": describe_start(form.cleaned_data["priority"]) if form.cleaned_data["queue"] else "",
+        "is_other_list": "add" in request.POST,
+    }
+
+
+def list_counts(preview: Preview) -> Iterable[tuple[str, str]]:
+    host, most = preview.busiest
+    yield "Profiles", display.number(preview.profiles)
+    yield "New", display.number(preview.new)
+    yield "Already known", display.number(preview.known)
+    yield "Duplicates skipped", display.number(preview.duplicates)
+    yield "Rejected lines", display.number(preview.rejects)
+    yield "Hosts", display.number(preview.hosts) if preview.hosts > 1 else host
+    if preview.hosts > 1 and most > 1:
+        yield "Largest host", f"{display.number(most)} at {host}"
+
+
+def describe_start(priority: int) -> str:
+    position, outlook = Batch.objects.end_of_band(priority), forecast_queue()
+    start = outlook.start_at(position)
+    where = f"Queued with priority {priority}, it will wait at position {position:,}"
+    if outlook.queue.held:
+        return f"{where}. The queue is held."
+    return f"{where} and start about {clock(start)}." if start else f"{where}."
+
+
+# Shared with the action that checks selected profiles
+
+
+def create_batch(
+    request: HttpRequest, form: NewBatchForm, profiles: QuerySet[Profile] | Sequence[ProfileAddress], *content: Any
+) -> tuple[Batch, bool] | Refusal:
+    """The batch of this form, and whether this request created it. `content` identifies its profiles.
+
+    A form that is sent twice creates one batch: the second request finds it.
+    """
+    values = form.cleaned_data
+    batch_id = form.batch_id(request.user.pk, *content)
+    result = get_manager(request).create_batch(
+        values["name"],
+        profiles,
+        priority=values["priority"],
+        checker=values["checker"],
+        queue=values["queue"],
+        id=batch_id,
+    )
+    if isinstance(result, Batch):
+        return result, True
+    existing = Batch.objects.filter(pk=batch_id).first() if result.code == Code.ALREADY_EXISTS else None
+    return (existing, False) if existing else result
+
+
+def respond_to_addition(
+    model_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    batch: Batch,
+    is_new: bool,
+    imported: ImportResult | None = None,
+) -> HttpResponse:
+    if is_new:
+        model_admin.log_addition(request, batch, [{"added": {}}])
+    sentence = _describe_addition(batch, is_new, imported.duplicates if imported else 0)
+    model_admin.message_user(request, sentence, messages.SUCCESS)
+    if imported and imported.rejects:
+        model_admin.message_user(request, _describe_rejects(imported.rejects), messages.WARNING)
+    if model_admin.admin_site.get_model_admin(Batch).has_view_permission(request, batch):
+        return redirect("admin:batches_batch_change", batch.pk)
+    return model_admin.response_post_save_add(request, batch)
+
+
+def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
+    where = f"waits at position {batch.position:,}" if batch.position else f"is {batch.status}"
+    skipped = f" {pluralise(duplicates, 'duplicate')} skipped." if duplicates else ""
+    once = "" if is_new else " The form was sent twice; only one batch was created."
+    profiles = pluralise(batch.total_profiles, "profile")
+    return f"“{batch}” was added and {where} with {profiles}.{skipped}{once}"
+
+
+def _describe_rejects(rejects: Sequence[Reject]) -> str:
+    lines = [(reject.line, reject.text, reject.reason) for reject in rejects[:SHOWN_REJECTS]]
+    return format_html(
+        "{} skipped because the address is not valid:{}{}",
+        pluralise(len(rejects), "line"),
+        format_html_join("", "<br>Line {}: “{}”. {}", lines),
+        format_html("<br>… and {} more.", display.number(more)) if (more := len(rejects) - len(lines)) else "",
+    )
