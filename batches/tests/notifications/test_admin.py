@@ -168,7 +168,7 @@ def test_a_webhook_is_deleted_with_its_deliveries(client):
 def test_the_test_event_is_created_and_says_whether_a_worker_will_send_it(client):
     webhook = make_webhook(name="Press")
     assert messages_of(act(client, LIST, "send_test_events", webhook)) == [
-        ("warning", "A test event for “Press” was created. It waits for a worker: no worker has been seen yet.")
+        ("warning", "A test event for “Press” was created. It waits for a worker: no worker heartbeat yet.")
     ]
     assert (only_delivery().type, only_delivery().webhook) == ("webhook.test", webhook)
     BatchManager().claim_run("a worker")
