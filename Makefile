@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 IN_PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 ROOM := queue
 FUZZ_EXAMPLES := 200
-FULL_LENGTH = FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) HOSTILE_FILES_STRIDE=1 STATE_MACHINE_EXAMPLES=500
+FULL_LENGTH = FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) STATE_MACHINE_EXAMPLES=500
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
 .PHONY: help run setup test test-room test-all lint schema fuzz stress bench screenshots clean

@@ -1,4 +1,4 @@
-"""What an import finds: profiles, rejects, or that nothing can be imported."""
+"""What an import gives: profiles, rejected entries, or the reason why the list is not valid."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from batches.text import clean_text
 
 from .addresses import InvalidAddress, normalise_address
 
-#: With more rejects than this it is the wrong file, and keeping them all would fill the memory.
+#: A list with more rejects than this is the wrong file, and they would fill the memory.
 MAX_REJECTS = 100_000
-SHOWN_REJECTS = 3
+QUOTED_REJECTS = 3
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -23,7 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class ProfileAddress:
-    """A profile to create. `url` is normalised, `name` is one line of at most 200 characters."""
+    """A profile to create. `url` is normalised, `name` is one line of at most MAX_NAME characters."""
 
     url: str
     name: str = ""
@@ -31,7 +31,7 @@ class ProfileAddress:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """What cannot be a profile: the line it is in (from 1), its text (at most 200 characters), one sentence why."""
+    """An invalid entry: its line (from 1), its text (at most MAX_QUOTE characters) and the reason in one sentence."""
 
     line: int
     text: str
@@ -40,7 +40,7 @@ class Reject:
 
 @dataclass
 class ImportResult:
-    """At least one profile, each address once; `duplicates` counts the further mentions."""
+    """At least one profile, each address once; `duplicates` counts the repetitions."""
 
     profiles: list[ProfileAddress]
     rejects: list[Reject]
@@ -48,13 +48,13 @@ class ImportResult:
 
     @cached_property
     def digest(self) -> str:
-        """Equal for the same profiles in the same order: tells whether this is the list that was previewed."""
+        """A hash of the profiles and their order, to tell whether a list is the one that was previewed."""
         lines = (f"{profile.url}\t{profile.name}\n" for profile in self.profiles)
         return sha256("".join(lines).encode()).hexdigest()
 
 
 class InvalidList(ValueError):
-    """Nothing is imported; `str(error)` is one sentence. `rejects` are the entries behind it, where there are some."""
+    """The list cannot be imported; `str(error)` is one sentence that says why. `rejects` are its invalid entries."""
 
     def __init__(self, message: str, rejects: Sequence[Reject] = ()) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class InvalidList(ValueError):
 
 
 class Collector:
-    """Collects what a reader finds, each address once."""
+    """Collects the entries of a list, each address once."""
 
     def __init__(self) -> None:
         self.profiles: dict[str, ProfileAddress] = {}
@@ -84,30 +84,26 @@ class Collector:
     def reject(self, line: int, text: str, reason: str) -> None:
         self.rejects.append(Reject(line, clean_line(text, MAX_QUOTE), reason))
         if len(self.rejects) > MAX_REJECTS:
-            raise self._failure(f"More than {MAX_REJECTS:,} entries cannot be profiles")
+            raise self._invalid(f"More than {MAX_REJECTS:,} entries are not valid")
 
     def result(self, strict: bool) -> ImportResult:
         if not self.profiles and not self.rejects:
-            raise InvalidList("The list is empty: there is no address in it.")
+            raise InvalidList("The list is empty. Add at least one URL.")
         if not self.profiles:
-            raise self._failure("There is no address in the list that can be checked")
+            raise self._invalid("The list has no valid address")
         if strict and self.rejects:
             count = len(self.rejects)
-            raise self._failure(
-                "1 entry cannot be a profile" if count == 1 else f"{count:,} entries cannot be profiles"
-            )
+            raise self._invalid("1 entry is not valid" if count == 1 else f"{count:,} entries are not valid")
         return ImportResult(list(self.profiles.values()), self.rejects, self.duplicates)
 
-    def _failure(self, summary: str) -> InvalidList:
-        shown = [f"line {reject.line}: {reject.reason.rstrip('.')}" for reject in self.rejects[:SHOWN_REJECTS]]
-        if len(self.rejects) > SHOWN_REJECTS:
-            shown.append("…")
-        return InvalidList(f"{summary} ({'; '.join(shown)}).", self.rejects)
+    def _invalid(self, summary: str) -> InvalidList:
+        reasons = [f"line {reject.line}: {reject.reason.rstrip('.')}" for reject in self.rejects[:QUOTED_REJECTS]]
+        if len(self.rejects) > QUOTED_REJECTS:
+            reasons.append("…")
+        return InvalidList(f"{summary} ({'; '.join(reasons)}).", self.rejects)
 
 
 def clean_line(text: str, limit: int) -> str:
-    """`text` in one line without control characters, which a terminal would obey; undecodable bytes become U+FFFD."""
-    if not text:
-        return ""
+    """`text` as one line, without control characters, which terminals obey; undecodable bytes become U+FFFD."""
     readable = _SURROGATE.sub("\ufffd", _CONTROL.sub(" ", text[: limit * 10]))
     return clean_text(" ".join(readable.split()), limit).rstrip()

@@ -1,4 +1,4 @@
-"""What a list would become as a batch, before anything is stored. Reads only."""
+"""What a list would become as a batch, before anything is stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREVIEW_REJECTS = 20
 
 @dataclass(frozen=True)
 class Preview:
-    """The list that was read, and how many of its profiles are `known`: stored already, by an earlier batch."""
+    """An imported list. `known` counts the profiles that an earlier batch has stored already."""
 
     imported: ImportResult
     known: int

@@ -1,4 +1,4 @@
-"""The bytes of a list: how many may be read, in which encoding they are, and how they fall into lines."""
+"""Reads the bytes of a list: bounds their number, checks their encoding, splits them into lines."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from batches.limits import MAX_LIST_BYTES
 
 from .imports import InvalidList
 
-#: 200 MB of blank lines took 35 s, and 200 MB of short addresses would take 2 GB.
+#: 200 MB of blank lines took 35 s; 200 MB of short addresses would take 2 GB of memory.
 MAX_LINES = 5_000_000
-#: Characters of one line; longer than any CSV field (131,072), so that a long field is told from a long line.
+#: Characters of one line. Longer than any CSV field (131,072), to tell a long field from a long line.
 MAX_LINE = 1_000_000
-#: Bytes at the beginning that tell the encoding and the format.
+#: Bytes at the start that decide encoding and format.
 HEAD = 65_536
 
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
-class Bounded(io.RawIOBase):
-    """The bytes of `source`, up to MAX_LIST_BYTES. Fills each buffer, so that a pipe's head is as long as a file's."""
+class BoundedStream(io.RawIOBase):
+    """The first MAX_LIST_BYTES of `source`. Fills each buffer, so that a pipe has as long a head as a file."""
 
     def __init__(self, source: BinaryIO) -> None:
         self.source = source
@@ -44,21 +44,17 @@ class Bounded(io.RawIOBase):
         return filled
 
 
-def refuse_known(head: bytes) -> None:
-    """Raises InvalidList for what people upload by mistake, with what to do instead."""
+def refuse_other_files(head: bytes) -> None:
+    """Raise InvalidList for files that people upload by mistake, with what to do instead."""
     if head.startswith(b"PK\x03\x04"):
         raise InvalidList("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
-    if head.startswith(_MARKS) or _every_other_is_nul(head):
+    # UTF-16 without a mark: addresses are ASCII, and ASCII has NUL in only one half of each unit.
+    fewer, more = sorted((head[::2].count(0), head[1::2].count(0)))
+    if head.startswith(_MARKS) or (fewer == 0 and more > 1 and more * 4 > len(head)):
         raise InvalidList("The list is in UTF-16 or UTF-32; save it as UTF-8.")
 
 
-def _every_other_is_nul(head: bytes) -> bool:
-    """Whether this is UTF-16 without a mark: addresses are ASCII, and ASCII has NUL in one half of each unit only."""
-    fewer, more = sorted((head[::2].count(0), head[1::2].count(0)))
-    return fewer == 0 and more > 1 and more * 4 > len(head)
-
-
-def refuse_unreadable(head: bytes) -> None:
+def require_utf8(head: bytes) -> None:
     text = head.decode("utf-8", "surrogateescape")
     unreadable = _UNREADABLE.findall(text)
     if len(unreadable) * 10 <= len(text):
@@ -68,14 +64,14 @@ def refuse_unreadable(head: bytes) -> None:
     raise InvalidList("The list is not in UTF-8; save it as UTF-8.")
 
 
-def first_line(head: bytes) -> str:
+def find_first_line(head: bytes) -> str:
     """The first line that is not blank."""
     return re.split(r"[\r\n]", head.decode("utf-8-sig", "surrogateescape").strip(), maxsplit=1)[0]
 
 
-def lines(stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
-    """Each line with its number, cut at MAX_LINE characters: a line without an end must not fill the memory."""
-    # Undecodable bytes become lone surrogates, which no address may have: they reject their own line.
+def read_lines(stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
+    """Each line with its number, cut at MAX_LINE characters: an endless line must not fill the memory."""
+    # Undecodable bytes become lone surrogates, which make the address in their line invalid.
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=None)
     number = 0
     while line := text.readline(MAX_LINE):

@@ -151,7 +151,7 @@ def test_strict_adds_nothing_when_a_line_cannot_be_a_profile(client):
         ({"file": ("https://example.org".encode("utf-16"), "a.txt")}, "UTF-16"),
         ({"file": (b"<opml><body>", "a.opml")}, "line"),
         ({"file": (b"name,address\na,b\n", "a.csv")}, "url"),
-        ({"addresses": "nonsense"}, "no address in the list"),
+        ({"addresses": "nonsense"}, "The list has no valid address"),
         ({"addresses": "https://example.org", "name": ""}, "required"),
         ({"addresses": "https://example.org", "name": "\u2003"}, "required"),
         ({"addresses": "https://example.org", "name": "a" * 201}, "at most 200"),

@@ -110,7 +110,7 @@ def test_a_list_that_is_refused_as_a_whole_creates_nothing(client, everything, f
         {
             "index": len(fields["profiles"]) - 1,
             "text": "nonsense",
-            "reason": "It does not say http or https; start it with https://.",
+            "reason": "It has no scheme; start it with https://.",
         }
     ]
     assert everything() == before
@@ -153,7 +153,7 @@ def test_a_format_can_be_said(client):
     content = b"url\nhttps://example.org/a\n"
     assert upload(client, content, "list.bin", format="csv").json()["rejected"] == []
     assert upload(client, content, "list.bin", format="text").json()["rejected"] == [
-        {"line": 1, "text": "url", "reason": "It does not say http or https; start it with https://."}
+        {"line": 1, "text": "url", "reason": "It has no scheme; start it with https://."}
     ]
 
 

@@ -84,7 +84,7 @@ def test_a_chosen_file_stays_chosen_through_errors_and_preview_on_a_phone(open_p
     expect(name).to_be_focused()
     expect(name).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#id_name_error")).to_have_text("This field is required.")
-    expect(page.locator(".field-file .errorlist")).to_contain_text("1 entry cannot be a profile (line 3")
+    expect(page.locator(".field-file .errorlist")).to_contain_text("1 entry is not valid (line 3")
     assert_accessible(page)
     assert_fits(page)
     name.fill("By phone")

@@ -6,9 +6,10 @@ import tracemalloc
 import pytest
 
 from batches.lists import imports, source
+from batches.lists.imports import InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 
-from .lists import failure
+from .corpus import ENTITIES, laughs
 
 
 class Endless(io.RawIOBase):
@@ -22,6 +23,12 @@ class Endless(io.RawIOBase):
         self.head = self.head[len(piece) :]
         self.left -= len(piece)
         return piece
+
+
+def refusal_of(content, **options):
+    with pytest.raises(InvalidList) as error:
+        read_profiles(content, **options)
+    return str(error.value)
 
 
 def peak_of(reading):
@@ -45,7 +52,7 @@ def test_a_line_without_an_end_is_rejected_without_keeping_it(format):
 
 def test_a_csv_line_without_an_end_fails_without_keeping_it():
     endless = Endless(b"url\nhttps://a.example/,", b"x", 50_000_000)
-    message, peak = peak_of(lambda: failure(endless))
+    message, peak = peak_of(lambda: refusal_of(endless))
     assert message == "Line 2 is longer than 1,000,000 characters."
     assert peak < 10_000_000
 
@@ -55,7 +62,7 @@ def test_a_list_over_the_limit_fails_and_is_not_read_further(format, monkeypatch
     monkeypatch.setattr(source, "MAX_LIST_BYTES", 1_000_000)
     head = {"csv": b"url\n", "opml": b"<opml>", "jsonl": b'"https://a.example/"\n'}.get(format, b"")
     endless = Endless(head, b" " * 99 + b"\n", 10_000_000_000)
-    assert failure(endless, format=format) == "The list is larger than 1 MB; split it into several."
+    assert refusal_of(endless, format=format) == "The list is larger than 1 MB; split it into several."
     assert endless.left > 9_998_000_000
 
 
@@ -69,13 +76,20 @@ def test_a_list_of_exactly_the_limit_is_read(monkeypatch):
 def test_a_list_with_too_many_lines_fails(format, monkeypatch):
     monkeypatch.setattr(source, "MAX_LINES", 1000)
     head = b"url\n" if format == "csv" else b"\n"
-    assert failure(head + b"\n" * 1000, format=format) == "The list has more than 1,000 lines; split it into several."
-    assert failure(b"\n" * 1000, format=format).startswith("The list is empty")
+    assert (
+        refusal_of(head + b"\n" * 1000, format=format) == "The list has more than 1,000 lines; split it into several."
+    )
+    assert refusal_of(b"\n" * 1000, format=format).startswith("The list is empty")
 
 
 def test_a_list_with_too_many_rejects_fails(monkeypatch):
     monkeypatch.setattr(imports, "MAX_REJECTS", 100)
     assert len(read_profiles(b"https://a.example/\n" + b"x\n" * 100).rejects) == 100
-    assert failure(b"https://a.example/\n" + b"x\n" * 101).startswith(
-        "More than 100 entries cannot be profiles (line 2: "
-    )
+    refusal = refusal_of(b"https://a.example/\n" + b"x\n" * 101)
+    assert refusal.startswith("More than 100 entries are not valid (line 2: ")
+
+
+def test_entities_cannot_grow_before_they_are_refused():
+    message, peak = peak_of(lambda: refusal_of(f'{laughs(12)}<opml><outline text="&e11;"/></opml>'.encode()))
+    assert message == ENTITIES
+    assert peak < 10_000_000

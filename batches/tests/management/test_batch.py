@@ -104,7 +104,7 @@ def test_rejected_lines_are_shown_with_their_reasons_and_the_rest_goes_in(manage
     assert "1 profile, 0 duplicates, 12 rejected lines" in answer.out
     lines = answer.err.splitlines()
     assert lines[0] == "  line 2: It contains a control character (U+001B). (ftp://b.example/ [31m )"
-    assert lines[9].startswith("  line 11: It does not say http or https")
+    assert lines[9].startswith("  line 11: It has no scheme")
     assert lines[10:] == ["  and 2 more"]
     assert Batch.objects.get().total_profiles == 1
 
@@ -112,7 +112,7 @@ def test_rejected_lines_are_shown_with_their_reasons_and_the_rest_goes_in(manage
 def test_strict_makes_nothing_if_a_single_line_is_rejected(manage, list_file):
     answer = manage("batch", "create", "--strict", list_file("https://a.example/\nnonsense\n"))
     assert (answer.code, answer.out) == (1, "")
-    assert "morning.txt: 1 entry cannot be a profile (line 2: It does not say http or https" in answer.err
+    assert "morning.txt: 1 entry is not valid (line 2: It has no scheme" in answer.err
     assert manage("batch", "create", "--strict", "-", stdin=piped(b"https://a.example/\nnonsense\n")).code == 1
     assert_nothing_made()
 
@@ -138,12 +138,12 @@ def test_a_dry_run_reports_and_stores_nothing(action, manage, list_file):
 @pytest.mark.parametrize(
     ("content", "name", "sentence"),
     [
-        ("", "a.txt", "The list is empty: there is no address in it."),
+        ("", "a.txt", "The list is empty. Add at least one URL."),
         (b"\x00\x01\x02" * 50, "a.txt", "This is a binary file, not a list of addresses."),
         ("https://a.example/".encode("utf-16"), "a.txt", "The list is in UTF-16 or UTF-32; save it as UTF-8."),
         ("<opml><body><outline", "a.opml", "The OPML is broken in line 1:"),
         ("name,address\nA,https://a.example/", "a.csv", 'Line 1 has no column "url", only: name, address.'),
-        ('url\n"https://a.example/', "a.csv", "A quote that is opened in line 2 is not closed"),
+        ('url\n"https://a.example/', "a.csv", "The quote opened in line 2 is never closed"),
         ("url\n" + "a" * 131_073, "a.csv", "Line 2 has a field of more than 131,072 characters."),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_list_that_cannot_be_read_gets_one_sentence_and_nothing_is_made(conten
 
 
 def test_a_bad_list_from_standard_input_is_called_so(manage):
-    assert manage("batch", "create", "-").err == "Standard input: The list is empty: there is no address in it."
+    assert manage("batch", "create", "-").err == "Standard input: The list is empty. Add at least one URL."
 
 
 def test_a_file_that_cannot_be_read_gets_one_sentence(manage, tmp_path):

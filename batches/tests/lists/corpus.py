@@ -1,0 +1,477 @@
+"""Files that nobody should upload and somebody will, each with what comes of it.
+
+The expected addresses are written out, not computed by anything that reads lists.
+"""
+
+import codecs
+import gzip
+import io
+import random
+import sqlite3
+import sys
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+A, B, C = ALL = ("https://a.example/", "https://b.example/", "https://c.example/")
+
+# Why a list is refused.
+EMPTY = "The list is empty. Add at least one URL."
+UTF16 = "The list is in UTF-16 or UTF-32; save it as UTF-8."
+NOT_UTF8 = "The list is not in UTF-8; save it as UTF-8."
+BINARY = "This is a binary file, not a list of addresses."
+ARCHIVE = "This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8."
+NO_ADDRESS = "The list has no valid address (line "
+NO_COLUMN = 'has no column "url", only: '
+OPEN_QUOTE = "The quote opened in line {} is never closed; within quotes, write each quote twice."
+AFTER_QUOTE = "Line 2 has text after a closing quote; within quotes, write each quote twice."
+NOT_JSON = "Line 1 is not JSON; write one JSON object or string a line."
+BROKEN = "The OPML is broken in line {}: "
+ENTITIES = "The OPML declares its own entities, which are not supported; remove its DOCTYPE."
+NO_ROOT = "There is no <opml> in the first 64 KB; remove what precedes it."
+NOT_OPML = "This is XML but not OPML: it starts with <"
+
+
+class ListFile(NamedTuple):
+    """`outcome` is the addresses of the batch that the file makes, in their order, or else what its refusal says."""
+
+    label: str
+    name: str
+    content: bytes
+    outcome: tuple[str, ...] | str
+    #: Its name may keep a door from accepting it.
+    has_bad_name: bool = False
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self.outcome if isinstance(self.outcome, tuple) else ()
+
+
+Case = tuple[str, str | bytes, tuple[str, ...] | str]
+
+
+@cache
+def list_files() -> tuple[ListFile, ...]:
+    described = (
+        ListFile(f"{name}: {label}", name, as_bytes(content), outcome)
+        for name, families in FAMILIES.items()
+        for label, content, outcome in chain.from_iterable(family() for family in families)
+    )
+    return (*described, *encoded(), *misnamed(), *badly_named())
+
+
+def as_bytes(content: str | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+
+
+def lines(*addresses: str, end: str = "\n") -> str:
+    return "".join(address + end for address in addresses)
+
+
+# -- Encodings ---------------------------------------------------------------------------------------------------------
+
+#: A list of ALL in each format, with a name where the format has names.
+WRITTEN = {
+    "list.txt": "# {name}\n{a}\n{b}\n{c}\n",
+    "list.csv": "url,name\n{a},{name}\n{b},two\n{c},three\n",
+    "list.jsonl": '{{"url": "{a}", "name": "{name}"}}\n"{b}"\n{{"url": "{c}"}}\n',
+    "list.opml": '<opml><body><outline text="{name}" xmlUrl="{a}"/>\n<outline xmlUrl="{b}"/>\n'
+    '<outline xmlUrl="{c}"/></body></opml>\n',
+}
+#: An encoding, the name written in it, and what comes of text, CSV, JSON Lines and OPML. Bytes that are not UTF-8 spoil
+#: a name but no address, unless they are more than a tenth of the list; XML must declare them. XML in UTF-32 is read
+#: without a mark too, which the standard asks for.
+ENCODINGS = [
+    ("utf-8", "Größe", ALL, ALL, ALL, ALL),
+    ("utf-8-sig", "Größe", ALL, ALL, ALL, ALL),
+    *((f"utf-16{end}", "Größe", UTF16, UTF16, UTF16, UTF16) for end in ("", "-le", "-be")),
+    ("utf-32", "Größe", UTF16, UTF16, UTF16, UTF16),
+    ("utf-32-le", "Größe", BINARY, BINARY, BINARY, ALL),
+    ("utf-32-be", "Größe", BINARY, BINARY, BINARY, BINARY),
+    ("latin-1", "Größe", ALL, ALL, ALL, BROKEN.format(1)),
+    ("cp1252", "„Größe“ 5 €", ALL, ALL, ALL, BROKEN.format(1)),
+    ("cp1251", "Новости", NOT_UTF8, ALL, ALL, BROKEN.format(1)),
+    ("shift-jis", "新着", ALL, ALL, ALL, BROKEN.format(1)),
+    ("gb18030", "新闻", ALL, ALL, ALL, BROKEN.format(1)),
+    ("mac-roman", "Größe", ALL, ALL, ALL, BROKEN.format(1)),
+    ("cp037", "Größe", NOT_UTF8, NOT_UTF8, NOT_UTF8, NOT_UTF8),
+    ("utf-7", "Größe", ALL, ALL, ALL, ALL),
+]
+
+
+def encoded() -> Iterator[ListFile]:
+    for encoding, name, *outcomes in ENCODINGS:
+        for (filename, written), outcome in zip(WRITTEN.items(), outcomes, strict=True):
+            content = written.format(a=A, b=B, c=C, name=name).encode(encoding)
+            yield ListFile(f"{filename} in {encoding}", filename, content, outcome)
+    big_endian = codecs.BOM_UTF16_BE + lines(*ALL, "https://б.example/").encode("utf-16-be")
+    yield ListFile("UTF-16 with its big-endian mark", "list.txt", big_endian, UTF16)
+
+
+# -- Plain text --------------------------------------------------------------------------------------------------------
+
+BYTES = {
+    "an overlong slash": b"\xc0\xaf",
+    "an overlong NUL": b"\xc0\x80",
+    "a surrogate in UTF-8": b"\xed\xa0\x80",
+    "a pair of surrogates in UTF-8 (CESU-8)": b"\xed\xa0\xbd\xed\xb8\x80",
+    "a code point beyond Unicode": b"\xf4\x90\x80\x80",
+    "a byte that UTF-8 never has": b"\xff",
+    "a truncated sequence": b"\xe2\x82",
+    "a continuation without a start": b"\x80",
+}
+CONTROLS = {
+    "NUL": "\0", "backspace": "\b", "bell": "\a", "vertical tab": "\v", "form feed": "\f", "escape": "\x1b[2J",
+    "unit separator": "\x1f", "delete": "\x7f", "next line": "\x85", "C1 sequence": "\x9b2J",
+    "line separator": "\u2028", "paragraph separator": "\u2029", "no-break space": "\xa0", "space": " ",
+}  # fmt: skip
+#: A path keeps these percent-encoded, so that nobody is deceived.
+INVISIBLE = {
+    "right-to-left mark": "\u200f", "right-to-left override": "\u202e", "isolate": "\u2066",
+    "zero-width space": "\u200b", "zero-width joiner": "\u200d", "mark within": "\ufeff", "soft hyphen": "\xad",
+    "not a character": "\ufffe", "tag": "\U000e0041", "emoji": "😀", "combining": "a\u0301\u0327",
+}  # fmt: skip
+NOT_ADDRESSES = [
+    "javascript:alert(1)", "data:text/html,<script>", "file:///etc/passwd", "ftp://b.example/", "//b.example/",
+    "b.example", "https://", "https:///b", "https://user:password@b.example/", "https://b.example:99999/",
+    "https://[::1", "https://b.example\\@evil.example/", "https://0x7f.1/", "https://b..example/",
+    "https://b\u202e.example/", "' OR 1=1 --", "<script>alert(1)</script>", "{{ 7*7 }}", "=cmd|' /C calc'!A0",
+    "$(rm -rf /)", "%00", "ſhttps://b.example/", "https://b.example/" + "x" * 8_000, B + "x" * 10_000_000,
+]  # fmt: skip
+
+
+def spoilt_addresses() -> Iterator[Case]:
+    for label, spoilt in BYTES.items():
+        yield f"{label} in an address", as_bytes(f"{A}\n{B}") + spoilt + as_bytes(f"x\n{C}\n"), (A, C)
+    for label, character in CONTROLS.items():
+        yield f"{label} in an address", lines(A, f"{B}x{character}y", C), (A, C)
+    for label, character in INVISIBLE.items():
+        yield f"{label} in a path", lines(A, f"{B}x{character}y", C), (A, f"{B}x{quote(character)}y", C)
+    for address in NOT_ADDRESSES:
+        yield f"{address[:40]!r}", lines(A, address, C), (A, C)
+
+
+def text() -> Iterator[Case]:
+    yield "NUL at the start", "\0" + lines(*ALL), (B, C)
+    yield "NUL on its own line", lines(A, "\0", B), (A, B)
+    yield "NUL at the end", lines(*ALL) + "\0", ALL
+    yield "NUL before each line end", lines(*ALL, end="\0\n"), NO_ADDRESS
+    yield "NUL in a comment", lines("# \0", *ALL), ALL
+    yield "only NUL", "\0" * 5_000, BINARY
+    yield "NUL after the first 64 KB", lines(A, *["#"] * 40_000, "\0" * 500, C), (A, C)
+    for label, end in {"CR": "\r", "CR LF": "\r\n", "LF CR": "\n\r", "CR CR LF": "\r\r\n", "blanks": " \t \n"}.items():
+        yield f"{label} as line end", lines(*ALL, end=end), ALL
+    yield "mixed line ends", f"{A}\r\n{B}\r{C}\n", ALL
+    yield "no last line end", "\n".join(ALL), ALL
+    for label, end in {"next line": "\x85", "line separator": "\u2028", "form feed": "\f"}.items():
+        yield f"{label} as line end", lines(*ALL, end=end), NO_ADDRESS
+    yield "no line ends", "".join(ALL), (f"{A}{B}{C}",)
+    yield "only blank lines", "\n \r\n\t\r", EMPTY
+    yield "a mark in each line", lines(*("\ufeff" + url for url in ALL)), ALL
+    yield "100,000 blank lines", A + "\n" * 100_000 + B, (A, B)
+    yield "100 spellings of one address", lines(*(f"HTTPS://A.EXAMPLE:443/./#{number}" for number in range(100))), (A,)
+    yield "a host with ignored hidden characters", lines("https://b.ex\u200bam\xadple/"), (B,)
+    yield "full-width letters in a host", lines("https://ｂ.example/"), (B,)
+    yield "only a line of 10 MB", "x" * 10_000_000, "(line 1: It is longer than 2,000 characters)."
+    yield "empty", "", EMPTY
+    yield "only the mark", codecs.BOM_UTF8, EMPTY
+    yield "the mark and a line end", codecs.BOM_UTF8 + b"\n", EMPTY
+    yield "only comments", "# one\n# two\n", EMPTY
+    yield "only nonsense", "one\ntwo\n", NO_ADDRESS
+    yield "Windows-1251", "каталог новостей\nhttps://новости.рф/\n".encode("cp1251"), NOT_UTF8
+    yield "random bytes", random.Random(1).randbytes(100_000), BINARY
+
+
+# -- CSV ---------------------------------------------------------------------------------------------------------------
+
+
+def table(header: str = "url,name", *, delimiter: str = ",") -> str:
+    return lines(header, *(f"{url}{delimiter}a name" for url in ALL))
+
+
+def names_in_csv() -> Iterator[Case]:
+    for label, character in {**CONTROLS, **INVISIBLE}.items():
+        yield f"{label} in a name", f"url,name\n{A},x{character}y\n{B},\n", (A, B)
+    for label, spoilt in BYTES.items():
+        yield f"{label} in a name", as_bytes(f"url,name,{'-' * 40}\n{A},") + spoilt + as_bytes(f"\n{B},\n"), (A, B)
+    yield "a name of 100,000 characters", f"url,name\n{A},{'n' * 100_000}\n", (A,)
+    yield "formulas as names", f"url,name\n{A},=1+1\n{B},@SUM(A1)\n", (A, B)
+
+
+def quotes() -> Iterator[Case]:
+    yield "a quote never closed", f'url,name\n{A},"one\n{B},two\n', OPEN_QUOTE.format(2)
+    yield "a quote never closed in the last line", f'url,name\n{A},one\n{B},"two', OPEN_QUOTE.format(3)
+    yield "a quote never closed in the header", f'url,"name\n{A},one\n', OPEN_QUOTE.format(1)
+    yield "a quote never closed in a header alone", 'url,"name\n', OPEN_QUOTE.format(1)
+    yield "a quote never closed before 10 MB", f'url,name\n{A},"' + "x\n" * 5_000_000, OPEN_QUOTE.format(2)
+    yield "a quote closed by the next one", f'url,name\n{A},"A\n{B},"B"\n', OPEN_QUOTE.format(2)
+    yield "text after a quote", f'url,name\n{A},"one"1\n', AFTER_QUOTE
+    yield "doubled quotes", f'url,name\n{A},"one ""and"" a half"\n{B},""""""\n', (A, B)
+    yield "quotes within a field", f'url,name\n{A},one "and" a half\n', (A,)
+    yield "everything quoted", f'"url","name"\n"{A}","one"\n"{B}","two"\n', (A, B)
+    yield "single quotes", f"'url','name'\n'{A}','one'\n", NO_COLUMN
+    yield "typographic quotes", f"“url”,“name”\n“{A}”,“one”\n", NO_COLUMN
+    yield "line ends within quotes", f'url,name\n{A},"one\r\ntwo\rthree\nfour"\n{B},\n', (A, B)
+    yield "a line end within a quoted address", f'url,name\n"{A}\nx",one\n{B},two\n', (B,)
+    yield "a backslash before a quote", f'url,name\n{A},"one\\""\n{B},two\n', OPEN_QUOTE.format(2)
+
+
+def columns() -> Iterator[Case]:
+    yield "semicolons", table("url;name", delimiter=";"), ALL
+    yield "tabs", table("url\tname", delimiter="\t"), ALL
+    yield "bars", table("url|name", delimiter="|"), f"Line 1 {NO_COLUMN}url|name."
+    yield "a header with commas above semicolons", table("url,name", delimiter=";"), NO_ADDRESS
+    yield "Excel's sep= line", "sep=;\n" + table("url;name", delimiter=";"), f"Line 1 {NO_COLUMN}sep=,"
+    yield "blanks around", table(" url ,  name ", delimiter=" , "), ALL
+    for header in ("URL,Name", "Url,NAME", '"url","name"', " url , name ", "\ufeffurl,name", '\ufeff"url",name', "url"):
+        yield f"header {header!r}", table(header), ALL
+    for header in (
+        "link,title",
+        "urls,name",
+        "u rl,name",
+        "u\0rl,name",
+        "ｕｒｌ,name",
+        "",
+        "адрес,имя",
+        "url\u200b,name",
+    ):
+        yield f"header {header!r}", table(header), NO_COLUMN
+    yield "two columns url", lines("url,url", f"{A},{B}", f"{B},{C}"), (A, B)
+    yield "the url last", lines("x,y,name,url", f"1,2,3,{A}", f"1,2,3,{B}"), (A, B)
+    yield "blank lines before the header", "\n\r\n \n" + table(), ALL
+    yield "blank lines before a wrong header", "\n\nlink;title\n", f"Line 3 {NO_COLUMN}link, title."
+    yield "the header twice", "url,name\n" + table(), ALL
+    yield "only the header", "url,name\n", EMPTY
+    yield "only blank rows", "url,name\n\n,\n", EMPTY
+    yield "no header", lines(*ALL), f"Line 1 {NO_COLUMN}{A}."
+    yield "CR only", table().replace("\n", "\r"), ALL
+    yield "rows too short", lines("name,url", f"one,{A}", "two", ",", f"three,{C}"), (A, C)
+    yield "rows too long", lines("url,name", f"{A},one,two,three", f"{B}" + "," * 500), (A, B)
+    yield "100,000 columns", lines("url" + ",x" * 99_999, A + ",1" * 99_999, B), (A, B)
+    yield "600,000 columns", lines("url,name", A + ",x" * 600_000), "Line 2 is longer than 1,000,000 characters."
+    yield "a field of 131,072 characters", f"url,name,text\n{A},A," + "x" * 131_072, (A,)
+    yield "a field of 131,073 characters", f"url,name\n{A},A\n{B}," + "x" * 131_073, "Line 3 has a field of more than"
+    yield "a field of 10 MB", lines("url,name", A + "," + "x" * 10_000_000), "Line 2 is longer than 1,000,000"
+    yield "rows of commas", lines("url,name", *["," * 50] * 1_000, A), (A,)
+
+
+# -- JSON Lines --------------------------------------------------------------------------------------------------------
+
+NOT_ENTRIES = [
+    "NaN", "Infinity", "-Infinity", "1e999", "1" * 5_001, "-1", "0.1", "true", "null", "{}", "[]", f'["{A}"]',
+    '{"url": null}', '{"url": 5}', '{"url": NaN}', '{"url": []}', '{"url": {"url": "@"}}', '{"url": true}',
+    '{"URL": "@"}', '{"__proto__": {"url": "@"}}', '{"constructor": {"prototype": 1}}', '{"": ""}', '"\\ud800"',
+    '"https://b.example/\\udc00"', '"https://b.example/\\u0000"', '{"url": "https://b.ex\\u202eample/"}',
+    '{"url": "@",}', "{'url': '@'}", "{url: 1}", '"@" // comment', '"@"\x00', '{"url": "@"', '"unclosed',
+    '\ufeff"@"', '"https://b.example/\ttab"', "undefined", "\\", '{"url": "javascript:alert(1)"}',
+]  # fmt: skip
+DEEP = {
+    "nonsense": "nonsense",
+    "an array 10,000 deep": "[" * 10_000 + "]" * 10_000,
+    "an array 100,000 deep": "[" * 100_000,
+    "objects 10,000 deep": '{"url":' * 10_000 + "1" + "}" * 10_000,
+    "a line of 10 MB": '{"url": "' + "x" * 10_000_000 + '"}',
+}
+MANY_KEYS = "{" + ",".join(f'"{number}":1' for number in range(100_000)) + "}"
+
+
+def json_lines() -> Iterator[Case]:
+    for written in NOT_ENTRIES:
+        yield f"{written[:40]!r}", lines(f'"{A}"', written.replace("@", B), f'"{C}"'), (A, C)
+    for label, value in DEEP.items():
+        yield label, lines(f'"{A}"', value, f'"{C}"'), (A, C)
+        yield f"{label}, first", lines(value, f'"{C}"'), NOT_JSON
+    yield "100,000 keys", lines(f'"{A}"', MANY_KEYS, f'"{C}"'), (A, C)
+    yield "100,000 keys, first", lines(MANY_KEYS, f'"{C}"'), (C,)
+    for more in ('"__proto__": {"x": 1}', f'"n": {"9" * 4_000}', '"name": 5', '"name": []', '"name": null'):
+        yield f"{more[:20]} beside the address", f'{{"url": "{A}", {more}}}\n', (A,)
+    for name in ("\\u0000", "\\ud800", "\\ud83d\\ude00", "\\u001b[2J", "\\u2028", "\\u202e", "\\n", "</script>"):
+        yield f"{name} in a name", f'{{"url": "{A}", "name": "x{name}y"}}\n', (A,)
+    yield "a key twice: the last counts", f'{{"url": "{A}", "url": "{B}"}}\n', (B,)
+    yield "one array for all", f'["{A}", "{B}"]', NO_ADDRESS
+    yield "one array over several lines", f'[\n"{A}",\n"{B}"\n]', NOT_JSON
+    yield "an object over several lines", f'{{\n"url": "{A}"\n}}', NOT_JSON
+    yield "CR only", lines(*(f'"{url}"' for url in ALL), end="\r"), ALL
+    yield "record separators (RFC 7464)", lines(*(f'\x1e"{url}"' for url in ALL)), NOT_JSON
+    yield "escapes for every letter", '"' + "".join(f"\\u{ord(letter):04x}" for letter in A) + '"\n', (A,)
+    yield "two values on a line", f'"{A}"\n"{B}" "{C}"\n', (A,)
+
+
+# -- OPML --------------------------------------------------------------------------------------------------------------
+
+TOO_DEEP = "it is nested too deeply, or one of its texts is too long."
+BARE_AND = '(write "&amp;" for a bare "&").'
+
+
+def outlines(*urls: str) -> str:
+    return "".join(f'<outline xmlUrl="{url}"/>\n' for url in urls)
+
+
+def opml(inner: str, before: str = "") -> str:
+    return f"{before}<opml><body>{inner}</body></opml>"
+
+
+def laughs(count: int) -> str:
+    declared = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, count))
+    return f'<!DOCTYPE opml [<!ENTITY e0 "ha">{declared}]>'
+
+
+def document_types() -> Iterator[Case]:
+    yield "a DOCTYPE without a subset", opml(outlines(*ALL), "<!DOCTYPE opml>"), ALL
+    yield "a DTD elsewhere", opml(outlines(A), '<!DOCTYPE opml SYSTEM "http://127.0.0.1:1/x.dtd">'), (A,)
+    yield "a DTD on the disk", opml(outlines(A), '<!DOCTYPE opml SYSTEM "file:///etc/passwd">'), (A,)
+    yield "an entity", opml(outlines("&x;"), f'<!DOCTYPE opml [<!ENTITY x "{A}">]>'), ENTITIES
+    for target in ("file:///etc/passwd", "http://127.0.0.1:1/", "php://filter/x", "expect://id", "../../secret"):
+        inner = outlines(A) + '<outline text="&x;"/>&x;'
+        yield f"an entity of {target}", opml(inner, f'<!DOCTYPE opml [<!ENTITY x SYSTEM "{target}">]>'), ENTITIES
+    parameter = '<!DOCTYPE opml [<!ENTITY % x SYSTEM "http://127.0.0.1:1/x.dtd"> %x;]>'
+    yield "a parameter entity", opml(outlines(A), parameter), ENTITIES
+    yield "a billion laughs", opml(outlines(A) + "&e9;", laughs(10)), ENTITIES
+    yield "laughs in an attribute", opml('<outline text="&e11;" xmlUrl="https://a.example/"/>', laughs(12)), ENTITIES
+    yield "a billion billion laughs in the root", f'{laughs(30)}<opml text="&e29;"/>', BROKEN.format(1)
+    yield "quadratic growth", opml("&x;" * 5_000, f'<!DOCTYPE opml [<!ENTITY x "{"x" * 50_000}">]>'), ENTITIES
+    yield "an entity of itself", opml("&x;", '<!DOCTYPE opml [<!ENTITY x "&x;">]>'), ENTITIES
+    declared = "".join(f"<!ATTLIST x a{number} CDATA #IMPLIED>" for number in range(40_000))
+    yield "40,000 declarations", opml(outlines(A), f"<!DOCTYPE opml [{declared}]>"), NO_ROOT
+    yield "64 KB before the root", opml(outlines(A), f"<!--{' ' * 70_000}-->"), NO_ROOT
+    attribute = f'<!DOCTYPE opml [<!ATTLIST outline xmlUrl CDATA "{B}">]>'
+    yield "a default for an attribute", opml("<outline/>" + outlines(A), attribute), (A,)
+
+
+def structure() -> Iterator[Case]:
+    for root in ("rss", "feed", "html", "svg", "urlset", "r:RSS xmlns:r='urn:x'"):
+        yield f"the root {root}", f"<{root}>{outlines(A)}</{root.split()[0]}>", NOT_OPML
+    yield "OPML within another root", f"<x>{opml(outlines(A))}</x>", NOT_OPML + "x>, not with <opml>."
+    yield "nested 200 deep", opml('<outline text="x">' * 200 + outlines(A) + "</outline>" * 200), (A,)
+    yield "nested 10,000 deep", opml("<outline>" * 10_000 + outlines(A)), BROKEN.format(1) + TOO_DEEP
+    yield "an attribute of 11 MB", opml(f'<outline text="{"x" * 11_000_000}" xmlUrl="{A}"/>'), TOO_DEEP
+    yield "never closed", "<opml><body>" + outlines(*ALL), BROKEN.format(4)
+    yield "cut within a tag", "<opml>\n<body>\n<outline", BROKEN.format(3) + "Couldn't find end of Start Tag outline"
+    yield (
+        "a wrong end tag",
+        "<opml>\n<body>\n</opml>",
+        BROKEN.format(3) + "Opening and ending tag mismatch: body line 2",
+    )
+    yield (
+        "two documents",
+        lines(*[opml(outlines(A))] * 2),
+        BROKEN.format(3) + "Extra content at the end of the document",
+    )
+    yield "text after the end", opml(outlines(A)) + "more", BROKEN.format(2)
+    yield "a late declaration", '\n<?xml version="1.0"?><opml/>', BROKEN.format(2) + "XML declaration allowed only at"
+    yield "no XML", "just text", BROKEN.format(1) + "Start tag expected, '<' not found."
+    yield "an attribute twice", opml(f'<outline xmlUrl="{A}" xmlUrl="{B}"/>'), BROKEN.format(1)
+    yield "an attribute in two cases", opml(f'<outline xmlUrl="{A}" xmlurl="{B}"/>'), (B,)
+    yield "a bare & in an address", opml(outlines("https://a.example/?x=1&y=2")), f"expecting ';' {BARE_AND}"
+    yield (
+        "a bare & in a name",
+        '<opml>\n<outline text="A & B"/></opml>',
+        BROKEN.format(2) + "xmlParseEntityRef: no name",
+    )
+    yield (
+        "an unknown entity",
+        '<opml>\n\n<outline text="A&nbsp;B"/></opml>',
+        f"line 3: Entity 'nbsp' not defined {BARE_AND}",
+    )
+    yield "CDATA", opml(f"<![CDATA[{outlines(A)}]]>{outlines(B)}"), (B,)
+    yield "CDATA never closed", opml(f"<![CDATA[{outlines(A)}"), BROKEN.format(2)
+    yield "a comment before the root", opml(outlines(*ALL), "<!-- made by a reader -->\n"), ALL
+    yield "a comment", opml(f"<!-- {outlines(A)} -->{outlines(B)}"), (B,)
+    yield "an instruction", opml(f"<?php system('id') ?>{outlines(B)}"), (B,)
+    yield "a style sheet", opml(outlines(B), '<?xml-stylesheet href="http://127.0.0.1:1/x.xsl"?>'), (B,)
+    inclusion = '<x:include xmlns:x="http://www.w3.org/2001/XInclude" href="file:///etc/passwd"/>'
+    yield "an inclusion", opml(inclusion), EMPTY
+    yield "a name space", f'<o:opml xmlns:o="urn:o"><o:outline xmlUrl="{A}"/></o:opml>', (A,)
+    yield "no outline", "<opml><body/></opml>", EMPTY
+    yield "only a folder", opml('<outline text="a folder"/>'), EMPTY
+    attributes = " ".join(f'a{number}="1"' for number in range(40_000))
+    yield "40,000 attributes", opml(f'<outline {attributes} xmlUrl="{A}"/>'), (A,)
+
+
+def characters() -> Iterator[Case]:
+    for number in (0, 1, 0x1B, 0xD800, 0xFFFE, 0x110000, 10**20):
+        yield f"&#{number};", opml(f'<outline text="x&#{number};y" xmlUrl="{A}"/>'), BROKEN.format(1)
+    for label, character in {"NUL": "\0", "escape": "\x1b", "a surrogate in UTF-8": "\ud800"}.items():
+        yield label, f'<opml>\n<outline text="x{character}y" xmlUrl="{A}"/></opml>', BROKEN.format(2)
+    for name in ("&#x202e;", "&lt;script&gt;"):
+        yield f"{name} in a name", opml(f'<outline text="x{name}y" xmlUrl="{A}"/>'), (A,)
+    for declared in ("utf-16", "utf-32", "klingon", "ebcdic-cp-us", "latin-1", ""):
+        before = f'<?xml version="1.0" encoding="{declared}"?>'
+        yield f"declared as {declared}", opml(outlines(A), before), BROKEN.format(1)
+    for declared in ("iso-8859-1", "windows-1252", "us-ascii", "utf-7", "utf-8"):
+        before = f'<?xml version="1.0" encoding="{declared}"?>'
+        yield f"declared as {declared}", opml(outlines(A), before), (A,)
+    latin = opml(f'<outline text="Größe" xmlUrl="{A}"/>').encode("latin-1")
+    yield "declared Latin-1", b'<?xml version="1.0" encoding="iso-8859-1"?>' + latin, (A,)
+    yield "undeclared Latin-1", latin, BROKEN.format(1)
+
+
+FAMILIES = {
+    "list.txt": [spoilt_addresses, text],
+    "list.csv": [names_in_csv, quotes, columns],
+    "list.jsonl": [json_lines],
+    "list.opml": [document_types, structure, characters],
+}
+
+
+# -- Other files by these names, and hostile names ---------------------------------------------------------------------
+
+
+def archive(*members: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as written:
+        for member in members:
+            written.writestr(member, lines(*ALL) * 100)
+    return file.getvalue()
+
+
+def database() -> bytes:
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute("CREATE TABLE list (url)")
+    content = connection.serialize()
+    connection.close()
+    return content
+
+
+OTHERS = {
+    "a ZIP archive": (archive("list.txt"), ARCHIVE),
+    "a ZIP archive that climbs out": (archive("../../../etc/cron.d/x"), ARCHIVE),
+    "a workbook": (archive("[Content_Types].xml", "xl/workbook.xml"), ARCHIVE),
+    "gzip": (gzip.compress(as_bytes(lines(*ALL) * 100)), BINARY),
+    "a gzip bomb": (gzip.compress(bytes(10_000_000)), BINARY),
+    "PNG": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\x01\0\x08\x06\0\0\0\\r\xa8f", BINARY),
+    "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" + bytes(range(256)) * 40, BINARY),
+    "HTML": (b"<!DOCTYPE html>\n<html><body><a href='https://a.example/'>one</a><br></body></html>\n", ""),
+    "a database": (database(), BINARY),
+    "an executable": (b"\x7fELF\x02\x01\x01" + bytes(9) + Path(sys.executable).read_bytes()[16:100_000], BINARY),
+    "an executable of Windows": (b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0" + bytes(500), BINARY),
+    "a pickle": (b"\x80\x04\x95\x17\0\0\0\0\0\0\0\x8c\x05posix\x8c\x06system\x93\x94\x8c\x02id\x94\x85R.", BINARY),
+    "a shell script": (b"#!/bin/sh\nrm -rf /\n", ""),
+    "YAML": (b"- !!python/object/apply:os.system ['id']\n- url: x\n", ""),
+}
+
+
+def misnamed() -> Iterator[ListFile]:
+    for label, (content, reason) in OTHERS.items():
+        for name in WRITTEN:
+            yield ListFile(f"{label} as {name}", name, content, reason)
+
+
+BAD_NAMES = [
+    "../../../etc/passwd", "..\\..\\windows\\system32\\config", "/etc/passwd", "C:\\list.txt", "..", ".", "...", "",
+    " ", "\0", "list\0.csv", "list.csv\0.txt", "x" * 5_000, "y" * 5_000 + ".txt", "<script>alert(1)</script>.txt",
+    "\"><img src=x onerror=alert(1)>.txt", "list\u202etxt.exe", "list.txt\u200b", "CON", "NUL.txt", "AUX", "COM1.txt",
+    "list.txt:stream", "list\r\nX-Injected: 1.txt", "list;.txt", "'; DROP TABLE batches_batch; --.txt", "$(id).txt",
+    "`id`.txt", "%00.txt", "%2e%2e%2fx", "-rf", "--help", "~root/.ssh/x", "список.txt", "😀.txt", "\ud800.txt",
+    "a" + "\u0301" * 300, ".txt", "list.", "list.exe", "list.txt.gz", "list.TXT", "{{ 7*7 }}.txt", "%s%s%n.txt",
+    "=1+1.txt", "|id", "*",
+]  # fmt: skip
+
+
+def badly_named() -> Iterator[ListFile]:
+    for name in BAD_NAMES:
+        yield ListFile(f"named {name[:40]!r}", name, as_bytes(lines(*ALL)), ALL, has_bad_name=True)

@@ -1,0 +1,191 @@
+"""Hostile files become the batch of their addresses, or a clear refusal that leaves no trace: read, pasted, and through
+each door. Their names are sent unchanged."""
+
+import codecs
+import re
+from contextlib import suppress
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from rest_framework.authtoken.models import Token
+
+from batches.admin.forms import text_of
+from batches.lists.imports import InvalidList
+from batches.lists.reading import FORMATS, read_profiles
+from batches.management.commands.batch import Command
+from batches.management.output import printable
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.models.api import StoredResponse
+from batches.tests.support.factories import MODELS
+from batches.tests.support.terminal import manage
+
+from .corpus import ARCHIVE, BINARY, EMPTY, NOT_UTF8, UTF16, list_files
+
+__all__ = ["manage"]
+
+FORM = reverse("admin:batches_batch_add")
+FIELDS = {"name": "news", "priority": "0", "checker": "feed", "queue": "on"}
+#: What an import may store, in the order in which it can be deleted.
+IMPORTED = (LogEntry, StoredResponse, BatchLog, BatchProfile, Batch, Profile)
+#: A terminal would obey these.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+WELL_NAMED = [file for file in list_files() if not file.has_bad_name]
+
+through_a_door = [
+    pytest.mark.django_db,
+    pytest.mark.slow,
+    pytest.mark.parametrize(
+        "files", [list_files()[::9], pytest.param(list_files(), marks=pytest.mark.exhaustive)], ids=["some", "all"]
+    ),
+]
+
+
+def read(content, name="", **options):
+    """The addresses in a list, or why it is refused."""
+    try:
+        return tuple(profile.url for profile in read_profiles(content, filename=name, **options).profiles)
+    except InvalidList as error:
+        return str(error)
+
+
+def test_every_file_is_read_or_refused_with_its_reason():
+    for file in WELL_NAMED:
+        result = read(file.content, file.name)
+        assert result == file.outcome or (not file.urls and file.outcome in result), (file.label, result)
+
+
+def test_a_file_that_is_not_utf8_text_is_refused_in_every_format():
+    for file in WELL_NAMED:
+        if file.name == "list.txt" and file.outcome in {BINARY, ARCHIVE, UTF16, NOT_UTF8}:
+            for format in FORMATS:
+                assert read(file.content, format=format) == file.outcome, (file.label, format)
+
+
+@pytest.mark.parametrize("format", [None, "text", "csv", "jsonl"])
+@pytest.mark.parametrize("content", [b"", b"\n", b" \r\n\t\r\n", codecs.BOM_UTF8, codecs.BOM_UTF8 + b"\n"])
+def test_an_empty_list_is_refused(content, format):
+    assert read(content, format=format) == EMPTY
+
+
+def test_a_list_is_the_same_when_it_is_pasted():
+    for file in WELL_NAMED:
+        text = text_of(SimpleUploadedFile(file.name, file.content))
+        if text is not None:
+            pasted, uploaded = read(text.encode()), read(file.content, file.name)
+            assert pasted == uploaded or (isinstance(pasted, str) and isinstance(uploaded, str)), file.label
+
+
+@pytest.fixture
+def root():
+    return User.objects.create_superuser("root")
+
+
+def count_rows():
+    """How many rows each table has, and the version of the queue, in one query."""
+    tables = [model._meta.db_table for model in (*MODELS, LogEntry)]
+    counts = [f"SELECT '{table}', COUNT(*) FROM {table}" for table in tables]
+    version = f"SELECT 'version', COALESCE(MAX(version), 0) FROM {Queue._meta.db_table}"
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join([*counts, version]))
+        return dict(cursor.fetchall())
+
+
+def assert_made(file):
+    """There is one batch of exactly the file's addresses in their order. Deletes it."""
+    assert file.urls, file.label
+    batch = Batch.objects.get()
+    rows = list(batch.profiles.order_by("pk").values_list("profile__url", "profile__name"))
+    assert tuple(url for url, _ in rows) == file.urls, file.label
+    assert batch.total_profiles == len(rows) == Profile.objects.count(), file.label
+    assert not any(CONTROL.search(name) or len(name) > 200 for _, name in rows), file.label
+    assert BatchLog.objects.get().action == "create_batch"
+    for model in IMPORTED:
+        model._base_manager.all()._raw_delete(using="default")
+
+
+def assert_refused(file, reason, before):
+    assert not file.urls or file.has_bad_name, (file.label, reason)
+    assert 10 < len(reason) < 1500, (file.label, reason)
+    assert not CONTROL.search(reason), (file.label, reason)
+    assert count_rows() == before, file.label
+
+
+def form_body(file, **fields):
+    """The body of a form with this file under its own name, and the content type."""
+    parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
+    parts.append((f'name="file"; filename="{file.name}"', file.content))
+    body = b"".join(
+        b"--x=\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (head.encode("utf-8", "surrogatepass"), value)
+        for head, value in parts
+    )
+    return body + b"--x=--\r\n", "multipart/form-data; boundary=x="
+
+
+class TestThroughTheDoors:
+    pytestmark = through_a_door
+
+    def test_api(self, root, settings, files):
+        settings.WHITENOISE_AUTOREFRESH = True
+        client = Client(headers={"Authorization": f"Token {Token.objects.create(user=root).key}"})
+        before = count_rows()
+        for number, file in enumerate(files):
+            body = form_body(file, name="news")
+            response = client.post("/api/v1/batches/", *body, headers={"Idempotency-Key": f"file-{number}"})
+            content = response.json()
+            if response.status_code == 201:
+                assert content["accepted"] == content["batch"]["total_profiles"] == len(file.urls), file.label
+                assert StoredResponse.objects.get().status_code == 201
+                assert_made(file)
+                before = count_rows()
+            else:
+                assert response.status_code == 400, file.label
+                assert_refused(file, content["detail"], before)
+
+    def test_admin(self, root, settings, files):
+        settings.WHITENOISE_AUTOREFRESH = True
+        client = Client()
+        client.force_login(root)
+        before = count_rows()
+        for file in files:
+            # As the page's script asks for it; the whole page takes five times as long.
+            response = client.post(FORM, *form_body(file, **FIELDS), headers={"X-Requested-With": "fetch"})
+            assert count_rows() == before, file.label
+            if response.status_code == 400:  # not a readable form
+                assert file.has_bad_name, file.label
+                assert "Bad request" in response.content.decode()
+            elif "preview" in response.context:
+                preview = response.context["preview"]
+                assert preview.profiles == len(file.urls), file.label
+                confirmation = {"add": "yes", "previewed": preview.imported.digest}
+                assert client.post(FORM, *form_body(file, **FIELDS, **confirmation)).status_code == 302, file.label
+                assert_made(file)
+                before = count_rows()
+            else:
+                [[reason]] = response.context["form"].errors.values()
+                assert_refused(file, reason, before)
+
+    def test_command(self, manage, tmp_path, monkeypatch, files):
+        # Both are the same each time, and take two thirds of the time.
+        monkeypatch.setattr("batches.management.base.require_migrations", lambda: None)
+        parser = Command().create_parser("", "batch")
+        monkeypatch.setattr(Command, "create_parser", lambda *_: parser)
+        before = count_rows()
+        for file in files:
+            if "/" in file.name:
+                continue  # a path, not a name
+            path = tmp_path / file.name
+            with suppress(OSError, ValueError):  # no file can have this name, but somebody can ask for it
+                path.write_bytes(file.content)
+            code, _, reason = manage("batch", "create", path, "--name", "news")
+            if code == 0:
+                assert_made(file)
+                before = count_rows()
+            else:
+                assert code == 1, file.label
+                assert_refused(file, reason.replace(printable(str(path)), ""), before)
