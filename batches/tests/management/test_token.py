@@ -1,4 +1,4 @@
-"""`manage.py token`: made, listed and revoked."""
+"""`manage.py token`: create, list and revoke API tokens."""
 
 import json
 
@@ -19,29 +19,29 @@ def opens(key):
     return APIClient().get("/api/queue/", headers={"Authorization": f"Token {key}"}).status_code == 200
 
 
-def test_a_token_is_made_and_printed_alone_for_scripts(manage, ada):
-    answer = manage("token", "create", "ada")
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out == f"{Token.objects.get(user=ada).key}\n"
-    assert opens(answer.out.strip())
+def test_a_token_is_created_and_printed_alone_for_scripts(manage, ada):
+    output = manage("token", "create", "ada")
+    key = Token.objects.get(user=ada).key
+    assert output == (0, f"{key}\n", "")
+    assert opens(key)
 
 
-def test_a_second_token_is_refused_unless_it_is_to_replace_the_first(manage, ada):
-    first = manage("token", "create", "ada").out.strip()
-    answer = manage("token", "create", "ada")
-    assert (answer.code, answer.out) == (1, "")
-    assert "--replace" in answer.err
+def test_a_new_token_is_json_for_programs(manage, ada):
+    created = json.loads(manage("token", "create", "ada", "--json").out)
+    assert created.keys() == {"user", "token", "created_at"}
+    assert opens(created["token"])
+
+
+def test_a_second_token_is_refused_unless_it_replaces_the_first(manage, ada):
+    first = manage("token", "create", "ada", "--replace").out.strip()
+    sentence = "ada already has a token. Revoke it and create another: --replace"
+    assert manage("token", "create", "ada") == (1, "", sentence)
     assert opens(first)
-    second = manage("token", "create", "ada", "--replace").out.strip()
-    assert opens(second)
+    assert opens(manage("token", "create", "ada", "--replace").out.strip())
     assert not opens(first)
 
 
-def test_a_replacement_may_be_the_first_one(manage, ada):
-    assert opens(manage("token", "create", "ada", "--replace").out.strip())
-
-
-def test_a_revoked_token_opens_nothing(manage, ada):
+def test_a_revoked_token_gives_no_access(manage, ada):
     key = manage("token", "create", "ada").out.strip()
     assert manage("token", "revoke", "ada") == (0, "The token of ada has been revoked.\n", "")
     assert not opens(key)
@@ -50,40 +50,32 @@ def test_a_revoked_token_opens_nothing(manage, ada):
 
 @pytest.mark.parametrize("action", ["create", "revoke"])
 @pytest.mark.parametrize("name", ["nobody", "", "a\0b", "\udcff", "x" * 10_000], ids=range(5))
-def test_who_is_no_user_is_told_of(manage, ada, action, name):
-    answer = manage("token", action, name)
-    assert (answer.code, answer.out) == (1, "")
-    assert "No user has the name" in answer.err
-    assert "createsuperuser" in answer.err
-    assert len(answer.err) < 300
+def test_an_unknown_user_gets_one_sentence(manage, ada, action, name):
+    output = manage("token", action, name)
+    assert (output.code, output.out) == (1, "")
+    assert output.err.startswith("No user has the name '")
+    assert output.err.endswith("Create one in the admin, or with: manage.py createsuperuser")
+    assert len(output.err) < 300
 
 
-def test_who_is_not_active_gets_none(manage, ada):
+def test_an_inactive_user_gets_no_token(manage, ada):
     User.objects.update(is_active=False)
-    answer = manage("token", "create", "ada")
-    assert (answer.code, answer.err) == (1, "ada is inactive: the API would refuse the token. Activate it first.")
+    sentence = "ada is inactive: the API would refuse the token. Activate it first."
+    assert manage("token", "create", "ada") == (1, "", sentence)
     assert not Token.objects.exists()
 
 
-def test_the_list_tells_who_has_a_token_and_never_the_token(manage, ada):
+def test_the_list_names_the_users_and_never_a_token(manage, ada):
     key = manage("token", "create", "ada").out.strip()
     Token.objects.create(user=User.objects.create_user("bob", is_active=False))
-    answer = manage("token", "list")
-    _, first, second = answer.out.splitlines()
-    assert first.split()[0] == f"{key[:4]}…"
-    assert first.split()[-2:] == ["yes", "ada"]
-    assert second.split()[-2:] == ["no", "bob"]
-    shown = json.loads(manage("token", "list", "--json").out)
-    assert [(token["user"], token["is_active"]) for token in shown] == [("ada", True), ("bob", False)]
-    assert key not in answer.out + json.dumps(shown)
+    text = manage("token", "list").out
+    _, first, second = (line.split() for line in text.splitlines())
+    assert (first[0], first[-2:], second[-2:]) == (f"{key[:4]}…", ["yes", "ada"], ["no", "bob"])
+    listed = manage("token", "list", "--json").out
+    assert [(token["user"], token["is_active"]) for token in json.loads(listed)] == [("ada", True), ("bob", False)]
+    assert key not in text + listed
 
 
-def test_an_empty_list_says_what_to_do(manage):
-    assert "token create USER" in manage("token", "list").out
-    assert json.loads(manage("token", "list", "--json").out) == []
-
-
-def test_a_new_token_is_json_for_programs(manage, ada):
-    made = json.loads(manage("token", "create", "ada", "--json").out)
-    assert made.keys() == {"user", "token", "created_at"}
-    assert opens(made["token"])
+def test_an_empty_list_says_how_to_begin(manage):
+    assert manage("token", "list").out == "No tokens. Create one: manage.py token create USER\n"
+    assert manage("token", "list", "--json").out == "[]\n"
