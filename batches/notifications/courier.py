@@ -19,9 +19,9 @@ from batches.checking.checkers.fetch import (
     FetchError,
     describe_status,
     explain_fault,
-    guarded_session,
+    open_guarded_session,
+    parse_retry_after,
     parse_url,
-    retry_after,
 )
 from batches.conf import Config
 from batches.limits import MAX_ERROR
@@ -98,7 +98,7 @@ class Courier:
     async def work(self) -> None:
         """Deliver until `finish` is called or `stop` is set. Faults are logged, never raised."""
         try:
-            self._session = guarded_session(
+            self._session = open_guarded_session(
                 self._config,
                 self._timeout,
                 {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"},
@@ -191,7 +191,7 @@ class Courier:
             url = parse_url(claim.url, "the address")
             headers = build_headers(claim, body, int(time.time()))
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                wait = retry_after(response.headers.get("Retry-After", ""))
+                wait = parse_retry_after(response.headers.get("Retry-After", ""))
                 return Outcome(response.status, _describe_failure(response.status), wait)
         except FetchError as error:
             return Outcome(None, str(error))

@@ -1,4 +1,4 @@
-"""Checkers fetch one profile and say what they found. They know nothing of the database."""
+"""Checkers fetch one profile and return what they found. They know nothing of the database."""
 
 from django.utils.module_loading import import_string
 
@@ -8,9 +8,9 @@ from .base import Checker
 
 
 def load_checker(name: str, config: Config) -> Checker:
-    """The checker that the settings give this name. Raises LookupError when there is none."""
+    """Make the checker of this name in the settings. Raises LookupError for an unknown name."""
     path = config.all_checkers.get(name)
     if path is None:
-        raise LookupError(f"There is no checker {name!r}; the settings have {', '.join(config.all_checkers)}.")
+        raise LookupError(f"Unknown checker {name!r}; the settings have {', '.join(config.all_checkers)}.")
     checker: Checker = import_string(path)(config)
     return checker

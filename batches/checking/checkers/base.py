@@ -1,4 +1,4 @@
-"""What a checker is: it is given one profile, fetches it once, and says what it found. No database here."""
+"""The interface of checkers: given one profile, a checker fetches it once and returns what it found. No database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batches.conf import Config
 
 @dataclass(frozen=True, slots=True)
 class ProfileToCheck:
-    """One address, and what earlier checks remembered about it (empty where there was none)."""
+    """One address, and what earlier checks remembered about it (empty if nothing)."""
 
     profile_id: int
     url: str
@@ -25,7 +25,7 @@ class ProfileToCheck:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One item that a profile shows. `id` stays the same from check to check; `published` is timezone-aware or None."""
+    """One item of a profile. `id` is the same in each check; `published` is timezone-aware or None."""
 
     id: str
     title: str = ""
@@ -37,9 +37,9 @@ class Story:
 class CheckResult:
     """The outcome of one check.
 
-    `error` is empty for an ok check, else one sentence a person understands. `duration` is in seconds.
-    `feed_url`, `etag`, `last_modified` and `fingerprint` (of the document that the stories were read from) are what to
-    remember for the next check; None keeps what is remembered.
+    `error` is the reason for people, empty for an ok check. `duration` is in seconds. `feed_url`, `etag`,
+    `last_modified` and `fingerprint` (of the document with the stories) are for the next check to remember; None keeps
+    the remembered value.
     """
 
     ok: bool
@@ -56,8 +56,8 @@ class CheckResult:
 class Checker(ABC):
     """Checks profiles, many at once, inside one event loop.
 
-    Entered before the first check and left after the last, so that a checker can keep a connection pool open.
-    An exception out of `check` is recorded as that profile's failure.
+    Entered before the first check and exited after the last, so that a checker can keep a connection pool open.
+    An exception from `check` is recorded as that profile's failure.
     """
 
     def __init__(self, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Bytes of unknown make into XML that can be parsed: one encoding, no entities, no attacks by size or shape."""
+"""Turns unknown bytes into XML that is safe to parse: one encoding, no entities, no attacks by size or shape."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ALL_MARKS = tuple(MARKS)
 DECLARED_ENCODING = re.compile(rb"\s*<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([\w.:-]{1,40})")
 DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]*>")
 MAX_DECLARATION = 200
-# Of Python's codecs, those that are encodings of text in the wild: `punycode` is quadratic, `unicode_escape` warns.
+# Python's codecs for the encodings of real documents. Of the others, `punycode` is quadratic, `unicode_escape` warns.
 TEXT_CODEC = re.compile(r"utf_8|cp\d+|iso8859_\d+|koi8_\w|mac_\w+|gb18030|big5\w*|euc_\w+|iso2022_\w+|johab|hz|ptcp154")
-# What is sent under the first name is the second more often than not; the second holds all characters of the first.
+# Documents that claim the first are usually in the second, which has all characters of the first.
 WIDER_CODECS = {
     "ascii": "cp1252",
     "latin_1": "cp1252",
@@ -41,48 +41,48 @@ WIDER_CODECS = {
 
 
 def to_utf8(body: bytes, charset: str = "") -> bytes:
-    """`body` in UTF-8 without byte order mark; `charset` is what the HTTP header names, else empty.
+    """Convert `body` to UTF-8 without byte order mark. `charset` comes from the HTTP header, or is empty.
 
-    Its XML declaration, where it has one, names no other encoding afterwards. What cannot be decoded is replaced.
+    Replaces invalid bytes, and removes an XML declaration that names another encoding.
     """
-    declared = declared_encoding(body[: body.find(b"?>", 0, MAX_DECLARATION) + 1])
-    codec = codec_of_body(body, declared, charset)
-    end = end_of_valid_utf8(body) if codec == "utf_8" else 0
-    if end and codec_of(declared or "utf-8") == "utf_8":
+    declared = find_declared_encoding(body[: body.find(b"?>", 0, MAX_DECLARATION) + 1])
+    codec = choose_codec(body, declared, charset)
+    end = find_utf8_end(body) if codec == "utf_8" else 0
+    if end and find_codec(declared or "utf-8") == "utf_8":
         return body[:end]
     document = body[:end] if end else body.decode(codec, "replace").encode("utf-8", "replace")
     return DECLARATION.sub(b"", document, count=1)
 
 
-def codec_of_body(body: bytes, declared: str, charset: str) -> str:
-    """The codec for the body, from its first bytes, what it declares, and what the HTTP header names."""
+def choose_codec(body: bytes, declared: str, charset: str) -> str:
+    """Choose by the first bytes, the declaration and the HTTP header."""
     if body.startswith(ALL_MARKS):
         return next(codec for mark, codec in MARKS.items() if body.startswith(mark))
-    named = [codec for label in (declared, charset) if label and (codec := codec_of(label))]
-    # UTF-8 does not come about by accident in Western text, whereas servers add "charset=iso-8859-1" to everything.
-    if (not named or "utf_8" in named or "cp1252" in named) and end_of_valid_utf8(body):
+    named = [codec for label in (declared, charset) if label and (codec := find_codec(label))]
+    # Western text is not valid UTF-8 by accident, whereas servers add "charset=iso-8859-1" to everything.
+    if (not named or "utf_8" in named or "cp1252" in named) and find_utf8_end(body):
         return "utf_8"
     return next((codec for codec in named if codec != "utf_8"), "utf_8" if named else "cp1252")
 
 
-# Most documents begin with one of a few declarations.
+# Most documents start with one of a few declarations.
 @lru_cache(maxsize=256)
-def declared_encoding(declaration: bytes) -> str:
+def find_declared_encoding(declaration: bytes) -> str:
     encoding = DECLARED_ENCODING.match(declaration)
     return encoding[1].decode() if encoding else ""
 
 
 @lru_cache(maxsize=256)
-def codec_of(label: str) -> str:
-    """Python's codec for an encoding's label, or empty."""
+def find_codec(label: str) -> str:
+    """Return Python's codec for an encoding's label, or ""."""
     name = re.sub(r"[^a-z0-9]+", "_", label.lower())
     name = aliases.get(name, name)
     name = WIDER_CODECS.get(name, name)
     return name if TEXT_CODEC.fullmatch(name) else ""
 
 
-def end_of_valid_utf8(body: bytes) -> int:
-    """How many bytes of `body` are UTF-8: all, or all but a character cut in the middle at the end; else 0."""
+def find_utf8_end(body: bytes) -> int:
+    """Return how many bytes are UTF-8: all, all but a character cut at the end, or else 0."""
     try:
         return codecs.utf_8_decode(body, "strict", False)[1]
     except UnicodeDecodeError:
@@ -96,11 +96,8 @@ DOCTYPE = re.compile(
 )
 
 
-def without_doctype(document: bytes) -> bytes:
-    """`document` without its DOCTYPE, and so without entities: nothing can be expanded or loaded.
-
-    Empty where a DOCTYPE has no end.
-    """
+def remove_doctype(document: bytes) -> bytes:
+    """Remove DOCTYPEs, and so all entities: nothing can be expanded or loaded. Returns b"" if one has no end."""
     pieces = []
     position = 0
     while (start := document.find(b"<!DOCTYPE", position)) >= 0:
@@ -109,16 +106,16 @@ def without_doctype(document: bytes) -> bytes:
             return b""
         pieces.append(document[position:start])
         position = doctype.end()
-    # With a space, so that what stood around one does not become another.
+    # With a space, so that the text around one does not form another.
     return b" ".join([*pieces, document[position:]])
 
 
-# Parsers compare each attribute of an element with all others, and look up namespaces one by one: 300,000 attributes
-# took 70 s, 200,000 nested namespaces 13 s. A tree takes 200 bytes a tag.
+# Parsers are quadratic in the attributes of an element and in nested namespaces: 300,000 attributes took 70 s, 200,000
+# namespaces 13 s. A tree takes 200 bytes a tag.
 MAX_ATTRIBUTES = 1000
 MAX_NAMESPACES = 20_000
 MAX_TAGS = 500_000
-# What is smaller cannot hold enough of them to matter.
+# Smaller documents cannot hold enough of them to matter.
 SMALL_BYTES = 50_000
 TOO_MANY_ATTRIBUTES = re.compile(
     rb"""<[^<>"'=]*+ (?: =\s*+ (?:"[^"]*+" | '[^']*+') [^<>"'=]*+ ){%d}""" % MAX_ATTRIBUTES, re.VERBOSE
@@ -126,7 +123,7 @@ TOO_MANY_ATTRIBUTES = re.compile(
 
 
 def is_oversized(document: bytes) -> bool:
-    """Whether a parser would take long, or much memory, for no feed that anybody reads."""
+    """Whether parsing would take long or much memory. No real feed is like this."""
     if len(document) <= SMALL_BYTES:
         return False
     return (
@@ -137,18 +134,13 @@ def is_oversized(document: bytes) -> bool:
 
 
 ENDS_EARLY = frozenset(
-    expat.errors.codes[error]
-    for error in (
-        expat.errors.XML_ERROR_NO_ELEMENTS,
-        expat.errors.XML_ERROR_UNCLOSED_TOKEN,
-        expat.errors.XML_ERROR_UNCLOSED_CDATA_SECTION,
-        expat.errors.XML_ERROR_PARTIAL_CHAR,
-    )
+    expat.errors.codes[getattr(expat.errors, f"XML_ERROR_{error}")]
+    for error in ("NO_ELEMENTS", "UNCLOSED_TOKEN", "UNCLOSED_CDATA_SECTION", "PARTIAL_CHAR")
 )
 
 
-def xml_fault(document: bytes) -> int:
-    """0 for well-formed XML, else expat's code of the first fault."""
+def find_xml_fault(document: bytes) -> int:
+    """Return expat's code of the first fault, 0 for well-formed XML."""
     try:
         expat.ParserCreate("utf-8").Parse(document, True)
     except expat.ExpatError as error:
@@ -156,7 +148,7 @@ def xml_fault(document: bytes) -> int:
     return 0
 
 
-# Each takes a hundred bytes until the document is put together again.
+# Each takes a hundred bytes until the document is joined again.
 MAX_REPAIRS = 100_000
 CONTROL_CHARACTERS = bytes(set(range(32)) - set(b"\t\n\r"))
 TO_REPAIR = re.compile(
@@ -169,25 +161,24 @@ TO_REPAIR = re.compile(
 
 
 def repair(document: bytes) -> bytes:
-    """The document with the slips mended that make it no XML but leave no doubt about what was meant.
+    """Repair unambiguous faults: bare "&" and "<", HTML's entities, characters that XML forbids, text before the start.
 
-    Those are bare "&" and "<", HTML's entities, characters that XML does not have, and text before the beginning.
-    Empty where there is no end of them.
+    Returns b"" if there are more than MAX_REPAIRS.
     """
     document = document.translate(None, CONTROL_CHARACTERS)
-    repaired, repairs = TO_REPAIR.subn(_repaired, document[start_of_xml(document) :], count=MAX_REPAIRS)
+    repaired, repairs = TO_REPAIR.subn(_repair_match, document[find_xml_start(document) :], count=MAX_REPAIRS)
     return repaired if repairs < MAX_REPAIRS else b""
 
 
 START_OF_XML = re.compile(rb"<\?xml\s|<(?:[a-z][\w.-]*:)?(?:rss|feed|rdf)\b", re.IGNORECASE)
 
 
-def start_of_xml(document: bytes) -> int:
-    found = START_OF_XML.search(document, 0, 8192)
-    return found.start() if found else 0
+def find_xml_start(document: bytes) -> int:
+    start = START_OF_XML.search(document, 0, 8192)
+    return start.start() if start else 0
 
 
-def _repaired(match: re.Match[bytes]) -> bytes:
+def _repair_match(match: re.Match[bytes]) -> bytes:
     whole: bytes = match[0]
     if match["cdata"]:
         return whole

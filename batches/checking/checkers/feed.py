@@ -1,106 +1,81 @@
-"""The checker "feed": fetches a profile's feed, finds it through the page if need be, and shows its stories."""
+"""The checker "feed": fetches a profile's feed, finds it through the page if need be, and reads its stories."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
-from time import perf_counter
-from typing import Self
+from typing import Any, Self, TypeVar
 
-from batches.conf import Config
+from batches.limits import MAX_VALIDATOR
 
-from .base import Checker, CheckResult, ProfileToCheck, Story
+from .base import CheckResult, ProfileToCheck, Story
 from .document import to_utf8
-from .fetch import Fetcher, FetchError, Response
+from .fetch import FetchError, Response
+from .http import FetchingChecker
 from .page import find_feed, is_html
 from .parse import Feed, InvalidFeed, read_quickly, read_thoroughly
-from .stories import stories_of
+from .stories import make_stories
 
-# A document up to this size is read in the event loop: a thread's round trip takes longer than that. Larger ones are
-# not, so that the loop goes on to renew the run's lease.
+# Documents up to this size are read in the event loop: a thread's round trip takes longer. Larger ones would keep the
+# loop from renewing the run's lease.
 MAX_BYTES_IN_LOOP = 200_000
-# Few, since each may hold a document of megabytes and its tree.
+# Few, because each may hold a document of megabytes and its tree.
 PARSER_THREADS = 2
 
-# Part of every fingerprint: to be changed when documents are read differently, so that all are read anew.
+# Part of every fingerprint. Change it when documents are read differently, so that all are read again.
 READER = b"reader 1"
 
+T = TypeVar("T")
+
 GONE = frozenset({404, 410})
-# It is sent back as a header's value, and must be nothing else.
-VALIDATOR = re.compile(r"[!-~](?:[ -~]{0,498}[!-~])?")
+# Sent back as a header's value, so it must not be anything else.
+VALIDATOR = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_VALIDATOR - 2}}}[!-~])?")
 
 
-class FeedChecker(Checker):
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self._fetcher = Fetcher(config)
-
+class FeedChecker(FetchingChecker):
     async def __aenter__(self) -> Self:
         self._threads = ThreadPoolExecutor(PARSER_THREADS, "parser")
-        await self._fetcher.__aenter__()
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._fetcher.__aexit__(*exc_info)
+        await super().__aexit__(*exc_info)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def check(self, profile: ProfileToCheck) -> CheckResult:
-        started = perf_counter()
-        try:
-            return await self._check(profile, started)
-        except FetchError as error:
-            return failure(str(error), error.http_status, started)
-
-    async def _check(self, profile: ProfileToCheck, started: float) -> CheckResult:
-        answer, feed_url = await self._ask(profile)
-        if answer.status == 304:
-            return CheckResult(True, http_status=304, duration=perf_counter() - started)
-        if fingerprint(answer) == profile.fingerprint:
-            return self._success(answer, (), feed_url, started)
-        document = to_utf8(answer.body, answer.charset)
-        if is_html(document, answer.content_type):
-            feed_url = await self._find(document, answer.url)
+    async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:
+        response, feed_url = await self._fetch_feed_or_page(profile)
+        if response.status == 304:
+            return CheckResult(True, http_status=304)
+        if compute_fingerprint(response) == profile.fingerprint:
+            return make_result(response, (), feed_url)
+        document = to_utf8(response.body, response.charset)
+        if is_html(document, response.content_type):
+            feed_url = await self._find_feed(document, response.url)
             if feed_url is None:
-                return failure("the page declares no feed", answer.status, started)
-            answer = await self._ask_for_declared(feed_url)
-            document = to_utf8(answer.body, answer.charset)
+                raise FetchError("the page declares no feed", response.status)
+            response = await self._fetch_declared(feed_url)
+            document = to_utf8(response.body, response.charset)
         try:
             feed = await self._read(document)
         except InvalidFeed as error:
-            return failure(f"its feed: {error}" if feed_url else str(error), answer.status, started)
-        return self._success(answer, stories_of(feed, answer.url), feed_url, started)
+            raise FetchError(f"its feed: {error}" if feed_url else str(error), response.status) from error
+        return make_result(response, make_stories(feed, response.url), feed_url)
 
-    def _success(self, answer: Response, stories: Sequence[Story], feed_url: str | None, started: float) -> CheckResult:
-        return CheckResult(
-            ok=True,
-            http_status=answer.status,
-            stories=stories,
-            feed_url=feed_url,
-            etag=validator(answer.headers, "ETag"),
-            last_modified=validator(answer.headers, "Last-Modified"),
-            fingerprint=fingerprint(answer),
-            duration=perf_counter() - started,
-        )
-
-    async def _ask(self, profile: ProfileToCheck) -> tuple[Response, str | None]:
-        """The answer of the feed or else of the page, and the feed address to remember (None: as it was)."""
-        validators = {}
-        if profile.etag:
-            validators["If-None-Match"] = profile.etag
-        if profile.last_modified:
-            validators["If-Modified-Since"] = profile.last_modified
+    async def _fetch_feed_or_page(self, profile: ProfileToCheck) -> tuple[Response, str | None]:
+        """The response of the feed or else of the page, and the feed address to remember (None: no change)."""
+        remembered = {"If-None-Match": profile.etag, "If-Modified-Since": profile.last_modified}
+        validators = {name: value for name, value in remembered.items() if value}
         try:
             return await self._fetcher.fetch(profile.feed_url or profile.url, validators), None
         except FetchError as error:
             if not profile.feed_url or error.http_status not in GONE:
                 raise
-        # The feed has moved: the page says where to. The validators are the old feed's.
+        # The feed has moved, and the page knows where. The validators are the old feed's.
         return await self._fetcher.fetch(profile.url), ""
 
-    async def _ask_for_declared(self, feed_url: str) -> Response:
+    async def _fetch_declared(self, feed_url: str) -> Response:
         try:
             return await self._fetcher.fetch(feed_url)
         except FetchError as error:
@@ -108,30 +83,39 @@ class FeedChecker(Checker):
 
     async def _read(self, document: bytes) -> Feed:
         feed = read_quickly(document) if len(document) <= MAX_BYTES_IN_LOOP else None
-        if feed is None:
-            feed = await asyncio.get_running_loop().run_in_executor(self._threads, read_thoroughly, document)
-        return feed
+        return await self._run_in_thread(read_thoroughly, document) if feed is None else feed
 
-    async def _find(self, document: bytes, address: str) -> str | None:
+    async def _find_feed(self, document: bytes, url: str) -> str | None:
         if len(document) <= MAX_BYTES_IN_LOOP:
-            return find_feed(document, address)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, find_feed, document, address)
+            return find_feed(document, url)
+        return await self._run_in_thread(find_feed, document, url)
+
+    async def _run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-def failure(sentence: str, http_status: int | None, started: float) -> CheckResult:
-    return CheckResult(False, sentence, http_status, perf_counter() - started)
+def make_result(response: Response, stories: Sequence[Story], feed_url: str | None) -> CheckResult:
+    return CheckResult(
+        ok=True,
+        http_status=response.status,
+        stories=stories,
+        feed_url=feed_url,
+        etag=read_validator(response.headers, "ETag"),
+        last_modified=read_validator(response.headers, "Last-Modified"),
+        fingerprint=compute_fingerprint(response),
+    )
 
 
-def fingerprint(answer: Response) -> str:
-    """The same for the same document, read in the same way.
+def compute_fingerprint(response: Response) -> str:
+    """Equal for the same document, read in the same way.
 
-    Most servers know no ETag and send the same document again: then nothing of it need be read, compared or stored. It
-    is remembered in the transaction that stores the document's stories, so that none of them can be missed.
+    Most servers send no ETag and the same document again: nothing of it needs to be read, compared or stored. Stored in
+    the transaction that stores the document's stories, so that none of them is missed.
     """
-    return blake2b(answer.body, digest_size=16, key=answer.charset.encode()[:64], person=READER).hexdigest()
+    return blake2b(response.body, digest_size=16, key=response.charset.encode()[:64], person=READER).hexdigest()
 
 
-def validator(headers: Mapping[str, str], name: str) -> str:
-    """A header to send back with the next check, or empty where it cannot be."""
+def read_validator(headers: Mapping[str, str], name: str) -> str:
+    """A header to send back with the next check, or empty if it cannot be sent."""
     value = headers.get(name, "")
     return value if VALIDATOR.fullmatch(value) else ""

@@ -1,4 +1,4 @@
-"""Fetching strangers' addresses: guarded, polite, and bounded in time and memory."""
+"""Fetches strangers' addresses: guarded, polite, and bounded in time and memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from yarl import URL
 
 from batches.conf import Config
 
-from .guard import NOT_PUBLIC, guarded_socket_factory, read_networks
+from .guard import NOT_PUBLIC, make_guarded_socket_factory, read_networks
 from .hosts import HostPaused, HostSlots
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -33,29 +33,29 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 BUSY = frozenset({429, 503})
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
-# Seconds before the second try; doubled for each further one, and spread by half so that tries do not come in waves.
+# Seconds before the second attempt, doubled for each further one, with jitter so that attempts do not come in waves.
 FIRST_BACKOFF = 0.5
-# Some sites send policies and cookies well over aiohttp's 8 kB; nobody sends this much.
+# Some sites send policies and cookies well over aiohttp's 8 kB. Nobody sends this much.
 MAX_HEADER_BYTES = 64 * 1024
-# A body is decompressed in steps of this size and cut when it is too large, whatever it would expand to.
+# Bodies are decompressed in steps of this size, and dropped once they are too large.
 READ_BYTES = 64 * 1024
-# Idle connections are kept for reuse, but with hundreds of hosts a second they must not use up the file descriptors.
+# Idle connections are reused, but with hundreds of hosts a second they must not use up the file descriptors.
 KEEPALIVE_SECONDS = 1.0
 DNS_CACHE_SECONDS = 60
-# A name server that does not answer holds its thread for seconds; good names must not wait behind dead ones.
+# A dead name server holds its thread for seconds, and good names must not wait behind dead ones.
 DNS_THREADS = 32
 
 CLEAN_URL = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without what must be percent-encoded
-# A name has at most 253 characters. The 64 kB that fit into a header took a second to be made ASCII, in the event loop.
+# A name has at most 253 characters. Converting the 64 kB that fit into a header blocked the event loop for 1 s.
 LONG_HOST = re.compile(r"\s*+(?:[^/?#:]*+:)?+//[^/?#]{300}")
 CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE)
 
-# All that a request can end in besides an answer. Odd addresses and headers surface as ValueError (UnicodeError).
+# All that a request can raise. Odd addresses and headers surface as ValueError (UnicodeError).
 FAULTS = (aiohttp.ClientError, OSError, ValueError)
 
 
 class FetchError(Exception):
-    """No usable answer. `str(error)` is a sentence a person understands; the subject, the address, is left out."""
+    """No usable response. `str(error)` is the reason for people; its subject, the address, is left out."""
 
     def __init__(self, sentence: str, http_status: int | None = None, *, transient: bool = False) -> None:
         super().__init__(sentence)
@@ -64,7 +64,7 @@ class FetchError(Exception):
 
 
 class Response(NamedTuple):
-    """A final answer: 2xx, or 304 to a conditional request. `url` is that of the last hop."""
+    """A final response: 2xx, or 304 to a conditional request. `url` is that of the last hop."""
 
     url: str
     status: int
@@ -77,12 +77,12 @@ class Response(NamedTuple):
 
     @property
     def charset(self) -> str:
-        """What the Content-Type header names, else empty."""
-        return charset_of(self.content_type)
+        """What the Content-Type header says, or empty."""
+        return parse_charset(self.content_type)
 
 
 class Resolver(AbstractResolver):
-    """Asks the operating system, in threads of its own."""
+    """Resolves names by the operating system, in its own threads."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(DNS_THREADS, "dns")
@@ -91,35 +91,33 @@ class Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
+        addresses = await loop.run_in_executor(
             self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
         )
         return [
-            ResolveResult(
-                hostname=host, host=str(address[0]), port=int(address[1]), family=family, proto=proto, flags=0
-            )
-            for family, _, proto, _, address in found
+            ResolveResult(hostname=host, host=str(ip), port=int(port), family=family, proto=proto, flags=0)
+            for family, _, proto, _, (ip, port, *_) in addresses
         ]
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def guarded_session(config: Config, timeout: float, headers: Mapping[str, str]) -> aiohttp.ClientSession:
-    """A pool of connections to public addresses and those opened on purpose. `timeout` is for a whole exchange, in
-    seconds. Within a running loop only."""
+def open_guarded_session(config: Config, timeout: float, headers: Mapping[str, str]) -> aiohttp.ClientSession:
+    """Open a pool of connections to public addresses and allowed networks, within a running loop. `timeout` is for a
+    whole exchange, in seconds."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0,  # the callers limit what they begin
+            limit=0,  # callers limit themselves
             keepalive_timeout=KEEPALIVE_SECONDS,
             ttl_dns_cache=DNS_CACHE_SECONDS,
             resolver=Resolver(),
-            socket_factory=guarded_socket_factory(read_networks(config.allowed_networks)),
+            socket_factory=make_guarded_socket_factory(read_networks(config.allowed_networks)),
         ),
         headers={"User-Agent": config.user_agent, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
-        trust_env=False,  # a proxy would connect for us, past the guard
+        trust_env=False,  # a proxy would bypass the guard
         read_bufsize=READ_BYTES,
         max_line_size=MAX_HEADER_BYTES,
         max_field_size=MAX_HEADER_BYTES,
@@ -134,7 +132,7 @@ class Fetcher:
         self._hosts = HostSlots(config.per_host, config.max_retry_after)
 
     async def __aenter__(self) -> Self:
-        self._session = guarded_session(
+        self._session = open_guarded_session(
             self._config, self._config.timeout, {"Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
         )
         return self
@@ -143,28 +141,28 @@ class Fetcher:
         await self._session.close()
 
     async def fetch(self, url: str, headers: Mapping[str, str] = NO_HEADERS, *, read_body: bool = True) -> Response:
-        """The final answer for `url` after redirects, waits and further tries. Raises FetchError."""
-        for tried in range(self._config.retries):
+        """Return the final response for `url` after redirects, waits and retries. Raises FetchError."""
+        for attempt in range(self._config.retries):
             try:
                 return await self._follow(url, headers, read_body)
             except FetchError as error:
                 if not error.transient:
                     raise
-            await asyncio.sleep(FIRST_BACKOFF * 2**tried * random.uniform(0.5, 1.5))  # noqa: S311
+            await asyncio.sleep(FIRST_BACKOFF * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
         return await self._follow(url, headers, read_body)
 
     async def _follow(self, url: str, headers: Mapping[str, str], read_body: bool) -> Response:
-        """Redirects are followed here, not by aiohttp: each hop is checked and takes its own host's slot."""
+        """Follow redirects here, not in aiohttp: each hop is checked and takes a slot of its own host."""
         hop = parse_url(url, "the address")
         for _ in range(self._config.max_redirects + 1):
-            answer = await self._request(hop, headers, read_body)
-            if isinstance(answer, Response):
-                return answer
-            hop = answer
+            result = await self._request(hop, headers, read_body)
+            if isinstance(result, Response):
+                return result
+            hop = result
         raise FetchError(f"redirected more than {self._config.max_redirects} times")
 
     async def _request(self, url: URL, headers: Mapping[str, str], read_body: bool) -> Response | URL:
-        """One exchange, in one of its host's slots: the answer, or where it redirects to."""
+        """Make one request in a slot of its host. Returns the response, or the redirect target."""
         host = url.raw_host or ""
         try:
             await self._hosts.acquire(host)
@@ -174,9 +172,9 @@ class Fetcher:
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
                 status = response.status
                 if status in REDIRECTS:
-                    return redirect_target(response)
+                    return find_redirect_target(response)
                 if not (200 <= status < 300 or (status == 304 and headers)):
-                    raise self._refused(response, host)
+                    raise self._fail(response, host)
                 body = await self._read_body(response) if read_body and status != 304 else b""
                 return Response(str(response.url), status, response.headers, body)
         except FAULTS as fault:
@@ -184,10 +182,10 @@ class Fetcher:
         finally:
             self._hosts.release(host)
 
-    def _refused(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
-        """The failure for an answer that is none. A host that says when to come back is left alone until then."""
+    def _fail(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
+        """The failure for an error status. Pauses the host if it says when to come back."""
         status = response.status
-        wait = retry_after(response.headers.get("Retry-After", "")) if status in BUSY else 0.0
+        wait = parse_retry_after(response.headers.get("Retry-After", "")) if status in BUSY else 0.0
         if wait > 0:
             self._hosts.pause(host, wait)
         if wait > self._config.max_retry_after:
@@ -206,22 +204,22 @@ class Fetcher:
             size += len(chunk)
             is_too_large = size > limit
         if is_too_large:
-            raise FetchError(f"body is larger than {limit / 1e6:g} MB", response.status)
+            raise FetchError(f"the body is larger than {limit / 1e6:g} MB", response.status)
         return b"".join(chunks)
 
 
 @lru_cache(maxsize=256)
-def charset_of(content_type: str) -> str:
-    found = CHARSET.search(content_type)
-    return found[1] if found else ""
+def parse_charset(content_type: str) -> str:
+    charset = CHARSET.search(content_type)
+    return charset[1] if charset else ""
 
 
 def parse_url(text: str, subject: str, base: URL | None = None) -> URL:
-    """`text`, which may be relative to `base`, as an address to fetch. Raises FetchError about the `subject`."""
+    """Parse an address to fetch; it may be relative to `base`. Raises FetchError about the `subject`."""
     if LONG_HOST.match(text):
         raise FetchError(f"{subject} has a host name that is too long")
     try:
-        # What is percent-encoded already stays as it is: some servers tell "%7E" and "~" apart.
+        # Keep existing percent-encoding: some servers distinguish "%7E" and "~".
         url = URL(text, encoded=CLEAN_URL.fullmatch(text) is not None)
         url = base.join(url) if base is not None else url
         if url.scheme not in {"http", "https"}:
@@ -231,15 +229,15 @@ def parse_url(text: str, subject: str, base: URL | None = None) -> URL:
         if not url.raw_host:
             raise FetchError(f"{subject} has no host")
     except ValueError:
-        raise FetchError(f"{subject} cannot be read") from None
+        raise FetchError(f"{subject} is not valid") from None
     return url
 
 
-def redirect_target(response: aiohttp.ClientResponse) -> URL:
+def find_redirect_target(response: aiohttp.ClientResponse) -> URL:
     location = response.headers.get("Location", "").strip()
     if not location:
-        raise FetchError(f"{describe_status(response.status)} without saying where to go", response.status)
-    return parse_url(location, "redirected, but the new address", response.url)
+        raise FetchError(f"{describe_status(response.status)} without a Location header", response.status)
+    return parse_url(location, "the redirect target", response.url)
 
 
 def describe_status(status: int) -> str:
@@ -249,8 +247,8 @@ def describe_status(status: int) -> str:
         return f"answered {status}"
 
 
-def retry_after(value: str) -> float:
-    """Seconds to wait, from a Retry-After header in seconds or as an HTTP date; 0 where it says nothing usable."""
+def parse_retry_after(value: str) -> float:
+    """Return the seconds to wait, from a Retry-After header in seconds or as an HTTP date; 0 if it is neither."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
@@ -262,28 +260,28 @@ def retry_after(value: str) -> float:
 
 
 def explain_fault(fault: Exception, timeout: float) -> FetchError:
-    """One of FAULTS as a failure that a person understands."""
+    """Turn one of FAULTS into a reason that people understand."""
     if private := NOT_PUBLIC.search(str(fault)):
         return FetchError(private[0])
     if isinstance(fault, TimeoutError):
-        # Not tried again: it has cost its time, and the next check comes.
+        # Not retried: it has taken its time, and the next check will come.
         return FetchError(f"did not answer within {timeout:g} s")
     if isinstance(fault, aiohttp.ClientConnectorCertificateError):
         problem = fault.certificate_error
-        return FetchError(f"certificate not valid: {getattr(problem, 'verify_message', problem)}")
+        return FetchError(f"the certificate is not valid: {getattr(problem, 'verify_message', problem)}")
     if isinstance(fault, aiohttp.ClientConnectorDNSError):
         if fault.errno == socket.EAI_AGAIN:
             return FetchError("no such host, or its name servers do not answer", transient=True)
         return FetchError("no such host")
     if isinstance(fault, ssl.SSLError):
-        return FetchError("no secure connection could be made")
+        return FetchError("the TLS handshake failed")
     if isinstance(fault, aiohttp.ServerConnectionError | OSError):
         return FetchError(describe_connection(fault), transient=True)
     if isinstance(fault, aiohttp.ClientResponseError) and "bytes" in fault.message:
         return FetchError(f"sent headers larger than {MAX_HEADER_BYTES // 1024} kB")
     if isinstance(fault, aiohttp.InvalidURL | UnicodeError):
-        return FetchError("the address cannot be read")
-    return FetchError("sent a broken answer")
+        return FetchError("the address is not valid")
+    return FetchError("sent an invalid response")
 
 
 def describe_connection(fault: Exception) -> str:
@@ -291,7 +289,7 @@ def describe_connection(fault: Exception) -> str:
     if code == errno.ECONNREFUSED:
         return "refused the connection"
     if code in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ETIMEDOUT}:
-        return "cannot be reached"
+        return "could not be reached"
     if code in {errno.EMFILE, errno.ENFILE}:
-        return "could not be asked: too many files are open here"
-    return "broke the connection off"
+        return "was not checked: too many files are open on this machine"
+    return "dropped the connection"

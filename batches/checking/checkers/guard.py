@@ -1,4 +1,4 @@
-"""Which addresses may be connected to: public ones, and those of networks that were opened on purpose."""
+"""Decides which addresses may be connected to: public ones, and those in allowed networks."""
 
 from __future__ import annotations
 
@@ -12,40 +12,18 @@ from typing import Any
 Network = IPv4Network | IPv6Network
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
-# `is_global` of Python 3.11 lets multicast and several of these through, so the lists stand here in full
-# (IANA's special-purpose registries; 192.88.99.0/24 relays to 6to4).
-SPECIAL_V4 = tuple(
-    IPv4Network(network)
-    for network in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
-    )
-)
-# IPv6 is the other way round: only 2000::/3 is handed out. That leaves out ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48),
-# unique local, link-local, site-local and multicast addresses; inside it, these lead elsewhere:
+# IANA's special-purpose registries, and 192.88.99.0/24, which relays to 6to4. Written out because `is_global` of Python
+# 3.11 accepts multicast and several of these.
+SPECIAL_V4_NETWORKS = """
+    0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
+    192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+"""
+SPECIAL_V4 = [IPv4Network(network) for network in SPECIAL_V4_NETWORKS.split()]
+# Of IPv6, only 2000::/3 is assigned. That excludes ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48), unique local,
+# link-local, site-local and multicast addresses. Within it, these are special: IETF protocols (Teredo, benchmarking,
+# ORCHID), documentation, 6to4 (which carries any IPv4 address), documentation again.
 GLOBAL_V6 = IPv6Network("2000::/3")
-SPECIAL_V6 = tuple(
-    IPv6Network(network)
-    for network in (
-        "2001::/23",  # IETF protocols: Teredo, benchmarking, ORCHID
-        "2001:db8::/32",
-        "2002::/16",  # 6to4 carries any IPv4 address inside
-        "3fff::/20",
-    )
-)
+SPECIAL_V6 = [IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
 
 
 class AddressNotPublic(OSError):
@@ -58,12 +36,12 @@ class AddressNotPublic(OSError):
         return str(self.strerror)
 
 
-# A host's failures arrive joined in one text when it has several addresses.
+# For a host with several addresses, aiohttp joins their errors in one text.
 NOT_PUBLIC = re.compile(r"the address \S+ is not public")
 
 
 def is_public(address: str | IPv4Address | IPv6Address, allowed: Iterable[Network] = ()) -> bool:
-    """Whether `address` (as the operating system resolved it) may be connected to. Unreadable ones may not."""
+    """Whether a resolved address may be connected to. Invalid ones may not."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -78,12 +56,12 @@ def is_public(address: str | IPv4Address | IPv6Address, allowed: Iterable[Networ
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Networks from CIDR texts ("127.0.0.0/8"). Raises ValueError naming the text that is none."""
+    """Parse networks such as "127.0.0.0/8". Raises ValueError that names the invalid one."""
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
-def guarded_socket_factory(allowed: Sequence[Network]) -> Callable[[AddressInfo], socket.socket]:
-    """Makes sockets for public addresses only; sees every connection that aiohttp opens, redirects included."""
+def make_guarded_socket_factory(allowed: Sequence[Network]) -> Callable[[AddressInfo], socket.socket]:
+    """Return a function that opens sockets to public addresses only. aiohttp calls it for every connection."""
 
     def open_socket(addr_info: AddressInfo) -> socket.socket:
         family, kind, proto, _, sockaddr = addr_info

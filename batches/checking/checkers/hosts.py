@@ -1,4 +1,4 @@
-"""Politeness: how many requests one host gets at once, and how long it asked to be left alone."""
+"""Politeness: limits the requests to a host at once, and honours the pauses that hosts ask for."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from time import monotonic
 
-# Hosts that asked for a wait are remembered without being in use. This many, at about 200 bytes each.
+# Pauses are remembered for hosts not in use, too. At most this many, of about 200 bytes each.
 MAX_PAUSED_HOSTS = 10_000
 
 
 class HostPaused(Exception):
-    """The host asked to be left alone for longer than we are willing to wait."""
+    """The host asked for a longer pause than we are willing to wait."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"asked us to wait {seconds:.0f} s")
@@ -24,7 +24,7 @@ class HostInUse:
 
 
 class HostSlots:
-    """Slots per host name. Keeps nothing about a host that is neither in use nor paused."""
+    """Slots per host name. Forgets hosts that are neither in use nor paused."""
 
     def __init__(self, per_host: int, longest_wait: float) -> None:
         self._per_host = per_host
@@ -33,14 +33,14 @@ class HostSlots:
         self._paused_until: dict[str, float] = {}
 
     async def acquire(self, name: str) -> None:
-        """Waits for the host's pause to end and for a free slot. Raises HostPaused for a pause that is too long."""
+        """Wait for a free slot and the end of the host's pause. Raises HostPaused if the pause is too long."""
         host = self._in_use.get(name)
         if host is None:
             host = self._in_use[name] = HostInUse(asyncio.Semaphore(self._per_host))
         host.users += 1
         try:
             await host.free.acquire()
-            # Looked at with the slot in hand: whoever had it before may have been told to wait.
+            # Checked while holding the slot: its previous holder may have been told to wait.
             while name in self._paused_until:
                 host.free.release()
                 await self._wait_for_pause(name)
@@ -70,7 +70,7 @@ class HostSlots:
             del self._in_use[name]
 
     def pause(self, name: str, seconds: float) -> None:
-        """Nobody asks this host for `seconds`; a longer pause that it asked for before stays."""
+        """Send this host nothing for `seconds`. A longer pause already set stays."""
         until = monotonic() + seconds
         self._paused_until[name] = max(until, self._paused_until.pop(name, 0.0))
         if len(self._paused_until) > MAX_PAUSED_HOSTS:

@@ -1,7 +1,9 @@
-"""The checker "http": does the address answer?"""
+"""The checker "http" (does the address answer?), and the base of all checkers that fetch by HTTP."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import replace
 from time import perf_counter
 from typing import Self
 
@@ -11,8 +13,8 @@ from .base import Checker, CheckResult, ProfileToCheck
 from .fetch import Fetcher, FetchError
 
 
-class HttpChecker(Checker):
-    """A check is ok when the final answer, after redirects, is 2xx. No body is read."""
+class FetchingChecker(Checker):
+    """A checker with a Fetcher. `fetch_result` makes a result without its duration, or raises FetchError."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -28,7 +30,18 @@ class HttpChecker(Checker):
     async def check(self, profile: ProfileToCheck) -> CheckResult:
         started = perf_counter()
         try:
-            answer = await self._fetcher.fetch(profile.url, read_body=False)
+            result = await self.fetch_result(profile)
         except FetchError as error:
-            return CheckResult(False, str(error), error.http_status, perf_counter() - started)
-        return CheckResult(True, http_status=answer.status, duration=perf_counter() - started)
+            result = CheckResult(False, str(error), error.http_status)
+        return replace(result, duration=perf_counter() - started)
+
+    @abstractmethod
+    async def fetch_result(self, profile: ProfileToCheck) -> CheckResult: ...
+
+
+class HttpChecker(FetchingChecker):
+    """A check is ok if the final response, after redirects, is 2xx. Reads no body."""
+
+    async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:
+        response = await self._fetcher.fetch(profile.url, read_body=False)
+        return CheckResult(True, http_status=response.status)

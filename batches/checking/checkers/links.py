@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 
 def join_url(base: str, link: str) -> str:
-    """`link` made absolute, or empty where one of the two cannot be read."""
+    """Make `link` absolute. Returns "" if one of the two is not valid."""
     try:
         return urljoin(base, link)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Documents into feeds: RSS 0.9x, 1.0 and 2.0, Atom 0.3 and 1.0, JSON Feed. No network here."""
+"""Reads documents as feeds: RSS 0.9x, 1.0 and 2.0, Atom 0.3 and 1.0, JSON Feed. No network."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ from typing import Any, NamedTuple
 import fastfeedparser
 import feedparser
 
-from .document import ENDS_EARLY, MAX_TAGS, SMALL_BYTES, is_oversized, repair, without_doctype, xml_fault
+from .document import ENDS_EARLY, MAX_TAGS, SMALL_BYTES, find_xml_fault, is_oversized, remove_doctype, repair
 
-# A feed of the newest stories has tens of them, an archive hundreds. More come from generators gone wild, and each
-# would become a row.
+# A feed has tens of stories, an archive hundreds. Broken generators make more, and each would become a row.
 MAX_STORIES = 5000
-# feedparser takes a second for half a megabyte, and longer for what is made to be slow.
+# feedparser takes a second for half a megabyte, and longer for malicious documents.
 MAX_BYTES_FOR_FEEDPARSER = 500_000
 
 Entry = Mapping[str, Any]
 
-# From dateutil, which then reads the date as UTC. A worker's log has no use for it.
+# From dateutil, which then reads the date as UTC. It would only fill the worker's log.
 warnings.filterwarnings("ignore", "tzname .* identified but not understood")
 
 
 class InvalidFeed(Exception):
-    """What was sent cannot be read as a feed."""
+    """The document cannot be read as a feed."""
 
-    def __init__(self, sentence: str = "what it sent is not a feed") -> None:
-        super().__init__(sentence)
+    def __str__(self) -> str:
+        return "the response is not a feed"
 
 
 class Feed(NamedTuple):
-    """Entries with the keys id, title, link, published (ISO 8601) and description, as far as they are there."""
+    """Entries with the keys id, title, link, published (ISO 8601) and description, each if present."""
 
     entries: Sequence[Entry]
     home: str = ""  # the site's page
@@ -43,7 +42,7 @@ class Feed(NamedTuple):
 
 
 def read_quickly(document: bytes) -> Feed | None:
-    """The feed in `document` (UTF-8); None where `read_thoroughly` may do better. Raises InvalidFeed."""
+    """Read a feed (UTF-8). Returns None if `read_thoroughly` may do better. Raises InvalidFeed."""
     if document.lstrip()[:1] == b"{":
         return read_json(document)
     if len(document) <= SMALL_BYTES and not has_slips(document):
@@ -54,7 +53,7 @@ def read_quickly(document: bytes) -> Feed | None:
 
 
 def read_carefully(document: bytes) -> Feed | None:
-    """As `read_quickly`, for a document that may be malformed or malicious."""
+    """Like `read_quickly`, for a document that may be malformed or malicious."""
     document, fault = prepare(document)
     feed = None if fault else read_with_fastfeedparser(document)
     if feed and not is_doubtful(feed, document):
@@ -65,7 +64,7 @@ def read_carefully(document: bytes) -> Feed | None:
 
 
 def read_thoroughly(document: bytes) -> Feed:
-    """The feed in `document` (UTF-8), by whatever reads it. Raises InvalidFeed. Slow: not for the event loop."""
+    """Read a feed (UTF-8) by whatever parser can. Raises InvalidFeed. Slow: not for the event loop."""
     feed = read_quickly(document)
     if feed:
         return feed
@@ -77,18 +76,18 @@ def read_thoroughly(document: bytes) -> Feed:
 
 
 def prepare(document: bytes) -> tuple[bytes, int]:
-    """The document made safe and mended, and the fault that still makes it no XML (0: none)."""
+    """Make the document safe and repair it. Returns it with expat's code of its remaining fault (0: none)."""
     if is_oversized(document):
         raise InvalidFeed
     if b"<!DOCTYPE" in document:
-        document = without_doctype(document)
-    document = first_items(document)
-    fault = xml_fault(document)
+        document = remove_doctype(document)
+    document = cut_after_last_item(document)
+    fault = find_xml_fault(document)
     if fault:
         document = repair(document)
-        fault = xml_fault(document)
+        fault = find_xml_fault(document)
     if fault in ENDS_EARLY:
-        return without_unfinished_item(document), 0
+        return drop_unfinished_item(document), 0
     return document, fault
 
 
@@ -99,18 +98,18 @@ ID_END = re.compile(rb"</(?:[a-z][\w.-]*:)?(?:guid|id)\s*>", re.IGNORECASE)
 SMALLEST_ITEM = 20
 
 
-def first_items(document: bytes) -> bytes:
-    """The document cut off behind its first MAX_STORIES items."""
+def cut_after_last_item(document: bytes) -> bytes:
+    """Cut off everything after the first MAX_STORIES items."""
     if len(document) > MAX_STORIES * SMALLEST_ITEM:
         for item in islice(ITEM.finditer(document), MAX_STORIES, None):
             return document[: item.start()]
     return document
 
 
-def without_unfinished_item(document: bytes) -> bytes:
-    """A document that ends early, without its last item if that was cut before the end of its id.
+def drop_unfinished_item(document: bytes) -> bytes:
+    """Drop the last item of a truncated document if its id is cut.
 
-    Half an id would be found as a new story, and again as another one when the document comes whole.
+    Half an id would be a new story, and the whole id another one with the next check.
     """
     start = end = 0
     for item in ITEM.finditer(document):
@@ -121,17 +120,18 @@ def without_unfinished_item(document: bytes) -> bytes:
     return document[:start] if is_unfinished else document
 
 
+WITHOUT_DETAILS = {f"include_{detail}": False for detail in ("content", "tags", "media", "enclosures")}
+
+
 def read_with_fastfeedparser(document: bytes) -> Feed | None:
-    """None where it refuses. Given bytes: text that begins with "http://" would be fetched."""
+    """Returns None if it refuses. Takes bytes, because fastfeedparser fetches text that starts with "http://"."""
     try:
-        parsed = fastfeedparser.parse(
-            document, include_content=False, include_tags=False, include_media=False, include_enclosures=False
-        )
-    except Exception:  # it documents ValueError, but others come through from strangers' documents
+        parsed = fastfeedparser.parse(document, **WITHOUT_DETAILS)
+    except Exception:  # it documents ValueError, but strangers' documents raise others
         return None
     about = parsed["feed"]
     base = (about.get("title_detail") or {}).get("base") or ""
-    return Feed(without_guessed_dates(parsed["entries"], document), about.get("link") or "", base)
+    return Feed(drop_guessed_dates(parsed["entries"], document), about.get("link") or "", base)
 
 
 DATE = re.compile(
@@ -139,8 +139,8 @@ DATE = re.compile(
 )
 
 
-def without_guessed_dates(entries: Sequence[Entry], document: bytes) -> Sequence[Entry]:
-    """fastfeedparser takes an id for a date where there is none: "12" is then the twelfth of this month."""
+def drop_guessed_dates(entries: Sequence[Entry], document: bytes) -> Sequence[Entry]:
+    """Without a date, fastfeedparser takes an id for one: "12" becomes the twelfth of this month."""
     if not entries or not entries[0].get("published") or document.count(b"<pubDate>") >= len(entries):
         return entries
     first = ITEM.search(document)
@@ -149,28 +149,28 @@ def without_guessed_dates(entries: Sequence[Entry], document: bytes) -> Sequence
     return [{**entry, "published": None} for entry in entries]
 
 
-# Of Atom's type xhtml, with a child (<title>one <b>two</b></title>), or with a bare "<": fastfeedparser stops there.
+# fastfeedparser stops at a child of the title (<title>one <b>two</b></title>) and at a bare "<".
 MARKUP_IN_TITLE = re.compile(rb"<title\b[^<>]*>[^<]*<(?![/!])")
 BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[\da-fA-F]+);)")
 PREFIXED_LINK = re.compile(rb"<[a-z][\w.-]*:link\b", re.IGNORECASE)
 
 
 def has_slips(document: bytes) -> bool:
-    """Whether there is something that fastfeedparser may read past, losing text, without telling."""
+    """Whether fastfeedparser may silently lose text."""
     return bool(b"<!DOCTYPE" in document or BARE_AMPERSAND.search(document) or MARKUP_IN_TITLE.search(document))
 
 
 def is_complete(feed: Feed, document: bytes) -> bool:
-    """Whether all items came out whole. Broken nesting, which fastfeedparser does not tell, loses items or links.
+    """Whether all items are complete. fastfeedparser silently loses items or links to broken nesting.
 
-    This is a fraction of the time of `xml_fault`, which decides where the answer is no.
+    Takes a fraction of the time of `find_xml_fault`, which decides if this returns False.
     """
     items = document.count(b"</item>") or document.count(b"</entry>")
     return items == len(feed.entries) > 0 and not [entry for entry in feed.entries if not entry.get("link")]
 
 
 def is_doubtful(feed: Feed, document: bytes) -> bool:
-    """Whether fastfeedparser missed what is there: items, the rest of a title, a link behind an Atom link."""
+    """Whether fastfeedparser missed something: items, the rest of a title, a link after an Atom link."""
     if not feed.entries:
         return ITEM.search(document) is not None
     if MARKUP_IN_TITLE.search(document):
@@ -178,8 +178,8 @@ def is_doubtful(feed: Feed, document: bytes) -> bool:
     return not all(entry.get("link") for entry in feed.entries) and PREFIXED_LINK.search(document) is not None
 
 
-# feedparser gets only the elements that are wanted, and those that have titles and links of their own. Among the others
-# are some that make it slow: an <author> of half a megabyte kept it, and every other thread, busy for minutes.
+# feedparser gets only the elements that we need, and those with their own titles and links. Some others make it slow:
+# an <author> of half a megabyte kept it, and every other thread, busy for minutes.
 UNWANTED_TAG = re.compile(
     rb"""</? (?! (?:[a-z][\w.-]*:)? (?:rss|rdf|feed|channel|item|entry|title|link|guid|id|pubdate|published|issued
     |created|updated|modified|date|description|summary|content|encoded|source|image|textinput)[\s/>] ) [a-z][^<>]*>""",
@@ -188,37 +188,31 @@ UNWANTED_TAG = re.compile(
 
 
 def read_with_feedparser(document: bytes) -> Feed | None:
-    """None where it finds no feed, or the document is too large for it."""
+    """Returns None if it finds no feed, or if the document is too large for it."""
     start = MAY_BE_FEED.search(document)
     document = UNWANTED_TAG.sub(b" ", document[start.start() if start else 0 :])
     if len(document) > MAX_BYTES_FOR_FEEDPARSER:
         return None
     try:
-        # A stream: bytes would be tried as a file's name first.
+        # A stream, because feedparser tries bytes as a file name first.
         parsed = feedparser.parse(io.BytesIO(document), resolve_relative_uris=False, sanitize_html=False)
-    except Exception:  # it documents none, but several come through from strangers' documents
+    except Exception:  # it documents none, but strangers' documents raise several
         return None
     if not parsed["version"] and not parsed["entries"]:
         return None
-    return Feed([entry_of_feedparser(entry) for entry in parsed["entries"]], text_of(parsed["feed"], "link"))
+    return Feed([convert_feedparser_entry(entry) for entry in parsed["entries"]], get_text(parsed["feed"], "link"))
 
 
-def entry_of_feedparser(entry: dict[str, Any]) -> Entry:
-    """As fastfeedparser would give it."""
-    moment = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
-    return {
-        "id": text_of(entry, "id"),
-        "title": text_of(entry, "title"),
-        "link": text_of(entry, "link"),
-        "published": f"{moment[0]:04}-{moment[1]:02}-{moment[2]:02}T{moment[3]:02}:{moment[4]:02}:{moment[5]:02}Z"
-        if moment
-        else None,
-        "description": text_of(entry, "summary"),
-    }
+def convert_feedparser_entry(entry: dict[str, Any]) -> Entry:
+    """Convert to fastfeedparser's keys."""
+    time = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
+    published = "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z".format(*time[:6]) if time else None
+    texts = {"id": "id", "title": "title", "link": "link", "description": "summary"}
+    return {"published": published} | {name: get_text(entry, key) for name, key in texts.items()}
 
 
 def read_json(document: bytes) -> Feed:
-    # As for XML: 5 MB of "[[[]]]," took 180 MB and a second in which nothing else went on.
+    # As for XML: 5 MB of "[[[]]]," took 180 MB, and blocked everything else for a second.
     if document.count(b"{") + document.count(b"[") > MAX_TAGS:
         raise InvalidFeed
     try:
@@ -229,22 +223,22 @@ def read_json(document: bytes) -> Feed:
     if not isinstance(items, list):
         raise InvalidFeed
     return Feed(
-        [entry_of_json(item) for item in items[:MAX_STORIES] if isinstance(item, dict)],
-        text_of(parsed, "home_page_url"),
+        [convert_json_entry(item) for item in items[:MAX_STORIES] if isinstance(item, dict)],
+        get_text(parsed, "home_page_url"),
     )
 
 
-def entry_of_json(item: dict[str, Any]) -> Entry:
+def convert_json_entry(item: dict[str, Any]) -> Entry:
     return {
-        "id": text_of(item, "id"),
-        "title": text_of(item, "title"),
-        "link": text_of(item, "url") or text_of(item, "external_url"),
-        "published": text_of(item, "date_published") or text_of(item, "date_modified"),
-        "description": text_of(item, "summary") or text_of(item, "content_text") or text_of(item, "content_html"),
+        "id": get_text(item, "id"),
+        "title": get_text(item, "title"),
+        "link": get_text(item, "url") or get_text(item, "external_url"),
+        "published": get_text(item, "date_published") or get_text(item, "date_modified"),
+        "description": get_text(item, "summary") or get_text(item, "content_text") or get_text(item, "content_html"),
     }
 
 
-def text_of(values: dict[str, Any], key: str) -> str:
-    # dict's own `get`: feedparser's warns, and gives other keys' values.
+def get_text(values: dict[str, Any], key: str) -> str:
+    # dict's own `get`: feedparser's warns, and returns the values of other keys.
     value = dict.get(values, key)
     return str(value).strip() if isinstance(value, str | int | float) else ""

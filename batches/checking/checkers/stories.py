@@ -1,4 +1,4 @@
-"""A feed's entries into stories: stable ids, plain titles, addresses that can be clicked, dates in UTC."""
+"""Makes stories of a feed's entries: stable ids, plain titles, addresses that can be clicked, dates in UTC."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from .base import Story
 from .links import join_url
 from .parse import MAX_STORIES, Entry, Feed
 
-# Dates outside of these years are somebody's zero or somebody's infinity.
+# Dates outside these years stand for zero or infinity.
 FIRST_YEAR, LAST_YEAR = 1900, 2199
 
 
-def stories_of(feed: Feed, address: str) -> list[Story]:
-    """The feed's stories in its order, each id once. `address` is the feed's, for relative links."""
+def make_stories(feed: Feed, address: str) -> list[Story]:
+    """Return the feed's stories in its order, each id once. `address` is the feed's, for relative links."""
     base = join_url(address, feed.base) if feed.base else address
     home = feed.home.strip().rstrip("/")
-    found: dict[str, Story] = {}
+    stories: dict[str, Story] = {}
     for entry in islice(feed.entries, MAX_STORIES):
-        story = story_of(entry, base, home)
-        if story is not None and story.id not in found:
-            found[story.id] = story
-    return list(found.values())
+        story = make_story(entry, base, home)
+        if story is not None:
+            stories.setdefault(story.id, story)
+    return list(stories.values())
 
 
-def story_of(entry: Entry, base: str, home: str) -> Story | None:
-    """None for an entry that holds nothing."""
-    title = plain_text(entry.get("title") or "")
+def make_story(entry: Entry, base: str, home: str) -> Story | None:
+    """Returns None for an entry without content."""
+    title = strip_markup(entry.get("title") or "")
     link = entry.get("link") or ""
-    url = absolute_url(link, base)
-    published = moment(entry.get("published"))
+    url = clean_link(link, base)
+    published = parse_date(entry.get("published"))
     identity = entry.get("id") or link
-    # A link to the site's page says nothing about which story it is.
+    # A link to the site's own page does not identify a story.
     if not identity or identity.rstrip("/") == home:
         summary = " ".join((entry.get("description") or "").split())
         content = (title, url, published.isoformat() if published else "", summary)
         if not any(content):
             return None
-        identity = digest("\n".join(content))
-    return Story(storable_id(identity), title, url, published)
+        identity = hash_text("\n".join(content))
+    return Story(clean_id(identity), title, url, published)
 
 
-def storable_id(identity: str) -> str:
+def clean_id(identity: str) -> str:
     if len(identity) > MAX_STORY_ID:
-        return digest(identity)
+        return hash_text(identity)
     return identity if identity.isprintable() else clean_text(identity, MAX_STORY_ID)
 
 
-def digest(text: str) -> str:
+def hash_text(text: str) -> str:
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-# Only HTML's own tags are markup: a title may speak of a List<String>.
+# Only HTML's own tags are markup: a title may mention a List<String>.
 HTML_BREAK = re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|t[dhr])(?:\s[^<>]*)?/?>", re.IGNORECASE)
 HTML_TAG = re.compile(
     r"</?(?:a|abbr|b|big|cite|code|del|dfn|em|font|i|img|ins|kbd|mark|q|s|samp|small|span|strike|strong|sub|sup|tt|u|var|wbr)"
@@ -67,8 +67,8 @@ HTML_TAG = re.compile(
 )
 
 
-def plain_text(markup: str) -> str:
-    """A title as text: without tags and entities, white space collapsed, at most MAX_TITLE characters."""
+def strip_markup(markup: str) -> str:
+    """Return a title as text: without tags and entities, white space collapsed, at most MAX_TITLE characters."""
     markup = markup[: 20 * MAX_TITLE]
     if "<" in markup:
         markup = HTML_TAG.sub("", HTML_BREAK.sub(" ", markup))
@@ -78,8 +78,8 @@ def plain_text(markup: str) -> str:
     return text[:MAX_TITLE] if text.isprintable() else clean_text(text, MAX_TITLE)
 
 
-def absolute_url(link: str, base: str) -> str:
-    """`link` as an http or https address, else empty: it becomes a link that people click."""
+def clean_link(link: str, base: str) -> str:
+    """Return `link` as an http or https address, or "": people will click it."""
     if not link:
         return ""
     if not link.startswith(("http://", "https://")) or "[" in link:
@@ -88,8 +88,8 @@ def absolute_url(link: str, base: str) -> str:
     return link if is_usable else ""
 
 
-def moment(text: str | None) -> datetime | None:
-    """A date in ISO 8601, in UTC; None where it is none or cannot be meant."""
+def parse_date(text: str | None) -> datetime | None:
+    """Parse an ISO 8601 date into UTC. Returns None if it is invalid or implausible."""
     if not text:
         return None
     try:

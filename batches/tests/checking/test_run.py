@@ -355,7 +355,7 @@ def test_an_unknown_checker_puts_its_batch_into_error_and_the_next_one_runs(conf
     script()
     work()
     assert statuses() == {"broken": Status.ERROR, "next": Status.DONE}
-    assert "There is no checker 'gone'; the settings have feed, http" in values_of(batch.pk)["error"]
+    assert "Unknown checker 'gone'; the settings have feed, http" in values_of(batch.pk)["error"]
     assert row_statuses(batch) == ["pending"] * 2
 
 

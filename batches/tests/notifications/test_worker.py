@@ -176,7 +176,7 @@ def test_a_session_that_cannot_be_made_does_not_stop_the_worker(script, configur
     def fault(*args):
         raise OSError("no more files")
 
-    monkeypatch.setattr(courier, "guarded_session", fault)
+    monkeypatch.setattr(courier, "open_guarded_session", fault)
     script()
     batch = make_batch("it", 3, checker="scripted")
     work()

@@ -189,14 +189,14 @@ def test_a_page_without_a_feed_is_a_failure(server, check):
 def test_nonsense_is_a_failure(body, server, check):
     server.answer("/", body)
     result = check(server.url("/"))
-    assert (result.ok, result.error, result.http_status) == (False, "what it sent is not a feed", 200)
+    assert (result.ok, result.error, result.http_status) == (False, "the response is not a feed", 200)
 
 
 def test_a_declared_feed_that_is_a_page_is_a_failure(server, check):
     server.answer("/", page(link("/other")), headers=HTML)
     server.answer("/other", page(link("/feed")), headers=HTML)
     result = check(server.url("/"))
-    assert (result.ok, result.error, result.feed_url) == (False, "its feed: what it sent is not a feed", None)
+    assert (result.ok, result.error, result.feed_url) == (False, "its feed: the response is not a feed", None)
 
 
 def test_a_private_address_behind_a_page_is_refused(server, check):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers.fetch import Fetcher, FetchError, Response, retry_after
+from batches.checking.checkers.fetch import Fetcher, FetchError, Response, parse_retry_after
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import HEAD, RAW
 
@@ -128,7 +128,7 @@ def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server, fetch
 def test_a_body_as_large_as_allowed_is_read(server, fetch):
     server.answer("/", body=b"x" * 300_000)
     assert len(fetch(server.url("/"), max_body=300_000).body) == 300_000
-    with pytest.raises(FetchError, match=r"^body is larger than 0.299999 MB$"):
+    with pytest.raises(FetchError, match=r"^the body is larger than 0.299999 MB$"):
         fetch(server.url("/"), max_body=299_999)
 
 
@@ -170,7 +170,7 @@ def test_an_error_status_is_told_with_its_name(status, sentence, server, fetch):
 def test_the_reason_is_ours_not_the_servers(server, fetch):
     server.answer("/", raw=b"HTTP/1.1 404 <script>\xff\x00\r\nContent-Length: 0\r\n\r\n")
     server.answer("/odd", raw=b"HTTP/1.1 799 Whatever\r\nContent-Length: 0\r\n\r\n")
-    with pytest.raises(FetchError, match=r"^(answered 404 Not Found|sent a broken answer)$"):
+    with pytest.raises(FetchError, match=r"^(answered 404 Not Found|sent an invalid response)$"):
         fetch(server.url("/"))
     with pytest.raises(FetchError, match=r"^answered 799$"):
         fetch(server.url("/odd"))
@@ -195,7 +195,7 @@ def test_a_redirect_loop_is_left(server, fetch):
 
 def test_a_redirect_to_nowhere_is_told(server, fetch):
     server.answer("/", status=302)
-    with pytest.raises(FetchError, match=r"^answered 302 Found without saying where to go$"):
+    with pytest.raises(FetchError, match=r"^answered 302 Found without a Location header$"):
         fetch(server.url("/"))
 
 
@@ -229,14 +229,15 @@ def test_an_unknown_host_is_told(code, sentence, lookups, monkeypatch, fetch):
     "host", ["a" * 64 + ".example", "a..example", "-.-", "xn--\u0080", "%00", "a b", "\ud800.example"], ids=short
 )
 def test_a_host_name_that_cannot_be_one_is_told(host, fetch):
-    with pytest.raises(FetchError, match=r"^(the address cannot be read|no such host)"):
+    with pytest.raises(FetchError, match=r"^(the address is not valid|no such host)"):
         fetch(f"http://{host}/")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(fetch):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Path(__file__).parent / "self_signed.pem")
-    with FeedServer(tls=context) as server, pytest.raises(FetchError, match=r"^certificate not valid: self.signed"):
+    expected = pytest.raises(FetchError, match=r"^the certificate is not valid: self.signed")
+    with FeedServer(tls=context) as server, expected:
         fetch(server.url("/"))
     assert server.requests == []
 
@@ -250,7 +251,7 @@ def test_a_server_that_does_not_speak_tls_is_told(fetch):
                 connection.sendall(b"220 mail.example ESMTP\r\n")
 
         threading.Thread(target=greet).start()
-        with pytest.raises(FetchError, match=r"^no secure connection could be made$"):
+        with pytest.raises(FetchError, match=r"^the TLS handshake failed$"):
             fetch(f"https://127.0.0.1:{server.getsockname()[1]}/")
 
 
@@ -284,7 +285,7 @@ def test_a_host_name_without_end_is_refused_as_it_stands(start, character, serve
     """Making 20,000 of the first character ASCII would take more than a second, in which no lease is renewed."""
     location = (start + character * 20_000).encode()
     server.answer("/", raw=b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n")
-    with pytest.raises(FetchError, match=r"^redirected, but the new address has a host name that is too long$"):
+    with pytest.raises(FetchError, match=r"^the redirect target has a host name that is too long$"):
         fetch(server.url("/"))
 
 
@@ -388,13 +389,13 @@ def test_tries_are_spaced_out_ever_further(server, fetch, monkeypatch):
     ids=short,
 )
 def test_retry_after_is_read_as_seconds(value, seconds):
-    assert retry_after(value) == seconds
+    assert parse_retry_after(value) == seconds
 
 
 def test_retry_after_is_read_as_a_date():
     in_a_minute = datetime.now(UTC) + timedelta(seconds=60)
-    assert 55 < retry_after(format_datetime(in_a_minute, usegmt=True)) <= 60
-    assert 55 < retry_after(in_a_minute.strftime("%A, %d-%b-%y %H:%M:%S GMT")) <= 60
-    assert retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
-    assert retry_after("Thu, 99 Foo 9999 00:00:00 GMT") == 0
-    assert retry_after("Fri, 31 Dec 9999 23:59:59 -2359") >= 0
+    assert 55 < parse_retry_after(format_datetime(in_a_minute, usegmt=True)) <= 60
+    assert 55 < parse_retry_after(in_a_minute.strftime("%A, %d-%b-%y %H:%M:%S GMT")) <= 60
+    assert parse_retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
+    assert parse_retry_after("Thu, 99 Foo 9999 00:00:00 GMT") == 0
+    assert parse_retry_after("Fri, 31 Dec 9999 23:59:59 -2359") >= 0

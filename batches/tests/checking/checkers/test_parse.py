@@ -20,7 +20,7 @@ from batches.checking.checkers.parse import (
     read_thoroughly,
     read_with_feedparser,
 )
-from batches.checking.checkers.stories import stories_of
+from batches.checking.checkers.stories import make_stories
 
 from .conftest import short
 from .documents import ATOM, RDF, atom, item, rss
@@ -29,7 +29,7 @@ ADDRESS = "http://site.example/dir/feed.xml"
 
 
 def stories(body: bytes, charset: str = "") -> list[Story]:
-    return stories_of(read_thoroughly(to_utf8(body, charset)), ADDRESS)
+    return make_stories(read_thoroughly(to_utf8(body, charset)), ADDRESS)
 
 
 def titles(body: bytes, charset: str = "") -> list[str]:
@@ -150,7 +150,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_is_not_a_feed(name):
-    with pytest.raises(InvalidFeed, match=r"^what it sent is not a feed$"):
+    with pytest.raises(InvalidFeed, match=r"^the response is not a feed$"):
         stories(NONSENSE[name])
 
 
@@ -439,7 +439,7 @@ def test_both_parsers_give_the_same_ids(items):
     quick, slow = read_quickly(document), read_with_feedparser(document)
     assert quick is not None
     assert slow is not None
-    assert [story.id for story in stories_of(quick, ADDRESS)] == [story.id for story in stories_of(slow, ADDRESS)]
+    assert [story.id for story in make_stories(quick, ADDRESS)] == [story.id for story in make_stories(slow, ADDRESS)]
 
 
 def test_an_id_is_shown_once():
