@@ -1,9 +1,6 @@
-"""A real Chromium before a real server. Whatever a page complains of fails the test, unless the test expects it."""
+"""A real Chromium in front of a real server. Whatever a page complains about fails the test, unless it is expected."""
 
 import shutil
-import socket
-import subprocess
-import sys
 
 import pytest
 from django.conf import settings
@@ -14,7 +11,7 @@ from pytest_django.live_server_helper import LiveServer
 from ..admin.conftest import user_of
 from ..conftest import skip_or_fail
 
-#: Nothing of it reaches beyond the machine; as root, as in containers, Chromium's own sandbox does not work.
+#: Chromium's own sandbox does not work as root, as in containers. It reaches nothing outside of this machine.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -24,22 +21,29 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT = 10_000  # milliseconds
-#: Chromium's own words for what a policy forbids differ from case to case.
-WATCH = """
+TIMEOUT = 60_000  # milliseconds, for a busy machine
+#: Chromium words its own message differently for each kind of violation.
+REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", event =>
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
 """
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if __package__ in item.module.__name__:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="package")
 def browser():
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
-        skip_or_fail("There is no Chromium: install it with `apt-get install chromium`.")
+        skip_or_fail("Chromium is not installed. Install it with `apt-get install chromium`.")
     expect.set_options(timeout=TIMEOUT)
     with pytest.MonkeyPatch.context() as patch:
-        # Playwright leaves an event loop in this thread, and Django then takes every query for one that blocks it.
+        # Playwright leaves an event loop in this thread. Without this, Django refuses every query there.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
@@ -49,35 +53,30 @@ def browser():
 
 @pytest.fixture(scope="session")
 def live_server(django_db_setup):
-    """Takes the place of pytest-django's fixture, which may look at the database before it is the test's own."""
+    """Replaces pytest-django's fixture, which can read the database before it is the test's own."""
     server = LiveServer("127.0.0.1")
     yield server
     server.stop()
 
 
 class Problems:
-    """What pages complained of, but for texts with a part that the test expects."""
+    """What pages complained about: errors, warnings and dialogs. `expected` holds parts of harmless ones."""
 
     def __init__(self):
-        self.found = []
+        self.messages = []
         self.expected = []
 
     def watch(self, page):
-        page.on("console", lambda message: message.type in {"error", "warning"} and self.add(message.text))
-        page.on("pageerror", lambda error: self.add(f"uncaught: {error}"))
-        page.on("dialog", lambda dialog: (self.add(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.add_init_script(WATCH)
+        add = self.messages.append
+        page.on("console", lambda message: add(message.text) if message.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: add(f"uncaught: {error}"))
+        page.on("dialog", lambda dialog: (add(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.add_init_script(REPORT_VIOLATIONS)
 
-    def add(self, text):
-        self.found.append(text)
-
-    @property
-    def unexpected(self):
-        return [text for text in self.found if not any(part in text for part in self.expected)]
-
-    def taken(self):
-        """The unexpected ones up to now, which then are done with."""
-        unexpected, self.found = self.unexpected, []
+    def take_unexpected(self):
+        """Return the unexpected messages since the last call."""
+        unexpected = [text for text in self.messages if not any(part in text for part in self.expected)]
+        self.messages.clear()
         return unexpected
 
 
@@ -85,12 +84,12 @@ class Problems:
 def problems():
     problems = Problems()
     yield problems
-    assert problems.unexpected == []
+    assert problems.take_unexpected() == []
 
 
 @pytest.fixture
 def open_page(browser, live_server, problems):
-    """Opens an address as somebody with this role, in a window of its own; the options are those of Playwright."""
+    """Opens an address as a user with this role, in a separate window; the options are those of Playwright."""
     contexts = []
 
     def open_page(address, role="superuser", server=live_server.url, **options):
@@ -98,7 +97,7 @@ def open_page(browser, live_server, problems):
         contexts.append(context)
         context.set_default_timeout(TIMEOUT)
         if role != "anonymous":
-            context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session_of(role), "url": server}])
+            context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": log_in(role), "url": server}])
         page = context.new_page()
         problems.watch(page)
         page.goto(address)
@@ -109,34 +108,8 @@ def open_page(browser, live_server, problems):
         context.close()
 
 
-def session_of(role):
+def log_in(role):
+    """Return the session key of a new user with this role."""
     client = Client()
     client.force_login(user_of(role))
     return client.cookies[settings.SESSION_COOKIE_NAME].value
-
-
-class WebServer:
-    """The application behind waitress, as a process of its own that can be killed and started again."""
-
-    def __init__(self, database_url, environ):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.environ = environ | {"DATABASE_URL": database_url}
-        self.process = None
-
-    def start(self):
-        command = [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{self.port}", settings.WSGI_APPLICATION]
-        self.process = subprocess.Popen(
-            command, cwd=settings.BASE_DIR, env=self.environ, stderr=subprocess.PIPE, text=True
-        )
-        for line in self.process.stderr:
-            if "Serving on" in line:
-                return
-
-    def kill(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process.stderr.close()
-            self.process = None

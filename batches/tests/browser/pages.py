@@ -1,4 +1,4 @@
-"""Every page that the admin has, and the rows that they show. A new page is one line in `PAGES`."""
+"""Every page of the admin, and the rows that they show. A new page is one line in `PAGES`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Rows = SimpleNamespace
 
 @dataclass(frozen=True)
 class Page:
-    """A page by its URL's name in the admin; `of` names the row it belongs to, `steps` lead on from its address."""
+    """A page by the name of its URL; `of` names its row, `steps` lead from its address to the state meant."""
 
     name: str
     of: str = ""
@@ -40,8 +40,6 @@ class Page:
 
 
 def select_all_and(action: str) -> Callable[[BrowserPage], None]:
-    """On a list: what Django asks before it does it."""
-
     def steps(page: BrowserPage) -> None:
         page.locator("#action-toggle").check()
         page.locator("select[name=action]").select_option(action)
@@ -50,18 +48,27 @@ def select_all_and(action: str) -> Callable[[BrowserPage], None]:
     return steps
 
 
-def ask_to_delete_the_paused(page: BrowserPage) -> None:
+def delete_the_paused(page: BrowserPage) -> None:
     page.locator("#all-paused").check()
     page.locator("#selected-delete").click()
 
 
-def ask_to_move_the_last(page: BrowserPage) -> None:
+def preview_a_move(page: BrowserPage) -> None:
     page.locator("[id^=top-]").last.click()
     page.locator("#move-confirm").wait_for()
 
 
-def send_nothing(page: BrowserPage) -> None:
-    """What the form says then."""
+def start_although_the_queue_is_held(page: BrowserPage) -> None:
+    page.locator("[id^=start_batch]").first.click()
+    page.locator(".live-refusal").wait_for()
+
+
+def open_the_tables_and_the_form(page: BrowserPage) -> None:
+    page.locator("#chart-table-summary").click()
+    page.locator(".batch-edit > summary").click()
+
+
+def send_an_empty_form(page: BrowserPage) -> None:
     page.locator("form:not(#logout-form)").evaluate("form => form.noValidate = true")
     page.get_by_role("button", name="Preview").or_(page.get_by_role("button", name="Save", exact=True)).click()
     page.locator(".errornote").first.wait_for()
@@ -69,17 +76,24 @@ def send_nothing(page: BrowserPage) -> None:
 
 def preview_a_list(page: BrowserPage) -> None:
     page.get_by_label("Name").fill("a list")
-    page.get_by_label("or addresses").fill("https://example.org/feed\nno address\nhttps://example.org/feed")
+    page.locator("#id_addresses").fill("https://example.org/feed\nno address\nhttps://example.org/feed")
     page.get_by_role("button", name="Preview").click()
     page.locator("#add-title").wait_for()
+
+
+def edit_a_previewed_list(page: BrowserPage) -> None:
+    preview_a_list(page)
+    page.locator("#id_addresses").press("Enter")
+    page.get_by_role("button", name="Preview again").wait_for()
 
 
 PAGES = {
     "the overview": Page("index"),
     "the app": Page("app_list"),
     "the queue": Page("batches_batch_queue"),
-    "a move": Page("batches_batch_queue", steps=ask_to_move_the_last),
-    "deleting from the queue": Page("batches_batch_queue", steps=ask_to_delete_the_paused),
+    "a move": Page("batches_batch_queue", steps=preview_a_move),
+    "a refusal in the queue": Page("batches_batch_queue", steps=start_although_the_queue_is_held),
+    "deleting from the queue": Page("batches_batch_queue", steps=delete_the_paused),
     "the list of batches": Page("batches_batch_changelist"),
     "an empty list": Page("batches_batch_changelist", query="?q=nothing+of+that+name"),
     "a filtered list": Page("batches_batch_changelist", query="?status__exact=paused&priority=0&q=one"),
@@ -87,13 +101,15 @@ PAGES = {
     "a queued batch": Page("batches_batch_change", of="queued"),
     "the running batch": Page("batches_batch_change", of="running"),
     "a paused batch": Page("batches_batch_change", of="paused"),
-    "a done batch": Page("batches_batch_change", of="done"),
+    "a refusal for a batch": Page("batches_batch_change", of="paused", steps=start_although_the_queue_is_held),
+    "a done batch": Page("batches_batch_change", of="done", steps=open_the_tables_and_the_form),
     "a batch in error": Page("batches_batch_change", of="error"),
     "deleting a batch": Page("batches_batch_delete", of="paused"),
     "a batch's history": Page("batches_batch_history", of="done"),
     "adding a batch": Page("batches_batch_add"),
-    "a batch without anything": Page("batches_batch_add", steps=send_nothing),
+    "a batch without anything": Page("batches_batch_add", steps=send_an_empty_form),
     "a batch's preview": Page("batches_batch_add", steps=preview_a_list),
+    "a batch's outdated preview": Page("batches_batch_add", steps=edit_a_previewed_list),
     "profiles": Page("batches_profile_changelist"),
     "checking profiles": Page("batches_profile_changelist", steps=select_all_and("check_selected")),
     "a profile": Page("batches_profile_change", of="profile"),
@@ -132,8 +148,7 @@ PAGES = {
     "a password changed": Page("password_change_done"),
 }
 
-
-#: URLs that show no page of their own: they answer scripts, act on a click, or are refused for rows that are read only.
+#: URLs without a page: they serve scripts, act on a click, or are refused because their rows are read-only.
 READ_ONLY = ("profile", "batchprofile", "storyresult", "batchlog", "webhookdelivery")
 NO_PAGES = {
     "batches_batch_details",
@@ -153,7 +168,7 @@ NO_PAGES = {
 
 
 def make_rows() -> Rows:
-    """Batches in every status with all that belongs to them, and the rows behind Django's own pages."""
+    """Make batches in every status with all that belongs to them, and the rows behind Django's own pages."""
     webhook = Webhook.objects.create(url="https://example.org/hook", name="the hook")
     stories = [story(), story("Another story", "http://news.example.org/2")]
     done, paused, error = (

@@ -1,4 +1,4 @@
-"""The API's documentation: shown under the strict policy from this server alone, and tried out with a token."""
+"""The API documentation: it keeps the strict policy, loads nothing from elsewhere, and works with a token."""
 
 import pytest
 from playwright.sync_api import expect
@@ -15,14 +15,14 @@ CALL = ".opblock-summary"
 NAME = "¦".join(["Press", *PAYLOADS])
 
 
-def test_somebody_without_a_login_reads_it_and_with_a_token_tries_it(open_page, problems, live_server):
+def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems, live_server):
     problems.expected += ["status of 401"]
     batch_with("queued")
     Batch.objects.update(name=NAME)
     token = Token.objects.create(user=user_of("superuser"))
-    asked = []
+    requests = []
     page = open_page("about:blank", role="anonymous")
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     policy = page.goto("/api/docs/").headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
@@ -30,7 +30,7 @@ def test_somebody_without_a_login_reads_it_and_with_a_token_tries_it(open_page, 
     expect(page.locator(CALL)).to_have_count(23)
     sections = page.locator(".opblock-tag").evaluate_all("tags => tags.map(tag => tag.dataset.tag)")
     assert sections == ["batches", "queue", "profiles", "stories"]
-    assert [address for address in asked if not address.startswith((live_server.url, "data:"))] == []
+    assert [address for address in requests if not address.startswith((live_server.url, "data:"))] == []
 
     call = page.locator("#operations-queue-queue_retrieve")
     call.locator(CALL).click()

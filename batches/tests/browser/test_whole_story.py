@@ -1,4 +1,4 @@
-"""The whole story of a batch, as an operator has it: from the file that is uploaded to the repeat."""
+"""The whole story of a batch, as an operator lives it: from the upload of a file to the repeat."""
 
 import pytest
 from django.urls import reverse
@@ -8,72 +8,42 @@ from batches.models import Batch
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.processes import Commands
 
+from .steps import QUEUE, page_of
+
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 RSS = """<rss version="2.0"><channel><title>News</title><item><guid>{guid}</guid><title>{title}</title>
 <link>https://news.example.org/{guid}</link></item></channel></rss>"""
 
 
-class AddPage:
-    def __init__(self, page):
-        self.page = page
-
-    def open(self):
-        self.page.goto(reverse("admin:batches_batch_add"))
-
-    def add(self, name, lines):
-        """Uploads the lines as a file, looks at the preview and confirms; leads to the new batch's page."""
-        text = "\n".join(lines).encode()
-        self.page.get_by_label("Name").fill(name)
-        self.page.get_by_label("File").set_input_files({"name": "list.txt", "mimeType": "text/plain", "buffer": text})
-        self.page.get_by_role("button", name="Preview").click()
-        expect(self.page.get_by_role("heading", name="Preview")).to_contain_text("Nothing is stored yet")
-        assert not Batch.objects.exists()
-        self.page.get_by_role("button", name="Add batch").click()
-        return BatchPage(self.page)
+def feed(guid, title):
+    return RSS.format(guid=guid, title=title).encode()
 
 
-class BatchPage:
-    def __init__(self, page):
-        self.page = page
+def expect_texts(part, *texts):
+    for text in texts:
+        expect(part).to_contain_text(text)
 
-    def open(self, batch):
-        self.page.goto(reverse("admin:batches_batch_change", args=[batch.pk]))
 
-    def press(self, label):
-        self.page.get_by_role("main").get_by_role("button", name=label, exact=True).click()
-
-    def expect(self, *texts):
-        for text in texts:
-            expect(self.page.get_by_role("main")).to_contain_text(text)
-
-    def expect_fact(self, name, value):
-        fact = self.page.locator("dl > div").filter(has=self.page.locator("dt", has_text=name)).first
+def expect_facts(page, **facts):
+    for name, value in facts.items():
+        fact = page.locator("dl > div").filter(has=page.locator("dt", has_text=name.replace("_", " "))).first
         expect(fact.locator("dd")).to_have_text(value)
 
 
-class QueuePage:
-    def __init__(self, page):
-        self.page = page
-
-    def open(self):
-        self.page.goto(reverse("admin:batches_batch_queue"))
-
-    def press(self, label, name):
-        self.page.get_by_role("button", name=f"{label}: “{name}”").click()
-
-    def expect_running(self, *texts):
-        for text in texts:
-            expect(self.page.locator(".queue-run")).to_contain_text(text)
-
-    def expect_section(self, title, *texts):
-        section = self.page.get_by_role("region", name=title)
-        for text in texts:
-            expect(section).to_contain_text(text)
+def press(page, label):
+    page.get_by_role("main").get_by_role("button", name=label, exact=True).click()
 
 
-def feed(guid, title):
-    return RSS.format(guid=guid, title=title).encode()
+def add_by_upload(page, name, lines):
+    page.goto(reverse("admin:batches_batch_add"))
+    page.get_by_label("Name").fill(name)
+    file = {"name": "list.txt", "mimeType": "text/plain", "buffer": "\n".join(lines).encode()}
+    page.get_by_label("File").set_input_files(file)
+    press(page, "Preview")
+    expect(page.get_by_role("heading", name="Preview")).to_be_visible()
+    assert not Batch.objects.exists()
+    press(page, "Add batch")
 
 
 def test_from_the_upload_to_the_repeat(open_page, database_url):
@@ -81,54 +51,40 @@ def test_from_the_upload_to_the_repeat(open_page, database_url):
         server.answer("/one", body=feed("1", "The ferry opens again"))
         server.answer("/two", body=feed("2", "The choir sings"))
         server.answer("/broken", status=500)
-        held = [server.hold("/two")]
-        tell(open_page("about:blank", role="superuser"), server, commands, held)
+        held = server.hold("/two")
+        page = open_page("about:blank")
+        main, done = page.get_by_role("main"), page.get_by_role("region", name="Done today")
 
+        add_by_upload(page, "News", [*map(server.url, ("/one", "/two", "/broken")), "no address"])
+        expect_texts(page.locator(".messagelist"), "“News” was added", "“no address”")
+        batch = Batch.objects.get()
 
-def tell(page, server, commands, held):
-    adding, batch_page, queue = AddPage(page), BatchPage(page), QueuePage(page)
-    adding.open()
-    adding.add("Morning feeds", [server.url("/one"), server.url("/two"), server.url("/broken"), "no address"])
-    expect(page.locator(".messagelist")).to_contain_text("“Morning feeds” was added and waits at position 1")
-    expect(page.locator(".messagelist")).to_contain_text("Line 4: “no address”")
-    batch = Batch.objects.get()
+        page.goto(QUEUE)
+        expect_texts(page.get_by_role("region", name="Waiting"), "News", "no worker heartbeat yet")
+        commands.start_worker(concurrency=3, per_host=3)
+        held.wait_for()
+        expect_texts(page.locator(".queue-run"), "News", "2 of 3")  # without a reload
+        press(page, "Pause: “News”")
+        expect_texts(page.get_by_role("region", name="Paused"), "News")
+        held.open()
+        press(page, "Queue: “News”")
+        expect_texts(done, "News")
 
-    queue.open()
-    queue.expect_section("Waiting", "Morning feeds", "no worker heartbeat yet")
-    commands.start_worker(concurrency=3, per_host=3)
-    held[0].wait_for()
-    queue.expect_running("Morning feeds", "2 of 3")  # without a reload
-    queue.press("Pause", "Morning feeds")
-    queue.expect_running("Nothing is running")
-    queue.expect_section("Paused", "Morning feeds")
+        page.goto(page_of(batch))
+        expect_facts(page, Status="Done", Progress="3 of 3", New_stories="2")
+        expect_texts(main, "The ferry opens again", "The choir sings", "500", "pause_batch", "superuser")
+        server.answer("/broken", body=feed("3", "Back again"))
+        press(page, "Retry failed")
+        page.goto(QUEUE)
+        expect_texts(done, "News", "3 ok")
+        page.goto(page_of(batch))
+        expect_texts(main, "Back again")
 
-    held[0].open()
-    queue.press("Queue", "Morning feeds")
-    queue.expect_section("Done today", "Morning feeds")
-    batch_page.open(batch)
-    batch_page.expect_fact("Status", "Done")
-    batch_page.expect_fact("Progress", "3 of 3")
-    batch_page.expect_fact("New stories", "2")
-    batch_page.expect("The ferry opens again", "The choir sings", "500")
-    batch_page.expect("pause_batch", "superuser")
-
-    server.answer("/broken", body=feed("3", "Back again"))
-    batch_page.press("Retry failed")
-    queue.open()
-    queue.expect_section("Done today", "Morning feeds", "3 ok")
-    batch_page.open(batch)
-    batch_page.expect("Back again", "No failed profiles.")
-
-    server.answer("/one", body=feed("4", "The museum stays free"))
-    batch_page.press("Repeat")
-    expect(page.locator(".messagelist")).to_contain_text("A repeat of “Morning feeds” was queued.")
-    repeat = Batch.objects.get(previous=batch)
-    queue.open()
-    expect(page.get_by_role("region", name="Done today").locator(".queue-row")).to_have_count(2)
-    batch_page.open(repeat)
-    batch_page.expect_fact("Status", "Done")
-    batch_page.expect_fact("New stories", "1")
-    batch_page.expect_fact("Repeat of", "Morning feeds")
-    batch_page.expect("The museum stays free")
-    batch_page.expect("Compared with the previous batch")
-    batch_page.expect_fact("Unchanged", "3")
+        server.answer("/one", body=feed("4", "The museum stays free"))
+        press(page, "Repeat")
+        expect(page.locator(".messagelist")).to_contain_text("“News”")
+        page.goto(QUEUE)
+        expect(done.locator(".queue-row")).to_have_count(2)
+        page.goto(page_of(Batch.objects.get(previous=batch)))
+        expect_facts(page, Status="Done", New_stories="1", Repeat_of="News", Unchanged="3")
+        expect_texts(main, "The museum stays free")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from .checkers import NAMES
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 #: For every child: checks may reach the test's server and wait for it, and nobody else waits for long.
 ENVIRONMENT = {

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 BUSY = "The queue is busy. Try again."
 UNAVAILABLE = "The database does not answer. Try again in a moment."
 
-WAIT = 30
+WAIT = 60
 
 
 @pytest.fixture(autouse=True)

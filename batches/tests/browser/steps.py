@@ -1,0 +1,52 @@
+"""Steps that several tests take on a page."""
+
+import pytest
+from django.urls import reverse
+from playwright.sync_api import expect
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+QUEUE = reverse("admin:batches_batch_queue")
+#: What Chromium writes to its console for a refused action.
+CONFLICT = "status of 409"
+
+
+def page_of(batch):
+    return reverse("admin:batches_batch_change", args=[batch.pk])
+
+
+def button(page, call, batch):
+    """Find a control of a batch in the queue."""
+    return page.locator(f"#{call}-{batch.pk}")
+
+
+def tab_to(page, locator, key="Tab"):
+    for _ in range(80):
+        page.keyboard.press(key)
+        if locator.evaluate("element => element === document.activeElement"):
+            return
+    pytest.fail(f"{key} never reaches {locator}")
+
+
+def poll_now(page):
+    """Have the page poll without waiting for its next turn."""
+    page.evaluate("dispatchEvent(new Event('online'))")
+
+
+def stop_polling(page):
+    page.get_by_role("switch").click()
+    expect(page.get_by_role("switch")).not_to_be_checked()
+
+
+def mark(page):
+    """Leave a mark that a reload would remove."""
+    page.evaluate("window.isMarked = true")
+
+
+def assert_not_reloaded(page):
+    assert page.evaluate("window.isMarked === true")
+
+
+def expect_refusal(button, text):
+    """Expect the message directly beside the button that caused it."""
+    expect(button.page.locator(f"#{button.get_attribute('id')} + .live-refusal")).to_contain_text(text)
+    expect(button.page.locator("[id$=-announce]")).to_contain_text(text)

@@ -1,0 +1,207 @@
+"""What the two live pages have in common (live.js): polling, outages, refusals, and updates that disturb nobody."""
+
+import re
+import socket
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.urls import reverse
+from playwright.sync_api import expect
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch
+from batches.tests.support.processes import Commands
+
+from ..admin.conftest import batch_with, reread
+from .steps import CONFLICT, QUEUE, assert_not_reloaded, button, expect_refusal, mark, page_of, poll_now, stop_polling
+
+pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
+
+LIVE = reverse("admin:batches_batch_queue_live")
+
+
+def open_with_stopped_clock(open_page):
+    """The page's timers run only when the test says so, and its requests have no time limit."""
+    page = open_page("about:blank")
+    page.add_init_script("AbortSignal.timeout = () => undefined")
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
+    page.goto(QUEUE)
+    return page
+
+
+def poll(page, action, ends="requestfinished"):
+    """Do what makes the page poll, and wait until it has handled the response and set its next timer."""
+    with page.expect_event(ends, lambda request: LIVE in request.url):
+        action()
+    settle(page)
+
+
+def settle(page):
+    """A response that came in earlier is handled before this one."""
+    page.evaluate("fetch('/static/batches/icon.svg').then(response => response.text())")
+
+
+def watch_polls(page):
+    polls = []
+    page.on("request", lambda request: polls.append(request.url) if LIVE in request.url else None)
+    return polls
+
+
+def set_hidden(page, hidden):
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden})
+            document.dispatchEvent(new Event("visibilitychange"))
+        }""",
+        hidden,
+    )
+
+
+def test_a_page_polls_every_two_seconds_while_it_is_visible_and_switched_on(open_page):
+    page = open_with_stopped_clock(open_page)
+    polls = watch_polls(page)
+
+    def assert_no_poll_for_a_minute():
+        polls.clear()
+        page.clock.run_for(60_000)
+        settle(page)
+        assert polls == []
+
+    for _ in range(2):
+        poll(page, lambda: page.clock.run_for(2_000))
+    set_hidden(page, True)
+    assert_no_poll_for_a_minute()
+    poll(page, lambda: poll_now(page))
+    assert_no_poll_for_a_minute()
+    poll(page, lambda: set_hidden(page, False))
+    poll(page, lambda: page.clock.run_for(2_000))
+    poll(page, lambda: stop_polling(page))
+    assert_no_poll_for_a_minute()
+    expect(page.locator("#queue")).to_have_class(re.compile("live-is-stopped"))
+
+
+def test_a_page_polls_less_and_less_often_while_the_server_does_not_answer(open_page, problems):
+    problems.expected.append("ERR_FAILED")
+    page = open_with_stopped_clock(open_page)
+    page.route(f"**{LIVE}", lambda route: route.abort())
+    polls = watch_polls(page)
+    for wait in (2_000, 4_000, 8_000, 16_000, 30_000, 30_000):
+        polls.clear()
+        page.clock.run_for(wait - 1)
+        settle(page)
+        assert polls == []
+        poll(page, lambda: page.clock.run_for(1), ends="requestfailed")
+        expect(page.locator("#queue-lost")).to_contain_text("The server does not respond.")
+    page.unroute(f"**{LIVE}")
+    poll(page, lambda: page.clock.run_for(30_000))
+    expect(page.locator("#queue-lost")).to_be_empty()
+
+
+def test_an_outage_is_reported_until_the_server_is_back(open_page, database_url, problems):
+    problems.expected += ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE"]
+    batch, waiting = batch_with("running", name="before", ok=1, pending=1), batch_with(name="waiting")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    with Commands(database_url) as commands:
+        server = start_server(commands, address)
+        queue = open_page(QUEUE, server=f"http://{address}")
+        details = open_page(page_of(batch), role="operator", server=f"http://{address}")
+        mark(queue)
+        mark(details)
+        server.popen.kill()
+        for part in (queue.locator("#queue-waiting >> .."), *map(details.locator, ("#batch-facts", "[data-details]"))):
+            expect(part).to_have_css("opacity", "0.5")
+        for lost in (queue.locator("#queue-lost"), details.locator("#batch-lost")):
+            expect(lost).to_contain_text("The server does not respond.")
+        for pressed in (button(queue, "pause_batch", waiting), details.locator("#pause_batch")):
+            pressed.click()
+            expect_refusal(pressed, "The server does not respond")
+        Batch.objects.filter(pk=batch.pk).update(name="after", stories_found=1)
+        start_server(commands, address)
+        for page, name, lost in ((queue, "#queue-running", "#queue-lost"), (details, "#batch-name", "#batch-lost")):
+            poll_now(page)
+            expect(page.locator(name)).to_contain_text("after")
+            expect(page.locator(lost)).to_be_empty()
+            assert_not_reloaded(page)
+        expect(details.locator("[data-details]")).to_have_css("opacity", "1")
+
+
+def start_server(commands, address):
+    server = commands.start("runserver", "--noreload", address, environ={"PYTHONUNBUFFERED": "1"})
+    server.wait_for(lambda: "Starting development server" in server.out)
+    return server
+
+
+@pytest.mark.parametrize("follow", [poll_now, lambda page: page.locator("[id^=pause_batch]").click()])
+def test_an_expired_session_changes_nothing_and_leads_to_the_login_and_back(open_page, problems, follow):
+    problems.expected.append("status of 404")  # the login page, which is Django's own, names no icon
+    batch = batch_with(name="news")
+    page = open_page(f"{QUEUE}?q=news")
+    user = User.objects.get()
+    user.set_password("secret")
+    user.save()
+    Session.objects.all().delete()
+    follow(page)
+    page.wait_for_url(re.compile(r"/admin/login/\?next="))
+    page.get_by_label("Username").fill(user.username)
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(re.compile(rf"{QUEUE}\?q=news$"))
+    expect(page.locator("#queue-waiting")).to_contain_text("news")
+    assert reread(batch).status == "queued"
+
+
+def test_focus_ticks_and_typed_text_survive_an_update(open_page):
+    first, second, third = (batch_with(name=f"number {number}") for number in (1, 2, 3))
+    page = open_page(QUEUE)
+    page.locator(f"#select-{third.pk}").check()
+    page.locator(f"#to-{second.pk}").fill("3")
+    button(page, "up", third).focus()
+    BatchManager().pause_batch(first.pk)
+    poll_now(page)
+    expect(page.locator("#queue-waiting .queue-name")).to_have_text(["number 2", "number 3"])
+    expect(button(page, "up", third)).to_be_focused()
+    expect(page.locator(f"#select-{third.pk}")).to_be_checked()
+    expect(page.locator(f"#to-{second.pk}")).to_have_value("3")
+
+
+def test_a_response_from_before_a_click_does_not_restore_the_old_state(open_page):
+    batch = batch_with()
+    page = open_page(QUEUE)
+    old = page.request.get(LIVE)
+    held = []
+    page.route(f"**{LIVE}", lambda route: held.append(route), times=1)
+    with page.expect_request(f"**{LIVE}"):
+        poll_now(page)
+    button(page, "pause_batch", batch).click()
+    expect(page.locator("#queue-settled")).to_contain_text("a batch")
+    stop_polling(page)
+    with page.expect_event("requestfinished", lambda request: request == held[0].request):
+        held[0].fulfill(body=old.text(), content_type="text/html")
+    settle(page)
+    expect(page.locator("#queue-settled")).to_contain_text("a batch")
+
+
+def test_a_refusal_stays_beside_its_button_until_the_next_click(open_page, problems):
+    problems.expected.append(CONFLICT)
+    running, batch = batch_with("running", name="the other one"), batch_with()
+    page = open_page(QUEUE)
+    start = button(page, "start_batch", batch)
+    start.click()
+    expect_refusal(start, "“the other one” is running")
+    batch_with(name="number 3")
+    poll_now(page)
+    expect(page.locator("#queue-waiting")).to_contain_text("number 3")  # the page was updated
+    expect_refusal(start, "“the other one” is running")
+    button(page, "pause_batch", running).click()
+    expect(page.locator(".live-refusal")).to_have_count(0)
+
+
+def test_a_viewer_follows_the_queue_live(open_page):
+    page = open_page(QUEUE, role="viewer")
+    batch_with(name="number 1")
+    poll_now(page)
+    expect(page.locator("#queue-waiting")).to_contain_text("number 1")
+    expect(page.locator("#queue").get_by_role("button")).to_have_text(["Filter"])
