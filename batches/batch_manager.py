@@ -1,7 +1,7 @@
-"""Every write of queue state, and nothing else.
+"""Every change of the queue's state, and nothing else.
 
-Each transition is one transaction: lock the queue, read the batch anew, check, write, log. The order of locks is always
-queue → batch → profiles. Expected outcomes are returned (True, a batch, or a falsy `Refusal`); faults are raised.
+Each transition is one transaction: lock the queue, read the batch again, check, write, log. Lock order: queue → batch →
+profiles and webhooks. Expected outcomes are returned (True, a batch, or a falsy `Refusal`); faults are raised.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from .models import Action, Batch, BatchProfile, Profile, Queue
 from .queue.contents import (
     COUNTERS_AT_ZERO,
     UNCHECKED,
+    collect_names,
     copy_batch_profiles,
     insert_batch,
     insert_batch_profiles,
-    insert_chosen_profiles,
     insert_profiles,
-    names_by_url,
+    insert_selected_profiles,
     purge_rows,
 )
 from .queue.refusals import Code, Refusal, Refused, fenced, refusable
-from .queue.repairs import find_orphans, renumber_queue, repairs_of
+from .queue.repairs import derive_repairs, find_orphans, renumber_queue
 from .queue.results import record
 from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lease, run_seconds
-from .queue.transitions import QueueWriter, find_batch, queued_last, run_call, transition
-from .queue.values import is_int, require_checker, require_priority, require_progress, require_startable, usable_name
+from .queue.transitions import QueueWriter, find_batch, reserve_position, run_call, transition
+from .queue.values import clean_name, is_int, require_checker, require_priority, require_progress, require_startable
 from .text import clean_text, pluralise
 
 Status = Batch.Status
 
-#: Deleted batches that go under one lock, when their rows are gone.
-PURGED_AT_ONCE = 100
+#: Deleted batches that are removed under one lock, once their rows are gone.
+PURGE_CHUNK = 100
 
 
 class BatchManager(QueueWriter):
-    """Changes batches and the queue on behalf of `actor`, who came through `channel`."""
+    """Changes batches and the queue in the name of `actor`, who uses `channel`."""
 
-    # Making batches
+    # Creating batches
 
     @refusable
     def create_batch(
@@ -60,34 +60,33 @@ class BatchManager(QueueWriter):
         queue: bool = True,
         id: uuid.UUID | None = None,
     ) -> Batch:
-        """A new batch of these profiles, queued at the end of its band or (`queue=False`) paused.
+        """Create a batch, queued at the end of its priority band or (`queue=False`) paused. All or nothing.
 
-        Addresses that are not known yet become profiles; duplicates collapse. All or nothing. Of a queryset of
-        profiles those go in that match it now.
+        Unknown addresses become profiles, and duplicates are dropped. A queryset is read when the rows are inserted.
 
-        With an `id` that the caller has chosen, the same order given twice makes one batch: the second is refused as
-        `already_exists`, also while the first is still being carried out.
+        If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
+        while the first is still in progress.
         """
-        name = usable_name(name)
+        name = clean_name(name)
         require_priority(priority)
         require_checker(checker)
-        chosen = profiles if isinstance(profiles, QuerySet) else None
-        names = {} if chosen is not None else names_by_url(profiles)
+        selected = profiles if isinstance(profiles, QuerySet) else None
+        names = {} if selected is not None else collect_names(profiles)
         batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, status=Status.PAUSED)
         with transaction.atomic():
             insert_batch(batch)
-            # Before the queue is locked: 100,000 rows take a second, and nobody can see this batch yet.
-            if chosen is not None:
-                total = insert_chosen_profiles(batch.pk, chosen)
+            # Before the queue is locked: 100,000 rows take a second, and nobody else can see this batch yet.
+            if selected is not None:
+                total = insert_selected_profiles(batch.pk, selected)
             else:
-                insert_profiles(names.items())
+                insert_profiles(names)
                 total = insert_batch_profiles(batch.pk, names)
             self._finish_creation(batch, total, queue, Action.CREATE_BATCH)
         return batch
 
     @refusable
     def repeat_batch(self, batch_id: object) -> Batch:
-        """A new queued batch with the same profiles, linked to this one by `previous`."""
+        """Create a queued batch with the same profiles, linked to this one by `previous`."""
         with transaction.atomic():
             source = find_batch(batch_id)
             batch = Batch(
@@ -100,8 +99,8 @@ class BatchManager(QueueWriter):
             batch.save(force_insert=True)
             copied = copy_batch_profiles(source.pk, batch.pk)
             with Queue.objects.locked():
-                find_batch(batch_id)  # deleted while it was copied, it may have lost rows before that
-                # A batch whose caller keeps no rows is repeated without rows.
+                find_batch(batch_id)  # refused if it was deleted during the copy: some rows may be missing
+                # A batch without rows (its caller reports progress) is repeated without rows.
                 self._finish_creation(batch, copied or source.total_profiles, True, Action.REPEAT_BATCH)
         return batch
 
@@ -109,16 +108,15 @@ class BatchManager(QueueWriter):
         with Queue.objects.locked():
             changes: dict[str, Any] = {"total_profiles": total}
             if queue:
-                changes |= queued_last(batch)
+                changes |= reserve_position(batch)
             Batch.objects.filter(pk=batch.pk).update(**changes)
             Queue.objects.bump_version()
             batch.refresh_from_db()
-            self._log(batch, action, pluralise(total, "profile"), to=(batch.status, batch.position))
+            self._log(batch, action, pluralise(total, "profile"), after=(batch.status, batch.position))
 
     @transition(Action.RENAME_BATCH)
     def rename_batch(self, batch: Batch, name: str) -> Literal[True]:
-        """Give it another name."""
-        name = usable_name(name)
+        name = clean_name(name)
         if name != batch.name:
             self._apply(batch, Action.RENAME_BATCH, f"“{batch}” → “{name}”", name=name)
         return True
@@ -127,7 +125,7 @@ class BatchManager(QueueWriter):
 
     @transition(Action.QUEUE_BATCH)
     def queue_batch(self, batch: Batch) -> Literal[True]:
-        """Queue it at the end of its band. A finished batch is checked anew, a paused one goes on where it stopped."""
+        """Queue it at the end of its band. A done batch is checked again, a paused one continues where it stopped."""
         if batch.status == Status.QUEUED:
             return self._move(batch, Batch.objects.end_of_band(batch.priority, batch), Action.QUEUE_BATCH)
         changes: dict[str, Any] = {"error": "", "completed_at": None}
@@ -139,9 +137,9 @@ class BatchManager(QueueWriter):
 
     @transition(Action.MOVE_BATCH)
     def move_batch(self, batch: Batch, position: int, expected_version: int | None = None) -> Literal[True]:
-        """Move a queued batch to `position`, clamped to 1..n; the others are shifted.
+        """Move a queued batch to `position`, clamped to 1..n, and shift the others.
 
-        With `expected_version` it is refused when order or status of anything changed since that `Queue.version`.
+        Refused if any order or status has changed since `expected_version` of the queue.
         """
         if not is_int(position) or not (expected_version is None or is_int(expected_version)):
             raise Refused(Code.BAD_VALUE, "The position and the version must be whole numbers.")
@@ -151,7 +149,7 @@ class BatchManager(QueueWriter):
 
     @transition(Action.SET_PRIORITY)
     def set_priority(self, batch: Batch, priority: int) -> Literal[True]:
-        """Store the priority; a queued batch goes to the end of its new band."""
+        """Set the priority; a queued batch moves to the end of its new band."""
         require_priority(priority)
         if priority != batch.priority:
             if batch.status == Status.QUEUED:
@@ -160,7 +158,7 @@ class BatchManager(QueueWriter):
         return True
 
     def reorder_queue(self) -> Literal[True]:
-        """Close gaps in the order of position. Nothing changes where there are none."""
+        """Close gaps between the positions, if there are any."""
         with Queue.objects.locked():
             waiting = Batch.objects.queued().count()
             if waiting != Batch.objects.last_position():
@@ -172,7 +170,7 @@ class BatchManager(QueueWriter):
         return True
 
     def hold_queue(self, reason: str = "") -> Literal[True]:
-        """Promote and start nothing until `release_queue`; the running batch goes on."""
+        """Start no batch until `release_queue`. The running batch continues."""
         reason = clean_text(reason, MAX_ERROR).strip()
         with Queue.objects.locked() as queue:
             if not (queue.held and queue.hold_reason == reason):
@@ -180,7 +178,7 @@ class BatchManager(QueueWriter):
         return True
 
     def release_queue(self) -> Literal[True]:
-        """Let batches be promoted and started again."""
+        """Allow batches to start again."""
         with Queue.objects.locked() as queue:
             if queue.held:
                 self._set_hold(Action.RELEASE_QUEUE, queue.hold_reason, held=False, by="", at=None, why="")
@@ -191,17 +189,17 @@ class BatchManager(QueueWriter):
         Queue.objects.bump_version()
         self._log(None, action, message)
 
-    # A batch's life
+    # Starting and ending
 
     @transition(Action.START_BATCH)
     def start_batch(self, batch: Batch) -> Literal[True]:
-        """Make it the running batch now, for the next worker that looks. Refused while another runs or all is held."""
+        """Make it the running batch, for the next worker that claims a run."""
         require_startable()
         self._start(batch, Action.START_BATCH)
         return True
 
     def promote_next_batch(self) -> Batch | None:
-        """Start the head of the queue. None if one runs, none waits, or the queue is held."""
+        """Start the head of the queue. None if a batch runs, the queue is empty or held."""
         with Queue.objects.locked() as queue:
             batch = None if queue.held or Batch.objects.running().exists() else lock_head()
             if batch is not None:
@@ -210,22 +208,22 @@ class BatchManager(QueueWriter):
 
     @transition(Action.PAUSE_BATCH)
     def pause_batch(self, batch: Batch) -> Literal[True]:
-        """Set it aside. From the moment this commits no further result of its run is recorded."""
+        """Take it out of the queue. Once this commits, no further result of its run is recorded."""
         if batch.status != Status.PAUSED:
             self._leave(batch, Action.PAUSE_BATCH, Status.PAUSED)
         return True
 
     @transition(Action.COMPLETE_BATCH)
     def complete_batch(self, batch: Batch) -> Literal[True]:
-        """Close it as done, whether or not every profile was checked."""
+        """Mark it as done, even if not every profile was checked."""
         self._complete(batch, Action.COMPLETE_BATCH)
         return True
 
     @transition(Action.HANDLE_ERROR)
     def handle_error(self, batch: Batch, message: object, run_token: uuid.UUID | None = None) -> Literal[True]:
-        """Stop it with an error that is kept, cleaned of what cannot be stored and cut.
+        """Stop it with an error message, cleaned and cut to `MAX_ERROR`.
 
-        A worker gives its `run_token`, so that a run that is over cannot stop the one that followed it.
+        A worker passes its `run_token`, so that a run that is over cannot stop a later run.
         """
         if run_token is not None and batch.run_token != run_token:
             raise fenced()
@@ -236,9 +234,9 @@ class BatchManager(QueueWriter):
 
     @transition(Action.UPDATE_PROGRESS)
     def update_progress(self, batch: Batch, completed: int, successful: int, failed: int) -> Literal[True]:
-        """Set the three counters, absolutely; all profiles completed completes the batch.
+        """Set the three counters. The batch is done when all profiles are completed.
 
-        For callers that keep no rows of their profiles: the counters of a batch with rows are its rows' alone.
+        Only for batches without rows; otherwise the counters follow from the rows.
         """
         require_progress(batch, completed, successful, failed)
         counters = {
@@ -253,10 +251,10 @@ class BatchManager(QueueWriter):
 
     @transition(Action.RETRY_FAILED)
     def retry_failed(self, batch: Batch) -> Literal[True]:
-        """Make its failed profiles pending again, and queue it."""
+        """Make its failed profiles pending again and queue it."""
         failed = batch.profiles.filter(status=BatchProfile.Status.FAILED).update(**UNCHECKED)
         if not failed and not batch.profiles.exists():
-            failed = batch.failed_checks  # of a caller that keeps no rows
+            failed = batch.failed_checks  # a batch without rows
         if not failed:
             raise Refused(Code.NOTHING_TO_RETRY, f"“{batch}” has no failed profiles.")
         self._enqueue(
@@ -271,68 +269,67 @@ class BatchManager(QueueWriter):
         return True
 
     def delete_batch(self, batch_id: object) -> Literal[True] | Refusal:
-        """Delete it with its rows and its log. Stories stay, since they are what makes the next sight of them old.
+        """Delete it with its rows and its log. Its stories stay, so that they are not new again.
 
-        It is gone for everybody when the first transaction commits; its rows follow in small steps without the queue's
-        lock. Killed in between, `purge_deleted` finishes the work.
+        The batch disappears when the first transaction commits. Its rows follow in small transactions without the
+        queue's lock; if that is interrupted, `purge_deleted` completes it.
         """
         return self.delete_batches([batch_id])[0]
 
     def delete_batches(self, batch_ids: Iterable[object]) -> list[Literal[True] | Refusal]:
-        """Delete several, each as `delete_batch` does and with an answer of its own; their rows follow together."""
-        answers = [self._delete_batch(batch_id) for batch_id in batch_ids]
-        if any(answers):
-            # A caller with a transaction of its own (the admin's delete page) holds the queue until that commits.
+        """Delete several batches as `delete_batch` does, with a result for each; their rows follow together."""
+        results = [self._delete_batch(batch_id) for batch_id in batch_ids]
+        if any(results):
+            # Inside a transaction of the caller (the admin's delete page), the queue stays locked until its commit.
             transaction.on_commit(self.purge_deleted)
-        return answers
+        return results
 
     def purge_deleted(self) -> None:
-        """Remove the rows of deleted batches whose deletion was interrupted, and then the batches."""
+        """Remove the rows of deleted batches, then the batches."""
         deleted = list(Batch.everything.exclude(deleted_at=None).values_list("pk", flat=True))
         for pk in deleted:
             purge_rows(pk)
-        for first in range(0, len(deleted), PURGED_AT_ONCE):
-            with (
-                Queue.objects.locked()
-            ):  # their repeats forget them, and several of them at once may be in somebody's shift
-                Batch.everything.filter(pk__in=deleted[first : first + PURGED_AT_ONCE]).delete()
+        for first in range(0, len(deleted), PURGE_CHUNK):
+            # Under the lock: this also writes to their repeats (`previous`), which somebody may be shifting.
+            with Queue.objects.locked():
+                Batch.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
 
     @transition(Action.DELETE_BATCH)
     def _delete_batch(self, batch: Batch) -> Literal[True]:
-        was = batch.status, batch.position
+        before = batch.status, batch.position
         self._leave_queue(batch, status=Status.PAUSED, position=None, deleted_at=Now())
         Queue.objects.bump_version()
         self._log(
             None,
             Action.DELETE_BATCH,
             f"“{batch}” ({batch.pk}) with {pluralise(batch.total_profiles, 'profile')}",
-            was=was,
+            before=before,
         )
         return True
 
-    # Repairs of what nothing should have been able to break; `doctor` finds it
+    # Repairs of damage that `doctor` finds
 
     @transition(Action.REPAIR_BATCH)
     def repair_batch(self, batch: Batch) -> Literal[True]:
-        """Make it agree with its status, its rows and its log again. What agrees already is not touched.
+        """Correct the fields that contradict its status, its rows or its log.
 
-        The status stands, since it is what somebody decided: place, lease, error and times follow from it. Only a
-        second running batch cannot stay what it is: it is paused.
+        The status is kept, since somebody decided it; position, lease, error and times follow from it. Only a second
+        running batch is paused.
         """
         logged = batch.logs.order_by("-pk").values_list("to_status", "to_position").first() or ("", None)
-        repairs = repairs_of(batch)
+        repairs = derive_repairs(batch)
         if repairs or logged[0] != batch.status:
             Batch.objects.filter(pk=batch.pk).update(**repairs)
             Queue.objects.bump_version()
             batch.refresh_from_db()
             message = "set " + ", ".join(sorted(repairs)) if repairs else "the log did not record this status"
-            self._log(batch, Action.REPAIR_BATCH, message, was=logged, to=(batch.status, batch.position))
+            self._log(batch, Action.REPAIR_BATCH, message, before=logged, after=(batch.status, batch.position))
             if "status" in repairs:
                 self._notify(batch)
         return True
 
     def repair_rows(self) -> int:
-        """Delete rows that belong to no batch or no profile, and finish interrupted deletions. Returns how many."""
+        """Delete rows without a batch or profile, and complete interrupted deletions. Returns the number of rows."""
         with Queue.objects.locked():
             gone = sum(rows.delete()[0] for rows in find_orphans())
             if gone:
@@ -340,10 +337,10 @@ class BatchManager(QueueWriter):
         self.purge_deleted()
         return gone
 
-    # The worker's own calls
+    # Called by workers
 
     def claim_run(self, worker: str) -> ClaimedRun | None:
-        """Take over the running batch if nobody owns it, else promote the next one. None if there is nothing to do."""
+        """Claim the running batch if nobody owns it, else start the next one. None if there is nothing to do."""
         worker = clean_text(worker, MAX_ACTOR)
         token = uuid.uuid4()
         with Queue.objects.locked() as queue:
@@ -360,8 +357,8 @@ class BatchManager(QueueWriter):
             return ClaimedRun(head, token)
 
     def _take_over(self, batch: Batch, worker: str, token: uuid.UUID) -> bool:
-        """Own the run that nobody owns; or stop a batch that was taken over too often without any progress."""
-        if batch.run_token is None:  # started by somebody, or given back
+        """Claim a run without an owner, or stop a batch that was taken over too often without progress."""
+        if batch.run_token is None:  # started by somebody, or released
             self._apply(batch, Action.CLAIM_RUN, f"by worker {worker}", run_token=token, lease_at=Now())
             return True
         lost = batch.takeovers + 1
@@ -377,9 +374,9 @@ class BatchManager(QueueWriter):
     def record_results(
         self, batch_id: object, run_token: uuid.UUID, results: Iterable[tuple[int, CheckResult]]
     ) -> Literal[True]:
-        """Record the (profile_id, result) pairs of a run, and renew its lease. All or nothing.
+        """Record the (profile_id, result) pairs of a run and renew its lease. All or nothing.
 
-        A profile that has its result already keeps it, so a result may be given twice. Never takes the queue's lock.
+        A profile that already has a result keeps it, so recording twice is safe. Never takes the queue's lock.
         """
         by_profile = dict(results)
         with transaction.atomic():
@@ -389,21 +386,21 @@ class BatchManager(QueueWriter):
 
     @refusable
     def renew_lease(self, batch_id: object, run_token: uuid.UUID) -> Literal[True]:
-        """Say that the run's worker is alive."""
+        """The heartbeat of the run's worker."""
         renew_lease(batch_id, run_token)
         return True
 
     @run_call
     def release_run(self, batch: Batch) -> Literal[True]:
-        """Give a run back, so that the next worker goes on at once instead of waiting for the lease to run out."""
+        """Release a run, so that the next worker continues at once instead of waiting for the lease to expire."""
         self._apply(batch, Action.RELEASE_RUN, run_seconds=run_seconds(), run_token=None, lease_at=None)
         return True
 
     @run_call
     def finish_run(self, batch: Batch) -> Literal[True]:
-        """Complete the batch of a run that has no pending profile left.
+        """Complete a run without pending profiles.
 
-        A batch that claims profiles but has no rows for them goes to `error` instead of a hollow `done`.
+        A batch that expects profiles but has no rows goes to `error`, since nothing was checked.
         """
         rows = batch.profiles
         if rows.filter(status=BatchProfile.Status.PENDING).exists():

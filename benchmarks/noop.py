@@ -49,5 +49,6 @@ def write_only(batch: Batch) -> float:
     started = time.perf_counter()
     for begin in range(0, len(rows), size):
         with transaction.atomic():
-            results.update_batch_profiles([(row, "ok", "", None, 0.0, False) for row in rows[begin : begin + size]])
+            chunk = rows[begin : begin + size]
+            results.update_batch_profiles([results.RowResult(row, "ok", "", None, 0.0, False) for row in chunk])
     return time.perf_counter() - started

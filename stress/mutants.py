@@ -56,7 +56,7 @@ def _no_run_token() -> None:
 
 def _no_pending_guard() -> None:
     execute = results.execute
-    results.pending_rows = _rows_in_any_state
+    results.find_pending_rows = _rows_in_any_state
     results.execute = lambda sql, parameters: execute(sql.replace("AND row.status = 'pending'", ""), parameters)
 
 

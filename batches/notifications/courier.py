@@ -29,7 +29,7 @@ from batches.models import DATABASE_FAULTS, Database
 from batches.text import clean_text
 
 from . import outbox
-from .outbox import ClaimedDelivery, Outcome
+from .outbox import AttemptResult, ClaimedDelivery
 from .signatures import sign
 
 logger = logging.getLogger(__name__)
@@ -177,29 +177,29 @@ class Courier:
 
     async def _deliver(self, claim: ClaimedDelivery) -> None:
         try:
-            outcome = await self._send(claim)
-            await self._database(outbox.settle, claim, outcome)
-            _log_outcome(claim, outcome)
+            result = await self._send(claim)
+            await self._database(outbox.settle, claim, result)
+            _log_outcome(claim, result)
         except DATABASE_FAULTS:
             pass  # stopping while the database is unavailable: sent again later
         except Exception:
             logger.exception("The outcome of a delivery to “%s” could not be recorded", claim.webhook)
 
-    async def _send(self, claim: ClaimedDelivery) -> Outcome:
+    async def _send(self, claim: ClaimedDelivery) -> AttemptResult:
         body = claim.payload.encode()
         try:
             url = parse_url(claim.url, "the address")
             headers = build_headers(claim, body, int(time.time()))
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 wait = parse_retry_after(response.headers.get("Retry-After", ""))
-                return Outcome(response.status, _describe_failure(response.status), wait)
+                return AttemptResult(response.status, _describe_failure(response.status), wait)
         except FetchError as error:
-            return Outcome(None, str(error))
+            return AttemptResult(None, str(error))
         except FAULTS as fault:
-            return Outcome(None, str(explain_fault(fault, self._timeout)))
+            return AttemptResult(None, str(explain_fault(fault, self._timeout)))
         except Exception as error:  # counts as an attempt; otherwise it would be retried forever
             logger.exception("A delivery to “%s” could not be sent", claim.webhook)
-            return Outcome(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
+            return AttemptResult(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
 
 
 def build_headers(claim: ClaimedDelivery, body: bytes, timestamp: int) -> dict[str, str]:
@@ -217,8 +217,8 @@ def _describe_failure(status: int) -> str:
     return describe_status(status) + (", and redirects are not followed" if status in REDIRECTS else "")
 
 
-def _log_outcome(claim: ClaimedDelivery, outcome: Outcome) -> None:
-    if outcome.error:
-        logger.warning("Webhook “%s”, %s, attempt %d: %s", claim.webhook, claim.type, claim.attempt, outcome.error)
+def _log_outcome(claim: ClaimedDelivery, result: AttemptResult) -> None:
+    if result.error:
+        logger.warning("Webhook “%s”, %s, attempt %d: %s", claim.webhook, claim.type, claim.attempt, result.error)
     else:
         logger.info("Webhook “%s”, %s: delivered", claim.webhook, claim.type)

@@ -106,7 +106,7 @@ class ClaimedDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptResult:
     """The outcome of an attempt. `http_status` is None without a response, `error` is empty after a success.
 
     `retry_after` are the seconds that the receiver asked to wait.
@@ -157,26 +157,26 @@ def _claim_from(webhook: Webhook, limit: int, visibility: timedelta) -> list[Cla
     ]
 
 
-def settle(claim: ClaimedDelivery, outcome: Outcome) -> None:
+def settle(claim: ClaimedDelivery, result: AttemptResult) -> None:
     """Record the outcome of an attempt: delivered, to be retried, or failed.
 
     A failure counts only if the delivery was not claimed again since; a success always counts.
     """
     delivery = WebhookDelivery.objects.filter(pk=claim.delivery_id)
-    if not outcome.error:
+    if not result.error:
         delivery.filter(delivered_at=None).update(
-            delivered_at=Now(), next_attempt_at=None, http_status=outcome.http_status, error=""
+            delivered_at=Now(), next_attempt_at=None, http_status=result.http_status, error=""
         )
         return
     with transaction.atomic():
-        is_gone = outcome.http_status == HTTPStatus.GONE
+        is_gone = result.http_status == HTTPStatus.GONE
         if is_gone:  # the receiver wants no more events, unless the webhook has a new address
             Webhook.objects.filter(pk=claim.webhook_id, url=claim.url).update(is_active=False)
-        wait = None if is_gone else seconds_to_next_attempt(claim.attempt, outcome.retry_after)
+        wait = None if is_gone else seconds_to_next_attempt(claim.attempt, result.retry_after)
         delivery.waiting().filter(attempts=claim.attempt).update(
             next_attempt_at=None if wait is None else Now() + timedelta(seconds=wait),
-            http_status=outcome.http_status,
-            error=clean_text(outcome.error, MAX_ERROR) + (": the webhook was switched off" if is_gone else ""),
+            http_status=result.http_status,
+            error=clean_text(result.error, MAX_ERROR) + (": the webhook was switched off" if is_gone else ""),
         )
 
 

@@ -1,4 +1,4 @@
-"""The one table of actions: from which statuses each is allowed, where it leads, and how the doors offer it."""
+"""The table of actions: where each is allowed, what it leads to, and how the doors offer it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Status = Batch.Status
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the table says of an action.
+    """The rule of one action.
 
-    `goes_to` is the status after it, None where the status stays. `label` is its button; `success` is what a person
-    reads afterwards, about a batch called {}. `changes_nothing_for` are statuses from which it is allowed but idle:
-    the doors do not offer it there. `cap` is how many batches one bulk action takes at most.
+    `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal, `label` is the
+    text of its button, `success` the message about the batch {}. In the statuses `changes_nothing_for` it is allowed
+    but not offered. `cap` is the maximum number of batches in one bulk call.
     """
 
     allowed_from: frozenset[str]
@@ -40,7 +40,7 @@ class Rule:
 
     @property
     def is_offered_for(self) -> Q:
-        """The same as a condition for the database."""
+        """`is_offered` as a condition for the database."""
         statuses = Q(status__in=self.allowed_from - self.changes_nothing_for)
         return statuses & Q(failed_checks__gt=0) if self.needs_failures else statuses
 
@@ -48,9 +48,9 @@ class Rule:
 ANY = frozenset(Status.values)
 UNFINISHED = frozenset({Status.QUEUED, Status.RUNNING, Status.PAUSED})
 
-#: Every combination of an action and a status that is not here is refused, and changes nothing.
+#: Any other combination of action and status is refused and changes nothing.
 RULES: Mapping[Action, Rule] = {
-    # `queued` goes to the end of its band; `done` is checked again; a running one is paused first.
+    # A queued batch moves to the end of its band, a done one is checked again. Pause a running one first.
     Action.QUEUE_BATCH: Rule(
         ANY - {Status.RUNNING},
         participle="queued",
@@ -59,7 +59,7 @@ RULES: Mapping[Action, Rule] = {
         success="“{}” was queued.",
         changes_nothing_for=frozenset({Status.QUEUED}),
     ),
-    # `error` and `done` have to be queued again first: that is where their error or their counters are cleared.
+    # Not from `error` or `done`: queueing them clears their error and counters.
     Action.START_BATCH: Rule(
         frozenset({Status.QUEUED, Status.PAUSED}),
         participle="started",
@@ -69,7 +69,7 @@ RULES: Mapping[Action, Rule] = {
         leaves_queue=True,
         cap=1,
     ),
-    # Pausing what is paused is what the caller wanted already.
+    # A paused batch already is what the caller wants.
     Action.PAUSE_BATCH: Rule(
         UNFINISHED,
         participle="paused",
@@ -79,19 +79,19 @@ RULES: Mapping[Action, Rule] = {
         changes_nothing_for=frozenset({Status.PAUSED}),
         leaves_queue=True,
     ),
-    # Finished is finished: `completed_at` never moves, and an error is not overwritten by a later one.
+    # `completed_at` never changes, and a later error does not overwrite the first.
     Action.COMPLETE_BATCH: Rule(UNFINISHED, participle="completed", goes_to=Status.DONE, leaves_queue=True),
     Action.HANDLE_ERROR: Rule(UNFINISHED, participle="stopped by an error", goes_to=Status.ERROR, leaves_queue=True),
-    # A pause must not lose the progress of a caller that was about to report it.
+    # Also while paused: the caller may report progress that it made before the pause.
     Action.UPDATE_PROGRESS: Rule(frozenset({Status.RUNNING, Status.PAUSED}), participle="updated with progress"),
     # Only the queue has an order.
     Action.MOVE_BATCH: Rule(frozenset({Status.QUEUED}), participle="moved"),
-    # Whatever its status: the priority counts when the batch is queued the next time.
+    # In any status: the priority applies the next time that the batch is queued.
     Action.SET_PRIORITY: Rule(ANY),
     Action.RENAME_BATCH: Rule(ANY),
-    # What is wrong may be wrong in any status.
+    # Damage is possible in any status.
     Action.REPAIR_BATCH: Rule(ANY),
-    # While queued or running, the pending profiles come first.
+    # Not while queued or running: pending profiles come first.
     Action.RETRY_FAILED: Rule(
         frozenset({Status.DONE, Status.PAUSED, Status.ERROR}),
         participle="retried",
@@ -101,13 +101,13 @@ RULES: Mapping[Action, Rule] = {
         needs_failures=True,
     ),
     Action.REPEAT_BATCH: Rule(ANY, label="Repeat", success="A repeat of “{}” was queued."),
-    # A worker is at work on a running one: pause it first.
+    # A worker is checking a running batch. Pause it first.
     Action.DELETE_BATCH: Rule(
         ANY - {Status.RUNNING}, participle="deleted", label="Delete", success="“{}” was deleted.", leaves_queue=True
     ),
 }
 
-#: What a batch's status says against an action that is not allowed from it.
+#: The code of a refusal by the status of the batch.
 CODE_BY_STATUS: Mapping[str, Code] = {
     Status.QUEUED: Code.ALREADY_QUEUED,
     Status.RUNNING: Code.ALREADY_RUNNING,
@@ -118,7 +118,7 @@ CODE_BY_STATUS: Mapping[str, Code] = {
 
 
 def require_allowed(action: Action, batch: Batch) -> None:
-    """Raises Refused where the action is not allowed from the batch's status."""
+    """Raises Refused if the action is not allowed in the status of the batch."""
     rule = RULES[action]
     if batch.status in rule.allowed_from:
         return

@@ -1,12 +1,12 @@
-"""The rows of a batch: put in, copied, counted, and removed. Without the queue's lock."""
+"""The rows of a batch: inserted, copied, reset and removed. None of this needs the queue's lock."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 from django.db import IntegrityError, connection, transaction
@@ -19,15 +19,14 @@ from batches.models import Batch, BatchProfile, Profile, StoryResult
 from batches.text import clean_text
 
 from .refusals import Code, Refused
-from .sql import PROFILE, ROW, as_json, execute, field, json_rows, now, time_parameter, uuid_parameter
+from .sql import PROFILE, ROW, as_json, execute, fetch_all, json_table, now, time_parameter, uuid_parameter
 
-#: Rows per statement when a batch is stored: long enough to be fast, short enough for memory.
+#: Rows per statement when a batch is stored: a compromise between speed and memory.
 INSERT_CHUNK = 10_000
-#: Rows deleted per transaction, so that deleting a batch of a million rows holds nobody up.
+#: Rows deleted per transaction, so that deleting a batch of a million rows blocks nobody.
 DELETE_CHUNK = 10_000
 
-
-#: A row of a batch as it was before its check.
+#: A row as it was before its check.
 UNCHECKED: dict[str, Any] = {
     "status": BatchProfile.Status.PENDING,
     "error": "",
@@ -37,7 +36,7 @@ UNCHECKED: dict[str, Any] = {
     "checked_at": None,
 }
 
-#: The counters of a batch of which nothing is checked.
+#: The counters of a batch without any result.
 COUNTERS_AT_ZERO: dict[str, Any] = {
     "completed_profiles": 0,
     "successful_checks": 0,
@@ -47,7 +46,7 @@ COUNTERS_AT_ZERO: dict[str, Any] = {
 
 
 def insert_batch(batch: Batch) -> None:
-    """Raises Refused if its id is taken: by a batch that exists, or by a deleted one whose rows are not all gone."""
+    """Raises Refused if the ID is taken, also by a deleted batch whose rows are not removed yet."""
     try:
         with transaction.atomic():
             batch.save(force_insert=True)
@@ -58,44 +57,53 @@ def insert_batch(batch: Batch) -> None:
         raise Refused(Code.ALREADY_EXISTS, f"“{other}” already has this ID. Nothing was added.") from error
 
 
-def names_by_url(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:
+class UrlAndName(NamedTuple):
+    url: str
+    name: str
+
+
+class NumberedUrl(NamedTuple):
+    number: int
+    url: str
+
+
+def collect_names(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:
     """Names by normalised address, in the order of first appearance."""
     names: dict[str, str] = {}
     for profile in profiles:
-        url, name = (_address(profile), "") if isinstance(profile, str) else (profile.url, profile.name)
+        url, name = (_normalise(profile), "") if isinstance(profile, str) else (profile.url, profile.name)
         names[url] = names.get(url) or clean_text(name, MAX_NAME)
     return names
 
 
-def _address(text: str) -> str:
+def _normalise(text: str) -> str:
     try:
         return normalise_address(text)
     except InvalidAddress as error:
-        raise Refused(
-            Code.BAD_VALUE, f"{clean_text(text, MAX_QUOTE)!r} is not a valid profile address: {error}"
-        ) from error
+        message = f"{clean_text(text, MAX_QUOTE)!r} is not a valid profile address: {error}"
+        raise Refused(Code.BAD_VALUE, message) from error
 
 
-def insert_profiles(profiles: Collection[tuple[str, str]]) -> None:
-    """Store the (url, name) pairs that are not known yet.
+def insert_profiles(names: Mapping[str, str]) -> None:
+    """Store the profiles that are not known yet, given as names by address.
 
-    In the order of the addresses, so that two imports that share some wait for each other instead of deadlocking.
+    In the order of the addresses, so that two imports with common addresses wait for each other instead of deadlocking.
     """
-    with _all_the_time_of_a_lock():
-        for chunk in _chunks(sorted(profiles)):
+    with _without_lock_timeout():
+        for chunk in _chunks(UrlAndName(*item) for item in sorted(names.items())):
             execute(
                 f"""INSERT INTO {PROFILE}
                            (url, name, feed_url, etag, last_modified, fingerprint, last_error, created_at)
-                    SELECT {field(0)}, {field(1)}, '', '', '', '', '', {time_parameter()}
-                      FROM {json_rows()} WHERE true
+                    SELECT url, name, '', '', '', '', '', {time_parameter()}
+                      FROM {json_table(UrlAndName)} AS profile WHERE true
                         ON CONFLICT (url) DO NOTHING""",
                 [now(), as_json(chunk)],
             )
 
 
 @contextmanager
-def _all_the_time_of_a_lock() -> Iterator[None]:
-    """An import of a million addresses takes longer than the time-out of PostgreSQL's locks; who shares some waits."""
+def _without_lock_timeout() -> Iterator[None]:
+    """A parallel import with common addresses has to wait, and a million addresses take longer than the timeout."""
     if connection.vendor == "postgresql":
         execute("SET LOCAL lock_timeout = 0", [])
     yield
@@ -104,58 +112,53 @@ def _all_the_time_of_a_lock() -> Iterator[None]:
 
 
 def insert_batch_profiles(batch_id: uuid.UUID, urls: Iterable[str]) -> int:
-    """Give the batch a pending row for each of these known addresses, in this order. Returns how many."""
-    inserted = 0
-    for chunk in _chunks(urls):
-        numbered = [(number, url) for number, url in enumerate(chunk)]
-        inserted += execute(
+    """Insert a pending row for each of these known addresses, in this order. Returns the number of rows."""
+    return sum(
+        execute(
             f"""INSERT INTO {ROW} (batch_id, profile_id, status, error, has_story)
                 SELECT %s, profile.id, 'pending', '', false
-                  FROM (SELECT {field(0, "int")} AS number, {field(1)} AS url FROM {json_rows()}) AS wanted
+                  FROM {json_table(NumberedUrl)} AS wanted
                   JOIN {PROFILE} AS profile ON profile.url = wanted.url
                  ORDER BY wanted.number""",
-            [uuid_parameter(batch_id), as_json(numbered)],
+            [uuid_parameter(batch_id), as_json(chunk)],
         )
-    return inserted
+        for chunk in _number(urls)
+    )
 
 
-def insert_chosen_profiles(batch_id: uuid.UUID, profiles: QuerySet[Profile]) -> int:
-    """Give the batch a pending row for each of these known profiles, oldest first. Returns how many.
+def _number(urls: Iterable[str]) -> Iterator[list[NumberedUrl]]:
+    return _chunks(NumberedUrl(number, url) for number, url in enumerate(urls))
 
-    Read and stored by one statement: what matches at this moment is what goes in. What a join finds twice goes in once,
-    by the unique constraint: DISTINCT took half as long again on SQLite. 1.5 million took 13 s on SQLite and 26 on
-    PostgreSQL; a million as Python's objects took 89 and 46, and 1 GB.
+
+def insert_selected_profiles(batch_id: uuid.UUID, profiles: QuerySet[Profile]) -> int:
+    """Insert a pending row for each profile of the queryset, oldest first. Returns the number of rows.
+
+    A single statement reads and inserts, so the rows are exactly those that match now. The unique constraint removes
+    the duplicates of a join: DISTINCT took half as long again on SQLite. 1.5 million profiles took 13 s on SQLite and
+    26 s on PostgreSQL; a million as Python objects took 89 s and 46 s, and 1 GB.
     """
     try:
-        chosen, parameters = profiles.values("pk").query.sql_with_params()
-    except EmptyResultSet:  # Django knows without asking that none matches
+        selected, parameters = profiles.values("pk").query.sql_with_params()
+    except EmptyResultSet:  # Django knows without a query that none matches
         return 0
     return execute(
         f"""INSERT INTO {ROW} (batch_id, profile_id, status, error, has_story)
-            WITH chosen (id) AS ({chosen})
-            SELECT %s, id, 'pending', '', false FROM chosen WHERE true ORDER BY id
+            WITH selected (id) AS ({selected})
+            SELECT %s, id, 'pending', '', false FROM selected WHERE true ORDER BY id
                 ON CONFLICT (profile_id, batch_id) DO NOTHING""",
         [*parameters, uuid_parameter(batch_id)],
     )
 
 
 def count_known(urls: Iterable[str]) -> int:
-    """How many of these addresses, each given once, are profiles already."""
-    return sum(_count_known(chunk) for chunk in _chunks(urls))
-
-
-def _count_known(urls: Sequence[str]) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""SELECT COUNT(*) FROM (SELECT {field(0)} AS url FROM {json_rows()}) AS wanted
-                 WHERE EXISTS (SELECT 1 FROM {PROFILE} AS profile WHERE profile.url = wanted.url)""",
-            [as_json([[url] for url in urls])],
-        )
-        return int(cursor.fetchone()[0])
+    """How many of these different addresses are known profiles."""
+    statement = f"""SELECT COUNT(*) FROM {json_table(NumberedUrl)} AS wanted
+                     WHERE EXISTS (SELECT 1 FROM {PROFILE} AS profile WHERE profile.url = wanted.url)"""
+    return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in _number(urls))
 
 
 def copy_batch_profiles(source: uuid.UUID, target: uuid.UUID) -> int:
-    """Give batch `target` a pending row for each profile of batch `source`. Returns how many."""
+    """Insert a pending row into `target` for each row of `source`. Returns the number of rows."""
     return execute(
         f"""INSERT INTO {ROW} (batch_id, profile_id, status, error, has_story)
             SELECT %s, profile_id, 'pending', '', false FROM {ROW} WHERE batch_id = %s ORDER BY id""",
@@ -164,16 +167,16 @@ def copy_batch_profiles(source: uuid.UUID, target: uuid.UUID) -> int:
 
 
 def purge_rows(batch_id: uuid.UUID) -> None:
-    """Remove the rows of a deleted batch, in transactions of a bounded size; its stories stay without a batch."""
+    """Remove the rows of a deleted batch in bounded transactions. Its stories stay, without a batch."""
     rows = BatchProfile.objects.filter(batch=batch_id)
     stories = StoryResult.objects.filter(batch=batch_id)
-    while (last := _end_of_chunk(rows)) is not None:
+    while (last := _find_chunk_end(rows)) is not None:
         rows.filter(pk__lte=last).delete()
-    while (last := _end_of_chunk(stories)) is not None:
+    while (last := _find_chunk_end(stories)) is not None:
         stories.filter(pk__lte=last).update(batch=None)
 
 
-def _end_of_chunk(rows: QuerySet[Any]) -> int | None:
+def _find_chunk_end(rows: QuerySet[Any]) -> int | None:
     ids = list(rows.order_by("pk").values_list("pk", flat=True)[:DELETE_CHUNK])
     return ids[-1] if ids else None
 

@@ -1,4 +1,4 @@
-"""How a call says no: an expected outcome, with a code for programs and a sentence for people."""
+"""Refusals: expected outcomes of a call that changed nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An expected no: falsy, with a code for programs and a sentence for people. Nothing was changed."""
+    """Falsy, with a code for programs and a sentence for people."""
 
     code: Code
     message: str
@@ -48,7 +48,7 @@ class Refusal:
 
 
 class Refused(Exception):
-    """Carries a refusal out of a change that has begun, so that its transaction is rolled back."""
+    """Carries a refusal out of a transaction, so that it is rolled back."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -56,16 +56,16 @@ class Refused(Exception):
 
 
 def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
-    """Give what is raised as `Refused` back as the refusal in it: an expected outcome, not an exception."""
+    """Return the refusal of a raised `Refused`: it is an expected outcome for the caller."""
 
     @wraps(call)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> R | Refusal:
+    def call_or_refuse(*args: P.args, **kwargs: P.kwargs) -> R | Refusal:
         try:
             return call(*args, **kwargs)
         except Refused as refused:
             return refused.refusal
 
-    return answer
+    return call_or_refuse
 
 
 def not_found(batch_id: object) -> Refused:

@@ -1,4 +1,4 @@
-"""What has to be written so that a damaged queue agrees with itself again."""
+"""Repairs of damaged data: what the correct values are, and where rows refer to nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status = Batch.Status
 
 
 def find_orphans() -> list[QuerySet[Any]]:
-    """Rows whose batch or profile does not exist. The database refuses them; a damaged or hand-edited one has them."""
+    """Rows whose batch or profile does not exist. Only possible in a database that was damaged or edited by hand."""
     no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
     no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
     return [
@@ -25,15 +25,15 @@ def find_orphans() -> list[QuerySet[Any]]:
     ]
 
 
-def repairs_of(batch: Batch) -> dict[str, Any]:
-    """What has to be written so that the batch agrees with its status and its rows."""
-    wanted = demanded_by_status(batch)
+def derive_repairs(batch: Batch) -> dict[str, Any]:
+    """The fields that contradict the status or the rows of the batch, with their correct values."""
+    wanted = _derive_from_status(batch)
     if batch.profiles.exists():
         wanted |= batch.profiles.aggregate(**COUNTER_AGGREGATES)
     return {field: value for field, value in wanted.items() if value != getattr(batch, field)}
 
 
-def demanded_by_status(batch: Batch) -> dict[str, Any]:
+def _derive_from_status(batch: Batch) -> dict[str, Any]:
     is_done, has_error = batch.status == Status.DONE, batch.status == Status.ERROR
     wanted: dict[str, Any] = {
         "completed_at": (batch.completed_at or timezone.now()) if is_done else None,
@@ -53,7 +53,7 @@ def demanded_by_status(batch: Batch) -> dict[str, Any]:
 
 
 def renumber_queue() -> None:
-    """Number the queued batches 1..n in the order of their positions, through a range that nobody uses."""
+    """Renumber the queued batches 1..n in the order of their positions. In two steps, see `DETOUR`."""
     execute(
         f"""UPDATE {BATCH} AS batch SET position = numbered.number + %s
               FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY position) AS number

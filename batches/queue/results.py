@@ -1,4 +1,8 @@
-"""Recording results: cleaned, fenced by the caller, and written by a few statements however many there are."""
+"""Recording the results of checks: find the pending rows, clean the results, write stories, rows, profiles, counters.
+
+The caller has passed the fence and holds the transaction. The number of statements does not depend on the number of
+results.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import NamedTuple
 
-from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
@@ -17,47 +21,44 @@ from batches.limits import MAX_ERROR, MAX_FINGERPRINT, MAX_STORY_ID, MAX_TITLE, 
 from batches.models import Batch, BatchProfile
 from batches.text import clean_text
 
-from .sql import PROFILE, ROW, STORY, as_json, execute, field, json_rows, now, time_parameter, times, uuid_parameter
+from .sql import PROFILE, ROW, STORY, as_json, execute, fetch_all, json_table, now, time_parameter, uuid_parameter
 
-#: Seconds. A check that claims to have taken longer (11 days) was not measured.
+Status = BatchProfile.Status
+
+#: Seconds (11 days). A longer duration cannot have been measured.
 MAX_DURATION = 1e6
 
 
 def record(batch_id: uuid.UUID, given: Mapping[int, CheckResult]) -> None:
-    """Record the results by profile id, where the batch still waits for one. Behind the fence, in its transaction."""
-    rows = pending_rows(batch_id, given)
-    if not rows:
+    """Record results by profile ID. Results for profiles that are not pending in this batch are ignored."""
+    row_ids = find_pending_rows(batch_id, given)
+    if not row_ids:
         return
-    results = {profile_id: clean_result(given[profile_id]) for profile_id in rows}
-    stories = [
-        (profile_id, story.id, story.title, story.url, story.published)
-        for profile_id, result in results.items()
-        for story in result.stories
-    ]
-    new = Counter(insert_stories(batch_id, stories) if stories else ())
+    results = {profile_id: clean_result(given[profile_id]) for profile_id in row_ids}
+    new_stories = insert_stories(batch_id, results)
     update_batch_profiles(
         [
-            (
-                rows[profile_id],
-                BatchProfile.Status.OK if result.ok else BatchProfile.Status.FAILED,
+            RowResult(
+                row_ids[profile_id],
+                Status.OK if result.ok else Status.FAILED,
                 result.error,
                 result.http_status,
                 result.duration,
-                profile_id in new,
+                profile_id in new_stories,
             )
             for profile_id, result in results.items()
         ]
     )
     update_profiles(
         [
-            (
+            ProfileMemory(
                 profile_id,
                 result.error,
                 result.feed_url,
                 result.etag,
                 result.last_modified,
                 result.fingerprint,
-                profile_id in new,
+                profile_id in new_stories,
             )
             for profile_id, result in results.items()
         ]
@@ -67,19 +68,41 @@ def record(batch_id: uuid.UUID, given: Mapping[int, CheckResult]) -> None:
         completed_profiles=F("completed_profiles") + len(results),
         successful_checks=F("successful_checks") + successful,
         failed_checks=F("failed_checks") + len(results) - successful,
-        stories_found=F("stories_found") + new.total(),
+        stories_found=F("stories_found") + new_stories.total(),
         takeovers=0,
     )
 
 
+class ProfileId(NamedTuple):
+    profile_id: int
+
+
+def find_pending_rows(batch_id: uuid.UUID, profile_ids: Iterable[int]) -> dict[int, int]:
+    """Row IDs by profile ID, for the profiles that are pending in this batch.
+
+    Looks each profile up in the unique index. With a join and without statistics, as after an import, both databases
+    read the whole batch for each profile: 13 s for 500 results in a batch of 20,000.
+    """
+    rows = fetch_all(
+        f"""SELECT wanted.profile_id,
+                   (SELECT row.id FROM {ROW} AS row
+                     WHERE row.profile_id = wanted.profile_id AND row.batch_id = %s AND row.status = 'pending')
+              FROM {json_table(ProfileId)} AS wanted""",
+        [uuid_parameter(batch_id), as_json([ProfileId(profile_id) for profile_id in profile_ids])],
+    )
+    return {profile_id: row_id for profile_id, row_id in rows if row_id is not None}
+
+
+# Cleaning: what both databases can store, whatever a checker made of a stranger's answer
+
+
 def clean_result(result: CheckResult) -> CheckResult:
-    """The result as both databases can store it, whatever the checker made of what a stranger sent."""
-    # Built anew: `dataclasses.replace` took an eighth of recording.
+    # A new object: `dataclasses.replace` took an eighth of the time to record.
     return CheckResult(
         ok=result.ok,
         error="" if result.ok else clean_text(result.error, MAX_ERROR) or "The check failed without an error message.",
         http_status=_clean_http_status(result.http_status),
-        # Infinity and "not a number" are no JSON.
+        # JSON has neither infinity nor NaN.
         duration=result.duration if 0.0 <= result.duration <= MAX_DURATION else 0.0,
         stories=[_clean_story(story) for story in result.stories] if result.ok else (),
         feed_url=_clean_memory(result.feed_url, MAX_URL),
@@ -89,7 +112,13 @@ def clean_result(result: CheckResult) -> CheckResult:
     )
 
 
+def _clean_http_status(status: int | None) -> int | None:
+    """None unless it has three digits. 999 is valid: a large site really sends it."""
+    return int(status) if status is not None and 100 <= status <= 999 else None
+
+
 def _clean_story(story: Story) -> Story:
+    """An ID that is missing or too long is replaced with a hash of the content."""
     story_id = clean_text(story.id, MAX_STORY_ID + 1)
     if not 0 < len(story_id) <= MAX_STORY_ID:
         content = f"{story.id}\n{story.title}\n{story.url}"
@@ -99,84 +128,86 @@ def _clean_story(story: Story) -> Story:
     return Story(story_id, clean_text(story.title, MAX_TITLE), url, _clean_time(story.published))
 
 
-def _clean_http_status(status: int | None) -> int | None:
-    """What has not three digits, as HTTP wants it, is no status. 999 is one that a large site really sends."""
-    return int(status) if status is not None and 100 <= status <= 999 else None
-
-
 def _clean_time(moment: datetime | None) -> datetime | None:
-    """In UTC, as which a time without an offset is read. The years 1 and 9999 are placeholders for an unknown time, and
-    another time zone would push them out of the calendar."""
+    """In UTC, which is also assumed without an offset. None for the years 1 and 9999: they are placeholders, and a
+    conversion to UTC could leave the calendar."""
     if not isinstance(moment, datetime) or not 1 < moment.year < 9999:
         return None
     return (moment if timezone.is_aware(moment) else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _clean_memory(text: str | None, limit: int) -> str | None:
-    """None stays None (keep what is remembered); what is too long to be given back whole is forgotten."""
+    """None means "keep the stored value". A text that is too long to be sent back unchanged is forgotten."""
     if text is None:
         return None
     cleaned = clean_text(text, limit + 1)
     return cleaned if len(cleaned) <= limit else ""
 
 
-def pending_rows(batch_id: uuid.UUID, profile_ids: Iterable[int]) -> dict[int, int]:
-    """The rows of these profiles that still wait for their result in this batch, by profile id.
-
-    One look into the unique index per profile. As a join, both databases read the whole batch for each profile as long
-    as the table has no statistics, as after an import: 13 s for 500 results in a batch of 20,000.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""SELECT wanted.profile_id,
-                       (SELECT row.id FROM {ROW} AS row
-                         WHERE row.profile_id = wanted.profile_id AND row.batch_id = %s AND row.status = 'pending')
-                  FROM (SELECT {field(0, "int")} AS profile_id FROM {json_rows()}) AS wanted""",
-            [uuid_parameter(batch_id), as_json([[profile_id] for profile_id in profile_ids])],
-        )
-        return {profile_id: row_id for profile_id, row_id in cursor.fetchall() if row_id is not None}
+# Writing
 
 
-def insert_stories(batch_id: uuid.UUID, stories: Sequence[tuple[int, str, str, str, datetime | None]]) -> list[int]:
-    """Store the (profile_id, story_id, title, url, published) that are new. Returns a profile id for each new one."""
-    published = times(story[-1] for story in stories)
-    rows = [(*story[:-1], time) for story, time in zip(stories, published, strict=True)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""INSERT INTO {STORY} (batch_id, profile_id, story_id, title, url, published_at, found_at)
-                SELECT %s, {field(0, "int")}, {field(1)}, {field(2)}, {field(3)}, {field(4, "time")},
-                       {time_parameter()}
-                  FROM {json_rows()} WHERE true
-                    ON CONFLICT (profile_id, story_id) DO NOTHING
-             RETURNING profile_id""",
-            [uuid_parameter(batch_id), now(), as_json(rows)],
-        )
-        return [profile_id for (profile_id,) in cursor.fetchall()]
+class NewStory(NamedTuple):
+    profile_id: int
+    story_id: str
+    title: str
+    url: str
+    published_at: datetime | None
 
 
-def update_batch_profiles(results: Sequence[tuple[int, str, str, int | None, float, bool]]) -> None:
-    """Write (row_id, status, error, http_status, duration, has_story) into these rows, where they are pending."""
+def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> Counter[int]:
+    """Store the stories that are new. Returns their number by profile ID."""
+    stories = [
+        NewStory(profile_id, story.id, story.title, story.url, story.published)
+        for profile_id, result in results.items()
+        for story in result.stories
+    ]
+    if not stories:
+        return Counter()
+    inserted = fetch_all(
+        f"""INSERT INTO {STORY} (batch_id, profile_id, story_id, title, url, published_at, found_at)
+            SELECT %s, profile_id, story_id, title, url, published_at, {time_parameter()}
+              FROM {json_table(NewStory)} AS story WHERE true
+                ON CONFLICT (profile_id, story_id) DO NOTHING
+         RETURNING profile_id""",
+        [uuid_parameter(batch_id), now(), as_json(stories)],
+    )
+    return Counter(profile_id for (profile_id,) in inserted)
+
+
+class RowResult(NamedTuple):
+    row_id: int
+    status: str
+    error: str
+    http_status: int | None
+    duration: float
+    has_story: bool
+
+
+def update_batch_profiles(results: Sequence[RowResult]) -> None:
     execute(
         f"""UPDATE {ROW} AS row
                SET status = result.status, error = result.error, http_status = result.http_status,
                    duration = result.duration, has_story = result.has_story, checked_at = {time_parameter()}
-              FROM (SELECT {field(0, "int")} AS id, {field(1)} AS status, {field(2)} AS error,
-                           {field(3, "int")} AS http_status, {field(4, "float")} AS duration,
-                           {field(5, "bool")} AS has_story
-                      FROM {json_rows()}) AS result
-             WHERE row.id = result.id AND row.status = 'pending'""",
+              FROM {json_table(RowResult)} AS result
+             WHERE row.id = result.row_id AND row.status = 'pending'""",
         [now(), as_json(results)],
     )
 
 
-Memory = tuple[int, str, str | None, str | None, str | None, str | None, bool]
+class ProfileMemory(NamedTuple):
+    """What the next check needs. None keeps the stored value."""
+
+    profile_id: int
+    error: str
+    feed_url: str | None
+    etag: str | None
+    last_modified: str | None
+    fingerprint: str | None
+    has_story: bool
 
 
-def update_profiles(memories: Sequence[Memory]) -> None:
-    """Write what checks remember: (profile_id, error, feed_url, etag, last_modified, fingerprint, has_story).
-
-    None keeps what is remembered.
-    """
+def update_profiles(memories: Sequence[ProfileMemory]) -> None:
     execute(
         f"""UPDATE {PROFILE} AS profile
                SET last_error = memory.error,
@@ -186,10 +217,7 @@ def update_profiles(memories: Sequence[Memory]) -> None:
                    fingerprint = COALESCE(memory.fingerprint, profile.fingerprint),
                    last_story_at = CASE WHEN memory.has_story THEN {time_parameter()} ELSE profile.last_story_at END,
                    last_checked_at = {time_parameter()}
-              FROM (SELECT {field(0, "int")} AS profile_id, {field(1)} AS error, {field(2)} AS feed_url,
-                           {field(3)} AS etag, {field(4)} AS last_modified, {field(5)} AS fingerprint,
-                           {field(6, "bool")} AS has_story
-                      FROM {json_rows()}) AS memory
+              FROM {json_table(ProfileMemory)} AS memory
              WHERE profile.id = memory.profile_id""",
         [now(), now(), as_json(memories)],
     )

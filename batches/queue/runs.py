@@ -1,4 +1,4 @@
-"""Runs and leases: who may work on the running batch, and for how long without a heartbeat."""
+"""Runs and leases: which worker owns the running batch, and for how long without a heartbeat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .values import as_uuid
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that its claimer owns for as long as it renews the lease."""
+    """A run that its claimer owns while it renews the lease."""
 
     batch: Batch
     run_token: uuid.UUID
@@ -34,29 +34,28 @@ def lock_running() -> Batch | None:
 
 
 def run_of(batch_id: object, run_token: object) -> QuerySet[Batch]:
-    """The batch, as long as this run of it goes on."""
+    """The batch, if this run of it is still going on; else none."""
     pk, token = as_uuid(batch_id), as_uuid(run_token)
-    if pk is None or token is None:  # a started batch that nobody claimed has no token: it is nobody's
+    if pk is None or token is None:  # a started batch that nobody has claimed yet has no token
         return Batch.objects.none()
     return Batch.objects.running().filter(pk=pk, run_token=token)
 
 
 def renew_lease(batch_id: object, run_token: object) -> None:
-    """The fence: one conditional write that only the current run's worker can make."""
+    """The fence: a conditional write that fails for every run but the current one."""
     if not run_of(batch_id, run_token).update(lease_at=Now(), run_seconds=run_seconds()):
         raise fenced()
 
 
 def is_owned(batch: Batch) -> bool:
-    """Whether its worker showed itself within the lease, by the database's clock.
+    """Whether its worker sent a heartbeat within the lease, by the database's clock.
 
-    A sign of life too far in the future is no better than one too long ago: a clock went back.
+    A heartbeat too far in the future does not count either: a clock was set back.
     """
     lease = timedelta(seconds=get_config().lease_seconds)
     return Batch.objects.filter(pk=batch.pk, lease_at__range=(Now() - lease, Now() + lease)).exists()
 
 
 def run_seconds() -> Combinable:
-    """The time at work so far, grown by what passed since the last sign of life: at most a lease, since a worker that
-    was silent for longer was not at work."""
+    """The run time including the time since the last heartbeat, at most one lease: after that the worker was gone."""
     return F("run_seconds") + SecondsSince("lease_at", at_most=get_config().lease_seconds)

@@ -1,4 +1,4 @@
-"""The guarded door of every transition: lock the queue, read the batch again, check that the action is allowed."""
+"""How every change is made: lock the queue, read the batch again, check that the action is allowed, write, log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 Status = Batch.Status
 
-#: What webhooks are notified of when a batch enters a status.
+#: The event for webhooks when a batch enters a status.
 EVENTS: Mapping[str, Event] = {
     Status.PAUSED: Event.BATCH_PAUSED,
     Status.DONE: Event.BATCH_DONE,
@@ -34,7 +34,7 @@ EVENTS: Mapping[str, Event] = {
 
 
 def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
-    """The batch with this id. Raises Refused for anything that is not the id of a batch, whatever it is."""
+    """Raises Refused for any value that is not the ID of a batch."""
     pk = as_uuid(batch_id)
     batches: QuerySet[Batch] = Batch.objects.select_for_update(no_key=True) if lock else Batch.objects.all()
     batch = batches.filter(pk=pk).first() if pk else None
@@ -49,7 +49,7 @@ def transition(
     [Callable[Concatenate[Any, Batch, P], R]],
     Callable[Concatenate[Any, object, P], R | Refusal],
 ]:
-    """Give the change its batch, locked and read again under the queue's lock, if the action is allowed now."""
+    """Call the method with its batch, read under the queue's lock, if the action is allowed in its status."""
 
     def guard(change: Callable[Concatenate[Any, Batch, P], R]) -> Callable[Concatenate[Any, object, P], R | Refusal]:
         @wraps(change)
@@ -65,7 +65,7 @@ def transition(
 
 
 def run_call(change: Callable[[Any, Batch], R]) -> Callable[[Any, object, uuid.UUID], R | Refusal]:
-    """Give the change the batch of its run, locked under the queue's lock, as long as that run goes on."""
+    """Call the method with the batch of the run, read under the queue's lock, if that run is still going on."""
 
     @wraps(change)
     def call(self: Any, batch_id: object, run_token: uuid.UUID) -> R:
@@ -79,9 +79,9 @@ def run_call(change: Callable[[Any, Batch], R]) -> Callable[[Any, object, uuid.U
 
 
 class QueueWriter:
-    """Writes a change of a batch together with its log line, on behalf of `actor`, who came through `channel`.
+    """Writes changes with their log entries, in the name of `actor` and `channel`.
 
-    Every method is called under the queue's lock, with a batch that was read under it.
+    Call every method under the queue's lock, with a batch that was read under it.
     """
 
     def __init__(self, actor: str = "", channel: str = Channel.CODE) -> None:
@@ -89,45 +89,45 @@ class QueueWriter:
         self.channel = Channel(channel)
 
     def _apply(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
-        """Write the changes and their log line; refresh `batch`."""
-        was = batch.status, batch.position
+        """Write `changes` and a log entry, and refresh `batch`."""
+        before = batch.status, batch.position
         _update(batch, **changes)
         batch.refresh_from_db()
-        if was != (batch.status, batch.position) or "priority" in changes:
+        if before != (batch.status, batch.position) or "priority" in changes:
             Queue.objects.bump_version()
-        self._log(batch, action, message, was=was, to=(batch.status, batch.position))
+        self._log(batch, action, message, before=before, after=(batch.status, batch.position))
 
     def _enqueue(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
-        self._apply(batch, action, message, **queued_last(batch), takeovers=0, **changes)
+        self._apply(batch, action, message, **reserve_position(batch), takeovers=0, **changes)
 
     def _move(self, batch: Batch, target: int, action: Action) -> Literal[True]:
         if target != batch.position:
-            was = batch.status, batch.position
+            before = batch.status, batch.position
             Batch.objects.move(batch, target)
             Queue.objects.bump_version()
-            self._log(batch, action, was=was, to=(batch.status, target))
+            self._log(batch, action, before=before, after=(batch.status, target))
         return True
 
     def _start(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
         self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
 
     def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
-        # By our clock: SQLite's own has milliseconds, and a cursor of the API goes on behind a microsecond.
+        # By our clock: SQLite's has only milliseconds, and the API's cursors need microseconds.
         self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
 
     def _fail(self, batch: Batch, action: Action, message: str) -> None:
         self._leave(batch, action, Status.ERROR, message, error=message)
 
     def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
-        """Leave the status it has for one outside the waiting queue; the queue closes the gap."""
-        was = batch.status, batch.position
+        """Enter a status outside the waiting queue: log it, notify webhooks, and close the gap."""
+        before = batch.status, batch.position
         if batch.status == Status.RUNNING:
             changes = {"run_seconds": run_seconds(), "run_token": None, "lease_at": None} | changes
         position = 0 if status == Status.RUNNING else None
         self._leave_queue(batch, status=status, position=position, **changes)
         Queue.objects.bump_version()
         batch.refresh_from_db()
-        self._log(batch, action, message, was=was, to=(status, position))
+        self._log(batch, action, message, before=before, after=(status, position))
         self._notify(batch)
 
     def _notify(self, batch: Batch) -> None:
@@ -144,30 +144,30 @@ class QueueWriter:
         batch: Batch | None,
         action: Action,
         message: str = "",
-        was: tuple[str, int | None] = ("", None),
-        to: tuple[str, int | None] = ("", None),
+        before: tuple[str, int | None] = ("", None),
+        after: tuple[str, int | None] = ("", None),
     ) -> None:
         BatchLog.objects.create(
             batch=batch,
             action=action,
             actor=self.actor,
             channel=self.channel,
-            from_status=was[0],
-            from_position=was[1],
-            to_status=to[0],
-            to_position=to[1],
+            from_status=before[0],
+            from_position=before[1],
+            to_status=after[0],
+            to_position=after[1],
             message=message,
         )
 
 
-def queued_last(batch: Batch) -> dict[str, Any]:
-    """What to write to put the batch at the end of its band, where there is room now."""
+def reserve_position(batch: Batch) -> dict[str, Any]:
+    """Make room at the end of the batch's band. Returns what to write into the batch."""
     return {"status": Status.QUEUED, "position": Batch.objects.make_room(batch.priority)}
 
 
 def _update(batch: Batch, **changes: Any) -> None:
-    """Write, on condition that the batch still has the status that this was decided from."""
+    """Write, on condition that the batch still has the status that the change was decided from."""
     if not Batch.objects.filter(pk=batch.pk, status=batch.status).update(**changes):
         raise RuntimeError(
-            f"Batch {batch.pk} changed although the queue was locked: something wrote past BatchManager."
+            f"Batch {batch.pk} changed while the queue was locked. Something wrote without BatchManager."
         )

@@ -1,4 +1,4 @@
-"""Values that callers give: checked, or refused with what to give instead."""
+"""Checks of the values that callers pass. An invalid one is refused with advice."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def require_progress(batch: Batch, completed: object, successful: object, failed
         raise Refused(Code.BAD_PROGRESS, f"“{batch}” counts its own rows. Report results with record_results instead.")
 
 
-def usable_name(name: object) -> str:
-    """The name on one line, without what cannot be stored."""
+def clean_name(name: object) -> str:
+    """The name on one line, without characters that cannot be stored."""
     usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
     if not 0 < len(usable) <= MAX_NAME:
         raise Refused(Code.BAD_VALUE, f"A batch needs a name of 1 to {MAX_NAME} characters.")

@@ -12,7 +12,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Channel, Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
-from batches.notifications.outbox import Outcome
+from batches.notifications.outbox import AttemptResult
 from batches.tests.support.factories import claim, half_checked, make_batch, ok, profile_ids, record, start_run
 from batches.tests.support.threads import in_thread
 
@@ -329,11 +329,11 @@ def test_a_failure_of_a_lost_claim_does_not_count_but_a_success_always_does():
     [lost] = claim_due()
     pass_time()
     [claimed] = claim_due()
-    outbox.settle(lost, Outcome(500, "answered 500"))
+    outbox.settle(lost, AttemptResult(500, "answered 500"))
     assert only_delivery().error == ""
-    outbox.settle(lost, Outcome(200))
+    outbox.settle(lost, AttemptResult(200))
     assert only_delivery().state == "delivered"
-    outbox.settle(claimed, Outcome(500, "answered 500"))
+    outbox.settle(claimed, AttemptResult(500, "answered 500"))
     assert only_delivery().state == "delivered"
 
 
@@ -341,11 +341,11 @@ def test_each_failure_waits_longer_until_the_delivery_fails():
     outbox.write_test_event(make_webhook())
     for backoff in outbox.BACKOFF:
         [claimed] = claim_due()
-        outbox.settle(claimed, Outcome(500, "answered 500"))
+        outbox.settle(claimed, AttemptResult(500, "answered 500"))
         assert backoff * 0.8 - 60 < seconds_to_wait(only_delivery()) < backoff * 1.2 + 5
         pass_time()
     [claimed] = claim_due()
-    outbox.settle(claimed, Outcome(None, "refused the connection"))
+    outbox.settle(claimed, AttemptResult(None, "refused the connection"))
     last = only_delivery()
     assert (last.state, last.attempts, last.error, last.http_status) == ("failed", 9, "refused the connection", None)
 
@@ -361,7 +361,7 @@ def test_410_fails_the_delivery_and_switches_the_webhook_off():
     outbox.write_test_event(webhook)
     outbox.write_test_event(webhook)
     [claimed] = claim_due(limit=1)
-    outbox.settle(claimed, Outcome(410, "answered 410 Gone"))
+    outbox.settle(claimed, AttemptResult(410, "answered 410 Gone"))
     webhook.refresh_from_db()
     assert not webhook.is_active
     gone, waiting = deliveries()
@@ -374,7 +374,7 @@ def test_410_from_an_old_address_does_not_switch_off_the_new_one():
     outbox.write_test_event(webhook)
     [claimed] = claim_due()
     Webhook.objects.update(url="https://example.org/new")
-    outbox.settle(claimed, Outcome(410, "answered 410 Gone"))
+    outbox.settle(claimed, AttemptResult(410, "answered 410 Gone"))
     webhook.refresh_from_db()
     assert webhook.is_active
 
@@ -387,7 +387,7 @@ def test_only_a_failed_delivery_can_be_rescheduled_and_it_starts_again():
     assert outbox.reschedule(only_delivery())
     [claimed] = claim_due()
     assert (claimed.attempt, claimed.event_id) == (1, str(event_id))
-    outbox.settle(claimed, Outcome(200))
+    outbox.settle(claimed, AttemptResult(200))
     assert not outbox.reschedule(only_delivery())
     assert only_delivery().state == "delivered"
 

@@ -68,14 +68,14 @@ def test_its_rows_and_its_log_go_and_its_stories_stay_without_a_batch(big, manag
 @pytest.mark.usefixtures("_small_steps")
 def test_rows_and_stories_go_in_transactions_of_a_bounded_size(big, manager, monkeypatch):
     left = []
-    end_of_chunk = contents._end_of_chunk
+    end_of_chunk = contents._find_chunk_end
 
     def look(rows):
         assert not transaction.get_connection().in_atomic_block
         left.append(rows.count())
         return end_of_chunk(rows)
 
-    monkeypatch.setattr(contents, "_end_of_chunk", look)
+    monkeypatch.setattr(contents, "_find_chunk_end", look)
     assert manager.delete_batch(big.pk)
     assert left == [10, 7, 4, 1, 0, 7, 4, 1, 0]
 
@@ -85,14 +85,14 @@ class Killed(BaseException):
 
 
 def kill_after(steps, monkeypatch):
-    end_of_chunk, left = contents._end_of_chunk, iter(range(steps))
+    end_of_chunk, left = contents._find_chunk_end, iter(range(steps))
 
     def die_after_some(rows):
         if next(left, None) is None:
             raise Killed
         return end_of_chunk(rows)
 
-    monkeypatch.setattr(contents, "_end_of_chunk", die_after_some)
+    monkeypatch.setattr(contents, "_find_chunk_end", die_after_some)
 
 
 @pytest.mark.usefixtures("_small_steps")
@@ -195,14 +195,14 @@ def test_a_deletion_that_the_caller_rolls_back_deletes_nothing(big, manager):
 def test_other_calls_do_not_wait_for_the_rows_of_a_deleted_batch(big, manager, monkeypatch):
     waiting = make_batch("waiting")
     deleting, may_go_on = Event(), Event()
-    end_of_chunk = contents._end_of_chunk
+    end_of_chunk = contents._find_chunk_end
 
     def wait(rows):
         deleting.set()
         assert may_go_on.wait(WAIT)
         return end_of_chunk(rows)
 
-    monkeypatch.setattr(contents, "_end_of_chunk", wait)
+    monkeypatch.setattr(contents, "_find_chunk_end", wait)
     deletion = in_thread(lambda: BatchManager().delete_batch(big.pk))
     assert deleting.wait(WAIT)
     assert manager.start_batch(waiting.pk)
