@@ -1,6 +1,8 @@
-"""The API's calls as the resolver has them: what a test goes over, so that no new one is forgotten."""
+"""The API's calls in one table, which the tests walk. A new call needs one row here."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from django.urls import URLPattern, URLResolver
 
@@ -8,15 +10,80 @@ from batches.api.docs import DocsView, SchemaView
 from batches.api.urls import urlpatterns
 from batches.api.views import NothingHere
 
-#: They ask nobody who he is, say nothing of what is in the database, and know no way to write.
+#: Views without authentication, without data and without writes.
 OPEN = (DocsView, NothingHere, SchemaView)
+
+STATES = ("queued", "running", "paused", "done", "error")
+OK, CREATED, GONE, MISSING = 200, 201, 204, 404
+RUNNING, QUEUED, FINISHED = "already_running", "already_queued", "finished"
+ALWAYS = (OK,) * 5
+NEW_BATCH = {"name": "x", "profiles": ["https://example.org/"]}
+
+
+@dataclass(frozen=True)
+class Call:
+    """`answers` are a status, or the code of a 409, for a batch in each of STATES."""
+
+    method: str
+    route: str
+    permission: str
+    path: str
+    body: Any = None
+    answers: tuple[int | str, ...] = ALWAYS
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.route}"
+
+    def send(self, client: Any, batch: Any, body: Any = None, **options: Any) -> Any:
+        """The answer for a batch, or for anything in place of its id; with the call's own body unless one is given."""
+        pk = getattr(batch, "pk", batch)
+        return getattr(client, self.method)(f"/api/v1/{self.path.format(pk=pk)}", body or self.body, **options)
+
+
+CALLS = [
+    Call("get", "batch-list", "view_batch", "batches/"),
+    Call("get", "batch-detail", "view_batch", "batches/{pk}/"),
+    Call("get", "queue", "view_batch", "queue/"),
+    Call("get", "batch-profiles", "view_batchprofile", "batches/{pk}/profiles/"),
+    Call("get", "batch-stories", "view_storyresult", "batches/{pk}/stories/"),
+    Call("get", "batch-logs", "view_batchlog", "batches/{pk}/logs/"),
+    # The batch does not repeat another.
+    Call("get", "batch-comparison", "view_batch", "batches/{pk}/comparison/", answers=(MISSING,) * 5),
+    Call("get", "batch-export", "view_batchprofile", "batches/{pk}/export/csv/"),
+    Call("get", "batch-stories-export", "view_storyresult", "batches/{pk}/stories/export/csv/"),
+    Call("get", "profiles", "view_profile", "profiles/"),
+    Call("get", "stories", "view_storyresult", "stories/"),
+    Call("post", "batch-list", "add_batch", "batches/", NEW_BATCH, (CREATED,) * 5),
+    Call("patch", "batch-detail", "change_batch", "batches/{pk}/", {"name": "x", "priority": 7}),
+    Call("delete", "batch-detail", "delete_batch", "batches/{pk}/", None, (GONE, RUNNING, GONE, GONE, GONE)),
+    Call("post", "batch-queue", "operate_batch", "batches/{pk}/queue/", None, (OK, RUNNING, OK, OK, OK)),
+    Call("post", "batch-start", "operate_batch", "batches/{pk}/start/", None, (OK, RUNNING, OK, FINISHED, FINISHED)),
+    Call("post", "batch-pause", "operate_batch", "batches/{pk}/pause/", None, (OK, OK, OK, FINISHED, FINISHED)),
+    Call(
+        "post",
+        "batch-move",
+        "operate_batch",
+        "batches/{pk}/move/",
+        {"position": 1},
+        (OK, RUNNING, "not_queued", FINISHED, FINISHED),
+    ),
+    Call("post", "batch-retry", "operate_batch", "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
+    Call("post", "batch-repeat", "operate_batch", "batches/{pk}/repeat/", None, (CREATED,) * 5),
+    Call("post", "batch-bulk", "operate_batch", "batches/bulk/", {"action": "pause", "ids": ["x"]}),
+    Call("post", "queue-hold", "operate_batch", "queue/hold/", {"reason": "maintenance"}),
+    Call("post", "queue-release", "operate_batch", "queue/release/"),
+]
+WRITING = [call for call in CALLS if call.method != "get"]
+POSTS = [call for call in CALLS if call.method == "post"]
+WITH_BODY = [call for call in CALLS if call.method in {"post", "patch"}]
+OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
 
 
 def api_routes() -> Iterator[tuple[str, str]]:
-    """Each (method, name of the call) below /api/, such as ("post", "batch-pause"). The OPEN ones are left out."""
+    """Each (method, route) of the resolver, such as ("post", "batch-pause"), except the OPEN ones."""
     for pattern in patterns(urlpatterns):
         view = pattern.callback.cls
-        # DRF adds the HEAD of a GET when a call is first made. A view that is no viewset has methods of its own.
+        # DRF adds the HEAD of a GET with the first request. A view that is not a viewset has methods of its own.
         methods = getattr(pattern.callback, "actions", None) or {
             method for method in view.http_method_names if hasattr(view, method)
         }
@@ -24,7 +91,7 @@ def api_routes() -> Iterator[tuple[str, str]]:
             yield from ((method, str(pattern.name)) for method in methods if method not in {"head", "options"})
 
 
-def patterns(entries) -> Iterator[URLPattern]:
+def patterns(entries: Any) -> Iterator[URLPattern]:
     for entry in entries:
         if isinstance(entry, URLResolver):
             yield from patterns(entry.url_patterns)

@@ -1,8 +1,10 @@
-"""Users of each role with their tokens, and batches in each status, made by the calls that an installation makes."""
+"""Clients with and without permissions, and batches in each status."""
 
 from uuid import uuid4
 
 import pytest
+import yaml
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from rest_framework.authtoken.models import Token
@@ -12,56 +14,41 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
 from batches.tests.support.tables import every_table
 
-VIEW_RESULTS = ["view_batchprofile", "view_storyresult", "view_batchlog", "view_profile"]
-
-PERMISSIONS = {
-    "nobody": [],
-    "viewer": ["view_batch"],
-    "analyst": VIEW_RESULTS,
-    "operator": ["view_batch", "operate_batch", *VIEW_RESULTS],
-    "creator": ["add_batch"],
-    "editor": ["change_batch"],
-    "cleaner": ["delete_batch"],
-}
+COMMITTED = settings.BASE_DIR / "docs" / "openapi.yaml"
 
 
 @pytest.fixture(autouse=True)
-def static_files_unread(settings):
-    """Each client loads the middleware anew, and whitenoise would walk through all static files each time."""
+def unscanned_static_files(settings):
+    """Each client loads the middleware, and whitenoise would scan all static files each time."""
     settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.fixture(autouse=True)
-def nobody_counted():
-    """Tests follow each other faster than requests may."""
+def empty_throttles():
+    """Tests make more requests a minute than a user is allowed."""
     cache.clear()
 
 
-@pytest.fixture
-def client_for():
-    """A client that shows its role's token; `anonymous` has none."""
-
-    def make(role):
-        client = APIClient()
-        if role != "anonymous":
-            client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user_of(role)).key}")
-        return client
-
-    return make
+def make_root():
+    return User.objects.create_superuser("root")
 
 
-@pytest.fixture
-def client(client_for):
-    """May do everything."""
-    return client_for("root")
-
-
-def user_of(role):
-    if role == "root":
-        return User.objects.create_superuser("root")
-    user = User.objects.create_user(role)
-    user.user_permissions.set(Permission.objects.filter(codename__in=PERMISSIONS[role]))
+def make_user(*permissions, name="somebody"):
+    user = User.objects.create_user(name)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
+
+
+def token_client(user):
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+    return client
+
+
+@pytest.fixture
+def client():
+    """The client of a superuser."""
+    return token_client(make_root())
 
 
 @pytest.fixture
@@ -70,7 +57,7 @@ def make_batch():
 
 
 def batch_with(status="queued", *, name="a batch", profiles=2, failed=0, priority=0):
-    """A batch of so many profiles, the first `failed` of which are checked and failed."""
+    """A batch with this many profiles, the first `failed` of which have failed."""
     manager = BatchManager()
     urls = [f"https://example.org/{uuid4()}" for _ in range(profiles)]
     batch = manager.create_batch(name, urls, priority=priority)
@@ -100,5 +87,24 @@ LEAVE = {
 
 @pytest.fixture
 def everything():
-    """All that a call could change, and what it could not."""
+    """All rows of all tables."""
     return every_table
+
+
+@pytest.fixture(scope="session")
+def described():
+    """The names of the fields of each described body: (method, path, content type) -> names."""
+    schema = yaml.safe_load(COMMITTED.read_text())
+    components = schema["components"]["schemas"]
+    return {
+        (method, path, kind): set(components[body["schema"]["$ref"].rpartition("/")[2]].get("properties", ()))
+        for path, calls in schema["paths"].items()
+        for method, call in calls.items()
+        for kind, body in call.get("requestBody", {"content": {}})["content"].items()
+    }
+
+
+def refusal_of(answer):
+    """The status and the code of an error."""
+    assert {"code", "detail"} <= answer.json().keys() <= {"code", "detail", "errors", "rejected", "batch"}
+    return answer.status_code, answer.json()["code"]

@@ -1,4 +1,4 @@
-"""ETags: whoever asks again and again is told in two queries that nothing changed, and is told at once what did."""
+"""ETags: polling costs two queries while nothing changes, and every change is visible at once."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,7 +9,6 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from batches.api import conditional
@@ -18,6 +17,8 @@ from batches.models import Batch, BatchLog, Queue
 from batches.queue.runs import ClaimedRun
 from batches.tests.support.factories import failed, make_batch, ok, record_one, start_run
 
+from .conftest import make_user, refusal_of, token_client
+
 pytestmark = pytest.mark.django_db
 
 QUEUE = "/api/queue/"
@@ -25,7 +26,7 @@ QUEUE = "/api/queue/"
 
 @pytest.fixture(autouse=True)
 def calm(settings, monkeypatch):
-    """Nothing happens by time alone, unless a test says so."""
+    """Nothing changes by time alone, unless a test says so."""
     settings.BATCHES = {"LEASE_SECONDS": 600}
     monkeypatch.setattr(conditional, "DRIFT", 10**12)
 
@@ -42,7 +43,7 @@ class World:
 
 @pytest.fixture
 def world():
-    """A batch that runs, two that wait, one that is paused, and one that is done with a failed profile."""
+    """A running batch, two queued ones, a paused one, and a finished one with a failed profile."""
     manager = BatchManager()
     done = make_batch("done", 1)
     record_one(start_run(done), failed())
@@ -76,16 +77,17 @@ CHANGES = {
     "hold_queue": lambda w: w.manager.hold_queue("maintenance"),
     "release_queue": lambda w: w.manager.release_queue(),
     "reorder_queue": lambda w: w.manager.reorder_queue(),
-    "update_progress": lambda w: w.manager.update_progress(w.run.batch.pk, 0, 0, 0),
+    # The counters change although their sum does not.
+    "update_progress": lambda w: w.manager.update_progress(w.run.batch.pk, 3, 2, 1),
     "record_results": lambda w: record_one(w.run, ok()),
     "record_results, a failure": lambda w: record_one(w.run, failed()),
     "record_results, with a story": lambda w: record_one(w.run, ok("new")),
     "release_run": lambda w: w.manager.release_run(w.run.batch.pk, w.run.run_token),
     "promote_next_batch": lambda w: w.manager.complete_batch(w.run.batch.pk) and w.manager.promote_next_batch(),
     "claim_run, by another worker": lambda w: w.manager.claim_run("another") is None,
-    "the worker falls silent": lambda w: seen(timedelta(hours=1)),
+    "the heartbeat stops": lambda w: set_heartbeat(timedelta(hours=1)),
 }
-#: What has to be so before the change.
+#: What the change needs.
 BEFORE = {
     "release_queue": lambda w: w.manager.hold_queue(),
     "reorder_queue": lambda w: Batch.objects.filter(pk=w.first.pk).delete(),
@@ -99,18 +101,14 @@ def make_rowless(world):
     assert world.manager.update_progress(world.run.batch.pk, 3, 3, 0)
 
 
-def seen(ago):
-    """The worker's last sign of life."""
+def set_heartbeat(ago):
+    """Set the time of the worker's last heartbeat."""
     Queue.objects.update(worker_seen_at=Now() - ago)
     return Batch.objects.filter(position=0).update(lease_at=Now() - ago)
 
 
-# The counters change although their sum does not.
-CHANGES["update_progress"] = lambda w: w.manager.update_progress(w.run.batch.pk, 3, 2, 1)
-
-
 @pytest.mark.parametrize("change", CHANGES)
-def test_each_change_of_the_queue_is_told_at_once(client, world, change):
+def test_each_change_of_the_queue_changes_its_tag(client, world, change):
     if change in BEFORE:
         BEFORE[change](world)
     before = client.get(QUEUE)
@@ -126,18 +124,17 @@ def test_each_change_of_the_queue_is_told_at_once(client, world, change):
 
 
 def test_every_call_that_changes_the_queue_is_in_the_table():
-    private = {"purge_deleted"}  # part of others, which are there
-    # The change of a run's lease alone is a sign of life, and no news.
+    private = {"purge_deleted"}  # part of other calls
     calls = {name for name, call in vars(BatchManager).items() if callable(call) and not name.startswith("_")}
-    told = {name.partition(",")[0] for name in CHANGES}
-    assert calls - private - {"renew_lease", "finish_run"} <= told | REPAIRS
+    tried = {name.partition(",")[0] for name in CHANGES}
+    assert calls - private - {"renew_lease", "finish_run"} <= tried | REPAIRS
 
 
 #: The doctor's calls change nothing in a queue that is whole.
 REPAIRS = {name for name in vars(BatchManager) if name.startswith(("repair", "recount", "prune", "remove"))}
 
 
-def test_the_end_of_a_run_is_told_at_once(client, world):
+def test_the_end_of_a_run_changes_the_tag(client, world):
     for _ in range(3):
         record_one(world.run, ok())
     tag = client.get(QUEUE)["ETag"]
@@ -145,8 +142,8 @@ def test_the_end_of_a_run_is_told_at_once(client, world):
     assert client.get(QUEUE, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_worker_that_comes_back_is_told_at_once(client, world):
-    seen(timedelta(hours=1))
+def test_a_worker_that_comes_back_changes_the_tag(client, world):
+    set_heartbeat(timedelta(hours=1))
     silent = client.get(QUEUE)
     assert not silent.json()["worker_alive"]
     assert world.manager.renew_lease(world.run.batch.pk, world.run.run_token)
@@ -155,20 +152,20 @@ def test_a_worker_that_comes_back_is_told_at_once(client, world):
     assert alive.json()["worker_alive"]
 
 
-def test_a_sign_of_life_alone_is_no_news(client, world):
+def test_a_heartbeat_alone_does_not_change_the_tag(client, world):
     tag = client.get(QUEUE)["ETag"]
     assert world.manager.renew_lease(world.run.batch.pk, world.run.run_token)
     assert world.manager.claim_run("worker") is None
     assert client.get(QUEUE, headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_a_refused_call_is_no_news(client, world):
+def test_a_refused_call_does_not_change_the_tag(client, world):
     tag = client.get(QUEUE)["ETag"]
     assert not world.manager.start_batch(world.first.pk)
     assert client.get(QUEUE, headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_expected_times_go_stale_for_a_while_only(client, world, monkeypatch):
+def test_the_tag_changes_once_a_minute_because_expected_times_drift(client, world, monkeypatch):
     moments = iter([119.9, 120.0, 179.9])
     monkeypatch.setattr(conditional, "DRIFT", 60)
     monkeypatch.setattr(conditional, "Now", lambda: at(next(moments)))
@@ -183,7 +180,7 @@ def at(seconds):
     return Value(moment, DateTimeField())
 
 
-def test_the_queues_tag_is_weak_and_nobody_elses(client, world):
+def test_the_tag_of_the_queue_is_weak_and_private(client, world):
     answer = client.get(QUEUE)
     assert answer["ETag"].startswith('W/"')
     for response in (answer, client.get(QUEUE, headers={"If-None-Match": answer["ETag"]})):
@@ -194,7 +191,7 @@ def test_the_queues_tag_is_weak_and_nobody_elses(client, world):
 
 @pytest.mark.parametrize("shown", ["{tag}", '"other", {tag}', "*", "W/{bare}", "{bare}"])
 @pytest.mark.parametrize("path", [QUEUE, "/api/batches/{pk}/"])
-def test_a_tag_is_known_again_however_it_is_shown(client, world, path, shown):
+def test_a_tag_is_recognised_in_every_form(client, world, path, shown):
     path = path.format(pk=world.first.pk)
     tag = client.get(path)["ETag"]
     header = shown.format(tag=tag, bare=tag.removeprefix("W/"))
@@ -204,17 +201,17 @@ def test_a_tag_is_known_again_however_it_is_shown(client, world, path, shown):
 
 
 @pytest.mark.parametrize("header", ["", "nonsense", '"other"', 'W/"', "\xff", '"' * 1000])
-def test_a_tag_that_is_none_is_answered_in_full(client, world, header):
+def test_an_invalid_tag_gets_the_full_answer(client, world, header):
     for path in (QUEUE, f"/api/batches/{world.first.pk}/"):
         assert client.get(path, headers={"If-None-Match": header}).status_code == 200
 
 
-def test_if_match_is_refused_in_the_shape_of_all_errors(client, world):
+def test_if_match_is_refused_with_another_tag(client, world):
     answer = client.get(QUEUE, headers={"If-Match": '"other"'})
-    assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
+    assert refusal_of(answer) == (412, "precondition_failed")
 
 
-def test_a_batchs_tag_changes_with_all_that_is_shown_of_it(client, world):
+def test_the_tag_of_a_batch_changes_with_each_of_its_fields(client, world):
     path = f"/api/batches/{world.run.batch.pk}/"
     seen_tags = set()
     for change in (
@@ -236,7 +233,7 @@ def test_a_batchs_tag_changes_with_all_that_is_shown_of_it(client, world):
     assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_deleted_batch_is_not_unchanged(client, world):
+def test_a_deleted_batch_is_not_found_whatever_the_tag(client, world):
     path = f"/api/batches/{world.first.pk}/"
     tag = client.get(path)["ETag"]
     assert world.manager.delete_batch(world.first.pk)
@@ -244,7 +241,7 @@ def test_a_deleted_batch_is_not_unchanged(client, world):
     assert client.get(path, headers={"If-None-Match": "*"}).status_code == 404
 
 
-def test_a_call_that_changes_something_is_answered_in_full_whatever_is_shown(client, world):
+def test_a_write_ignores_tags(client, world):
     for path, body in [(f"/api/batches/{world.first.pk}/", {"priority": 7}), ("/api/queue/hold/", {})]:
         call = client.patch if "batches" in path else client.post
         answer = call(path, body, headers={"If-None-Match": "*", "If-Match": '"other"'})
@@ -259,20 +256,14 @@ def test_a_queue_without_its_row_has_no_tag(client):
     assert "ETag" not in answer
 
 
-# Who may be told
+# Permissions
 
 
-def token_client(user):
-    client = APIClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
-    return client
-
-
-@pytest.fixture(params=["by itself", "by its group"])
+@pytest.fixture(params=["the user", "the group"])
 def viewer(request):
-    user = User.objects.create_user("viewer")
+    user = make_user(name="viewer")
     permission = Permission.objects.get(codename="view_batch")
-    if request.param == "by itself":
+    if request.param == "the user":
         user.user_permissions.add(permission)
     else:
         group = Group.objects.create(name="viewers")
@@ -282,7 +273,7 @@ def viewer(request):
 
 
 @pytest.mark.parametrize("path", [QUEUE, "/api/batches/{pk}/"])
-def test_nothing_new_costs_two_queries(world, viewer, path):
+def test_an_unchanged_answer_costs_two_queries(world, viewer, path):
     client, path = token_client(viewer), path.format(pk=world.first.pk)
     tag = client.get(path)["ETag"]
     with CaptureQueriesContext(connection) as queries:
@@ -291,7 +282,7 @@ def test_nothing_new_costs_two_queries(world, viewer, path):
 
 
 @pytest.mark.parametrize("path", [QUEUE, "/api/batches/{pk}/"])
-def test_whoever_may_not_look_is_not_even_told_that_nothing_changed(client, world, viewer, path):
+def test_without_the_permission_a_tag_is_worth_nothing(client, world, viewer, path):
     theirs, path = token_client(viewer), path.format(pk=world.first.pk)
     tag = theirs.get(path)["ETag"]
     viewer.user_permissions.clear()
@@ -303,19 +294,19 @@ def test_whoever_may_not_look_is_not_even_told_that_nothing_changed(client, worl
     assert theirs.get(path, headers={"If-None-Match": tag}).status_code == 401
 
 
-def test_a_token_that_may_view_may_nothing_else(world, viewer):
+def test_a_token_that_may_view_batches_opens_nothing_else(world, viewer):
     theirs = token_client(viewer)
     assert theirs.post(f"/api/batches/{world.first.pk}/pause/").status_code == 403
     assert theirs.get(f"/api/batches/{world.first.pk}/logs/").status_code == 403
 
 
-def test_other_backends_decide_by_themselves(world, viewer, settings):
+def test_another_authentication_backend_can_forbid(world, viewer, settings):
     settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Forbids", *settings.AUTHENTICATION_BACKENDS]
     assert token_client(viewer).get(QUEUE).status_code == 403
 
 
 class Forbids:
-    """A backend that lets nobody do anything."""
+    """A backend that forbids everything."""
 
     def has_perm(self, user, permission, obj=None):
         from django.core.exceptions import PermissionDenied
@@ -323,8 +314,8 @@ class Forbids:
         raise PermissionDenied
 
 
-def test_the_log_stands_for_all_transitions(world):
-    """The tag rests on it: ids of log lines grow in the order in which the changes are committed."""
+def test_later_log_lines_have_higher_ids(world):
+    """The tag depends on it."""
     before = BatchLog.objects.latest("pk").pk
     assert world.manager.delete_batch(world.done.pk)
     assert BatchLog.objects.latest("pk").pk > before

@@ -1,4 +1,4 @@
-"""A client that a standard generator makes of the committed description compiles, and drives a batch to its stories."""
+"""A client that a standard generator makes from the committed description compiles and works."""
 
 import compileall
 import io
@@ -18,11 +18,13 @@ from rest_framework.authtoken.models import Token
 
 from batches.tests.support.working import commands, server
 
-from .conftest import user_of
+from .conftest import make_root
 
 __all__ = ["commands", "server"]
 
-WAIT_SECONDS = 30
+pytestmark = pytest.mark.exhaustive
+
+WAIT_SECONDS = 60
 FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
 <item><title>The old bridge</title><guid isPermaLink="false">1</guid></item>
 <item><title>Rain</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
@@ -34,7 +36,7 @@ def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("client")
     generator = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]
     paths = ["--path", settings.BASE_DIR / "docs" / "openapi.yaml", "--output-path", folder / "batches_client"]
-    # It formats what it makes with the ruff that stands beside this Python.
+    # It formats the code with the ruff next to this Python.
     environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     made = subprocess.run([*generator, *paths], capture_output=True, text=True, env=environ, cwd=folder)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -46,10 +48,10 @@ def package(tmp_path_factory):
 
 @pytest.fixture
 def connected(package, transactional_db):
-    """The generated client with a token, before a real server."""
+    """The generated client with a token, and a real server."""
     from batches_client import AuthenticatedClient
 
-    token = Token.objects.create(user=user_of("root"))
+    token = Token.objects.create(user=make_root())
     live = LiveServer("127.0.0.1")
     with AuthenticatedClient(live.url, token.key, prefix="Token", raise_on_unexpected_status=True) as client:
         yield client
@@ -104,12 +106,12 @@ def wait_until_done(client, pk):
         if batch.status == "done":
             return batch
         time.sleep(0.05)
-    raise AssertionError(f"It is still {batch.status}.")
+    raise AssertionError(f"The batch is still {batch.status}.")
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-def test_the_client_sends_a_file_reads_the_queue_and_is_told_what_is_wrong(connected):
+def test_the_client_sends_a_file_reads_the_queue_and_gets_errors(connected):
     from batches_client.models import Action, BatchUploadRequest, BulkRequest, HoldRequest
     from batches_client.types import File
 

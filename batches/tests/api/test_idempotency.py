@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the thing is done once, whatever happens, and everybody who asks for it gets the same answer."""
+"""`Idempotency-Key`: the change is made once, whatever happens, and every repetition gets the same answer."""
 
 import json
 from datetime import timedelta
@@ -18,75 +18,51 @@ from batches.models import Batch, BatchLog
 from batches.models.api import StoredResponse
 from batches.tests.support.threads import in_thread, run_in_threads
 
-from .calls import api_routes
+from .calls import POSTS
+from .conftest import make_root, make_user, token_client
 
 pytestmark = pytest.mark.django_db
 
-WAIT = 30
+WAIT = 60
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 NEW = {"name": "new", "profiles": ["https://example.org/new"]}
-
-# Every POST: its path, its body, and the status of the batch that it is for.
-POSTS = {
-    "batch-list": ("/api/batches/", NEW, "queued"),
-    "batch-bulk": ("/api/batches/bulk/", {"action": "repeat", "ids": ["{pk}"]}, "done"),
-    "batch-queue": ("/api/batches/{pk}/queue/", None, "done"),
-    "batch-start": ("/api/batches/{pk}/start/", None, "queued"),
-    "batch-pause": ("/api/batches/{pk}/pause/", None, "queued"),
-    "batch-move": ("/api/batches/{pk}/move/", {"position": 1}, "queued"),
-    "batch-retry": ("/api/batches/{pk}/retry/", None, "done"),
-    "batch-repeat": ("/api/batches/{pk}/repeat/", None, "done"),
-    "queue-hold": ("/api/queue/hold/", {"reason": "maintenance"}, "queued"),
-    "queue-release": ("/api/queue/release/", None, "queued"),
-}
-each_post = pytest.mark.parametrize(("path", "body", "status"), POSTS.values(), ids=POSTS.keys())
 
 
 def post(client, path, body=None, key=KEY, **options):
     return client.post(path, body, headers={"Idempotency-Key": key}, **options)
 
 
-def for_batch(batch, path, body):
-    return path.format(pk=batch.pk), json.loads(json.dumps(body).replace("{pk}", str(batch.pk)))
-
-
 def is_replayed(answer):
     return answer.headers.get("Idempotent-Replayed") == "true"
 
 
-def test_every_post_of_the_api_is_tried_here():
-    assert {name for method, name in api_routes() if method == "post"} == set(POSTS)
-
-
-@each_post
-def test_a_post_sent_again_does_nothing_and_gets_the_same_answer(client, make_batch, everything, path, body, status):
-    path, body = for_batch(make_batch(status, failed=1), path, body)
-    first = post(client, path, body)
+@pytest.mark.parametrize("call", POSTS, ids=str)
+def test_a_repeated_post_changes_nothing_and_gets_the_same_answer(client, make_batch, everything, call):
+    batch = make_batch("done" if call.route in {"batch-queue", "batch-retry"} else "queued", failed=1)
+    body = {"action": "repeat", "ids": [str(batch.pk)]} if call.route == "batch-bulk" else None
+    first = call.send(client, batch, body, headers={"Idempotency-Key": KEY})
     assert first.status_code < 300
     assert not is_replayed(first)
     before = everything()
-
-    again = post(client, path, body)
-
+    again = call.send(client, batch, body, headers={"Idempotency-Key": KEY})
     assert is_replayed(again)
     assert (again.status_code, again.content) == (first.status_code, first.content)
     assert again.headers.get("Location") == first.headers.get("Location")
     assert everything() == before
 
 
-@each_post
 @pytest.mark.parametrize("key", ["", " ", "a b", "é", "a\tb", "x" * 256, "\0"])
-def test_a_key_that_is_none_is_refused_by_name(client, make_batch, everything, path, body, status, key):
-    path = path.format(pk=make_batch(status, failed=1).pk)
+def test_an_invalid_key_is_refused_by_name(client, make_batch, everything, key):
+    batch = make_batch("paused", failed=1)
     before = everything()
-    answer = post(client, path, body, key)
-    assert answer.status_code == 400
-    assert answer.json()["errors"].keys() == {"Idempotency-Key"}
+    for call in POSTS:
+        answer = call.send(client, batch, headers={"Idempotency-Key": key})
+        assert (answer.status_code, answer.json()["errors"].keys()) == (400, {"Idempotency-Key"}), call
     assert everything() == before
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, '"8e03978e"', "!~"])
-def test_every_visible_key_is_one(client, key):
+def test_every_key_of_visible_characters_is_valid(client, key):
     assert post(client, "/api/batches/", NEW, key).status_code == 201
     assert is_replayed(post(client, "/api/batches/", NEW, key))
 
@@ -100,7 +76,7 @@ def test_every_visible_key_is_one(client, key):
         ("/api/queue/hold/", None),
     ],
 )
-def test_a_key_is_good_for_one_request_only(client, everything, path, body):
+def test_a_key_belongs_to_one_request(client, everything, path, body):
     post(client, "/api/batches/", NEW)
     before = everything()
     answer = post(client, path, body)
@@ -109,7 +85,7 @@ def test_a_key_is_good_for_one_request_only(client, everything, path, body):
     assert everything() == before
 
 
-def test_white_space_and_the_order_of_keys_make_no_other_request(client):
+def test_white_space_and_the_order_of_fields_do_not_matter(client):
     for text in (json.dumps(NEW), json.dumps(dict(reversed(NEW.items())), indent=2)):
         answer = post(client, "/api/batches/", text, content_type="application/json")
         assert answer.status_code == 201
@@ -122,7 +98,7 @@ def form(client, boundary="x", content=b"https://example.org/", filename="list.t
     return post(client, "/api/batches/", body, content_type=f"multipart/form-data; boundary={boundary}")
 
 
-def test_the_boundary_of_a_form_makes_no_other_request(client):
+def test_the_boundary_of_a_form_does_not_matter(client):
     first, again = form(client, "one"), form(client, "another")
     assert first.status_code == 201
     assert is_replayed(again)
@@ -141,20 +117,20 @@ def test_the_boundary_of_a_form_makes_no_other_request(client):
     ],
     ids=["content", "large", "filename", "name", "flag"],
 )
-def test_a_form_that_says_something_else_is_another_request(client, change):
+def test_a_different_form_is_another_request(client, change):
     assert form(client).status_code == 201
     assert form(client, **change).json()["code"] == "idempotency_key_reused"
     assert Batch.objects.count() == 1
 
 
-def test_a_key_belongs_to_its_user(client, client_for):
+def test_a_key_belongs_to_its_user(client):
     mine = post(client, "/api/batches/", NEW)
-    theirs = post(client_for("creator"), "/api/batches/", NEW)
+    theirs = post(token_client(make_user("add_batch")), "/api/batches/", NEW)
     assert not is_replayed(theirs)
     assert mine.json()["batch"]["id"] != theirs.json()["batch"]["id"]
 
 
-def test_a_refusal_is_an_answer_and_stays_one(client, make_batch):
+def test_a_refusal_is_stored(client, make_batch):
     batch = make_batch("done")
     path = f"/api/batches/{batch.pk}/pause/"
     refused = post(client, path)
@@ -166,14 +142,14 @@ def test_a_refusal_is_an_answer_and_stays_one(client, make_batch):
     assert post(client, path, key="another").status_code == 200
 
 
-def test_what_is_not_found_is_an_answer_too(client):
+def test_not_found_is_stored(client):
     path = "/api/batches/00000000-0000-0000-0000-000000000000/pause/"
     assert post(client, path).status_code == post(client, path).status_code == 404
     assert StoredResponse.objects.get().status_code == 404
 
 
 @pytest.mark.parametrize("body", [{"name": "new"}, {"name": "new", "profiles": ["nonsense"]}, "{"])
-def test_what_could_not_be_read_may_be_corrected_under_the_same_key(client, body):
+def test_an_invalid_request_can_be_corrected_under_the_same_key(client, body):
     text = body if isinstance(body, str) else json.dumps(body)
     assert post(client, "/api/batches/", text, content_type="application/json").status_code == 400
     assert not StoredResponse.objects.exists()
@@ -182,14 +158,14 @@ def test_what_could_not_be_read_may_be_corrected_under_the_same_key(client, body
     assert not is_replayed(answer)
 
 
-def test_who_may_not_do_it_any_more_gets_no_answer(client_for):
-    client = client_for("creator")
+def test_a_stored_answer_needs_the_permission():
+    client = token_client(make_user("add_batch"))
     assert post(client, "/api/batches/", NEW).status_code == 201
     StoredResponse.objects.get().user.user_permissions.clear()
     assert post(client, "/api/batches/", NEW).status_code == 403
 
 
-def test_a_body_that_is_nested_too_deep_to_be_compared_is_no_fault():
+def test_a_body_that_is_nested_too_deeply_to_be_compared_is_refused():
     nested = []
     for _ in range(100_000):
         nested = [nested]
@@ -198,7 +174,7 @@ def test_a_body_that_is_nested_too_deep_to_be_compared_is_no_fault():
         idempotency.fingerprint(request)
 
 
-def test_other_methods_need_no_key_and_keep_none(client, make_batch):
+def test_other_methods_ignore_the_key(client, make_batch):
     path = f"/api/batches/{make_batch().pk}/"
     headers = {"Idempotency-Key": KEY}
     assert client.get(path, headers=headers).status_code == 200
@@ -207,7 +183,7 @@ def test_other_methods_need_no_key_and_keep_none(client, make_batch):
     assert not StoredResponse.objects.exists()
 
 
-# For 24 hours
+# Expiry
 
 
 def age(hours, **filters):
@@ -227,7 +203,7 @@ def test_an_answer_is_kept_for_24_hours(client, monkeypatch):
     assert StoredResponse.objects.count() == 1
 
 
-def test_expired_answers_are_removed_some_at_a_time(client, monkeypatch):
+def test_expired_answers_are_removed_a_few_at_a_time(client, monkeypatch):
     monkeypatch.setattr(idempotency, "REMOVED_AT_ONCE", 2)
     for key in "abcde":
         post(client, "/api/queue/hold/", key=key)
@@ -254,15 +230,13 @@ def fail(*args, **kwargs):
 
 FAULTS = {
     "before the change": (BatchManager, "create_batch"),
-    "behind the change": (serializers.ProgressSerializer, "to_representation"),
-    "behind the answer": (idempotency, "_store"),
+    "after the change": (serializers.ProgressSerializer, "to_representation"),
+    "after the answer": (idempotency, "_store"),
 }
 
 
 @pytest.mark.parametrize(("owner", "name"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_undoes_the_change_and_the_key_and_the_next_try_really_tries(
-    client, everything, monkeypatch, owner, name
-):
+def test_after_a_fault_the_next_attempt_makes_the_change(client, everything, monkeypatch, owner, name):
     before = everything()
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
@@ -279,22 +253,22 @@ def test_a_fault_undoes_the_change_and_the_key_and_the_next_try_really_tries(
 def test_a_list_is_read_before_anything_is_locked(client, monkeypatch):
     read, locked = bodies.read_profiles, []
 
-    def look(*args, **options):
+    def note(*args, **options):
         locked.append(connection.in_atomic_block)
         return read(*args, **options)
 
-    monkeypatch.setattr(bodies, "read_profiles", look)
+    monkeypatch.setattr(bodies, "read_profiles", note)
     assert form(client).status_code == 201
     assert locked == [False]
 
 
-# At the same instant
+# Concurrent requests
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("round", range(3))
-def test_of_several_requests_at_the_same_instant_one_does_it(client_for, round):
-    client = client_for("root")
+def test_one_of_several_concurrent_requests_makes_the_change(round):
+    client = token_client(make_root())
     answers = run_in_threads([lambda: post(client, "/api/batches/", NEW)] * 4)
     assert [answer.status_code for answer in answers] == [201] * 4
     assert len({answer.content for answer in answers}) == 1
@@ -304,9 +278,9 @@ def test_of_several_requests_at_the_same_instant_one_does_it(client_for, round):
 
 
 @pytest.fixture
-def one_inside(monkeypatch):
-    """The first request stands still behind its change and before its commit, and the second goes for the same key."""
-    inside, second, go_on = Event(), Event(), Event()
+def overlapping(monkeypatch):
+    """Holds the first request between its change and its commit, until the second one has sent the same key."""
+    inside, second, release = Event(), Event(), Event()
     claim, keep = idempotency._claim_key, idempotency._store
 
     def count_claims(*args):
@@ -314,15 +288,15 @@ def one_inside(monkeypatch):
             second.set()
         return claim(*args)
 
-    def stand_still(*args):
+    def hold(*args):
         if not inside.is_set():
             inside.set()
-            assert go_on.wait(WAIT)
+            assert release.wait(WAIT)
         return keep(*args)
 
-    # On SQLite nobody comes as far as to the claim while another writes.
+    # On SQLite the second one waits before its claim, at BEGIN IMMEDIATE.
     monkeypatch.setattr(idempotency, "_claim_key", count_claims)
-    monkeypatch.setattr(idempotency, "_store", stand_still)
+    monkeypatch.setattr(idempotency, "_store", hold)
 
     def both(first, other):
         one = in_thread(first)
@@ -331,25 +305,25 @@ def one_inside(monkeypatch):
         if connection.vendor == "postgresql":
             assert second.wait(WAIT)
         assert not two.done()
-        go_on.set()
+        release.set()
         return one, two
 
     return both
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_second_request_waits_for_the_first_and_gets_its_answer(client_for, one_inside, vendor):
-    client = client_for("root")
-    one, two = one_inside(*[lambda: post(client, "/api/batches/", NEW)] * 2)
+def test_a_second_request_waits_for_the_first_and_gets_its_answer(overlapping, vendor):
+    client = token_client(make_root())
+    one, two = overlapping(*[lambda: post(client, "/api/batches/", NEW)] * 2)
     assert one.result(WAIT).content == two.result(WAIT).content
     assert (is_replayed(one.result()), is_replayed(two.result())) == (False, True)
     assert Batch.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_second_request_that_says_something_else_waits_and_is_refused(client_for, one_inside, vendor):
-    client = client_for("root")
-    one, two = one_inside(
+def test_a_second_request_with_another_body_waits_and_is_refused(overlapping, vendor):
+    client = token_client(make_root())
+    one, two = overlapping(
         lambda: post(client, "/api/batches/", NEW), lambda: post(client, "/api/batches/", NEW | {"name": "other"})
     )
     assert (one.result(WAIT).status_code, two.result(WAIT).status_code) == (201, 422)
@@ -357,8 +331,8 @@ def test_a_second_request_that_says_something_else_waits_and_is_refused(client_f
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_second_request_does_what_the_first_failed_to_do(client_for, one_inside, monkeypatch, vendor):
-    client = client_for("root")
+def test_a_second_request_makes_the_change_if_the_first_fails(overlapping, monkeypatch, vendor):
+    client = token_client(make_root())
     keep, kept = idempotency._store, []
 
     def fail_once(*args):
@@ -368,7 +342,7 @@ def test_a_second_request_does_what_the_first_failed_to_do(client_for, one_insid
             raise ZeroDivisionError("a fault")
 
     monkeypatch.setattr(idempotency, "_store", fail_once)
-    one, two = one_inside(*[lambda: post(client, "/api/batches/", NEW)] * 2)
+    one, two = overlapping(*[lambda: post(client, "/api/batches/", NEW)] * 2)
     with pytest.raises(ZeroDivisionError):
         one.result(WAIT)
     assert two.result(WAIT).status_code == 201
@@ -377,8 +351,8 @@ def test_a_second_request_does_what_the_first_failed_to_do(client_for, one_insid
 
 
 @pytest.mark.django_db(transaction=True)
-def test_several_requests_with_an_expired_key_do_it_once_more(client_for):
-    client = client_for("root")
+def test_several_requests_with_an_expired_key_make_one_more_change():
+    client = token_client(make_root())
     post(client, "/api/batches/", NEW)
     age(25)
     answers = run_in_threads([lambda: post(client, "/api/batches/", NEW)] * 4)

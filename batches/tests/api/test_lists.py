@@ -1,10 +1,8 @@
-"""The list of batches: what it shows, its filters, its order and its pages."""
+"""The list of batches: its fields, filters, order and pages."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
@@ -17,7 +15,7 @@ def names(answer):
     return [batch["name"] for batch in answer.json()["results"]]
 
 
-def test_a_batch_is_shown_with_all_that_is_public(client, make_batch):
+def test_a_batch_has_all_public_fields(client, make_batch):
     batch = make_batch("running", name="news", profiles=4, failed=1, priority=3)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=0.5)
 
@@ -47,7 +45,7 @@ def test_a_batch_is_shown_with_all_that_is_public(client, make_batch):
     assert client.get("/api/batches/").json()["results"] == [client.get(answer["url"]).json()]
 
 
-def test_a_batch_of_which_nothing_is_known_yet_has_no_rate(client, make_batch):
+def test_a_batch_without_results_has_no_rate(client, make_batch):
     answer = client.get(f"/api/batches/{make_batch(profiles=0).pk}/").json()
     assert answer["progress"] == {"percent": 0, "rate": None, "seconds_left": None}
 
@@ -66,7 +64,7 @@ def test_the_list_is_in_the_order_of_the_queue(client, make_batch):
 
 @pytest.fixture
 def shelf(make_batch):
-    """A few batches that differ in everything that can be asked for."""
+    """A few batches that differ in every filter."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     rows = [
         ("running", "Alpha news", 5),
@@ -128,7 +126,7 @@ def test_the_list_is_filtered(client, query, expected):
         ("-completed_at", "D???"),
     ],
 )
-def test_the_list_is_ordered_and_what_has_no_value_comes_last(client, ordering, expected):
+def test_the_list_is_ordered_and_batches_without_a_value_come_last(client, ordering, expected):
     got = "".join(name[0] for name in names(client.get(f"/api/batches/?ordering={ordering}")))
     known = expected.rstrip("?")
     assert got[: len(known)] == known
@@ -174,7 +172,7 @@ def test_the_list_is_ordered_and_what_has_no_value_comes_last(client, ordering, 
         pytest.param(f"search={'x ' * 101}", "search", id="long search"),
     ],
 )
-def test_a_query_that_cannot_be_answered_is_refused_by_name(client, query, named):
+def test_an_invalid_query_is_refused_by_name(client, query, named):
     answer = client.get(f"/api/batches/?{query}")
     assert answer.status_code == 400
     assert answer.json()["code"] == "invalid"
@@ -182,26 +180,20 @@ def test_a_query_that_cannot_be_answered_is_refused_by_name(client, query, named
     assert answer.json()["detail"].startswith(f"{named}: ")
 
 
-def test_null_characters_in_two_parameters_are_refused_in_both(client):
-    answer = client.get("/api/batches/?name=%00&search=%00")
-    assert answer.status_code == 400
-    assert answer.json()["errors"].keys() == {"name", "search"}
-
-
 @pytest.mark.parametrize(
     "time", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "0001-01-01", "9999-12-31"]
 )
 @pytest.mark.parametrize("name", ["created_after", "completed_before"])
-def test_a_time_at_the_end_of_time_is_no_fault(client, name, time):
+def test_a_time_at_the_end_of_the_calendar_is_not_a_fault(client, name, time):
     assert client.get(f"/api/batches/?{name}={time}").status_code in {200, 400}
 
 
 @pytest.mark.parametrize("text", ["%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab"])
-def test_odd_texts_are_looked_for(client, text):
+def test_unusual_texts_are_searched(client, text):
     assert names(client.get(f"/api/batches/?name={text}&search={text}&checker={text}")) == []
 
 
-def test_a_search_for_as_many_words_as_it_takes_is_answered(client):
+def test_a_search_for_the_maximum_of_words_is_answered(client):
     assert names(client.get(f"/api/batches/?search={'x+' * 99}x")) == []
 
 
@@ -213,7 +205,7 @@ def test_too_many_parameters_are_refused(client):
 
 @pytest.fixture
 def crowd():
-    """Batches in every status, with ties and missing values in everything that they can be ordered by."""
+    """Batches in every status, with ties and missing values in every field of an order."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     statuses = ["running", *["queued"] * 4, *["done", "paused", "error"] * 4]
     Batch.objects.bulk_create(
@@ -246,17 +238,17 @@ ORDERABLE = ["position", "name", "status", "priority", "total_profiles", "create
         "name,-name,name",
     ],
 )
-def test_pages_show_every_batch_once_in_the_order_of_the_whole_list(client, ordering):
+def test_pages_contain_every_batch_once_in_the_order_of_the_list(client, ordering):
     query = f"?ordering={ordering}" if ordering else "?"
     whole = client.get(f"/api/batches/{query}").json()
     assert len(whole["results"]) == Batch.objects.count()
     assert whole["next"] is None
-    for size in (1, 2, 7):
+    for size in (1, 7):
         assert walk(client, f"/api/batches/{query}&page_size={size}") == whole["results"]
 
 
 @pytest.mark.parametrize("ordering", ["completed_at", "-completed_at", "-started_at"])
-def test_times_that_the_manager_wrote_are_shown_once_each(client, make_batch, ordering):
+def test_pages_in_the_order_of_times_that_the_manager_wrote_contain_every_batch_once(client, make_batch, ordering):
     for number in range(5):
         make_batch("done", name=str(number), failed=1)
     names = [batch["name"] for batch in walk(client, f"/api/batches/?ordering={ordering}&page_size=1")]
@@ -267,21 +259,21 @@ def test_times_that_the_manager_wrote_are_shown_once_each(client, make_batch, or
 @pytest.mark.parametrize(
     "ordering", ["completed_at", "-completed_at", "status,-completed_at", "-position", "name,-name"]
 )
-def test_the_order_of_the_pages_is_the_one_that_was_asked_for(client, ordering):
+def test_the_order_of_the_list_is_the_requested_one(client, ordering):
     shown = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
     batches = {str(batch.pk): batch for batch in Batch.objects.all()}
     expected = sorted(batches)
     for term in reversed(ordering.split(",")):
         field = term.removeprefix("-")
-        expected.sort(key=lambda pk, field=field: value(batches[pk], field), reverse=term.startswith("-"))
+        expected.sort(key=lambda pk, field=field: sort_key(batches[pk], field), reverse=term.startswith("-"))
         expected.sort(key=lambda pk, field=field: getattr(batches[pk], field) is None)
     assert shown == expected
 
 
-def value(batch, field):
-    """Comparable also where there is none."""
-    found = getattr(batch, field)
-    return () if found is None else (found,)
+def sort_key(batch, field):
+    """Comparable even if it is missing."""
+    value = getattr(batch, field)
+    return () if value is None else (value,)
 
 
 def walk(client, address):
@@ -295,18 +287,18 @@ def walk(client, address):
     return results
 
 
-def test_what_comes_or_goes_meanwhile_neither_repeats_nor_hides_another(client, make_batch):
+def test_a_batch_that_is_added_or_deleted_neither_repeats_nor_hides_another(client, make_batch):
     for number in range(4):
         make_batch("paused", name=str(number), profiles=0)
     first = client.get("/api/batches/?page_size=2").json()
     assert [batch["name"] for batch in first["results"]] == ["3", "2"]
     make_batch("paused", name="new", profiles=0)
-    assert BatchManager().delete_batch(first["results"][1]["id"])  # the very batch that the cursor stands at
+    assert BatchManager().delete_batch(first["results"][1]["id"])  # the batch of the cursor
     assert names(client.get(first["next"])) == ["1", "0"]
 
 
 @pytest.mark.usefixtures("crowd")
-def test_a_cursor_that_was_not_given_for_this_list_and_order_is_refused_by_name(client):
+def test_a_cursor_of_another_list_or_order_is_refused_by_name(client):
     cursor = client.get("/api/batches/?page_size=1&ordering=name").json()["next"].partition("cursor=")[2].split("&")[0]
     assert client.get(f"/api/batches/?ordering=name&cursor={cursor}").status_code == 200
     for query in (
@@ -325,7 +317,7 @@ def test_a_cursor_that_was_not_given_for_this_list_and_order_is_refused_by_name(
         assert answer.json()["errors"].keys() == {"cursor"}
 
 
-def test_what_is_equal_in_an_order_keeps_one_order(client):
+def test_ties_have_one_order(client):
     Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(10))
     for ordering in ("status", "-status", "-completed_at"):
         ids = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
@@ -339,36 +331,16 @@ def test_a_page_has_fifty_batches_and_at_most_two_hundred(client):
 
 
 @pytest.mark.parametrize("query", ["name=a&name=b", "priority=1&priority=2", "page_size=1&page_size=2"])
-def test_a_parameter_with_one_value_is_not_given_two(client, query):
+def test_a_second_value_of_a_parameter_is_refused(client, query):
     answer = client.get(f"/api/batches/?{query}")
     assert answer.status_code == 400
     assert answer.json()["errors"] == {query.partition("=")[0]: ["Give this parameter only once."]}
 
 
-def test_the_number_of_queries_does_not_grow_with_the_list(client, make_batch):
-    source = make_batch("done", profiles=0)
-    few = count_queries(client)
-    for _ in range(10):
-        assert BatchManager().repeat_batch(source.pk)
-    assert count_queries(client) == few
-
-
-def count_queries(client):
-    with CaptureQueriesContext(connection) as queries:
-        assert client.get("/api/batches/?search=a&ordering=name").status_code == 200
-    assert all(query["sql"].startswith("SELECT") for query in queries)
-    return len(queries)
-
-
-def test_a_head_is_a_get_without_a_body(client):
-    answer = client.head("/api/batches/")
-    assert answer.status_code == 200
-
-
-def test_a_deleted_batch_whose_rows_are_not_all_gone_is_not_shown(client, make_batch, monkeypatch):
-    batch = make_batch()
-    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
-    client.delete(f"/api/batches/{batch.pk}/")
-    assert Batch.everything.exists()
-    assert names(client.get("/api/batches/")) == []
-    assert client.get(f"/api/batches/{batch.pk}/").status_code == 404
+@pytest.mark.parametrize("root", ["/api", "/api/v1"])
+def test_the_next_page_has_the_form_of_the_request(client, make_batch, root):
+    for _ in range(2):
+        make_batch(profiles=0)
+    following = client.get(f"{root}/batches/?page_size=1").json()["next"]
+    assert following.startswith(f"http://testserver{root}/batches/?")
+    assert len(client.get(following).json()["results"]) == 1

@@ -1,4 +1,4 @@
-"""The walk through the API in `docs/api.md`, walked with a real curl against a real server and worker."""
+"""The tutorial in `docs/api.md` works, with a real curl, server and worker."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ __all__ = ["commands", "server"]
 
 PAGE = settings.BASE_DIR / "docs" / "api.md"
 BLOCK = re.compile(r"^```(sh|output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-#: Printed before each block's own output.
+#: Printed before the output of each block.
 MARK = "-- the next block --"
 
 FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
@@ -26,7 +26,7 @@ FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
 
 
 def steps():
-    """The commands of each step, and what the page shows of their output: None where it shows nothing."""
+    """The commands of each step, and the output on the page; None if it has none."""
     found = []
     for kind, text in BLOCK.findall(PAGE.read_text()):
         if kind == "sh":
@@ -36,9 +36,9 @@ def steps():
     return found
 
 
-def pattern_of(shown):
-    """What output may be where the page shows this: `…` stands for whatever differs or is left out."""
-    return ".*".join(re.escape(part) for part in shown.rstrip("\n").split("…"))
+def pattern_of(output):
+    """`…` on the page stands for anything."""
+    return ".*".join(re.escape(part) for part in output.rstrip("\n").split("…"))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def site(transactional_db):
 
 @pytest.fixture
 def walk(tmp_path, commands, server, site):
-    """Runs a script in an empty folder, with the page's addresses led to servers on loopback; what it printed."""
+    """Runs a script in an empty folder, with local servers in place of the page's; returns its output."""
 
     def run(script):
         places = {"http://127.0.0.1:8000": site, "https://example.org": server.url("").rstrip("/")}
@@ -69,7 +69,7 @@ def walk(tmp_path, commands, server, site):
             env=environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
         return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
@@ -77,11 +77,13 @@ def walk(tmp_path, commands, server, site):
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-def test_the_walk_through_works_and_shows_what_the_page_shows(walk, commands, server):
+def test_the_tutorial_works_and_prints_the_output_on_the_page(walk, commands, server):
     if shutil.which("curl") is None:
-        skip_or_fail("There is no curl: install it with `apt-get install curl`.")
+        skip_or_fail("curl is missing. Install it with `apt-get install curl`.")
     User.objects.create_superuser("operator")
     server.answer("/feed", FEED)
     server.answer("/blog", FEED)
@@ -94,7 +96,7 @@ def test_the_walk_through_works_and_shows_what_the_page_shows(walk, commands, se
             assert re.fullmatch(pattern_of(shown), output.rstrip("\n"), re.DOTALL), f"{asked}\nprinted:\n{output}"
 
 
-def test_every_way_to_use_the_api_is_in_the_walk():
+def test_the_tutorial_has_each_use_of_the_api():
     walked = "".join(asked for asked, _ in steps())
     for part in (
         "token create",

@@ -1,0 +1,342 @@
+"""What holds for every call: roles, states, sessions, unknown ids, methods and fields. `calls` is the table."""
+
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.db import transaction
+from django.middleware.csrf import get_token
+from django.test import RequestFactory
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from batches.api.filters import MAX_UNKNOWN
+from batches.api.serializers import BatchSerializer
+from batches.models import BatchLog
+from batches.tests.support.tables import but_for_chance, every_column, every_table
+from batches.tests.support.urlconf import every_address
+
+from ..browser.pages import make_rows
+from .calls import CALLS, OF_A_BATCH, STATES, WITH_BODY, WRITING, api_routes
+from .conftest import make_user, refusal_of, token_client
+
+# Permissions and bodies do not depend on the database; what the calls then do is tested on both.
+pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+JSON, FORM = "application/json", "multipart/form-data"
+
+
+@pytest.fixture(autouse=True)
+def unthrottled(monkeypatch):
+    monkeypatch.setattr("rest_framework.throttling.SimpleRateThrottle.allow_request", lambda *_: True)
+
+
+def test_every_call_is_in_the_table_and_exists_with_the_version_and_without():
+    assert sorted(api_routes()) == sorted(2 * [(call.method, call.route) for call in CALLS])
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_batch, state):
+    batch = make_batch(state, failed=1)
+    before = every_table()
+    for call in CALLS:
+        expected = call.answers[STATES.index(state)]
+        with transaction.atomic():
+            answer = call.send(client, batch)
+            if isinstance(expected, int):
+                assert answer.status_code == expected, call
+            else:
+                assert refusal_of(answer) == (409, expected), call
+                assert answer.json()["detail"]
+                assert (answer.json()["batch"]["id"], answer.json()["batch"]["status"]) == (str(batch.pk), state)
+            if answer.status_code >= 400 or call.method == "get":
+                assert every_table() == before, call
+            transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("permission", sorted({call.permission for call in CALLS}))
+def test_a_permission_opens_its_own_calls_and_no_others(make_batch, permission):
+    client, batch = token_client(make_user(permission)), make_batch("paused", failed=1)
+    before = every_table()
+    for call in CALLS:
+        expected = call.answers[STATES.index("paused")]
+        with transaction.atomic():
+            answer = call.send(client, batch)
+            if call.permission == permission:
+                assert answer.status_code == (expected if isinstance(expected, int) else 409), call
+            else:
+                assert refusal_of(answer) == (403, "permission_denied"), call
+                assert every_table() == before, call
+            transaction.set_rollback(True)
+
+
+def test_without_a_token_every_call_is_refused(make_batch):
+    batch = make_batch("paused", failed=1)
+    before = every_table()
+    for call in CALLS:
+        answer = call.send(APIClient(), batch)
+        assert refusal_of(answer) == (401, "not_authenticated"), call
+        assert answer["WWW-Authenticate"] == "Token"
+    assert every_table() == before
+
+
+def test_without_the_permission_nobody_learns_which_batches_exist(make_batch):
+    client, batch = token_client(make_user()), make_batch()
+    for call in OF_A_BATCH:
+        unknown = call.send(client, "00000000-0000-0000-0000-000000000000")
+        assert call.send(client, batch).content == unknown.content, call
+
+
+# Tokens and sessions
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Token", "Token 0123", "Token a b", "Token \0", "Token a\0b", "Token \xff\xfe", "Token " + "x" * 100_000],
+    ids=range(7),
+)
+def test_an_invalid_token_is_refused(header):
+    answer = APIClient().get("/api/batches/", headers={"Authorization": header})
+    assert refusal_of(answer) == (401, "authentication_failed")
+    assert answer["WWW-Authenticate"] == "Token"
+
+
+def test_the_token_of_an_inactive_user_is_refused(client):
+    User.objects.update(is_active=False)
+    assert client.get("/api/batches/").status_code == 401
+
+
+def test_an_invalid_session_key_is_anonymous():
+    client = APIClient()
+    client.cookies["sessionid"] = "a\0" * 20
+    assert client.get("/api/batches/").status_code == 401
+
+
+@pytest.fixture
+def browser():
+    """A client with a session, whose writes need the CSRF token."""
+    client = APIClient(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_superuser("ada"))
+    return client
+
+
+def test_a_session_reads_and_without_the_csrf_token_it_writes_nothing(browser, make_batch):
+    batch = make_batch()
+    before = every_table()
+    assert browser.get("/api/batches/").status_code == 200
+    for call in WRITING:
+        answer = call.send(browser, batch)
+        assert refusal_of(answer) == (403, "permission_denied"), call
+        assert "CSRF" in answer.json()["detail"]
+    assert every_table() == before
+
+
+def test_a_session_with_the_csrf_token_writes(browser, make_batch):
+    batch = make_batch()
+    token = get_token(request := RequestFactory().get("/"))
+    browser.cookies["csrftoken"] = request.META["CSRF_COOKIE"]
+    answer = browser.post(f"/api/batches/{batch.pk}/pause/", headers={"X-CSRFToken": token})
+    assert answer.status_code == 200
+    assert batch.logs.latest("pk").actor == "ada"
+
+
+def test_a_token_needs_no_csrf_token(make_batch):
+    client = APIClient(enforce_csrf_checks=True)
+    token = Token.objects.create(user=User.objects.create_superuser("cron"))
+    answer = client.post(f"/api/batches/{make_batch().pk}/pause/", headers={"Authorization": f"Token {token.key}"})
+    assert answer.status_code == 200
+
+
+def test_the_log_names_the_user_and_the_channel(client, make_batch):
+    batch = make_batch("paused", failed=1)
+    last, actions = BatchLog.objects.latest("pk").pk, set()
+    for call in WRITING:
+        with transaction.atomic():
+            call.send(client, batch)
+            for line in BatchLog.objects.filter(pk__gt=last):
+                assert (line.actor, line.channel) == ("root", "api"), call
+                actions.add(line.action)
+            transaction.set_rollback(True)
+    assert actions == {
+        *("create_batch", "rename_batch", "set_priority", "delete_batch", "queue_batch", "start_batch"),
+        *("retry_failed", "repeat_batch", "hold_queue"),
+    }
+
+
+# Ids, methods and addresses
+
+NOT_IDS = [
+    "00000000-0000-0000-0000-000000000000",
+    "123",
+    "None",
+    "%00",
+    "a%00b",
+    "%ED%A0%80",
+    "%F0%9F%98%80",
+    "%FF",
+    "%0A",
+    "a.b",
+    "' OR 1=1",
+    "é",
+    "x" * 10_000,
+]
+
+
+@pytest.mark.parametrize("pk", NOT_IDS, ids=range(len(NOT_IDS)))
+def test_an_unknown_id_is_not_found(client, pk):
+    before = every_table()
+    for call in OF_A_BATCH:
+        answer = call.send(client, pk)
+        assert refusal_of(answer) == (404, "not_found"), call
+        assert answer.json().keys() == {"code", "detail"}
+    assert every_table() == before
+
+
+def test_a_method_that_an_address_does_not_have_changes_nothing(client):
+    addresses = [address for address in every_address(make_rows()) if address.route.startswith("/api/v1/")]
+    calls = [(address, method) for address in addresses for method in sorted(METHODS - methods_of(address))]
+    before = every_table()
+    for address, method in calls:
+        body = {"name": "x", "status": "done"}
+        assert getattr(client, method)(address.path, body).status_code == 405, (method, address)
+        assert getattr(APIClient(), method)(address.path, body).status_code in {401, 405}, (method, address)
+    assert every_table() == before
+    assert len(calls) > 70
+
+
+def methods_of(address):
+    """A viewset has its methods in `actions`; other views have methods of these names."""
+    view = address.callback
+    return set(getattr(view, "actions", None) or (name for name in METHODS if hasattr(view.cls, name)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "nonsense/", "batches", "batches/a/b/", "batches/a/b/c/", "%00", "%0A", "é/", "v1", "v1/"),
+        *("v1/nonsense/", "v1/batches", "v1.5/", "v/", "v1x/batches/", "version/"),
+    ],
+)
+@pytest.mark.parametrize("method", ["get", "post", "delete", "options"])
+def test_an_address_without_a_call_is_not_found(client, method, path):
+    answer = getattr(client, method)(f"/api/{path}")
+    assert refusal_of(answer) == (404, "not_found")
+    assert "slash" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["v2/batches/", "v2/", "v2", "v0/batches/x/pause/", "v999999999/"])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_an_unknown_version_is_not_found_and_the_known_ones_are_named(client, path, method):
+    answer = getattr(client, method)(f"/api/{path}")
+    version = path.partition("/")[0]
+    assert answer.status_code == 404
+    assert answer.json() == {"code": "not_found", "detail": f"The API has no version {version}. Use v1."}
+
+
+def test_every_call_answers_in_json_only(client, make_batch):
+    batch = make_batch("done", failed=1)
+    for call in CALLS:
+        if "export" not in call.route:
+            answer = call.send(client, batch, headers={"Accept": "text/csv"})
+            assert refusal_of(answer) == (406, "not_acceptable"), call
+    assert client.get("/api/batches/", headers={"Accept": "text/html,*/*;q=0.8"})["Content-Type"] == JSON
+
+
+# Bodies
+
+
+def bodies_of(call):
+    """Each content type that the call takes, with a body."""
+    yield JSON, call.body or {}
+    if call.route == "batch-list":
+        yield FORM, upload("https://example.org/")
+
+
+def upload(text):
+    return {"name": "x", "file": ContentFile(text.encode(), "list")}
+
+
+def format_of(kind):
+    return "json" if kind == JSON else "multipart"
+
+
+def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, described):
+    """Each body with each column of each table, ten at a time."""
+    rows = make_rows()
+    columns = dict.fromkeys(BatchSerializer.Meta.fields, 5) | dict(every_column())
+    before, tried, refused = every_table(), set(), 0
+    for call in WITH_BODY:
+        for kind, body in bodies_of(call):
+            place = call.method, f"/api/v1/{call.path.format(pk='{id}')}", kind
+            tried.add(place)
+            foreign = sorted(columns.keys() - described[place])
+            for names in (foreign[start : start + MAX_UNKNOWN] for start in range(0, len(foreign), MAX_UNKNOWN)):
+                sent = body | {name: columns[name] for name in names}
+                answer = call.send(client, rows.paused, sent, format=format_of(kind))
+                assert answer.status_code == 400, (place, names)
+                assert answer.json()["errors"] == {name: ["Unknown field."] for name in names}, place
+                refused += len(names)
+    assert tried == described.keys()
+    assert every_table() == before
+    assert refused > 900
+
+
+@pytest.mark.parametrize(
+    ("where", "status"), [("an entry", 400), ("a line", 201), ("a table", 201), ("the address", 201)]
+)
+def test_what_a_list_contains_besides_addresses_and_names_writes_no_column(client, where, status):
+    make_rows()
+    before, columns = but_for_chance(), {name: value for name, value in every_column() if name not in {"url", "name"}}
+    savepoint = transaction.savepoint()
+    assert create(client, where, {}).status_code == 201
+    made = but_for_chance()
+    transaction.savepoint_rollback(savepoint)
+    assert create(client, where, columns).status_code == status
+    assert but_for_chance() == (made if status == 201 else before)
+
+
+def create(client, where, columns):
+    entry = {"url": "https://example.org/new", "name": "new"} | columns
+    if where == "an entry":
+        return client.post("/api/v1/batches/", {"name": "x", "profiles": [entry]}, format="json")
+    if where == "the address":
+        return client.post("/api/v1/batches/", upload(entry["url"]), format="multipart", query_params=columns)
+    table = "\n".join(",".join(map(str, cells)) for cells in (entry.keys(), entry.values()))
+    text = json.dumps(entry) if where == "a line" else table
+    return client.post("/api/v1/batches/", upload(text), format="multipart")
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type", "status", "code"),
+    [
+        ("{", JSON, 400, "parse_error"),
+        ("[]", JSON, 400, "invalid"),
+        ('"text"', JSON, 400, "invalid"),
+        ("5", JSON, 400, "invalid"),
+        ('{"x": NaN}', JSON, 400, "parse_error"),
+        ('{"\\u0000": 1}', JSON, 400, "invalid"),
+        ('{"\\ud800": 1}', JSON, 400, "invalid"),
+        ("name=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        ("{}", "text/plain", 415, "unsupported_media_type"),
+        ("{}", "nonsense", 415, "unsupported_media_type"),
+        ("{}", "application/json; charset=utf-16", 415, "unsupported_media_type"),
+        ("{}", "application/json; charset=zlib", 415, "unsupported_media_type"),
+    ],
+)
+def test_a_body_of_the_wrong_kind_is_refused(client, make_batch, text, content_type, status, code):
+    batch = make_batch("done", failed=1)
+    before = every_table()
+    for call in WITH_BODY:
+        answer = call.send(client, batch, text, content_type=content_type)
+        assert refusal_of(answer) == (status, code), call
+    assert every_table() == before
+
+
+def test_only_a_new_batch_takes_a_form(client, make_batch):
+    batch = make_batch()
+    for call in WITH_BODY:
+        if call.route != "batch-list":
+            answer = call.send(client, batch, {"a": "b"}, format="multipart")
+            assert refusal_of(answer) == (415, "unsupported_media_type"), call
