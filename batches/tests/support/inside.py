@@ -1,7 +1,7 @@
-"""Addresses that lead inside, in every spelling we know of, and canaries that wait there.
+"""Addresses that lead inside, in every known spelling, and canaries that listen there.
 
-The canaries are real: sockets that listen on 127.0.0.1 and ::1. What is made up is the world around them: who a name
-belongs to, and that the inside (10.0.0.1, 169.254.169.254, fd00::1, …) can be reached from here at all.
+The canaries are real sockets on 127.0.0.1 and ::1. Made up are the owners of names, and that the inside (10.0.0.1,
+169.254.169.254, fd00::1, …) can be reached from here at all.
 """
 
 from __future__ import annotations
@@ -24,56 +24,35 @@ from .feedserver import WAIT_SECONDS, FeedServer, Request
 IPV4, IPV6 = "127.0.0.1", "::1"
 OPEN = ("0.0.0.0/0", "::/0")
 
-#: Where `public.example` is: an address of the wide world.
-PUBLIC = "93.184.215.14"
-#: Another one, where nobody answers.
-DEAD = "93.184.215.15"
+#: The address of `public.example`, and one where nobody answers.
+PUBLIC, DEAD = "93.184.215.14", "93.184.215.15"
 
 
 def words(text: str) -> list[str]:
     return text.split()
 
 
-NAMES_IPV4 = {
-    "localhost": IPV4,
-    "localhost.": IPV4,
-    "localhost.localdomain": IPV4,
-    "any.localhost": IPV4,
-    "localtest.me": IPV4,
-    "lvh.me": IPV4,
-    "127.0.0.1.nip.io": IPV4,
-    "127-0-0-1.nip.io": IPV4,
-    "7f000001.nip.io": IPV4,
-    "www.127.0.0.1.sslip.io": IPV4,
-    "10.0.0.1.nip.io": "10.0.0.1",
-    "192-168-0-1.sslip.io": "192.168.0.1",
-    "169.254.169.254.nip.io": "169.254.169.254",
-    "metadata.google.internal": "169.254.169.254",
-    "kubernetes.default.svc": "10.96.0.1",
-    "host.docker.internal": "172.17.0.1",
-    "router.lan": "192.168.1.1",
-    "zero.example": "0.0.0.0",
-    "shared.example": "100.64.0.1",
-    "mapped.example": "::ffff:127.0.0.1",
-    "mapped-private.example": "::ffff:10.0.0.1",
-}
-NAMES_IPV6 = {
-    "ip6-localhost": IPV6,
-    "ip6-loopback": IPV6,
-    "localhost6": IPV6,
-    "--1.sslip.io": IPV6,
-    "v6.any.localhost": IPV6,
-    "fd00--1.sslip.io": "fd00::1",
-    "fe80--1.sslip.io": "fe80::1",
-    "64-ff9b--7f00-1.sslip.io": "64:ff9b::7f00:1",
-    "2002-7f00-1--1.sslip.io": "2002:7f00:1::1",
-    "compatible.example": "::7f00:1",
-    "v6.intranet.example": "fd12:3456:789a::1",
-}
+def table(text: str) -> dict[str, str]:
+    return dict(pair.split("=") for pair in words(text))
+
+
+NAMES_IPV4 = table("""
+    localhost=127.0.0.1 localhost.=127.0.0.1 localhost.localdomain=127.0.0.1 any.localhost=127.0.0.1
+    localtest.me=127.0.0.1 lvh.me=127.0.0.1 127.0.0.1.nip.io=127.0.0.1 127-0-0-1.nip.io=127.0.0.1
+    7f000001.nip.io=127.0.0.1 www.127.0.0.1.sslip.io=127.0.0.1 10.0.0.1.nip.io=10.0.0.1
+    192-168-0-1.sslip.io=192.168.0.1 169.254.169.254.nip.io=169.254.169.254 metadata.google.internal=169.254.169.254
+    kubernetes.default.svc=10.96.0.1 host.docker.internal=172.17.0.1 router.lan=192.168.1.1 zero.example=0.0.0.0
+    shared.example=100.64.0.1 mapped.example=::ffff:127.0.0.1 mapped-private.example=::ffff:10.0.0.1
+""")
+NAMES_IPV6 = table("""
+    ip6-localhost=::1 ip6-loopback=::1 localhost6=::1 --1.sslip.io=::1 v6.any.localhost=::1 fd00--1.sslip.io=fd00::1
+    fe80--1.sslip.io=fe80::1 64-ff9b--7f00-1.sslip.io=64:ff9b::7f00:1 2002-7f00-1--1.sslip.io=2002:7f00:1::1
+    compatible.example=::7f00:1 v6.intranet.example=fd12:3456:789a::1
+""")
 
 
 def spellings_of_loopback() -> Iterator[str]:
-    """::1 with its zeros written out or left out, wherever they may be, and with its end as that of an IPv4 address."""
+    """::1 with any of its zeros written or left out, and ending like IPv6 or IPv4."""
     for zero, one, groups in (("0", "1", 7), ("0000", "0001", 7), ("0", "0.0.0.1", 6)):
         yield f"[{':'.join([zero] * groups + [one])}]"
         for before, after in product(range(groups), repeat=2):
@@ -81,13 +60,14 @@ def spellings_of_loopback() -> Iterator[str]:
                 yield f"[{':'.join([zero] * before)}::{':'.join([zero] * after + [one])}]"
 
 
-# Each leads to the canary on IPv4, or on IPv6, wherever the guard lets it.
+# Each leads to the canary on IPv4, or on IPv6, if the guard lets it.
 HOSTS_IPV4 = [
     *words("""
-    0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 127.0.0.1 127.0.0.53 127.1.2.3 127.255.255.254
-    169.254.0.1 169.254.169.254 169.254.170.2 172.16.0.1 172.17.0.1 172.31.255.255 192.0.0.1 192.0.0.192 192.0.2.1
-    192.88.99.1 192.168.0.1 192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1
-    239.255.255.250 240.0.0.1 255.255.255.255
+    0.0.0.0 0.1.2.3 0.255.255.255 10.0.0.0 10.0.0.1 10.255.255.255 100.64.0.0 100.64.0.1 100.100.100.200
+    100.127.255.255 127.0.0.1 127.0.0.53 127.1.2.3 127.255.255.254 169.254.0.1 169.254.169.254 169.254.170.2
+    172.16.0.1 172.17.0.1 172.31.255.255 192.0.0.1 192.0.0.8 192.0.0.170 192.0.0.192 192.0.2.1 192.88.99.1
+    192.168.0.1 192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 239.255.255.250
+    239.255.255.255 240.0.0.1 255.255.255.255
 
     0x7f000001 0x7f.1 0x7f.0.1 0x7f.0.0.1 0x7f.0x1 0X7F.0.0.1 0x7F.0x0.0x0.0x1 127.0.0.0x1 127.0x1 0x0 0xa000001
     0xa9fea9fe 0xA9.0xFE.0xA9.0xFE 169.254.0xa9fe 0xc0a80001 0x0000007f.0x1 0x7f.1.2.3 0x7F000001 127.0x000001
@@ -130,7 +110,7 @@ HOSTS_IPV6 = [
     *NAMES_IPV6,
 ]
 
-# Addresses that a careless reader takes for those of another host than the one that is connected to.
+# A careless reader sees another host than the one that is connected to.
 TRICKS_IPV4 = [
     "http://127.0.0.1:{port}#@public.example/",
     "http://127.0.0.1:{port}?@public.example/",
@@ -147,8 +127,8 @@ TRICKS_IPV6 = [
     "http://[::\t1]:{port}/",
 ]
 
-#: What some program or other would read as an address inside. Ours refuse it even where the guard is open, by one way
-#: or by all, or look up a name that nobody has.
+#: Some program would read these as addresses inside. Ours refuses them even if the guard is open, by some way at least,
+#: or looks up a name that nobody has.
 HOPELESS = [
     *(
         "http://" + host + ":{port}/"
@@ -199,7 +179,7 @@ LEADING = {
 
 
 class Canary(FeedServer):
-    """Listens on loopback, on IPv4 and IPv6, and counts who connects. It answers with a status for each of the two."""
+    """Listens on 127.0.0.1 and ::1, counts connections, and answers with a status for each of the two."""
 
     STATUSES: Mapping[str, int] = {IPV4: 461, IPV6: 466}
 
@@ -212,13 +192,13 @@ class Canary(FeedServer):
         self._accepted.clear()
 
     def reached(self) -> dict[str, int]:
-        """How many connections each of the two has accepted, so far."""
+        """How many connections each of the two has accepted."""
         for host in self.hosts:
             self._knock(host)
         return {host: self._accepted[host] for host in self.hosts}
 
     def _knock(self, host: str) -> None:
-        """Connections are accepted in their order: once ours is, so are all before it."""
+        """Connections are accepted in order: once ours is, all earlier ones are."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as own:
             own.settimeout(WAIT_SECONDS)
@@ -243,11 +223,10 @@ class Canary(FeedServer):
 
 
 class World:
-    """Names belong to whom `names` says, `PUBLIC` is a server of ours, and every other address is the canary's.
+    """`PUBLIC` is a server of ours, and every other address is the canary's.
 
-    It stands at the two lowest places that Python has, `getaddrinfo` and `connect`: no library gets past it.
-    `connected` are all the addresses that this process has opened a connection to; `direct` is how many of them were
-    those of the canary itself, where the operating system brought them without our help.
+    Replaces the two lowest functions that Python has, `getaddrinfo` and `connect`: no library bypasses it. `connected`
+    are the addresses that this process has connected to; `direct` counts those that reached the canary without help.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, canary: Canary, server_port: int) -> None:
@@ -263,7 +242,7 @@ class World:
         monkeypatch.setattr(socket.socket, "connect", lambda own, address: self.connect(own, address))
 
     def name(self, name: str, *answers: Sequence[str]) -> None:
-        """What look-ups of this name find, one after the other; the last answer stays."""
+        """Set what look-ups of this name find, one after the other; the last answer stays."""
         self._names[name] = list(answers)
 
     def getaddrinfo(
@@ -292,14 +271,14 @@ class World:
         if address[0] == DEAD:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         if ip.is_loopback or ip.is_unspecified:
-            # These the operating system brings there by itself, but for 127.0.0.53.
+            # The operating system connects these to us itself, except 127.0.0.53.
             return address if str(ip) in {IPV4, IPV6, "0.0.0.0", "::"} else (IPV4, self.canary.port)
         if own.family == socket.AF_INET:
             return (IPV4, self.canary.port)
         return ("::ffff:127.0.0.1" if ip.ipv4_mapped else IPV6, self.canary.port, 0, 0)
 
     def assert_untouched(self) -> None:
-        """Nothing has come to the canary, and nobody was even tried but the public servers."""
+        """The canary has accepted nothing, and only public servers were tried."""
         reached = self.canary.reached()
         assert reached == {IPV4: 0, IPV6: 0}, f"connections that the canary accepted: {reached}"
         tried = set(self.connected) - {PUBLIC, DEAD}
@@ -311,13 +290,13 @@ def addresses(templates: Iterable[str], port: int) -> list[str]:
 
 
 def in_a_header(text: str) -> str:
-    """For servers that write headers in latin-1, as all do: what they send is UTF-8."""
+    """Makes a server that writes headers in latin-1 send UTF-8."""
     return text.encode().decode("latin-1")
 
 
 @pytest.fixture(scope="session")
 def canaries() -> Iterator[Canary]:
-    """Started once, since hardly a test reaches them."""
+    """Started once, because hardly a test reaches them."""
     try:
         with Canary() as canary:
             yield canary

@@ -1,4 +1,4 @@
-"""Fetching: answers and redirects as they should be, and every way in which they are not."""
+"""Fetching: responses and redirects as they should be, and every way in which they are not."""
 
 import asyncio
 import gzip
@@ -15,94 +15,85 @@ import pytest
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.fetch import Fetcher, FetchError, Response, parse_retry_after
 from batches.tests.support.feedserver import FeedServer, Reply
-from batches.tests.support.hostile import HEAD, RAW
+from batches.tests.support.hostile import HEAD
 
 from .conftest import quick_config, short
 
 
-def closed_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
+def failure_of(fetch, url, *arguments, **config):
+    with pytest.raises(FetchError) as failure:
+        fetch(url, *arguments, **config)
+    return str(failure.value)
 
 
-# What is asked
+# Requests
 
 
-def test_the_request_says_who_asks_and_nothing_of_other_requests(server, fetch):
+def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(server):
     server.answer("/", headers={"Set-Cookie": "track=1; Path=/"}, body=b"a")
-    fetch(server.url("/"), user_agent="somebody/1.0 (who@example.org)")
-    assert server.last_request("/").headers["user-agent"] == "somebody/1.0 (who@example.org)"
 
-    async def twice() -> None:
-        async with Fetcher(quick_config()) as fetcher:
-            # By name: no client keeps cookies of numeric addresses.
-            await fetcher.fetch(server.url("/", host="localhost"))
-            await fetcher.fetch(server.url("/", host="localhost"))
-
-    asyncio.run(twice())
-    assert "cookie" not in server.last_request("/").headers
-    assert "authorization" not in server.last_request("/").headers
-
-
-def test_connections_are_used_again(server):
-    async def thrice() -> int:
-        server.answer("/", body=b"a")
-        async with Fetcher(quick_config()) as fetcher:
-            for _ in range(3):
-                await fetcher.fetch(server.url("/"))
+    async def fetch_thrice() -> int:
+        async with Fetcher(quick_config(user_agent="somebody/1.0 (who@example.org)")) as fetcher:
+            for _ in range(3):  # by name: no client keeps cookies of numeric addresses
+                await fetcher.fetch(server.url("/", host="localhost"))
             return server.connections
 
-    assert asyncio.run(thrice()) == 1
+    assert asyncio.run(fetch_thrice()) == 1
+    headers = server.last_request("/").headers
+    assert headers["user-agent"] == "somebody/1.0 (who@example.org)"
+    assert not {"cookie", "authorization"} & set(headers)
 
 
 @pytest.mark.parametrize(
     "path",
     ["/a%2Fb", "/a%7Eb?c=%20d+e&f=%E4", "/%zz", "/a;b=c,d?e=f/g?h", "/a//b", "/?a=1&&b", "/'a'(b)*", "/a%c3%a9"],
 )
-def test_an_address_is_asked_for_as_it_is_written(path, server, fetch):
+def test_an_address_is_requested_as_it_is_written(path, server, fetch):
     server.answer(path, body=b"a")
-    fetch(server.url(path))
     server.redirect("/redirect", path)
+    fetch(server.url(path))
     fetch(server.url("/redirect"))
     assert server.hits(path) == 2
 
 
-@pytest.mark.parametrize(("path", "asked"), [("/é b", "/%C3%A9%20b"), ('/"a"', "/%22a%22"), ("/a#b", "/a")])
-def test_what_cannot_stand_in_a_request_is_percent_encoded(path, asked, server, fetch):
-    server.answer(asked, body=b"a")
+@pytest.mark.parametrize(("path", "requested"), [("/é b", "/%C3%A9%20b"), ('/"a"', "/%22a%22"), ("/a#b", "/a")])
+def test_what_a_request_cannot_contain_is_percent_encoded(path, requested, server, fetch):
+    server.answer(requested, body=b"a")
     assert fetch(server.url(path)).body == b"a"
 
 
-# What is answered
+# Responses
 
 
-def test_an_answer_has_the_final_address_the_headers_and_the_body(server, fetch):
+def test_a_response_has_the_final_address_the_headers_and_the_body(server, fetch):
     server.redirect("/old", "new/er?x=1")
     server.answer("/new/er?x=1", body=b"hello", headers={"ETag": '"5"', "Content-Type": "text/xml; Charset='KOI8-R'"})
-    answer: Response = fetch(server.url("/old"))
-    assert (answer.url, answer.status, answer.body) == (server.url("/new/er?x=1"), 200, b"hello")
-    assert (answer.headers["etag"], answer.charset) == ('"5"', "KOI8-R")
+    response: Response = fetch(server.url("/old"))
+    assert (response.url, response.status, response.body) == (server.url("/new/er?x=1"), 200, b"hello")
+    assert (response.headers["etag"], response.charset) == ('"5"', "KOI8-R")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_followed_with_the_same_headers(status, server, fetch):
-    server.redirect("/a", "/b", status)
-    server.answer("/b", body=b"b")
-    assert fetch(server.url("/a"), {"If-None-Match": '"1"'}).body == b"b"
-    assert server.last_request("/b").headers["if-none-match"] == '"1"'
-
-
-def test_a_redirect_may_lead_to_another_host():
+def test_redirects_are_followed_to_other_hosts_with_the_same_headers(status):
     with FeedServer(hosts=["127.0.0.1", "127.0.0.2"]) as server:
-        server.redirect("/a", server.url("/b", host="127.0.0.2"))
+        there = server.url("/b", host="127.0.0.2")
+        server.redirect("/a", there, status)
         server.answer("/b", body=b"b")
 
         async def run() -> Response:
             async with Fetcher(quick_config()) as fetcher:
-                return await fetcher.fetch(server.url("/a"))
+                return await fetcher.fetch(server.url("/a"), {"If-None-Match": '"1"'})
 
-        assert asyncio.run(run()).url == server.url("/b", host="127.0.0.2")
+        assert asyncio.run(run())[0] == there
+        assert server.last_request("/b").headers["if-none-match"] == '"1"'
+
+
+def test_five_redirects_are_followed(server, fetch):
+    for number in range(6):
+        server.redirect(f"/{number}", f"/{number + 1}")
+    server.answer("/6", body=b"a")
+    assert fetch(server.url("/1")).body == b"a"
+    assert failure_of(fetch, server.url("/0")) == "redirected more than 5 times"
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
@@ -113,7 +104,7 @@ def test_a_compressed_body_is_decompressed(encoding, pack, server, fetch):
 
 
 @pytest.mark.parametrize("encoding", ["compress", "gzip, gzip", "nonsense", "identity", ""])
-def test_a_body_in_an_unknown_encoding_is_left_as_it_is(encoding, server, fetch):
+def test_a_body_in_an_unknown_encoding_is_unchanged(encoding, server, fetch):
     server.answer("/", body=b"\x8b\x00hello", headers={"Content-Encoding": encoding})
     assert fetch(server.url("/")).body == b"\x8b\x00hello"
 
@@ -126,123 +117,80 @@ def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server, fetch
 
 
 def test_a_body_as_large_as_allowed_is_read(server, fetch):
-    server.answer("/", body=b"x" * 300_000)
+    server.answer("/", body=b"x" * 300_000, headers={"Content-Security-Policy": "a" * 20_000})
     assert len(fetch(server.url("/"), max_body=300_000).body) == 300_000
-    with pytest.raises(FetchError, match=r"^the body is larger than 0.299999 MB$"):
-        fetch(server.url("/"), max_body=299_999)
+    assert failure_of(fetch, server.url("/"), max_body=299_999) == "the body is larger than 0.299999 MB"
 
 
-def test_headers_may_be_larger_than_usual(server, fetch):
-    server.answer("/", body=b"a", headers={"Content-Security-Policy": "a" * 20_000})
-    assert fetch(server.url("/")).body == b"a"
-
-
-def test_304_is_an_answer_to_a_conditional_request_only(server, fetch):
+def test_304_is_a_response_to_a_conditional_request_only(server, fetch):
     server.answer("/", status=304)
     assert fetch(server.url("/"), {"If-None-Match": '"1"'}).status == 304
-    with pytest.raises(FetchError, match=r"^answered 304 Not Modified$"):
-        fetch(server.url("/"))
+    assert failure_of(fetch, server.url("/")) == "answered 304 Not Modified"
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize(
-    ("status", "sentence"),
+    ("status", "reason"),
     [
         (400, "answered 400 Bad Request"),
-        (401, "answered 401 Unauthorized"),
-        (403, "answered 403 Forbidden"),
         (404, "answered 404 Not Found"),
-        (410, "answered 410 Gone"),
         (429, "answered 429 Too Many Requests"),
-        (500, "answered 500 Internal Server Error"),
         (503, "answered 503 Service Unavailable"),
+        (799, "answered 799"),
     ],
 )
-def test_an_error_status_is_told_with_its_name(status, sentence, server, fetch):
-    server.answer("/", status=status, body=b"sorry")
-    with pytest.raises(FetchError) as failed:
+def test_a_reason_has_the_status_with_its_name_in_our_words(status, reason, server, fetch):
+    server.answer("/", raw=b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n" % status)
+    with pytest.raises(FetchError) as failure:
         fetch(server.url("/"))
-    assert (str(failed.value), failed.value.http_status) == (sentence, status)
+    assert (str(failure.value), failure.value.http_status) == (reason, status)
 
 
-def test_the_reason_is_ours_not_the_servers(server, fetch):
-    server.answer("/", raw=b"HTTP/1.1 404 <script>\xff\x00\r\nContent-Length: 0\r\n\r\n")
-    server.answer("/odd", raw=b"HTTP/1.1 799 Whatever\r\nContent-Length: 0\r\n\r\n")
-    with pytest.raises(FetchError, match=r"^(answered 404 Not Found|sent an invalid response)$"):
-        fetch(server.url("/"))
-    with pytest.raises(FetchError, match=r"^answered 799$"):
-        fetch(server.url("/odd"))
-
-
-def test_redirects_end_somewhere(server, fetch):
-    for number in range(6):
-        server.redirect(f"/{number}", f"/{number + 1}")
-    server.answer("/6", body=b"a")
-    assert fetch(server.url("/1")).body == b"a"
-    with pytest.raises(FetchError, match=r"^redirected more than 5 times$"):
-        fetch(server.url("/0"))
-
-
-def test_a_redirect_loop_is_left(server, fetch):
-    server.redirect("/a", "/b")
-    server.redirect("/b", "/a")
-    with pytest.raises(FetchError, match=r"^redirected more than 5 times$"):
-        fetch(server.url("/a"))
-    assert len(server.requests) == 6
-
-
-def test_a_redirect_to_nowhere_is_told(server, fetch):
-    server.answer("/", status=302)
-    with pytest.raises(FetchError, match=r"^answered 302 Found without a Location header$"):
-        fetch(server.url("/"))
-
-
-def test_a_closed_port_is_told(fetch):
-    with pytest.raises(FetchError, match=r"^refused the connection$"):
-        fetch(f"http://127.0.0.1:{closed_port()}/")
+def test_a_closed_port_refuses_the_connection(fetch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    assert failure_of(fetch, f"http://127.0.0.1:{port}/") == "refused the connection"
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence", "lookups"),
+    ("code", "reason", "lookups"),
     [
         (socket.EAI_NONAME, "no such host", 1),
         (socket.EAI_AGAIN, "no such host, or its name servers do not answer", 3),
     ],
 )
 @pytest.mark.usefixtures("no_backoff")
-def test_an_unknown_host_is_told(code, sentence, lookups, monkeypatch, fetch):
-    asked = []
+def test_an_unknown_host_is_looked_up_again_only_if_that_may_help(code, reason, lookups, monkeypatch, fetch):
+    names = []
 
     def unknown(host: str, *_: object) -> None:
-        asked.append(host)
+        names.append(host)
         raise socket.gaierror(code, "Name or service not known")
 
     monkeypatch.setattr(fetch_module.socket, "getaddrinfo", unknown)
-    with pytest.raises(FetchError, match=f"^{sentence}$"):
-        fetch("http://unknown.example/", retries=2)
-    assert asked == ["unknown.example"] * lookups
+    assert failure_of(fetch, "http://unknown.example/", retries=2) == reason
+    assert names == ["unknown.example"] * lookups
 
 
 @pytest.mark.parametrize(
     "host", ["a" * 64 + ".example", "a..example", "-.-", "xn--\u0080", "%00", "a b", "\ud800.example"], ids=short
 )
-def test_a_host_name_that_cannot_be_one_is_told(host, fetch):
-    with pytest.raises(FetchError, match=r"^(the address is not valid|no such host)"):
-        fetch(f"http://{host}/")
+def test_an_impossible_host_name_is_a_failure(host, fetch):
+    assert failure_of(fetch, f"http://{host}/").startswith(("the address is not valid", "no such host"))
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(fetch):
+def test_a_self_signed_certificate_is_refused(fetch):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Path(__file__).parent / "self_signed.pem")
-    expected = pytest.raises(FetchError, match=r"^the certificate is not valid: self.signed")
-    with FeedServer(tls=context) as server, expected:
-        fetch(server.url("/"))
+    with FeedServer(tls=context) as server:
+        assert failure_of(fetch, server.url("/")).startswith("the certificate is not valid: self")
     assert server.requests == []
 
 
-def test_a_server_that_does_not_speak_tls_is_told(fetch):
+def test_a_server_without_tls_fails_the_handshake(fetch):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -251,42 +199,25 @@ def test_a_server_that_does_not_speak_tls_is_told(fetch):
                 connection.sendall(b"220 mail.example ESMTP\r\n")
 
         threading.Thread(target=greet).start()
-        with pytest.raises(FetchError, match=r"^the TLS handshake failed$"):
-            fetch(f"https://127.0.0.1:{server.getsockname()[1]}/")
+        assert failure_of(fetch, f"https://127.0.0.1:{server.getsockname()[1]}/") == "the TLS handshake failed"
 
 
-@pytest.mark.parametrize(
-    "location",
-    [
-        "\x01",
-        "//",
-        "///",
-        "?",
-        "http://[::1",
-        "http://a b/",
-        "%",
-        "\\\\evil",
-        "http:\\\\evil",
-        "a" * 50_000,
-        "http:",
-        ":",
-    ],
-    ids=short,
-)
-def test_an_odd_redirect_is_no_exception(location, server, fetch):
+LOCATIONS = ["\x01", "//", "///", "?", "http://[::1", "http://a b/", "%", "\\\\evil", "http:\\\\evil", "http:", ":"]
+
+
+@pytest.mark.parametrize("location", [*LOCATIONS, "a" * 50_000, "/caf\xe9\xff"], ids=short)
+def test_an_odd_redirect_is_a_failure(location, server, fetch):
     server.redirect("/", location)
-    with pytest.raises(FetchError):
-        fetch(server.url("/"))
+    assert failure_of(fetch, server.url("/"))
 
 
 @pytest.mark.parametrize("start", ["http://", "//", "HTTPS://", "ht\ttp://", "http://a@"])
 @pytest.mark.parametrize("character", ["\ufdfa", "é", "a", "%61"])
-def test_a_host_name_without_end_is_refused_as_it_stands(start, character, server, fetch):
-    """Making 20,000 of the first character ASCII would take more than a second, in which no lease is renewed."""
+def test_an_endless_host_name_is_refused_before_it_is_converted(start, character, server, fetch):
+    """Converting 20,000 of the first character to ASCII would block the renewal of leases for more than a second."""
     location = (start + character * 20_000).encode()
     server.answer("/", raw=b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n")
-    with pytest.raises(FetchError, match=r"^the redirect target has a host name that is too long$"):
-        fetch(server.url("/"))
+    assert failure_of(fetch, server.url("/")) == "the redirect target has a host name that is too long"
 
 
 def test_a_path_may_be_long_and_have_double_slashes(server, fetch):
@@ -297,70 +228,36 @@ def test_a_path_may_be_long_and_have_double_slashes(server, fetch):
     assert fetch(server.url("/")).body == fetch(server.url("/relative")).body == b"hello"
 
 
-def test_a_redirect_in_raw_bytes_is_no_exception(server, fetch):
-    server.answer("/", raw=b"HTTP/1.1 302 Found\r\nLocation: /caf\xe9\xff\r\nContent-Length: 0\r\n\r\n")
-    with pytest.raises(FetchError):
-        fetch(server.url("/"))
-
-
-def test_a_fetcher_goes_on_after_hostile_answers(server):
-    async def run() -> Response:
-        async with Fetcher(quick_config(timeout=0.5, per_host=50)) as fetcher:
-            tasks = [fetcher.fetch(server.url(f"/{number}")) for number in range(len(RAW))]
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-            assert {type(outcome) for outcome in outcomes} == {FetchError}
-            return await fetcher.fetch(server.url("/good"))
-
-    for number, (raw, _) in enumerate(RAW.values()):
-        server.answer(f"/{number}", raw=raw)
-    server.answer("/good", body=b"good")
-    assert asyncio.run(run()).body == b"good"
-
-
-# Further tries
+# Retries
 
 
 @pytest.mark.usefixtures("no_backoff")
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_transient_fault_is_tried_again(status, server, fetch):
-    server.answer_in_turn("/", Reply(status), Reply(status), Reply(body=b"at last"))
+@pytest.mark.parametrize(
+    "fault", [*(Reply(status) for status in (429, 500, 502, 503, 504)), Reply(raw=b"")], ids=lambda reply: reply.status
+)
+def test_a_transient_fault_is_retried(fault, server, fetch):
+    server.answer_in_turn("/", fault, fault, Reply(body=b"at last"))
     assert fetch(server.url("/"), retries=2).body == b"at last"
     assert server.hits("/") == 3
 
 
 @pytest.mark.usefixtures("no_backoff")
-def test_tries_come_to_an_end(server, fetch):
-    server.answer("/", status=500)
-    with pytest.raises(FetchError, match=r"^answered 500 Internal Server Error$"):
-        fetch(server.url("/"), retries=2)
-    assert server.hits("/") == 3
-
-
-@pytest.mark.usefixtures("no_backoff")
-def test_a_broken_connection_is_tried_again(server, fetch):
-    server.answer_in_turn("/", Reply(raw=b""), Reply(raw=b""), Reply(body=b"at last"))
-    assert fetch(server.url("/"), retries=2).body == b"at last"
-
-
-@pytest.mark.usefixtures("no_backoff")
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501])
-def test_an_answer_that_will_not_change_is_not_asked_for_again(status, server, fetch):
+@pytest.mark.parametrize(("status", "requests"), [(500, 3), (400, 1), (401, 1), (403, 1), (404, 1), (410, 1), (501, 1)])
+def test_retries_end_and_a_permanent_fault_has_none(status, requests, server, fetch):
     server.answer("/", status=status)
-    with pytest.raises(FetchError):
-        fetch(server.url("/"), retries=2)
-    assert server.hits("/") == 1
+    assert failure_of(fetch, server.url("/"), retries=2).startswith(f"answered {status} ")
+    assert server.hits("/") == requests
 
 
 @pytest.mark.usefixtures("no_backoff")
-def test_a_timeout_is_not_tried_again(server, fetch):
+def test_a_timeout_is_not_retried(server, fetch):
     gate = server.hold("/")
-    with pytest.raises(FetchError, match="did not answer"):
-        fetch(server.url("/"), retries=2, timeout=0.2)
+    assert failure_of(fetch, server.url("/"), retries=2, timeout=0.2) == "did not answer within 0.2 s"
     gate.open()
     assert server.hits("/") == 1
 
 
-def test_tries_are_spaced_out_ever_further(server, fetch, monkeypatch):
+def test_the_wait_before_a_retry_doubles(server, fetch, monkeypatch):
     waits = []
 
     async def sleep(seconds: float) -> None:
@@ -368,34 +265,22 @@ def test_tries_are_spaced_out_ever_further(server, fetch, monkeypatch):
 
     monkeypatch.setattr(fetch_module.asyncio, "sleep", sleep)
     server.answer("/", status=500)
-    with pytest.raises(FetchError):
-        fetch(server.url("/"), retries=3)
+    failure_of(fetch, server.url("/"), retries=3)
     assert [0.5 * 2**n * 0.5 <= wait <= 0.5 * 2**n * 1.5 for n, wait in enumerate(waits)] == [True] * 3
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("5", 5),
-        (" 120 ", 120),
-        ("0", 0),
-        ("", 0),
-        ("-5", 0),
-        ("5.5", 0),
-        ("soon", 0),
-        ("٥", 0),
-        ("9" * 400, 999_999_999),
-    ],
-    ids=short,
-)
+SECONDS = {"5": 5, " 120 ": 120, "0": 0, "": 0, "-5": 0, "5.5": 0, "soon": 0, "٥": 0, "9" * 400: 999_999_999}
+
+
+@pytest.mark.parametrize(("value", "seconds"), SECONDS.items(), ids=short)
 def test_retry_after_is_read_as_seconds(value, seconds):
     assert parse_retry_after(value) == seconds
 
 
 def test_retry_after_is_read_as_a_date():
-    in_a_minute = datetime.now(UTC) + timedelta(seconds=60)
-    assert 55 < parse_retry_after(format_datetime(in_a_minute, usegmt=True)) <= 60
-    assert 55 < parse_retry_after(in_a_minute.strftime("%A, %d-%b-%y %H:%M:%S GMT")) <= 60
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    for written in (format_datetime(in_an_hour, usegmt=True), in_an_hour.strftime("%A, %d-%b-%y %H:%M:%S GMT")):
+        assert 3000 < parse_retry_after(written) <= 3600
     assert parse_retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
     assert parse_retry_after("Thu, 99 Foo 9999 00:00:00 GMT") == 0
     assert parse_retry_after("Fri, 31 Dec 9999 23:59:59 -2359") >= 0
