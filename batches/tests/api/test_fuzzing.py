@@ -1,7 +1,7 @@
 """Calls that schemathesis makes up from the description: none is a fault, and each answer is described.
 
-`make test` makes a few of them. FUZZ_EXAMPLES is how many random calls `make fuzz` makes of each operation, besides those
-that try each bound of each parameter and field.
+`make test` makes a few of them. `make fuzz` also tries each bound of each parameter and field,
+and makes FUZZ_EXAMPLES random calls of each operation.
 """
 
 import logging
