@@ -1,4 +1,4 @@
-"""How fast the queue is. `make bench` runs all of it; `python -m benchmarks noop --profiles 10000` one part, smaller.
+"""The speed of the queue. `make bench` runs everything, `python -m benchmarks noop --profiles 10000` one small part.
 
-Machines differ and are noisy: the figures to look at are the ratios, whose two sides are measured in the same run.
+Machines differ and are noisy. Compare the ratios: both of their sides are measured in the same run.
 """

@@ -1,4 +1,4 @@
-"""Each benchmark runs in a process of its own, on a database of its own: SQLite, or what BENCH_DATABASE_URL names."""
+"""Runs each benchmark in a new process on a new SQLite database, or on the one in BENCH_DATABASE_URL."""
 
 import argparse
 import os
@@ -9,22 +9,22 @@ import tempfile
 from importlib import import_module
 
 BENCHMARKS = {
-    "noop": "checks that do nothing, end to end: the queue's own cost",
-    "feeds": "feeds over loopback, against a loop that fetches and parses but records nothing",
-    "memory": "a worker's memory on a batch of a million profiles",
-    "api_upload": "a list of 100,000 addresses uploaded through the API",
-    "queue": "each transition with 10,000 waiting batches",
-    "api": "reading: lists of a million at any depth, the queue with 10,000 waiting, 50 clients that poll",
-    "export": "a batch of a million profiles as a file: speed, and memory that does not grow",
-    "console": "the live queue page with 10,000 waiting batches",
+    "noop": "checks that do nothing, end to end: the overhead of the queue",
+    "feeds": "feeds over loopback, compared with a loop that fetches and parses but records nothing",
+    "memory": "the memory of a worker on a batch of a million profiles",
+    "api_upload": "uploading a list of 100,000 addresses through the API",
+    "queue": "each transition with 10,000 queued batches",
+    "api": "reading through the API: lists of a million rows at any depth, 10,000 queued batches, 50 polling clients",
+    "export": "exporting a batch of a million profiles: speed, and memory that must not grow",
+    "console": "the live queue page with 10,000 queued batches",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("benchmark", nargs="*", choices=[*BENCHMARKS, []], help="; ".join(BENCHMARKS))
-    parser.add_argument("--profiles", type=int, help="How many profiles (or batches), instead of the benchmark's own.")
-    parser.add_argument("--rounds", type=int, default=3, help="Rounds, of which the median counts (default: 3).")
+    parser.add_argument("--profiles", type=int, help="Number of profiles or batches (default: that of the benchmark).")
+    parser.add_argument("--rounds", type=int, default=3, help="Number of rounds; the median counts (default: 3).")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:

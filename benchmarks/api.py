@@ -1,4 +1,4 @@
-"""Reading by the API: lists at any depth, the queue with many waiting, and clients that poll it."""
+"""Reading through the API: lists at any depth, a long queue, and clients that poll it."""
 
 import http.client
 import socket
@@ -30,29 +30,31 @@ PERMISSIONS = ["view_batch", "view_batchprofile"]
 
 
 def run(profiles: int, rounds: int) -> Iterator[str]:
-    key = token()
+    key = create_token()
     client = APIClient(headers={"Authorization": f"Token {key}", "Host": "localhost"})
     batch = make_batch(addresses(profiles, 0), "noop")
     BatchManager().complete_batch(batch.pk)
-    yield from at_depths(client, f"/api/batches/{batch.pk}/profiles/", batch.profiles.order_by("pk"), profiles, rounds)
+    yield from measure_depths(
+        client, f"/api/batches/{batch.pk}/profiles/", batch.profiles.order_by("pk"), profiles, rounds
+    )
     fill(profiles)
-    yield from at_depths(client, "/api/batches/", Batch.objects.in_queue_order(), profiles + WAITING, rounds)
+    yield from measure_depths(client, "/api/batches/", Batch.objects.in_queue_order(), profiles + WAITING, rounds)
     for ordering in ("-created_at", "name", "-completed_at"):
         seconds = seconds_of(client, f"/api/batches/?ordering={ordering}", rounds)
         yield f"batches/?ordering={ordering}: first page {1000 * seconds:.1f} ms"
-    yield from queue(client, rounds)
-    yield from poll(key)
+    yield from measure_queue(client, rounds)
+    yield from measure_polling(key)
 
 
-def token() -> str:
-    """That of somebody who may read and has no other rights."""
+def create_token() -> str:
+    """The token of a user who may only read."""
     user = User.objects.create_user("poller")
     user.user_permissions.set(Permission.objects.filter(codename__in=PERMISSIONS))
     return Token.objects.create(user=user).key
 
 
 def fill(batches: int) -> None:
-    """So many finished batches, from whose speed times are expected, and 10,000 that wait."""
+    """Finished batches, whose speed the estimates use, and 10,000 queued ones."""
     checked = {"total_profiles": 10, "completed_profiles": 10, "successful_checks": 10, "run_seconds": 0.1}
     now = timezone.now()
     finished = (
@@ -60,66 +62,66 @@ def fill(batches: int) -> None:
         for number in range(batches)
     )
     Batch.objects.bulk_create(finished, batch_size=10_000)
-    waiting = (Batch(name=f"Waits {number}", position=number, total_profiles=10) for number in range(1, WAITING + 1))
+    waiting = (Batch(name=f"Queued {number}", position=number, total_profiles=10) for number in range(1, WAITING + 1))
     Batch.objects.bulk_create(waiting, batch_size=10_000)
-    if connection.vendor == "postgresql":  # it does so by itself, a minute after so many rows came at once
+    if connection.vendor == "postgresql":  # autovacuum would do it a minute later
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
 
 
-def at_depths(client: APIClient, path: str, rows: Any, count: int, rounds: int) -> Iterator[str]:
+def measure_depths(client: APIClient, path: str, rows: Any, count: int, rounds: int) -> Iterator[str]:
     """Pages of 50: the first, one in the middle, the last."""
     terms = order_of(rows)
     times = {"first page": seconds_of(client, path, rounds)}
     for name, place in (("middle", count // 2), ("end", count - 51)):
         cursor = cursor_behind(rows[place], terms)
         times[name] = seconds_of(client, f"{path}?cursor={cursor}", rounds)
-    shown = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
+    text = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in times.items())
     ratio = max(times.values()) / times["first page"]
-    yield f"50 of {count:,} {rows.model._meta.verbose_name_plural}: {shown} (goal {LIST_GOAL}), ratio {ratio:.2f}"
+    yield f"50 of {count:,} {rows.model._meta.verbose_name_plural}: {text} (goal {LIST_GOAL}), ratio {ratio:.2f}"
 
 
-def queue(client: APIClient, rounds: int) -> Iterator[str]:
-    show_worker()
+def measure_queue(client: APIClient, rounds: int) -> Iterator[str]:
+    register_worker()
     seconds = seconds_of(client, "/api/queue/", rounds)
-    answer = client.get("/api/queue/")
-    body = answer.json()
+    response = client.get("/api/queue/")
+    body = response.json()
     assert (len(body["waiting"]), body["waiting_total"]) == (100, WAITING)
-    assert body["all_done"], "Nothing is expected."
-    yield f"queue with {WAITING:,} waiting: {1000 * seconds:.1f} ms (goal {QUEUE_GOAL})"
-    seconds = seconds_of(client, "/api/queue/", rounds, status=304, headers={"If-None-Match": answer["ETag"]})
+    assert body["all_done"], "There are no estimates."
+    yield f"queue with {WAITING:,} batches: {1000 * seconds:.1f} ms (goal {QUEUE_GOAL})"
+    seconds = seconds_of(client, "/api/queue/", rounds, status=304, headers={"If-None-Match": response["ETag"]})
     yield f"the same with its ETag: {1000 * seconds:.1f} ms"
 
 
-def show_worker() -> None:
-    """A worker that looks in and is given nothing: while none shows itself, no times are expected."""
+def register_worker() -> None:
+    """Poll once as a worker: without a worker there are no estimates."""
     BatchManager().hold_queue()
     BatchManager().claim_run("benchmark")
     BatchManager().release_queue()
 
 
 def seconds_of(client: APIClient, path: str, rounds: int, status: int = 200, **options: Any) -> float:
-    """The median of a call, with rendering, after one that warms up."""
+    """The median time of a call, including rendering, after a warm-up."""
     times = []
     for _ in range(max(5 * rounds, 5) + 1):
         started = time.perf_counter()
-        answer = client.get(path, **options)
+        response = client.get(path, **options)
         times.append(time.perf_counter() - started)
-        assert answer.status_code == status, answer.content
+        assert response.status_code == status, response.content
     return median(times[1:])
 
 
-def poll(key: str) -> Iterator[str]:
-    """50 clients that ask as fast as they are answered, of the server that `manage.py serve` starts."""
+def measure_polling(key: str) -> Iterator[str]:
+    """50 clients that poll without a pause the same server that `manage.py serve` starts."""
     port = free_port()
     listen = [f"--listen=127.0.0.1:{port}", "--threads=8"]
     command = [sys.executable, "-m", "waitress", *listen, "batchproject.wsgi:application"]
-    # It warns of its queue's length, which is meant here.
+    # Its warnings about a long queue are expected here.
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        tag = first_tag(port, key)
-        answers: list[tuple[int, float]] = []
-        threads = [Thread(target=ask, args=(port, key, tag, answers)) for _ in range(CLIENTS)]
+        tag = wait_for_tag(port, key)
+        responses: list[tuple[int, float]] = []
+        threads = [Thread(target=poll, args=(port, key, tag, responses)) for _ in range(CLIENTS)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -127,46 +129,46 @@ def poll(key: str) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
-    unchanged = sum(status == 304 for status, _ in answers)
-    slow = sorted(seconds for _, seconds in answers)
+    unchanged = sum(status == 304 for status, _ in responses)
+    slow = sorted(seconds for _, seconds in responses)
     yield (
-        f"{CLIENTS} clients poll through waitress: {len(answers) / POLL_SECONDS:,.0f} answers/s (goal {CLIENTS}), "
-        f"{100 * unchanged / len(answers):.0f} % of them 304, median {1000 * median(slow):.0f} ms, "
+        f"{CLIENTS} clients poll through waitress: {len(responses) / POLL_SECONDS:,.0f} responses/s (goal {CLIENTS}), "
+        f"{100 * unchanged / len(responses):.0f} % of them 304, median {1000 * median(slow):.0f} ms, "
         f"slowest {1000 * slow[-1]:.0f} ms"
     )
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 
-def first_tag(port: int, key: str) -> str:
-    """The queue's ETag, as soon as the server answers."""
+def wait_for_tag(port: int, key: str) -> str:
+    """The ETag of the queue, once the server responds."""
     for _ in range(100):
         try:
-            answer = get(http.client.HTTPConnection("127.0.0.1", port), key, "")
+            response = get(http.client.HTTPConnection("127.0.0.1", port), key, "")
         except ConnectionRefusedError:
             time.sleep(0.1)
         else:
-            assert answer.status == 200, answer.status
-            return str(answer.headers["ETag"])
-    raise TimeoutError("The server does not answer.")
+            assert response.status == 200, response.status
+            return str(response.headers["ETag"])
+    raise TimeoutError("The server does not respond.")
 
 
-def ask(port: int, key: str, tag: str, answers: list[tuple[int, float]]) -> None:
+def poll(port: int, key: str, tag: str, responses: list[tuple[int, float]]) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     end = time.perf_counter() + POLL_SECONDS
     while (started := time.perf_counter()) < end:
-        answer = get(connection, key, tag)
-        tag = answer.headers["ETag"] or tag
-        answers.append((answer.status, time.perf_counter() - started))
+        response = get(connection, key, tag)
+        tag = response.headers["ETag"] or tag
+        responses.append((response.status, time.perf_counter() - started))
 
 
 def get(connection: http.client.HTTPConnection, key: str, tag: str) -> http.client.HTTPResponse:
     connection.request("GET", "/api/queue/", headers={"Authorization": f"Token {key}", "If-None-Match": tag})
-    answer = connection.getresponse()
-    answer.read()
-    return answer
+    response = connection.getresponse()
+    response.read()
+    return response

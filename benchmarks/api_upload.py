@@ -1,4 +1,4 @@
-"""A long list uploaded through the API: a real web server, a real client, and the database of the run."""
+"""Uploading a long list through the API, with a real web server and a real client."""
 
 import http.client
 import socket
@@ -28,12 +28,12 @@ def run(profiles: int, rounds: int) -> Iterator[str]:
     try:
         wait_until_it_listens(server, port)
         for label, key in (("upload", ""), ("upload with an Idempotency-Key", "new")):
-            # New addresses each time: those that are known already are faster.
-            times = [upload(port, token.key, listed(profiles), key and str(uuid4())) for _ in range(rounds)]
+            # New addresses each time: known ones are faster.
+            times = [upload(port, token.key, make_list(profiles), key and str(uuid4())) for _ in range(rounds)]
             yield f"{label:<31} {median(times):5.2f} s for {profiles:,} new addresses (goal {GOAL})"
-        key, body = str(uuid4()), listed(profiles)
+        key, body = str(uuid4()), make_list(profiles)
         upload(port, token.key, body, key)
-        yield f"{'the same again, replayed':<31} {upload(port, token.key, body, key):5.2f} s"
+        yield f"{'the same request, replayed':<31} {upload(port, token.key, body, key):5.2f} s"
     finally:
         server.terminate()
         server.wait()
@@ -41,12 +41,12 @@ def run(profiles: int, rounds: int) -> Iterator[str]:
     assert set(Batch.objects.values_list("total_profiles", flat=True)) == {profiles}
 
 
-def listed(profiles: int) -> bytes:
+def make_list(profiles: int) -> bytes:
     return "".join(f"{address}?{uuid4().hex[:8]}\n" for address in addresses(profiles, 0)).encode()
 
 
 def upload(port: int, token: str, content: bytes, key: str) -> float:
-    """Seconds from the first byte sent to the last one received."""
+    """Seconds from the first byte sent to the last byte received."""
     part = "--x\r\nContent-Disposition: form-data; name="
     body = f'{part}"name"\r\n\r\nBenchmark\r\n{part}"file"; filename="list.txt"\r\n\r\n'.encode()
     body += content + b"\r\n--x--\r\n"
@@ -54,11 +54,11 @@ def upload(port: int, token: str, content: bytes, key: str) -> float:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     started = time.perf_counter()
     connection.request("POST", PATH, body, headers | ({"Idempotency-Key": key} if key else {}))
-    answer = connection.getresponse()
-    text = answer.read()
+    response = connection.getresponse()
+    text = response.read()
     seconds = time.perf_counter() - started
     connection.close()
-    assert answer.status == 201, text[:1000]
+    assert response.status == 201, text[:1000]
     return seconds
 
 
@@ -77,4 +77,4 @@ def wait_until_it_listens(server: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError("The web server does not listen.")
+    raise RuntimeError("The web server did not start.")

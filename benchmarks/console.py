@@ -1,4 +1,4 @@
-"""The live queue page with many waiting batches, rendered whole: its time, and against that with a few."""
+"""The time to render the live queue page with many queued batches, compared with a few."""
 
 import time
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ def run(batches: int, rounds: int) -> Iterator[str]:
     fill(batches)
     for name in PAGES:
         seconds = seconds_of(client, name, rounds)
-        ratio = f"{seconds / few[name]:.1f} times that with {FEW} batches"
+        ratio = f"{seconds / few[name]:.1f} times that of {FEW} batches"
         yield f"{name:<10} {1000 * seconds:6.1f} ms (goal {GOAL}), {ratio}"
 
 
 def seconds_of(client: Client, name: str, rounds: int) -> float:
-    """The median of so many requests, after one to warm up."""
+    """The median time of a request, after a warm-up."""
     route, query = PAGES[name]
     times = []
     for _ in range(max(rounds, 5) + 1):

@@ -1,4 +1,4 @@
-"""A big batch streamed by the API as CSV, JSON Lines and OPML: rows per second, and this process's peak memory."""
+"""Exporting a big batch through the API as CSV, JSON Lines and OPML: rows per second and peak memory."""
 
 import time
 from collections.abc import Iterator
@@ -7,18 +7,18 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from batches.models import Batch
-from benchmarks.memory import make, peak_megabytes
+from benchmarks.memory import create_batch, peak_megabytes
 
 PROFILES = 1_000_000
 FEW = 1_000
-#: MB that a thousand times as many rows may take on top; SQLite keeps 20 MB of what it read.
+#: MB that a thousand times as many rows may add. SQLite caches 20 MB of what it read.
 GOAL = 40
 
 
 def run(profiles: int, rounds: int) -> Iterator[str]:
-    # Made by another process, so that making it does not count.
-    make(FEW)
-    make(profiles)
+    # Another process creates the batches, so that this does not count.
+    create_batch(FEW)
+    create_batch(profiles)
     small, big = Batch.objects.order_by("total_profiles")
     client = APIClient()
     client.force_authenticate(User.objects.create_superuser("benchmark"))
@@ -33,7 +33,7 @@ def run(profiles: int, rounds: int) -> Iterator[str]:
 
 
 def stream(client: APIClient, batch: Batch, kind: str) -> tuple[float, int]:
-    """Seconds to read the whole file, and its bytes."""
+    """Seconds to read the whole file, and its size in bytes."""
     started = time.perf_counter()
     response = client.get(f"/api/batches/{batch.pk}/export/{kind}/", SERVER_NAME="localhost")
     assert response.status_code == 200

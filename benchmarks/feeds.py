@@ -1,4 +1,4 @@
-"""Feeds over loopback: the worker's first and second pass, as ratios to a bare loop that records nothing."""
+"""Feeds over loopback: the first and second pass of a worker, compared with a bare loop that records nothing."""
 
 import asyncio
 import time
@@ -24,19 +24,19 @@ def run(profiles: int, rounds: int) -> Iterator[str]:
 
 
 def measure(profiles: int, rounds: int, server: str) -> Iterator[str]:
-    found: dict[str, list[float]] = {}
+    measured: dict[str, list[float]] = {}
     for number in range(rounds):
         for kind, ratios in passes(profiles, f"{server}/{{}}/{number}"):
-            found.setdefault(kind, []).append(ratios)
-        yield f"round {number + 1}: " + ", ".join(f"{kind} {ratios[-1]:.2f}" for kind, ratios in found.items())
+            measured.setdefault(kind, []).append(ratios)
+        yield f"round {number + 1}: " + ", ".join(f"{kind} {ratios[-1]:.2f}" for kind, ratios in measured.items())
     yield "median ratio to the bare loop: " + ", ".join(
         f"{kind} {median(ratios):.2f} (goal {FIRST_GOAL if kind == FIRST else SECOND_GOAL})"
-        for kind, ratios in found.items()
+        for kind, ratios in measured.items()
     )
 
 
 def passes(profiles: int, address: str) -> Iterator[tuple[str, float]]:
-    """Each pass of the worker, as a ratio to the bare loop over the same addresses just before it."""
+    """The speed of each pass, relative to the bare loop over the same addresses just before."""
     for kind in ("same", "changing"):
         urls = [f"{address.format(kind)}/{profile}" for profile in range(profiles)]
         bare = asyncio.run(fetch_and_parse(urls))
@@ -53,15 +53,15 @@ def passes(profiles: int, address: str) -> Iterator[tuple[str, float]]:
 
 
 async def fetch_and_parse(urls: list[str]) -> float:
-    """Seconds of the bare loop."""
+    """Seconds that the bare loop takes."""
     waiting = iter(urls)
     started = time.perf_counter()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def work() -> None:
             for url in waiting:
-                async with session.get(url) as answer:
-                    assert len(fastfeedparser.parse(await answer.read()).entries) == STORIES
+                async with session.get(url) as response:
+                    assert len(fastfeedparser.parse(await response.read()).entries) == STORIES
 
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""A feed server in a process of its own; imports nothing of the project, so that it can start there."""
+"""A feed server in a separate process. It imports nothing from the project, so that the process can start."""
 
 import asyncio
 import multiprocessing
@@ -11,7 +11,7 @@ MARKS = count()
 
 
 def feed(path: str) -> bytes:
-    """The feed of a path. One below /changing/ is another document each time, with the same stories."""
+    """The feed of a path. Below /changing/, the document differs each time but the stories are the same."""
     mark = next(MARKS) if path.startswith("/changing/") else 0
     items = "".join(
         f"<item><title>Story {number} of {path}</title><link>http://feeds.example{path}/{number}</link>"
@@ -23,8 +23,8 @@ def feed(path: str) -> bytes:
     return f"{text}{' ' * (SIZE - len(text))}".encode()
 
 
-class Answers(asyncio.Protocol):
-    """The smallest HTTP server that keeps connections alive, so that it is not what is measured."""
+class Responder(asyncio.Protocol):
+    """A minimal HTTP server with keep-alive, cheap enough not to affect the measurement."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -37,7 +37,7 @@ class Answers(asyncio.Protocol):
 
 
 class FeedServer:
-    """Runs in a process of its own while entered. Gives its port."""
+    """Runs in a separate process while the context is open. Entering it returns the port."""
 
     def __enter__(self) -> int:
         port, theirs = multiprocessing.Pipe(duplex=False)
@@ -53,7 +53,7 @@ class FeedServer:
 
 def serve(port: Connection) -> None:
     async def forever() -> None:
-        server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(Responder, "127.0.0.1", 0)
         port.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""A worker's memory on a big batch, which another process makes from a file, so that making it does not count."""
+"""The memory of a worker on a big batch. Another process creates the batch, so that this does not count."""
 
 import resource
 import subprocess
@@ -19,17 +19,17 @@ MANAGE = Path(__file__).parent.parent / "manage.py"
 
 def run(profiles: int, rounds: int) -> Iterator[str]:
     started = time.perf_counter()
-    make(profiles)
-    yield f"made by `batch create FILE` in {time.perf_counter() - started:.1f} s"
+    create_batch(profiles)
+    yield f"`batch create FILE` took {time.perf_counter() - started:.1f} s"
     before = peak_megabytes()
     seconds = work_on(Batch.objects.get())
     yield (
-        f"worker's peak memory {peak_megabytes():.0f} MB (goal {GOAL}; {before:.0f} MB before the first profile), "
+        f"peak memory of the worker {peak_megabytes():.0f} MB (goal {GOAL}; {before:.0f} MB before the first profile), "
         f"{profiles / seconds:,.0f} profiles/s"
     )
 
 
-def make(profiles: int) -> None:
+def create_batch(profiles: int) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.writelines(f"{address}\n" for address in addresses(profiles, 0))
         file.flush()

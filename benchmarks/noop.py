@@ -1,4 +1,4 @@
-"""The queue's own cost: checks that do nothing, read, handed out, recorded and completed by one worker process."""
+"""The overhead of the queue: one worker process reads, assigns, records and completes checks that do nothing."""
 
 import time
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def run(profiles: int, rounds: int) -> Iterator[str]:
 
 
 def describe(what: str, rate: float, ratio: float) -> str:
-    return f"{what} {rate:,.0f} profiles/s, {ratio:.2f} of the speed of writing the rows alone"
+    return f"{what} {rate:,.0f} profiles/s, {ratio:.2f} of the speed of only writing the rows"
 
 
 def addresses(profiles: int, number: int) -> Iterator[str]:
@@ -42,7 +42,7 @@ def addresses(profiles: int, number: int) -> Iterator[str]:
 
 
 def write_only(batch: Batch) -> float:
-    """Seconds to write the same rows in the same chunks, with nothing around it."""
+    """Seconds to write the same rows in the same chunks and nothing else."""
     batch.profiles.update(status=BatchProfile.Status.PENDING)
     rows = list(batch.profiles.order_by("pk").values_list("pk", flat=True))
     size = get_config().record_size

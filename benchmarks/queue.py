@@ -1,4 +1,4 @@
-"""Each transition with many waiting batches: its time, and its number of queries against a short queue's."""
+"""The time of each transition in a long queue, and its number of queries compared with a short queue."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ manager = BatchManager(actor="benchmark")
 
 
 def run(batches: int, rounds: int) -> Iterator[str]:
-    manager.reorder_queue()  # makes the Queue row, once
+    manager.reorder_queue()  # creates the Queue row
     fill(FEW)
     few = {name: queries_of(transition) for name, transition in transitions().items()}
     fill(batches)
@@ -33,7 +33,7 @@ def run(batches: int, rounds: int) -> Iterator[str]:
 
 
 def fill(batches: int) -> None:
-    """A queue of so many batches, in two bands."""
+    """Queue this many batches, in two priority bands."""
     Batch.objects.all().delete()
     Batch.objects.bulk_create(
         Batch(name=f"Batch {number}", position=number + 1, priority=9 if number < batches // 2 else 0)
@@ -41,39 +41,39 @@ def fill(batches: int) -> None:
     )
 
 
-def at(position: int) -> Any:
+def find_at(position: int) -> Any:
     return Batch.objects.get(position=position).pk
 
 
-def last() -> Any:
+def find_last() -> Any:
     return Batch.objects.queued().order_by("-position").first().pk  # type: ignore[union-attr]
 
 
 def transitions() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any]]]:
-    """By name: which batch, the transition, and what puts things back. Each at the end that shifts the most."""
+    """By name: how to choose a batch, the transition, and how to undo it. Each shifts as many batches as it can."""
     return {
-        "start": (lambda: at(1), manager.start_batch, manager.pause_batch),
-        "pause": (lambda: at(1), manager.pause_batch, manager.queue_batch),
-        "queue": (paused, manager.queue_batch, lambda pk: None),
-        "move up": (last, lambda pk: manager.move_batch(pk, 1), lambda pk: None),
-        "move down": (lambda: at(1), lambda pk: manager.move_batch(pk, 10**6), lambda pk: None),
-        "priority": (last, lambda pk: manager.set_priority(pk, 10), lambda pk: manager.set_priority(pk, 0)),
-        "error": (lambda: at(1), lambda pk: manager.handle_error(pk, "stopped"), manager.queue_batch),
-        "complete": (lambda: at(1), manager.complete_batch, manager.queue_batch),
+        "start": (lambda: find_at(1), manager.start_batch, manager.pause_batch),
+        "pause": (lambda: find_at(1), manager.pause_batch, manager.queue_batch),
+        "queue": (pause_first, manager.queue_batch, lambda pk: None),
+        "move up": (find_last, lambda pk: manager.move_batch(pk, 1), lambda pk: None),
+        "move down": (lambda: find_at(1), lambda pk: manager.move_batch(pk, 10**6), lambda pk: None),
+        "priority": (find_last, lambda pk: manager.set_priority(pk, 10), lambda pk: manager.set_priority(pk, 0)),
+        "error": (lambda: find_at(1), lambda pk: manager.handle_error(pk, "stopped"), manager.queue_batch),
+        "complete": (lambda: find_at(1), manager.complete_batch, manager.queue_batch),
         "create": (lambda: None, lambda _: manager.create_batch("New", priority=10), lambda _: None),
-        "delete": (lambda: at(1), manager.delete_batch, lambda pk: None),
-        "promote": (lambda: None, lambda _: manager.promote_next_batch(), lambda _: free()),
+        "delete": (lambda: find_at(1), manager.delete_batch, lambda pk: None),
+        "promote": (lambda: None, lambda _: manager.promote_next_batch(), lambda _: complete_running()),
     }
 
 
-def paused() -> Any:
-    """A batch that will be queued at the end of the upper band, in the middle of the queue."""
-    pk = at(1)
+def pause_first() -> Any:
+    """A paused batch whose place is at the end of the upper band, in the middle of the queue."""
+    pk = find_at(1)
     manager.pause_batch(pk)
     return pk
 
 
-def free() -> None:
+def complete_running() -> None:
     for batch in Batch.objects.running():
         manager.complete_batch(batch.pk)
 
@@ -82,8 +82,8 @@ def queries_of(transition: tuple[Callable[[], Any], Callable[[Any], Any], Callab
     choose, change, put_back = transition
     pk = choose()
     with CaptureQueriesContext(connection) as captured:
-        answer = change(pk)
-    assert answer, answer
+        result = change(pk)
+    assert result, result
     put_back(pk)
     return len(captured)
 
@@ -92,8 +92,8 @@ def seconds_of(transition: tuple[Callable[[], Any], Callable[[Any], Any], Callab
     choose, change, put_back = transition
     pk = choose()
     started = time.perf_counter()
-    answer = change(pk)
+    result = change(pk)
     seconds = time.perf_counter() - started
-    assert answer, answer
+    assert result, result
     put_back(pk)
     return seconds

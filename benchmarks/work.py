@@ -1,4 +1,4 @@
-"""What the benchmarks share: a batch, and a worker that works on it until it is finished."""
+"""Shared by the benchmarks: a batch, and a worker that works until it is finished."""
 
 import time
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ def make_batch(urls: Iterable[str], checker: str) -> Batch:
 
 
 def work_on(batch: Batch) -> float:
-    """Seconds from the worker's start to its end, with the batch done."""
+    """Seconds that a worker takes to finish the batch."""
     waiting = Batch.objects.filter(pk=batch.pk, status__in=[Batch.Status.QUEUED, Batch.Status.RUNNING])
     started = time.perf_counter()
     Worker(finished=lambda: not waiting.exists()).work()

@@ -1,6 +1,6 @@
-"""Never two, never lost: the queue under fire.
+"""The queue under fire: never two batches at once, never a lost result.
 
-`python -m stress` drives real processes on SQLite and on PostgreSQL: workers that are killed and frozen, operators and
-callers of the API, while a watcher reads the invariants from one snapshot every 100 ms. Triggers write down every
-result that changes a row, with the run token it came with and the one that was current.
+`python -m stress` runs real processes on SQLite and PostgreSQL: workers that are killed and frozen, operators, and API
+clients. A watcher checks the invariants in one snapshot every 100 ms. Triggers log each result that changes a row, with
+the run token of the result and the current one.
 """

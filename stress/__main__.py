@@ -1,4 +1,4 @@
-"""Makes each fault happen on each database, as often as asked, and prints what came of it."""
+"""Injects each fault on each database and prints the outcome."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from stress.mutants import MUTANTS  # noqa: E402
 
 
 def main() -> int:
-    options = parser().parse_args()
-    if options.time_file:  # for the processes that are started; the harness itself keeps its own clock
+    options = make_parser().parse_args()
+    if options.time_file:  # for child processes only; the harness keeps the real clock
         os.environ.update(clock.environment(Path(options.time_file)))
     with tempfile.TemporaryDirectory() as directory:
         log = Path(options.log or f"{directory}/log")
         vendors = [options.database] if options.database else VENDORS
-        mutants = list(MUTANTS) if options.mutants == "all" else _names(options.mutants, MUTANTS)
-        faults = [] if options.faults == "none" else _names(options.faults, FAULTS)
+        mutants = list(MUTANTS) if options.mutants == "all" else _parse_names(options.mutants, MUTANTS)
+        faults = [] if options.faults == "none" else _parse_names(options.faults, FAULTS)
         outcomes = []
         if not options.json:
             print(f"{run.legend()}\n\n{run.heading()}", flush=True)
@@ -42,31 +42,36 @@ def main() -> int:
         return int(any(outcome.is_bad for outcome in outcomes))
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     faults = "\n".join(
-        f"  {name:<10}{fault.count:>5}  {fault.what}: {fault.must_hold}" for name, fault in FAULTS.items()
+        f"  {name:<10}{fault.count:>5}  {fault.what}; {fault.must_hold}" for name, fault in FAULTS.items()
     )
     mutants = "\n".join(f"  {name:<22}without {mutant.without}" for name, mutant in MUTANTS.items())
-    it = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m stress",
         description=__doc__,
-        epilog=f"faults, and how often per database:\n{faults}\n\nmutants:\n{mutants}",
+        epilog=f"faults, with the count per database:\n{faults}\n\nmutants:\n{mutants}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    it.add_argument("--database", choices=VENDORS, help="Only on this one.")
-    it.add_argument("--faults", default="all", help="Names, with commas; all (the default); none.")
-    it.add_argument("--mutants", default="", help="Names, with commas; or all: each must turn its fault red.")
-    it.add_argument("--scale", type=float, default=1.0, help="Of the counts (default: 1); each happens at least once.")
-    it.add_argument("--json", action="store_true", help="For programs, when all is over.")
-    it.add_argument("--log", help="A file that keeps what the processes log.")
-    it.add_argument("--time-file", help=argparse.SUPPRESS)
-    return it
+    parser.add_argument("--database", choices=VENDORS, help="Run on this database only.")
+    parser.add_argument("--faults", default="all", help="Comma-separated names, all (the default) or none.")
+    parser.add_argument("--mutants", default="", help="Comma-separated names, or all. Each must make its fault fail.")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="Multiply the counts by this (default: 1, at least once).",
+    )
+    parser.add_argument("--json", action="store_true", help="Print JSON at the end instead of a table.")
+    parser.add_argument("--log", help="Write the log of all processes to this file.")
+    parser.add_argument("--time-file", help=argparse.SUPPRESS)
+    return parser
 
 
-def _names(text: str, known: Mapping[str, object]) -> list[str]:
+def _parse_names(text: str, known: Mapping[str, object]) -> list[str]:
     names = list(known) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in names if name not in known]:
-        raise SystemExit(f"There is no {', '.join(unknown)}, only {', '.join(known)}.")
+        raise SystemExit(f"Unknown name: {', '.join(unknown)}. Choose from {', '.join(known)}.")
     return names
 
 

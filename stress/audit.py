@@ -1,5 +1,5 @@
-"""What really happened to the rows: triggers write down each change of a row's status, with the run token that the
-result came with and the state its batch had at that moment, in the transaction of the change.
+"""The true history of the rows: triggers log each change of a row's status in the transaction of the change, with the
+run token of the result and the status of the batch at that moment.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def install() -> None:
 
 
 def sign_connections() -> None:
-    """Let SQLite's trigger ask this process for the token that it records with."""
+    """Let SQLite's trigger read the token that this process records with."""
     connection_created.connect(_sign, dispatch_uid="stress")
 
 
@@ -78,7 +78,7 @@ def _sign(connection: Any, **_: Any) -> None:
 
 
 def sign(token: uuid.UUID) -> None:
-    """Say which token the next results of this connection come with."""
+    """Set the token of the next results on this connection."""
     global _token
     _token = token.hex
     if connection.vendor == "postgresql":
@@ -88,21 +88,21 @@ def sign(token: uuid.UUID) -> None:
 
 def breaches() -> Iterator[str]:
     for what, condition in BREACHES.items():
-        found = _ask(f"SELECT row_id FROM {CHANGES} WHERE {condition} ORDER BY id")
+        found = _query(f"SELECT row_id FROM {CHANGES} WHERE {condition} ORDER BY id")
         if found:
-            yield f"{len(found)} results were {what}, the first one of row {found[0][0]}"
+            yield f"{len(found)} results were {what}, first in row {found[0][0]}"
 
 
 def results_by_url() -> dict[str, int]:
     return dict(
-        _ask(
+        _query(
             f"SELECT profile.url, COUNT(*) FROM {CHANGES} AS change JOIN {PROFILE} AS profile "
             f"ON profile.id = change.profile_id WHERE {RESULTS} GROUP BY profile.url"
         )
     )
 
 
-def _ask(sql: str) -> list[Any]:
+def _query(sql: str) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         return list(cursor.fetchall())

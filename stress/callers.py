@@ -1,7 +1,7 @@
-"""Those who steer the queue while it is under fire, each through a door: the admin, the REST API, the command line.
+"""Callers who change the queue while it is under fire: through the admin, the REST API and the command line.
 
-Every answer will do, also that the database cannot be reached just now; a fault, or no answer, is a breach. They leave
-enough batches for the workers, and end none before all of it is checked.
+Any clear response is fine, including "the database is unavailable"; an unexpected error or no response is a breach.
+Callers leave enough batches for the workers, and do not complete a batch before it is checked.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from django.db import connections
 from rest_framework.authtoken.models import Token
 
 from batches.models import DATABASE_FAULTS, Batch
+from batches.web.outages import BUSY
+from batches.web.outages import UNAVAILABLE as UNAVAILABLE_TEXT
 from batchproject.sessions import SessionStore
 
-#: Seconds between two calls of one of them, at random around it.
+#: Mean number of seconds between two calls of a caller.
 PAUSE = 0.15
 
-#: The longest that an answer is waited for: twice what the database may wait for a lock.
+#: Seconds to wait for a response: twice as long as the database waits for a lock.
 PATIENCE = 40.0
 
-#: One is set aside only while more than so many wait.
+#: Callers pause a batch only while more than this many are queued.
 ENOUGH = 3
 
-#: What came of a call.
+#: Outcomes of a call.
 DONE, REFUSED, UNAVAILABLE = "done", "refused", "unavailable"
 
 QUEUE_PAGE = "/admin/batches/batch/queue/"
@@ -49,7 +51,7 @@ Status = Batch.Status
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Of somebody who may do everything: a session of the admin, a token of the API."""
+    """An admin session and an API token of a superuser."""
 
     session: str
     token: str
@@ -66,19 +68,19 @@ def make_credentials() -> Credentials:
 
 
 def use_admin(link: Connection, site: str, credentials: Credentials) -> None:
-    """Look at the queue page, and press one of its buttons."""
+    """Load the queue page and press one of its buttons."""
     cookies = {"sessionid": credentials.session}
     with httpx.Client(base_url=site, cookies=cookies, timeout=PATIENCE) as client:
 
         def act() -> str:
             page = client.get(QUEUE_PAGE)
             form = CSRF_TOKEN.search(page.text)
-            if _came_of(page) != DONE or form is None:
-                return _came_of(page)
+            if _classify(page) != DONE or form is None:
+                return _classify(page)
             body = {"csrfmiddlewaretoken": form[1]}
-            return _came_of(client.post(random.choice(_buttons(page.text)), data=body))
+            return _classify(client.post(random.choice(_buttons(page.text)), data=body))
 
-        _go_on(link, act)
+        _repeat(link, act)
 
 
 def _buttons(page: str) -> list[str]:
@@ -97,22 +99,22 @@ def use_api(link: Connection, site: str, credentials: Credentials, base: str) ->
         def act() -> str:
             nonlocal order
             if random.random() < 0.1:
-                answer = order.send(client)
-                if answer == DONE:
+                outcome = order.send(client)
+                if outcome == DONE:
                     link.send(("ordered", time.monotonic(), order.urls))
                     order = Order(base)
-                return answer
+                return outcome
             listed = client.get("/batches/", params={"ordering": "position"})
-            if _came_of(listed) != DONE:
-                return _came_of(listed)
+            if _classify(listed) != DONE:
+                return _classify(listed)
             method, path, body = random.choice(_requests(listed.json()["results"]))
-            return _came_of(client.request(method, path, json=body))
+            return _classify(client.request(method, path, json=body))
 
-        _go_on(link, act)
+        _repeat(link, act)
 
 
 class Order:
-    """A new batch, asked for with the same key until it is made: it must be made once."""
+    """A new batch, requested with the same idempotency key until it succeeds: it must be created exactly once."""
 
     def __init__(self, base: str) -> None:
         self.key = token_hex(8)
@@ -120,7 +122,7 @@ class Order:
 
     def send(self, client: httpx.Client) -> str:
         body = {"name": "ordered", "profiles": self.urls, "checker": "http"}
-        return _came_of(client.post("/batches/", json=body, headers={"Idempotency-Key": self.key}))
+        return _classify(client.post("/batches/", json=body, headers={"Idempotency-Key": self.key}))
 
 
 def _requests(batches: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -137,31 +139,31 @@ def _requests(batches: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, A
     ]
 
 
-def _came_of(response: httpx.Response) -> str:
+def _classify(response: httpx.Response) -> str:
     if response.status_code < 400:
         return DONE
     if response.status_code < 500:
         return REFUSED
-    is_clear = "Retry-After" in response.headers and "ry again in a moment" in response.text
+    is_clear = "Retry-After" in response.headers and any(text in response.text for text in (BUSY, UNAVAILABLE_TEXT))
     if response.status_code == 503 and is_clear:
         return UNAVAILABLE
-    raise AssertionError(f"{response.request.method} {response.request.url} is answered with {response.status_code}")
+    raise AssertionError(f"{response.request.method} {response.request.url} returned {response.status_code}")
 
 
 def use_terminal(link: Connection) -> None:
     def act() -> str:
         try:
-            return _type(random.choice(_commands()))
+            return _run_command(random.choice(_commands()))
         except DATABASE_FAULTS:
-            return UNAVAILABLE  # while this program looked which batches there are
+            return UNAVAILABLE  # while this process listed the batches
         finally:
-            connections.close_all()  # each command is a process of its own, with a new connection
+            connections.close_all()  # as each command would be its own process, with a new connection
 
-    _go_on(link, act)
+    _repeat(link, act)
 
 
-def _type(command: tuple[str, ...]) -> str:
-    """Neither a traceback nor silence: where a command fails, it says why in a sentence."""
+def _run_command(command: tuple[str, ...]) -> str:
+    """A command that fails must say why in a sentence, without a traceback."""
     with closing(StringIO()) as out:
         try:
             call_command(*command, stdout=out, stderr=out)
@@ -189,10 +191,10 @@ def _commands() -> list[tuple[str, ...]]:
     ]
 
 
-def _go_on(link: Connection, act: Callable[[], str]) -> None:
-    """Until "stop"; tell what came of each call."""
+def _repeat(link: Connection, act: Callable[[], str]) -> None:
+    """Call until "stop" arrives, and report the outcome of each call."""
     while True:
-        came_of = act()
-        link.send(("answered", time.monotonic(), came_of))
+        outcome = act()
+        link.send(("responded", time.monotonic(), outcome))
         if link.poll(random.uniform(0, 2 * PAUSE)):
             return

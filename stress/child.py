@@ -1,7 +1,7 @@
-"""Where every process of the harness begins.
+"""The entry point of every process of the harness.
 
-The fork server imports this module once, Django with it, and has no connection open: a process of its own, that can be
-killed and frozen like any other, then costs 20 ms instead of a second.
+The fork server imports this module and Django once, without opening a connection. A new process, which can be killed
+and frozen like any other, then takes 20 ms instead of a second.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import django
 
 django.setup()
 
-# What the children need, imported before they are forked.
+# The children need these; import them before the fork.
 import aiohttp  # noqa: E402, F401
 import httpx  # noqa: E402, F401
 import psycopg  # noqa: E402, F401
@@ -35,7 +35,7 @@ get_resolver().url_patterns  # noqa: B018 — imports the admin and the API
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """On which database a process acts, with which keys of `BATCHES`, as which mutant, and where it logs."""
+    """The database, the settings, the mutant and the log file of a process."""
 
     url: str
     log: Path
@@ -47,7 +47,7 @@ Task = Callable[..., None]
 
 
 def begin(task: Task, link: Connection, setup: Setup, *arguments: Any) -> None:
-    """Do the task. What it raises is a breach: expected outcomes are returned."""
+    """Run the task. An exception is a breach, because tasks return expected outcomes."""
     _log_to(setup.log)
     databases.use(setup.url)
     settings.BATCHES = {**settings.BATCHES, **(setup.config or {})}
@@ -56,16 +56,16 @@ def begin(task: Task, link: Connection, setup: Setup, *arguments: Any) -> None:
     try:
         task(link, *arguments)
     except Exception as error:
-        logging.getLogger("batches").exception("%s is ended by an error", task.__name__)
+        logging.getLogger("batches").exception("%s failed", task.__name__)
         place = traceback.extract_tb(error.__traceback__)[-1]
-        link.send(("breach", f"{task.__name__} ended by {type(error).__name__}: {error} ({place.name})"))
+        link.send(("breach", f"{task.__name__} failed with {type(error).__name__}: {error} ({place.name})"))
         raise SystemExit(1) from error
     finally:
         connections.close_all()
 
 
 def _log_to(path: Path) -> None:
-    """In a file: what a killed worker writes on the harness's terminal helps nobody."""
+    """Log to a file, so that killed workers do not clutter the terminal."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     root = logging.getLogger()

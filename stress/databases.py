@@ -1,4 +1,4 @@
-"""A database for the harness: a SQLite file, or a PostgreSQL server of its own that can be stopped and started."""
+"""A database for the harness: an SQLite file, or a private PostgreSQL server that can be stopped and started."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from . import audit
 
 VENDORS = ("sqlite", "postgresql")
 
-#: Seconds: how long somebody waits for a lock, and how long somebody may sit on one without a word.
+#: Seconds before a client stops waiting for a lock, and before PostgreSQL ends an idle transaction.
 LOCK_SECONDS, IDLE_SECONDS = 1, 2
 
 
 class Database:
     """An open database with its tables. `impatient_url` has the time-outs above instead of the project's.
 
-    `patient_url` is for who must not lose a transaction because the machine let him wait: the harness itself, and where
-    an exception is a breach. Everybody else loses it after the lease, which is short here.
+    `patient_url` is for processes that must not lose a transaction on a slow machine: the harness itself, and tasks in
+    which an exception is a breach. All others lose it after the lease, which is short here.
     """
 
     vendor: str
@@ -60,7 +60,7 @@ class PostgreSQL(Database):
         self.patient_url = f"{url}&options={quote('-c lock_timeout=20s')}"
         self.directory = Path(parse_qs(urlsplit(url).query)["host"][0])
         self.data = self.directory / "data"
-        # The server's own words: which of the installed ones it is.
+        # The server itself records which installation it belongs to.
         program = (self.data / "postmaster.opts").read_text().split(" ", 1)[0]
         self._control = Path(program).parent / "pg_ctl"
 
@@ -74,7 +74,7 @@ class PostgreSQL(Database):
         self._pg_ctl("restart", "--mode=immediate", f"--log={self.directory / 'log'}", "--timeout=60")
 
     def demote(self) -> None:
-        """Make it the standby of a server that is gone: it answers, and refuses every write."""
+        """Make it the standby of a missing server: it accepts connections and refuses every write."""
         self.stop()
         signal = self.data / "standby.signal"
         signal.touch()
@@ -89,7 +89,7 @@ class PostgreSQL(Database):
 
     @contextmanager
     def on_disk(self, place: Path) -> Iterator[None]:
-        """Its data lies on the disk that is mounted there; afterwards where it lay before, as it was then."""
+        """Run it from a copy of its data on the disk mounted there; go back to the original data afterwards."""
         self.stop()
         elsewhere = self.directory / "data.elsewhere"
         subprocess.run(["cp", "-a", f"{self.data}/.", place], check=True)
@@ -109,8 +109,8 @@ class PostgreSQL(Database):
             self.start()
 
     def _owner(self) -> tuple[int, int]:
-        found = self.data.stat()
-        return found.st_uid, found.st_gid
+        status = self.data.stat()
+        return status.st_uid, status.st_gid
 
     def _pg_ctl(self, action: str, *options: str) -> None:
         if self._run(action, *options).returncode:
@@ -127,7 +127,7 @@ class PostgreSQL(Database):
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # Not a pipe: the server inherits it, and it would never be at its end.
+            # Not a pipe: the server inherits it and would keep it open.
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             **as_owner,
@@ -136,7 +136,7 @@ class PostgreSQL(Database):
 
 @contextmanager
 def open_database(vendor: str) -> Iterator[Database]:
-    """A new database with the project's tables and the harness's. It is gone afterwards."""
+    """A new database with the tables of the project and of the harness. It is removed afterwards."""
     opened = _postgresql() if vendor == "postgresql" else _sqlite()
     with opened as it:
         use(it.url)
@@ -160,22 +160,22 @@ def _postgresql() -> Iterator[Database]:
         it = PostgreSQL(url)
         with psycopg.connect(host=str(it.directory), user="postgres", dbname="postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {DATABASE}")
-            # The tests' servers forget the last commits when they are stopped at once; this one must not.
+            # Test servers lose the last commits in an immediate shutdown; this one must not.
             connection.execute("ALTER SYSTEM SET synchronous_commit = on")
             connection.execute("SELECT pg_reload_conf()")
         yield it
 
 
 def use(url: str) -> None:
-    """Make it this process's default database, with the settings that an installation would have for it."""
+    """Make it the default database of this process, with the settings of an installation."""
     configured = connections.configure_settings({DEFAULT_DB_ALIAS: parse_database_url(url)})[DEFAULT_DB_ALIAS]
     connections[DEFAULT_DB_ALIAS].close()
     del connections[DEFAULT_DB_ALIAS]
     connections.settings[DEFAULT_DB_ALIAS] = configured
 
 
-def copy_of(path: Path, directory: Path) -> Path:
-    """A copy of an SQLite database that nobody writes to, with its write-ahead log."""
+def copy_sqlite(path: Path, directory: Path) -> Path:
+    """Copies an idle SQLite database with its write-ahead log."""
     for file in path.parent.glob(f"{path.name}*"):
         shutil.copy(file, directory)
     return directory / path.name

@@ -1,4 +1,4 @@
-"""The settings of every process of the harness. To be prepared before anything that needs Django is imported."""
+"""The settings of every process of the harness. Call `prepare` before you import anything that needs Django."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 
 import django
 
-from batches.tests.support import environment as tests  # keeps the developer's shell out, too
+from batches.tests.support import environment as tests  # keeps the developer's environment out
 
-#: Short, so that 500 kills take minutes; a worker renews its lease three times within it.
+#: Short, so that 500 kills take minutes. A worker renews its lease three times in this time.
 LEASE_SECONDS = 0.6
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 2.0
 
-#: Seconds added to every limit of time: a new process has to be started, and a core may have ten of them to serve.
-#: On a machine that others use as well, STRESS_TOLERANCE gives more.
+#: Seconds added to every time limit, because processes take time to start and up to ten of them share a core.
+#: Set STRESS_TOLERANCE to more on a busy machine.
 TOLERANCE = float(os.environ.get("STRESS_TOLERANCE", "2"))
 
-#: A take-over counts against a batch only where it is what is tried.
+#: Takeovers do not fail a batch, except in the fault that tries this.
 NEVER = 30_000
 
 SETTINGS = {

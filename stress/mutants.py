@@ -1,6 +1,6 @@
-"""The project with one of its safeguards taken out, in every process of the harness that acts on it.
+"""The project without one of its safeguards, in every process that changes the queue.
 
-Each must turn the harness red: what does not find these would not find the mistake that they stand for either.
+The harness must fail for each mutant. If it missed one, it would also miss the bug that the mutant stands for.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from batches.queue import results, runs, transitions
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """What is taken out, and the fault that shows it."""
+    """The safeguard that is removed, and the fault that detects its absence."""
 
     without: str
-    shown_by: str
+    caught_by: str
     apply: Callable[[], None]
     databases: tuple[str, ...] = ("sqlite", "postgresql")
 
@@ -37,11 +37,11 @@ def _unlocked_queue() -> Iterator[Queue]:
             yield Queue.objects.get()
 
 
-def _run_of_anybody(batch_id: Any, run_token: Any) -> QuerySet[Batch]:
+def _find_any_run(batch_id: Any, run_token: Any) -> QuerySet[Batch]:
     return Batch.objects.running().filter(pk=batch_id)
 
 
-def _rows_in_any_state(batch_id: uuid.UUID, profile_ids: Any) -> dict[int, int]:
+def _find_rows_in_any_state(batch_id: uuid.UUID, profile_ids: Any) -> dict[int, int]:
     rows = BatchProfile.objects.filter(batch=batch_id, profile__in=list(profile_ids))
     return dict(rows.values_list("profile_id", "pk"))
 
@@ -51,12 +51,12 @@ def _no_queue_lock() -> None:
 
 
 def _no_run_token() -> None:
-    runs.run_of = transitions.run_of = _run_of_anybody
+    runs.run_of = transitions.run_of = _find_any_run
 
 
 def _no_pending_guard() -> None:
     execute = results.execute
-    results.find_pending_rows = _rows_in_any_state
+    results.find_pending_rows = _find_rows_in_any_state
     results.execute = lambda sql, parameters: execute(sql.replace("AND row.status = 'pending'", ""), parameters)
 
 
@@ -69,10 +69,10 @@ def _default_transactions() -> None:
 
 
 MUTANTS = {
-    "no-queue-lock": Mutant("the lock of the queue", "pairs", _no_queue_lock),
-    "no-run-token": Mutant("the comparison of the run token", "freeze", _no_run_token),
-    "no-pending-guard": Mutant("the condition that a row is pending", "lose", _no_pending_guard),
-    "one-step-shift": Mutant("the detour of the positions", "pairs", _one_step_shift),
+    "no-queue-lock": Mutant("the queue lock", "pairs", _no_queue_lock),
+    "no-run-token": Mutant("the check of the run token", "freeze", _no_run_token),
+    "no-pending-guard": Mutant("the check that a row is pending", "lose", _no_pending_guard),
+    "one-step-shift": Mutant("the two-step shift of positions", "pairs", _one_step_shift),
     "default-transactions": Mutant("BEGIN IMMEDIATE", "pairs", _default_transactions, ("sqlite",)),
 }
 

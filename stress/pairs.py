@@ -1,4 +1,4 @@
-"""Two identical calls at the same instant, from two processes: what each pair starts from, and how it has to end."""
+"""Two identical calls at the same instant from two processes: their initial state and the expected results."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from batches.checking.checkers.base import CheckResult
 from batches.models import Batch, Queue
 from batches.queue.refusals import Code, Refusal
 
-#: Seconds that each COMMIT is late, so that the two really meet: a call alone is over in two or three milliseconds.
+#: Seconds by which each COMMIT is delayed. A call takes two or three milliseconds: the two would rarely overlap.
 SLOWNESS = 0.005
-#: Seconds from the order to the call, for both to have read it.
+#: Seconds between the order and the call, so that both processes have read the order.
 HEAD_START = 0.003
 
 YES, NOTHING, RAISED = "yes", "nothing", "raised"
@@ -29,27 +29,27 @@ Call = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Makes the state of before and gives the two calls; both answers, in any order; lines they leave in the log."""
+    """The state and the two calls, their expected results in any order, and the number of new audit log lines."""
 
     prepare: Callable[[], Sequence[Call]]
-    answers: Sequence[str]
+    results: Sequence[str]
     lines: int
 
 
-def take_orders(link: Connection) -> None:
-    """Make each call that is sent, at the instant that is sent with it. "stop" ends it."""
+def make_calls(link: Connection) -> None:
+    """Make each call at the instant that comes with it, until "stop" arrives."""
     _slow_commits()
-    manager = BatchManager(actor="one of two")
+    manager = BatchManager(actor="caller")
     while (order := link.recv()) != "stop":
         name, arguments, instant = order
-        call = _insert if name == "insert" else getattr(manager, name)
+        call = _create_batch if name == "insert" else getattr(manager, name)
         while time.monotonic() < instant:
             pass
         try:
-            answer = _in_a_word(call(*arguments))
+            result = _describe(call(*arguments))
         except Exception as error:
-            answer = f"{RAISED} {type(error).__name__}: {error}"
-        link.send(("answered", time.monotonic(), answer))
+            result = f"{RAISED} {type(error).__name__}: {error}"
+        link.send(("returned", time.monotonic(), result))
 
 
 def _slow_commits() -> None:
@@ -62,24 +62,24 @@ def _slow_commits() -> None:
     BaseDatabaseWrapper._commit = late
 
 
-def _in_a_word(answer: Any) -> str:
-    if isinstance(answer, Refusal):
-        return answer.code.value
-    return YES if answer else NOTHING
+def _describe(result: Any) -> str:
+    if isinstance(result, Refusal):
+        return result.code.value
+    return YES if result else NOTHING
 
 
-def _insert(name: str) -> Batch:
+def _create_batch(name: str) -> Batch:
     return Batch.objects.create(name=name)
 
 
-# What a pair starts from. The harness's own process makes it, with the project as it is.
+# The initial state of a pair. The harness itself creates it, without a mutant.
 
 manager = BatchManager(actor="harness")
 URLS = [f"https://example.org/{number}" for number in range(3)]
 
 
-def _made(status: str) -> UUID:
-    """A batch in this status, of three profiles, of which the first is ok and the second failed; two wait beside it."""
+def _make_in_status(status: str) -> UUID:
+    """A batch of three profiles in this status: one ok, one failed, one pending. Two other batches are queued."""
     batch = manager.create_batch("it", URLS)
     assert isinstance(batch, Batch)
     assert manager.start_batch(batch.pk)
@@ -90,51 +90,51 @@ def _made(status: str) -> UUID:
         (pk, CheckResult(ok=ok, error="" if ok else "No.")) for pk, ok in zip(checked, (True, False), strict=True)
     ]
     assert manager.record_results(batch.pk, run.run_token, results)
-    ways: dict[str, list[Callable[[UUID], Any]]] = {
+    steps: dict[str, list[Callable[[UUID], Any]]] = {
         "running": [],
         "paused": [manager.pause_batch],
         "done": [manager.complete_batch],
         "error": [lambda pk: manager.handle_error(pk, "It broke.")],
         "queued": [manager.pause_batch, manager.queue_batch],
     }
-    for change in ways[status]:
+    for change in steps[status]:
         assert change(batch.pk)
-    _wait_in_any_order(2)
+    _make_waiting(2)
     return batch.pk
 
 
-def _wait_in_any_order(count: int) -> list[UUID]:
-    """So many further batches in the queue, in an order that is not that of their making."""
+def _make_waiting(count: int) -> list[UUID]:
+    """Queue more batches, in random order."""
     pks = [Batch.objects.create(name=f"beside {number}").pk for number in range(count)]
     for pk in pks:
         assert manager.move_batch(pk, random.randint(1, count))
     return pks
 
 
-def _twice(status: str, name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
-    return lambda: [(name, (_made(status), *arguments))] * 2
+def _call_twice(status: str, name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
+    return lambda: [(name, (_make_in_status(status), *arguments))] * 2
 
 
 def _move_with_version() -> Sequence[Call]:
-    pk = _made("queued")
+    pk = _make_in_status("queued")
     manager.move_batch(pk, 3)
     return [("move_batch", (pk, 1, Queue.objects.get().version))] * 2
 
 
-def _two_others(status: str, name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
+def _call_on_two(status: str, name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
     def prepare() -> Sequence[Call]:
-        pks = _wait_in_any_order(2)
+        pks = _make_waiting(2)
         if status == "paused":
             assert all(manager.pause_batch(pk) for pk in pks)
-        _wait_in_any_order(3)
+        _make_waiting(3)
         return [(name, (pk, *arguments)) for pk in pks]
 
     return prepare
 
 
-def _of_the_queue(name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
+def _call_queue(name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
     def prepare() -> Sequence[Call]:
-        _wait_in_any_order(3)
+        _make_waiting(3)
         return [(name, arguments)] * 2
 
     return prepare
@@ -145,37 +145,37 @@ def _release() -> Sequence[Call]:
     return [("release_queue", ())] * 2
 
 
-def _claim_what_was_started() -> Sequence[Call]:
-    [pk] = _wait_in_any_order(1)
+def _claim_started() -> Sequence[Call]:
+    [pk] = _make_waiting(1)
     assert manager.start_batch(pk)
     return [("claim_run", ("worker",))] * 2
 
 
 def _move_to_the_head() -> Sequence[Call]:
-    pk = _made("queued")
+    pk = _make_in_status("queued")
     assert manager.move_batch(pk, 3)
     return [("move_batch", (pk, 1))] * 2
 
 
 PAIRS = {
-    "start a queued one": Pair(_twice("queued", "start_batch"), [YES, Code.ALREADY_RUNNING], 1),
-    "start a paused one": Pair(_twice("paused", "start_batch"), [YES, Code.ALREADY_RUNNING], 1),
-    "start two": Pair(_two_others("queued", "start_batch"), [YES, Code.ANOTHER_RUNNING], 1),
-    "pause": Pair(_twice("running", "pause_batch"), [YES, YES], 1),
-    "complete": Pair(_twice("running", "complete_batch"), [YES, Code.FINISHED], 1),
-    "fail": Pair(_twice("running", "handle_error", "It broke."), [YES, Code.FINISHED], 1),
-    "retry": Pair(_twice("done", "retry_failed"), [YES, Code.ALREADY_QUEUED], 1),
-    "delete": Pair(_twice("done", "delete_batch"), [YES, Code.NOT_FOUND], 1),
-    "repeat": Pair(_twice("done", "repeat_batch"), [YES, YES], 2),
-    "queue a done one": Pair(_twice("done", "queue_batch"), [YES, YES], 1),
-    "queue two": Pair(_two_others("paused", "queue_batch"), [YES, YES], 2),
-    "promote": Pair(_of_the_queue("promote_next_batch"), [YES, NOTHING], 1),
-    "claim": Pair(_of_the_queue("claim_run", "worker"), [YES, NOTHING], 1),
-    "claim a started one": Pair(_claim_what_was_started, [YES, NOTHING], 1),
+    "start a queued one": Pair(_call_twice("queued", "start_batch"), [YES, Code.ALREADY_RUNNING], 1),
+    "start a paused one": Pair(_call_twice("paused", "start_batch"), [YES, Code.ALREADY_RUNNING], 1),
+    "start two": Pair(_call_on_two("queued", "start_batch"), [YES, Code.ANOTHER_RUNNING], 1),
+    "pause": Pair(_call_twice("running", "pause_batch"), [YES, YES], 1),
+    "complete": Pair(_call_twice("running", "complete_batch"), [YES, Code.FINISHED], 1),
+    "fail": Pair(_call_twice("running", "handle_error", "It broke."), [YES, Code.FINISHED], 1),
+    "retry": Pair(_call_twice("done", "retry_failed"), [YES, Code.ALREADY_QUEUED], 1),
+    "delete": Pair(_call_twice("done", "delete_batch"), [YES, Code.NOT_FOUND], 1),
+    "repeat": Pair(_call_twice("done", "repeat_batch"), [YES, YES], 2),
+    "queue a done one": Pair(_call_twice("done", "queue_batch"), [YES, YES], 1),
+    "queue two": Pair(_call_on_two("paused", "queue_batch"), [YES, YES], 2),
+    "promote": Pair(_call_queue("promote_next_batch"), [YES, NOTHING], 1),
+    "claim": Pair(_call_queue("claim_run", "worker"), [YES, NOTHING], 1),
+    "claim a started one": Pair(_claim_started, [YES, NOTHING], 1),
     "move": Pair(_move_to_the_head, [YES, YES], 1),
     "move with a version": Pair(_move_with_version, [YES, Code.STALE_VERSION], 1),
-    "set the priority": Pair(_twice("queued", "set_priority", 5), [YES, YES], 1),
-    "hold": Pair(_of_the_queue("hold_queue", "why"), [YES, YES], 1),
+    "set the priority": Pair(_call_twice("queued", "set_priority", 5), [YES, YES], 1),
+    "hold": Pair(_call_queue("hold_queue", "why"), [YES, YES], 1),
     "release": Pair(_release, [YES, YES], 1),
-    "insert": Pair(_of_the_queue("insert", "new"), [YES, YES], 2),
+    "insert": Pair(_call_queue("insert", "new"), [YES, YES], 2),
 }

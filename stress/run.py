@@ -1,4 +1,4 @@
-"""Runs faults and mutants, and tells what came of them."""
+"""Runs faults and mutants and reports the outcomes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .mutants import MUTANTS
 from .pairs import PAIRS
 from .stage import Actor, House, Stage
 
-#: Enough for each pair of calls to be tried once.
+#: Enough to try each pair of calls once.
 MUTANT_COUNT = {"pairs": len(PAIRS), "freeze": 4, "lose": 6}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one fault on one database. Times in seconds."""
+    """The outcome of one fault on one database. Times are in seconds."""
 
     fault: str
     database: str
@@ -41,8 +41,8 @@ class Outcome:
     recovery: float | None
     longest_recovery: float | None
     longest_stall: float
-    looks: int
-    #: Answers that the callers were given, and how many of them said that the database is away.
+    snapshots: int
+    #: Responses to callers, and how many of them said that the database is unavailable.
     calls: int
     unavailable: int
     seconds: float
@@ -54,12 +54,12 @@ class Outcome:
         if self.not_tried:
             return f"not tried: {self.not_tried}"
         if self.tried < self.wanted and not self.breaches:
-            return f"only {self.tried} of {self.wanted} were tried"
+            return f"only {self.tried} of {self.wanted} tried"
         return "broken" if self.breaches else "holds"
 
     @property
     def is_bad(self) -> bool:
-        """A fault has to hold; a mutant has to break."""
+        """Faults must hold and mutants must break."""
         return not self.not_tried and (self.verdict == "holds") == bool(self.mutant)
 
 
@@ -82,9 +82,9 @@ def run_fault(house: House, name: str, count: int, mutant: str = "") -> Outcome:
         recovery=median(stage.recoveries) if stage.recoveries else None,
         longest_recovery=max(stage.recoveries, default=None),
         longest_stall=stage.longest_stall,
-        looks=stage.looks,
-        calls=stage.answers.total(),
-        unavailable=stage.answers[callers.UNAVAILABLE],
+        snapshots=stage.snapshots,
+        calls=stage.responses.total(),
+        unavailable=stage.responses[callers.UNAVAILABLE],
         seconds=time.monotonic() - began,
         not_tried=stage.not_tried,
         mutant=mutant,
@@ -100,19 +100,21 @@ def run_all(
         if here or mutated:
             with open_house(vendor, log) as house:
                 for name in here:
-                    yield run_fault(house, name, scaled(FAULTS[name], scale))
+                    yield run_fault(house, name, scale_count(FAULTS[name], scale))
                 for name in mutated:
-                    shown_by = MUTANTS[name].shown_by
-                    yield run_fault(house, shown_by, MUTANT_COUNT[shown_by], mutant=name)
+                    caught_by = MUTANTS[name].caught_by
+                    yield run_fault(house, caught_by, MUTANT_COUNT[caught_by], mutant=name)
         for name in faults:
             if _needs_clock(name) and clock.library() is None:
                 reason = "libfaketime (Debian's package faketime) is missing"
-                yield Outcome(name, vendor, scaled(FAULTS[name], scale), 0, [], None, None, 0.0, 0, 0, 0, 0.0, reason)
+                yield Outcome(
+                    name, vendor, scale_count(FAULTS[name], scale), 0, [], None, None, 0.0, 0, 0, 0, 0.0, reason
+                )
             elif _needs_clock(name):
                 yield from _with_another_clock(vendor, name, scale, log)
 
 
-def scaled(fault: Fault, scale: float) -> int:
+def scale_count(fault: Fault, scale: float) -> int:
     return max(fault.least, ceil(fault.count * scale))
 
 
@@ -132,7 +134,7 @@ def _needs_clock(name: str) -> bool:
 
 
 def _with_another_clock(vendor: str, name: str, scale: float, log: Path) -> Iterator[Outcome]:
-    """In a harness of its own, whose processes are all started with the library."""
+    """In a separate harness that starts all its processes with the library."""
     with tempfile.TemporaryDirectory(prefix="batches-stress-clock-") as directory:
         os.chmod(directory, 0o755)
         command = [sys.executable, "-m", "stress", "--database", vendor, "--faults", name, f"--scale={scale}", "--json"]
@@ -150,7 +152,7 @@ COLUMNS = "{:<37}{:<12}{:>11}  {:>9}  {:>17}  {:>7}  {:>14}  {:>7}  {}"
 
 
 def heading() -> str:
-    title = COLUMNS.format("fault", "database", "tried", "breaches", "goes on after", "stall", "calls", "seconds", "")
+    title = COLUMNS.format("fault", "database", "tried", "breaches", "recovery", "stall", "calls", "seconds", "")
     return f"{title}\n{COLUMNS.format('', '', '', '', 'median / max, s', 'max, s', '(503)', '', '')}"
 
 
@@ -172,6 +174,6 @@ def line(outcome: Outcome) -> str:
 
 def legend() -> str:
     return (
-        f"Lease {LEASE_SECONDS} s, poll {POLL_SECONDS} s; allowed on top {TOLERANCE:g} s, for a loaded machine. "
-        "The watcher looks every 100 ms."
+        f"Lease {LEASE_SECONDS} s, poll {POLL_SECONDS} s; tolerance {TOLERANCE:g} s for a loaded machine. "
+        "The watcher checks the invariants every 100 ms."
     )

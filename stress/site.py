@@ -1,4 +1,4 @@
-"""The web application as an installation runs it, on a port of its own."""
+"""The web application as an installation runs it, on a free port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from waitress import create_server
 
 
 def serve(link: Connection) -> None:
-    """Until it is killed."""
+    """Serve until killed."""
     server = create_server(WSGIHandler(), listen="127.0.0.1:0", threads=4)
     link.send(("listening", time.monotonic(), server.effective_port))
     server.run()

@@ -1,4 +1,4 @@
-"""Where one fault is tried: a queue with work in it, the processes that act on it, and the watcher beside them."""
+"""The stage of one fault: a queue with work, the processes that act on it, and the watcher."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .child import Setup, Task
 from .databases import Database
 from .environment import LEASE_SECONDS, POLL_SECONDS, TOLERANCE
 
-#: Processes are forked from one that has Django and no connection.
+#: Processes are forked from one that has loaded Django and has no connection.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([child.__name__])
 
-#: The longest that anything is waited for. What takes longer hangs.
+#: Seconds to wait for anything. What takes longer hangs.
 PATIENCE = 60.0
 
-#: How long the queue may stand still where workers die and freeze.
+#: Seconds that the queue may stall while workers die and freeze.
 TAKEOVER_SECONDS = LEASE_SECONDS + POLL_SECONDS + TOLERANCE
 
 MAX_BREACHES = 5
-MAX_LETTERS = 200
+MAX_EVENTS = 200
 
 PROFILES, DELAY_MS = 24, 15
 
@@ -48,7 +48,7 @@ Event = tuple[Any, ...]
 
 
 class Actor:
-    """A process of the harness. `heard` gives what it has told since, and at its end ("ended", when, exit code)."""
+    """A process of the harness. `receive` yields its new events, and ("ended", time, exit code) at its end."""
 
     def __init__(self, task: Task, setup: Setup, *arguments: Any) -> None:
         self.task = task.__name__
@@ -62,8 +62,8 @@ class Actor:
         with suppress(ProcessLookupError):
             os.kill(self.process.pid or 0, number)
 
-    def let_go(self) -> None:
-        """Wake a process that has frozen itself: not before it has, or it would sleep for ever."""
+    def thaw(self) -> None:
+        """Wake a process that freezes itself. Wait until it is frozen, or it would sleep for ever."""
         state = Path(f"/proc/{self.process.pid}/stat")
         while state.exists() and b") T " not in state.read_bytes():
             time.sleep(0.001)
@@ -73,12 +73,12 @@ class Actor:
         with suppress(BrokenPipeError):
             self.link.send(message)
 
-    def heard(self) -> Iterator[Event]:
-        ended = wait_for([self.process.sentinel], 0)
+    def receive(self) -> Iterator[Event]:
+        has_ended = wait_for([self.process.sentinel], 0)
         with suppress(EOFError, ConnectionResetError):
             while self.link.poll():
                 yield self.link.recv()
-        if ended and not self.is_over:
+        if has_ended and not self.is_over:
             self.is_over = True
             self.process.join()
             yield "ended", time.monotonic(), self.process.exitcode
@@ -91,7 +91,7 @@ class Actor:
 
 @dataclass
 class House:
-    """What the stages of one database share."""
+    """The database and the servers that all stages of a database share."""
 
     database: Database
     port: int
@@ -101,7 +101,7 @@ class House:
 
 @dataclass
 class Stage:
-    """Entered with an empty queue; at its end whatever still runs is killed."""
+    """Starts with an empty queue. Kills the remaining processes at its end."""
 
     house: House
     mutant: str = ""
@@ -109,23 +109,23 @@ class Stage:
     url: str = ""
     tried: int = 0
     breaches: list[str] = field(default_factory=list)
-    #: Seconds from each fault until the queue went on.
+    #: Seconds from each fault until the queue recovered.
     recoveries: list[float] = field(default_factory=list)
-    looks: int = 0
+    snapshots: int = 0
     longest_stall: float = 0.0
-    #: How often the callers were told what.
-    answers: Counter[str] = field(default_factory=Counter)
+    #: How often each outcome of a call occurred.
+    responses: Counter[str] = field(default_factory=Counter)
     not_tried: str = ""
 
     def __post_init__(self) -> None:
-        #: Every process that was started, the watcher's too.
+        #: Every process that was started, including the watcher.
         self.actors: list[Actor] = []
-        self._letters: list[tuple[Actor, Event]] = []
+        self._events: list[tuple[Actor, Event]] = []
         self._is_settled = False
         self._site: Actor | None = None
-        #: When each of those who use the doors was last given an answer, in the time of `time.monotonic`.
-        self._answered: dict[Actor, float] = {}
-        #: The addresses of the profiles in the batches that a program has ordered.
+        #: When each caller last got a response, in the time of `time.monotonic`.
+        self._last_response: dict[Actor, float] = {}
+        #: The addresses of the profiles in the batches that the API client has ordered.
         self._ordered: list[str] = []
         self._number = count(1)
         self._watcher: Actor | None = None
@@ -134,7 +134,7 @@ class Stage:
     def __enter__(self) -> Self:
         databases.use(self.house.database.patient_url)
         empty_tables()
-        server.ask(self.house.port, server.FORGET)
+        server.get(self.house.port, server.FORGET)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -158,52 +158,52 @@ class Stage:
         return self.start(worker.work, plan)
 
     def start_callers(self) -> None:
-        """The web application, and somebody at each door who goes on steering the queue meanwhile."""
+        """Start the web application and a caller for each channel."""
         if self._site is not None:
             return
         self._site = self.start(site.serve)
-        if told := self.wait_to_hear(self._site, "listening"):
-            address, credentials = f"http://127.0.0.1:{told[2]}", self.house.credentials
+        if event := self.wait_for_event(self._site, "listening"):
+            address, credentials = f"http://127.0.0.1:{event[2]}", self.house.credentials
             base = f"http://127.0.0.1:{self.house.port}/{DELAY_MS}"
-            at_the_doors = [
+            using_channels = [
                 self.start(callers.use_admin, address, credentials),
                 self.start(callers.use_api, address, credentials, base),
                 self.start(callers.use_terminal),
             ]
-            self._answered = dict.fromkeys(at_the_doors, 0.0)
+            self._last_response = dict.fromkeys(using_channels, 0.0)
 
     def stop_callers(self) -> None:
-        """Once each of them has had an answer again."""
+        """Stop the callers after each of them has got one more response."""
         now = time.monotonic()
-        self.wait(lambda: all(at > now for at in self._answered.values()), "a door does not answer again")
-        for actor in self._answered:
+        self.wait(lambda: all(at > now for at in self._last_response.values()), "a channel does not respond")
+        for actor in self._last_response:
             actor.send("stop")
-        self.wait(lambda: all(actor.is_over for actor in self._answered), "callers do not end")
+        self.wait(lambda: all(actor.is_over for actor in self._last_response), "callers did not end")
         if self._site is not None:
             self._site.kill()
-        self._site, self._answered = None, {}
+        self._site, self._last_response = None, {}
 
     def watch(self, limit: float | None) -> None:
-        """The queue may stand still for so long from now on; None: as long as it likes."""
-        self._the_watcher().send(limit)
+        """Limit the seconds that the queue may stall from now on; None means no limit."""
+        self._get_watcher().send(limit)
 
-    def blink(self) -> None:
-        """The watcher looks away, with its connection closed, until it is told again to watch."""
-        self._the_watcher().send(watcher.BLINK)
-        self.wait_to_hear(self._the_watcher(), watcher.BLINK)
+    def pause_watcher(self) -> None:
+        """Pause the watcher and close its connection until the next call of `watch`."""
+        self._get_watcher().send(watcher.BLINK)
+        self.wait_for_event(self._get_watcher(), watcher.BLINK)
 
-    def _the_watcher(self) -> Actor:
+    def _get_watcher(self) -> Actor:
         self._watcher = self._watcher or self.start(watcher.watch)
         return self._watcher
 
     def listen(self, seconds: float = 1.0) -> list[tuple[Actor, Event]]:
-        """What has been told, once something has, or after so many seconds."""
+        """Return the new events, waiting up to `seconds` for the first."""
         self._collect(seconds)
-        heard, self._letters = self._letters, []
-        return heard
+        events, self._events = self._events, []
+        return events
 
     def wait(self, condition: Callable[[], Any], otherwise: str, seconds: float = PATIENCE) -> None:
-        """Until the condition holds. A breach if that takes too long."""
+        """Wait until the condition holds. Taking too long is a breach."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -211,47 +211,47 @@ class Stage:
                 return
             self._collect(0.02)
 
-    def wait_to_hear(self, actor: Actor, kind: str, seconds: float = PATIENCE) -> Event | None:
-        """The actor's next event of this kind; others' stay. A breach if it does not come, or if the actor ends."""
+    def wait_for_event(self, actor: Actor, kind: str, seconds: float = PATIENCE) -> Event | None:
+        """Return the next event of this kind from the actor. It is a breach if the actor ends or stays silent."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            for letter in self._letters:
-                if letter[0] is actor and letter[1][0] in {kind, "ended"}:
-                    self._letters.remove(letter)
-                    if letter[1][0] == kind:
-                        return letter[1]
-                    self.breach(f"{actor.task} ended with {letter[1][2]} instead of telling “{kind}”")
+            for entry in self._events:
+                if entry[0] is actor and entry[1][0] in {kind, "ended"}:
+                    self._events.remove(entry)
+                    if entry[1][0] == kind:
+                        return entry[1]
+                    self.breach(f"{actor.task} ended with {entry[1][2]} before it sent “{kind}”")
                     return None
             self._collect(0.05)
-        self.breach(f"{actor.task} did not tell “{kind}” within {seconds:.1f} s")
+        self.breach(f"{actor.task} did not send “{kind}” within {seconds:.1f} s")
         return None
 
-    def wait_for(
+    def wait_for_any(
         self, *kinds: str, since: float | None = None, seconds: float = PATIENCE, refill: bool = True
     ) -> tuple[Actor, float] | None:
-        """Who tells one of these first from now on (or since an instant), and when. A breach if nobody does.
+        """Return the first actor to send one of these, from now on or since an instant, and when. Silence is a breach.
 
-        `refill`: there is always something to work on meanwhile.
+        `refill` keeps the queue filled while waiting.
         """
         now = time.monotonic()
         while time.monotonic() < now + seconds:
-            for actor, (kind, at, *_) in self._letters:
+            for actor, (kind, at, *_) in self._events:
                 if kind in kinds and at >= (now if since is None else since):
                     return actor, at
             if refill:
                 self.refill()
             self._collect(0.05)
-        self.breach(f"nobody told {' or '.join(kinds)} within {seconds:.1f} s")
+        self.breach(f"nobody sent {' or '.join(kinds)} within {seconds:.1f} s")
         return None
 
     def _collect(self, seconds: float) -> None:
-        """Only the latest letters are kept, so that an old one is not taken for a new one."""
+        """Collect new events, and drop the oldest so that they are not taken for new ones."""
         live = [actor for actor in self.actors if not actor.is_over]
         wait_for([item for actor in live for item in (actor.link, actor.process.sentinel)], seconds)
         for actor in live:
-            for event in actor.heard():
+            for event in actor.receive():
                 self._note(actor, event)
-        del self._letters[:-MAX_LETTERS]
+        del self._events[:-MAX_EVENTS]
 
     def _note(self, actor: Actor, event: Event) -> None:
         kind, *values = event
@@ -259,26 +259,26 @@ class Stage:
             self.breach(values[0])
         elif kind == "ordered":
             self._ordered += values[1]
-        elif actor in self._answered and kind == "answered":
-            self.answers[values[1]] += 1
+        elif actor in self._last_response and kind == "responded":
+            self.responses[values[1]] += 1
             if values[1] != callers.UNAVAILABLE:
-                self._answered[actor] = values[0]
+                self._last_response[actor] = values[0]
         else:
-            self._letters.append((actor, event))
+            self._events.append((actor, event))
 
     def dismiss(self, number: int = signal.SIGKILL) -> None:
-        """Send every worker home."""
+        """Signal every worker and wait until it ends."""
         leaving = [actor for actor in self.actors if actor.task == worker.work.__name__ and not actor.is_over]
         for actor in leaving:
             actor.signal(number)
-        self.wait(lambda: all(actor.is_over for actor in leaving), "workers do not end")
+        self.wait(lambda: all(actor.is_over for actor in leaving), "workers did not end")
 
     def breach(self, what: str) -> None:
         self.breaches.append(what)
 
     @property
     def is_hopeless(self) -> bool:
-        """Enough has gone wrong: trying on would only take time."""
+        """Whether so much has gone wrong that going on would only take time."""
         return len(self.breaches) >= MAX_BREACHES
 
     # The queue
@@ -291,50 +291,49 @@ class Stage:
         return batch
 
     def keep_waiting(self, batches: int = callers.ENOUGH + 1) -> None:
-        """Have at least so many batches in the queue."""
+        """Keep at least this many batches in the queue."""
         for _ in range(batches - Batch.objects.queued().count()):
             self.make_batch(random.randint(PROFILES // 2, PROFILES))
 
     def refill(self) -> None:
-        """As far as the database can be written just now: that it cannot is some faults' point."""
+        """Like `keep_waiting`, but some faults make the database unavailable on purpose."""
         try:
             self.keep_waiting()
         except DatabaseError:
             connections.close_all()
 
     def drain(self) -> None:
-        """A worker without a plan brings everything to its end: what somebody paused is queued again."""
+        """Queue what the callers paused, and let a worker without a plan finish everything."""
         self.stop_callers()
         for batch in Batch.objects.filter(status__in=[Status.PAUSED, Status.ERROR]):
             self.manager.queue_batch(batch.pk)
         last = self.start_worker()
-        self.wait(self.is_drained, "not everything is drained", seconds=2 * PATIENCE)
+        self.wait(self.is_drained, "the queue was not drained", seconds=2 * PATIENCE)
         last.signal(signal.SIGTERM)
-        self.wait(lambda: last.is_over, "a worker does not stop")
+        self.wait(lambda: last.is_over, "a worker did not stop")
         self.watch(None)
 
     def is_drained(self) -> bool:
         return not Batch.objects.exclude(position=None).exists()
 
     def settle(self) -> None:
-        """Count everything at the end, once."""
+        """Check everything at the end, once."""
         if self._is_settled:
             return
         self._is_settled = True
         self._stop_watcher()
         self.breaches += audit.breaches()
         self.breaches += [f"doctor: {finding.batch} {finding.message}" for finding in diagnose()]
-        self.breaches += [*self._undone(), *self._unvisited(), *self._not_made_once()]
+        self.breaches += [*self._find_unfinished(), *self._find_unvisited(), *self._find_bad_orders()]
 
     def _stop_watcher(self) -> None:
-        self._the_watcher().send("stop")
-        told = self.wait_to_hear(self._the_watcher(), "watched")
-        if told:
-            _, self.looks, self.longest_stall = told
-        if not self.looks:
+        self._get_watcher().send("stop")
+        if event := self.wait_for_event(self._get_watcher(), "watched"):
+            _, self.snapshots, self.longest_stall = event
+        if not self.snapshots:
             self.breach("the watcher saw nothing")
 
-    def _undone(self) -> Iterator[str]:
+    def _find_unfinished(self) -> Iterator[str]:
         statuses = watcher.statuses()
         if set(statuses) - {Status.DONE}:
             yield f"not all batches are done: {dict(statuses)}"
@@ -343,25 +342,25 @@ class Stage:
         if profiles != completed:
             yield f"{completed} results of {profiles} profiles"
 
-    def _unvisited(self) -> Iterator[str]:
-        hits = server.ask(self.house.port, server.HITS)
+    def _find_unvisited(self) -> Iterator[str]:
+        hits = server.get(self.house.port, server.HITS)
         base = f"http://127.0.0.1:{self.house.port}"
         for url, results in audit.results_by_url().items():
             if results > hits.get(url.removeprefix(base), 0) and url.startswith(base):
-                yield f"{url} has {results} results, but was asked {hits.get(url.removeprefix(base), 0)} times"
+                yield f"{url} has {results} results but was requested {hits.get(url.removeprefix(base), 0)} times"
 
-    def _not_made_once(self) -> Iterator[str]:
-        """An order that was confirmed is a batch; one that was sent again is not two."""
+    def _find_bad_orders(self) -> Iterator[str]:
+        """A confirmed order is one batch, even if it was sent twice."""
         rows = Batch.profiles.rel.related_model.objects.filter(profile__url__contains="/order-")
-        made = Counter(rows.values_list("profile__url", flat=True))
-        if lost := set(self._ordered) - set(made):
-            yield f"{len(lost)} profiles were ordered and are in no batch, such as {min(lost)}"
-        if twice := [url for url, times in made.items() if times > 1]:
-            yield f"{len(twice)} profiles were ordered once and are in several batches, such as {min(twice)}"
+        created = Counter(rows.values_list("profile__url", flat=True))
+        if lost := set(self._ordered) - set(created):
+            yield f"{len(lost)} ordered profiles are not in any batch, such as {min(lost)}"
+        if twice := [url for url, times in created.items() if times > 1]:
+            yield f"{len(twice)} profiles ordered once are in several batches, such as {min(twice)}"
 
 
 def empty_tables(*, close: bool = True) -> None:
-    """As it was after the migrations, without their cost."""
+    """Restore the state after the migrations, without their cost."""
     with connection.cursor() as cursor:
         for table in (audit.CHANGES, *(model._meta.db_table for model in (BatchLog, StoryResult, *_ROWS))):
             cursor.execute(f"DELETE FROM {table}")

@@ -1,4 +1,4 @@
-"""Reads the invariants every 100 ms, in one snapshot each time, from a process of its own."""
+"""Checks the invariants every 100 ms, each time in one snapshot, from a separate process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile, Ch
 Status = Batch.Status
 
 INTERVAL = 0.1
-#: A broken invariant stays broken: the first ones say all.
-MAX_TOLD = 5
+#: A broken invariant stays broken, so the first few reports are enough.
+MAX_REPORTED = 5
 
 BLINK = "blink"
 
@@ -28,11 +28,11 @@ FIELDS = ("pk", "status", "position", "run_token", *COUNTER_AGGREGATES)
 
 
 def watch(link: Connection) -> None:
-    """Until "stop". The harness sends how long the queue may stand still from now on; None: as long as it likes.
+    """Watch until "stop" arrives. The harness sends how long the queue may stall from now on; None means no limit.
 
-    Answers ("breach", what) as often as something is wrong, and ("watched", looks, longest stall) in the end.
+    Sends ("breach", description) for each problem, and ("watched", snapshots, longest stall) at the end.
     """
-    stall, longest, looks, told, is_blind = Stall(), 0.0, 0, 0, False
+    stall, longest, snapshots, reported, is_blind = Stall(), 0.0, 0, 0, False
     due = time.monotonic()
     while True:
         due = max(due + INTERVAL, time.monotonic())
@@ -49,42 +49,42 @@ def watch(link: Connection) -> None:
         if is_blind:
             continue
         try:
-            found, movement, is_waiting = look()
+            found, movement, is_waiting = read_invariants()
         except (DatabaseError, InterfaceError):
-            connection.close()  # away; the faults of this kind say how long that may take
+            connection.close()  # unavailable; the fault itself limits how long that may take
             continue
-        looks += 1
-        found += stall.grown(movement, is_waiting)
+        snapshots += 1
+        found += stall.update(movement, is_waiting)
         longest = max(longest, stall.seconds)
-        for breach in found[: MAX_TOLD - told]:
+        for breach in found[: MAX_REPORTED - reported]:
             link.send(("breach", breach))
-            told += 1
-    link.send(("watched", looks, longest))
+            reported += 1
+    link.send(("watched", snapshots, longest))
 
 
 @dataclass
 class Stall:
-    """How long nothing has moved although something waits."""
+    """How long nothing has moved although work is waiting."""
 
     limit: float | None = None
     movement: Any = None
     since: float = 0.0
     seconds: float = 0.0
-    told: bool = False
+    is_reported: bool = False
 
-    def grown(self, movement: Any, is_waiting: bool) -> list[str]:
+    def update(self, movement: Any, is_waiting: bool) -> list[str]:
         now = time.monotonic()
         if self.limit is None or not is_waiting or movement != self.movement:
-            self.movement, self.since, self.told = movement, now, False
+            self.movement, self.since, self.is_reported = movement, now, False
         self.seconds = now - self.since
-        if self.limit is None or self.seconds <= self.limit or self.told:
+        if self.limit is None or self.seconds <= self.limit or self.is_reported:
             return []
-        self.told = True
-        return [f"the queue has stood still for more than {self.limit:.1f} s"]
+        self.is_reported = True
+        return [f"the queue has stalled for more than {self.limit:.1f} s"]
 
 
-def look() -> tuple[list[str], Any, bool]:
-    """What is wrong; something that changes with every step forward; and whether something waits to be worked on."""
+def read_invariants() -> tuple[list[str], Any, bool]:
+    """The problems, a value that changes with every step forward, and whether work is waiting."""
     with snapshot():
         batches = list(Batch.objects.values(*FIELDS))
         rows = list(
@@ -101,7 +101,7 @@ def look() -> tuple[list[str], Any, bool]:
 
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """All reads see one moment; nobody is held up."""
+    """All reads see the same moment and block nobody."""
     begin = "BEGIN DEFERRED" if connection.vendor == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     with connection.cursor() as cursor:
         cursor.execute(begin)
@@ -116,7 +116,7 @@ def _order(running: list[dict[str, Any]], waiting: list[dict[str, Any]]) -> Iter
         yield f"{len(running)} batches are running at once"
     positions = sorted(batch["position"] or 0 for batch in waiting)
     if positions != list(range(1, len(positions) + 1)):
-        yield f"the waiting batches stand at {positions}"
+        yield f"the queued batches have the positions {positions}"
 
 
 def _states(batches: list[dict[str, Any]]) -> Iterator[str]:
@@ -126,7 +126,7 @@ def _states(batches: list[dict[str, Any]]) -> Iterator[str]:
         if not wanted:
             yield f"batch {batch['pk']} is {status} at position {position}"
         if batch["run_token"] and status != Status.RUNNING:
-            yield f"batch {batch['pk']} is {status}, but it belongs to a run"
+            yield f"batch {batch['pk']} is {status} but has a run token"
 
 
 def _ledger(batches: list[dict[str, Any]], rows: Iterable[Any]) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _ledger(batches: list[dict[str, Any]], rows: Iterable[Any]) -> Iterator[str]
         row = counted.get(batch["pk"])
         for counter in COUNTER_AGGREGATES:
             if row and row[counter] != batch[counter]:
-                yield f"batch {batch['pk']} counts {batch[counter]} as {counter}, its rows are {row[counter]}"
+                yield f"batch {batch['pk']} has {counter} {batch[counter]}, but its rows say {row[counter]}"
 
 
 def statuses() -> Counter[str]:

@@ -1,4 +1,4 @@
-"""A real worker that tells what it does, and that dies, freezes or loses an answer exactly where its plan says."""
+"""A real worker that reports what it does, and that dies, freezes or loses a response where its plan says."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BEFORE_COMMIT, AFTER_COMMIT, BEFORE_RECORDING, ANYWHERE = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do (`act`), where, and at the how-maniest of these places, or after how many seconds."""
+    """What to do (`act`) and where: at each `number`-th of these places, or after `seconds`."""
 
     act: str
     where: str
@@ -38,8 +38,8 @@ class Plan:
     seconds: float = 0.0
 
 
-def death(number: int) -> Plan:
-    """In turn: anywhere, just before a COMMIT, just after one."""
+def plan_death(number: int) -> Plan:
+    """Die, in turn, anywhere, just before a COMMIT, and just after one."""
     where = (ANYWHERE, BEFORE_COMMIT, AFTER_COMMIT)[number % 3]
     return Plan("die", where, random.randint(1, 6), random.uniform(0, 0.15))
 
@@ -51,44 +51,44 @@ def work(link: Connection, plan: Plan | None = None) -> None:
 
 @dataclass
 class Instrument:
-    """Stands around the calls of the manager and the commits of the connection; changes nothing of what they do."""
+    """Wraps the calls of the manager and the commits of the connection without changing what they do."""
 
     link: Connection
     plan: Plan | None
-    #: Whether the transaction under way changes a batch: an idle worker's looks are no places to die at.
+    #: Whether the current transaction changes a batch: polling an empty queue does not count.
     changes: bool = False
     passed: int = 0
     was_frozen: bool = False
     timer: threading.Timer | None = None
 
     def install(self) -> None:
-        _around(BatchManager, "claim_run", self.claim_run)
-        _around(BatchManager, "record_results", self.record_results)
-        _around(BatchManager, "_log", self.log)
-        _around(BaseDatabaseWrapper, "_commit", self.commit)
+        _wrap(BatchManager, "claim_run", self.claim_run)
+        _wrap(BatchManager, "record_results", self.record_results)
+        _wrap(BatchManager, "_log", self.log)
+        _wrap(BaseDatabaseWrapper, "_commit", self.commit)
 
     def claim_run(self, call: Callable[[], Any], *_: Any) -> Any:
-        self.obey()
+        self.read_plans()
         claimed = call()
         if claimed is not None:
-            self.tell("claimed", str(claimed.batch.pk))
+            self.report("claimed", str(claimed.batch.pk))
             if self.plan and self.plan.where == ANYWHERE and self.timer is None:
                 self.start_timer(self.plan)
         return claimed
 
     def record_results(self, call: Callable[[], Any], manager: BatchManager, batch_id: Any, token: Any, *_: Any) -> Any:
-        self.obey()
+        self.read_plans()
         self.changes = True
         audit.sign(token)
         if self.plan and self.plan.where == BEFORE_RECORDING:
             self.act(self.plan)
-        answer = call()
+        result = call()
         if self.was_frozen:
             self.was_frozen = False
-            self.tell("late", bool(answer))
-        elif answer:
-            self.tell("recorded")
-        return answer
+            self.report("late", bool(result))
+        elif result:
+            self.report("recorded")
+        return result
 
     def log(self, call: Callable[[], Any], *_: Any) -> Any:
         self.changes = True
@@ -107,19 +107,19 @@ class Instrument:
 
     def act(self, plan: Plan) -> None:
         if plan.act == "die":
-            _to_myself(signal.SIGKILL)
+            _signal_self(signal.SIGKILL)
         elif plan.act == "freeze":
             self.plan = None  # once
-            # Where the freeze is aimed, the next thing that is done is recording.
+            # After an aimed freeze, the worker records results next.
             self.was_frozen = plan.where == BEFORE_RECORDING
-            self.tell("freezing")
-            _to_myself(signal.SIGSTOP)
+            self.report("freezing")
+            _signal_self(signal.SIGSTOP)
         else:
-            self.tell("lost")
-            raise OperationalError("server closed the connection unexpectedly (the answer to COMMIT is lost)")
+            self.report("lost")
+            raise OperationalError("server closed the connection unexpectedly (the response to COMMIT is lost)")
 
-    def obey(self) -> None:
-        """Take the plan that the harness has sent, if it has."""
+    def read_plans(self) -> None:
+        """Follow the latest plan from the harness."""
         while self.link.poll():
             plan: Plan = self.link.recv()
             if plan.where == ANYWHERE:
@@ -132,17 +132,17 @@ class Instrument:
         self.timer.daemon = True
         self.timer.start()
 
-    def tell(self, kind: str, *values: Any) -> None:
+    def report(self, kind: str, *values: Any) -> None:
         self.link.send((kind, time.monotonic(), *values))
 
 
-def _to_myself(number: int) -> None:
-    """To this very thread: sent to the process, another one may take it while this one goes on for a moment."""
+def _signal_self(number: int) -> None:
+    """Signal this thread: another thread could handle a signal to the process while this one continues."""
     signal.pthread_kill(threading.get_ident(), number)
 
 
-def _around(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
-    """Have each call of `owner.name` go through `wrapper(call, *its arguments)`."""
+def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
+    """Replace `owner.name` by `wrapper(call, *its arguments)`."""
     original = getattr(owner, name)
 
     @wraps(original)

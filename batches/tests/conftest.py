@@ -1,4 +1,4 @@
-"""Fixtures for all tests. A test with a database runs on SQLite and on a PostgreSQL that the run starts by itself."""
+"""Fixtures for all tests. Tests with a database run on SQLite and on a PostgreSQL server that the run starts."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # Users are made in many tests, and a real hash takes 0.1 s on purpose.
+    # Many tests create users, and a real hash takes 0.1 s on purpose.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     TransactionTestCase._fixture_teardown = lambda _: empty_tables()
 
@@ -32,7 +32,7 @@ def pytest_configure() -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs each test that has a database on each of them."""
     if metafunc.definition.get_closest_marker("django_db") and "database_url" not in metafunc.fixturenames:
-        # pytest-django looks at the mark only when the test is set up: too late for a parameter.
+        # pytest-django reads the marker only when it sets up the test: too late for a parameter.
         metafunc.fixturenames.append("database_url")
     if "database_url" in metafunc.fixturenames:
         metafunc.parametrize("database_url", wanted_vendors(metafunc.definition), indirect=True, scope="session")
@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """Lets `--dist loadgroup` share out modules, one database at a time, those with slow tests first."""
+    """Groups tests by module and database for `--dist loadgroup`, the groups with slow tests first."""
     for test in items:
         if not test.get_closest_marker("xdist_group"):
             test.add_marker(pytest.mark.xdist_group(f"{test.path.parent.name}/{test.path.stem}/{vendor_of(test)}"))
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Escapes what a hostile text has left in a log: pytest-xdist hands reports over in UTF-8."""
+    """Escapes hostile texts in captured logs: pytest-xdist passes reports on as UTF-8."""
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
@@ -73,13 +73,13 @@ def wanted_vendors(test: pytest.Item) -> tuple[str, ...]:
     marker = test.get_closest_marker("databases")
     vendors = marker.args if marker else VENDORS
     if not vendors or not set(vendors) <= set(VENDORS):
-        raise pytest.UsageError(f"{test.nodeid}: the marker `databases` takes some of {VENDORS}, not {vendors}.")
+        raise pytest.UsageError(f"{test.nodeid}: the marker `databases` expects some of {VENDORS}, not {vendors}.")
     return vendors
 
 
 @pytest.fixture(scope="session")
 def open_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """Opens each database once, on first use: going back and forth between them costs nothing."""
+    """Opens each database once, on first use, so that switching between them is cheap."""
     with ExitStack() as servers:
 
         @cache
@@ -94,7 +94,7 @@ def open_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 @pytest.fixture(scope="session")
 def database_url(request: pytest.FixtureRequest, open_database: Callable[[str], str]) -> str:
-    """The DATABASE_URL of the test's own database; a child process opens the same one with it."""
+    """The DATABASE_URL of the test's database, for child processes."""
     try:
         return open_database(request.param)
     except PostgresUnavailableError as error:
@@ -102,7 +102,7 @@ def database_url(request: pytest.FixtureRequest, open_database: Callable[[str], 
 
 
 def skip_or_fail(reason: str) -> None:
-    """Where nobody reads the reasons of skipped tests, a database that was not tested is a failure."""
+    """Nobody reads why a test was skipped in CI, so there a missing database or browser is a failure."""
     if os.environ.get("CI", "").lower() in {"1", "true"}:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -110,7 +110,7 @@ def skip_or_fail(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(database_url: str, django_test_environment: None, django_db_blocker) -> Iterator[None]:
-    """Takes the place of pytest-django's fixture, which knows only the one database of the settings."""
+    """Replaces pytest-django's fixture, which supports only the database of the settings."""
     with default_database(database_url):
         with django_db_blocker.unblock():
             create_tables(database_url)
@@ -119,7 +119,7 @@ def django_db_setup(database_url: str, django_test_environment: None, django_db_
 
 @cache
 def create_tables(url: str) -> None:
-    """Once for each database, which goes with its directory or its server."""
+    """Once per database. Nothing drops the tables: the database disappears with its directory or its server."""
     setup_databases(verbosity=0, interactive=False, aliases={DEFAULT_DB_ALIAS}, serialized_aliases=set())
 
 
@@ -135,7 +135,7 @@ def empty_tables() -> None:
 
 @contextmanager
 def default_database(url: str) -> Iterator[None]:
-    """Makes `url` the default database, with the settings that an installation would have for it."""
+    """Makes `url` the default database, with the settings of an installation."""
     configured = parse_database_url(url)
     configured["TEST"] = {"NAME": configured["NAME"]}
     before = connections.settings[DEFAULT_DB_ALIAS]

@@ -1,4 +1,4 @@
-"""One function per row of the table: it makes the fault happen so many times, and says what it saw go wrong."""
+"""The table of faults. The function of a fault injects it `count` times and reports breaches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import clock, databases, disks, operators, workers
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done how many times per database, and what must hold."""
+    """What happens, what must hold, and how often it is tried on each database."""
 
     what: str
     must_hold: str
@@ -23,27 +23,31 @@ class Fault:
     make: Callable[[Stage, int], None]
     databases: tuple[str, ...] = VENDORS
     config: dict[str, Any] = field(default_factory=dict)
-    #: How often at least, however short the form is.
+    #: The minimum count, in a short run.
     least: int = 1
-    #: Whether each process needs the library that gives it another clock.
+    #: Whether each process needs libfaketime.
     needs_clock: bool = False
 
 
 FAULTS = {
     "kill": Fault(
         "worker killed with -9: anywhere, just before COMMIT, just after it",
-        "all drained to done",
+        "every batch ends as done",
         500,
         workers.kill,
         least=3,
     ),
-    "lose": Fault("the answer to a worker's COMMIT is lost", "nothing is recorded twice", 100, workers.lose),
+    "lose": Fault("the response to a worker's COMMIT is lost", "nothing is recorded twice", 100, workers.lose),
     "freeze": Fault(
-        "worker frozen longer than its lease, then let go", "its late results are refused", 200, workers.freeze, least=3
+        "worker frozen longer than its lease, then resumed",
+        "its late results are refused",
+        200,
+        workers.freeze,
+        least=3,
     ),
     "sigterm": Fault(
         "SIGTERM in the middle of a batch",
-        "exits with 0 in time, and the next worker goes on at once",
+        "it exits with status 0 in time, and the next worker continues at once",
         100,
         workers.sigterm,
         config={"LEASE_SECONDS": workers.LONG_LEASE},
@@ -64,14 +68,20 @@ FAULTS = {
         least=len(PAIRS),
     ),
     "restart": Fault(
-        "PostgreSQL restarted immediately", "the worker goes on by itself", 20, databases.restart, ("postgresql",)
+        "PostgreSQL restarted in immediate mode",
+        "the worker recovers by itself",
+        20,
+        databases.restart,
+        ("postgresql",),
     ),
     "away": Fault(
-        "PostgreSQL away for a while", "the worker waits and goes on by itself", 20, databases.away, ("postgresql",)
+        "PostgreSQL stopped for a while", "the worker waits and recovers by itself", 20, databases.away, ("postgresql",)
     ),
-    "holder": Fault("a client frozen while it holds the queue", "nobody waits for ever", 20, databases.frozen_holder),
-    "full": Fault("disk full", "clear error, nothing half-written, goes on when there is room", 20, disks.full),
-    "readonly": Fault("read-only database", "clear error, goes on when it can be written", 20, disks.read_only),
+    "holder": Fault(
+        "a client frozen with the queue lock", "no other client waits for ever", 20, databases.frozen_holder
+    ),
+    "full": Fault("disk full", "clear error, nothing half-written, recovery once there is space", 20, disks.full),
+    "readonly": Fault("read-only database", "clear error, recovery once it is writable", 20, disks.read_only),
     "clock": Fault(
         "the clock jumps an hour either way", "recovery within lease and poll", 20, clock.jump, needs_clock=True
     ),

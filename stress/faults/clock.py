@@ -1,4 +1,4 @@
-"""The machine's clock jumps, for the workers and for the database that compares the lease with it."""
+"""The clock jumps, for the workers and for the database that compares leases with it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from stress.stage import TAKEOVER_SECONDS, Stage
 
-from .databases import in_the_middle, start_workers
+from .databases import start_workers, wait_for_progress
 
-#: Where distributions put it, below /usr.
+#: Where distributions install libfaketime, below /usr.
 LIBRARIES = ("lib/*/faketime", "lib/faketime", "lib64/faketime", "local/lib/faketime")
 TIME_FILE = "FAKETIME_TIMESTAMP_FILE"
 
@@ -19,33 +19,33 @@ OFFSETS = ("+3600", "+0", "-3600", "+0")
 
 
 def library() -> Path | None:
-    found = (path for place in LIBRARIES for path in Path("/usr").glob(f"{place}/libfaketime.so.1"))
-    return next(found, None)
+    paths = (path for place in LIBRARIES for path in Path("/usr").glob(f"{place}/libfaketime.so.1"))
+    return next(paths, None)
 
 
 def environment(time_file: Path) -> dict[str, str]:
-    """What gives a process that is started with it the clock that the file says."""
+    """The environment of a process whose clock follows the file."""
     time_file.write_text(OFFSETS[-1])
-    time_file.chmod(0o644)  # PostgreSQL's user reads it too
-    found = library()
+    time_file.chmod(0o644)  # PostgreSQL runs as another user
+    path = library()
     return {
-        "LD_PRELOAD": str(found),
+        "LD_PRELOAD": str(path),
         TIME_FILE: str(time_file),
         "FAKETIME_NO_CACHE": "1",
-        # Time-outs go by it, and it does not jump on a real machine either.
+        # Time-outs depend on it, and it does not jump on a real machine either.
         "DONT_FAKE_MONOTONIC": "1",
-        # The library's remedy for an old glibc, on by default: each hand-over of Python's lock took five times as long.
+        # A workaround for an old glibc, on by default. It makes switching Python threads five times slower.
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",
     }
 
 
 def jump(stage: Stage, count: int) -> None:
-    """In half of the cases the worker is killed in the same moment, so that its lease is all that tells of it."""
+    """Half of the time, kill the worker at the same moment, so that only its lease is left."""
     file = Path(os.environ[TIME_FILE])
     start_workers(stage)
     stage.watch(TAKEOVER_SECONDS)
     while stage.tried < count and not stage.is_hopeless:
-        owner = in_the_middle(stage)
+        owner = wait_for_progress(stage)
         is_killed = stage.tried // len(OFFSETS) % 2 == 0
         if owner and is_killed:
             owner.kill()
@@ -53,8 +53,8 @@ def jump(stage: Stage, count: int) -> None:
         jumped = time.monotonic()
         kind = "claimed" if is_killed else "recorded"
         stage.keep_waiting()
-        if told := stage.wait_for(kind, since=jumped, seconds=TAKEOVER_SECONDS):
-            stage.recoveries.append(told[1] - jumped)
+        if event := stage.wait_for_any(kind, since=jumped, seconds=TAKEOVER_SECONDS):
+            stage.recoveries.append(event[1] - jumped)
         if is_killed:
             stage.start_worker()
         stage.tried += 1
@@ -62,7 +62,7 @@ def jump(stage: Stage, count: int) -> None:
 
 
 def _set_clock(file: Path, offset: str) -> None:
-    """In one step: nobody reads half of it."""
+    """Replace the file atomically."""
     new = file.with_suffix(".new")
     new.write_text(offset)
     new.chmod(0o644)

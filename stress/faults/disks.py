@@ -1,4 +1,4 @@
-"""The database on a small disk of its own, which is full, or cannot be written."""
+"""The database on a small disk that is full or read-only."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from stress import databases
 from stress.databases import PostgreSQL, SQLite
 from stress.stage import TAKEOVER_SECONDS, Stage
 
-from .databases import LONGEST_RETRY_SECONDS, goes_on, in_the_middle, start_workers
+from .databases import LONGEST_RETRY_SECONDS, measure_recovery, start_workers, wait_for_progress
 
-#: Room for a PostgreSQL cluster and what is written on it; SQLite needs less.
+#: Enough for a PostgreSQL cluster and its changes; SQLite needs less.
 DISK_MB = 256
 
-#: Profiles of a batch for which a full disk has no room.
+#: Profiles of a batch that does not fit on a full disk.
 TOO_MANY = 5_000
 
 CLEAR = re.compile(
@@ -39,20 +39,20 @@ def full(stage: Stage, count: int) -> None:
         stage.watch(None)
         start_workers(stage)
         while stage.tried < count and not stage.is_hopeless:
-            in_the_middle(stage)
+            wait_for_progress(stage)
             _truncate_log()
             with _ballast(disk):
-                already_said = stage.house.log.stat().st_size
-                _is_refused_clearly(stage)
-                stage.wait(partial(_worker_complains, stage, already_said), "no worker says what is wrong")
+                log_size = stage.house.log.stat().st_size
+                _check_refusal(stage)
+                stage.wait(partial(_has_worker_reported, stage, log_size), "no worker reported the problem")
             _revive(stage)
-            goes_on(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
+            measure_recovery(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
         stage.drain()
         stage.settle()
 
 
 def read_only(stage: Stage, count: int) -> None:
-    """SQLite's disk cannot be written; PostgreSQL, which does not run on such a one, is a standby."""
+    """SQLite's disk is read-only. PostgreSQL does not run on a read-only disk, so it becomes a standby."""
     is_postgresql = isinstance(stage.house.database, PostgreSQL)
     with nullcontext(Path()) if is_postgresql else _small_disk(stage) as disk:
         if disk is None:
@@ -60,19 +60,19 @@ def read_only(stage: Stage, count: int) -> None:
         stage.watch(None)
         while stage.tried < count and not stage.is_hopeless:
             start_workers(stage)
-            in_the_middle(stage)
+            wait_for_progress(stage)
             with _read_only(stage, disk):
-                already_said = stage.house.log.stat().st_size
-                _is_refused_clearly(stage)
-                stage.wait(partial(_worker_complains, stage, already_said), "no worker says what is wrong")
-            goes_on(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
+                log_size = stage.house.log.stat().st_size
+                _check_refusal(stage)
+                stage.wait(partial(_has_worker_reported, stage, log_size), "no worker reported the problem")
+            measure_recovery(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
             stage.dismiss()
         stage.drain()
         stage.settle()
 
 
-def _is_refused_clearly(stage: Stage) -> None:
-    """Nothing of a batch that cannot be stored is there afterwards."""
+def _check_refusal(stage: Stage) -> None:
+    """A batch that cannot be stored is refused with a clear error and leaves nothing behind."""
     before = Batch.everything.count() if stage.house.database.vendor == "postgresql" else None
     try:
         stage.make_batch(TOO_MANY)
@@ -80,15 +80,15 @@ def _is_refused_clearly(stage: Stage) -> None:
         if not CLEAR.search(str(error)):
             stage.breach(f"the error is not clear: {error}")
     else:
-        stage.breach("a batch could be made without a disk to write it on")
+        stage.breach("a batch was created although the disk cannot be written")
     if before is not None and Batch.everything.count() != before:
         stage.breach("half a batch was written")
     connections.close_all()
 
 
-def _worker_complains(stage: Stage, already_said: int) -> bool:
-    said = stage.house.log.read_bytes()[already_said:].decode()
-    return any("The database does not answer" in line and CLEAR.search(line) for line in said.splitlines())
+def _has_worker_reported(stage: Stage, log_size: int) -> bool:
+    text = stage.house.log.read_bytes()[log_size:].decode()
+    return any("The database does not answer" in line and CLEAR.search(line) for line in text.splitlines())
 
 
 # Disks
@@ -96,14 +96,14 @@ def _worker_complains(stage: Stage, already_said: int) -> bool:
 
 @contextmanager
 def _small_disk(stage: Stage) -> Iterator[Path | None]:
-    """The stage's database moves to a disk of its own. None where none can be mounted: then nothing is tried."""
+    """Move the database to a small disk. None if it cannot be mounted; the fault is then not tried."""
     place = Path(tempfile.mkdtemp(prefix="batches-stress-disk-"))
     try:
         if not _mount(place):
-            stage.not_tried = "a disk can be mounted by root only"
+            stage.not_tried = "only root can mount a disk"
             yield None
             return
-        with _moved(stage, place):
+        with _move_database(stage, place):
             yield place
     finally:
         for actor in stage.actors:
@@ -120,11 +120,11 @@ def _mount(place: Path) -> bool:
 
 
 @contextmanager
-def _moved(stage: Stage, place: Path) -> Iterator[None]:
+def _move_database(stage: Stage, place: Path) -> Iterator[None]:
     database = stage.house.database
     connections.close_all()
     if isinstance(database, SQLite):
-        stage.url = f"sqlite:///{databases.copy_of(database.path, place)}"
+        stage.url = f"sqlite:///{databases.copy_sqlite(database.path, place)}"
         databases.use(stage.url)
         try:
             yield
@@ -138,7 +138,7 @@ def _moved(stage: Stage, place: Path) -> Iterator[None]:
 
 @contextmanager
 def _ballast(disk: Path) -> Iterator[None]:
-    """All room that is left is taken."""
+    """Fill the disk."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         size, step = 0, DISK_MB << 20
@@ -164,10 +164,10 @@ def _read_only(stage: Stage, disk: Path) -> Iterator[None]:
         finally:
             database.promote()
     else:
-        # A disk on which a file is open for writing does not become read-only.
+        # A disk cannot become read-only while a file is open for writing.
         stage.dismiss()
         stage.stop_callers()
-        stage.blink()
+        stage.pause_watcher()
         connections.close_all()
         _remount(disk, "ro")
         start_workers(stage)
@@ -183,14 +183,14 @@ def _remount(disk: Path, mode: str) -> None:
 
 
 def _truncate_log() -> None:
-    """SQLite writes over the log that it has: only one that has to grow finds the disk full."""
+    """SQLite reuses its log; only a log that has to grow runs into the full disk."""
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _revive(stage: Stage) -> None:
-    """PostgreSQL stops when it cannot write its log; somebody has to start it when there is room."""
+    """PostgreSQL stops when it cannot write its log. Start it again when there is space."""
     database = stage.house.database
     if isinstance(database, PostgreSQL) and not database.is_running():
         database.start()

@@ -1,4 +1,4 @@
-"""People and programs that steer the queue in the worst moment."""
+"""Operators and programs that change the queue at the worst moment."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Status = Batch.Status
 
 
 def pause(stage: Stage, count: int) -> None:
-    """Pause the running batch while results are being recorded, look, wait for late ones, and start it again.
+    """Pause the running batch while results are recorded, check that no late ones arrive, and start it again.
 
-    It has the queue for itself: else the next one would run instead.
+    The batch is alone in the queue, or the next one would run instead.
     """
     for _ in range(2):
         stage.start_worker()
@@ -27,16 +27,16 @@ def pause(stage: Stage, count: int) -> None:
     while stage.tried < count and not stage.is_hopeless:
         running = Batch.objects.running().first()
         if running is None:
-            made = time.monotonic()
+            created = time.monotonic()
             stage.make_batch(200, delay_ms=5)
-            stage.wait_for("claimed", since=made, refill=False)
+            stage.wait_for_any("claimed", since=created, refill=False)
             continue
         time.sleep(random.uniform(0, 0.03))
         if not stage.manager.pause_batch(running.pk):
-            continue  # it was done just before
-        before = _recorded(running)
+            continue  # it finished just before
+        before = _count_results(running)
         time.sleep(random.uniform(0, 0.03))
-        late = _recorded(running) - before
+        late = _count_results(running) - before
         if late:
             stage.breach(f"{late} results were recorded after a pause had returned")
         _resume(stage, running)
@@ -44,7 +44,7 @@ def pause(stage: Stage, count: int) -> None:
     stage.drain()
 
 
-def _recorded(batch: Batch) -> int:
+def _count_results(batch: Batch) -> int:
     return batch.profiles.exclude(status=BatchProfile.Status.PENDING).count()
 
 
@@ -52,14 +52,14 @@ def _resume(stage: Stage, batch: Batch) -> None:
     resumed = time.monotonic()
     if not stage.manager.start_batch(batch.pk):
         stage.breach("a paused batch could not be started again")
-    if told := stage.wait_for("claimed", since=resumed, refill=False):
-        stage.recoveries.append(told[1] - resumed)
+    if event := stage.wait_for_any("claimed", since=resumed, refill=False):
+        stage.recoveries.append(event[1] - resumed)
 
 
 def pairs(stage: Stage, count: int) -> None:
     stage.watch(None)
     stage.url = stage.house.database.patient_url
-    two = [stage.start(calls.take_orders) for _ in range(2)]
+    two = [stage.start(calls.make_calls) for _ in range(2)]
     names = list(PAIRS)
     while stage.tried < count and not stage.is_hopeless:
         name = names[stage.tried % len(names)]
@@ -69,11 +69,11 @@ def pairs(stage: Stage, count: int) -> None:
         instant = time.monotonic() + HEAD_START
         for actor, (call, arguments) in zip(two, orders, strict=True):
             actor.send((call, arguments, instant))
-        told = [stage.wait_to_hear(actor, "answered", seconds=TOLERANCE * 15) for actor in two]
-        answers = sorted(event[2] for event in told if event)
+        events = [stage.wait_for_event(actor, "returned", seconds=TOLERANCE * 15) for actor in two]
+        results = sorted(event[2] for event in events if event)
         lines = BatchLog.objects.filter(pk__gt=last_line).count()
-        if answers != sorted(pair.answers) or lines != pair.lines:
-            stage.breach(f"{name}: {answers} and {lines} lines in the log")
+        if results != sorted(pair.results) or lines != pair.lines:
+            stage.breach(f"{name}: {results} and {lines} lines in the audit log")
         stage.tried += 1
         _start_over()
     for actor in two:
@@ -81,6 +81,6 @@ def pairs(stage: Stage, count: int) -> None:
 
 
 def _start_over() -> None:
-    """The tables emptied in one transaction: the watcher looks on."""
+    """Empty the tables in one transaction, because the watcher is running."""
     with transaction.atomic():
         empty_tables(close=False)

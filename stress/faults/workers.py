@@ -11,15 +11,15 @@ from batches.models import Batch
 from stress.databases import use
 from stress.environment import GRACE_SECONDS, LEASE_SECONDS, POLL_SECONDS, TOLERANCE
 from stress.stage import TAKEOVER_SECONDS, Actor, Stage
-from stress.worker import AFTER_COMMIT, ANYWHERE, BEFORE_COMMIT, BEFORE_RECORDING, Plan, death
+from stress.worker import AFTER_COMMIT, ANYWHERE, BEFORE_COMMIT, BEFORE_RECORDING, Plan, plan_death
 
-#: Nobody takes over within this: who goes on earlier does so because the lease was given back.
+#: Too long for a takeover. Whoever continues earlier does so because the lease was released.
 LONG_LEASE = 300.0
 
-#: How often a batch may lose its worker without progress, where that is what is tried.
+#: Takeovers without progress after which a batch fails, in the fault that tries this.
 MAX_TAKEOVERS = 3
 
-#: A worker waits so long before it asks a database again that did not answer.
+#: Seconds before a worker retries after a database error.
 RETRY_SECONDS = 0.5
 
 Status = Batch.Status
@@ -28,7 +28,7 @@ Status = Batch.Status
 def kill(stage: Stage, count: int) -> None:
     deaths = numbers()
     for _ in range(2):
-        stage.start_worker(death(next(deaths)))
+        stage.start_worker(plan_death(next(deaths)))
     stage.start_callers()
     stage.watch(TAKEOVER_SECONDS)
     died = None
@@ -41,16 +41,16 @@ def kill(stage: Stage, count: int) -> None:
             elif kind == "ended" and values == [-signal.SIGKILL]:
                 stage.tried += 1
                 died = died or at
-                stage.start_worker(death(next(deaths)))
+                stage.start_worker(plan_death(next(deaths)))
             elif kind == "ended":
                 stage.breach(f"a worker ended with {values[0]}")
-                stage.start_worker(death(next(deaths)))
+                stage.start_worker(plan_death(next(deaths)))
     stage.dismiss()
     stage.drain()
 
 
 def lose(stage: Stage, count: int) -> None:
-    """Each third COMMIT of a worker succeeds without its knowing. It has to ask again, and to be told so."""
+    """A worker loses the response to every third COMMIT. It has to retry and learn that the COMMIT succeeded."""
     for _ in range(2):
         stage.start_worker(Plan("lose", AFTER_COMMIT, number=3))
     stage.start_callers()
@@ -70,8 +70,8 @@ def lose(stage: Stage, count: int) -> None:
 
 
 def freeze(stage: Stage, count: int) -> None:
-    """In turn with results in its hands, within its transaction, and anywhere; let go when another has taken over."""
-    # Who frozen holds a lock must not hold up the harness, which is to let him go.
+    """Freeze a worker, in turn, before recording, inside a transaction, and anywhere; resume it after a takeover."""
+    # A frozen worker may hold a lock. It must not block the harness, which has to resume it.
     use(stage.house.database.impatient_url)
     for _ in range(2):
         stage.start_worker()
@@ -80,16 +80,16 @@ def freeze(stage: Stage, count: int) -> None:
     while stage.tried < count and not stage.is_hopeless:
         stage.keep_waiting()
         where = (BEFORE_RECORDING, BEFORE_COMMIT, ANYWHERE)[stage.tried % 3]
-        if owner := stage.wait_for("claimed", "recorded"):
+        if owner := stage.wait_for_any("claimed", "recorded"):
             owner[0].send(Plan("freeze", where, seconds=random.uniform(0, 0.05)))
-            if frozen := stage.wait_for("freezing", since=owner[1]):
-                _let_go_when_taken_over(stage, *frozen, where)
+            if frozen := stage.wait_for_any("freezing", since=owner[1]):
+                _thaw_after_takeover(stage, *frozen, where)
         stage.tried += 1
     stage.drain()
 
 
-def _let_go_when_taken_over(stage: Stage, frozen: Actor, since: float, where: str) -> None:
-    """Frozen within a transaction it holds up everybody: with SQLite until it is let go, or longer than we wait."""
+def _thaw_after_takeover(stage: Stage, frozen: Actor, since: float, where: str) -> None:
+    """A worker that is frozen inside an SQLite transaction blocks everybody until it is resumed."""
     may_hold_the_file = where != BEFORE_RECORDING and stage.house.database.vendor == "sqlite"
     is_taken_over = False
     limit = 2 * LEASE_SECONDS if may_hold_the_file else TAKEOVER_SECONDS
@@ -98,13 +98,13 @@ def _let_go_when_taken_over(stage: Stage, frozen: Actor, since: float, where: st
             if kind == "claimed" and actor is not frozen and at > since:
                 stage.recoveries.append(at - since)
                 is_taken_over = True
-    frozen.let_go()
+    frozen.thaw()
     if where == BEFORE_RECORDING:
-        late = stage.wait_to_hear(frozen, "late")
+        late = stage.wait_for_event(frozen, "late")
         if late and late[2]:
             stage.breach("a frozen worker's late results were recorded")
     if not is_taken_over and not may_hold_the_file:
-        stage.breach(f"nobody took over from a worker frozen {where}")
+        stage.breach(f"nobody took over from a worker that froze {where}")
 
 
 def sigterm(stage: Stage, count: int) -> None:
@@ -114,14 +114,14 @@ def sigterm(stage: Stage, count: int) -> None:
     stage.watch(GRACE_SECONDS + POLL_SECONDS + TOLERANCE)
     while stage.tried < count and not stage.is_hopeless:
         stage.keep_waiting()
-        if not (told := stage.wait_for("claimed", "recorded")):
+        if not (event := stage.wait_for_any("claimed", "recorded")):
             break
-        owner = told[0]
+        owner = event[0]
         time.sleep(random.uniform(0, 0.1))
         stage.start_worker()
         sent = time.monotonic()
         owner.signal(signal.SIGTERM)
-        ended = _ended_and_followed(stage, owner)
+        ended = _wait_for_end_and_successor(stage, owner)
         if ended is None:
             stage.breach("a worker did not end after SIGTERM")
         elif ended[1] != 0:
@@ -133,8 +133,8 @@ def sigterm(stage: Stage, count: int) -> None:
     stage.drain()
 
 
-def _ended_and_followed(stage: Stage, leaving: Actor) -> tuple[float, int] | None:
-    """When it ended and with which code, once another one goes on."""
+def _wait_for_end_and_successor(stage: Stage, leaving: Actor) -> tuple[float, int] | None:
+    """When it ended and with which exit status, once another worker has continued."""
     ended, followed = None, None
     began = time.monotonic()
     while (ended is None or followed is None) and time.monotonic() < began + GRACE_SECONDS + 2 * TOLERANCE:
@@ -145,14 +145,14 @@ def _ended_and_followed(stage: Stage, leaving: Actor) -> tuple[float, int] | Non
             elif actor is not leaving and kind == "claimed" and at > began:
                 followed = at
     if followed is None:
-        stage.breach("nobody went on after SIGTERM")
+        stage.breach("nobody continued after SIGTERM")
     elif ended:
         stage.recoveries.append(max(0.0, followed - ended[0]))
     return ended
 
 
 def poison(stage: Stage, count: int) -> None:
-    """The worker that comes after the last take-over puts the batch aside and works on the next one."""
+    """After the last takeover, the next worker fails the batch and works on the next one."""
     stage.watch(TAKEOVER_SECONDS)
     while stage.tried < count and not stage.is_hopeless:
         deadly = stage.make_batch(4, checker="deadly")
@@ -162,7 +162,7 @@ def poison(stage: Stage, count: int) -> None:
         worker = stage.start_worker()
         while not Batch.objects.filter(pk=harmless.pk, status=Status.DONE).exists() and not stage.is_hopeless:
             if time.monotonic() - began > (MAX_TAKEOVERS + 2) * TAKEOVER_SECONDS:
-                stage.breach("the batch behind a poisonous one is not done")
+                stage.breach("the batch behind a deadly one is not done")
                 break
             for actor, (kind, *_) in stage.listen(0.05):
                 if actor is worker and kind == "ended":

@@ -89,7 +89,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(vendor, name, outcomes):
         pytest.skip(f"{name} was not tried: {outcome['not_tried']}")
     assert outcome["breaches"] == []
     assert outcome["tried"] == outcome["wanted"]
-    assert outcome["looks"]
+    assert outcome["snapshots"]
     assert bool(outcome["calls"]) is (name not in ALONE)
 
 
@@ -105,7 +105,7 @@ def test_the_watcher_reports_once_that_nothing_moves(monkeypatch):
     reported = []
     for moment, movement in [(1, 1), (2, 1), (4, 1), (9, 1), (9.5, 2)]:
         now = moment
-        reported.append(bool(stall.grown(movement, is_waiting=True)))
+        reported.append(bool(stall.update(movement, is_waiting=True)))
     assert reported == [False, False, True, False, False]
     now = 99
-    assert stall.grown(2, is_waiting=False) == []
+    assert stall.update(2, is_waiting=False) == []

@@ -1,7 +1,7 @@
-"""Keeps the developer's shell out of the tests.
+"""Keeps the developer's environment variables out of the tests.
 
-A pytest plugin: `-p` in pytest.ini loads it before pytest-django loads the settings, which read the environment, and
-which would write a secret key into `var/` if none were given.
+A pytest plugin: `-p` in pytest.ini loads it before pytest-django loads the settings, which read the environment and
+would write a new secret key into `var/`.
 """
 
 import os
@@ -28,9 +28,9 @@ READ_BY_COMMANDS = {"DEMO_PORT", "NO_COLOR", "PORT"}
 PREFIXES = ("BATCHES_", "DJANGO_", "PG")
 
 GIVEN = {
-    # Another one in each run: one that is written here would be no secret, and is refused.
+    # New in each run: a key in the source code would not be secret, and the settings reject it.
     "SECRET_KEY": secrets.token_urlsafe(50),
-    # A child process that is not told which database to open gets an empty one, never the developer's.
+    # A child process without an explicit database gets an empty one, never the developer's.
     "DATABASE_URL": "sqlite:///:memory:",
 }
 

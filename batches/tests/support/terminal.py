@@ -1,4 +1,4 @@
-"""`manage.py …` in the test's own process."""
+"""`manage.py …` in the process of the test."""
 
 import io
 import sys
@@ -16,7 +16,7 @@ class Output(NamedTuple):
 
 @pytest.fixture
 def manage(capsys, monkeypatch):
-    """Runs `manage.py …` and returns its exit code and what it wrote."""
+    """Runs `manage.py …` and returns its exit status and output."""
 
     def run(*arguments, stdin=None, stdout=None):
         capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Threads for race tests: they close their own database connections, and what they raise comes back to the test."""
+"""Threads for race tests. They close their database connections and pass exceptions on to the test."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -14,10 +14,10 @@ TIMEOUT = 60.0
 
 
 def in_thread(task: Callable[[], Result]) -> Future[Result]:
-    """Starts `task` in a thread of its own; `.result(timeout)` waits for it, and raises what it raised.
+    """Starts `task` in a new thread. `.result(timeout)` waits for it and raises its exception.
 
-    When the result is there, the thread's database connections are closed. The test needs
-    `django_db(transaction=True)`: otherwise the thread sees nothing of what the test wrote.
+    The thread closes its database connections first. The test needs `django_db(transaction=True)`, or the thread does
+    not see what the test wrote.
     """
     future: Future[Result] = Future()
 
@@ -32,28 +32,28 @@ def in_thread(task: Callable[[], Result]) -> Future[Result]:
         else:
             future.set_result(result)
 
-    # A daemon: a task that hangs fails its test, and must not keep the whole run from ending.
+    # A daemon, so that a task that hangs fails its test but does not block the end of the run.
     Thread(target=run, daemon=True).start()
     return future
 
 
 def run_in_threads(tasks: Sequence[Callable[[], Any]], timeout: float = TIMEOUT) -> list[Any]:
-    """Runs all tasks at once, each in a thread of its own, and gives their results in order.
+    """Runs all tasks at once, each in its own thread, and returns their results in order.
 
-    Waits for all of them before it raises what the first of them raised; TimeoutError after `timeout` seconds.
+    Waits for all of them before it raises the exception of the first. Raises TimeoutError after `timeout` seconds.
     """
-    # Without it the first task is often over before the last thread has started.
+    # Without it, the first task often ends before the last thread starts.
     start = Barrier(len(tasks))
 
-    def together(task: Callable[[], Any]) -> Callable[[], Any]:
+    def start_together(task: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
             start.wait()
             return task()
 
         return run
 
-    futures = [in_thread(together(task)) for task in tasks]
+    futures = [in_thread(start_together(task)) for task in tasks]
     unfinished = wait(futures, timeout).not_done
     if unfinished:
-        raise TimeoutError(f"{len(unfinished)} of {len(tasks)} threads still run after {timeout} s.")
+        raise TimeoutError(f"{len(unfinished)} of {len(tasks)} threads are still running after {timeout} s.")
     return [future.result() for future in futures]
