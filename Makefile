@@ -6,9 +6,13 @@ IN_PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 ROOM := queue
 FUZZ_EXAMPLES := 200
 FULL_LENGTH = FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) STATE_MACHINE_EXAMPLES=500
+COSMIC_RAY := .venv/bin/cosmic-ray
+SESSION := session.sqlite
+COUNT_MUTANTS := import sqlite3; print(*sqlite3.connect('$(SESSION)').execute( \
+  'SELECT test_outcome, COUNT(*) FROM work_results WHERE test_outcome IS NOT NULL GROUP BY 1'))
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test test-room test-all lint schema fuzz stress bench screenshots clean
+.PHONY: help run setup test test-room test-all lint schema fuzz stress bench mutants screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +52,18 @@ screenshots: .venv/installed-dev ## the README's pictures, by Chromium
 
 stress: .venv/installed-dev ## kill, freeze and starve it for an hour: never two, never lost
 	@$(VENV) -m stress --mutants all
+
+# In a clone, because Cosmic Ray changes the files themselves.
+mutants: .venv/installed-dev ## hours: change the core in 1,000 places; report what no test noticed (goes on where it stopped)
+	@$(PIP) install -r requirements-mutants.txt
+	@test -d var/mutants || git clone --quiet --local . var/mutants
+	@ln -sfn ../../.venv var/mutants/.venv
+	@cd var/mutants && git checkout --quiet -- batches && { test -f $(SESSION) || { \
+	  $(COSMIC_RAY) baseline mutants.toml && \
+	  $(COSMIC_RAY) init mutants.toml $(SESSION) && .venv/bin/cr-filter-operators $(SESSION) mutants.toml; }; }
+	@cd var/mutants && $(COSMIC_RAY) exec mutants.toml $(SESSION)
+	@cd var/mutants && .venv/bin/cr-report --surviving-only --show-diff $(SESSION)
+	@cd var/mutants && .venv/bin/python -c "$(COUNT_MUTANTS)"
 
 clean: ## remove .venv and the tools' caches; the database in var/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
