@@ -1,7 +1,6 @@
 """What the commands check before they start anything: ports, migrations, and the port of the demo's feeds."""
 
 import errno
-import os
 import socket
 from argparse import ArgumentTypeError
 from urllib.parse import urlsplit
@@ -26,13 +25,11 @@ def require_free_port(host: str, port: int, remedy: str) -> None:
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return
-    except socket.gaierror as error:
-        problem = f"Cannot listen on {host}: {error.strerror}."
     except OSError as error:
-        problem = f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}."
         if error.errno == errno.EADDRINUSE:
-            problem = f"Port {port} is in use. {remedy}"
-    raise CommandError(problem)
+            raise CommandError(f"Port {port} is in use. {remedy}") from error
+        reason = str(error.strerror).partition(" (while")[0]  # what follows repeats the address
+        raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
 
 
 def require_migrations() -> None:

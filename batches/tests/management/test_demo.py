@@ -1,13 +1,9 @@
-"""The demo: what `manage.py demo` sets up, and how its feed server answers."""
+"""The demo: what `manage.py demo` sets up, and how its feed server responds."""
 
 import asyncio
-import os
 import signal
 import socket
-import subprocess
-import sys
 from collections import Counter
-from io import StringIO
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -16,16 +12,16 @@ import feedparser
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
-from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
 from lxml import etree
 
 from batches.batch_manager import BatchManager
-from batches.demo import feeds, server
 from batches.demo import profiles as demo
+from batches.demo.feeds import DemoFeed
+from batches.demo.server import FeedServer, delay
 from batches.management.preflight import demo_port
-from batches.models import Batch, BatchLog, Profile
+from batches.models import Batch, Profile
+from batches.tests.support.factories import everything
 
 NOON = 1_800_000_000.0
 FEED_KINDS = ["rss", "atom", "rdf", "json", "slow"]
@@ -37,111 +33,89 @@ def feed_port():
         return listener.getsockname()[1]
 
 
-def run_demo(feed_port, **options):
-    out = StringIO()
-    call_command("demo", feed_port=feed_port, stdout=out, **options)
-    return out.getvalue()
+@pytest.fixture
+def set_up(manage, feed_port):
+    """Runs `manage.py demo` and returns its output."""
+
+    def run(port=feed_port, **options):
+        output = manage("demo", "--feed-port", port, *(f"--{name}={value}" for name, value in options.items()))
+        assert output.code == 0
+        return output.out
+
+    return run
+
+
+def password_in(output):
+    return output.partition("Password   ")[2].split()[0]
 
 
 # -- The set-up --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
-def test_the_first_run_makes_three_batches_in_the_order_of_their_priorities(feed_port):
-    run_demo(feed_port)
+def test_the_first_run_creates_three_batches_and_a_login_that_works(set_up, feed_port, client):
+    output = set_up(site="http://127.0.0.1:8123")
     batches = Batch.objects.in_queue_order().values_list("name", "position", "total_profiles")
     assert list(batches) == [("Morning feeds", 1, 40), ("Press", 2, 90), ("Long tail", 3, 170)]
     assert Profile.objects.count() == 300
     assert {urlsplit(url).port for url in Profile.objects.values_list("url", flat=True)} == {feed_port}
     assert demo_port() == feed_port
-
-
-@pytest.mark.django_db
-def test_the_first_run_shows_a_login_that_works(feed_port, client):
-    shown = run_demo(feed_port, site="http://127.0.0.1:8123")
-    assert "http://127.0.0.1:8123/admin/" in shown
-    assert client.login(username="operator", password=password_in(shown))
+    assert "http://127.0.0.1:8123/admin/" in output
+    assert client.login(username="operator", password=password_in(output))
     assert User.objects.get().is_superuser
 
 
-def password_in(shown):
-    return shown.partition("Password   ")[2].split()[0]
+@pytest.mark.django_db
+def test_a_second_run_changes_and_prints_nothing(set_up):
+    set_up()
+    before = everything(), list(User.objects.values())
+    assert set_up() == ""
+    assert (everything(), list(User.objects.values())) == before
 
 
 @pytest.mark.django_db
-def test_a_second_run_changes_and_says_nothing(feed_port):
-    run_demo(feed_port)
-    before = list(User.objects.values()), list(Batch.objects.values()), BatchLog.objects.count()
-    assert run_demo(feed_port) == ""
-    assert (list(User.objects.values()), list(Batch.objects.values()), BatchLog.objects.count()) == before
-
-
-@pytest.mark.django_db
-def test_each_installation_gets_a_password_of_its_own(feed_port):
-    first = password_in(run_demo(feed_port))
+def test_each_installation_gets_its_own_password(set_up):
+    first = password_in(set_up())
     User.objects.all().delete()
-    assert password_in(run_demo(feed_port)) != first
+    assert password_in(set_up()) != first
 
 
 @pytest.mark.django_db
-def test_where_there_is_an_account_none_is_made(feed_port):
+def test_with_an_account_or_a_batch_of_its_own_an_installation_gets_no_demo(set_up):
     User.objects.create_user("ada", password="secret")
-    assert "Password" not in run_demo(feed_port)
-    assert User.objects.get().username == "ada"
-
-
-@pytest.mark.django_db
-def test_where_there_is_a_batch_no_demo_queue_is_made(feed_port):
     addresses = ["http://127.0.0.1:3000/feed", "https://example.com:8443/batches-demo/rss/1"]
     assert BatchManager().create_batch("Mine", addresses)
-    run_demo(feed_port)
-    assert Batch.objects.get().name == "Mine"
+    assert set_up() == ""
+    assert (User.objects.get().username, Batch.objects.get().name) == ("ada", "Mine")
     assert demo_port() is None
 
 
 @pytest.mark.django_db
-def test_a_deleted_demo_queue_stays_away_and_its_profiles_keep_their_port(feed_port):
-    run_demo(feed_port)
+def test_a_deleted_demo_queue_does_not_come_back_and_its_profiles_keep_their_port(set_up, feed_port):
+    set_up()
     for batch in Batch.objects.all():
         assert BatchManager().delete_batch(batch.pk)
     assert BatchManager().create_batch("Mine", ["http://example.com/feed"])
-    run_demo(feed_port + 1)
+    set_up(feed_port + 1)
     assert Batch.objects.get().name == "Mine"
     assert demo_port() == feed_port
 
 
-@pytest.mark.django_db
-def test_no_demo_queue_is_made_for_a_port_in_use():
-    with socket.create_server((demo.HOST, 0)) as listener:
-        port = listener.getsockname()[1]
-        with pytest.raises(CommandError, match=rf"Port {port} is in use\. .*DEMO_PORT={port + 1} make run"):
-            run_demo(port)
-    assert not Batch.objects.exists()
-
-
-def test_the_profiles_have_names_and_numbers_of_their_own_and_most_are_ordinary_feeds():
+def test_most_profiles_are_ordinary_feeds_and_each_has_its_own_name_and_number():
     profiles = [profile for batch in demo.BATCHES for profile in demo.profiles_of(batch, 8089)]
-    kinds = Counter(profile.url.split("/")[-2] for profile in profiles)
-    assert len({profile.name for profile in profiles}) == len({number(profile) for profile in profiles}) == 300
+    addresses = [profile.url.rpartition("/batches-demo/")[2].split("/") for profile in profiles]
+    kinds = Counter(kind for kind, _ in addresses)
+    assert len({profile.name for profile in profiles}) == len({number for _, number in addresses}) == 300
     assert sum(kinds[kind] for kind in ("rss", "atom", "rdf", "json")) == 210
-
-
-def test_the_three_batches_take_a_few_minutes_at_two_requests_at_once():
-    profiles = [profile for batch in demo.BATCHES for profile in demo.profiles_of(batch, 8089)]
-    seconds = sum(server.delay(profile.url.split("/")[-2], number(profile)) for profile in profiles) / 2
+    seconds = sum(delay(kind, int(number)) for kind, number in addresses) / 2  # two requests at once
     assert 120 < seconds < 240
-
-
-def number(profile):
-    return int(profile.url.rpartition("/")[2])
 
 
 # -- The feed server ---------------------------------------------------------------------------------------------------
 
 
 class Clock:
-    def __init__(self):
-        self.now = NOON
+    now = NOON
 
     def __call__(self):
         return self.now
@@ -154,95 +128,75 @@ def clock():
 
 @pytest.fixture
 def visit(clock):
-    """Runs `visitor(get)` against a real server; `get(path, **options)` gives an aiohttp response."""
+    """Requests these paths from a real server, one after the other: (response, body) of each."""
 
-    def run(visitor):
-        return asyncio.run(visiting(visitor))
+    def run(*paths, **options):
+        return asyncio.run(request_all(paths, options))
 
-    async def visiting(visitor):
-        app = server.FeedServer(clock, pace=0).app()
-        async with TestServer(app) as running, ClientSession() as session:
+    async def request_all(paths, options):
+        app = FeedServer(clock, pace=0).app()
+        async with TestServer(app) as server, ClientSession() as session:
+            return [await request(session, server.make_url(demo.PATH + path), options) for path in paths]
 
-            async def get(path, **options):
-                return await session.get(running.make_url(demo.PATH + path), allow_redirects=False, **options)
-
-            return await visitor(get)
-
-    return run
-
-
-@pytest.fixture
-def fetch(visit):
-    """One GET, with its body read."""
-
-    def run(path, **options):
-        async def visitor(get):
-            response = await get(path, **options)
-            return response, await response.read()
-
-        return visit(visitor)
+    async def request(session, url, options):
+        async with session.get(url, allow_redirects=False, **options) as response:
+            if "endless" not in url.path:
+                return response, await response.read()
+            return response, await response.content.readexactly(6_000_000)
 
     return run
+
+
+def parsed(body):
+    return fastfeedparser.parse(body).entries
 
 
 @pytest.mark.parametrize("kind", FEED_KINDS)
-def test_a_feed_of_each_format_has_four_to_ten_dated_stories(kind, fetch):
-    response, body = fetch(f"{kind}/7")
-    parsed = fastfeedparser.parse(body)
-    assert (response.status, len({entry["id"] for entry in parsed.entries})) == (200, len(parsed.entries))
-    assert 4 <= len(parsed.entries) <= 10
-    assert all(entry["title"] and entry["published"] and entry["link"] for entry in parsed.entries)
+def test_a_feed_of_each_format_has_four_to_ten_dated_stories(kind, visit):
+    [(response, body)] = visit(f"{kind}/7")
+    entries = parsed(body)
+    assert (response.status, len({entry["id"] for entry in entries})) == (200, len(entries))
+    assert 4 <= len(entries) <= 10
+    assert all(entry["title"] and entry["published"] and entry["link"] for entry in entries)
     assert 500 < len(body) < 5000
 
 
 @pytest.mark.parametrize("kind", FEED_KINDS)
-def test_a_feed_that_has_not_changed_answers_304(kind, fetch):
-    response, _ = fetch(f"{kind}/7")
-    assert fetch(f"{kind}/7", headers={"If-None-Match": response.headers["ETag"]})[0].status == 304
-    assert fetch(f"{kind}/7", headers={"If-Modified-Since": response.headers["Last-Modified"]})[0].status == 304
+def test_an_unchanged_feed_returns_304(kind, visit):
+    [(response, _)] = visit(f"{kind}/7")
+    etag, date = response.headers["ETag"], response.headers["Last-Modified"]
+    for headers, status in (
+        ({"If-None-Match": etag}, 304),
+        ({"If-Modified-Since": date}, 304),
+        ({"If-None-Match": '"other"', "If-Modified-Since": date}, 200),  # an ETag overrules a date
+    ):
+        assert visit(f"{kind}/7", headers=headers)[0][0].status == status
 
 
-def test_an_unknown_etag_overrules_a_date_that_would_fit(fetch):
-    response, _ = fetch("rss/7")
-    headers = {"If-None-Match": '"other"', "If-Modified-Since": response.headers["Last-Modified"]}
-    assert fetch("rss/7", headers=headers)[0].status == 200
-
-
-def test_ten_minutes_later_there_is_a_new_story_and_a_minute_later_most_feeds_are_the_same(fetch, clock):
-    first, body = fetch("atom/7")
-    known = {entry["id"] for entry in fastfeedparser.parse(body).entries}
+def test_ten_minutes_later_a_feed_has_a_new_story_but_a_minute_later_most_are_unchanged(visit, clock):
+    [(first, body)] = visit("atom/7")
+    known = {entry["id"] for entry in parsed(body)}
     clock.now += 600
-    second, body = fetch("atom/7", headers={"If-None-Match": first.headers["ETag"]})
+    [(second, body)] = visit("atom/7", headers={"If-None-Match": first.headers["ETag"]})
     assert second.status == 200
-    newest = fastfeedparser.parse(body).entries[0]["id"]
-    assert newest not in known
+    assert parsed(body)[0]["id"] not in known
 
-    etags = [[feeds.DemoFeed(number, "", now).etag for number in range(300)] for now in (NOON, NOON + 60)]
+    etags = [[DemoFeed(number, "", now).etag for number in range(300)] for now in (NOON, NOON + 60)]
     assert 0 < sum(before != after for before, after in zip(*etags, strict=True)) < 100
 
 
-def test_an_address_shows_the_same_whenever_the_server_was_started_and_each_number_shows_its_own():
-    again, first, other = (feeds.DemoFeed(number, "http://demo", NOON).json() for number in (9, 9, 8))
+def test_a_feed_depends_on_its_number_and_the_time_only():
+    again, first, other = (DemoFeed(number, "http://demo", NOON).json() for number in (9, 9, 8))
     assert again == first != other
 
 
-def test_a_page_declares_a_feed_that_answers(visit):
-    async def visitor(get):
-        page = etree.HTML(await (await get("page/5")).text())
-        href = page.xpath("//link[@rel='alternate'][@type='application/rss+xml']/@href")[0]
-        return href, (await get(href.removeprefix("../"))).status
-
-    assert visit(visitor) == ("../rss/5", 200)
-
-
-def test_a_story_has_a_page(visit):
-    async def visitor(get):
-        story = fastfeedparser.parse(await (await get("rss/7")).read()).entries[0]
-        page = await (await get(story["link"].partition(demo.PATH)[2])).text()
-        return story["title"], etree.HTML(page).findtext(".//h1")
-
-    title, heading = visit(visitor)
-    assert title == heading
+def test_a_page_declares_a_feed_and_a_story_has_a_page(visit):
+    (_, page), (feed, body) = visit("page/5", "rss/5")
+    assert etree.HTML(page).xpath("//link[@rel='alternate'][@type='application/rss+xml']/@href") == ["../rss/5"]
+    assert feed.status == 200
+    story = parsed(body)[0]
+    [(_, page)] = visit(story["link"].partition(demo.PATH)[2])
+    assert etree.HTML(page).findtext(".//h1") == story["title"]
 
 
 @pytest.mark.parametrize(
@@ -256,62 +210,48 @@ def test_a_story_has_a_page(visit):
         ("error/5", 500, None),
     ],
 )
-def test_an_address_answers_with_the_status_that_its_kind_says(path, status, location, fetch):
-    response, _ = fetch(path)
+def test_an_address_responds_with_the_status_of_its_kind(path, status, location, visit):
+    [(response, _)] = visit(path)
     assert (response.status, response.headers.get("Location")) == (status, location)
 
 
-def test_a_busy_server_asks_to_wait_a_second_and_then_answers(visit):
-    async def visitor(get):
-        first, second, other = await get("busy/5"), await get("busy/5"), await get("busy/6")
-        return first.status, first.headers["Retry-After"], second.status, other.status
-
-    assert visit(visitor) == (429, "1", 200, 429)
+def test_a_busy_address_asks_to_wait_a_second_and_then_responds(visit):
+    responses = [response for response, _ in visit("busy/5", "busy/5", "busy/6")]
+    assert [response.status for response in responses] == [429, 200, 429]
+    assert responses[0].headers["Retry-After"] == "1"
 
 
-def test_a_broken_document_is_broken_in_the_way_that_its_kind_says(fetch):
+def test_a_broken_document_is_broken_as_its_kind_says(visit):
+    truncated, nonsense, charset = (body for _, body in visit("truncated/5", "nonsense/5", "charset/5"))
     with pytest.raises(etree.XMLSyntaxError):
-        etree.fromstring(fetch("truncated/5")[1])
-    assert feedparser.parse(fetch("truncated/5")[1]).entries
-    assert not feedparser.parse(fetch("nonsense/5")[1]).entries
-    charset = fetch("charset/5")[1]
+        etree.fromstring(truncated)
+    assert feedparser.parse(truncated).entries
+    assert not feedparser.parse(nonsense).entries
     assert b'encoding="utf-8"' in charset
     with pytest.raises(UnicodeDecodeError):
         charset.decode("utf-8")
 
 
-def test_an_endless_feed_goes_on_until_the_asker_leaves_and_then_the_server_answers_others(visit):
-    async def visitor(get):
-        response = await get("endless/5")
-        size = 0
-        while size < 6_000_000:
-            size += len(await response.content.readany())
-        response.close()
-        return (await get("rss/5")).status
-
-    assert visit(visitor) == 200
+def test_an_endless_feed_continues_until_the_client_leaves_and_others_are_served_afterwards(visit):
+    (_, body), (response, _) = visit("endless/5", "rss/5")
+    assert len(body) == 6_000_000
+    assert response.status == 200
 
 
-def test_slow_feeds_wait_longer_than_any_other():
-    slow = [server.delay("slow", number) for number in range(300)]
-    others = [server.delay("rss", number) for number in range(300)]
+def test_slow_feeds_take_longer_than_any_other():
+    slow = [delay("slow", number) for number in range(300)]
+    others = [delay("rss", number) for number in range(300)]
     assert 0.3 <= min(others) < max(others) <= 1.5 <= min(slow) < max(slow) <= 3.0
 
 
-# -- The server as a process -------------------------------------------------------------------------------------------
-
-
+@pytest.mark.slow
 @pytest.mark.databases("sqlite")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_feed_server_answers_until_it_is_told_to_end(number, feed_port, database_url):
-    environ = os.environ | {"DATABASE_URL": database_url, "DEMO_PORT": str(feed_port)}
-    command = [sys.executable, "-u", str(settings.BASE_DIR / "manage.py"), "demo", "--serve"]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert f":{feed_port}{demo.PATH}" in process.stdout.readline()
-            with urlopen(f"http://{demo.HOST}:{feed_port}{demo.PATH}rss/5") as response:
-                assert response.status == 200
-        finally:
-            process.send_signal(number)
-        assert process.wait(60) == 0
+def test_the_feed_server_runs_until_a_signal_ends_it(number, feed_port, commands):
+    server = commands.start("demo", "--serve", environ={"DEMO_PORT": str(feed_port), "PYTHONUNBUFFERED": "1"})
+    server.wait_for(lambda: f":{feed_port}{demo.PATH}" in server.out)
+    with urlopen(f"http://{demo.HOST}:{feed_port}{demo.PATH}rss/5") as response:
+        assert response.status == 200
+    server.signal(number)
+    assert server.ended() == 0

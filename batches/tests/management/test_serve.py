@@ -1,82 +1,43 @@
-"""`manage.py serve` and its supervisor, as real processes: all come up together and nothing is left running."""
+"""`manage.py serve` and its supervisor as real processes: all start together, and none is left running."""
 
 import os
 import re
 import signal
 import socket
-import sqlite3
-import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
-from shutil import copyfile
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
 
+from batches.management.commands import serve as serve_module
 from batches.management.preflight import port_number
+from batches.models import Batch, BatchProfile
+from batches.tests.support.processes import WAIT_SECONDS
 
-MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-
-
-class Process:
-    """A started program whose lines are read until one says what was waited for."""
-
-    def __init__(self, command, environ):
-        # A group of its own, as a terminal gives it: Ctrl-C goes to the whole group.
-        self.popen = subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
-        )
-        self.lines = []
-
-    def read_until(self, text):
-        for line in self.popen.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if text in line:
-                return
-        pytest.fail(f"{text!r} was not said:\n" + "\n".join(self.lines))
-
-    def ended(self):
-        """Its exit code, after its last line."""
-        self.lines += self.popen.stdout.read().splitlines()
-        return self.popen.wait(10)
-
-    def press_ctrl_c(self):
-        os.killpg(self.popen.pid, signal.SIGINT)
-
-    @property
-    def said(self):
-        return "\n".join(self.lines)
-
-    @property
-    def children(self):
-        """Process ids by name."""
-        return {name: int(pid) for name, pid in re.findall(r"(\w+) *\| started as process (\d+)", self.said)}
+pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
-@contextmanager
-def started(command, environ):
-    process = Process(command, environ)
-    try:
-        yield process
-    finally:
-        process.popen.kill()
-        process.popen.wait()
-        for pid in process.children.values():
-            if is_running(pid):
-                os.killpg(pid, signal.SIGKILL)
-        process.popen.stdout.close()
+def children(process):
+    """Process ids by name."""
+    return {name: int(pid) for name, pid in re.findall(r"(\w+) *\| started as process (\d+)", process.out)}
+
+
+def press_ctrl_c(process):
+    """As a terminal does: the signal goes to the whole process group."""
+    os.killpg(process.popen.pid, signal.SIGINT)
 
 
 def is_running(pid):
     try:
         os.kill(pid, 0)
-        # An orphan waits as a zombie until the machine's first process takes note of it.
+        # An orphan stays a zombie until the first process of the machine reaps it.
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except ProcessLookupError:
         return False
@@ -84,10 +45,14 @@ def is_running(pid):
         return not Path("/proc/self").exists()
 
 
-def assert_gone(pids, timeout=10.0):
-    deadline = time.monotonic() + timeout
+def assert_gone(pids):
+    deadline = time.monotonic() + WAIT_SECONDS
     while alive := [pid for pid in pids if is_running(pid)]:
-        assert time.monotonic() < deadline, f"Left running: {alive}"
+        if time.monotonic() > deadline:
+            for pid in alive:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"Left running: {alive}")
         time.sleep(0.02)
 
 
@@ -96,169 +61,143 @@ def assert_gone(pids, timeout=10.0):
 
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "migrated.sqlite3"
-    environ = os.environ | {"DATABASE_URL": f"sqlite:///{path}"}
-    subprocess.run([*MANAGE, "migrate", "--verbosity=0"], env=environ, check=True)
-    return path
+        return str(listener.getsockname()[1])
 
 
 @pytest.fixture
-def environ(migrated, tmp_path):
-    """Of an installation with a migrated database of its own, and with free ports."""
-    copyfile(migrated, tmp_path / "db.sqlite3")
-    own = {"DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}", "PORT": str(free_port())}
-    return os.environ | own | {"DEMO_PORT": str(free_port())}
+def ports(monkeypatch):
+    """Free ports for the web application and for the demo's feeds."""
+    ports = {"PORT": free_port(), "DEMO_PORT": free_port()}
+    for name, port in ports.items():
+        monkeypatch.setenv(name, port)
+    return ports
 
 
-def serve(environ, *options):
-    return started([*MANAGE, "serve", *options], environ)
+@pytest.fixture
+def serve(commands, ports):
+    def start(*options, **environ):
+        own = {"BATCHES_ALLOWED_NETWORKS": "", **ports, **environ}
+        return commands.start("serve", *options, environ=own, process_group=0)
+
+    return start
 
 
-def get(environ, path):
-    with urlopen(f"http://127.0.0.1:{environ['PORT']}{path}", timeout=10) as response:
-        return response.status, response.read().decode()
-
-
-def test_web_worker_and_demo_come_up_together_and_ctrl_c_ends_them_all(environ):
-    with serve(environ, "--demo") as process:
-        process.read_until("Serving on")
-        assert process.children.keys() == {"demo", "web", "worker"}
-        status, page = get(environ, "/admin/login/")
-        assert status == 200
-        assert "csrfmiddlewaretoken" in page
-        process.press_ctrl_c()
-        assert process.ended() == 0
-        assert_gone(process.children.values())
-    assert f"Admin: http://127.0.0.1:{environ['PORT']}/admin/" in process.lines
-    assert process.lines[-1] == "Stopped."
-    with pytest.raises(URLError):
-        get(environ, "/admin/login/")
-
-
-def test_the_demo_queue_is_checked_while_it_is_served(environ):
-    with serve(environ, "--demo") as process:
-        process.read_until("Serving on")
-        assert "Demo queue created: 3 batches, 300 profiles" in process.said
-        wait_for_results(environ)
-        process.popen.terminate()
-        assert process.ended() == 0
-    with serve(environ, "--demo") as again:
-        again.read_until("Stop with Ctrl-C.")
-        assert "Password" not in again.said
-        assert "Demo queue created" not in again.said
-
-
-def wait_for_results(environ):
-    """Until a first profile of the demo was checked with success."""
-    deadline = time.monotonic() + 20
-    with closing(sqlite3.connect(environ["DATABASE_URL"].removeprefix("sqlite:///"))) as database:
-        while not database.execute("SELECT 1 FROM batches_batchprofile WHERE status = 'ok'").fetchone():
-            assert time.monotonic() < deadline, "The demo's profiles are not checked."
-            time.sleep(0.05)
-
-
-def test_kill_9_of_serve_leaves_no_child(environ):
-    with serve(environ, "--demo") as process:
-        process.read_until("Serving on")
-        process.popen.kill()
-        assert_gone(process.children.values())
-
-
-def test_a_child_that_dies_ends_the_others_and_is_named(environ):
-    with serve(environ) as process:
-        process.read_until("Serving on")
-        os.kill(process.children["worker"], signal.SIGKILL)
-        assert process.ended() == 1
-        assert_gone(process.children.values())
-    assert process.lines[-1] == "CommandError: worker ended unexpectedly (SIGKILL). All processes were stopped."
-
-
-def test_without_the_demo_neither_account_nor_queue_nor_feed_server_is_made(environ):
-    with serve(environ) as process:
-        process.read_until("worker | started")
-        assert process.children.keys() == {"web", "worker"}
-        assert process.lines[:2] == [f"Admin: http://127.0.0.1:{environ['PORT']}/admin/", "Stop with Ctrl-C."]
-
-
-def test_with_https_what_the_proxy_says_is_believed_and_plain_http_is_redirected(environ):
-    with serve(environ | {"HTTPS": "on"}) as process:
-        process.read_until("Serving on")
-        assert answer(environ, {"X-Forwarded-Proto": "https"}).status == 200
-        plain = answer(environ, {})
-        assert (plain.status, plain.headers["Location"].partition(":")[0]) == (301, "https")
-
-
-def answer(environ, headers):
-    """The login page as the proxy gets it: a redirect is not followed."""
-    connection = HTTPConnection("127.0.0.1", int(environ["PORT"]), timeout=10)
-    with closing(connection):
+def get_login(ports, **headers):
+    """The login page. Redirects are not followed."""
+    with closing(HTTPConnection("127.0.0.1", int(ports["PORT"]), timeout=WAIT_SECONDS)) as connection:
         connection.request("GET", "/admin/login/", headers=headers)
         response = connection.getresponse()
-        response.read()
-        return response
+        return response.status, response.headers.get("Location", ""), response.read().decode()
 
 
-@pytest.mark.parametrize(
-    ("variable", "options", "sentence"),
-    [
-        ("PORT", [], "CommandError: Port {port} is in use. Choose another one: PORT={next} make run"),
-        (
-            "DEMO_PORT",
-            ["--demo"],
-            "CommandError: Port {port} is in use. Choose another one for the demo: DEMO_PORT={next} make run",
-        ),
-    ],
-)
-def test_a_port_in_use_gets_one_sentence_and_nothing_is_started(variable, options, sentence, environ):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        with serve(environ | {variable: str(port)}, *options) as process:
-            assert process.ended() == 1
-    assert process.lines[-1] == sentence.format(port=port, next=port + 1)
-    assert process.children == {}
+def test_web_worker_and_demo_run_together_and_ctrl_c_ends_them_all(serve, ports):
+    process = serve("--demo")
+    process.wait_for(lambda: "Serving on" in process.out and children(process).keys() == {"demo", "web", "worker"})
+    status, _, page = get_login(ports)
+    assert (status, "csrfmiddlewaretoken" in page) == (200, True)
+    assert f"Admin: http://127.0.0.1:{ports['PORT']}/admin/\n" in process.out
+    assert "Demo queue created: 3 batches, 300 profiles" in process.out
+    process.wait_for(lambda: BatchProfile.objects.filter(status=BatchProfile.Status.OK).exists())
+    press_ctrl_c(process)
+    assert process.ended() == 0
+    assert_gone(children(process).values())
+    assert process.out.endswith("\nStopped.\n")
+    with pytest.raises(ConnectionRefusedError):
+        get_login(ports)
 
 
-def test_a_demo_whose_port_was_taken_meanwhile_says_how_to_go_on_without_it(environ):
-    subprocess.run([*MANAGE, "demo"], env=environ, check=True, capture_output=True)
-    port = int(environ["DEMO_PORT"])
-    with (
-        socket.create_server(("127.0.0.1", port)),
-        serve(environ | {"DEMO_PORT": str(free_port())}, "--demo") as process,
-    ):
-        assert process.ended() == 1
-    assert re.fullmatch(rf"CommandError: Port {port} is in use\. .* manage\.py serve", process.said)
+def test_a_second_start_keeps_the_demo_and_kill_9_leaves_no_child(serve, ports):
+    call_command("demo")
+    process = serve("--demo")
+    process.wait_for(lambda: children(process).keys() == {"demo", "web", "worker"})
+    assert "Password" not in process.out
+    assert "Demo queue created" not in process.out
+    process.signal(signal.SIGKILL)
+    assert_gone(children(process).values())
+
+
+def test_without_the_demo_only_web_and_worker_run_and_the_death_of_one_ends_the_other(serve, ports):
+    process = serve()
+    process.wait_for(lambda: "Serving on" in process.out)
+    assert process.out.startswith(f"Admin: http://127.0.0.1:{ports['PORT']}/admin/\nStop with Ctrl-C.\n")
+    assert children(process).keys() == {"web", "worker"}
+    assert not User.objects.exists()
+    assert not Batch.objects.exists()
+    os.kill(children(process)["worker"], signal.SIGKILL)
+    assert process.ended() == 1
+    assert_gone(children(process).values())
+    assert process.err == "CommandError: worker ended unexpectedly (SIGKILL). All processes were stopped.\n"
+
+
+def test_with_https_the_header_of_the_proxy_counts_and_plain_http_is_redirected(serve, ports):
+    process = serve(HTTPS="on")
+    process.wait_for(lambda: "Serving on" in process.out)
+    assert get_login(ports, **{"X-Forwarded-Proto": "https"})[0] == 200
+    status, location, _ = get_login(ports)
+    assert (status, location.partition(":")[0]) == (301, "https")
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "", "-1", "８０"])
-def test_a_port_that_cannot_be_one_is_refused(port):
-    with pytest.raises(ArgumentTypeError, match="is not a valid port number"):
+def test_an_invalid_port_is_refused(port):
+    with pytest.raises(ArgumentTypeError, match=re.escape(f"{port!r} is not a valid port number (1 to 65535).")):
         port_number(port)
 
 
-def test_the_refused_port_is_named(environ):
-    with serve(environ | {"PORT": "x"}) as process:
-        assert process.ended() == 2
-    assert process.lines[-1].endswith("argument --port: 'x' is not a valid port number (1 to 65535).")
+@pytest.fixture
+def refused(manage, monkeypatch):
+    """What `serve` prints to standard error; it must not start anything."""
+    monkeypatch.setattr(serve_module, "supervise", lambda *_: pytest.fail("started"))
+
+    def run(*options):
+        output = manage("serve", *options)
+        assert output.code == 1
+        return output.err
+
+    return run
 
 
-def test_a_database_without_its_tables_gets_one_sentence(environ, tmp_path):
-    with serve(environ | {"DATABASE_URL": f"sqlite:///{tmp_path / 'new.sqlite3'}"}) as process:
-        assert process.ended() == 1
-    assert process.lines == ["CommandError: The database is not up to date. Run: .venv/bin/python manage.py migrate"]
+def test_a_port_in_use_gets_one_sentence_and_nothing_is_started(refused, ports):
+    port, demo_port = map(int, ports.values())
+    with socket.create_server(("127.0.0.1", port)):
+        assert refused() == f"Port {port} is in use. Choose another one: PORT={port + 1} make run"
+    with socket.create_server(("127.0.0.1", demo_port)):
+        remedy = f"Choose another one for the demo: DEMO_PORT={demo_port + 1} make run"
+        assert refused("--demo") == f"Port {demo_port} is in use. {remedy}"
+    assert not Batch.objects.exists()
 
 
-def test_a_database_out_of_reach_gets_one_sentence(environ):
-    with serve(environ | {"DATABASE_URL": "sqlite:////nowhere/db.sqlite3"}) as process:
-        assert process.ended() == 1
-    assert process.lines == ["CommandError: Cannot connect to the database: unable to open database file"]
+def test_a_demo_with_a_port_that_was_taken_later_says_how_to_continue_without_it(refused, ports, monkeypatch):
+    call_command("demo")
+    monkeypatch.setenv("DEMO_PORT", free_port())
+    with socket.create_server(("127.0.0.1", int(ports["DEMO_PORT"]))):
+        sentence = refused("--demo")
+    assert re.fullmatch(rf"Port {ports['DEMO_PORT']} is in use\. .* manage\.py serve", sentence)
 
 
-# -- The supervisor, with small programs of which each does one thing --------------------------------------------------
+def test_a_host_that_cannot_be_listened_on_gets_one_sentence(refused, ports):
+    for host in ("192.0.2.1", "no.such.invalid"):
+        sentence = refused("--host", host)
+        assert re.fullmatch(rf"Cannot listen on {host}, port {ports['PORT']}: [A-Z][a-z ]+\.", sentence)
+
+
+@pytest.mark.parametrize(
+    ("database", "sentence"),
+    [
+        ("{tmp_path}/new.sqlite3", "The database is not up to date. Run: .venv/bin/python manage.py migrate"),
+        ("/nowhere/db.sqlite3", "Cannot connect to the database: unable to open database file"),
+    ],
+)
+def test_a_command_without_a_usable_database_gets_one_sentence(database, sentence, commands, ports, tmp_path):
+    environ = {"DATABASE_URL": f"sqlite:///{database.format(tmp_path=tmp_path)}"}
+    started = [
+        commands.start(*arguments, environ=environ) for arguments in (["serve"], ["batchworker"], ["queue", "show"])
+    ]
+    for command in started:
+        assert command.ended() == 1
+        assert command.err == f"CommandError: {sentence}\n"
+
+
+# -- The supervisor, with small programs that do one thing each --------------------------------------------------------
 
 PROGRAM = """
 import os, sys
@@ -272,7 +211,7 @@ MODULES = {
 import time
 try:
     print("up")
-    time.sleep(60)
+    time.sleep(600)
 finally:
     print("down")
 """,
@@ -280,96 +219,94 @@ finally:
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up")
-time.sleep(60)
+time.sleep(600)
 """,
     "failing": "raise SystemExit(3)",
     "crashing": "1 / 0",
     "parent": """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("grandchild", child.pid)
-time.sleep(60)
+time.sleep(600)
 """,
 }
 MODULES["courteous"] = MODULES["polite"]
 
 
 @pytest.fixture
-def supervised(tmp_path):
-    """Starts a supervisor over children that run these modules."""
+def supervise(commands, tmp_path):
+    """Starts a supervisor with children that run these modules, and waits until they are up."""
     for name, source in MODULES.items():
         (tmp_path / f"{name}.py").write_text(source)
-    environ = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{settings.BASE_DIR}"}
 
-    def start(*names, grace):
-        return started([sys.executable, "-c", PROGRAM, str(grace), *names], environ)
+    def start(*names, grace=60.0, **streams):
+        environ = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{settings.BASE_DIR}"}
+        command = [sys.executable, "-c", PROGRAM, str(grace), *names]
+        process = commands.start_program(*command, environ=environ, process_group=0, **streams)
+        if not streams:
+            ready = [f"{name} | up\n" for name in names if "up" in MODULES[name]]
+            process.wait_for(lambda: all(line in process.out for line in ready))
+        return process
 
     return start
 
 
-def wait_until_up(process, *names):
-    for name in names:
-        if f"{name} | up" not in process.lines:
-            process.read_until(f"{name} | up")
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_children_end_one_after_the_other_in_reverse_order(number, supervised):
-    with supervised("polite", "courteous", grace=10) as process:
-        wait_until_up(process, "polite", "courteous")
-        process.popen.send_signal(number)
-        assert process.ended() == 0
-    assert process.lines[-3:] == ["courteous | down", "polite | down", "stopped"]
+def test_children_end_one_after_the_other_in_reverse_order(number, supervise):
+    process = supervise("polite", "courteous")
+    process.signal(number)
+    assert process.ended() == 0
+    assert process.out.endswith("\ncourteous | down\npolite | down\nstopped\n")
 
 
-def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(supervised):
-    with supervised("stubborn", grace=0.2) as process:
-        wait_until_up(process, "stubborn")
-        process.press_ctrl_c()
-        assert process.ended() == 0
-        assert_gone(process.children.values())
-    assert process.lines[-2:] == ["stubborn | did not stop within 0.2 s and is killed", "stopped"]
+def test_a_child_that_ignores_sigterm_is_killed_after_its_grace_period(supervise):
+    process = supervise("stubborn", grace=0.2)
+    press_ctrl_c(process)
+    assert process.ended() == 0
+    assert_gone(children(process).values())
+    assert process.out.endswith("stubborn | did not stop within 0.2 s and is killed\nstopped\n")
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_grace(supervised):
-    with supervised("stubborn", "polite", grace=60) as process:
-        wait_until_up(process, "stubborn", "polite")
-        process.press_ctrl_c()
-        process.read_until("polite | down")
-        process.press_ctrl_c()
-        assert process.ended() == 0
-        assert_gone(process.children.values())
+def test_a_second_ctrl_c_does_not_wait_for_the_grace_period(supervise):
+    process = supervise("stubborn", "polite", grace=3600)
+    press_ctrl_c(process)
+    process.wait_for(lambda: "polite | down" in process.out)
+    press_ctrl_c(process)
+    assert process.ended() == 0
+    assert_gone(children(process).values())
 
 
-def test_a_stubborn_child_does_not_outlive_a_killed_supervisor(supervised):
-    with supervised("stubborn", grace=0.2) as process:
-        wait_until_up(process, "stubborn")
-        process.popen.kill()
-        assert_gone(process.children.values())
+def test_a_stubborn_child_does_not_outlive_a_killed_supervisor(supervise):
+    process = supervise("stubborn", grace=0.2)
+    process.signal(signal.SIGKILL)
+    assert_gone(children(process).values())
 
 
-def test_what_a_child_has_started_ends_with_it(supervised):
-    with supervised("parent", grace=10) as process:
-        process.read_until("grandchild")
-        grandchild = int(process.lines[-1].split()[-1])
-        process.press_ctrl_c()
-        assert process.ended() == 0
-        assert_gone([grandchild])
+def test_the_processes_of_a_child_end_with_it(supervise):
+    process = supervise("parent")
+    process.wait_for(lambda: re.search(r"grandchild \d+\n", process.out))
+    press_ctrl_c(process)
+    assert process.ended() == 0
+    assert_gone([int(re.search(r"grandchild (\d+)", process.out)[1])])
 
 
-def test_children_end_when_nobody_reads_their_lines_any_more(supervised):
-    with supervised("polite", "failing", grace=10) as process:
-        process.read_until("failing | started")
-        process.popen.stdout.close()
-        assert process.popen.wait(10) == -signal.SIGPIPE
-        assert_gone(process.children.values())
+def test_children_end_when_nobody_reads_their_lines(supervise):
+    reading, writing = os.pipe()
+    process = supervise("polite", "failing", stdout=writing)
+    os.close(writing)
+    with open(reading) as lines:
+        pids = [
+            int(next(line for line in lines if f"{name} | started" in line).split()[-1])
+            for name in ("polite", "failing")
+        ]
+    assert process.ended() == -signal.SIGPIPE
+    assert_gone(pids)
 
 
 @pytest.mark.parametrize(("name", "code"), [("failing", 3), ("crashing", 1)])
-def test_a_child_that_ends_by_itself_is_named_after_its_last_line(name, code, supervised):
-    with supervised("polite", name, grace=10) as process:
-        assert process.ended() == 0
-        assert_gone(process.children.values())
-    assert process.lines[-1] == f"{name} ended unexpectedly (exit code {code})"
-    if name == "crashing":
-        assert "crashing | ZeroDivisionError: division by zero" in process.lines
+def test_a_child_that_ends_by_itself_is_named_after_its_last_line(name, code, supervise):
+    process = supervise("polite", name)
+    assert process.ended() == 0
+    assert_gone(children(process).values())
+    assert process.out.endswith(f"\n{name} ended unexpectedly (exit code {code})\n")
+    assert ("crashing | ZeroDivisionError: division by zero" in process.out) == (name == "crashing")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from threading import Thread
 from types import TracebackType
@@ -16,7 +16,9 @@ from django.conf import settings
 
 from .checkers import NAMES
 
+#: Generous: a busy machine must not fail a test.
 WAIT_SECONDS = 60.0
+MANAGE = (sys.executable, str(settings.BASE_DIR / "manage.py"))
 
 #: For every child: checks may reach the test's server and wait for it, and nobody else waits for long.
 ENVIRONMENT = {
@@ -35,10 +37,10 @@ ENVIRONMENT = {
 class Command:
     """A running `manage.py` command. What it writes goes to files, so that nobody has to read along."""
 
-    def __init__(self, arguments: tuple[str, ...], environ: Mapping[str, str], **streams: Any) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], **streams: Any) -> None:
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 — closed in `kill`
         self.popen = subprocess.Popen(
-            [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments],
+            command,
             env=environ,
             **{"stdin": subprocess.DEVNULL, "stdout": self._out, "stderr": self._err} | streams,
         )
@@ -84,10 +86,10 @@ class Command:
 class CommandAtTerminal(Command):
     """A command whose standard streams are a terminal, as a person has it."""
 
-    def __init__(self, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self._screen, terminal = pty.openpty()
         self._shown = b""
-        super().__init__(arguments, environ, stdin=terminal, stdout=terminal, stderr=terminal)
+        super().__init__(command, environ, stdin=terminal, stdout=terminal, stderr=terminal)
         os.close(terminal)
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -129,10 +131,13 @@ class Commands:
         self._started.close()
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
-        return self._keep(Command(arguments, {**self.environ, **(environ or {})}, **streams))
+        return self.start_program(*MANAGE, *arguments, environ=environ, **streams)
+
+    def start_program(self, *command: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
+        return self._keep(Command(command, {**self.environ, **(environ or {})}, **streams))
 
     def start_at_terminal(self, *arguments: str) -> CommandAtTerminal:
-        return self._keep(CommandAtTerminal(arguments, self.environ))
+        return self._keep(CommandAtTerminal((*MANAGE, *arguments), self.environ))
 
     def start_worker(self, **config: object) -> Command:
         """A worker, with keys of `BATCHES` in lower case."""
