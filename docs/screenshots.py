@@ -1,7 +1,6 @@
-"""Takes the README's screenshots: `make screenshots`.
+"""Takes the screenshots of the README: `make screenshots`.
 
-The application runs with the demo on a database of its own, checks the demo's feeds for half a minute, and is looked
-at with Chromium.
+Starts the application with the demo on a separate database, checks feeds for half a minute, and opens it in Chromium.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ def main() -> None:
         }
         subprocess.run([*MANAGE, "migrate", "--verbosity=0"], check=True)
         subprocess.run([*MANAGE, "createsuperuser", "--noinput", f"--username={USER}", "--email="], check=True)
-        with served():
-            batches = make_interesting(feed_port)
-            with chromium() as browser:
+        with run_application():
+            batches = make_batches(feed_port)
+            with launch_chromium() as browser:
                 take_all(browser, f"http://127.0.0.1:{port}", batches)
 
 
@@ -57,7 +56,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def served() -> Iterator[None]:
+def run_application() -> Iterator[None]:
     process = subprocess.Popen([*MANAGE, "serve", "--demo"], stdout=subprocess.DEVNULL)
     try:
         yield
@@ -67,19 +66,19 @@ def served() -> Iterator[None]:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def launch_chromium() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
-        sys.exit("There is no Chromium: install it with `apt-get install chromium`.")
+        sys.exit("Chromium is not installed. Install it with `apt-get install chromium`.")
     with sync_playwright() as playwright:
-        # As root, as in containers, Chromium's own sandbox does not work; it sees nothing but this machine.
+        # Chromium's own sandbox does not work as root, as in containers. It only opens this application.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
 
-def make_interesting(feed_port: int) -> dict[str, Any]:
-    """Batches in every status. The demo's own three are checked meanwhile; gives the batches by name."""
+def make_batches(feed_port: int) -> dict[str, Any]:
+    """Make batches in every status, while the demo's own three are checked. Return all batches by name."""
     sys.path.insert(0, str(ROOT))
     import django
 
@@ -97,7 +96,7 @@ def make_interesting(feed_port: int) -> dict[str, Any]:
     manager.handle_error(broken.pk, "The checker “partners” cannot be set up: no route to host.")
     first, second = (Batch.objects.get(name=batch.name) for batch in demo.BATCHES[:2])
     wait_for(lambda: is_checked(first, 0.1))
-    manager.hold_queue("So that a person starts the next one: a worker's name is that of its machine.")
+    manager.hold_queue("A person starts the next batch: a worker would show the name of this machine.")
     wait_for(lambda: is_done(first))
     manager.release_queue()
     manager.start_batch(second.pk)
@@ -119,13 +118,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            sys.exit(f"What is to be shown has not come about within {WAIT_SECONDS} s.")
+            sys.exit(f"The batches were not ready within {WAIT_SECONDS} s.")
         time.sleep(0.1)
 
 
 def take_all(browser: Browser, site: str, batches: dict[str, Any]) -> None:
     page = browser.new_page(base_url=site, viewport=DESKTOP)
-    # Playwright leaves an event loop in this thread: nothing may ask the database from here on.
+    # Playwright leaves an event loop in this thread, so Django refuses queries from here on.
     page.goto("/admin/")
     page.get_by_label("Username").fill(USER)
     page.get_by_label("Password").fill(PASSWORD)
@@ -143,9 +142,7 @@ def take_all(browser: Browser, site: str, batches: dict[str, Any]) -> None:
     take(page, "batch")
     page.goto("/admin/batches/batch/add/")
     page.get_by_label("Name").fill("Evening feeds")
-    page.get_by_label("or addresses").fill(
-        "https://example.org/feed.xml\nhttps://example.net/news/\nhttps://example.com/"
-    )
+    page.locator("#id_addresses").fill("https://example.org/feed.xml\nhttps://example.net/news/\nhttps://example.com/")
     page.get_by_role("button", name="Preview").click()
     page.locator("#add-title").wait_for()
     page.locator("#add-preview").scroll_into_view_if_needed()
@@ -160,7 +157,7 @@ def take(page: Page, name: str) -> None:
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB")
     if size > MAX_BYTES:
-        sys.exit(f"That is too much for a README: at most {MAX_BYTES / 1000:.0f} kB.")
+        sys.exit(f"This image is too large for a README. The maximum is {MAX_BYTES / 1000:.0f} kB.")
 
 
 if __name__ == "__main__":
