@@ -7,7 +7,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchQuerySet, Queue
+from batches.models import Batch, BatchQuerySet, Queue
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
@@ -31,52 +31,37 @@ def manager():
 # Bands
 
 
-def test_a_batch_is_queued_behind_the_last_one_whose_priority_is_at_least_its_own():
+def test_a_batch_is_queued_behind_the_last_one_with_at_least_its_priority(manager):
     for priority in (0, 5, 0, -3, 5, 9, 4):
         make_batch(f"{priority}", priority=priority)
     assert waiting_names() == ["9", "5", "5", "4", "0", "0", "-3"]
 
 
-def test_a_moved_batch_of_a_lower_band_does_not_part_a_band(manager):
-    make_batch("high 1", priority=5), make_batch("high 2", priority=5)
-    low = make_batch("low")
+def test_the_band_ends_behind_its_last_batch_even_if_batches_were_moved(manager):
+    high, low = make_batch("high", priority=5), make_batch("low")
+    make_batch("low 2")
     assert manager.move_batch(low.pk, 1)
-    make_batch("high 3", priority=5)
-    assert waiting_names() == ["low", "high 1", "high 2", "high 3"]
-
-
-def test_the_band_ends_behind_its_last_batch_wherever_that_was_moved(manager):
-    high = make_batch("high", priority=5)
-    make_batch("low 1"), make_batch("low 2")
-    assert manager.move_batch(high.pk, 3)
     make_batch("high 2", priority=5)
-    assert waiting_names() == ["low 1", "low 2", "high", "high 2"]
+    assert waiting_names() == ["low", "high", "high 2", "low 2"]
+    assert manager.move_batch(high.pk, 4)
+    make_batch("high 3", priority=5)
+    assert waiting_names() == ["low", "high 2", "low 2", "high", "high 3"]
 
 
-def test_queueing_a_queued_batch_sends_it_to_the_end_of_its_band(manager):
+def test_queueing_a_queued_batch_moves_it_to_the_end_of_its_band_in_either_direction(manager):
     first = make_batch("a", priority=1)
     make_batch("b", priority=1), make_batch("c")
     assert manager.queue_batch(first.pk)
     assert waiting_names() == ["b", "a", "c"]
-
-
-def test_queueing_the_last_of_its_band_changes_nothing_and_leaves_no_line(manager):
-    last = make_batch("a", priority=1)
-    make_batch("b")
+    assert manager.move_batch(first.pk, 3)
+    assert manager.queue_batch(first.pk)
+    assert waiting_names() == ["b", "a", "c"]
     before = everything()
-    assert manager.queue_batch(last.pk) is True
+    assert manager.queue_batch(first.pk) is True
     assert everything() == before
 
 
-def test_queueing_brings_a_batch_forward_that_was_moved_behind_its_band(manager):
-    high = make_batch("high", priority=5)
-    make_batch("high 2", priority=5), make_batch("low")
-    assert manager.move_batch(high.pk, 3)
-    assert manager.queue_batch(high.pk)
-    assert waiting_names() == ["high 2", "high", "low"]
-
-
-def test_a_paused_batch_goes_to_the_end_of_the_band_it_has_when_it_is_queued_again(manager):
+def test_a_paused_batch_is_queued_into_the_band_of_its_present_priority(manager):
     batch = make_batch("was low")
     make_batch("high", priority=5), make_batch("low")
     assert manager.pause_batch(batch.pk)
@@ -99,7 +84,7 @@ def test_a_paused_batch_goes_to_the_end_of_the_band_it_has_when_it_is_queued_aga
         (32_767, ["b", "a", "c", "d"]),
     ],
 )
-def test_a_queued_batch_goes_to_the_end_of_its_new_band(priority, order, manager):
+def test_a_queued_batch_moves_to_the_end_of_its_new_band(priority, order, manager):
     make_batch("a", priority=5)
     batch = make_batch("b", priority=4)
     make_batch("c", priority=3), make_batch("d")
@@ -111,19 +96,36 @@ def test_a_queued_batch_goes_to_the_end_of_its_new_band(priority, order, manager
     assert (line.from_position, line.to_position) == (2, order.index("b") + 1)
 
 
-@pytest.mark.parametrize("priority", [32_768, -32_769, 10**30, 1.0, "1", None, True])
-def test_a_priority_that_is_none_is_refused(priority, manager):
-    batch = make_batch()
-    before = everything()
-    assert manager.set_priority(batch.pk, priority).code == Code.BAD_VALUE
-    assert everything() == before
+UNCHANGED = {
+    "the same priority": (lambda manager, pk: manager.set_priority(pk, 0), True),
+    "the same position": (lambda manager, pk: manager.move_batch(pk, 2), True),
+    "an unchanged order": (lambda manager, pk: manager.reorder_queue(), True),
+    "a release without a hold": (lambda manager, pk: manager.release_queue(), True),
+    **{
+        f"the priority {priority!r}": (lambda manager, pk, it=priority: manager.set_priority(pk, it), Code.BAD_VALUE)
+        for priority in (32_768, -32_769, 10**30, 1.0, "1", None, True)
+    },
+    **{
+        f"the position {position!r}": (lambda manager, pk, it=position: manager.move_batch(pk, it), Code.BAD_VALUE)
+        for position in (None, "1", 1.5, True)
+    },
+    "the version '1'": (lambda manager, pk: manager.move_batch(pk, 1, expected_version="1"), Code.BAD_VALUE),
+    **{
+        f"the version {offset:+}": (
+            lambda manager, pk, it=offset: manager.move_batch(pk, 1, expected_version=Queue.objects.get().version + it),
+            Code.STALE_VERSION,
+        )
+        for offset in (-1, 1, -(10**30))
+    },
+}
 
 
-def test_the_priority_it_has_already_changes_nothing_not_even_its_place(manager):
-    batch = make_batch("a")
-    make_batch("b")
+@pytest.mark.parametrize(("call", "answer"), UNCHANGED.values(), ids=UNCHANGED.keys())
+def test_a_call_without_effect_or_with_an_invalid_value_changes_nothing(call, answer, manager):
+    batch = make_waiting(3)[1]
     before = everything()
-    assert manager.set_priority(batch.pk, 0) is True
+    result = call(manager, batch.pk)
+    assert (result if result else result.code) == answer
     assert everything() == before
 
 
@@ -153,36 +155,17 @@ def test_a_move_is_clamped_and_shifts_the_others(position, order, manager):
     assert_consistent()
 
 
-@pytest.mark.parametrize("position", [3, 4, 1000])
-def test_a_move_to_its_own_place_changes_nothing_and_leaves_no_line(position, manager):
+def test_a_move_beyond_the_end_from_the_end_changes_nothing(manager):
     batch = make_waiting(3)[2]
     before = everything()
-    assert manager.move_batch(batch.pk, position) is True
+    assert manager.move_batch(batch.pk, 1000) is True
     assert everything() == before
 
 
-@pytest.mark.parametrize("position", [None, "1", 1.5, True])
-def test_a_position_that_is_none_is_refused(position, manager):
-    batch = make_waiting(2)[1]
-    before = everything()
-    assert manager.move_batch(batch.pk, position).code == Code.BAD_VALUE
-    assert manager.move_batch(batch.pk, 1, expected_version="1").code == Code.BAD_VALUE
-    assert everything() == before
-
-
-def test_a_move_decided_from_the_queue_as_it_is_is_made(manager):
+def test_a_move_with_the_present_version_is_made(manager):
     batch = make_waiting(2)[1]
     assert manager.move_batch(batch.pk, 1, expected_version=Queue.objects.get().version) is True
     assert waiting_names() == ["2", "1"]
-
-
-@pytest.mark.parametrize("offset", [-1, 1, -(10**30)])
-def test_a_move_decided_from_another_queue_is_refused(offset, manager):
-    batch = make_waiting(2)[1]
-    before = everything()
-    answer = manager.move_batch(batch.pk, 1, expected_version=Queue.objects.get().version + offset)
-    assert (bool(answer), answer.code) == (False, Code.STALE_VERSION)
-    assert everything() == before
 
 
 ORDER_CHANGES = {
@@ -214,69 +197,51 @@ def test_every_change_of_the_queue_makes_an_older_version_stale(change, manager)
 # Holding
 
 
-def test_nothing_is_started_or_promoted_while_the_queue_is_held(manager):
-    batch = make_batch()
+def test_nothing_starts_while_the_queue_is_held_and_everything_else_continues(manager):
+    run = start_run(make_batch("running", 1))
+    first, second, _ = make_waiting(3)
     assert manager.hold_queue("The network is down.") is True
-    before = everything()
-    answer = manager.start_batch(batch.pk)
-    assert (bool(answer), answer.code) == (False, Code.QUEUE_HELD)
-    assert "The network is down" in answer.message
-    assert manager.promote_next_batch() is None
-    assert everything() == before
-    assert manager.claim_run("worker") is None
-    assert waiting_names() == ["a batch"]
-    assert manager.release_queue() is True
-    assert manager.promote_next_batch() == batch
-
-
-def test_the_running_batch_goes_on_while_the_queue_is_held_and_can_be_taken_over(manager):
-    run = start_run(make_batch(profiles=1))
-    assert manager.hold_queue()
-    assert manager.renew_lease(run.batch.pk, run.run_token)
     assert manager.release_run(run.batch.pk, run.run_token)
     again = manager.claim_run("another worker")
     assert again.batch == run.batch
-
-
-def test_a_held_queue_still_takes_and_orders_batches(manager):
-    assert manager.hold_queue()
-    first, second = make_waiting(2)
+    assert manager.complete_batch(run.batch.pk)
+    before = everything()
+    refusal = manager.start_batch(first.pk)
+    assert (bool(refusal), refusal.code) == (False, Code.QUEUE_HELD)
+    assert "The network is down" in refusal.message
+    assert manager.promote_next_batch() is None
+    assert everything() == before
+    assert manager.claim_run("worker") is None
     assert manager.move_batch(second.pk, 1)
     assert manager.pause_batch(first.pk)
-    assert waiting_names() == ["2"]
+    assert waiting_names() == ["2", "3"]
+    assert manager.release_queue() is True
+    assert manager.promote_next_batch() == second
 
 
-def test_holding_says_who_when_and_why_and_releasing_forgets_it(manager):
+def test_a_hold_stores_and_logs_who_when_and_why_until_the_release(manager):
     assert manager.hold_queue("  maintenance\0 ") is True
     queue = Queue.objects.get()
-    assert (queue.held, queue.held_by, queue.hold_reason) == (True, "ada", "maintenance")
-    assert queue.held_at is not None
+    assert (queue.held, queue.held_by, queue.hold_reason, queue.held_at is None) == (True, "ada", "maintenance", False)
     line = last_line()
     assert (line.batch, line.action, line.actor, line.channel) == (None, "hold_queue", "ada", "admin")
     assert line.message == "maintenance"
-    assert manager.release_queue() is True
-    queue.refresh_from_db()
-    assert (queue.held, queue.held_by, queue.held_at, queue.hold_reason) == (False, "", None, "")
-    assert last_line().action == "release_queue"
-
-
-def test_holding_again_for_the_same_reason_or_releasing_twice_changes_nothing(manager):
-    assert manager.hold_queue("why")
     before = everything()
-    assert manager.hold_queue("why") is True
+    assert manager.hold_queue("maintenance") is True
     assert everything() == before
     assert manager.hold_queue("another reason") is True
     assert Queue.objects.get().hold_reason == "another reason"
-    assert manager.release_queue()
-    before = everything()
     assert manager.release_queue() is True
-    assert everything() == before
+    queue.refresh_from_db()
+    assert (queue.held, queue.held_by, queue.held_at, queue.hold_reason) == (False, "", None, "")
+    assert (last_line().action, last_line().message) == ("release_queue", "another reason")
 
 
-# Promotion
+# Promotion, gaps
 
 
-def test_the_head_of_the_queue_is_promoted(manager):
+def test_the_head_of_the_queue_is_promoted_unless_one_runs_or_the_queue_is_empty(manager):
+    assert manager.promote_next_batch() is None
     first, _ = make_waiting(2)
     promoted = manager.promote_next_batch()
     assert promoted == first
@@ -286,28 +251,15 @@ def test_the_head_of_the_queue_is_promoted(manager):
     line = last_line()
     assert (line.batch, line.action) == (first, "promote_next_batch")
     assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("queued", 1, "running", 0)
-
-
-def test_nothing_is_promoted_while_one_runs_or_when_none_waits(manager):
-    assert manager.promote_next_batch() is None
-    make_waiting(2)
-    assert manager.promote_next_batch()
     before = everything()
     assert manager.promote_next_batch() is None
     assert everything() == before
 
 
-# Gaps
-
-
-def make_gaps():
-    for batch in Batch.objects.queued().order_by("-position"):
-        Batch.objects.filter(pk=batch.pk).update(position=F("position") * 7)
-
-
 def test_reordering_closes_gaps_in_the_order_of_position(manager):
     make_waiting(4)
-    make_gaps()
+    for batch in Batch.objects.queued().order_by("-position"):
+        Batch.objects.filter(pk=batch.pk).update(position=F("position") * 7)
     version = Queue.objects.get().version
     assert manager.reorder_queue() is True
     assert waiting_names() == ["1", "2", "3", "4"]
@@ -317,16 +269,8 @@ def test_reordering_closes_gaps_in_the_order_of_position(manager):
     assert (line.batch, line.action, line.message) == (None, "reorder_queue", "renumbered 4 queued batches")
 
 
-@pytest.mark.parametrize("count", [0, 3])
-def test_reordering_a_queue_without_gaps_changes_nothing(count, manager):
-    make_waiting(count)
-    assert manager.hold_queue()
-    before = everything()
-    assert manager.reorder_queue() is True
-    assert everything() == before
-
-
-def test_a_queue_row_that_a_restored_dump_lacks_is_made_again(manager):
+def test_a_missing_queue_row_is_created_again(manager):
+    """A restored dump may lack it."""
     Queue.objects.all().delete()
     make_waiting(2)
     Queue.objects.all().delete()
@@ -336,14 +280,14 @@ def test_a_queue_row_that_a_restored_dump_lacks_is_made_again(manager):
     assert Queue.objects.get().held
 
 
-# Shifts in any physical order of the rows. In the order of insertion, the wrong SQL passes.
+# Shifts for any physical order of the rows: wrong SQL passes if the rows are in the order of insertion.
 
 COUNT = 12
 SEEDS = range(8)
 
 
 def shuffled_queue(seed):
-    """Waiting batches "1", "2", ... whose rows stand in a random order, of which some were rewritten since."""
+    """Queued batches "1", "2", … with rows in a random physical order, some of them rewritten."""
     positions = list(range(1, COUNT + 1))
     random.Random(seed).shuffle(positions)
     Batch.objects.bulk_create(Batch(name=f"{position}", position=position) for position in positions)
@@ -379,7 +323,7 @@ SHIFTS = {
 
 
 def each_seed():
-    """Runs a block once per seed, each on a queue of its own."""
+    """Runs a block once per seed, each time with a new queue."""
     for seed in SEEDS:
         with transaction.atomic():
             yield shuffled_queue(seed)
@@ -387,7 +331,7 @@ def each_seed():
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
-def test_a_shift_holds_in_any_physical_order_of_the_rows(shift, manager):
+def test_a_shift_is_correct_for_any_physical_order_of_the_rows(shift, manager):
     call, order = SHIFTS[shift]
     for batches in each_seed():
         assert call(manager, batches)
@@ -395,7 +339,7 @@ def test_a_shift_holds_in_any_physical_order_of_the_rows(shift, manager):
         assert_consistent()
 
 
-def test_gaps_are_closed_in_any_physical_order_of_the_rows(manager):
+def test_gaps_are_closed_for_any_physical_order_of_the_rows(manager):
     for batches in each_seed():
         Batch.objects.filter(pk__in=[batch.pk for batch in batches[2:9:3]]).delete()
         assert manager.reorder_queue()
@@ -408,11 +352,11 @@ def in_one_step(rows, position):
 
 
 @pytest.mark.parametrize("shift", ["start the head", "move up", "move down", "delete", "insert in front"])
-def test_a_shift_in_one_step_would_break_most_orders_which_these_tests_see(shift, manager, monkeypatch):
+def test_a_shift_in_one_step_would_fail_for_most_of_these_orders(shift, manager, monkeypatch):
     monkeypatch.setattr(BatchQuerySet, "_renumber", in_one_step)
     call, _ = SHIFTS[shift]
     if connection.vendor == "postgresql":
-        # With an index it may happen to go through the rows in the one order in which one step breaks nothing.
+        # An index scan may happen to use the one order in which a single step works.
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")
     broken = 0
@@ -423,10 +367,3 @@ def test_a_shift_in_one_step_would_break_most_orders_which_these_tests_see(shift
         except IntegrityError:
             broken += 1
     assert broken > len(SEEDS) / 2
-
-
-def test_no_shift_leaves_a_line_for_those_that_made_room(manager):
-    make_waiting(5)
-    lines = BatchLog.objects.count()
-    assert manager.move_batch(Batch.objects.get(name="5").pk, 1)
-    assert BatchLog.objects.count() == lines + 1

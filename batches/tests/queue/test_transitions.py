@@ -1,4 +1,4 @@
-"""The whole matrix of calls × statuses: what each call does, and that a refused one does nothing."""
+"""The matrix of calls × statuses: what each call does, and that a refused one changes nothing."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -29,13 +29,14 @@ from batches.tests.support.factories import (
 pytestmark = pytest.mark.django_db
 
 QUEUED, RUNNING, PAUSED, DONE, ERROR = "queued", "running", "paused", "done", "error"
+MESSAGE = "The disk is full."
 
 CALLS = {
     "queue_batch": lambda manager, pk: manager.queue_batch(pk),
     "start_batch": lambda manager, pk: manager.start_batch(pk),
     "pause_batch": lambda manager, pk: manager.pause_batch(pk),
     "complete_batch": lambda manager, pk: manager.complete_batch(pk),
-    "handle_error": lambda manager, pk: manager.handle_error(pk, "The disk is full."),
+    "handle_error": lambda manager, pk: manager.handle_error(pk, MESSAGE),
     "update_progress": lambda manager, pk: manager.update_progress(pk, 2, 2, 0),
     "move_batch": lambda manager, pk: manager.move_batch(pk, 1),
     "set_priority": lambda manager, pk: manager.set_priority(pk, 5),
@@ -48,7 +49,7 @@ CALLS = {
 
 @dataclass(frozen=True)
 class After:
-    """What a call made of the batch "it", which stood between "first" and "last" if it was queued."""
+    """The batch "it" after a call. If it is queued, "first" and "last" are queued as well."""
 
     status: str
     position: int | None = None
@@ -67,8 +68,20 @@ class After:
 UNCHECKED = {"completed_profiles": 0, "successful_checks": 0, "failed_checks": 0, "stories_found": 0}
 RETRIED = {"completed_profiles": 1, "failed_checks": 0}
 AGAIN = ("ok", "pending", "pending")
+PROGRESS = {"successful_checks": 2, "failed_checks": 0}
 
 OUTCOMES: dict[tuple[str, str], After | Code] = {
+    **{
+        (call, status): Code.FINISHED
+        for call in ("start_batch", "pause_batch", "complete_batch", "handle_error", "update_progress", "move_batch")
+        for status in (DONE, ERROR)
+    },
+    **{
+        (call, status): After(status, position, change)
+        for call, change in (("set_priority", {"priority": 5}), ("rename_batch", {"name": "renamed"}))
+        for status, position in ((QUEUED, 2), (RUNNING, 0), (PAUSED, None), (DONE, None), (ERROR, None))
+    },
+    ("set_priority", QUEUED): After(QUEUED, 1, {"priority": 5}),
     ("queue_batch", QUEUED): After(QUEUED, 3),
     ("queue_batch", RUNNING): Code.ALREADY_RUNNING,
     ("queue_batch", PAUSED): After(QUEUED, 3),
@@ -77,47 +90,20 @@ OUTCOMES: dict[tuple[str, str], After | Code] = {
     ("start_batch", QUEUED): After(RUNNING, 0, {"started_at": ANY}),
     ("start_batch", RUNNING): Code.ALREADY_RUNNING,
     ("start_batch", PAUSED): After(RUNNING, 0, {"started_at": ANY}),
-    ("start_batch", DONE): Code.FINISHED,
-    ("start_batch", ERROR): Code.FINISHED,
     ("pause_batch", QUEUED): After(PAUSED),
     ("pause_batch", RUNNING): After(PAUSED),
     ("pause_batch", PAUSED): After(PAUSED, is_logged=False),
-    ("pause_batch", DONE): Code.FINISHED,
-    ("pause_batch", ERROR): Code.FINISHED,
-    ("complete_batch", QUEUED): After(DONE, None, {"completed_at": ANY}),
-    ("complete_batch", RUNNING): After(DONE, None, {"completed_at": ANY}),
-    ("complete_batch", PAUSED): After(DONE, None, {"completed_at": ANY}),
-    ("complete_batch", DONE): Code.FINISHED,
-    ("complete_batch", ERROR): Code.FINISHED,
-    ("handle_error", QUEUED): After(ERROR, None, {"error": "The disk is full."}),
-    ("handle_error", RUNNING): After(ERROR, None, {"error": "The disk is full."}),
-    ("handle_error", PAUSED): After(ERROR, None, {"error": "The disk is full."}),
-    ("handle_error", DONE): Code.FINISHED,
-    ("handle_error", ERROR): Code.FINISHED,
+    **{("complete_batch", status): After(DONE, None, {"completed_at": ANY}) for status in (QUEUED, RUNNING, PAUSED)},
+    **{
+        ("handle_error", status): After(ERROR, None, {"error": "The disk is full."})
+        for status in (QUEUED, RUNNING, PAUSED)
+    },
     ("update_progress", QUEUED): Code.ALREADY_QUEUED,
-    ("update_progress", RUNNING): After(
-        RUNNING, 0, {"successful_checks": 2, "failed_checks": 0}, rows=(), is_logged=False
-    ),
-    ("update_progress", PAUSED): After(
-        PAUSED, None, {"successful_checks": 2, "failed_checks": 0}, rows=(), is_logged=False
-    ),
-    ("update_progress", DONE): Code.FINISHED,
-    ("update_progress", ERROR): Code.FINISHED,
+    ("update_progress", RUNNING): After(RUNNING, 0, PROGRESS, rows=(), is_logged=False),
+    ("update_progress", PAUSED): After(PAUSED, None, PROGRESS, rows=(), is_logged=False),
     ("move_batch", QUEUED): After(QUEUED, 1),
     ("move_batch", RUNNING): Code.ALREADY_RUNNING,
     ("move_batch", PAUSED): Code.NOT_QUEUED,
-    ("move_batch", DONE): Code.FINISHED,
-    ("move_batch", ERROR): Code.FINISHED,
-    ("set_priority", QUEUED): After(QUEUED, 1, {"priority": 5}),
-    ("set_priority", RUNNING): After(RUNNING, 0, {"priority": 5}),
-    ("set_priority", PAUSED): After(PAUSED, None, {"priority": 5}),
-    ("set_priority", DONE): After(DONE, None, {"priority": 5}),
-    ("set_priority", ERROR): After(ERROR, None, {"priority": 5}),
-    ("rename_batch", QUEUED): After(QUEUED, 2, {"name": "renamed"}),
-    ("rename_batch", RUNNING): After(RUNNING, 0, {"name": "renamed"}),
-    ("rename_batch", PAUSED): After(PAUSED, None, {"name": "renamed"}),
-    ("rename_batch", DONE): After(DONE, None, {"name": "renamed"}),
-    ("rename_batch", ERROR): After(ERROR, None, {"name": "renamed"}),
     ("retry_failed", QUEUED): Code.ALREADY_QUEUED,
     ("retry_failed", RUNNING): Code.ALREADY_RUNNING,
     ("retry_failed", PAUSED): After(QUEUED, 3, RETRIED, AGAIN),
@@ -125,20 +111,20 @@ OUTCOMES: dict[tuple[str, str], After | Code] = {
     ("retry_failed", ERROR): After(QUEUED, 3, RETRIED | {"error": ""}, AGAIN),
     ("delete_batch", RUNNING): Code.ALREADY_RUNNING,
 }
-#: These make or remove a batch instead of changing one, and have tests of their own below.
+#: These create or remove a batch instead of changing one, and have their own tests below.
 OTHERS = {("repeat_batch", status) for status in Batch.Status} | {
     ("delete_batch", status) for status in (QUEUED, PAUSED, DONE, ERROR)
 }
 ALLOWED = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, After)]
 FORBIDDEN = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, Code)]
 
-#: What belongs to a run: a batch has it only while it runs.
-OF_A_RUN = {"run_token", "lease_at", "run_seconds"}
+#: A batch has these only while it runs.
+RUN_FIELDS = {"run_token", "lease_at", "run_seconds"}
 
 
 def test_the_matrix_is_complete():
     assert OUTCOMES.keys() | OTHERS == {(call, status) for call in CALLS for status in Batch.Status}
-    # What a repair does has a test for each kind of damage: `commands/test_doctor.py`.
+    # Repairs have a test for each kind of damage in `reports/test_doctor.py`.
     assert RULES.keys() - {Action.REPAIR_BATCH, Action.REPEAT_BATCH} <= CALLS.keys()
 
 
@@ -148,20 +134,22 @@ def manager():
 
 
 @pytest.mark.parametrize(("call", "status"), ALLOWED)
-def test_an_allowed_call_does_what_the_table_says_and_leaves_one_line(call, status, manager):
+def test_an_allowed_call_does_what_the_matrix_says_and_is_logged_once(call, status, manager):
     it = half_checked(status, rows=call != "update_progress")
     before, lines, version = values_of(it.pk), BatchLog.objects.count(), Queue.objects.get().version
     after = OUTCOMES[call, status]
     assert CALLS[call](manager, it.pk) is True
     now = values_of(it.pk)
     assert (now["status"], now["position"]) == (after.status, after.position)
-    changed = {name for name in now if now[name] != before[name]} - OF_A_RUN - {"status", "position"}
+    changed = {name for name in now if now[name] != before[name]} - RUN_FIELDS - {"status", "position"}
     assert {name: now[name] for name in changed} == after.changes
     assert all(now[name] is not None for name in changed & {"started_at"})
+    if after.status != RUNNING:
+        assert (now["run_token"], now["lease_at"]) == (None, None)
     assert tuple(row_statuses(it)) == after.rows
     assert waiting_names() == after.waiting
     assert_one_line_if_changed(call, before, after, lines)
-    # A name is no part of the order.
+    # A name is not part of the order.
     assert Queue.objects.get().version == version + (after.is_logged and call != "rename_batch")
     assert_consistent()
 
@@ -230,8 +218,8 @@ def test_a_batch_that_does_not_run_can_be_deleted(status, manager, django_captur
     assert_consistent()
 
 
-NO_IDS = {
-    "the id of no batch": uuid.UUID("00000000-0000-4000-8000-000000000000"),
+INVALID_IDS = {
+    "an unknown id": uuid.UUID("00000000-0000-4000-8000-000000000000"),
     "a short text": "123",
     "an empty text": "",
     "None": None,
@@ -247,8 +235,8 @@ NO_IDS = {
 }
 
 
-@pytest.mark.parametrize("batch_id", NO_IDS.values(), ids=NO_IDS.keys())
-def test_what_is_no_batchs_id_is_not_found_by_any_call_and_changes_nothing(batch_id, manager):
+@pytest.mark.parametrize("batch_id", INVALID_IDS.values(), ids=INVALID_IDS.keys())
+def test_no_call_finds_a_batch_for_an_invalid_id(batch_id, manager):
     half_checked(RUNNING)
     before = everything()
     for name, call in CALLS.items():
@@ -260,21 +248,21 @@ def test_what_is_no_batchs_id_is_not_found_by_any_call_and_changes_nothing(batch
     assert everything() == before
 
 
-def test_a_deleted_batch_is_not_found_while_its_rows_still_go(manager):
+def test_no_call_finds_a_deleted_batch_whose_rows_are_not_removed_yet(manager):
     it = half_checked(DONE)
-    assert manager.delete_batch(it.pk)  # its rows go when this test's transaction commits: never
+    assert manager.delete_batch(it.pk)  # its rows go after the commit of this test's transaction: never
     before = everything()
     assert {call(manager, it.pk).code for call in CALLS.values()} == {Code.NOT_FOUND}
     assert everything() == before
 
 
 @pytest.mark.parametrize("form", [str, lambda pk: pk.hex, lambda pk: str(pk).upper()])
-def test_an_id_may_come_as_text(form, manager):
+def test_an_id_can_be_a_text(form, manager):
     batch = make_batch()
     assert manager.pause_batch(form(batch.pk)) is True
 
 
-OLD_TOKEN_CALLS = {
+RUN_CALLS = {
     "record_results": lambda manager, batch, token: manager.record_results(
         batch.pk, token, [(profile_id, ok("late")) for profile_id in profile_ids(batch)]
     ),
@@ -286,45 +274,40 @@ OLD_TOKEN_CALLS = {
 
 
 @pytest.mark.parametrize("status", Batch.Status)
-@pytest.mark.parametrize("call", OLD_TOKEN_CALLS)
-def test_a_call_of_a_run_that_is_over_is_refused_in_every_status(call, status, manager):
+@pytest.mark.parametrize("call", RUN_CALLS)
+def test_a_run_that_is_over_is_fenced_in_every_status(call, status, manager):
     it = half_checked(RUNNING)
     old = it.run_token
     assert manager.pause_batch(it.pk)
-    if status == RUNNING:
-        start_run(it)
-    else:
-        reach(status, it, manager)
+    steps = {
+        QUEUED: manager.queue_batch,
+        RUNNING: lambda pk: start_run(it),
+        PAUSED: manager.pause_batch,
+        DONE: manager.complete_batch,
+        ERROR: lambda pk: manager.handle_error(pk, "It broke."),
+    }
+    assert steps[status](it.pk)
     before = everything()
-    answer = OLD_TOKEN_CALLS[call](manager, it, old)
-    finished_says_more = call == "handle_error" and status in {DONE, ERROR}
+    answer = RUN_CALLS[call](manager, it, old)
+    is_finished = call == "handle_error" and status in {DONE, ERROR}
     assert not answer
-    assert answer.code == (Code.FINISHED if finished_says_more else Code.FENCED)
+    assert answer.code == (Code.FINISHED if is_finished else Code.FENCED)
     assert everything() == before
 
 
-def reach(status, it, manager):
-    if status == QUEUED:
-        assert manager.queue_batch(it.pk)
-    elif status == DONE:
-        assert manager.complete_batch(it.pk)
-    elif status == ERROR:
-        assert manager.handle_error(it.pk, "It broke.")
-
-
 @pytest.mark.parametrize("token", [None, "", "123", 7, "\0", uuid.UUID(int=0)])
-def test_what_is_no_token_is_fenced_even_where_the_batch_has_none(token, manager):
+def test_an_invalid_token_is_fenced_even_if_the_batch_has_none(token, manager):
     it = half_checked(RUNNING)
     assert manager.release_run(it.pk, it.run_token)
     before = everything()
-    for name, call in OLD_TOKEN_CALLS.items():
-        if not (name == "handle_error" and token is None):  # that is somebody's call, not a run's
+    for name, call in RUN_CALLS.items():
+        if not (name == "handle_error" and token is None):  # a call without a run
             assert call(manager, it, token).code == Code.FENCED
     assert everything() == before
 
 
-@pytest.mark.parametrize("batch_id", NO_IDS.values(), ids=NO_IDS.keys())
-def test_a_runs_call_with_what_is_no_batchs_id_is_fenced(batch_id, manager):
+@pytest.mark.parametrize("batch_id", INVALID_IDS.values(), ids=INVALID_IDS.keys())
+def test_a_run_with_an_invalid_id_is_fenced(batch_id, manager):
     token = claim().run_token if make_batch() else None
     before = everything()
     assert manager.record_results(batch_id, token, []).code == Code.FENCED
@@ -344,30 +327,29 @@ def test_a_batch_is_not_started_while_another_runs(manager):
     assert everything() == before
 
 
-@pytest.mark.parametrize("call", ["pause_batch", "complete_batch", "handle_error"])
-def test_a_batch_keeps_nothing_of_its_run_whichever_way_it_ends(call, manager):
-    it = half_checked(RUNNING)
-    assert CALLS[call](manager, it.pk)
-    it.refresh_from_db()
-    assert (it.run_token, it.lease_at) == (None, None)
-
-
-def test_finished_is_finished_and_its_time_never_moves(manager):
-    it = half_checked(DONE)
-    completed_at = it.completed_at
-    for call in ("complete_batch", "handle_error", "pause_batch", "start_batch", "update_progress"):
-        assert not CALLS[call](manager, it.pk)
-    assert manager.set_priority(it.pk, 3)
-    it.refresh_from_db()
-    assert it.completed_at == completed_at
-
-
-def test_an_actor_is_stored_clean_and_cut():
+def test_the_actor_is_stored_clean_and_cut():
     batch = make_batch()
     assert BatchManager("\0\ud800" + "a" * 500).pause_batch(batch.pk)
     assert last_line().actor == "a" * 150
 
 
-def test_a_door_that_does_not_exist_is_a_programming_error():
+def test_an_unknown_channel_is_a_programming_error():
     with pytest.raises(ValueError, match="window"):
         BatchManager("ada", "window")
+
+
+def test_a_name_is_cleaned_and_an_unchanged_one_is_not_logged(manager):
+    it = half_checked(QUEUED)
+    lines, version = BatchLog.objects.count(), Queue.objects.get().version
+    assert manager.rename_batch(it.pk, " it\n") is True
+    assert (BatchLog.objects.count(), Queue.objects.get().version) == (lines, version)
+    assert manager.rename_batch(it.pk, "  The \n new name ") is True
+    assert (values_of(it.pk)["name"], last_line().message) == ("The new name", "“it” → “The new name”")
+
+
+@pytest.mark.parametrize("name", ["", " \n", "x" * 201, "\0", None, 5])
+def test_an_invalid_name_is_refused(name, manager):
+    it = half_checked(QUEUED)
+    before = everything()
+    assert manager.rename_batch(it.pk, name).code == Code.BAD_VALUE
+    assert everything() == before
