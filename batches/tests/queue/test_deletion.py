@@ -1,4 +1,4 @@
-"""Deleting: gone for everybody at once, its rows in small steps, and stories stay."""
+"""Deleting: the batch disappears at once, its rows follow in small transactions, and stories stay."""
 
 from threading import Event
 
@@ -24,11 +24,9 @@ from batches.tests.support.factories import (
     start_run,
     waiting_names,
 )
-from batches.tests.support.threads import in_thread
+from batches.tests.support.threads import TIMEOUT, in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-WAIT = 10
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def manager():
 
 
 @pytest.fixture
-def _small_steps(monkeypatch):
+def _small_chunks(monkeypatch):
     monkeypatch.setattr(contents, "DELETE_CHUNK", 3)
 
 
@@ -50,38 +48,42 @@ def big():
     return run.batch
 
 
-@pytest.mark.usefixtures("_small_steps")
-def test_its_rows_and_its_log_go_and_its_stories_stay_without_a_batch(big, manager):
+@pytest.mark.usefixtures("_small_chunks")
+def test_its_rows_and_its_log_are_deleted_and_its_stories_and_repeats_stay(big, manager):
     others = make_batch("others", 4)
+    repeat = manager.repeat_batch(big.pk)
     assert manager.delete_batch(big.pk) is True
+    repeat.refresh_from_db()
+    assert (repeat.previous, row_statuses(repeat)) == (None, ["pending"] * 10)
+    assert manager.delete_batch(repeat.pk)
     assert not Batch.everything.filter(pk=big.pk).exists()
     assert set(BatchProfile.objects.values_list("batch", flat=True)) == {others.pk}
     assert set(BatchLog.objects.values_list("batch", flat=True)) == {others.pk, None}
     assert list(StoryResult.objects.values_list("batch", flat=True)) == [None] * 7
-    # What was seen is not new when it is seen again.
+    # Known stories are not new when they are found again.
     run = start_run(others)
     record(run, [(profile_id, ok("s")) for profile_id in profile_ids(others)])
     others.refresh_from_db()
     assert others.stories_found == 0
 
 
-@pytest.mark.usefixtures("_small_steps")
-def test_rows_and_stories_go_in_transactions_of_a_bounded_size(big, manager, monkeypatch):
+@pytest.mark.usefixtures("_small_chunks")
+def test_rows_and_stories_are_removed_in_bounded_transactions(big, manager, monkeypatch):
     left = []
     end_of_chunk = contents._find_chunk_end
 
-    def look(rows):
+    def note(rows):
         assert not transaction.get_connection().in_atomic_block
         left.append(rows.count())
         return end_of_chunk(rows)
 
-    monkeypatch.setattr(contents, "_find_chunk_end", look)
+    monkeypatch.setattr(contents, "_find_chunk_end", note)
     assert manager.delete_batch(big.pk)
     assert left == [10, 7, 4, 1, 0, 7, 4, 1, 0]
 
 
 class Killed(BaseException):
-    """Like a kill, nothing in the code under test catches it."""
+    """Like a kill: the code under test does not catch it."""
 
 
 def kill_after(steps, monkeypatch):
@@ -95,11 +97,9 @@ def kill_after(steps, monkeypatch):
     monkeypatch.setattr(contents, "_find_chunk_end", die_after_some)
 
 
-@pytest.mark.usefixtures("_small_steps")
+@pytest.mark.usefixtures("_small_chunks")
 @pytest.mark.parametrize("steps", [0, 1, 3, 5, 6, 8])
-def test_a_deletion_that_was_killed_leaves_no_trace_of_the_batch_and_is_finished_later(
-    steps, big, manager, monkeypatch
-):
+def test_an_interrupted_deletion_is_completed_later(steps, big, manager, monkeypatch):
     make_batch("other", 2)
     kill_after(steps, monkeypatch)
     with pytest.raises(Killed):
@@ -111,24 +111,17 @@ def test_a_deletion_that_was_killed_leaves_no_trace_of_the_batch_and_is_finished
     assert manager.delete_batch(big.pk).code == Code.NOT_FOUND
     assert last_line().action == "delete_batch"
     lines = BatchLog.objects.count()
-    BatchManager().purge_deleted()
+    if steps:
+        manager.purge_deleted()
+    else:
+        manager.delete_batch(make_batch("next", 1).pk)  # completes it as well
+        lines += 2
     assert Batch.everything.count() == 1
     assert BatchProfile.objects.count() == 2
     assert list(StoryResult.objects.values_list("batch", flat=True)) == [None] * 7
-    assert BatchLog.objects.filter(batch=None).count() == 1
+    assert BatchLog.objects.filter(batch=None).count() == (1 if steps else 2)
     assert BatchLog.objects.count() < lines
     assert_consistent()
-
-
-def test_the_next_deletion_finishes_an_interrupted_one(manager, monkeypatch):
-    first, second = make_batch("first", 2), make_batch("second", 2)
-    kill_after(0, monkeypatch)
-    with pytest.raises(Killed):
-        manager.delete_batch(first.pk)
-    monkeypatch.undo()
-    assert manager.delete_batch(second.pk)
-    assert not Batch.everything.exists()
-    assert not BatchProfile.objects.exists()
 
 
 def test_purging_where_nothing_was_deleted_changes_nothing(manager):
@@ -147,7 +140,7 @@ def test_a_deleted_batch_frees_its_place_before_its_rows_are_gone(manager, monke
     assert claim().batch.name == "1"
 
 
-def test_several_are_deleted_each_with_an_answer_of_its_own(manager, monkeypatch):
+def test_several_are_deleted_with_a_result_for_each(manager, monkeypatch):
     purges = []
     monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: purges.append(self))
     running, *others = [batch.pk for batch in make_waiting(3)]
@@ -160,18 +153,7 @@ def test_several_are_deleted_each_with_an_answer_of_its_own(manager, monkeypatch
     assert_consistent()
 
 
-def test_the_repeats_of_a_deleted_batch_stay(manager):
-    source = make_batch("source", 2)
-    repeats = [manager.repeat_batch(source.pk) for _ in range(3)]
-    assert manager.delete_batch(source.pk)
-    for repeat in repeats:
-        repeat.refresh_from_db()
-        assert repeat.previous is None
-        assert row_statuses(repeat) == ["pending"] * 2
-    assert_consistent()
-
-
-def test_within_a_callers_transaction_the_rows_go_after_it_so_that_the_queue_is_not_held(big, manager, monkeypatch):
+def test_in_a_transaction_of_the_caller_the_rows_are_removed_after_its_commit(big, manager, monkeypatch):
     purged = []
     monkeypatch.setattr(
         batch_manager, "purge_rows", lambda batch: purged.append(transaction.get_connection().in_atomic_block)
@@ -199,14 +181,14 @@ def test_other_calls_do_not_wait_for_the_rows_of_a_deleted_batch(big, manager, m
 
     def wait(rows):
         deleting.set()
-        assert may_go_on.wait(WAIT)
+        assert may_go_on.wait(TIMEOUT)
         return end_of_chunk(rows)
 
     monkeypatch.setattr(contents, "_find_chunk_end", wait)
     deletion = in_thread(lambda: BatchManager().delete_batch(big.pk))
-    assert deleting.wait(WAIT)
+    assert deleting.wait(TIMEOUT)
     assert manager.start_batch(waiting.pk)
     assert manager.claim_run("worker")
     may_go_on.set()
-    assert deletion.result(WAIT) is True
+    assert deletion.result(TIMEOUT) is True
     assert not Batch.everything.filter(pk=big.pk).exists()

@@ -1,8 +1,9 @@
-"""Recording results: each exactly once, whatever strangers' pages made of them."""
+"""Recording results: each exactly once, and cleaned of whatever strangers send."""
 
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from hashlib import sha256
 from http import HTTPStatus
 
 import pytest
@@ -11,7 +12,6 @@ from django.utils import timezone as django_timezone
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
-from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
     everything,
@@ -78,7 +78,7 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
     now = values_of(run.batch.pk)
     counters = ("completed_profiles", "successful_checks", "failed_checks", "stories_found")
     assert tuple(now[name] for name in counters) == (3, 2, 1, 2)
-    # The log holds the batch's events, never a line per result; and nothing of the order has changed.
+    # Results are not logged, and the order of the queue is unchanged.
     assert (BatchLog.objects.count(), Queue.objects.get().version) == (lines, version)
     assert_consistent()
 
@@ -86,9 +86,10 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
 # Once
 
 
-def test_a_result_that_is_given_twice_counts_once(run):
+def test_a_profile_keeps_its_first_result_and_a_repetition_is_no_progress(run):
     one, two, *_ = profile_ids(run.batch)
     record(run, [(one, ok("s")), (two, failed())])
+    Batch.objects.filter(pk=run.batch.pk).update(takeovers=2)
     before = everything()
     record(run, [(one, failed("another outcome")), (two, ok("another"))])
     assert without_lease(everything()) == without_lease(before)
@@ -98,7 +99,7 @@ def without_lease(tables):
     return {**tables, "Batch": [batch | {"lease_at": None, "run_seconds": None} for batch in tables["Batch"]]}
 
 
-def test_of_several_results_for_one_profile_in_one_call_one_is_recorded(run):
+def test_of_several_results_for_one_profile_in_one_call_the_last_is_recorded(run):
     one = profile_ids(run.batch)[0]
     record(run, [(one, ok("s")), (one, ok("s")), (one, failed())])
     assert values_of(run.batch.pk)["completed_profiles"] == 1
@@ -107,23 +108,17 @@ def test_of_several_results_for_one_profile_in_one_call_one_is_recorded(run):
     assert_consistent()
 
 
-def test_a_result_for_a_profile_of_another_batch_or_of_none_is_passed_over(run):
-    stranger = make_batch("other", 5).profiles.order_by("pk")[4].profile_id
-    one = profile_ids(run.batch)[0]
-    record(run, [(stranger, ok("s", etag="x")), (10**15, ok("t")), (-1, ok()), (one, ok())])
+def test_results_for_unknown_profiles_and_for_those_of_other_batches_are_ignored(run):
+    other = make_batch("other", 5)
+    stranger = other.profiles.order_by("pk")[4].profile_id
+    record(run, [(stranger, ok("s", etag="x")), (10**15, ok("t")), (-1, ok()), (profile_ids(run.batch)[0], ok())])
     assert values_of(run.batch.pk)["completed_profiles"] == 1
     assert not StoryResult.objects.exists()
     assert Profile.objects.get(pk=stranger).etag == ""
-    assert row_statuses(Batch.objects.get(name="other")) == ["pending"] * 5
+    assert row_statuses(other) == ["pending"] * 5
 
 
-def test_a_profile_that_waits_in_another_batch_too_stays_pending_there(run):
-    other = make_batch("other", 4)
-    record(run, [(pk, ok()) for pk in profile_ids(run.batch)])
-    assert row_statuses(other) == ["pending"] * 4
-
-
-def test_no_results_are_a_sign_of_life_and_no_progress(run):
+def test_recording_nothing_is_a_heartbeat_without_progress(run):
     Batch.objects.filter(pk=run.batch.pk).update(takeovers=2, lease_at=None)
     record(run, [])
     assert values_of(run.batch.pk)["lease_at"] is not None
@@ -132,21 +127,13 @@ def test_no_results_are_a_sign_of_life_and_no_progress(run):
     assert values_of(run.batch.pk)["takeovers"] == 0
 
 
-def test_results_known_already_are_no_progress(run):
-    one = profile_ids(run.batch)[0]
-    record(run, [(one, ok())])
-    Batch.objects.filter(pk=run.batch.pk).update(takeovers=2)
-    record(run, [(one, ok())])
-    assert values_of(run.batch.pk)["takeovers"] == 2
-
-
-def test_results_may_come_as_a_generator_and_the_id_as_text(run):
+def test_results_can_be_a_generator_and_the_id_a_text(run):
     results = ((pk, ok()) for pk in profile_ids(run.batch))
     assert BatchManager().record_results(str(run.batch.pk), run.run_token, results)
     assert row_statuses(run.batch) == ["ok"] * 4
 
 
-def test_a_chunk_that_cannot_be_recorded_leaves_nothing_behind(run, monkeypatch):
+def test_a_fault_while_recording_leaves_no_trace(run, monkeypatch):
     def fail(*args):
         raise RuntimeError("in the middle")
 
@@ -160,80 +147,63 @@ def test_a_chunk_that_cannot_be_recorded_leaves_nothing_behind(run, monkeypatch)
 # Stories
 
 
-def test_a_story_is_new_once_for_its_profile_and_belongs_to_the_batch_that_saw_it_first(run):
-    first = record_one(run, ok("a", "b"))
+def stories_found(run):
+    return Batch.objects.get(pk=run.batch.pk).stories_found
+
+
+def test_a_story_is_new_once_for_its_profile_and_belongs_to_the_batch_that_found_it(run):
+    first = record_one(run, ok("a", "b", "a"))
     assert BatchManager().complete_batch(run.batch.pk)
     again = start_run(BatchManager().repeat_batch(run.batch.pk))
     second = record_one(again, ok("a", "b", "c"))
     assert second.profile_id == first.profile_id
-    assert [batch.stories_found for batch in (Batch.objects.get(pk=run.batch.pk), reread(again))] == [2, 1]
     assert (first.has_story, second.has_story) == (True, True)
+    assert (stories_found(run), stories_found(again)) == (2, 1)
     assert sorted(StoryResult.objects.values_list("story_id", "batch")) == [
         ("a", run.batch.pk),
         ("b", run.batch.pk),
         ("c", again.batch.pk),
     ]
+    assert BatchManager().complete_batch(again.batch.pk)
+    assert BatchManager().queue_batch(again.batch.pk)
+    third = record_one(start_run(again.batch), ok("a"))
+    assert (third.profile_id, third.has_story, stories_found(again)) == (first.profile_id, False, 0)
+    assert third.profile.last_story_at == second.profile.last_story_at
 
 
-def reread(run):
-    return Batch.objects.get(pk=run.batch.pk)
-
-
-def test_a_check_that_shows_only_known_stories_has_no_story(run):
-    profile = record_one(run, ok("a")).profile
-    assert BatchManager().queue_batch(run.batch.pk).code == Code.ALREADY_RUNNING
-    assert BatchManager().complete_batch(run.batch.pk)
-    assert BatchManager().queue_batch(run.batch.pk)
-    again = record_one(start_run(run.batch), ok("a"))
-    assert again.profile_id == profile.pk
-    assert not again.has_story
-    assert again.profile.last_story_at == profile.last_story_at
-    assert reread(run).stories_found == 0
-
-
-def test_a_story_shown_twice_in_one_check_is_one(run):
-    row = record_one(run, ok("a", "a", "b", "a"))
-    assert row.has_story
-    assert reread(run).stories_found == 2
-
-
-def test_two_profiles_may_have_stories_with_the_same_id(run):
+def test_two_profiles_can_have_stories_with_the_same_id(run):
     one, two, *_ = profile_ids(run.batch)
     record(run, [(one, ok("a")), (two, ok("a"))])
-    assert reread(run).stories_found == 2
+    assert stories_found(run) == 2
 
 
-def test_a_failed_check_finds_no_stories(run):
+def test_the_stories_of_a_failed_check_are_ignored(run):
     row = record_one(run, CheckResult(False, "It broke.", stories=[Story("a")]))
     assert not row.has_story
     assert not StoryResult.objects.exists()
 
 
-def test_stories_without_any_text_get_an_id_and_are_one(run):
-    record_one(run, CheckResult(True, stories=[Story(""), Story("")]))
-    story = StoryResult.objects.get()
-    assert len(story.story_id) == 64
-    assert (story.title, story.url, story.published_at) == ("", "", None)
-    assert str(story) == story.story_id
-
-
-def test_a_story_id_that_is_missing_or_too_long_is_made_of_the_content_and_stays_the_same(run):
+def test_a_missing_or_too_long_story_id_is_replaced_with_a_stable_hash_of_the_content(run):
     stories = [
+        Story(""),
+        Story(""),
         Story("", "one"),
         Story("", "two"),
         Story("x" * 256, "long"),
         Story("x" * 255 + "y" * 5000),
-        Story("\0\0"),
     ]
     record_one(run, CheckResult(True, stories=stories))
-    assert reread(run).stories_found == 5
+    assert stories_found(run) == 5
+    assert {len(story.story_id) for story in StoryResult.objects.all()} == {64}
+    empty = StoryResult.objects.get(title="", url="", story_id=sha256(b"\n\n").hexdigest())
+    assert (str(empty), empty.published_at) == (empty.story_id, None)
     assert BatchManager().complete_batch(run.batch.pk)
     record_one(start_run(BatchManager().repeat_batch(run.batch.pk)), CheckResult(True, stories=stories))
     assert StoryResult.objects.count() == 5
 
 
 @pytest.mark.parametrize("story_id", ["x" * 255, "ü" * 255, "💥" * 255, " ", "a'b\"c\\d%s%(x)s{}", "\u2028\x01\x7f"])
-def test_a_story_id_that_fits_is_kept_as_it_is(story_id, run):
+def test_a_story_id_that_fits_is_stored_unchanged(story_id, run):
     record_one(run, ok(story_id))
     assert StoryResult.objects.get().story_id == story_id
 
@@ -265,13 +235,13 @@ def test_hostile_text_is_stored_clean_and_cut(text, stored, run):
     assert saved.url == (stored if fits else "")
     assert saved.story_id == f"id{stored}" if fits else len(saved.story_id) == 64
     assert row.error == row.profile.last_error == ""
-    # What is too long cannot be sent back whole, so it is not remembered.
+    # A validator that is too long cannot be sent back unchanged, so it is forgotten.
     assert (row.profile.etag, row.profile.last_modified) == ((stored, stored) if fits else ("", ""))
     assert row.profile.feed_url == (stored if fits else "")
     assert_consistent()
 
 
-def test_lengths_that_just_fit_are_kept(run):
+def test_texts_that_just_fit_are_not_cut(run):
     row = record_one(
         run,
         CheckResult(
@@ -287,7 +257,7 @@ def test_lengths_that_just_fit_are_kept(run):
     assert [len(getattr(row.profile, name)) for name in ("feed_url", "etag", "last_modified")] == [2000, 500, 500]
 
 
-def test_what_is_remembered_stays_until_a_check_says_otherwise(run):
+def test_a_profile_keeps_its_memory_until_a_check_replaces_it(run):
     memory = {"feed_url": "https://example.org/feed", "etag": '"1"', "last_modified": "yesterday", "fingerprint": "f"}
     profile = record_one(run, ok(**memory)).profile
 
@@ -333,7 +303,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize(("published", "stored"), MOMENTS.values(), ids=MOMENTS.keys())
-def test_odd_times_of_publication_are_stored_in_utc_or_left_out(published, stored, run):
+def test_times_of_publication_are_stored_in_utc_or_not_at_all(published, stored, run):
     record_one(run, CheckResult(True, stories=[Story("s", published=published)]))
     assert StoryResult.objects.get().published_at == stored
 
@@ -343,31 +313,24 @@ NO_DURATIONS = [math.inf, -math.inf, math.nan, -1.0, 1e308, 10**400]
 
 
 @pytest.mark.parametrize(("duration", "stored"), DURATIONS + [(duration, 0.0) for duration in NO_DURATIONS])
-def test_a_duration_that_was_not_measured_is_none(duration, stored, run):
+def test_an_impossible_duration_is_stored_as_zero(duration, stored, run):
     assert record_one(run, ok(duration=duration)).duration == stored
 
 
-STATUSES = [
-    (200, 200),
-    (999, 999),
-    (100, 100),
-    (HTTPStatus.NOT_FOUND, 404),
-    (404.0, 404),
-    (Decimal(410), 410),
-    (None, None),
-]
-NO_STATUSES = [0, -1, 99, 1000, 2**31, 2**63, 10**100, True, math.inf, math.nan]
+STATUSES = [(200, 200), (999, 999), (100, 100), (HTTPStatus.NOT_FOUND, 404), (404.0, 404), (Decimal(410), 410)]
+NO_STATUSES = [None, 0, -1, 99, 1000, 2**31, 2**63, 10**100, True, math.inf, math.nan]
 
 
 @pytest.mark.parametrize(("status", "stored"), STATUSES + [(status, None) for status in NO_STATUSES])
-def test_a_number_that_is_no_http_status_is_left_out(status, stored, run):
+def test_an_invalid_http_status_is_not_stored(status, stored, run):
     assert record_one(run, CheckResult(True, http_status=status)).http_status == stored
 
 
-def test_many_results_at_once_are_recorded(run):
+def test_a_large_chunk_is_recorded(run):
     BatchManager().pause_batch(run.batch.pk)
     run = start_run(make_batch("big", 2000))
     record(run, [(pk, ok("a", "b") if pk % 2 else failed()) for pk in profile_ids(run.batch)])
-    assert (reread(run).successful_checks, reread(run).failed_checks, reread(run).stories_found) == (1000, 1000, 2000)
+    now = values_of(run.batch.pk)
+    assert (now["successful_checks"], now["failed_checks"], now["stories_found"]) == (1000, 1000, 2000)
     assert_consistent()
     assert Profile.objects.filter(url__in=urls(2000)).exclude(last_checked_at=None).count() == 2000
