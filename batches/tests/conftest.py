@@ -26,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     # Many tests create users, and a real hash takes 0.1 s on purpose.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # Each new client loads the middleware, and whitenoise would scan all static files: 10 ms.
+    settings.WHITENOISE_AUTOREFRESH = True
     TransactionTestCase._fixture_teardown = lambda _: empty_tables()
 
 

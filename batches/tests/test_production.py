@@ -48,7 +48,6 @@ urlpatterns = [*project_urls, path("fault/", fail), path("away/", lose_database)
 @pytest.fixture
 def client(settings):
     settings.ROOT_URLCONF = __name__
-    settings.WHITENOISE_AUTOREFRESH = True
     return Client(enforce_csrf_checks=True, raise_request_exception=False)
 
 

@@ -24,12 +24,6 @@ PERMISSIONS = {
 NUMBERS = count()
 
 
-@pytest.fixture(autouse=True)
-def static_files_unread(settings):
-    """Each client loads the middleware anew, and whitenoise would walk through all static files each time."""
-    settings.WHITENOISE_AUTOREFRESH = True
-
-
 @pytest.fixture
 def client_of():
     return client_as

@@ -18,12 +18,6 @@ COMMITTED = settings.BASE_DIR / "docs" / "openapi.yaml"
 
 
 @pytest.fixture(autouse=True)
-def unscanned_static_files(settings):
-    """Each client loads the middleware, and whitenoise would scan all static files each time."""
-    settings.WHITENOISE_AUTOREFRESH = True
-
-
-@pytest.fixture(autouse=True)
 def empty_throttles():
     """Tests make more requests a minute than a user is allowed."""
     cache.clear()

@@ -130,8 +130,7 @@ def form_body(file, **fields):
 class TestThroughTheDoors:
     pytestmark = through_a_door
 
-    def test_api(self, root, settings, files):
-        settings.WHITENOISE_AUTOREFRESH = True
+    def test_api(self, root, files):
         client = Client(headers={"Authorization": f"Token {Token.objects.create(user=root).key}"})
         before = count_rows()
         for number, file in enumerate(files):
@@ -147,8 +146,7 @@ class TestThroughTheDoors:
                 assert response.status_code == 400, file.label
                 assert_refused(file, content["detail"], before)
 
-    def test_admin(self, root, settings, files):
-        settings.WHITENOISE_AUTOREFRESH = True
+    def test_admin(self, root, files):
         client = Client()
         client.force_login(root)
         before = count_rows()

@@ -22,8 +22,7 @@ SERVED += [f"/static/drf_spectacular_sidecar/swagger-ui-dist/{name}" for name in
 
 
 @pytest.fixture(autouse=True)
-def nobody_counted(settings, monkeypatch):
-    settings.WHITENOISE_AUTOREFRESH = True
+def nobody_counted(monkeypatch):
     monkeypatch.setattr("rest_framework.throttling.SimpleRateThrottle.allow_request", lambda *_: True)
 
 

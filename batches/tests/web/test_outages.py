@@ -30,11 +30,6 @@ UNAVAILABLE = "The database does not answer. Try again in a moment."
 WAIT = 60
 
 
-@pytest.fixture(autouse=True)
-def _static_files_unread(settings):
-    settings.WHITENOISE_AUTOREFRESH = True
-
-
 @pytest.fixture
 def root():
     return User.objects.create_superuser("root")

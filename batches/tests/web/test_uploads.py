@@ -44,9 +44,8 @@ def root():
 
 
 @pytest.fixture
-def client_by(root, settings):
+def client_by(root):
     """A client that shows who it is by this means, and is looked at as strictly as in an installation."""
-    settings.WHITENOISE_AUTOREFRESH = True
 
     def make(means):
         if means == "token":
@@ -195,8 +194,7 @@ def web_server():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # waitress drops what it does not need
-def test_an_upload_that_is_cut_off_leaves_nothing(root, settings, tmp_path, monkeypatch):
-    settings.WHITENOISE_AUTOREFRESH = True
+def test_an_upload_that_is_cut_off_leaves_nothing(root, tmp_path, monkeypatch):
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)  # nobody closes a thread's connections
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     head = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nnews\r\n'
