@@ -7,11 +7,11 @@ from django.db import connection
 
 from batches.checks import check_config, check_sqlite, check_wal_reset_bug
 from batches.conf import config_from_environment
-from batches.text import clean_text
+from batches.text import clean_text, format_duration
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "advice"),
     [
         ("CONCURRENCY", 0, "Use a number > 0"),
         ("PER_HOST", -1, "Use a number > 0"),
@@ -24,14 +24,14 @@ from batches.text import clean_text
         ("COLOUR", "red", "Unknown keys in BATCHES: COLOUR"),
     ],
 )
-def test_nonsense_in_the_settings_is_told_with_what_to_write(key, value, told, settings):
+def test_an_invalid_setting_is_reported_with_the_correct_form(key, value, advice, settings):
     settings.BATCHES = {key: value}
     (error,) = check_config()
     assert key in error.msg
-    assert told in error.msg
+    assert advice in error.msg
 
 
-def test_the_defaults_are_no_nonsense(settings):
+def test_the_defaults_are_valid(settings):
     settings.BATCHES = {"RETRIES": 0, "ALLOWED_NETWORKS": ("127.0.0.1/32", "::1/128")}
     assert check_config() == []
 
@@ -63,12 +63,12 @@ def test_the_environment_is_read_by_the_kind_of_each_key():
         ("BATCHES_TIMEOUT", "inf"),
     ],
 )
-def test_what_cannot_be_read_from_the_environment_is_named(name, text):
+def test_an_invalid_variable_of_the_environment_is_named(name, text):
     with pytest.raises(ImproperlyConfigured, match=f"{name}='{text}'"):
         config_from_environment({name: text})
 
 
-def test_an_sqlite_that_is_too_old_is_told(monkeypatch):
+def test_an_sqlite_that_is_too_old_is_reported(monkeypatch):
     monkeypatch.setattr(connection, "vendor", "sqlite")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "IMMEDIATE"})
     assert check_sqlite() == []
@@ -77,7 +77,7 @@ def test_an_sqlite_that_is_too_old_is_told(monkeypatch):
     assert error.id == "batches.E003"
 
 
-def test_transactions_that_begin_without_the_lock_are_told(monkeypatch):
+def test_transactions_that_start_without_the_lock_are_reported(monkeypatch):
     monkeypatch.setattr(connection, "vendor", "sqlite")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"timeout": 20})
     (warning,) = check_sqlite()
@@ -88,20 +88,25 @@ def test_transactions_that_begin_without_the_lock_are_told(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("version", "is_told"),
+    ("version", "is_reported"),
     [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 53, 0), False)],
 )
-def test_an_sqlite_with_the_wal_reset_bug_is_told_with_the_databases_checks(version, is_told, monkeypatch):
+def test_an_sqlite_with_the_wal_reset_bug_is_reported_by_the_database_checks(version, is_reported, monkeypatch):
     monkeypatch.setattr(connection, "vendor", "sqlite")
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
-    told = [warning.id for warning in run_checks(tags=["database"], databases=["default"])]
-    assert told == (["batches.W002"] if is_told else [])
+    reported = [warning.id for warning in run_checks(tags=["database"], databases=["default"])]
+    assert reported == (["batches.W002"] if is_reported else [])
     assert check_wal_reset_bug(databases=None) == []
 
 
-def test_an_error_without_a_text_is_told_of_all_the_same():
+def test_an_object_without_a_text_gets_the_name_of_its_type():
     class Mute(Exception):
         def __str__(self):
             raise RuntimeError
 
     assert clean_text(Mute(), 100) == "<Mute without a text>"
+
+
+def test_a_duration_has_at_most_two_units():
+    texts = {0.4: "0 s", 59: "59 s", 60: "1 min 00 s", 3700: "1 h 01 min", 360000: "100 h 00 min"}
+    assert {seconds: format_duration(seconds) for seconds in texts} == texts

@@ -135,8 +135,8 @@ def test_a_dry_run_reports_and_saves_nothing(action, manage, list_file):
 
 def test_an_invalid_list_gets_one_sentence_that_names_it(manage, list_file):
     path = list_file("")
-    for argument, name in ((path, path), ("-", "Standard input")):
-        output = manage("batch", "create", argument)
+    for action, argument, name in (("create", path, path), ("run", path, path), ("create", "-", "Standard input")):
+        output = manage("batch", action, argument)
         assert (output.code, output.out) == (1, "")
         assert output.err.startswith(f"{name}: The list is empty")
         assert "\n" not in output.err

@@ -13,7 +13,7 @@ from .processes import Commands
 @pytest.fixture
 def configure(settings):
     """Sets keys of `BATCHES`; the checkers for tests are there already, and nothing is waited for long."""
-    settings.BATCHES = {"CHECKERS": NAMES, "POLL_SECONDS": 0.01, "RECORD_SECONDS": 0.01, "CHECK_TIMEOUT": 20.0}
+    settings.BATCHES = {"CHECKERS": NAMES, "POLL_SECONDS": 0.01, "RECORD_SECONDS": 0.01, "CHECK_TIMEOUT": 60.0}
 
     def set_keys(**values):
         settings.BATCHES = settings.BATCHES | {name.upper(): value for name, value in values.items()}
