@@ -1,4 +1,4 @@
-"""No webhook sends anything to a server inside, in whatever spelling and by whatever way. The servers are real ones."""
+"""No webhook reaches an internal server, whatever the spelling of its address. The servers are real."""
 
 import socket
 

@@ -15,6 +15,10 @@ pytestmark = pytest.mark.django_db
 NOW = timezone.now()
 TOKEN = uuid.uuid4()
 
+REQUIRED = [
+    "total_profiles", "completed_profiles", "successful_checks", "failed_checks", "stories_found", "takeovers",
+    "priority", "name", "error",
+]  # fmt: skip
 IMPOSSIBLE = {
     "running without a place": {"status": "running", "position": None},
     "running at a place in the queue": {"status": "running", "position": 7},
@@ -33,13 +37,11 @@ IMPOSSIBLE = {
     "an empty status": {"status": "", "position": None},
     "no status": {"status": None, "position": None},
     "a status in capitals": {"status": "PAUSED", "position": None},
-    "a paused batch's run": {"status": "paused", "position": None, "run_token": TOKEN},
-    "a queued batch's run": {"status": "queued", "position": 7, "run_token": TOKEN},
-    "a done batch's run": {"status": "done", "position": None, "run_token": TOKEN},
-    "a failed batch's run": {"status": "error", "position": None, "run_token": TOKEN},
-    "a paused batch's lease": {"status": "paused", "position": None, "lease_at": NOW},
-    "a queued batch's lease": {"status": "queued", "position": 7, "lease_at": NOW},
-    "a done batch's lease": {"status": "done", "position": None, "lease_at": NOW},
+    **{
+        f"a {name} of a {status} batch": {"status": status, "position": 7 if status == "queued" else None} | field
+        for status in ("paused", "queued", "done", "error")
+        for name, field in (("run token", {"run_token": TOKEN}), ("lease", {"lease_at": NOW}))
+    },
     "more completed than there are": {"completed_profiles": 4},
     "more results than completed": {"successful_checks": 2},
     "more failures than completed": {"failed_checks": 3, "successful_checks": 0},
@@ -49,16 +51,8 @@ IMPOSSIBLE = {
     "a negative number of successes": {"successful_checks": -1},
     "a negative number of failures": {"failed_checks": -1},
     "a negative number of stories": {"stories_found": -1},
-    "no total": {"total_profiles": None},
-    "no number of completed": {"completed_profiles": None},
-    "no number of successes": {"successful_checks": None},
-    "no number of failures": {"failed_checks": None},
-    "no number of stories": {"stories_found": None},
     "negative take-overs": {"takeovers": -1},
-    "no take-overs": {"takeovers": None},
-    "no priority": {"priority": None},
-    "no name": {"name": None},
-    "no error": {"error": None},
+    **{f"no {field}": {field: None} for field in REQUIRED},
     "deleted but queued": {"status": "queued", "position": 7, "deleted_at": NOW},
     "deleted but running": {"status": "running", "position": 0, "deleted_at": NOW},
 }
