@@ -63,8 +63,9 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 
 def vendor_of(test: pytest.Item) -> str | None:
+    """The database of a test. A test that opens its own database has the parameter `vendor`."""
     callspec = getattr(test, "callspec", None)
-    return callspec.params.get("database_url") if callspec else None
+    return callspec.params.get("database_url", callspec.params.get("vendor")) if callspec else None
 
 
 def group_of(test: pytest.Item) -> str:
