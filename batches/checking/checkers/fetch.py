@@ -292,4 +292,4 @@ def describe_connection(fault: Exception) -> str:
         return "could not be reached"
     if code in {errno.EMFILE, errno.ENFILE}:
         return "was not checked: too many files are open on this machine"
-    return "dropped the connection"
+    return "broke off the connection"

@@ -160,7 +160,7 @@ def test_an_endless_body_is_not_read(receiver, webhook, deliver):
 @one_database
 @pytest.mark.parametrize(
     ("raw", "error"),
-    [(b"", "dropped the connection"), (b"SSH-2.0-OpenSSH_9.2\r\n", "sent an invalid response")],
+    [(b"", "broke off the connection"), (b"SSH-2.0-OpenSSH_9.2\r\n", "sent an invalid response")],
 )
 def test_a_response_that_is_not_http_is_a_failure(receiver, webhook, deliver, raw, error):
     receiver.answer("/hook", lambda handler: handler.wfile.write(raw))
