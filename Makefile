@@ -1,5 +1,5 @@
-# `make run` and `make test` are all it takes; what they need is installed into .venv on first use.
-# Ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
+# `make run` and `make test` install everything they need into .venv on first use.
+# Other ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
 
 VENV := .venv/bin/python
 IN_PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
@@ -14,47 +14,47 @@ PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
 .PHONY: help run setup test test-room test-all lint schema fuzz stress bench mutants screenshots clean
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-run: setup ## set up, then web and worker with the demo queue, until Ctrl-C
+run: setup ## set up and run the web application and a worker with the demo queue, until Ctrl-C
 	@$(VENV) manage.py migrate --verbosity 0
 	@$(VENV) manage.py serve --demo
 
-setup: .venv/installed ## .venv with what requirements.txt names
+setup: .venv/installed ## install requirements.txt into .venv
 
-test: lint ## set up, then the checks and the tests on SQLite and PostgreSQL (6 minutes)
+test: lint ## set up and run the checks and the tests on SQLite and PostgreSQL (6 minutes)
 	@$(VENV) -m pytest $(IN_PARALLEL)
 
-test-room: .venv/installed-dev ## while you edit: the tests of one folder on SQLite without the slow ones (ROOM=queue)
+test-room: .venv/installed-dev ## run the fast tests of one folder on SQLite while you edit (ROOM=queue)
 	@$(VENV) -m pytest --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
 
-test-all: lint ## everything: also full fuzzing, hostile corpora, the generated client and stress
+test-all: lint ## run everything: also full fuzzing, hostile corpora, the generated client and stress
 	@$(FULL_LENGTH) $(VENV) -m pytest $(IN_PARALLEL) -m ""
 
-lint: .venv/installed-dev ## the checks without the tests
+lint: .venv/installed-dev ## run the checks without the tests
 	@$(VENV) -m ruff check
 	@$(VENV) -m ruff format --check
 	@$(VENV) -m mypy batches batchproject manage.py
 	@$(VENV) manage.py makemigrations --check --dry-run
 
-schema: .venv/installed-dev ## docs/openapi.yaml again, after a change of the API
+schema: .venv/installed-dev ## update docs/openapi.yaml after a change of the API
 	@$(VENV) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
-fuzz: .venv/installed-dev ## more than 12,000 calls made up from the API's description, half of them on each database
+fuzz: .venv/installed-dev ## make more than 12,000 random API calls, half of them on each database
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s -m "" batches/tests/api/test_fuzzing.py
 
-bench: .venv/installed-dev ## the benchmarks
+bench: .venv/installed-dev ## run the benchmarks
 	@$(VENV) -m benchmarks
 
-screenshots: .venv/installed-dev ## the README's pictures, by Chromium
+screenshots: .venv/installed-dev ## take the README's screenshots with Chromium
 	@$(VENV) docs/screenshots.py
 
-stress: .venv/installed-dev ## kill, freeze and starve it for an hour: never two, never lost
+stress: .venv/installed-dev ## kill, freeze and starve the queue for an hour and check that nothing is lost or done twice
 	@$(VENV) -m stress --mutants all
 
 # In a clone, because Cosmic Ray changes the files themselves.
-mutants: .venv/installed-dev ## hours: change the core in 1,000 places; report what no test noticed (goes on where it stopped)
+mutants: .venv/installed-dev ## change the core in 1,000 places and list what no test noticed (hours; continues where it stopped)
 	@$(PIP) install -r requirements-mutants.txt
 	@test -d var/mutants || git clone --quiet --local . var/mutants
 	@ln -sfn ../../.venv var/mutants/.venv
@@ -65,11 +65,11 @@ mutants: .venv/installed-dev ## hours: change the core in 1,000 places; report w
 	@cd var/mutants && .venv/bin/cr-report --surviving-only --show-diff $(SESSION)
 	@cd var/mutants && .venv/bin/python -c "$(COUNT_MUTANTS)"
 
-clean: ## remove .venv and the tools' caches; the database in var/ stays
+clean: ## remove .venv and all caches; keep the database in var/
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps are as old as the last installation: newer requirements install again.
+# The stamp files are as old as the last installation, so newer requirements are installed again.
 .venv/installed: requirements.txt
 	@$(VENV) -m pip --version >/dev/null 2>&1 || { $(MAKE_VENV); }
 	@echo "Installing $< into .venv"
@@ -79,7 +79,7 @@ clean: ## remove .venv and the tools' caches; the database in var/ stays
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
 
-# Debian and Ubuntu ship Python without ensurepip, which venv needs: a Python is good if it has both.
+# Debian and Ubuntu ship Python without ensurepip, which venv needs. A good Python has both.
 GOOD_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 define MAKE_VENV
 for python in python3.13 python3.12 python3.11 python3; do \
