@@ -1,4 +1,4 @@
-"""Nobody waits for ever: what people and programs are told when the database is locked for too long, or away."""
+"""Timeouts: what people and programs are told when the database is locked for too long, or unavailable."""
 
 from contextlib import contextmanager
 from threading import Event
@@ -35,23 +35,23 @@ def root():
     return User.objects.create_superuser("root")
 
 
-def be_impatient():
-    """This connection waits 50 ms for a lock instead of 20 s."""
+def shorten_lock_timeout():
+    """Let this connection wait 50 ms for a lock instead of 20 s."""
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 50" if connection.vendor == "sqlite" else "SET lock_timeout = '50ms'")
 
 
 @contextmanager
-def held_by_another(transaction_of=Queue.objects.locked):
-    """Somebody else sits in a transaction, over another connection."""
+def locked_by_another(transaction_of=Queue.objects.locked):
+    """Hold a transaction open over another connection."""
     begun, over = Event(), Event()
 
-    def sit():
+    def hold():
         with transaction_of():
             begun.set()
             assert over.wait(WAIT)
 
-    other = in_thread(sit)
+    other = in_thread(hold)
     assert begun.wait(WAIT)
     try:
         yield
@@ -63,23 +63,23 @@ def held_by_another(transaction_of=Queue.objects.locked):
 def test_a_call_that_waits_too_long_for_the_queue_fails_and_changes_nothing():
     [batch, _] = make_waiting(2)
     before = everything()
-    be_impatient()
-    with held_by_another(), pytest.raises(DATABASE_FAULTS) as failure:
+    shorten_lock_timeout()
+    with locked_by_another(), pytest.raises(DATABASE_FAULTS) as failure:
         BatchManager().move_batch(batch.pk, 2)
     assert describe_outage(failure.value) == BUSY
     assert everything() == before
 
 
-def test_the_api_says_when_to_ask_again(root, caplog):
+def test_the_api_says_when_to_retry(root, caplog):
     [batch] = make_waiting(1)
     client = APIClient()
     client.force_authenticate(root)
-    be_impatient()
-    with held_by_another():
-        answer = client.post(f"/api/batches/{batch.pk}/pause/")
-    assert answer.status_code == 503
-    assert answer.json() == {"code": "unavailable", "detail": BUSY}
-    assert answer["Retry-After"] == str(RETRY_AFTER)
+    shorten_lock_timeout()
+    with locked_by_another():
+        response = client.post(f"/api/batches/{batch.pk}/pause/")
+    assert response.status_code == 503
+    assert response.json() == {"code": "unavailable", "detail": BUSY}
+    assert response["Retry-After"] == str(RETRY_AFTER)
     assert any("lock" in record.getMessage() for record in caplog.records if record.name == errors.__name__)
     assert client.post(f"/api/batches/{batch.pk}/pause/").status_code == 200
 
@@ -88,53 +88,53 @@ def test_the_admin_shows_a_page_that_needs_no_database(root, caplog):
     [batch] = make_waiting(1)
     client = Client()
     client.force_login(root)
-    be_impatient()
-    with held_by_another():
-        answer = client.post(
+    shorten_lock_timeout()
+    with locked_by_another():
+        response = client.post(
             "/admin/batches/batch/", {"action": "pause_batches", "_selected_action": [str(batch.pk)], "index": "0"}
         )
-    assert answer.status_code == 503
-    assert BUSY in answer.content.decode()
-    assert answer["Retry-After"] == str(RETRY_AFTER)
+    assert response.status_code == 503
+    assert BUSY in response.content.decode()
+    assert response["Retry-After"] == str(RETRY_AFTER)
     assert any("lock" in record.getMessage() for record in caplog.records if record.name == middleware.__name__)
     assert Batch.objects.get().status == Batch.Status.QUEUED
 
 
-def test_strangers_are_not_told_what_the_database_said(root, monkeypatch):
-    def be_away(*_):
+def test_responses_do_not_repeat_the_databases_message(root, monkeypatch):
+    def fail(*_):
         raise OperationalError('connection to server at "db.internal" failed')
 
-    monkeypatch.setattr(views, "forecast_queue", be_away)
-    monkeypatch.setattr(queue_views, "queue_context", be_away)
+    monkeypatch.setattr(views, "forecast_queue", fail)
+    monkeypatch.setattr(queue_views, "queue_context", fail)
     api, admin = APIClient(), Client()
     api.force_authenticate(root)
     admin.force_login(root)
-    for answer in (api.get("/api/queue/"), admin.get("/admin/batches/batch/queue/")):
-        assert answer.status_code == 503
-        assert UNAVAILABLE in answer.content.decode()
-        assert "internal" not in answer.content.decode()
+    for response in (api.get("/api/queue/"), admin.get("/admin/batches/batch/queue/")):
+        assert response.status_code == 503
+        assert UNAVAILABLE in response.content.decode()
+        assert "internal" not in response.content.decode()
 
 
-def test_a_command_ends_with_the_sentence():
+def test_a_command_fails_with_the_message():
     [batch] = make_waiting(1)
-    be_impatient()
-    with held_by_another(), pytest.raises(CommandError, match=BUSY):
+    shorten_lock_timeout()
+    with locked_by_another(), pytest.raises(CommandError, match=BUSY):
         call_command("batch", "pause", str(batch.pk))
 
 
-def test_a_mistake_of_the_code_is_still_a_fault(root):
+def test_other_exceptions_are_not_handled(root):
     assert middleware.DatabaseOutageMiddleware(lambda request: None).process_exception(None, ValueError()) is None
 
 
 @pytest.mark.databases("postgresql")
-def test_postgresql_has_the_time_outs_of_an_installation():
+def test_postgresql_has_the_timeouts_of_an_installation():
     with connection.cursor() as cursor:
         names = ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout")
         cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
         assert cursor.fetchone() == ("20s", f"{get_config().lease_seconds:g}s", "10min")
 
 
-def test_the_url_of_the_database_has_the_last_word():
+def test_the_database_url_overrides_the_options():
     options = parse_database_url("postgres://u@db/name?options=-c%20lock_timeout%3D0&connect_timeout=3")["OPTIONS"]
     assert (options["options"], options["connect_timeout"]) == ("-c lock_timeout=0", 3)
     assert options["keepalives_idle"]
@@ -142,18 +142,18 @@ def test_the_url_of_the_database_has_the_last_word():
 
 
 @pytest.mark.databases("postgresql")
-def test_an_import_waits_for_another_one_that_shares_addresses_however_long_that_takes():
+def test_an_import_waits_without_limit_for_another_one_with_the_same_addresses():
     @contextmanager
     def another_import():
         with transaction.atomic():
-            contents.insert_profiles([(url, "") for url in urls(2)])
+            contents.insert_profiles(dict.fromkeys(urls(2), ""))
             yield
 
     def import_some():
-        be_impatient()
+        shorten_lock_timeout()
         return BatchManager().create_batch("it", urls(3))
 
-    with held_by_another(another_import):
+    with locked_by_another(another_import):
         importing = in_thread(import_some)
         with pytest.raises(TimeoutError):
             importing.result(0.3)
@@ -162,9 +162,9 @@ def test_an_import_waits_for_another_one_that_shares_addresses_however_long_that
 
 
 @pytest.mark.databases("postgresql")
-def test_behind_its_addresses_an_import_waits_no_longer_for_a_lock_than_anybody():
+def test_after_inserting_addresses_an_import_has_the_usual_lock_timeout():
     with transaction.atomic():
-        contents.insert_profiles([(url, "") for url in urls(2)])
+        contents.insert_profiles(dict.fromkeys(urls(2), ""))
         with connection.cursor() as cursor:
             cursor.execute("SHOW lock_timeout")
             assert cursor.fetchone() == ("20s",)
