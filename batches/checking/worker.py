@@ -96,7 +96,8 @@ class Worker:
 
     async def _work_on(self, claimed: ClaimedRun) -> None:
         batch, token = claimed.batch, claimed.run_token
-        logger.info("Checking “%s”: %s of %s profiles done", batch, *_progress(batch))
+        done, total = f"{batch.completed_profiles:,}", f"{batch.total_profiles:,}"
+        logger.info("Checking “%s”: %s of %s profiles done", batch, done, total)
         try:
             checker = load_checker(batch.checker, self._config)
             self._run = Run(claimed, self._manager, checker, self._config, self._database)
@@ -104,8 +105,7 @@ class Worker:
                 self._run.stop()
             await self._run.work()
             if await self._database(self._manager.finish_run, batch.pk, token):
-                fresh = await self._database(Batch.everything.filter(pk=batch.pk).first) or batch
-                logger.info("Finished “%s”: %s ok, %s failed", batch, *_outcome(fresh))
+                _log_outcome(await self._database(_reload, batch))
             else:
                 await self._database(self._manager.release_run, batch.pk, token)
         except RunOver as over:
@@ -149,9 +149,13 @@ def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
         raise
 
 
-def _progress(batch: Batch) -> tuple[str, str]:
-    return f"{batch.completed_profiles:,}", f"{batch.total_profiles:,}"
+def _reload(batch: Batch) -> Batch:
+    return Batch.everything.filter(pk=batch.pk).first() or batch
 
 
-def _outcome(batch: Batch) -> tuple[str, str]:
-    return f"{batch.successful_checks:,}", f"{batch.failed_checks:,}"
+def _log_outcome(batch: Batch) -> None:
+    if batch.error:
+        logger.error("“%s” failed: %s", batch, batch.error)
+    else:
+        ok, failed = f"{batch.successful_checks:,}", f"{batch.failed_checks:,}"
+        logger.info("Finished “%s”: %s ok, %s failed", batch, ok, failed)

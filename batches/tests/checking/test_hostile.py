@@ -14,6 +14,7 @@ from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks
 from batches.tests.support.working import work
 
 
+@pytest.mark.slow
 @pytest.mark.databases("postgresql")  # which is the stricter one about text
 @pytest.mark.django_db(transaction=True)
 def test_a_run_over_hostile_answers_is_done_and_each_has_its_reason(configure, hostile, peak):

@@ -1,4 +1,4 @@
-"""The worker in the test's own process, on real databases: what it reads, records, survives and gives up."""
+"""The worker in the process of the test, on real databases: what it reads, checks, records and survives."""
 
 import asyncio
 import logging
@@ -20,8 +20,9 @@ from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Queue
 from batches.queue import results
 from batches.reports import queries
-from batches.tests.support.checkers import NeverReady
+from batches.tests.support.checkers import NeverReady, Scripted
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
+from batches.tests.support.processes import WAIT_SECONDS
 from batches.tests.support.threads import in_thread
 from batches.tests.support.working import nothing_left, work
 
@@ -40,7 +41,7 @@ def of_many_hosts(profiles):
 
 
 def statuses():
-    """The status of each batch by its name."""
+    """Status by name of the batch."""
     return dict(Batch.objects.values_list("name", "status"))
 
 
@@ -49,19 +50,19 @@ def errors(batch):
 
 
 def log(batch):
-    """What happened to it, in order: (action, message)."""
+    """Its log in order: (action, message)."""
     return list(batch.logs.order_by("pk").values_list("action", "message"))
 
 
 class Elsewhere:
-    """What somebody else does meanwhile, in another thread and over another connection."""
+    """Calls by somebody else, in another thread and over another connection."""
 
     def __init__(self):
         self.calls = []
 
     async def __call__(self, call, *arguments):
         self.calls.append(in_thread(lambda: call(*arguments)))
-        # The check that waits here may be given up; the call goes on.
+        # The check that waits here may be cancelled; the call continues.
         return await asyncio.shield(asyncio.wrap_future(self.calls[-1]))
 
 
@@ -70,13 +71,13 @@ def elsewhere():
     doing = Elsewhere()
     yield doing
     for call in doing.calls:
-        assert call.result(10)
+        assert call.result(WAIT_SECONDS)
 
 
 # -- From the first profile to the last --------------------------------------------------------------------------------
 
 
-def test_each_profile_is_checked_once_and_its_result_recorded(configure, script):
+def test_each_profile_is_checked_once_and_its_result_recorded(configure, script, caplog):
     configure(page_size=10, record_size=4, concurrency=5)
     batch = scripted(57)
     checked = script()
@@ -84,10 +85,14 @@ def test_each_profile_is_checked_once_and_its_result_recorded(configure, script)
     assert sorted(checked) == sorted(urls(57))
     assert row_statuses(batch) == ["ok"] * 57
     assert statuses() == {"it": Status.DONE}
+    assert [record.getMessage() for record in caplog.records if record.name == "batches.checking.worker"] == [
+        "Checking “it”: 0 of 57 profiles done",
+        "Finished “it”: 57 ok, 0 failed",
+    ]
     assert_consistent()
 
 
-def test_batches_are_worked_on_one_after_the_other_in_the_order_of_the_queue(script):
+def test_batches_are_checked_one_after_the_other_in_the_order_of_the_queue(script):
     for name in ("first", "second"):
         BatchManager().create_batch(name, [f"https://{name}.example/{n}" for n in range(5)], checker="scripted")
     BatchManager().create_batch("urgent", ["https://urgent.example/"], priority=5, checker="scripted")
@@ -96,7 +101,7 @@ def test_batches_are_worked_on_one_after_the_other_in_the_order_of_the_queue(scr
     assert [url.split("/")[2].split(".")[0] for url in checked] == ["urgent", *["first"] * 5, *["second"] * 5]
 
 
-def test_what_a_check_finds_is_recorded(script):
+def test_stories_and_the_feed_address_are_recorded(script):
     batch = scripted(1)
 
     async def find(profile):
@@ -134,12 +139,11 @@ def test_a_result_does_not_wait_long_for_others(configure, script, elsewhere):
             pass
 
     script(wait_for_the_first)
-    configure(check_timeout=5.0)
     work()
     assert row_statuses(batch) == ["ok", "ok"]
 
 
-def test_what_is_in_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
+def test_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
     page, concurrency, chunk = 10, 5, 1
     configure(page_size=page, concurrency=concurrency, record_size=chunk)
     batch = of_many_hosts(80)
@@ -160,7 +164,7 @@ def test_what_is_in_memory_does_not_grow_with_the_batch(configure, script, monke
     assert max(outstanding) <= 2 * page + concurrency + 4 * chunk
 
 
-def test_the_next_page_is_read_when_half_of_the_last_one_is_handed_out(configure, script, monkeypatch):
+def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(configure, script, monkeypatch):
     configure(page_size=10, concurrency=1)
     batch = of_many_hosts(20)
     second_page = Event()
@@ -173,7 +177,7 @@ def test_the_next_page_is_read_when_half_of_the_last_one_is_handed_out(configure
 
     async def wait_for_the_second_page(profile):
         if len(checked) == 7:
-            assert await asyncio.to_thread(second_page.wait, 5)
+            assert await asyncio.to_thread(second_page.wait, WAIT_SECONDS)
 
     monkeypatch.setattr(queries, "pending_after", read)
     checked = script(wait_for_the_second_page)
@@ -181,24 +185,24 @@ def test_the_next_page_is_read_when_half_of_the_last_one_is_handed_out(configure
     assert row_statuses(batch) == ["ok"] * 20
 
 
-def test_no_more_checks_go_on_at_once_than_allowed_in_all(configure, script):
+def test_no_more_checks_run_at_once_than_allowed(configure, script):
     configure(concurrency=3)
     of_many_hosts(20)
-    going_on, most = 0, 0
+    running, most = 0, 0
 
     async def count(profile):
-        nonlocal going_on, most
-        going_on += 1
-        most = max(most, going_on)
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
         await asyncio.sleep(0.001)
-        going_on -= 1
+        running -= 1
 
     script(count)
     work()
     assert most == 3
 
 
-def test_a_slow_host_gets_no_more_than_its_share_and_holds_up_nobody(configure, script):
+def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, script):
     configure(concurrency=10, per_host=2)
     slow = [f"https://slow.example/{number}" for number in range(30)]
     quick = [f"https://quick.example/{number}" for number in range(10)]
@@ -217,32 +221,7 @@ def test_a_slow_host_gets_no_more_than_its_share_and_holds_up_nobody(configure, 
     assert row_statuses(batch) == ["ok"] * 40
 
 
-def test_a_batch_that_is_queued_anew_after_a_pause_goes_on_where_it_stopped(configure, script, elsewhere):
-    batch = scripted(10)
-
-    async def pause_when_four_are_recorded(profile):
-        if len(checked) == 5:
-            while (await elsewhere(row_statuses, batch)).count("ok") < 4:
-                pass
-            await elsewhere(BatchManager().pause_batch, batch.pk)
-        elif len(checked) > 5:
-            await asyncio.Event().wait()
-
-    checked = script(pause_when_four_are_recorded)
-    work()
-    recorded = set(batch.profiles.filter(status="ok").values_list("profile__url", flat=True))
-    assert len(recorded) == 4
-    assert statuses() == {"it": Status.PAUSED}
-    BatchManager().queue_batch(batch.pk)
-    checked = script()
-    checked.clear()
-    work()
-    assert sorted(checked) == sorted(set(urls(10)) - recorded)
-    assert row_statuses(batch) == ["ok"] * 10
-    assert_consistent()
-
-
-def test_a_worker_that_starts_removes_what_an_interrupted_deletion_left(script):
+def test_a_worker_finishes_an_interrupted_deletion_when_it_starts(script):
     batch = scripted(3)
     Batch.everything.filter(pk=batch.pk).update(status="paused", position=None, deleted_at=batch.created_at)
     script()
@@ -251,7 +230,7 @@ def test_a_worker_that_starts_removes_what_an_interrupted_deletion_left(script):
     assert not BatchProfile.objects.exists()
 
 
-def test_a_held_queue_is_looked_at_again_until_it_is_released(script):
+def test_a_held_queue_is_polled_until_it_is_released(script):
     batch = scripted(1)
     BatchManager().hold_queue("Maintenance")
     script()
@@ -271,10 +250,6 @@ def test_a_held_queue_is_looked_at_again_until_it_is_released(script):
 # -- Checks that fail --------------------------------------------------------------------------------------------------
 
 
-async def fail(error):
-    raise error
-
-
 class NoTextError(Exception):
     pass
 
@@ -287,47 +262,38 @@ class NoTextError(Exception):
         (TimeoutError("The service is slow."), "The checker failed: TimeoutError: The service is slow."),
         (asyncio.CancelledError(), "The checker failed: CancelledError: "),
         (ValueError("a\0b\ud800c"), "The checker failed: ValueError: abc"),
+        (ValueError("long " * 200_000), f"The checker failed: ValueError: {'long ' * 400}"[:MAX_ERROR]),
     ],
-    ids=repr,
+    ids=lambda value: repr(value)[:40],
 )
-def test_an_exception_of_the_checker_is_that_profiles_failure(error, sentence, script):
+def test_an_exception_of_the_checker_fails_only_its_profile(error, sentence, script):
     batch = scripted(3)
 
-    async def answer(profile):
+    async def fail_at_the_second(profile):
         if profile.url == urls(3)[1]:
-            await fail(error)
+            raise error
 
-    script(answer)
+    script(fail_at_the_second)
     work()
+    assert errors(batch) == ["", sentence, ""]
     assert row_statuses(batch) == ["ok", "failed", "ok"]
-    assert errors(batch)[1] == sentence
     assert statuses() == {"it": Status.DONE}
 
 
-def test_an_exception_text_of_a_megabyte_is_stored_cut(script):
-    batch = scripted(1)
-    script(lambda profile: fail(ValueError("long " * 200_000)))
-    work()
-    (error,) = errors(batch)
-    assert error.startswith("The checker failed: ValueError: long long")
-    assert len(error) == MAX_ERROR
-
-
-def test_a_check_that_does_not_end_is_given_up_after_its_time(configure, script):
+def test_a_check_that_does_not_end_fails_after_its_time_limit(configure):
     configure(check_timeout=0.05)
     batch = make_batch("it", 2, checker="endless")
     work()
     assert errors(batch) == ["The check did not finish within 0.05 s."] * 2
 
 
-def test_a_checker_that_forgets_its_result_is_told_so(script, monkeypatch):
-    batch = scripted(1)
-
-    async def nothing(profile):
+def test_a_result_of_the_wrong_type_fails_its_profile(script, monkeypatch):
+    async def return_nothing(profile):
         return None
 
+    batch = scripted(1)
     script()
-    monkeypatch.setattr("batches.tests.support.checkers.Scripted.script", staticmethod(nothing))
+    monkeypatch.setattr(Scripted, "script", staticmethod(return_nothing))
     work()
     assert errors(batch) == ["The checker failed: TypeError: it returned NoneType, not a CheckResult"]
 
@@ -348,69 +314,56 @@ def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplo
 # -- Batches that cannot be worked on ----------------------------------------------------------------------------------
 
 
-def test_an_unknown_checker_puts_its_batch_into_error_and_the_next_one_runs(configure, script):
-    batch = make_batch("broken", 2, checker="unready")
-    Batch.objects.filter(pk=batch.pk).update(checker="gone")
-    scripted(2, name="next")
-    script()
-    work()
-    assert statuses() == {"broken": Status.ERROR, "next": Status.DONE}
-    assert "Unknown checker 'gone'; the settings have feed, http" in values_of(batch.pk)["error"]
-    assert row_statuses(batch) == ["pending"] * 2
-
-
 @pytest.mark.parametrize(
     ("checker", "error"),
     [
+        ("gone", "LookupError: Unknown checker 'gone'; the settings have feed, http, "),
         ("unready", "ConnectionError: The service does not know us."),
         ("neverready", "TimeoutError: The checker was not ready within 0.1 s."),
     ],
 )
-def test_a_set_up_that_fails_puts_the_batch_into_error_and_the_next_one_runs(checker, error, configure, script):
+def test_a_checker_that_cannot_be_set_up_puts_its_batch_into_error_and_the_next_one_runs(checker, error, configure):
     configure(lease_seconds=0.1)
-    batch = make_batch("broken", 2, checker=checker)
+    batch = make_batch("broken", 2, checker="effortless")
+    Batch.objects.filter(pk=batch.pk).update(checker=checker)
     make_batch("next", 2, checker="effortless")
     work()
     assert statuses() == {"broken": Status.ERROR, "next": Status.DONE}
-    assert values_of(batch.pk)["error"] == error
-    assert log(batch)[-1] == ("handle_error", error)
+    message = values_of(batch.pk)["error"]
+    assert message.startswith(error)
+    assert log(batch)[-1] == ("handle_error", message)
+    assert row_statuses(batch) == ["pending"] * 2
     assert_consistent()
 
 
 def test_an_error_text_with_nul_or_of_a_megabyte_does_not_keep_the_batch_running(script, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("a\0b\ud800" + "long " * 200_000)
+
     batch = scripted(1)
-    monkeypatch.setattr(queries, "pending_after", lambda *_: raise_(RuntimeError("a\0b\ud800" + "long " * 200_000)))
+    monkeypatch.setattr(queries, "pending_after", fail)
     script()
     work()
-    error = values_of(batch.pk)["error"]
-    assert error.startswith("RuntimeError: ablong long")
-    assert len(error) == MAX_ERROR
     assert statuses() == {"it": Status.ERROR}
+    assert values_of(batch.pk)["error"] == f"RuntimeError: ab{'long ' * 400}"[:MAX_ERROR]
 
 
-def raise_(error):
-    raise error
-
-
-def test_a_batch_without_profiles_is_done_as_soon_as_its_turn_comes_and_the_log_says_so(configure):
-    batch = make_batch("empty", checker="effortless")
-    work()
-    assert statuses() == {"empty": Status.DONE}
-    assert log(batch)[-1] == ("finish_run", "The batch has no profiles.")
-
-
-def test_a_batch_whose_total_has_no_rows_goes_to_error_and_the_next_one_runs(configure):
-    batch = Batch.objects.create(name="hollow", total_profiles=7, checker="effortless")
+def test_a_batch_without_rows_is_done_if_its_total_is_0_and_else_goes_to_error(configure, caplog):
+    empty = make_batch("empty", checker="effortless")
+    hollow = Batch.objects.create(name="hollow", total_profiles=7, checker="effortless")
     make_batch("next", 2, checker="effortless")
     work()
-    assert statuses() == {"hollow": Status.ERROR, "next": Status.DONE}
-    assert values_of(batch.pk)["error"] == "The batch expects 7 profiles but has no rows to check."
+    assert statuses() == {"empty": Status.DONE, "hollow": Status.ERROR, "next": Status.DONE}
+    assert log(empty)[-1] == ("finish_run", "The batch has no profiles.")
+    error = values_of(hollow.pk)["error"]
+    assert error == "The batch expects 7 profiles but has no rows to check."
+    assert f"“hollow” failed: {error}" in caplog.messages
 
 
 # -- Runs that are taken away ------------------------------------------------------------------------------------------
 
 
-def test_after_a_pause_nothing_is_recorded_and_the_worker_goes_on_with_the_next_batch(
+def test_after_a_pause_nothing_is_recorded_and_the_batch_continues_from_there_when_it_is_queued_again(
     configure, script, elsewhere, caplog
 ):
     configure(record_size=3, concurrency=4)
@@ -423,14 +376,24 @@ def test_after_a_pause_nothing_is_recorded_and_the_worker_goes_on_with_the_next_
 
     async def pause_at_the_tenth(profile):
         if len(checked) == 10:
+            while (await elsewhere(row_statuses, batch)).count("ok") < 3:
+                pass
             await elsewhere(pause_and_look)
         await asyncio.sleep(0)
 
     checked = script(pause_at_the_tenth)
     work()
     assert statuses() == {"it": Status.PAUSED, "next": Status.DONE}
-    assert (values_of(batch.pk), row_statuses(batch)) == elsewhere.calls[0].result()
+    assert (values_of(batch.pk), row_statuses(batch)) == elsewhere.calls[-1].result()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    pending = list(batch.profiles.filter(status="pending").values_list("profile__url", flat=True))
+    assert 0 < len(pending) < 30
+    BatchManager().queue_batch(batch.pk)
+    checked = script()
+    checked.clear()
+    work()
+    assert sorted(checked) == sorted(pending)
+    assert row_statuses(batch) == ["ok"] * 30
     assert_consistent()
 
 
@@ -481,7 +444,7 @@ def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, m
 # -- Stopped -----------------------------------------------------------------------------------------------------------
 
 
-def test_checks_that_do_not_end_within_the_grace_period_are_given_up(configure, script):
+def test_checks_that_do_not_end_within_the_grace_period_are_cancelled(configure, script):
     configure(grace_seconds=0.05)
     batch = scripted(5)
 
@@ -494,10 +457,10 @@ def test_checks_that_do_not_end_within_the_grace_period_are_given_up(configure, 
     checked = script(stop_at_the_third)
     assert work().stopped_by == signal.SIGTERM
     assert row_statuses(batch) == ["ok"] * 2 + ["pending"] * 3
-    assert_given_back(batch)
+    assert_released(batch)
 
 
-def test_a_second_signal_ends_a_worker_whatever_it_waits_for(configure, monkeypatch):
+def test_a_second_signal_ends_a_worker_whatever_it_is_waiting_for(configure, monkeypatch):
     configure(lease_seconds=3600)
     batch = make_batch("it", 1, checker="neverready")
 
@@ -513,10 +476,10 @@ def test_a_second_signal_ends_a_worker_whatever_it_waits_for(configure, monkeypa
     monkeypatch.setattr(NeverReady, "__aenter__", be_stopped)
     monkeypatch.setattr(Run, "stop", stop_and_be_stopped_again)
     assert work().stopped_by == signal.SIGINT
-    assert_given_back(batch)
+    assert_released(batch)
 
 
-def test_a_worker_that_is_stopped_while_it_claims_a_run_begins_no_check(script, monkeypatch):
+def test_a_worker_that_is_stopped_while_it_claims_a_run_starts_no_check(script, monkeypatch):
     batch = scripted(3)
     checked = script()
     worker = Worker(finished=nothing_left)
@@ -531,11 +494,11 @@ def test_a_worker_that_is_stopped_while_it_claims_a_run_begins_no_check(script, 
     monkeypatch.setattr(BatchManager, "claim_run", be_stopped_and_claim)
     worker.work()
     assert checked == []
-    assert_given_back(batch)
+    assert_released(batch)
 
 
-def assert_given_back(batch):
-    """It runs, it is nobody's, and the next worker need not wait."""
+def assert_released(batch):
+    """It is running without an owner, so the next worker need not wait."""
     left = values_of(batch.pk)
     assert (left["status"], left["run_token"], left["lease_at"]) == (Status.RUNNING, None, None)
     assert log(batch)[-1][0] == "release_run"
@@ -558,12 +521,23 @@ def failing(call, times, error):
     return attempt
 
 
-@pytest.mark.parametrize("owner_and_call", ["claim_run", "record_results", "finish_run", "pending_after"])
-def test_a_database_that_is_away_for_a_while_is_waited_for(owner_and_call, script, monkeypatch, caplog):
+GONE = OperationalError("server closed the connection")
+READ_ONLY = InternalError("cannot execute UPDATE in a read-only transaction")  # of PostgreSQL
+
+
+@pytest.mark.parametrize(
+    ("owner", "call", "fault"),
+    [
+        (BatchManager, "claim_run", GONE),
+        (BatchManager, "claim_run", READ_ONLY),
+        (BatchManager, "record_results", GONE),
+        (BatchManager, "finish_run", GONE),
+        (queries, "pending_after", GONE),
+    ],
+)
+def test_a_worker_waits_for_a_database_that_does_not_answer(owner, call, fault, script, monkeypatch, caplog):
     monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
-    owner = queries if owner_and_call == "pending_after" else BatchManager
-    gone = OperationalError("server closed the connection")
-    monkeypatch.setattr(owner, owner_and_call, failing(getattr(owner, owner_and_call), 3, gone))
+    monkeypatch.setattr(owner, call, failing(getattr(owner, call), 3, fault))
     batch = scripted(5)
     checked = script()
     work()
@@ -572,19 +546,8 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(owner_and_call, scrip
     assert row_statuses(batch) == ["ok"] * 5
     waits = [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()]
     assert waits == [
-        f"The database does not answer. Next attempt in {wait} s: server closed the connection"
-        for wait in ("0.001", "0.002", "0.004")
+        f"The database does not answer. Next attempt in {wait} s: {fault}" for wait in ("0.001", "0.002", "0.004")
     ]
-
-
-def test_a_database_that_has_become_read_only_is_waited_for(script, monkeypatch):
-    monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
-    read_only = InternalError("cannot execute UPDATE in a read-only transaction")  # as PostgreSQL has it
-    monkeypatch.setattr(BatchManager, "claim_run", failing(BatchManager.claim_run, 1, read_only))
-    scripted(1)
-    script()
-    work()
-    assert statuses() == {"it": Status.DONE}
 
 
 def test_a_connection_on_which_a_call_failed_is_not_used_again(script, monkeypatch):
