@@ -1,4 +1,4 @@
-"""What a call costs: one transaction, and as many statements for 1,000 rows as for 10."""
+"""The cost of a call: one transaction, and as many statements for 1,000 rows as for 10."""
 
 import re
 
@@ -21,7 +21,7 @@ def manager():
 
 
 def make_world(size):
-    """So many finished and waiting batches, and among them "it" with as many rows, of which half failed."""
+    """`size` finished batches, `size` waiting ones, and "it" with `size` rows, half of them failed."""
     Batch.objects.bulk_create(Batch(name="done", status=Status.DONE) for _ in range(size))
     Batch.objects.bulk_create(Batch(name="waiting", position=position) for position in range(1, size + 1))
     it = make_batch("it", size)
@@ -60,7 +60,7 @@ def with_gap(manager, it):
     Batch.objects.filter(pk=it.pk).delete()
 
 
-def silent(manager, it):
+def expired(manager, it):
     Batch.objects.filter(pk=it.pk).update(lease_at=None)
 
 
@@ -86,8 +86,8 @@ TRANSITIONS = {
     "hold": (running, lambda manager, it: manager.hold_queue("why")),
     "insert": (running, lambda manager, it: Batch.objects.create(name="plain", priority=1)),
     "claim": (paused, lambda manager, it: manager.claim_run("worker")),
-    "claim from a silent one": (silent, lambda manager, it: manager.claim_run("worker")),
-    "claim from a poisonous one": (poisonous, lambda manager, it: manager.claim_run("worker")),
+    "claim an expired run": (expired, lambda manager, it: manager.claim_run("worker")),
+    "claim a run with too many takeovers": (poisonous, lambda manager, it: manager.claim_run("worker")),
     "look for work": (running, lambda manager, it: manager.claim_run("worker") is None),
     "release": (running, lambda manager, it: manager.release_run(it.pk, it.run_token)),
     "finish": (running, lambda manager, it: manager.finish_run(it.pk, it.run_token)),
@@ -100,7 +100,7 @@ WHOLE_BATCHES = {
 
 
 def captured(name, it):
-    """The statements of a call, by its name in the tables above."""
+    """The statements of a call from the tables above."""
     prepare, call = (TRANSITIONS | WHOLE_BATCHES)[name]
     manager = BatchManager("ada", "api")
     prepare(manager, it)
@@ -110,8 +110,8 @@ def captured(name, it):
     return [query["sql"] for query in queries]
 
 
-def counted(size):
-    """How many statements each call makes in a world of that size."""
+def count_statements(size):
+    """The number of statements of each call."""
     counts = {}
     with transaction.atomic():
         it = make_world(size)
@@ -124,7 +124,7 @@ def counted(size):
 
 
 def test_each_call_needs_as_many_statements_for_a_thousand_as_for_ten():
-    few, many = counted(FEW), counted(MANY)
+    few, many = count_statements(FEW), count_statements(MANY)
     assert few == many
     assert max(many.values()) <= 20
 
@@ -142,7 +142,7 @@ def test_each_transition_is_one_transaction_that_locks_the_queue_first():
         BatchManager().release_queue()
 
 
-def test_the_last_step_of_a_deletion_locks_the_queue_first_since_it_writes_to_other_batches(manager):
+def test_the_last_step_of_a_deletion_locks_the_queue_first_because_it_writes_to_repeats(manager):
     it = make_world(FEW)
     assert manager.repeat_batch(it.pk)
     assert manager.pause_batch(it.pk)
@@ -187,7 +187,7 @@ def test_recording_is_one_transaction_and_never_touches_the_queue(manager):
 
 BIG = 20_000
 
-#: How a database says that it reads more of a table than the rows it was asked for.
+#: How a query plan shows that more rows are read than necessary.
 FULL_READS = {
     "sqlite": r"SCAN (row|profile|batches_)|INDEX batchprofile_|INDEX storyresult_keyset",
     "postgresql": r"Seq Scan on batches_(batchprofile|profile|storyresult|batch\b)|on batchprofile_|storyresult_keyset",
@@ -196,7 +196,7 @@ FULL_READS = {
 
 @pytest.fixture
 def statistics():
-    """Gathers the planner's statistics when it is called; a test begins and ends without any."""
+    """A function that collects the statistics of the planner. There are none before it is called and after the test."""
     forget_statistics()
     yield lambda: run_sql("ANALYZE")
     forget_statistics()
@@ -207,7 +207,7 @@ def forget_statistics():
         run_sql("DELETE FROM pg_statistic")
     elif run_sql("SELECT name FROM sqlite_schema WHERE name = 'sqlite_stat1'"):
         run_sql("DELETE FROM sqlite_stat1")
-        run_sql("ANALYZE sqlite_schema")  # reads the tables of statistics anew
+        run_sql("ANALYZE sqlite_schema")  # reads the statistics again
 
 
 def run_sql(sql):
@@ -218,7 +218,7 @@ def run_sql(sql):
 
 @pytest.mark.parametrize("with_statistics", [True, False], ids=["with statistics", "without statistics"])
 def test_recording_finds_its_rows_by_index_in_a_big_batch(with_statistics, manager, statistics):
-    """As a join, without statistics, both databases read the whole batch for each result: 13 s for 500 of 20,000."""
+    """With a join and without statistics, both read the whole batch for each result: 13 s for 500 of 20,000."""
     Batch.objects.bulk_create(Batch(name="done", status=Status.DONE) for _ in range(1000))
     make_batch("another with the same profiles", BIG, queue=False)
     run = claim_it(make_batch("it", BIG))
@@ -229,7 +229,7 @@ def test_recording_finds_its_rows_by_index_in_a_big_batch(with_statistics, manag
         assert manager.record_results(run.batch.pk, run.run_token, results)
     for sql in [query["sql"] for query in captured][1:-1]:
         if not with_statistics and connection.vendor == "postgresql" and sql.startswith("UPDATE batches_profile "):
-            # It takes a small table of profiles to be smaller still, and reads it once: 7 ms.
+            # It underestimates the small table of profiles and reads it once: 7 ms.
             continue
         assert not re.search(FULL_READS[connection.vendor], plan(sql)), f"{sql[:300]}\n{plan(sql)}"
     assert row_statuses(run.batch)[:501] == ["ok"] * 500 + ["pending"]
@@ -240,14 +240,14 @@ def plan(sql):
     return "\n".join(row[-1] for row in run_sql(f"{explain} {sql}"))
 
 
-def test_looking_for_work_does_not_read_the_finished_batches(manager, statistics):
+def test_a_claim_does_not_read_the_finished_batches(manager, statistics):
     Batch.objects.bulk_create(Batch(name="done", status=Status.DONE) for _ in range(5000))
     make_batch("waiting")
     statistics()
     with CaptureQueriesContext(connection) as captured:
         assert manager.claim_run("worker")
         assert manager.claim_run("worker") is None
-    looks = [query["sql"] for query in captured if re.match('SELECT .* FROM "batches_batch"', query["sql"])]
-    assert len(looks) >= 4
-    for sql in looks:
+    selects = [query["sql"] for query in captured if re.match('SELECT .* FROM "batches_batch"', query["sql"])]
+    assert len(selects) >= 4
+    for sql in selects:
         assert not re.search("SCAN batches_batch|Seq Scan on batches_batch", plan(sql)), f"{sql}\n{plan(sql)}"

@@ -58,7 +58,9 @@ def read(batch, *names):
 def test_a_claim_starts_the_head_of_the_queue_and_owns_it(manager):
     first = make_batch("first", 2)
     make_batch("second")
+    version = Queue.objects.get().version
     run = manager.claim_run("\0\ud800" + "w" * 500)
+    assert Queue.objects.get().version == version + 1
     assert run.batch == first
     assert read(first, "status", "position", "run_token") == ("running", 0, run.run_token)
     assert (run.batch.status, run.batch.run_token) == ("running", run.run_token)

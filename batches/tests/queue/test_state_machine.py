@@ -1,10 +1,9 @@
-"""Random sequences of calls, workers' late ones included, against a model of the queue in plain Python."""
+"""Random sequences of calls, including late ones of workers, compared with a model of the queue in plain Python."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -33,12 +32,12 @@ from batches.tests.support.factories import failed, ok, urls
 
 from .test_transitions import DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUNNING
 
-#: More of them find more: `STATE_MACHINE_EXAMPLES=1000 pytest batches/tests/queue/test_state_machine.py`.
+#: More examples find more: `STATE_MACHINE_EXAMPLES=1000 pytest batches/tests/queue/test_state_machine.py`.
 EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "50"))
 STEPS = 40
 MAX_BATCHES = 10
 MAX_TAKEOVERS = Config().max_takeovers
-SILENCE = timedelta(seconds=10 * Config().lease_seconds)
+EXPIRED = timedelta(seconds=10 * Config().lease_seconds)
 
 POOL = urls(5)
 PRIORITIES = st.integers(-1, 1)
@@ -48,12 +47,12 @@ PROGRESS = [(2, 1, 1), (3, 2, 1), (1, 0, 1), (0, 0, 0), (2, 2, 1), (1, 2, -1)]
 
 @dataclass(eq=False)
 class Expected:
-    """What a batch must be."""
+    """The expected state of a batch."""
 
     id: uuid.UUID
     priority: int
     status: str = PAUSED
-    #: By address. A batch whose caller keeps no rows has none.
+    #: Status by address. Empty for a batch without rows.
     rows: dict[str, str] = field(default_factory=dict)
     total: int = 0
     completed: int = 0
@@ -61,7 +60,7 @@ class Expected:
     failed: int = 0
     stories: int = 0
     token: uuid.UUID | None = None
-    is_silent: bool = False
+    is_expired: bool = False
     takeovers: int = 0
 
     def count(self) -> None:
@@ -77,7 +76,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Run:
-    """What a worker holds: perhaps an old token."""
+    """A run as its worker knows it, possibly with an old token."""
 
     batch: Expected
     token: uuid.UUID
@@ -121,7 +120,7 @@ class QueueMachine(RuleBasedStateMachine):
     def enter(self, batch: Expected, status: str) -> None:
         if batch.status == QUEUED:
             self.waiting.remove(batch)
-        batch.status, batch.token, batch.is_silent = status, None, False
+        batch.status, batch.token, batch.is_expired = status, None, False
         if status == QUEUED:
             self.place(batch)
         if status in {QUEUED, RUNNING}:
@@ -136,7 +135,7 @@ class QueueMachine(RuleBasedStateMachine):
         return batch
 
     def is_refused(self, call: str, batch: Expected, answer: object, code: Code | None = None) -> bool:
-        """Whether the call must be refused, by the matrix or for this further reason; and whether it was."""
+        """Whether the call must be refused: by the matrix, or with `code`. Asserts that it was refused or not."""
         if batch not in self.all:
             code = Code.NOT_FOUND
         elif isinstance(OUTCOMES.get((call, batch.status)), Code):
@@ -145,7 +144,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert code is None or answer.code == code
         return code is not None
 
-    # Making and ordering batches
+    # Creating and ordering batches
 
     @initialize(target=batches, priorities=st.tuples(PRIORITIES, PRIORITIES, PRIORITIES, PRIORITIES))
     def four_are_queued(self, priorities):
@@ -196,7 +195,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(batch=batches, position=st.integers(-1, 7), version=st.sampled_from([None, 0, 1]))
     def move_batch(self, batch, position, version):
-        """Decided from the queue as it is (0), from another one (1), or from none."""
+        """Decided from the present version (0), another one (1), or none."""
         expected = None if version is None else Queue.objects.get().version - version
         answer = self.manager.move_batch(batch.id, position, expected_version=expected)
         if not self.is_refused("move_batch", batch, answer, Code.STALE_VERSION if version else None):
@@ -229,7 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.lines += hold != self.held
         self.held = hold
 
-    # A batch's life
+    # Starting and ending
 
     @rule(batch=batches)
     def start_batch(self, batch):
@@ -315,12 +314,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert (answer and answer.batch.pk) == (batch and batch.id)
         if not batch:
             return multiple()
-        batch.token, batch.is_silent = answer.run_token, False
+        batch.token, batch.is_expired = answer.run_token, False
         return Run(batch, answer.run_token)
 
     def claimable(self):
         batch = self.running
-        if batch and batch.token and not batch.is_silent:
+        if batch and batch.token and not batch.is_expired:
             return None
         if batch:
             self.lines += 1
@@ -339,16 +338,16 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(target=runs, is_clock_set_back=st.booleans(), outcomes=OUTCOMES_OF_CHECKS)
     def a_worker_freezes_and_comes_back(self, is_clock_set_back, outcomes):
         zombie = Run(self.running, self.running.token)
-        moment = Now() + SILENCE if is_clock_set_back else Now() - SILENCE
+        moment = Now() + EXPIRED if is_clock_set_back else Now() - EXPIRED
         assert Batch.objects.filter(pk=self.running.id).update(lease_at=moment) == 1
-        self.running.is_silent = True
+        self.running.is_expired = True
         run = self.claim_run()
         self.record_results(zombie, outcomes)
         return run
 
     @rule(target=runs, outcomes=OUTCOMES_OF_CHECKS, then_finish=st.booleans())
     def a_worker_works(self, outcomes, then_finish):
-        """What workers mostly do; drawn at random, its steps would seldom follow each other."""
+        """The usual work of a worker: at random, its steps would rarely follow each other."""
         owned = self.running and self.running.token
         run = Run(self.running, owned) if owned else self.claim_run()
         if isinstance(run, Run):
@@ -375,7 +374,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.expect_recorded(run.batch, outcomes)
 
     def expect_recorded(self, batch, outcomes):
-        batch.is_silent = False
+        batch.is_expired = False
         for url, outcome in outcomes.items():
             if batch.rows.get(url) == "pending":
                 batch.rows[url] = "failed" if outcome == "failed" else "ok"
@@ -388,12 +387,12 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(run=runs)
     def renew_lease(self, run):
         if not self.is_fenced(run, self.manager.renew_lease(run.batch.id, run.token)):
-            run.batch.is_silent = False
+            run.batch.is_expired = False
 
     @rule(run=runs)
     def release_run(self, run):
         if not self.is_fenced(run, self.manager.release_run(run.batch.id, run.token)):
-            run.batch.token, run.batch.is_silent = None, False
+            run.batch.token, run.batch.is_expired = None, False
             self.lines += 1
 
     @rule(run=runs)
@@ -412,7 +411,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.enter(run.batch, ERROR)
             self.lines += 1
 
-    # What must be true after each step
+    # Invariants
 
     @invariant()
     def the_tables_are_as_expected(self):
@@ -429,35 +428,25 @@ class QueueMachine(RuleBasedStateMachine):
             )
             for batch in self.all
         }
-        assert dict(self.found()) == expected
-
-    def found(self) -> Iterator[tuple[uuid.UUID, tuple[object, ...]]]:
         rows: dict[uuid.UUID, dict[str, str]] = {}
         columns = ("batch", "profile__url", "status")
         for batch_id, url, status in BatchProfile.objects.order_by("pk").values_list(*columns):
             rows.setdefault(batch_id, {})[url] = status
-        for it in Batch.objects.all():
-            yield (
-                it.pk,
-                (
-                    it.status,
-                    it.position,
-                    it.priority,
-                    (
-                        it.total_profiles,
-                        it.completed_profiles,
-                        it.successful_checks,
-                        it.failed_checks,
-                        it.stories_found,
-                    ),
-                    (it.run_token, it.takeovers),
-                    (it.completed_at is not None, bool(it.error)),
-                    rows.get(it.pk, {}),
-                ),
+        assert expected == {
+            it.pk: (
+                it.status,
+                it.position,
+                it.priority,
+                (it.total_profiles, it.completed_profiles, it.successful_checks, it.failed_checks, it.stories_found),
+                (it.run_token, it.takeovers),
+                (it.completed_at is not None, bool(it.error)),
+                rows.get(it.pk, {}),
             )
+            for it in Batch.objects.all()
+        }
 
     @invariant()
-    def there_is_a_line_for_each_change_and_no_other(self):
+    def each_change_has_one_log_entry(self):
         assert BatchLog.objects.count() == self.lines
 
     @invariant()
@@ -469,14 +458,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.seen = order, version
 
 
-# Where it fails, hypothesis takes its time to find the shortest way there.
+# After a failure, hypothesis needs time to find the shortest example.
 @pytest.mark.timeout(600)
 @pytest.mark.django_db
-def test_the_queue_does_what_its_model_says_in_any_sequence_of_calls():
+@pytest.mark.parametrize("examples", [10, pytest.param(EXAMPLES, marks=pytest.mark.slow)])
+def test_the_queue_agrees_with_its_model_for_any_sequence_of_calls(examples):
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,

@@ -1,4 +1,4 @@
-"""A repeat beside the batch before it."""
+"""The comparison of a repeat with its previous batch."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from batches.tests.support.factories import failed, make_batch, ok, profile_ids,
 
 pytestmark = pytest.mark.django_db
 
-#: (before, now), None for no result, with what that is called.
+#: The change by (before, now); None: no result.
 PAIRS = {
     ("ok", "ok"): Change.UNCHANGED,
     ("ok", "failed"): Change.NEWLY_FAILING,
@@ -24,7 +24,7 @@ PAIRS = {
 
 
 def check(batch, outcomes):
-    """Record these outcomes, one for each profile, and pause it."""
+    """Record an outcome for each profile and pause the batch."""
     run = start_run(batch)
     results = {"ok": ok(), "failed": failed()}
     pairs = zip(profile_ids(batch), outcomes, strict=True)
@@ -42,14 +42,14 @@ def repeat():
     return repeat
 
 
-def test_each_profile_is_counted_by_what_became_of_it(repeat):
+def test_profiles_are_counted_by_their_change(repeat):
     compared = compare(repeat)
     assert compared.previous == repeat.previous
     assert (compared.newly_failing, compared.recovered, compared.unchanged, compared.not_compared) == (1, 1, 2, 5)
 
 
 @pytest.mark.parametrize("change", Change)
-def test_the_rows_of_each_change_are_those_that_were_counted(repeat, change):
+def test_the_rows_of_each_change_match_its_count(repeat, change):
     expected = [pk for pk, pair in zip(profile_ids(repeat), PAIRS, strict=True) if PAIRS[pair] == change]
     rows = find_changed_rows(repeat, change).order_by("pk")
     assert [row.profile_id for row in rows] == expected
@@ -57,7 +57,7 @@ def test_the_rows_of_each_change_are_those_that_were_counted(repeat, change):
     assert getattr(compare(repeat), change) == rows.count() == len(expected)
 
 
-def test_a_profile_that_the_batch_before_does_not_have_is_not_compared(repeat):
+def test_a_profile_that_the_previous_batch_lacks_is_not_compared(repeat):
     missing = BatchProfile.objects.filter(batch=repeat.previous, status="ok").order_by("pk")[0]
     before = compare(repeat)
     missing.delete()
@@ -72,7 +72,7 @@ def test_other_batches_of_the_same_profiles_do_not_matter(repeat):
     assert compare(repeat) == before
 
 
-def test_only_stories_that_nobody_had_seen_appeared():
+def test_only_new_stories_are_counted():
     first = make_batch("first", 1)
     record(start_run(first), [(profile_ids(first)[0], ok("old"))])
     BatchManager().pause_batch(first.pk)
@@ -81,19 +81,19 @@ def test_only_stories_that_nobody_had_seen_appeared():
     assert compare(Batch.objects.get(pk=repeat.pk)).stories == 2
 
 
-def test_there_is_nothing_to_compare_a_first_batch_with():
+def test_a_first_batch_is_not_compared():
     batch = make_batch(profiles=2)
     assert compare(batch) is None
     assert not find_changed_rows(batch, Change.UNCHANGED).exists()
 
 
-def test_a_batch_before_that_is_deleted_is_gone_though_its_rows_are_not_yet(repeat):
+def test_a_deleted_previous_batch_is_not_compared_even_before_its_rows_are_removed(repeat):
     Batch.everything.filter(pk=repeat.previous_id).update(deleted_at=repeat.created_at)
     assert compare(repeat) is None
     assert not find_changed_rows(repeat, Change.UNCHANGED).exists()
 
 
-def test_each_row_is_looked_at_once(repeat, django_assert_num_queries):
+def test_each_row_is_read_once(repeat, django_assert_num_queries):
     with django_assert_num_queries(2) as captured:
         compare(repeat)
     counting = captured[-1]["sql"]

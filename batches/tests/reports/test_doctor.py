@@ -1,4 +1,4 @@
-"""`manage.py batch doctor`: what is wrong is found, what can be derived is repaired, and the log says so."""
+"""`manage.py batch doctor` finds damage, repairs what can be derived, and logs it."""
 
 import json
 from contextlib import contextmanager
@@ -16,7 +16,6 @@ from batches.tests.support.factories import (
     WAYS,
     assert_consistent,
     everything,
-    failed,
     half_checked,
     last_line,
     make_batch,
@@ -34,7 +33,7 @@ Status = Batch.Status
 
 @contextmanager
 def unconstrained(model=Batch):
-    """As in a dump that was restored without its constraints, or under a hand that switched them off."""
+    """As in a dump that was restored without its constraints."""
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute("PRAGMA ignore_check_constraints = ON")
@@ -63,7 +62,7 @@ def messages():
 
 
 def assert_is_repaired():
-    """By the repairs, and by nothing less; what was right is left alone by a second one."""
+    """The repair removes all findings, and repeating it changes nothing."""
     findings = doctor.diagnose()
     doctor.repair(findings, BatchManager("a doctor"))
     assert messages() == []
@@ -75,17 +74,12 @@ def assert_is_repaired():
 
 @pytest.mark.parametrize("status", WAYS)
 @pytest.mark.parametrize("rows", [True, False])
-def test_nothing_is_wrong_with_a_queue_that_only_the_manager_touched(status, rows):
+def test_a_queue_that_only_the_manager_changed_has_no_findings(status, rows):
     half_checked(status, rows)
     before = everything()
     assert messages() == []
     doctor.repair([], BatchManager())
     assert everything() == before
-
-
-def test_a_batch_made_without_the_manager_is_right_too():
-    Batch.objects.create(name="plain")
-    assert messages() == []
 
 
 @pytest.mark.parametrize(
@@ -110,7 +104,7 @@ def test_counters_are_recounted_from_the_rows(status, counters):
     assert all(counter in line.message for counter in counters)
 
 
-def test_the_counters_of_a_batch_without_rows_are_its_callers():
+def test_the_counters_of_a_batch_without_rows_are_not_checked():
     batch = half_checked(Status.PAUSED, rows=False)
     Batch.objects.filter(pk=batch.pk).update(completed_profiles=1, failed_checks=0)
     assert messages() == []
@@ -146,7 +140,7 @@ def test_gaps_in_the_queue_are_closed_in_its_order():
         (Status.PAUSED, {"error": "It broke."}),
     ],
 )
-def test_what_its_status_rules_out_is_mended(status, wrong):
+def test_fields_that_contradict_the_status_are_repaired(status, wrong):
     batch = half_checked(status)
     break_batch(batch, **wrong)
     assert messages()
@@ -156,7 +150,7 @@ def test_what_its_status_rules_out_is_mended(status, wrong):
     assert last_line().action in {"repair_batch", "reorder_queue"}
 
 
-def test_of_two_running_batches_the_one_at_its_place_goes_on():
+def test_the_second_of_two_running_batches_is_paused_and_webhooks_are_notified():
     running = start_run(make_batch("right", 2)).batch
     other = make_batch("wrong", 2)
     break_batch(other, status=Status.RUNNING, position=None)
@@ -168,7 +162,7 @@ def test_of_two_running_batches_the_one_at_its_place_goes_on():
     assert [(delivery.type, delivery.batch) for delivery in WebhookDelivery.objects.all()] == [("batch.paused", other)]
 
 
-def test_places_that_are_taken_wrongly_are_free_before_they_are_given():
+def test_wrong_positions_are_freed_before_others_need_them():
     done, queued = half_checked(Status.DONE), make_batch("queued")
     running = start_run(make_batch("running", 1)).batch
     break_batch(running, position=None)
@@ -178,7 +172,7 @@ def test_places_that_are_taken_wrongly_are_free_before_they_are_given():
     assert Batch.objects.get(pk=running.pk).position == 0
 
 
-def test_a_status_that_the_log_does_not_tell_of_is_told_of():
+def test_a_status_that_is_not_logged_is_logged():
     batch = make_batch("moved by hand")
     break_batch(batch, status=Status.PAUSED, position=None)
     assert messages() == ["is paused, but its last log entry says queued"]
@@ -187,15 +181,15 @@ def test_a_status_that_the_log_does_not_tell_of_is_told_of():
     assert (line.from_status, line.to_status) == (Status.QUEUED, Status.PAUSED)
 
 
-def test_a_batch_without_any_log_gets_its_first_line():
-    BatchLog.objects.filter(batch=make_batch("silent")).delete()
+def test_a_batch_without_log_entries_gets_one():
+    BatchLog.objects.filter(batch=make_batch("it")).delete()
     assert messages() == ["is queued, but has no log entry"]
     assert_is_repaired()
 
 
 @pytest.mark.parametrize("since", [timedelta(hours=-1), timedelta(hours=1)])
-def test_a_run_that_is_silent_for_long_is_told_of_and_left_to_the_next_worker(since):
-    run = start_run(make_batch("silent", 2))
+def test_a_run_without_a_heartbeat_is_reported_and_left_to_the_next_worker(since):
+    run = start_run(make_batch("it", 2))
     long_ago = timezone.now() - timedelta(hours=2)
     Batch.objects.filter(pk=run.batch.pk).update(lease_at=timezone.now() + since, started_at=long_ago)
     [finding] = doctor.diagnose()
@@ -206,7 +200,7 @@ def test_a_run_that_is_silent_for_long_is_told_of_and_left_to_the_next_worker(si
     assert everything() == before
 
 
-def test_a_batch_that_was_started_and_never_taken_up_is_told_of():
+def test_a_started_batch_that_no_worker_claims_is_reported():
     batch = make_batch("started", 2)
     BatchManager().start_batch(batch.pk)
     assert messages() == []
@@ -214,7 +208,7 @@ def test_a_batch_that_was_started_and_never_taken_up_is_told_of():
     assert messages() == ["no worker has claimed it. Start a worker with: manage.py batchworker"]
 
 
-def test_rows_of_batches_that_are_gone_are_deleted_and_stories_of_others_stay():
+def test_rows_without_a_batch_are_deleted():
     kept, lost = make_batch("kept", 2), make_batch("lost", 3)
     record_one(start_run(lost), ok("a story"))
     with unconstrained(BatchProfile), unconstrained(StoryResult), unconstrained(BatchLog):
@@ -226,7 +220,7 @@ def test_rows_of_batches_that_are_gone_are_deleted_and_stories_of_others_stay():
     assert not StoryResult.objects.exists()
 
 
-def test_an_interrupted_deletion_is_finished(monkeypatch):
+def test_an_interrupted_deletion_is_completed(monkeypatch):
     batch = make_batch("deleted", 3)
     monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
     assert BatchManager().delete_batch(batch.pk)
@@ -247,7 +241,7 @@ def test_the_command_says_that_everything_agrees(manage):
     assert (answer.code, json.loads(answer.out)) == (0, {"findings": [], "left": []})
 
 
-def test_the_command_finds_and_exits_with_1_and_changes_nothing(manage):
+def test_the_command_reports_findings_with_status_1_and_changes_nothing(manage):
     batch = half_checked(Status.PAUSED)
     break_batch(batch, failed_checks=0)
     before = everything()
@@ -255,33 +249,32 @@ def test_the_command_finds_and_exits_with_1_and_changes_nothing(manage):
     assert answer.code == 1
     assert f"“it” ({batch.pk}): failed_checks is 0, but its rows add up to 1" in answer.out
     assert "manage.py batch doctor --fix" in answer.out
-    [found] = json.loads(manage("batch", "doctor", "--json").out)["findings"]
-    assert (found["batch"], found["can_be_fixed"]) == (str(batch.pk), True)
+    [finding] = json.loads(manage("batch", "doctor", "--json").out)["findings"]
+    assert (finding["batch"], finding["can_be_fixed"]) == (str(batch.pk), True)
     assert everything() == before
 
 
-def test_the_command_repairs_and_exits_with_0(manage):
+def test_the_command_repairs_what_it_can_and_exits_with_0_if_nothing_is_left(manage):
     break_batch(half_checked(Status.PAUSED), failed_checks=0)
-    answer = manage("batch", "doctor", "--fix")
-    assert answer.code == 0
-    assert "Repaired: 1. Left: 0." in answer.out
-    assert last_line().channel == "command"
-    assert manage("batch", "doctor").out == "No problems found.\n"
-
-
-def test_the_command_says_what_it_could_not_repair(manage):
-    run = start_run(make_batch("silent", 2))
+    run = start_run(make_batch("lost", 2))
     long_ago = timezone.now() - timedelta(hours=2)
     Batch.objects.filter(pk=run.batch.pk).update(lease_at=long_ago, started_at=long_ago)
     answer = manage("batch", "doctor", "--fix")
     assert answer.code == 1
-    assert "Repaired: 0. Left: 1." in answer.out
+    assert "Repaired: 1. Left: 1." in answer.out
+    assert last_line().channel == "command"
+    assert BatchManager().pause_batch(run.batch.pk)
+    break_batch(run.batch, failed_checks=1, completed_profiles=1)
+    answer = manage("batch", "doctor", "--fix")
+    assert answer.code == 0
+    assert "Repaired: 2. Left: 0." in answer.out
+    assert manage("batch", "doctor").out == "No problems found.\n"
 
 
 # -- Pruning -----------------------------------------------------------------------------------------------------------
 
 
-def test_pruning_deletes_what_ended_long_ago_and_nothing_else(manage):
+def test_pruning_deletes_only_batches_that_ended_long_ago(manage):
     old = timezone.now() - timedelta(days=100)
     for status in WAYS:
         half_checked(status)
@@ -297,8 +290,3 @@ def test_pruning_deletes_what_ended_long_ago_and_nothing_else(manage):
     assert manage("batch", "prune").out == "1 batch deleted.\n"
     assert set(Batch.objects.values_list("name", flat=True)) == names - {Status.DONE, Status.ERROR}
     assert last_line().action == "delete_batch"
-
-
-def test_failures_found_by_a_run_are_no_finding():
-    record_one(start_run(make_batch("a", 2)), failed())
-    assert messages() == []

@@ -1,4 +1,4 @@
-"""What is expected of the queue: turns, moves, signs of life. What nobody can know is left out."""
+"""The forecast of the queue: turns, moves and heartbeats; unknown values are None."""
 
 from datetime import timedelta
 
@@ -24,12 +24,12 @@ def lease(settings):
 
 @pytest.fixture
 def worker():
-    """One was there just now."""
+    """A heartbeat of a worker."""
     BatchManager().claim_run("worker")
 
 
 def finished(rate, checker="feed", profiles=100):
-    """A batch that was checked at so many profiles per second."""
+    """A batch that was checked at `rate` profiles per second."""
     batch = make_batch("finished", checker=checker, queue=False)
     Batch.objects.filter(pk=batch.pk).update(
         total_profiles=profiles, completed_profiles=profiles, run_seconds=profiles / rate
@@ -38,7 +38,7 @@ def finished(rate, checker="feed", profiles=100):
 
 
 def waiting(*sizes, checker="feed"):
-    """Queued batches of so many profiles, without rows."""
+    """Queued batches of these sizes, without rows."""
     for size in sizes:
         batch = make_batch(f"of {size}", checker=checker)
         Batch.objects.filter(pk=batch.pk).update(total_profiles=size)
@@ -53,9 +53,10 @@ def running(profiles, completed, seconds):
 
 def turns(outlook):
     """Start and end of each waiting batch in seconds from now."""
-    found = [outlook.turn(position) for position in range(1, outlook.waiting + 1)]
+    expected = [outlook.turn(position) for position in range(1, outlook.waiting + 1)]
     return [
-        tuple(moment and round((moment - outlook.now).total_seconds()) for moment in (t.start, t.end)) for t in found
+        tuple(moment and round((moment - outlook.now).total_seconds()) for moment in (turn.start, turn.end))
+        for turn in expected
     ]
 
 
@@ -63,7 +64,7 @@ def seen(seconds_ago):
     Queue.objects.update(worker_seen_at=timezone.now() - timedelta(seconds=seconds_ago))
 
 
-def test_the_turns_follow_from_how_fast_finished_batches_were_checked(worker):
+def test_turns_use_the_speed_of_finished_batches(worker):
     finished(rate=10)
     finished(rate=30, profiles=300)  # as long as the other: 20 profiles per second together
     waiting(100, 200, 40)
@@ -73,34 +74,34 @@ def test_the_turns_follow_from_how_fast_finished_batches_were_checked(worker):
     assert (outlook.waiting, outlook.waiting_profiles) == (3, 340)
 
 
-def test_the_running_batch_is_finished_first_at_its_own_rate():
+def test_the_running_batch_continues_at_its_own_rate():
     running(profiles=1000, completed=500, seconds=50)
     waiting(100)
     assert turns(forecast_queue()) == [(50, 60)]
 
 
-def test_a_batch_that_was_only_just_started_is_expected_to_go_as_the_others_went():
+def test_a_batch_without_progress_is_expected_to_run_like_the_finished_ones():
     finished(rate=10)
     running(profiles=100, completed=0, seconds=0)
     waiting(50)
     assert turns(forecast_queue()) == [(10, 15)]
 
 
-def test_only_what_is_not_checked_yet_takes_time(worker):
+def test_only_profiles_that_are_not_checked_take_time(worker):
     finished(rate=10)
     waiting(100)
     Batch.objects.queued().update(completed_profiles=80)
     assert turns(forecast_queue()) == [(0, 2)]
 
 
-def test_where_nothing_is_known_nothing_is_said(worker):
-    waiting(0, 100, 0)  # a batch of nothing takes no time, whoever checks it
+def test_turns_are_unknown_without_a_known_speed(worker):
+    waiting(0, 100, 0)  # an empty batch takes no time
     outlook = forecast_queue()
     assert turns(outlook) == [(0, 0), (0, None), (None, None)]
     assert outlook.all_done is None
 
 
-def test_what_waits_behind_a_batch_of_a_checker_that_was_not_at_work_lately_is_not_known(worker):
+def test_turns_behind_a_batch_with_an_unknown_speed_are_unknown(worker):
     finished(rate=10)
     waiting(10)
     waiting(10, checker="http")
@@ -110,7 +111,7 @@ def test_what_waits_behind_a_batch_of_a_checker_that_was_not_at_work_lately_is_n
     assert [outlook.turn(position).seconds for position in (1, 2, 3)] == [1, None, 1]
 
 
-def test_while_the_queue_is_held_only_durations_are_known(worker):
+def test_only_durations_are_known_while_the_queue_is_held(worker):
     finished(rate=10)
     waiting(100)
     BatchManager().hold_queue("why")
@@ -120,7 +121,7 @@ def test_while_the_queue_is_held_only_durations_are_known(worker):
 
 
 @pytest.mark.parametrize(("seconds_ago", "is_alive"), [(1, True), (LEASE + 5, False), (-LEASE - 5, False)])
-def test_a_worker_is_alive_while_its_last_sign_is_within_the_lease(worker, seconds_ago, is_alive):
+def test_a_worker_is_alive_within_the_lease_of_its_last_heartbeat(worker, seconds_ago, is_alive):
     finished(rate=10)
     waiting(100)
     seen(seconds_ago)
@@ -129,7 +130,7 @@ def test_a_worker_is_alive_while_its_last_sign_is_within_the_lease(worker, secon
     assert turns(outlook) == ([(0, 10)] if is_alive else [(None, None)])
 
 
-def test_a_worker_that_is_busy_shows_itself_by_its_lease():
+def test_the_lease_of_a_run_is_a_heartbeat_of_its_worker():
     running(profiles=10, completed=1, seconds=1)
     seen(LEASE + 5)
     outlook = forecast_queue()
@@ -137,7 +138,7 @@ def test_a_worker_that_is_busy_shows_itself_by_its_lease():
     assert outlook.run_is_alive
 
 
-def test_a_run_whose_worker_fell_silent_ends_nobody_knows_when(worker):
+def test_the_end_of_a_run_without_heartbeats_is_unknown(worker):
     running(profiles=10, completed=1, seconds=1)
     waiting(10)
     Batch.objects.running().update(lease_at=timezone.now() - timedelta(seconds=LEASE + 5))
@@ -146,7 +147,7 @@ def test_a_run_whose_worker_fell_silent_ends_nobody_knows_when(worker):
     assert turns(outlook) == [(None, None)]
 
 
-def test_an_installation_where_no_worker_was_ever_seen_says_so():
+def test_an_installation_without_any_worker_has_no_heartbeat():
     waiting(10)
     Queue.objects.all().delete()
     outlook = forecast_queue()
@@ -172,12 +173,12 @@ def test_a_move_shifts_the_moved_batch_and_those_it_passes(worker, position, tar
     assert move.others == others[1] - others[0] + 1
 
 
-def test_a_move_to_its_own_place_shifts_nobody(worker):
+def test_a_move_to_the_same_position_shifts_nobody(worker):
     waiting(10, 20)
     assert forecast_queue().move(2, 5).others == 0
 
 
-def test_how_long_a_move_delays_others_may_be_unknown(worker):
+def test_the_delay_of_a_move_can_be_unknown(worker):
     waiting(10, 20)
     move = forecast_queue().move(2, 1)
     assert (move.later, move.others_later) == (None, None)
@@ -194,7 +195,7 @@ def test_the_number_of_queries_does_not_grow_with_the_queue(worker):
     assert counts == [4, 4]
 
 
-def test_a_new_batch_would_start_where_the_manager_would_place_it(worker):
+def test_a_new_batch_starts_at_the_position_that_the_manager_would_choose(worker):
     finished(rate=10)
     for priority in (5, 1):
         make_batch("waits", priority=priority)
@@ -207,6 +208,6 @@ def test_a_new_batch_would_start_where_the_manager_would_place_it(worker):
 
 
 @pytest.mark.parametrize("position", [0, -1, 2])
-def test_nothing_starts_at_a_place_that_does_not_exist(worker, position):
+def test_an_invalid_position_has_no_start(worker, position):
     assert forecast_queue().start_at(1) is not None
     assert forecast_queue().start_at(position) is None
