@@ -1,4 +1,7 @@
-"""Documents of every make are read, as far as they can be, into stories that stay the same from check to check."""
+"""Documents of every make are read, as far as possible, into stories that stay the same from check to check.
+
+Most attacks stand in `support/hostile.py`.
+"""
 
 import io
 import json
@@ -69,11 +72,21 @@ def old_rss(version: str) -> bytes:
     ).encode()
 
 
-ATOM_TWO = (
-    "<entry><id>1</id><title>One</title><link {rel}href='http://site.example/1'/><{date}>2024-05-06T09:08:09+02:00</{date}>"
-    "</entry><entry><title>Two</title><link {rel}href='http://site.example/2'/></entry>"
-)
+def old_atom(rel: str, date: str, namespace: str = ' xmlns="http://www.w3.org/2005/Atom"') -> bytes:
+    time = "2024-05-06T09:08:09+02:00"
+    return (
+        f"<feed{namespace}><title>Site</title><entry><id>1</id><title>One</title>"
+        f"<link {rel}href='http://site.example/1'/><{date}>{time}</{date}></entry>"
+        f"<entry><title>Two</title><link {rel}href='http://site.example/2'/></entry></feed>"
+    ).encode()
 
+
+NETSCAPE = (
+    b'<?xml version="1.0"?><!DOCTYPE rss PUBLIC "-//Netscape Communications//DTD RSS 0.91//EN" "http://a/rss.dtd">'
+)
+JSON_ITEMS = b"""[
+    {"id": 1, "title": "One", "url": "http://site.example/1", "date_published": "2024-05-06T07:08:09Z"},
+    {"title": "Two", "url": "http://site.example/2", "date_published": null}]"""
 FORMATS = {
     "RSS 0.91": old_rss("0.91"),
     "RSS 0.92": old_rss("0.92"),
@@ -82,29 +95,12 @@ FORMATS = {
     "RSS in capitals": old_rss("2.0").replace(b"rss", b"RSS").replace(b"channel>", b"CHANNEL>"),
     "RSS without a channel": old_rss("0.91").replace(b"<channel>", b"").replace(b"</channel>", b""),
     "a channel alone": old_rss("2.0")[len('<rss version="2.0">') : -len("</rss>")],
-    "RSS 0.91 with Netscape's document type": (
-        b'<?xml version="1.0"?><!DOCTYPE rss PUBLIC "-//Netscape Communications//DTD RSS 0.91//EN" '
-        b'"http://my.netscape.com/publish/formats/rss-0.91.dtd">'
-    )
-    + old_rss("0.91"),
-    "Atom 1.0": ATOM.format(ATOM_TWO.format(rel="", date="updated")).encode(),
-    "Atom 1.0 with rel": ATOM.format(ATOM_TWO.format(rel="rel='alternate' ", date="published")).encode(),
-    "Atom 0.3": ATOM.format(ATOM_TWO.format(rel="rel='alternate' ", date="issued"))
-    .replace("http://www.w3.org/2005/Atom", "http://purl.org/atom/ns#")
-    .encode(),
-    "Atom without a namespace": ATOM.format(ATOM_TWO.format(rel="", date="updated"))
-    .replace(' xmlns="http://www.w3.org/2005/Atom"', "")
-    .encode(),
-    "JSON Feed": json.dumps(
-        {
-            "version": "https://jsonfeed.org/version/1.1",
-            "title": "Site",
-            "items": [
-                {"id": 1, "title": "One", "url": "http://site.example/1", "date_published": "2024-05-06T07:08:09Z"},
-                {"title": "Two", "url": "http://site.example/2", "date_published": None},
-            ],
-        }
-    ).encode(),
+    "RSS 0.91 with Netscape's document type": NETSCAPE + old_rss("0.91"),
+    "Atom 1.0": old_atom("", "updated"),
+    "Atom 1.0 with rel": old_atom("rel='alternate' ", "published"),
+    "Atom 0.3": old_atom("rel='alternate' ", "issued", ' xmlns="http://purl.org/atom/ns#"'),
+    "Atom without a namespace": old_atom("", "updated", ""),
+    "JSON Feed": b'{"version": "https://jsonfeed.org/version/1.1", "title": "Site", "items": %b}' % JSON_ITEMS,
 }
 
 
@@ -138,54 +134,36 @@ def test_a_feed_without_stories_is_a_feed(body):
     assert stories(body) == []
 
 
-NONSENSE = {
-    "nothing": b"",
-    "white space": b" \n ",
-    "text": b"hello",
-    "binary": bytes(range(256)) * 100,
-    "an image": b"\x89PNG\r\n\x1a\n" + bytes(1000),
-    "a sitemap": b'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><url><loc>http://a/</loc></url></urlset>',
-    "OPML": b"<opml version='2.0'><body><outline text='a' xmlUrl='http://a/'/></body></opml>",
-    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><title>a</title></svg>',
-    "JSON": b'{"error": "not found"}',
-    "JSON with odd items": b'{"items": "none"}',
-    "a JSON list": b"[1, 2]",
-    "a JSON string": b'"hello"',
-    "half a JSON object": b'{"items": [{"id": 1',
-    "deep JSON": b'{"items": ' + b"[" * 100_000,
-    "XML without end": b"<a>" * 1000,
-    "a file's name": b"/etc/passwd",
-    "an address": b"http://127.0.0.1:1/feed",
-    "NULs": bytes(1000),
-}
+SITEMAP = b'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><url><loc>http://a/</loc></url></urlset>'
+NONSENSE = [
+    b"", b" \n ", b"hello", bytes(range(256)) * 100, b"\x89PNG\r\n\x1a\n" + bytes(1000), SITEMAP, bytes(1000),
+    b"<opml version='2.0'><body><outline text='a' xmlUrl='http://a/'/></body></opml>", b"/etc/passwd",
+    b'<svg xmlns="http://www.w3.org/2000/svg"><title>a</title></svg>', b'{"error": "not found"}', b'{"items": "none"}',
+    b"[1, 2]", b'"hello"', b'{"items": [{"id": 1', b'{"items": ' + b"[" * 100_000, b"<a>" * 1000,
+    b"http://127.0.0.1:1/feed", b"<!DOCTYPE rss [<!ENTITY a 'b" + rss(item(1)),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NONSENSE)
-def test_nonsense_is_not_a_feed(name):
+@pytest.mark.parametrize("body", NONSENSE, ids=short)
+def test_nonsense_is_not_a_feed(body):
     with pytest.raises(InvalidFeed, match=r"^the response is not a feed$"):
-        stories(NONSENSE[name])
+        stories(body)
 
 
 def test_json_items_of_odd_types_are_read_or_left_out():
     body = b"""{"items": [7, null, "a", [], {}, {"id": null, "title": ["a"]}, {"id": 1.5, "title": 7, "url": {"a": 1}},
         {"id": "2", "date_published": 5}, {"id": "\\ud800\\u0000x", "title": "a\\u0000b\\udfff"}]}"""
-    assert [(story.id, story.title, story.url) for story in stories(body)] == [
-        ("1.5", "7", ""),
-        ("2", "", ""),
-        ("x", "ab", ""),
-    ]
+    assert [(story.id, story.title) for story in stories(body)] == [("1.5", "7"), ("2", ""), ("x", "ab")]
 
 
 # Encodings
-
-RUSSIAN = "<rss version='2.0'><channel><item><title>Привет, мир</title><guid>1</guid></item></channel></rss>"
 
 
 @pytest.mark.parametrize(
     "charset", ["koi8-r", "windows-1251", "ISO-8859-5", "mac-cyrillic", "cp866", "utf-16", "UTF-8"]
 )
-def test_an_encoding_named_only_in_the_http_header_is_used(charset):
-    assert titles(RUSSIAN.encode(charset), charset) == ["Привет, мир"]
+def test_an_encoding_in_the_http_header_alone_is_used(charset):
+    assert titles(rss("<title>Привет, мир</title>").decode()[21:].encode(charset), charset) == ["Привет, мир"]
 
 
 @pytest.mark.parametrize(
@@ -211,41 +189,29 @@ def test_an_encoding_is_found_in_the_header_or_in_the_declaration(label, codec, 
     assert titles(f"<?xml version='1.0' encoding='{label}'?>{document}".encode(codec)) == [title]
 
 
-@pytest.mark.parametrize(
-    ("declaration", "codec", "charset"),
-    [
-        ("", "utf-8", ""),
-        ("", "utf-8", "iso-8859-1"),
-        ("", "utf-8", "no-such-charset"),
-        ("", "utf-8-sig", "koi8-r"),
-        ("", "cp1252", ""),
-        ("", "utf-16", ""),
-        ("", "utf-16-le", ""),
-        ("", "utf-16-be", ""),
-        ("", "utf-32", ""),
-        ("utf-8", "utf-8", "iso-8859-1"),
-        ("utf-8", "cp1252", "iso-8859-1"),
-        ("iso-8859-1", "utf-8", "utf-8"),
-        ("iso-8859-1", "cp1252", "utf-8"),
-        ("iso-8859-1", "utf-8", ""),
-        ("utf-16", "utf-8", ""),
-        ("utf-16", "utf-16", "utf-8"),
-        ("punycode", "utf-8", "unicode_escape"),
-        ("no-such-encoding", "utf-8", ""),
-    ],
-)
-def test_where_the_encodings_disagree_the_right_one_is_found(declaration, codec, charset):
+#: What the document declares, what it is in, and what the header says.
+CONTRADICTIONS = [
+    ("", "utf-8", ""), ("", "utf-8", "iso-8859-1"), ("", "utf-8", "no-such-charset"), ("", "utf-8-sig", "koi8-r"),
+    ("", "cp1252", ""), ("", "utf-16", ""), ("", "utf-16-le", ""), ("", "utf-16-be", ""), ("", "utf-32", ""),
+    ("utf-8", "utf-8", "iso-8859-1"), ("utf-8", "cp1252", "iso-8859-1"), ("iso-8859-1", "utf-8", "utf-8"),
+    ("iso-8859-1", "cp1252", "utf-8"), ("iso-8859-1", "utf-8", ""), ("utf-16", "utf-8", ""),
+    ("utf-16", "utf-16", "utf-8"), ("punycode", "utf-8", "unicode_escape"), ("no-such-encoding", "utf-8", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("declaration", "codec", "charset"), CONTRADICTIONS)
+def test_of_contradicting_encodings_the_right_one_is_found(declaration, codec, charset):
     xml = f'<?xml version="1.0" encoding="{declaration}"?>' if declaration else ""
     body = f"{xml}<rss><channel><item><title>Grüße “é”</title></item></channel></rss>".encode(codec)
     assert titles(body, charset) == ["Grüße “é”"]
 
 
-def test_a_broken_character_spoils_itself_only():
+def test_a_broken_character_spoils_only_itself():
     body = b"<?xml version='1.0' encoding='utf-8'?>" + rss("<title>Gr\u00fc\xdfe @ mehr</title>")[21:]
     assert titles(body.replace(b"@", b"\xff")) == ["Grüße � mehr"]
 
 
-def test_a_character_cut_in_the_middle_does_not_change_the_encoding():
+def test_a_cut_character_does_not_change_the_encoding():
     body = rss("<title>Grüße</title><guid>1</guid>")[: -len("</channel></rss>")] + "<item><title>Grü".encode()[:-1]
     assert titles(body) == ["Grüße"]
 
@@ -296,22 +262,12 @@ def test_addresses_with_bare_ampersands_are_whole():
         assert (story.id, story.url) == (link, link)
 
 
-def test_a_truncated_document_is_read_up_to_where_it_ends():
-    whole = rss(*(item(number) for number in range(10)))
-    read = {len(stories(whole[:end])) for end in range(whole.index(b"<item>"), len(whole), 10)}
-    assert read == set(range(11))
-
-
-def test_a_truncated_document_shows_no_story_under_half_its_id():
+def test_a_truncated_document_is_read_up_to_its_end_without_half_an_id():
     whole = rss(*(item(number) for number in range(3)))
-    for end in range(whole.index(b"<item>"), len(whole)):
-        assert set(ids(whole[:end])) <= {"tag:0", "tag:1", "tag:2"}
-
-
-def test_the_last_story_of_a_truncated_document_is_read_if_its_id_is_whole():
-    whole = rss(item(1), item(2))
-    assert ids(whole[: whole.rindex(b"</description>")]) == ["tag:1", "tag:2"]
-    assert ids(whole[: whole.rindex(b"</guid>")]) == ["tag:1"]
+    read = [ids(whole[:end]) for end in range(whole.index(b"<item>"), len(whole))]
+    assert {tuple(found) for found in read} == {("tag:0", "tag:1", "tag:2")[:count] for count in range(4)}
+    assert len(ids(whole[: whole.rindex(b"</description>")])) == 3
+    assert len(ids(whole[: whole.rindex(b"</guid>")])) == 2
 
 
 @pytest.mark.parametrize(
@@ -325,23 +281,23 @@ def test_the_last_story_of_a_truncated_document_is_read_if_its_id_is_whole():
         (b"<!-- hello -->", b""),
     ],
 )
-def test_what_stands_before_and_after_the_feed_is_ignored(before, after):
+def test_text_before_and_after_the_feed_is_ignored(before, after):
     assert len(stories(before + rss(item(1), item(2)) + after)) == 2
 
 
 BROKEN_MARKUP = {
     "unclosed tags in a description": ("<description>a<br>b<p>c<img src=x></description>", ""),
-    "unclosed tags behind everything": ("", "<description>a<br>b<p>c</description>"),
+    "unclosed tags after everything": ("", "<description>a<br>b<p>c</description>"),
     "an attribute without quotes": ("<category domain=a>x</category>", ""),
     "an undeclared prefix": ("<foo:bar>x</foo:bar>", ""),
-    "a comment that is none": ("<!-- a -- b -->", ""),
+    "a broken comment": ("<!-- a -- b -->", ""),
     "a stray end tag": ("</b>", ""),
     "two attributes of one name": ('<category a="1" a="2">x</category>', ""),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN_MARKUP)
-def test_a_document_that_is_no_xml_is_read_all_the_same(name):
+def test_malformed_xml_is_read_all_the_same(name):
     before, after = BROKEN_MARKUP[name]
     body = rss(*(before + item(number) + after for number in range(3)))
     assert [(story.id, story.title, story.url) for story in stories(body)] == [
@@ -349,7 +305,7 @@ def test_a_document_that_is_no_xml_is_read_all_the_same(name):
     ]
 
 
-def test_a_link_behind_an_atom_link_is_found():
+def test_a_link_after_an_atom_link_is_found():
     self_link = '<a:link xmlns:a="http://www.w3.org/2005/Atom" rel="self" href="http://site.example/self"/>'
     (story,) = stories(rss(f"{self_link}<title>One</title><link>http://site.example/1</link>"))
     assert story.url == "http://site.example/1"
@@ -362,7 +318,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_damaged_document_gives_stories_that_can_be_stored_or_is_no_feed(name):
+def test_a_damaged_document_gives_stories_that_can_be_stored_or_is_not_a_feed(name):
     chance = random.Random(name)
     for _ in range(60):
         document = FORMATS[name]
@@ -382,13 +338,14 @@ def test_a_damaged_document_gives_stories_that_can_be_stored_or_is_no_feed(name)
 # Ids
 
 
-def test_ids_stay_the_same_from_check_to_check():
+def test_ids_stay_the_same_from_check_to_check_and_each_is_returned_once():
     body = rss(item(1), "<title>No id</title>", "<description>Nothing but this</description>", "<title>No id</title>")
     assert ids(body) == ids(body)
     assert len(ids(body)) == 3
+    assert titles(rss("<guid>1</guid><title>A</title>", "<guid>1</guid><title>B</title>")) == ["A"]
 
 
-def test_a_story_without_id_or_link_is_told_from_others_by_its_content():
+def test_the_content_identifies_a_story_without_id_and_link():
     variants = [
         "<title>One</title>",
         "<title>Two</title>",
@@ -403,14 +360,10 @@ def test_a_story_without_id_or_link_is_told_from_others_by_its_content():
 
 
 def test_a_link_is_the_id_of_a_story_without_one_unless_it_leads_to_the_site():
-    body = rss(
-        "<title>One</title><link>http://site.example/1</link>",
-        "<title>Two</title><link>http://site.example/</link>",
-        "<title>Three</title><link>http://site.example</link>",
-    )
-    one, two, three = ids(body)
+    links = ("http://site.example/1", "http://site.example/", "http://site.example")
+    one, two, three = ids(rss(*(f"<title>{link}</title><link>{link}</link>" for link in links)))
     assert one == "http://site.example/1"
-    assert len({two, three}) == 2
+    assert two != three
     assert {len(two), len(three)} == {64}
 
 
@@ -426,30 +379,28 @@ def test_a_link_is_the_id_of_a_story_without_one_unless_it_leads_to_the_site():
     ],
 )
 def test_both_parsers_give_the_same_ids(items):
-    document = rss(*items)
-    quick, slow = read_quickly(document), read_with_feedparser(document)
-    assert quick is not None
-    assert slow is not None
-    assert [story.id for story in make_stories(quick, ADDRESS)] == [story.id for story in make_stories(slow, ADDRESS)]
-
-
-def test_an_id_is_shown_once():
-    assert titles(rss("<guid>1</guid><title>A</title>", "<guid>1</guid><title>B</title>")) == ["A"]
+    feeds = [read(rss(*items)) for read in (read_quickly, read_with_feedparser)]
+    quick, slow = ([story.id for story in make_stories(feed, ADDRESS)] for feed in feeds)
+    assert quick == slow
+    assert quick
 
 
 def test_a_long_id_becomes_a_digest():
-    long, longer = "x" * 256, "x" * 257
-    found = ids(rss(f"<guid>{long}</guid>", f"<guid>{longer}</guid>", f"<guid>{'y' * 255}</guid>"))
+    found = ids(rss(*(f"<guid>{identity}</guid>" for identity in ("x" * 256, "x" * 257, "y" * 255))))
     assert [len(identity) for identity in found] == [64, 64, 255]
     assert len(set(found)) == 3
 
 
-def test_an_item_that_holds_nothing_is_no_story():
-    assert stories(rss("", "<title/>", "<foo>bar</foo>", "<title>One</title>"))[0].title == "One"
-    assert len(stories(rss("", "<title/>", "<foo>bar</foo>", "<title>One</title>"))) == 1
+def test_an_item_without_content_is_not_a_story():
+    assert titles(rss("", "<title/>", "<foo>bar</foo>", "<title>One</title>")) == ["One"]
 
 
 # Links and dates
+
+NOT_LINKS = [
+    "javascript:alert(1)", " JavaScript:alert(1)", "data:text/html,a", "file:///etc/passwd", "mailto:a@example.org",
+    "http://[", "http:/\x7f/a", "http://site.example/" + "a" * 2000, "",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -460,29 +411,28 @@ def test_an_item_that_holds_nothing_is_no_story():
         ("/a", "http://site.example/a"),
         ("a?b=1", "http://site.example/dir/a?b=1"),
         ("//other.example/a", "http://other.example/a"),
-        ("javascript:alert(1)", ""),
-        (" JavaScript:alert(1)", ""),
-        ("data:text/html,a", ""),
-        ("file:///etc/passwd", ""),
-        ("mailto:a@example.org", ""),
-        ("http://[", ""),
-        ("http:/\x7f/a", ""),
-        ("http://site.example/" + "a" * 2000, ""),
-        ("", ""),
+        *((link, "") for link in NOT_LINKS),
     ],
     ids=short,
 )
-def test_a_storys_address_is_http_or_nothing(link, url):
+def test_a_storys_address_is_http_or_empty(link, url):
     (story,) = stories(rss(f"<guid isPermaLink='false'>1</guid><link>{link}</link>"))
     assert story.url == url
 
 
-def test_links_are_relative_to_what_the_document_says():
+def test_links_are_relative_to_the_documents_base():
     body = ATOM.format("<entry><id>1</id><link href='a'/></entry>")
     body = body.replace("<feed ", "<feed xml:base='http://other.example/x/' ")
     assert stories(body.encode())[0].url == "http://other.example/x/a"
     broken = body.replace("http://other.example/x/", "http://[")
     assert stories(broken.encode())[0].url in {"", "http://site.example/dir/a"}
+
+
+NOT_DATES = [
+    "0000-00-00 00:00:00", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-14:00", "10000-01-01T00:00:00Z", "+292278994-08-17T07:12:55Z", "Mon, 99 Foo 2006 15:04:05 GMT",
+    "soon", "", "1" * 5000,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -494,29 +444,16 @@ def test_links_are_relative_to_what_the_document_says():
         ("2006-01-02T15:04:05", "2006-01-02T15:04:05+00:00"),
         ("2006-01-02", "2006-01-02T00:00:00+00:00"),
         ("Thu, 01 Jan 1970 00:00:00 GMT", "1970-01-01T00:00:00+00:00"),
-        ("0000-00-00 00:00:00", None),
-        ("0001-01-01T00:00:00Z", None),
-        ("0001-01-01T00:00:00+14:00", None),
-        ("9999-12-31T23:59:59Z", None),
-        ("9999-12-31T23:59:59-14:00", None),
-        ("10000-01-01T00:00:00Z", None),
-        ("+292278994-08-17T07:12:55Z", None),
-        ("Mon, 99 Foo 2006 15:04:05 GMT", None),
-        ("soon", None),
-        ("", None),
-        ("1" * 5000, None),
+        *((date, None) for date in NOT_DATES),
     ],
     ids=short,
 )
 def test_a_date_is_in_utc_or_none(date, published):
-    for body in (rss(f"<guid>a</guid><pubDate>{date}</pubDate>"), json_feed(date)):
+    json_feed = json.dumps({"items": [{"id": "a", "date_published": date}]}).encode()
+    for body in (rss(f"<guid>a</guid><pubDate>{date}</pubDate>"), json_feed):
         (story,) = stories(body)
         found = story.published.isoformat() if story.published else None
-        assert found == published or (body.startswith(b"{") and found is None)
-
-
-def json_feed(date: str) -> bytes:
-    return json.dumps({"items": [{"id": "a", "date_published": date}]}).encode()
+        assert found == published or (body == json_feed and found is None)
 
 
 @pytest.mark.parametrize("identity", ["12", "2024", "20240105", "10:30", "May"])
@@ -529,7 +466,7 @@ def test_an_unknown_time_zone_is_no_exception():
     assert len(stories(rss("<guid>a</guid><pubDate>2 January 2006, 15:04 XYZT</pubDate>"))) == 1
 
 
-# Attacks. Most stand in `support/hostile.py`.
+# Attacks
 
 EXTERNAL = '<!ENTITY x SYSTEM "file:///etc/passwd"><!ENTITY % p SYSTEM "http://127.0.0.1:9/"> %p;'
 
@@ -539,10 +476,8 @@ EXTERNAL = '<!ENTITY x SYSTEM "file:///etc/passwd"><!ENTITY % p SYSTEM "http://1
     [(LAUGHS, "&l9;"), (BLOWUP, "&b;"), (EXTERNAL, "&x;"), ("<!ENTITY x 'declared'>", "&x;")],
     ids=short,
 )
-@pytest.mark.parametrize(
-    "place", ["<title>{}</title>", "<title a='{}'>a</title>", "<title>a<b>{}</b></title>"], ids=short
-)
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"], ids=short)
+@pytest.mark.parametrize("place", ["<title>{}</title>", "<title a='{}'>a</title>", "<title>a<b>{}</b></title>"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_entities_are_neither_expanded_nor_loaded(declarations, text, place, encoding):
     items = rss("<guid>1</guid>" + place.format(text)).decode().removeprefix('<?xml version="1.0"?>')
     with memory_limit(20_000_000):
@@ -557,8 +492,7 @@ def test_entities_are_neither_expanded_nor_loaded(declarations, text, place, enc
     [
         "<!DOCTYPE rss [<!-- don't --><!ENTITY a '>'><!ENTITY b \"]>\">]>",
         "<!DOCTYPE rss SYSTEM 'http://127.0.0.1:9/a.dtd' [ ] >",
-        '<!DOCTYPE rdf:RDF [<!ENTITY % HTMLlat1 PUBLIC "-//W3C//ENTITIES Latin 1 for XHTML//EN" '
-        '"http://www.w3.org/TR/xhtml1/DTD/xhtml-lat1.ent"> %HTMLlat1;]>',
+        '<!DOCTYPE rdf:RDF [<!ENTITY % HTMLlat1 PUBLIC "-//W3C//ENTITIES Latin 1" "http://a/lat1.ent"> %HTMLlat1;]>',
         "<!DOCTYPE a><!DOCTYPE b [<!ENTITY c 'd'>]>",
         "<!DOC<!DOCTYPE a>TYPE rss [<!ENTITY eacute 'declared'>]>",
     ],
@@ -566,11 +500,6 @@ def test_entities_are_neither_expanded_nor_loaded(declarations, text, place, enc
 def test_a_document_type_of_any_shape_does_not_matter(doctype):
     document = doctype + rss("<guid>1</guid><title>Caf&eacute;</title>").decode().removeprefix('<?xml version="1.0"?>')
     assert titles(document.encode()) == ["Café"]
-
-
-def test_a_document_type_without_end_is_not_a_feed():
-    with pytest.raises(InvalidFeed):
-        stories(b"<!DOCTYPE rss [<!ENTITY a 'b" + rss(item(1)))
 
 
 @pytest.mark.parametrize(
@@ -595,15 +524,15 @@ def test_json_of_brackets_is_refused_before_it_takes_memory(pattern):
 
 
 def test_only_the_first_of_very_many_stories_are_read():
-    items = b"".join(b"<item><guid>%d</guid></item>" % number for number in range(100_000))
     first = [str(number) for number in range(MAX_STORIES)]
+    items = b"".join(b"<item><guid>%d</guid></item>" % number for number in range(100_000))
     with memory_limit(15_000_000):
         assert ids(START + items + END) == first
     assert ids(json.dumps({"items": [{"id": number} for number in range(100_000)]}).encode()) == first
 
 
-def test_the_parsers_are_given_bytes_and_streams_only(monkeypatch, tmp_path):
-    """Text or bytes that name a file or an address would be opened by them."""
+def test_the_parsers_get_bytes_and_streams_only(monkeypatch):
+    """They would open text or bytes that name a file or an address."""
     given = []
     for parser in (parse_module.fastfeedparser, parse_module.feedparser):
 
