@@ -1,9 +1,6 @@
 """Reading through the API: lists at any depth, a long queue, and clients that poll it."""
 
 import http.client
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -20,7 +17,7 @@ from batches.api.pagination import cursor_behind, order_of
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 from benchmarks.noop import addresses
-from benchmarks.work import make_batch
+from benchmarks.work import make_batch, web_server
 
 PROFILES = 1_000_000
 WAITING = 10_000
@@ -112,23 +109,15 @@ def seconds_of(client: APIClient, path: str, rounds: int, status: int = 200, **o
 
 
 def measure_polling(key: str) -> Iterator[str]:
-    """50 clients that poll without a pause the same server that `manage.py serve` starts."""
-    port = free_port()
-    listen = [f"--listen=127.0.0.1:{port}", "--threads=8"]
-    command = [sys.executable, "-m", "waitress", *listen, "batchproject.wsgi:application"]
-    # Its warnings about a long queue are expected here.
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        tag = wait_for_tag(port, key)
+    """50 clients that poll without a pause."""
+    with web_server() as port:
+        tag = str(get(http.client.HTTPConnection("127.0.0.1", port), key, "").headers["ETag"])
         responses: list[tuple[int, float]] = []
         threads = [Thread(target=poll, args=(port, key, tag, responses)) for _ in range(CLIENTS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    finally:
-        server.terminate()
-        server.wait()
     unchanged = sum(status == 304 for status, _ in responses)
     slow = sorted(seconds for _, seconds in responses)
     yield (
@@ -136,26 +125,6 @@ def measure_polling(key: str) -> Iterator[str]:
         f"{100 * unchanged / len(responses):.0f} % of them 304, median {1000 * median(slow):.0f} ms, "
         f"slowest {1000 * slow[-1]:.0f} ms"
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def wait_for_tag(port: int, key: str) -> str:
-    """The ETag of the queue, once the server responds."""
-    for _ in range(100):
-        try:
-            response = get(http.client.HTTPConnection("127.0.0.1", port), key, "")
-        except ConnectionRefusedError:
-            time.sleep(0.1)
-        else:
-            assert response.status == 200, response.status
-            return str(response.headers["ETag"])
-    raise TimeoutError("The server does not respond.")
 
 
 def poll(port: int, key: str, tag: str, responses: list[tuple[int, float]]) -> None:

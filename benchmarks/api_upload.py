@@ -1,9 +1,6 @@
 """Uploading a long list through the API, with a real web server and a real client."""
 
 import http.client
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -14,6 +11,7 @@ from rest_framework.authtoken.models import Token
 
 from batches.models import Batch
 from benchmarks.noop import addresses
+from benchmarks.work import web_server
 
 PROFILES = 100_000
 GOAL = 10
@@ -22,11 +20,7 @@ PATH = "/api/v1/batches/"
 
 def run(profiles: int, rounds: int) -> Iterator[str]:
     token = Token.objects.create(user=User.objects.create_superuser("benchmark"))
-    port = free_port()
-    command = [sys.executable, "-m", "waitress", f"--listen=127.0.0.1:{port}", "batchproject.wsgi:application"]
-    server = subprocess.Popen(command)
-    try:
-        wait_until_it_listens(server, port)
+    with web_server() as port:
         for label, key in (("upload", ""), ("upload with an Idempotency-Key", "new")):
             # New addresses each time: known ones are faster.
             times = [upload(port, token.key, make_list(profiles), key and str(uuid4())) for _ in range(rounds)]
@@ -34,9 +28,6 @@ def run(profiles: int, rounds: int) -> Iterator[str]:
         key, body = str(uuid4()), make_list(profiles)
         upload(port, token.key, body, key)
         yield f"{'the same request, replayed':<31} {upload(port, token.key, body, key):5.2f} s"
-    finally:
-        server.terminate()
-        server.wait()
     assert Batch.objects.count() == 2 * rounds + 1
     assert set(Batch.objects.values_list("total_profiles", flat=True)) == {profiles}
 
@@ -60,21 +51,3 @@ def upload(port: int, token: str, content: bytes, key: str) -> float:
     connection.close()
     assert response.status == 201, text[:1000]
     return seconds
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def wait_until_it_listens(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("The web server did not start.")
