@@ -65,7 +65,8 @@ class BatchManager(QueueWriter):
         Unknown addresses become profiles, and duplicates are dropped. A queryset is read when the rows are inserted.
 
         If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
-        while the first is still in progress.
+        while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
+        every POST and repeats the first answer.
         """
         name = clean_name(name)
         require_priority(priority)
