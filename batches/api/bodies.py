@@ -60,6 +60,12 @@ class StrictField(serializers.Field[Any, Any, Any, Any]):
 class StrictCharField(StrictField, serializers.CharField):
     json_type = str
 
+    def run_validation(self, data: Any = empty) -> Any:
+        # CharField measures the text without the white space around it, but the description promises a maximum.
+        if isinstance(data, str) and self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().run_validation(data)
+
 
 class StrictIntegerField(StrictField, serializers.IntegerField):
     json_type = int

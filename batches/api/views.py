@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, Literal
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase, QueryDict
@@ -60,41 +60,30 @@ MAX_WAITING = 100
 Handler = Callable[..., Response]
 
 
-def post_action(body: type[Body]) -> Callable[[Callable[..., Any]], Handler]:
-    """Give the decorated call of the manager the fields of the body, make it once, and respond with its outcome."""
-
-    def decorate(call: Callable[..., Any]) -> Handler:
-        @wraps(call)
-        def handle(view: ManagerView, request: Request, **path: str) -> Response:
-            fields = parse_body(body, request)
-            return view.run_once(lambda: view.respond(require_granted(call(view, **path, **fields)), **path))
-
-        return handle
-
-    return decorate
-
-
 def batch_action(
     rule: Action, *codes: Code, body: type[Body] = NothingBody, status: int = 200
 ) -> Callable[[Callable[..., Any]], Handler]:
-    """A `post_action` on one batch, which is refused with the codes of its rule and with these."""
+    """A POST that makes the decorated call of the manager, with the fields of the body, and responds with the batch.
+
+    It is refused with the codes of its rule and with these.
+    """
     description = extend_schema(request=body, responses={status: BatchSerializer} | refusals(rule, *codes))
 
     def decorate(call: Callable[..., Any]) -> Handler:
-        return description(action(detail=True, methods=["post"])(post_action(body)(call)))
+        @wraps(call)
+        def handle(view: BatchViewSet, request: Request, pk: str) -> Response:
+            fields = parse_body(body, request)
+            return view.run_once(lambda: view.respond(pk, require_granted(call(view, pk, **fields))))
+
+        return description(action(detail=True, methods=["post"])(handle))
 
     return decorate
 
 
 class ManagerView(IdempotentPosts):
-    """A view whose actions are calls of BatchManager."""
-
     @property
     def manager(self) -> BatchManager:
         return BatchManager(actor=self.request.user.get_username(), channel=Channel.API)
-
-    def respond(self, outcome: Any, **path: str) -> Response:
-        raise NotImplementedError
 
 
 class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
@@ -170,7 +159,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
             require_granted(self.manager.rename_batch(pk, changes["name"]))
         if "priority" in changes:
             require_granted(self.manager.set_priority(pk, changes["priority"]))
-        return self.respond(True, pk)
+        return self.respond(pk)
 
     @extend_schema(responses={204: None} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
@@ -246,7 +235,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         if not self.request.user.has_perm(permission):
             self.permission_denied(self.request)
 
-    def respond(self, outcome: Any, pk: str) -> Response:  # type: ignore[override]
+    def respond(self, pk: str, outcome: Any = True) -> Response:
         """The batch as it is now, or the new batch that the call has made."""
         if isinstance(outcome, Batch):
             return Response(self.render(outcome), 201, headers={"Location": self.address_of(outcome)})
@@ -269,21 +258,21 @@ class QueueViewSet(ManagerView, ViewSet):
         return respond_conditionally(request, make_queue_etag(), self.render)
 
     @extend_schema(request=HoldBody)
-    @post_action(HoldBody)
-    def hold(self, reason: str) -> Any:
+    def hold(self, request: Request) -> Response:
         """Hold the queue.
 
         No batch is started until the queue is released. The running batch continues.
         """
-        return self.manager.hold_queue(reason)
+        reason = parse_body(HoldBody, request)["reason"]
+        return self.run_once(lambda: self.respond(self.manager.hold_queue(reason)))
 
     @extend_schema(request=NothingBody)
-    @post_action(NothingBody)
-    def release(self) -> Any:
+    def release(self, request: Request) -> Response:
         """Release the queue."""
-        return self.manager.release_queue()
+        parse_body(NothingBody, request)
+        return self.run_once(lambda: self.respond(self.manager.release_queue()))
 
-    def respond(self, outcome: Any) -> Response:  # type: ignore[override]
+    def respond(self, _: Literal[True]) -> Response:
         return Response(self.render())
 
     def render(self) -> Any:

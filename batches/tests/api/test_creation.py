@@ -218,7 +218,7 @@ def test_an_invalid_field_of_a_form_is_refused_by_name(client, everything, field
 
 
 WRONG_IN_JSON = {
-    "name": [None, "", "  \t\n ", 5, True, ["news"], {"a": 1}, "x" * 201, "a\0b", "a\ud800b"],
+    "name": [None, "", "  \t\n ", 5, True, ["news"], {"a": 1}, "x" * 201, " " * 200 + "x", "a\0b", "a\ud800b"],
     "priority": [None, "5", True, 1.5, 1.0, [1], 40_000, -40_000, 10**30, 10**4000],
     "checker": ["nonsense", "", None, 5, ["feed"], "\0", "\ud800", "x" * 100_000],
     "queue": ["true", 1, None, []],

@@ -99,6 +99,7 @@ def shelf(make_batch):
         ("created_after=2026-01-03", {"Gamma_news", "Delta"}),
         ("created_before=2026-01-01T01:00:00%2B01:00", {"Alpha news"}),
         ("created_after=2026-01-02T00:00:00Z&created_before=2026-01-03T00:00:00Z", {"Beta 100% blogs", "Gamma_news"}),
+        ("created_before=2026-01-01T00:01:00-23:59", {"Alpha news", "Beta 100% blogs"}),
         ("completed_after=2026-01-02T00:00:00Z", {"Delta"}),
         ("completed_before=2026-01-02T00:00:00Z", set()),
         ("search=news alpha", {"Alpha news"}),
