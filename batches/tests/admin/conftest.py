@@ -1,16 +1,19 @@
-"""Clients for each role, and batches in each status, made by the calls that an installation makes."""
+"""Clients for each role, batches in each status, and what the pages show."""
 
+import re
 from itertools import count
 
+import lxml.html
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
-from batches.models import Batch
+from batches.models import Batch, BatchLog
 
 VIEW = ["view_batch", "view_batchprofile", "view_profile", "view_storyresult", "view_batchlog"]
 PERMISSIONS = {
@@ -21,6 +24,11 @@ PERMISSIONS = {
     "checker": [*VIEW, "add_batch"],
     "editor": ["view_batch", "change_batch", "delete_batch"],
 }
+SCRIPT = "<script>alert(1)</script>"
+BY_SCRIPT = {"X-Requested-With": "fetch"}
+LIST = reverse("admin:batches_batch_changelist")
+QUEUE = reverse("admin:batches_batch_queue")
+QUEUE_LIVE = reverse("admin:batches_batch_queue_live")
 NUMBERS = count()
 
 
@@ -31,12 +39,12 @@ def client_of():
 
 @pytest.fixture
 def client(client_of):
-    """May do everything."""
+    """Has every permission."""
     return client_of("superuser")
 
 
 def client_as(role, **options):
-    """A client that is logged in as somebody with this role; `anonymous` is not logged in."""
+    """A client that is logged in with this role; `anonymous` is not logged in."""
     client = Client(**options)
     if role != "anonymous":
         client.force_login(user_of(role))
@@ -46,9 +54,16 @@ def client_as(role, **options):
 def user_of(role):
     if role == "superuser":
         return User.objects.create_superuser("superuser")
-    user = User.objects.create_user(role, is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=PERMISSIONS[role]))
+    return user_with(PERMISSIONS[role], role)
+
+
+def user_with(permissions, name="somebody"):
+    user = User.objects.create_user(name, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
+
+
+# Batches
 
 
 def urls(number):
@@ -56,7 +71,7 @@ def urls(number):
 
 
 def batch_with(status="queued", *, name="a batch", ok=0, failed=0, pending=1, stories=(), priority=0):
-    """A batch in this status with so many profiles of each outcome; the first ok one shows these stories."""
+    """A batch in this status with so many profiles of each outcome; the first ok one has these stories."""
     manager = BatchManager("maker")
     queue = status == "queued" and not ok and not failed
     batch = manager.create_batch(name, urls(ok + failed + pending), priority, queue=queue)
@@ -87,14 +102,73 @@ def reread(batch):
 
 
 def state():
-    """Everything that an operation may change, to show that nothing did."""
+    """Everything that an action may change, to show that nothing did."""
     fields = ("pk", "name", "status", "position", "priority", "total_profiles", "completed_profiles", "failed_checks")
-    return sorted(Batch.objects.values_list(*fields))
+    return sorted(Batch.objects.values_list(*fields)), BatchLog.objects.count()
+
+
+# Requests
+
+
+def page_of(batch, name="change", *args):
+    return reverse(f"admin:batches_batch_{name}", args=[batch.pk, *args])
+
+
+def address(model, view, *args):
+    return reverse(f"admin:batches_{model._meta.model_name}_{view}", args=args)
+
+
+def press(client, call, batch, **options):
+    """A button of the batch's page."""
+    return client.post(page_of(batch, "operate"), {"call": call}, follow=True, **options)
+
+
+def press_in_queue(client, call, batch, **options):
+    """The same button on the queue page."""
+    return client.post(reverse("admin:batches_batch_queue_operate", args=[call, batch.pk]), follow=True, **options)
+
+
+def act(client, action, *batches, **fields):
+    """An action of the list."""
+    chosen = {"action": action, "_selected_action": [getattr(batch, "pk", batch) for batch in batches]}
+    return client.post(LIST, chosen | fields, follow=True)
+
+
+def act_in_queue(client, call, *batches, **fields):
+    """An action of the queue page's bar."""
+    url = reverse("admin:batches_batch_queue_selected", args=[call])
+    return client.post(url, {"selected": [batch.pk for batch in batches]} | fields, follow=True)
+
+
+# Pages
 
 
 def text_of(response):
     assert response.status_code == 200
     return response.content.decode()
+
+
+def document(response):
+    return lxml.html.fromstring(text_of(response))
+
+
+def words(element):
+    element = lxml.html.fromstring(element) if isinstance(element, str) else element
+    return " ".join(" ".join(element.itertext()).split())
+
+
+def parts(response):
+    """The texts of the parts that live.js swaps, by their ids."""
+    return {part.get("id"): words(part) for part in document(response).xpath("//*[@data-part]")}
+
+
+def facts(response, section="batch-facts"):
+    pairs = document(response).xpath(f"//*[@id='{section}']//dl/div")
+    return {words(name): words(value) for name, value in pairs}
+
+
+def hidden_fields(html):
+    return dict(re.findall(r'<input type="hidden"[^>]* name="([\w-]+)" value="(.*?)"', html))
 
 
 def messages_of(response):

@@ -1,77 +1,130 @@
-"""A batch's own page: what it shows, and the two fields that can be changed there."""
+"""A batch's page: what it shows, its live part, its details, its form and its exports."""
 
-import re
+import csv
+import io
+import tracemalloc
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from batches.admin import batch_page
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.checking.checkers.base import CheckResult
+from batches.lists import exports
+from batches.lists.reading import read_profiles
+from batches.models import Batch, BatchLog, BatchProfile
+from batches.reports import queries
 
-from .conftest import batch_with, messages_of, queries_of, reread, state, story, text_of
+from .conftest import (
+    PERMISSIONS,
+    batch_with,
+    document,
+    facts,
+    hidden_fields,
+    messages_of,
+    page_of,
+    parts,
+    queries_of,
+    reread,
+    state,
+    story,
+    text_of,
+    user_with,
+    words,
+)
 
 pytestmark = pytest.mark.django_db
 
-
-def page_of(batch):
-    return reverse("admin:batches_batch_change", args=[batch.pk])
+PROFILES = reverse("admin:batches_batchprofile_changelist")
 
 
-def calls_offered(response):
-    return re.findall(r'name="call" value="(\w+)"', text_of(response))
+def numbers(response):
+    """The comparison's numbers, each with the (path, query) of its link."""
+    return {
+        words(name): (words(value), target(value.xpath("a")[0]))
+        for name, value in document(response).xpath("//*[@class='batch-numbers']/div")
+    }
 
 
-def values_shown(client, batch):
-    """The form's fields as a browser sends them back, with the values that they were shown with."""
-    inputs = re.findall(r"<input [^>]*>", text_of(client.get(page_of(batch))))
-    fields = [dict(re.findall(r'(\w+)="([^"]*)"', text)) for text in inputs]
-    return {field["name"]: field["value"] for field in fields if "name" in field and field["name"].endswith(FIELDS)}
+def target(anchor):
+    url = urlsplit(anchor.get("href"))
+    return url.path, {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
 
 
-FIELDS = ("name", "priority")
+def filtered(client, **query):
+    return list(client.get(PROFILES, query).context["cl"].result_list)
 
 
-def test_the_page_tells_how_far_the_batch_is(client):
-    batch = batch_with("running", ok=3, failed=2, pending=7)
+def filters(client, **query):
+    """The options of each filter of the profiles' list, by its title."""
+    specs = client.get(PROFILES, query).context["cl"].filter_specs
+    return {spec.title: [title for _, title in getattr(spec, "lookup_choices", [])] for spec in specs}
+
+
+def repeat_with_failures(batch, *errors):
+    """A repeat in which the first profiles fail for these reasons and the others are ok."""
+    repeat = BatchManager("maker").repeat_batch(batch.pk)
+    BatchManager().start_batch(repeat.pk)
+    run = BatchManager().claim_run("a worker")
+    ids = repeat.profiles.order_by("pk").values_list("profile_id", flat=True)
+    reasons = dict(enumerate(errors))
+    results = [(pk, CheckResult(ok=index not in reasons, error=reasons.get(index, ""))) for index, pk in enumerate(ids)]
+    assert BatchManager().record_results(repeat.pk, run.run_token, results)
+    assert BatchManager().complete_batch(repeat.pk)
+    return reread(repeat)
+
+
+@pytest.fixture
+def repeat():
+    """Of four profiles, of which the last one failed before: the first fails now, the last one is ok."""
+    return repeat_with_failures(batch_with("done", name="the first", ok=3, failed=1, pending=0), "timed out")
+
+
+# What it shows
+
+
+@pytest.mark.parametrize("name", ["change", "live"])
+def test_the_page_and_its_live_part_show_how_far_the_batch_is(client, name):
+    batch = batch_with("running", name="Morning feeds", ok=3, failed=2, pending=45)
     Batch.objects.update(run_seconds=0.1)
-    html = text_of(client.get(page_of(batch)))
-    for shown in ("Running", "5 of 12", "50/s", "about 0 s", str(batch.pk), "Last heartbeat"):
-        assert shown in html
+    response = client.get(page_of(batch, name))
+    texts, known = parts(response), facts(response)
+    assert texts["batch-name"] == "Morning feeds"
+    assert texts["batch-summary"].startswith("Running. Latest: claim_run by maker, ")
+    assert texts["batch-updated"].startswith("updated ")
+    assert "paused → running" in texts["batch-log"]
+    assert (known["Status"], known["Progress"], known["Rate"]) == ("Running", "5 of 50", "50/s")
+    assert (known["Remaining"], known["Run time"], known["Id"]) == ("about 1 s", "0 s", str(batch.pk))
+    assert "Last heartbeat" in known
 
 
 def test_the_page_shows_the_error_and_the_batch_that_it_repeats(client):
     first = batch_with("error")
     repeat = BatchManager().repeat_batch(first.pk)
-    assert "the disk is full" in text_of(client.get(page_of(first)))
+    assert "the disk is full" in parts(client.get(page_of(first)))["batch-facts"]
     assert f'href="{page_of(first)}"' in text_of(client.get(page_of(repeat)))
-
-
-def test_failures_are_counted_by_reason(client):
-    batch = batch_with("paused", failed=3)
-    row = batch.profiles.first()
-    BatchProfile.objects.filter(pk=row.pk).update(error="timed out")
-    html = text_of(client.get(page_of(batch)))
-    table = html.split("Failures by reason")[1].split("</table>")[0]
-    assert re.findall(r"<td>(\d+)</td><td><a [^>]*>(.*?)</a>", table) == [("2", "HTTP status 500"), ("1", "timed out")]
 
 
 def test_the_log_is_shown_newest_first(client):
     batch = batch_with("paused")
     BatchManager("ada", "api").queue_batch(batch.pk)
-    html = text_of(client.get(page_of(batch)))
-    cells = [re.findall("<td>(.*?)</td>", row, re.DOTALL)[1:5] for row in html.split('id="batch-log"')[1].split("<tr>")]
-    assert [row for row in cells if row] == [
+    rows = document(client.get(page_of(batch))).xpath("//*[@id='batch-log']//tbody/tr")
+    assert [[words(cell) for cell in row.xpath("td")[1:5]] for row in rows] == [
         ["ada", "api", "queue_batch", "paused → queued 1"],
         ["maker", "code", "create_batch", "– → paused"],
     ]
 
 
-def test_each_part_is_limited_and_leads_to_the_full_list(client):
+def test_each_part_has_at_most_twenty_rows_and_links_to_the_full_list(client):
     batch = batch_with("paused", ok=1, failed=1, stories=[story(f"story {number}") for number in range(25)])
-    for _ in range(25):
-        BatchManager().set_priority(batch.pk, reread(batch).priority + 1)
+    for priority in range(25):
+        BatchManager().set_priority(batch.pk, priority + 1)
     response = client.get(page_of(batch))
     assert len(response.context["stories"]) == len(response.context["logs"]) == 20
     html = text_of(response)
@@ -82,127 +135,325 @@ def test_each_part_is_limited_and_leads_to_the_full_list(client):
 
 
 def test_the_number_of_queries_does_not_grow_with_what_is_shown(client):
-    batch = batch_with("paused", ok=1, stories=[story("one")])
-    client.get(page_of(batch))
-    before = queries_of(lambda: client.get(page_of(batch)))
-    many = batch_with("paused", ok=5, failed=5, stories=[story(f"story {number}") for number in range(9)])
-    BatchManager().set_priority(many.pk, 3)
-    assert queries_of(lambda: client.get(page_of(many))) == before
+    def count(batch):
+        return [queries_of(lambda name=name: client.get(page_of(batch, name))) for name in ("change", "live")]
+
+    small = batch_with("paused", ok=1, stories=[story("one")])
+    count(small)
+    before = count(small)
+    big = batch_with("running", ok=30, failed=30, stories=[story(str(number)) for number in range(30)])
+    for priority in range(30):
+        BatchManager().set_priority(big.pk, priority + 1)
+    assert count(big) == before
+    assert before[1] <= 5  # session, user, batch, log, and the previous batch
+
+
+def test_the_live_part_reads_no_profiles_and_has_only_parts_of_the_page(client):
+    batch = batch_with("running", ok=3, failed=1, stories=[story()])
+    page = parts(client.get(page_of(batch)))
+    with CaptureQueriesContext(connection) as captured:
+        live = parts(client.get(page_of(batch, "live")))
+    assert not [query["sql"] for query in captured if BatchProfile._meta.db_table in query["sql"]]
+    for fresh in (live, parts(client.get(page_of(batch, "details")))):
+        assert fresh
+        assert fresh.keys() <= page.keys()
+
+
+def test_progress_alone_does_not_change_what_screen_readers_announce(client):
+    batch = batch_with("running", ok=1, pending=5)
+    before = parts(client.get(page_of(batch, "live")))
+    Batch.objects.update(completed_profiles=4, successful_checks=4)
+    after = parts(client.get(page_of(batch, "live")))
+    assert after["batch-summary"] == before["batch-summary"]
+    assert after["batch-facts"] != before["batch-facts"]
+
+
+def test_a_deleted_batch_is_not_found_and_its_page_says_so(client):
+    batch = batch_with("paused")
+    BatchManager().delete_batch(batch.pk)
+    for name, args in {"live": [], "details": [], "export": ["csv"]}.items():
+        assert client.get(page_of(batch, name, *args)).status_code == 404
+    [(level, sentence)] = messages_of(client.get(page_of(batch), follow=True))
+    assert (level, "doesn’t exist" in sentence) == ("warning", True)
+
+
+def links_of(client, batch):
+    return {target(anchor)[0] for anchor in document(client.get(page_of(batch))).xpath("//a[@href]")}
 
 
 @pytest.mark.parametrize(
-    ("status", "failed", "calls"),
+    ("permission", "model"),
     [
-        ("queued", 0, ["start_batch", "pause_batch", "repeat_batch"]),
-        ("running", 1, ["pause_batch", "repeat_batch"]),
-        ("paused", 0, ["queue_batch", "start_batch", "repeat_batch"]),
-        ("paused", 1, ["queue_batch", "start_batch", "retry_failed", "repeat_batch"]),
-        ("done", 0, ["queue_batch", "repeat_batch"]),
-        ("error", 1, ["queue_batch", "retry_failed", "repeat_batch"]),
+        ("view_batchprofile", "batchprofile"),
+        ("view_storyresult", "storyresult"),
+        ("view_batchlog", "batchlog"),
     ],
 )
-def test_the_buttons_are_those_that_would_do_something(client_of, status, failed, calls):
-    assert calls_offered(client_of("operator").get(page_of(batch_with(status, failed=failed)))) == calls
+def test_lists_are_linked_only_for_users_who_may_view_them(client_of, permission, model):
+    batch = batch_with("running", ok=1, failed=1, stories=[story()])
+    url = reverse(f"admin:batches_{model}_changelist")
+    queue = reverse("admin:batches_batch_queue")
+    allowed, refused = client_of("viewer"), Client()
+    refused.force_login(user_with(set(PERMISSIONS["viewer"]) - {permission}))
+    assert url in links_of(allowed, batch)
+    assert url not in links_of(refused, batch)
+    if model == "batchlog":  # the queue page links the log of the running batch
+        assert (f'href="{url}?batch={batch.pk}"' in text_of(allowed.get(queue))) is True
+        assert url not in text_of(refused.get(queue))
 
 
-@pytest.mark.parametrize("role", ["viewer", "adder", "editor"])
-def test_who_may_not_operate_sees_no_buttons(client_of, role):
-    assert calls_offered(client_of(role).get(page_of(batch_with()))) == []
+# Details
 
 
-@pytest.mark.parametrize("role", ["viewer", "operator"])
-def test_who_may_not_change_it_sees_no_form(client_of, role):
-    html = text_of(client_of(role).get(page_of(batch_with())))
-    assert 'name="priority"' not in html
-    assert 'class="readonly"' not in html  # the summary says it already
-    assert "Save" not in html
-    assert "Delete" not in html
+def test_a_large_batch_opens_without_its_details_and_with_a_link_to_them(client, monkeypatch):
+    monkeypatch.setattr(batch_page, "MAX_PROFILES_WITH_DETAILS", 3)
+    batch = batch_with("done", ok=2, failed=2, pending=0)
+    assert "HTTP status 500" in parts(client.get(page_of(batch), {"details": 1}))["batch-details"]
+    assert "HTTP status 500" in parts(client.get(page_of(batch, "details")))["batch-details"]
+    for name in ("checks_per_minute", "failure_reasons"):
+        monkeypatch.setattr(queries, name, lambda *_: pytest.fail("read every row"))
+    response = client.get(page_of(batch))
+    assert "batch-details" not in parts(response)  # a swap must not replace the details by their link
+    assert 'href="?details=1"' in text_of(response)
 
 
-def test_the_name_can_be_changed(client_of):
-    batch = batch_with()
-    client_of("editor").post(page_of(batch), {"name": " a  new name", "priority": "0", "initial-priority": "0"})
-    assert (reread(batch).name, reread(batch).position) == ("a new name", 1)
+def test_the_details_are_out_of_date_once_something_has_changed(client):
+    first = batch_with("done", ok=2, failed=1, pending=0)
+    batch = BatchManager().repeat_batch(first.pk)
+
+    def is_fresh():
+        live = parts(client.get(page_of(batch, "live")))["batch-state"]
+        return live == words(details.get_element_by_id("batch-details-state"))
+
+    def read():
+        return document(client.get(page_of(batch, "details")))
+
+    details = read()
+    BatchManager().set_priority(batch.pk, 3)
+    assert is_fresh()
+    for change in (
+        lambda: Batch.objects.filter(pk=batch.pk).update(completed_profiles=1, failed_checks=1),
+        lambda: Batch.objects.filter(pk=batch.pk).update(stories_found=1),
+        lambda: BatchManager().retry_failed(first.pk),
+        lambda: BatchManager().complete_batch(batch.pk),
+    ):
+        change()
+        assert not is_fresh()
+        details = read()
+        assert is_fresh()
 
 
-def test_the_priority_is_changed_by_the_manager(client_of):
+def test_the_charts_give_their_numbers_as_an_image_and_as_a_table(client):
+    batch = batch_with("paused", ok=6, failed=1, pending=1)
+    page = document(client.get(page_of(batch, "details")))
+    outcomes, bars = page.xpath("//svg[@role='img']")
+    assert words(outcomes.find("title")) == "Outcomes of 8 profiles"
+    assert words(outcomes.find("desc")) == "Ok: 6, 75.0 %; Failed: 1, 12.5 %; Pending: 1, 12.5 %."
+    assert words(bars.find("desc")).startswith("7 checks from ")
+    labels = {name for image in (outcomes, bars) for name in image.get("aria-labelledby").split()}
+    assert len(labels) == 4
+    assert all(page.get_element_by_id(name) is not None for name in labels)
+    rows = [[words(cell) for cell in row.xpath("td")] for row in page.xpath("//*[@id='chart-table']//tbody/tr")]
+    assert [sum(int(row[column]) for row in rows) for column in (2, 3)] == [6, 1]
+
+
+def test_a_batch_without_checks_has_no_chart_of_them(client):
+    text = parts(client.get(page_of(batch_with(), "details")))["batch-details"]
+    assert "No checks recorded yet." in text
+    assert "No failed profiles." in text
+    assert "Compared" not in text
+
+
+def test_each_reason_has_its_count_and_links_to_the_profiles_that_failed_for_it(client):
+    batch = batch_with("paused", ok=1, failed=3)
+    reason = "100 % “odd” & #1\n+ = ?"
+    row = batch.profiles.filter(status="failed")[0]
+    BatchProfile.objects.filter(pk=row.pk).update(error=reason)
+    BatchProfile.objects.filter(batch=batch, status="failed").exclude(pk=row.pk).update(error="")
+    rows = document(client.get(page_of(batch, "details"))).xpath("//*[@aria-labelledby='failures-title']//tbody/tr")
+    assert [[words(cell) for cell in row] for row in rows] == [
+        ["2", "No reason given"],
+        ["1", "100 % “odd” & #1 + = ?"],
+    ]
+    (path, query), (_, odd) = (target(row.xpath(".//a")[0]) for row in rows)
+    assert path == PROFILES
+    assert [len(filtered(client, **query)), filtered(client, **odd)] == [2, [row]]
+
+
+def test_a_repeat_is_compared_and_each_number_links_to_its_profiles(client, repeat):
+    response = client.get(page_of(repeat, "details"))
+    found = numbers(response)
+    assert {name: number for name, (number, _) in found.items()} == {
+        "Stories since then": "0",
+        "Newly failing": "1",
+        "Recovered": "1",
+        "Unchanged": "2",
+        "Not compared": "0",
+    }
+    del found["Stories since then"]
+    for name, (number, (path, query)) in found.items():
+        assert path == PROFILES
+        assert len(filtered(client, **query)) == int(number), name
+    assert f'href="{page_of(repeat.previous)}"' in text_of(response)
+
+
+def test_a_deleted_previous_batch_is_not_mentioned(client, repeat):
+    assert facts(client.get(page_of(repeat, "live")))["Repeat of"] == "the first"
+    Batch.everything.filter(pk=repeat.previous_id).update(deleted_at=repeat.created_at)  # its rows go later
+    response = client.get(page_of(repeat))
+    assert "Repeat of" not in facts(response)
+    assert "Compared" not in parts(response)["batch-details"]
+
+
+# Filters of the profiles' list
+
+
+def test_the_profiles_of_a_batch_can_be_filtered_by_its_most_frequent_errors(client):
+    batch = batch_with("paused", ok=1, failed=3)
+    row = batch.profiles.filter(status="failed")[0]
+    BatchProfile.objects.filter(pk=row.pk).update(error="x" * 100)
+    batch_with("paused", failed=1)
+    assert filters(client, batch=batch.pk)["error"] == ["HTTP status 500 (2)", f"{'x' * 59}… (1)"]
+    assert len(filtered(client, batch=batch.pk, error="HTTP status 500")) == 2
+    assert filtered(client, batch=batch.pk, error="x" * 100) == [row]
+    assert len(filtered(client, error="HTTP status 500")) == 3
+    assert filtered(client, batch=batch.pk, error="never happened") == []
+
+
+def test_errors_need_a_batch_and_changes_need_a_repeat(client, repeat):
+    name = "change since the previous batch"
+    assert filters(client).keys() == {"outcome", "new story"}
+    assert filters(client, batch=repeat.pk)[name] == ["Newly failing", "Recovered", "Unchanged", "Not compared"]
+    assert filters(client, batch=repeat.previous_id).keys() & {"error", name} == {"error"}
+    [row] = filtered(client, batch=repeat.pk, change="newly_failing")
+    assert (row.batch, row.error) == (repeat, "timed out")
+    assert filtered(client, batch=repeat.pk, change="newly_failing", status__exact="ok") == []
+    assert filtered(client, change="recovered") == []
+    for change in ("", "nonsense", "\0", "x" * 3000):
+        assert filtered(client, batch=repeat.pk, change=change) == []
+
+
+def test_the_filters_take_no_query_per_row(client, repeat):
+    def count(batch):
+        return queries_of(lambda: client.get(PROFILES, {"batch": batch.pk, "change": "unchanged", "error": "x"}))
+
+    count(repeat)
+    before = count(repeat)
+    bigger = repeat_with_failures(batch_with("done", ok=20, failed=9, pending=0), *map(str, range(9)))
+    assert count(bigger) == before
+
+
+# The form
+
+
+def test_name_and_priority_are_changed_by_the_manager_which_locks_the_queue_first(client_of):
     batch_with()
-    batch = batch_with()
-    client = client_of("editor")
-    client.post(page_of(batch), values_shown(client, batch) | {"priority": "5"})
-    assert (reread(batch).priority, reread(batch).position) == (5, 1)
-    log = BatchLog.objects.latest("pk")
-    assert (log.action, log.actor, log.channel) == ("set_priority", "editor", "admin")
-
-
-def test_the_queue_is_locked_before_the_batch(client):
-    batch = batch_with()
-    fields = values_shown(client, batch) | {"name": "new", "priority": "5"}
+    batch, client = batch_with(), client_of("editor")
+    fields = hidden_fields(text_of(client.get(page_of(batch)))) | {"name": " a  new name", "priority": "5"}
     with CaptureQueriesContext(connection) as captured:
         client.post(page_of(batch), fields)
+    after = reread(batch)
+    assert (after.name, after.priority, after.position) == ("a new name", 5, 1)
+    logs = BatchLog.objects.filter(batch=batch, actor="editor", channel="admin")
+    assert set(logs.values_list("action", flat=True)) == {"rename_batch", "set_priority"}
     statements = [query["sql"] for query in captured]
     renaming = next(index for index, sql in enumerate(statements) if '"name" = ' in sql)
     assert any('FROM "batches_queue"' in sql for sql in statements[:renaming])
 
 
 @pytest.mark.parametrize("fields", [{"name": ""}, {"name": "a\0"}, {"priority": "32768"}, {"priority": ""}])
-def test_what_cannot_be_stored_is_an_error_in_the_form(client, fields):
+def test_invalid_values_are_an_error_in_the_form(client, fields):
     batch = batch_with()
     before = state()
-    response = client.post(page_of(batch), values_shown(client, batch) | fields)
+    response = client.post(page_of(batch), {"name": "a batch", "priority": "0"} | fields)
     assert len(response.context["errors"]) == 1
     assert state() == before
 
 
-def test_a_stale_form_overwrites_nothing_but_what_was_edited_in_it(client):
+def test_a_stale_form_changes_only_what_was_edited_and_no_other_field(client):
     batch = batch_with("queued", pending=3)
-    stale = values_shown(client, batch)
-    assert set(stale) == {"name", "initial-name", "priority", "initial-priority"}
+    stale = hidden_fields(text_of(client.get(page_of(batch)))) | {"priority": "0"}
+    assert {"initial-name", "initial-priority"} <= set(stale)
     BatchManager().set_priority(batch.pk, 9)
     BatchManager().start_batch(batch.pk)
     Batch.objects.update(completed_profiles=2, successful_checks=2)
-    client.post(page_of(batch), stale | {"name": "renamed"})
+    forged = {"status": "done", "position": "7", "total_profiles": "99", "error": "x", "checker": "http"}
+    client.post(page_of(batch), stale | forged | {"name": "renamed"})
     after = reread(batch)
     assert (after.name, after.priority, after.status, after.completed_profiles) == ("renamed", 9, "running", 2)
-
-
-def test_the_form_takes_no_other_field(client):
-    batch = batch_with()
-    fields = {"status": "done", "position": "7", "total_profiles": "99", "error": "x", "checker": "http"}
-    client.post(page_of(batch), values_shown(client, batch) | fields)
-    after = reread(batch)
-    assert (after.status, after.position, after.total_profiles) == ("queued", 1, 1)
-    assert (after.error, after.checker) == ("", "feed")
+    assert (after.position, after.total_profiles, after.error, after.checker) == (0, 3, "", "feed")
 
 
 def test_a_forged_save_as_new_inserts_nothing(client):
     batch = batch_with()
-    response = client.post(page_of(batch), {"name": "copy", "priority": "0", "_saveasnew": "1"})
-    assert response.status_code == 403
+    assert client.post(page_of(batch), {"name": "copy", "priority": "0", "_saveasnew": "1"}).status_code == 403
     assert Batch.objects.count() == 1
 
 
-@pytest.mark.parametrize("role", ["staff", "viewer", "operator", "adder"])
-def test_only_who_may_change_batches_can(client_of, role):
-    batch = batch_with()
-    before = state()
-    response = client_of(role).post(page_of(batch), {"name": "new", "priority": "3"})
-    assert response.status_code == 403
-    assert state() == before
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_users_who_may_not_change_a_batch_see_no_form(client_of, role):
+    html = text_of(client_of(role).get(page_of(batch_with())))
+    for text in ('name="priority"', 'class="readonly"', "Save", "Delete"):
+        assert text not in html
 
 
-def test_looking_changes_nothing(client):
-    batch = batch_with("paused", ok=1, failed=1, stories=[story()])
-    before, logs = state(), BatchLog.objects.count()
-    for url in (page_of(batch), reverse("admin:batches_batch_delete", args=[batch.pk]), f"{page_of(batch)}?name=x"):
-        client.get(url)
-    assert (state(), BatchLog.objects.count()) == (before, logs)
-    assert StoryResult.objects.count() == 1
+# Exports
 
 
-def test_a_batch_that_is_gone_is_a_message_and_not_an_error(client):
-    batch = batch_with("paused")
-    BatchManager().delete_batch(batch.pk)
-    response = client.get(page_of(batch), follow=True)
-    [(level, sentence)] = messages_of(response)
-    assert (level, "doesn’t exist" in sentence) == ("warning", True)
+@pytest.mark.parametrize("form", exports.EXPORTERS)
+def test_a_batch_can_be_exported_and_imported_again(client_of, form):
+    batch = batch_with("paused", name="Presse & Ämter / 1", ok=2, failed=1)
+    response = client_of("viewer").get(page_of(batch, "export", form))
+    assert response.streaming
+    message = Message()
+    message["Content-Disposition"] = response["Content-Disposition"]
+    name = collapse_rfc2231_value(message.get_param("filename", header="Content-Disposition"))
+    assert response["Content-Disposition"].startswith("attachment; ")
+    assert name == f"presse-ämter-1-{str(batch.pk)[:8]}.{form}"
+    profiles = read_profiles(response.getvalue(), filename=name).profiles
+    assert [profile.url for profile in profiles] == [row.url for row in queries.all_rows(batch)]
+
+
+def test_a_spreadsheet_gets_results_and_no_formula(client):
+    batch = batch_with("paused", ok=1, failed=1)
+    BatchProfile.objects.filter(status="failed").update(error="=1+1")
+    response = client.get(page_of(batch, "export", "csv"))
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(io.StringIO(response.getvalue().decode())))
+    assert [(row["status"], row["error"]) for row in rows] == [("ok", ""), ("failed", "'=1+1"), ("pending", "")]
+
+
+def test_an_export_is_sent_while_it_is_read(client, monkeypatch):
+    monkeypatch.setattr(queries, "STREAM_CHUNK", 10)
+    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 5)
+    batch = batch_with(pending=50)
+    stream = client.get(page_of(batch, "export", "jsonl")).streaming_content
+    assert next(stream).count(b"\n") == 5
+    batch.profiles.order_by("-pk")[0].delete()
+    assert sum(piece.count(b"\n") for piece in stream) == 44
+
+
+@pytest.mark.slow
+def test_an_exports_memory_does_not_grow_with_the_batch(client, monkeypatch):
+    monkeypatch.setattr(queries, "STREAM_CHUNK", 100)
+    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 100)
+    response = client.get(page_of(batch_with(pending=6000), "export", "jsonl"))
+    tracemalloc.start()
+    size = sum(len(piece) for piece in response.streaming_content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size > 1_000_000
+    assert peak < size / 2  # earlier pages are collected now and then
+
+
+@pytest.mark.parametrize("missing", ["view_batchprofile", "view_profile"])
+def test_an_export_requires_the_permission_for_results_and_for_profiles(missing):
+    batch, client = batch_with("paused", ok=1), Client()
+    client.force_login(user_with(set(PERMISSIONS["viewer"]) - {missing}))
+    assert client.get(page_of(batch, "export", "csv")).status_code == 403
+    assert page_of(batch, "export", "csv") not in text_of(client.get(page_of(batch)))
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv2", "CSV", "__init__"])
+def test_other_formats_are_not_found(client, form):
+    assert client.get(f"/admin/batches/batch/{batch_with().pk}/export/{form}/").status_code == 404

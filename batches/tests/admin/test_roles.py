@@ -1,7 +1,4 @@
-"""Who may do what: each address of the admin against each role, and what holds for all addresses.
-
-An address without a row in `ADDRESSES`, and an action without one in `ACTIONS`, fails.
-"""
+"""Permissions: each address and each action of the admin against each role. One without a row in the tables fails."""
 
 from contextlib import contextmanager
 
@@ -21,7 +18,7 @@ from batches.tests.support.tables import but_for_chance, every_column, every_tab
 
 from .conftest import batch_with, story
 
-# Who may do what does not depend on the database; what is then done has its tests on both.
+# Permissions do not depend on the database; what is then done is tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
 EVERYBODY = {"anonymous", "staff", "viewer", "operator", "adder", "editor", "superuser"}
@@ -43,7 +40,7 @@ NEW = {
     "add": "Add batch",
     "previewed": read_profiles(b"https://example.org/new").digest,
 }
-#: What the action that makes a batch of profiles asks for.
+#: The form of the action that creates a batch of profiles.
 CONFIRMED = {"confirmed": "yes", "name": "new", "priority": "0", "checker": "feed"}
 HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on"}
 TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
@@ -51,7 +48,7 @@ CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-pr
 PASSWORD = {"usable_password": "true", "password1": "of-the-newcomer-1", "password2": "of-the-newcomer-1"}
 PAUSE = {"call": "pause_batch"}
 
-#: By the URL's name: who sees it, whom a POST with these fields changes something for, and the fields.
+#: By the URL's name (and after a colon what it does): who sees it, who can change something with a POST, its fields.
 ADDRESSES = {
     "index": (STAFF, NOBODY, {}),
     "app_list": (SEE_BATCHES, NOBODY, {}),
@@ -71,6 +68,7 @@ ADDRESSES = {
     "batches_batch_queue_move": (NOBODY, OPERATE, {}),
     "batches_batch_queue_operate": (NOBODY, OPERATE, {}),
     "batches_batch_queue_selected": (NOBODY, OPERATE, {"selected": "{batch}"}),
+    "batches_batch_queue_selected:delete": (NOBODY, EDIT, {"selected": "{batch}", "confirmed": "yes"}),
     **{
         f"batches_{model}_{view}": (may_see if view in {"changelist", "change", "history"} else NOBODY, NOBODY, {})
         for model, may_see in {
@@ -115,15 +113,15 @@ ADDRESSES = {
     },
     "auth_user_password_change": (OF_SUPERUSERS, OF_SUPERUSERS, PASSWORD),
 }
-#: Of the admin itself: what a GET is answered with to staff, and to everybody else, whom it leads to the login.
+#: Django's own addresses: the status of a GET for staff, and for everybody else.
 OF_DJANGO = {
     "login": (302, 200),
     "password_change": (200, 302),
     "password_change_done": (200, 302),
     "jsi18n": (200, 302),
-    "autocomplete": (403, 302),  # of a field that is none
-    "view_on_site": (404, 302),  # no row of ours has an address on the site
-    "logout": (405, 302),  # at last: its POST ends the session
+    "autocomplete": (403, 302),
+    "view_on_site": (404, 302),
+    "logout": (405, 302),  # last, since its POST ends the session
 }
 
 #: Each action of each list: who may use it.
@@ -133,7 +131,7 @@ ACTIONS = {
         for action in ("queue_batches", "start_batches", "pause_batches", "retry_batches", "repeat_batches")
     },
     (Batch, "delete_selected"): EDIT,
-    (Profile, "check_selected"): ADD & SEE_ROWS,  # who sees no profiles can select none
+    (Profile, "check_selected"): ADD & SEE_ROWS,
     (Webhook, "send_test_events"): OF_SUPERUSERS,
     (WebhookDelivery, "reschedule_all"): OF_SUPERUSERS,
     # Django's own, which it gives to every list.
@@ -157,7 +155,7 @@ def names_of_ours():
 
 @pytest.fixture
 def batch():
-    """The first of two that wait, in a queue that is held; a webhook was told of another in vain."""
+    """The first of two waiting batches in a held queue. A webhook has a failed delivery for another one."""
     hook = Webhook.objects.create(url="https://example.org/hook")
     ApiToken.objects.create(user=User.objects.create_user("owner"))
     User.objects.create_user("newcomer")
@@ -176,10 +174,11 @@ def address(name, batch):
         "batches_batch_queue_move": [batch.pk, 2, Queue.objects.get().version],
         "batches_batch_queue_operate": ["pause_batch", batch.pk],
         "batches_batch_queue_selected": ["pause_batch"],
+        "batches_batch_queue_selected:delete": ["delete_batch"],
         "batches_batch_export": [batch.pk, "csv"],
     }
     if name in arguments:
-        return reverse(f"admin:{name}", args=arguments[name])
+        return reverse(f"admin:{name.partition(':')[0]}", args=arguments[name])
     app, _, rest = name.partition("_")
     model, _, view = rest.partition("_")
     if view in {"change", "delete", "history", "operate", "live", "details", "password_change"}:
@@ -189,17 +188,17 @@ def address(name, batch):
 
 
 def newest(model):
-    """Of users the newcomer, never whoever asks."""
+    """Of users the newcomer, never the one who is logged in."""
     return User.objects.get(username="newcomer") if model is User else model.objects.latest("pk")
 
 
 def everything():
-    """Every row of every table, but for sessions: those keep what is to be said on the next page."""
+    """Every row of every table except sessions, which keep the messages for the next page."""
     return {table: rows for table, rows in every_table().items() if table != "django_session"}
 
 
 def keys(batch):
-    """The rows that a POST's fields name."""
+    """The rows that the fields of a POST name."""
     user = User.objects.filter(username="newcomer").first()
     return {
         "batch": batch.pk,
@@ -215,12 +214,13 @@ def post(client, name, batch, beside=None):
 
 
 def test_every_address_and_every_action_is_in_the_tables():
-    assert names_of_ours() == set(ADDRESSES)
+    assert names_of_ours() == {name.partition(":")[0] for name in ADDRESSES}
     assert {(model, name) for model, name, _ in actions()} == set(ACTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_each_page_is_shown_to_whom_it_is_for_and_seeing_it_changes_nothing(client_of, batch, role):
+def test_each_page_is_shown_to_its_roles_only_and_changes_nothing(client_of, batch, role):
     client, before = client_of(role), everything()
     for name, (may_see, _, _) in ADDRESSES.items():
         response = client.get(address(name, batch))
@@ -229,8 +229,9 @@ def test_each_page_is_shown_to_whom_it_is_for_and_seeing_it_changes_nothing(clie
         assert everything() == before, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_a_post_does_what_the_role_may_and_else_nothing(client_of, batch, role):
+def test_a_post_changes_something_for_its_roles_only(client_of, batch, role):
     client, before = client_of(role), everything()
     for name, (_, may_do, _) in ADDRESSES.items():
         with undone():
@@ -240,7 +241,7 @@ def test_a_post_does_what_the_role_may_and_else_nothing(client_of, batch, role):
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_what_the_admin_has_of_its_own_is_for_staff_and_changes_nothing(client_of, batch, role):
+def test_djangos_own_pages_are_for_staff_and_change_nothing(client_of, batch, role):
     client, before = client_of(role), everything()
     wrong = {"username": "newcomer", "password": "wrong", "old_password": "wrong"}
     new = {"new_password1": "of-the-newcomer-1", "new_password2": "of-the-newcomer-1"}
@@ -254,28 +255,24 @@ def test_what_the_admin_has_of_its_own_is_for_staff_and_changes_nothing(client_o
 
 @contextmanager
 def undone():
-    """As if it had not happened: each address starts from the same rows."""
+    """Undo what happens within, so that each address starts from the same rows."""
     savepoint = transaction.savepoint()
     yield
     transaction.savepoint_rollback(savepoint)
 
 
-def test_a_get_that_carries_the_fields_of_a_post_changes_nothing(client_of, batch):
-    client, before = client_of("superuser"), everything()
+@pytest.mark.slow
+def test_nothing_but_a_post_from_our_own_pages_changes_anything(client_of, batch):
+    client, before = client_of("superuser", enforce_csrf_checks=True), everything()
     for name, (_, _, fields) in ADDRESSES.items():
         client.get(address(name, batch), {key: value.format(**keys(batch)) for key, value in fields.items()})
-        assert everything() == before, name
-
-
-def test_no_other_method_changes_anything(client_of, batch):
-    client, before = client_of("superuser"), everything()
-    for name in ADDRESSES:
-        for method in ("put", "patch", "delete", "trace"):  # of the others: test_every_address.py
+        assert post(client, name, batch).status_code == 403, name
+        for method in ("put", "patch", "delete", "trace"):  # the others are in test_every_address.py
             assert getattr(client, method)(address(name, batch)).status_code < 500, (name, method)
         assert everything() == before, name
 
 
-def test_every_change_bears_the_name_of_who_made_it(client_of, batch):
+def test_every_change_has_the_name_of_its_user(client_of, batch):
     for name in ("batches_batch_change", "batches_batch_queue_move", "batches_batch_operate", "batches_batch_add"):
         User.objects.all().delete()
         last = BatchLog.objects.latest("pk").pk
@@ -285,21 +282,21 @@ def test_every_change_bears_the_name_of_who_made_it(client_of, batch):
 
 
 def actions():
-    """Each action of each list as the admin has it before it looks at permissions: model, name, function."""
+    """Each action of each list before permissions apply: model, name, function."""
     for model, site in admin.site._registry.items():
         if site.actions is None:  # of tokens: none at all
             continue
         yield from ((model, name, function) for function, name, _ in site._get_base_actions())
 
 
-def test_every_action_declares_who_may_use_it():
-    """One that declares nothing is open to whoever may see the list."""
+def test_every_action_declares_its_permissions():
+    """Without a declaration, everybody who sees the list may use it."""
     for model, name, function in actions():
         assert getattr(function, "allowed_permissions", None), f"{name} of {model.__name__} declares nothing."
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_an_action_works_for_whom_it_is_for(client_of, batch, role):
+def test_an_action_is_offered_to_the_roles_it_is_for_and_works_for_them_only(client_of, batch, role):
     assert BatchManager().release_queue()
     paused = batch_with("paused", failed=1)
     WebhookDelivery.objects.update(next_attempt_at=None, error="It is gone.")
@@ -307,6 +304,8 @@ def test_an_action_works_for_whom_it_is_for(client_of, batch, role):
     before = everything()
     for (model, action), may_do in ACTIONS.items():
         row = {"pause_batches": batch}.get(action, paused) if model is Batch else newest(model)
+        page = client.get(address(f"{model._meta.app_label}_{model._meta.model_name}_changelist", batch))
+        assert (f'<option value="{action}"' in page.content.decode()) == (role in may_do), (model, action)
         with undone():
             choose(client, action, row)
             assert (everything() != before) == (role in may_do), (model, action)
@@ -318,12 +317,13 @@ def choose(client, action, row, beside=None):
     return client.post(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist"), chosen)
 
 
-#: Fields that may be left out, of a name that one of our columns has as well.
+#: Optional fields that have the name of one of our columns.
 ALSO_IN_FORM = {"auth_user_change": ["is_active"]}
 
 
-def test_a_post_writes_no_column_but_those_of_its_own_fields(client_of, batch):
-    """Each form and each action with all columns of all tables beside its own fields does what it does without."""
+@pytest.mark.slow
+def test_a_post_writes_only_the_columns_of_its_own_fields(client_of, batch):
+    """All columns of all tables, sent beside the fields of a form or an action, change nothing."""
     client, columns = client_of("superuser"), dict(every_column())
     for name, (_, may_do, fields) in ADDRESSES.items():
         own = {*fields, *ALSO_IN_FORM.get(name, ())}
@@ -339,12 +339,12 @@ def test_a_post_writes_no_column_but_those_of_its_own_fields(client_of, batch):
         assert len(done) == 1 + ("superuser" in may_do), (model, action)
 
 
-def effects(client, columns, own, do):
-    """What the database may hold: as it was, as it is after the plain POST, and after that with all columns beside."""
+def effects(client, columns, own, send):
+    """The different states of the database: before, after the plain POST, after the POST with all columns."""
     session, found = client.cookies["sessionid"].value, [but_for_chance()]
     for beside in ({}, {name: value for name, value in columns.items() if name not in own}):
         with undone():
-            do(beside)
+            send(beside)
             found += [after] if (after := but_for_chance()) not in found else []
         client.cookies["sessionid"] = session  # a new password asks for a new one
     return found

@@ -1,0 +1,210 @@
+"""Actions on many batches, from the list and from the queue page. What the executor does is tested in `queue`."""
+
+import re
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+
+from batches import batch_manager
+from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.tests.support.factories import cap_bulk, waiting_names
+
+from .conftest import (
+    LIST,
+    act,
+    act_in_queue,
+    batch_with,
+    hidden_fields,
+    messages_of,
+    page_of,
+    queries_of,
+    reread,
+    state,
+    story,
+    text_of,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def pause_in_list(client, *batches, **fields):
+    return act(client, "pause_batches", *batches, **fields)
+
+
+def pause_in_queue(client, *batches, **fields):
+    return act_in_queue(client, "pause_batch", *batches, **fields)
+
+
+ways = pytest.mark.parametrize("way", [pause_in_list, pause_in_queue])
+
+
+@ways
+def test_one_message_counts_the_batches_and_gives_the_reason_of_each_refusal(client, way):
+    batches = [batch_with("running", name="one"), batch_with("done", name="<two>"), batch_with(name="three")]
+    response = way(client, *batches)
+    refusal = "“&lt;two&gt;” is done. Only a batch that is queued, running or paused can be paused."
+    assert messages_of(response) == [("warning", f"Pause: 2 done, 1 refused.<ul><li>{refusal}</li></ul>")]
+    assert [reread(batch).status for batch in batches] == ["paused", "done", "paused"]
+
+
+@ways
+def test_an_action_takes_batches_from_the_tail_up_to_its_cap_and_counts_the_rest(client, way, monkeypatch):
+    cap_bulk(monkeypatch, 2)
+    batches = [batch_with(name=str(number)) for number in range(1, 6)]
+    response = way(client, *batches)
+    assert messages_of(response) == [("warning", "Pause: 2 done, 0 refused. 3 left unchanged: at most 2 at a time.")]
+    assert waiting_names() == ["1", "2", "3"]
+    log = BatchLog.objects.filter(action="pause_batch", actor="superuser", channel="admin").order_by("pk")
+    assert list(log.values_list("from_position", flat=True)) == [5, 4]
+
+
+def test_of_several_selected_batches_only_the_first_of_the_queue_is_started(client):
+    batches = [batch_with(name=name) for name in ("first", "second", "third")]
+    response = act(client, "start_batches", *reversed(batches))
+    assert [reread(batch).status for batch in batches] == ["running", "queued", "queued"]
+    sentence = "Start now: 1 done, 0 refused. 2 left unchanged: at most 1 at a time."
+    assert messages_of(response) == [("warning", sentence)]
+
+
+@pytest.mark.parametrize(("way", "call"), [(act, "queue_batches"), (act_in_queue, "queue_batch")])
+def test_queueing_several_does_not_move_batches_that_already_wait(client, way, call):
+    first, _ = batch_with(name="1"), batch_with(name="2")
+    response = way(client, call, first, batch_with("paused", name="3"))
+    sentence = "Queue: 1 done, 1 refused.<ul><li>“1” is already queued.</li></ul>"
+    assert messages_of(response) == [("warning", sentence)]
+    assert waiting_names() == ["1", "2", "3"]
+
+
+def test_more_repeats_than_one_action_takes_are_refused(client, monkeypatch):
+    cap_bulk(monkeypatch, 1)
+    batches = [batch_with("done"), batch_with("done")]
+    [(level, sentence)] = messages_of(act(client, "repeat_batches", *batches))
+    assert (level, sentence.startswith("More than 1 batches are selected")) == ("warning", True)
+    assert Batch.objects.count() == 2
+
+
+def test_selecting_all_acts_only_on_what_the_filter_of_the_list_shows(client):
+    paused, done = batch_with("paused"), batch_with("done")
+    chosen = {"action": "queue_batches", "_selected_action": [paused.pk], "select_across": "1"}
+    client.post(f"{LIST}?status__exact=paused", chosen)
+    assert [reread(batch).status for batch in (paused, done)] == ["queued", "done"]
+
+
+def test_all_of_a_section_means_the_batches_that_match_the_filter_visible_or_not(client, monkeypatch):
+    monkeypatch.setattr("batches.admin.queue_content.SHOWN_WAITING", 1)
+    for name in ("morning one", "evening", "morning two"):
+        batch_with(name=name)
+    paused = batch_with("paused", name="morning three")
+    act_in_queue(client, "pause_batch", all="queued", q="morn")
+    assert waiting_names() == ["evening"]
+    act_in_queue(client, "queue_batch", all="paused", q="three")
+    assert reread(paused).status == "queued"
+
+
+def test_an_empty_or_invalid_selection_is_a_message_and_does_nothing(client):
+    batch_with()
+    before = state()
+    assert messages_of(act_in_queue(client, "pause_batch")) == [("warning", "No batch is selected.")]
+    for nonsense in ("x", "\0", "running", "9" * 40):
+        act_in_queue(client, "pause_batch", selected=nonsense, all=nonsense)
+    for nonsense in ("123", "\0", "x" * 10_000):
+        response = act(client, "queue_batches", nonsense)
+        assert messages_of(response) == [("warning", "The selection is not a valid batch.")]
+    assert state() == before
+
+
+# Deleting
+
+
+def delete_alone(client, batch):
+    return client.post(page_of(batch, "delete"), {"post": "yes"}, follow=True)
+
+
+def delete_in_list(client, *batches):
+    form = hidden_fields(text_of(act(client, "delete_selected", *batches)))
+    return client.post(LIST, form, follow=True)
+
+
+def delete_in_queue(client, *batches):
+    form = hidden_fields(text_of(act_in_queue(client, "delete_batch", *batches)))
+    return act_in_queue(client, "delete_batch", **form)
+
+
+deletions = pytest.mark.parametrize("delete", [delete_alone, delete_in_list, delete_in_queue])
+
+
+@deletions
+@pytest.mark.django_db(transaction=True)  # the rows go when the transaction of the deletion has ended
+def test_a_batch_is_deleted_with_its_rows_and_the_logs_name_the_user(client_of, delete, monkeypatch):
+    in_transaction, purge = [], batch_manager.purge_rows
+
+    def watch(batch):
+        in_transaction.append(connection.in_atomic_block)
+        purge(batch)
+
+    monkeypatch.setattr(batch_manager, "purge_rows", watch)
+    batch, other = batch_with("queued", ok=1, stories=[story()]), batch_with("queued")
+    response = delete(client_of("editor"), batch)
+    assert messages_of(response) == [("success", "“a batch” was deleted.")]
+    assert not Batch.everything.filter(pk=batch.pk).exists()
+    assert not BatchProfile.objects.filter(batch_id=batch.pk).exists()
+    assert StoryResult.objects.get().batch is None
+    assert reread(other).position == 1
+    log = BatchLog.objects.latest("pk")
+    assert (log.action, log.actor, log.channel) == ("delete_batch", "editor", "admin")
+    assert LogEntry.objects.get().is_deletion()
+    assert in_transaction == [False]  # the queue is free while the rows go
+
+
+@deletions
+def test_a_running_batch_is_not_deleted(client_of, delete):
+    batch = batch_with("running")
+    [(level, sentence)] = messages_of(delete(client_of("editor"), batch))
+    assert (level, sentence.startswith("“a batch” is running.")) == ("warning", True)
+    assert Batch.objects.contains(batch)
+    assert not LogEntry.objects.exists()
+
+
+def test_the_confirmation_names_each_batch_and_deletes_nothing(client_of):
+    batch, running = batch_with("paused", pending=3), batch_with("running", name="b")
+    client = client_of("editor")
+    page = text_of(client.get(page_of(batch, "delete")))
+    assert "“a batch” (3 profiles)" in page
+    assert "Results of profiles: 3" in page
+    for question in (
+        act(client, "delete_selected", running, batch),
+        act_in_queue(client, "delete_batch", running, batch),
+    ):
+        assert "<li>“a batch” (3 profiles)</li>" in text_of(question)
+        assert "<li>“b” stays because it is running.</li>" in text_of(question)
+    assert Batch.objects.count() == 2
+    [(_, sentence)] = messages_of(delete_in_list(client, running, batch))
+    assert sentence.startswith("Delete: 1 done, 1 refused.<ul><li>“b” is running.")
+
+
+def test_the_confirmation_does_not_load_the_rows(client_of):
+    client = client_of("editor")
+    few, many = batch_with("paused", pending=1), batch_with("paused", ok=9, pending=9, stories=[story()])
+    client.get(page_of(few, "delete"))
+    before = queries_of(lambda: client.get(page_of(few, "delete")))
+    assert queries_of(lambda: client.get(page_of(many, "delete"))) == before
+
+
+@pytest.mark.parametrize("in_list", [True, False])
+def test_a_thousand_batches_are_deleted_at_once_and_exactly_those_that_the_page_showed(client, in_list):
+    Batch.objects.bulk_create(Batch(name=f"<{number}>", status="paused") for number in range(1001))
+    chosen = {"action": "delete_selected", "_selected_action": Batch.objects.first().pk, "select_across": "1"}
+    question = client.post(LIST, chosen) if in_list else act_in_queue(client, "delete_batch", all="paused")
+    html = text_of(question)
+    assert "1,000 batches will be deleted" in html
+    assert "1 more are selected and will stay for now." in html
+    assert html.count("<li>“&lt;") == 1000
+    assert len(re.findall("<input ", html)) < 20  # Django accepts 1,000 fields
+    form = hidden_fields(html)
+    assert len(form["selected"].split()) == 1000
+    late = batch_with("paused", name="late")
+    response = client.post(LIST, form, follow=True) if in_list else act_in_queue(client, "delete_batch", **form)
+    assert messages_of(response) == [("success", "Delete: 1,000 done, 0 refused.")]
+    assert Batch.objects.count() == 2
+    assert Batch.objects.contains(late)

@@ -1,0 +1,198 @@
+"""Buttons and actions: which ones each status has, what they do, and how a refusal is told."""
+
+import re
+
+import pytest
+from django.urls import reverse
+
+from batches.batch_manager import BatchManager
+from batches.models import BatchLog, Queue
+
+from .conftest import (
+    BY_SCRIPT,
+    LIST,
+    QUEUE,
+    QUEUE_LIVE,
+    act,
+    act_in_queue,
+    batch_with,
+    messages_of,
+    page_of,
+    parts,
+    press,
+    press_in_queue,
+    reread,
+    state,
+    text_of,
+)
+
+pytestmark = pytest.mark.django_db
+
+LIST_ACTIONS = {
+    "queue_batch": "queue_batches",
+    "start_batch": "start_batches",
+    "pause_batch": "pause_batches",
+    "retry_failed": "retry_batches",
+    "repeat_batch": "repeat_batches",
+}
+
+
+def act_in_list(client, call, batch):
+    return act(client, LIST_ACTIONS[call], batch)
+
+
+ways = pytest.mark.parametrize("way", [press, press_in_queue, act_in_list])
+buttons = pytest.mark.parametrize("way", [press, press_in_queue])
+
+
+@pytest.mark.parametrize(
+    ("status", "failed", "on_page", "in_queue"),
+    [
+        ("queued", 0, ["start_batch", "pause_batch", "repeat_batch"], ["start_batch", "pause_batch"]),
+        ("running", 1, ["pause_batch", "repeat_batch"], ["pause_batch"]),
+        ("paused", 0, ["queue_batch", "start_batch", "repeat_batch"], ["queue_batch", "repeat_batch"]),
+        (
+            "paused",
+            1,
+            ["queue_batch", "start_batch", "retry_failed", "repeat_batch"],
+            ["queue_batch", "retry_failed", "repeat_batch"],
+        ),
+        ("done", 0, ["queue_batch", "repeat_batch"], ["queue_batch", "repeat_batch"]),
+        ("error", 1, ["queue_batch", "retry_failed", "repeat_batch"], ["queue_batch", "retry_failed", "repeat_batch"]),
+    ],
+)
+def test_a_batch_has_the_buttons_of_its_status_if_the_user_may_operate(client_of, status, failed, on_page, in_queue):
+    batch = batch_with(status, failed=failed)
+    for role, is_operator in [("operator", True), ("viewer", False)]:
+        client = client_of(role)
+        page, live = (text_of(client.get(page_of(batch, name))) for name in ("change", "live"))
+        for html in (page, live):
+            assert re.findall(r'name="call" value="(\w+)"', html) == (on_page if is_operator else [])
+        assert ('id="operate"' in page) is is_operator
+        for address in (QUEUE, QUEUE_LIVE):
+            html = text_of(client.get(address))
+            assert re.findall(rf'id="(\w+_\w+)-{batch.pk}"', html) == (in_queue if is_operator else [])
+
+
+@ways
+@pytest.mark.parametrize(
+    ("call", "before", "after", "sentence"),
+    [
+        ("queue_batch", "paused", "queued", "“a batch” was queued."),
+        ("queue_batch", "error", "queued", "“a batch” was queued."),
+        ("start_batch", "queued", "running", "“a batch” was started. A worker will begin shortly."),
+        ("pause_batch", "queued", "paused", "“a batch” was paused."),
+        ("pause_batch", "running", "paused", "“a batch” was paused."),
+        ("retry_failed", "done", "queued", "“a batch” was queued to check its failed profiles again."),
+        ("repeat_batch", "done", "done", "A repeat of “a batch” was queued."),
+    ],
+)
+def test_an_action_does_what_it_says_and_the_log_names_the_user(client_of, way, call, before, after, sentence):
+    batch = batch_with(before, failed=1)
+    response = way(client_of("operator"), call, batch)
+    assert reread(batch).status == after
+    assert messages_of(response) == [("success", sentence)]
+    log = BatchLog.objects.latest("pk")
+    assert (log.action, log.actor, log.channel) == (call, "operator", "admin")
+    assert log.batch == (batch.repeats.get() if call == "repeat_batch" else batch)
+
+
+@ways
+def test_a_refusal_is_a_warning_and_changes_nothing(client_of, way):
+    batch_with("running", name="first")
+    batch = batch_with()
+    before = state()
+    response = way(client_of("operator"), "start_batch", batch)
+    assert messages_of(response) == [("warning", BatchManager().start_batch(batch.pk).message)]
+    assert state() == before
+
+
+@buttons
+def test_a_script_gets_a_refusal_as_text_and_no_message_afterwards(client_of, way):
+    batch_with("running", name="first")
+    batch, client = batch_with(), client_of("operator")
+    before = state()
+    response = way(client, "start_batch", batch, headers=BY_SCRIPT)
+    assert (response.status_code, response["Content-Type"]) == (409, "text/plain; charset=utf-8")
+    assert response.content.decode() == BatchManager().start_batch(batch.pk).message
+    assert messages_of(client.get(QUEUE)) == []
+    assert state() == before
+
+
+def test_a_script_finds_the_success_on_the_page_that_follows(client_of):
+    response = press(client_of("operator"), "pause_batch", batch_with(), headers=BY_SCRIPT)
+    assert "“a batch” was paused." in parts(response)["batch-messages"]
+
+
+def test_the_live_part_leaves_messages_for_the_page(client):
+    client.post(reverse("admin:batches_batch_queue_operate", args=["pause_batch", batch_with().pk]))
+    client.get(QUEUE_LIVE)
+    assert messages_of(client.get(QUEUE)) == [("success", "“a batch” was paused.")]
+
+
+def test_the_button_repeat_leads_to_the_new_batch(client_of):
+    batch, client = batch_with("done"), client_of("operator")
+    response = press(client, "repeat_batch", batch)
+    first = batch.repeats.get()
+    assert response.redirect_chain == [(page_of(first), 302)]
+    response = press(client, "repeat_batch", batch, headers=BY_SCRIPT)
+    assert (response.status_code, response["Location"]) == (201, page_of(batch.repeats.exclude(pk=first.pk).get()))
+
+
+@pytest.mark.parametrize("call", ["", "delete_batch", "claim_run", "__init__", "handle_error", "set_priority"])
+def test_only_actions_with_a_button_can_be_called(client, call):
+    batch = batch_with("paused")
+    before = state()
+    assert press(client, call, batch).status_code == 403
+    if call and call != "delete_batch":
+        assert press_in_queue(client, call, batch).status_code == 404
+        assert act_in_queue(client, call, batch).status_code == 404
+    assert state() == before
+
+
+def test_a_button_of_a_deleted_batch_is_not_found_or_refused(client):
+    batch = batch_with("paused")
+    BatchManager().delete_batch(batch.pk)
+    assert press(client, "queue_batch", batch).status_code == 404
+    refusal = BatchManager().queue_batch(batch.pk).message
+    assert messages_of(press_in_queue(client, "queue_batch", batch)) == [("warning", refusal)]
+
+
+def test_a_get_presses_no_button_and_leads_to_the_page(client):
+    """As after a login, which leads back to the address."""
+    batch = batch_with()
+    before = state()
+    response = client.get(page_of(batch, "operate"), {"call": "pause_batch"})
+    assert response["Location"] == page_of(batch)
+    for name, args in {
+        "hold": [],
+        "release": [],
+        "move": [batch.pk, 2, Queue.objects.get().version],
+        "operate": ["pause_batch", batch.pk],
+        "selected": ["pause_batch"],
+    }.items():
+        response = client.get(reverse(f"admin:batches_batch_queue_{name}", args=args), {"selected": batch.pk})
+        assert response["Location"] == QUEUE
+    client.get(LIST, {"action": "pause_batches", "_selected_action": batch.pk})
+    assert state() == before
+
+
+def test_the_pages_own_forms_pass_the_protection_against_other_sites(client_of):
+    batch = batch_with()
+    client = client_of("operator", enforce_csrf_checks=True)
+    html = text_of(client.get(page_of(batch)))
+    pattern = r'<form id="operate" class="batch-operations" method="post" action="(.*?)">(.*?)</form>'
+    url, form = re.search(pattern, html, re.DOTALL).groups()
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
+    client.post(url, {"call": "pause_batch", "csrfmiddlewaretoken": token})
+    assert reread(batch).status == "paused"
+
+
+@pytest.mark.parametrize("query", [{}, {"q": "a & b", "p": "3"}])
+def test_the_queue_page_comes_back_with_its_filter_and_page_number(client, query):
+    url = reverse("admin:batches_batch_queue_operate", args=["pause_batch", batch_with().pk])
+    response = client.post(url, query)
+    assert response["Location"] == (f"{QUEUE}?q=a+%26+b&p=3" if query else QUEUE)
+    # Enter on a checkbox presses this button.
+    response = client.post(QUEUE, query | {"selected": "x", "all": "queued"})
+    assert response["Location"] == (f"{QUEUE}?q=a+%26+b&p=3" if query else QUEUE)

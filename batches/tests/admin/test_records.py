@@ -1,0 +1,95 @@
+"""Profiles, their results, stories and the log: lists that can be searched and read."""
+
+import pytest
+from django.urls import reverse
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+
+from .conftest import address, batch_with, queries_of, story, text_of
+
+pytestmark = pytest.mark.django_db
+
+models = pytest.mark.parametrize("model", [Profile, BatchProfile, StoryResult, BatchLog])
+batch_rows = pytest.mark.parametrize("model", [BatchProfile, StoryResult, BatchLog])
+
+
+def listed(client, model, **query):
+    return list(client.get(address(model, "changelist"), query).context["cl"].result_list)
+
+
+def one_of_each():
+    return batch_with("paused", name="the batch", ok=1, failed=1, stories=[story()])
+
+
+@models
+def test_a_row_can_be_read_and_has_no_form(client_of, model):
+    one_of_each()
+    client, row = client_of("viewer"), model.objects.latest("pk")
+    assert address(model, "change", row.pk) in text_of(client.get(address(model, "changelist")))
+    html = text_of(client.get(address(model, "change", row.pk)))
+    assert "<input" not in html.split('id="content-main"')[1].replace('<input type="hidden"', "")
+
+
+@models
+def test_a_list_is_newest_first_and_takes_no_query_per_row(client, model):
+    def count():
+        return queries_of(lambda: client.get(address(model, "changelist")))
+
+    one_of_each()
+    BatchManager().repeat_batch(Batch.objects.get().pk)
+    rows = listed(client, model)
+    assert rows == sorted(rows, key=lambda row: -row.pk)
+    before = count()
+    batch_with("paused", ok=5, failed=5, stories=[story(f"story {number}") for number in range(9)])
+    for _ in range(5):
+        batch_with("paused")
+    assert count() == before
+
+
+@models
+def test_a_list_can_be_searched(client, model):
+    batch = one_of_each()
+    batch_with("paused")
+    Profile.objects.filter(checks__batch=batch).update(name="needle")
+    StoryResult.objects.update(title="needle")
+    Batch.objects.filter(pk=batch.pk).update(name="needle")
+    rows = listed(client, model, q="needle")
+    assert rows
+    assert len(rows) < model.objects.count() or model is StoryResult
+
+
+@batch_rows
+def test_a_list_can_be_filtered_by_batch(client, model):
+    batch = one_of_each()
+    batch_with("paused", ok=1, stories=[story("another")])
+    rows = listed(client, model, batch=str(batch.pk))
+    assert rows
+    assert {row.batch for row in rows} == {batch}
+    assert "the batch" in text_of(client.get(address(model, "changelist"), {"batch": str(batch.pk)}))
+    BatchManager().delete_batch(batch.pk)  # its stories stay, without a batch
+    for unknown in ("", "123", "\0", "x" * 5000, "00000000-0000-0000-0000-000000000000", str(batch.pk)):
+        assert listed(client, model, batch=unknown) == []
+
+
+def test_results_can_be_filtered_by_outcome(client):
+    one_of_each()
+    [row] = listed(client, BatchProfile, status__exact="failed")
+    assert row.error == "HTTP status 500"
+
+
+def test_a_profile_links_to_its_checks_and_stories(client):
+    one_of_each()
+    profile = StoryResult.objects.get().profile
+    html = text_of(client.get(address(Profile, "change", profile.pk)))
+    for model in (BatchProfile, StoryResult):
+        assert f"{address(model, 'changelist')}?profile__id__exact={profile.pk}" in html
+        assert {row.profile for row in listed(client, model, profile__id__exact=profile.pk)} == {profile}
+
+
+def test_neither_the_queue_nor_the_rows_of_batches_are_in_the_overview(client):
+    html = text_of(client.get(reverse("admin:index")))
+    assert address(Profile, "changelist") in html
+    assert address(BatchProfile, "changelist") not in html
+    assert "/admin/batches/queue/" not in html
+    assert client.get("/admin/batches/queue/").status_code == 404
