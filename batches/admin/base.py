@@ -14,6 +14,7 @@ from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.urls import URLPattern, path
 
 from batches.models import Action, Batch
 from batches.queue.actions import RULES
@@ -122,6 +123,9 @@ class BatchView:
 
     def __init__(self, batch_admin: BatchAdminBase) -> None:
         self.batch_admin = batch_admin
+
+    def path(self, route: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
+        return path(route, self.batch_admin.admin_site.admin_view(view), name=f"batches_batch_{name}")
 
 
 def requires_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -24,6 +24,16 @@ from .forms import ChangeBatchForm
 from .queue_views import QueuePage
 
 
+def list_action(action: Action, name: str, description: str, permission: str = "operate") -> Any:
+    """An action of the list; `name` is its value in the form."""
+
+    def run(model_admin: BatchAdmin, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+        return model_admin.act(request, action, batches)
+
+    run.__name__ = name
+    return admin.action(permissions=[permission], description=description)(run)
+
+
 @admin.register(Batch)
 class BatchAdmin(AddBatchAdmin):
     form = ChangeBatchForm
@@ -43,7 +53,14 @@ class BatchAdmin(AddBatchAdmin):
     list_filter = ("status", "priority", "checker", "created_at")
     search_fields = ("name", "id")
     search_help_text = "Name or id"
-    actions = ("queue_batches", "start_batches", "pause_batches", "retry_batches", "repeat_batches", "delete_selected")
+    actions = (
+        list_action(Action.QUEUE_BATCH, "queue_batches", "Queue selected batches"),
+        list_action(Action.START_BATCH, "start_batches", "Start now"),
+        list_action(Action.PAUSE_BATCH, "pause_batches", "Pause selected batches"),
+        list_action(Action.RETRY_FAILED, "retry_batches", "Retry failed profiles"),
+        list_action(Action.REPEAT_BATCH, "repeat_batches", "Repeat selected batches"),
+        list_action(Action.DELETE_BATCH, "delete_selected", "Delete selected batches", "delete"),
+    )
 
     def get_urls(self) -> list[Any]:
         return [*BatchPage(self).urls, *QueuePage(self).urls, *super().get_urls()]
@@ -108,31 +125,7 @@ class BatchAdmin(AddBatchAdmin):
             if not result:
                 self.message_user(request, result.message, messages.WARNING)
 
-    # Actions of the list
-
-    @admin.action(permissions=["operate"], description="Queue selected batches")
-    def queue_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        return self.act(request, Action.QUEUE_BATCH, batches)
-
-    @admin.action(permissions=["operate"], description="Start now")
-    def start_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        return self.act(request, Action.START_BATCH, batches)
-
-    @admin.action(permissions=["operate"], description="Pause selected batches")
-    def pause_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        return self.act(request, Action.PAUSE_BATCH, batches)
-
-    @admin.action(permissions=["operate"], description="Retry failed profiles")
-    def retry_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        return self.act(request, Action.RETRY_FAILED, batches)
-
-    @admin.action(permissions=["operate"], description="Repeat selected batches")
-    def repeat_batches(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        return self.act(request, Action.REPEAT_BATCH, batches)
-
-    @admin.action(permissions=["delete"], description="Delete selected batches")
-    def delete_selected(self, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        return self.act(request, Action.DELETE_BATCH, batches)
+    # Actions
 
     def act(self, request: HttpRequest, action: Action, batches: QuerySet[Batch]) -> HttpResponse | None:
         # Django requires a selected row also for the confirmed action; `selected` has the ids that were shown.

@@ -6,7 +6,7 @@ large batch therefore opens without them; the script fetches them when something
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 from zlib import crc32
@@ -14,7 +14,7 @@ from zlib import crc32
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, reverse
 from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
@@ -35,7 +35,6 @@ from .chart import chart, shares
 SHOWN = 20
 #: The page includes the details of a batch of at most this many profiles: they take about 50 ms.
 MAX_PROFILES_WITH_DETAILS = 20_000
-View = Callable[..., HttpResponseBase]
 
 
 class BatchPage(BatchView):
@@ -43,17 +42,12 @@ class BatchPage(BatchView):
 
     @property
     def urls(self) -> list[URLPattern]:
-        views: dict[str, tuple[View, str]] = {
-            "operate/": (self.operate, "operate"),
-            # Fetched every two seconds. They contain no secret that their compressed length could reveal.
-            "live/": (gzip_page(self.live), "live"),
-            "details/": (gzip_page(self.details), "details"),
-            "export/<slug:form>/": (self.export, "export"),
-        }
-        wrap = self.batch_admin.admin_site.admin_view
         return [
-            path(f"<uuid:batch_id>/{route}", wrap(view), name=f"batches_batch_{name}")
-            for route, (view, name) in views.items()
+            self.path("<uuid:batch_id>/operate/", self.operate, "operate"),
+            # Fetched every two seconds. They contain no secret that their compressed length could reveal.
+            self.path("<uuid:batch_id>/live/", gzip_page(self.live), "live"),
+            self.path("<uuid:batch_id>/details/", gzip_page(self.details), "details"),
+            self.path("<uuid:batch_id>/export/<slug:form>/", self.export, "export"),
         ]
 
     def page_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:

@@ -147,28 +147,30 @@ class LastCheckFilter(ChoiceFilter):
         }
 
 
-class CheckAgeFilter(ChoiceFilter):
+class AgeFilter(ChoiceFilter):
+    """When something last happened: longer ago than each of these ages, or never."""
+
+    ages = {1: "More than a day", 7: "More than a week", 30: "More than a month", 365: "More than a year"}
+    field: str
+
+    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+        now, never = timezone.now(), Q(**{self.field: None})
+        return {
+            str(days): (label, never | Q(**{f"{self.field}__lt": now - timedelta(days=days)}))
+            for days, label in self.ages.items()
+        }
+
+
+class CheckAgeFilter(AgeFilter):
     title = "time since last check"
     parameter_name = "unchecked_days"
-
-    def conditions(self) -> Mapping[str, tuple[str, Q]]:
-        return {str(days): (label, not_since("last_checked_at", days)) for days, label in AGES.items()}
+    field = "last_checked_at"
 
 
-class StoryAgeFilter(ChoiceFilter):
+class StoryAgeFilter(AgeFilter):
     title = "time since last new story"
     parameter_name = "quiet_days"
-
-    def conditions(self) -> Mapping[str, tuple[str, Q]]:
-        return {str(days): (label, not_since("last_story_at", days)) for days, label in AGES.items()}
-
-
-AGES = {1: "More than a day", 7: "More than a week", 30: "More than a month", 365: "More than a year"}
-
-
-def not_since(field: str, days: int) -> Q:
-    """It happened more than so many days ago, or never."""
-    return Q(**{field: None}) | Q(**{f"{field}__lt": timezone.now() - timedelta(days=days)})
+    field = "last_story_at"
 
 
 class HostFilter(admin.SimpleListFilter):

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, reverse
 from django.views.decorators.gzip import gzip_page
 
 from batches.models import Action, Batch
@@ -56,18 +56,17 @@ class QueuePage(BatchView):
 
     @property
     def urls(self) -> list[URLPattern]:
-        views: dict[str, tuple[Callable[..., HttpResponseBase], str]] = {
-            "queue/": (self.page, "queue"),
+        move = "queue/move/<uuid:batch_id>/<int:position>/<int:version>/"
+        return [
+            self.path("queue/", self.page, "queue"),
             # 20 kB instead of 300 every two seconds. It contains no secret that its compressed length could reveal.
-            "queue/live/": (gzip_page(self.live), "queue_live"),
-            "queue/hold/": (self.hold, "queue_hold"),
-            "queue/release/": (self.release, "queue_release"),
-            "queue/move/<uuid:batch_id>/<int:position>/<int:version>/": (self.move, "queue_move"),
-            "queue/selected/<slug:call>/": (self.operate_selected, "queue_selected"),
-            "queue/<slug:call>/<uuid:batch_id>/": (self.operate, "queue_operate"),
-        }
-        wrap = self.batch_admin.admin_site.admin_view
-        return [path(route, wrap(view), name=f"batches_batch_{name}") for route, (view, name) in views.items()]
+            self.path("queue/live/", gzip_page(self.live), "queue_live"),
+            self.path("queue/hold/", self.hold, "queue_hold"),
+            self.path("queue/release/", self.release, "queue_release"),
+            self.path(move, self.move, "queue_move"),
+            self.path("queue/selected/<slug:call>/", self.operate_selected, "queue_selected"),
+            self.path("queue/<slug:call>/<uuid:batch_id>/", self.operate, "queue_operate"),
+        ]
 
     @requires_view
     def page(self, request: HttpRequest) -> HttpResponse:
