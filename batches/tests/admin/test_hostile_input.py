@@ -72,9 +72,10 @@ def pages(client, batch):
     yield act(client, "delete_selected", batch)
     yield act_in_queue(client, "delete_batch", batch)
     yield act_in_queue(client, "retry_failed", all="queued")
-    yield client.post(
-        f"{address(Profile, 'changelist')}?q=script", {"action": "check_selected", "_selected_action": "1"}
-    )
+    chosen = {"action": "check_selected", "_selected_action": Profile.objects.latest("pk").pk, "select_across": "1"}
+    response = client.post(f"{address(Profile, 'changelist')}?q=script", chosen)
+    assert "will be checked" in text_of(response)
+    yield response
     for call in ("queue_batch", "pause_batch", "retry_failed"):
         response = press(client, call, batch)
         assert "messagelist" in text_of(response)

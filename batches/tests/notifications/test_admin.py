@@ -12,13 +12,11 @@ from batches.admin.webhooks import WebhookForm
 from batches.batch_manager import BatchManager
 from batches.models import Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
-from batches.tests.admin.conftest import messages_of, queries_of, static_files_unread, text_of
+from batches.tests.admin.conftest import messages_of, queries_of, text_of
 from batches.tests.admin.test_hostile_input import KEYS, NOT_UNDER_A_STRICT_POLICY, QUERIES, SCRIPT
 from batches.tests.support.factories import make_batch
 
 from .conftest import deliveries, make_webhook, only_delivery
-
-__all__ = ["static_files_unread"]
 
 pytestmark = pytest.mark.django_db
 
