@@ -117,8 +117,8 @@ def _check_logs() -> Iterator[Finding]:
 
 def _check_heartbeats() -> Iterator[Finding]:
     lease = timedelta(seconds=get_config().lease_seconds) * MISSED_LEASES
-    silent = Batch.objects.running().exclude(lease_at__range=(Now() - lease, Now() + lease))
-    for batch in silent.filter(started_at__lt=Now() - lease):
+    overdue = Batch.objects.running().exclude(lease_at__range=(Now() - lease, Now() + lease))
+    for batch in overdue.filter(started_at__lt=Now() - lease):
         since = f"no heartbeat since {batch.lease_at:%Y-%m-%d %H:%M:%S %Z}" if batch.lease_at else ""
         message = f"{since or 'no worker has claimed it'}. Start a worker with: manage.py batchworker"
         yield Finding(message, batch.pk, batch.name, can_be_fixed=False)

@@ -1,4 +1,4 @@
-"""Receivers, webhooks that lead to them, and a worker's deliveries in the test's own process."""
+"""Receivers, webhooks, and deliveries in the process of the test."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
+from batches.notifications import outbox
 from batches.notifications.courier import Courier
 from batches.tests.support.hostile import hostile, peak
 from batches.tests.support.inside import canaries, canary
@@ -29,7 +30,7 @@ def receiver():
 
 @pytest.fixture
 def deliver(configure, caplog):
-    """Delivers what is due, as a worker does at its end. Options are those of `Courier`, or keys of `BATCHES`."""
+    """Delivers what is due, as a worker does at its end. The other options are those of `Courier`."""
     caplog.set_level(logging.INFO, "batches")
 
     def deliver(grace_seconds=10.0, allowed_networks=("127.0.0.0/8",), **options):
@@ -53,13 +54,19 @@ def deliver(configure, caplog):
     return deliver
 
 
+@pytest.fixture
+def no_retries(monkeypatch):
+    """A failed delivery is not due again during the test, however slow the machine is."""
+    monkeypatch.setattr(outbox, "BACKOFF", (3600,))
+
+
 def make_webhook(url="https://example.org/hook", **values):
     return Webhook.objects.create(url=url, **values)
 
 
 def deliveries(webhook=None):
-    found = WebhookDelivery.objects.order_by("pk")
-    return list(found if webhook is None else found.filter(webhook=webhook))
+    rows = WebhookDelivery.objects.order_by("pk")
+    return list(rows if webhook is None else rows.filter(webhook=webhook))
 
 
 def only_delivery():
@@ -68,8 +75,8 @@ def only_delivery():
 
 
 def pass_time():
-    """Until all that waits is due."""
-    # SQLite's clock has milliseconds, Python's has more: its "now" may be in the other's future.
+    """Make all waiting deliveries due."""
+    # A second ago: SQLite's clock has only milliseconds, so Python's "now" may be in its future.
     WebhookDelivery.objects.waiting().update(next_attempt_at=timezone.now() - timedelta(seconds=1))
 
 

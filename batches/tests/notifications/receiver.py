@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback: a real HTTP server in threads, which answers as it is told."""
+"""A receiver of webhooks on loopback: a real HTTP server in threads with scripted responses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook as Verifier
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
-#: Answers a message: may read and write as the handler of the request can, and knows `handler.message`.
+#: Responds to a message: uses the handler of the request, which has `handler.message`.
 Answering = Callable[["Handler"], None]
 
 
@@ -33,7 +33,7 @@ class Message:
         return json.loads(self.body)
 
     def verify(self, secret: str) -> Any:
-        """What the published library makes of it; it raises if the signature is wrong."""
+        """Verified by the published library, which raises if the signature is wrong."""
         return Verifier(secret).verify(self.body, self.headers)
 
 
@@ -61,16 +61,16 @@ class Server(ThreadingHTTPServer):
     receiver: Receiver
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 100  # with five, the sixth at once waits a second
+    request_queue_size = 100  # with five, the sixth parallel connection waits a second
 
     def handle_error(self, *args: Any) -> None:
-        pass  # the sender went away, as some tests want it
+        pass  # some tests disconnect the sender
 
 
 class Receiver:
-    """`with Receiver() as receiver: receiver.answer("/hook", 500, 200)`: one status after the other.
+    """`with Receiver() as receiver: receiver.answer("/hook", 500, 200)`: one status after the other, then the last.
 
-    The last one stays; paths without an answer are 200.
+    Other paths respond with 200.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Receiver:
         self._answers[path] = [of_status(answer) if isinstance(answer, int) else answer for answer in answers]
 
     def hold(self, path: str) -> threading.Event:
-        """Messages to this path get their answer, 200, when the event is set."""
+        """Messages to this path get a response, 200, once the returned event is set."""
         gate = threading.Event()
 
         def wait(handler: Handler) -> None:
@@ -121,10 +121,10 @@ class Receiver:
             return [message for message in self.messages if message.path == path]
 
     def wait_for(self, count: int, path: str = "/hook") -> list[Message]:
-        """So many messages in all to this path, once they have come in."""
+        """The messages to this path, once there are `count`."""
         with self._arrived:
-            come = self._arrived.wait_for(lambda: sum(m.path == path for m in self.messages) >= count, WAIT_SECONDS)
-        assert come, f"{count} messages to {path} were expected, {len(self.to(path))} came."
+            arrived = self._arrived.wait_for(lambda: sum(m.path == path for m in self.messages) >= count, WAIT_SECONDS)
+        assert arrived, f"Expected {count} messages to {path}, got {len(self.to(path))}."
         return self.to(path)
 
     def received(self, handler: Handler) -> None:

@@ -129,9 +129,9 @@ def test_a_receiver_that_does_not_respond_or_responds_slowly_fails_after_the_tim
                 handler.wfile.write(b"X-%d: y\r\n" % number)
                 time.sleep(0.02)
 
-    gate = receiver.hold("/silent")
+    gate = receiver.hold("/mute")
     receiver.answer("/slow", trickle)
-    for path in ("/silent", "/slow"):
+    for path in ("/mute", "/slow"):
         outbox.write_test_event(make_webhook(receiver.url(path)))
     deliver(timeout=0.3)
     gate.set()
@@ -240,7 +240,7 @@ def test_the_number_of_concurrent_deliveries_is_limited_and_all_arrive(receiver,
     assert receiver.most_at_once <= 4
 
 
-# Faults of our own
+# Faults in our code
 
 
 @one_database
@@ -289,10 +289,10 @@ def test_the_example_of_the_readme_verifies_a_real_message(receiver, deliver):
 def test_the_payload_in_the_readme_has_the_fields_of_a_real_one():
     make_webhook()
     assert BatchManager().complete_batch(make_batch("Press").pk)
-    shown = json.loads(readme_block("    {", "    }"))
+    documented = json.loads(readme_block("    {", "    }"))
     real = json.loads(only_delivery().payload)
-    assert list(shown) == list(real)
-    assert list(shown["data"]["batch"]) == list(real["data"]["batch"])
+    assert list(documented) == list(real)
+    assert list(documented["data"]["batch"]) == list(real["data"]["batch"])
 
 
 def readme_example():
@@ -302,7 +302,7 @@ def readme_example():
 
 
 def readme_block(first, last):
-    """The lines from the first that begins so, within the section on webhooks, to the next that is `last`."""
+    """The lines of the section on webhooks from the first that starts with `first` to the next one equal to `last`."""
     section = (settings.BASE_DIR / "README.md").read_text().split("\n## Webhooks\n")[1].split("\n## ")[0]
     lines = section.splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith(first))

@@ -1,4 +1,4 @@
-"""Batches in every status, made by the manager's own calls, and what the tables hold."""
+"""Batches in every status, created by calls of the manager, and the contents of the tables."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -27,19 +27,19 @@ def urls(count: int) -> list[str]:
 
 
 def make_batch(name: str = "a batch", profiles: int = 0, **options: Any) -> Batch:
-    """A batch of the first `profiles` addresses: two batches share them."""
+    """A batch of the first `profiles` addresses; all batches share them."""
     batch = BatchManager().create_batch(name, urls(profiles), **options)
     assert batch, batch
     return batch
 
 
 def make_waiting(count: int) -> list[Batch]:
-    """So many queued batches in their order, named "1", "2", ..."""
+    """Queued batches in order, named "1", "2", …"""
     return [make_batch(str(number)) for number in range(1, count + 1)]
 
 
 def start_run(batch: Batch) -> ClaimedRun:
-    """Make it the running batch, owned by a worker."""
+    """Start the batch and claim its run."""
     assert BatchManager().start_batch(batch.pk)
     return claim()
 
@@ -63,7 +63,7 @@ def record(run: ClaimedRun, results: Iterable[tuple[int, CheckResult]]) -> None:
 
 
 def record_one(run: ClaimedRun, result: CheckResult) -> BatchProfile:
-    """Record a result for the first profile that is pending; its row."""
+    """Record a result for the first pending profile. Returns its row."""
     row = run.batch.profiles.filter(status=BatchProfile.Status.PENDING).order_by("pk").select_related("profile")[0]
     record(run, [(row.profile_id, result)])
     row.refresh_from_db()
@@ -80,7 +80,7 @@ def row_statuses(batch: Batch) -> list[str]:
 
 
 def waiting_names() -> list[str]:
-    """The names of the queued batches, in the order of their positions."""
+    """The names of the queued batches in queue order."""
     return list(Batch.objects.queued().order_by("position").values_list("name", flat=True))
 
 
@@ -98,9 +98,9 @@ def everything() -> Mapping[str, list[dict[str, Any]]]:
 
 
 def half_checked(status: str, rows: bool = True) -> Batch:
-    """A batch in this status, called "it", of three profiles: one ok with a new story, one failed, one pending.
+    """A batch "it" in this status with three profiles: one ok with a new story, one failed, one pending.
 
-    A batch "first" waits before it and a batch "last" behind it; without `rows` its caller keeps none.
+    Two others are queued: "first", and "last" (behind "it" if that is queued).
     """
     manager = BatchManager()
     it = make_batch("it", 3) if rows else Batch.objects.create(name="it", total_profiles=3)
@@ -119,7 +119,7 @@ def half_checked(status: str, rows: bool = True) -> Batch:
     return it
 
 
-#: From running to each status.
+#: The calls that lead from running to each status.
 WAYS = {
     Status.RUNNING: [],
     Status.PAUSED: [BatchManager.pause_batch],
@@ -134,7 +134,7 @@ WAYS = {
 
 
 def assert_consistent() -> None:
-    """What must be true whatever happened."""
+    """Invariants."""
     batches = list(Batch.objects.all())
     running = [batch for batch in batches if batch.status == Status.RUNNING]
     assert [batch.position for batch in running] in ([], [0])
@@ -151,8 +151,8 @@ def assert_consistent() -> None:
 def assert_ledger_is_exact(batch: Batch) -> None:
     rows = row_statuses(batch)
     if rows:
-        counted = (len(rows), rows.count("ok") + rows.count("failed"), rows.count("ok"), rows.count("failed"))
-        assert counted == (
+        counters = (len(rows), rows.count("ok") + rows.count("failed"), rows.count("ok"), rows.count("failed"))
+        assert counters == (
             batch.total_profiles,
             batch.completed_profiles,
             batch.successful_checks,
