@@ -17,6 +17,8 @@ from batches.models.api import ApiToken
 from ..admin.conftest import batch_with, reread, story
 
 Rows = SimpleNamespace
+#: What somebody may type into a form. Nothing of it may become an element.
+SCRIPT = '"><img class=injected src=x onerror=alert(1)>'
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def send_an_empty_form(page: BrowserPage) -> None:
 
 
 def preview_a_list(page: BrowserPage) -> None:
-    page.get_by_label("Name").fill("a list")
-    page.locator("#id_addresses").fill("https://example.org/feed\nno address\nhttps://example.org/feed")
+    page.get_by_label("Name").fill(SCRIPT)
+    page.locator("#id_addresses").fill(f"https://example.org/feed\n{SCRIPT}\nhttps://example.org/feed")
     page.get_by_role("button", name="Preview").click()
     page.locator("#add-title").wait_for()
 

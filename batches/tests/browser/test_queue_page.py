@@ -17,7 +17,6 @@ from .steps import (
     button,
     expect_refusal,
     mark,
-    poll_now,
     stop_polling,
     tab_to,
 )
@@ -46,19 +45,6 @@ def expect_order(page, *numbers):
 def select(page, *batches):
     for batch in batches:
         page.locator(f"#select-{batch.pk}").check()
-
-
-def test_batches_are_started_paused_and_queued_by_click(open_page, waiting):
-    page = open_page(QUEUE, role="operator")
-    mark(page)
-    button(page, "start_batch", waiting[1]).click()
-    expect(page.locator("#queue-running")).to_contain_text("number 2")
-    expect(page.locator("#queue-messages")).to_contain_text("“number 2”")
-    button(page, "pause_batch", waiting[1]).click()
-    expect(row(page, waiting[1])).to_be_focused()
-    button(page, "queue_batch", waiting[1]).click()
-    expect_order(page, 1, 3, 2)
-    assert_not_reloaded(page)
 
 
 def test_a_move_is_previewed_cancelled_confirmed_and_undone(open_page, waiting):
@@ -102,17 +88,6 @@ def test_a_move_decided_on_a_stale_page_is_refused_with_the_fresh_order(open_pag
     assert Batch.objects.get(position=2) == waiting[2]
 
 
-def test_a_previewed_move_can_no_longer_be_confirmed_once_the_queue_has_changed(open_page, waiting):
-    page = open_page(QUEUE)
-    button(page, "top", waiting[2]).click()
-    expect(page.locator("#move-confirm")).to_be_visible()
-    BatchManager().move_batch(waiting[0].pk, 2)
-    poll_now(page)
-    expect(page.locator("#queue-preview")).to_contain_text("The queue has changed")
-    expect(page.locator("#move-confirm")).to_have_count(0)
-    expect_order(page, 2, 1, 3)
-
-
 def test_selected_batches_are_paused_queued_and_deleted(open_page, waiting, problems):
     problems.expected.append(CONFLICT)
     first, _, third = waiting
@@ -134,17 +109,6 @@ def test_selected_batches_are_paused_queued_and_deleted(open_page, waiting, prob
     expect(page.get_by_role("main")).to_contain_text("1 batch will be deleted")
     page.get_by_role("button", name="Yes, delete").click()
     expect_order(page, 2, 3)
-
-
-def test_the_queue_is_held_with_a_reason_and_released(open_page):
-    page = open_page(QUEUE, role="operator")
-    page.get_by_text("Hold queue…").click()
-    page.get_by_label("Reason").fill("the network is down")
-    page.get_by_label("Reason").press("Enter")
-    expect(page.locator(".queue-held")).to_contain_text("the network is down")
-    page.get_by_role("button", name="Release queue").click()
-    expect(page.locator(".queue-held")).to_have_count(0)
-    expect(page.get_by_label("Reason")).to_have_value("")
 
 
 def test_the_filter_is_part_of_the_address(open_page, waiting):
