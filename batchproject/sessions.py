@@ -8,7 +8,7 @@ from batches.text import UNSTORABLE
 
 
 class SessionStore(db.SessionStore):
-    """A cookie that cannot be a session's key is not looked for: PostgreSQL fails at a NUL in a text."""
+    """Ignores cookies that cannot be session keys: PostgreSQL refuses NUL in a text."""
 
     def _validate_session_key(self, key: Any) -> bool:
         return bool(super()._validate_session_key(key)) and not UNSTORABLE.search(key)  # type: ignore[misc]

@@ -14,7 +14,7 @@ from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import ApiToken
-from batches.tests.support.tables import but_for_chance, every_column, every_table
+from batches.tests.support.tables import every_column, every_table, stable_rows
 
 from .conftest import batch_with, story
 
@@ -341,10 +341,10 @@ def test_a_post_writes_only_the_columns_of_its_own_fields(client_of, batch):
 
 def effects(client, columns, own, send):
     """The different states of the database: before, after the plain POST, after the POST with all columns."""
-    session, found = client.cookies["sessionid"].value, [but_for_chance()]
+    session, found = client.cookies["sessionid"].value, [stable_rows()]
     for beside in ({}, {name: value for name, value in columns.items() if name not in own}):
         with undone():
             send(beside)
-            found += [after] if (after := but_for_chance()) not in found else []
+            found += [after] if (after := stable_rows()) not in found else []
         client.cookies["sessionid"] = session  # a new password asks for a new one
     return found

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from batches.api.filters import MAX_UNKNOWN
 from batches.api.serializers import BatchSerializer
 from batches.models import BatchLog
-from batches.tests.support.tables import but_for_chance, every_column, every_table
+from batches.tests.support.tables import every_column, every_table, stable_rows
 from batches.tests.support.urlconf import every_address
 
 from ..browser.pages import make_rows
@@ -288,13 +288,13 @@ def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, d
 )
 def test_what_a_list_contains_besides_addresses_and_names_writes_no_column(client, where, status):
     make_rows()
-    before, columns = but_for_chance(), {name: value for name, value in every_column() if name not in {"url", "name"}}
+    before, columns = stable_rows(), {name: value for name, value in every_column() if name not in {"url", "name"}}
     savepoint = transaction.savepoint()
     assert create(client, where, {}).status_code == 201
-    made = but_for_chance()
+    made = stable_rows()
     transaction.savepoint_rollback(savepoint)
     assert create(client, where, columns).status_code == status
-    assert but_for_chance() == (made if status == 201 else before)
+    assert stable_rows() == (made if status == 201 else before)
 
 
 def create(client, where, columns):

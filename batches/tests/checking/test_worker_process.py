@@ -85,7 +85,7 @@ def test_a_worker_works_on_the_queue_and_polls_for_more_until_a_signal_stops_it(
     second = batch_of(server, "/feed", name="second", checker="feed")
     worker.wait_for(is_done(second))
     worker.signal(signal.SIGTERM)
-    assert worker.ended() == 0
+    assert worker.wait() == 0
     assert row_statuses(first) == ["ok", "ok", "failed", "failed"]
     assert first.profiles.order_by("pk")[2].error == "answered 404 Not Found"
     assert first.profiles.order_by("pk")[1].profile.feed_url == server.url("/feed")
@@ -105,7 +105,7 @@ def test_sigterm_lets_running_checks_finish_and_the_next_worker_continues_immedi
     half.worker.wait_for(lambda: "running checks have 10 s to finish" in half.worker.err)
     for gate in half.under_way:
         gate.open()
-    assert half.worker.ended() == 0
+    assert half.worker.wait() == 0
     assert row_statuses(half.batch) == ["ok"] * 7 + ["pending"] * 5
     assert hits(server, 12) == [1] * 7 + [0] * 5
     left = values_of(half.batch.pk)
@@ -125,7 +125,7 @@ def test_a_second_signal_does_not_wait_for_running_checks(server, commands):
     half.worker.signal(signal.SIGINT)
     half.worker.wait_for(lambda: "running checks have 3600 s to finish" in half.worker.err)
     half.worker.signal(signal.SIGTERM)
-    assert half.worker.ended() == 0
+    assert half.worker.wait() == 0
     assert row_statuses(half.batch) == ["ok"] * 5 + ["pending"] * 7
     assert actions(half.batch)[-1] == "release_run"
     assert "Traceback" not in half.worker.err
@@ -137,7 +137,7 @@ def test_a_second_signal_does_not_wait_for_running_checks(server, commands):
 def test_after_kill_9_another_worker_takes_over_and_each_result_is_recorded_once(server, commands):
     half = HalfWay(server, commands)
     half.worker.signal(signal.SIGKILL)
-    half.worker.ended()
+    half.worker.wait()
     half.open()
     other = commands.start_worker(lease_seconds=1)
     other.wait_for(is_done(half.batch))
@@ -191,7 +191,7 @@ def test_a_checker_that_kills_its_workers_is_stopped_and_the_next_batch_runs(com
     harmless = make_batch("harmless", 2, checker="effortless")
     config = {"lease_seconds": 0.5, "max_takeovers": 1}
     for _ in range(2):
-        assert commands.start_worker(**config).ended() == -signal.SIGKILL
+        assert commands.start_worker(**config).wait() == -signal.SIGKILL
     commands.start_worker(**config).wait_for(is_done(harmless))
     assert values_of(deadly.pk)["error"] == ("2 workers in a row sent no heartbeat, and the batch made no progress.")
     assert actions(deadly) == ["create_batch", "promote_next_batch", "take_over", "take_over"]

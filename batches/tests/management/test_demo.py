@@ -254,4 +254,4 @@ def test_the_feed_server_runs_until_a_signal_ends_it(number, feed_port, commands
     with urlopen(f"http://{demo.HOST}:{feed_port}{demo.PATH}rss/5") as response:
         assert response.status == 200
     server.signal(number)
-    assert server.ended() == 0
+    assert server.wait() == 0

@@ -443,7 +443,7 @@ def test_ctrl_c_at_a_terminal_pauses_and_resume_goes_on(server, list_file, comma
     first.wait_for(lambda: "Stopping after the running checks. [####" in first.out)
     for gate in gates[:2]:
         gate.open()
-    assert first.ended() == 130
+    assert first.wait() == 130
     batch = Batch.objects.get()
     resume = f"manage.py batch run --resume {batch.pk}"
     assert f"CommandError: Stopped. The batch is paused and its results are saved. Continue with: {resume}" in first.out
@@ -453,7 +453,7 @@ def test_ctrl_c_at_a_terminal_pauses_and_resume_goes_on(server, list_file, comma
     for gate in gates:
         gate.open()
     second = commands.start(*resume.split()[1:])
-    assert second.ended() == 0
+    assert second.wait() == 0
     assert "ok            8\nfailed        0\n" in second.out
     assert row_statuses(batch) == ["ok"] * 8
     assert hits(server) == [1] * 8
@@ -472,7 +472,7 @@ def test_while_a_worker_checks_the_batch_elsewhere_it_only_follows(server, list_
     follower.wait_for(lambda: " 50 %  4/8" in follower.out)
     for gate in gates:
         gate.open()
-    assert follower.ended() == 0
+    assert follower.wait() == 0
     assert "ok            8\n" in follower.out
     assert hits(server) == [1] * 8
     actions = list(batch.logs.order_by("pk").values_list("action", flat=True))
@@ -488,7 +488,7 @@ def test_it_runs_from_cron_without_a_user_a_terminal_or_letters_beyond_ascii(ser
         name: value for name, value in commands.environ.items() if name in needed or name.startswith("BATCHES_")
     } | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:strict"}
     run = commands.start("batch", "run", "--name", "Morgen", str(list_file(server.url("/feed"))))
-    assert run.ended() == 0, run.said
+    assert run.wait() == 0, run.all_output
     batch = Batch.objects.get()
     assert f"Created ?Morgen?, queued at position 1: {batch.pk}" in run.out
     assert "  Gr??e ?z?hlt?  (" in run.out
@@ -497,7 +497,7 @@ def test_it_runs_from_cron_without_a_user_a_terminal_or_letters_beyond_ascii(ser
     Profile.objects.update(name="Zürich")
     shown = commands.start("batch", "list", "--json")
     exported = commands.start("batch", "export", "--format", "jsonl", str(batch.pk))
-    assert (shown.ended(), exported.ended()) == (0, 0)
+    assert (shown.wait(), exported.wait()) == (0, 0)
     assert json.loads(shown.out)[0]["name"] == "Größe"
     assert json.loads(exported.out)["name"] == "Zürich"
 
@@ -514,6 +514,6 @@ def test_a_reader_that_leaves_early_causes_no_traceback_and_the_work_is_done(ser
     os.close(writing)
     for gate in gates:
         gate.open()
-    assert (run.ended(), run.err) == (0, "")
-    assert (listing.ended(), listing.err) == (0, "")
+    assert (run.wait(), run.err) == (0, "")
+    assert (listing.wait(), listing.err) == (0, "")
     assert row_statuses(Batch.objects.get()) == ["ok"] * 8

@@ -99,7 +99,7 @@ def test_web_worker_and_demo_run_together_and_ctrl_c_ends_them_all(serve, ports)
     assert "Demo queue created: 3 batches, 300 profiles" in process.out
     process.wait_for(lambda: BatchProfile.objects.filter(status=BatchProfile.Status.OK).exists())
     press_ctrl_c(process)
-    assert process.ended() == 0
+    assert process.wait() == 0
     assert_gone(children(process).values())
     assert process.out.endswith("\nStopped.\n")
     with pytest.raises(ConnectionRefusedError):
@@ -124,7 +124,7 @@ def test_without_the_demo_only_web_and_worker_run_and_the_death_of_one_ends_the_
     assert not User.objects.exists()
     assert not Batch.objects.exists()
     os.kill(children(process)["worker"], signal.SIGKILL)
-    assert process.ended() == 1
+    assert process.wait() == 1
     assert_gone(children(process).values())
     assert process.err == "CommandError: worker ended unexpectedly (SIGKILL). All processes were stopped.\n"
 
@@ -193,7 +193,7 @@ def test_a_command_without_a_usable_database_gets_one_sentence(database, sentenc
         commands.start(*arguments, environ=environ) for arguments in (["serve"], ["batchworker"], ["queue", "show"])
     ]
     for command in started:
-        assert command.ended() == 1
+        assert command.wait() == 1
         assert command.err == f"CommandError: {sentence}\n"
 
 
@@ -255,14 +255,14 @@ def supervise(commands, tmp_path):
 def test_children_end_one_after_the_other_in_reverse_order(number, supervise):
     process = supervise("polite", "courteous")
     process.signal(number)
-    assert process.ended() == 0
+    assert process.wait() == 0
     assert process.out.endswith("\ncourteous | down\npolite | down\nstopped\n")
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_its_grace_period(supervise):
     process = supervise("stubborn", grace=0.2)
     press_ctrl_c(process)
-    assert process.ended() == 0
+    assert process.wait() == 0
     assert_gone(children(process).values())
     assert process.out.endswith("stubborn | did not stop within 0.2 s and is killed\nstopped\n")
 
@@ -272,7 +272,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace_period(supervise):
     press_ctrl_c(process)
     process.wait_for(lambda: "polite | down" in process.out)
     press_ctrl_c(process)
-    assert process.ended() == 0
+    assert process.wait() == 0
     assert_gone(children(process).values())
 
 
@@ -286,7 +286,7 @@ def test_the_processes_of_a_child_end_with_it(supervise):
     process = supervise("parent")
     process.wait_for(lambda: re.search(r"grandchild \d+\n", process.out))
     press_ctrl_c(process)
-    assert process.ended() == 0
+    assert process.wait() == 0
     assert_gone([int(re.search(r"grandchild (\d+)", process.out)[1])])
 
 
@@ -299,14 +299,14 @@ def test_children_end_when_nobody_reads_their_lines(supervise):
             int(next(line for line in lines if f"{name} | started" in line).split()[-1])
             for name in ("polite", "failing")
         ]
-    assert process.ended() == -signal.SIGPIPE
+    assert process.wait() == -signal.SIGPIPE
     assert_gone(pids)
 
 
 @pytest.mark.parametrize(("name", "code"), [("failing", 3), ("crashing", 1)])
 def test_a_child_that_ends_by_itself_is_named_after_its_last_line(name, code, supervise):
     process = supervise("polite", name)
-    assert process.ended() == 0
+    assert process.wait() == 0
     assert_gone(children(process).values())
     assert process.out.endswith(f"\n{name} ended unexpectedly (exit code {code})\n")
     assert ("crashing | ZeroDivisionError: division by zero" in process.out) == (name == "crashing")

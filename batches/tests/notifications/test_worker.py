@@ -37,7 +37,7 @@ def test_a_worker_sends_the_event_of_its_batch_and_retries_a_failure(receiver, c
     pass_time()
     worker.wait_for(is_settled)
     worker.signal(signal.SIGTERM)
-    assert worker.ended() == 0
+    assert worker.wait() == 0
     first, second = receiver.messages
     assert first.id == second.id
     said = second.verify(webhook.secret)
@@ -53,7 +53,7 @@ def test_a_delivery_of_a_killed_worker_is_sent_again_by_another(receiver, comman
     worker = commands.start_worker()
     receiver.wait_for(1)
     worker.signal(signal.SIGKILL)
-    worker.ended()
+    worker.wait()
     assert (only_delivery().state, only_delivery().attempts) == ("waiting", 1)
     assert 0 < seconds_to_wait(only_delivery()) <= courier.VISIBILITY
     gate.set()
@@ -86,7 +86,7 @@ def test_sigterm_finishes_deliveries_in_flight_and_starts_no_others(receiver, co
     worker.wait_for(lambda: "Webhook deliveries in flight get 10 s" in worker.err)
     outbox.write_test_event(make_webhook(receiver.url("/other")))
     gate.set()
-    assert worker.ended() == 0
+    assert worker.wait() == 0
     assert [delivery.state for delivery in deliveries()] == ["delivered", "waiting"]
     assert receiver.to("/other") == []
     assert "Traceback" not in worker.err
@@ -103,7 +103,7 @@ def test_a_hanging_receiver_does_not_prevent_a_worker_from_stopping(receiver, co
     if signals == 2:
         worker.wait_for(lambda: "Webhook deliveries in flight get 3600 s" in worker.err)
         worker.signal(signal.SIGTERM)
-    assert worker.ended() == 0
+    assert worker.wait() == 0
     gate.set()
     assert (only_delivery().state, only_delivery().error) == ("waiting", "")
     assert "Traceback" not in worker.err

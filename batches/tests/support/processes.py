@@ -1,4 +1,4 @@
-"""`manage.py` commands as real processes on the test's own database: started, waited for, given signals."""
+"""`manage.py` commands as real processes on the database of the test."""
 
 import os
 import pty
@@ -20,7 +20,7 @@ from .checkers import NAMES
 WAIT_SECONDS = 60.0
 MANAGE = (sys.executable, str(settings.BASE_DIR / "manage.py"))
 
-#: For every child: checks may reach the test's server and wait for it, and nobody else waits for long.
+#: For every child process: checks can reach the test's server and wait for it; all other waits are short.
 ENVIRONMENT = {
     "BATCHES_ALLOWED_NETWORKS": "127.0.0.0/8",
     "BATCHES_CHECK_TIMEOUT": "600",
@@ -29,13 +29,13 @@ ENVIRONMENT = {
     "BATCHES_RECORD_SECONDS": "0.05",
     "BATCHES_RETRIES": "0",
     "BATCHES_TIMEOUT": "600",
-    # Set where tests often run; an installation's output is buffered.
+    # Containers often set it. The output of an installation is buffered.
     "PYTHONUNBUFFERED": "",
 }
 
 
 class Command:
-    """A running `manage.py` command. What it writes goes to files, so that nobody has to read along."""
+    """A running command. Its output goes to files, so that a full pipe never blocks it."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], **streams: Any) -> None:
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 — closed in `kill`
@@ -47,32 +47,34 @@ class Command:
 
     @property
     def out(self) -> str:
-        return _content(self._out)
+        return _read_file(self._out)
 
     @property
     def err(self) -> str:
-        return _content(self._err)
+        return _read_file(self._err)
 
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
-    def ended(self) -> int:
-        """Its exit code, once it has ended."""
+    def wait(self) -> int:
+        """Wait until it ends, and return its exit code."""
         try:
             return self.popen.wait(WAIT_SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"It has not ended after {WAIT_SECONDS} s.{self.said}") from None
+            raise AssertionError(f"It has not ended after {WAIT_SECONDS} s.{self.all_output}") from None
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
-        """Until the condition holds, which is asked again and again while the process runs."""
+        """Poll until the condition holds; fail if the process ends first."""
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, f"This never came true while it ran.{self.said}"
-            assert self.popen.poll() is None or condition(), f"It ended before this came true.{self.said}"
+            assert time.monotonic() < deadline, f"The condition never became true.{self.all_output}"
+            assert self.popen.poll() is None or condition(), (
+                f"It ended before the condition became true.{self.all_output}"
+            )
             time.sleep(0.01)
 
     @property
-    def said(self) -> str:
+    def all_output(self) -> str:
         return f"\n--- output ---\n{self.out}\n--- errors ---\n{self.err}"
 
     def kill(self) -> None:
@@ -84,11 +86,11 @@ class Command:
 
 
 class CommandAtTerminal(Command):
-    """A command whose standard streams are a terminal, as a person has it."""
+    """A command at a terminal."""
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self._screen, terminal = pty.openpty()
-        self._shown = b""
+        self._output = b""
         super().__init__(command, environ, stdin=terminal, stdout=terminal, stderr=terminal)
         os.close(terminal)
         self._reader = Thread(target=self._read, daemon=True)
@@ -96,20 +98,20 @@ class CommandAtTerminal(Command):
 
     @property
     def out(self) -> str:
-        return self._shown.decode()
+        return self._output.decode()
 
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
 
-    def ended(self) -> int:
-        code = super().ended()
+    def wait(self) -> int:
+        code = super().wait()
         self._reader.join(WAIT_SECONDS)
         return code
 
     def _read(self) -> None:
-        with suppress(OSError):  # Linux says so when the last process has closed the terminal
+        with suppress(OSError):  # raised on Linux when the last process closes the terminal
             while piece := os.read(self._screen, 4096):
-                self._shown += piece
+                self._output += piece
 
     def kill(self) -> None:
         super().kill()
@@ -118,7 +120,7 @@ class CommandAtTerminal(Command):
 
 
 class Commands:
-    """Starts commands on one database; those that still run at the end are killed."""
+    """Starts commands on one database, and kills those that still run at the end."""
 
     def __init__(self, database_url: str) -> None:
         self.environ: Mapping[str, str] = os.environ | ENVIRONMENT | {"DATABASE_URL": database_url}
@@ -140,7 +142,7 @@ class Commands:
         return self._keep(CommandAtTerminal((*MANAGE, *arguments), self.environ))
 
     def start_worker(self, **config: object) -> Command:
-        """A worker, with keys of `BATCHES` in lower case."""
+        """Start a worker with these settings: keys of `BATCHES` in lower case."""
         return self.start(
             "batchworker", environ={f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
         )
@@ -150,6 +152,6 @@ class Commands:
         return command
 
 
-def _content(file: Any) -> str:
-    """Read without moving the place at which the process writes."""
+def _read_file(file: Any) -> str:
+    """Read without moving the position at which the process writes."""
     return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()

@@ -1,4 +1,4 @@
-"""What the database holds, to show that something changed nothing, and what somebody might try to write into it."""
+"""The content of the database, to show that nothing changed, and a value to smuggle into every column."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,8 +12,8 @@ from django.db.models import Field, Model
 
 from batches.models import Batch
 
-#: Written by chance or by the clock. A value that was smuggled in is told from those.
-OF_CHANCE = {"secret", "key", "payload", "object_id", "password"}
+#: Random values and times differ between runs. A smuggled value never equals one of them.
+RANDOM_FIELDS = {"secret", "key", "payload", "object_id", "password"}
 SMUGGLED_ID = UUID("8e03978e-40d5-43e8-bc93-6894a57f9324")
 SMUGGLED = {
     "UUIDField": SMUGGLED_ID,
@@ -27,7 +27,7 @@ NUMBER = 4711
 
 
 def every_table() -> dict[str, list[str]]:
-    """Every row of every table, whether the application has a model for it or not."""
+    """Return every row of every table, with or without a model."""
     with connection.cursor() as cursor:
         return {table: rows_of(cursor, table) for table in connection.introspection.table_names(cursor)}
 
@@ -37,11 +37,11 @@ def rows_of(cursor: Any, table: str) -> list[str]:
     return sorted(map(repr, cursor.fetchall()))
 
 
-def but_for_chance() -> dict[str, list[str]]:
-    """Every row of every model, without what differs whenever the same is done again: times, random keys, sessions."""
+def stable_rows() -> dict[str, list[str]]:
+    """Return every row of every model without times, random keys and sessions, which differ between runs."""
     return {
         model._meta.label: sorted(
-            repr({name: unless_of_chance(name, value) for name, value in row.items()})
+            repr({name: mask_random(name, value) for name, value in row.items()})
             for row in model._base_manager.values()
         )
         for model in apps.get_models()
@@ -49,23 +49,22 @@ def but_for_chance() -> dict[str, list[str]]:
     }
 
 
-def unless_of_chance(name: str, value: Any) -> Any:
-    if value in SMUGGLED.values() or not (name in OF_CHANCE or isinstance(value, datetime | UUID)):
+def mask_random(name: str, value: Any) -> Any:
+    if value in SMUGGLED.values() or not (name in RANDOM_FIELDS or isinstance(value, datetime | UUID)):
         return value
     return type(value).__name__
 
 
 def every_column() -> Iterator[tuple[str, Any]]:
-    """Each name that a column of ours goes by, with a value that it would take: the same name in several models
-    comes several times, and at last as a batch has it."""
+    """Yield the name of every column with a value that it would accept. Shared names come last as a batch has them."""
     for model in sorted(apps.get_app_config("batches").get_models(), key=lambda model: model is Batch):
         for field in model._meta.concrete_fields:
             for name in dict.fromkeys((field.name, field.attname)):
-                yield name, smuggled(field)
+                yield name, smuggled_value(field)
         yield from ((relation.get_accessor_name(), [NUMBER]) for relation in model._meta.related_objects)
 
 
-def smuggled(field: "Field[Any, Any]") -> Any:
+def smuggled_value(field: "Field[Any, Any]") -> Any:
     if field.related_model is not None:
         return key_of(field.related_model)
     if field.choices:
@@ -76,5 +75,5 @@ def smuggled(field: "Field[Any, Any]") -> Any:
 
 def key_of(model: type[Model]) -> Any:
     row = model._base_manager.first()
-    assert row is not None, f"There is no {model.__name__} that could be referred to."
+    assert row is not None, f"No {model.__name__} exists to refer to."
     return str(row.pk) if model is Batch else row.pk

@@ -1,4 +1,4 @@
-"""Every address of the project as its URL conf has them, with the rows of `browser.pages` for what they name."""
+"""Every address of the URL conf, with the rows of `browser.pages` as its parameters."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 @dataclass(frozen=True)
 class Address:
-    """`route` is as the URL conf has it, "/admin/batches/batch/<uuid:batch_id>/live/", `path` with a row's values."""
+    """`route` is "/admin/batches/batch/<uuid:batch_id>/live/"; `path` has the values of a row."""
 
     route: str
     path: str
@@ -28,22 +28,22 @@ class Address:
 
 
 def every_address(rows: Any) -> list[Address]:
-    found = routes(get_resolver().url_patterns)
-    return [Address(route, filled(route, rows), pattern.callback) for route, pattern in found]
+    patterns = iterate_routes(get_resolver().url_patterns)
+    return [Address(route, fill_route(route, rows), pattern.callback) for route, pattern in patterns]
 
 
-def routes(entries: Any, before: str = "") -> Iterator[tuple[str, URLPattern]]:
+def iterate_routes(entries: Any, before: str = "") -> Iterator[tuple[str, URLPattern]]:
     for entry in entries:
         route = before + str(entry.pattern)
         if isinstance(entry, URLPattern):
             yield simplify_regex(route), entry
         else:
-            yield from routes(entry.url_patterns, route)
+            yield from iterate_routes(entry.url_patterns, route)
 
 
-def filled(route: str, rows: Any) -> str:
-    """A parameter of a new kind is a KeyError here, and wants a value below."""
-    return PARAMETER.sub(lambda found: str(value_of(found[1], route, rows)), route)
+def fill_route(route: str, rows: Any) -> str:
+    """A new kind of parameter raises KeyError: add a value below."""
+    return PARAMETER.sub(lambda match: str(value_of(match[1], route, rows)), route)
 
 
 def value_of(name: str, route: str, rows: Any) -> Any:
