@@ -1,4 +1,4 @@
-"""The list of batches: what it shows, in which order, and what it costs."""
+"""The list of batches: its columns, its order, its filters and its queries."""
 
 import re
 from html import unescape
@@ -41,7 +41,7 @@ def test_the_running_batch_comes_first_then_the_queue_in_its_order_then_the_othe
     assert [row["status_label"] for row in listed] == ["Running", "Queued", "Queued", "Done", "Paused"]
 
 
-def test_a_row_tells_how_far_its_batch_is(client):
+def test_a_row_shows_the_progress_of_its_batch(client):
     batch_with("paused", ok=3, failed=2, pending=7, stories=[story("a"), story("b")])
     response = client.get(LIST)
     [row] = rows(response)
@@ -49,14 +49,14 @@ def test_a_row_tells_how_far_its_batch_is(client):
     assert '<progress max="12" value="5"' in text_of(response)
 
 
-def test_large_numbers_are_readable(client):
+def test_large_numbers_have_separators(client):
     batch = batch_with("paused")
     type(batch).objects.update(total_profiles=10_000, completed_profiles=6_412, successful_checks=6_412)
     [row] = rows(client.get(LIST))
     assert (row["progress"], row["ok"]) == ("6,412 of 10,000", "6,412")
 
 
-def test_a_batch_without_profiles_has_a_progress_too(client):
+def test_a_batch_without_profiles_has_a_progress_bar(client):
     batch_with("paused", pending=0)
     assert '<progress max="1" value="0"' in text_of(client.get(LIST))
 

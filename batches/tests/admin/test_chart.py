@@ -1,4 +1,4 @@
-"""The geometry of a batch's charts: nothing is lost, nothing is drawn outside, and there are never too many bars."""
+"""The geometry of the charts: nothing is lost, nothing is outside the drawing, and there are never too many bars."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def minutes(*counts):
-    """(minutes after noon, ok, failed) as what the database counts."""
+    """(minutes after noon, ok, failed) as the database counts them."""
     return [(NOON + timedelta(minutes=after), ok, failed) for after, ok, failed in counts]
 
 
@@ -22,25 +22,25 @@ def number(percent):
     return float(percent[:-1])
 
 
-def test_nothing_is_drawn_of_nothing():
+def test_without_checks_there_is_no_chart():
     assert chart([]) is None
 
 
-def test_a_bar_stands_on_the_ground_with_the_failed_on_top_of_the_ok():
+def test_a_bar_starts_at_the_bottom_with_failed_on_top_of_ok():
     [bar] = chart(minutes((0, 6, 2))).bars
     assert (bar.ok, bar.failed, bar.start, bar.end) == (6, 2, "12:00", "12:01")
     assert (bar.ok_y, bar.ok_height) == ("25.000%", "75.000%")
     assert (bar.failed_y, bar.failed_height) == ("0.000%", "25.000%")
 
 
-def test_the_axes_say_how_much_and_when():
+def test_the_axes_have_counts_and_times():
     drawn = chart(minutes((0, 30, 7), (59, 80, 1)))
     assert (drawn.size, drawn.top, drawn.middle) == ("minute", 100, 50)
     assert drawn.times == ["12:00", "12:30", "13:00"]
     assert drawn.days == "2026-03-01"
 
 
-def test_the_whole_is_told_in_a_sentence():
+def test_the_description_sums_up_the_chart():
     drawn = chart(minutes((0, 1000, 7), (3, 80, 1)))
     assert drawn.description == (
         "1,088 checks from 12:00 to 12:04: 1,080 ok, 8 failed. Most per minute: 1,007, from 12:00."
@@ -59,12 +59,12 @@ def test_the_whole_is_told_in_a_sentence():
         (700 * 24 * 60, "2 weeks", ["2026-03-01", "2028-02-13"]),
     ],
 )
-def test_a_bar_stands_for_as_long_as_it_must_and_no_longer(last, size, ends):
+def test_a_bar_covers_as_few_minutes_as_possible(last, size, ends):
     drawn = chart(minutes((0, 1, 0), (last, 0, 1)) if last else minutes((0, 1, 1)))
     assert (drawn.size, [drawn.times[0], drawn.times[-1]]) == (size, ends)
 
 
-def test_bars_begin_with_the_hour_of_the_clock_on_the_wall():
+def test_bars_start_at_whole_hours_of_local_time():
     with timezone.override("Asia/Kathmandu"):  # 5:45 ahead
         drawn = chart(minutes((50, 1, 0), (50 + 50 * 60, 1, 0)))
     assert drawn.size == "hour"
@@ -74,14 +74,14 @@ def test_bars_begin_with_the_hour_of_the_clock_on_the_wall():
 counts = st.integers(0, 10**7)
 some_minutes = st.dictionaries(
     st.integers(0, 3_000_000), st.tuples(counts, counts).filter(any), min_size=1, max_size=80
-).map(lambda found: minutes(*((after, *found[after]) for after in sorted(found))))
+).map(lambda by_minute: minutes(*((after, *by_minute[after]) for after in sorted(by_minute))))
 
 
 @given(some_minutes)
-def test_whatever_was_checked_is_drawn_whole_and_within_the_drawing(found):
-    drawn = chart(found)
-    assert sum(bar.ok for bar in drawn.bars) == sum(ok for _, ok, _ in found)
-    assert sum(bar.failed for bar in drawn.bars) == sum(failed for *_, failed in found)
+def test_all_checks_are_drawn_within_the_drawing(counted_minutes):
+    drawn = chart(counted_minutes)
+    assert sum(bar.ok for bar in drawn.bars) == sum(ok for _, ok, _ in counted_minutes)
+    assert sum(bar.failed for bar in drawn.bars) == sum(failed for *_, failed in counted_minutes)
     assert len(drawn.bars) <= MAX_BARS
     right = -1.0
     for bar in drawn.bars:
@@ -95,7 +95,7 @@ def test_whatever_was_checked_is_drawn_whole_and_within_the_drawing(found):
 
 
 @given(st.integers(1, 10**12))
-def test_the_top_of_the_axis_is_a_round_number_just_above(count):
+def test_the_top_of_the_axis_is_the_next_round_number(count):
     top = round_up(count)
     assert count <= top <= max(2 * count, 2)
     assert top % 2 == 0
@@ -106,11 +106,11 @@ def test_the_top_of_the_axis_is_a_round_number_just_above(count):
     ("length", "words"),
     [(1, "minute"), (30, "30 minutes"), (60, "hour"), (720, "12 hours"), (1440, "day"), (30240, "3 weeks")],
 )
-def test_a_length_is_told_in_its_largest_whole_unit(length, words):
+def test_a_length_is_given_in_its_largest_whole_unit(length, words):
     assert in_words(length) == words
 
 
-def test_the_parts_of_a_whole_lie_side_by_side():
+def test_the_parts_of_a_whole_are_side_by_side():
     ok, failed, pending = shares([("ok", 6), ("failed", 1), ("pending", 1)])
     assert [(share.x, share.width) for share in (ok, failed, pending)] == [
         ("0.000%", "75.000%"),
@@ -120,7 +120,7 @@ def test_the_parts_of_a_whole_lie_side_by_side():
     assert [ok.percent, failed.percent] == ["75.0 %", "12.5 %"]
 
 
-def test_a_share_is_whole_only_where_nothing_is_missing():
+def test_a_share_is_100_percent_only_if_nothing_is_missing():
     assert [share.percent for share in shares([("ok", 99_999), ("failed", 1), ("pending", 0)])] == [
         "99.9 %",
         "0.1 %",
