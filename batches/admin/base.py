@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -38,6 +39,17 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except (DataError, ValueError) as error:
             # Django cannot check every value: NUL on PostgreSQL and the year 999999 fail only when the query runs.
             raise IncorrectLookupParameters from error
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        # Django would pass the selection on to the database, which raises an error if it is not a valid ID.
+        try:
+            for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+                self.opts.pk.clean(pk, None)
+        except ValidationError:
+            message = "The selection contains an invalid ID. Select the rows again."
+            self.message_user(request, message, messages.WARNING)
+            return None
+        return super().response_action(request, queryset, *args)
 
 
 class ReadOnlyAdmin(ListAdmin):

@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -131,14 +131,6 @@ class BatchAdmin(AddBatchAdmin):
         # Django requires a selected row also for the confirmed action; `selected` has the ids that were shown.
         form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
         return self.run_selected(request, action, batches, form, request.get_full_path())
-
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Batch], *args: Any) -> HttpResponse | None:
-        try:
-            [Batch._meta.pk.to_python(pk) for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)]
-        except ValidationError:
-            self.message_user(request, "The selection is not a valid batch.", messages.WARNING)
-            return None
-        return super().response_action(request, queryset, *args)
 
     # Deleting
 

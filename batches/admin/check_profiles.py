@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter, helpers
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -106,14 +105,6 @@ class CheckProfilesAdmin(ListAdmin):
         if not is_across(request):
             return pluralise(count, "selected profile")
         return Truncator(capfirst("; ".join(self.conditions(request))) or "All profiles").chars(MAX_NAME)
-
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
-        try:
-            [Profile._meta.pk.clean(pk, None) for pk in selected_ids(request)]
-        except ValidationError:
-            self.message_user(request, "The selection is not a valid profile.", messages.WARNING)
-            return None
-        return super().response_action(request, queryset, *args)
 
 
 def selected_ids(request: HttpRequest) -> list[str]:

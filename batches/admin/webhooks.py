@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin import helpers
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -29,8 +27,6 @@ from .queue_content import describe_missing_worker
 from .records import BatchRowAdmin
 
 State = WebhookDelivery.State
-
-ROW_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class PageWithButtons(ListAdmin):
@@ -62,13 +58,6 @@ class PageWithButtons(ListAdmin):
         else:
             getattr(self, call)(request, row)
         return redirect(f"admin:batches_{self.opts.model_name}_change", pk)
-
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
-        # Django would pass the selection on to the database, which raises an error if it is not a valid ID.
-        if all(ROW_NUMBER.fullmatch(pk) for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)):
-            return super().response_action(request, queryset, *args)
-        self.message_user(request, "The selection contains an invalid ID. Select the rows again.", messages.WARNING)
-        return None
 
     def render_change_form(
         self,

@@ -110,7 +110,7 @@ def test_an_empty_or_invalid_selection_is_a_message_and_does_nothing(client):
         act_in_queue(client, "pause_batch", selected=nonsense, all=nonsense)
     for nonsense in ("123", "\0", "x" * 10_000):
         response = act(client, "queue_batches", nonsense)
-        assert messages_of(response) == [("warning", "The selection is not a valid batch.")]
+        assert messages_of(response) == [("warning", "The selection contains an invalid ID. Select the rows again.")]
     assert state() == before
 
 
