@@ -1,4 +1,4 @@
-"""Checkers that do one thing each. Settings name them as `batches.tests.support.checkers.<class>`."""
+"""Checkers that do one thing each, for the settings of tests."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ OK = CheckResult(ok=True, http_status=200)
 
 
 class Scripted(Checker):
-    """Does what the test says, in the test's own process."""
+    """Runs a test's own function, in the test's process."""
 
     script: ClassVar[Callable[..., Awaitable[CheckResult]]]
 
@@ -31,14 +31,14 @@ class Endless(Checker):
 
 
 class Deadly(Checker):
-    """Takes its worker with it."""
+    """Kills its worker."""
 
     async def check(self, profile):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Unready(Checker):
-    """Cannot be set up."""
+    """Fails to start."""
 
     async def __aenter__(self):
         raise ConnectionError("The service does not know us.")
@@ -48,7 +48,7 @@ class Unready(Checker):
 
 
 class NeverReady(Effortless):
-    """Its set-up does not end."""
+    """Never starts."""
 
     async def __aenter__(self):
         await asyncio.Event().wait()

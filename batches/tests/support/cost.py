@@ -1,8 +1,8 @@
-"""A program that checks feeds and says what each of them has cost in time and memory.
+"""A program that checks feeds and measures the time and memory of each.
 
-It reads from standard input `[{"config": {…}, "groups": [[url, …], …]}, …]`: checkers, and what each is to check, a
-group at once and one group after the other. It writes an object with what became of each address, and with the costs
-of its group: seconds, and how many bytes more the process has had at most than at its beginning.
+Reads from standard input `[{"config": {…}, "groups": [[url, …], …]}, …]`: checkers, and what each has to check, a group
+at once and the groups in turn. Writes an object with the result for each address, and the costs of its group: seconds,
+and the most bytes that the process has had above those at its start.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def forget_peak() -> None:
 
 
 def memory(name: str) -> int:
-    """Bytes of memory that the process has (VmRSS), or has had at most (VmHWM)."""
+    """Bytes of memory that the process has (VmRSS), or its peak (VmHWM)."""
     [kilobytes] = re.findall(rf"^{name}:\s+(\d+) kB$", (PROCESS / "status").read_text(), re.MULTILINE)
     return int(kilobytes) * 1024
 

@@ -1,4 +1,4 @@
-"""A scriptable HTTP server on loopback, for tests that fetch. It runs in a thread, on a port that processes reach."""
+"""A scriptable HTTP server on loopback, in a thread of its own. Other processes can reach it too."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `raw` is sent instead of a head and body, and the connection closed behind it.
+    """One response. `raw` replaces head and body, and closes the connection.
 
-    The body, or `raw`, may be in pieces, without an end if need be; `every` seconds pass between them.
+    Body and `raw` may be in pieces, even endless ones, with `every` seconds between them.
     """
 
     status: int = 200
@@ -37,11 +37,11 @@ class Reply:
     every: float = 0.0
 
 
-Answer = Reply | Callable[[Request], Reply]
+Script = Reply | Callable[[Request], Reply]
 
 
 class Gate:
-    """Holds the answers of a path: requests come in and wait until the gate opens."""
+    """Holds the responses of a path: requests wait until the gate opens."""
 
     def __init__(self, server: FeedServer) -> None:
         self._server = server
@@ -49,7 +49,7 @@ class Gate:
         self._arrived = threading.Semaphore(0)
 
     def wait_for(self, requests: int = 1) -> None:
-        """Until so many more requests have come in."""
+        """Wait until this many more requests have arrived."""
         for _ in range(requests):
             assert self._arrived.acquire(timeout=WAIT_SECONDS), "no request came in"
 
@@ -64,7 +64,7 @@ class Gate:
 class FeedServer:
     """`with FeedServer() as server: server.answer("/feed", body=rss); …server.url("/feed")`.
 
-    Paths without an answer are 404. `hosts` are the loopback addresses to listen on, all on one port.
+    Other paths are 404. `hosts` are the loopback addresses to listen on, all on one port.
     """
 
     def __init__(self, hosts: Iterable[str] = ("127.0.0.1",), tls: ssl.SSLContext | None = None) -> None:
@@ -73,7 +73,7 @@ class FeedServer:
         self.connections = 0
         self.requests: list[Request] = []
         self._tls = tls
-        self._answers: dict[str, list[Answer]] = {}
+        self._answers: dict[str, list[Script]] = {}
         self._gates: dict[str, Gate] = {}
         self._at_once: Counter[str] = Counter()
         self._most_at_once: defaultdict[str, int] = defaultdict(int)
@@ -103,12 +103,12 @@ class FeedServer:
         raw: bytes | Iterable[bytes] | None = None,
         every: float = 0.0,
     ) -> None:
-        """What requests for `path` (with its query) get from now on."""
+        """Set the response to requests for `path` (with its query)."""
         content = body.encode() if isinstance(body, str) else body
         self._answers[path] = [Reply(status, content, headers or {}, raw, every)]
 
-    def answer_in_turn(self, path: str, *answers: Answer) -> None:
-        """One answer, or function of the request, after the other; the last one stays."""
+    def answer_in_turn(self, path: str, *answers: Script) -> None:
+        """Set one reply, or function of the request, after the other; the last one stays."""
         self._answers[path] = list(answers)
 
     def redirect(self, path: str, location: str, status: int = 302) -> None:
@@ -125,7 +125,7 @@ class FeedServer:
         return [request for request in list(self.requests) if request.path == path][-1]
 
     def most_at_once(self, host: str = "127.0.0.1") -> int:
-        """The most requests of one host, by the name they used, that were under way at the same time."""
+        """The most requests to one host name that were under way at once."""
         return self._most_at_once[host]
 
     async def _serve(self, started: threading.Event) -> None:

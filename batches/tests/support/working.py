@@ -1,4 +1,4 @@
-"""Fixtures and functions of tests that let a worker work, in the test's own process or as a real one."""
+"""Fixtures and functions of tests that run a worker, in the test's process or in its own."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from .processes import Commands
 
 @pytest.fixture
 def configure(settings):
-    """Sets keys of `BATCHES`; the checkers for tests are there already, and nothing is waited for long."""
+    """Sets keys of `BATCHES`, which has the checkers for tests and short waits."""
     settings.BATCHES = {"CHECKERS": NAMES, "POLL_SECONDS": 0.01, "RECORD_SECONDS": 0.01, "CHECK_TIMEOUT": 60.0}
 
     def set_keys(**values):
@@ -23,9 +23,9 @@ def configure(settings):
 
 @pytest.fixture
 def script(configure, monkeypatch):
-    """Gives the checker "scripted" its script; returns the addresses that are checked, which grow.
+    """Sets the script of the checker "scripted" and returns the growing list of checked addresses.
 
-    The script is called with the profile; what it returns is the result, where it returns one.
+    The script takes the profile and returns the result, or None for an ok one.
     """
     checked = []
 
@@ -54,7 +54,7 @@ def server():
 
 
 def work():
-    """Work as a worker does, until nothing runs and nothing waits."""
+    """Run a worker until no batch is running or queued."""
     worker = Worker(finished=nothing_left)
     worker.work()
     return worker

@@ -1,4 +1,4 @@
-"""A server on loopback that answers as it is told, and checkers that may reach it."""
+"""A scriptable server on loopback, and checkers that may reach it."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ __all__ = ["canaries", "canary", "hostile"]
 
 
 def quick_config(**values: object) -> Config:
-    """For answers that come at once: short waits, no further tries, loopback open."""
+    """For immediate responses: short waits, no retries, loopback allowed."""
     return Config(**({"timeout": 5, "retries": 0, "allowed_networks": ("127.0.0.0/8",)} | values))
 
 

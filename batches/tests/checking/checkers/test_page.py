@@ -1,4 +1,4 @@
-"""A page is told from a feed, and leads to the feed that it declares."""
+"""Pages are distinguished from feeds, and lead to the feed that they declare."""
 
 import pytest
 
