@@ -58,6 +58,7 @@ def is_expected(attack, cost):
     return as_expected and bool(re.search(attack.error, cost["error"]))
 
 
+@pytest.mark.slow
 def test_a_careless_reader_of_hostile_documents_is_hurt(hostile):
     assert sum(bool(attack.error) for attack in attacks().values()) >= 20
     document, _ = documents()["an entity of a file"]

@@ -523,6 +523,7 @@ def test_json_of_brackets_is_refused_before_it_takes_memory(pattern):
         stories(document)
 
 
+@pytest.mark.slow
 def test_only_the_first_of_very_many_stories_are_read():
     first = [str(number) for number in range(MAX_STORIES)]
     items = b"".join(b"<item><guid>%d</guid></item>" % number for number in range(100_000))
