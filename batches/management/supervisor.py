@@ -1,8 +1,7 @@
 """Runs several processes as one: one output for all lines, one signal that stops them in order, none left running.
 
-`supervise` runs in the parent, `main` (`python -m batches.management.supervisor`) in each child. Why not a library:
-honcho, circus and supervisord leave the children running when the supervisor is killed with SIGKILL, and honcho stops
-all of them at once, after a fixed 5 s by force, which is shorter than the worker's grace period.
+`supervise` runs in the parent, `main` (`python -m batches.management.supervisor`) in each child. Not honcho: children
+outlive its SIGKILL or SIGHUP, and it stops all of them at once and kills them after 5 s, within our grace period.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ def elsewhere():
 
 
 def test_each_profile_is_checked_once_and_its_result_recorded(configure, script, caplog):
+    caplog.set_level(logging.INFO, "batches")
     configure(page_size=10, record_size=4, concurrency=5)
     batch = scripted(57)
     checked = script()
@@ -209,14 +210,14 @@ def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, sc
     batch = BatchManager().create_batch("it", slow + quick, checker="scripted")
     quick_ones_checked = asyncio.Event()
 
-    async def answer(profile):
+    async def hold_the_slow_host(profile):
         if sum("quick" in url for url in checked) == 10:
             quick_ones_checked.set()
         if "slow" in profile.url and not quick_ones_checked.is_set():
             assert sum("slow" in url for url in checked) <= 2
             await quick_ones_checked.wait()
 
-    checked = script(answer)
+    checked = script(hold_the_slow_host)
     work()
     assert row_statuses(batch) == ["ok"] * 40
 
@@ -234,16 +235,16 @@ def test_a_held_queue_is_polled_until_it_is_released(script):
     batch = scripted(1)
     BatchManager().hold_queue("Maintenance")
     script()
-    looks = []
+    polls = []
 
     def finished():
-        looks.append(statuses())
-        if len(looks) == 3:
+        polls.append(statuses())
+        if len(polls) == 3:
             BatchManager().release_queue()
         return nothing_left()
 
     Worker(finished=finished).work()
-    assert [look["it"] for look in looks] == [Status.QUEUED] * 3 + [Status.DONE]
+    assert [poll["it"] for poll in polls] == [Status.QUEUED] * 3 + [Status.DONE]
     assert row_statuses(batch) == ["ok"]
 
 
@@ -301,10 +302,10 @@ def test_a_result_of_the_wrong_type_fails_its_profile(script, monkeypatch):
 def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplog):
     scripted(6)
 
-    async def answer(profile):
+    async def fail(profile):
         raise (ValueError if len(checked) % 2 else KeyError)("odd")
 
-    checked = script(answer)
+    checked = script(fail)
     work()
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.exc_info[0] for record in logged] == [ValueError, KeyError]

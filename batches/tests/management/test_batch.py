@@ -284,6 +284,7 @@ def test_a_batch_is_found_by_its_id_or_its_first_characters(manage):
     text = str(batch.pk)
     for spelling in (text, batch.pk.hex, text[:4], text[:8].upper(), text[:9], text[:20], f" {text} "):
         assert manage("batch", "show", spelling).out.startswith(f"it  ({text})"), spelling
+    assert manage("batch", "show", text[:3]).code == 1
 
 
 def test_an_ambiguous_id_is_refused(manage):

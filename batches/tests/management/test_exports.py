@@ -86,14 +86,6 @@ def test_json_lines_have_the_same_values_with_their_types():
     assert (line["http_status"], line["has_story"], line["duration"], line["checked_at"]) == (200, True, None, None)
 
 
-@pytest.mark.parametrize("beginning", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
-def test_a_cell_that_a_spreadsheet_would_run_is_text(beginning):
-    formula = f'{beginning}HYPERLINK("http://evil.example")'
-    (row,) = csv.DictReader(io.StringIO(exported("csv", ROW._replace(name=formula, error=formula)), newline=""))
-    assert row["name"] == row["error"] == f"'{formula}"
-    assert ",a=b,ok,1-1," in exported("csv", ROW._replace(name="a=b", error="1-1"))
-
-
 def test_opml_leaves_out_what_xml_cannot_say():
     (profile,) = imported(exported("opml", ROW._replace(name="a\x01\x1f\ufffeb")), "opml")
     assert profile == ProfileAddress(ROW.url, "ab")

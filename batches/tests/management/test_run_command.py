@@ -393,7 +393,8 @@ def test_a_file_gets_few_lines_and_the_last_one_is_where_the_batch_ended(updates
     with ProgressDisplay(batch.pk, file):
         wait_until(lambda: updates)
         Batch.objects.update(run_seconds=1.0)
-        wait_until(lambda: "2/s" in updates[-1])
+        wait_until(lambda: "2/s" in updates[-1] and updates[-1] == updates[-2])
+        assert not file.shows("2/s")
     assert file.getvalue().splitlines() == [updates[0], updates[-1]]
 
 
