@@ -30,10 +30,13 @@ NO_COLUMN = 'has no column "url", only: '
 OPEN_QUOTE = "The quote opened in line {} is never closed; within quotes, write each quote twice."
 AFTER_QUOTE = "Line 2 has text after a closing quote; within quotes, write each quote twice."
 NOT_JSON = "Line 1 is not JSON; write one JSON object or string a line."
-BROKEN = "The OPML is broken in line {}: "
 ENTITIES = "The OPML declares its own entities, which are not supported; remove its DOCTYPE."
 NO_ROOT = "There is no <opml> in the first 64 KB; remove what precedes it."
 NOT_OPML = "This is XML but not OPML: it starts with <"
+
+
+def broken(line: int, problem: str = "") -> str:
+    return f"The OPML is broken in line {line}: {problem}"
 
 
 class ListFile(NamedTuple):
@@ -92,12 +95,12 @@ ENCODINGS = [
     ("utf-32", "Größe", UTF16, UTF16, UTF16, UTF16),
     ("utf-32-le", "Größe", BINARY, BINARY, BINARY, ALL),
     ("utf-32-be", "Größe", BINARY, BINARY, BINARY, BINARY),
-    ("latin-1", "Größe", ALL, ALL, ALL, BROKEN.format(1)),
-    ("cp1252", "„Größe“ 5 €", ALL, ALL, ALL, BROKEN.format(1)),
-    ("cp1251", "Новости", NOT_UTF8, ALL, ALL, BROKEN.format(1)),
-    ("shift-jis", "新着", ALL, ALL, ALL, BROKEN.format(1)),
-    ("gb18030", "新闻", ALL, ALL, ALL, BROKEN.format(1)),
-    ("mac-roman", "Größe", ALL, ALL, ALL, BROKEN.format(1)),
+    ("latin-1", "Größe", ALL, ALL, ALL, broken(1)),
+    ("cp1252", "„Größe“ 5 €", ALL, ALL, ALL, broken(1)),
+    ("cp1251", "Новости", NOT_UTF8, ALL, ALL, broken(1)),
+    ("shift-jis", "新着", ALL, ALL, ALL, broken(1)),
+    ("gb18030", "新闻", ALL, ALL, ALL, broken(1)),
+    ("mac-roman", "Größe", ALL, ALL, ALL, broken(1)),
     ("cp037", "Größe", NOT_UTF8, NOT_UTF8, NOT_UTF8, NOT_UTF8),
     ("utf-7", "Größe", ALL, ALL, ALL, ALL),
 ]
@@ -304,7 +307,7 @@ def json_lines() -> Iterator[Case]:
 # -- OPML --------------------------------------------------------------------------------------------------------------
 
 TOO_DEEP = "it is nested too deeply, or one of its texts is too long."
-BARE_AND = '(write "&amp;" for a bare "&").'
+AND = '(write "&amp;" for a bare "&").'
 
 
 def outlines(*urls: str) -> str:
@@ -332,7 +335,7 @@ def document_types() -> Iterator[Case]:
     yield "a parameter entity", opml(outlines(A), parameter), ENTITIES
     yield "a billion laughs", opml(outlines(A) + "&e9;", laughs(10)), ENTITIES
     yield "laughs in an attribute", opml('<outline text="&e11;" xmlUrl="https://a.example/"/>', laughs(12)), ENTITIES
-    yield "a billion billion laughs in the root", f'{laughs(30)}<opml text="&e29;"/>', BROKEN.format(1)
+    yield "a billion billion laughs in the root", f'{laughs(30)}<opml text="&e29;"/>', broken(1)
     yield "quadratic growth", opml("&x;" * 5_000, f'<!DOCTYPE opml [<!ENTITY x "{"x" * 50_000}">]>'), ENTITIES
     yield "an entity of itself", opml("&x;", '<!DOCTYPE opml [<!ENTITY x "&x;">]>'), ENTITIES
     declared = "".join(f"<!ATTLIST x a{number} CDATA #IMPLIED>" for number in range(40_000))
@@ -347,38 +350,22 @@ def structure() -> Iterator[Case]:
         yield f"the root {root}", f"<{root}>{outlines(A)}</{root.split()[0]}>", NOT_OPML
     yield "OPML within another root", f"<x>{opml(outlines(A))}</x>", NOT_OPML + "x>, not with <opml>."
     yield "nested 200 deep", opml('<outline text="x">' * 200 + outlines(A) + "</outline>" * 200), (A,)
-    yield "nested 10,000 deep", opml("<outline>" * 10_000 + outlines(A)), BROKEN.format(1) + TOO_DEEP
+    yield "nested 10,000 deep", opml("<outline>" * 10_000 + outlines(A)), broken(1, TOO_DEEP)
     yield "an attribute of 11 MB", opml(f'<outline text="{"x" * 11_000_000}" xmlUrl="{A}"/>'), TOO_DEEP
-    yield "never closed", "<opml><body>" + outlines(*ALL), BROKEN.format(4)
-    yield "cut within a tag", "<opml>\n<body>\n<outline", BROKEN.format(3) + "Couldn't find end of Start Tag outline"
-    yield (
-        "a wrong end tag",
-        "<opml>\n<body>\n</opml>",
-        BROKEN.format(3) + "Opening and ending tag mismatch: body line 2",
-    )
-    yield (
-        "two documents",
-        lines(*[opml(outlines(A))] * 2),
-        BROKEN.format(3) + "Extra content at the end of the document",
-    )
-    yield "text after the end", opml(outlines(A)) + "more", BROKEN.format(2)
-    yield "a late declaration", '\n<?xml version="1.0"?><opml/>', BROKEN.format(2) + "XML declaration allowed only at"
-    yield "no XML", "just text", BROKEN.format(1) + "Start tag expected, '<' not found."
-    yield "an attribute twice", opml(f'<outline xmlUrl="{A}" xmlUrl="{B}"/>'), BROKEN.format(1)
+    yield "never closed", "<opml><body>" + outlines(*ALL), broken(4)
+    yield "cut within a tag", "<opml>\n<body>\n<outline", broken(3, "Couldn't find end of Start Tag outline")
+    yield "a wrong end tag", "<opml>\n<body>\n</opml>", broken(3, "Opening and ending tag mismatch: body line 2")
+    yield "two documents", lines(*[opml(outlines(A))] * 2), broken(3, "Extra content at the end of the document")
+    yield "text after the end", opml(outlines(A)) + "more", broken(2)
+    yield "a late declaration", '\n<?xml version="1.0"?><opml/>', broken(2, "XML declaration allowed only at")
+    yield "no XML", "just text", broken(1, "Start tag expected, '<' not found.")
+    yield "an attribute twice", opml(f'<outline xmlUrl="{A}" xmlUrl="{B}"/>'), broken(1)
     yield "an attribute in two cases", opml(f'<outline xmlUrl="{A}" xmlurl="{B}"/>'), (B,)
-    yield "a bare & in an address", opml(outlines("https://a.example/?x=1&y=2")), f"expecting ';' {BARE_AND}"
-    yield (
-        "a bare & in a name",
-        '<opml>\n<outline text="A & B"/></opml>',
-        BROKEN.format(2) + "xmlParseEntityRef: no name",
-    )
-    yield (
-        "an unknown entity",
-        '<opml>\n\n<outline text="A&nbsp;B"/></opml>',
-        f"line 3: Entity 'nbsp' not defined {BARE_AND}",
-    )
+    yield "a bare & in an address", opml(outlines("https://a.example/?x=1&y=2")), f"expecting ';' {AND}"
+    yield "a bare & in a name", '<opml>\n<outline text="A & B"/></opml>', broken(2, "xmlParseEntityRef: no name")
+    yield "an unknown entity", '<opml>\n\n<outline text="A&nbsp;B"/></opml>', f"line 3: Entity 'nbsp' not defined {AND}"
     yield "CDATA", opml(f"<![CDATA[{outlines(A)}]]>{outlines(B)}"), (B,)
-    yield "CDATA never closed", opml(f"<![CDATA[{outlines(A)}"), BROKEN.format(2)
+    yield "CDATA never closed", opml(f"<![CDATA[{outlines(A)}"), broken(2)
     yield "a comment before the root", opml(outlines(*ALL), "<!-- made by a reader -->\n"), ALL
     yield "a comment", opml(f"<!-- {outlines(A)} -->{outlines(B)}"), (B,)
     yield "an instruction", opml(f"<?php system('id') ?>{outlines(B)}"), (B,)
@@ -394,20 +381,20 @@ def structure() -> Iterator[Case]:
 
 def characters() -> Iterator[Case]:
     for number in (0, 1, 0x1B, 0xD800, 0xFFFE, 0x110000, 10**20):
-        yield f"&#{number};", opml(f'<outline text="x&#{number};y" xmlUrl="{A}"/>'), BROKEN.format(1)
+        yield f"&#{number};", opml(f'<outline text="x&#{number};y" xmlUrl="{A}"/>'), broken(1)
     for label, character in {"NUL": "\0", "escape": "\x1b", "a surrogate in UTF-8": "\ud800"}.items():
-        yield label, f'<opml>\n<outline text="x{character}y" xmlUrl="{A}"/></opml>', BROKEN.format(2)
+        yield label, f'<opml>\n<outline text="x{character}y" xmlUrl="{A}"/></opml>', broken(2)
     for name in ("&#x202e;", "&lt;script&gt;"):
         yield f"{name} in a name", opml(f'<outline text="x{name}y" xmlUrl="{A}"/>'), (A,)
     for declared in ("utf-16", "utf-32", "klingon", "ebcdic-cp-us", "latin-1", ""):
         before = f'<?xml version="1.0" encoding="{declared}"?>'
-        yield f"declared as {declared}", opml(outlines(A), before), BROKEN.format(1)
+        yield f"declared as {declared}", opml(outlines(A), before), broken(1)
     for declared in ("iso-8859-1", "windows-1252", "us-ascii", "utf-7", "utf-8"):
         before = f'<?xml version="1.0" encoding="{declared}"?>'
         yield f"declared as {declared}", opml(outlines(A), before), (A,)
     latin = opml(f'<outline text="Größe" xmlUrl="{A}"/>').encode("latin-1")
     yield "declared Latin-1", b'<?xml version="1.0" encoding="iso-8859-1"?>' + latin, (A,)
-    yield "undeclared Latin-1", latin, BROKEN.format(1)
+    yield "undeclared Latin-1", latin, broken(1)
 
 
 FAMILIES = {
