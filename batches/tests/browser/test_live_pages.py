@@ -169,7 +169,7 @@ def test_focus_ticks_and_typed_text_survive_an_update(open_page):
 
 def test_a_response_from_before_a_click_does_not_restore_the_old_state(open_page):
     batch = batch_with()
-    page = open_page(QUEUE)
+    page = open_with_stopped_clock(open_page)
     old = page.request.get(LIVE)
     held = []
     page.route(f"**{LIVE}", lambda route: held.append(route), times=1)
@@ -177,7 +177,6 @@ def test_a_response_from_before_a_click_does_not_restore_the_old_state(open_page
         poll_now(page)
     button(page, "pause_batch", batch).click()
     expect(page.locator("#queue-settled")).to_contain_text("a batch")
-    stop_polling(page)
     with page.expect_event("requestfinished", lambda request: request == held[0].request):
         held[0].fulfill(body=old.text(), content_type="text/html")
     settle(page)
