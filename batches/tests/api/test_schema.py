@@ -29,7 +29,7 @@ def generated():
 
 @pytest.fixture(scope="module")
 def described(generated):
-    return yaml.safe_load(generated)
+    return yaml.load(generated, yaml.CSafeLoader)
 
 
 def test_the_committed_description_is_current(generated):
@@ -161,21 +161,16 @@ def test_each_example_of_an_answer_has_the_described_shape(described):
 # Served
 
 
-@pytest.mark.parametrize(
-    ("accept", "kind"),
-    [
-        ("*/*", "application/vnd.oai.openapi"),
-        ("application/yaml", "application/yaml"),
-        ("application/json", "application/json"),
-        ("application/vnd.oai.openapi+json", "application/vnd.oai.openapi+json"),
-    ],
-)
+YAML = ("application/vnd.oai.openapi", "application/yaml")
+
+
 @pytest.mark.parametrize("root", ["/api", "/api/v1"])
-def test_everybody_can_read_the_description(accept, kind, root, described):
-    answer = APIClient().get(f"{root}/schema/", headers={"Accept": accept})
+@pytest.mark.parametrize("kind", [*YAML, JSON, "application/vnd.oai.openapi+json"])
+def test_everybody_can_read_the_description(generated, described, kind, root):
+    answer = APIClient().get(f"{root}/schema/", headers={"Accept": "*/*" if kind == YAML[0] else kind})
     assert answer.status_code == 200
     assert answer["Content-Type"].partition(";")[0] == kind
-    assert yaml.safe_load(answer.content) == described
+    assert answer.content.decode() == generated if kind in YAML else answer.json() == described
 
 
 def test_the_page_uses_no_other_site_and_nothing_inline():
