@@ -19,7 +19,7 @@ from batches.models.api import StoredResponse
 from batches.tests.support.threads import in_thread, run_in_threads
 
 from .calls import POSTS
-from .conftest import make_root, make_user, token_client
+from .conftest import make_root, make_user, refusal_of, token_client
 
 pytestmark = pytest.mark.django_db
 
@@ -132,20 +132,15 @@ def test_a_key_belongs_to_its_user(client):
 
 def test_a_refusal_is_stored(client, make_batch):
     batch = make_batch("done")
-    path = f"/api/batches/{batch.pk}/pause/"
-    refused = post(client, path)
-    assert (refused.status_code, refused.json()["code"]) == (409, "finished")
+    path, missing = f"/api/batches/{batch.pk}/pause/", "/api/batches/00000000-0000-0000-0000-000000000000/pause/"
+    refused, not_found = post(client, path), post(client, missing, key="missing")
+    assert (refusal_of(refused), refusal_of(not_found)) == ((409, "finished"), (404, "not_found"))
     BatchManager().queue_batch(batch.pk)
     again = post(client, path)
     assert is_replayed(again)
+    assert is_replayed(post(client, missing, key="missing"))
     assert (again.status_code, again.content) == (409, refused.content)
     assert post(client, path, key="another").status_code == 200
-
-
-def test_not_found_is_stored(client):
-    path = "/api/batches/00000000-0000-0000-0000-000000000000/pause/"
-    assert post(client, path).status_code == post(client, path).status_code == 404
-    assert StoredResponse.objects.get().status_code == 404
 
 
 @pytest.mark.parametrize("body", [{"name": "new"}, {"name": "new", "profiles": ["nonsense"]}, "{"])

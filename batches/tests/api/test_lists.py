@@ -246,14 +246,14 @@ def test_pages_in_the_order_of_times_that_the_manager_wrote_contain_every_batch_
     "ordering", ["completed_at", "-completed_at", "status,-completed_at", "-position", "name,-name"]
 )
 def test_the_order_of_the_list_is_the_requested_one(client, ordering):
-    shown = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
+    listed = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
     batches = {str(batch.pk): batch for batch in Batch.objects.all()}
     expected = sorted(batches)
     for term in reversed(ordering.split(",")):
         field = term.removeprefix("-")
         expected.sort(key=lambda pk, field=field: sort_key(batches[pk], field), reverse=term.startswith("-"))
         expected.sort(key=lambda pk, field=field: getattr(batches[pk], field) is None)
-    assert shown == expected
+    assert listed == expected
 
 
 def sort_key(batch, field):

@@ -53,9 +53,9 @@ def results(client, path):
 
 
 def test_a_row_has_its_profile_and_its_result(client, batch):
-    shown = results(client, f"/api/batches/{batch.pk}/profiles/")
+    rows = results(client, f"/api/batches/{batch.pk}/profiles/")
     row = batch.profiles.order_by("pk")[0]
-    assert shown[0] == {
+    assert rows[0] == {
         "id": row.pk,
         "profile": row.profile_id,
         "url": "http://a.example/",
@@ -68,7 +68,7 @@ def test_a_row_has_its_profile_and_its_result(client, batch):
         "has_story": True,
         "checked_at": row.checked_at.isoformat().replace("+00:00", "Z"),
     }
-    assert [row["url"] for row in shown] == ADDRESSES
+    assert [row["url"] for row in rows] == ADDRESSES
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_a_row_has_its_profile_and_its_result(client, batch):
     ],
 )
 def test_the_rows_of_a_batch_are_filtered(client, batch, query, expected):
-    shown = results(client, f"/api/batches/{batch.pk}/profiles/?{query}")
-    assert [ADDRESSES.index(row["url"]) for row in shown] == expected
+    rows = results(client, f"/api/batches/{batch.pk}/profiles/?{query}")
+    assert [ADDRESSES.index(row["url"]) for row in rows] == expected
 
 
 LISTS = ["batches/{pk}/profiles/", "batches/{pk}/stories/", "batches/{pk}/logs/", "stories/", "profiles/"]
@@ -242,9 +242,9 @@ def test_stories_are_filtered(client, batch):
 
 def test_the_log_of_a_batch_is_listed_newest_first_and_filtered(client, batch):
     path = f"/api/batches/{batch.pk}/logs/"
-    shown = results(client, path)
-    assert (shown[0]["action"], shown[-1]["action"]) == ("pause_batch", "create_batch")
-    assert shown[0].keys() >= {
+    rows = results(client, path)
+    assert (rows[0]["action"], rows[-1]["action"]) == ("pause_batch", "create_batch")
+    assert rows[0].keys() >= {
         "actor",
         "channel",
         "from_status",

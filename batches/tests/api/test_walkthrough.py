@@ -88,16 +88,16 @@ def test_the_tutorial_works_and_prints_the_output_on_the_page(walk, commands, se
     server.answer("/feed", FEED)
     server.answer("/blog", FEED)
     commands.start_worker()
-    script = "".join(f"echo '{MARK}'\n{commands}" for commands, _ in steps())
+    script = "".join(f"echo '{MARK}'\n{block}" for block, _ in steps())
     printed = walk(script).split(f"{MARK}\n")[1:]
     assert len(printed) == len(steps()) > 10
-    for (asked, shown), output in zip(steps(), printed, strict=True):
-        if shown is not None:
-            assert re.fullmatch(pattern_of(shown), output.rstrip("\n"), re.DOTALL), f"{asked}\nprinted:\n{output}"
+    for (block, expected), output in zip(steps(), printed, strict=True):
+        if expected is not None:
+            assert re.fullmatch(pattern_of(expected), output.rstrip("\n"), re.DOTALL), f"{block}\nprinted:\n{output}"
 
 
 def test_the_tutorial_has_each_use_of_the_api():
-    walked = "".join(asked for asked, _ in steps())
+    walked = "".join(block for block, _ in steps())
     for part in (
         "token create",
         "--form file",
