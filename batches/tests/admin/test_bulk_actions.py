@@ -59,14 +59,6 @@ def test_an_action_takes_batches_from_the_tail_up_to_its_cap_and_counts_the_rest
     assert list(log.values_list("from_position", flat=True)) == [5, 4]
 
 
-def test_of_several_selected_batches_only_the_first_of_the_queue_is_started(client):
-    batches = [batch_with(name=name) for name in ("first", "second", "third")]
-    response = act(client, "start_batches", *reversed(batches))
-    assert [reread(batch).status for batch in batches] == ["running", "queued", "queued"]
-    sentence = "Start now: 1 done, 0 refused. 2 left unchanged: at most 1 at a time."
-    assert messages_of(response) == [("warning", sentence)]
-
-
 @pytest.mark.parametrize(("way", "call"), [(act, "queue_batches"), (act_in_queue, "queue_batch")])
 def test_queueing_several_does_not_move_batches_that_already_wait(client, way, call):
     first, _ = batch_with(name="1"), batch_with(name="2")
@@ -191,6 +183,7 @@ def test_the_confirmation_does_not_load_the_rows(client_of):
     assert queries_of(lambda: client.get(page_of(many, "delete"))) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_list", [True, False])
 def test_a_thousand_batches_are_deleted_at_once_and_exactly_those_that_the_page_showed(client, in_list):
     Batch.objects.bulk_create(Batch(name=f"<{number}>", status="paused") for number in range(1001))

@@ -109,6 +109,7 @@ def test_a_story_is_linked_only_to_a_web_address_which_learns_nothing_of_us(clie
         assert (link in html) is (">the title</a>" in html) is is_linked
 
 
+@pytest.mark.slow
 @models
 def test_no_query_string_breaks_a_list(client, model):
     batch_with("paused", ok=1, stories=[story()])

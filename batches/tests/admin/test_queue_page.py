@@ -358,6 +358,7 @@ def test_the_number_of_queries_does_not_grow_with_the_batches(client):
     assert max(counts[0]) <= 16
 
 
+@pytest.mark.slow
 def test_of_ten_thousand_waiting_batches_the_page_shows_a_hundred(client):
     know_the_speed()
     Batch.objects.bulk_create(
