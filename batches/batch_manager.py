@@ -31,7 +31,7 @@ from .queue.contents import (
     insert_selected_profiles,
     purge_rows,
 )
-from .queue.refusals import Code, Refusal, Refused, fenced, refusable
+from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
 from .queue.repairs import derive_repairs, find_orphans, renumber_queue
 from .queue.results import record
 from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lease, run_seconds
@@ -227,7 +227,7 @@ class BatchManager(QueueWriter):
         A worker passes its `run_token`, so that a run that is over cannot stop a later run.
         """
         if run_token is not None and batch.run_token != run_token:
-            raise fenced()
+            raise Fenced
         self._fail(
             batch, Action.HANDLE_ERROR, clean_text(message, MAX_ERROR).strip() or "Stopped without an error message."
         )

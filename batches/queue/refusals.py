@@ -55,6 +55,17 @@ class Refused(Exception):
         self.refusal = Refusal(code, message)
 
 
+class NotFound(Refused):
+    def __init__(self, batch_id: object) -> None:
+        super().__init__(Code.NOT_FOUND, f"No batch has the ID {clean_text(batch_id, 40)!r}.")
+
+
+class Fenced(Refused):
+    def __init__(self) -> None:
+        message = "This run is over: the batch was paused, finished or taken over by another worker."
+        super().__init__(Code.FENCED, message)
+
+
 def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
     """Return the refusal of a raised `Refused`: it is an expected outcome for the caller."""
 
@@ -66,11 +77,3 @@ def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
             return refused.refusal
 
     return call_or_refuse
-
-
-def not_found(batch_id: object) -> Refused:
-    return Refused(Code.NOT_FOUND, f"No batch has the ID {clean_text(batch_id, 40)!r}.")
-
-
-def fenced() -> Refused:
-    return Refused(Code.FENCED, "This run is over: the batch was paused, finished or taken over by another worker.")

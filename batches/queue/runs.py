@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from batches.conf import get_config
 from batches.models import Batch, SecondsSince
 
-from .refusals import fenced
+from .refusals import Fenced
 from .values import as_uuid
 
 
@@ -44,7 +44,7 @@ def run_of(batch_id: object, run_token: object) -> QuerySet[Batch]:
 def renew_lease(batch_id: object, run_token: object) -> None:
     """The fence: a conditional write that fails for every run but the current one."""
     if not run_of(batch_id, run_token).update(lease_at=Now(), run_seconds=run_seconds()):
-        raise fenced()
+        raise Fenced
 
 
 def is_owned(batch: Batch) -> bool:

@@ -16,7 +16,7 @@ from batches.notifications import outbox
 from batches.text import clean_text
 
 from .actions import require_allowed
-from .refusals import Refusal, fenced, not_found, refusable
+from .refusals import Fenced, NotFound, Refusal, refusable
 from .runs import run_of, run_seconds
 from .values import as_uuid
 
@@ -39,7 +39,7 @@ def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
     batches: QuerySet[Batch] = Batch.objects.select_for_update(no_key=True) if lock else Batch.objects.all()
     batch = batches.filter(pk=pk).first() if pk else None
     if batch is None:
-        raise not_found(batch_id)
+        raise NotFound(batch_id)
     return batch
 
 
@@ -72,7 +72,7 @@ def run_call(change: Callable[[Any, Batch], R]) -> Callable[[Any, object, uuid.U
         with Queue.objects.locked():
             batch = run_of(batch_id, run_token).select_for_update(no_key=True).first()
             if batch is None:
-                raise fenced()
+                raise Fenced
             return change(self, batch)
 
     return refusable(call)

@@ -61,6 +61,7 @@ def test_no_webhook_leads_to_a_canary(world, send, stride):
     world.assert_untouched()
     assert len(errors) == len(urls)
     assert all(errors.values())
+    assert errors[urls[0]] == "the address 0.0.0.0 is not public"
 
 
 @stride
