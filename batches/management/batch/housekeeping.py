@@ -33,7 +33,7 @@ class HousekeepingActions(ActionCommand):
         total = pluralise(len(batches), "batch", "batches")
         if dry_run:
             self.print_lines(batch_table(batches))
-            self.stderr.write(f"Dry run: nothing was deleted. {total} would be.")
+            self.stderr.write(f"Dry run: {total} would be deleted.")
             return
         if not yes and sys.stdin.isatty():
             require_confirmed(f"Delete {total} with all results?")

@@ -282,7 +282,7 @@ def test_pruning_deletes_only_batches_that_ended_long_ago(manage):
         BatchManager().pause_batch(Batch.objects.get(name=status).pk)
     Batch.objects.filter(status=Status.DONE).update(completed_at=old)
     names = set(Batch.objects.values_list("name", flat=True))
-    assert "nothing was deleted. 2 batches would be." in manage("batch", "prune", "--dry-run").err
+    assert "Dry run: 2 batches would be deleted." in manage("batch", "prune", "--dry-run").err
     assert set(Batch.objects.values_list("name", flat=True)) == names
     assert manage("batch", "prune", "--days", "101").out == "0 batches deleted.\n"
     assert manage("batch", "prune", "--keep-errors").out == "1 batch deleted.\n"
