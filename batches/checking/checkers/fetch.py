@@ -52,6 +52,12 @@ CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE
 
 # All that a request can raise. Odd addresses and headers surface as ValueError (UnicodeError).
 FAULTS = (aiohttp.ClientError, OSError, ValueError)
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ETIMEDOUT)
+CONNECTION_FAULTS: dict[int | None, str] = {
+    errno.ECONNREFUSED: "refused the connection",
+    **dict.fromkeys(UNREACHABLE, "could not be reached"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "was not checked: too many files are open on this machine"),
+}
 
 
 class FetchError(Exception):
@@ -276,20 +282,10 @@ def explain_fault(fault: Exception, timeout: float) -> FetchError:
     if isinstance(fault, ssl.SSLError):
         return FetchError("the TLS handshake failed")
     if isinstance(fault, aiohttp.ServerConnectionError | OSError):
-        return FetchError(describe_connection(fault), transient=True)
+        reason = CONNECTION_FAULTS.get(getattr(fault, "errno", None), "broke off the connection")
+        return FetchError(reason, transient=True)
     if isinstance(fault, aiohttp.ClientResponseError) and "bytes" in fault.message:
         return FetchError(f"sent headers larger than {MAX_HEADER_BYTES // 1024} kB")
     if isinstance(fault, aiohttp.InvalidURL | UnicodeError):
         return FetchError("the address is not valid")
     return FetchError("sent an invalid response")
-
-
-def describe_connection(fault: Exception) -> str:
-    code = fault.errno if isinstance(fault, OSError) else None
-    if code == errno.ECONNREFUSED:
-        return "refused the connection"
-    if code in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ETIMEDOUT}:
-        return "could not be reached"
-    if code in {errno.EMFILE, errno.ENFILE}:
-        return "was not checked: too many files are open on this machine"
-    return "broke off the connection"

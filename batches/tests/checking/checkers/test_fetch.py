@@ -1,6 +1,7 @@
 """Fetching: responses and redirects as they should be, and every way in which they are not."""
 
 import asyncio
+import errno
 import gzip
 import socket
 import ssl
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers.fetch import Fetcher, FetchError, Response, parse_retry_after
+from batches.checking.checkers.fetch import Fetcher, FetchError, Response, explain_fault, parse_retry_after
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import HEAD
 
@@ -153,6 +154,19 @@ def test_a_closed_port_refuses_the_connection(fetch):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     assert failure_of(fetch, f"http://127.0.0.1:{port}/") == "refused the connection"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (errno.EHOSTUNREACH, "could not be reached"),
+        (errno.EMFILE, "was not checked: too many files are open on this machine"),
+        (errno.ECONNRESET, "broke off the connection"),
+    ],
+)
+def test_a_fault_of_the_connection_has_its_reason_and_is_transient(code, reason):
+    failure = explain_fault(OSError(code, "Whatever"), 5.0)
+    assert (str(failure), failure.transient) == (reason, True)
 
 
 @pytest.mark.parametrize(
