@@ -12,6 +12,10 @@ from batches.limits import MAX_QUOTE
 from .imports import Collector, InvalidList, clean_line
 from .source import HEAD
 
+# huge_tree=False bounds the depth (256), the length of a text and the growth by entities.
+SAFELY = {"resolve_entities": False, "load_dtd": False, "no_network": True, "huge_tree": False}
+SAFELY |= {"recover": False, "collect_ids": False}
+
 
 class _HeadLimiter:
     """The bytes of an OPML; its root must be within the first HEAD.
@@ -36,18 +40,8 @@ class _HeadLimiter:
 
 def read_opml(stream: io.BufferedReader, collector: Collector) -> None:
     """Outlines at any depth with `xmlUrl` or else `htmlUrl`, named by `title` or else `text`. Others are folders."""
-    # huge_tree=False bounds the depth (256), the length of a text and the growth by entities.
     source = _HeadLimiter(stream)
-    events = etree.iterparse(
-        source,
-        events=("start", "end"),
-        resolve_entities=False,
-        load_dtd=False,
-        no_network=True,
-        huge_tree=False,
-        recover=False,
-        collect_ids=False,
-    )
+    events = etree.iterparse(source, events=("start", "end"), **SAFELY)
     try:
         for event, element in events:
             if event == "end":
