@@ -230,14 +230,14 @@ def test_pages_contain_every_batch_once_in_the_order_of_the_list(client, orderin
     assert len(whole["results"]) == Batch.objects.count()
     assert whole["next"] is None
     for size in (1, 7):
-        assert walk(client, f"/api/batches/{query}&page_size={size}") == whole["results"]
+        assert read_pages(client, f"/api/batches/{query}&page_size={size}") == whole["results"]
 
 
 @pytest.mark.parametrize("ordering", ["completed_at", "-completed_at", "-started_at"])
 def test_pages_in_the_order_of_times_that_the_manager_wrote_contain_every_batch_once(client, make_batch, ordering):
     for number in range(5):
         make_batch("done", name=str(number), failed=1)
-    names = [batch["name"] for batch in walk(client, f"/api/batches/?ordering={ordering}&page_size=1")]
+    names = [batch["name"] for batch in read_pages(client, f"/api/batches/?ordering={ordering}&page_size=1")]
     assert names == (list("43210") if ordering.startswith("-") else list("01234"))
 
 
@@ -262,7 +262,7 @@ def sort_key(batch, field):
     return () if value is None else (value,)
 
 
-def walk(client, address):
+def read_pages(client, address):
     """All results from this page to the last."""
     results = []
     while address:

@@ -49,7 +49,7 @@ def site(transactional_db):
 
 
 @pytest.fixture
-def walk(tmp_path, commands, server, site):
+def run_script(tmp_path, commands, server, site):
     """Runs a script in an empty folder, with local servers in place of the page's; returns its output."""
 
     def run(script):
@@ -81,7 +81,7 @@ def walk(tmp_path, commands, server, site):
 @pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-def test_the_tutorial_works_and_prints_the_output_on_the_page(walk, commands, server):
+def test_the_tutorial_works_and_prints_the_output_on_the_page(run_script, commands, server):
     if shutil.which("curl") is None:
         skip_or_fail("curl is missing. Install it with `apt-get install curl`.")
     User.objects.create_superuser("operator")
@@ -89,7 +89,7 @@ def test_the_tutorial_works_and_prints_the_output_on_the_page(walk, commands, se
     server.answer("/blog", FEED)
     commands.start_worker()
     script = "".join(f"echo '{MARK}'\n{block}" for block, _ in steps())
-    printed = walk(script).split(f"{MARK}\n")[1:]
+    printed = run_script(script).split(f"{MARK}\n")[1:]
     assert len(printed) == len(steps()) > 10
     for (block, expected), output in zip(steps(), printed, strict=True):
         if expected is not None:
@@ -97,14 +97,7 @@ def test_the_tutorial_works_and_prints_the_output_on_the_page(walk, commands, se
 
 
 def test_the_tutorial_has_each_use_of_the_api():
-    walked = "".join(block for block, _ in steps())
-    for part in (
-        "token create",
-        "--form file",
-        "etag-compare",
-        "Idempotency-Key",
-        "bulk/",
-        "comparison/",
-        "export/csv",
-    ):
-        assert part in walked
+    tutorial = "".join(block for block, _ in steps())
+    parts = ("token create", "--form file", "etag-compare", "Idempotency-Key", "bulk/", "comparison/", "export/csv")
+    for part in parts:
+        assert part in tutorial
