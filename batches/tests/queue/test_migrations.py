@@ -10,7 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 from batches.models import Batch, Profile
 from batches.tests.support.factories import MODELS, assert_consistent, everything, half_checked, make_batch
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def migrate(target):

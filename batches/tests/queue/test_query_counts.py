@@ -123,6 +123,7 @@ def count_statements(size):
     return counts
 
 
+@pytest.mark.slow
 def test_each_call_needs_as_many_statements_for_a_thousand_as_for_ten():
     few, many = count_statements(FEW), count_statements(MANY)
     assert few == many
@@ -168,6 +169,7 @@ def record_statements(size):
     return [query["sql"] for query in captured if not re.match("SAVEPOINT|RELEASE", query["sql"])]
 
 
+@pytest.mark.slow
 def test_recording_needs_as_many_statements_for_a_thousand_results_as_for_ten():
     few, many = record_statements(FEW), record_statements(MANY)
     assert len(few) == len(many) == 6  # fence, pending rows, stories, rows, profiles, counters
@@ -216,6 +218,7 @@ def run_sql(sql):
         return cursor.fetchall() if cursor.description else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_statistics", [True, False], ids=["with statistics", "without statistics"])
 def test_recording_finds_its_rows_by_index_in_a_big_batch(with_statistics, manager, statistics):
     """With a join and without statistics, both read the whole batch for each result: 13 s for 500 of 20,000."""
@@ -240,6 +243,7 @@ def plan(sql):
     return "\n".join(row[-1] for row in run_sql(f"{explain} {sql}"))
 
 
+@pytest.mark.slow
 def test_a_claim_does_not_read_the_finished_batches(manager, statistics):
     Batch.objects.bulk_create(Batch(name="done", status=Status.DONE) for _ in range(5000))
     make_batch("waiting")

@@ -397,6 +397,7 @@ def work_on(run: ClaimedRun | None):
         manager.finish_run(run.batch.pk, run.run_token)
 
 
+@pytest.mark.slow
 def test_random_parallel_calls_keep_everything_consistent_and_raise_nothing():
     for number in range(6):
         make_batch(f"{number}", 4)
