@@ -17,8 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.html import format_html, format_html_join
 
-from batches.lists.imports import ImportResult, ProfileAddress, Reject
-from batches.lists.preview import Preview
+from batches.lists.imports import ImportResult, Preview, ProfileAddress, Reject
 from batches.models import Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code, Refusal
@@ -101,7 +100,7 @@ def list_counts(preview: Preview) -> Iterable[tuple[str, str]]:
     yield "Profiles", display.number(preview.profiles)
     yield "New", display.number(preview.new)
     yield "Already known", display.number(preview.known)
-    yield "Duplicates skipped", display.number(preview.duplicates)
+    yield "Duplicates skipped", display.number(preview.imported.duplicates)
     yield "Rejected lines", display.number(preview.rejects)
     yield "Hosts", display.number(preview.hosts) if preview.hosts > 1 else host
     if preview.hosts > 1 and most > 1:

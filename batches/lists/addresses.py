@@ -55,9 +55,10 @@ def normalise_address(text: str) -> str:
     scheme, authority, path, query = parts.groups(default="")
     scheme = scheme.lower()
     address = f"{scheme}://{_normalise_authority(authority, scheme)}"
-    address += _without_dot_segments(_normalise_escapes(path)) or "/"  # escapes first: "%2E%2E" is a dot segment too
+    # Escapes first: "%2E%2E" is a dot segment too.
+    address += _without_dot_segments(_TO_ENCODE.sub(_normalise_escape, path)) or "/"
     if query:
-        address += "?" + _normalise_escapes(query)
+        address += "?" + _TO_ENCODE.sub(_normalise_escape, query)
     if len(address) > MAX_URL:
         raise InvalidAddress(f"It is longer than {MAX_URL:,} characters in its percent-encoded form.")
     return address
@@ -153,10 +154,6 @@ def _to_ascii(host: str) -> str:
         return idna.encode(host, uts46=True).decode("ascii")
     except UnicodeError as error:
         raise InvalidAddress(f'"{host[:80]}" is not a valid host name: {error}.') from error
-
-
-def _normalise_escapes(text: str) -> str:
-    return _TO_ENCODE.sub(_normalise_escape, text)
 
 
 def _normalise_escape(match: re.Match[str]) -> str:

@@ -10,18 +10,46 @@ A fault spoils the whole list (`InvalidList`) or one entry (`Reject`):
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import json
 from pathlib import PurePath
 from typing import BinaryIO
 
 from .delimited import has_url_column, read_csv
-from .imports import Collector, ImportResult
-from .lines import read_jsonl, read_text
+from .imports import Collector, ImportResult, InvalidList
 from .opml import read_opml
-from .source import HEAD, BoundedStream, find_first_line, refuse_other_files, require_utf8
+from .source import HEAD, MAX_LINE, BoundedStream, find_first_line, read_lines, refuse_other_files, require_utf8
 
-Reader = Callable[[io.BufferedReader, Collector], None]
-READERS: dict[str, Reader] = {"text": read_text, "csv": read_csv, "opml": read_opml, "jsonl": read_jsonl}
+
+def read_text(stream: io.BufferedReader, collector: Collector) -> None:
+    """One address a line. Blank lines and lines that start with "#" are ignored."""
+    for number, line in read_lines(stream):
+        address = line.strip()
+        if address and not address.startswith("#"):
+            collector.add(number, address)
+
+
+def read_jsonl(stream: io.BufferedReader, collector: Collector) -> None:
+    """Each line is a string, or an object with `url` and perhaps `name`. The first must be valid JSON."""
+    for number, line in read_lines(stream):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if not collector.profiles and not collector.rejects:
+                raise InvalidList(f"Line {number} is not JSON; write one JSON object or string a line.") from error
+            is_cut = len(line) == MAX_LINE
+            reason = f"It is longer than {MAX_LINE:,} characters." if is_cut else "It is not valid JSON."
+            collector.reject(number, line, reason)
+        else:
+            url, name = (value.get("url"), value.get("name")) if isinstance(value, dict) else (value, "")
+            if isinstance(url, str):
+                collector.add(number, url, name if isinstance(name, str) else "")
+            else:
+                collector.reject(number, line, 'It has no "url"; a line is a string, or an object with a string "url".')
+
+
+READERS = {"text": read_text, "csv": read_csv, "opml": read_opml, "jsonl": read_jsonl}
 FORMATS = tuple(READERS)
 EXTENSIONS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".opml": "opml", ".xml": "opml"}
 EXTENSIONS |= {".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -40,9 +68,8 @@ def read_profiles(
     """
     if format is not None and format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; the formats are {', '.join(FORMATS)}.")
-    stream: io.BufferedReader = io.BufferedReader(
-        BoundedStream(io.BytesIO(source) if isinstance(source, bytes) else source), HEAD
-    )
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    stream: io.BufferedReader = io.BufferedReader(BoundedStream(file), HEAD)
     head = stream.peek(HEAD)
     refuse_other_files(head)
     format = format or detect_format(head, filename)

@@ -150,6 +150,7 @@ def find_xml_fault(document: bytes) -> int:
 
 # Each takes a hundred bytes until the document is joined again.
 MAX_REPAIRS = 100_000
+START_OF_XML = re.compile(rb"<\?xml\s|<(?:[a-z][\w.-]*:)?(?:rss|feed|rdf)\b", re.IGNORECASE)
 CONTROL_CHARACTERS = bytes(set(range(32)) - set(b"\t\n\r"))
 TO_REPAIR = re.compile(
     rb"""(?P<cdata> <!\[CDATA\[ .*? (?:\]\]>|\Z) )
@@ -166,16 +167,10 @@ def repair(document: bytes) -> bytes:
     Returns b"" if there are more than MAX_REPAIRS.
     """
     document = document.translate(None, CONTROL_CHARACTERS)
-    repaired, repairs = TO_REPAIR.subn(_repair_match, document[find_xml_start(document) :], count=MAX_REPAIRS)
+    if start := START_OF_XML.search(document, 0, 8192):
+        document = document[start.start() :]
+    repaired, repairs = TO_REPAIR.subn(_repair_match, document, count=MAX_REPAIRS)
     return repaired if repairs < MAX_REPAIRS else b""
-
-
-START_OF_XML = re.compile(rb"<\?xml\s|<(?:[a-z][\w.-]*:)?(?:rss|feed|rdf)\b", re.IGNORECASE)
-
-
-def find_xml_start(document: bytes) -> int:
-    start = START_OF_XML.search(document, 0, 8192)
-    return start.start() if start else 0
 
 
 def _repair_match(match: re.Match[bytes]) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from batches.limits import MAX_VALIDATOR
 
@@ -16,7 +16,7 @@ from .document import to_utf8
 from .fetch import FetchError, Response
 from .http import FetchingChecker
 from .page import find_feed, is_html
-from .parse import Feed, InvalidFeed, read_quickly, read_thoroughly
+from .parse import InvalidFeed, read_quickly, read_thoroughly
 from .stories import make_stories
 
 # Documents up to this size are read in the event loop: a thread's round trip takes longer. Larger ones would keep the
@@ -27,8 +27,6 @@ PARSER_THREADS = 2
 
 # Part of every fingerprint. Change it when documents are read differently, so that all are read again.
 READER = b"reader 1"
-
-T = TypeVar("T")
 
 GONE = frozenset({404, 410})
 # Sent back as a header's value, so it must not be anything else.
@@ -51,17 +49,16 @@ class FeedChecker(FetchingChecker):
         if compute_fingerprint(response) == profile.fingerprint:
             return make_result(response, (), feed_url)
         document = to_utf8(response.body, response.charset)
-        if is_html(document, response.content_type):
-            feed_url = await self._find_feed(document, response.url)
-            if feed_url is None:
-                raise FetchError("the page declares no feed", response.status)
-            response = await self._fetch_declared(feed_url)
-            document = to_utf8(response.body, response.charset)
+        if not is_html(document, response.headers.get("Content-Type", "")):
+            return await self._read(response, document, feed_url)
+        feed_url = await self._find_feed(document, response.url)
+        if feed_url is None:
+            raise FetchError("the page declares no feed", response.status)
         try:
-            feed = await self._read(document)
-        except InvalidFeed as error:
-            raise FetchError(f"its feed: {error}" if feed_url else str(error), response.status) from error
-        return make_result(response, make_stories(feed, response.url), feed_url)
+            response = await self._fetcher.fetch(feed_url)
+            return await self._read(response, to_utf8(response.body, response.charset), feed_url)
+        except FetchError as error:
+            raise FetchError(f"its feed: {error}", error.http_status) from error
 
     async def _fetch_feed_or_page(self, profile: ProfileToCheck) -> tuple[Response, str | None]:
         """The response of the feed or else of the page, and the feed address to remember (None: no change)."""
@@ -75,23 +72,19 @@ class FeedChecker(FetchingChecker):
         # The feed has moved, and the page knows where. The validators are the old feed's.
         return await self._fetcher.fetch(profile.url), ""
 
-    async def _fetch_declared(self, feed_url: str) -> Response:
+    async def _read(self, response: Response, document: bytes, feed_url: str | None) -> CheckResult:
         try:
-            return await self._fetcher.fetch(feed_url)
-        except FetchError as error:
-            raise FetchError(f"its feed: {error}", error.http_status) from error
-
-    async def _read(self, document: bytes) -> Feed:
-        feed = read_quickly(document) if len(document) <= MAX_BYTES_IN_LOOP else None
-        return await self._run_in_thread(read_thoroughly, document) if feed is None else feed
+            feed = read_quickly(document) if len(document) <= MAX_BYTES_IN_LOOP else None
+            if feed is None:
+                feed = await asyncio.get_running_loop().run_in_executor(self._threads, read_thoroughly, document)
+        except InvalidFeed:
+            raise FetchError("the response is not a feed", response.status) from None
+        return make_result(response, make_stories(feed, response.url), feed_url)
 
     async def _find_feed(self, document: bytes, url: str) -> str | None:
         if len(document) <= MAX_BYTES_IN_LOOP:
             return find_feed(document, url)
-        return await self._run_in_thread(find_feed, document, url)
-
-    async def _run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, find_feed, document, url)
 
 
 def make_result(response: Response, stories: Sequence[Story], feed_url: str | None) -> CheckResult:

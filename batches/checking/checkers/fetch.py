@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import aiohttp
@@ -23,10 +22,9 @@ from yarl import URL
 
 from batches.conf import Config
 
-from .guard import NOT_PUBLIC, make_guarded_socket_factory, read_networks
+from .guard import NOT_PUBLIC, open_guarded_socket, read_networks
 from .hosts import HostPaused, HostSlots
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 ACCEPT = "application/atom+xml, application/rss+xml, application/feed+json, text/html;q=0.9, */*;q=0.8"
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -78,13 +76,10 @@ class Response(NamedTuple):
     body: bytes
 
     @property
-    def content_type(self) -> str:
-        return self.headers.get("Content-Type", "")
-
-    @property
     def charset(self) -> str:
         """What the Content-Type header says, or empty."""
-        return parse_charset(self.content_type)
+        charset = CHARSET.search(self.headers.get("Content-Type", ""))
+        return charset[1] if charset else ""
 
 
 class Resolver(AbstractResolver):
@@ -118,7 +113,7 @@ def open_guarded_session(config: Config, timeout: float, headers: Mapping[str, s
             keepalive_timeout=KEEPALIVE_SECONDS,
             ttl_dns_cache=DNS_CACHE_SECONDS,
             resolver=Resolver(),
-            socket_factory=make_guarded_socket_factory(read_networks(config.allowed_networks)),
+            socket_factory=partial(open_guarded_socket, read_networks(config.allowed_networks)),
         ),
         headers={"User-Agent": config.user_agent, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -146,7 +141,7 @@ class Fetcher:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
 
-    async def fetch(self, url: str, headers: Mapping[str, str] = NO_HEADERS, *, read_body: bool = True) -> Response:
+    async def fetch(self, url: str, headers: Mapping[str, str] | None = None, *, read_body: bool = True) -> Response:
         """Return the final response for `url` after redirects, waits and retries. Raises FetchError."""
         for attempt in range(self._config.retries):
             try:
@@ -157,7 +152,7 @@ class Fetcher:
             await asyncio.sleep(FIRST_BACKOFF * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
         return await self._follow(url, headers, read_body)
 
-    async def _follow(self, url: str, headers: Mapping[str, str], read_body: bool) -> Response:
+    async def _follow(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
         """Follow redirects here, not in aiohttp: each hop is checked and takes a slot of its own host."""
         hop = parse_url(url, "the address")
         for _ in range(self._config.max_redirects + 1):
@@ -167,15 +162,14 @@ class Fetcher:
             hop = result
         raise FetchError(f"redirected more than {self._config.max_redirects} times")
 
-    async def _request(self, url: URL, headers: Mapping[str, str], read_body: bool) -> Response | URL:
+    async def _request(self, url: URL, headers: Mapping[str, str] | None, read_body: bool) -> Response | URL:
         """Make one request in a slot of its host. Returns the response, or the redirect target."""
         host = url.raw_host or ""
         try:
-            await self._hosts.acquire(host)
-        except HostPaused as pause:
-            raise FetchError(str(pause)) from None
-        try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            async with (
+                self._hosts.slot(host),
+                self._session.get(url, headers=headers, allow_redirects=False) as response,
+            ):
                 status = response.status
                 if status in REDIRECTS:
                     return find_redirect_target(response)
@@ -183,10 +177,10 @@ class Fetcher:
                     raise self._fail(response, host)
                 body = await self._read_body(response) if read_body and status != 304 else b""
                 return Response(str(response.url), status, response.headers, body)
+        except HostPaused as pause:
+            raise FetchError(str(pause)) from None
         except FAULTS as fault:
             raise explain_fault(fault, self._config.timeout) from fault
-        finally:
-            self._hosts.release(host)
 
     def _fail(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
         """The failure for an error status. Pauses the host if it says when to come back."""
@@ -200,24 +194,14 @@ class Fetcher:
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._config.max_body
-        content = response.content
-        chunks = [content.read_nowait()]  # a small body came with the head
-        size = len(chunks[0])
-        is_too_large = max(size, response.content_length or 0) > limit
-        while not is_too_large and not content.at_eof():
-            chunk = await content.readany()
-            chunks.append(chunk)
-            size += len(chunk)
-            is_too_large = size > limit
+        body = bytearray()
+        is_too_large = (response.content_length or 0) > limit
+        while not is_too_large and (chunk := await response.content.readany()):
+            body += chunk
+            is_too_large = len(body) > limit
         if is_too_large:
             raise FetchError(f"the body is larger than {limit / 1e6:g} MB", response.status)
-        return b"".join(chunks)
-
-
-@lru_cache(maxsize=256)
-def parse_charset(content_type: str) -> str:
-    charset = CHARSET.search(content_type)
-    return charset[1] if charset else ""
+        return bytes(body)
 
 
 def parse_url(text: str, subject: str, base: URL | None = None) -> URL:

@@ -5,38 +5,27 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 Network = IPv4Network | IPv6Network
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
+# Of IPv6, only this is assigned. That excludes ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48), unique local, link-local,
+# site-local and multicast addresses.
+GLOBAL_V6 = IPv6Network("2000::/3")
 # IANA's special-purpose registries, and 192.88.99.0/24, which relays to 6to4. Written out because `is_global` of Python
-# 3.11 accepts multicast and several of these.
-SPECIAL_V4_NETWORKS = """
+# 3.11 accepts multicast and several of these. Of IPv6: IETF protocols (Teredo, benchmarking, ORCHID), documentation,
+# 6to4 (which carries any IPv4 address), documentation again.
+SPECIAL_NETWORKS = """
     0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
     192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+    2001::/23 2001:db8::/32 2002::/16 3fff::/20
 """
-SPECIAL_V4 = [IPv4Network(network) for network in SPECIAL_V4_NETWORKS.split()]
-# Of IPv6, only 2000::/3 is assigned. That excludes ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48), unique local,
-# link-local, site-local and multicast addresses. Within it, these are special: IETF protocols (Teredo, benchmarking,
-# ORCHID), documentation, 6to4 (which carries any IPv4 address), documentation again.
-GLOBAL_V6 = IPv6Network("2000::/3")
-SPECIAL_V6 = [IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
+SPECIAL = [ip_network(network) for network in SPECIAL_NETWORKS.split()]
 
-
-class AddressNotPublic(OSError):
-    """An OSError, so that a host's other addresses are still tried."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(errno.EACCES, f"the address {address} is not public")
-
-    def __str__(self) -> str:
-        return str(self.strerror)
-
-
-# For a host with several addresses, aiohttp joins their errors in one text.
+# In the text of an error. For a host with several addresses, aiohttp joins their errors in one text.
 NOT_PUBLIC = re.compile(r"the address \S+ is not public")
 
 
@@ -50,9 +39,8 @@ def is_public(address: str | IPv4Address | IPv6Address, allowed: Iterable[Networ
         ip = ip.ipv4_mapped
     if any(ip in network for network in allowed):
         return True
-    if isinstance(ip, IPv4Address):
-        return not any(ip in network for network in SPECIAL_V4)
-    return ip in GLOBAL_V6 and not any(ip in network for network in SPECIAL_V6)
+    is_assigned = ip.version == 4 or ip in GLOBAL_V6
+    return is_assigned and not any(ip in network for network in SPECIAL)
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
@@ -60,13 +48,10 @@ def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
-def make_guarded_socket_factory(allowed: Sequence[Network]) -> Callable[[AddressInfo], socket.socket]:
-    """Return a function that opens sockets to public addresses only. aiohttp calls it for every connection."""
-
-    def open_socket(addr_info: AddressInfo) -> socket.socket:
-        family, kind, proto, _, sockaddr = addr_info
-        if not is_public(sockaddr[0], allowed):
-            raise AddressNotPublic(sockaddr[0])
-        return socket.socket(family=family, type=kind, proto=proto)
-
-    return open_socket
+def open_guarded_socket(allowed: Iterable[Network], addr_info: AddressInfo) -> socket.socket:
+    """A socket factory for aiohttp, which calls it for every connection."""
+    family, kind, proto, _, sockaddr = addr_info
+    if not is_public(sockaddr[0], allowed):
+        # An OSError, so that a host's other addresses are still tried.
+        raise PermissionError(errno.EACCES, f"the address {sockaddr[0]} is not public")
+    return socket.socket(family=family, type=kind, proto=proto)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
+from weakref import WeakValueDictionary
 
 # Pauses are remembered for hosts not in use, too. At most this many, of about 200 bytes each.
 MAX_PAUSED_HOSTS = 10_000
@@ -17,37 +19,24 @@ class HostPaused(Exception):
         super().__init__(f"asked us to wait {seconds:.0f} s")
 
 
-@dataclass(slots=True)
-class HostInUse:
-    free: asyncio.Semaphore
-    users: int = 0
-
-
 class HostSlots:
     """Slots per host name. Forgets hosts that are neither in use nor paused."""
 
     def __init__(self, per_host: int, longest_wait: float) -> None:
         self._per_host = per_host
         self._longest_wait = longest_wait
-        self._in_use: dict[str, HostInUse] = {}
+        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._paused_until: dict[str, float] = {}
 
-    async def acquire(self, name: str) -> None:
-        """Wait for a free slot and the end of the host's pause. Raises HostPaused if the pause is too long."""
-        host = self._in_use.get(name)
-        if host is None:
-            host = self._in_use[name] = HostInUse(asyncio.Semaphore(self._per_host))
-        host.users += 1
-        try:
-            await host.free.acquire()
+    @asynccontextmanager
+    async def slot(self, name: str) -> AsyncIterator[None]:
+        """Hold a slot of the host, after its pause. Raises HostPaused if the pause is too long."""
+        # As long as somebody waits for a slot or holds one, all get the same semaphore.
+        slots = self._slots.setdefault(name, asyncio.Semaphore(self._per_host))
+        async with slots:
             # Checked while holding the slot: its previous holder may have been told to wait.
-            while name in self._paused_until:
-                host.free.release()
-                await self._wait_for_pause(name)
-                await host.free.acquire()
-        except BaseException:
-            self._leave(name, host)
-            raise
+            await self._wait_for_pause(name)
+            yield
 
     async def _wait_for_pause(self, name: str) -> None:
         while until := self._paused_until.get(name):
@@ -58,16 +47,6 @@ class HostSlots:
                 self._paused_until.pop(name, None)
             else:
                 await asyncio.sleep(seconds)
-
-    def release(self, name: str) -> None:
-        host = self._in_use[name]
-        host.free.release()
-        self._leave(name, host)
-
-    def _leave(self, name: str, host: HostInUse) -> None:
-        host.users -= 1
-        if not host.users:
-            del self._in_use[name]
 
     def pause(self, name: str, seconds: float) -> None:
         """Send this host nothing for `seconds`. A longer pause already set stays."""

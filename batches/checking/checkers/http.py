@@ -7,8 +7,6 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Self
 
-from batches.conf import Config
-
 from .base import Checker, CheckResult, ProfileToCheck
 from .fetch import Fetcher, FetchError
 
@@ -16,12 +14,8 @@ from .fetch import Fetcher, FetchError
 class FetchingChecker(Checker):
     """A checker with a Fetcher. `fetch_result` makes a result without its duration, or raises FetchError."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self._fetcher = Fetcher(config)
-
     async def __aenter__(self) -> Self:
-        await self._fetcher.__aenter__()
+        self._fetcher = await Fetcher(self.config).__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import islice
+from urllib.parse import urljoin
 
 from batches.lists.addresses import InvalidAddress, normalise_address
-
-from .links import join_url
 
 START = re.compile(rb"<(?:(?:[a-z][\w.-]*:)?(?P<feed>rss|feed|rdf)|!doctype\s+html|html|head|body)[\s>]", re.IGNORECASE)
 COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
@@ -87,6 +86,14 @@ def get_feed_type(tag: TagReader) -> str:
     kind = tag.attributes.get("type", "").partition(";")[0].strip().lower()
     is_alternate = tag.name == "link" and "alternate" in tag.attributes.get("rel", "").lower().split()
     return kind if is_alternate and (kind in FEED_TYPES or kind == JSON_TYPE) else ""
+
+
+def join_url(base: str, link: str) -> str:
+    """Make `link` absolute. Returns "" if one of the two is not valid."""
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return ""
 
 
 def normalise_or_empty(text: str) -> str:

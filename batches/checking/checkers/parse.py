@@ -29,9 +29,6 @@ warnings.filterwarnings("ignore", "tzname .* identified but not understood")
 class InvalidFeed(Exception):
     """The document cannot be read as a feed."""
 
-    def __str__(self) -> str:
-        return "the response is not a feed"
-
 
 class Feed(NamedTuple):
     """Entries with the keys id, title, link, published (ISO 8601) and description, each if present."""
@@ -111,11 +108,8 @@ def drop_unfinished_item(document: bytes) -> bytes:
 
     Half an id would be a new story, and the whole id another one with the next check.
     """
-    start = end = 0
-    for item in ITEM.finditer(document):
-        start = item.start()
-    for item_end in ITEM_END.finditer(document):
-        end = item_end.end()
+    start = max((item.start() for item in ITEM.finditer(document)), default=0)
+    end = max((item_end.end() for item_end in ITEM_END.finditer(document)), default=0)
     is_unfinished = start and start >= end and not ID_END.search(document, start)
     return document[:start] if is_unfinished else document
 

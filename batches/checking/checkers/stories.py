@@ -12,7 +12,7 @@ from batches.limits import MAX_STORY_ID, MAX_TITLE, MAX_URL
 from batches.text import clean_text
 
 from .base import Story
-from .links import join_url
+from .page import join_url
 from .parse import MAX_STORIES, Entry, Feed
 
 # Dates outside these years stand for zero or infinity.

