@@ -1,9 +1,9 @@
-"""What the commands with subcommands have in common."""
+"""What the commands have in common: actions, arguments, and what they check before they start."""
 
-from __future__ import annotations
-
+import errno
 import getpass
 import os
+import socket
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator
@@ -15,33 +15,40 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 
 from batches.batch_manager import BatchManager
-from batches.management.preflight import require_migrations
 from batches.models import DATABASE_FAULTS, Batch, Channel
 from batches.models.vocabulary import as_json
 from batches.queue.refusals import Refusal
 from batches.web.outages import describe_outage_to_operator
 
 T = TypeVar("T")
+Act = Callable[..., None]
 
-MAX_LIMIT = 1_000_000
+# Arguments that several actions share: parents of their parsers.
+JSON, ID = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
+JSON.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
+SHORT_ID = "You can shorten an ID to its first four characters."
+ID.add_argument("id", help=SHORT_ID)
 
 
 class ActionCommand(BaseCommand):
     """A command with subcommands, called actions. A refused action exits with status 1 and its reason on stderr."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        self._actions = parser.add_subparsers(required=True, metavar="ACTION")
+        self._actions: Any = parser.add_subparsers(required=True, metavar="ACTION")
 
-    def add_action(self, name: str, act: Callable[..., None], description: str) -> ArgumentParser:
+    def add_action(self, name: str, act: Act, description: str, *parents: ArgumentParser) -> ArgumentParser:
         """The parser of an action; `act` is called with the command and the options."""
-        parser: ArgumentParser = self._actions.add_parser(name, help=description, description=description)
+        texts = {"help": description, "description": description}
+        parser: ArgumentParser = self._actions.add_parser(name, parents=parents, **texts)
         parser.set_defaults(act=act)
         return parser
 
-    def handle(self, *args: Any, act: Callable[..., None], **options: Any) -> None:
+    def handle(self, *args: Any, act: Act, **options: Any) -> None:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
         require_migrations()
@@ -57,7 +64,11 @@ class ActionCommand(BaseCommand):
 
     @cached_property
     def manager(self) -> BatchManager:
-        return BatchManager(actor=_user(), channel=Channel.COMMAND)
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # the user of a container may not have a name
+            user = ""
+        return BatchManager(actor=user, channel=Channel.COMMAND)
 
     def require_accepted(self, outcome: T | Refusal) -> T:
         """The outcome of a call of the manager. Raises CommandError for a refusal."""
@@ -81,21 +92,9 @@ class ActionCommand(BaseCommand):
     def print_json(self, value: Any) -> None:
         self.stdout.write(as_json(value, indent=2))
 
-    def print_file(self, lines: Iterable[str]) -> None:
-        """In UTF-8, whatever the terminal uses: the import reads UTF-8."""
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
-        for line in lines:
-            self.stdout.write(line, ending="")
-
 
 def add_limit(parser: ArgumentParser, noun: str) -> None:
     parser.add_argument("--limit", type=count, default=50, help=f"Maximum number of {noun} (default: %(default)s).")
-
-
-def add_json(*parsers: ArgumentParser) -> None:
-    for parser in parsers:
-        parser.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
 
 
 @contextmanager
@@ -114,21 +113,45 @@ def flush_or_discard() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def count(text: str) -> int:
-    """For argparse: a number of rows or days."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_LIMIT):
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MAX_LIMIT:,}.")
-    return int(text)
+def number_to(maximum: int, description: str) -> Callable[[str], int]:
+    """For argparse: a number from 1 to the maximum."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= maximum):
+            raise ArgumentTypeError(f"{text!r} is not {description}.")
+        return int(text)
+
+    return parse
+
+
+count = number_to(1_000_000, "a whole number from 1 to 1,000,000")
+port_number = number_to(65_535, "a valid port number (1 to 65535)")
+
+
+def require_free_port(host: str, port: int, remedy: str) -> None:
+    """Raises CommandError if nothing can listen there, with the remedy if the port is in use."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CommandError(f"Port {port} is in use. {remedy}") from error
+        reason = str(error.strerror).partition(" (while")[0]  # what follows repeats the address
+        raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
+
+
+def require_migrations() -> None:
+    """Raises CommandError if the database cannot be reached or lacks migrations."""
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DATABASE_FAULTS as error:
+        raise CommandError(f"Cannot connect to the database: {str(error).strip()}") from error
+    if missing:
+        raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
 
 
 def _with_id_prefix(digits: str) -> QuerySet[Batch]:
     if not 4 <= len(digits) <= 32 or set(digits) - set(hexdigits):
         return Batch.objects.none()
     return Batch.objects.filter(pk__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container may not have a name
-        return ""

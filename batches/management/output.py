@@ -1,7 +1,5 @@
 """Batches as lines at a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -14,7 +12,7 @@ from batches.reports.doctor import Finding
 def batch_table(batches: Iterable[Batch]) -> list[str]:
     rows = [
         (
-            _position(batch),
+            "-" if batch.position is None else str(batch.position),
             batch.status,
             _cut(batch.name, 40),
             str(batch.priority),
@@ -39,26 +37,23 @@ def log_lines(entries: Iterable[BatchLog]) -> list[str]:
 
 def batch_lines(batch: Batch) -> list[str]:
     progress = batch.progress
-    lines = [
-        f"{printable(batch.name)}  ({batch.pk})",
-        f"  status     {batch.status}{f', position {batch.position}' if batch.position else ''}",
-        f"  priority   {batch.priority}",
-        f"  checker    {batch.checker}",
-        f"  checked    {progress.completed:,} of {progress.total:,} ({progress.percent} %)",
-        f"  ok         {progress.successful:,}",
-        f"  failed     {progress.failed:,}",
-        f"  stories    {progress.stories:,} new",
-        f"  created    {when(batch.created_at)}",
-        f"  started    {when(batch.started_at)}",
-        f"  completed  {when(batch.completed_at)}",
-    ]
-    if progress.rate:
-        lines.append(f"  rate       {progress.rate:,.1f} profiles/s")
-    if batch.previous:
-        lines.append(f"  repeats    {batch.previous.pk}")
-    if batch.error:
-        lines.append(f"  error      {printable(batch.error)}")
-    return lines
+    values = {
+        "status": f"{batch.status}{f', position {batch.position}' if batch.position else ''}",
+        "priority": f"{batch.priority}",
+        "checker": batch.checker,
+        "checked": f"{progress.completed:,} of {progress.total:,} ({progress.percent} %)",
+        "ok": f"{progress.successful:,}",
+        "failed": f"{progress.failed:,}",
+        "stories": f"{progress.stories:,} new",
+        "created": when(batch.created_at),
+        "started": when(batch.started_at),
+        "completed": when(batch.completed_at),
+        "rate": f"{progress.rate:,.1f} profiles/s" if progress.rate else "",
+        "repeats": f"{batch.previous.pk}" if batch.previous else "",
+        "error": printable(batch.error),
+    }
+    lines = [f"  {label:<10} {value}" for label, value in values.items() if value]
+    return [f"{printable(batch.name)}  ({batch.pk})", *lines]
 
 
 def failure_lines(reasons: Sequence[tuple[str, int]], limit: int = 10) -> list[str]:
@@ -101,10 +96,6 @@ def finding_line(finding: Finding) -> str:
 def hold_line(queue: Queue) -> str:
     reason = f": {printable(queue.hold_reason)}" if queue.hold_reason else ""
     return f"Queue held by {printable(queue.held_by) or 'someone'} since {when(queue.held_at)}{reason}"
-
-
-def _position(batch: Batch) -> str:
-    return "-" if batch.position is None else str(batch.position)
 
 
 def _change(entry: BatchLog) -> str:

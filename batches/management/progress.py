@@ -1,7 +1,5 @@
 """Shows the progress of a batch at a terminal. It reads the database, so it does not matter which worker checks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from shutil import get_terminal_size

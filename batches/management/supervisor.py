@@ -36,10 +36,6 @@ class Child:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def command(self) -> list[str]:
-        return [sys.executable, "-P", "-m", __name__, str(self.grace), self.module, *self.arguments]
-
-    @property
     def environment(self) -> dict[str, str]:
         """This process's, with its import path: the children find the project wherever they are started from."""
         import_path = os.pathsep.join(path for path in sys.path if path)
@@ -88,7 +84,7 @@ class Running:
         self.child = child
         self.echo = echo
         self.process = subprocess.Popen(  # noqa: S603 — our own command, no shell
-            child.command,
+            [sys.executable, "-P", "-m", __name__, str(child.grace), child.module, *child.arguments],
             env=child.environment,
             stdin=subprocess.PIPE,  # the lifeline; never written to
             stdout=subprocess.PIPE,

@@ -1,11 +1,10 @@
 """`manage.py batch create` and `run`: from a list to a batch, and to its summary."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import sys
 from argparse import ArgumentParser
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -15,7 +14,7 @@ from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
-from batches.management.base import add_json
+from batches.management.base import JSON
 from batches.management.batch.showing import ShowActions, details_as_dict
 from batches.management.output import failure_lines, printable
 from batches.management.progress import ProgressDisplay
@@ -31,37 +30,27 @@ STOPPING = "Stopping after the running checks. "
 
 class RunActions(ShowActions):
     def add_run_actions(self) -> None:
-        run = self.add_action("run", RunActions.run, "Create a batch from a list, check it and print a summary.")
-        create = self.add_action("create", RunActions.create, "Create a batch from a list and queue it.")
-        for parser in (run, create):
-            add_list_arguments(parser)
-        add_json(run, create)
+        description = "Create a batch from a list, check it and print a summary."
+        run = self.add_action("run", RunActions.run, description, list_parser(), JSON)
         run.add_argument("--resume", metavar="ID", help="Continue this batch instead of creating a new one.")
+        description = "Create a batch from a list and queue it."
+        create = self.add_action("create", RunActions.create, description, list_parser(), JSON)
         create.add_argument("--paused", action="store_true", help="Do not queue it yet.")
 
     def create(self, *, paused: bool, as_json: bool, **options: Any) -> None:
-        batch = self.create_from_list(queue=not paused, quiet=as_json, **options)
+        batch = self.create_from_list(not paused, as_json, **options)
         if batch is not None and as_json:
             self.print_json(batch_as_dict(batch))
 
-    def create_from_list(
-        self,
-        *,
-        file: str | None,
-        name: str | None,
-        priority: int,
-        checker: str,
-        queue: bool,
-        quiet: bool,
-        **options: Any,
-    ) -> Batch | None:
+    def create_from_list(self, queue: bool, quiet: bool, *, file: str | None, **options: Any) -> Batch | None:
         """The new batch, after a report on the list; None for a dry run."""
         result = read_list(file, options["format"], options["strict"])
         self.report_import(result, sys.stderr if quiet else self.stdout)
         if options["dry_run"]:
             self.stderr.write("Dry run: nothing was saved.")
             return None
-        name = name or (Path(file).stem if file not in (None, "-") else "Standard input")
+        name = options["name"] or (Path(file).stem if file not in (None, "-") else "Standard input")
+        priority, checker = options["priority"], options["checker"]
         created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue)
         batch = self.require_accepted(created)
         if not quiet:
@@ -70,22 +59,15 @@ class RunActions(ShowActions):
         return batch
 
     def report_import(self, result: ImportResult, out: Any) -> None:
-        counts = (
-            (len(result.profiles), "profile"),
-            (result.duplicates, "duplicate"),
-            (len(result.rejects), "rejected line"),
-        )
-        out.write(f"{', '.join(pluralise(*count) for count in counts)}\n")
+        profiles, duplicates = pluralise(len(result.profiles), "profile"), pluralise(result.duplicates, "duplicate")
+        out.write(f"{profiles}, {duplicates}, {pluralise(len(result.rejects), 'rejected line')}\n")
         for reject in result.rejects[:MAX_REJECTS_SHOWN]:
             self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
         if (more := len(result.rejects) - MAX_REJECTS_SHOWN) > 0:
             self.stderr.write(f"  and {more:,} more")
 
     def run(self, *, resume: str | None, as_json: bool, **options: Any) -> None:
-        if resume:
-            batch: Batch | None = self.resume(resume, **options)
-        else:
-            batch = self.create_from_list(queue=True, quiet=as_json, **options)
+        batch = self.resume(resume, **options) if resume else self.create_from_list(True, as_json, **options)
         if batch is None:
             return
         logging.getLogger("batches").setLevel(logging.WARNING)  # log lines would break up the progress bar
@@ -119,9 +101,8 @@ class RunActions(ShowActions):
         if fresh.status == Status.ERROR:
             raise CommandError(f"The batch ended with an error: {printable(fresh.error)}")
         if fresh.status != Status.DONE:
-            raise CommandError(
-                f"The batch is {fresh.status}: someone else changed it. See: manage.py batch logs {fresh.pk}"
-            )
+            logs = f"manage.py batch logs {fresh.pk}"
+            raise CommandError(f"The batch is {fresh.status}: someone else changed it. See: {logs}")
 
     def print_summary(self, batch: Batch) -> None:
         self.stdout.write(f"ok      {batch.successful_checks:>7,}\nfailed  {batch.failed_checks:>7,}")
@@ -130,7 +111,9 @@ class RunActions(ShowActions):
         self.print_stories(batch)
 
 
-def add_list_arguments(parser: ArgumentParser) -> None:
+def list_parser() -> ArgumentParser:
+    """The arguments that say which list becomes which batch."""
+    parser = ArgumentParser(add_help=False)
     parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON Lines; - for standard input.")
     parser.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
@@ -138,21 +121,21 @@ def add_list_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
     parser.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
     parser.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
+    return parser
 
 
 def read_list(file: str | None, format: str | None, strict: bool) -> ImportResult:
     """The content of the list. Raises CommandError if it is not usable."""
     if file is None:
         raise CommandError("The list is missing. Name a file, or - for standard input.")
+    name = "Standard input" if file == "-" else printable(file)
     try:
-        if file == "-":
-            return read_profiles(sys.stdin.buffer, format=format, strict=strict)
-        with open_list(file) as source:
+        with nullcontext(sys.stdin.buffer) if file == "-" else open_list(file) as source:
             return read_profiles(source, filename=file, format=format, strict=strict)
     except OSError as error:
-        raise CommandError(f"Cannot read {printable(file)}: {error.strerror}") from error
+        raise CommandError(f"Cannot read {name}: {error.strerror}") from error
     except InvalidList as error:
-        raise CommandError(f"{'Standard input' if file == '-' else printable(file)}: {error}") from error
+        raise CommandError(f"{name}: {error}") from error
 
 
 def open_list(file: str) -> BinaryIO:
@@ -164,14 +147,11 @@ def open_list(file: str) -> BinaryIO:
 
 def work_until_finished(batch: Batch, out: TextIO) -> int | None:
     """Work on the queue until this batch has ended. Returns the signal that stopped it, if any."""
-    worker = Worker(finished=lambda: not is_unfinished(batch))
+    unfinished = Batch.objects.filter(pk=batch.pk, status__in=[Status.QUEUED, Status.RUNNING])
+    worker = Worker(finished=lambda: not unfinished.exists())
     try:
         with ProgressDisplay(batch.pk, out, lambda: STOPPING if worker.stopped_by else ""):
             worker.work()
     except KeyboardInterrupt:  # shortly before or after the worker handles signals itself
         return signal.SIGINT
     return worker.stopped_by
-
-
-def is_unfinished(batch: Batch) -> bool:
-    return Batch.objects.filter(pk=batch.pk, status__in=[Status.QUEUED, Status.RUNNING]).exists()

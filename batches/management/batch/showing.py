@@ -1,7 +1,7 @@
 """`manage.py batch list`, `show`, `logs` and `export`."""
 
-from __future__ import annotations
-
+import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,8 @@ from django.core.management.base import CommandError
 from django.db.models import QuerySet
 
 from batches.lists import exports
-from batches.management.base import ActionCommand, add_json, add_limit
-from batches.management.output import (
-    batch_lines,
-    batch_table,
-    failure_lines,
-    log_lines,
-    story_lines,
-)
+from batches.management.base import ID, JSON, ActionCommand, add_limit
+from batches.management.output import batch_lines, batch_table, failure_lines, log_lines, story_lines
 from batches.models import Batch, StoryResult
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
@@ -27,18 +21,17 @@ MAX_SHOWN = 10
 
 class ShowActions(ActionCommand):
     def add_show_actions(self) -> None:
-        listing = self.add_action("list", ShowActions.list_batches, "List the queue in order, then the other batches.")
+        description = "List the queue in order, then the other batches."
+        listing = self.add_action("list", ShowActions.list_batches, description, JSON)
         listing.add_argument("--status", choices=Batch.Status.values)
         add_limit(listing, "batches")
-        show = self.add_action("show", ShowActions.show_batch, "Show a batch: counters, failures, new stories, log.")
-        logs = self.add_action("logs", ShowActions.show_logs, "Show the history of a batch, newest first.")
+        description = "Show a batch: counters, failures, new stories, log."
+        self.add_action("show", ShowActions.show_batch, description, ID, JSON)
+        logs = self.add_action("logs", ShowActions.show_logs, "Show the history of a batch, newest first.", ID, JSON)
         add_limit(logs, "entries")
-        add_json(listing, show, logs)
-        export = self.add_action("export", ShowActions.export, "Export the profiles and results of a batch.")
+        export = self.add_action("export", ShowActions.export, "Export the profiles and results of a batch.", ID)
         export.add_argument("--format", choices=list(exports.EXPORTERS), default="csv")
         export.add_argument("--output", type=Path, metavar="FILE", help="Output file (default: standard output).")
-        for parser in (show, logs, export):
-            parser.add_argument("id")
 
     def list_batches(self, *, status: str | None, limit: int, as_json: bool, **options: Any) -> None:
         batches = Batch.objects.in_queue_order()
@@ -59,13 +52,11 @@ class ShowActions(ActionCommand):
             return
         self.print_lines(batch_lines(batch))
         if reasons := queries.failure_reasons(batch):
-            self.stdout.write("Failed")
-            self.print_lines(failure_lines(reasons))
+            self.print_lines(["Failed", *failure_lines(reasons)])
         if batch.stories_found:
             self.stdout.write("New stories")
             self.print_stories(batch)
-        self.stdout.write("Log")
-        self.print_lines(f"  {line}" for line in log_lines(queries.logs(batch)[:MAX_SHOWN]))
+        self.print_lines(["Log", *(f"  {line}" for line in log_lines(queries.logs(batch)[:MAX_SHOWN]))])
 
     def show_logs(self, *, id: str, limit: int, as_json: bool, **options: Any) -> None:
         entries = queries.logs(self.find_batch(id))[:limit]
@@ -77,7 +68,9 @@ class ShowActions(ActionCommand):
     def export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
         lines = exports.EXPORTERS[format](queries.all_rows(self.find_batch(id)))
         if output is None:
-            self.print_file(lines)
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # the import reads UTF-8, whatever the terminal uses
+            self.stdout.writelines(lines)
             return
         try:
             with output.open("w", encoding="utf-8", newline="") as file:

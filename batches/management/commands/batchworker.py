@@ -3,8 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from batches.checking.worker import Worker
-from batches.management.base import database_faults_as_sentences
-from batches.management.preflight import require_migrations
+from batches.management.base import database_faults_as_sentences, require_migrations
 
 
 class Command(BaseCommand):

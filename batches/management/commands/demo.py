@@ -1,6 +1,7 @@
 import os
 import secrets
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from django.contrib.auth import get_user_model
@@ -11,8 +12,8 @@ from django.urls import reverse
 from batches.batch_manager import BatchManager
 from batches.demo.profiles import BATCHES, DEFAULT_PORT, HOST, PATH, profiles_of
 from batches.demo.server import FeedServer
-from batches.management.preflight import demo_port, port_number, require_free_port, require_migrations
-from batches.models import Batch
+from batches.management.base import port_number, require_free_port, require_migrations
+from batches.models import Batch, Profile
 from batches.queue.refusals import Refusal
 
 OPERATOR = "operator"
@@ -92,3 +93,10 @@ class Command(BaseCommand):
         for line in lines:
             self.stdout.write(f"│ {line:<{width}} │")
         self.stdout.write(f"└─{'─' * width}─┘")
+
+
+def demo_port() -> int | None:
+    """The port in the addresses of the demo's profiles; None if there are no such profiles."""
+    demo_profiles = Profile.objects.filter(url__startswith=f"http://{HOST}:", url__contains=PATH)
+    url = demo_profiles.order_by("pk").values_list("url", flat=True).first()
+    return urlsplit(url).port if url else None

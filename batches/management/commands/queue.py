@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from batches.management.base import ActionCommand, add_json, add_limit
+from batches.management.base import JSON, ActionCommand, add_limit
 from batches.management.output import batch_table, hold_line
 from batches.models import Batch
 from batches.reports.outlook import forecast_queue, queue_as_dict
@@ -13,9 +13,8 @@ class Command(ActionCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        show = self.add_action("show", Command.show, "Show the running batch and the queued batches in order.")
+        show = self.add_action("show", Command.show, "Show the running batch and the queued batches in order.", JSON)
         add_limit(show, "queued batches")
-        add_json(show)
         hold = self.add_action("hold", Command.hold, "Start no other batch; the running one continues.")
         hold.add_argument("--reason", default="", help="Shown to everybody who looks at the queue.")
         self.add_action("release", Command.release, "Let batches start again.")

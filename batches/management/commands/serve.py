@@ -11,7 +11,8 @@ from django.utils.termcolors import colorize
 
 from batches.conf import get_config
 from batches.demo.profiles import HOST as DEMO_HOST
-from batches.management.preflight import demo_port, port_number, require_free_port, require_migrations
+from batches.management.base import port_number, require_free_port, require_migrations
+from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
 
 COLOURS = {"web": "cyan", "worker": "green", "demo": "magenta"}

@@ -1,5 +1,4 @@
-from __future__ import annotations
-
+from argparse import ArgumentParser
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -7,7 +6,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from rest_framework.authtoken.models import Token
 
-from batches.management.base import ActionCommand, add_json
+from batches.management.base import JSON, ActionCommand
 from batches.management.output import printable, table, when
 from batches.text import UNSTORABLE, clean_text
 
@@ -20,12 +19,13 @@ class Command(ActionCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        create = self.add_action("create", Command.create, "Create a token for a user and print it, this once.")
+        user = ArgumentParser(add_help=False)
+        user.add_argument("username", metavar="USER")
+        description = "Create a token for a user and print it, this once."
+        create = self.add_action("create", Command.create, description, user, JSON)
         create.add_argument("--replace", action="store_true", help="Revoke the existing token of the user.")
-        revoke = self.add_action("revoke", Command.revoke, "Revoke the token of a user.")
-        for named in (create, revoke):
-            named.add_argument("username", metavar="USER")
-        add_json(create, self.add_action("list", Command.list_tokens, "List users with a token; tokens are not shown."))
+        self.add_action("list", Command.list_tokens, "List users with a token; tokens are not shown.", JSON)
+        self.add_action("revoke", Command.revoke, "Revoke the token of a user.", user)
 
     def create(self, *, username: str, replace: bool, as_json: bool, **options: Any) -> None:
         user = find_user(username)
@@ -43,9 +43,9 @@ class Command(ActionCommand):
             self.stdout.write(token.key)
 
     def list_tokens(self, *, as_json: bool, **options: Any) -> None:
-        tokens = list(Token.objects.select_related("user").order_by("user"))
+        tokens = [token_as_dict(token) for token in Token.objects.select_related("user").order_by("user")]
         if as_json:
-            self.print_json([token_as_dict(token) for token in tokens])
+            self.print_json(tokens)
         elif tokens:
             self.print_lines(table(("token", "created", "active", "user"), list(map(token_row, tokens))))
         else:
@@ -74,15 +74,11 @@ def token_as_dict(token: Token) -> dict[str, Any]:
     return {
         "user": token.user.get_username(),
         "is_active": token.user.is_active,
-        "token": shorten(token.key),
+        "token": f"{token.key[:IDENTIFYING_CHARACTERS]}…",
         "created_at": token.created,
     }
 
 
-def token_row(token: Token) -> tuple[str, ...]:
-    is_active = "yes" if token.user.is_active else "no"
-    return shorten(token.key), when(token.created), is_active, printable(token.user.get_username())
-
-
-def shorten(key: str) -> str:
-    return f"{key[:IDENTIFYING_CHARACTERS]}…"
+def token_row(token: dict[str, Any]) -> tuple[str, ...]:
+    is_active = "yes" if token["is_active"] else "no"
+    return token["token"], when(token["created_at"]), is_active, printable(token["user"])

@@ -19,7 +19,7 @@ from batches.batch_manager import BatchManager
 from batches.demo import profiles as demo
 from batches.demo.feeds import DemoFeed
 from batches.demo.server import FeedServer, delay
-from batches.management.preflight import demo_port
+from batches.management.commands.demo import demo_port
 from batches.models import Batch, Profile
 from batches.tests.support.factories import everything
 

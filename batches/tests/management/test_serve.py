@@ -16,8 +16,8 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
+from batches.management.base import port_number
 from batches.management.commands import serve as serve_module
-from batches.management.preflight import port_number
 from batches.models import Batch, BatchProfile
 from batches.tests.support.processes import WAIT_SECONDS
 

@@ -1,0 +1,125 @@
+"""`manage.py batch queue`, `start`, `pause` and the other actions that change batches; `prune` and `doctor`."""
+
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, count
+from batches.management.output import batch_table, finding_line, printable
+from batches.models import Action, Batch
+from batches.queue.actions import RULES
+from batches.reports import doctor, queries
+from batches.text import pluralise
+
+#: Actions on any number of batches.
+ACTIONS = {
+    "queue": (Action.QUEUE_BATCH, "Queue batches; a finished one is checked again."),
+    "start": (Action.START_BATCH, "Start a batch before all others."),
+    "pause": (Action.PAUSE_BATCH, "Set batches aside; their results are kept."),
+    "retry": (Action.RETRY_FAILED, "Check the failed profiles of batches again."),
+    "repeat": (Action.REPEAT_BATCH, "Check the same profiles again, in new batches."),
+    "delete": (Action.DELETE_BATCH, "Delete batches with their results; their stories stay known."),
+}
+
+
+class ChangeActions(ActionCommand):
+    def add_change_actions(self) -> None:
+        for name, (action, description) in ACTIONS.items():
+            parser = self.add_action(name, ChangeActions.apply, description)
+            parser.set_defaults(action=action)
+            parser.add_argument("ids", nargs="+", metavar="ID", help=SHORT_ID)
+            if action == Action.DELETE_BATCH:
+                parser.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
+        move = self.add_action("move", ChangeActions.move, "Move a queued batch to another position.", ID)
+        move.add_argument("position", type=int, help="1 is the front; a number beyond the end means the end.")
+        priority = self.add_action("priority", ChangeActions.set_priority, "Change the priority of a batch.", ID)
+        priority.add_argument("priority", type=int, help="Higher goes first.")
+        prune = self.add_action("prune", ChangeActions.prune, "Delete batches that ended long ago.")
+        prune.add_argument("--days", type=count, default=90, help="Days since their end (default: %(default)s).")
+        prune.add_argument("--keep-errors", action="store_true", help="Delete only batches that are done.")
+        prune.add_argument("--dry-run", action="store_true", help="Only list them.")
+        prune.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
+        description = "Recount everything from the rows; exit with status 1 if something is wrong."
+        examine = self.add_action("doctor", ChangeActions.examine, description, JSON)
+        examine.add_argument("--fix", action="store_true", help="Repair what can be derived, and log it.")
+
+    def apply(self, *, action: Action, ids: list[str], yes: bool = True, **options: Any) -> None:
+        """Each batch by itself: a refusal does not stop the others."""
+        if not yes and sys.stdin.isatty():
+            names = ", ".join(f"“{printable(self.find_batch(batch_id).name)}”" for batch_id in ids)
+            require_confirmed(f"Delete {names} with all results?")
+        refused = False
+        for batch_id in ids:
+            try:
+                batch = self.find_batch(batch_id)
+                outcome = self.require_accepted(getattr(self.manager, action)(batch.pk))
+            except CommandError as error:
+                self.stderr.write(self.style.ERROR(str(error)))
+                refused = True
+            else:
+                new_id = f" {outcome.pk}" if isinstance(outcome, Batch) else ""
+                self.stdout.write(RULES[action].success.format(printable(batch.name)) + new_id)
+        if refused:
+            raise SystemExit(1)
+
+    def move(self, *, id: str, position: int, **options: Any) -> None:
+        batch = self.find_batch(id)
+        self.require_accepted(self.manager.move_batch(batch.pk, position))
+        batch.refresh_from_db()
+        self.stdout.write(f"“{printable(batch.name)}” is at position {batch.position}.")
+
+    def set_priority(self, *, id: str, priority: int, **options: Any) -> None:
+        batch = self.find_batch(id)
+        self.require_accepted(self.manager.set_priority(batch.pk, priority))
+        self.stdout.write(f"“{printable(batch.name)}” has priority {priority}.")
+
+    def prune(self, *, days: int, keep_errors: bool, dry_run: bool, yes: bool, **options: Any) -> None:
+        batches = queries.ended_before(timezone.now() - timedelta(days=days), with_errors=not keep_errors)
+        total = pluralise(len(batches), "batch", "batches")
+        if dry_run:
+            self.print_lines(batch_table(batches))
+            self.stderr.write(f"Dry run: {total} would be deleted.")
+            return
+        if not yes and sys.stdin.isatty():
+            require_confirmed(f"Delete {total} with all results?")
+        deleted = sum(map(bool, self.manager.delete_batches([batch.pk for batch in batches])))
+        self.stdout.write(f"{pluralise(deleted, 'batch', 'batches')} deleted.")
+
+    def examine(self, *, fix: bool, as_json: bool, **options: Any) -> None:
+        findings = left = doctor.diagnose()
+        if fix and findings:
+            doctor.repair(findings, self.manager)
+            left = doctor.diagnose()
+        if as_json:
+            result = {"findings": findings, "left": left}
+            self.print_json({name: list(map(doctor.as_dict, part)) for name, part in result.items()})
+        else:
+            self.print_lines(diagnosis(findings, left, fix))
+        if left:
+            raise SystemExit(1)
+
+
+def diagnosis(findings: list[doctor.Finding], left: list[doctor.Finding], fixed: bool) -> Iterator[str]:
+    """The problems, and what to do about them."""
+    if not findings:
+        yield "No problems found."
+    yield from map(finding_line, findings)
+    if fixed and findings:
+        yield f"Repaired: {len(findings) - len(left):,}. Left: {len(left):,}."
+        yield from map(finding_line, left)
+    elif any(finding.can_be_fixed for finding in findings):
+        yield "Repair what can be derived: manage.py batch doctor --fix"
+
+
+def require_confirmed(question: str) -> None:
+    """Ask at the terminal. Raises CommandError unless the reply is yes."""
+    try:
+        reply = input(f"{question} [y/N] ")
+    except EOFError:
+        reply = ""
+    if reply.strip().lower() not in {"y", "yes"}:
+        raise CommandError("Nothing was deleted.")
