@@ -50,5 +50,5 @@ def write_only(batch: Batch) -> float:
     for begin in range(0, len(rows), size):
         with transaction.atomic():
             chunk = rows[begin : begin + size]
-            results.update_batch_profiles([results.RowResult(row, "ok", "", None, 0.0, False) for row in chunk])
+            results.update_batch_profiles([(row, "ok", "", None, 0.0, False) for row in chunk])
     return time.perf_counter() - started

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import IntegrityError, connection, transaction
@@ -25,6 +25,8 @@ from .sql import PROFILE, ROW, as_json, execute, fetch_all, json_table, now, tim
 INSERT_CHUNK = 10_000
 #: Rows deleted per transaction, so that deleting a batch of a million rows blocks nobody.
 DELETE_CHUNK = 10_000
+
+NUMBERED_URL = {"number": "bigint", "url": "text"}
 
 #: A row as it was before its check.
 UNCHECKED: dict[str, Any] = {
@@ -57,16 +59,6 @@ def insert_batch(batch: Batch) -> None:
         raise Refused(Code.ALREADY_EXISTS, f"“{other}” already has this ID. Nothing was added.") from error
 
 
-class UrlAndName(NamedTuple):
-    url: str
-    name: str
-
-
-class NumberedUrl(NamedTuple):
-    number: int
-    url: str
-
-
 def collect_names(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:
     """Names by normalised address, in the order of first appearance."""
     names: dict[str, str] = {}
@@ -90,12 +82,12 @@ def insert_profiles(names: Mapping[str, str]) -> None:
     In the order of the addresses, so that two imports with common addresses wait for each other instead of deadlocking.
     """
     with _without_lock_timeout():
-        for chunk in _chunks(UrlAndName(*item) for item in sorted(names.items())):
+        for chunk in _chunks(sorted(names.items())):
             execute(
                 f"""INSERT INTO {PROFILE}
                            (url, name, feed_url, etag, last_modified, fingerprint, last_error, created_at)
                     SELECT url, name, '', '', '', '', '', {time_parameter()}
-                      FROM {json_table(UrlAndName)} AS profile WHERE true
+                      FROM {json_table({"url": "text", "name": "text"})} AS profile WHERE true
                         ON CONFLICT (url) DO NOTHING""",
                 [now(), as_json(chunk)],
             )
@@ -117,17 +109,13 @@ def insert_batch_profiles(batch_id: uuid.UUID, urls: Iterable[str]) -> int:
         execute(
             f"""INSERT INTO {ROW} (batch_id, profile_id, status, error, has_story)
                 SELECT %s, profile.id, 'pending', '', false
-                  FROM {json_table(NumberedUrl)} AS wanted
+                  FROM {json_table(NUMBERED_URL)} AS wanted
                   JOIN {PROFILE} AS profile ON profile.url = wanted.url
                  ORDER BY wanted.number""",
             [uuid_parameter(batch_id), as_json(chunk)],
         )
-        for chunk in _number(urls)
+        for chunk in _chunks(enumerate(urls))
     )
-
-
-def _number(urls: Iterable[str]) -> Iterator[list[NumberedUrl]]:
-    return _chunks(NumberedUrl(number, url) for number, url in enumerate(urls))
 
 
 def insert_selected_profiles(batch_id: uuid.UUID, profiles: QuerySet[Profile]) -> int:
@@ -152,9 +140,9 @@ def insert_selected_profiles(batch_id: uuid.UUID, profiles: QuerySet[Profile]) -
 
 def count_known(urls: Iterable[str]) -> int:
     """How many of these different addresses are known profiles."""
-    statement = f"""SELECT COUNT(*) FROM {json_table(NumberedUrl)} AS wanted
+    statement = f"""SELECT COUNT(*) FROM {json_table(NUMBERED_URL)} AS wanted
                      WHERE EXISTS (SELECT 1 FROM {PROFILE} AS profile WHERE profile.url = wanted.url)"""
-    return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in _number(urls))
+    return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in _chunks(enumerate(urls)))
 
 
 def copy_batch_profiles(source: uuid.UUID, target: uuid.UUID) -> int:

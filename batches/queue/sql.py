@@ -7,11 +7,9 @@ chunk takes a quarter of that.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -24,27 +22,22 @@ ROW = BatchProfile._meta.db_table
 STORY = StoryResult._meta.db_table
 BATCH = Batch._meta.db_table
 
-SQL_TYPES = {str: "text", int: "bigint", bool: "boolean", float: "double precision"}
+
+def json_table(columns: Mapping[str, str]) -> str:
+    """A subquery with these columns (SQL types by name). Its one parameter is `as_json` of rows in the same order."""
+    fields = ", ".join(f"{_read_field(index, kind)} AS {name}" for index, (name, kind) in enumerate(columns.items()))
+    return f"(SELECT {fields} FROM {'json_array_elements(%s::json)' if _is_postgresql() else 'json_each(%s)'})"
 
 
-def json_table(row: type[tuple[Any, ...]]) -> str:
-    """A subquery with a column for each field of `row`, a NamedTuple. Its one parameter is `as_json(rows)`."""
-    return _json_table(row, connection.vendor)
-
-
-@cache
-def _json_table(row: type[tuple[Any, ...]], vendor: str) -> str:
-    fields = enumerate(get_type_hints(row).items())
-    columns = ", ".join(f"{_read_field(index, kind, vendor)} AS {name}" for index, (name, kind) in fields)
-    return f"(SELECT {columns} FROM {'json_array_elements(%s::json)' if vendor == 'postgresql' else 'json_each(%s)'})"
-
-
-def _read_field(index: int, kind: Any, vendor: str) -> str:
-    [kind] = [option for option in get_args(kind) or [kind] if option is not NoneType]
-    if vendor == "postgresql":
-        return f"CAST(value->>{index} AS {'timestamptz' if kind is datetime else SQL_TYPES[kind]})"
+def _read_field(index: int, kind: str) -> str:
+    if _is_postgresql():
+        return f"CAST(value->>{index} AS {kind})"
     # SQLite stores a time as text. A cast to `timestamptz` would make it a number.
-    return f"CAST(json_extract(value, '$[{index}]') AS {'text' if kind is datetime else SQL_TYPES[kind]})"
+    return f"CAST(json_extract(value, '$[{index}]') AS {'text' if kind == 'timestamptz' else kind})"
+
+
+def _is_postgresql() -> bool:
+    return connection.vendor == "postgresql"
 
 
 def as_json(rows: Sequence[tuple[Any, ...]]) -> str:
@@ -54,7 +47,7 @@ def as_json(rows: Sequence[tuple[Any, ...]]) -> str:
 def format_time(moment: datetime) -> str:
     """As the database's adapter writes it, but without its look-ups for each value: a fifth of the time to record."""
     text = moment.astimezone(UTC).isoformat(" ")
-    return text if connection.vendor == "postgresql" else text.removesuffix("+00:00")
+    return text if _is_postgresql() else text.removesuffix("+00:00")
 
 
 def now() -> str:
@@ -63,7 +56,7 @@ def now() -> str:
 
 
 def time_parameter() -> str:
-    return "CAST(%s AS timestamptz)" if connection.vendor == "postgresql" else "%s"
+    return "CAST(%s AS timestamptz)" if _is_postgresql() else "%s"
 
 
 def uuid_parameter(batch_id: UUID) -> Any:
