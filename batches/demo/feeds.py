@@ -1,7 +1,5 @@
 """The stories of the demo, and the formats of its feeds."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -49,17 +47,14 @@ class DemoFeed:
             published=datetime.fromtimestamp(slot * self.period, UTC),
         )
 
-    def rss(self) -> bytes:
-        return self._generate(Rss201rev2Feed)
-
-    def atom(self) -> bytes:
-        return self._generate(Atom1Feed)
-
-    def _generate(self, generator: type[SyndicationFeed]) -> bytes:
+    def rss(self, generator: type[SyndicationFeed] = Rss201rev2Feed) -> bytes:
         feed = generator(title=self.title, link=self.link, description="From the demo.", language="en")
         for story in self.stories:
             feed.add_item(story.title, story.url, TEXT, unique_id=story.id, pubdate=story.published)
         return feed.writeString("utf-8").encode()
+
+    def atom(self) -> bytes:
+        return self.rss(Atom1Feed)
 
     def rdf(self) -> bytes:
         """RSS 1.0, which Django does not write."""

@@ -1,4 +1,18 @@
+import pytest
+
 from batches.tests.support.terminal import manage
 from batches.tests.support.working import commands, configure, script, server
 
 __all__ = ["commands", "configure", "manage", "script", "server"]
+
+
+@pytest.fixture
+def list_file(tmp_path):
+    """Writes a list to a file, by default of three addresses, and returns its path."""
+
+    def write(content="https://0.example/\nhttps://1.example/\nhttps://2.example/\n", name="morning.txt"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write

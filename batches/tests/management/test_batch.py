@@ -25,19 +25,8 @@ from batches.tests.support.factories import (
 pytestmark = pytest.mark.django_db
 
 Status = Batch.Status
+A_REJECT = b"https://a.example/\nnonsense\n"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture
-def list_file(tmp_path):
-    """Writes a list to a file and returns its path."""
-
-    def write(content="https://a.example/", name="morning.txt"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
 
 
 class Terminal(io.StringIO):
@@ -74,11 +63,8 @@ def test_options_set_the_values_of_the_new_batch(manage, list_file):
     manage("batch", "create", *options, list_file())
     batch = Batch.objects.get(name="Press list")
     assert (batch.priority, batch.checker, batch.position) == (3, "http", 1)
-
-
-def test_a_paused_batch_is_created_outside_the_queue(manage, list_file):
     assert "Created “morning”, paused: " in manage("batch", "create", "--paused", list_file()).out
-    assert Batch.objects.get().status == Status.PAUSED
+    assert Batch.objects.get(name="morning").status == Status.PAUSED
 
 
 def test_a_list_can_come_from_standard_input(manage):
@@ -115,31 +101,12 @@ def test_rejected_lines_are_listed_with_reasons_and_the_others_are_imported(mana
     assert Batch.objects.get().total_profiles == 1
 
 
-def test_strict_creates_nothing_if_a_line_is_rejected(manage, list_file):
-    content = b"https://a.example/\nnonsense\n"
-    for arguments, stdin in (([list_file(content)], None), (["-"], piped(content))):
-        output = manage("batch", "create", "--strict", *arguments, stdin=stdin)
-        assert (output.code, output.out) == (1, "")
-        assert "(line 2: " in output.err
-    assert_nothing_created()
-
-
 @pytest.mark.parametrize("action", ["create", "run"])
 def test_a_dry_run_reports_and_saves_nothing(action, manage, list_file):
     output = manage("batch", action, "--dry-run", list_file("https://a.example/\nnonsense\n"))
     assert (output.code, output.out) == (0, "1 profile, 0 duplicates, 1 rejected line\n")
     assert output.err.startswith("  line 2: ")
     assert output.err.endswith("Dry run: nothing was saved.\n")
-    assert_nothing_created()
-
-
-def test_an_invalid_list_gets_one_sentence_that_names_it(manage, list_file):
-    path = list_file("")
-    for action, argument, name in (("create", path, path), ("run", path, path), ("create", "-", "Standard input")):
-        output = manage("batch", action, argument)
-        assert (output.code, output.out) == (1, "")
-        assert output.err.startswith(f"{name}: The list is empty")
-        assert "\n" not in output.err
     assert_nothing_created()
 
 
@@ -160,16 +127,23 @@ def test_a_list_that_cannot_be_read_gets_one_sentence(manage, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("content", "options", "sentence"),
     [
-        (["--priority", "40000"], "The priority must be a whole number from -32,768 to 32,767."),
-        (["--name", "n" * 201], "A batch needs a name of 1 to 200 characters."),
-        (["--checker", "magic"], "Error: argument --checker: invalid choice: 'magic' (choose from 'feed', 'http')"),
+        (b"", [], "{list}: The list is empty. Add at least one URL."),
+        (A_REJECT, ["--strict"], "{list}: 1 entry is not valid (line 2: It has no scheme; start it with https://)."),
+        (A_REJECT, ["--priority", "40000"], "The priority must be a whole number from -32,768 to 32,767."),
+        (A_REJECT, ["--name", "n" * 201], "A batch needs a name of 1 to 200 characters."),
+        (A_REJECT, ["--checker", "x"], "Error: argument --checker: invalid choice: 'x' (choose from 'feed', 'http')"),
     ],
 )
-def test_an_invalid_option_gets_one_sentence_and_nothing_is_created(options, sentence, manage, list_file):
-    output = manage("batch", "create", *options, list_file())
-    assert (output.code, output.err) == (1, sentence)
+@pytest.mark.parametrize("action", ["create", "run"])
+def test_an_invalid_list_or_option_gets_one_sentence_and_nothing_is_created(
+    action, content, options, sentence, manage, list_file
+):
+    path = list_file(content)
+    for argument, name in ((path, str(path)), ("-", "Standard input")):
+        output = manage("batch", action, *options, argument, stdin=piped(content))
+        assert (output.code, output.err.splitlines()[-1]) == (1, sentence.format(list=name))
     assert_nothing_created()
 
 
@@ -349,10 +323,8 @@ def test_an_action_changes_the_status_says_so_and_logs_who_did_it(action, status
 @pytest.mark.parametrize(
     ("action", "status", "reason"),
     [
-        (["queue"], Status.RUNNING, "“it” is running. Only a batch that is"),
         (["start"], Status.DONE, "“it” is done. Only a batch that is queued or paused can be started."),
         (["pause"], Status.DONE, "“it” is done. Only a batch that is"),
-        (["retry"], Status.RUNNING, "“it” is running. Only a batch that is"),
         (["delete"], Status.RUNNING, "“it” is running. Only a batch that is"),
         (["move", 1], Status.PAUSED, "“it” is paused. Only a batch that is queued can be moved."),
     ],
@@ -375,17 +347,20 @@ def test_a_refused_batch_does_not_stop_the_others(manage):
     assert [values_of(batch.pk)["status"] for batch in (first, second, third)] == ["paused", "done", "paused"]
 
 
-@pytest.mark.parametrize(("position", "order"), [("1", "312"), ("2", "132"), ("99999999999999", "123"), ("-5", "312")])
-def test_a_batch_is_moved_within_the_queue(position, order, manage):
+@pytest.mark.parametrize(
+    ("action", "value", "sentence", "order"),
+    [
+        ("move", 1, "“3” is at position 1.", "312"),
+        ("move", -5, "“3” is at position 1.", "312"),
+        ("move", 99999999999999, "“3” is at position 3.", "123"),
+        ("priority", 5, "“3” has priority 5.", "312"),
+        ("priority", -5, "“3” has priority -5.", "123"),
+    ],
+)
+def test_a_batch_is_moved_within_the_queue(action, value, sentence, order, manage):
     *_, third = make_waiting(3)
-    assert manage("batch", "move", third.pk, position).out == f"“3” is at position {order.index('3') + 1}.\n"
+    assert manage("batch", action, third.pk, value) == (0, f"{sentence}\n", "")
     assert "".join(waiting_names()) == order
-
-
-def test_a_priority_puts_a_batch_at_the_end_of_its_new_band(manage):
-    *_, third = make_waiting(3)
-    assert manage("batch", "priority", third.pk, 5) == (0, "“3” has priority 5.\n", "")
-    assert waiting_names() == ["3", "1", "2"]
 
 
 def test_a_repeat_is_a_new_batch_and_its_id_is_printed(manage):
@@ -396,20 +371,16 @@ def test_a_repeat_is_a_new_batch_and_its_id_is_printed(manage):
     assert f"  repeats    {batch.pk}\n" in manage("batch", "show", repeat.pk).out
 
 
-@pytest.mark.parametrize("reply", ["y\n", "Yes\n"])
-def test_a_deletion_at_a_terminal_needs_a_yes(reply, manage):
+@pytest.mark.parametrize(
+    ("reply", "is_deleted"), [("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_a_deletion_at_a_terminal_needs_a_yes(reply, is_deleted, manage):
     batch, other = make_batch("it"), make_batch("other")
+    question = "Delete “it”, “other” with all results? [y/N] "
+    done = (0, f"{question}“it” was deleted.\n“other” was deleted.\n", "")
     output = manage("batch", "delete", batch.pk, other.pk, stdin=Terminal(reply))
-    assert output.out == "Delete “it”, “other” with all results? [y/N] “it” was deleted.\n“other” was deleted.\n"
-    assert not Batch.objects.exists()
-
-
-@pytest.mark.parametrize("reply", ["n\n", "\n", ""], ids=["no", "nothing", "end of input"])
-def test_without_a_yes_nothing_is_deleted(reply, manage):
-    batch = make_batch("it")
-    output = manage("batch", "delete", batch.pk, stdin=Terminal(reply))
-    assert (output.code, output.err) == (1, "Nothing was deleted.")
-    assert Batch.objects.exists()
+    assert output == (done if is_deleted else (1, question, "Nothing was deleted."))
+    assert Batch.objects.exists() is not is_deleted
 
 
 def test_a_deletion_with_yes_or_without_a_terminal_asks_nothing(manage):

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import time
 
 import pytest
 from django.db import OperationalError
@@ -21,13 +20,11 @@ from batches.tests.support.factories import (
     assert_consistent,
     half_checked,
     make_batch,
-    make_waiting,
     row_statuses,
     start_run,
     values_of,
-    waiting_names,
 )
-from batches.tests.support.processes import WAIT_SECONDS
+from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,18 +33,6 @@ Status = Batch.Status
 FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
 <item><title>Größe “zählt”</title><guid isPermaLink="false">1</guid></item>
 <item><title>Two</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
-
-
-@pytest.fixture
-def list_file(tmp_path):
-    """A list of these addresses, by default of three."""
-
-    def write(*addresses):
-        path = tmp_path / "morning.txt"
-        path.write_text("\n".join(addresses or [f"https://{number}.example/" for number in range(3)]))
-        return path
-
-    return write
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +52,6 @@ class Screen(io.StringIO):
         return text in self.getvalue()
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "This never came true."
-        time.sleep(0.005)
-
-
 # -- To the end --------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +61,8 @@ def feeds(server, configure, list_file):
     configure(allowed_networks=("127.0.0.1/32",), retries=0)
     server.answer("/feed", FEED)
     server.answer("/nonsense", "Hello")
-    return list_file(server.url("/feed"), server.url("/nonsense"), server.url("/gone"), "http://127.0.0.2/")
+    addresses = [*map(server.url, ("/feed", "/nonsense", "/gone")), "http://127.0.0.2/"]
+    return list_file("\n".join(addresses))
 
 
 def test_a_list_is_checked_and_summed_up(feeds, manage):
@@ -261,22 +240,24 @@ def test_a_batch_whose_last_check_ends_after_ctrl_c_is_done(stop_at, list_file, 
     assert Batch.objects.get().status == Status.DONE
 
 
-@pytest.mark.parametrize("status", [Status.PAUSED, Status.ERROR, Status.RUNNING])
-def test_a_batch_is_resumed_where_it_stopped(status, configure, manage):
+@pytest.mark.parametrize(
+    ("status", "order"),
+    [
+        (Status.PAUSED, ["first", "last", "it"]),
+        (Status.ERROR, ["first", "last", "it"]),
+        (Status.RUNNING, ["it"]),
+        (Status.QUEUED, ["first", "it"]),  # at its position
+    ],
+)
+def test_a_batch_is_resumed_where_it_stopped(status, order, configure, manage):
     batch = half_checked(status)
     Batch.objects.update(checker="effortless")
     if status == Status.RUNNING:
         assert BatchManager().release_run(batch.pk, values_of(batch.pk)["run_token"])
     assert manage("batch", "run", "--resume", str(batch.pk)[:13]).code == 0
     assert row_statuses(batch) == ["ok", "failed", "ok"]
-
-
-def test_a_queued_batch_that_is_resumed_keeps_its_position(configure, manage, monkeypatch):
-    first, _ = make_waiting(2)
-    monkeypatch.setattr(running.RunActions, "conclude", lambda *_: None)
-    monkeypatch.setattr(running, "work_until_finished", lambda *_: None)
-    assert manage("batch", "run", "--resume", first.pk).code == 0
-    assert waiting_names() == ["1", "2"]
+    done = Batch.objects.filter(status=Status.DONE).order_by("completed_at")
+    assert list(done.values_list("name", flat=True)) == order
 
 
 WITHOUT_A_LIST = "Use --resume without a list and without --dry-run: the batch has its profiles already."
@@ -302,35 +283,23 @@ def test_a_resume_that_makes_no_sense_is_refused(status, options, sentence, mana
 
 
 @pytest.mark.parametrize(
-    ("status", "values", "line"),
+    ("status", "total", "completed", "seconds", "filled", "text"),
     [
-        (
-            Status.RUNNING,
-            {"total_profiles": 100, "completed_profiles": 50, "run_seconds": 20.0},
-            f"[{'#' * 15}{'-' * 15}]  50 %  50/100  failed 1  new stories 1  2/s  20 s left",
-        ),
-        (
-            Status.RUNNING,
-            {"total_profiles": 4, "run_seconds": 3700.0},
-            f"[{'#' * 15}{'-' * 15}]  50 %  2/4  failed 1  new stories 1  0/s  1 h 01 min left",
-        ),
-        (
-            Status.RUNNING,
-            {"total_profiles": 1000, "completed_profiles": 999, "run_seconds": 300.0},
-            f"[{'#' * 29}-]  99 %  999/1,000  failed 1  new stories 1  3/s  0 s left",
-        ),
-        (
-            Status.PAUSED,
-            {"run_seconds": 20.0},
-            f"[{'#' * 19}{'-' * 11}]  66 %  2/3  failed 1  new stories 1  0/s",
-        ),
+        (Status.RUNNING, 100, 50, 20.0, 15, " 50 %  50/100  failed 1  new stories 1  2/s  20 s left"),
+        (Status.RUNNING, 4, 2, 3700.0, 15, " 50 %  2/4  failed 1  new stories 1  0/s  1 h 01 min left"),
+        (Status.RUNNING, 1000, 999, 300.0, 29, " 99 %  999/1,000  failed 1  new stories 1  3/s  0 s left"),
+        (Status.PAUSED, 3, 2, 20.0, 19, " 66 %  2/3  failed 1  new stories 1  0/s"),
+        (Status.DONE, 2, 2, 0.0, 30, "100 %  2/2  failed 1  new stories 1"),
     ],
 )
-def test_a_bar_shows_the_progress_and_the_estimate_of_a_batch_that_runs(status, values, line):
+def test_a_bar_shows_the_progress_and_the_estimate_of_a_batch_that_runs(
+    status, total, completed, seconds, filled, text
+):
     batch = half_checked(status)
+    values = {"total_profiles": total, "completed_profiles": completed, "run_seconds": seconds}
     Batch.objects.filter(pk=batch.pk).update(**values)
     batch.refresh_from_db()
-    assert describe(batch) == line
+    assert describe(batch) == f"[{'#' * filled:-<30}] {text}"
 
 
 def test_a_batch_without_profiles_has_an_empty_bar():
@@ -424,7 +393,7 @@ def held_list(server, list_file):
     """A list of eight addresses, of which the server holds the answers of all but the first four; and the gates."""
     for path in paths(8):
         server.answer(path)
-    return list_file(*map(server.url, paths(8))), [server.hold(path) for path in paths(8)[4:]]
+    return list_file("\n".join(map(server.url, paths(8)))), [server.hold(path) for path in paths(8)[4:]]
 
 
 def hits(server):

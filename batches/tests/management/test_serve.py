@@ -5,9 +5,8 @@ import re
 import signal
 import socket
 import sys
-import time
 from argparse import ArgumentTypeError
-from contextlib import closing, suppress
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from django.core.management import call_command
 from batches.management.base import port_number
 from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile
-from batches.tests.support.processes import WAIT_SECONDS
+from batches.tests.support.processes import WAIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -46,14 +45,11 @@ def is_running(pid):
 
 
 def assert_gone(pids):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while alive := [pid for pid in pids if is_running(pid)]:
-        if time.monotonic() > deadline:
-            for pid in alive:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            pytest.fail(f"Left running: {alive}")
-        time.sleep(0.02)
+    try:
+        wait_until(lambda: not any(map(is_running, pids)))
+    finally:
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 # -- manage.py serve ---------------------------------------------------------------------------------------------------
@@ -208,7 +204,6 @@ print(supervise(children, lambda name, line: os.write(1, f"{name} | {line}\\n".e
 """
 MODULES = {
     "polite": """
-import time
 try:
     print("up")
     time.sleep(600)

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from django.db import connection
 from batches.tests.conftest import skip_or_fail, wanted_vendors
 from batches.tests.support import environment, postgres
 from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
+from batches.tests.support.processes import wait_until
 from batches.tests.support.threads import run_in_threads
 from batchproject.settings import parse_database_url
 
@@ -119,9 +119,6 @@ with temporary_postgres() as url:
         directory = Path(parse_database_url(url)["OPTIONS"]["host"])
         client = psycopg.connect(host=str(directory), user="postgres", dbname="postgres")
         run.kill()
-    deadline = time.monotonic() + 60
-    while directory.exists():
-        assert time.monotonic() < deadline, "The server's directory is still there."
-        time.sleep(0.02)
+    wait_until(lambda: not directory.exists())
     with client, pytest.raises(psycopg.OperationalError):
         client.execute("SELECT 1")

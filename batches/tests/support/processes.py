@@ -34,6 +34,13 @@ ENVIRONMENT = {
 }
 
 
+def wait_until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "The condition never became true."
+        time.sleep(0.005)
+
+
 class Command:
     """A running command. Its output goes to files, so that a full pipe never blocks it."""
 
