@@ -13,14 +13,13 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 
 from batches.batch_manager import BatchManager
 from batches.checking import worker
-from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Queue
 from batches.queue import results
 from batches.reports import queries
-from batches.tests.support.checkers import NeverReady, Scripted
+from batches.tests.support.checkers import NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
 from batches.tests.support.processes import WAIT_SECONDS
 from batches.tests.support.threads import in_thread
@@ -93,28 +92,6 @@ def test_each_profile_is_checked_once_and_its_result_recorded(configure, script,
     assert_consistent()
 
 
-def test_batches_are_checked_one_after_the_other_in_the_order_of_the_queue(script):
-    for name in ("first", "second"):
-        BatchManager().create_batch(name, [f"https://{name}.example/{n}" for n in range(5)], checker="scripted")
-    BatchManager().create_batch("urgent", ["https://urgent.example/"], priority=5, checker="scripted")
-    checked = script()
-    work()
-    assert [url.split("/")[2].split(".")[0] for url in checked] == ["urgent", *["first"] * 5, *["second"] * 5]
-
-
-def test_stories_and_the_feed_address_are_recorded(script):
-    batch = scripted(1)
-
-    async def find(profile):
-        return CheckResult(True, stories=[Story("1", "One"), Story("2", "Two")], feed_url=f"{profile.url}/feed")
-
-    script(find)
-    work()
-    row = batch.profiles.select_related("profile").get()
-    assert (row.has_story, row.profile.feed_url) == (True, "https://example.org/0/feed")
-    assert values_of(batch.pk)["stories_found"] == 2
-
-
 def test_results_are_recorded_in_chunks(configure, script, monkeypatch):
     configure(record_size=4, record_seconds=20)
     scripted(18)
@@ -126,7 +103,6 @@ def test_results_are_recorded_in_chunks(configure, script, monkeypatch):
         return record_results(self, batch_id, token, results)
 
     monkeypatch.setattr(BatchManager, "record_results", record)
-    script()
     work()
     assert sizes == [4, 4, 4, 4, 2]
 
@@ -159,7 +135,6 @@ def test_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
         return found
 
     monkeypatch.setattr(queries, "pending_after", count)
-    script()
     work()
     assert read == 80
     assert max(outstanding) <= 2 * page + concurrency + 4 * chunk
@@ -225,7 +200,6 @@ def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, sc
 def test_a_worker_finishes_an_interrupted_deletion_when_it_starts(script):
     batch = scripted(3)
     Batch.everything.filter(pk=batch.pk).update(status="paused", position=None, deleted_at=batch.created_at)
-    script()
     work()
     assert not Batch.everything.exists()
     assert not BatchProfile.objects.exists()
@@ -234,7 +208,6 @@ def test_a_worker_finishes_an_interrupted_deletion_when_it_starts(script):
 def test_a_held_queue_is_polled_until_it_is_released(script):
     batch = scripted(1)
     BatchManager().hold_queue("Maintenance")
-    script()
     polls = []
 
     def finished():
@@ -256,7 +229,7 @@ class NoTextError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"),
+    ("outcome", "sentence"),
     [
         (ValueError("It is odd."), "The checker failed: ValueError: It is odd."),
         (NoTextError(), "The checker failed: NoTextError: "),
@@ -264,15 +237,19 @@ class NoTextError(Exception):
         (asyncio.CancelledError(), "The checker failed: CancelledError: "),
         (ValueError("a\0b\ud800c"), "The checker failed: ValueError: abc"),
         (ValueError("long " * 200_000), f"The checker failed: ValueError: {'long ' * 400}"[:MAX_ERROR]),
+        ("ok", "The checker failed: TypeError: it returned str, not a CheckResult"),
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_an_exception_of_the_checker_fails_only_its_profile(error, sentence, script):
+def test_an_error_of_the_checker_fails_only_its_profile(outcome, sentence, script):
     batch = scripted(3)
 
     async def fail_at_the_second(profile):
-        if profile.url == urls(3)[1]:
-            raise error
+        if profile.url != urls(3)[1]:
+            return None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     script(fail_at_the_second)
     work()
@@ -286,17 +263,6 @@ def test_a_check_that_does_not_end_fails_after_its_time_limit(configure):
     batch = make_batch("it", 2, checker="endless")
     work()
     assert errors(batch) == ["The check did not finish within 0.05 s."] * 2
-
-
-def test_a_result_of_the_wrong_type_fails_its_profile(script, monkeypatch):
-    async def return_nothing(profile):
-        return None
-
-    batch = scripted(1)
-    script()
-    monkeypatch.setattr(Scripted, "script", staticmethod(return_nothing))
-    work()
-    assert errors(batch) == ["The checker failed: TypeError: it returned NoneType, not a CheckResult"]
 
 
 def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplog):
@@ -343,7 +309,6 @@ def test_an_error_text_with_nul_or_of_a_megabyte_does_not_keep_the_batch_running
 
     batch = scripted(1)
     monkeypatch.setattr(queries, "pending_after", fail)
-    script()
     work()
     assert statuses() == {"it": Status.ERROR}
     assert values_of(batch.pk)["error"] == f"RuntimeError: ab{'long ' * 400}"[:MAX_ERROR]
@@ -413,21 +378,6 @@ def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, el
     assert row_statuses(batch) == ["pending"]
 
 
-def test_a_run_whose_batch_was_closed_by_somebody_is_dropped(configure, script, elsewhere):
-    configure(record_size=100, record_seconds=20)
-    batch = scripted(4)
-
-    async def close_at_the_last(profile):
-        if profile.url == urls(4)[3]:
-            await elsewhere(BatchManager().complete_batch, batch.pk)
-
-    script(close_at_the_last)
-    work()
-    assert statuses() == {"it": Status.DONE}
-    assert row_statuses(batch) == ["pending"] * 4
-    assert log(batch)[-1][0] == "complete_batch"
-
-
 def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, monkeypatch):
     batch = scripted(1)
 
@@ -436,7 +386,6 @@ def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, m
         raise RuntimeError("It broke.")
 
     monkeypatch.setattr(queries, "pending_after", pause_and_fail)
-    script()
     work()
     assert statuses() == {"it": Status.PAUSED}
     assert log(batch)[-1][0] == "pause_batch"
@@ -566,7 +515,6 @@ def test_a_connection_on_which_a_call_failed_is_not_used_again(script, monkeypat
 
     monkeypatch.setattr(BatchManager, "claim_run", claim)
     scripted(1)
-    script()
     work()
     assert used[0] is not used[1]
 
@@ -583,7 +531,6 @@ def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_i
 
     monkeypatch.setattr(BatchManager, "record_results", fail_and_be_stopped)
     scripted(1)
-    script()
     with pytest.raises(OperationalError, match="away"):
         work()
 
@@ -593,7 +540,6 @@ def test_a_record_that_breaks_a_constraint_puts_the_batch_into_error_and_the_nex
     make_batch("next", 2, checker="effortless")
     broken = failing(results.update_profiles, 1, IntegrityError("violates a constraint"))
     monkeypatch.setattr(results, "update_profiles", broken)
-    script()
     work()
     assert statuses() == {"it": Status.ERROR, "next": Status.DONE}
     assert values_of(batch.pk)["error"] == "IntegrityError: violates a constraint"

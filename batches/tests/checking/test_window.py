@@ -47,27 +47,22 @@ def test_hosts_take_turns():
     assert "".join(hosts_of(order)) == "abcabcabc"
 
 
-def test_a_host_with_another_port_or_name_is_another_host():
-    window = filled(1, "a.example", "a.example:8080", "b.a.example")
-    assert len(take_all(window)) == 3
-
-
 @pytest.mark.parametrize(
-    "feed_url",
-    ["https://feeds.example/1", "http://feeds.example", "https://feeds.example/a//b?c=/d"],
+    ("hosts", "feed_url", "ready"),
+    [
+        (["a.example", "a.example:8080", "b.a.example"], "", 3),
+        # The host of the feed counts if it is known.
+        (["page.example", "feeds.example"], "https://feeds.example/1", 1),
+        (["page.example", "feeds.example"], "http://feeds.example", 1),
+        (["page.example", "feeds.example"], "https://feeds.example/a//b?c=/d", 1),
+        *((["page.example"], invalid, 1) for invalid in ("/feed.xml", "feed.xml", "mailto:a@b", "//", "://")),
+    ],
 )
-def test_the_host_is_that_of_the_feed_if_it_is_known(feed_url):
+def test_each_host_has_its_own_slots(hosts, feed_url, ready):
     window = Window(1)
-    window.add(profile(1, "feeds.example"))
-    window.add(profile(2, "page.example", feed_url))
-    assert len(take_all(window)) == 1
-
-
-@pytest.mark.parametrize("feed_url", ["/feed.xml", "feed.xml", "mailto:a@b", "//", "://"])
-def test_a_profile_with_an_invalid_feed_address_is_assigned_too(feed_url):
-    window = Window(1)
-    window.add(profile(1, "page.example", feed_url))
-    assert [profile.feed_url for profile in take_all(window)] == [feed_url]
+    for number, host in enumerate(hosts):
+        window.add(profile(number, host, feed_url))
+    assert window.ready == len(take_all(window)) == ready
 
 
 class Model:

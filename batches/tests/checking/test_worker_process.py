@@ -119,18 +119,6 @@ def test_sigterm_lets_running_checks_finish_and_the_next_worker_continues_immedi
     assert actions(half.batch)[-3:] == ["release_run", "claim_run", "finish_run"]
 
 
-@pytest.mark.databases("sqlite")
-def test_a_second_signal_does_not_wait_for_running_checks(server, commands):
-    half = HalfWay(server, commands, grace_seconds=3600)
-    half.worker.signal(signal.SIGINT)
-    half.worker.wait_for(lambda: "running checks have 3600 s to finish" in half.worker.err)
-    half.worker.signal(signal.SIGTERM)
-    assert half.worker.wait() == 0
-    assert row_statuses(half.batch) == ["ok"] * 5 + ["pending"] * 7
-    assert actions(half.batch)[-1] == "release_run"
-    assert "Traceback" not in half.worker.err
-
-
 # -- Killed and frozen -------------------------------------------------------------------------------------------------
 
 

@@ -151,7 +151,6 @@ def test_a_fault_in_the_deliveries_stops_neither_the_batch_nor_the_worker(
 
     configure(allowed_networks=("127.0.0.0/8",))
     monkeypatch.setattr(outbox, broken, fault)
-    script()
     make_webhook(receiver.url())
     batch = make_batch("it", 3, checker="scripted")
     work()
@@ -165,7 +164,6 @@ def test_a_worker_continues_if_no_session_can_be_opened(script, configure, monke
         raise OSError("no more files")
 
     monkeypatch.setattr(courier, "open_guarded_session", fault)
-    script()
     batch = make_batch("it", 3, checker="scripted")
     work()
     assert values_of(batch.pk)["status"] == "done"
@@ -185,7 +183,6 @@ def test_a_delivery_waits_for_a_database_that_is_unavailable(receiver, script, c
 
     monkeypatch.setattr(outbox, "settle", settle_after_faults)
     outbox.write_test_event(make_webhook(receiver.url()))
-    script()
     work()
     assert nothing_left()
     assert (only_delivery().state, len(receiver.messages)) == ("delivered", 1)
