@@ -164,7 +164,7 @@ class Fetcher:
 
     async def _request(self, url: URL, headers: Mapping[str, str] | None, read_body: bool) -> Response | URL:
         """Make one request in a slot of its host. Returns the response, or the redirect target."""
-        host = url.raw_host or ""
+        host = (url.raw_host or "").lower()  # an address that is sent as it is written may be in capitals
         try:
             async with (
                 self._hosts.slot(host),

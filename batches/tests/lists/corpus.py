@@ -3,11 +3,9 @@
 The expected addresses are written out, not computed by anything that reads lists.
 """
 
-import codecs
 import gzip
 import io
 import random
-import sqlite3
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -92,15 +90,11 @@ ENCODINGS = [
     ("utf-8", "Größe", ALL, ALL, ALL, ALL),
     ("utf-8-sig", "Größe", ALL, ALL, ALL, ALL),
     *((f"utf-16{end}", "Größe", UTF16, UTF16, UTF16, UTF16) for end in ("", "-le", "-be")),
-    ("utf-32", "Größe", UTF16, UTF16, UTF16, UTF16),
     ("utf-32-le", "Größe", BINARY, BINARY, BINARY, ALL),
     ("utf-32-be", "Größe", BINARY, BINARY, BINARY, BINARY),
     ("latin-1", "Größe", ALL, ALL, ALL, broken(1)),
-    ("cp1252", "„Größe“ 5 €", ALL, ALL, ALL, broken(1)),
     ("cp1251", "Новости", NOT_UTF8, ALL, ALL, broken(1)),
-    ("shift-jis", "新着", ALL, ALL, ALL, broken(1)),
     ("gb18030", "新闻", ALL, ALL, ALL, broken(1)),
-    ("mac-roman", "Größe", ALL, ALL, ALL, broken(1)),
     ("cp037", "Größe", NOT_UTF8, NOT_UTF8, NOT_UTF8, NOT_UTF8),
     ("utf-7", "Größe", ALL, ALL, ALL, ALL),
 ]
@@ -111,21 +105,14 @@ def encoded() -> Iterator[ListFile]:
         for (filename, written), outcome in zip(WRITTEN.items(), outcomes, strict=True):
             content = written.format(a=A, b=B, c=C, name=name).encode(encoding)
             yield ListFile(f"{filename} in {encoding}", filename, content, outcome)
-    big_endian = codecs.BOM_UTF16_BE + lines(*ALL, "https://б.example/").encode("utf-16-be")
-    yield ListFile("UTF-16 with its big-endian mark", "list.txt", big_endian, UTF16)
 
 
 # -- Plain text --------------------------------------------------------------------------------------------------------
 
 BYTES = {
     "an overlong slash": b"\xc0\xaf",
-    "an overlong NUL": b"\xc0\x80",
     "a surrogate in UTF-8": b"\xed\xa0\x80",
-    "a pair of surrogates in UTF-8 (CESU-8)": b"\xed\xa0\xbd\xed\xb8\x80",
-    "a code point beyond Unicode": b"\xf4\x90\x80\x80",
-    "a byte that UTF-8 never has": b"\xff",
     "a truncated sequence": b"\xe2\x82",
-    "a continuation without a start": b"\x80",
 }
 CONTROLS = {
     "NUL": "\0", "backspace": "\b", "bell": "\a", "vertical tab": "\v", "form feed": "\f", "escape": "\x1b[2J",
@@ -139,11 +126,8 @@ INVISIBLE = {
     "not a character": "\ufffe", "tag": "\U000e0041", "emoji": "😀", "combining": "a\u0301\u0327",
 }  # fmt: skip
 NOT_ADDRESSES = [
-    "javascript:alert(1)", "data:text/html,<script>", "file:///etc/passwd", "ftp://b.example/", "//b.example/",
-    "b.example", "https://", "https:///b", "https://user:password@b.example/", "https://b.example:99999/",
-    "https://[::1", "https://b.example\\@evil.example/", "https://0x7f.1/", "https://b..example/",
-    "https://b\u202e.example/", "' OR 1=1 --", "<script>alert(1)</script>", "{{ 7*7 }}", "=cmd|' /C calc'!A0",
-    "$(rm -rf /)", "%00", "ſhttps://b.example/", "https://b.example/" + "x" * 8_000, B + "x" * 10_000_000,
+    "javascript:alert(1)", "b.example", "https://", "https://b.example\\@evil.example/", "https://b\u202e.example/",
+    "' OR 1=1 --", "<script>alert(1)</script>", "{{ 7*7 }}", "=cmd|' /C calc'!A0", "%00", B + "x" * 10_000_000,
 ]  # fmt: skip
 
 
@@ -160,31 +144,19 @@ def spoilt_addresses() -> Iterator[Case]:
 
 def text() -> Iterator[Case]:
     yield "NUL at the start", "\0" + lines(*ALL), (B, C)
-    yield "NUL on its own line", lines(A, "\0", B), (A, B)
-    yield "NUL at the end", lines(*ALL) + "\0", ALL
     yield "NUL before each line end", lines(*ALL, end="\0\n"), NO_ADDRESS
     yield "NUL in a comment", lines("# \0", *ALL), ALL
     yield "only NUL", "\0" * 5_000, BINARY
     yield "NUL after the first 64 KB", lines(A, *["#"] * 40_000, "\0" * 500, C), (A, C)
     for label, end in {"CR": "\r", "CR LF": "\r\n", "LF CR": "\n\r", "CR CR LF": "\r\r\n", "blanks": " \t \n"}.items():
         yield f"{label} as line end", lines(*ALL, end=end), ALL
-    yield "mixed line ends", f"{A}\r\n{B}\r{C}\n", ALL
     yield "no last line end", "\n".join(ALL), ALL
     for label, end in {"next line": "\x85", "line separator": "\u2028", "form feed": "\f"}.items():
         yield f"{label} as line end", lines(*ALL, end=end), NO_ADDRESS
     yield "no line ends", "".join(ALL), (f"{A}{B}{C}",)
-    yield "only blank lines", "\n \r\n\t\r", EMPTY
-    yield "a mark in each line", lines(*("\ufeff" + url for url in ALL)), ALL
     yield "100,000 blank lines", A + "\n" * 100_000 + B, (A, B)
-    yield "100 spellings of one address", lines(*(f"HTTPS://A.EXAMPLE:443/./#{number}" for number in range(100))), (A,)
-    yield "a host with ignored hidden characters", lines("https://b.ex\u200bam\xadple/"), (B,)
-    yield "full-width letters in a host", lines("https://ｂ.example/"), (B,)
     yield "only a line of 10 MB", "x" * 10_000_000, "(line 1: It is longer than 2,000 characters)."
-    yield "empty", "", EMPTY
-    yield "only the mark", codecs.BOM_UTF8, EMPTY
-    yield "the mark and a line end", codecs.BOM_UTF8 + b"\n", EMPTY
     yield "only comments", "# one\n# two\n", EMPTY
-    yield "only nonsense", "one\ntwo\n", NO_ADDRESS
     yield "Windows-1251", "каталог новостей\nhttps://новости.рф/\n".encode("cp1251"), NOT_UTF8
     yield "random bytes", random.Random(1).randbytes(100_000), BINARY
 
@@ -201,21 +173,16 @@ def names_in_csv() -> Iterator[Case]:
         yield f"{label} in a name", f"url,name\n{A},x{character}y\n{B},\n", (A, B)
     for label, spoilt in BYTES.items():
         yield f"{label} in a name", as_bytes(f"url,name,{'-' * 40}\n{A},") + spoilt + as_bytes(f"\n{B},\n"), (A, B)
-    yield "a name of 100,000 characters", f"url,name\n{A},{'n' * 100_000}\n", (A,)
-    yield "formulas as names", f"url,name\n{A},=1+1\n{B},@SUM(A1)\n", (A, B)
 
 
 def quotes() -> Iterator[Case]:
     yield "a quote never closed", f'url,name\n{A},"one\n{B},two\n', OPEN_QUOTE.format(2)
-    yield "a quote never closed in the last line", f'url,name\n{A},one\n{B},"two', OPEN_QUOTE.format(3)
     yield "a quote never closed in the header", f'url,"name\n{A},one\n', OPEN_QUOTE.format(1)
-    yield "a quote never closed in a header alone", 'url,"name\n', OPEN_QUOTE.format(1)
     yield "a quote never closed before 10 MB", f'url,name\n{A},"' + "x\n" * 5_000_000, OPEN_QUOTE.format(2)
     yield "a quote closed by the next one", f'url,name\n{A},"A\n{B},"B"\n', OPEN_QUOTE.format(2)
     yield "text after a quote", f'url,name\n{A},"one"1\n', AFTER_QUOTE
     yield "doubled quotes", f'url,name\n{A},"one ""and"" a half"\n{B},""""""\n', (A, B)
     yield "quotes within a field", f'url,name\n{A},one "and" a half\n', (A,)
-    yield "everything quoted", f'"url","name"\n"{A}","one"\n"{B}","two"\n', (A, B)
     yield "single quotes", f"'url','name'\n'{A}','one'\n", NO_COLUMN
     yield "typographic quotes", f"“url”,“name”\n“{A}”,“one”\n", NO_COLUMN
     yield "line ends within quotes", f'url,name\n{A},"one\r\ntwo\rthree\nfour"\n{B},\n', (A, B)
@@ -224,42 +191,26 @@ def quotes() -> Iterator[Case]:
 
 
 def columns() -> Iterator[Case]:
-    yield "semicolons", table("url;name", delimiter=";"), ALL
-    yield "tabs", table("url\tname", delimiter="\t"), ALL
     yield "bars", table("url|name", delimiter="|"), f"Line 1 {NO_COLUMN}url|name."
     yield "a header with commas above semicolons", table("url,name", delimiter=";"), NO_ADDRESS
     yield "Excel's sep= line", "sep=;\n" + table("url;name", delimiter=";"), f"Line 1 {NO_COLUMN}sep=,"
-    yield "blanks around", table(" url ,  name ", delimiter=" , "), ALL
     for header in ("URL,Name", "Url,NAME", '"url","name"', " url , name ", "\ufeffurl,name", '\ufeff"url",name', "url"):
         yield f"header {header!r}", table(header), ALL
-    for header in (
-        "link,title",
-        "urls,name",
-        "u rl,name",
-        "u\0rl,name",
-        "ｕｒｌ,name",
-        "",
-        "адрес,имя",
-        "url\u200b,name",
-    ):
+    for header in ("link,title", "u rl,name", "u\0rl,name", "ｕｒｌ,name", "", "url\u200b,name"):
         yield f"header {header!r}", table(header), NO_COLUMN
     yield "two columns url", lines("url,url", f"{A},{B}", f"{B},{C}"), (A, B)
     yield "the url last", lines("x,y,name,url", f"1,2,3,{A}", f"1,2,3,{B}"), (A, B)
     yield "blank lines before the header", "\n\r\n \n" + table(), ALL
     yield "blank lines before a wrong header", "\n\nlink;title\n", f"Line 3 {NO_COLUMN}link, title."
-    yield "the header twice", "url,name\n" + table(), ALL
     yield "only the header", "url,name\n", EMPTY
     yield "only blank rows", "url,name\n\n,\n", EMPTY
     yield "no header", lines(*ALL), f"Line 1 {NO_COLUMN}{A}."
     yield "CR only", table().replace("\n", "\r"), ALL
     yield "rows too short", lines("name,url", f"one,{A}", "two", ",", f"three,{C}"), (A, C)
     yield "rows too long", lines("url,name", f"{A},one,two,three", f"{B}" + "," * 500), (A, B)
-    yield "100,000 columns", lines("url" + ",x" * 99_999, A + ",1" * 99_999, B), (A, B)
     yield "600,000 columns", lines("url,name", A + ",x" * 600_000), "Line 2 is longer than 1,000,000 characters."
     yield "a field of 131,072 characters", f"url,name,text\n{A},A," + "x" * 131_072, (A,)
     yield "a field of 131,073 characters", f"url,name\n{A},A\n{B}," + "x" * 131_073, "Line 3 has a field of more than"
-    yield "a field of 10 MB", lines("url,name", A + "," + "x" * 10_000_000), "Line 2 is longer than 1,000,000"
-    yield "rows of commas", lines("url,name", *["," * 50] * 1_000, A), (A,)
 
 
 # -- JSON Lines --------------------------------------------------------------------------------------------------------
@@ -274,12 +225,10 @@ NOT_ENTRIES = [
 ]  # fmt: skip
 DEEP = {
     "nonsense": "nonsense",
-    "an array 10,000 deep": "[" * 10_000 + "]" * 10_000,
     "an array 100,000 deep": "[" * 100_000,
     "objects 10,000 deep": '{"url":' * 10_000 + "1" + "}" * 10_000,
     "a line of 10 MB": '{"url": "' + "x" * 10_000_000 + '"}',
 }
-MANY_KEYS = "{" + ",".join(f'"{number}":1' for number in range(100_000)) + "}"
 
 
 def json_lines() -> Iterator[Case]:
@@ -288,19 +237,14 @@ def json_lines() -> Iterator[Case]:
     for label, value in DEEP.items():
         yield label, lines(f'"{A}"', value, f'"{C}"'), (A, C)
         yield f"{label}, first", lines(value, f'"{C}"'), NOT_JSON
-    yield "100,000 keys", lines(f'"{A}"', MANY_KEYS, f'"{C}"'), (A, C)
-    yield "100,000 keys, first", lines(MANY_KEYS, f'"{C}"'), (C,)
     for more in ('"__proto__": {"x": 1}', f'"n": {"9" * 4_000}', '"name": 5', '"name": []', '"name": null'):
         yield f"{more[:20]} beside the address", f'{{"url": "{A}", {more}}}\n', (A,)
     for name in ("\\u0000", "\\ud800", "\\ud83d\\ude00", "\\u001b[2J", "\\u2028", "\\u202e", "\\n", "</script>"):
         yield f"{name} in a name", f'{{"url": "{A}", "name": "x{name}y"}}\n', (A,)
     yield "a key twice: the last counts", f'{{"url": "{A}", "url": "{B}"}}\n', (B,)
     yield "one array for all", f'["{A}", "{B}"]', NO_ADDRESS
-    yield "one array over several lines", f'[\n"{A}",\n"{B}"\n]', NOT_JSON
     yield "an object over several lines", f'{{\n"url": "{A}"\n}}', NOT_JSON
-    yield "CR only", lines(*(f'"{url}"' for url in ALL), end="\r"), ALL
     yield "record separators (RFC 7464)", lines(*(f'\x1e"{url}"' for url in ALL)), NOT_JSON
-    yield "escapes for every letter", '"' + "".join(f"\\u{ord(letter):04x}" for letter in A) + '"\n', (A,)
     yield "two values on a line", f'"{A}"\n"{B}" "{C}"\n', (A,)
 
 
@@ -325,16 +269,14 @@ def laughs(count: int) -> str:
 
 def document_types() -> Iterator[Case]:
     yield "a DOCTYPE without a subset", opml(outlines(*ALL), "<!DOCTYPE opml>"), ALL
-    yield "a DTD elsewhere", opml(outlines(A), '<!DOCTYPE opml SYSTEM "http://127.0.0.1:1/x.dtd">'), (A,)
     yield "a DTD on the disk", opml(outlines(A), '<!DOCTYPE opml SYSTEM "file:///etc/passwd">'), (A,)
     yield "an entity", opml(outlines("&x;"), f'<!DOCTYPE opml [<!ENTITY x "{A}">]>'), ENTITIES
-    for target in ("file:///etc/passwd", "http://127.0.0.1:1/", "php://filter/x", "expect://id", "../../secret"):
+    for target in ("file:///etc/passwd", "http://127.0.0.1:1/", "expect://id"):
         inner = outlines(A) + '<outline text="&x;"/>&x;'
         yield f"an entity of {target}", opml(inner, f'<!DOCTYPE opml [<!ENTITY x SYSTEM "{target}">]>'), ENTITIES
     parameter = '<!DOCTYPE opml [<!ENTITY % x SYSTEM "http://127.0.0.1:1/x.dtd"> %x;]>'
     yield "a parameter entity", opml(outlines(A), parameter), ENTITIES
     yield "a billion laughs", opml(outlines(A) + "&e9;", laughs(10)), ENTITIES
-    yield "laughs in an attribute", opml('<outline text="&e11;" xmlUrl="https://a.example/"/>', laughs(12)), ENTITIES
     yield "a billion billion laughs in the root", f'{laughs(30)}<opml text="&e29;"/>', broken(1)
     yield "quadratic growth", opml("&x;" * 5_000, f'<!DOCTYPE opml [<!ENTITY x "{"x" * 50_000}">]>'), ENTITIES
     yield "an entity of itself", opml("&x;", '<!DOCTYPE opml [<!ENTITY x "&x;">]>'), ENTITIES
@@ -346,35 +288,28 @@ def document_types() -> Iterator[Case]:
 
 
 def structure() -> Iterator[Case]:
-    for root in ("rss", "feed", "html", "svg", "urlset", "r:RSS xmlns:r='urn:x'"):
+    for root in ("rss", "html", "r:RSS xmlns:r='urn:x'"):
         yield f"the root {root}", f"<{root}>{outlines(A)}</{root.split()[0]}>", NOT_OPML
     yield "OPML within another root", f"<x>{opml(outlines(A))}</x>", NOT_OPML + "x>, not with <opml>."
     yield "nested 200 deep", opml('<outline text="x">' * 200 + outlines(A) + "</outline>" * 200), (A,)
     yield "nested 10,000 deep", opml("<outline>" * 10_000 + outlines(A)), broken(1, TOO_DEEP)
     yield "an attribute of 11 MB", opml(f'<outline text="{"x" * 11_000_000}" xmlUrl="{A}"/>'), TOO_DEEP
-    yield "never closed", "<opml><body>" + outlines(*ALL), broken(4)
     yield "cut within a tag", "<opml>\n<body>\n<outline", broken(3, "Couldn't find end of Start Tag outline")
     yield "a wrong end tag", "<opml>\n<body>\n</opml>", broken(3, "Opening and ending tag mismatch: body line 2")
     yield "two documents", lines(*[opml(outlines(A))] * 2), broken(3, "Extra content at the end of the document")
-    yield "text after the end", opml(outlines(A)) + "more", broken(2)
     yield "a late declaration", '\n<?xml version="1.0"?><opml/>', broken(2, "XML declaration allowed only at")
     yield "no XML", "just text", broken(1, "Start tag expected, '<' not found.")
-    yield "an attribute twice", opml(f'<outline xmlUrl="{A}" xmlUrl="{B}"/>'), broken(1)
     yield "an attribute in two cases", opml(f'<outline xmlUrl="{A}" xmlurl="{B}"/>'), (B,)
     yield "a bare & in an address", opml(outlines("https://a.example/?x=1&y=2")), f"expecting ';' {AND}"
-    yield "a bare & in a name", '<opml>\n<outline text="A & B"/></opml>', broken(2, "xmlParseEntityRef: no name")
     yield "an unknown entity", '<opml>\n\n<outline text="A&nbsp;B"/></opml>', f"line 3: Entity 'nbsp' not defined {AND}"
     yield "CDATA", opml(f"<![CDATA[{outlines(A)}]]>{outlines(B)}"), (B,)
-    yield "CDATA never closed", opml(f"<![CDATA[{outlines(A)}"), broken(2)
     yield "a comment before the root", opml(outlines(*ALL), "<!-- made by a reader -->\n"), ALL
     yield "a comment", opml(f"<!-- {outlines(A)} -->{outlines(B)}"), (B,)
     yield "an instruction", opml(f"<?php system('id') ?>{outlines(B)}"), (B,)
-    yield "a style sheet", opml(outlines(B), '<?xml-stylesheet href="http://127.0.0.1:1/x.xsl"?>'), (B,)
     inclusion = '<x:include xmlns:x="http://www.w3.org/2001/XInclude" href="file:///etc/passwd"/>'
     yield "an inclusion", opml(inclusion), EMPTY
     yield "a name space", f'<o:opml xmlns:o="urn:o"><o:outline xmlUrl="{A}"/></o:opml>', (A,)
     yield "no outline", "<opml><body/></opml>", EMPTY
-    yield "only a folder", opml('<outline text="a folder"/>'), EMPTY
     attributes = " ".join(f'a{number}="1"' for number in range(40_000))
     yield "40,000 attributes", opml(f'<outline {attributes} xmlUrl="{A}"/>'), (A,)
 
@@ -394,7 +329,6 @@ def characters() -> Iterator[Case]:
         yield f"declared as {declared}", opml(outlines(A), before), (A,)
     latin = opml(f'<outline text="Größe" xmlUrl="{A}"/>').encode("latin-1")
     yield "declared Latin-1", b'<?xml version="1.0" encoding="iso-8859-1"?>' + latin, (A,)
-    yield "undeclared Latin-1", latin, broken(1)
 
 
 FAMILIES = {
@@ -408,36 +342,20 @@ FAMILIES = {
 # -- Other files by these names, and hostile names ---------------------------------------------------------------------
 
 
-def archive(*members: str) -> bytes:
+def archive() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as written:
-        for member in members:
-            written.writestr(member, lines(*ALL) * 100)
+        written.writestr("xl/workbook.xml", lines(*ALL) * 100)
     return file.getvalue()
 
 
-def database() -> bytes:
-    with sqlite3.connect(":memory:") as connection:
-        connection.execute("CREATE TABLE list (url)")
-    content = connection.serialize()
-    connection.close()
-    return content
-
-
 OTHERS = {
-    "a ZIP archive": (archive("list.txt"), ARCHIVE),
-    "a ZIP archive that climbs out": (archive("../../../etc/cron.d/x"), ARCHIVE),
-    "a workbook": (archive("[Content_Types].xml", "xl/workbook.xml"), ARCHIVE),
+    "a workbook": (archive(), ARCHIVE),
     "gzip": (gzip.compress(as_bytes(lines(*ALL) * 100)), BINARY),
-    "a gzip bomb": (gzip.compress(bytes(10_000_000)), BINARY),
     "PNG": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\x01\0\x08\x06\0\0\0\\r\xa8f", BINARY),
     "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<< /Type /Catalog >>\nendobj\n" + bytes(range(256)) * 40, BINARY),
     "HTML": (b"<!DOCTYPE html>\n<html><body><a href='https://a.example/'>one</a><br></body></html>\n", ""),
-    "a database": (database(), BINARY),
     "an executable": (b"\x7fELF\x02\x01\x01" + bytes(9) + Path(sys.executable).read_bytes()[16:100_000], BINARY),
-    "an executable of Windows": (b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0" + bytes(500), BINARY),
-    "a pickle": (b"\x80\x04\x95\x17\0\0\0\0\0\0\0\x8c\x05posix\x8c\x06system\x93\x94\x8c\x02id\x94\x85R.", BINARY),
-    "a shell script": (b"#!/bin/sh\nrm -rf /\n", ""),
     "YAML": (b"- !!python/object/apply:os.system ['id']\n- url: x\n", ""),
 }
 

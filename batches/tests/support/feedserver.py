@@ -20,7 +20,7 @@ class Request:
 
     @property
     def host(self) -> str:
-        return self.headers.get("host", "").rpartition(":")[0]
+        return self.headers.get("host", "").rpartition(":")[0].lower()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A scriptable server on loopback, and checkers that may reach it."""
+"""Feeds and pages as bytes, a scriptable server on loopback, and checkers that may reach it."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
+from batches.checking.checkers import load_checker
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
-from batches.checking.checkers.feed import FeedChecker
 from batches.checking.checkers.fetch import Fetcher, Response
 from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer
@@ -49,12 +49,12 @@ def fetch() -> Callable[..., Response]:
 
 @pytest.fixture
 def check() -> Callable[..., CheckResult]:
-    """Checks one address as a feed; further arguments are what earlier checks remembered."""
+    """Checks one address; further arguments are what earlier checks remembered."""
 
-    def check(url: str, **remembered: str) -> CheckResult:
+    def check(url: str, checker: str = "feed", **remembered: str) -> CheckResult:
         async def run() -> CheckResult:
-            async with FeedChecker(quick_config()) as checker:
-                return await checker.check(ProfileToCheck(1, url, **remembered))
+            async with load_checker(checker, quick_config()) as opened:
+                return await opened.check(ProfileToCheck(1, url, **remembered))
 
         return asyncio.run(run())
 
@@ -64,3 +64,34 @@ def check() -> Callable[..., CheckResult]:
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch_module, "FIRST_BACKOFF", 0.0)
+
+
+RSS = '<?xml version="1.0"?><rss version="2.0"><channel><title>Site</title><link>http://site.example/</link>{}</channel></rss>'
+ATOM = '<?xml version="1.0" encoding="utf-8"?><feed xmlns="http://www.w3.org/2005/Atom"><title>Site</title>{}</feed>'
+RDF = (
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="{namespace}"'
+    ' xmlns:dc="http://purl.org/dc/elements/1.1/"><channel><title>Site</title></channel>{}</rdf:RDF>'
+)
+
+
+def rss(*items: str) -> bytes:
+    return RSS.format("".join(f"<item>{item}</item>" for item in items)).encode()
+
+
+def atom(*entries: str) -> bytes:
+    return ATOM.format("".join(f"<entry>{entry}</entry>" for entry in entries)).encode()
+
+
+def item(number: int) -> str:
+    return (
+        f"<title>Story {number}</title><link>http://site.example/{number}</link><guid>tag:{number}</guid>"
+        f"<pubDate>Mon, 02 Jan 2006 15:04:{number:02} GMT</pubDate><description>About {number}</description>"
+    )
+
+
+def page(head: str = "", body: str = "") -> bytes:
+    return f"<!DOCTYPE html><html><head><title>Page</title>{head}</head><body>{body}</body></html>".encode()
+
+
+def link(href: str, kind: str = "application/rss+xml", rel: str = "alternate") -> str:
+    return f'<link rel="{rel}" type="{kind}" href="{href}">'

@@ -22,8 +22,7 @@ from batches.tests.support.inside import (
     in_a_header,
 )
 
-from .conftest import quick_config
-from .documents import link, page
+from .conftest import link, page, quick_config
 
 REACHED = {host: f"answered {status}" for host, status in Canary.STATUSES.items()}
 NOT_REACHED = ("is not public", "refused the connection")

@@ -4,8 +4,7 @@ import pytest
 
 from batches.checking.checkers.page import find_feed, is_html
 
-from .conftest import short
-from .documents import atom, link, page, rss
+from .conftest import atom, link, page, rss, short
 
 ADDRESS = "http://site.example/dir/page.html"
 FEED = "http://site.example/feed"

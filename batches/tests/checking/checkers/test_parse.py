@@ -9,6 +9,7 @@ import random
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -27,8 +28,7 @@ from batches.checking.checkers.parse import (
 from batches.checking.checkers.stories import make_stories
 from batches.tests.support.hostile import BLOWUP, END, LAUGHS, START
 
-from .conftest import short
-from .documents import ATOM, RDF, atom, item, rss
+from .conftest import ATOM, RDF, atom, item, rss, short
 
 ADDRESS = "http://site.example/dir/feed.xml"
 
@@ -89,7 +89,6 @@ JSON_ITEMS = b"""[
     {"title": "Two", "url": "http://site.example/2", "date_published": null}]"""
 FORMATS = {
     "RSS 0.91": old_rss("0.91"),
-    "RSS 0.92": old_rss("0.92"),
     "RSS 2.0": old_rss("2.0"),
     "RSS 2.0 with a namespace": old_rss("2.0").replace(b"<rss ", b'<rss xmlns="http://backend.userland.com/rss2" '),
     "RSS in capitals": old_rss("2.0").replace(b"rss", b"RSS").replace(b"channel>", b"CHANNEL>"),
@@ -112,21 +111,16 @@ def test_a_feed_of_each_format_is_read(name):
 @pytest.mark.parametrize("namespace", ["http://purl.org/rss/1.0/", "http://my.netscape.com/rdf/simple/0.9/"])
 def test_rdf_feeds_are_read(namespace):
     items = (
-        "<item rdf:about='http://site.example/1'><title>One</title><link>http://site.example/1</link>"
+        "<item rdf:about='http://site.example/2'><title>Two</title><link>http://site.example/2</link>"
         "<dc:date>2024-05-06T07:08:09Z</dc:date></item>"
-        "<item><title>Two</title><link>http://site.example/2</link></item>"
     )
-    one, two = stories(RDF.format(items, namespace=namespace).encode())
-    assert one == Story("http://site.example/1", "One", "http://site.example/1", TWO[0].published)
-    assert two == TWO[1]
+    assert stories(RDF.format(items, namespace=namespace).encode()) == [replace(TWO[1], published=TWO[0].published)]
 
 
 def test_an_atom_feed_with_prefixes_is_read():
-    body = (
-        b'<a:feed xmlns:a="http://www.w3.org/2005/Atom"><a:entry><a:id>1</a:id><a:title>One</a:title>'
-        b'<a:link href="/1"/></a:entry></a:feed>'
-    )
-    assert stories(body) == [Story("1", "One", "http://site.example/1", None)]
+    entry = '<a:entry><a:id>1</a:id><a:title>One</a:title><a:link href="/1"/></a:entry>'
+    body = f'<a:feed xmlns:a="http://www.w3.org/2005/Atom">{entry}</a:feed>'
+    assert stories(body.encode()) == [Story("1", "One", "http://site.example/1", None)]
 
 
 @pytest.mark.parametrize("body", [rss(), atom(), b'{"items": []}', b"<rss version='2.0'></rss>"])
@@ -136,11 +130,10 @@ def test_a_feed_without_stories_is_a_feed(body):
 
 SITEMAP = b'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"><url><loc>http://a/</loc></url></urlset>'
 NONSENSE = [
-    b"", b" \n ", b"hello", bytes(range(256)) * 100, b"\x89PNG\r\n\x1a\n" + bytes(1000), SITEMAP, bytes(1000),
-    b"<opml version='2.0'><body><outline text='a' xmlUrl='http://a/'/></body></opml>", b"/etc/passwd",
-    b'<svg xmlns="http://www.w3.org/2000/svg"><title>a</title></svg>', b'{"error": "not found"}', b'{"items": "none"}',
-    b"[1, 2]", b'"hello"', b'{"items": [{"id": 1', b'{"items": ' + b"[" * 100_000, b"<a>" * 1000,
-    b"http://127.0.0.1:1/feed", b"<!DOCTYPE rss [<!ENTITY a 'b" + rss(item(1)),
+    b"", b" \n ", b"hello", bytes(range(256)) * 100, SITEMAP, bytes(1000), b"/etc/passwd", b"http://127.0.0.1:1/feed",
+    b"<opml version='2.0'><body><outline text='a' xmlUrl='http://a/'/></body></opml>", b'{"error": "not found"}',
+    b'{"items": "none"}', b"[1, 2]", b'{"items": [{"id": 1', b'{"items": ' + b"[" * 100_000,
+    b"<!DOCTYPE rss [<!ENTITY a 'b" + rss(item(1)),
 ]  # fmt: skip
 
 
@@ -160,22 +153,16 @@ def test_json_items_of_odd_types_are_read_or_left_out():
 
 
 @pytest.mark.parametrize(
-    "charset", ["koi8-r", "windows-1251", "ISO-8859-5", "mac-cyrillic", "cp866", "utf-16", "UTF-8"]
-)
-def test_an_encoding_in_the_http_header_alone_is_used(charset):
-    assert titles(rss("<title>Привет, мир</title>").decode()[21:].encode(charset), charset) == ["Привет, мир"]
-
-
-@pytest.mark.parametrize(
     ("label", "codec", "title"),
     [
         ("koi8-r", "koi8-r", "Привет"),
+        ("mac-cyrillic", "mac-cyrillic", "Привет"),
+        ("cp866", "cp866", "Привет"),
+        ("ISO-8859-5", "iso-8859-5", "Привет"),
         ("ISO-8859-1", "cp1252", "“Müller” – 5 €"),
         ("us-ascii", "cp1252", "naïve"),
         ("gb2312", "gb18030", "联通 镕"),
-        ("GBK", "gbk", "联通"),
         ("Shift_JIS", "cp932", "日本語①"),
-        ("euc-jp", "euc-jp", "日本語"),
         ("ISO-2022-JP", "iso-2022-jp", "日本語"),
         ("euc-kr", "cp949", "한국어 똠"),
         ("big5", "big5", "繁體中文"),
@@ -367,22 +354,20 @@ def test_a_link_is_the_id_of_a_story_without_one_unless_it_leads_to_the_site():
     assert {len(two), len(three)} == {64}
 
 
-@pytest.mark.parametrize(
-    "items",
-    [
-        [item(1), item(2)],
-        ["<title>No id</title><description>text  with &amp; more</description>"],
-        ["<title>A link</title><link>/relative?a=1&amp;b=2</link>"],
-        ["<guid isPermaLink='false'>5</guid>", "<guid>http://site.example/guid</guid>"],
-        ["<title>Dated</title><pubDate>Mon, 02 Jan 2006 15:04:05 +0200</pubDate>"],
-        ["<title>Ünïcode €</title>"],
-    ],
-)
-def test_both_parsers_give_the_same_ids(items):
+def test_both_parsers_give_the_same_ids():
+    items = [
+        item(1),
+        "<title>No id</title><description>text  with &amp; more</description>",
+        "<title>A link</title><link>/relative?a=1&amp;b=2</link>",
+        "<guid isPermaLink='false'>5</guid>",
+        "<guid>http://site.example/guid</guid>",
+        "<title>Dated</title><pubDate>Mon, 02 Jan 2006 15:04:05 +0200</pubDate>",
+        "<title>Ünïcode €</title>",
+    ]
     feeds = [read(rss(*items)) for read in (read_quickly, read_with_feedparser)]
     quick, slow = ([story.id for story in make_stories(feed, ADDRESS)] for feed in feeds)
     assert quick == slow
-    assert quick
+    assert len(quick) == len(items)
 
 
 def test_a_long_id_becomes_a_digest():
@@ -476,7 +461,7 @@ EXTERNAL = '<!ENTITY x SYSTEM "file:///etc/passwd"><!ENTITY % p SYSTEM "http://1
     [(LAUGHS, "&l9;"), (BLOWUP, "&b;"), (EXTERNAL, "&x;"), ("<!ENTITY x 'declared'>", "&x;")],
     ids=short,
 )
-@pytest.mark.parametrize("place", ["<title>{}</title>", "<title a='{}'>a</title>", "<title>a<b>{}</b></title>"])
+@pytest.mark.parametrize("place", ["<title a='{0}'>{0}</title>", "<title>a<b>{0}</b></title>"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_entities_are_neither_expanded_nor_loaded(declarations, text, place, encoding):
     items = rss("<guid>1</guid>" + place.format(text)).decode().removeprefix('<?xml version="1.0"?>')
@@ -516,11 +501,9 @@ def test_a_document_over_the_limits_is_not_a_feed(pattern):
         stories(START + b"<item><title>One</title></item>" + pattern)
 
 
-@pytest.mark.parametrize("pattern", [b"[],", b"[[[]]],", b"[0],", b"{},"], ids=short)
-def test_json_of_brackets_is_refused_before_it_takes_memory(pattern):
-    document = b'{"items": [' + pattern * (5_000_000 // len(pattern)) + b"{}]}"
+def test_json_of_brackets_is_refused_before_it_takes_memory():
     with memory_limit(20_000_000), pytest.raises(InvalidFeed):
-        stories(document)
+        stories(b'{"items": [' + b"[[[]]]," * 700_000 + b"{}]}")
 
 
 @pytest.mark.slow
