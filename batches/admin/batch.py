@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from batches.models import Action, Batch, BatchProfile, BatchQuerySet
@@ -39,15 +39,15 @@ class BatchAdmin(AddBatchAdmin):
     form = ChangeBatchForm
     fields = ("name", "priority")
     list_display = (
-        "place",
+        display.place,
         "name",
-        "status_label",
-        "progress",
-        "ok",
-        "failed",
-        "new_stories",
+        display.status_label,
+        display.progress_bar,
+        display.column("successful_checks", "ok", display.number),
+        display.column("failed_checks", "failed", display.number),
+        display.column("stories_found", "new stories", display.number),
         "priority",
-        "created",
+        display.column("created_at", "created", display.moment, ordering="created_at"),
     )
     list_display_links = ("name",)
     list_filter = ("status", "priority", "checker", "created_at")
@@ -67,36 +67,6 @@ class BatchAdmin(AddBatchAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()
-
-    # The columns of the list
-
-    @admin.display(description="position", ordering=F("position").asc(nulls_last=True))
-    def place(self, batch: Batch) -> str:
-        return display.place(batch)
-
-    @admin.display(description="status", ordering="status")
-    def status_label(self, batch: Batch) -> str:
-        return display.status_label(batch)
-
-    @admin.display
-    def progress(self, batch: Batch) -> str:
-        return display.progress_bar(batch)
-
-    @admin.display
-    def ok(self, batch: Batch) -> str:
-        return display.number(batch.successful_checks)
-
-    @admin.display
-    def failed(self, batch: Batch) -> str:
-        return display.number(batch.failed_checks)
-
-    @admin.display
-    def new_stories(self, batch: Batch) -> str:
-        return display.number(batch.stories_found)
-
-    @admin.display(ordering="created_at")
-    def created(self, batch: Batch) -> str:
-        return display.moment(batch.created_at)
 
     # A batch's page
 

@@ -5,7 +5,8 @@ Percentages let the drawing take any width, while the text beside it keeps its s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -34,7 +35,6 @@ class Bar:
     ok: int
     failed: int
     x: str
-    width: str
     ok_y: str
     ok_height: str
     failed_y: str
@@ -46,6 +46,7 @@ class Chart:
     """Checks over time: the bars that are not empty, the labels of the axes, and a description in words."""
 
     bars: list[Bar]
+    width: str
     size: str
     days: str
     top: int
@@ -69,28 +70,43 @@ def chart(minutes: Sequence[Minute]) -> Chart | None:
     """Draw the checks per minute, in order of time. None if there are none."""
     if not minutes:
         return None
-    first, last = minutes[0][0], minutes[-1][0]
+    first, last = localtime(minutes[0][0]), localtime(minutes[-1][0])
     # Bars start at whole hours and days of local time; from there on they count minutes in UTC, which has no gaps.
-    origin = localtime(first).replace(hour=0, minute=0).astimezone(UTC)
+    origin = first.replace(hour=0, minute=0).astimezone(UTC)
     size = bar_minutes(origin, first, last)
-    start = _minutes_between(origin, first) // size
-    slots = max(_minutes_between(origin, last) // size - start + 1, MIN_BARS)
-    sums = _sums(minutes, origin, size)
-    top = round_up(max(ok + failed for ok, failed in sums.values()))
-    edge = [origin + timedelta(minutes=(start + slot) * size) for slot in range(slots + 1)]
-    text = _clock(edge[0], edge[-1], size)
+    ok, failed = Counter[int](), Counter[int]()
+    for minute, minute_ok, minute_failed in minutes:
+        slot = _minutes_between(origin, minute) // size
+        ok[slot] += minute_ok
+        failed[slot] += minute_failed
+    start = min(ok)
+    slots = max(max(ok) - start + 1, MIN_BARS)
+    top = round_up(max((ok + failed).values()))
+    edges = [origin + timedelta(minutes=(start + slot) * size) for slot in range(slots + 1)]
+    times = _list_times(edges, size)
     bars = [
-        _bar(slot - start, slots, ok, failed, top, text(edge[slot - start]), text(edge[slot - start + 1]))
-        for slot, (ok, failed) in sums.items()
+        Bar(
+            start=times[slot - start],
+            end=times[slot - start + 1],
+            ok=ok[slot],
+            failed=failed[slot],
+            x=_percent((slot - start + (1 - FILLED) / 2) / slots),
+            ok_y=_percent(1 - ok[slot] / top),
+            ok_height=_percent(ok[slot] / top),
+            failed_y=_percent(1 - (ok[slot] + failed[slot]) / top),
+            failed_height=_percent(failed[slot] / top),
+        )
+        for slot in ok
     ]
     return Chart(
-        bars=bars,
+        bars,
+        width=_percent(FILLED / slots),
         size=in_words(size),
-        days=_days(localtime(first), localtime(last)),
+        days=f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}",
         top=top,
         middle=top // 2,
-        times=[text(edge[0]), text(edge[slots // 2]), text(edge[-1])],
-        description=_description(bars, in_words(size)),
+        times=[times[0], times[slots // 2], times[-1]],
+        description=_describe(bars, in_words(size)),
     )
 
 
@@ -112,10 +128,9 @@ def round_up(count: int) -> int:
 
 
 def in_words(minutes: int) -> str:
-    for name, length in (("week", WEEK), ("day", DAY), ("hour", HOUR)):
-        if minutes % length == 0:
-            return name if minutes == length else f"{minutes // length} {name}s"
-    return "minute" if minutes == 1 else f"{minutes} minutes"
+    units = {"week": WEEK, "day": DAY, "hour": HOUR, "minute": 1}
+    name, length = next((name, length) for name, length in units.items() if minutes % length == 0)
+    return name if minutes == length else f"{minutes // length} {name}s"
 
 
 def shares(parts: Iterable[tuple[str, int]]) -> list[Share]:
@@ -129,33 +144,7 @@ def shares(parts: Iterable[tuple[str, int]]) -> list[Share]:
     return drawn
 
 
-def _sums(minutes: Sequence[Minute], origin: datetime, size: int) -> dict[int, tuple[int, int]]:
-    """(ok, failed) by the number of the bar, counted from `origin`."""
-    sums: dict[int, tuple[int, int]] = {}
-    for minute, ok, failed in minutes:
-        slot = _minutes_between(origin, minute) // size
-        before = sums.get(slot, (0, 0))
-        sums[slot] = before[0] + ok, before[1] + failed
-    return sums
-
-
-def _bar(place: int, places: int, ok: int, failed: int, top: int, start: str, end: str) -> Bar:
-    gap = (1 - FILLED) / 2
-    return Bar(
-        start,
-        end,
-        ok,
-        failed,
-        x=_percent((place + gap) / places),
-        width=_percent(FILLED / places),
-        ok_y=_percent(1 - ok / top),
-        ok_height=_percent(ok / top),
-        failed_y=_percent(1 - (ok + failed) / top),
-        failed_height=_percent(failed / top),
-    )
-
-
-def _description(bars: Sequence[Bar], size: str) -> str:
+def _describe(bars: Sequence[Bar], size: str) -> str:
     ok, failed = sum(bar.ok for bar in bars), sum(bar.failed for bar in bars)
     most = max(bars, key=lambda bar: bar.ok + bar.failed)
     return (
@@ -164,14 +153,11 @@ def _description(bars: Sequence[Bar], size: str) -> str:
     )
 
 
-def _clock(first: datetime, last: datetime, size: int) -> Callable[[datetime], str]:
-    """Formats times: the time of day within one day, otherwise with the date."""
-    layout = "%Y-%m-%d" if size >= DAY else "%H:%M" if last - first <= timedelta(days=1) else "%m-%d %H:%M"
-    return lambda moment: f"{localtime(moment):{layout}}"
-
-
-def _days(first: datetime, last: datetime) -> str:
-    return f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+def _list_times(moments: Sequence[datetime], size: int) -> list[str]:
+    """The time of day within one day, otherwise with the date."""
+    is_one_day = moments[-1] - moments[0] <= timedelta(days=1)
+    layout = "%Y-%m-%d" if size >= DAY else "%H:%M" if is_one_day else "%m-%d %H:%M"
+    return [f"{localtime(moment):{layout}}" for moment in moments]
 
 
 def _minutes_between(earlier: datetime, later: datetime) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Model
+from django.contrib import admin
+from django.db.models import F, Model
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
@@ -14,21 +17,34 @@ from batches.models import Batch, BatchLog, StoryResult
 NOTHING = "–"
 
 
+def column(field: str, label: str, show: Callable[[Any], str], ordering: str | None = None) -> Callable[[Model], str]:
+    """A column of a list: this field of each row."""
+
+    @admin.display(description=label, ordering=ordering)
+    def show_field(row: Model) -> str:
+        return show(getattr(row, field))
+
+    show_field.__name__ = label.replace(" ", "_")  # its class in the page
+    return show_field
+
+
 def number(value: int) -> str:
     return f"{value:,}"
 
 
+@admin.display(description="status", ordering="status")
 def status_label(batch: Batch) -> str:
     return format_html('<span class="batch-status {}">{}</span>', batch.status, batch.get_status_display())
 
 
+@admin.display(description="position", ordering=F("position").asc(nulls_last=True))
 def place(batch: Batch) -> str:
-    """The batch's place in the queue."""
     if batch.status == Batch.Status.RUNNING:
         return "running"
     return NOTHING if batch.position is None else number(batch.position)
 
 
+@admin.display(description="progress")
 def progress_bar(batch: Batch) -> str:
     return format_html(
         '<span class="batch-progress">'
@@ -40,14 +56,15 @@ def progress_bar(batch: Batch) -> str:
     )
 
 
-def moment(time: datetime) -> str:
-    return f"{localtime(time):%Y-%m-%d %H:%M:%S}"
+def moment(time: datetime | None) -> str:
+    return f"{localtime(time):%Y-%m-%d %H:%M:%S}" if time else NOTHING
 
 
 def rate(per_second: float) -> str:
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 
+@admin.display(description="from → to")
 def movement(log: BatchLog) -> str:
     """The change of status and position: "queued 3 → running"."""
     before = _status_and_position(log.from_status, log.from_position)
@@ -59,6 +76,7 @@ def _status_and_position(status: str, position: int | None) -> str:
     return f"{status} {position:,}" if position else status
 
 
+@admin.display(description="story")
 def story_link(story: StoryResult) -> str:
     """The title, linked only to web addresses: a `javascript:` address would run as the operator."""
     if not story.url.lower().startswith(("http://", "https://")):
@@ -70,5 +88,10 @@ def page_link(row: Model | None) -> str:
     """A link to the row's own page in the admin."""
     if row is None:
         return NOTHING
-    name = f"admin:{row._meta.app_label}_{row._meta.model_name}_change"
-    return format_html('<a href="{}">{}</a>', reverse(name, args=[row.pk]), row)
+    url = reverse(f"admin:batches_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}">{}</a>', url, row)
+
+
+def list_link(text: str, model: str, **query: Any) -> str:
+    """A link to the rows of a list that match this query."""
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:batches_{model}_changelist", query=query), text)

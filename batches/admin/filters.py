@@ -24,27 +24,33 @@ REASONS = 10
 SHOWN_REASON = 60
 
 
-class BatchFilter(admin.SimpleListFilter):
-    """The rows of one batch, which its page links to: `?batch=<id>`. Visible only while in use."""
-
-    title = "batch"
-    parameter_name = "batch"
-    batch: Batch | None = None
+class ValueFilter(admin.SimpleListFilter):
+    """Filters by the value in the address; without one, it shows every row. Visible only while in use."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         value = self.value()
-        if value is None:
-            return []
-        try:
-            self.batch = find_batch(value)
-        except Refused:
-            return [(value, "unknown")]
-        return [(value, str(self.batch))]
+        return [] if value is None else [(value, value)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() is None:
-            return queryset
-        return queryset.filter(batch=self.batch) if self.batch else queryset.none()
+        value = self.value()
+        return queryset if value is None else self.filter_by(queryset, value)
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        raise NotImplementedError
+
+
+class BatchFilter(ValueFilter):
+    """The rows of one batch, which its page links to: `?batch=<id>`."""
+
+    title = "batch"
+    parameter_name = "batch"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        self.batch = selected_batch(request)
+        return [(value, str(self.batch or "unknown")) for value, _ in super().lookups(request, model_admin)]
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return rows.filter(batch=self.batch) if self.batch else rows.none()
 
 
 class OutcomeFilter(admin.ChoicesFieldListFilter):
@@ -55,18 +61,17 @@ class OutcomeFilter(admin.ChoicesFieldListFilter):
         self.title = "outcome"
 
 
-class OfBatchFilter(admin.SimpleListFilter):
+class OfBatchFilter(ValueFilter):
     """A filter that is offered only in the list of one batch's rows."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         self.batch = selected_batch(request)
-        options = dict(self.list_options(self.batch)) if self.batch else {}
-        value = self.value()
-        if value is not None:
+        options = self.options_of(self.batch) if self.batch else {}
+        for value, _ in super().lookups(request, model_admin):
             options.setdefault(value, Truncator(value).chars(SHOWN_REASON))
         return list(options.items())
 
-    def list_options(self, batch: Batch) -> list[tuple[str, str]]:
+    def options_of(self, batch: Batch) -> dict[str, str]:
         raise NotImplementedError
 
 
@@ -76,16 +81,12 @@ class ErrorFilter(OfBatchFilter):
     title = "error"
     parameter_name = "error"
 
-    def list_options(self, batch: Batch) -> list[tuple[str, str]]:
-        return [
-            (reason, f"{Truncator(reason).chars(SHOWN_REASON)} ({count:,})")
-            for reason, count in queries.failure_reasons(batch, REASONS)
-        ]
+    def options_of(self, batch: Batch) -> dict[str, str]:
+        reasons = queries.failure_reasons(batch, REASONS)
+        return {reason: f"{Truncator(reason).chars(SHOWN_REASON)} ({count:,})" for reason, count in reasons}
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() is None:
-            return queryset
-        return queryset.filter(status=BatchProfile.Status.FAILED, error=self.value())
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return rows.filter(status=BatchProfile.Status.FAILED, error=value)
 
 
 class ChangeFilter(OfBatchFilter):
@@ -94,17 +95,13 @@ class ChangeFilter(OfBatchFilter):
     title = "change since the previous batch"
     parameter_name = "change"
 
-    def list_options(self, batch: Batch) -> list[tuple[str, str]]:
-        return [(change.value, capfirst(change.label)) for change in comparison.Change] if batch.previous_id else []
+    def options_of(self, batch: Batch) -> dict[str, str]:
+        return {change.value: capfirst(change.label) for change in comparison.Change} if batch.previous_id else {}
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        if value is None:
-            return queryset
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         if self.batch is None or value not in comparison.Change.values:
-            return queryset.none()
-        previous = comparison.find_previous(self.batch)
-        return comparison.filter_by_change(queryset, previous, comparison.Change(value))
+            return rows.none()
+        return comparison.filter_by_change(rows, comparison.find_previous(self.batch), comparison.Change(value))
 
 
 def selected_batch(request: HttpRequest) -> Batch | None:
@@ -115,7 +112,7 @@ def selected_batch(request: HttpRequest) -> Batch | None:
         return None
 
 
-class ChoiceFilter(admin.SimpleListFilter):
+class ChoiceFilter(ValueFilter):
     """One of several named conditions. Refuses unknown values, since a batch may be created of what matches."""
 
     def conditions(self) -> Mapping[str, tuple[str, Q]]:
@@ -125,12 +122,9 @@ class ChoiceFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(value, label) for value, (label, _) in self.conditions().items()]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        if value is None:
-            return queryset
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         try:
-            return queryset.filter(self.conditions()[value][1])
+            return rows.filter(self.conditions()[value][1])
         except KeyError as error:
             raise IncorrectLookupParameters from error
 
@@ -173,8 +167,8 @@ class StoryAgeFilter(AgeFilter):
     field = "last_story_at"
 
 
-class HostFilter(admin.SimpleListFilter):
-    """The profiles of one host, which each profile's page links to: `?host=example.org`. Visible only while in use.
+class HostFilter(ValueFilter):
+    """The profiles of one host, which each profile's page links to: `?host=example.org`.
 
     Matches any port unless the host has one, as in the API.
     """
@@ -182,15 +176,8 @@ class HostFilter(admin.SimpleListFilter):
     title = "host"
     parameter_name = "host"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        value = self.value()
-        return [] if value is None else [(value, value)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        if value is None:
-            return queryset
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         try:
-            return queryset.filter(queries.at_host("url", value))
+            return rows.filter(queries.at_host("url", value))
         except InvalidAddress:
-            return queryset.none()
+            return rows.none()

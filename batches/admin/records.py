@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 
 from batches.lists.addresses import host_of
@@ -38,32 +35,21 @@ class ProfileAdmin(CheckProfilesAdmin, ReadOnlyAdmin):
     @admin.display(description="checks")
     def checks_and_stories(self, profile: Profile) -> str:
         return format_html(
-            '<a href="{}?profile__id__exact={}">checks</a>, <a href="{}?profile__id__exact={}">stories</a>, '
-            '<a href="{}?{}">profiles of the same host</a>',
-            reverse("admin:batches_batchprofile_changelist"),
-            profile.pk,
-            reverse("admin:batches_storyresult_changelist"),
-            profile.pk,
-            reverse("admin:batches_profile_changelist"),
-            urlencode({"host": host_of(profile.url)}),
+            "{}, {}, {}",
+            display.list_link("checks", "batchprofile", profile__id__exact=profile.pk),
+            display.list_link("stories", "storyresult", profile__id__exact=profile.pk),
+            display.list_link("profiles of the same host", "profile", host=host_of(profile.url)),
         )
 
 
-class BatchRowAdmin(ReadOnlyAdmin):
-    """Rows that belong to a batch."""
-
-    @admin.display(description="batch")
-    def batch_link(self, row: BatchProfile | StoryResult | BatchLog) -> str:
-        return display.page_link(row.batch)
-
-    @admin.display(description="profile")
-    def profile_link(self, row: BatchProfile | StoryResult) -> str:
-        return display.page_link(row.profile)
+AT = display.column("created_at", "at", display.moment)
+BATCH = display.column("batch", "batch", display.page_link)
+PROFILE = display.column("profile", "profile", display.page_link)
 
 
 @admin.register(BatchProfile)
-class BatchProfileAdmin(BatchRowAdmin):
-    list_display = ("id", "profile_link", "status", "error", "http_status", "has_story", "checked_at", "batch_link")
+class BatchProfileAdmin(ReadOnlyAdmin):
+    list_display = ("id", PROFILE, "status", "error", "http_status", "has_story", "checked_at", BATCH)
     list_select_related = ("batch", "profile")
     list_filter = (BatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")
@@ -75,38 +61,24 @@ class BatchProfileAdmin(BatchRowAdmin):
 
 
 @admin.register(StoryResult)
-class StoryResultAdmin(BatchRowAdmin):
-    list_display = ("found", "story", "profile_link", "published", "batch_link")
+class StoryResultAdmin(ReadOnlyAdmin):
+    list_display = (
+        display.column("found_at", "found", display.moment),
+        display.story_link,
+        PROFILE,
+        display.column("published_at", "published", display.moment),
+        BATCH,
+    )
     list_select_related = ("batch", "profile")
     list_filter = (BatchFilter, "found_at")
     search_fields = ("title", "url", "profile__url", "profile__name")
     search_help_text = "Title, or address or name of the profile"
 
-    @admin.display
-    def found(self, story: StoryResult) -> str:
-        return display.moment(story.found_at)
-
-    @admin.display
-    def published(self, story: StoryResult) -> str:
-        return display.moment(story.published_at) if story.published_at else display.NOTHING
-
-    @admin.display
-    def story(self, story: StoryResult) -> str:
-        return display.story_link(story)
-
 
 @admin.register(BatchLog)
-class BatchLogAdmin(BatchRowAdmin):
-    list_display = ("at", "batch_link", "action", "actor", "channel", "movement", "message")
+class BatchLogAdmin(ReadOnlyAdmin):
+    list_display = (AT, BATCH, "action", "actor", "channel", display.movement, "message")
     list_filter = (BatchFilter, "channel", "created_at")
     list_select_related = ("batch",)
     search_fields = ("batch__name", "action", "actor", "message")
     search_help_text = "Batch, action, person or message"
-
-    @admin.display
-    def at(self, log: BatchLog) -> str:
-        return display.moment(log.created_at)
-
-    @admin.display(description="from → to")
-    def movement(self, log: BatchLog) -> str:
-        return display.movement(log)

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
@@ -21,12 +21,15 @@ from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
 from . import display
-from .base import ListAdmin
-from .filters import BatchFilter
+from .base import ListAdmin, ReadOnlyAdmin
+from .filters import BatchFilter, ValueFilter
 from .queue_content import describe_missing_worker
-from .records import BatchRowAdmin
+from .records import AT, BATCH
 
 State = WebhookDelivery.State
+
+CREATED = display.column("created_at", "created", display.moment)
+WEBHOOK = display.column("webhook", "webhook", display.page_link)
 
 
 class PageWithButtons(ListAdmin):
@@ -89,7 +92,7 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Webhook)
 class WebhookAdmin(PageWithButtons):
     form = WebhookForm
-    list_display = ("__str__", "url", "is_active", "created", "deliveries")
+    list_display = ("__str__", "url", "is_active", CREATED, "deliveries")
     list_filter = ("is_active",)
     search_fields = ("name", "url")
     search_help_text = "Name or address"
@@ -108,10 +111,10 @@ class WebhookAdmin(PageWithButtons):
             return fields
         # Anyone with the secret can sign messages as we do.
         secret = ["current_secret"] if self.has_operate_permission(request) else []
-        return [*fields, *secret, "created", "deliveries"]
+        return [*fields, *secret, CREATED, "deliveries"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Webhook | None = None) -> Any:
-        return ("current_secret", "created", "deliveries")
+        return ("current_secret", CREATED, "deliveries")
 
     @admin.display(description="secret")
     def current_secret(self, webhook: Webhook) -> str:
@@ -122,12 +125,8 @@ class WebhookAdmin(PageWithButtons):
         return format_html("<code>{}</code> (the previous secret also signs until {})", secret, until)
 
     @admin.display
-    def created(self, webhook: Webhook) -> str:
-        return display.moment(webhook.created_at)
-
-    @admin.display
     def deliveries(self, webhook: Webhook) -> str:
-        return format_html('<a href="{}">deliveries</a>', deliveries_of(webhook))
+        return display.list_link("deliveries", "webhookdelivery", webhook__id__exact=webhook.pk)
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
         # Only the changed fields: somebody else may rotate the secret at the same time.
@@ -181,23 +180,20 @@ class WebhookAdmin(PageWithButtons):
         return [str(webhook) for webhook in objs], counts, set(), []
 
 
-class StateFilter(admin.SimpleListFilter):
+class StateFilter(ValueFilter):
     title = "state"
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(state.name.lower(), state.value) for state in State]
+        return [(state.value, state.value) for state in State]
 
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        if self.value() is None:
-            return queryset
-        filters = {"waiting": queryset.waiting, "delivered": queryset.delivered, "failed": queryset.failed}
-        return filters.get(str(self.value()), queryset.none)()
+    def filter_by(self, rows: Any, value: str) -> Any:
+        return getattr(rows, value)() if value in State.values else rows.none()
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
-    list_display = ("at", "type", "webhook_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
+class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
+    list_display = (AT, "type", WEBHOOK, "state", "last_response", "next_attempt", "attempts", BATCH)
     list_select_related = ("webhook", "batch")
     list_filter = (StateFilter, "type", "webhook", BatchFilter)
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")
@@ -221,27 +217,13 @@ class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
     def buttons(self, row: WebhookDelivery) -> dict[str, str]:
         return {"reschedule": "Deliver again"} if row.state == State.FAILED else {}
 
-    @admin.display
-    def at(self, delivery: WebhookDelivery) -> str:
-        return display.moment(delivery.created_at)
-
-    @admin.display(description="webhook")
-    def webhook_link(self, delivery: WebhookDelivery) -> str:
-        return display.page_link(delivery.webhook)
-
-    @admin.display
-    def state(self, delivery: WebhookDelivery) -> str:
-        return delivery.state.value
-
     @admin.display(description="last response")
     def last_response(self, delivery: WebhookDelivery) -> str:
         return delivery.error or (str(delivery.http_status) if delivery.http_status else display.NOTHING)
 
     @admin.display(description="next attempt")
     def next_attempt(self, delivery: WebhookDelivery) -> str:
-        if delivery.next_attempt_at is None:
-            return display.NOTHING
-        if not delivery.webhook.is_active:
+        if delivery.next_attempt_at and not delivery.webhook.is_active:
             return "when the webhook is active again"
         return display.moment(delivery.next_attempt_at)
 
@@ -270,8 +252,3 @@ class WebhookDeliveryAdmin(PageWithButtons, BatchRowAdmin):
         if skipped:
             count = pluralise(skipped, "delivery", "deliveries")
             self.message_user(request, f"{count} skipped. Only failed deliveries can be rescheduled.", messages.WARNING)
-
-
-def deliveries_of(row: Model) -> str:
-    """The URL of the list of a webhook's deliveries."""
-    return f"{reverse('admin:batches_webhookdelivery_changelist')}?webhook__id__exact={row.pk}"

@@ -45,7 +45,7 @@ def test_a_row_shows_the_progress_of_its_batch(client):
     batch_with("paused", ok=3, failed=2, pending=7, stories=[story("a"), story("b")])
     response = client.get(LIST)
     [row] = rows(response)
-    assert (row["progress"], row["ok"], row["failed"], row["new_stories"]) == ("5 of 12", "3", "2", "2")
+    assert (row["progress_bar"], row["ok"], row["failed"], row["new_stories"]) == ("5 of 12", "3", "2", "2")
     assert '<progress max="12" value="5"' in text_of(response)
 
 
@@ -53,7 +53,7 @@ def test_large_numbers_have_separators(client):
     batch = batch_with("paused")
     type(batch).objects.update(total_profiles=10_000, completed_profiles=6_412, successful_checks=6_412)
     [row] = rows(client.get(LIST))
-    assert (row["progress"], row["ok"]) == ("6,412 of 10,000", "6,412")
+    assert (row["progress_bar"], row["ok"]) == ("6,412 of 10,000", "6,412")
 
 
 def test_a_batch_without_profiles_has_a_progress_bar(client):

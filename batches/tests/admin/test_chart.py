@@ -86,12 +86,12 @@ def test_all_checks_are_drawn_within_the_drawing(counted_minutes):
     right = -1.0
     for bar in drawn.bars:
         assert number(bar.x) > right  # side by side, from first to last
-        right = number(bar.x) + number(bar.width)
+        right = number(bar.x) + number(drawn.width)
         assert 0 <= number(bar.failed_y) <= number(bar.ok_y) <= 100
         assert number(bar.ok_y) + number(bar.ok_height) == pytest.approx(100, abs=0.01)
         assert number(bar.failed_y) + number(bar.failed_height) == pytest.approx(number(bar.ok_y), abs=0.01)
     assert right <= 100
-    assert number(drawn.bars[0].width) <= 100 / MIN_BARS
+    assert number(drawn.width) <= 100 / MIN_BARS
 
 
 @given(st.integers(1, 10**12))
