@@ -47,6 +47,13 @@ def selected_ids(request: HttpRequest) -> list[UUID]:
     return [pk for pk in map(as_uuid, texts) if pk]
 
 
+def parse_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:  # also raised for more digits than Python reads
+        return None
+
+
 def respond(request: HttpRequest, result: Any, success: str, page: str) -> HttpResponse:
     """Return to the page with a message. A script gets the refusal as plain text, to show it beside the button."""
     if not result and is_from_script(request):

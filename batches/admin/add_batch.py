@@ -6,11 +6,10 @@ digest of the previewed list, so that only a previewed list is added.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from django.contrib import admin, messages
-from django.contrib.admin import helpers
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -24,7 +23,6 @@ from batches.queue.refusals import Code, Refusal
 from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
-from . import display
 from .actions import get_manager, is_from_script
 from .base import BatchAdminBase
 from .forms import AddBatchForm, NewBatchForm
@@ -46,7 +44,8 @@ class AddBatchAdmin(BatchAdminBase):
         form = AddBatchForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
         context: dict[str, Any] = {}
         if form.is_valid():
-            if is_confirmed(request, form.imported):
+            # Only a list that was previewed is added.
+            if "add" in request.POST and request.POST.get("previewed") == form.imported.digest:
                 result = create_batch(request, form, form.imported.profiles, form.imported.digest)
                 if not isinstance(result, Refusal):
                     return respond_to_addition(self, request, *result, form.imported)
@@ -61,50 +60,24 @@ class AddBatchAdmin(BatchAdminBase):
         if is_from_script(request):  # its page keeps the form
             return render(request, "admin/batches/adding/result.html", {"form": form, **extra_context})
         form.keep_file()
-        admin_form = helpers.AdminForm(form, [(None, {"fields": form.field_order})], {}, model_admin=self)
         context = {
-            **self.admin_site.each_context(request),
+            **self.form_context(request, form, form.field_order),
             "title": "Add batch",
-            "adminform": admin_form,
-            "errors": helpers.AdminErrorList(form, []),
             "inline_admin_formsets": [],
-            "media": self.media + admin_form.media,
             "preserved_filters": self.get_preserved_filters(request),
             **extra_context,
         }
         return self.render_change_form(request, context, add=True, form_url=form_url)
 
 
-def is_confirmed(request: HttpRequest, imported: ImportResult) -> bool:
-    """Whether the user adds the list that was previewed."""
-    return "add" in request.POST and request.POST.get("previewed") == imported.digest
-
-
 def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
     # One lookup in the unique index per address: 3 s for a million.
     known = count_known(profile.url for profile in form.imported.profiles)
-    preview = Preview(form.imported, known)
     return {
-        "preview": preview,
-        "profile_count": pluralise(preview.profiles, "profile"),
-        "counts": list(list_counts(preview)),
-        "more_profiles": display.number(preview.more_profiles),
-        "more_rejects": display.number(preview.more_rejects),
+        "preview": Preview(form.imported, known),
         "when": describe_start(form.cleaned_data["priority"]) if form.cleaned_data["queue"] else "",
         "is_other_list": "add" in request.POST,
     }
-
-
-def list_counts(preview: Preview) -> Iterable[tuple[str, str]]:
-    host, most = preview.busiest
-    yield "Profiles", display.number(preview.profiles)
-    yield "New", display.number(preview.new)
-    yield "Already known", display.number(preview.known)
-    yield "Duplicates skipped", display.number(preview.imported.duplicates)
-    yield "Rejected lines", display.number(preview.rejects)
-    yield "Hosts", display.number(preview.hosts) if preview.hosts > 1 else host
-    if preview.hosts > 1 and most > 1:
-        yield "Largest host", f"{display.number(most)} at {host}"
 
 
 def describe_start(priority: int) -> str:
@@ -143,11 +116,7 @@ def create_batch(
 
 
 def respond_to_addition(
-    model_admin: admin.ModelAdmin[Any],
-    request: HttpRequest,
-    batch: Batch,
-    is_new: bool,
-    imported: ImportResult | None = None,
+    model_admin: Any, request: HttpRequest, batch: Batch, is_new: bool, imported: ImportResult | None = None
 ) -> HttpResponse:
     if is_new:
         model_admin.log_addition(request, batch, [{"added": {}}])
@@ -157,7 +126,8 @@ def respond_to_addition(
         model_admin.message_user(request, _describe_rejects(imported.rejects), messages.WARNING)
     if model_admin.admin_site.get_model_admin(Batch).has_view_permission(request, batch):
         return redirect("admin:batches_batch_change", batch.pk)
-    return model_admin.response_post_save_add(request, batch)
+    response: HttpResponse = model_admin.response_post_save_add(request, batch)
+    return response
 
 
 def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
@@ -170,9 +140,10 @@ def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
 
 def _describe_rejects(rejects: Sequence[Reject]) -> str:
     lines = [(reject.line, reject.text, reject.reason) for reject in rejects[:SHOWN_REJECTS]]
+    more = len(rejects) - len(lines)
     return format_html(
         "{} skipped because the address is not valid:{}{}",
         pluralise(len(rejects), "line"),
         format_html_join("", "<br>Line {}: “{}”. {}", lines),
-        format_html("<br>… and {} more.", display.number(more)) if (more := len(rejects) - len(lines)) else "",
+        format_html("<br>… and {} more.", f"{more:,}") if more else "",
     )

@@ -33,6 +33,18 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # Facets read the whole table once per filter.
     show_facets = admin.ShowFacets.NEVER
 
+    def form_context(self, request: HttpRequest, form: Any, fields: Any) -> dict[str, Any]:
+        """The context of a page with a form that is not a model's."""
+        admin_form = helpers.AdminForm(form, [(None, {"fields": fields})], {}, model_admin=self)
+        return {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "form": form,
+            "adminform": admin_form,
+            "errors": helpers.AdminErrorList(form, []),
+            "media": self.media + admin_form.media,
+        }
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             return super().get_changelist_instance(request)

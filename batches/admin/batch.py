@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from django import forms
@@ -28,7 +27,9 @@ def list_action(action: Action, name: str, description: str, permission: str = "
     """An action of the list; `name` is its value in the form."""
 
     def run(model_admin: BatchAdmin, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        return model_admin.act(request, action, batches)
+        # Django requires a selected row also for the confirmed action; `selected` has the ids that were shown.
+        form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
+        return model_admin.run_selected(request, action, batches, form, request.get_full_path())
 
     run.__name__ = name
     return admin.action(permissions=[permission], description=description)(run)
@@ -71,36 +72,20 @@ class BatchAdmin(AddBatchAdmin):
     # A batch's page
 
     def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Batch | None = None,
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
-        if obj is not None:
+        if obj := options.get("obj"):
             context |= {**BatchPage(self).page_context(request, obj), "show_save_and_add_another": False}
-        return super().render_change_form(request, context, add, change, form_url, obj)
+        return super().render_change_form(request, context, *args, **options)
 
     def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager
             raise PermissionDenied
-        changes: dict[str, Callable[..., Any]] = {
-            "name": get_manager(request).rename_batch,
-            "priority": get_manager(request).set_priority,
-        }
-        for field in changes.keys() & set(form.changed_data):
-            result = changes[field](obj.pk, form.cleaned_data[field])
+        calls = {"name": Action.RENAME_BATCH, "priority": Action.SET_PRIORITY}
+        for field in calls.keys() & set(form.changed_data):
+            result = getattr(get_manager(request), calls[field])(obj.pk, form.cleaned_data[field])
             if not result:
                 self.message_user(request, result.message, messages.WARNING)
-
-    # Actions
-
-    def act(self, request: HttpRequest, action: Action, batches: QuerySet[Batch]) -> HttpResponse | None:
-        # Django requires a selected row also for the confirmed action; `selected` has the ids that were shown.
-        form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
-        return self.run_selected(request, action, batches, form, request.get_full_path())
 
     # Deleting
 
@@ -113,11 +98,8 @@ class BatchAdmin(AddBatchAdmin):
             return super().delete_view(request, object_id, extra_context)
         if not self.has_delete_permission(request, batch):
             raise PermissionDenied
-        self.delete_model(request, batch)
+        self.run_bulk(request, Action.DELETE_BATCH, [batch.pk])
         return self.response_post_save_change(request, batch)
-
-    def delete_model(self, request: HttpRequest, obj: Batch) -> None:
-        self.run_bulk(request, Action.DELETE_BATCH, [obj.pk])
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Names and counts for the confirmation. Django's own version would load each row of the batch."""

@@ -6,7 +6,6 @@ large batch therefore opens without them; the script fetches them when something
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 from zlib import crc32
@@ -29,7 +28,7 @@ from batches.web.downloads import stream_download
 from . import display
 from .actions import OPERATOR_ACTIONS, get_manager, is_from_script, list_buttons, respond
 from .base import BatchView, requires_view
-from .chart import chart, shares
+from .chart import Share, chart, shares
 
 #: Rows of each kind on the page; the full lists are linked.
 SHOWN = 20
@@ -38,7 +37,7 @@ MAX_PROFILES_WITH_DETAILS = 20_000
 
 
 class BatchPage(BatchView):
-    """The views of one batch beside Django's own, and what its page shows."""
+    """The views of one batch, and what its page shows."""
 
     @property
     def urls(self) -> list[URLPattern]:
@@ -72,7 +71,7 @@ class BatchPage(BatchView):
             "summary": summarise(batch, logs),
             "can_operate": can_operate,
             "buttons": list_buttons(batch) if can_operate else [],
-            "facts": list(list_facts(batch, previous)),
+            "facts": list_facts(batch, previous),
             "logs": [(log, display.movement(log)) for log in logs],
             "state": details_key(batch, previous),
         }
@@ -131,56 +130,48 @@ def summarise(batch: Batch, logs: list[BatchLog]) -> str:
 
 def details_key(*batches: Batch | None) -> str:
     """Changes whenever the details may have changed. While it stays the same, nothing has to be read again."""
-    parts = [
-        (batch.completed_profiles, batch.failed_checks, batch.stories_found, batch.completed_at)
-        for batch in batches
-        if batch
-    ]
-    return " ".join(str(value) for values in parts for value in values)
+    return " ".join(
+        f"{batch.completed_profiles} {batch.failed_checks} {batch.stories_found} {batch.completed_at}"
+        for batch in filter(None, batches)
+    )
 
 
-def list_facts(batch: Batch, previous: Batch | None) -> Iterator[tuple[str, str]]:
-    """Name and value of each fact about the batch."""
+def list_facts(batch: Batch, previous: Batch | None) -> list[tuple[str, str]]:
+    """Name and value of each known fact about the batch."""
     progress = batch.progress
-    yield "Status", display.status_label(batch)
-    if batch.position:
-        yield "Position", display.place(batch)
-    yield "Progress", display.progress_bar(batch)
-    yield "New stories", display.number(batch.stories_found)
-    if progress.rate:
-        yield "Rate", display.rate(progress.rate)
-    if progress.seconds_left:
-        yield "Remaining", f"about {format_duration(progress.seconds_left)}"
-    if batch.run_seconds:
-        yield "Run time", format_duration(batch.run_seconds)
-    yield "Priority", str(batch.priority)
-    yield "Checker", batch.checker
-    moments = {
-        "Created": batch.created_at,
-        "Started": batch.started_at,
-        "Last heartbeat": batch.lease_at,
-        "Completed": batch.completed_at,
+    facts = {
+        "Status": display.status_label(batch),
+        "Position": display.place(batch) if batch.position else "",
+        "Progress": display.progress_bar(batch),
+        "New stories": display.number(batch.stories_found),
+        "Rate": display.rate(progress.rate),
+        "Remaining": f"about {format_duration(progress.seconds_left)}" if progress.seconds_left else "",
+        "Run time": format_duration(batch.run_seconds) if batch.run_seconds else "",
+        "Priority": str(batch.priority),
+        "Checker": batch.checker,
+        "Created": display.moment(batch.created_at),
+        "Started": display.moment(batch.started_at),
+        "Last heartbeat": display.moment(batch.lease_at),
+        "Completed": display.moment(batch.completed_at),
+        "Repeat of": display.page_link(previous),
     }
-    for name, moment in moments.items():
-        if moment:
-            yield name, display.moment(moment)
-    if previous is not None:
-        yield "Repeat of", display.page_link(previous)
+    return [(name, value) for name, value in facts.items() if value not in {"", display.NOTHING}]
 
 
 def details_context(batch: Batch) -> dict[str, Any]:
     # The key first: a change while the rest is read causes another read.
     key = details_key(batch, comparison.find_previous(batch))
     now = timezone.now()
-    compared = comparison.compare(batch)
+    compared, reasons = comparison.compare(batch), queries.failure_reasons(batch, SHOWN)
     return {
         "details_updated_at": now,
         "details_state": key,
         "chart": chart(queries.checks_per_minute(batch)),
-        "outcomes": outcome_shares(batch),
-        "reasons": [(reason_id(reason), reason, count) for reason, count in queries.failure_reasons(batch, SHOWN)],
+        "outcomes": list_outcomes(batch),
+        # Each reason has the same id every time, so that the focus stays on its link.
+        "reasons": [(crc32(reason.encode()), reason, count) for reason, count in reasons],
         "compared": compared,
-        "changes": list_changes(compared) if compared else [],
+        "changes": [(change, getattr(compared, change)) for change in comparison.Change] if compared else [],
     }
 
 
@@ -188,15 +179,6 @@ def newest_stories(batch: Batch) -> list[tuple[StoryResult, str]]:
     return [(story, display.story_link(story)) for story in queries.new_stories(batch)[:SHOWN]]
 
 
-def outcome_shares(batch: Batch) -> list[Any]:
+def list_outcomes(batch: Batch) -> list[Share]:
     pending = batch.total_profiles - batch.successful_checks - batch.failed_checks
     return shares([("ok", batch.successful_checks), ("failed", batch.failed_checks), ("pending", pending)])
-
-
-def reason_id(reason: str) -> str:
-    """The same id for the same reason every time, so that the focus stays on its link."""
-    return f"{crc32(reason.encode()):08x}"
-
-
-def list_changes(compared: comparison.Comparison) -> list[tuple[comparison.Change, int]]:
-    return [(change, getattr(compared, change.value)) for change in comparison.Change]

@@ -6,7 +6,6 @@ that all matching profiles are meant. No page carries 100,000 ids, and the batch
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -22,14 +21,13 @@ from batches.models import Batch, Profile
 from batches.queue.refusals import Refusal
 from batches.text import pluralise
 
-from . import display
+from .actions import parse_number
 from .add_batch import create_batch, describe_start, respond_to_addition
 from .base import ListAdmin
 from .forms import NewBatchForm
 
 SHOWN = 10
 SHOWN_SEARCH = 100
-NUMBER = re.compile("[0-9]{1,9}")
 VISIBLE = ["name", "priority", "checker", "queue"]
 
 
@@ -61,9 +59,9 @@ class CheckProfilesAdmin(ListAdmin):
 
     def warn_of_change(self, request: HttpRequest, batch: Batch, is_new: bool) -> None:
         """Warn if the batch has another number of profiles than the confirmation page showed."""
-        shown = request.POST.get("shown", "")
-        if is_new and NUMBER.fullmatch(shown) and int(shown) != batch.total_profiles:
-            sentence = f"{int(shown):,} profiles matched on the page, {batch.total_profiles:,} when you confirmed."
+        count = parse_number(request.POST.get("shown", ""))
+        if is_new and count not in {None, batch.total_profiles}:
+            sentence = f"{count:,} profiles matched on the page, {batch.total_profiles:,} when you confirmed."
             self.message_user(request, sentence, messages.WARNING)
 
     def render_confirmation(
@@ -71,19 +69,13 @@ class CheckProfilesAdmin(ListAdmin):
     ) -> HttpResponse:
         is_all, all_matching = is_across(request), f"Check all {count:,} matching profiles"
         context = {
-            **self.admin_site.each_context(request),
+            **self.form_context(request, form, VISIBLE),
             "title": all_matching if is_all else f"Check {pluralise(count, 'selected profile')}",
             "button": all_matching if is_all else "Check selected",
-            "opts": self.opts,
-            "media": self.media,
-            "form": form,
-            "adminform": helpers.AdminForm(form, [(None, {"fields": VISIBLE})], {}, model_admin=self),
-            "errors": helpers.AdminErrorList(form, []),
             "count": count,
-            "profile_count": pluralise(count, "profile"),
             "conditions": list(self.conditions(request)) if is_all else [],
             "first": profiles[:SHOWN],
-            "more": display.number(max(count - SHOWN, 0)),
+            "more": count - SHOWN,
             "when": describe_start(0),
             # Django requires one even if all are meant.
             "selected": selected_ids(request)[:1] if is_all else selected_ids(request),

@@ -60,7 +60,9 @@ def moment(time: datetime | None) -> str:
     return f"{localtime(time):%Y-%m-%d %H:%M:%S}" if time else NOTHING
 
 
-def rate(per_second: float) -> str:
+def rate(per_second: float | None) -> str:
+    if not per_second:
+        return NOTHING
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
 from batches.text import clean_text, format_duration, pluralise
 
 from . import display
-from .actions import list_buttons
+from .actions import list_buttons, parse_number
 
 Status = Batch.Status
 
@@ -58,31 +58,29 @@ class QueueQuery:
             search=clean_text(query.get("q", ""), MAX_NAME).strip(),
             page=query.get("p", ""),
             move=query.get("move", ""),
-            to=_parse_number(query.get("to", "")),
-            version=_parse_number(query.get("version", "")),
+            to=parse_number(query.get("to", "")),
+            version=parse_number(query.get("version", "")),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A batch with its facts and its buttons."""
+    """A batch with its facts and its buttons. The facts of the running batch are pairs of name and value."""
 
     batch: Batch
-    facts: list[str]
+    facts: Sequence[Any]
     buttons: list[tuple[str, str]]
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
+    """The batches of one status below the queue: the latest rows, and how many there are."""
+
     status: str
     title: str
     rows: list[Row]
     count: int
-
-    @property
-    def left_out(self) -> int:
-        return self.count - len(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,6 @@ def queue_context(query: QueueQuery, user: User | AnonymousUser) -> dict[str, An
         "hold": describe_hold(outlook),
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
         "running": running_row(outlook),
-        "run_facts": list(run_facts(outlook)),
         "page": waiting,
         "waiting": [waiting_row(batch, outlook) for batch in waiting],
         "waiting_total": waiting_total(outlook),
@@ -163,31 +160,28 @@ def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
 
 def running_row(outlook: Outlook) -> Row | None:
     batch = outlook.running
-    return None if batch is None else Row(batch, [], list_buttons(batch, QUEUE_ACTIONS))
-
-
-def run_facts(outlook: Outlook) -> Iterator[tuple[str, str]]:
-    """Name and value of each fact about the run."""
-    batch = outlook.running
     if batch is None:
-        return
+        return None
     progress = batch.progress
-    yield "Checked", display.progress_bar(batch)
-    yield "Rate", display.rate(progress.rate) if progress.rate else display.NOTHING
-    yield "Remaining", format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING
-    yield "Ok", display.number(batch.successful_checks)
-    yield "Failed", display.number(batch.failed_checks)
-    yield "New stories", display.number(batch.stories_found)
-    yield "Started", describe_start(batch)
-    yield "Worker", describe_worker(outlook)
+    facts = [
+        ("Checked", display.progress_bar(batch)),
+        ("Rate", display.rate(progress.rate)),
+        ("Remaining", format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING),
+        ("Ok", display.number(batch.successful_checks)),
+        ("Failed", display.number(batch.failed_checks)),
+        ("New stories", display.number(batch.stories_found)),
+        ("Started", describe_run_start(batch)),
+        ("Worker", describe_worker(outlook)),
+    ]
+    return Row(batch, facts, list_buttons(batch, QUEUE_ACTIONS))
 
 
-def describe_start(batch: Batch) -> str:
-    began = queries.logs(batch).filter(to_status=Status.RUNNING).exclude(from_status=Status.RUNNING).first()
+def describe_run_start(batch: Batch) -> str:
     when = clock(batch.started_at)
-    if began is None or not began.actor:
+    log = queries.logs(batch).filter(to_status=Status.RUNNING).exclude(from_status=Status.RUNNING).first()
+    if log is None or not log.actor:
         return when
-    return f"{when} by {'worker ' if began.channel == Channel.WORKER else ''}{began.actor}"
+    return f"{when} by {'worker ' if log.channel == Channel.WORKER else ''}{log.actor}"
 
 
 def describe_worker(outlook: Outlook) -> str:
@@ -198,10 +192,12 @@ def describe_worker(outlook: Outlook) -> str:
 
 
 def waiting_row(batch: Batch, outlook: Outlook) -> Row:
-    facts = [f"priority {batch.priority}", pluralise(batch.total_profiles, "profile")]
-    if batch.completed_profiles:
-        facts.append(f"{display.number(batch.completed_profiles)} already checked")
-    facts.append(describe_turn(outlook.turn(batch.position or 0)))
+    facts = [
+        f"priority {batch.priority}",
+        pluralise(batch.total_profiles, "profile"),
+        f"{batch.completed_profiles:,} already checked" if batch.completed_profiles else "",
+        describe_turn(outlook.turn(batch.position or 0)),
+    ]
     return Row(batch, list(filter(None, facts)), list_buttons(batch, QUEUE_ACTIONS))
 
 
@@ -212,11 +208,12 @@ def describe_turn(turn: Turn) -> str:
 
 
 def settled_row(batch: Any) -> Row:
-    facts = [f"by {batch.changed_by}" if batch.changed_by else "", clock(batch.changed_at)]
-    facts += [
-        f"{display.number(batch.completed_profiles)} of {pluralise(batch.total_profiles, 'profile')} checked",
-        f"{display.number(batch.successful_checks)} ok",
-        f"{display.number(batch.failed_checks)} failed",
+    facts = [
+        f"by {batch.changed_by}" if batch.changed_by else "",
+        clock(batch.changed_at),
+        f"{batch.completed_profiles:,} of {pluralise(batch.total_profiles, 'profile')} checked",
+        f"{batch.successful_checks:,} ok",
+        f"{batch.failed_checks:,} failed",
         pluralise(batch.stories_found, "new story", "new stories"),
     ]
     error = Truncator(batch.error).chars(SHOWN_TEXT) if batch.status == Status.ERROR else ""
@@ -332,10 +329,3 @@ def roughly(seconds: float) -> str:
         return f"about {round(seconds, -1):.0f} s"
     minutes = round(seconds / 60)
     return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:,.0f} h"
-
-
-def _parse_number(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:  # also raised for more digits than Python reads
-        return None

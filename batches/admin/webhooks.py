@@ -9,10 +9,11 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils.html import format_html
+from django.views.decorators.http import require_POST
 
 from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
@@ -33,7 +34,10 @@ WEBHOOK = display.column("webhook", "webhook", display.page_link)
 
 
 class PageWithButtons(ListAdmin):
-    """A row's page with buttons for people with the permission to change webhooks. Each posts the name of a method."""
+    """A row's page with buttons for people with the permission to change webhooks. Each posts the name of a method.
+
+    The method takes rows, so that it can be an action of the list as well.
+    """
 
     change_form_template = "admin/batches/webhook/change_form.html"
 
@@ -45,12 +49,10 @@ class PageWithButtons(ListAdmin):
         return request.user.has_perm("batches.change_webhook")
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.operate_view)
+        view = self.admin_site.admin_view(require_POST(self.operate_view))
         return [path("<int:pk>/operate/", view, name=f"batches_{self.opts.model_name}_operate"), *super().get_urls()]
 
     def operate_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         if not self.has_operate_permission(request):
             raise PermissionDenied
         row = get_object_or_404(self.model, pk=pk)
@@ -59,22 +61,16 @@ class PageWithButtons(ListAdmin):
             # The button is from a page that is older than the state of the row.
             self.message_user(request, f"This action is not possible for “{row}” now.", messages.WARNING)
         else:
-            getattr(self, call)(request, row)
+            getattr(self, call)(request, [row])
         return redirect(f"admin:batches_{self.opts.model_name}_change", pk)
 
     def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
-        if obj is not None and self.has_operate_permission(request):
+        if (obj := options.get("obj")) and self.has_operate_permission(request):
             context["buttons"] = self.buttons(obj).items()
             context["operate_url"] = reverse(f"admin:batches_{self.opts.model_name}_operate", args=[obj.pk])
-        return super().render_change_form(request, context, add, change, form_url, obj)
+        return super().render_change_form(request, context, *args, **options)
 
 
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -98,9 +94,10 @@ class WebhookAdmin(PageWithButtons):
     search_help_text = "Name or address"
     ordering = ("name", "url")
     actions = ("send_test_events",)
+    readonly_fields = ("current_secret", CREATED, "deliveries")  # type: ignore[assignment]
 
     def buttons(self, row: Webhook) -> dict[str, str]:
-        test = {"send_test": "Send test event"} if row.is_active else {}
+        test = {"send_test_events": "Send test event"} if row.is_active else {}
         return test | {"rotate_secret": "Rotate secret"}
 
     # The page
@@ -112,9 +109,6 @@ class WebhookAdmin(PageWithButtons):
         # Anyone with the secret can sign messages as we do.
         secret = ["current_secret"] if self.has_operate_permission(request) else []
         return [*fields, *secret, CREATED, "deliveries"]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Webhook | None = None) -> Any:
-        return ("current_secret", CREATED, "deliveries")
 
     @admin.display(description="secret")
     def current_secret(self, webhook: Webhook) -> str:
@@ -140,6 +134,11 @@ class WebhookAdmin(PageWithButtons):
 
     # Actions
 
+    @admin.action(permissions=["operate"], description="Send test event")
+    def send_test_events(self, request: HttpRequest, webhooks: Iterable[Webhook]) -> None:
+        for webhook in webhooks:
+            self.send_test(request, webhook)
+
     def send_test(self, request: HttpRequest, webhook: Webhook) -> None:
         if not outbox.write_test_event(webhook):
             sentence = f"“{webhook}” is not active. Activate it before you send a test event."
@@ -153,17 +152,13 @@ class WebhookAdmin(PageWithButtons):
             sentence, level = f"It waits for a worker: {describe_missing_worker(outlook)}.", messages.WARNING
         self.message_user(request, f"A test event for “{webhook}” was created. {sentence}", level)
 
-    def rotate_secret(self, request: HttpRequest, webhook: Webhook) -> None:
+    def rotate_secret(self, request: HttpRequest, webhooks: Iterable[Webhook]) -> None:
+        [webhook] = webhooks
         outbox.rotate_secret(webhook)
         self.log_change(request, webhook, "Rotated the secret.")
         hours = f"{outbox.ROTATION.total_seconds() / 3600:g}"
         sentence = f"“{webhook}” has a new secret. The previous secret signs for {hours} more hours."
         self.message_user(request, sentence, messages.SUCCESS)
-
-    @admin.action(permissions=["operate"], description="Send test event")
-    def send_test_events(self, request: HttpRequest, webhooks: QuerySet[Webhook]) -> None:
-        for webhook in webhooks:
-            self.send_test(request, webhook)
 
     # Deleting
 
@@ -215,7 +210,7 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
     readonly_fields = ("state", "last_response", "next_attempt", "payload_sent")
 
     def buttons(self, row: WebhookDelivery) -> dict[str, str]:
-        return {"reschedule": "Deliver again"} if row.state == State.FAILED else {}
+        return {"reschedule_all": "Deliver again"} if row.state == State.FAILED else {}
 
     @admin.display(description="last response")
     def last_response(self, delivery: WebhookDelivery) -> str:
@@ -231,24 +226,15 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
     def payload_sent(self, delivery: WebhookDelivery) -> str:
         return format_html('<code class="webhook-payload">{}</code>', delivery.payload)
 
-    def reschedule(self, request: HttpRequest, delivery: WebhookDelivery) -> None:
-        self._reschedule(request, [delivery])
-
     @admin.action(permissions=["operate"], description="Deliver again")
-    def reschedule_all(self, request: HttpRequest, deliveries: QuerySet[WebhookDelivery]) -> None:
-        self._reschedule(request, deliveries)
-
-    def _reschedule(self, request: HttpRequest, deliveries: Iterable[WebhookDelivery]) -> None:
-        rescheduled = skipped = 0
-        for delivery in deliveries:
-            if outbox.reschedule(delivery):
-                rescheduled += 1
-                self.log_change(request, delivery, "Rescheduled the delivery.")
-            else:
-                skipped += 1
+    def reschedule_all(self, request: HttpRequest, deliveries: Iterable[WebhookDelivery]) -> None:
+        deliveries = list(deliveries)
+        rescheduled = [delivery for delivery in deliveries if outbox.reschedule(delivery)]
+        for delivery in rescheduled:
+            self.log_change(request, delivery, "Rescheduled the delivery.")
         if rescheduled:
-            count = pluralise(rescheduled, "delivery", "deliveries")
+            count = pluralise(len(rescheduled), "delivery", "deliveries")
             self.message_user(request, f"{count} rescheduled.", messages.SUCCESS)
-        if skipped:
+        if skipped := len(deliveries) - len(rescheduled):
             count = pluralise(skipped, "delivery", "deliveries")
             self.message_user(request, f"{count} skipped. Only failed deliveries can be rescheduled.", messages.WARNING)

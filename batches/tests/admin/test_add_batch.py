@@ -15,7 +15,7 @@ from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, Channel, Profile
 from batches.tests.support.threads import run_in_threads
 
-from .conftest import BY_SCRIPT, SCRIPT, batch_with, messages_of, page_of, queries_of, text_of, user_of
+from .conftest import BY_SCRIPT, SCRIPT, batch_with, facts, messages_of, page_of, queries_of, text_of, user_of
 
 pytestmark = pytest.mark.django_db
 
@@ -184,7 +184,7 @@ def test_a_preview_counts_what_would_be_added_and_stores_nothing(client):
     BatchManager().create_batch("before", [ONE, "https://example.org/9"])
     text = "\n".join([ONE, "HTTPS://EXAMPLE.ORG/1", "https://example.org/2", "https://b.example/", "nonsense"])
     response = preview(client, addresses=text)
-    assert dict(response.context["counts"]) == {
+    assert facts(response, "add-preview") == {
         "Profiles": "3",
         "New": "2",
         "Already known": "1",

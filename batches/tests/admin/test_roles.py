@@ -93,13 +93,13 @@ ADDRESSES = {
     "batches_webhook_change": (OF_SUPERUSERS, OF_SUPERUSERS, HOOK),
     "batches_webhook_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
     "batches_webhook_history": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_webhook_operate": (NOBODY, OF_SUPERUSERS, {"call": "send_test"}),
+    "batches_webhook_operate": (NOBODY, OF_SUPERUSERS, {"call": "send_test_events"}),
     "batches_webhookdelivery_changelist": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhookdelivery_add": (NOBODY, NOBODY, {}),
     "batches_webhookdelivery_change": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhookdelivery_delete": (NOBODY, NOBODY, {}),
     "batches_webhookdelivery_history": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "reschedule"}),
+    "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "reschedule_all"}),
     **{
         f"auth_{model}_{view}": (OF_SUPERUSERS, OF_SUPERUSERS if fields else NOBODY, fields)
         for model, own in {"user": {"username": "new"}, "group": {"name": "new"}}.items()

@@ -171,7 +171,7 @@ def test_the_test_event_is_created_and_says_whether_a_worker_will_send_it(client
     assert (only_delivery().type, only_delivery().webhook) == ("webhook.test", webhook)
     BatchManager().claim_run("a worker")
     sentence = "The worker sends it within seconds. See its deliveries for the result."
-    assert messages_of(press(client, webhook, "send_test")) == [
+    assert messages_of(press(client, webhook, "send_test_events")) == [
         ("success", f"A test event for “Press” was created. {sentence}")
     ]
     assert len(deliveries()) == 2
@@ -181,7 +181,7 @@ def test_the_test_event_is_created_and_says_whether_a_worker_will_send_it(client
 def test_an_inactive_webhook_gets_no_test_event(client):
     webhook = make_webhook(is_active=False)
     assert "Send test event" not in text_of(client.get(page_of(webhook)))
-    assert messages_of(press(client, webhook, "send_test"))[0][0] == "warning"
+    assert messages_of(press(client, webhook, "send_test_events"))[0][0] == "warning"
     [(level, sentence)] = messages_of(act(client, LIST, "send_test_events", webhook))
     assert (level, "is not active" in sentence) == ("warning", True)
     assert deliveries() == []
@@ -201,9 +201,9 @@ def test_only_a_failed_delivery_can_be_rescheduled(client):
     outbox.write_test_event(one.webhook)
     waiting = deliveries()[-1]
     assert "Deliver again" in text_of(client.get(page_of(one)))
-    assert messages_of(press(client, one, "reschedule")) == [("success", "1 delivery rescheduled.")]
+    assert messages_of(press(client, one, "reschedule_all")) == [("success", "1 delivery rescheduled.")]
     assert "Deliver again" not in text_of(client.get(page_of(one)))
-    assert messages_of(press(client, one, "reschedule"))[0][0] == "warning"
+    assert messages_of(press(client, one, "reschedule_all"))[0][0] == "warning"
     assert messages_of(act(client, LOG, "reschedule_all", other, waiting)) == [
         ("success", "1 delivery rescheduled."),
         ("warning", "1 delivery skipped. Only failed deliveries can be rescheduled."),
@@ -211,7 +211,7 @@ def test_only_a_failed_delivery_can_be_rescheduled(client):
     assert WebhookDelivery.objects.due().count() == 3
 
 
-@pytest.mark.parametrize("call", ["", "delete_model", "_reschedule", "reschedule", "__class__", "\0", "x" * 5000])
+@pytest.mark.parametrize("call", ["", "delete_model", "send_test", "reschedule_all", "__class__", "\0", "x" * 5000])
 def test_an_unknown_action_does_nothing(client, call):
     webhook = make_webhook()
     before = rows()
@@ -234,10 +234,10 @@ def test_only_people_who_can_change_webhooks_see_secrets_and_can_use_actions(rol
     controls = {"whsec_", "Send test event", "Rotate secret", "Deliver again"}
     assert {control for control in controls if control in html} == (controls if role == "changer" else set())
     for change in (
-        lambda: press(client, webhook, "send_test"),
+        lambda: press(client, webhook, "send_test_events"),
         lambda: press(client, webhook, "rotate_secret"),
         lambda: act(client, LIST, "send_test_events", webhook),
-        lambda: press(client, delivery, "reschedule"),
+        lambda: press(client, delivery, "reschedule_all"),
         lambda: act(client, LOG, "reschedule_all", failed(webhook)),
     ):
         before = Webhook.objects.get().secret, WebhookDelivery.objects.waiting().count()
@@ -317,7 +317,7 @@ def test_no_query_string_and_no_id_breaks_a_page_or_an_action(client, model):
         if key not in {"0", "-1"}:
             for view in ("change", "delete", "history"):
                 assert client.get(f"/admin/batches/{model}/{key}/{view}/").status_code in {302, 403, 404}, key
-        response = client.post(f"/admin/batches/{model}/{key}/operate/", {"call": "send_test"})
+        response = client.post(f"/admin/batches/{model}/{key}/operate/", {"call": "send_test_events"})
         assert response.status_code in {302, 404}, key
     for key in ["0", "-1", "x", "\0", str(2**63), "9" * 400]:
         for action in ("send_test_events", "reschedule_all"):
