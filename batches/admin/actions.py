@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, Channel
 from batches.queue.actions import RULES
-from batches.queue.bulk import BulkResult
+from batches.queue.bulk import BulkResult, run_bulk, select_batches
+from batches.queue.refusals import Refused
 from batches.queue.values import as_uuid
+from batches.text import pluralise
+
+from .base import ListAdmin
 
 #: What the permission to operate allows, in the order of the buttons.
 OPERATOR_ACTIONS = (
@@ -72,3 +81,86 @@ def show_result(request: HttpRequest, result: BulkResult) -> None:
         items = format_html_join("", "<li>{}</li>", ((reason,) for reason in reasons))
         summary = format_html("{}<ul>{}</ul>", summary, items)
     messages.add_message(request, messages.SUCCESS if result.is_complete else messages.WARNING, summary)
+
+
+class BatchAdminBase(ListAdmin):
+    """Permissions and bulk actions, for the list of batches and the pages beside it."""
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.operate_batch")
+
+    def has_action_permission(self, request: HttpRequest, action: str) -> bool:
+        if action == Action.DELETE_BATCH:
+            return self.has_delete_permission(request)
+        return self.has_operate_permission(request)
+
+    def run_selected(
+        self, request: HttpRequest, action: Action, batches: QuerySet[Batch], form: Mapping[str, str], cancel_url: str
+    ) -> HttpResponse | None:
+        """Run the action on as many of these batches as its cap allows. A deletion asks for confirmation first.
+
+        The confirmation page posts the fields of `form` again, to the same address.
+        """
+        is_confirmed = "confirmed" in request.POST
+        if action == Action.DELETE_BATCH and is_confirmed:
+            batches = Batch.objects.filter(pk__in=selected_ids(request))
+        try:
+            ids, left = select_batches(action, batches)
+        except Refused as refused:
+            self.message_user(request, str(refused), messages.WARNING)
+            return None
+        if action == Action.DELETE_BATCH and not is_confirmed:
+            return self.confirm_deletion(request, ids, left, form, cancel_url)
+        self.run_bulk(request, action, ids, left)
+        return None
+
+    def run_bulk(self, request: HttpRequest, action: Action, ids: Sequence[object], left: int = 0) -> None:
+        result = run_bulk(get_manager(request), action, ids, left, skip_idle=True)
+        if action == Action.DELETE_BATCH:
+            self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])  # type: ignore[arg-type]
+        show_result(request, result)
+
+    def confirm_deletion(
+        self, request: HttpRequest, ids: Sequence[UUID], left: int, form: Mapping[str, str], cancel_url: str
+    ) -> HttpResponse:
+        batches = Batch.objects.filter(pk__in=ids).in_queue_order()
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Delete batches?",
+            "opts": self.opts,
+            "counted": pluralise(len(ids), "batch", "batches"),
+            "batches": [describe_deletion(batch) for batch in batches],
+            "left": left,
+            # Delete exactly the batches shown, whatever matches the filter by then.
+            "form": {**form, "selected": " ".join(map(str, ids)), "confirmed": "yes"},
+            "cancel_url": cancel_url,
+        }
+        return render(request, "admin/batches/batch/delete_selected.html", context)
+
+
+def describe_deletion(batch: Batch) -> str:
+    if RULES[Action.DELETE_BATCH].is_offered(batch):
+        return f"“{batch}” ({pluralise(batch.total_profiles, 'profile')})"
+    return f"“{batch}” stays because it is {batch.status}."
+
+
+class BatchView:
+    """Views beside Django's own. They use the permissions and the site of the batch admin."""
+
+    def __init__(self, batch_admin: BatchAdminBase) -> None:
+        self.batch_admin = batch_admin
+
+    def path(self, route: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
+        return path(route, self.batch_admin.admin_site.admin_view(view), name=f"batches_batch_{name}")
+
+
+def requires_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Refuse users who may not view batches."""
+
+    @wraps(view)
+    def guarded(page: BatchView, request: HttpRequest, **values: Any) -> HttpResponseBase:
+        if not page.batch_admin.has_view_permission(request):
+            raise PermissionDenied
+        return view(page, request, **values)
+
+    return guarded

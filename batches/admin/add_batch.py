@@ -23,8 +23,7 @@ from batches.queue.refusals import Code, Refusal
 from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
-from .actions import get_manager, is_from_script
-from .base import BatchAdminBase
+from .actions import BatchAdminBase, get_manager, is_from_script
 from .forms import AddBatchForm, NewBatchForm
 from .queue_content import clock
 

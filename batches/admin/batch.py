@@ -15,9 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from batches.models import Action, Batch, BatchProfile, BatchQuerySet
 
 from . import display
-from .actions import get_manager
+from .actions import describe_deletion, get_manager
 from .add_batch import AddBatchAdmin
-from .base import describe_deletion
 from .batch_page import BatchPage
 from .forms import ChangeBatchForm
 from .queue_views import QueuePage

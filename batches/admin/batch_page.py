@@ -26,8 +26,7 @@ from batches.text import format_duration
 from batches.web.downloads import stream_download
 
 from . import display
-from .actions import OPERATOR_ACTIONS, get_manager, is_from_script, list_buttons, respond
-from .base import BatchView, requires_view
+from .actions import OPERATOR_ACTIONS, BatchView, get_manager, is_from_script, list_buttons, requires_view, respond
 from .chart import Share, chart, shares
 
 #: Rows of each kind on the page; the full lists are linked.

@@ -73,12 +73,12 @@ def chart(minutes: Sequence[Minute]) -> Chart | None:
     first, last = localtime(minutes[0][0]), localtime(minutes[-1][0])
     # Bars start at whole hours and days of local time; from there on they count minutes in UTC, which has no gaps.
     origin = first.replace(hour=0, minute=0).astimezone(UTC)
-    size = bar_minutes(origin, first, last)
+    counts = [((minute - origin) // timedelta(minutes=1), *checks) for minute, *checks in minutes]
+    size = bar_minutes(counts[0][0], counts[-1][0])
     ok, failed = Counter[int](), Counter[int]()
-    for minute, minute_ok, minute_failed in minutes:
-        slot = _minutes_between(origin, minute) // size
-        ok[slot] += minute_ok
-        failed[slot] += minute_failed
+    for minute, minute_ok, minute_failed in counts:
+        ok[minute // size] += minute_ok
+        failed[minute // size] += minute_failed
     start = min(ok)
     slots = max(max(ok) - start + 1, MIN_BARS)
     top = round_up(max((ok + failed).values()))
@@ -110,13 +110,10 @@ def chart(minutes: Sequence[Minute]) -> Chart | None:
     )
 
 
-def bar_minutes(origin: datetime, first: datetime, last: datetime) -> int:
-    """The minutes that a bar covers, so that MAX_BARS are enough from `first` to `last`."""
-    begin, end = _minutes_between(origin, first), _minutes_between(origin, last)
-    for size in SIZES:
-        if end // size - begin // size < MAX_BARS:
-            return size
-    return WEEK * ceil((end + 1) / WEEK / MAX_BARS)
+def bar_minutes(first: int, last: int) -> int:
+    """The minutes that a bar covers, so that MAX_BARS are enough from the minute `first` to `last`."""
+    weeks = WEEK * ceil((last + 1) / WEEK / MAX_BARS)
+    return next((size for size in SIZES if last // size - first // size < MAX_BARS), weeks)
 
 
 def round_up(count: int) -> int:
@@ -158,10 +155,6 @@ def _list_times(moments: Sequence[datetime], size: int) -> list[str]:
     is_one_day = moments[-1] - moments[0] <= timedelta(days=1)
     layout = "%Y-%m-%d" if size >= DAY else "%H:%M" if is_one_day else "%m-%d %H:%M"
     return [f"{localtime(moment):{layout}}" for moment in moments]
-
-
-def _minutes_between(earlier: datetime, later: datetime) -> int:
-    return (later - earlier) // timedelta(minutes=1)
 
 
 def _share(count: int, whole: int) -> str:

@@ -47,21 +47,12 @@ class Token(forms.Field):
         return data or initial
 
 
-def checker_choices() -> list[tuple[str, str]]:
-    return [(name, name) for name in get_config().all_checkers]
-
-
-def pasting_limit() -> str:
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    return f" Up to {filesizeformat(limit)}; upload a longer list as a file." if limit else ""
-
-
 class NewBatchForm(forms.Form):
     """The fields of every new batch, wherever its profiles come from."""
 
     name = BatchName(max_length=MAX_NAME)
     priority = Priority(initial=0)
-    checker = forms.ChoiceField(choices=checker_choices, initial="feed")
+    checker = forms.ChoiceField(choices=lambda: [(name, name) for name in get_config().all_checkers], initial="feed")
     queue = forms.BooleanField(
         required=False, initial=True, label="Queue it now", help_text="Otherwise it stays paused until you queue it."
     )
@@ -103,9 +94,11 @@ class AddBatchForm(NewBatchForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["addresses"].help_text = f"One per line, or any of the formats above.{pasting_limit()}"
+        addresses = self.fields["addresses"]
+        addresses.help_text = "One per line, or any of the formats above."
         if limit := settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            self.fields["addresses"].widget.attrs["data-limit"] = limit
+            addresses.help_text += f" Up to {filesizeformat(limit)}; upload a longer list as a file."
+            addresses.widget.attrs["data-limit"] = limit
 
     def clean(self) -> None:
         source, text = self.cleaned_data.get("file"), self.cleaned_data.get("addresses") or ""

@@ -34,20 +34,16 @@ class ApiTokenAdmin(TokenAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
         tokens = super().get_queryset(request).select_related("user")
-        return tokens if _can_see_all(request) else tokens.filter(user=request.user)
+        return tokens if request.user.is_superuser else tokens.filter(user=request.user)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **options: Any) -> Any:
         users = get_user_model()._default_manager.filter(is_active=True, auth_token=None)
-        options["queryset"] = users if _can_see_all(request) else users.filter(pk__in=[request.user.pk])
+        options["queryset"] = users if request.user.is_superuser else users.filter(pk__in=[request.user.pk])
         return super().formfield_for_foreignkey(db_field, request, **options)
 
     def response_add(self, request: HttpRequest, obj: ApiToken, *args: Any) -> HttpResponse:
         messages.warning(request, f"The token is {obj.key}. Copy it now; it will not be shown again.")
         return super().response_add(request, obj, *args)
-
-
-def _can_see_all(request: HttpRequest) -> bool:
-    return bool(getattr(request.user, "is_superuser", False))
