@@ -7,7 +7,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches.admin.chart import MAX_BARS, MIN_BARS, chart, in_words, round_up, shares
+from batches.admin.chart import MAX_BARS, MIN_BARS, chart, round_up, shares
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -22,29 +22,18 @@ def number(percent):
     return float(percent[:-1])
 
 
-def test_without_checks_there_is_no_chart():
-    assert chart([]) is None
-
-
-def test_a_bar_starts_at_the_bottom_with_failed_on_top_of_ok():
-    [bar] = chart(minutes((0, 6, 2))).bars
-    assert (bar.ok, bar.failed, bar.start, bar.end) == (6, 2, "12:00", "12:01")
-    assert (bar.ok_y, bar.ok_height) == ("25.000%", "75.000%")
-    assert (bar.failed_y, bar.failed_height) == ("0.000%", "25.000%")
-
-
-def test_the_axes_have_counts_and_times():
-    drawn = chart(minutes((0, 30, 7), (59, 80, 1)))
-    assert (drawn.size, drawn.top, drawn.middle) == ("minute", 100, 50)
+def test_a_chart_has_bars_axes_and_a_description():
+    drawn = chart(minutes((0, 30, 10), (59, 80, 20)))
+    first, last = drawn.bars
+    assert (first.start, first.end, first.ok, first.failed) == ("12:00", "12:01", 30, 10)
+    assert (first.ok_y, first.ok_height) == ("70.000%", "30.000%")  # from the bottom
+    assert (first.failed_y, first.failed_height) == ("60.000%", "10.000%")  # on top of it
+    assert (last.start, last.ok_y, last.failed_y) == ("12:59", "20.000%", "0.000%")
+    assert (drawn.size, drawn.days, drawn.top, drawn.middle) == ("minute", "2026-03-01", 100, 50)
     assert drawn.times == ["12:00", "12:30", "13:00"]
-    assert drawn.days == "2026-03-01"
-
-
-def test_the_description_sums_up_the_chart():
-    drawn = chart(minutes((0, 1000, 7), (3, 80, 1)))
-    assert drawn.description == (
-        "1,088 checks from 12:00 to 12:04: 1,080 ok, 8 failed. Most per minute: 1,007, from 12:00."
-    )
+    described = "140 checks from 12:00 to 13:00: 110 ok, 30 failed. Most per minute: 100, from 12:59."
+    assert drawn.description == described
+    assert chart([]) is None
 
 
 @pytest.mark.parametrize(
@@ -54,8 +43,10 @@ def test_the_description_sums_up_the_chart():
         (59, "minute", ["12:00", "13:00"]),
         (60, "2 minutes", ["12:00", "13:02"]),
         (299, "5 minutes", ["12:00", "17:00"]),
+        (59 * 60, "hour", ["03-01 12:00", "03-04 00:00"]),
         (24 * 60, "30 minutes", ["03-01 12:00", "03-02 12:30"]),
         (59 * 24 * 60, "day", ["2026-03-01", "2026-04-30"]),
+        (180 * 24 * 60, "week", ["2026-03-01", "2026-08-30"]),
         (700 * 24 * 60, "2 weeks", ["2026-03-01", "2028-02-13"]),
     ],
 )
@@ -102,29 +93,23 @@ def test_the_top_of_the_axis_is_the_next_round_number(count):
     assert str(top).rstrip("0") in {"1", "2", "4", "6", "8"}
 
 
-@pytest.mark.parametrize(
-    ("length", "words"),
-    [(1, "minute"), (30, "30 minutes"), (60, "hour"), (720, "12 hours"), (1440, "day"), (30240, "3 weeks")],
-)
-def test_a_length_is_given_in_its_largest_whole_unit(length, words):
-    assert in_words(length) == words
-
-
 def test_the_parts_of_a_whole_are_side_by_side():
-    ok, failed, pending = shares([("ok", 6), ("failed", 1), ("pending", 1)])
-    assert [(share.x, share.width) for share in (ok, failed, pending)] == [
+    parts = shares([("ok", 6), ("failed", 1), ("pending", 1)])
+    assert [(part.x, part.width) for part in parts] == [
         ("0.000%", "75.000%"),
         ("75.000%", "12.500%"),
         ("87.500%", "12.500%"),
     ]
-    assert [ok.percent, failed.percent] == ["75.0 %", "12.5 %"]
 
 
-def test_a_share_is_100_percent_only_if_nothing_is_missing():
-    assert [share.percent for share in shares([("ok", 99_999), ("failed", 1), ("pending", 0)])] == [
-        "99.9 %",
-        "0.1 %",
-        "0 %",
-    ]
-    assert [share.percent for share in shares([("ok", 3), ("failed", 0)])] == ["100 %", "0 %"]
-    assert [share.percent for share in shares([("ok", 0), ("failed", 0)])] == ["0 %", "0 %"]
+@pytest.mark.parametrize(
+    ("counts", "percents"),
+    [
+        ((6, 1, 1), ["75.0 %", "12.5 %", "12.5 %"]),
+        ((99_999, 1, 0), ["99.9 %", "0.1 %", "0 %"]),
+        ((3, 0, 0), ["100 %", "0 %", "0 %"]),
+        ((0, 0, 0), ["0 %", "0 %", "0 %"]),
+    ],
+)
+def test_a_share_is_100_percent_only_if_nothing_is_missing(counts, percents):
+    assert [share.percent for share in shares(("", count) for count in counts)] == percents
