@@ -24,7 +24,6 @@ from .conftest import (
     messages_of,
     parts,
     queries_of,
-    reread,
     state,
     text_of,
 )
@@ -87,9 +86,7 @@ def test_a_run_without_a_worker_and_one_without_a_heartbeat_differ(client):
     known = run_facts(client)
     assert known["Worker"].startswith("no heartbeat since ")
     assert known["Started"].endswith(" by ada")
-
-
-def test_a_batch_that_a_worker_started_says_so(client):
+    BatchManager().pause_batch(Batch.objects.running().get().pk)
     batch_with()
     BatchManager("host:1", "worker").claim_run("host:1")
     assert run_facts(client)["Started"].endswith(" by worker host:1")
@@ -99,20 +96,16 @@ def test_a_batch_that_a_worker_started_says_so(client):
 
 
 def test_the_waiting_batches_are_in_order_with_their_expected_times(client):
-    know_the_speed()
     batch_with(name="second", pending=100)
     batch_with(name="first", pending=1, priority=7)
+    assert not re.search("about|takes", part(client, "waiting"))  # the speed is not known yet
+    know_the_speed()
     assert re.search(
         rf"2 batches, 101 profiles, all done about {TIME} .*"
         rf"Position 1 first priority 7 1 profile starts about {TIME}, ends about {TIME} .*"
         rf"Position 2 second priority 0 100 profiles starts about {TIME}, ends about {TIME}",
         part(client, "waiting"),
     )
-
-
-def test_no_times_are_shown_if_the_speed_is_unknown(client):
-    batch_with()
-    assert not re.search("about|takes", part(client, "waiting"))
 
 
 @pytest.mark.parametrize(
@@ -172,35 +165,26 @@ def test_the_waiting_batches_come_in_pages_and_every_section_can_be_filtered_by_
 # The other sections, and all of it
 
 
-def test_paused_failed_and_finished_batches_say_who_did_it_and_their_results(client):
+def test_paused_failed_and_finished_batches_say_who_did_it_and_their_results(client, monkeypatch):
     paused = batch_with("paused", name="slow", ok=1, failed=1)
     BatchManager("somebody else").set_priority(paused.pk, 3)
     batch_with("error", name="broken")
     batch_with("done", name="ready", ok=2, pending=0)
-    yesterday = batch_with("done", name="old", pending=0)
-    Batch.objects.filter(pk=yesterday.pk).update(completed_at=timezone.now() - timedelta(days=1))
+    old = batch_with("done", name="old", pending=0)
+    Batch.objects.filter(pk=old.pk).update(completed_at=timezone.now() - timedelta(days=1))
     texts = part(client, "settled")
     assert re.search(r"broken by maker .* the disk is full", texts)
     assert re.search(rf"slow by maker {TIME} 2 of 3 profiles checked 1 ok 1 failed 0 new stories", texts)
     assert re.search(rf"ready by maker {TIME} 2 of 2 profiles checked 2 ok", texts)
     assert "old" not in texts
-
-
-def test_the_summary_counts_the_batches_of_each_section(client):
-    for status in ("running", "paused", "paused", "error", "done"):
-        batch_with(status, name=status)
-    batch_with()
-    assert part(client, "summary") == "“running” is running. 1 waiting, 1 in error, 2 paused, 1 done today."
-
-
-def test_a_long_section_links_to_the_full_list(client, monkeypatch):
-    monkeypatch.setattr(queue_content, "SHOWN", 2)
-    for number in range(3):
-        batch_with("paused", name=f"number {number}")
+    batch_with("running", name="now")
+    monkeypatch.setattr(queue_content, "SHOWN", 1)
+    batch_with("paused", name="newest")
+    assert part(client, "summary") == "“now” is running. 0 waiting, 1 in error, 2 paused, 1 done today."
     html = text_of(client.get(QUEUE))
-    assert "Latest 2 of 3." in part(client, "settled")
+    assert "Latest 1 of 2." in html
     assert f'{LIST}?status__exact=paused"' in html
-    assert "number 0" not in html
+    assert "slow" not in html
 
 
 def test_the_live_part_has_what_the_page_shows(client):
@@ -300,25 +284,21 @@ def test_a_move_from_a_stale_page_is_refused_and_changes_nothing(client):
 
 
 def test_a_preview_says_what_a_move_delays_and_by_how_much_and_carries_the_version(client):
+    *_, batch, last = make_waiting(5)
+    assert "Delays “1”, “2”, “3” and 1 more. The time is not known yet." in preview(client, last, 1)
     know_the_speed()
-    for name, profiles in [("1", 300), ("2", 600), ("3", 1200)]:
-        batch = batch_with(name=name)
-        Batch.objects.filter(pk=batch.pk).update(total_profiles=profiles)
+    for position, profiles in enumerate([300, 300, 600, 1200], start=1):
+        Batch.objects.filter(position=position).update(total_profiles=profiles)
     before, version = state(), Queue.objects.get().version
     assert re.fullmatch(
-        rf"“3” moves from 3 to 1; starts about {TIME} instead of {TIME}\. "
-        r"Delays “1”, “2” by about 2 min each\. Move Cancel",
-        preview(client, reread(batch), 1),
+        rf"“4” moves from 4 to 2; starts about {TIME} instead of {TIME}\. "
+        r"Delays “2”, “3” by about 2 min each\. Move Cancel",
+        preview(client, batch, 2),
     )
     assert "Brings forward “2” by about 30 s." in preview(client, Batch.objects.get(position=1), 2)
-    html = text_of(client.get(QUEUE, {"move": batch.pk, "to": 1, "version": version}))
-    assert f'formaction="{url("move", batch.pk, 1, version)}"' in html
+    html = text_of(client.get(QUEUE, {"move": batch.pk, "to": 2, "version": version}))
+    assert f'formaction="{url("move", batch.pk, 2, version)}"' in html
     assert state() == before
-
-
-def test_a_preview_names_the_first_of_many_delayed_batches(client):
-    *_, last = make_waiting(6)
-    assert "Delays “1”, “2”, “3” and 2 more. The time is not known yet." in preview(client, last, 1)
 
 
 @pytest.mark.parametrize(
