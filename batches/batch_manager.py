@@ -317,7 +317,7 @@ class BatchManager(QueueWriter):
         The status is kept, since somebody decided it; position, lease, error and times follow from it. Only a second
         running batch is paused.
         """
-        logged = batch.logs.order_by("-pk").values_list("to_status", "to_position").first() or ("", None)
+        logged = batch.logs.newest_first().values_list("to_status", "to_position").first() or ("", None)
         repairs = derive_repairs(batch)
         if repairs or logged[0] != batch.status:
             Batch.objects.filter(pk=batch.pk).update(**repairs)

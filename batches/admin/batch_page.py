@@ -63,7 +63,7 @@ class BatchPage(BatchView):
     def live_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
         can_operate = self.batch_admin.has_operate_permission(request)
         previous = comparison.find_previous(batch)
-        logs = list(queries.logs(batch)[:SHOWN])
+        logs = list(batch.logs.newest_first()[:SHOWN])
         return {
             "batch": batch,
             "now": timezone.now(),
@@ -110,7 +110,8 @@ class BatchPage(BatchView):
             raise PermissionDenied
         batch = get_object_or_404(Batch, pk=batch_id)
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
-        return stream_download(EXPORTERS[form](queries.all_rows(batch)), f"{name}-{str(batch.pk)[:8]}", form)
+        lines = EXPORTERS[form](queries.stream_rows(batch.profiles.all()))
+        return stream_download(lines, f"{name}-{str(batch.pk)[:8]}", form)
 
 
 def has_export_permission(request: HttpRequest) -> bool:
@@ -161,11 +162,11 @@ def details_context(batch: Batch) -> dict[str, Any]:
     # The key first: a change while the rest is read causes another read.
     key = details_key(batch, comparison.find_previous(batch))
     now = timezone.now()
-    compared, reasons = comparison.compare(batch), queries.failure_reasons(batch, SHOWN)
+    compared, reasons = comparison.compare(batch), queries.count_failure_reasons(batch, SHOWN)
     return {
         "details_updated_at": now,
         "details_state": key,
-        "chart": chart(queries.checks_per_minute(batch)),
+        "chart": chart(queries.count_checks_per_minute(batch)),
         "outcomes": list_outcomes(batch),
         # Each reason has the same id every time, so that the focus stays on its link.
         "reasons": [(crc32(reason.encode()), reason, count) for reason, count in reasons],
@@ -175,7 +176,7 @@ def details_context(batch: Batch) -> dict[str, Any]:
 
 
 def newest_stories(batch: Batch) -> list[tuple[StoryResult, str]]:
-    return [(story, display.story_link(story)) for story in queries.new_stories(batch)[:SHOWN]]
+    return [(story, display.story_link(story)) for story in batch.story_results.newest_first()[:SHOWN]]
 
 
 def list_outcomes(batch: Batch) -> list[Share]:

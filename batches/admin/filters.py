@@ -82,7 +82,7 @@ class ErrorFilter(OfBatchFilter):
     parameter_name = "error"
 
     def options_of(self, batch: Batch) -> dict[str, str]:
-        reasons = queries.failure_reasons(batch, REASONS)
+        reasons = queries.count_failure_reasons(batch, REASONS)
         return {reason: f"{Truncator(reason).chars(SHOWN_REASON)} ({count:,})" for reason, count in reasons}
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
@@ -178,6 +178,6 @@ class HostFilter(ValueFilter):
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         try:
-            return rows.filter(queries.at_host("url", value))
+            return rows.filter(queries.match_host("url", value))
         except InvalidAddress:
             return rows.none()

@@ -18,7 +18,6 @@ from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.refusals import Refused
 from batches.queue.transitions import find_batch
-from batches.reports import queries
 from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
 from batches.text import clean_text, format_duration, pluralise
 
@@ -178,7 +177,7 @@ def running_row(outlook: Outlook) -> Row | None:
 
 def describe_run_start(batch: Batch) -> str:
     when = clock(batch.started_at)
-    log = queries.logs(batch).filter(to_status=Status.RUNNING).exclude(from_status=Status.RUNNING).first()
+    log = batch.logs.newest_first().filter(to_status=Status.RUNNING).exclude(from_status=Status.RUNNING).first()
     if log is None or not log.actor:
         return when
     return f"{when} by {'worker ' if log.channel == Channel.WORKER else ''}{log.actor}"

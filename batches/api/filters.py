@@ -16,7 +16,7 @@ from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_CHECKER, MAX_ERROR, MAX_NA
 from batches.lists.addresses import InvalidAddress, address_prefixes
 from batches.models import Batch, BatchLog, BatchProfile, Channel, Profile, StoryResult
 from batches.reports.comparison import Change, find_changed_rows
-from batches.reports.queries import at_host
+from batches.reports.queries import match_host
 
 from . import pagination
 
@@ -80,7 +80,7 @@ class HostFilter(filters.CharFilter):  # type: ignore[misc]
         super().__init__(field_name, max_length=MAX_HOST, validators=[validate_host], help_text=help_text)
 
     def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return rows.filter(at_host(self.field_name, value)) if value else rows
+        return rows.filter(match_host(self.field_name, value)) if value else rows
 
 
 class SearchFilter(filters.CharFilter):  # type: ignore[misc]

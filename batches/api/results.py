@@ -88,7 +88,7 @@ class BatchStories(OfBatch, ListViewSet[StoryResult]):
     filterset_class = BatchStoryFilters
 
     def get_queryset(self) -> QuerySet[StoryResult]:
-        return queries.new_stories(self.batch)
+        return self.batch.story_results.newest_first()
 
     @describes_export(STORY_EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
@@ -112,7 +112,7 @@ class BatchLogs(OfBatch, ListViewSet[BatchLog]):
     filterset_class = LogFilters
 
     def get_queryset(self) -> QuerySet[BatchLog]:
-        return queries.logs(self.batch)
+        return self.batch.logs.newest_first()
 
 
 class BatchComparison(OfBatch, ViewSet):
@@ -138,7 +138,7 @@ class Stories(ListViewSet[StoryResult]):
     """
 
     required_permissions = {"list": VIEW_STORIES}
-    queryset = StoryResult.objects.select_related("profile").order_by("-pk")
+    queryset = StoryResult.objects.newest_first()
     serializer_class = StorySerializer
     filterset_class = StoryFilters
 

@@ -102,7 +102,7 @@ class Run:
     async def _read(self) -> None:
         last_id = 0
         while not self._stopping:
-            page = await self._database(queries.pending_after, self._batch, last_id, self._config.page_size)
+            page = await self._database(queries.fetch_pending, self._batch, last_id, self._config.page_size)
             if not page or self._stopping:
                 break
             for _, profile in page:

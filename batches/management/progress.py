@@ -94,7 +94,7 @@ def _waiting(batch: Batch) -> str:
     queue = Queue.objects.first() or Queue()
     if queue.held:
         return f"{hold_line(queue)}. This batch is at position {batch.position}."
-    first = queries.first_ahead(batch)
+    first = queries.find_first_ahead(batch)
     if first is None:
         return "Waiting to start."
     ahead = (batch.position or 0) - (first.position or 0)  # the running batch is at 0, and there are no gaps

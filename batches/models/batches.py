@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self, cast
 
 from django.db import models
@@ -34,6 +35,17 @@ class BatchQuerySet(models.QuerySet["Batch"]):
     def in_queue_order(self) -> Self:
         """The running batch, then the queued ones in order, then the others, newest first."""
         return self.order_by(F("position").asc(nulls_last=True), "-created_at", "pk")
+
+    def ended_before(self, moment: datetime, *, with_errors: bool = True) -> Self:
+        """Those that ended (done or error) before `moment`, oldest first.
+
+        The time of an error is not stored, so a batch in error counts from the start of its last run.
+        """
+        ended = Q(status=Batch.Status.DONE, completed_at__lt=moment)
+        if with_errors:
+            began = Q(started_at__lt=moment) | Q(started_at=None, created_at__lt=moment)
+            ended |= Q(status=Batch.Status.ERROR) & began
+        return self.filter(ended).order_by("created_at", "pk")
 
     # Positions. All of these need the queue's lock. They are set-based and take two steps, never loading and saving
     # rows: 10,000 queued batches took 25-40 ms this way on SQLite, and more than a second that way.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from django.db import models
 from django.utils import timezone
 
@@ -46,6 +48,11 @@ class Channel(models.TextChoices):
     CODE = "code"
 
 
+class BatchLogQuerySet(models.QuerySet["BatchLog"]):
+    def newest_first(self) -> Self:
+        return self.order_by("-pk")
+
+
 class BatchLog(models.Model):
     """What happened to a batch, or (without a batch) to the queue: written in the transaction of the change."""
 
@@ -59,6 +66,8 @@ class BatchLog(models.Model):
     to_position = models.IntegerField(null=True)
     message = models.TextField(blank=True)
     created_at = models.DateTimeField("time", default=timezone.now)
+
+    objects = models.Manager.from_queryset(BatchLogQuerySet)()
 
     class Meta:
         verbose_name = "log entry"

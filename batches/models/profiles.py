@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from django.db import models
 from django.utils import timezone
 
@@ -28,6 +30,12 @@ class Profile(models.Model):
         return self.name or self.url
 
 
+class StoryResultQuerySet(models.QuerySet["StoryResult"]):
+    def newest_first(self) -> Self:
+        """The latest found first, with their profiles."""
+        return self.select_related("profile").order_by("-pk")
+
+
 class StoryResult(models.Model):
     """A story seen for the first time. It outlives its batch, so that it is never new again."""
 
@@ -38,6 +46,8 @@ class StoryResult(models.Model):
     url = models.CharField("address", max_length=MAX_URL, blank=True)
     published_at = models.DateTimeField("published", null=True, blank=True)
     found_at = models.DateTimeField("found", default=timezone.now)
+
+    objects = models.Manager.from_queryset(StoryResultQuerySet)()
 
     class Meta:
         verbose_name = "story"

@@ -12,34 +12,24 @@ from django.db.models import Count, Q, QuerySet
 
 from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import address_prefixes
-from batches.models import Batch, BatchLog, BatchProfile, Minute, StoryResult
+from batches.models import Batch, BatchProfile, Minute, StoryResult
 
 #: Rows per query when the rows of a batch are streamed.
 STREAM_CHUNK = 2000
 
 
-def first_ahead(batch: Batch) -> Batch | None:
+def find_first_ahead(batch: Batch) -> Batch | None:
     """The running batch, or else the first waiting one, if it is ahead of this batch."""
     return Batch.objects.filter(position__lt=batch.position).exclude(pk=batch.pk).order_by("position").first()
 
 
-def failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, int]]:
+def count_failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, int]]:
     """(reason, count) of the failed profiles of a batch, most frequent first, at most `limit` reasons."""
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error")[:limit])
 
 
-def ended_before(moment: datetime, *, with_errors: bool = True) -> QuerySet[Batch]:
-    """Batches that ended (done or error) before `moment`, oldest first.
-
-    The time of an error is not stored, so a batch in error counts from the start of its last run.
-    """
-    done = Q(status=Batch.Status.DONE, completed_at__lt=moment)
-    in_error = Q(status=Batch.Status.ERROR) & (Q(started_at__lt=moment) | Q(started_at=None, created_at__lt=moment))
-    return Batch.objects.filter(done | in_error if with_errors else done).order_by("created_at", "pk")
-
-
-def at_host(field: str, host: str) -> Q:
+def match_host(field: str, host: str) -> Q:
     """Condition: the normalised address in `field` is at this host. Raises InvalidAddress."""
     return Q(*(_starts_with(field, prefix) for prefix in address_prefixes(host)), _connector=Q.OR)
 
@@ -52,22 +42,12 @@ def _starts_with(field: str, prefix: str) -> Q:
     return Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix[:-1] + chr(ord(prefix[-1]) + 1)})
 
 
-def checks_per_minute(batch: Batch) -> list[tuple[datetime, int, int]]:
+def count_checks_per_minute(batch: Batch) -> list[tuple[datetime, int, int]]:
     """(minute, ok, failed) for each minute with checks, in order."""
     minutes = batch.profiles.filter(checked_at__isnull=False).annotate(minute=Minute("checked_at")).values("minute")
     failed = Count("pk", filter=Q(status=BatchProfile.Status.FAILED))
     rows = minutes.annotate(checked=Count("pk"), failed=failed).order_by("minute")
     return [(row["minute"], row["checked"] - row["failed"], row["failed"]) for row in rows]
-
-
-def new_stories(batch: Batch) -> QuerySet[StoryResult]:
-    """Stories that this batch was the first to find, latest first."""
-    return batch.story_results.select_related("profile").order_by("-pk")
-
-
-def logs(batch: Batch) -> QuerySet[BatchLog]:
-    """The log of a batch, newest first."""
-    return batch.logs.order_by("-pk")
 
 
 class Row(NamedTuple):
@@ -112,16 +92,11 @@ STORY_COLUMNS = [name.replace("profile_", "profile__") for name in StoryRow._fie
 PROFILE_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
 
 
-def pending_after(batch: Batch, last_id: int, limit: int) -> list[tuple[int, ProfileToCheck]]:
+def fetch_pending(batch: Batch, last_id: int, limit: int) -> list[tuple[int, ProfileToCheck]]:
     """(row ID, profile) of the next `limit` pending rows after the row `last_id`."""
     rows = batch.profiles.filter(pk__gt=last_id, status=BatchProfile.Status.PENDING).order_by("pk")
     columns = ("pk", "profile_id", *(f"profile__{name}" for name in PROFILE_COLUMNS))
     return [(row_id, ProfileToCheck(*values)) for row_id, *values in rows.values_list(*columns)[:limit]]
-
-
-def all_rows(batch: Batch) -> Iterator[Row]:
-    """Every row of a batch in import order, in constant memory."""
-    return stream_rows(batch.profiles.all())
 
 
 def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, count
 from batches.management.output import batch_table, finding_line, printable
 from batches.models import Action, Batch
 from batches.queue.actions import RULES
-from batches.reports import doctor, queries
+from batches.reports import doctor
 from batches.text import pluralise
 
 #: Actions on any number of batches.
@@ -78,7 +78,7 @@ class ChangeActions(ActionCommand):
         self.stdout.write(f"“{printable(batch.name)}” has priority {priority}.")
 
     def prune(self, *, days: int, keep_errors: bool, dry_run: bool, yes: bool, **options: Any) -> None:
-        batches = queries.ended_before(timezone.now() - timedelta(days=days), with_errors=not keep_errors)
+        batches = Batch.objects.ended_before(timezone.now() - timedelta(days=days), with_errors=not keep_errors)
         total = pluralise(len(batches), "batch", "batches")
         if dry_run:
             self.print_lines(batch_table(batches))

@@ -106,7 +106,7 @@ class RunActions(ShowActions):
 
     def print_summary(self, batch: Batch) -> None:
         self.stdout.write(f"ok      {batch.successful_checks:>7,}\nfailed  {batch.failed_checks:>7,}")
-        self.print_lines(failure_lines(queries.failure_reasons(batch)))
+        self.print_lines(failure_lines(queries.count_failure_reasons(batch)))
         self.stdout.write(f"new stories {batch.stories_found:,}")
         self.print_stories(batch)
 

@@ -51,22 +51,22 @@ class ShowActions(ActionCommand):
             self.print_json(details_as_dict(batch))
             return
         self.print_lines(batch_lines(batch))
-        if reasons := queries.failure_reasons(batch):
+        if reasons := queries.count_failure_reasons(batch):
             self.print_lines(["Failed", *failure_lines(reasons)])
         if batch.stories_found:
             self.stdout.write("New stories")
             self.print_stories(batch)
-        self.print_lines(["Log", *(f"  {line}" for line in log_lines(queries.logs(batch)[:MAX_SHOWN]))])
+        self.print_lines(["Log", *(f"  {line}" for line in log_lines(batch.logs.newest_first()[:MAX_SHOWN]))])
 
     def show_logs(self, *, id: str, limit: int, as_json: bool, **options: Any) -> None:
-        entries = queries.logs(self.find_batch(id))[:limit]
+        entries = self.find_batch(id).logs.newest_first()[:limit]
         if as_json:
             self.print_json([log_as_dict(entry) for entry in entries])
         else:
             self.print_lines(log_lines(entries))
 
     def export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
-        lines = exports.EXPORTERS[format](queries.all_rows(self.find_batch(id)))
+        lines = exports.EXPORTERS[format](queries.stream_rows(self.find_batch(id).profiles.all()))
         if output is None:
             if isinstance(sys.stdout, TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # the import reads UTF-8, whatever the terminal uses
@@ -86,11 +86,11 @@ class ShowActions(ActionCommand):
 
 def details_as_dict(batch: Batch) -> dict[str, Any]:
     return batch_as_dict(batch) | {
-        "failures": [{"reason": reason, "count": count} for reason, count in queries.failure_reasons(batch)],
+        "failures": [{"reason": reason, "count": count} for reason, count in queries.count_failure_reasons(batch)],
         "stories": [story_as_dict(story) for story in new_stories(batch).iterator(chunk_size=2000)],
     }
 
 
 def new_stories(batch: Batch) -> QuerySet[StoryResult]:
     """The stories this batch found, newest first. Without those it found before it was done and queued again."""
-    return queries.new_stories(batch)[: batch.stories_found]
+    return batch.story_results.newest_first()[: batch.stories_found]

@@ -207,7 +207,7 @@ def test_a_large_batch_opens_without_its_details_and_with_a_link_to_them(client,
     batch = batch_with("done", ok=2, failed=2, pending=0)
     assert "HTTP status 500" in parts(client.get(page_of(batch), {"details": 1}))["batch-details"]
     assert "HTTP status 500" in parts(client.get(page_of(batch, "details")))["batch-details"]
-    for name in ("checks_per_minute", "failure_reasons"):
+    for name in ("count_checks_per_minute", "count_failure_reasons"):
         monkeypatch.setattr(queries, name, lambda *_: pytest.fail("read every row"))
     response = client.get(page_of(batch))
     assert "batch-details" not in parts(response)  # a swap must not replace the details by their link
@@ -404,7 +404,7 @@ def test_a_batch_can_be_exported_and_imported_again(client_of, form):
     assert response["Content-Disposition"].startswith("attachment; ")
     assert name == f"presse-ämter-1-{str(batch.pk)[:8]}.{form}"
     profiles = read_profiles(response.getvalue(), filename=name).profiles
-    assert [profile.url for profile in profiles] == [row.url for row in queries.all_rows(batch)]
+    assert [profile.url for profile in profiles] == [row.url for row in queries.stream_rows(batch.profiles.all())]
 
 
 def test_an_export_is_sent_while_it_is_read(client, monkeypatch):

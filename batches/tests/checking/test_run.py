@@ -125,16 +125,16 @@ def test_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
     configure(page_size=page, concurrency=concurrency, record_size=chunk)
     batch = of_many_hosts(80)
     read, outstanding = 0, []
-    pending_after = queries.pending_after
+    fetch_pending = queries.fetch_pending
 
     def count(*arguments):
         nonlocal read
-        found = pending_after(*arguments)
+        found = fetch_pending(*arguments)
         read += len(found)
         outstanding.append(read - values_of(batch.pk)["completed_profiles"])
         return found
 
-    monkeypatch.setattr(queries, "pending_after", count)
+    monkeypatch.setattr(queries, "fetch_pending", count)
     work()
     assert read == 80
     assert max(outstanding) <= 2 * page + concurrency + 4 * chunk
@@ -144,18 +144,18 @@ def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(co
     configure(page_size=10, concurrency=1)
     batch = of_many_hosts(20)
     second_page = Event()
-    pending_after = queries.pending_after
+    fetch_pending = queries.fetch_pending
 
     def read(batch, last_id, limit):
         if last_id:
             second_page.set()
-        return pending_after(batch, last_id, limit)
+        return fetch_pending(batch, last_id, limit)
 
     async def wait_for_the_second_page(profile):
         if len(checked) == 7:
             assert await asyncio.to_thread(second_page.wait, WAIT_SECONDS)
 
-    monkeypatch.setattr(queries, "pending_after", read)
+    monkeypatch.setattr(queries, "fetch_pending", read)
     checked = script(wait_for_the_second_page)
     work()
     assert row_statuses(batch) == ["ok"] * 20
@@ -308,7 +308,7 @@ def test_an_error_text_with_nul_or_of_a_megabyte_does_not_keep_the_batch_running
         raise RuntimeError("a\0b\ud800" + "long " * 200_000)
 
     batch = scripted(1)
-    monkeypatch.setattr(queries, "pending_after", fail)
+    monkeypatch.setattr(queries, "fetch_pending", fail)
     work()
     assert statuses() == {"it": Status.ERROR}
     assert values_of(batch.pk)["error"] == f"RuntimeError: ab{'long ' * 400}"[:MAX_ERROR]
@@ -385,7 +385,7 @@ def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, m
         assert BatchManager().pause_batch(batch.pk)
         raise RuntimeError("It broke.")
 
-    monkeypatch.setattr(queries, "pending_after", pause_and_fail)
+    monkeypatch.setattr(queries, "fetch_pending", pause_and_fail)
     work()
     assert statuses() == {"it": Status.PAUSED}
     assert log(batch)[-1][0] == "pause_batch"
@@ -482,7 +482,7 @@ READ_ONLY = InternalError("cannot execute UPDATE in a read-only transaction")  #
         (BatchManager, "claim_run", READ_ONLY),
         (BatchManager, "record_results", GONE),
         (BatchManager, "finish_run", GONE),
-        (queries, "pending_after", GONE),
+        (queries, "fetch_pending", GONE),
     ],
 )
 def test_a_worker_waits_for_a_database_that_does_not_answer(owner, call, fault, script, monkeypatch, caplog):

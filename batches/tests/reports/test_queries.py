@@ -22,7 +22,7 @@ def test_checks_are_counted_by_minute_and_outcome():
     seconds = [0, 59.999999, 60, 61, 3600]
     for row, second in zip(batch.profiles.order_by("pk")[:5], seconds, strict=True):
         batch.profiles.filter(pk=row.pk).update(checked_at=NOON + timedelta(seconds=second))
-    assert queries.checks_per_minute(batch) == [
+    assert queries.count_checks_per_minute(batch) == [
         (NOON, 1, 1),
         (NOON + timedelta(minutes=1), 2, 0),
         (NOON + timedelta(hours=1), 0, 1),
@@ -32,4 +32,4 @@ def test_checks_are_counted_by_minute_and_outcome():
 def test_a_batch_of_which_nothing_is_checked_has_no_minutes():
     batch = make_batch(profiles=2)
     BatchManager().start_batch(batch.pk)
-    assert queries.checks_per_minute(batch) == []
+    assert queries.count_checks_per_minute(batch) == []
