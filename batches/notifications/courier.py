@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import KW_ONLY, dataclass
 
 from batches.checking.checkers.fetch import (
     FAULTS,
@@ -25,11 +26,11 @@ from batches.checking.checkers.fetch import (
 )
 from batches.conf import Config
 from batches.limits import MAX_ERROR
-from batches.models import DATABASE_FAULTS, Database
+from batches.models import DATABASE_FAULTS, Database, WebhookDelivery
 from batches.text import clean_text
 
 from . import outbox
-from .outbox import AttemptResult, ClaimedDelivery
+from .outbox import AttemptResult
 from .signatures import sign
 
 logger = logging.getLogger(__name__)
@@ -64,28 +65,21 @@ async def delivering(config: Config, database: Database, stop: asyncio.Event) ->
         await asyncio.gather(work, return_exceptions=True)
 
 
+@dataclass(eq=False)
 class Courier:
     """Claims due deliveries, sends them signed, and settles them."""
 
-    def __init__(
-        self,
-        config: Config,
-        database: Database,
-        stop: asyncio.Event,
-        *,
-        timeout: float = TIMEOUT,
-        visibility: float = VISIBILITY,
-        max_concurrent: int = MAX_CONCURRENT,
-        max_per_webhook: int = MAX_PER_WEBHOOK,
-    ) -> None:
-        self._config = config
-        self._database = database
-        self._stop = stop
-        self._timeout = timeout
-        self._visibility = visibility
-        self._max_concurrent = max_concurrent
-        self._max_per_webhook = max_per_webhook
-        self._in_flight: dict[asyncio.Task[None], ClaimedDelivery] = {}
+    config: Config
+    database: Database
+    stop: asyncio.Event
+    _: KW_ONLY
+    timeout: float = TIMEOUT
+    visibility: float = VISIBILITY
+    max_concurrent: int = MAX_CONCURRENT
+    max_per_webhook: int = MAX_PER_WEBHOOK
+
+    def __post_init__(self) -> None:
+        self._in_flight: dict[asyncio.Task[None], WebhookDelivery] = {}
         self._finishing = False
         self._wake = asyncio.Event()
         self._next_pruning = 0.0
@@ -99,8 +93,8 @@ class Courier:
         """Deliver until `finish` is called or `stop` is set. Faults are logged, never raised."""
         try:
             self._session = open_guarded_session(
-                self._config,
-                self._timeout,
+                self.config,
+                self.timeout,
                 {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"},
             )
         except Exception:
@@ -108,7 +102,7 @@ class Courier:
             return
         async with self._session:
             try:
-                while not (self._finishing or self._stop.is_set()):
+                while not (self._finishing or self.stop.is_set()):
                     await self._wait(await self._run_once())
                 await self._drain()
             finally:
@@ -125,7 +119,7 @@ class Courier:
         except Exception:
             logger.exception("Webhooks could not be delivered, next try in %g s", FAULT_PAUSE)
             return FAULT_PAUSE
-        return self._config.poll_seconds
+        return self.config.poll_seconds
 
     async def _wait(self, seconds: float) -> None:
         """Until a delivery has ended and made room, at most `seconds`."""
@@ -137,9 +131,9 @@ class Courier:
 
     async def _drain(self) -> None:
         if self._in_flight:
-            logger.info("Webhook deliveries in flight get %g s to finish", self._config.grace_seconds)
+            logger.info("Webhook deliveries in flight get %g s to finish", self.config.grace_seconds)
         try:
-            async with asyncio.timeout(self._config.grace_seconds):
+            async with asyncio.timeout(self.config.grace_seconds):
                 while True:
                     await self._run_once()
                     if not self._in_flight:
@@ -156,59 +150,50 @@ class Courier:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _start_due(self) -> None:
-        free = self._max_concurrent - len(self._in_flight)
-        if free <= 0 or self._stop.is_set():
+        free = self.max_concurrent - len(self._in_flight)
+        if free <= 0 or self.stop.is_set():
             return
         in_flight = Counter(claim.webhook_id for claim in self._in_flight.values())
-        claims = await self._database(outbox.claim_due, free, in_flight, self._max_per_webhook, self._visibility)
+        claims = await self.database(outbox.claim_due, free, in_flight, self.max_per_webhook, self.visibility)
         for claim in claims:
             task = asyncio.create_task(self._deliver(claim))
             self._in_flight[task] = claim
             task.add_done_callback(self._after_delivery)
 
     async def _prune(self) -> None:
-        if time.monotonic() >= self._next_pruning and not (self._finishing or self._stop.is_set()):
-            has_more = await self._database(outbox.prune)
+        if time.monotonic() >= self._next_pruning and not (self._finishing or self.stop.is_set()):
+            has_more = await self.database(outbox.prune)
             self._next_pruning = time.monotonic() + (0.0 if has_more else PRUNE_INTERVAL)
 
     def _after_delivery(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]
         self._wake.set()
 
-    async def _deliver(self, claim: ClaimedDelivery) -> None:
+    async def _deliver(self, claim: WebhookDelivery) -> None:
         try:
             result = await self._send(claim)
-            await self._database(outbox.settle, claim, result)
+            await self.database(outbox.settle, claim, result)
             _log_outcome(claim, result)
         except DATABASE_FAULTS:
             pass  # stopping while the database is unavailable: sent again later
         except Exception:
             logger.exception("The outcome of a delivery to “%s” could not be recorded", claim.webhook)
 
-    async def _send(self, claim: ClaimedDelivery) -> AttemptResult:
-        body = claim.payload.encode()
+    async def _send(self, claim: WebhookDelivery) -> AttemptResult:
         try:
-            url = parse_url(claim.url, "the address")
-            headers = build_headers(claim, body, int(time.time()))
+            url = parse_url(claim.webhook.url, "the address")
+            body = claim.payload.encode()
+            headers = sign(outbox.signing_secrets(claim.webhook), str(claim.event_id), int(time.time()), body)
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 wait = parse_retry_after(response.headers.get("Retry-After", ""))
                 return AttemptResult(response.status, _describe_failure(response.status), wait)
         except FetchError as error:
             return AttemptResult(None, str(error))
         except FAULTS as fault:
-            return AttemptResult(None, str(explain_fault(fault, self._timeout)))
+            return AttemptResult(None, str(explain_fault(fault, self.timeout)))
         except Exception as error:  # counts as an attempt; otherwise it would be retried forever
             logger.exception("A delivery to “%s” could not be sent", claim.webhook)
             return AttemptResult(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
-
-
-def build_headers(claim: ClaimedDelivery, body: bytes, timestamp: int) -> dict[str, str]:
-    signatures = [sign(secret, claim.event_id, timestamp, body) for secret in claim.secrets]
-    return {
-        "webhook-id": claim.event_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(signatures),
-    }
 
 
 def _describe_failure(status: int) -> str:
@@ -217,8 +202,8 @@ def _describe_failure(status: int) -> str:
     return describe_status(status) + (", and redirects are not followed" if status in REDIRECTS else "")
 
 
-def _log_outcome(claim: ClaimedDelivery, result: AttemptResult) -> None:
+def _log_outcome(claim: WebhookDelivery, result: AttemptResult) -> None:
     if result.error:
-        logger.warning("Webhook “%s”, %s, attempt %d: %s", claim.webhook, claim.type, claim.attempt, result.error)
+        logger.warning("Webhook “%s”, %s, attempt %d: %s", claim.webhook, claim.type, claim.attempts, result.error)
     else:
         logger.info("Webhook “%s”, %s: delivered", claim.webhook, claim.type)

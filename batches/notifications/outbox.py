@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
 
 from django.db import transaction
 from django.db.models import F, OuterRef, Q, Subquery
@@ -63,46 +62,18 @@ def write_test_event(webhook: Webhook) -> bool:
 
 def _insert_deliveries(event: Event, webhook_ids: Iterable[int], batch: Batch | None = None) -> int:
     event_id = uuid.uuid4()
-    payload = as_json(_build_payload(event_id, event, batch), separators=(",", ":"))
-    deliveries = [
-        WebhookDelivery(
-            webhook_id=webhook_id,
-            event_id=event_id,
-            type=event,
-            batch=batch,
-            payload=payload,
-            next_attempt_at=Now(),
-        )
-        for webhook_id in webhook_ids
-    ]
-    return len(WebhookDelivery.objects.bulk_create(deliveries))
-
-
-def _build_payload(event_id: uuid.UUID, event: Event, batch: Batch | None) -> dict[str, Any]:
-    return {
+    payload = {
         "id": event_id,
         "type": event.value,
         "timestamp": timezone.now(),
-        "data": {"batch": None if batch is None else batch_as_dict(batch)},
+        "data": {"batch": batch_as_dict(batch) if batch else None},
     }
+    content = {"event_id": event_id, "type": event, "batch": batch, "payload": as_json(payload, separators=(",", ":"))}
+    deliveries = [WebhookDelivery(webhook_id=pk, next_attempt_at=Now(), **content) for pk in webhook_ids]
+    return len(WebhookDelivery.objects.bulk_create(deliveries))
 
 
-# Sending: called by the worker
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedDelivery:
-    """A delivery that belongs to its claimer until the visibility timeout. `attempt` counts from 1."""
-
-    delivery_id: int
-    webhook_id: int
-    webhook: str
-    url: str
-    secrets: tuple[str, ...]
-    event_id: str
-    type: str
-    payload: str
-    attempt: int
+# Sending: called by the worker. A claimed delivery has its webhook, and counts the attempt that follows.
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +90,7 @@ class AttemptResult:
 
 def claim_due(
     limit: int, in_flight: Mapping[int, int], max_per_webhook: int, visibility: float
-) -> list[ClaimedDelivery]:
+) -> list[WebhookDelivery]:
     """Claim up to `limit` due deliveries of active webhooks, for `visibility` seconds.
 
     `in_flight` counts the caller's deliveries by webhook. A webhook gets at most `max_per_webhook` at once, and those
@@ -127,7 +98,7 @@ def claim_due(
     """
     oldest = WebhookDelivery.objects.due().filter(webhook=OuterRef("pk")).order_by("next_attempt_at")
     waiting = Webhook.objects.filter(is_active=True).annotate(due=Subquery(oldest.values("next_attempt_at")[:1]))
-    claims: list[ClaimedDelivery] = []
+    claims: list[WebhookDelivery] = []
     for webhook in sorted(waiting.exclude(due=None).order_by("due"), key=lambda webhook: in_flight.get(webhook.pk, 0)):
         free = min(max_per_webhook - in_flight.get(webhook.pk, 0), limit - len(claims))
         if free > 0:
@@ -135,34 +106,25 @@ def claim_due(
     return claims
 
 
-def _claim_from(webhook: Webhook, limit: int, visibility: timedelta) -> list[ClaimedDelivery]:
+def _claim_from(webhook: Webhook, limit: int, visibility: timedelta) -> list[WebhookDelivery]:
     """Claims with one conditional write each: of two workers that saw a delivery due, one hits the row."""
     due = WebhookDelivery.objects.due().filter(webhook=webhook)
-    return [
-        ClaimedDelivery(
-            delivery_id=delivery.pk,
-            webhook_id=webhook.pk,
-            webhook=str(webhook),
-            url=webhook.url,
-            secrets=signing_secrets(webhook),
-            event_id=str(delivery.event_id),
-            type=delivery.type,
-            payload=delivery.payload,
-            attempt=delivery.attempts + 1,
-        )
-        for delivery in due.order_by("next_attempt_at")[:limit]
-        if due.filter(pk=delivery.pk, attempts=delivery.attempts).update(
-            next_attempt_at=Now() + visibility, attempts=F("attempts") + 1
-        )
-    ]
+    claims = []
+    for delivery in due.order_by("next_attempt_at")[:limit]:
+        same = due.filter(pk=delivery.pk, attempts=delivery.attempts)
+        if same.update(next_attempt_at=Now() + visibility, attempts=F("attempts") + 1):
+            delivery.webhook = webhook
+            delivery.attempts += 1
+            claims.append(delivery)
+    return claims
 
 
-def settle(claim: ClaimedDelivery, result: AttemptResult) -> None:
+def settle(claim: WebhookDelivery, result: AttemptResult) -> None:
     """Record the outcome of an attempt: delivered, to be retried, or failed.
 
     A failure counts only if the delivery was not claimed again since; a success always counts.
     """
-    delivery = WebhookDelivery.objects.filter(pk=claim.delivery_id)
+    delivery = WebhookDelivery.objects.filter(pk=claim.pk)
     if not result.error:
         delivery.filter(delivered_at=None).update(
             delivered_at=Now(), next_attempt_at=None, http_status=result.http_status, error=""
@@ -171,9 +133,9 @@ def settle(claim: ClaimedDelivery, result: AttemptResult) -> None:
     with transaction.atomic():
         is_gone = result.http_status == HTTPStatus.GONE
         if is_gone:  # the receiver wants no more events, unless the webhook has a new address
-            Webhook.objects.filter(pk=claim.webhook_id, url=claim.url).update(is_active=False)
-        wait = None if is_gone else seconds_to_next_attempt(claim.attempt, result.retry_after)
-        delivery.waiting().filter(attempts=claim.attempt).update(
+            Webhook.objects.filter(pk=claim.webhook_id, url=claim.webhook.url).update(is_active=False)
+        wait = None if is_gone else seconds_to_next_attempt(claim.attempts, result.retry_after)
+        delivery.waiting().filter(attempts=claim.attempts).update(
             next_attempt_at=None if wait is None else Now() + timedelta(seconds=wait),
             http_status=result.http_status,
             error=clean_text(result.error, MAX_ERROR) + (": the webhook was switched off" if is_gone else ""),

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64decode, b64encode
+from collections.abc import Iterable
 
 from batches.models import SECRET_PREFIX
 
 
-def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """One signature for the header `webhook-signature`. `timestamp` is the time of the attempt, in Unix seconds."""
-    key = b64decode(secret.removeprefix(SECRET_PREFIX))
+def sign(secrets: Iterable[str], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The headers of a message, with a signature by each secret. `timestamp`: of the attempt, in Unix seconds."""
     content = f"{message_id}.{timestamp}.".encode() + body
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(_sign_once(secret, content) for secret in secrets),
+    }
+
+
+def _sign_once(secret: str, content: bytes) -> str:
+    key = b64decode(secret.removeprefix(SECRET_PREFIX))
     return "v1," + b64encode(hmac.digest(key, content, "sha256")).decode()

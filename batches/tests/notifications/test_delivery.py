@@ -248,7 +248,7 @@ def test_a_fault_while_sending_counts_as_an_attempt_and_is_logged(receiver, webh
     def broken(*args):
         raise TypeError("a fault of ours")
 
-    monkeypatch.setattr(courier, "build_headers", broken)
+    monkeypatch.setattr(courier, "sign", broken)
     deliver()
     assert (only_delivery().attempts, only_delivery().error) == (1, "could not be sent: TypeError: a fault of ours")
     assert "could not be sent" in caplog.text

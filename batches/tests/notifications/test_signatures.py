@@ -8,8 +8,6 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from batches.models import new_secret
-from batches.notifications.courier import build_headers
-from batches.notifications.outbox import ClaimedDelivery
 from batches.notifications.signatures import sign
 
 # A test vector of the published libraries. OpenSSL computes the same signature.
@@ -19,7 +17,8 @@ BODY = b'{"test": 2432232314}'
 
 
 def test_a_known_message_has_its_known_signature():
-    assert sign(SECRET, MESSAGE_ID, 1614265330, BODY) == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    headers = sign([SECRET], MESSAGE_ID, 1614265330, BODY)
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_secrets_are_random_and_have_256_bits():
@@ -47,7 +46,4 @@ def test_a_changed_message_cannot_be_verified(change):
 
 
 def signed(*secrets):
-    claim = ClaimedDelivery(
-        1, 1, "a webhook", "https://example.org/", secrets, MESSAGE_ID, "webhook.test", BODY.decode(), 1
-    )
-    return build_headers(claim, BODY, int(time.time()))
+    return sign(secrets, MESSAGE_ID, int(time.time()), BODY)
