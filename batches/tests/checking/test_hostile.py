@@ -10,14 +10,14 @@ from batches.batch_manager import BatchManager
 from batches.lists.addresses import normalise_address
 from batches.models import Batch, BatchProfile, StoryResult
 from batches.tests.support.factories import assert_consistent
-from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks
+from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks, peak
 from batches.tests.support.working import work
 
 
 @pytest.mark.slow
 @pytest.mark.databases("postgresql")  # which is the stricter one about text
 @pytest.mark.django_db(transaction=True)
-def test_a_run_over_hostile_answers_is_done_and_each_has_its_reason(configure, hostile, peak):
+def test_a_run_over_hostile_answers_is_done_and_each_has_its_reason(configure, hostile):
     configure(**CONFIG | {"timeout": 1.0, "per_host": 10, "concurrency": 10})
     kinds = {normalise_address(url): kind for kind, url in hostile.urls.items()}
     batch = BatchManager().create_batch("hostile", list(kinds), checker="feed")

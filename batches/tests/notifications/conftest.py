@@ -13,13 +13,13 @@ from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.courier import Courier
-from batches.tests.support.hostile import hostile, peak
+from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canaries, canary
 from batches.tests.support.working import commands, configure, script, server
 
 from .receiver import Receiver
 
-__all__ = ["canaries", "canary", "commands", "configure", "hostile", "peak", "script", "server"]
+__all__ = ["canaries", "canary", "commands", "configure", "hostile", "script", "server"]
 
 
 @pytest.fixture

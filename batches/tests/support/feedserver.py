@@ -77,7 +77,6 @@ class FeedServer:
         self._gates: dict[str, Gate] = {}
         self._at_once: Counter[str] = Counter()
         self._most_at_once: defaultdict[str, int] = defaultdict(int)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> FeedServer:
         started = threading.Event()
@@ -133,23 +132,15 @@ class FeedServer:
         self._stop = asyncio.Event()
         servers = []
         for host in self.hosts:
-            servers.append(await asyncio.start_server(self._connected, host, self.port, ssl=self._tls, backlog=1000))
+            servers.append(await asyncio.start_server(self._converse, host, self.port, ssl=self._tls, backlog=1000))
             self.port = servers[0].sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
         for server in servers:
             server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        task = asyncio.create_task(self._converse(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while True:
                 request = read_request(await reader.readuntil(b"\r\n\r\n"))
@@ -169,9 +160,15 @@ class FeedServer:
             if gate := self._gates.get(request.path):
                 await gate.pass_through()
             reply = self._reply(request)
-            if reply.raw is None:
+            content = reply.raw
+            if content is None:
                 writer.write(head(reply))
-            await send(reply.body if reply.raw is None else reply.raw, reply.every, writer)
+                content = reply.body
+            for piece in [content] if isinstance(content, bytes) else content:
+                writer.write(piece)
+                await writer.drain()
+                if reply.every:
+                    await asyncio.sleep(reply.every)
         finally:
             self._at_once[request.host] -= 1
         return reply.raw is None and isinstance(reply.body, bytes)
@@ -195,11 +192,3 @@ def head(reply: Reply) -> bytes:
     phrase = HTTPStatus(reply.status).phrase
     lines = [f"HTTP/1.1 {reply.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-async def send(content: bytes | Iterable[bytes], every: float, writer: asyncio.StreamWriter) -> None:
-    for piece in [content] if isinstance(content, bytes) else content:
-        writer.write(piece)
-        await writer.drain()
-        if every:
-            await asyncio.sleep(every)

@@ -6,12 +6,11 @@ import gzip
 import json
 import socket
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -69,36 +68,22 @@ ITEM = START + b"<item><title>"
 # No HTTP, broken HTTP, or HTTP without an end: what is sent, and a pattern for the reason.
 RAW: dict[str, tuple[bytes | Iterable[bytes], str]] = {
     "nothing at all": (b"", BROKEN),
-    "another protocol": (b"SSH-2.0-OpenSSH_9.9\r\n", BROKEN),
     "HTTP 0.9": (b"<html>hello</html>", BROKEN),
-    "binary": (bytes(range(256)) * 10, BROKEN),
     "no status": (b"HTTP/1.1 OK\r\n\r\n", BROKEN),
-    "a status of letters": (b"HTTP/1.1 abc OK\r\n\r\n", BROKEN),
-    "a status of five digits": (b"HTTP/1.1 20000 OK\r\n\r\n", BROKEN),
-    "another version": (b"HTTP/7.3 200 OK\r\n\r\n", BROKEN),
-    "half a head": (HEAD + b"Content-Type: text", BROKEN),
     "a header without a colon": (HEAD + b"Content-Type text/xml\r\n\r\n", BROKEN),
-    "a header with NUL": (HEAD + b"X: a\0b\r\nContent-Length: 0\r\n\r\n", BROKEN),
-    "a header name that is none": (HEAD + b"\xff\xfe(): a\r\nContent-Length: 0\r\n\r\n", BROKEN),
     "a giant header": (HEAD + b"X: " + b"a" * 200_000 + b"\r\n\r\n", GIANT_HEAD),
-    "a giant status line": (b"HTTP/1.1 200 " + b"a" * 200_000 + b"\r\n\r\n", GIANT_HEAD),
     "headers without end": (Forever(b"X-Header: hello\r\n" * 500, HEAD), BROKEN + "|" + GIANT_HEAD),
-    "one header without end": (Forever(b"a" * 10_000, HEAD + b"X: "), BROKEN + "|" + GIANT_HEAD),
     "interim answers without end": (Forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100), BROKEN + "|" + TOO_SLOW),
     "another protocol from now on": (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
         r"^answered 101 Switching Protocols$",
     ),
-    "a length of letters": (HEAD + b"Content-Length: ten\r\n\r\n", BROKEN),
-    "a negative length": (HEAD + b"Content-Length: -1\r\n\r\n", BROKEN),
     "two lengths": (HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\nhello", BROKEN),
     "a length of many digits": (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nhello", BROKEN),
     "a body shorter than its length": (HEAD + b"Content-Length: 500\r\n\r\nhello", BROKEN),
     "a length over the limit": (HEAD + b"Content-Length: 50000000\r\n\r\nhello", TOO_LARGE),
     "length and chunks": (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BROKEN),
     "a chunk size that is none": (CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n", BROKEN),
-    "a chunk size of many digits": (CHUNKED + b"f" * 5000 + b"\r\nhello", BROKEN),
-    "half a chunk": (CHUNKED + b"ff\r\nhello", BROKEN),
     "chunks without the last one": (CHUNKED + b"5\r\nhello\r\n", BROKEN),
     "a chunk that is longer than it says": (CHUNKED + b"2\r\nhello\r\n0\r\n\r\n", BROKEN),
     "a chunk extension without end": (Forever(b"a" * 10_000, CHUNKED + b"5;"), BROKEN + "|" + TOO_SLOW),
@@ -107,33 +92,24 @@ RAW: dict[str, tuple[bytes | Iterable[bytes], str]] = {
         "|".join((BROKEN, GIANT_HEAD, TOO_SLOW)),
     ),
     "no gzip where it says so": (GZIPPED + b"hello, this is plain text", BROKEN),
-    "no deflate where it says so": (HEAD + b"Content-Encoding: deflate\r\n\r\nhello, this is plain text", BROKEN),
     "a compression that nobody asked for": (HEAD + b"Content-Encoding: br\r\n\r\nhello", BROKEN),
     "a gzip with a wrong checksum": (GZIPPED + gzip.compress(b"hello")[:-8] + b"\0" * 8, BROKEN),
     "a body without end": (Forever(b"x" * 65_536, HEAD + b"\r\n"), TOO_LARGE),
     "chunks without end": (Forever(b"10000\r\n" + b"x" * 65_536 + b"\r\n", CHUNKED), TOO_LARGE),
-    "chunks of one byte without end": (Forever(b"1\r\nx\r\n" * 10_000, CHUNKED), TOO_LARGE + "|" + TOO_SLOW),
     "gzip members without end": (Forever(gzip.compress(b"") * 1000, GZIPPED), BROKEN + "|" + TOO_SLOW),
     "a million headers": (HEAD + b"X: a\r\n" * 1_000_000 + b"\r\n", BROKEN),
-    "a thousand interim answers": (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 1000, BROKEN),
-    "half a chunk size": (CHUNKED + b"1", BROKEN),
     "a chunk size without end": (Forever(b"0" * 10_000, CHUNKED), "|".join((BROKEN, GIANT_HEAD, TOO_SLOW))),
-    "a negative chunk size": (CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n", BROKEN),
     "a chunk size over the limit": (Forever(b"x" * 65_536, CHUNKED + b"ffffffffff\r\n"), TOO_LARGE),
-    "zeros without end": (Forever(bytes(65_536)), BROKEN),
 }
 
 # The same, slowly: one piece after the other, for ever.
 TRICKLES: dict[str, bytes | Iterable[bytes]] = {
     "a status line, byte by byte": Forever(b"a", b"HTTP/1.1 200 "),
-    "a header, byte by byte": Forever(b"1", HEAD + b"X: "),
     "header after header": Forever(b"X: a\r\n", HEAD),
     "a body, byte by byte": Forever(b"1", HEAD + b"\r\n"),
     "a body of known length, byte by byte": Forever(b"1", HEAD + b"Content-Length: 500\r\n\r\n"),
-    "chunk after chunk": Forever(b"1\r\nx\r\n", CHUNKED),
     "a chunk size, byte by byte": Forever(b"0", CHUNKED),
     "interim answer after interim answer": Forever(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
-    "empty gzip members, one by one": Forever(gzip.compress(b""), GZIPPED),
 }
 
 
@@ -143,8 +119,6 @@ def compressed() -> dict[str, tuple[bytes, str, str]]:
         "a deflate bomb": (bomb(DEFLATE), "deflate", TOO_LARGE),
         "a deflate bomb without its head": (bomb(RAW_DEFLATE), "deflate", TOO_LARGE),
         "half a gzip": (gzip.compress(b"hello " * 9)[:20], "gzip", NO_FEED),
-        "a gzip bomb of a feed": (gzip.compress(START + b" " * 50_000_000 + END), "gzip", TOO_LARGE),
-        "a gzip bomb of gzip bombs": (gzip.compress(bomb(GZIP)), "gzip", NO_FEED),
         "a gzip bomb, twice": (gzip.compress(bomb(GZIP)), "gzip, gzip", NO_FEED),
         "a gzip bomb that does not say so": (bomb(GZIP), "", NO_FEED),
         # Not asked for, but understood if the libraries are installed.
@@ -171,40 +145,28 @@ def with_encoding(encoding: bytes, title: bytes = b"One") -> bytes:
     return b'<?xml version="1.0" encoding="%s"?>' % encoding + feed(title)
 
 
-def include(attributes: bytes) -> bytes:
-    return feed(b'<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" %s/>' % attributes)
-
-
 # Well-formed HTTP with a document that harms a reader who does as it says. @ORIGIN@ is the server, @FILE@ a file. The
 # documents are grouped by what becomes of them: the number of stories (the harmful part is left out), or a failure.
 
 
 def one_story() -> dict[str, bytes]:
-    schema = b'xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:schemaLocation="a @ORIGIN@/secret"'
     return {
         "a billion laughs": with_doctype(LAUGHS, b"&l9;"),
         "a quadratic blowup": with_doctype(BLOWUP, b"&b;"),
-        "an entity of itself": with_doctype('<!ENTITY a "&b;"><!ENTITY b "&a;">', b"&a;"),
         "an entity of a file": with_doctype('<!ENTITY x SYSTEM "file://@FILE@">', b"&x;"),
         "an entity of an address": with_doctype('<!ENTITY x SYSTEM "@ORIGIN@/secret">', b"&x;"),
-        "a parameter entity of an address": with_doctype('<!ENTITY % x SYSTEM "@ORIGIN@/secret"> %x;', b"&y;"),
         "a document type of an address": b'<!DOCTYPE rss SYSTEM "@ORIGIN@/secret">' + feed(b"&x;"),
-        "a public document type of an address": b'<!DOCTYPE rss PUBLIC "a" "@ORIGIN@/secret">' + feed(b"&x;"),
-        "an inclusion": include(b'parse="text" href="@ORIGIN@/secret"'),
-        "an inclusion of a file": include(b'parse="text" href="file://@FILE@"'),
+        "an inclusion": feed(
+            b'<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" parse="text" href="@ORIGIN@/secret"/>'
+        ),
         "a style sheet": b'<?xml-stylesheet type="text/xsl" href="@ORIGIN@/secret"?>' + feed(),
-        "a schema": feed(attribute=schema),
         "100,000 nested elements": feed(before=b"<a>" * 100_000),
-        "an attribute of 4 MB": feed(attribute=b"a='" + b"a" * 4_000_000 + b"'"),
         "a title of 4 MB": feed(b"a" * 4_000_000),
         "an id of 4 MB": START + b"<item><guid>" + b"a" * 4_000_000 + b"</guid></item>" + END,
         "an author of 500 KB": ITEM + b"a<b/></title><author>" + b"a" * 499_000 + b"</author></item>",
         "an author of 300,000 words": ITEM + b"a<b/></title><dc:creator>" + b"a." * 300_000 + b"</dc:creator></item>",
-        "an encoding that does not exist": with_encoding(b"utf-99"),
-        "an encoding that is another": with_encoding(b"utf-16"),
         "an encoding that is a compression": with_encoding(b"zip"),
         "an encoding that is slow": with_encoding(b"punycode", b"a-" * 2_000_000),
-        "an encoding that is a program's": with_encoding(b"unicode_escape", rb"\N{BULLET}"),
         "UTF-16 cut in the middle": feed().decode().encode("utf-16")[:-3],
         "UTF-8 that is too long": feed(b"\xc0\xbcscript\xc0\xbe \xf8\x88\x80\x80\x80" * 1000),
     }
@@ -221,16 +183,12 @@ def no_story() -> dict[str, bytes]:
     dates = (b"<item><pubDate>" + b"1:" * 120 + b"%d</pubDate></item>" % n for n in range(300))
     return {
         "nested items": START + b"<item>" * 100_000,
-        "nested titles": START + b"<item>" + b"<title>" * 100_000,
         "nested tags in a title": ITEM + b"<b>" * 200_000,
         "the name of an element of 4 MB": START + b"<" + b"a" * 4_000_000,
-        "a title of 600 KB without end": ITEM + b"a" * 600_000,
         "20,000 categories": ITEM + b"a<b/></title>" + b"".join(b"<category>%d</category>" % n for n in range(20_000)),
         "300 long dates": START + b"".join(dates),
         "a comment of 4 MB without end": START + b"<!--" + b"-" * 4_000_000,
         "comments in CDATA without end": ITEM + b"<![CDATA[" + b"<!--" * 150_000,
-        "declarations without end": START + b"<!" * 300_000,
-        "600,000 empty lines": b"\n" * 600_000 + START,
         "quotes without end": START + b'<a b="' * 100_000,
     }
 
@@ -240,8 +198,6 @@ def no_feed() -> dict[str, bytes]:
         "a document type without end": b"<!DOCTYPE rss [<!ENTITY a '" + feed(),
         "200,000 document types without end": b"<!DOCTYPE a [" * 50_000,
         "50,000 document types": b"<!DOCTYPE a>" * 50_000,
-        "comments in a document type": b"<!DOCTYPE rss [" + b"<!--" * 150_000,
-        "quotes in a document type": b"<!DOCTYPE rss [" + b"<!ENTITY a '" * 50_000,
         "an address in place of a feed": b"@ORIGIN@/secret",
         "a file's name in place of a feed": b"@FILE@",
         "a million items of nothing": START + b"<item/>" * 700_000 + END,
@@ -250,10 +206,7 @@ def no_feed() -> dict[str, bytes]:
         "two million nested brackets": b'{"items": ' + b"[" * 2_000_000,
         "a number of four million digits": b'{"items": [{"id": ' + b"9" * 4_000_000 + b"}]}",
         "300,000 attributes": feed(attribute=b" ".join(b"a%d='1'" % n for n in range(300_000))),
-        "attributes with brackets": START + b"<item " + b" ".join(b"a%d='>'" % n for n in range(200_000)),
         "a title of a million entities": feed(b"&a;" * 1_000_000),
-        "600,000 ampersands": START + b"&" * 600_000,
-        "a million comments without end": START + b"<!--" * 1_000_000,
         "a million CDATA sections without end": ITEM + b"<![CDATA[" * 500_000,
         "four million brackets": b"<" * 4_000_000,
         "four million NULs": bytes(4_000_000),
@@ -292,14 +245,13 @@ def documents() -> dict[str, tuple[bytes, str | int]]:
 # Where each redirect leads to.
 REDIRECTS: dict[str, tuple[str, str]] = {
     "a redirect to itself": ("/a-redirect-to-itself", TOO_MANY_REDIRECTS),
-    "a redirect loop": ("/loop/1", TOO_MANY_REDIRECTS),
     "a redirect chain": ("/chain/1", TOO_MANY_REDIRECTS),
     "a redirect to nowhere": ("", r"^answered 302 Found without a Location header$"),
     "a redirect to a file": ("file:///etc/passwd", r"^the redirect target is not http or https$"),
     "a redirect of 60,000 letters": ("/" + "a" * 60_000, r"^answered 404 Not Found$"),
     "a redirect to what is no address": ("http://[", r"^the redirect target is not valid$"),
 }
-FURTHER = {"/loop/1": "/loop/2", "/loop/2": "/loop/1"} | {f"/chain/{n}": f"/chain/{n + 1}" for n in range(1, 100)}
+FURTHER = {f"/chain/{n}": f"/chain/{n + 1}" for n in range(1, 100)}
 
 # These only listen.
 SILENT = {
@@ -352,7 +304,7 @@ class HostileServer(FeedServer):
         self.answer("/secret", self.secret.read_bytes())
         return self
 
-    def __exit__(self, *exc_info: BaseException | type[BaseException] | TracebackType | None) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
         self._silent.close()
 
@@ -383,18 +335,17 @@ def hostile(tmp_path: Path) -> Iterator[HostileServer]:
         yield server
 
 
-@pytest.fixture
-def peak() -> Callable[[int], AbstractContextManager[None]]:
-    """`with peak(limit): …` fails if this process ever has `limit` bytes more than at the start."""
+def require_measuring() -> None:
+    if not can_be_measured():
+        skip_or_fail("The peak of a process's memory is measured on Linux only.")
 
-    @contextmanager
-    def peak(limit: int) -> Iterator[None]:
-        if not can_be_measured():
-            skip_or_fail("The peak of a process's memory is measured on Linux only.")
-        before = memory("VmRSS")
-        forget_peak()
-        yield
-        peak = memory("VmHWM") - before
-        assert peak < limit, f"{peak / 1e6:.0f} MB more than at the beginning"
 
-    return peak
+@contextmanager
+def peak(limit: int) -> Iterator[None]:
+    """Fails if this process ever has `limit` bytes more than at the start."""
+    require_measuring()
+    before = memory("VmRSS")
+    forget_peak()
+    yield
+    peak = memory("VmHWM") - before
+    assert peak < limit, f"{peak / 1e6:.0f} MB more than at the beginning"

@@ -112,18 +112,15 @@ HOSTS_IPV6 = [
 
 # A careless reader sees another host than the one that is connected to.
 TRICKS_IPV4 = [
-    "http://127.0.0.1:{port}#@public.example/",
-    "http://127.0.0.1:{port}?@public.example/",
-    "http://127.0.0.1:{port}/@public.example/",
-    "http://127.0.0.1:{port}/\\@public.example/",
-    "HTTP://127.0.0.1:{port}/",
+    *words("""
+    http://127.0.0.1:{port}#@public.example/ http://127.0.0.1:{port}?@public.example/ HTTP://127.0.0.1:{port}/
+    http://127.0.0.1:{port}/@public.example/ http://127.0.0.1:{port}/\\@public.example/ http://127.0.0.1:0{port}/
+    """),
     "http://127.\t0.0.1:{port}/",
     "ht\ttp://127.0.0.1:{port}/",
-    "http://127.0.0.1:0{port}/",
 ]
 TRICKS_IPV6 = [
-    "http://[::1]:{port}#@public.example/",
-    "http://[::1]:{port}?@public.example/",
+    *words("http://[::1]:{port}#@public.example/ http://[::1]:{port}?@public.example/"),
     "http://[::\t1]:{port}/",
 ]
 
@@ -143,33 +140,18 @@ HOPELESS = [
         127.0.0.1&x ::1
         """)
     ),
-    "http://public.example@127.0.0.1:{port}/",
-    "http://public.example:80@127.0.0.1:{port}/",
-    "http://public.example%40127.0.0.1:{port}/",
-    "http://@127.0.0.1:{port}/",
-    "http://:@[::1]:{port}/",
-    "http://public.example@[::1]:{port}/",
-    "http://public.example\\@127.0.0.1:{port}/",
-    "http://public.example\\.127.0.0.1:{port}/",
-    "http://127.0.0.1\\@public.example:{port}/",
-    "http:\\\\127.0.0.1:{port}/",
-    "http:/\\127.0.0.1:{port}/",
-    "http://public.example&@127.0.0.1:{port}#@public.example/",
-    "http://a@127.0.0.1:{port}@public.example/",
-    "http://public.example:80:127.0.0.1:{port}/",
-    "http://lo\u00adcalhost:{port}/",
-    "http://127.0.0.1\u200b:{port}/",
+    *words("""
+    http://public.example@127.0.0.1:{port}/ http://public.example:80@127.0.0.1:{port}/ http://@127.0.0.1:{port}/
+    http://public.example%40127.0.0.1:{port}/ http://:@[::1]:{port}/ http://public.example@[::1]:{port}/
+    http://public.example\\@127.0.0.1:{port}/ http://public.example\\.127.0.0.1:{port}/
+    http://127.0.0.1\\@public.example:{port}/ http:\\\\127.0.0.1:{port}/ http:/\\127.0.0.1:{port}/
+    http://public.example&@127.0.0.1:{port}#@public.example/ http://a@127.0.0.1:{port}@public.example/
+    http://public.example:80:127.0.0.1:{port}/ http://lo\u00adcalhost:{port}/ http://127.0.0.1\u200b:{port}/
+    http://127.0.0.1\0:{port}/ gopher://127.0.0.1:{port}/_GET ftp://127.0.0.1:{port}/ file://127.0.0.1/etc/passwd
+    dict://127.0.0.1:{port}/ ws://127.0.0.1:{port}/ jar:http://127.0.0.1:{port}!/ unix:/run/docker.sock
+    http+unix://%2Frun%2Fdocker.sock/ url:http://127.0.0.1:{port}/
+    """),
     "http://127.0.0.1\u3000:{port}/",
-    "http://127.0.0.1\0:{port}/",
-    "gopher://127.0.0.1:{port}/_GET",
-    "ftp://127.0.0.1:{port}/",
-    "file://127.0.0.1/etc/passwd",
-    "dict://127.0.0.1:{port}/",
-    "ws://127.0.0.1:{port}/",
-    "jar:http://127.0.0.1:{port}!/",
-    "unix:/run/docker.sock",
-    "http+unix://%2Frun%2Fdocker.sock/",
-    "url:http://127.0.0.1:{port}/",
 ]
 
 LEADING = {
@@ -207,9 +189,9 @@ class Canary(FeedServer):
             assert own.recv(100).startswith(b"HTTP/1.1 46")
         self._accepted[host] -= 1
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._accepted[self._own_address(writer)] += 1
-        super()._connected(reader, writer)
+        await super()._converse(reader, writer)
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         status = self.STATUSES[self._own_address(writer)]

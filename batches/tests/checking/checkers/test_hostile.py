@@ -8,9 +8,7 @@ import sys
 import pytest
 from lxml import etree
 
-from batches.tests.conftest import skip_or_fail
-from batches.tests.support.cost import can_be_measured
-from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks, documents
+from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks, documents, require_measuring
 
 #: What all of them together may cost. Each bomb alone is 400 MB.
 MAX_BYTES = 150_000_000
@@ -20,8 +18,7 @@ MAX_SECONDS = 5.0
 
 def measure_costs(*steps):
     """What `batches.tests.support.cost` says of them: each is a configuration with the groups of addresses to check."""
-    if not can_be_measured():
-        skip_or_fail("The peak of a process's memory is measured on Linux only.")
+    require_measuring()
     order = [{"config": CONFIG | {"per_host": 1000} | config, "groups": groups} for config, groups in steps]
     program = [sys.executable, "-m", "batches.tests.support.cost"]
     done = subprocess.run(program, input=json.dumps(order), capture_output=True, text=True, timeout=120, check=False)

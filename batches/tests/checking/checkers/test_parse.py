@@ -63,20 +63,17 @@ TWO = [
 ]
 
 
-def old_rss(version: str) -> bytes:
-    return (
-        f'<rss version="{version}"><channel><title>Site</title>'
-        "<item><title>One</title><link>http://site.example/1</link><guid>1</guid>"
-        "<pubDate>Mon, 06 May 2024 07:08:09 GMT</pubDate></item>"
-        "<item><title>Two</title><link>http://site.example/2</link></item></channel></rss>"
-    ).encode()
+TWO_ITEMS = rss(
+    "<title>One</title><link>http://site.example/1</link><guid>1</guid>"
+    "<pubDate>Mon, 06 May 2024 07:08:09 GMT</pubDate>",
+    "<title>Two</title><link>http://site.example/2</link>",
+).removeprefix(b'<?xml version="1.0"?>')
 
 
 def old_atom(rel: str, date: str, namespace: str = ' xmlns="http://www.w3.org/2005/Atom"') -> bytes:
-    time = "2024-05-06T09:08:09+02:00"
     return (
         f"<feed{namespace}><title>Site</title><entry><id>1</id><title>One</title>"
-        f"<link {rel}href='http://site.example/1'/><{date}>{time}</{date}></entry>"
+        f"<link {rel}href='http://site.example/1'/><{date}>2024-05-06T09:08:09+02:00</{date}></entry>"
         f"<entry><title>Two</title><link {rel}href='http://site.example/2'/></entry></feed>"
     ).encode()
 
@@ -88,13 +85,12 @@ JSON_ITEMS = b"""[
     {"id": 1, "title": "One", "url": "http://site.example/1", "date_published": "2024-05-06T07:08:09Z"},
     {"title": "Two", "url": "http://site.example/2", "date_published": null}]"""
 FORMATS = {
-    "RSS 0.91": old_rss("0.91"),
-    "RSS 2.0": old_rss("2.0"),
-    "RSS 2.0 with a namespace": old_rss("2.0").replace(b"<rss ", b'<rss xmlns="http://backend.userland.com/rss2" '),
-    "RSS in capitals": old_rss("2.0").replace(b"rss", b"RSS").replace(b"channel>", b"CHANNEL>"),
-    "RSS without a channel": old_rss("0.91").replace(b"<channel>", b"").replace(b"</channel>", b""),
-    "a channel alone": old_rss("2.0")[len('<rss version="2.0">') : -len("</rss>")],
-    "RSS 0.91 with Netscape's document type": NETSCAPE + old_rss("0.91"),
+    "RSS 0.91 with Netscape's document type": NETSCAPE + TWO_ITEMS.replace(b"2.0", b"0.91"),
+    "RSS 2.0": TWO_ITEMS,
+    "RSS 2.0 with a namespace": TWO_ITEMS.replace(b"<rss ", b'<rss xmlns="http://backend.userland.com/rss2" '),
+    "RSS in capitals": TWO_ITEMS.replace(b"rss", b"RSS").replace(b"channel>", b"CHANNEL>"),
+    "RSS without a channel": TWO_ITEMS.replace(b"<channel>", b"").replace(b"</channel>", b""),
+    "a channel alone": TWO_ITEMS[len('<rss version="2.0">') : -len("</rss>")],
     "Atom 1.0": old_atom("", "updated"),
     "Atom 1.0 with rel": old_atom("rel='alternate' ", "published"),
     "Atom 0.3": old_atom("rel='alternate' ", "issued", ' xmlns="http://purl.org/atom/ns#"'),
@@ -193,14 +189,11 @@ def test_of_contradicting_encodings_the_right_one_is_found(declaration, codec, c
     assert titles(body, charset) == ["Grüße “é”"]
 
 
-def test_a_broken_character_spoils_only_itself():
+def test_a_broken_or_cut_character_spoils_only_itself():
     body = b"<?xml version='1.0' encoding='utf-8'?>" + rss("<title>Gr\u00fc\xdfe @ mehr</title>")[21:]
     assert titles(body.replace(b"@", b"\xff")) == ["Grüße � mehr"]
-
-
-def test_a_cut_character_does_not_change_the_encoding():
-    body = rss("<title>Grüße</title><guid>1</guid>")[: -len("</channel></rss>")] + "<item><title>Grü".encode()[:-1]
-    assert titles(body) == ["Grüße"]
+    cut = rss("<title>Grüße</title><guid>1</guid>")[: -len("</channel></rss>")] + "<item><title>Grü".encode()[:-1]
+    assert titles(cut) == ["Grüße"]
 
 
 # Broken documents
@@ -257,35 +250,22 @@ def test_a_truncated_document_is_read_up_to_its_end_without_half_an_id():
     assert len(ids(whole[: whole.rindex(b"</guid>")])) == 2
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (b"\n\n  ", b""),
-        (b"\xef\xbb\xbf", b"\n"),
-        (b"<br />\n<b>Warning</b>: something in /www/feed.php<br />\n", b""),
-        (b"", b"<script>alert(1)</script>"),
-        (b"", b"\n<!-- generated in 0.5 s -->\n"),
-        (b"<!-- hello -->", b""),
-    ],
-)
+@pytest.mark.parametrize("before", [b"\n\n  ", b"\xef\xbb\xbf", b"<br />\n<b>Warning</b>: in /www/feed.php<br />\n"])
+@pytest.mark.parametrize("after", [b"", b"<script>alert(1)</script>", b"\n<!-- generated in 0.5 s -->\n"], ids=short)
 def test_text_before_and_after_the_feed_is_ignored(before, after):
     assert len(stories(before + rss(item(1), item(2)) + after)) == 2
 
 
-BROKEN_MARKUP = {
-    "unclosed tags in a description": ("<description>a<br>b<p>c<img src=x></description>", ""),
-    "unclosed tags after everything": ("", "<description>a<br>b<p>c</description>"),
-    "an attribute without quotes": ("<category domain=a>x</category>", ""),
-    "an undeclared prefix": ("<foo:bar>x</foo:bar>", ""),
-    "a broken comment": ("<!-- a -- b -->", ""),
-    "a stray end tag": ("</b>", ""),
-    "two attributes of one name": ('<category a="1" a="2">x</category>', ""),
-}
+#: Before and after the other elements of an item.
+BROKEN_MARKUP = [
+    ("<description>a<br>b<p>c<img src=x></description>", ""), ("", "<description>a<br>b<p>c</description>"),
+    ("<category domain=a>x</category>", ""), ("<foo:bar>x</foo:bar>", ""), ("<!-- a -- b -->", ""), ("</b>", ""),
+    ('<category a="1" a="2">x</category>', ""),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BROKEN_MARKUP)
-def test_malformed_xml_is_read_all_the_same(name):
-    before, after = BROKEN_MARKUP[name]
+@pytest.mark.parametrize(("before", "after"), BROKEN_MARKUP)
+def test_malformed_xml_is_read_all_the_same(before, after):
     body = rss(*(before + item(number) + after for number in range(3)))
     assert [(story.id, story.title, story.url) for story in stories(body)] == [
         (f"tag:{number}", f"Story {number}", f"http://site.example/{number}") for number in range(3)
@@ -325,10 +305,7 @@ def test_a_damaged_document_gives_stories_that_can_be_stored_or_is_not_a_feed(na
 # Ids
 
 
-def test_ids_stay_the_same_from_check_to_check_and_each_is_returned_once():
-    body = rss(item(1), "<title>No id</title>", "<description>Nothing but this</description>", "<title>No id</title>")
-    assert ids(body) == ids(body)
-    assert len(ids(body)) == 3
+def test_each_id_is_returned_once():
     assert titles(rss("<guid>1</guid><title>A</title>", "<guid>1</guid><title>B</title>")) == ["A"]
 
 
@@ -342,7 +319,7 @@ def test_the_content_identifies_a_story_without_id_and_link():
     ]
     found = ids(rss(*variants, *variants))
     assert len(set(found)) == len(found) == len(variants)
-    assert all(len(identity) == 64 for identity in found)
+    assert {len(identity) for identity in found} == {64}
     assert found[1:] == ids(rss(*variants[1:]))
 
 
@@ -469,7 +446,6 @@ def test_entities_are_neither_expanded_nor_loaded(declarations, text, place, enc
         (story,) = stories(f"<!DOCTYPE rss [{declarations}]>{items}".encode(encoding))
     assert story.id == "1"
     assert len(story.title) < 10
-    assert "root:" not in story.title
 
 
 @pytest.mark.parametrize(
