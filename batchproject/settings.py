@@ -178,7 +178,7 @@ FILE_UPLOAD_HANDLERS = [
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "batches.api.authentication.TokenAuthentication",
+        "batches.api.access.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_THROTTLE_CLASSES": [
@@ -193,7 +193,7 @@ REST_FRAMEWORK = {
     },
     # How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     "NUM_PROXIES": env_number("API_PROXIES", 0),
-    "DEFAULT_PERMISSION_CLASSES": ["batches.api.permissions.BatchPermissions"],
+    "DEFAULT_PERMISSION_CLASSES": ["batches.api.access.BatchPermissions"],
     "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBodyParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.StrictFilterBackend"],

@@ -293,28 +293,24 @@ class BatchFilterField(StrictField):
     default_error_messages = {"invalid": "Send an object.", "empty": "The filter is empty."}
 
     def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:
+        """The batches that the list contains with these filters.
+
+        A value that does not filter is refused: it would silently select every batch.
+        """
         if not data:
             self.fail("empty")
-        return filter_batches(data)
-
-
-def filter_batches(values: Mapping[str, Any]) -> QuerySet[Batch]:
-    """The batches that the list contains with these filters. Raises ValidationError.
-
-    A value that does not filter is refused: it would silently select every batch.
-    """
-    if unknown := sorted(values.keys() - BULK_FILTERS.keys()):
-        message = f"Unknown filter. Use one of {', '.join(sorted(BULK_FILTERS))}."
-        raise ValidationError({name: [message] for name in unknown[:MAX_UNKNOWN]})
-    texts = {name: _query_values(name, value) for name, value in values.items()}
-    filtered = BatchFilters(MultiValueDict(texts), queryset=Batch.objects.all())
-    problems = {name: list(messages) for name, messages in filtered.form.errors.items()}
-    for name in texts.keys() - problems.keys():
-        if filtered.form.cleaned_data[name] in (None, "", []):
-            problems[name] = ["The filter is empty."]
-    if problems:
-        raise ValidationError(problems)
-    return filtered.qs  # type: ignore[no-any-return]
+        if unknown := sorted(data.keys() - BULK_FILTERS.keys()):
+            message = f"Unknown filter. Use one of {', '.join(sorted(BULK_FILTERS))}."
+            raise ValidationError({name: [message] for name in unknown[:MAX_UNKNOWN]})
+        texts = {name: _query_values(name, value) for name, value in data.items()}
+        filtered = BatchFilters(MultiValueDict(texts), queryset=Batch.objects.all())
+        problems = {name: list(messages) for name, messages in filtered.errors.items()}
+        for name in texts.keys() - problems.keys():
+            if filtered.form.cleaned_data[name] in (None, "", []):
+                problems[name] = ["The filter is empty."]
+        if problems:
+            raise ValidationError(problems)
+        return filtered.qs  # type: ignore[no-any-return]
 
 
 def _query_values(name: str, value: Any) -> list[str]:

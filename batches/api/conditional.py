@@ -1,6 +1,6 @@
 """Answers with an ETag: a client that sends the tag again gets 304 without a body, in two queries, if nothing changed.
 
-The first query reads the token and whether its user may view batches (see `authentication`), the second reads what the
+The first query reads the token and whether its user may view batches (see `access`), the second reads what the
 tag is made of. The permission is checked before anything else.
 """
 
@@ -53,7 +53,7 @@ def respond_conditionally(request: Request, etag: str | None, render: Callable[[
 
 def make_etag(body: Any) -> str:
     """A strong tag, which changes exactly when the body does."""
-    return quote_etag(_digest(body))
+    return quote_etag(blake2b(repr(body).encode(), digest_size=12).hexdigest())
 
 
 def make_queue_etag() -> str | None:
@@ -75,8 +75,4 @@ def make_queue_etag() -> str | None:
     state: dict[str, Any] = {**row}
     now, *heartbeats = (state.pop(name) for name in ("now", "worker_seen_at", "lease_at"))
     alive = [is_recent(heartbeat, now) for heartbeat in heartbeats]
-    return f"W/{quote_etag(_digest([state, alive, now.timestamp() // DRIFT]))}"
-
-
-def _digest(value: Any) -> str:
-    return blake2b(repr(value).encode(), digest_size=12).hexdigest()
+    return f"W/{make_etag([state, alive, now.timestamp() // DRIFT])}"

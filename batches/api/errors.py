@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from rest_framework import views
-from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
@@ -25,7 +25,6 @@ from batches.text import clean_text
 from batches.web.outages import RETRY_AFTER, describe_outage
 
 from .bodies import EntriesRefused
-from .parsers import TooLarge
 from .serializers import BatchSerializer
 
 logger = logging.getLogger(__name__)
@@ -40,6 +39,12 @@ NON_FIELD_ERRORS = api_settings.NON_FIELD_ERRORS_KEY
 
 #: Errors quote the request, which can be long, or contain text that JSON in UTF-8 cannot hold.
 MAX_MESSAGE = 500
+
+
+class TooLarge(APIException):
+    status_code = 413
+    default_detail = "The request is too large. Upload a long list of profiles as a file, or split it."
+    default_code = "too_large"
 
 
 def require_granted(outcome: Outcome | Refusal) -> Outcome:

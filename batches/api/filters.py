@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField
 from rest_framework.exceptions import ValidationError
@@ -14,8 +14,8 @@ from rest_framework.request import Request
 
 from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_CHECKER, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
 from batches.lists.addresses import InvalidAddress, address_prefixes
-from batches.models import Batch, BatchLog, BatchProfile, Channel, Profile, StoryResult
-from batches.reports.comparison import Change, find_changed_rows
+from batches.models import Batch, BatchProfile, Channel, Profile
+from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.queries import match_host
 
 from . import pagination
@@ -96,18 +96,6 @@ class SearchFilter(filters.CharFilter):  # type: ignore[misc]
         return rows
 
 
-class StableOrderingFilter(filters.OrderingFilter):  # type: ignore[misc]
-    """Both databases put rows without a value last, in both directions, and order ties by key."""
-
-    def filter(self, rows: QuerySet[Any], value: list[str] | None) -> QuerySet[Any]:
-        terms = [self.get_ordering_value(term) for term in value or ()]
-        order = [
-            F(term[1:]).desc(nulls_last=True) if term.startswith("-") else F(term).asc(nulls_last=True)
-            for term in terms
-        ]
-        return rows.order_by(*order, "pk") if order else rows
-
-
 class BatchFilters(filters.FilterSet):  # type: ignore[misc]
     status = filters.MultipleChoiceFilter(
         choices=Batch.Status.choices, distinct=False, help_text="Can be given more than once."
@@ -122,25 +110,13 @@ class BatchFilters(filters.FilterSet):  # type: ignore[misc]
     completed_after = MomentFilter("completed_at", "gte")
     completed_before = MomentFilter("completed_at", "lte")
     search = SearchFilter("name", "checker", "error", help_text="Words in the name, the checker or the error.")
-    ordering = StableOrderingFilter(
+    ordering = filters.OrderingFilter(
         fields=["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"],
         help_text="One or more fields; `-` reverses one. Batches without a value come last.",
     )
 
-    class Meta:
-        model = Batch
-        fields: list[str] = []
 
-
-class OfBatch(filters.FilterSet):  # type: ignore[misc]
-    """Filters of the rows of one batch."""
-
-    def __init__(self, *args: Any, batch: Batch, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.batch = batch
-
-
-class RowFilters(OfBatch):
+class RowFilters(filters.FilterSet):  # type: ignore[misc]
     status = filters.MultipleChoiceFilter(
         choices=BatchProfile.Status.choices, distinct=False, help_text="Can be given more than once."
     )
@@ -153,25 +129,16 @@ class RowFilters(OfBatch):
     host = HostFilter("profile__url")
     change = filters.ChoiceFilter(
         choices=Change.choices,
-        method="ignore",
+        method="filter_change",
         help_text="How the result changed since the previous batch.",
     )
 
-    class Meta:
-        model = BatchProfile
-        fields: list[str] = []
-
-    def filter_queryset(self, rows: QuerySet[BatchProfile]) -> QuerySet[BatchProfile]:
-        change = self.form.cleaned_data["change"]
-        if change:
-            rows = find_changed_rows(self.batch, Change(change)).select_related("profile").order_by("pk")
-        return super().filter_queryset(rows)  # type: ignore[no-any-return]
-
-    def ignore(self, rows: QuerySet[BatchProfile], name: str, value: str) -> QuerySet[BatchProfile]:
-        return rows  # filter_queryset has selected the rows already
+    def filter_change(self, rows: QuerySet[BatchProfile], name: str, value: str) -> QuerySet[BatchProfile]:
+        batch = self.request.parser_context["view"].batch
+        return filter_by_change(rows, find_previous(batch), Change(value))
 
 
-class LogFilters(OfBatch):
+class LogFilters(filters.FilterSet):  # type: ignore[misc]
     action = filters.CharFilter(max_length=MAX_ACTION, help_text="The name of the action, such as `pause_batch`.")
     channel = filters.MultipleChoiceFilter(
         choices=Channel.choices, distinct=False, help_text="Can be given more than once."
@@ -180,12 +147,8 @@ class LogFilters(OfBatch):
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
 
-    class Meta:
-        model = BatchLog
-        fields: list[str] = []
 
-
-class BaseStoryFilters(filters.FilterSet):  # type: ignore[misc]
+class BatchStoryFilters(filters.FilterSet):  # type: ignore[misc]
     profile = IntegerFilter(min_value=1, max_value=MAX_ID, help_text="The id of the profile.")
     found_after = MomentFilter("found_at", "gte")
     found_before = MomentFilter("found_at", "lte")
@@ -193,36 +156,23 @@ class BaseStoryFilters(filters.FilterSet):  # type: ignore[misc]
     published_before = MomentFilter("published_at", "lte")
     search = SearchFilter("title", "url", help_text="Words in the title or the address.")
 
-    class Meta:
-        model = StoryResult
-        fields: list[str] = []
 
-
-class BatchStoryFilters(OfBatch, BaseStoryFilters):
-    pass
-
-
-class StoryFilters(BaseStoryFilters):
+class StoryFilters(BatchStoryFilters):
     batch = filters.UUIDFilter(help_text="The batch that found the story.")
 
 
 class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
     host = HostFilter("url")
     failing = FlagFilter(method="filter_failing", help_text="Whether the last check failed.")
-    checked = FlagFilter(method="filter_checked", help_text="Whether the profile has ever been checked.")
+    checked = FlagFilter(
+        "last_checked_at", "isnull", exclude=True, help_text="Whether the profile has ever been checked."
+    )
     checked_after = MomentFilter("last_checked_at", "gte")
     checked_before = MomentFilter("last_checked_at", "lte")
     search = SearchFilter("url", "name", help_text="Words in the address or the name.")
 
-    class Meta:
-        model = Profile
-        fields: list[str] = []
-
     def filter_failing(self, profiles: QuerySet[Profile], name: str, value: bool) -> QuerySet[Profile]:
         return profiles.exclude(last_error="") if value else profiles.filter(last_error="")
-
-    def filter_checked(self, profiles: QuerySet[Profile], name: str, value: bool) -> QuerySet[Profile]:
-        return profiles.filter(last_checked_at__isnull=not value)
 
 
 class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
@@ -238,10 +188,6 @@ class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
             if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
                 raise ValidationError({name: ["Give this parameter only once."]})
         return super().filter_queryset(request, queryset, view)  # type: ignore[no-any-return]
-
-    def get_filterset_kwargs(self, request: Request, queryset: QuerySet[Any], view: Any) -> dict[str, Any]:
-        options: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
-        return options | {"batch": view.batch} if issubclass(view.filterset_class, OfBatch) else options
 
 
 def schema_of(filter: Any) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -56,51 +55,38 @@ class KeyReused(APIException):
     default_code = "idempotency_key_reused"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKey:
-    """A key, and a fingerprint of the request that it belongs to."""
-
-    key: str
-    fingerprint: str
-
-
 class IdempotentPosts(BaseView):
     """A view that makes the change of each POST in `run_once`."""
 
-    request_key: RequestKey | None = None
+    #: Not saved: the key of this request, its user, and a fingerprint of the request.
+    wanted: StoredResponse | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method == "POST" and HEADER in request.headers:
+            key = request.headers[HEADER]
+            if not KEY.fullmatch(key):
+                raise ValidationError({HEADER: [f"Send 1 to {MAX_KEY} visible ASCII characters, such as a UUID."]})
             # Here and not in `run_once`, when an uploaded list has been read to its end.
-            self.request_key = RequestKey(validated_key(request.headers[HEADER]), fingerprint(request))
+            self.wanted = StoredResponse(user=request.user, key=key, fingerprint=fingerprint(request))  # type: ignore[misc]
 
     def run_once(self, call: Callable[[], Response]) -> Response:
         """The answer of `call`, or the stored answer of the key. Raises KeyReused."""
-        if self.request_key is None:
+        if self.wanted is None:
             return call()
         remove_expired()
         with transaction.atomic(durable=True):
-            stored, is_new = _claim_key(self.request.user, self.request_key)
+            stored, is_new = _claim_key(self.wanted)
             if is_new:
-                response = self._call(call)
+                try:
+                    response = call()
+                except Refused as refused:  # stored like any answer; every other exception undoes the key
+                    response = self.handle_exception(refused)
                 _store(stored, response)
                 return response
-        if stored.fingerprint != self.request_key.fingerprint:
+        if stored.fingerprint != self.wanted.fingerprint:
             raise KeyReused
         return replay(stored)
-
-    def _call(self, call: Callable[[], Response]) -> Response:
-        try:
-            return call()
-        except Refused as refused:  # stored like any answer; every other exception undoes the key
-            return self.handle_exception(refused)
-
-
-def validated_key(text: str) -> str:
-    if not KEY.fullmatch(text):
-        raise ValidationError({HEADER: [f"Send 1 to {MAX_KEY} visible ASCII characters, such as a UUID."]})
-    return text
 
 
 def fingerprint(request: Request) -> str:
@@ -126,11 +112,11 @@ def _comparable(value: str | UploadedFile[Any]) -> str | list[str]:
     return [value.name or "", content.hexdigest()]
 
 
-def _claim_key(user: Any, request_key: RequestKey) -> tuple[StoredResponse, bool]:
+def _claim_key(wanted: StoredResponse) -> tuple[StoredResponse, bool]:
     """The row of the key, and whether it is new. Waits for a transaction that is inserting it."""
-    expired().filter(user=user, key=request_key.key).delete()
-    defaults = {"fingerprint": request_key.fingerprint}
-    return StoredResponse.objects.get_or_create(user=user, key=request_key.key, defaults=defaults)
+    key = {"user": wanted.user, "key": wanted.key}
+    expired().filter(**key).delete()
+    return StoredResponse.objects.get_or_create(**key, defaults={"fingerprint": wanted.fingerprint})
 
 
 def _store(stored: StoredResponse, response: Response) -> None:

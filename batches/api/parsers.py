@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, Any
 
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
-
-
-class TooLarge(APIException):
-    status_code = 413
-    default_detail = "The request is too large. Upload a long list of profiles as a file, or split it."
-    default_code = "too_large"
 
 
 class JSONBodyParser(JSONParser):

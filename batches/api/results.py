@@ -26,10 +26,10 @@ from batches.reports import queries
 from batches.reports.comparison import compare
 from batches.web.downloads import stream_download
 
+from .access import VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination
-from .permissions import VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .schema import describes_export
 from .serializers import ComparisonSerializer, LogSerializer, ProfileSerializer, RowSerializer, StorySerializer
 

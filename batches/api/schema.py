@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from django_filters.rest_framework import FilterSet
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
@@ -188,22 +187,19 @@ class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
         self, auto_schema: AutoSchema, *args: Any, **kwargs: Any
     ) -> list[dict[str, Any]]:
         view: Any = auto_schema.view
-        filterset: type[FilterSet] = view.filterset_class
-        return [describe_parameter(name, filter) for name, filter in filterset.base_filters.items()]
+        return [_parameter(name, filter) for name, filter in view.filterset_class.base_filters.items()]
 
 
-def describe_parameter(name: str, filter: Any) -> dict[str, Any]:
-    # As in forms, an empty value does not filter.
-    parameter: dict[str, Any] = {
+def _parameter(name: str, filter: Any) -> dict[str, Any]:
+    schema = schema_of(filter)
+    return {
         "name": name,
         "in": "query",
-        "schema": schema_of(filter),
+        "schema": schema,
         "description": filter.extra["help_text"],
-        "allowEmptyValue": True,
+        "allowEmptyValue": True,  # as in forms, an empty value does not filter
+        **({"explode": name != "ordering"} if schema["type"] == "array" else {}),
     }
-    if parameter["schema"]["type"] == "array":
-        parameter["explode"] = name != "ordering"
-    return parameter
 
 
 def only_with_version(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:

@@ -31,6 +31,7 @@ from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import find_batch
 from batches.reports.outlook import forecast_queue
 
+from .access import ADD, CHANGE, DELETE, OPERATE, VIEW
 from .base import BaseView
 from .bodies import (
     BULK_ACTIONS,
@@ -49,7 +50,6 @@ from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
 from .parsers import JSONBodyParser
-from .permissions import ADD, CHANGE, DELETE, OPERATE, VIEW
 from .schema import FORM, JSON, describes_etag, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, QueueSerializer
 from .versioning import versions

@@ -64,11 +64,6 @@ def compare(batch: Batch) -> Comparison | None:
     return Comparison(previous, batch.stories_found, **{change.value: count for change, count in counts.items()})
 
 
-def find_changed_rows(batch: Batch, change: Change) -> QuerySet[BatchProfile]:
-    """The rows of a batch with this change since the previous batch; none without a previous batch."""
-    return filter_by_change(batch.profiles.all(), find_previous(batch), change)
-
-
 def filter_by_change(rows: QuerySet[BatchProfile], previous: Batch | None, change: Change) -> QuerySet[BatchProfile]:
     """Those of the rows with this change since `previous`; none without a previous batch."""
     return rows.none() if previous is None else _with_before(rows, previous).filter(CONDITIONS[change])

@@ -1,5 +1,6 @@
 """Clients with and without permissions, and batches in each status."""
 
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -79,10 +80,12 @@ LEAVE = {
 }
 
 
-@pytest.fixture
-def everything():
-    """All rows of all tables."""
-    return every_table
+@contextmanager
+def nothing_changes():
+    """No row of any table."""
+    before = every_table()
+    yield
+    assert every_table() == before
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +99,12 @@ def described():
         for method, call in calls.items()
         for kind, body in call.get("requestBody", {"content": {}})["content"].items()
     }
+
+
+def errors_of(answer):
+    """The names of the fields, parameters or headers that a 400 refuses."""
+    assert refusal_of(answer) == (400, "invalid")
+    return answer.json()["errors"].keys()
 
 
 def refusal_of(answer):

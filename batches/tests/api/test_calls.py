@@ -19,7 +19,7 @@ from batches.tests.support.urlconf import every_address
 
 from ..browser.pages import make_rows
 from .calls import CALLS, OF_A_BATCH, STATES, WITH_BODY, WRITING, api_routes
-from .conftest import make_user, refusal_of, token_client
+from .conftest import make_user, nothing_changes, refusal_of, token_client
 
 # Permissions and bodies do not depend on the database; what the calls then do is tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
@@ -40,46 +40,43 @@ def test_every_call_is_in_the_table_and_exists_with_the_version_and_without():
 @pytest.mark.parametrize("state", STATES)
 def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_batch, state):
     batch = make_batch(state, failed=1)
-    before = every_table()
-    for call in CALLS:
-        expected = call.answers[STATES.index(state)]
-        with transaction.atomic():
-            answer = call.send(client, batch)
-            if isinstance(expected, int):
-                assert answer.status_code == expected, call
-            else:
-                assert refusal_of(answer) == (409, expected), call
-                assert answer.json()["detail"]
-                assert (answer.json()["batch"]["id"], answer.json()["batch"]["status"]) == (str(batch.pk), state)
-            if answer.status_code >= 400 or call.method == "get":
-                assert every_table() == before, call
-            transaction.set_rollback(True)
+    with nothing_changes():
+        for call in CALLS:
+            expected = call.answers[STATES.index(state)]
+            with transaction.atomic():
+                answer = call.send(client, batch)
+                if isinstance(expected, int):
+                    assert answer.status_code == expected, call
+                else:
+                    assert refusal_of(answer) == (409, expected), call
+                    assert answer.json()["detail"]
+                    assert (answer.json()["batch"]["id"], answer.json()["batch"]["status"]) == (str(batch.pk), state)
+                # Only the changes of a write that was done are undone.
+                transaction.set_rollback(call in WRITING and answer.status_code < 400)
 
 
 @pytest.mark.parametrize("permission", sorted({call.permission for call in CALLS}))
 def test_a_permission_opens_its_own_calls_and_no_others(make_batch, permission):
     client, batch = token_client(make_user(permission)), make_batch("paused", failed=1)
-    before = every_table()
-    for call in CALLS:
+    own = [call for call in CALLS if call.permission == permission]
+    with nothing_changes():
+        for call in CALLS:
+            if call not in own:
+                assert refusal_of(call.send(client, batch)) == (403, "permission_denied"), call
+    for call in own:
         expected = call.answers[STATES.index("paused")]
         with transaction.atomic():
-            answer = call.send(client, batch)
-            if call.permission == permission:
-                assert answer.status_code == (expected if isinstance(expected, int) else 409), call
-            else:
-                assert refusal_of(answer) == (403, "permission_denied"), call
-                assert every_table() == before, call
+            assert call.send(client, batch).status_code == (expected if isinstance(expected, int) else 409), call
             transaction.set_rollback(True)
 
 
 def test_without_a_token_every_call_is_refused(make_batch):
     batch = make_batch("paused", failed=1)
-    before = every_table()
-    for call in CALLS:
-        answer = call.send(APIClient(), batch)
-        assert refusal_of(answer) == (401, "not_authenticated"), call
-        assert answer["WWW-Authenticate"] == "Token"
-    assert every_table() == before
+    with nothing_changes():
+        for call in CALLS:
+            answer = call.send(APIClient(), batch)
+            assert refusal_of(answer) == (401, "not_authenticated"), call
+            assert answer["WWW-Authenticate"] == "Token"
 
 
 def test_without_the_permission_nobody_learns_which_batches_exist(make_batch):
@@ -103,12 +100,9 @@ def test_an_invalid_token_is_refused(header):
     assert answer["WWW-Authenticate"] == "Token"
 
 
-def test_the_token_of_an_inactive_user_is_refused(client):
+def test_an_inactive_user_and_an_invalid_session_are_refused(client):
     User.objects.update(is_active=False)
     assert client.get("/api/batches/").status_code == 401
-
-
-def test_an_invalid_session_key_is_anonymous():
     client = APIClient()
     client.cookies["sessionid"] = "a\0" * 20
     assert client.get("/api/batches/").status_code == 401
@@ -124,28 +118,23 @@ def browser():
 
 def test_a_session_reads_and_without_the_csrf_token_it_writes_nothing(browser, make_batch):
     batch = make_batch()
-    before = every_table()
-    assert browser.get("/api/batches/").status_code == 200
-    for call in WRITING:
-        answer = call.send(browser, batch)
-        assert refusal_of(answer) == (403, "permission_denied"), call
-        assert "CSRF" in answer.json()["detail"]
-    assert every_table() == before
+    with nothing_changes():
+        assert browser.get("/api/batches/").status_code == 200
+        for call in WRITING:
+            answer = call.send(browser, batch)
+            assert refusal_of(answer) == (403, "permission_denied"), call
+            assert "CSRF" in answer.json()["detail"]
 
 
-def test_a_session_with_the_csrf_token_writes(browser, make_batch):
+def test_a_session_writes_with_the_csrf_token_and_a_token_needs_none(browser, make_batch):
     batch = make_batch()
     token = get_token(request := RequestFactory().get("/"))
     browser.cookies["csrftoken"] = request.META["CSRF_COOKIE"]
-    answer = browser.post(f"/api/batches/{batch.pk}/pause/", headers={"X-CSRFToken": token})
-    assert answer.status_code == 200
+    assert browser.post(f"/api/batches/{batch.pk}/pause/", headers={"X-CSRFToken": token}).status_code == 200
     assert batch.logs.latest("pk").actor == "ada"
-
-
-def test_a_token_needs_no_csrf_token(make_batch):
+    key = Token.objects.create(user=User.objects.get()).key
     client = APIClient(enforce_csrf_checks=True)
-    token = Token.objects.create(user=User.objects.create_superuser("cron"))
-    answer = client.post(f"/api/batches/{make_batch().pk}/pause/", headers={"Authorization": f"Token {token.key}"})
+    answer = client.post(f"/api/batches/{batch.pk}/queue/", headers={"Authorization": f"Token {key}"})
     assert answer.status_code == 200
 
 
@@ -186,12 +175,11 @@ NOT_IDS = [
 
 @pytest.mark.parametrize("pk", NOT_IDS, ids=range(len(NOT_IDS)))
 def test_an_unknown_id_is_not_found(client, pk):
-    before = every_table()
-    for call in OF_A_BATCH:
-        answer = call.send(client, pk)
-        assert refusal_of(answer) == (404, "not_found"), call
-        assert answer.json().keys() == {"code", "detail"}
-    assert every_table() == before
+    with nothing_changes():
+        for call in OF_A_BATCH:
+            answer = call.send(client, pk)
+            assert refusal_of(answer) == (404, "not_found"), call
+            assert answer.json().keys() == {"code", "detail"}
 
 
 def test_a_method_that_an_address_does_not_have_changes_nothing(client):
@@ -266,7 +254,7 @@ def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, d
     """Each body with each column of each table, ten at a time."""
     rows = make_rows()
     columns = dict.fromkeys(BatchSerializer.Meta.fields, 5) | dict(every_column())
-    before, tried, refused = every_table(), set(), 0
+    before, tried = every_table(), set()
     for call in WITH_BODY:
         for kind, body in bodies_of(call):
             place = call.method, f"/api/v1/{call.path.format(pk='{id}')}", kind
@@ -277,10 +265,8 @@ def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, d
                 answer = call.send(client, rows.paused, sent, format=format_of(kind))
                 assert answer.status_code == 400, (place, names)
                 assert answer.json()["errors"] == {name: ["Unknown field."] for name in names}, place
-                refused += len(names)
     assert tried == described.keys()
     assert every_table() == before
-    assert refused > 900
 
 
 @pytest.mark.parametrize(
@@ -327,16 +313,10 @@ def create(client, where, columns):
 )
 def test_a_body_of_the_wrong_kind_is_refused(client, make_batch, text, content_type, status, code):
     batch = make_batch("done", failed=1)
-    before = every_table()
-    for call in WITH_BODY:
-        answer = call.send(client, batch, text, content_type=content_type)
-        assert refusal_of(answer) == (status, code), call
-    assert every_table() == before
-
-
-def test_only_a_new_batch_takes_a_form(client, make_batch):
-    batch = make_batch()
-    for call in WITH_BODY:
-        if call.route != "batch-list":
-            answer = call.send(client, batch, {"a": "b"}, format="multipart")
-            assert refusal_of(answer) == (415, "unsupported_media_type"), call
+    with nothing_changes():
+        for call in WITH_BODY:
+            answer = call.send(client, batch, text, content_type=content_type)
+            assert refusal_of(answer) == (status, code), call
+            if call.route != "batch-list":
+                form = call.send(client, batch, {"a": "b"}, format="multipart")
+                assert refusal_of(form) == (415, "unsupported_media_type"), call

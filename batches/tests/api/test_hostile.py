@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .calls import WITH_BODY
+from .conftest import errors_of, refusal_of
 
 pytestmark = pytest.mark.django_db
 
@@ -41,17 +42,9 @@ MULTIPART = "multipart/form-data; boundary=x"
 LISTS = {
     "batches/": ["status", "priority", "checker", "name", "created_after", "search", "ordering"],
     "batches/{pk}/profiles/": ["status", "error", "error_contains", "has_story", "http_status", "host", "change"],
-    "batches/{pk}/stories/": [
-        "profile",
-        "found_after",
-        "found_before",
-        "published_after",
-        "published_before",
-        "search",
-    ],
     "batches/{pk}/logs/": ["action", "channel", "actor", "created_after", "created_before"],
     "batches/{pk}/export/csv/": ["status", "error", "host", "change", "has_story"],
-    "stories/": ["batch", "profile", "found_after", "published_before", "search"],
+    "stories/": ["batch", "profile", "found_after", "found_before", "published_after", "published_before", "search"],
     "profiles/": ["host", "failing", "checked", "checked_after", "checked_before", "search"],
 }
 
@@ -112,14 +105,12 @@ def test_no_query_is_a_fault(client, make_batch, path, count):
     try_examples(count, check, st.dictionaries(parameters, texts | numbers.map(str), min_size=1, max_size=3))
 
 
-@pytest.mark.parametrize("value", ["\0", "a\0b", "9" * 5000, "-1", "x" * 3000], ids=range(5))
 @pytest.mark.parametrize("path", LISTS)
-def test_an_impossible_value_of_a_filter_is_refused_by_name(client, make_batch, path, value):
+def test_an_impossible_value_of_a_filter_is_refused_by_name(client, make_batch, path):
     address = f"/api/{path.format(pk=make_batch().pk)}"
     for parameter in LISTS[path]:
-        answer = client.get(address, query_params={parameter: value})
-        if value != "-1" or answer.status_code != 200:  # a possible text
-            assert (answer.status_code, answer.json()["errors"].keys()) == (400, {parameter})
+        for value in ("\0", "a\0b", "9" * 5000, "x" * 3000):
+            assert errors_of(client.get(address, query_params={parameter: value})) == {parameter}, value
 
 
 def nested(depth, template):
@@ -155,4 +146,4 @@ def test_another_character_set_than_utf_8_is_refused(client, path, charset):
         client.get(path, headers={"Content-Type": f"text/plain; charset={charset}"}),
         client.post(path, FORM % b"https://example.org/", content_type=f"{MULTIPART}; charset={charset}"),
     ):
-        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+        assert refusal_of(answer) == (415, "unsupported_media_type")

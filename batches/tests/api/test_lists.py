@@ -7,7 +7,7 @@ import pytest
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 
-from .conftest import refusal_of
+from .conftest import errors_of
 
 pytestmark = pytest.mark.django_db
 
@@ -45,11 +45,8 @@ def test_a_batch_has_all_public_fields(client, make_batch):
         "url": f"http://testserver/api/v1/batches/{batch.pk}/",
     }
     assert client.get("/api/batches/").json()["results"] == [client.get(answer["url"]).json()]
-
-
-def test_a_batch_without_results_has_no_rate(client, make_batch):
-    answer = client.get(f"/api/batches/{make_batch(profiles=0).pk}/").json()
-    assert answer["progress"] == {"percent": 0, "rate": None, "seconds_left": None}
+    idle = client.get(f"/api/batches/{make_batch(profiles=0).pk}/").json()
+    assert idle["progress"] == {"percent": 0, "rate": None, "seconds_left": None}
 
 
 def test_the_list_is_in_the_order_of_the_queue(client, make_batch):
@@ -80,60 +77,36 @@ def shelf(make_batch):
     Batch.objects.filter(name="Delta").update(completed_at=start + timedelta(days=9), checker="http")
 
 
-@pytest.mark.usefixtures("shelf")
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("status=queued", {"Beta 100% blogs"}),
-        ("status=queued&status=done", {"Beta 100% blogs", "Delta"}),
-        ("priority=5", {"Alpha news"}),
-        ("priority=-1", {"Gamma_news"}),
-        ("priority=17", set()),
-        ("checker=http", {"Delta"}),
-        ("checker=nonsense", set()),
-        ("name=NEWS", {"Alpha news", "Gamma_news"}),
-        ("name=%25", {"Beta 100% blogs"}),
-        ("name=_", {"Gamma_news"}),
-        ("name='", set()),
-        ("created_after=2026-01-03T00:00:00Z", {"Gamma_news", "Delta"}),
-        ("created_after=2026-01-03", {"Gamma_news", "Delta"}),
-        ("created_before=2026-01-01T01:00:00%2B01:00", {"Alpha news"}),
-        ("created_after=2026-01-02T00:00:00Z&created_before=2026-01-03T00:00:00Z", {"Beta 100% blogs", "Gamma_news"}),
-        ("created_before=2026-01-01T00:01:00-23:59", {"Alpha news", "Beta 100% blogs"}),
-        ("completed_after=2026-01-02T00:00:00Z", {"Delta"}),
-        ("completed_before=2026-01-02T00:00:00Z", set()),
-        ("search=news alpha", {"Alpha news"}),
-        ("search=disk", {"Gamma_news"}),
-        ("search=http", {"Delta"}),
-        ("search=news&status=error", {"Gamma_news"}),
-        ("search=&name=&status=queued", {"Beta 100% blogs"}),
-    ],
-)
-def test_the_list_is_filtered(client, query, expected):
-    assert set(names(client.get(f"/api/batches/?{query}"))) == expected
+FILTERED = {
+    "status=queued": {"Beta 100% blogs"},
+    "status=queued&status=done": {"Beta 100% blogs", "Delta"},
+    "priority=5": {"Alpha news"},
+    "priority=-1": {"Gamma_news"},
+    "priority=17": set(),
+    "checker=http": {"Delta"},
+    "checker=nonsense": set(),
+    "name=NEWS": {"Alpha news", "Gamma_news"},
+    "name=%25": {"Beta 100% blogs"},
+    "name=_": {"Gamma_news"},
+    "name='": set(),
+    "created_after=2026-01-03T00:00:00Z": {"Gamma_news", "Delta"},
+    "created_after=2026-01-03": {"Gamma_news", "Delta"},
+    "created_before=2026-01-01T01:00:00%2B01:00": {"Alpha news"},
+    "created_after=2026-01-02T00:00:00Z&created_before=2026-01-03T00:00:00Z": {"Beta 100% blogs", "Gamma_news"},
+    "created_before=2026-01-01T00:01:00-23:59": {"Alpha news", "Beta 100% blogs"},
+    "completed_after=2026-01-02T00:00:00Z": {"Delta"},
+    "completed_before=2026-01-02T00:00:00Z": set(),
+    "search=news alpha": {"Alpha news"},
+    "search=disk": {"Gamma_news"},
+    "search=http": {"Delta"},
+    "search=news&status=error": {"Gamma_news"},
+    "search=&name=&status=queued": {"Beta 100% blogs"},
+}
 
 
 @pytest.mark.usefixtures("shelf")
-@pytest.mark.parametrize(
-    ("ordering", "expected"),
-    [
-        ("name", "ABDG"),
-        ("-name", "GDBA"),
-        ("created_at", "ABGD"),
-        ("-created_at", "DGBA"),
-        ("priority,-name", "GDBA"),
-        ("-priority,name", "ABDG"),
-        ("position", "AB??"),
-        ("-position", "BA??"),
-        ("completed_at", "D???"),
-        ("-completed_at", "D???"),
-    ],
-)
-def test_the_list_is_ordered_and_batches_without_a_value_come_last(client, ordering, expected):
-    got = "".join(name[0] for name in names(client.get(f"/api/batches/?ordering={ordering}")))
-    known = expected.rstrip("?")
-    assert got[: len(known)] == known
-    assert sorted(got) == list("ABDG")
+def test_the_list_is_filtered(client):
+    assert {query: set(names(client.get(f"/api/batches/?{query}"))) for query in FILTERED} == FILTERED
 
 
 WRONG = {
@@ -146,12 +119,13 @@ WRONG = {
     "status": ["nonsense", "queued&status=", "%00"],
     "ordering": ["nonsense", "name,-nonsense", "run_token", "batch__name", "%00"],
     "priority": ["high", "1.5", "1e400", "NaN", "40000", str(10**30), "9" * 5000],
-    "created_after": ["yesterday", "%00"],
+    "created_after": ["yesterday", "%00", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"],
     "created_before": ["2026-13-01"],
-    "page_size": ["0", "201", "many", "9" * 5000],
-    "name": ["%00", "x" * 201, "%00&search="],
+    "page_size": ["0", "201", "many", "9" * 5000, "1&page_size=2"],
+    "name": ["%00", "x" * 201, "%00&search=", "a&name=b"],
     "search": ["%00", "x " * 101],
     "checker": ["%00"],
+    "cursor": ["", "%00", "%ED%A0%80", "x" * 5000, "bnVsbA"],
     "%00": ["1"],
 }
 
@@ -161,26 +135,15 @@ def test_an_invalid_query_is_refused_by_name(client, name):
     for value in WRONG[name]:
         answer = client.get(f"/api/batches/?{name}={value}")
         known_as = name.replace("%00", "")
-        assert refusal_of(answer) == (400, "invalid"), value
-        assert answer.json()["errors"].keys() == {known_as}, value
+        assert errors_of(answer) == {known_as}, value
         assert answer.json()["detail"].startswith(f"{known_as}: ")
 
 
 @pytest.mark.parametrize(
-    "time", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "0001-01-01", "9999-12-31"]
+    "text", ["%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab", "x+" * 99 + "x"]
 )
-@pytest.mark.parametrize("name", ["created_after", "completed_before"])
-def test_a_time_at_the_end_of_the_calendar_is_not_a_fault(client, name, time):
-    assert client.get(f"/api/batches/?{name}={time}").status_code in {200, 400}
-
-
-@pytest.mark.parametrize("text", ["%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab"])
 def test_unusual_texts_are_searched(client, text):
-    assert names(client.get(f"/api/batches/?name={text}&search={text}&checker={text}")) == []
-
-
-def test_a_search_for_the_maximum_of_words_is_answered(client):
-    assert names(client.get(f"/api/batches/?search={'x+' * 99}x")) == []
+    assert names(client.get(f"/api/batches/?name={text}&search={text}")) == []
 
 
 def test_too_many_parameters_are_refused(client):
@@ -215,7 +178,6 @@ ORDERABLE = ["position", "name", "status", "priority", "total_profiles", "create
 @pytest.mark.parametrize(
     "ordering",
     [
-        "",
         *ORDERABLE,
         *(f"-{field}" for field in ORDERABLE),
         "status,-completed_at",
@@ -224,42 +186,23 @@ ORDERABLE = ["position", "name", "status", "priority", "total_profiles", "create
         "name,-name,name",
     ],
 )
-def test_pages_contain_every_batch_once_in_the_order_of_the_list(client, ordering):
-    query = f"?ordering={ordering}" if ordering else "?"
-    whole = client.get(f"/api/batches/{query}").json()
-    assert len(whole["results"]) == Batch.objects.count()
-    assert whole["next"] is None
-    for size in (1, 7):
-        assert read_pages(client, f"/api/batches/{query}&page_size={size}") == whole["results"]
+def test_pages_contain_every_batch_once_in_the_requested_order(client, ordering):
+    path = f"/api/batches/?ordering={ordering}"
+    whole = client.get(path).json()["results"]
+    assert [batch["id"] for batch in whole] == sort_batches(ordering.split(","))
+    assert read_pages(client, f"{path}&page_size=2") == whole
 
 
-@pytest.mark.parametrize("ordering", ["completed_at", "-completed_at", "-started_at"])
-def test_pages_in_the_order_of_times_that_the_manager_wrote_contain_every_batch_once(client, make_batch, ordering):
-    for number in range(5):
-        make_batch("done", name=str(number), failed=1)
-    names = [batch["name"] for batch in read_pages(client, f"/api/batches/?ordering={ordering}&page_size=1")]
-    assert names == (list("43210") if ordering.startswith("-") else list("01234"))
-
-
-@pytest.mark.usefixtures("crowd")
-@pytest.mark.parametrize(
-    "ordering", ["completed_at", "-completed_at", "status,-completed_at", "-position", "name,-name"]
-)
-def test_the_order_of_the_list_is_the_requested_one(client, ordering):
-    listed = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
+def sort_batches(terms):
+    """The ids in this order; missing values last in both directions, ties by id."""
     batches = {str(batch.pk): batch for batch in Batch.objects.all()}
-    expected = sorted(batches)
-    for term in reversed(ordering.split(",")):
-        field = term.removeprefix("-")
-        expected.sort(key=lambda pk, field=field: sort_key(batches[pk], field), reverse=term.startswith("-"))
-        expected.sort(key=lambda pk, field=field: getattr(batches[pk], field) is None)
-    assert listed == expected
-
-
-def sort_key(batch, field):
-    """Comparable even if it is missing."""
-    value = getattr(batch, field)
-    return () if value is None else (value,)
+    ids = sorted(batches)
+    for term in reversed(terms):
+        values = {pk: getattr(batch, term.removeprefix("-")) for pk, batch in batches.items()}
+        with_value = [pk for pk in ids if values[pk] is not None]
+        without = [pk for pk in ids if values[pk] is None]
+        ids = sorted(with_value, key=values.get, reverse=term.startswith("-")) + without
+    return ids
 
 
 def read_pages(client, address):
@@ -287,40 +230,15 @@ def test_a_batch_that_is_added_or_deleted_neither_repeats_nor_hides_another(clie
 def test_a_cursor_of_another_list_or_order_is_refused_by_name(client):
     cursor = client.get("/api/batches/?page_size=1&ordering=name").json()["next"].partition("cursor=")[2].split("&")[0]
     assert client.get(f"/api/batches/?ordering=name&cursor={cursor}").status_code == 200
-    for query in (
-        f"cursor={cursor}",
-        f"ordering=-name&cursor={cursor}",
-        f"ordering=name&cursor={cursor[:-1]}",
-        f"ordering=name&cursor=A{cursor}",
-        "cursor=",
-        "cursor=%00",
-        "cursor=%ED%A0%80",
-        f"cursor={'x' * 5000}",
-        "cursor=bnVsbA",
-    ):
-        answer = client.get(f"/api/batches/?{query}")
-        assert answer.status_code == 400, query
-        assert answer.json()["errors"].keys() == {"cursor"}
-
-
-def test_ties_have_one_order(client):
-    Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(10))
-    for ordering in ("status", "-status", "-completed_at"):
-        ids = [batch["id"] for batch in client.get(f"/api/batches/?ordering={ordering}").json()["results"]]
-        assert ids == sorted(ids)
+    for query in ("cursor=", "ordering=-name&cursor=", "ordering=name&cursor=A"):
+        assert errors_of(client.get(f"/api/batches/?{query}{cursor}")) == {"cursor"}
+    assert errors_of(client.get(f"/api/batches/?ordering=name&cursor={cursor[:-1]}")) == {"cursor"}
 
 
 def test_a_page_has_fifty_batches_and_at_most_two_hundred(client):
     Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(201))
     assert len(client.get("/api/batches/").json()["results"]) == 50
     assert len(client.get("/api/batches/?page_size=200").json()["results"]) == 200
-
-
-@pytest.mark.parametrize("query", ["name=a&name=b", "priority=1&priority=2", "page_size=1&page_size=2"])
-def test_a_second_value_of_a_parameter_is_refused(client, query):
-    answer = client.get(f"/api/batches/?{query}")
-    assert answer.status_code == 400
-    assert answer.json()["errors"] == {query.partition("=")[0]: ["Give this parameter only once."]}
 
 
 @pytest.mark.parametrize("root", ["/api", "/api/v1"])

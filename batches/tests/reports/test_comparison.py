@@ -4,7 +4,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile
-from batches.reports.comparison import Change, compare, find_changed_rows
+from batches.reports.comparison import Change, compare, filter_by_change, find_previous
 from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
 
 pytestmark = pytest.mark.django_db
@@ -30,6 +30,10 @@ def check(batch, outcomes):
     pairs = zip(profile_ids(batch), outcomes, strict=True)
     record(run, [(pk, results[outcome]) for pk, outcome in pairs if outcome])
     BatchManager().pause_batch(batch.pk)
+
+
+def find_changed_rows(batch, change):
+    return filter_by_change(batch.profiles.all(), find_previous(batch), change)
 
 
 @pytest.fixture
