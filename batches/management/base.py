@@ -6,8 +6,7 @@ import os
 import socket
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from io import TextIOWrapper
 from string import hexdigits
@@ -35,7 +34,28 @@ SHORT_ID = "You can shorten an ID to its first four characters."
 ID.add_argument("id", help=SHORT_ID)
 
 
-class ActionCommand(BaseCommand):
+class DatabaseCommand(BaseCommand):
+    """A command that ends with a sentence if the database does not answer or lacks migrations."""
+
+    requires_migrations_checks = True
+
+    def check_migrations(self) -> None:
+        try:
+            executor = MigrationExecutor(connection)
+            missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        except DATABASE_FAULTS as error:
+            raise CommandError(f"Cannot connect to the database: {str(error).strip()}") from error
+        if missing:
+            raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except DATABASE_FAULTS as error:
+            raise CommandError(describe_outage_to_operator(error)) from error
+
+
+class ActionCommand(DatabaseCommand):
     """A command with subcommands, called actions. A refused action exits with status 1 and its reason on stderr."""
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -51,10 +71,8 @@ class ActionCommand(BaseCommand):
     def handle(self, *args: Any, act: Act, **options: Any) -> None:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
-        require_migrations()
         try:
-            with database_faults_as_sentences():
-                act(self, **options)
+            act(self, **options)
         except BrokenPipeError:
             pass  # the reader, such as `head`, has seen enough
         except KeyboardInterrupt:
@@ -97,14 +115,6 @@ def add_limit(parser: ArgumentParser, noun: str) -> None:
     parser.add_argument("--limit", type=count, default=50, help=f"Maximum number of {noun} (default: %(default)s).")
 
 
-@contextmanager
-def database_faults_as_sentences() -> Iterator[None]:
-    try:
-        yield
-    except DATABASE_FAULTS as error:
-        raise CommandError(describe_outage_to_operator(error)) from error
-
-
 def flush_or_discard() -> None:
     """Write the rest, unless nobody reads it: Python would print an error about the broken pipe when it exits."""
     try:
@@ -138,17 +148,6 @@ def require_free_port(host: str, port: int, remedy: str) -> None:
             raise CommandError(f"Port {port} is in use. {remedy}") from error
         reason = str(error.strerror).partition(" (while")[0]  # what follows repeats the address
         raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
-
-
-def require_migrations() -> None:
-    """Raises CommandError if the database cannot be reached or lacks migrations."""
-    try:
-        executor = MigrationExecutor(connection)
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except DATABASE_FAULTS as error:
-        raise CommandError(f"Cannot connect to the database: {str(error).strip()}") from error
-    if missing:
-        raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
 
 
 def _with_id_prefix(digits: str) -> QuerySet[Batch]:

@@ -5,21 +5,21 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 from django.contrib.auth import get_user_model
-from django.core.management import BaseCommand, CommandError, CommandParser
+from django.core.management import CommandError, CommandParser
 from django.db import transaction
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
 from batches.demo.profiles import BATCHES, DEFAULT_PORT, HOST, PATH, profiles_of
 from batches.demo.server import FeedServer
-from batches.management.base import port_number, require_free_port, require_migrations
+from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.models import Batch, Profile
 from batches.queue.refusals import Refusal
 
 OPERATOR = "operator"
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Set up the demo on an empty database: an operator account and three batches with 300 profiles."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +36,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, serve: bool, feed_port: int, site: str, **options: Any) -> None:
-        require_migrations()
         if serve:
             self.serve_feeds(demo_port() or feed_port)
         else:

@@ -3,7 +3,7 @@ from threading import Lock
 from typing import Any
 
 from django.conf import settings
-from django.core.management import BaseCommand, CommandError, CommandParser, call_command
+from django.core.management import CommandError, CommandParser, call_command
 from django.core.management.color import supports_color
 from django.db import connections
 from django.urls import reverse
@@ -11,7 +11,7 @@ from django.utils.termcolors import colorize
 
 from batches.conf import get_config
 from batches.demo.profiles import HOST as DEMO_HOST
-from batches.management.base import port_number, require_free_port, require_migrations
+from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
 
@@ -22,7 +22,7 @@ WEB_GRACE, DEMO_GRACE = 8.0, 3.0
 WORKER_MARGIN = 5.0
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = "Run the web application and the worker together, until Ctrl-C."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -41,7 +41,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         require_free_port(host, port, f"Choose another one: PORT={port + 1} make run")
-        require_migrations()
         site = f"http://{reachable_host(host)}:{port}"
         has_demo = options["demo"] and self.set_up_demo(site)
         children = [Child("demo", "django", ["demo", "--serve"], DEMO_GRACE)] if has_demo else []

@@ -139,8 +139,9 @@ def admin():
         # As the page's script asks for it; the whole page takes five times as long.
         response = client.post(FORM, *form_body(file, **FIELDS), headers={"X-Requested-With": "fetch"})
         assert count_rows() == before, file.label
+        # Django allows 1,024 bytes for the headers of a part, with the file's name.
+        assert (response.status_code == 400) is (len(file.name) > 1_000), file.label
         if response.status_code == 400:
-            assert file.has_bad_name, file.label
             return "This is not a readable form."
         if "preview" not in response.context:
             [[reason]] = response.context["form"].errors.values()
@@ -155,7 +156,7 @@ def admin():
 @pytest.fixture
 def command(manage, tmp_path, monkeypatch):
     # Both are the same each time, and take two thirds of the time.
-    monkeypatch.setattr("batches.management.base.require_migrations", lambda: None)
+    monkeypatch.setattr(Command, "requires_migrations_checks", False)
     parser = Command().create_parser("", "batch")
     monkeypatch.setattr(Command, "create_parser", lambda *_: parser)
 

@@ -204,6 +204,7 @@ print(supervise(children, lambda name, line: os.write(1, f"{name} | {line}\\n".e
 """
 MODULES = {
     "polite": """
+import time
 try:
     print("up")
     time.sleep(600)
