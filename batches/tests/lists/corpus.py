@@ -143,9 +143,7 @@ def spoilt_addresses() -> Iterator[Case]:
 
 
 def text() -> Iterator[Case]:
-    yield "NUL at the start", "\0" + lines(*ALL), (B, C)
     yield "NUL before each line end", lines(*ALL, end="\0\n"), NO_ADDRESS
-    yield "NUL in a comment", lines("# \0", *ALL), ALL
     yield "only NUL", "\0" * 5_000, BINARY
     yield "NUL after the first 64 KB", lines(A, *["#"] * 40_000, "\0" * 500, C), (A, C)
     for label, end in {"CR": "\r", "CR LF": "\r\n", "LF CR": "\n\r", "CR CR LF": "\r\r\n", "blanks": " \t \n"}.items():
@@ -153,9 +151,7 @@ def text() -> Iterator[Case]:
     yield "no last line end", "\n".join(ALL), ALL
     for label, end in {"next line": "\x85", "line separator": "\u2028", "form feed": "\f"}.items():
         yield f"{label} as line end", lines(*ALL, end=end), NO_ADDRESS
-    yield "no line ends", "".join(ALL), (f"{A}{B}{C}",)
     yield "100,000 blank lines", A + "\n" * 100_000 + B, (A, B)
-    yield "only a line of 10 MB", "x" * 10_000_000, "(line 1: It is longer than 2,000 characters)."
     yield "only comments", "# one\n# two\n", EMPTY
     yield "Windows-1251", "каталог новостей\nhttps://новости.рф/\n".encode("cp1251"), NOT_UTF8
     yield "random bytes", random.Random(1).randbytes(100_000), BINARY
@@ -179,11 +175,9 @@ def quotes() -> Iterator[Case]:
     yield "a quote never closed", f'url,name\n{A},"one\n{B},two\n', OPEN_QUOTE.format(2)
     yield "a quote never closed in the header", f'url,"name\n{A},one\n', OPEN_QUOTE.format(1)
     yield "a quote never closed before 10 MB", f'url,name\n{A},"' + "x\n" * 5_000_000, OPEN_QUOTE.format(2)
-    yield "a quote closed by the next one", f'url,name\n{A},"A\n{B},"B"\n', OPEN_QUOTE.format(2)
     yield "text after a quote", f'url,name\n{A},"one"1\n', AFTER_QUOTE
     yield "doubled quotes", f'url,name\n{A},"one ""and"" a half"\n{B},""""""\n', (A, B)
     yield "quotes within a field", f'url,name\n{A},one "and" a half\n', (A,)
-    yield "single quotes", f"'url','name'\n'{A}','one'\n", NO_COLUMN
     yield "typographic quotes", f"“url”,“name”\n“{A}”,“one”\n", NO_COLUMN
     yield "line ends within quotes", f'url,name\n{A},"one\r\ntwo\rthree\nfour"\n{B},\n', (A, B)
     yield "a line end within a quoted address", f'url,name\n"{A}\nx",one\n{B},two\n', (B,)
@@ -200,12 +194,10 @@ def columns() -> Iterator[Case]:
         yield f"header {header!r}", table(header), NO_COLUMN
     yield "two columns url", lines("url,url", f"{A},{B}", f"{B},{C}"), (A, B)
     yield "the url last", lines("x,y,name,url", f"1,2,3,{A}", f"1,2,3,{B}"), (A, B)
-    yield "blank lines before the header", "\n\r\n \n" + table(), ALL
     yield "blank lines before a wrong header", "\n\nlink;title\n", f"Line 3 {NO_COLUMN}link, title."
     yield "only the header", "url,name\n", EMPTY
     yield "only blank rows", "url,name\n\n,\n", EMPTY
     yield "no header", lines(*ALL), f"Line 1 {NO_COLUMN}{A}."
-    yield "CR only", table().replace("\n", "\r"), ALL
     yield "rows too short", lines("name,url", f"one,{A}", "two", ",", f"three,{C}"), (A, C)
     yield "rows too long", lines("url,name", f"{A},one,two,three", f"{B}" + "," * 500), (A, B)
     yield "600,000 columns", lines("url,name", A + ",x" * 600_000), "Line 2 is longer than 1,000,000 characters."
@@ -241,7 +233,6 @@ def json_lines() -> Iterator[Case]:
         yield f"{more[:20]} beside the address", f'{{"url": "{A}", {more}}}\n', (A,)
     for name in ("\\u0000", "\\ud800", "\\ud83d\\ude00", "\\u001b[2J", "\\u2028", "\\u202e", "\\n", "</script>"):
         yield f"{name} in a name", f'{{"url": "{A}", "name": "x{name}y"}}\n', (A,)
-    yield "a key twice: the last counts", f'{{"url": "{A}", "url": "{B}"}}\n', (B,)
     yield "one array for all", f'["{A}", "{B}"]', NO_ADDRESS
     yield "an object over several lines", f'{{\n"url": "{A}"\n}}', NOT_JSON
     yield "record separators (RFC 7464)", lines(*(f'\x1e"{url}"' for url in ALL)), NOT_JSON
@@ -290,14 +281,11 @@ def document_types() -> Iterator[Case]:
 def structure() -> Iterator[Case]:
     for root in ("rss", "html", "r:RSS xmlns:r='urn:x'"):
         yield f"the root {root}", f"<{root}>{outlines(A)}</{root.split()[0]}>", NOT_OPML
-    yield "OPML within another root", f"<x>{opml(outlines(A))}</x>", NOT_OPML + "x>, not with <opml>."
     yield "nested 200 deep", opml('<outline text="x">' * 200 + outlines(A) + "</outline>" * 200), (A,)
     yield "nested 10,000 deep", opml("<outline>" * 10_000 + outlines(A)), broken(1, TOO_DEEP)
     yield "an attribute of 11 MB", opml(f'<outline text="{"x" * 11_000_000}" xmlUrl="{A}"/>'), TOO_DEEP
-    yield "cut within a tag", "<opml>\n<body>\n<outline", broken(3, "Couldn't find end of Start Tag outline")
     yield "a wrong end tag", "<opml>\n<body>\n</opml>", broken(3, "Opening and ending tag mismatch: body line 2")
     yield "two documents", lines(*[opml(outlines(A))] * 2), broken(3, "Extra content at the end of the document")
-    yield "a late declaration", '\n<?xml version="1.0"?><opml/>', broken(2, "XML declaration allowed only at")
     yield "no XML", "just text", broken(1, "Start tag expected, '<' not found.")
     yield "an attribute in two cases", opml(f'<outline xmlUrl="{A}" xmlurl="{B}"/>'), (B,)
     yield "a bare & in an address", opml(outlines("https://a.example/?x=1&y=2")), f"expecting ';' {AND}"
@@ -305,7 +293,6 @@ def structure() -> Iterator[Case]:
     yield "CDATA", opml(f"<![CDATA[{outlines(A)}]]>{outlines(B)}"), (B,)
     yield "a comment before the root", opml(outlines(*ALL), "<!-- made by a reader -->\n"), ALL
     yield "a comment", opml(f"<!-- {outlines(A)} -->{outlines(B)}"), (B,)
-    yield "an instruction", opml(f"<?php system('id') ?>{outlines(B)}"), (B,)
     inclusion = '<x:include xmlns:x="http://www.w3.org/2001/XInclude" href="file:///etc/passwd"/>'
     yield "an inclusion", opml(inclusion), EMPTY
     yield "a name space", f'<o:opml xmlns:o="urn:o"><o:outline xmlUrl="{A}"/></o:opml>', (A,)

@@ -68,23 +68,17 @@ WORDS = ["https://a.example/", "url", "name", '{"url": "', '"}', "NaN"]
 MARKUP = ["<opml>", "</opml>", '<outline xmlUrl="', '"/>', "<!DOCTYPE opml [", "]>", "<![CDATA[", "<!--", "&amp;"]
 texts = st.sampled_from([*LISTS, *PUNCTUATION, *WORDS, *MARKUP]) | st.text(max_size=5)
 pieces = texts.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=5)
-contents = st.lists(pieces, max_size=20).map(b"".join) | st.binary(max_size=200)
+scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
+keys = st.sampled_from(["url", "name", "x"])
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+json_lines = values.map(lambda value: b'"https://a.example/"\n' + json.dumps(value).encode())
+contents = st.lists(pieces, max_size=20).map(b"".join) | st.binary(max_size=200) | json_lines
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(contents, st.sampled_from([*FORMATS, None]))
 def test_any_bytes_are_imported_or_refused(content, format):
     assert_imported_or_refused(content, format)
-
-
-scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
-keys = st.sampled_from(["url", "name", "x"])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)))
-def test_any_json_is_imported_or_refused(value):
-    assert_imported_or_refused(b'"https://a.example/"\n' + json.dumps(value).encode(), "jsonl")
 
 
 # Lists too large for the memory

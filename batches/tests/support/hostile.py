@@ -145,75 +145,6 @@ def with_encoding(encoding: bytes, title: bytes = b"One") -> bytes:
     return b'<?xml version="1.0" encoding="%s"?>' % encoding + feed(title)
 
 
-# Well-formed HTTP with a document that harms a reader who does as it says. @ORIGIN@ is the server, @FILE@ a file. The
-# documents are grouped by what becomes of them: the number of stories (the harmful part is left out), or a failure.
-
-
-def one_story() -> dict[str, bytes]:
-    return {
-        "a billion laughs": with_doctype(LAUGHS, b"&l9;"),
-        "a quadratic blowup": with_doctype(BLOWUP, b"&b;"),
-        "an entity of a file": with_doctype('<!ENTITY x SYSTEM "file://@FILE@">', b"&x;"),
-        "an entity of an address": with_doctype('<!ENTITY x SYSTEM "@ORIGIN@/secret">', b"&x;"),
-        "a document type of an address": b'<!DOCTYPE rss SYSTEM "@ORIGIN@/secret">' + feed(b"&x;"),
-        "an inclusion": feed(
-            b'<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" parse="text" href="@ORIGIN@/secret"/>'
-        ),
-        "a style sheet": b'<?xml-stylesheet type="text/xsl" href="@ORIGIN@/secret"?>' + feed(),
-        "100,000 nested elements": feed(before=b"<a>" * 100_000),
-        "a title of 4 MB": feed(b"a" * 4_000_000),
-        "an id of 4 MB": START + b"<item><guid>" + b"a" * 4_000_000 + b"</guid></item>" + END,
-        "an author of 500 KB": ITEM + b"a<b/></title><author>" + b"a" * 499_000 + b"</author></item>",
-        "an author of 300,000 words": ITEM + b"a<b/></title><dc:creator>" + b"a." * 300_000 + b"</dc:creator></item>",
-        "an encoding that is a compression": with_encoding(b"zip"),
-        "an encoding that is slow": with_encoding(b"punycode", b"a-" * 2_000_000),
-        "UTF-16 cut in the middle": feed().decode().encode("utf-16")[:-3],
-        "UTF-8 that is too long": feed(b"\xc0\xbcscript\xc0\xbe \xf8\x88\x80\x80\x80" * 1000),
-    }
-
-
-def many_stories() -> dict[str, bytes]:
-    return {
-        "100,000 items": START + b"".join(b"<item><guid>%d</guid></item>" % n for n in range(100_000)) + END,
-        "100,000 items in JSON": json.dumps({"items": [{"id": str(n)} for n in range(100_000)]}).encode(),
-    }
-
-
-def no_story() -> dict[str, bytes]:
-    dates = (b"<item><pubDate>" + b"1:" * 120 + b"%d</pubDate></item>" % n for n in range(300))
-    return {
-        "nested items": START + b"<item>" * 100_000,
-        "nested tags in a title": ITEM + b"<b>" * 200_000,
-        "the name of an element of 4 MB": START + b"<" + b"a" * 4_000_000,
-        "20,000 categories": ITEM + b"a<b/></title>" + b"".join(b"<category>%d</category>" % n for n in range(20_000)),
-        "300 long dates": START + b"".join(dates),
-        "a comment of 4 MB without end": START + b"<!--" + b"-" * 4_000_000,
-        "comments in CDATA without end": ITEM + b"<![CDATA[" + b"<!--" * 150_000,
-        "quotes without end": START + b'<a b="' * 100_000,
-    }
-
-
-def no_feed() -> dict[str, bytes]:
-    return {
-        "a document type without end": b"<!DOCTYPE rss [<!ENTITY a '" + feed(),
-        "200,000 document types without end": b"<!DOCTYPE a [" * 50_000,
-        "50,000 document types": b"<!DOCTYPE a>" * 50_000,
-        "an address in place of a feed": b"@ORIGIN@/secret",
-        "a file's name in place of a feed": b"@FILE@",
-        "a million items of nothing": START + b"<item/>" * 700_000 + END,
-        "a million nested elements": feed(before=b"<a>" * 1_000_000),
-        "100,000 nested name spaces": START + b"".join(b'<a xmlns:n%d="u%d">' % (n, n) for n in range(100_000)),
-        "two million nested brackets": b'{"items": ' + b"[" * 2_000_000,
-        "a number of four million digits": b'{"items": [{"id": ' + b"9" * 4_000_000 + b"}]}",
-        "300,000 attributes": feed(attribute=b" ".join(b"a%d='1'" % n for n in range(300_000))),
-        "a title of a million entities": feed(b"&a;" * 1_000_000),
-        "a million CDATA sections without end": ITEM + b"<![CDATA[" * 500_000,
-        "four million brackets": b"<" * 4_000_000,
-        "four million NULs": bytes(4_000_000),
-        "UTF-32 of no characters": b"\xff\xfe\0\0" + b"\xff" * 4_000_000,
-    }
-
-
 REPEATED_IN_PAGES = [
     b"<link ", b'<link "', b"<link '", b'<link a="', b"<link a ", b"<link " + b"a " * 3000 + b">", b"<base href='//[' ",
     b"<link" + b" a=''" * 60 + b">", b"<!--", b"<script>", b"<style", b"<", b"<link " + b"a='b' " * 600_000 + b">",
@@ -221,25 +152,72 @@ REPEATED_IN_PAGES = [
 ]  # fmt: skip
 
 
-def pages() -> dict[str, bytes]:
-    return {
-        f"a page of repeated tags {number}": b"<html>" + pattern * (4_500_000 // len(pattern))
-        for number, pattern in enumerate(REPEATED_IN_PAGES)
-    }
-
-
-def documents() -> dict[str, tuple[bytes, str | int]]:
+def documents() -> dict[str | int, dict[str, bytes]]:
+    """Well-formed HTTP with documents that harm a reader who does as they say, by what becomes of them: the number of
+    stories (the harmful part is left out), or a failure. @ORIGIN@ is the server, @FILE@ a file."""
+    dates = (b"<item><pubDate>" + b"1:" * 120 + b"%d</pubDate></item>" % n for n in range(300))
+    categories = (b"<category>%d</category>" % n for n in range(20_000))
     own_feed = b'<html><link rel="alternate" type="application/rss+xml" href="/a-page-that-is-its-own-feed">'
-    groups: list[tuple[str | int, dict[str, bytes]]] = [
-        (1, one_story()),
-        (MAX_STORIES, many_stories()),
-        (0, no_story()),
-        (NO_FEED, no_feed()),
-        (NO_FEED_DECLARED, pages()),
-        (TOO_LARGE, {"a title of 10 MB": feed(b"a" * 10_000_000)}),
-        (r"^its feed: the response is not a feed$", {"a page that is its own feed": own_feed}),
-    ]
-    return {kind: (body, outcome) for outcome, group in groups for kind, body in group.items()}
+    return {
+        1: {
+            "a billion laughs": with_doctype(LAUGHS, b"&l9;"),
+            "a quadratic blowup": with_doctype(BLOWUP, b"&b;"),
+            "an entity of a file": with_doctype('<!ENTITY x SYSTEM "file://@FILE@">', b"&x;"),
+            "an entity of an address": with_doctype('<!ENTITY x SYSTEM "@ORIGIN@/secret">', b"&x;"),
+            "a document type of an address": b'<!DOCTYPE rss SYSTEM "@ORIGIN@/secret">' + feed(b"&x;"),
+            "an inclusion": feed(
+                b'<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" parse="text" href="@ORIGIN@/secret"/>'
+            ),
+            "a style sheet": b'<?xml-stylesheet type="text/xsl" href="@ORIGIN@/secret"?>' + feed(),
+            "100,000 nested elements": feed(before=b"<a>" * 100_000),
+            "a title of 4 MB": feed(b"a" * 4_000_000),
+            "an id of 4 MB": START + b"<item><guid>" + b"a" * 4_000_000 + b"</guid></item>" + END,
+            "an author of 500 KB": ITEM + b"a<b/></title><author>" + b"a" * 499_000 + b"</author></item>",
+            "a creator of 600 KB": ITEM + b"a<b/></title><dc:creator>" + b"a." * 300_000 + b"</dc:creator></item>",
+            "an encoding that is a compression": with_encoding(b"zip"),
+            "an encoding that is slow": with_encoding(b"punycode", b"a-" * 2_000_000),
+            "UTF-16 cut in the middle": feed().decode().encode("utf-16")[:-3],
+            "UTF-8 that is too long": feed(b"\xc0\xbcscript\xc0\xbe \xf8\x88\x80\x80\x80" * 1000),
+        },
+        MAX_STORIES: {
+            "100,000 items": START + b"".join(b"<item><guid>%d</guid></item>" % n for n in range(100_000)) + END,
+            "100,000 items in JSON": json.dumps({"items": [{"id": str(n)} for n in range(100_000)]}).encode(),
+        },
+        0: {
+            "nested items": START + b"<item>" * 100_000,
+            "nested tags in a title": ITEM + b"<b>" * 200_000,
+            "the name of an element of 4 MB": START + b"<" + b"a" * 4_000_000,
+            "20,000 categories": ITEM + b"a<b/></title>" + b"".join(categories),
+            "300 long dates": START + b"".join(dates),
+            "a comment of 4 MB without end": START + b"<!--" + b"-" * 4_000_000,
+            "comments in CDATA without end": ITEM + b"<![CDATA[" + b"<!--" * 150_000,
+            "quotes without end": START + b'<a b="' * 100_000,
+        },
+        NO_FEED: {
+            "a document type without end": b"<!DOCTYPE rss [<!ENTITY a '" + feed(),
+            "200,000 document types without end": b"<!DOCTYPE a [" * 50_000,
+            "50,000 document types": b"<!DOCTYPE a>" * 50_000,
+            "an address in place of a feed": b"@ORIGIN@/secret",
+            "a file's name in place of a feed": b"@FILE@",
+            "a million items of nothing": START + b"<item/>" * 700_000 + END,
+            "a million nested elements": feed(before=b"<a>" * 1_000_000),
+            "100,000 nested name spaces": START + b"".join(b'<a xmlns:n%d="u%d">' % (n, n) for n in range(100_000)),
+            "two million nested brackets": b'{"items": ' + b"[" * 2_000_000,
+            "a number of four million digits": b'{"items": [{"id": ' + b"9" * 4_000_000 + b"}]}",
+            "300,000 attributes": feed(attribute=b" ".join(b"a%d='1'" % n for n in range(300_000))),
+            "a title of a million entities": feed(b"&a;" * 1_000_000),
+            "a million CDATA sections without end": ITEM + b"<![CDATA[" * 500_000,
+            "four million brackets": b"<" * 4_000_000,
+            "four million NULs": bytes(4_000_000),
+            "UTF-32 of no characters": b"\xff\xfe\0\0" + b"\xff" * 4_000_000,
+        },
+        NO_FEED_DECLARED: {
+            f"a page of repeated tags {number}": b"<html>" + pattern * (4_500_000 // len(pattern))
+            for number, pattern in enumerate(REPEATED_IN_PAGES)
+        },
+        TOO_LARGE: {"a title of 10 MB": feed(b"a" * 10_000_000)},
+        r"^its feed: the response is not a feed$": {"a page that is its own feed": own_feed},
+    }
 
 
 # Where each redirect leads to.
@@ -277,9 +255,9 @@ def attacks() -> dict[str, Attack]:
     found |= {kind: Attack(Reply(raw=raw, every=0.05), TOO_SLOW) for kind, raw in TRICKLES.items()}
     for kind, (body, encoding, error) in compressed().items():
         found[kind] = Attack(Reply(body=body, headers={"Content-Encoding": encoding}), error)
-    for kind, (body, outcome) in documents().items():
+    for outcome, bodies in documents().items():
         error, stories = ("", outcome) if isinstance(outcome, int) else (outcome, 0)
-        found[kind] = Attack(Reply(body=body), error, stories)
+        found |= {kind: Attack(Reply(body=body), error, stories) for kind, body in bodies.items()}
     for kind, (location, error) in REDIRECTS.items():
         found[kind] = Attack(Reply(302, headers={"Location": location}), error)
     return found | {kind: Attack(None, TOO_SLOW) for kind in SILENT}

@@ -46,15 +46,12 @@ def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(serv
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/a%2Fb", "/a%7Eb?c=%20d+e&f=%E4", "/%zz", "/a;b=c,d?e=f/g?h", "/a//b", "/?a=1&&b", "/'a'(b)*", "/a%c3%a9"],
+    "path", ["/a%2Fb", "/a%7Eb?c=%20d+e&f=%E4", "/%zz", "/a;b=c,d?e=f/g?h", "/a//b", "/?a=1&&b", "/'a'(b)*", "/a%c3%a9"]
 )
 def test_an_address_is_requested_as_it_is_written(path, server, fetch):
     server.answer(path, body=b"a")
     server.redirect("/redirect", path)
-    fetch(server.url(path))
-    fetch(server.url("/redirect"))
-    assert server.hits(path) == 2
+    assert fetch(server.url(path)).body == fetch(server.url("/redirect")).body == b"a"
 
 
 @pytest.mark.parametrize(("path", "requested"), [("/é b", "/%C3%A9%20b"), ('/"a"', "/%22a%22"), ("/a#b", "/a")])
@@ -92,17 +89,14 @@ def test_five_redirects_are_followed(server, fetch):
     assert failure_of(fetch, server.url("/0")) == "redirected more than 5 times"
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_a_compressed_body_is_decompressed(encoding, pack, server, fetch):
-    body = b"hello " * 10_000
-    server.answer("/", body=pack(body), headers={"Content-Encoding": encoding})
-    assert fetch(server.url("/")).body == body
+PLAIN = b"\x8b\x00hello " * 10_000
+ENCODED = {"gzip": gzip.compress(PLAIN), "deflate": zlib.compress(PLAIN)}
 
 
-@pytest.mark.parametrize("encoding", ["compress", "gzip, gzip", "nonsense", "identity", ""])
-def test_a_body_in_an_unknown_encoding_is_unchanged(encoding, server, fetch):
-    server.answer("/", body=b"\x8b\x00hello", headers={"Content-Encoding": encoding})
-    assert fetch(server.url("/")).body == b"\x8b\x00hello"
+@pytest.mark.parametrize("encoding", [*ENCODED, "compress", "gzip, gzip", "nonsense", "identity", ""])
+def test_a_compressed_body_is_decompressed_and_one_in_an_unknown_encoding_unchanged(encoding, server, fetch):
+    server.answer("/", body=ENCODED.get(encoding, PLAIN), headers={"Content-Encoding": encoding})
+    assert fetch(server.url("/")).body == PLAIN
 
 
 def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server, fetch):
