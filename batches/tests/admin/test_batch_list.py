@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from batches.models import Batch
 
-from .conftest import batch_with, queries_of, story, text_of
+from .conftest import batch_with, story, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -62,12 +62,3 @@ def test_the_list_can_be_filtered_and_searched(client, query):
     batch_with("done", name="fast")
     Batch.objects.filter(pk=slow.pk).update(checker="http")
     assert names(client.get(f"{LIST}?{query.format(pk=slow.pk, end=str(slow.pk)[8:])}")) == ["slow"]
-
-
-def test_the_number_of_queries_does_not_grow_with_the_batches(client):
-    batch_with()
-    client.get(LIST)
-    before = queries_of(lambda: client.get(LIST))
-    for _ in range(9):
-        batch_with()
-    assert queries_of(lambda: client.get(LIST)) == before

@@ -27,7 +27,6 @@ from .conftest import (
     messages_of,
     page_of,
     parts,
-    queries_of,
     reread,
     state,
     story,
@@ -129,20 +128,6 @@ def test_each_part_has_at_most_twenty_rows_and_links_to_the_full_list(client):
     assert "story 4<" not in html
     for name in ("batchlog", "storyresult", "batchprofile"):
         assert f"{reverse(f'admin:batches_{name}_changelist')}?batch={batch.pk}" in html
-
-
-def test_the_number_of_queries_does_not_grow_with_what_is_shown(client):
-    def count(batch):
-        return [queries_of(lambda name=name: client.get(page_of(batch, name))) for name in ("change", "live")]
-
-    small = batch_with("paused", ok=1, stories=[story("one")])
-    count(small)
-    before = count(small)
-    big = batch_with("running", ok=30, failed=30, stories=[story(str(number)) for number in range(30)])
-    for priority in range(30):
-        BatchManager().set_priority(big.pk, priority + 1)
-    assert count(big) == before
-    assert before[1] <= 5  # session, user, batch, log, and the previous batch
 
 
 def test_the_live_part_reads_no_profiles_and_has_only_parts_of_the_page(client):
@@ -324,16 +309,6 @@ def test_errors_need_a_batch_and_changes_need_a_repeat(client, repeat):
     assert filtered(client, change="recovered") == []
     for change in ("", "nonsense", "\0", "x" * 3000):
         assert filtered(client, batch=repeat.pk, change=change) == []
-
-
-def test_the_filters_take_no_query_per_row(client, repeat):
-    def count(batch):
-        return queries_of(lambda: client.get(PROFILES, {"batch": batch.pk, "change": "unchanged", "error": "x"}))
-
-    count(repeat)
-    before = count(repeat)
-    bigger = repeat_with_failures(batch_with("done", ok=20, failed=9, pending=0), *map(str, range(9)))
-    assert count(bigger) == before
 
 
 # The form

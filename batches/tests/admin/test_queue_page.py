@@ -23,7 +23,6 @@ from .conftest import (
     facts,
     messages_of,
     parts,
-    queries_of,
     state,
     text_of,
 )
@@ -322,20 +321,6 @@ def test_an_impossible_move_has_a_reason_and_no_button(client, query, sentence):
 
 
 # What it costs
-
-
-def test_the_number_of_queries_does_not_grow_with_the_batches(client):
-    counts = []
-    for _ in range(2):
-        for status in ("queued", "paused", "error", "done"):
-            batch_with(status)
-            batch_with(status, failed=1)
-        batch_with("running")
-        client.get(QUEUE_LIVE)
-        counts.append([queries_of(lambda address=address: client.get(address)) for address in (QUEUE, QUEUE_LIVE)])
-        BatchManager().pause_batch(Batch.objects.running().get().pk)
-    assert counts[0] == counts[1]
-    assert max(counts[0]) <= 16
 
 
 @pytest.mark.slow

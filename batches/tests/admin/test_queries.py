@@ -1,0 +1,51 @@
+"""What the pages cost: not one query per row."""
+
+from functools import partial
+
+import pytest
+from django.urls import reverse
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook, WebhookDelivery
+
+from .conftest import LIST, NUMBERS, QUEUE, QUEUE_LIVE, address, batch_with, page_of, queries_of, story
+
+pytestmark = pytest.mark.django_db
+
+LISTS = [address(model, "changelist") for model in (Profile, BatchProfile, StoryResult, BatchLog, Webhook)]
+DELIVERIES = address(WebhookDelivery, "changelist")
+
+
+def fill(rows):
+    """Batches in each status with so many rows of each kind, and deliveries for another webhook; a repeat of one."""
+    Webhook.objects.create(url=f"https://example.org/{next(NUMBERS)}", is_active=True)
+    for running in Batch.objects.running():
+        assert BatchManager().pause_batch(running.pk)
+    for status in ("paused", "error", "done", "running"):
+        stories = [story(f"story {next(NUMBERS)}") for _ in range(rows)]
+        batch = batch_with(status, ok=rows, failed=rows, stories=stories)
+        for priority in range(rows):
+            BatchManager().set_priority(batch.pk, priority + 1)
+        if status == "done":
+            repeat = BatchManager().repeat_batch(batch.pk)
+    batch_with()
+    return repeat
+
+
+def pages(batch):
+    yield from (QUEUE, QUEUE_LIVE, page_of(batch, "live"), LIST, *LISTS, DELIVERIES)
+    yield from (page_of(batch, name) for name in ("change", "details", "delete"))
+    yield f"{address(BatchProfile, 'changelist')}?batch={batch.pk}&change=unchanged&error=x"
+    yield reverse("admin:index")
+
+
+def test_no_page_takes_more_queries_when_it_shows_more_rows(client):
+    def count(batch):
+        return {url.replace(str(batch.pk), "…"): queries_of(partial(client.get, url)) for url in pages(batch)}
+
+    batch = fill(1)
+    count(batch)
+    before = count(batch)
+    assert max(before[QUEUE], before[QUEUE_LIVE]) <= 16
+    assert before[page_of(batch, "live").replace(str(batch.pk), "…")] <= 5  # session, user, batch, log, previous batch
+    assert count(fill(9)) == before
