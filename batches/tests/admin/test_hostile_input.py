@@ -6,10 +6,9 @@ import pytest
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 
 from .conftest import (
-    LIST,
     QUEUE,
     QUEUE_LIVE,
     SCRIPT,
@@ -25,9 +24,9 @@ from .conftest import (
 
 pytestmark = pytest.mark.django_db
 
-MODELS = [Batch, Profile, BatchProfile, StoryResult, BatchLog]
+MODELS = [Batch, Profile, BatchProfile, StoryResult, BatchLog, Webhook, WebhookDelivery]
 models = pytest.mark.parametrize("model", MODELS)
-KEYS = ["123", "0", "-1", "0" * 32, "9" * 30, "%00", "x" * 3000, "a/b", "_5F", "%ED%A0%80", SCRIPT]
+KEYS = ["123", "0", "-1", "0" * 32, str(2**63), "9" * 400, "%00", "x" * 3000, "a/b", "_5F", "%ED%A0%80", SCRIPT]
 QUERIES = [
     "q=%00", "q=%ED%A0%80", "q='", 'q="', "q=%25_\\", "q=" + "x" * 5000,
     "status__exact=%00", "status=%00", "channel__exact=%00", "channel=%00", "checker=%00", "priority=%00",
@@ -35,6 +34,7 @@ QUERIES = [
     "batch__id__exact=%00", "profile__id__exact=99999999999999999999", "id=%00", "name=%00", "error=%00",
     "has_story__exact=%00", "has_story__exact=7", "created_at__gte=%00", "created_at__year=999999999",
     "found_at__gte=9999999999-01-01", "o=%00", "o=99.-99", "p=%00", "p=-1", "p=99999999999999999999", "all=",
+    "state=%00", "type__exact=%00", "webhook__id__exact=99999999999999999999",
     "nonsense=1", "e=1", "_facets=True", "_changelist_filters=%00",
 ]  # fmt: skip
 NOT_UNDER_A_STRICT_POLICY = re.compile(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE)
@@ -43,6 +43,7 @@ NOT_UNDER_A_STRICT_POLICY = re.compile(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|
 @pytest.fixture
 def scripted():
     """A batch with a script in each text that somebody else writes; others like it are in each status."""
+    Webhook.objects.create(name=SCRIPT, url="https://example.org/hook")
     stories = [story(SCRIPT, 'https://example.org/"><script>'), story("click me", " JavaScript:alert(1)")]
     batch = batch_with("paused", name=SCRIPT, ok=1, failed=1, stories=stories)
     BatchManager(SCRIPT).repeat_batch(batch.pk)
@@ -53,6 +54,7 @@ def scripted():
     Batch.objects.update(error=SCRIPT)
     Profile.objects.update(name=SCRIPT, last_error=SCRIPT)
     BatchProfile.objects.filter(status="failed").update(error=f'{SCRIPT}"')
+    WebhookDelivery.objects.update(error=SCRIPT, payload=SCRIPT)
     BatchLog.objects.exclude(action="move_batch").update(message=SCRIPT, actor=SCRIPT)
     return batch
 
@@ -63,11 +65,13 @@ def pages(client, batch):
     urls += [address(model, "change", model.objects.latest("pk").pk) for model in MODELS[1:]]
     urls += [page_of(each, name) for each in (batch, batch.repeats.get()) for name in ("change", "live", "details")]
     urls += [page_of(batch, "delete"), page_of(batch, "history"), address(Batch, "add"), reverse("admin:index"), QUEUE]
+    hook = Webhook.objects.get().pk
+    urls += [address(Webhook, "add"), address(Webhook, "delete", hook), address(Webhook, "history", hook)]
     for url in urls:
         yield client.get(url)
     for url in (QUEUE, QUEUE_LIVE):
         yield client.get(url, query)
-    for model in MODELS[2:]:
+    for model in (BatchProfile, StoryResult, BatchLog, WebhookDelivery):
         yield client.get(address(model, "changelist"), {"batch": batch.pk})
     yield act(client, "delete_selected", batch)
     yield act_in_queue(client, "delete_batch", batch)
@@ -134,7 +138,8 @@ def test_no_id_breaks_a_page(client, model, view):
         assert client.get(url).status_code in {302, 403, 404}, key
 
 
-def test_no_id_breaks_a_button(client):
+@pytest.mark.parametrize("model", ["batch", "webhook", "webhookdelivery"])
+def test_no_id_breaks_a_button(client, model):
     for key in KEYS:
-        response = client.post(f"{LIST}{key}/operate/", {"call": "queue_batch"})
+        response = client.post(f"/admin/batches/{model}/{key}/operate/", {"call": "queue_batch"})
         assert response.status_code in {302, 404}, key

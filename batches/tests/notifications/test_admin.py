@@ -12,8 +12,7 @@ from batches.admin.webhooks import WebhookForm
 from batches.batch_manager import BatchManager
 from batches.models import Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
-from batches.tests.admin.conftest import messages_of, queries_of, text_of
-from batches.tests.admin.test_hostile_input import KEYS, NOT_UNDER_A_STRICT_POLICY, QUERIES, SCRIPT
+from batches.tests.admin.conftest import messages_of, text_of
 from batches.tests.support.factories import make_batch
 
 from .conftest import deliveries, make_webhook, only_delivery
@@ -184,6 +183,8 @@ def test_an_inactive_webhook_gets_no_test_event(client):
     assert messages_of(press(client, webhook, "send_test_events"))[0][0] == "warning"
     [(level, sentence)] = messages_of(act(client, LIST, "send_test_events", webhook))
     assert (level, "is not active" in sentence) == ("warning", True)
+    for key in ("0", "-1", "x", "\0", str(2**63), "9" * 400):
+        assert act(client, LIST, "send_test_events", key).status_code == 200, key
     assert deliveries() == []
 
 
@@ -280,46 +281,3 @@ def test_the_log_lists_each_state_and_can_be_filtered(client):
     assert LOG + f"?webhook__id__exact={webhook.pk}" in text_of(client.get(LIST))
     Webhook.objects.update(is_active=False)
     assert "when the webhook is active again" in text_of(client.get(LOG))
-
-
-def test_the_number_of_queries_does_not_grow_with_the_rows(client):
-    def count_queries():
-        return [queries_of(lambda url=url: client.get(url)) for url in (LIST, LOG)]
-
-    failed()
-    count_queries()
-    before = count_queries()
-    for number in range(5):
-        webhook = make_webhook(f"https://example.org/{number}")
-        failed(webhook)
-        outbox.write_test_event(webhook)
-    assert count_queries() == before
-
-
-def test_texts_are_escaped_and_no_page_needs_an_inline_script(client):
-    delivery = failed(make_webhook(name=SCRIPT))
-    WebhookDelivery.objects.update(error=SCRIPT, payload=SCRIPT)
-    webhook = delivery.webhook
-    pages = [LIST, LOG, ADD, *(page_of(row, view) for row in (webhook, delivery) for view in ("change", "history"))]
-    for url in [*pages, page_of(webhook, "delete")]:
-        html = text_of(client.get(url))
-        assert SCRIPT not in html, url
-        assert not NOT_UNDER_A_STRICT_POLICY.search(html), url
-
-
-@pytest.mark.parametrize("model", ["webhook", "webhookdelivery"])
-def test_no_query_string_and_no_id_breaks_a_page_or_an_action(client, model):
-    failed()
-    before, url = rows(), reverse(f"admin:batches_{model}_changelist")
-    for query in [*QUERIES, "state=%00", "type__exact=%00", "webhook__id__exact=99999999999999999999", "batch=%00"]:
-        assert client.get(f"{url}?{query}").status_code in {200, 302, 400}, query
-    for key in [*KEYS, str(2**63), "9" * 400]:
-        if key not in {"0", "-1"}:
-            for view in ("change", "delete", "history"):
-                assert client.get(f"/admin/batches/{model}/{key}/{view}/").status_code in {302, 403, 404}, key
-        response = client.post(f"/admin/batches/{model}/{key}/operate/", {"call": "send_test_events"})
-        assert response.status_code in {302, 404}, key
-    for key in ["0", "-1", "x", "\0", str(2**63), "9" * 400]:
-        for action in ("send_test_events", "reschedule_all"):
-            assert act(client, url, action, key).status_code in {200, 400}, key
-    assert rows() == before
