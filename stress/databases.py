@@ -9,14 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from batches.tests.support.postgres import DATABASE, temporary_postgres, unprivileged_account
+from batches.tests.support.postgres import DATABASE, run_as, temporary_postgres, unprivileged_account
 from batchproject.settings import parse_database_url
 
 from . import audit
@@ -117,10 +116,6 @@ class PostgreSQL(Database):
             raise RuntimeError(f"pg_ctl {action} failed: {(self.directory / 'log').read_text()[-2000:]}")
 
     def _run(self, action: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-        account = unprivileged_account()
-        as_owner: dict[str, Any] = (
-            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-        )
         return subprocess.run(
             [self._control, action, f"--pgdata={self.data}", "--silent", *options],
             cwd="/",
@@ -130,7 +125,7 @@ class PostgreSQL(Database):
             # Not a pipe: the server inherits it and would keep it open.
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            **as_owner,
+            **run_as(unprivileged_account()),
         )
 
 

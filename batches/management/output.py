@@ -8,6 +8,9 @@ from django.utils import timezone
 from batches.models import Batch, BatchLog, Queue, StoryResult
 from batches.reports.doctor import Finding
 
+#: Reasons, stories, log entries and rejected lines of one batch.
+MAX_SHOWN = 10
+
 
 def batch_table(batches: Iterable[Batch]) -> list[str]:
     rows = [
@@ -56,10 +59,10 @@ def batch_lines(batch: Batch) -> list[str]:
     return [f"{printable(batch.name)}  ({batch.pk})", *lines]
 
 
-def failure_lines(reasons: Sequence[tuple[str, int]], limit: int = 10) -> list[str]:
-    lines = [f"  {count:>7,}  {_cut(reason, 90)}" for reason, count in reasons[:limit]]
-    if len(reasons) > limit:
-        lines.append(f"           and {len(reasons) - limit:,} more reasons")
+def failure_lines(reasons: Sequence[tuple[str, int]]) -> list[str]:
+    lines = [f"  {count:>7,}  {_cut(reason, 90)}" for reason, count in reasons[:MAX_SHOWN]]
+    if (more := len(reasons) - MAX_SHOWN) > 0:
+        lines.append(f"           and {more:,} more reasons")
     return lines
 
 

@@ -57,24 +57,17 @@ def supervise(children: Sequence[Child], echo: Echo) -> str:
     ended: SimpleQueue[Running] = SimpleQueue()
     fault = ""
     try:
-        for child in children:
-            running.append(Running(child, echo, ended))  # noqa: PERF401 — a signal may arrive between two starts
-        fault = ended.get().exit_reason
-    except KeyboardInterrupt:
-        pass
-    stop_all(running)
-    return fault
-
-
-def stop_all(running: Sequence[Running]) -> None:
-    try:
-        for process in reversed(running):
-            process.stop()
-    except KeyboardInterrupt:
-        pass
+        with suppress(KeyboardInterrupt):
+            for child in children:
+                running.append(Running(child, echo, ended))  # noqa: PERF401 — a signal may arrive between two starts
+            fault = ended.get().exit_reason
+        with suppress(KeyboardInterrupt):
+            for process in reversed(running):
+                process.stop()
     finally:
         for process in running:
             process.kill()
+    return fault
 
 
 class Running:

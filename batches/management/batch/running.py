@@ -16,7 +16,7 @@ from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import JSON
 from batches.management.batch.showing import ShowActions, details_as_dict
-from batches.management.output import failure_lines, printable
+from batches.management.output import MAX_SHOWN, failure_lines, printable
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch
 from batches.models.vocabulary import batch_as_dict
@@ -24,7 +24,6 @@ from batches.reports import queries
 from batches.text import pluralise
 
 Status = Batch.Status
-MAX_REJECTS_SHOWN = 10
 STOPPING = "Stopping after the running checks. "
 
 
@@ -61,9 +60,9 @@ class RunActions(ShowActions):
     def report_import(self, result: ImportResult, out: Any) -> None:
         profiles, duplicates = pluralise(len(result.profiles), "profile"), pluralise(result.duplicates, "duplicate")
         out.write(f"{profiles}, {duplicates}, {pluralise(len(result.rejects), 'rejected line')}\n")
-        for reject in result.rejects[:MAX_REJECTS_SHOWN]:
+        for reject in result.rejects[:MAX_SHOWN]:
             self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
-        if (more := len(result.rejects) - MAX_REJECTS_SHOWN) > 0:
+        if (more := len(result.rejects) - MAX_SHOWN) > 0:
             self.stderr.write(f"  and {more:,} more")
 
     def run(self, *, resume: str | None, as_json: bool, **options: Any) -> None:

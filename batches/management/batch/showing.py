@@ -10,13 +10,10 @@ from django.db.models import QuerySet
 
 from batches.lists import exports
 from batches.management.base import ID, JSON, ActionCommand, add_limit
-from batches.management.output import batch_lines, batch_table, failure_lines, log_lines, story_lines
+from batches.management.output import MAX_SHOWN, batch_lines, batch_table, failure_lines, log_lines, story_lines
 from batches.models import Batch, StoryResult
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
-
-#: Stories and log entries of `show`.
-MAX_SHOWN = 10
 
 
 class ShowActions(ActionCommand):

@@ -167,9 +167,18 @@ def test_the_list_shows_the_queue_in_order_and_then_the_others(manage):
     assert len(manage("batch", "list", "--limit", "2").out.splitlines()) == 3
 
 
-def test_an_empty_list_says_how_to_begin(manage):
-    assert manage("batch", "list").out == "No batches. Create one: manage.py batch create FILE\n"
-    assert manage("batch", "list", "--json").out == "[]\n"
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("batch list", "No batches. Create one: manage.py batch create FILE"),
+        ("token list", "No tokens. Create one: manage.py token create USER"),
+        ("queue show", "The queue is empty."),
+    ],
+)
+def test_an_empty_list_says_how_to_begin(command, sentence, manage):
+    assert manage(*command.split()) == (0, f"{sentence}\n", "")
+    listed = json.loads(manage(*command.split(), "--json").out)
+    assert (listed["waiting"] if command == "queue show" else listed) == []
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "1e3", "99999999999999999999", "٣"])

@@ -74,8 +74,3 @@ def test_the_list_names_the_users_and_never_a_token(manage, ada):
     listed = manage("token", "list", "--json").out
     assert [(token["user"], token["is_active"]) for token in json.loads(listed)] == [("ada", True), ("bob", False)]
     assert key not in text + listed
-
-
-def test_an_empty_list_says_how_to_begin(manage):
-    assert manage("token", "list").out == "No tokens. Create one: manage.py token create USER\n"
-    assert manage("token", "list", "--json").out == "[]\n"

@@ -87,7 +87,7 @@ def _start_keeper(directory: Path) -> subprocess.Popen[str]:
             text=True,
             # Ctrl-C in a terminal reaches every process of the session, but the tests need the server until they end.
             start_new_session=True,
-            **_run_as(account),
+            **run_as(account),
         )
     except OSError as error:
         raise PostgresUnavailableError(f"PostgreSQL cannot be started: {error}") from error
@@ -114,7 +114,7 @@ def unprivileged_account() -> Account:
     raise PostgresUnavailableError("PostgreSQL does not run as root, and the users nobody and postgres do not exist.")
 
 
-def _run_as(account: Account) -> dict[str, Any]:
+def run_as(account: Account) -> dict[str, Any]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
 
 
@@ -169,7 +169,7 @@ def _runs(binaries: Path, account: Account) -> bool:
     programs = [binaries / name for name in ("initdb", "pg_ctl", "postgres")]
     try:
         return all(
-            subprocess.run([program, "--version"], cwd="/", capture_output=True, **_run_as(account)).returncode == 0
+            subprocess.run([program, "--version"], cwd="/", capture_output=True, **run_as(account)).returncode == 0
             for program in programs
         )
     except OSError:
