@@ -16,12 +16,12 @@ from batches.queue import contents
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import (
     assert_consistent,
-    everything,
     half_checked,
     last_line,
     make_batch,
     profile_ids,
     row_statuses,
+    unchanged,
     urls,
     values_of,
     waiting_names,
@@ -31,11 +31,6 @@ from batches.tests.support.threads import run_in_threads
 pytestmark = pytest.mark.django_db
 
 ID = uuid.UUID("6a1b6d3e-0000-4000-8000-000000000000")
-
-
-@pytest.fixture
-def manager():
-    return BatchManager("ada", "command")
 
 
 def urls_of(batch):
@@ -60,7 +55,7 @@ def test_a_new_batch_is_queued_with_a_pending_row_for_each_profile(manager):
     assert values_of(batch.pk)["position"] == 2
     assert (Queue.objects.get().version, BatchLog.objects.count()) == (version + 1, lines + 1)
     line = last_line()
-    assert (line.batch, line.action, line.actor, line.channel) == (batch, "create_batch", "ada", "command")
+    assert (line.batch, line.action, line.actor, line.channel) == (batch, "create_batch", "ada", "api")
     assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("", None, "queued", 2)
     assert line.message == "3 profiles"
     assert_consistent()
@@ -156,11 +151,13 @@ def test_a_queryset_takes_as_many_queries_for_many_profiles_as_for_one(manager):
 def test_a_second_batch_with_the_same_id_is_refused_even_if_the_first_is_being_deleted(manager):
     assert manager.create_batch("News", urls(2), queue=False, id=ID).pk == ID
     for _ in range(2):
-        before = everything()
-        again = manager.create_batch("Other news", urls(3), id=ID)
-        assert isinstance(again, Refusal)
-        assert (again.code, again.message) == (Code.ALREADY_EXISTS, "“News” already has this ID. Nothing was added.")
-        assert everything() == before
+        with unchanged():
+            again = manager.create_batch("Other news", urls(3), id=ID)
+            assert isinstance(again, Refusal)
+            assert (again.code, again.message) == (
+                Code.ALREADY_EXISTS,
+                "“News” already has this ID. Nothing was added.",
+            )
         Batch.objects.update(deleted_at=timezone.now())
 
 
@@ -200,15 +197,14 @@ INVALID = [
 
 @pytest.mark.parametrize("arguments", INVALID)
 def test_an_invalid_argument_is_refused_and_nothing_is_created(arguments, manager):
-    before = everything()
-    answer = manager.create_batch(**{"name": "News", "profiles": urls(2)} | arguments)
-    assert isinstance(answer, Refusal)
-    assert (bool(answer), answer.code) == (False, Code.BAD_VALUE)
-    answer.message.encode()
-    assert len(answer.message) < 500
-    assert ("Use one of: feed, http" in answer.message) == ("checker" in arguments)
-    assert ("is not a valid profile address" in answer.message) == ("profiles" in arguments)
-    assert everything() == before
+    with unchanged():
+        answer = manager.create_batch(**{"name": "News", "profiles": urls(2)} | arguments)
+        assert isinstance(answer, Refusal)
+        assert (bool(answer), answer.code) == (False, Code.BAD_VALUE)
+        answer.message.encode()
+        assert len(answer.message) < 500
+        assert ("Use one of: feed, http" in answer.message) == ("checker" in arguments)
+        assert ("is not a valid profile address" in answer.message) == ("profiles" in arguments)
 
 
 def test_a_fault_in_the_middle_leaves_no_trace(manager, monkeypatch):
@@ -216,10 +212,8 @@ def test_a_fault_in_the_middle_leaves_no_trace(manager, monkeypatch):
         raise RuntimeError("in the middle")
 
     monkeypatch.setattr(batch_manager, "insert_batch_profiles", fail)
-    before = everything()
-    with pytest.raises(RuntimeError, match="in the middle"):
+    with unchanged(), pytest.raises(RuntimeError, match="in the middle"):
         manager.create_batch("News", urls(2))
-    assert everything() == before
 
 
 # A plain insert
@@ -244,17 +238,16 @@ def test_a_plain_insert_is_queued_at_the_end_of_its_band_and_keeps_its_position_
 
 def test_a_failing_insert_leaves_the_queue_and_the_instance_unchanged():
     first = make_batch("first")
-    before = everything()
-    batch = Batch(pk=first.pk, name="the same id", priority=1)
-    with pytest.raises(IntegrityError), transaction.atomic():
-        batch.save(force_insert=True)
-    assert batch.position is None
-    if connection.vendor == "postgresql":
-        with pytest.raises(DatabaseError), transaction.atomic():
-            Batch.objects.create(name="x" * 201, priority=1)
-    with pytest.raises(IntegrityError), transaction.atomic():
-        Batch.objects.bulk_create([Batch(name="queued without a position")])
-    assert everything() == before
+    with unchanged():
+        batch = Batch(pk=first.pk, name="the same id", priority=1)
+        with pytest.raises(IntegrityError), transaction.atomic():
+            batch.save(force_insert=True)
+        assert batch.position is None
+        if connection.vendor == "postgresql":
+            with pytest.raises(DatabaseError), transaction.atomic():
+                Batch.objects.create(name="x" * 201, priority=1)
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Batch.objects.bulk_create([Batch(name="queued without a position")])
 
 
 # Repeats

@@ -30,11 +30,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def manager():
-    return BatchManager("ada", "admin")
-
-
-@pytest.fixture
 def _small_chunks(monkeypatch):
     monkeypatch.setattr(contents, "DELETE_CHUNK", 3)
 

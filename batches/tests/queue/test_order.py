@@ -6,26 +6,20 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
-from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchQuerySet, Queue
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
-    everything,
     last_line,
     make_batch,
     make_waiting,
     start_run,
+    unchanged,
     values_of,
     waiting_names,
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def manager():
-    return BatchManager("ada", "admin")
 
 
 # Bands
@@ -56,9 +50,8 @@ def test_queueing_a_queued_batch_moves_it_to_the_end_of_its_band_in_either_direc
     assert manager.move_batch(first.pk, 3)
     assert manager.queue_batch(first.pk)
     assert waiting_names() == ["b", "a", "c"]
-    before = everything()
-    assert manager.queue_batch(first.pk) is True
-    assert everything() == before
+    with unchanged():
+        assert manager.queue_batch(first.pk) is True
 
 
 def test_a_paused_batch_is_queued_into_the_band_of_its_present_priority(manager):
@@ -123,10 +116,9 @@ UNCHANGED = {
 @pytest.mark.parametrize(("call", "answer"), UNCHANGED.values(), ids=UNCHANGED.keys())
 def test_a_call_without_effect_or_with_an_invalid_value_changes_nothing(call, answer, manager):
     batch = make_waiting(3)[1]
-    before = everything()
-    result = call(manager, batch.pk)
-    assert (result if result else result.code) == answer
-    assert everything() == before
+    with unchanged():
+        result = call(manager, batch.pk)
+        assert (result if result else result.code) == answer
 
 
 # Moves
@@ -157,9 +149,8 @@ def test_a_move_is_clamped_and_shifts_the_others(position, order, manager):
 
 def test_a_move_beyond_the_end_from_the_end_changes_nothing(manager):
     batch = make_waiting(3)[2]
-    before = everything()
-    assert manager.move_batch(batch.pk, 1000) is True
-    assert everything() == before
+    with unchanged():
+        assert manager.move_batch(batch.pk, 1000) is True
 
 
 def test_a_move_with_the_present_version_is_made(manager):
@@ -179,12 +170,11 @@ def test_nothing_starts_while_the_queue_is_held_and_everything_else_continues(ma
     again = manager.claim_run("another worker")
     assert again.batch == run.batch
     assert manager.complete_batch(run.batch.pk)
-    before = everything()
-    refusal = manager.start_batch(first.pk)
-    assert (bool(refusal), refusal.code) == (False, Code.QUEUE_HELD)
-    assert "The network is down" in refusal.message
-    assert manager.promote_next_batch() is None
-    assert everything() == before
+    with unchanged():
+        refusal = manager.start_batch(first.pk)
+        assert (bool(refusal), refusal.code) == (False, Code.QUEUE_HELD)
+        assert "The network is down" in refusal.message
+        assert manager.promote_next_batch() is None
     assert manager.claim_run("worker") is None
     assert manager.move_batch(second.pk, 1)
     assert manager.pause_batch(first.pk)
@@ -201,11 +191,10 @@ def test_a_hold_stores_and_logs_who_when_and_why_until_the_release(manager):
     assert queue.version == version + 1
     assert (queue.held, queue.held_by, queue.hold_reason, queue.held_at is None) == (True, "ada", "maintenance", False)
     line = last_line()
-    assert (line.batch, line.action, line.actor, line.channel) == (None, "hold_queue", "ada", "admin")
+    assert (line.batch, line.action, line.actor, line.channel) == (None, "hold_queue", "ada", "api")
     assert line.message == "maintenance"
-    before = everything()
-    assert manager.hold_queue("maintenance") is True
-    assert everything() == before
+    with unchanged():
+        assert manager.hold_queue("maintenance") is True
     assert manager.hold_queue("another reason") is True
     assert Queue.objects.get().hold_reason == "another reason"
     assert manager.release_queue() is True
@@ -231,9 +220,8 @@ def test_the_head_of_the_queue_is_promoted_unless_one_runs_or_the_queue_is_empty
     line = last_line()
     assert (line.batch, line.action) == (first, "promote_next_batch")
     assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("queued", 1, "running", 0)
-    before = everything()
-    assert manager.promote_next_batch() is None
-    assert everything() == before
+    with unchanged():
+        assert manager.promote_next_batch() is None
 
 
 def test_reordering_closes_gaps_in_the_order_of_position(manager):

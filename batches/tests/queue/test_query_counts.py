@@ -15,11 +15,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 FEW, MANY = 10, 1000
 
 
-@pytest.fixture
-def manager():
-    return BatchManager("ada", "api")
-
-
 def make_world(size):
     """`size` finished batches, `size` waiting ones, and "it" with `size` rows, half of them failed."""
     Batch.objects.bulk_create(Batch(name="done", status=Status.DONE) for _ in range(size))

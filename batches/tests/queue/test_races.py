@@ -38,12 +38,16 @@ def codes(answers):
     return sorted((True if answer else answer.code for answer in answers), key=str)
 
 
-def start_over():
-    for batch in Batch.objects.all():
-        BatchManager().pause_batch(batch.pk)
-        BatchManager().delete_batch(batch.pk)
-    Profile.objects.all().delete()
-    BatchManager().release_queue()
+def rounds():
+    """Several rounds, each without batches and profiles at first, and consistent at the end."""
+    for _ in range(ROUNDS):
+        yield
+        assert_consistent()
+        for batch in Batch.objects.all():
+            BatchManager().pause_batch(batch.pk)
+            BatchManager().delete_batch(batch.pk)
+        Profile.objects.all().delete()
+        BatchManager().release_queue()
 
 
 # Two identical calls: the status before, the call, the results, and the number of log entries.
@@ -66,28 +70,25 @@ TWICE = {
 
 @pytest.mark.parametrize(("status", "call", "answers", "lines"), TWICE.values(), ids=TWICE.keys())
 def test_the_second_of_two_identical_calls_sees_the_effect_of_the_first(status, call, answers, lines):
-    for _ in range(ROUNDS):
+    for _ in rounds():
         it = half_checked(status)
         before = BatchLog.objects.count()
         both = run_in_threads([lambda it=it: call(BatchManager(), it.pk)] * 2)
         assert codes(both) == sorted(answers, key=str)
         assert BatchLog.objects.count() == before + lines
-        assert_consistent()
-        start_over()
 
 
 def test_the_second_of_two_deletions_finds_no_batch():
-    for _ in range(ROUNDS):
+    for _ in rounds():
         it = half_checked("done")
         both = run_in_threads([lambda it=it: BatchManager().delete_batch(it.pk)] * 2)
         assert codes(both) == sorted([True, Code.NOT_FOUND], key=str)
         assert not Batch.everything.filter(pk=it.pk).exists()
         assert BatchLog.objects.filter(action="delete_batch", message__contains=str(it.pk)).count() == 1
-        start_over()
 
 
 def test_of_two_starts_or_moves_one_is_refused():
-    for _ in range(ROUNDS):
+    for _ in rounds():
         batches = make_waiting(4)
         seen = Queue.objects.get().version
         moves = run_in_threads(
@@ -96,22 +97,18 @@ def test_of_two_starts_or_moves_one_is_refused():
         assert codes(moves) == sorted([True, Code.STALE_VERSION], key=str)
         starts = run_in_threads([lambda pk=it.pk: BatchManager().start_batch(pk) for it in batches[2:]])
         assert codes(starts) == sorted([True, Code.ANOTHER_RUNNING], key=str)
-        assert_consistent()
-        start_over()
 
 
 def test_one_of_several_promotions_starts_the_head():
-    for _ in range(ROUNDS):
+    for _ in rounds():
         make_waiting(3)
         promoted = run_in_threads([BatchManager().promote_next_batch] * 4)
         assert [batch.name for batch in promoted if batch] == ["1"]
-        assert_consistent()
-        start_over()
 
 
 @pytest.mark.parametrize("status", ["queued", "started", "expired"])
 def test_one_of_several_claims_gets_the_run(status):
-    for _ in range(ROUNDS):
+    for _ in rounds():
         it = make_batch("it", 2)
         if status != "queued":
             assert BatchManager().start_batch(it.pk)
@@ -123,7 +120,6 @@ def test_one_of_several_claims_gets_the_run(status):
         it.refresh_from_db()
         assert (run.batch, run.run_token) == (it, it.run_token)
         assert it.takeovers == (status == "expired")
-        start_over()
 
 
 # Creating batches
@@ -141,18 +137,16 @@ def test_parallel_inserts_leave_no_gap_in_the_queue():
 
 
 def test_the_first_batches_of_an_empty_database_create_one_queue():
-    for _ in range(ROUNDS):
+    for _ in rounds():
         Queue.objects.all().delete()
         run_in_threads([lambda: make_batch("first")] * 4)
         assert Queue.objects.count() == 1
         assert len(waiting_names()) == 4
-        assert_consistent()
-        start_over()
 
 
 def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkeypatch):
     monkeypatch.setattr(contents, "INSERT_CHUNK", 20)
-    for _ in range(ROUNDS):
+    for _ in rounds():
         wanted = urls(200)
         shuffled = random.sample(wanted, 200)
         orders = [wanted, wanted[::-1], shuffled]
@@ -160,8 +154,6 @@ def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkey
         assert Profile.objects.count() == 200
         for batch, order in zip(batches, orders, strict=True):
             assert list(batch.profiles.order_by("pk").values_list("profile__url", flat=True)) == order
-        assert_consistent()
-        start_over()
 
 
 # Recording while others write
@@ -263,7 +255,7 @@ def test_recording_does_not_wait_for_the_queue_lock(monkeypatch):
 
 
 def test_no_result_is_recorded_once_a_pause_has_returned():
-    for _ in range(ROUNDS):
+    for _ in rounds():
         run = start_run(make_batch("it", 30))
         ids, paused = profile_ids(run.batch), Event()
 
@@ -286,12 +278,10 @@ def test_no_result_is_recorded_once_a_pause_has_returned():
         assert not any(accepted)
         assert seen == row_statuses(run.batch)
         assert seen.count("ok") == len(accepted)
-        assert_consistent()
-        start_over()
 
 
 def test_a_worker_and_its_zombie_record_each_profile_once():
-    for _ in range(ROUNDS):
+    for _ in rounds():
         batch = make_batch("it", 20)
         zombie = start_run(batch)
         ids = profile_ids(batch)
@@ -314,12 +304,10 @@ def test_a_worker_and_its_zombie_record_each_profile_once():
         assert row_statuses(batch) == ["ok", "failed"] * 10
         batch.refresh_from_db()
         assert batch.stories_found == 10
-        assert_consistent()
-        start_over()
 
 
 def test_two_parallel_recordings_of_the_same_results_count_them_once():
-    for _ in range(ROUNDS):
+    for _ in rounds():
         run = start_run(make_batch("it", 50))
         results = [(pk, ok("s")) for pk in profile_ids(run.batch)]
         both = run_in_threads(
@@ -331,8 +319,6 @@ def test_two_parallel_recordings_of_the_same_results_count_them_once():
         assert both == [True, True]
         run.batch.refresh_from_db()
         assert (run.batch.completed_profiles, run.batch.stories_found) == (50, 50)
-        assert_consistent()
-        start_over()
 
 
 # Deleting while others write

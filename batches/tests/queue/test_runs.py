@@ -6,13 +6,11 @@ import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
-from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
     claim,
-    everything,
     failed,
     half_checked,
     last_line,
@@ -22,6 +20,7 @@ from batches.tests.support.factories import (
     record,
     row_statuses,
     start_run,
+    unchanged,
     values_of,
     waiting_names,
 )
@@ -35,11 +34,6 @@ MAX_TAKEOVERS = 3
 @pytest.fixture(autouse=True)
 def _lease(settings):
     settings.BATCHES = {"LEASE_SECONDS": LEASE.total_seconds(), "MAX_TAKEOVERS": MAX_TAKEOVERS}
-
-
-@pytest.fixture
-def manager():
-    return BatchManager("worker 1", "worker")
 
 
 def age_lease(batch, age=LEASE * 2):
@@ -67,7 +61,7 @@ def test_a_claim_starts_the_head_of_the_queue_and_owns_it(manager):
     assert None not in read(first, "lease_at", "started_at")
     assert waiting_names() == ["second"]
     line = last_line()
-    assert (line.batch, line.action, line.actor, line.channel) == (first, "promote_next_batch", "worker 1", "worker")
+    assert (line.batch, line.action, line.actor, line.channel) == (first, "promote_next_batch", "ada", "api")
     assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("queued", 1, "running", 0)
     assert line.message == "by worker " + "w" * 150
     assert Queue.objects.get().worker == "w" * 150
@@ -148,11 +142,10 @@ def test_a_token_of_another_batch_is_fenced(manager):
     other = start_run(make_batch("other"))
     assert manager.pause_batch(other.batch.pk)
     run = start_run(make_batch("it", 1))
-    before = everything()
-    assert manager.renew_lease(run.batch.pk, other.run_token).code == Code.FENCED
-    assert manager.renew_lease(other.batch.pk, run.run_token).code == Code.FENCED
-    assert manager.record_results(other.batch.pk, run.run_token, []).code == Code.FENCED
-    assert everything() == before
+    with unchanged():
+        assert manager.renew_lease(run.batch.pk, other.run_token).code == Code.FENCED
+        assert manager.renew_lease(other.batch.pk, run.run_token).code == Code.FENCED
+        assert manager.record_results(other.batch.pk, run.run_token, []).code == Code.FENCED
 
 
 @pytest.mark.parametrize("held", [False, True])
@@ -216,9 +209,8 @@ def test_a_run_can_be_finished_once_nothing_is_pending(manager):
     run = start_run(make_batch("it", 2))
     one, two = profile_ids(run.batch)
     record(run, [(one, ok())])
-    before = everything()
-    assert manager.finish_run(run.batch.pk, run.run_token).code == Code.NOT_FINISHED
-    assert everything() == before
+    with unchanged():
+        assert manager.finish_run(run.batch.pk, run.run_token).code == Code.NOT_FINISHED
     record(run, [(two, failed())])
     assert manager.finish_run(run.batch.pk, run.run_token) is True
     assert read(run.batch, "status", "position", "run_token") == ("done", None, None)
@@ -351,9 +343,8 @@ def test_a_batch_without_failed_profiles_has_nothing_to_retry(status, manager):
     it = half_checked(status)
     it.profiles.filter(status="failed").update(status="ok")
     Batch.objects.filter(pk=it.pk).update(failed_checks=0, successful_checks=F("successful_checks") + 1)
-    before = everything()
-    assert manager.retry_failed(it.pk).code == Code.NOTHING_TO_RETRY
-    assert everything() == before
+    with unchanged():
+        assert manager.retry_failed(it.pk).code == Code.NOTHING_TO_RETRY
 
 
 # Batches without rows, whose callers report progress
@@ -396,13 +387,11 @@ def test_full_progress_completes_the_batch_which_can_then_be_retried_and_queued(
      ("1", 0, 0), (1.0, 1, 0), (True, 0, 0), (1, 1, False)],
 )  # fmt: skip
 def test_invalid_progress_is_refused(progress, hollow, manager):
-    before = everything()
-    assert manager.update_progress(hollow.pk, *progress).code == Code.BAD_PROGRESS
-    assert everything() == before
+    with unchanged():
+        assert manager.update_progress(hollow.pk, *progress).code == Code.BAD_PROGRESS
 
 
 def test_progress_of_a_batch_with_rows_is_refused(manager):
     it = half_checked("running")
-    before = everything()
-    assert manager.update_progress(it.pk, 3, 2, 1).code == Code.BAD_PROGRESS
-    assert everything() == before
+    with unchanged():
+        assert manager.update_progress(it.pk, 3, 2, 1).code == Code.BAD_PROGRESS

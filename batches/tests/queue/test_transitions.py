@@ -14,7 +14,6 @@ from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import (
     assert_consistent,
     claim,
-    everything,
     half_checked,
     last_line,
     make_batch,
@@ -22,6 +21,7 @@ from batches.tests.support.factories import (
     profile_ids,
     row_statuses,
     start_run,
+    unchanged,
     values_of,
     waiting_names,
 )
@@ -128,11 +128,6 @@ def test_the_matrix_is_complete():
     assert RULES.keys() - {Action.REPAIR_BATCH, Action.REPEAT_BATCH} <= CALLS.keys()
 
 
-@pytest.fixture
-def manager():
-    return BatchManager("ada", "api")
-
-
 @pytest.mark.parametrize(("call", "status"), ALLOWED)
 def test_an_allowed_call_does_what_the_matrix_says_and_is_logged_once(call, status, manager):
     it = half_checked(status, rows=call != "update_progress")
@@ -166,13 +161,12 @@ def assert_one_line_if_changed(call, before, after, lines):
 @pytest.mark.parametrize(("call", "status"), FORBIDDEN)
 def test_a_forbidden_call_is_refused_with_its_code_and_changes_nothing(call, status, manager):
     it = half_checked(status, rows=call != "update_progress")
-    before = everything()
-    answer = CALLS[call](manager, it.pk)
-    assert isinstance(answer, Refusal)
-    assert not answer
-    assert answer.code == OUTCOMES[call, status]
-    assert f"“it” is {status}" in answer.message
-    assert everything() == before
+    with unchanged():
+        answer = CALLS[call](manager, it.pk)
+        assert isinstance(answer, Refusal)
+        assert not answer
+        assert answer.code == OUTCOMES[call, status]
+        assert f"“it” is {status}" in answer.message
 
 
 @pytest.mark.parametrize("status", Batch.Status)
@@ -238,22 +232,20 @@ INVALID_IDS = {
 @pytest.mark.parametrize("batch_id", INVALID_IDS.values(), ids=INVALID_IDS.keys())
 def test_no_call_finds_a_batch_for_an_invalid_id(batch_id, manager):
     half_checked(RUNNING)
-    before = everything()
-    for name, call in CALLS.items():
-        answer = call(manager, batch_id)
-        assert isinstance(answer, Refusal), name
-        assert (bool(answer), answer.code) == (False, Code.NOT_FOUND), name
-        assert len(str(answer)) < 150
-        answer.message.encode()
-    assert everything() == before
+    with unchanged():
+        for name, call in CALLS.items():
+            answer = call(manager, batch_id)
+            assert isinstance(answer, Refusal), name
+            assert (bool(answer), answer.code) == (False, Code.NOT_FOUND), name
+            assert len(str(answer)) < 150
+            answer.message.encode()
 
 
 def test_no_call_finds_a_deleted_batch_whose_rows_are_not_removed_yet(manager):
     it = half_checked(DONE)
     assert manager.delete_batch(it.pk)  # its rows go after the commit of this test's transaction: never
-    before = everything()
-    assert {call(manager, it.pk).code for call in CALLS.values()} == {Code.NOT_FOUND}
-    assert everything() == before
+    with unchanged():
+        assert {call(manager, it.pk).code for call in CALLS.values()} == {Code.NOT_FOUND}
 
 
 @pytest.mark.parametrize("form", [str, lambda pk: pk.hex, lambda pk: str(pk).upper()])
@@ -287,44 +279,40 @@ def test_a_run_that_is_over_is_fenced_in_every_status(call, status, manager):
         ERROR: lambda pk: manager.handle_error(pk, "It broke."),
     }
     assert steps[status](it.pk)
-    before = everything()
-    answer = RUN_CALLS[call](manager, it, old)
-    is_finished = call == "handle_error" and status in {DONE, ERROR}
-    assert not answer
-    assert answer.code == (Code.FINISHED if is_finished else Code.FENCED)
-    assert everything() == before
+    with unchanged():
+        answer = RUN_CALLS[call](manager, it, old)
+        is_finished = call == "handle_error" and status in {DONE, ERROR}
+        assert not answer
+        assert answer.code == (Code.FINISHED if is_finished else Code.FENCED)
 
 
 @pytest.mark.parametrize("token", [None, "", "123", 7, "\0", uuid.UUID(int=0)])
 def test_an_invalid_token_is_fenced_even_if_the_batch_has_none(token, manager):
     it = half_checked(RUNNING)
     assert manager.release_run(it.pk, it.run_token)
-    before = everything()
-    for name, call in RUN_CALLS.items():
-        if not (name == "handle_error" and token is None):  # a call without a run
-            assert call(manager, it, token).code == Code.FENCED
-    assert everything() == before
+    with unchanged():
+        for name, call in RUN_CALLS.items():
+            if not (name == "handle_error" and token is None):  # a call without a run
+                assert call(manager, it, token).code == Code.FENCED
 
 
 @pytest.mark.parametrize("batch_id", INVALID_IDS.values(), ids=INVALID_IDS.keys())
 def test_a_run_with_an_invalid_id_is_fenced(batch_id, manager):
     token = claim().run_token if make_batch() else None
-    before = everything()
-    assert manager.record_results(batch_id, token, []).code == Code.FENCED
-    assert manager.renew_lease(batch_id, token).code == Code.FENCED
-    assert manager.release_run(batch_id, token).code == Code.FENCED
-    assert manager.finish_run(batch_id, token).code == Code.FENCED
-    assert everything() == before
+    with unchanged():
+        assert manager.record_results(batch_id, token, []).code == Code.FENCED
+        assert manager.renew_lease(batch_id, token).code == Code.FENCED
+        assert manager.release_run(batch_id, token).code == Code.FENCED
+        assert manager.finish_run(batch_id, token).code == Code.FENCED
 
 
 def test_a_batch_is_not_started_while_another_runs(manager):
     waiting = make_batch("waiting")
     half_checked(RUNNING)
-    before = everything()
-    answer = manager.start_batch(waiting.pk)
-    assert (bool(answer), answer.code) == (False, Code.ANOTHER_RUNNING)
-    assert "“it” is running" in answer.message
-    assert everything() == before
+    with unchanged():
+        answer = manager.start_batch(waiting.pk)
+        assert (bool(answer), answer.code) == (False, Code.ANOTHER_RUNNING)
+        assert "“it” is running" in answer.message
 
 
 def test_the_actor_is_stored_clean_and_cut():
@@ -350,6 +338,5 @@ def test_a_name_is_cleaned_and_an_unchanged_one_is_not_logged(manager):
 @pytest.mark.parametrize("name", ["", " \n", "x" * 201, "\0", None, 5])
 def test_an_invalid_name_is_refused(name, manager):
     it = half_checked(QUEUED)
-    before = everything()
-    assert manager.rename_batch(it.pk, name).code == Code.BAD_VALUE
-    assert everything() == before
+    with unchanged():
+        assert manager.rename_batch(it.pk, name).code == Code.BAD_VALUE

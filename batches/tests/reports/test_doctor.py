@@ -15,7 +15,6 @@ from batches.reports import doctor
 from batches.tests.support.factories import (
     WAYS,
     assert_consistent,
-    everything,
     half_checked,
     last_line,
     make_batch,
@@ -23,6 +22,7 @@ from batches.tests.support.factories import (
     ok,
     record_one,
     start_run,
+    unchanged,
     waiting_names,
 )
 
@@ -67,19 +67,17 @@ def assert_is_repaired():
     doctor.repair(findings, BatchManager("a doctor"))
     assert messages() == []
     assert_consistent()
-    before = everything()
-    doctor.repair(findings, BatchManager("a doctor"))
-    assert everything() == before
+    with unchanged():
+        doctor.repair(findings, BatchManager("a doctor"))
 
 
 @pytest.mark.parametrize("status", WAYS)
 @pytest.mark.parametrize("rows", [True, False])
 def test_a_queue_that_only_the_manager_changed_has_no_findings(status, rows):
     half_checked(status, rows)
-    before = everything()
-    assert messages() == []
-    doctor.repair([], BatchManager())
-    assert everything() == before
+    with unchanged():
+        assert messages() == []
+        doctor.repair([], BatchManager())
 
 
 @pytest.mark.parametrize(
@@ -195,9 +193,8 @@ def test_a_run_without_a_heartbeat_is_reported_and_left_to_the_next_worker(since
     [finding] = doctor.diagnose()
     assert "no heartbeat since" in finding.message
     assert not finding.can_be_fixed
-    before = everything()
-    doctor.repair([finding], BatchManager())
-    assert everything() == before
+    with unchanged():
+        doctor.repair([finding], BatchManager())
 
 
 def test_a_started_batch_that_no_worker_claims_is_reported():
@@ -244,14 +241,13 @@ def test_the_command_says_that_everything_agrees(manage):
 def test_the_command_reports_findings_with_status_1_and_changes_nothing(manage):
     batch = half_checked(Status.PAUSED)
     break_batch(batch, failed_checks=0)
-    before = everything()
-    answer = manage("batch", "doctor")
-    assert answer.code == 1
-    assert f"“it” ({batch.pk}): failed_checks is 0, but its rows add up to 1" in answer.out
-    assert "manage.py batch doctor --fix" in answer.out
-    [finding] = json.loads(manage("batch", "doctor", "--json").out)["findings"]
-    assert (finding["batch"], finding["can_be_fixed"]) == (str(batch.pk), True)
-    assert everything() == before
+    with unchanged():
+        answer = manage("batch", "doctor")
+        assert answer.code == 1
+        assert f"“it” ({batch.pk}): failed_checks is 0, but its rows add up to 1" in answer.out
+        assert "manage.py batch doctor --fix" in answer.out
+        [finding] = json.loads(manage("batch", "doctor", "--json").out)["findings"]
+        assert (finding["batch"], finding["can_be_fixed"]) == (str(batch.pk), True)
 
 
 def test_the_command_repairs_what_it_can_and_exits_with_0_if_nothing_is_left(manage):

@@ -1,6 +1,7 @@
 """Batches in every status, created by calls of the manager, and the contents of the tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -95,6 +96,14 @@ def last_line() -> BatchLog:
 def everything() -> Mapping[str, list[dict[str, Any]]]:
     """Every row of every table."""
     return {model.__name__: list(model._base_manager.order_by("pk").values()) for model in MODELS}
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Assert that the block changes no row of any table."""
+    before = everything()
+    yield
+    assert everything() == before
 
 
 def half_checked(status: str, rows: bool = True) -> Batch:

@@ -1,0 +1,8 @@
+import pytest
+
+from batches.batch_manager import BatchManager
+
+
+@pytest.fixture
+def manager():
+    return BatchManager("ada", "api")
