@@ -367,6 +367,7 @@ def test_410_fails_the_delivery_and_switches_the_webhook_off():
     gone, waiting = deliveries()
     assert (gone.state, gone.error) == ("failed", "answered 410 Gone: the webhook was switched off")
     assert waiting.state == "waiting"
+    assert claim_due() == []
 
 
 def test_410_from_an_old_address_does_not_switch_off_the_new_one():

@@ -13,7 +13,6 @@ from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
     claim,
-    half_checked,
     last_line,
     make_batch,
     make_waiting,
@@ -117,13 +116,6 @@ def test_an_interrupted_deletion_is_completed_later(steps, big, manager, monkeyp
     assert BatchLog.objects.filter(batch=None).count() == (1 if steps else 2)
     assert BatchLog.objects.count() < lines
     assert_consistent()
-
-
-def test_purging_where_nothing_was_deleted_changes_nothing(manager):
-    half_checked("paused")
-    rows, lines = BatchProfile.objects.count(), BatchLog.objects.count()
-    manager.purge_deleted()
-    assert (BatchProfile.objects.count(), BatchLog.objects.count()) == (rows, lines)
 
 
 def test_a_deleted_batch_frees_its_place_before_its_rows_are_gone(manager, monkeypatch):

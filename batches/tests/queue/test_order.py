@@ -92,6 +92,7 @@ def test_a_queued_batch_moves_to_the_end_of_its_new_band(priority, order, manage
 UNCHANGED = {
     "the same priority": (lambda manager, pk: manager.set_priority(pk, 0), True),
     "the same position": (lambda manager, pk: manager.move_batch(pk, 2), True),
+    "the last one behind the end": (lambda manager, _: manager.move_batch(Batch.objects.get(name="3").pk, 1000), True),
     "an unchanged order": (lambda manager, pk: manager.reorder_queue(), True),
     "a release without a hold": (lambda manager, pk: manager.release_queue(), True),
     **{
@@ -141,22 +142,10 @@ def test_a_move_is_clamped_and_shifts_the_others(position, order, manager):
     batch = make_waiting(5)[2]
     running = make_batch("running")
     assert manager.start_batch(running.pk)
-    assert manager.move_batch(batch.pk, position) is True
+    assert manager.move_batch(batch.pk, position, expected_version=Queue.objects.get().version) is True
     assert waiting_names() == order
     assert values_of(running.pk)["position"] == 0
     assert_consistent()
-
-
-def test_a_move_beyond_the_end_from_the_end_changes_nothing(manager):
-    batch = make_waiting(3)[2]
-    with unchanged():
-        assert manager.move_batch(batch.pk, 1000) is True
-
-
-def test_a_move_with_the_present_version_is_made(manager):
-    batch = make_waiting(2)[1]
-    assert manager.move_batch(batch.pk, 1, expected_version=Queue.objects.get().version) is True
-    assert waiting_names() == ["2", "1"]
 
 
 # Holding

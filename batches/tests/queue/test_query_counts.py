@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch
+from batches.models import Batch, Profile
 from batches.tests.support.factories import Status, claim, failed, make_batch, ok, profile_ids, row_statuses
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,6 +90,7 @@ TRANSITIONS = {
 
 WHOLE_BATCHES = {
     "create": (running, lambda manager, it: make_batch("new", it.total_profiles, priority=1)),
+    "create from a queryset": (running, lambda manager, it: manager.create_batch("new", Profile.objects.all())),
     "repeat": (running, lambda manager, it: manager.repeat_batch(it.pk)),
 }
 

@@ -24,7 +24,6 @@ from batches.tests.support.factories import (
     row_statuses,
     start_run,
     unchanged,
-    urls,
     values_of,
 )
 
@@ -168,12 +167,6 @@ def test_a_story_is_new_once_for_its_profile_and_belongs_to_the_batch_that_found
     third = record_one(start_run(again.batch), ok("a"))
     assert (third.profile_id, third.has_story, stories_found(again)) == (first.profile_id, False, 0)
     assert third.profile.last_story_at == second.profile.last_story_at
-
-
-def test_two_profiles_can_have_stories_with_the_same_id(run):
-    one, two, *_ = profile_ids(run.batch)
-    record(run, [(one, ok("a")), (two, ok("a"))])
-    assert stories_found(run) == 2
 
 
 def test_the_stories_of_a_failed_check_are_ignored(run):
@@ -323,13 +316,3 @@ NO_STATUSES = [None, 0, -1, 99, 1000, 2**31, 2**63, 10**100, True, math.inf, mat
 @pytest.mark.parametrize(("status", "stored"), STATUSES + [(status, None) for status in NO_STATUSES])
 def test_an_invalid_http_status_is_not_stored(status, stored, run):
     assert record_one(run, CheckResult(True, http_status=status)).http_status == stored
-
-
-def test_a_large_chunk_is_recorded(run):
-    BatchManager().pause_batch(run.batch.pk)
-    run = start_run(make_batch("big", 2000))
-    record(run, [(pk, ok("a", "b") if pk % 2 else failed()) for pk in profile_ids(run.batch)])
-    now = values_of(run.batch.pk)
-    assert (now["successful_checks"], now["failed_checks"], now["stories_found"]) == (1000, 1000, 2000)
-    assert_consistent()
-    assert Profile.objects.filter(url__in=urls(2000)).exclude(last_checked_at=None).count() == 2000
