@@ -29,7 +29,7 @@ test: lint ## set up and run the checks and the tests on SQLite and PostgreSQL (
 test-room: .venv/installed-dev ## run the fast tests of one folder on SQLite while you edit (ROOM=queue)
 	@$(VENV) -m pytest --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
 
-test-all: lint ## run everything: also full fuzzing, hostile corpora, the generated client and stress
+test-all: lint ## run everything: also full fuzzing, hostile corpora and stress
 	@$(FULL_LENGTH) $(VENV) -m pytest $(IN_PARALLEL) -m ""
 
 lint: .venv/installed-dev ## run the checks without the tests

@@ -174,11 +174,7 @@ urls = [
     path("batches/<str:pk>/logs/", BatchLogs.as_view(LIST), name="batch-logs"),
     path("batches/<str:pk>/comparison/", BatchComparison.as_view({"get": "retrieve"}), name="batch-comparison"),
     # Without pages and their parameters.
-    path(
-        "batches/<str:pk>/export/<str:kind>/",
-        BatchRows.as_view(EXPORT, pagination_class=None),
-        name="batch-export",
-    ),
+    path("batches/<str:pk>/export/<str:kind>/", BatchRows.as_view(EXPORT, pagination_class=None), name="batch-export"),
     path(
         "batches/<str:pk>/stories/export/<str:kind>/",
         BatchStories.as_view(EXPORT, pagination_class=None),

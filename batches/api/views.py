@@ -33,17 +33,7 @@ from batches.reports.outlook import forecast_queue
 
 from .access import ADD, CHANGE, DELETE, OPERATE, VIEW
 from .base import BaseView
-from .bodies import (
-    BULK_ACTIONS,
-    BatchJSON,
-    BatchUpload,
-    Body,
-    BulkBody,
-    ChangeBody,
-    HoldBody,
-    MoveBody,
-    NothingBody,
-)
+from .bodies import BULK_ACTIONS, BatchJSON, BatchUpload, Body, BulkBody, ChangeBody, HoldBody, MoveBody, NothingBody
 from .conditional import make_etag, make_queue_etag, respond_conditionally
 from .errors import require_granted
 from .filters import BatchFilters

@@ -79,21 +79,21 @@ WITH_BODY = [call for call in CALLS if call.method in {"post", "patch"}]
 OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
 
 
-def api_routes() -> Iterator[tuple[str, str]]:
-    """Each (method, route) of the resolver, such as ("post", "batch-pause"), except the OPEN ones."""
-    for pattern in patterns(urlpatterns):
-        view = pattern.callback.cls
-        # DRF adds the HEAD of a GET with the first request. A view that is not a viewset has methods of its own.
-        methods = getattr(pattern.callback, "actions", None) or {
-            method for method in view.http_method_names if hasattr(view, method)
-        }
-        if not issubclass(view, OPEN):
-            yield from ((method, str(pattern.name)) for method in methods if method not in {"head", "options"})
-
-
 def patterns(entries: Any) -> Iterator[URLPattern]:
     for entry in entries:
         if isinstance(entry, URLResolver):
             yield from patterns(entry.url_patterns)
         else:
             yield entry
+
+
+#: The view of each route.
+VIEWS = {str(pattern.name): pattern.callback.cls for pattern in patterns(urlpatterns)}
+
+
+def api_routes() -> Iterator[tuple[str, str]]:
+    """Each (method, route) of the resolver, such as ("post", "batch-pause"), except the OPEN ones."""
+    for pattern in patterns(urlpatterns):
+        if not issubclass(pattern.callback.cls, OPEN):
+            # DRF adds the HEAD of a GET with the first request.
+            yield from ((method, str(pattern.name)) for method in pattern.callback.actions if method != "head")

@@ -22,7 +22,7 @@ from .conftest import make_root
 
 __all__ = ["commands", "server"]
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = pytest.mark.slow
 
 WAIT_SECONDS = 60
 FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>

@@ -139,11 +139,9 @@ def test_an_invalid_query_is_refused_by_name(client, name):
         assert answer.json()["detail"].startswith(f"{known_as}: ")
 
 
-@pytest.mark.parametrize(
-    "text", ["%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab", "x+" * 99 + "x"]
-)
-def test_unusual_texts_are_searched(client, text):
-    assert names(client.get(f"/api/batches/?name={text}&search={text}")) == []
+def test_unusual_texts_are_searched(client):
+    for text in ("%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab", "x+" * 99 + "x"):
+        assert names(client.get(f"/api/batches/?name={text}&search={text}")) == [], text
 
 
 def test_too_many_parameters_are_refused(client):

@@ -174,12 +174,6 @@ def test_rows_are_filtered_by_their_change(client, repeat):
     assert [json.loads(line)["url"] for line in lines] == ADDRESSES[:1]
 
 
-def test_a_batch_that_does_not_repeat_another_has_no_comparison(client, batch):
-    answer = client.get(f"/api/batches/{batch.pk}/comparison/")
-    assert refusal_of(answer) == (404, "not_found")
-    assert "does not repeat another batch" in answer.json()["detail"]
-
-
 # Stories, logs, profiles
 
 
