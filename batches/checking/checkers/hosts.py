@@ -53,10 +53,7 @@ class HostSlots:
         until = monotonic() + seconds
         self._paused_until[name] = max(until, self._paused_until.pop(name, 0.0))
         if len(self._paused_until) > MAX_PAUSED_HOSTS:
-            self._forget_pauses()
-
-    def _forget_pauses(self) -> None:
-        now = monotonic()
-        self._paused_until = {name: until for name, until in self._paused_until.items() if until > now}
+            now = monotonic()
+            self._paused_until = {name: until for name, until in self._paused_until.items() if until > now}
         while len(self._paused_until) > MAX_PAUSED_HOSTS:
             del self._paused_until[next(iter(self._paused_until))]

@@ -14,12 +14,12 @@ from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.courier import Courier
 from batches.tests.support.hostile import hostile
-from batches.tests.support.inside import canaries, canary
+from batches.tests.support.inside import canary
 from batches.tests.support.working import commands, configure, script, server
 
 from .receiver import Receiver
 
-__all__ = ["canaries", "canary", "commands", "configure", "hostile", "script", "server"]
+__all__ = ["canary", "commands", "configure", "hostile", "script", "server"]
 
 
 @pytest.fixture

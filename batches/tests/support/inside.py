@@ -169,10 +169,6 @@ class Canary(FeedServer):
         super().__init__(hosts=(IPV4, IPV6))
         self._accepted: Counter[str] = Counter()
 
-    def forget(self) -> None:
-        self.reached()
-        self._accepted.clear()
-
     def reached(self) -> dict[str, int]:
         """How many connections each of the two has accepted."""
         for host in self.hosts:
@@ -276,19 +272,11 @@ def in_a_header(text: str) -> str:
     return text.encode().decode("latin-1")
 
 
-@pytest.fixture(scope="session")
-def canaries() -> Iterator[Canary]:
-    """Started once, because hardly a test reaches them."""
-    try:
-        with Canary() as canary:
-            yield canary
-            return
-    except OSError as error:
-        reason = f"there is no IPv6 here: {error}"
-    skip_or_fail(reason)
-
-
 @pytest.fixture
-def canary(canaries: Canary) -> Canary:
-    canaries.forget()
-    return canaries
+def canary() -> Iterator[Canary]:
+    try:
+        socket.create_server((IPV6, 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        skip_or_fail(f"There is no IPv6 here: {error}")
+    with Canary() as canary:
+        yield canary

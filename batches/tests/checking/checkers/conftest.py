@@ -12,9 +12,9 @@ from batches.checking.checkers.fetch import Fetcher, Response
 from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.hostile import hostile
-from batches.tests.support.inside import canaries, canary
+from batches.tests.support.inside import canary
 
-__all__ = ["canaries", "canary", "hostile"]
+__all__ = ["canary", "hostile"]
 
 
 def quick_config(**values: object) -> Config:
