@@ -4,8 +4,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from threading import Event
-from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -14,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.db import connection
 
-from batches.tests.conftest import skip_or_fail, wanted_vendors
+from batches.tests.conftest import skip_or_fail
 from batches.tests.support import environment, postgres
 from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
 from batches.tests.support.processes import wait_until
@@ -26,13 +24,6 @@ from batchproject.settings import parse_database_url
 def test_a_test_runs_on_the_database_that_its_name_says(vendor, request):
     assert vendor in request.node.name
     assert connection.vendor == vendor
-
-
-@pytest.mark.parametrize("vendors", [(), ("mysql",), ("sqlite", "Postgresql")])
-def test_an_unknown_database_is_refused(vendors):
-    test = SimpleNamespace(nodeid="test_x", get_closest_marker=lambda _: pytest.mark.databases(*vendors).mark)
-    with pytest.raises(pytest.UsageError, match="test_x: the marker `databases`"):
-        wanted_vendors(test)
 
 
 @pytest.mark.databases("sqlite")
@@ -57,13 +48,6 @@ def test_an_error_in_a_thread_reaches_the_test():
 
     with pytest.raises(ValueError, match="from the thread"):
         run_in_threads([fail, lambda: None])
-
-
-def test_a_thread_that_hangs_fails_its_test():
-    release = Event()
-    with pytest.raises(TimeoutError, match="1 of 2 threads"):
-        run_in_threads([release.wait, lambda: None], timeout=0.2)
-    release.set()
 
 
 @pytest.mark.django_db
