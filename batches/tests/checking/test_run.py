@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections import Counter
 from threading import Event
 
@@ -21,7 +20,7 @@ from batches.queue import results
 from batches.reports import queries
 from batches.tests.support.checkers import NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
-from batches.tests.support.processes import WAIT_SECONDS
+from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 from batches.tests.support.working import nothing_left, work
 
@@ -73,6 +72,22 @@ def elsewhere():
         assert call.result(WAIT_SECONDS)
 
 
+@pytest.fixture
+def before(monkeypatch):
+    """Calls `action` with the same arguments before each call of `owner.name`."""
+
+    def patch(owner, name, action):
+        call = getattr(owner, name)
+
+        def both(*arguments):
+            action(*arguments)
+            return call(*arguments)
+
+        monkeypatch.setattr(owner, name, both)
+
+    return patch
+
+
 # -- From the first profile to the last --------------------------------------------------------------------------------
 
 
@@ -92,17 +107,11 @@ def test_each_profile_is_checked_once_and_its_result_recorded(configure, script,
     assert_consistent()
 
 
-def test_results_are_recorded_in_chunks(configure, script, monkeypatch):
+def test_results_are_recorded_in_chunks(configure, script, before):
     configure(record_size=4, record_seconds=20)
     scripted(18)
     sizes = []
-    record_results = BatchManager.record_results
-
-    def record(self, batch_id, token, results):
-        sizes.append(len(results))
-        return record_results(self, batch_id, token, results)
-
-    monkeypatch.setattr(BatchManager, "record_results", record)
+    before(BatchManager, "record_results", lambda manager, batch_id, token, results: sizes.append(len(results)))
     work()
     assert sizes == [4, 4, 4, 4, 2]
 
@@ -140,22 +149,16 @@ def test_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
     assert max(outstanding) <= 2 * page + concurrency + 4 * chunk
 
 
-def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(configure, script, monkeypatch):
+def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(configure, script, before):
     configure(page_size=10, concurrency=1)
     batch = of_many_hosts(20)
     second_page = Event()
-    fetch_pending = queries.fetch_pending
-
-    def read(batch, last_id, limit):
-        if last_id:
-            second_page.set()
-        return fetch_pending(batch, last_id, limit)
 
     async def wait_for_the_second_page(profile):
         if len(checked) == 7:
             assert await asyncio.to_thread(second_page.wait, WAIT_SECONDS)
 
-    monkeypatch.setattr(queries, "fetch_pending", read)
+    before(queries, "fetch_pending", lambda batch, last_id, limit: last_id and second_page.set())
     checked = script(wait_for_the_second_page)
     work()
     assert row_statuses(batch) == ["ok"] * 20
@@ -303,12 +306,12 @@ def test_a_checker_that_cannot_be_set_up_puts_its_batch_into_error_and_the_next_
     assert_consistent()
 
 
-def test_an_error_text_with_nul_or_of_a_megabyte_does_not_keep_the_batch_running(script, monkeypatch):
+def test_an_error_text_with_nul_or_of_a_megabyte_does_not_keep_the_batch_running(script, before):
     def fail(*arguments):
         raise RuntimeError("a\0b\ud800" + "long " * 200_000)
 
     batch = scripted(1)
-    monkeypatch.setattr(queries, "fetch_pending", fail)
+    before(queries, "fetch_pending", fail)
     work()
     assert statuses() == {"it": Status.ERROR}
     assert values_of(batch.pk)["error"] == f"RuntimeError: ab{'long ' * 400}"[:MAX_ERROR]
@@ -378,14 +381,14 @@ def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, el
     assert row_statuses(batch) == ["pending"]
 
 
-def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, monkeypatch):
+def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, before):
     batch = scripted(1)
 
     def pause_and_fail(*_):
         assert BatchManager().pause_batch(batch.pk)
         raise RuntimeError("It broke.")
 
-    monkeypatch.setattr(queries, "fetch_pending", pause_and_fail)
+    before(queries, "fetch_pending", pause_and_fail)
     work()
     assert statuses() == {"it": Status.PAUSED}
     assert log(batch)[-1][0] == "pause_batch"
@@ -429,19 +432,16 @@ def test_a_second_signal_ends_a_worker_whatever_it_is_waiting_for(configure, mon
     assert_released(batch)
 
 
-def test_a_worker_that_is_stopped_while_it_claims_a_run_starts_no_check(script, monkeypatch):
+def test_a_worker_that_is_stopped_while_it_claims_a_run_starts_no_check(script, before):
     batch = scripted(3)
     checked = script()
     worker = Worker(finished=nothing_left)
-    claim_run = BatchManager.claim_run
 
-    def be_stopped_and_claim(*arguments):
+    def be_stopped(*_):
         os.kill(os.getpid(), signal.SIGTERM)
-        while worker.stopped_by is None:
-            time.sleep(0.001)
-        return claim_run(*arguments)
+        wait_until(lambda: worker.stopped_by)
 
-    monkeypatch.setattr(BatchManager, "claim_run", be_stopped_and_claim)
+    before(BatchManager, "claim_run", be_stopped)
     worker.work()
     assert checked == []
     assert_released(batch)
@@ -457,18 +457,15 @@ def assert_released(batch):
 # -- The database fails ------------------------------------------------------------------------------------------------
 
 
-def failing(call, times, error):
-    """`call`, but the first times it raises the error instead."""
-    left = times
+def failing(times, error):
+    """Raises the error in the first calls."""
+    errors = iter([error] * times)
 
-    def attempt(*arguments):
-        nonlocal left
-        if left:
-            left -= 1
+    def fail(*_):
+        for error in errors:
             raise error
-        return call(*arguments)
 
-    return attempt
+    return fail
 
 
 GONE = OperationalError("server closed the connection")
@@ -485,9 +482,9 @@ READ_ONLY = InternalError("cannot execute UPDATE in a read-only transaction")  #
         (queries, "fetch_pending", GONE),
     ],
 )
-def test_a_worker_waits_for_a_database_that_does_not_answer(owner, call, fault, script, monkeypatch, caplog):
+def test_a_worker_waits_for_a_database_that_does_not_answer(owner, call, fault, script, before, monkeypatch, caplog):
     monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(owner, call, failing(getattr(owner, call), 3, fault))
+    before(owner, call, failing(3, fault))
     batch = scripted(5)
     checked = script()
     work()
@@ -500,26 +497,24 @@ def test_a_worker_waits_for_a_database_that_does_not_answer(owner, call, fault, 
     ]
 
 
-def test_a_connection_on_which_a_call_failed_is_not_used_again(script, monkeypatch):
+def test_a_connection_on_which_a_call_failed_is_not_used_again(script, before, monkeypatch):
     """SQLite goes on refusing every write if the file could not be written when it was opened."""
     monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
     used = []
-    claim_run = BatchManager.claim_run
 
-    def claim(*arguments):
+    def fail_once(*_):
         connection.ensure_connection()
         used.append(connection.connection)
         if len(used) == 1:
             raise OperationalError("attempt to write a readonly database")
-        return claim_run(*arguments)
 
-    monkeypatch.setattr(BatchManager, "claim_run", claim)
+    before(BatchManager, "claim_run", fail_once)
     scripted(1)
     work()
     assert used[0] is not used[1]
 
 
-def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_it(script, monkeypatch):
+def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_it(script, before, monkeypatch):
     monkeypatch.setattr(worker, "FIRST_WAIT", 60.0)
     attempts = []
 
@@ -529,17 +524,16 @@ def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_i
             os.kill(os.getpid(), signal.SIGTERM)
         raise OperationalError("away")
 
-    monkeypatch.setattr(BatchManager, "record_results", fail_and_be_stopped)
+    before(BatchManager, "record_results", fail_and_be_stopped)
     scripted(1)
     with pytest.raises(OperationalError, match="away"):
         work()
 
 
-def test_a_record_that_breaks_a_constraint_puts_the_batch_into_error_and_the_next_one_runs(script, monkeypatch):
+def test_a_record_that_breaks_a_constraint_puts_the_batch_into_error_and_the_next_one_runs(script, before):
     batch = scripted(2)
     make_batch("next", 2, checker="effortless")
-    broken = failing(results.update_profiles, 1, IntegrityError("violates a constraint"))
-    monkeypatch.setattr(results, "update_profiles", broken)
+    before(results, "update_profiles", failing(1, IntegrityError("violates a constraint")))
     work()
     assert statuses() == {"it": Status.ERROR, "next": Status.DONE}
     assert values_of(batch.pk)["error"] == "IntegrityError: violates a constraint"
