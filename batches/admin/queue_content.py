@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.paginator import Page, Paginator
+from django.core.paginator import Paginator
 from django.db.models import CharField, DateTimeField, F, OuterRef, QuerySet, Subquery
 from django.http import QueryDict
 from django.utils.text import Truncator
@@ -42,27 +42,6 @@ SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
 
 
 @dataclass(frozen=True, slots=True)
-class QueueQuery:
-    """What the address asks for: a search, a page of the waiting batches, the preview of a move."""
-
-    search: str
-    page: str
-    move: str
-    to: int | None
-    version: int | None
-
-    @classmethod
-    def from_parameters(cls, query: QueryDict) -> QueueQuery:
-        return cls(
-            search=clean_text(query.get("q", ""), MAX_NAME).strip(),
-            page=query.get("p", ""),
-            move=query.get("move", ""),
-            to=parse_number(query.get("to", "")),
-            version=parse_number(query.get("version", "")),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """A batch with its facts and its buttons. The facts of the running batch are pairs of name and value."""
 
@@ -92,15 +71,19 @@ class Preview:
     others: str = ""
 
 
-def queue_context(query: QueueQuery, user: User | AnonymousUser) -> dict[str, Any]:
-    """The template context of the page and of its live part."""
+def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any]:
+    """The template context of the page and of its live part.
+
+    The query has a search (`q`), a page of the waiting batches (`p`) and the move to preview (`move`, `to`, `version`).
+    """
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
     can_delete = user.has_perm("batches.delete_batch")
-    waiting = waiting_page(query)
-    sections = [make_section(status, query.search) for status in SETTLED]
+    search = clean_search(query)
+    waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
+    sections = [make_section(status, search) for status in SETTLED]
     return {
-        "query": query,
+        "search": search,
         "outlook": outlook,
         "version": outlook.queue.version,
         "can_operate": can_operate,
@@ -115,12 +98,16 @@ def queue_context(query: QueueQuery, user: User | AnonymousUser) -> dict[str, An
         "waiting_total": waiting_total(outlook),
         "blockers": "; ".join(list_blockers(outlook)),
         "last_move": find_last_move(),
-        "preview": preview_move(query, outlook) if can_operate and query.move else None,
+        "preview": preview_move(query, outlook) if can_operate and query.get("move") else None,
         "sections": sections,
     }
 
 
 # Sections
+
+
+def clean_search(query: QueryDict) -> str:
+    return clean_text(query.get("q", ""), MAX_NAME).strip()
 
 
 def batches_of(status: str, search: str = "") -> QuerySet[Batch]:
@@ -130,11 +117,6 @@ def batches_of(status: str, search: str = "") -> QuerySet[Batch]:
         midnight = localtime().replace(hour=0, minute=0, second=0, microsecond=0)
         batches = batches.filter(completed_at__gte=midnight)
     return batches.filter(name__icontains=search) if search else batches
-
-
-def waiting_page(query: QueueQuery) -> Page[Batch]:
-    waiting = batches_of(Status.QUEUED, query.search).order_by("position")
-    return Paginator(waiting, SHOWN_WAITING).get_page(query.page)
 
 
 def make_section(status: str, search: str) -> Section:
@@ -269,18 +251,19 @@ def find_last_move() -> BatchLog | None:
     return log if log is not None and log.action == Action.MOVE_BATCH else None
 
 
-def preview_move(query: QueueQuery, outlook: Outlook) -> Preview:
+def preview_move(query: QueryDict, outlook: Outlook) -> Preview:
+    to = parse_number(query.get("to", ""))
     try:
-        batch = find_batch(query.move)
+        batch = find_batch(query["move"])
     except Refused as refused:
         return Preview(None, str(refused))
     if not batch.position:
         return Preview(batch, f"“{batch}” is no longer waiting. It is {batch.status}.")
-    if query.version != outlook.queue.version:
+    if query.get("version") != str(outlook.queue.version):
         return Preview(batch, "The queue has changed. Check the new order and try again.")
-    if query.to is None:
+    if to is None:
         return Preview(batch, f"Enter a position from 1 to {outlook.waiting:,}.")
-    move = outlook.move(batch.position, query.to)
+    move = outlook.move(batch.position, to)
     if not move.others:
         return Preview(batch, f"“{batch}” is already at position {move.target:,}.")
     return Preview(batch, describe_move(batch, move, outlook), move, describe_others(move))

@@ -22,7 +22,7 @@ from batches.queue.actions import RULES
 from batches.queue.refusals import Code, Refusal
 
 from .actions import OPERATOR_ACTIONS, BatchView, get_manager, requires_view, respond, selected_ids
-from .queue_content import SETTLED, QueueQuery, batches_of, queue_context
+from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
 SELECTED_ACTIONS = (Action.QUEUE_BATCH, Action.PAUSE_BATCH, Action.RETRY_FAILED, Action.DELETE_BATCH)
@@ -78,7 +78,7 @@ class QueuePage(BatchView):
         return render(request, "admin/batches/queue/live.html", self.context(request))
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
-        return queue_context(QueueQuery.from_parameters(request.GET), request.user)
+        return queue_context(request.GET, request.user)
 
     @button
     def hold(self, request: HttpRequest) -> Result:
@@ -120,7 +120,7 @@ def queue_url(request: HttpRequest) -> str:
 
 def selected_batches(request: HttpRequest) -> QuerySet[Batch]:
     """The ticked batches, and all batches of the ticked sections."""
-    search = QueueQuery.from_parameters(request.POST).search
+    search = clean_search(request.POST)
     wanted = Q(pk__in=selected_ids(request))
     for status in SELECTABLE & set(request.POST.getlist("all")):
         wanted |= Q(pk__in=batches_of(status, search).values("pk"))
