@@ -68,6 +68,7 @@ class CheckProfilesAdmin(ListAdmin):
         self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any
     ) -> HttpResponse:
         is_all, all_matching = is_across(request), f"Check all {count:,} matching profiles"
+        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         context = {
             **self.form_context(request, form, VISIBLE),
             "title": all_matching if is_all else f"Check {pluralise(count, 'selected profile')}",
@@ -78,7 +79,7 @@ class CheckProfilesAdmin(ListAdmin):
             "more": count - SHOWN,
             "when": describe_start(0),
             # Django requires one even if all are meant.
-            "selected": selected_ids(request)[:1] if is_all else selected_ids(request),
+            "selected": selected[:1] if is_all else selected,
             "is_all": is_all,
         }
         return TemplateResponse(request, "admin/batches/adding/check.html", context)
@@ -99,10 +100,6 @@ class CheckProfilesAdmin(ListAdmin):
         return Truncator(capfirst("; ".join(self.conditions(request))) or "All profiles").chars(MAX_NAME)
 
 
-def selected_ids(request: HttpRequest) -> list[str]:
-    return request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-
-
 def is_across(request: HttpRequest) -> bool:
     """Whether all matching profiles are meant, as Django reads the field."""
     return bool(helpers.ActionForm.base_fields["select_across"].to_python(request.POST.get("select_across")))
@@ -116,4 +113,5 @@ def search_text(request: HttpRequest) -> str:
 
 def describe_selection(request: HttpRequest) -> tuple[Any, ...]:
     """Identifies the selection: its filters and search, and the ticked rows unless all are meant."""
-    return request.GET.urlencode(), None if is_across(request) else sorted(selected_ids(request))
+    selected = sorted(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))
+    return request.GET.urlencode(), None if is_across(request) else selected

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
+from django.urls import get_resolver, reverse
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
@@ -108,6 +108,12 @@ def state():
 
 
 # Requests
+
+
+def names_of_addresses():
+    """The names of all addresses of the admin."""
+    _, resolver = get_resolver().namespace_dict["admin"]
+    return {name for name in resolver.reverse_dict if isinstance(name, str)}
 
 
 def page_of(batch, name="change", *args):

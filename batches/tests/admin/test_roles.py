@@ -7,7 +7,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
-from django.urls import URLPattern, reverse
+from django.urls import reverse
 
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
@@ -15,7 +15,7 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryR
 from batches.models.api import ApiToken
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
-from .conftest import batch_with, story
+from .conftest import batch_with, names_of_addresses, story
 
 # Permissions do not depend on the database; what is then done is tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
@@ -127,19 +127,6 @@ ACTIONS = {
 }
 
 
-def patterns(urls):
-    for pattern in urls:
-        if isinstance(pattern, URLPattern):
-            yield pattern
-        else:
-            yield from patterns(pattern.url_patterns)
-
-
-def names_of_ours():
-    names = {pattern.name for pattern in patterns(admin.site.urls[0]) if pattern.name}
-    return names - OF_DJANGO
-
-
 @pytest.fixture
 def batch():
     """The first of two waiting batches in a held queue. A webhook has a failed delivery for another one."""
@@ -201,7 +188,7 @@ def post(client, name, batch, beside=None):
 
 
 def test_every_address_and_every_action_is_in_the_tables():
-    assert names_of_ours() == {name.partition(":")[0] for name in ADDRESSES}
+    assert names_of_addresses() - OF_DJANGO == {name.partition(":")[0] for name in ADDRESSES}
     assert {(model, name) for model, name, _ in actions()} == set(ACTIONS)
 
 

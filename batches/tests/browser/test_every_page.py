@@ -2,12 +2,11 @@
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from django.contrib import admin
-from django.urls import URLPattern
 from playwright.sync_api import expect
 
 from batches.models import Batch, BatchLog, BatchProfile, Queue
 
+from ..admin.conftest import names_of_addresses
 from .pages import NO_PAGES, PAGES, make_rows
 from .steps import CONFLICT
 
@@ -46,16 +45,8 @@ def find_faults(page):
 
 
 def test_every_page_is_in_the_table():
-    names = {pattern.name for pattern in patterns(admin.site.urls[0]) if (pattern.name or "").startswith("batches_")}
+    names = {name for name in names_of_addresses() if name.startswith("batches_")}
     assert names == {page.name for page in PAGES.values() if page.name.startswith("batches_")} | NO_PAGES
-
-
-def patterns(urls):
-    for pattern in urls:
-        if isinstance(pattern, URLPattern):
-            yield pattern
-        else:
-            yield from patterns(pattern.url_patterns)
 
 
 def test_every_page_is_accessible_keeps_the_policy_and_fits_a_phone(open_page, problems):
