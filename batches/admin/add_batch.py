@@ -19,7 +19,7 @@ from django.utils.html import format_html, format_html_join
 from batches.lists.imports import ImportResult, Preview, ProfileAddress, Reject
 from batches.models import Batch, Profile
 from batches.queue.contents import count_known
-from batches.queue.refusals import Code, Refusal
+from batches.queue.refusals import Code
 from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
@@ -45,10 +45,8 @@ class AddBatchAdmin(BatchAdminBase):
         if form.is_valid():
             # Only a list that was previewed is added.
             if "add" in request.POST and request.POST.get("previewed") == form.imported.digest:
-                result = create_batch(request, form, form.imported.profiles, form.imported.digest)
-                if not isinstance(result, Refusal):
-                    return respond_to_addition(self, request, *result, form.imported)
-                form.add_error(None, result.message)
+                if added := create_batch(request, form, form.imported.profiles, form.imported.digest):
+                    return respond_to_addition(self, request, *added, form.imported)
             else:
                 context = preview_context(request, form)
         return self.render_add_form(request, form, form_url, {**context, **(extra_context or {})})
@@ -93,10 +91,10 @@ def describe_start(priority: int) -> str:
 
 def create_batch(
     request: HttpRequest, form: NewBatchForm, profiles: QuerySet[Profile] | Sequence[ProfileAddress], *content: Any
-) -> tuple[Batch, bool] | Refusal:
-    """The batch of this form, and whether this request created it. `content` identifies its profiles.
+) -> tuple[Batch, bool] | None:
+    """The batch of this form, and whether this request created it. If it is refused, the form has the reason.
 
-    A form that is sent twice creates one batch: the second request finds it.
+    A form that is sent twice creates one batch: the second request finds it. `content` identifies the profiles.
     """
     values = form.cleaned_data
     batch_id = form.batch_id(request.user.pk, *content)
@@ -110,8 +108,10 @@ def create_batch(
     )
     if isinstance(result, Batch):
         return result, True
-    existing = Batch.objects.filter(pk=batch_id).first() if result.code == Code.ALREADY_EXISTS else None
-    return (existing, False) if existing else result
+    if result.code == Code.ALREADY_EXISTS and (existing := Batch.objects.filter(pk=batch_id).first()):
+        return existing, False
+    form.add_error(None, result.message)
+    return None
 
 
 def respond_to_addition(

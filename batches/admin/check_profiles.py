@@ -18,7 +18,6 @@ from django.utils.text import Truncator, capfirst
 
 from batches.limits import MAX_NAME
 from batches.models import Batch, Profile
-from batches.queue.refusals import Refusal
 from batches.text import pluralise
 
 from .actions import parse_number
@@ -49,12 +48,9 @@ class CheckProfilesAdmin(ListAdmin):
             initial = {"name": self.proposed_name(request, count)}
             return self.render_confirmation(request, profiles, count, NewBatchForm(initial=initial))
         form = NewBatchForm(request.POST)
-        if form.is_valid():
-            result = create_batch(request, form, profiles, *describe_selection(request))
-            if not isinstance(result, Refusal):
-                self.warn_of_change(request, *result)
-                return respond_to_addition(self, request, *result)
-            form.add_error(None, result.message)
+        if form.is_valid() and (added := create_batch(request, form, profiles, *describe_selection(request))):
+            self.warn_of_change(request, *added)
+            return respond_to_addition(self, request, *added)
         return self.render_confirmation(request, profiles, count, form)
 
     def warn_of_change(self, request: HttpRequest, batch: Batch, is_new: bool) -> None:
