@@ -157,6 +157,12 @@ class Stage:
     def start_worker(self, plan: worker.Plan | None = None) -> Actor:
         return self.start(worker.work, plan)
 
+    def start_workers(self, plan: Callable[[], worker.Plan | None] = lambda: None) -> None:
+        """Start two workers and the callers."""
+        for _ in range(2):
+            self.start_worker(plan())
+        self.start_callers()
+
     def start_callers(self) -> None:
         """Start the web application and a caller for each channel."""
         if self._site is not None:
@@ -275,6 +281,9 @@ class Stage:
 
     def breach(self, what: str) -> None:
         self.breaches.append(what)
+
+    def has_more_to_try(self, count: int) -> bool:
+        return self.tried < count and not self.is_hopeless
 
     @property
     def is_hopeless(self) -> bool:

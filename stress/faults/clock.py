@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stress.stage import TAKEOVER_SECONDS, Stage
 
-from .databases import start_workers, wait_for_progress
+from .databases import wait_for_progress
 
 #: Where distributions install libfaketime, below /usr.
 LIBRARIES = ("lib/*/faketime", "lib/faketime", "lib64/faketime", "local/lib/faketime")
@@ -42,9 +42,9 @@ def environment(time_file: Path) -> dict[str, str]:
 def jump(stage: Stage, count: int) -> None:
     """Half of the time, kill the worker at the same moment, so that only its lease is left."""
     file = Path(os.environ[TIME_FILE])
-    start_workers(stage)
+    stage.start_workers()
     stage.watch(TAKEOVER_SECONDS)
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         owner = wait_for_progress(stage)
         is_killed = stage.tried // len(OFFSETS) % 2 == 0
         if owner and is_killed:

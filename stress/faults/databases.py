@@ -28,8 +28,8 @@ LONGEST_RETRY_SECONDS = 15.0
 def restart(stage: Stage, count: int) -> None:
     server = _server(stage)
     stage.watch(None)
-    start_workers(stage)
-    while stage.tried < count and not stage.is_hopeless:
+    stage.start_workers()
+    while stage.has_more_to_try(count):
         wait_for_progress(stage)
         server.restart()
         measure_recovery(stage, TAKEOVER_SECONDS + 4 * RETRY_SECONDS)
@@ -39,9 +39,9 @@ def restart(stage: Stage, count: int) -> None:
 def away(stage: Stage, count: int) -> None:
     server = _server(stage)
     stage.watch(None)
-    start_workers(stage)
+    stage.start_workers()
     shortest, longest = AWAY_SECONDS if count >= 20 else BRIEFLY_AWAY_SECONDS
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         wait_for_progress(stage)
         server.stop()
         time.sleep(random.uniform(shortest, longest))
@@ -53,13 +53,6 @@ def away(stage: Stage, count: int) -> None:
 def _server(stage: Stage) -> PostgreSQL:
     assert isinstance(stage.house.database, PostgreSQL)
     return stage.house.database
-
-
-def start_workers(stage: Stage) -> None:
-    """Start two workers and the callers."""
-    for _ in range(2):
-        stage.start_worker()
-    stage.start_callers()
 
 
 def wait_for_progress(stage: Stage) -> Actor | None:
@@ -86,8 +79,8 @@ def frozen_holder(stage: Stage, count: int) -> None:
     stage.url = stage.house.database.impatient_url
     use(stage.url)
     stage.watch(None)
-    start_workers(stage)
-    while stage.tried < count and not stage.is_hopeless:
+    stage.start_workers()
+    while stage.has_more_to_try(count):
         wait_for_progress(stage)
         holder = stage.start(hold)
         stage.wait_for_event(holder, "holding")

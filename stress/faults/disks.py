@@ -19,7 +19,7 @@ from stress import databases
 from stress.databases import PostgreSQL, SQLite
 from stress.stage import TAKEOVER_SECONDS, Stage
 
-from .databases import LONGEST_RETRY_SECONDS, measure_recovery, start_workers, wait_for_progress
+from .databases import LONGEST_RETRY_SECONDS, measure_recovery, wait_for_progress
 
 #: Enough for a PostgreSQL cluster and its changes; SQLite needs less.
 DISK_MB = 256
@@ -37,8 +37,8 @@ def full(stage: Stage, count: int) -> None:
         if disk is None:
             return
         stage.watch(None)
-        start_workers(stage)
-        while stage.tried < count and not stage.is_hopeless:
+        stage.start_workers()
+        while stage.has_more_to_try(count):
             wait_for_progress(stage)
             _truncate_log()
             with _ballast(disk):
@@ -58,8 +58,8 @@ def read_only(stage: Stage, count: int) -> None:
         if disk is None:
             return
         stage.watch(None)
-        while stage.tried < count and not stage.is_hopeless:
-            start_workers(stage)
+        while stage.has_more_to_try(count):
+            stage.start_workers()
             wait_for_progress(stage)
             with _read_only(stage, disk):
                 log_size = stage.house.log.stat().st_size
@@ -170,7 +170,7 @@ def _read_only(stage: Stage, disk: Path) -> Iterator[None]:
         stage.pause_watcher()
         connections.close_all()
         _remount(disk, "ro")
-        start_workers(stage)
+        stage.start_workers()
         try:
             yield
         finally:

@@ -24,7 +24,7 @@ def pause(stage: Stage, count: int) -> None:
     for _ in range(2):
         stage.start_worker()
     stage.watch(TAKEOVER_SECONDS)
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         running = Batch.objects.running().first()
         if running is None:
             created = time.monotonic()
@@ -61,7 +61,7 @@ def pairs(stage: Stage, count: int) -> None:
     stage.url = stage.house.database.patient_url
     two = [stage.start(calls.make_calls) for _ in range(2)]
     names = list(PAIRS)
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         name = names[stage.tried % len(names)]
         pair = PAIRS[name]
         orders = pair.prepare()

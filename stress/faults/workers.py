@@ -27,12 +27,10 @@ Status = Batch.Status
 
 def kill(stage: Stage, count: int) -> None:
     deaths = numbers()
-    for _ in range(2):
-        stage.start_worker(plan_death(next(deaths)))
-    stage.start_callers()
+    stage.start_workers(lambda: plan_death(next(deaths)))
     stage.watch(TAKEOVER_SECONDS)
     died = None
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         stage.keep_waiting()
         for _, (kind, at, *values) in stage.listen():
             if kind == "claimed" and died is not None:
@@ -51,12 +49,10 @@ def kill(stage: Stage, count: int) -> None:
 
 def lose(stage: Stage, count: int) -> None:
     """A worker loses the response to every third COMMIT. It has to retry and learn that the COMMIT succeeded."""
-    for _ in range(2):
-        stage.start_worker(Plan("lose", AFTER_COMMIT, number=3))
-    stage.start_callers()
+    stage.start_workers(lambda: Plan("lose", AFTER_COMMIT, number=3))
     stage.watch(TAKEOVER_SECONDS + RETRY_SECONDS)
     lost = None
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         stage.keep_waiting()
         for _, (kind, at, *_) in stage.listen():
             if kind == "lost":
@@ -73,11 +69,9 @@ def freeze(stage: Stage, count: int) -> None:
     """Freeze a worker, in turn, before recording, inside a transaction, and anywhere; resume it after a takeover."""
     # A frozen worker may hold a lock. It must not block the harness, which has to resume it.
     use(stage.house.database.impatient_url)
-    for _ in range(2):
-        stage.start_worker()
-    stage.start_callers()
+    stage.start_workers()
     stage.watch(2 * TAKEOVER_SECONDS)
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         stage.keep_waiting()
         where = (BEFORE_RECORDING, BEFORE_COMMIT, ANYWHERE)[stage.tried % 3]
         if owner := stage.wait_for_any("claimed", "recorded"):
@@ -108,11 +102,9 @@ def _thaw_after_takeover(stage: Stage, frozen: Actor, since: float, where: str) 
 
 
 def sigterm(stage: Stage, count: int) -> None:
-    for _ in range(2):
-        stage.start_worker()
-    stage.start_callers()
+    stage.start_workers()
     stage.watch(GRACE_SECONDS + POLL_SECONDS + TOLERANCE)
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         stage.keep_waiting()
         if not (event := stage.wait_for_any("claimed", "recorded")):
             break
@@ -154,7 +146,7 @@ def _wait_for_end_and_successor(stage: Stage, leaving: Actor) -> tuple[float, in
 def poison(stage: Stage, count: int) -> None:
     """After the last takeover, the next worker fails the batch and works on the next one."""
     stage.watch(TAKEOVER_SECONDS)
-    while stage.tried < count and not stage.is_hopeless:
+    while stage.has_more_to_try(count):
         deadly = stage.make_batch(4, checker="deadly")
         harmless = stage.make_batch(4)
         began = time.monotonic()
