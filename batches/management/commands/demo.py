@@ -24,16 +24,14 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--serve", action="store_true", help="Serve the demo feeds until Ctrl-C.")
-        parser.add_argument(
-            "--feed-port",
-            type=port_number,
-            default=os.environ.get("DEMO_PORT") or str(DEFAULT_PORT),
-            help="Port of the feed server when the demo queue is created (default: $DEMO_PORT or %(default)s). "
-            "Afterwards the server uses the port in the addresses of the demo's profiles.",
+        port = os.environ.get("DEMO_PORT") or str(DEFAULT_PORT)
+        text = (
+            "Port of the feed server when the demo queue is created (default: $DEMO_PORT or %(default)s). "
+            "Afterwards the server uses the port in the addresses of the demo's profiles."
         )
-        parser.add_argument(
-            "--site", default="http://127.0.0.1:8000", help="Address of the web application, shown with the login."
-        )
+        parser.add_argument("--feed-port", type=port_number, default=port, help=text)
+        text = "Address of the web application, shown with the login."
+        parser.add_argument("--site", default="http://127.0.0.1:8000", help=text)
 
     def handle(self, *args: Any, serve: bool, feed_port: int, site: str, **options: Any) -> None:
         if serve:

@@ -27,17 +27,11 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on (default: %(default)s).")
-        parser.add_argument(
-            "--port",
-            type=port_number,
-            default=os.environ.get("PORT") or "8000",
-            help="Port to listen on (default: $PORT or 8000).",
-        )
-        parser.add_argument(
-            "--demo",
-            action="store_true",
-            help="Set up the demo queue first, serve its feeds too, and let the worker connect to 127.0.0.1.",
-        )
+        port = os.environ.get("PORT") or "8000"
+        text = "Port to listen on (default: $PORT or 8000)."
+        parser.add_argument("--port", type=port_number, default=port, help=text)
+        text = "Set up the demo queue first, serve its feeds too, and let the worker connect to 127.0.0.1."
+        parser.add_argument("--demo", action="store_true", help=text)
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         require_free_port(host, port, f"Choose another one: PORT={port + 1} make run")
