@@ -106,8 +106,9 @@ def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server, fetch
     assert fetch(server.url("/end")).body == b"abcde"
 
 
-def test_a_body_as_large_as_allowed_is_read(server, fetch):
-    server.answer("/", body=b"x" * 300_000, headers={"Content-Security-Policy": "a" * 20_000})
+@pytest.mark.parametrize("body", [b"x" * 300_000, [b"x" * 150_000] * 2], ids=["of known length", "in pieces"])
+def test_a_body_as_large_as_allowed_is_read(body, server, fetch):
+    server.answer("/", body=body, headers={"Content-Security-Policy": "a" * 20_000})
     assert len(fetch(server.url("/"), max_body=300_000).body) == 300_000
     assert failure_of(fetch, server.url("/"), max_body=299_999) == "the body is larger than 0.299999 MB"
 
