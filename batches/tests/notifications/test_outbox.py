@@ -14,6 +14,7 @@ from batches.models import Batch, Channel, Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.outbox import AttemptResult
 from batches.tests.support.factories import claim, half_checked, make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.tables import explain, run_sql
 from batches.tests.support.threads import in_thread
 
 from .conftest import deliveries, make_webhook, only_delivery, pass_time, seconds_to_wait
@@ -307,18 +308,13 @@ def test_due_deliveries_are_found_by_their_index():
         for _ in range(3000)
     )
     outbox.write_test_event(webhook)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    run_sql("ANALYZE")
     with CaptureQueriesContext(connection) as captured:
         assert len(claim_due()) == 1
     selects = [query["sql"] for query in captured if query["sql"].startswith("SELECT")]
     assert len(selects) == 2
     for sql in selects:
-        explain = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}[connection.vendor]
-        with connection.cursor() as cursor:
-            cursor.execute(f"{explain} {sql}")
-            plan = "\n".join(str(row[-1]) for row in cursor.fetchall())
-        assert "webhookdelivery_waiting" in plan, plan
+        assert "webhookdelivery_waiting" in explain(sql), explain(sql)
 
 
 # Settling

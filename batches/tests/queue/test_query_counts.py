@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile
 from batches.tests.support.factories import Status, claim, failed, make_batch, ok, profile_ids, row_statuses
+from batches.tests.support.tables import explain, run_sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -212,12 +213,6 @@ def forget_statistics():
         run_sql("ANALYZE sqlite_schema")  # reads the statistics again
 
 
-def run_sql(sql):
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return cursor.fetchall() if cursor.description else []
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("with_statistics", [True, False], ids=["with statistics", "without statistics"])
 def test_recording_finds_its_rows_by_index_in_a_big_batch(with_statistics, manager, statistics):
@@ -234,25 +229,16 @@ def test_recording_finds_its_rows_by_index_in_a_big_batch(with_statistics, manag
     for sql, (start, columns) in zip(statements, RECORDING_LOOKUPS.items(), strict=True):
         assert sql.startswith(start)
         lookups = find_lookups(sql)
-        assert len(lookups) == bool(columns), plan(sql)
-        assert set(lookups) <= columns, plan(sql)
+        assert len(lookups) == bool(columns), explain(sql)
+        assert set(lookups) <= columns, explain(sql)
     assert row_statuses(run.batch)[:501] == ["ok"] * 500 + ["pending"]
 
 
 def find_lookups(sql):
     """The columns of each search in an index. Asserts that no table is read whole."""
-    assert not re.search("SCAN (?!json_each)|Seq Scan", plan(sql)), f"{sql[:300]}\n{plan(sql)}"
-    searches = re.findall("(?:SEARCH|Index Cond:) .*", plan(sql).replace("rowid", "id"))
+    assert not re.search("SCAN (?!json_each)|Seq Scan", explain(sql)), f"{sql[:300]}\n{explain(sql)}"
+    searches = re.findall("(?:SEARCH|Index Cond:) .*", explain(sql).replace("rowid", "id"))
     return [", ".join(re.findall(r'(\w+)"?\)?(?:::text)? ?[=<>]', search)) for search in searches]
-
-
-def plan(sql):
-    if connection.vendor == "sqlite":
-        return "\n".join(row[-1] for row in run_sql(f"EXPLAIN QUERY PLAN {sql}"))
-    with transaction.atomic():
-        # Reading a small table once may seem cheaper than by index. Whether the index can be used is what counts.
-        run_sql("SET LOCAL enable_seqscan = off")
-        return "\n".join(row[-1] for row in run_sql(f"EXPLAIN (COSTS OFF) {sql}"))
 
 
 @pytest.mark.slow
@@ -266,4 +252,4 @@ def test_a_claim_does_not_read_the_finished_batches(manager, statistics):
     selects = [query["sql"] for query in captured if re.match('SELECT .* FROM "batches_batch"', query["sql"])]
     assert len(selects) >= 4
     for sql in selects:
-        assert set(find_lookups(sql)) & {"position", "status", "id"}, plan(sql)
+        assert set(find_lookups(sql)) & {"position", "status", "id"}, explain(sql)

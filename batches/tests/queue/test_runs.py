@@ -18,7 +18,6 @@ from batches.tests.support.factories import (
     ok,
     profile_ids,
     record,
-    row_statuses,
     start_run,
     unchanged,
     values_of,
@@ -231,16 +230,6 @@ def test_a_batch_without_profiles_is_done_and_one_that_lacks_its_rows_goes_to_er
         assert read(batch, "status", "error") == (status, message if status == "error" else "")
         assert last_line().message == message
         assert_consistent()
-
-
-def test_a_paused_run_continues_where_it_stopped(manager):
-    it = half_checked("running")
-    assert manager.pause_batch(it.pk)
-    run = start_run(it)
-    assert row_statuses(it) == ["ok", "failed", "pending"]
-    record(run, [(profile_ids(it)[2], ok())])
-    assert manager.finish_run(it.pk, run.run_token)
-    assert_consistent()
 
 
 @pytest.mark.parametrize(

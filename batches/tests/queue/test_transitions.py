@@ -13,7 +13,6 @@ from batches.queue.actions import RULES
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import (
     assert_consistent,
-    claim,
     half_checked,
     last_line,
     make_batch,
@@ -230,8 +229,8 @@ INVALID_IDS = {
 
 
 @pytest.mark.parametrize("batch_id", INVALID_IDS.values(), ids=INVALID_IDS.keys())
-def test_no_call_finds_a_batch_for_an_invalid_id(batch_id, manager):
-    half_checked(RUNNING)
+def test_an_invalid_id_is_not_found_and_has_no_run(batch_id, manager):
+    token = half_checked(RUNNING).run_token
     with unchanged():
         for name, call in CALLS.items():
             answer = call(manager, batch_id)
@@ -239,6 +238,9 @@ def test_no_call_finds_a_batch_for_an_invalid_id(batch_id, manager):
             assert (bool(answer), answer.code) == (False, Code.NOT_FOUND), name
             assert len(str(answer)) < 150
             answer.message.encode()
+        assert manager.record_results(batch_id, token, []).code == Code.FENCED
+        for call in (manager.renew_lease, manager.release_run, manager.finish_run):
+            assert call(batch_id, token).code == Code.FENCED
 
 
 def test_no_call_finds_a_deleted_batch_whose_rows_are_not_removed_yet(manager):
@@ -294,16 +296,6 @@ def test_an_invalid_token_is_fenced_even_if_the_batch_has_none(token, manager):
         for name, call in RUN_CALLS.items():
             if not (name == "handle_error" and token is None):  # a call without a run
                 assert call(manager, it, token).code == Code.FENCED
-
-
-@pytest.mark.parametrize("batch_id", INVALID_IDS.values(), ids=INVALID_IDS.keys())
-def test_a_run_with_an_invalid_id_is_fenced(batch_id, manager):
-    token = claim().run_token if make_batch() else None
-    with unchanged():
-        assert manager.record_results(batch_id, token, []).code == Code.FENCED
-        assert manager.renew_lease(batch_id, token).code == Code.FENCED
-        assert manager.release_run(batch_id, token).code == Code.FENCED
-        assert manager.finish_run(batch_id, token).code == Code.FENCED
 
 
 def test_a_batch_is_not_started_while_another_runs(manager):

@@ -1,4 +1,4 @@
-"""The content of the database, to show that nothing changed, and a value to smuggle into every column."""
+"""The content of the database, to show that nothing changed, a value to smuggle into every column, and query plans."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Field, Model
 
 from batches.models import Batch
@@ -24,6 +24,24 @@ SMUGGLED = {
     "TextField": "smuggled",
 }
 NUMBER = 4711
+
+
+def run_sql(sql: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+
+def explain(sql: str) -> str:
+    """The plan of a statement."""
+    if connection.vendor == "sqlite":
+        return "\n".join(row[-1] for row in run_sql(f"EXPLAIN QUERY PLAN {sql}"))
+    with transaction.atomic():
+        # Reading a small table once may seem cheaper than by index. Whether the index can be used is what counts.
+        run_sql("SET LOCAL enable_seqscan = off")
+        plan = "\n".join(row[-1] for row in run_sql(f"EXPLAIN (COSTS OFF) {sql}"))
+        run_sql("SET LOCAL enable_seqscan = on")
+        return plan
 
 
 def every_table() -> dict[str, list[str]]:
