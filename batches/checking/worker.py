@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from django.db import close_old_connections, connections
 
 from batches.batch_manager import BatchManager
-from batches.conf import Config, get_config
+from batches.conf import get_config
 from batches.limits import MAX_ERROR
 from batches.models import DATABASE_FAULTS, Batch, Channel, discard_connections
 from batches.notifications.courier import delivering
@@ -41,10 +41,10 @@ class Worker:
     immediately.
     """
 
-    def __init__(self, finished: Callable[[], bool] = lambda: False, config: Config | None = None) -> None:
+    def __init__(self, finished: Callable[[], bool] = lambda: False) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._manager = BatchManager(actor=self.name, channel=Channel.WORKER)
-        self._config = config or get_config()
+        self._config = get_config()
         self._finished = finished
         self._run: Run | None = None
         #: The signal that stopped the worker, if any.
