@@ -25,9 +25,6 @@ __all__ = ["commands", "server"]
 pytestmark = pytest.mark.slow
 
 WAIT_SECONDS = 60
-FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
-<item><title>The old bridge</title><guid isPermaLink="false">1</guid></item>
-<item><title>Rain</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +74,7 @@ def test_every_module_of_the_client_compiles_and_can_be_imported(package):
 def test_the_client_drives_a_batch_from_its_creation_to_its_stories(connected, commands, server):
     from batches_client.models import BatchJSONRequest, BatchStatus, MoveRequest, NothingRequest
 
-    server.answer("/feed", FEED)
+    server.answer_feed("/feed", "The old bridge", "Rain")
     wanted = BatchJSONRequest("Press", [server.url("/feed"), server.url("/gone")], queue=False)
     made = call("batches_create")(client=connected, body=wanted, idempotency_key="press-1")
     again = call("batches_create")(client=connected, body=wanted, idempotency_key="press-1")

@@ -20,10 +20,6 @@ BLOCK = re.compile(r"^```(sh|output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Printed before the output of each block.
 MARK = "-- the next block --"
 
-FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
-<item><title>The old bridge</title><guid isPermaLink="false">1</guid></item>
-<item><title>Rain</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
-
 
 def steps():
     """The commands of each step, and the output on the page; None if it has none."""
@@ -85,8 +81,8 @@ def test_the_tutorial_works_and_prints_the_output_on_the_page(run_script, comman
     if shutil.which("curl") is None:
         skip_or_fail("curl is missing. Install it with `apt-get install curl`.")
     User.objects.create_superuser("operator")
-    server.answer("/feed", FEED)
-    server.answer("/blog", FEED)
+    server.answer_feed("/feed", "The old bridge", "Rain")
+    server.answer_feed("/blog", "The old bridge", "Rain")
     commands.start_worker()
     script = "".join(f"echo '{MARK}'\n{block}" for block, _ in steps())
     printed = run_script(script).split(f"{MARK}\n")[1:]

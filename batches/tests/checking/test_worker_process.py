@@ -12,9 +12,6 @@ from batches.tests.support.factories import assert_consistent, make_batch, row_s
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 Status = Batch.Status
-FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
-<item><title>One</title><guid isPermaLink="false">1</guid></item>
-<item><title>Two</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
 PAGE = """<!doctype html><html><head><title>Home</title>
 <link rel="alternate" type="application/rss+xml" href="/feed"></head></html>"""
 
@@ -76,7 +73,7 @@ class HalfWay:
 
 
 def test_a_worker_works_on_the_queue_and_polls_for_more_until_a_signal_stops_it(server, commands):
-    server.answer("/feed", FEED)
+    server.answer_feed("/feed", "One", "Two")
     server.answer("/page", PAGE)
     server.answer("/nonsense", "Hello")
     first = batch_of(server, "/feed", "/page", "/gone", "/nonsense", name="first", checker="feed")

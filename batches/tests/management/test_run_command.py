@@ -30,9 +30,6 @@ from batches.tests.support.threads import in_thread
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = Batch.Status
-FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
-<item><title>Größe “zählt”</title><guid isPermaLink="false">1</guid></item>
-<item><title>Two</title><guid isPermaLink="false">2</guid></item></channel></rss>"""
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +56,7 @@ class Screen(io.StringIO):
 def feeds(server, configure, list_file):
     """A list of a feed, a page without one, an address that is gone, and one that is not public."""
     configure(allowed_networks=("127.0.0.1/32",), retries=0)
-    server.answer("/feed", FEED)
+    server.answer_feed("/feed", "Größe “zählt”", "Two")
     server.answer("/nonsense", "Hello")
     addresses = [*map(server.url, ("/feed", "/nonsense", "/gone")), "http://127.0.0.2/"]
     return list_file("\n".join(addresses))
@@ -452,7 +449,7 @@ def test_while_a_worker_checks_the_batch_elsewhere_it_only_follows(server, list_
 @pytest.mark.slow
 @pytest.mark.databases("sqlite")
 def test_it_runs_from_cron_without_a_user_a_terminal_or_letters_beyond_ascii(server, list_file, commands):
-    server.answer("/feed", FEED)
+    server.answer_feed("/feed", "Größe “zählt”", "Two")
     needed = {"DATABASE_URL", "SECRET_KEY"}
     commands.environ = {
         name: value for name, value in commands.environ.items() if name in needed or name.startswith("BATCHES_")

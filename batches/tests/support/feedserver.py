@@ -106,6 +106,12 @@ class FeedServer:
         content = body.encode() if isinstance(body, str) else body
         self._answers[path] = [Reply(status, content, headers or {}, raw, every)]
 
+    def answer_feed(self, path: str, *titles: str) -> None:
+        """Answer with an RSS feed that has a story for each title, with the IDs 1, 2, …"""
+        stories = (f"<title>{title}</title><guid>{number}</guid>" for number, title in enumerate(titles, 1))
+        items = "".join(f"<item>{story}</item>" for story in stories)
+        self.answer(path, f"<rss version='2.0'><channel><title>News</title>{items}</channel></rss>")
+
     def answer_in_turn(self, path: str, *answers: Script) -> None:
         """Set one reply, or function of the request, after the other; the last one stays."""
         self._answers[path] = list(answers)
