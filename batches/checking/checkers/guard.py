@@ -10,7 +10,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 Network = IPv4Network | IPv6Network
-AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
 # Of IPv6, only this is assigned. That excludes ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48), unique local, link-local,
 # site-local and multicast addresses.
@@ -48,7 +47,7 @@ def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
-def open_guarded_socket(allowed: Iterable[Network], addr_info: AddressInfo) -> socket.socket:
+def open_guarded_socket(allowed: Iterable[Network], addr_info: tuple[Any, ...]) -> socket.socket:
     """A socket factory for aiohttp, which calls it for every connection."""
     family, kind, proto, _, sockaddr = addr_info
     if not is_public(sockaddr[0], allowed):
