@@ -7,6 +7,7 @@ framework's own class.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -33,8 +34,9 @@ VIEW_PROFILES = "batches.view_profile"
 
 class TokenAuthentication(authentication.TokenAuthentication):
     def authenticate_credentials(self, key: str) -> tuple[User, Token]:
+        tokens = _tokens(tuple(settings.AUTHENTICATION_BACKENDS))
         # PostgreSQL refuses a query for such a text.
-        token = None if UNSTORABLE.search(key) else _tokens().filter(key=key).first()
+        token = None if UNSTORABLE.search(key) else tokens.filter(key=key).first()
         if token is None:
             raise AuthenticationFailed("Invalid token.")
         if not token.user.is_active:
@@ -42,10 +44,11 @@ class TokenAuthentication(authentication.TokenAuthentication):
         return token.user, token
 
 
-def _tokens() -> QuerySet[Token]:
+@cache  # it takes as long to build as to run
+def _tokens(backends: tuple[str, ...]) -> QuerySet[Token]:
     """All tokens with their users. `may_view` is False also where only the user's `has_perm` can decide."""
     # With several backends, each can grant or forbid.
-    viewers = User.objects.with_perm(VIEW) if len(settings.AUTHENTICATION_BACKENDS) == 1 else User.objects.none()
+    viewers = User.objects.with_perm(VIEW) if len(backends) == 1 else User.objects.none()
     return Token.objects.select_related("user").annotate(may_view=Exists(viewers.filter(pk=OuterRef("user"))))
 
 

@@ -178,7 +178,7 @@ ORDERABLE = ["position", "name", "status", "priority", "total_profiles", "create
     [
         *ORDERABLE,
         *(f"-{field}" for field in ORDERABLE),
-        "status,-completed_at",
+        "priority,-started_at",
         "-started_at,completed_at,name",
         "priority,started_at,-created_at",
         "name,-name,name",
