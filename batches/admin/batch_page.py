@@ -62,7 +62,7 @@ class BatchPage(BatchView):
 
     def live_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
         can_operate = self.batch_admin.has_operate_permission(request)
-        previous = comparison.find_previous(batch)
+        previous, progress = comparison.find_previous(batch), batch.progress
         logs = list(batch.logs.newest_first()[:SHOWN])
         return {
             "batch": batch,
@@ -70,7 +70,11 @@ class BatchPage(BatchView):
             "summary": summarise(batch, logs),
             "can_operate": can_operate,
             "buttons": list_buttons(batch) if can_operate else [],
-            "facts": list_facts(batch, previous),
+            "progress_bar": display.progress_bar(batch),
+            "rate": progress.rate and display.rate(progress.rate),
+            "remaining": progress.seconds_left and format_duration(progress.seconds_left),
+            "run_time": batch.run_seconds and format_duration(batch.run_seconds),
+            "previous": previous,
             "logs": [(log, display.movement(log)) for log in logs],
             "state": details_key(batch, previous),
         }
@@ -134,28 +138,6 @@ def details_key(*batches: Batch | None) -> str:
         f"{batch.completed_profiles} {batch.failed_checks} {batch.stories_found} {batch.completed_at}"
         for batch in filter(None, batches)
     )
-
-
-def list_facts(batch: Batch, previous: Batch | None) -> list[tuple[str, str]]:
-    """Name and value of each known fact about the batch."""
-    progress = batch.progress
-    facts = {
-        "Status": display.status_label(batch),
-        "Position": display.place(batch) if batch.position else "",
-        "Progress": display.progress_bar(batch),
-        "New stories": display.number(batch.stories_found),
-        "Rate": display.rate(progress.rate),
-        "Remaining": f"about {format_duration(progress.seconds_left)}" if progress.seconds_left else "",
-        "Run time": format_duration(batch.run_seconds) if batch.run_seconds else "",
-        "Priority": str(batch.priority),
-        "Checker": batch.checker,
-        "Created": display.moment(batch.created_at),
-        "Started": display.moment(batch.started_at),
-        "Last heartbeat": display.moment(batch.lease_at),
-        "Completed": display.moment(batch.completed_at),
-        "Repeat of": display.page_link(previous),
-    }
-    return [(name, value) for name, value in facts.items() if value not in {"", display.NOTHING}]
 
 
 def details_context(batch: Batch) -> dict[str, Any]:
