@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,7 +31,6 @@ SHOWN_WAITING = 100
 SHOWN = 20
 #: Names of batches that a move delays.
 SHOWN_NAMES = 3
-SHOWN_TEXT = 300
 SHOWN_REASON = 80
 
 #: The sections below the queue.
@@ -43,12 +42,11 @@ SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A batch with its facts and its buttons. The facts of the running batch are pairs of name and value."""
+    """A batch with its buttons, and when it changed or will start."""
 
     batch: Batch
-    facts: Sequence[Any]
     buttons: list[tuple[str, str]]
-    error: str = ""
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
     can_delete = user.has_perm("batches.delete_batch")
-    search = clean_search(query)
+    running, search = outlook.running, clean_search(query)
     waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
     sections = [make_section(status, search) for status in SETTLED]
     return {
@@ -92,9 +90,13 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "summary": summarise(outlook, sections),
         "hold": describe_hold(outlook),
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
-        "running": running_row(outlook),
+        "running": running and Row(running, list_buttons(running, QUEUE_ACTIONS)),
+        "run_facts": list_run_facts(running, outlook) if running else [],
         "page": waiting,
-        "waiting": [waiting_row(batch, outlook) for batch in waiting],
+        "waiting": [
+            Row(batch, list_buttons(batch, QUEUE_ACTIONS), describe_turn(outlook.turn(batch.position or 0)))
+            for batch in waiting
+        ],
         "waiting_total": waiting_total(outlook),
         "blockers": "; ".join(list_blockers(outlook)),
         "last_move": find_last_move(),
@@ -123,7 +125,8 @@ def make_section(status: str, search: str) -> Section:
     batches = batches_of(status, search)
     newest = F("completed_at" if status == Status.DONE else "created_at").desc(nulls_last=True)
     latest = with_latest_change(batches).order_by(newest)[:SHOWN]
-    return Section(status, SETTLED[Status(status)], [settled_row(batch) for batch in latest], batches.count())
+    rows = [Row(batch, list_buttons(batch, SETTLED_ACTIONS), clock(batch.changed_at)) for batch in latest]
+    return Section(status, SETTLED[Status(status)], rows, batches.count())
 
 
 def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
@@ -139,12 +142,10 @@ def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
 # Rows
 
 
-def running_row(outlook: Outlook) -> Row | None:
-    batch = outlook.running
-    if batch is None:
-        return None
+def list_run_facts(batch: Batch, outlook: Outlook) -> list[tuple[str, str]]:
+    """Name and value of each fact about the run."""
     progress = batch.progress
-    facts = [
+    return [
         ("Checked", display.progress_bar(batch)),
         ("Rate", display.rate(progress.rate)),
         ("Remaining", format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING),
@@ -154,7 +155,6 @@ def running_row(outlook: Outlook) -> Row | None:
         ("Started", describe_run_start(batch)),
         ("Worker", describe_worker(outlook)),
     ]
-    return Row(batch, facts, list_buttons(batch, QUEUE_ACTIONS))
 
 
 def describe_run_start(batch: Batch) -> str:
@@ -172,33 +172,10 @@ def describe_worker(outlook: Outlook) -> str:
     return "alive" if outlook.run_is_alive else f"no heartbeat since {clock(lease_at, seconds=True)}"
 
 
-def waiting_row(batch: Batch, outlook: Outlook) -> Row:
-    facts = [
-        f"priority {batch.priority}",
-        pluralise(batch.total_profiles, "profile"),
-        f"{batch.completed_profiles:,} already checked" if batch.completed_profiles else "",
-        describe_turn(outlook.turn(batch.position or 0)),
-    ]
-    return Row(batch, list(filter(None, facts)), list_buttons(batch, QUEUE_ACTIONS))
-
-
 def describe_turn(turn: Turn) -> str:
     if turn.start and turn.end:
         return f"starts about {clock(turn.start)}, ends about {clock(turn.end)}"
     return f"takes {roughly(turn.seconds)}" if turn.seconds is not None else ""
-
-
-def settled_row(batch: Any) -> Row:
-    facts = [
-        f"by {batch.changed_by}" if batch.changed_by else "",
-        clock(batch.changed_at),
-        f"{batch.completed_profiles:,} of {pluralise(batch.total_profiles, 'profile')} checked",
-        f"{batch.successful_checks:,} ok",
-        f"{batch.failed_checks:,} failed",
-        pluralise(batch.stories_found, "new story", "new stories"),
-    ]
-    error = Truncator(batch.error).chars(SHOWN_TEXT) if batch.status == Status.ERROR else ""
-    return Row(batch, list(filter(None, facts)), list_buttons(batch, SETTLED_ACTIONS), error)
 
 
 # The queue as a whole
