@@ -19,7 +19,7 @@ from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.refusals import Refused
 from batches.queue.transitions import find_batch
 from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
-from batches.text import clean_text, format_duration, pluralise
+from batches.text import clean_text, format_duration
 
 from . import display
 from .actions import list_buttons, parse_number
@@ -97,7 +97,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
             Row(batch, list_buttons(batch, QUEUE_ACTIONS), describe_turn(outlook.turn(batch.position or 0)))
             for batch in waiting
         ],
-        "waiting_total": waiting_total(outlook),
+        "all_done": clock(outlook.all_done),
         "blockers": "; ".join(list_blockers(outlook)),
         "last_move": find_last_move(),
         "preview": preview_move(query, outlook) if can_operate and query.get("move") else None,
@@ -186,14 +186,6 @@ def summarise(outlook: Outlook, sections: list[Section]) -> str:
     running = f"“{outlook.running}” is running" if outlook.running else "Nothing is running"
     others = ", ".join(f"{section.count:,} {section.title.lower()}" for section in sections)
     return f"{running}. {outlook.waiting:,} waiting, {others}."
-
-
-def waiting_total(outlook: Outlook) -> str:
-    if not outlook.waiting:
-        return "No batches are waiting."
-    batches = pluralise(outlook.waiting, "batch", "batches")
-    done = f", all done about {clock(outlook.all_done)}" if outlook.all_done else ""
-    return f"{batches}, {pluralise(outlook.waiting_profiles, 'profile')}{done}"
 
 
 def describe_hold(outlook: Outlook) -> str:
