@@ -63,6 +63,11 @@ def test_every_key_of_visible_characters_is_valid(client, key):
     assert is_replayed(post(client, "/api/batches/", NEW, key))
 
 
+def test_keys_that_differ_in_their_last_character_are_two_keys(client):
+    answers = [post(client, "/api/batches/", NEW, "x" * 254 + last) for last in "ab"]
+    assert [(answer.status_code, is_replayed(answer)) for answer in answers] == [(201, False)] * 2
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
