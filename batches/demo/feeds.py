@@ -104,6 +104,7 @@ class DemoFeed:
 FORMATS: Mapping[str, tuple[Callable[[DemoFeed], bytes], str]] = {
     "rss": (DemoFeed.rss, "application/rss+xml"),
     "slow": (DemoFeed.rss, "application/rss+xml"),
+    "busy": (DemoFeed.rss, "application/rss+xml"),
     "atom": (DemoFeed.atom, "application/atom+xml"),
     "rdf": (DemoFeed.rdf, "application/rdf+xml"),
     "json": (DemoFeed.json, "application/feed+json"),

@@ -6,14 +6,14 @@ An address always behaves the same. Only its stories change over time, so a late
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from html import escape
 
 from aiohttp import web
 
 from .feeds import FORMATS, TEXT, DemoFeed
-from .profiles import PATH, checksum
+from .profiles import PATH, checksum, name_of
 
 #: Seconds before a response. With two concurrent requests per host, the three batches take about three minutes.
 NORMAL_DELAY = (0.3, 1.5)
@@ -27,15 +27,6 @@ class FeedServer:
         self.clock = clock
         self.pace = pace
         self.visits: Counter[str] = Counter()
-        self.handlers: Mapping[str, Callable[[web.Request, int], Awaitable[web.StreamResponse]]] = {
-            "page": self.page,
-            "moved": self.redirect,
-            "loop": self.redirect,
-            "error": self.fail,
-            "busy": self.refuse_every_other_visit,
-            "endless": self.stream_endlessly,
-            **dict.fromkeys(FORMATS, self.send_feed),
-        }
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -46,55 +37,57 @@ class FeedServer:
     async def respond(self, request: web.Request) -> web.StreamResponse:
         kind, number = request.match_info["kind"], int(request.match_info["number"])
         await asyncio.sleep(self.pace * delay(kind, number))
-        if kind not in self.handlers:
+        match kind:
+            case "page":
+                link = f'<link rel="alternate" type="application/rss+xml" href="../rss/{number}">'
+                return html_page(name_of(number), "Our stories are in the feed.", link)
+            case "moved":
+                raise web.HTTPMovedPermanently(f"{PATH}rss/{number}")
+            case "loop":
+                raise web.HTTPFound(request.path)
+            case "error":
+                raise web.HTTPInternalServerError(text="Out of order.")
+            case "busy" if self.is_busy(request.path):
+                raise web.HTTPTooManyRequests(headers={"Retry-After": "1"})
+            case "endless":
+                return await stream_endlessly(request)
+        if kind not in FORMATS:
             raise web.HTTPNotFound(text="Not found.")
-        return await self.handlers[kind](request, number)
+        return feed_response(request, self.feed(request, number))
 
-    def feed(self, request: web.Request, number: int) -> DemoFeed:
-        return DemoFeed(number, str(request.url.origin()), self.clock())
-
-    async def send_feed(self, request: web.Request, number: int) -> web.StreamResponse:
-        feed = self.feed(request, number)
-        write, content_type = FORMATS[request.match_info["kind"]]
-        changed = feed.stories[0].published
-        if is_known(request, feed.etag, changed):
-            response = web.Response(status=304)
-        else:
-            response = web.Response(body=write(feed), content_type=content_type)
-        response.etag = feed.etag
-        response.last_modified = changed
-        return response
-
-    async def page(self, request: web.Request, number: int) -> web.StreamResponse:
-        link = f'<link rel="alternate" type="application/rss+xml" href="../rss/{number}">'
-        return html_page(self.feed(request, number).title, "Our stories are in the feed.", link)
+    def is_busy(self, path: str) -> bool:
+        """Whether to refuse this visit: every other one."""
+        self.visits[path] += 1
+        return self.visits[path] % 2 == 1
 
     async def story(self, request: web.Request) -> web.StreamResponse:
         feed = self.feed(request, int(request.match_info["number"]))
         return html_page(feed.story(int(request.match_info["slot"])).title, TEXT)
 
-    async def redirect(self, request: web.Request, number: int) -> web.StreamResponse:
-        if request.match_info["kind"] == "moved":
-            raise web.HTTPMovedPermanently(f"{PATH}rss/{number}")
-        raise web.HTTPFound(request.path)
+    def feed(self, request: web.Request, number: int) -> DemoFeed:
+        return DemoFeed(number, str(request.url.origin()), self.clock())
 
-    async def fail(self, request: web.Request, number: int) -> web.StreamResponse:
-        raise web.HTTPInternalServerError(text="Out of order.")
 
-    async def refuse_every_other_visit(self, request: web.Request, number: int) -> web.StreamResponse:
-        self.visits[request.path] += 1
-        if self.visits[request.path] % 2:
-            raise web.HTTPTooManyRequests(headers={"Retry-After": "1"})
-        return web.Response(body=self.feed(request, number).rss(), content_type="application/rss+xml")
+def feed_response(request: web.Request, feed: DemoFeed) -> web.Response:
+    write, content_type = FORMATS[request.match_info["kind"]]
+    changed = feed.stories[0].published
+    if is_known(request, feed.etag, changed):
+        response = web.Response(status=304)
+    else:
+        response = web.Response(body=write(feed), content_type=content_type)
+    response.etag = feed.etag
+    response.last_modified = changed
+    return response
 
-    async def stream_endlessly(self, request: web.Request, number: int) -> web.StreamResponse:
-        """A feed that never closes. It stops after 640 MB, so a forgotten download ends one day."""
-        response = web.StreamResponse(headers={"Content-Type": "application/rss+xml"})
-        await response.prepare(request)
-        await response.write(b'<?xml version="1.0"?><rss version="2.0"><channel><title>Endless</title>')
-        for _ in range(10_000):
-            await response.write(b"<!-- and so on -->" * 3600)
-        return response
+
+async def stream_endlessly(request: web.Request) -> web.StreamResponse:
+    """A feed that never closes. It stops after 640 MB, so a forgotten download ends one day."""
+    response = web.StreamResponse(headers={"Content-Type": "application/rss+xml"})
+    await response.prepare(request)
+    await response.write(b'<?xml version="1.0"?><rss version="2.0"><channel><title>Endless</title>')
+    for _ in range(10_000):
+        await response.write(b"<!-- and so on -->" * 3600)
+    return response
 
 
 def delay(kind: str, number: int) -> float:
