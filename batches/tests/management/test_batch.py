@@ -181,12 +181,15 @@ def test_an_empty_list_says_how_to_begin(command, sentence, manage):
     assert (listed["waiting"] if command == "queue show" else listed) == []
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "x", "1e3", "99999999999999999999", "٣"])
+@pytest.mark.parametrize("number", ["0", "-1", "x", "", "1e3", "1000001", "99999999999999999999", "٣", "８"])
 @pytest.mark.databases("sqlite")
-def test_an_invalid_limit_is_refused(limit, manage):
-    sentence = f"Error: argument --limit: {limit!r} is not a whole number from 1 to 1,000,000."
+def test_an_invalid_number_is_refused(number, manage):
+    sentence = f"Error: argument --limit: {number!r} is not a whole number from 1 to 1,000,000."
     for action in (["batch", "list"], ["batch", "logs", "0000"], ["queue", "show"]):
-        assert manage(*action, "--limit", limit) == (1, "", sentence)
+        assert manage(*action, "--limit", number) == (1, "", sentence)
+    for port in (number, "65536"):
+        sentence = f"Error: argument --port: {port!r} is not a valid port number (1 to 65535)."
+        assert manage("serve", "--port", port) == (1, "", sentence)
 
 
 def test_a_batch_is_shown_with_its_failures_stories_and_log(manage):
