@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import CheckConstraint, Count, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
@@ -26,15 +26,12 @@ Status = Batch.Status
 #: Leases without a heartbeat before a run is reported: until then, the next worker takes it over anyway.
 MISSED_LEASES = 2
 
+CHECKS = {check.name: check.condition for check in Batch._meta.constraints if isinstance(check, CheckConstraint)}
+
 #: What must not be true of a batch in a status. A constraint rules out the first two, but a restored dump may lack it.
 CONTRADICTIONS = {
-    "status and position contradict each other": ~(
-        Q(status=Status.RUNNING, position__isnull=False, position=0)
-        | Q(status=Status.QUEUED, position__isnull=False, position__gte=1)
-        | Q(status__in=[Status.PAUSED, Status.DONE, Status.ERROR], position__isnull=True)
-    ),
-    "has a run token or a lease, but is not running": ~Q(status=Status.RUNNING)
-    & (Q(run_token__isnull=False) | Q(lease_at__isnull=False)),
+    "status and position contradict each other": ~Q(CHECKS["batch_status_matches_position"]),
+    "has a run token or a lease, but is not running": ~Q(CHECKS["batch_run_only_while_running"]),
     "is done, but has no completion time": Q(status=Status.DONE, completed_at__isnull=True),
     "has a completion time, but is not done": ~Q(status=Status.DONE) & Q(completed_at__isnull=False),
     "is in error, but has no error message": Q(status=Status.ERROR, error=""),
