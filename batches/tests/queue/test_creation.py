@@ -15,6 +15,7 @@ from batches.queue import contents
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import (
     assert_consistent,
+    assert_logged,
     half_checked,
     last_line,
     make_batch,
@@ -53,10 +54,7 @@ def test_a_new_batch_is_queued_with_a_pending_row_for_each_profile(manager):
     assert urls_of(batch) == urls(3)
     assert values_of(batch.pk)["position"] == 2
     assert (Queue.objects.get().version, BatchLog.objects.count()) == (version + 1, lines + 1)
-    line = last_line()
-    assert (line.batch, line.action, line.actor, line.channel) == (batch, "create_batch", "ada", "api")
-    assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("", None, "queued", 2)
-    assert line.message == "3 profiles"
+    assert_logged("create_batch", batch, after=("queued", 2), message="3 profiles")
     assert_consistent()
 
 

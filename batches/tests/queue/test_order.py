@@ -10,7 +10,7 @@ from batches.models import Batch, BatchQuerySet, Queue
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
-    last_line,
+    assert_logged,
     make_batch,
     make_waiting,
     start_run,
@@ -84,9 +84,8 @@ def test_a_queued_batch_moves_to_the_end_of_its_new_band(priority, order, manage
     assert manager.set_priority(batch.pk, priority) is True
     assert waiting_names() == order
     assert values_of(batch.pk)["priority"] == priority
-    line = last_line()
-    assert (line.action, line.message) == ("set_priority", f"priority 4 → {priority}")
-    assert (line.from_position, line.to_position) == (2, order.index("b") + 1)
+    moved = ("queued", 2), ("queued", order.index("b") + 1)
+    assert_logged("set_priority", batch, *moved, f"priority 4 → {priority}")
 
 
 UNCHANGED = {
@@ -179,9 +178,7 @@ def test_a_hold_stores_and_logs_who_when_and_why_until_the_release(manager):
     queue = Queue.objects.get()
     assert queue.version == version + 1
     assert (queue.held, queue.held_by, queue.hold_reason, queue.held_at is None) == (True, "ada", "maintenance", False)
-    line = last_line()
-    assert (line.batch, line.action, line.actor, line.channel) == (None, "hold_queue", "ada", "api")
-    assert line.message == "maintenance"
+    assert_logged("hold_queue", None, message="maintenance")
     with unchanged():
         assert manager.hold_queue("maintenance") is True
     assert manager.hold_queue("another reason") is True
@@ -190,7 +187,7 @@ def test_a_hold_stores_and_logs_who_when_and_why_until_the_release(manager):
     queue.refresh_from_db()
     assert (queue.held, queue.held_by, queue.held_at, queue.hold_reason) == (False, "", None, "")
     assert queue.version == version + 3
-    assert (last_line().action, last_line().message) == ("release_queue", "another reason")
+    assert_logged("release_queue", None, message="another reason")
 
 
 # Promotion, gaps
@@ -206,9 +203,7 @@ def test_the_head_of_the_queue_is_promoted_unless_one_runs_or_the_queue_is_empty
     assert (promoted.status, promoted.position, promoted.run_token) == ("running", 0, None)
     assert promoted.started_at is not None
     assert waiting_names() == ["2"]
-    line = last_line()
-    assert (line.batch, line.action) == (first, "promote_next_batch")
-    assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("queued", 1, "running", 0)
+    assert_logged("promote_next_batch", first, ("queued", 1), ("running", 0))
     with unchanged():
         assert manager.promote_next_batch() is None
 
@@ -222,8 +217,7 @@ def test_reordering_closes_gaps_in_the_order_of_position(manager):
     assert waiting_names() == ["1", "2", "3", "4"]
     assert_consistent()
     assert Queue.objects.get().version == version + 1
-    line = last_line()
-    assert (line.batch, line.action, line.message) == (None, "reorder_queue", "renumbered 4 queued batches")
+    assert_logged("reorder_queue", None, message="renumbered 4 queued batches")
 
 
 def test_a_missing_queue_row_is_created_again(manager):

@@ -10,6 +10,7 @@ from batches.models import Batch, BatchLog, Queue
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
+    assert_logged,
     claim,
     failed,
     half_checked,
@@ -59,10 +60,7 @@ def test_a_claim_starts_the_head_of_the_queue_and_owns_it(manager):
     assert (run.batch.status, run.batch.run_token) == ("running", run.run_token)
     assert None not in read(first, "lease_at", "started_at")
     assert waiting_names() == ["second"]
-    line = last_line()
-    assert (line.batch, line.action, line.actor, line.channel) == (first, "promote_next_batch", "ada", "api")
-    assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("queued", 1, "running", 0)
-    assert line.message == "by worker " + "w" * 150
+    assert_logged("promote_next_batch", first, ("queued", 1), ("running", 0), "by worker " + "w" * 150)
     assert Queue.objects.get().worker == "w" * 150
     assert_consistent()
 
@@ -82,9 +80,7 @@ def test_a_started_batch_is_claimed_before_the_head_of_the_queue(manager):
     assert manager.claim_run("worker 1").batch == batch
     assert read(batch, "takeovers") == (0,)
     assert (BatchLog.objects.count(), Queue.objects.get().version) == (lines + 1, version)
-    line = last_line()
-    assert (line.batch, line.action, line.message) == (batch, "claim_run", "by worker worker 1")
-    assert (line.from_status, line.from_position, line.to_status, line.to_position) == ("running", 0, "running", 0)
+    assert_logged("claim_run", batch, ("running", 0), ("running", 0), "by worker worker 1")
 
 
 # Leases
@@ -112,9 +108,8 @@ def test_a_run_is_taken_over_if_its_lease_has_expired_or_is_too_far_in_the_futur
     assert taken.batch == run.batch
     assert taken.run_token != run.run_token
     assert read(run.batch, "run_token", "takeovers", "status", "position") == (taken.run_token, 1, "running", 0)
-    line = last_line()
-    assert (line.batch, line.action, line.from_status, line.to_status) == (run.batch, "take_over", "running", "running")
-    assert line.message == "by worker worker 2: no heartbeat from the previous worker"
+    message = "by worker worker 2: no heartbeat from the previous worker"
+    assert_logged("take_over", run.batch, ("running", 0), ("running", 0), message)
     assert manager.claim_run("worker 3") is None
     assert manager.renew_lease(run.batch.pk, run.run_token).code == Code.FENCED
 
@@ -214,8 +209,7 @@ def test_a_run_can_be_finished_once_nothing_is_pending(manager):
     assert manager.finish_run(run.batch.pk, run.run_token) is True
     assert read(run.batch, "status", "position", "run_token") == ("done", None, None)
     assert None not in read(run.batch, "completed_at")
-    line = last_line()
-    assert (line.action, line.message, line.to_status) == ("finish_run", "", "done")
+    assert_logged("finish_run", run.batch, ("running", 0), ("done", None))
     assert manager.finish_run(run.batch.pk, run.run_token).code == Code.FENCED
 
 
@@ -360,8 +354,7 @@ def test_full_progress_completes_the_batch_which_can_then_be_retried_and_queued(
     assert manager.update_progress(hollow.pk, 10, 6, 4) is True
     assert read(hollow, *COUNTERS, "status", "position") == (10, 6, 4, "done", None)
     assert None not in read(hollow, "completed_at")
-    line = last_line()
-    assert (line.action, line.from_status, line.from_position, line.to_status) == ("update_progress", *before, "done")
+    assert_logged("update_progress", hollow, before, ("done", None))
     assert manager.retry_failed(hollow.pk) is True
     assert read(hollow, *COUNTERS) == (6, 6, 0)
     assert manager.complete_batch(hollow.pk)

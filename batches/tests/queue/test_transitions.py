@@ -13,6 +13,7 @@ from batches.queue.actions import RULES
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import (
     assert_consistent,
+    assert_logged,
     half_checked,
     last_line,
     make_batch,
@@ -151,10 +152,8 @@ def test_an_allowed_call_does_what_the_matrix_says_and_is_logged_once(call, stat
 def assert_one_line_if_changed(call, before, after, lines):
     assert BatchLog.objects.count() == lines + after.is_logged
     if after.is_logged:
-        line = last_line()
-        assert (line.batch_id, line.action, line.actor, line.channel) == (before["id"], call, "ada", "api")
-        assert (line.from_status, line.from_position) == (before["status"], before["position"])
-        assert (line.to_status, line.to_position) == (after.status, after.position)
+        moved = (before["status"], before["position"]), (after.status, after.position)
+        assert_logged(call, Batch(before["id"]), *moved, message=ANY)
 
 
 @pytest.mark.parametrize(("call", "status"), FORBIDDEN)
@@ -187,9 +186,7 @@ def test_a_batch_in_any_status_can_be_repeated(status, manager):
     assert list(it.repeats.all()) == [again]
     assert Queue.objects.get().version == version + 1
     assert BatchLog.objects.count() == lines + 1
-    line = last_line()
-    assert (line.batch, line.action, line.actor, line.channel) == (again, "repeat_batch", "ada", "api")
-    assert (line.from_status, line.to_status, line.to_position) == ("", QUEUED, position)
+    assert_logged("repeat_batch", again, after=(QUEUED, position), message="3 profiles")
     assert_consistent()
 
 

@@ -162,6 +162,7 @@ def test_an_installation_without_any_worker_has_no_heartbeat():
         (1, 3, 6, (2, 3), -1),
         (2, 99, 4, (3, 3), -2),
         (2, 0, -1, (1, 1), 2),
+        (2, 2, 0, (3, 2), -2),  # it passes nobody
     ],
 )
 def test_a_move_shifts_the_moved_batch_and_those_it_passes(worker, position, target, later, others, others_later):
@@ -171,11 +172,6 @@ def test_a_move_shifts_the_moved_batch_and_those_it_passes(worker, position, tar
     assert (move.later, move.others_later) == (later, others_later)
     assert (move.first, move.last) == others
     assert move.others == others[1] - others[0] + 1
-
-
-def test_a_move_to_the_same_position_shifts_nobody(worker):
-    waiting(10, 20)
-    assert forecast_queue().move(2, 5).others == 0
 
 
 def test_the_delay_of_a_move_can_be_unknown(worker):

@@ -93,6 +93,18 @@ def last_line() -> BatchLog:
     return BatchLog.objects.latest("pk")
 
 
+OUTSIDE = ("", None)
+
+
+def assert_logged(action: str, batch: Any, before: Any = OUTSIDE, after: Any = OUTSIDE, message: Any = "") -> None:
+    """The last entry, by "ada" through the API. `before` and `after` are a status and a position."""
+    line = last_line()
+    assert (line.action, line.batch, line.actor, line.channel) == (action, batch, "ada", "api")
+    assert (line.from_status, line.from_position) == before
+    assert (line.to_status, line.to_position) == after
+    assert line.message == message
+
+
 def everything() -> Mapping[str, list[dict[str, Any]]]:
     """Every row of every table."""
     return {model.__name__: list(model._base_manager.order_by("pk").values()) for model in MODELS}
