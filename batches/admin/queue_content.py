@@ -91,7 +91,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "hold": describe_hold(outlook),
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
         "running": running and Row(running, list_buttons(running, QUEUE_ACTIONS)),
-        "run_facts": list_run_facts(running, outlook) if running else [],
+        **(run_context(running, outlook) if running else {}),
         "page": waiting,
         "waiting": [
             Row(batch, list_buttons(batch, QUEUE_ACTIONS), describe_turn(outlook.turn(batch.position or 0)))
@@ -142,19 +142,15 @@ def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
 # Rows
 
 
-def list_run_facts(batch: Batch, outlook: Outlook) -> list[tuple[str, str]]:
-    """Name and value of each fact about the run."""
+def run_context(batch: Batch, outlook: Outlook) -> dict[str, str]:
     progress = batch.progress
-    return [
-        ("Checked", display.progress_bar(batch)),
-        ("Rate", display.rate(progress.rate)),
-        ("Remaining", format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING),
-        ("Ok", display.number(batch.successful_checks)),
-        ("Failed", display.number(batch.failed_checks)),
-        ("New stories", display.number(batch.stories_found)),
-        ("Started", describe_run_start(batch)),
-        ("Worker", describe_worker(outlook)),
-    ]
+    return {
+        "progress_bar": display.progress_bar(batch),
+        "rate": display.rate(progress.rate),
+        "remaining": format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING,
+        "started": describe_run_start(batch),
+        "worker": describe_worker(outlook),
+    }
 
 
 def describe_run_start(batch: Batch) -> str:
