@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 
 from batches.checking.checkers.fetch import (
@@ -123,11 +123,9 @@ class Courier:
 
     async def _wait(self, seconds: float) -> None:
         """Until a delivery has ended and made room, at most `seconds`."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def _drain(self) -> None:
         if self._in_flight:
