@@ -35,8 +35,16 @@ from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
 from .queue.repairs import derive_repairs, find_orphans, renumber_queue
 from .queue.results import record
 from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lease, run_seconds
-from .queue.transitions import QueueWriter, find_batch, reserve_position, run_call, transition
-from .queue.values import clean_name, is_int, require_checker, require_priority, require_progress, require_startable
+from .queue.values import (
+    clean_name,
+    find_batch,
+    is_int,
+    require_checker,
+    require_priority,
+    require_progress,
+    require_startable,
+)
+from .queue.writer import QueueWriter, reserve_position, run_call, transition
 from .text import clean_text, pluralise
 
 Status = Batch.Status

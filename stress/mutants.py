@@ -15,7 +15,7 @@ from django.db import connection, connections, transaction
 from django.db.models import QuerySet
 
 from batches.models import Batch, BatchProfile, BatchQuerySet, Queue
-from batches.queue import results, runs, transitions
+from batches.queue import results, runs, writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def _no_queue_lock() -> None:
 
 
 def _no_run_token() -> None:
-    runs.run_of = transitions.run_of = _find_any_run
+    runs.run_of = writer.run_of = _find_any_run
 
 
 def _no_pending_guard() -> None:

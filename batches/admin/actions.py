@@ -17,9 +17,9 @@ from django.utils.html import format_html, format_html_join
 
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, Channel
-from batches.queue.actions import RULES
 from batches.queue.bulk import BulkResult, run_bulk, select_batches
 from batches.queue.refusals import Refused
+from batches.queue.transitions import RULES
 from batches.queue.values import as_uuid
 from batches.text import pluralise
 

@@ -20,7 +20,7 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
 from batches.models import Action, Batch, BatchLog, StoryResult
-from batches.queue.actions import RULES
+from batches.queue.transitions import RULES
 from batches.reports import comparison, queries
 from batches.text import format_duration
 from batches.web.downloads import stream_download

@@ -16,7 +16,7 @@ from django.utils.text import Truncator, capfirst
 from batches.lists.addresses import InvalidAddress
 from batches.models import Batch, BatchProfile
 from batches.queue.refusals import Refused
-from batches.queue.transitions import find_batch
+from batches.queue.values import find_batch
 from batches.reports import comparison, queries
 
 #: The most frequent reasons by which a batch's profiles can be filtered, and the length of each label.

@@ -17,7 +17,7 @@ from django.utils.timezone import localdate, localtime
 from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.refusals import Refused
-from batches.queue.transitions import find_batch
+from batches.queue.values import find_batch
 from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
 from batches.text import clean_text, format_duration
 

@@ -18,8 +18,8 @@ from django.urls import URLPattern, reverse
 from django.views.decorators.gzip import gzip_page
 
 from batches.models import Action, Batch
-from batches.queue.actions import RULES
 from batches.queue.refusals import Code, Refusal
+from batches.queue.transitions import RULES
 
 from .actions import OPERATOR_ACTIONS, BatchView, get_manager, requires_view, respond, selected_ids
 from .queue_content import SETTLED, batches_of, clean_search, queue_context

@@ -20,7 +20,7 @@ from rest_framework.settings import api_settings
 
 from batches.models import DATABASE_FAULTS, discard_connections
 from batches.queue.refusals import Code, Refusal, Refused
-from batches.queue.transitions import find_batch
+from batches.queue.values import find_batch
 from batches.text import clean_text
 from batches.web.outages import RETRY_AFTER, describe_outage
 

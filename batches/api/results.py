@@ -21,7 +21,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
-from batches.queue.transitions import find_batch
+from batches.queue.values import find_batch
 from batches.reports import queries
 from batches.reports.comparison import compare
 from batches.web.downloads import stream_download

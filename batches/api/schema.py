@@ -18,8 +18,8 @@ from rest_framework.serializers import Serializer
 from batches.limits import MAX_KEY
 from batches.lists.exports import MEDIA_TYPES
 from batches.models import Action, Batch
-from batches.queue.actions import CODE_BY_STATUS, RULES
 from batches.queue.refusals import Code
+from batches.queue.transitions import CODE_BY_STATUS, RULES
 
 from .bodies import Body
 from .filters import schema_of

@@ -25,10 +25,10 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ImportResult
 from batches.models import Action, Batch, Channel
-from batches.queue.actions import RULES
 from batches.queue.bulk import run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
-from batches.queue.transitions import find_batch
+from batches.queue.transitions import RULES
+from batches.queue.values import find_batch
 from batches.reports.outlook import forecast_queue
 
 from .access import ADD, CHANGE, DELETE, OPERATE, VIEW

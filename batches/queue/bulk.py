@@ -17,8 +17,8 @@ from django.db.models import Case, F, QuerySet, When
 from batches.models import Action, Batch
 from batches.text import clean_text
 
-from .actions import CODE_BY_STATUS, RULES, Rule
 from .refusals import Code, Refusal, Refused
+from .transitions import CODE_BY_STATUS, RULES, Rule
 from .values import as_uuid
 
 #: Refusals that a summary tells in a sentence each.

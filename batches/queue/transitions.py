@@ -1,173 +1,128 @@
-"""How every change is made: lock the queue, read the batch again, check that the action is allowed, write, log."""
+"""The table of actions: where each is allowed, what it leads to, and how the doors offer it."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models import Q
 
-from batches.limits import MAX_ACTOR
-from batches.models import Action, Batch, BatchLog, Channel, Event, Queue
-from batches.notifications import outbox
-from batches.text import clean_text
+from batches.limits import MAX_BULK
+from batches.models import Action, Batch
 
-from .actions import require_allowed
-from .refusals import Fenced, NotFound, Refusal, refusable
-from .runs import run_of, run_seconds
-from .values import as_uuid
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from .refusals import Code, Refused
 
 Status = Batch.Status
 
-#: The event for webhooks when a batch enters a status.
-EVENTS: Mapping[str, Event] = {
-    Status.PAUSED: Event.BATCH_PAUSED,
-    Status.DONE: Event.BATCH_DONE,
-    Status.ERROR: Event.BATCH_ERROR,
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The rule of one action.
+
+    `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal, `label` is the
+    text of its button, `success` the message about the batch {}. In the statuses `changes_nothing_for` it is allowed
+    but not offered. `cap` is the maximum number of batches in one bulk call.
+    """
+
+    allowed_from: frozenset[str]
+    participle: str = ""
+    goes_to: str | None = None
+    label: str = ""
+    success: str = ""
+    changes_nothing_for: frozenset[str] = frozenset()
+    needs_failures: bool = False
+    leaves_queue: bool = False
+    cap: int = MAX_BULK
+
+    def is_offered(self, batch: Batch) -> bool:
+        is_useful = bool(batch.failed_checks) or not self.needs_failures
+        return is_useful and batch.status in self.allowed_from - self.changes_nothing_for
+
+    @property
+    def is_offered_for(self) -> Q:
+        """`is_offered` as a condition for the database."""
+        statuses = Q(status__in=self.allowed_from - self.changes_nothing_for)
+        return statuses & Q(failed_checks__gt=0) if self.needs_failures else statuses
+
+
+ANY = frozenset(Status.values)
+UNFINISHED = frozenset({Status.QUEUED, Status.RUNNING, Status.PAUSED})
+
+#: Any other combination of action and status is refused and changes nothing.
+RULES: Mapping[Action, Rule] = {
+    # A queued batch moves to the end of its band, a done one is checked again. Pause a running one first.
+    Action.QUEUE_BATCH: Rule(
+        ANY - {Status.RUNNING},
+        participle="queued",
+        goes_to=Status.QUEUED,
+        label="Queue",
+        success="“{}” was queued.",
+        changes_nothing_for=frozenset({Status.QUEUED}),
+    ),
+    # Not from `error` or `done`: queueing them clears their error and counters.
+    Action.START_BATCH: Rule(
+        frozenset({Status.QUEUED, Status.PAUSED}),
+        participle="started",
+        goes_to=Status.RUNNING,
+        label="Start now",
+        success="“{}” was started. A worker will begin shortly.",
+        leaves_queue=True,
+        cap=1,
+    ),
+    # A paused batch already is what the caller wants.
+    Action.PAUSE_BATCH: Rule(
+        UNFINISHED,
+        participle="paused",
+        goes_to=Status.PAUSED,
+        label="Pause",
+        success="“{}” was paused.",
+        changes_nothing_for=frozenset({Status.PAUSED}),
+        leaves_queue=True,
+    ),
+    # `completed_at` never changes, and a later error does not overwrite the first.
+    Action.COMPLETE_BATCH: Rule(UNFINISHED, participle="completed", goes_to=Status.DONE, leaves_queue=True),
+    Action.HANDLE_ERROR: Rule(UNFINISHED, participle="stopped by an error", goes_to=Status.ERROR, leaves_queue=True),
+    # Also while paused: the caller may report progress that it made before the pause.
+    Action.UPDATE_PROGRESS: Rule(frozenset({Status.RUNNING, Status.PAUSED}), participle="updated with progress"),
+    # Only the queue has an order.
+    Action.MOVE_BATCH: Rule(frozenset({Status.QUEUED}), participle="moved"),
+    # In any status: the priority applies the next time that the batch is queued.
+    Action.SET_PRIORITY: Rule(ANY),
+    Action.RENAME_BATCH: Rule(ANY),
+    # Damage is possible in any status.
+    Action.REPAIR_BATCH: Rule(ANY),
+    # Not while queued or running: pending profiles come first.
+    Action.RETRY_FAILED: Rule(
+        frozenset({Status.DONE, Status.PAUSED, Status.ERROR}),
+        participle="retried",
+        goes_to=Status.QUEUED,
+        label="Retry failed",
+        success="“{}” was queued to check its failed profiles again.",
+        needs_failures=True,
+    ),
+    Action.REPEAT_BATCH: Rule(ANY, label="Repeat", success="A repeat of “{}” was queued."),
+    # A worker is checking a running batch. Pause it first.
+    Action.DELETE_BATCH: Rule(
+        ANY - {Status.RUNNING}, participle="deleted", label="Delete", success="“{}” was deleted.", leaves_queue=True
+    ),
+}
+
+#: The code of a refusal by the status of the batch.
+CODE_BY_STATUS: Mapping[str, Code] = {
+    Status.QUEUED: Code.ALREADY_QUEUED,
+    Status.RUNNING: Code.ALREADY_RUNNING,
+    Status.PAUSED: Code.NOT_QUEUED,
+    Status.DONE: Code.FINISHED,
+    Status.ERROR: Code.FINISHED,
 }
 
 
-def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
-    """Raises Refused for any value that is not the ID of a batch."""
-    pk = as_uuid(batch_id)
-    batches: QuerySet[Batch] = Batch.objects.select_for_update(no_key=True) if lock else Batch.objects.all()
-    batch = batches.filter(pk=pk).first() if pk else None
-    if batch is None:
-        raise NotFound(batch_id)
-    return batch
-
-
-def transition(
-    action: Action,
-) -> Callable[
-    [Callable[Concatenate[Any, Batch, P], R]],
-    Callable[Concatenate[Any, object, P], R | Refusal],
-]:
-    """Call the method with its batch, read under the queue's lock, if the action is allowed in its status."""
-
-    def guard(change: Callable[Concatenate[Any, Batch, P], R]) -> Callable[Concatenate[Any, object, P], R | Refusal]:
-        @wraps(change)
-        def call(self: Any, batch_id: object, *args: P.args, **kwargs: P.kwargs) -> R:
-            with Queue.objects.locked():
-                batch = find_batch(batch_id, lock=True)
-                require_allowed(action, batch)
-                return change(self, batch, *args, **kwargs)
-
-        return refusable(call)  # type: ignore[return-value]
-
-    return guard
-
-
-def run_call(change: Callable[[Any, Batch], R]) -> Callable[[Any, object, uuid.UUID], R | Refusal]:
-    """Call the method with the batch of the run, read under the queue's lock, if that run is still going on."""
-
-    @wraps(change)
-    def call(self: Any, batch_id: object, run_token: uuid.UUID) -> R:
-        with Queue.objects.locked():
-            batch = run_of(batch_id, run_token).select_for_update(no_key=True).first()
-            if batch is None:
-                raise Fenced
-            return change(self, batch)
-
-    return refusable(call)
-
-
-class QueueWriter:
-    """Writes changes with their log entries, in the name of `actor` and `channel`.
-
-    Call every method under the queue's lock, with a batch that was read under it.
-    """
-
-    def __init__(self, actor: str = "", channel: str = Channel.CODE) -> None:
-        self.actor = clean_text(actor, MAX_ACTOR)
-        self.channel = Channel(channel)
-
-    def _apply(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
-        """Write `changes` and a log entry, and refresh `batch`."""
-        before = batch.status, batch.position
-        _update(batch, **changes)
-        batch.refresh_from_db()
-        if before != (batch.status, batch.position) or "priority" in changes:
-            Queue.objects.bump_version()
-        self._log(batch, action, message, before=before, after=(batch.status, batch.position))
-
-    def _enqueue(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
-        self._apply(batch, action, message, **reserve_position(batch), takeovers=0, **changes)
-
-    def _move(self, batch: Batch, target: int, action: Action) -> Literal[True]:
-        if target != batch.position:
-            before = batch.status, batch.position
-            Batch.objects.move(batch, target)
-            Queue.objects.bump_version()
-            self._log(batch, action, before=before, after=(batch.status, target))
-        return True
-
-    def _start(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
-        self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
-
-    def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
-        # By our clock: SQLite's has only milliseconds, and the API's cursors need microseconds.
-        self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
-
-    def _fail(self, batch: Batch, action: Action, message: str) -> None:
-        self._leave(batch, action, Status.ERROR, message, error=message)
-
-    def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
-        """Enter a status outside the waiting queue: log it, notify webhooks, and close the gap."""
-        before = batch.status, batch.position
-        if batch.status == Status.RUNNING:
-            changes = {"run_seconds": run_seconds(), "run_token": None, "lease_at": None} | changes
-        position = 0 if status == Status.RUNNING else None
-        self._leave_queue(batch, status=status, position=position, **changes)
-        Queue.objects.bump_version()
-        batch.refresh_from_db()
-        self._log(batch, action, message, before=before, after=(status, position))
-        self._notify(batch)
-
-    def _notify(self, batch: Batch) -> None:
-        if batch.status in EVENTS:
-            outbox.write_event(EVENTS[batch.status], batch)
-
-    def _leave_queue(self, batch: Batch, **changes: Any) -> None:
-        _update(batch, **changes)
-        if batch.status == Status.QUEUED and batch.position is not None:
-            Batch.objects.close_gap(batch.position)
-
-    def _log(
-        self,
-        batch: Batch | None,
-        action: Action,
-        message: str = "",
-        before: tuple[str, int | None] = ("", None),
-        after: tuple[str, int | None] = ("", None),
-    ) -> None:
-        BatchLog.objects.create(
-            batch=batch,
-            action=action,
-            actor=self.actor,
-            channel=self.channel,
-            from_status=before[0],
-            from_position=before[1],
-            to_status=after[0],
-            to_position=after[1],
-            message=message,
-        )
-
-
-def reserve_position(batch: Batch) -> dict[str, Any]:
-    """Make room at the end of the batch's band. Returns what to write into the batch."""
-    return {"status": Status.QUEUED, "position": Batch.objects.make_room(batch.priority)}
-
-
-def _update(batch: Batch, **changes: Any) -> None:
-    """Write, on condition that the batch still has the status that the change was decided from."""
-    if not Batch.objects.filter(pk=batch.pk, status=batch.status).update(**changes):
-        raise RuntimeError(
-            f"Batch {batch.pk} changed while the queue was locked. Something wrote without BatchManager."
-        )
+def require_allowed(action: Action, batch: Batch) -> None:
+    """Raises Refused if the action is not allowed in the status of the batch."""
+    rule = RULES[action]
+    if batch.status in rule.allowed_from:
+        return
+    *others, last = [status.value for status in Status if status in rule.allowed_from]
+    allowed = f"{', '.join(others)} or {last}" if others else last
+    message = f"“{batch}” is {batch.status}. Only a batch that is {allowed} can be {rule.participle}."
+    raise Refused(CODE_BY_STATUS[batch.status], message)

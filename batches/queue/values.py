@@ -1,16 +1,18 @@
-"""Checks of the values that callers pass. An invalid one is refused with advice."""
+"""The values that callers pass: the batch that an ID means, and checks. An invalid one is refused with advice."""
 
 from __future__ import annotations
 
 import uuid
 from typing import TypeGuard
 
+from django.db.models import QuerySet
+
 from batches.conf import get_config
 from batches.limits import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
 from batches.models import Batch, Queue
 from batches.text import clean_text
 
-from .refusals import Code, Refused
+from .refusals import Code, NotFound, Refused
 
 
 def require_startable() -> None:
@@ -67,3 +69,13 @@ def as_uuid(value: object) -> uuid.UUID | None:
         return uuid.UUID(value)
     except ValueError:
         return None
+
+
+def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
+    """Raises Refused for any value that is not the ID of a batch."""
+    pk = as_uuid(batch_id)
+    batches: QuerySet[Batch] = Batch.objects.select_for_update(no_key=True) if lock else Batch.objects.all()
+    batch = batches.filter(pk=pk).first() if pk else None
+    if batch is None:
+        raise NotFound(batch_id)
+    return batch

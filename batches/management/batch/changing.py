@@ -11,7 +11,7 @@ from django.utils import timezone
 from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, count
 from batches.management.output import batch_table, finding_line, printable
 from batches.models import Action, Batch
-from batches.queue.actions import RULES
+from batches.queue.transitions import RULES
 from batches.reports import doctor
 from batches.text import pluralise
 

@@ -5,9 +5,9 @@ import pytest
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, BatchLog
 from batches.queue import bulk
-from batches.queue.actions import RULES
 from batches.queue.bulk import run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
+from batches.queue.transitions import RULES
 from batches.tests.support.factories import (
     assert_consistent,
     cap_bulk,

@@ -9,8 +9,8 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, BatchLog, Queue
-from batches.queue.actions import RULES
 from batches.queue.refusals import Code, Refusal
+from batches.queue.transitions import RULES
 from batches.tests.support.factories import (
     assert_consistent,
     assert_logged,
@@ -126,6 +126,11 @@ def test_the_matrix_is_complete():
     assert OUTCOMES.keys() | OTHERS == {(call, status) for call in CALLS for status in Batch.Status}
     # Repairs have a test for each kind of damage in `reports/test_doctor.py`.
     assert RULES.keys() - {Action.REPAIR_BATCH, Action.REPEAT_BATCH} <= CALLS.keys()
+
+
+def test_the_table_says_where_each_call_leads():
+    for call, status in ALLOWED:
+        assert OUTCOMES[call, status].status == (RULES[Action(call)].goes_to or status)
 
 
 @pytest.mark.parametrize(("call", "status"), ALLOWED)

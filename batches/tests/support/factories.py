@@ -10,8 +10,8 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import StoredResponse
-from batches.queue.actions import RULES
 from batches.queue.runs import ClaimedRun
+from batches.queue.transitions import RULES
 
 Status = Batch.Status
 MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, StoredResponse)

@@ -1,0 +1,162 @@
+"""How every change is made: lock the queue, read the batch again, check that the action is allowed, write, log."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from django.utils import timezone
+
+from batches.limits import MAX_ACTOR
+from batches.models import Action, Batch, BatchLog, Channel, Event, Queue
+from batches.notifications import outbox
+from batches.text import clean_text
+
+from .refusals import Fenced, Refusal, refusable
+from .runs import run_of, run_seconds
+from .transitions import require_allowed
+from .values import find_batch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Status = Batch.Status
+
+#: The event for webhooks when a batch enters a status.
+EVENTS: Mapping[str, Event] = {
+    Status.PAUSED: Event.BATCH_PAUSED,
+    Status.DONE: Event.BATCH_DONE,
+    Status.ERROR: Event.BATCH_ERROR,
+}
+
+
+def transition(
+    action: Action,
+) -> Callable[
+    [Callable[Concatenate[Any, Batch, P], R]],
+    Callable[Concatenate[Any, object, P], R | Refusal],
+]:
+    """Call the method with its batch, read under the queue's lock, if the action is allowed in its status."""
+
+    def guard(change: Callable[Concatenate[Any, Batch, P], R]) -> Callable[Concatenate[Any, object, P], R | Refusal]:
+        @wraps(change)
+        def call(self: Any, batch_id: object, *args: P.args, **kwargs: P.kwargs) -> R:
+            with Queue.objects.locked():
+                batch = find_batch(batch_id, lock=True)
+                require_allowed(action, batch)
+                return change(self, batch, *args, **kwargs)
+
+        return refusable(call)  # type: ignore[return-value]
+
+    return guard
+
+
+def run_call(change: Callable[[Any, Batch], R]) -> Callable[[Any, object, uuid.UUID], R | Refusal]:
+    """Call the method with the batch of the run, read under the queue's lock, if that run is still going on."""
+
+    @wraps(change)
+    def call(self: Any, batch_id: object, run_token: uuid.UUID) -> R:
+        with Queue.objects.locked():
+            batch = run_of(batch_id, run_token).select_for_update(no_key=True).first()
+            if batch is None:
+                raise Fenced
+            return change(self, batch)
+
+    return refusable(call)
+
+
+class QueueWriter:
+    """Writes changes with their log entries, in the name of `actor` and `channel`.
+
+    Call every method under the queue's lock, with a batch that was read under it.
+    """
+
+    def __init__(self, actor: str = "", channel: str = Channel.CODE) -> None:
+        self.actor = clean_text(actor, MAX_ACTOR)
+        self.channel = Channel(channel)
+
+    def _apply(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
+        """Write `changes` and a log entry, and refresh `batch`."""
+        before = batch.status, batch.position
+        _update(batch, **changes)
+        batch.refresh_from_db()
+        if before != (batch.status, batch.position) or "priority" in changes:
+            Queue.objects.bump_version()
+        self._log(batch, action, message, before=before, after=(batch.status, batch.position))
+
+    def _enqueue(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
+        self._apply(batch, action, message, **reserve_position(batch), takeovers=0, **changes)
+
+    def _move(self, batch: Batch, target: int, action: Action) -> Literal[True]:
+        if target != batch.position:
+            before = batch.status, batch.position
+            Batch.objects.move(batch, target)
+            Queue.objects.bump_version()
+            self._log(batch, action, before=before, after=(batch.status, target))
+        return True
+
+    def _start(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
+        self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
+
+    def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
+        # By our clock: SQLite's has only milliseconds, and the API's cursors need microseconds.
+        self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
+
+    def _fail(self, batch: Batch, action: Action, message: str) -> None:
+        self._leave(batch, action, Status.ERROR, message, error=message)
+
+    def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
+        """Enter a status outside the waiting queue: log it, notify webhooks, and close the gap."""
+        before = batch.status, batch.position
+        if batch.status == Status.RUNNING:
+            changes = {"run_seconds": run_seconds(), "run_token": None, "lease_at": None} | changes
+        position = 0 if status == Status.RUNNING else None
+        self._leave_queue(batch, status=status, position=position, **changes)
+        Queue.objects.bump_version()
+        batch.refresh_from_db()
+        self._log(batch, action, message, before=before, after=(status, position))
+        self._notify(batch)
+
+    def _notify(self, batch: Batch) -> None:
+        if batch.status in EVENTS:
+            outbox.write_event(EVENTS[batch.status], batch)
+
+    def _leave_queue(self, batch: Batch, **changes: Any) -> None:
+        _update(batch, **changes)
+        if batch.status == Status.QUEUED and batch.position is not None:
+            Batch.objects.close_gap(batch.position)
+
+    def _log(
+        self,
+        batch: Batch | None,
+        action: Action,
+        message: str = "",
+        before: tuple[str, int | None] = ("", None),
+        after: tuple[str, int | None] = ("", None),
+    ) -> None:
+        BatchLog.objects.create(
+            batch=batch,
+            action=action,
+            actor=self.actor,
+            channel=self.channel,
+            from_status=before[0],
+            from_position=before[1],
+            to_status=after[0],
+            to_position=after[1],
+            message=message,
+        )
+
+
+def reserve_position(batch: Batch) -> dict[str, Any]:
+    """Make room at the end of the batch's band. Returns what to write into the batch."""
+    return {"status": Status.QUEUED, "position": Batch.objects.make_room(batch.priority)}
+
+
+def _update(batch: Batch, **changes: Any) -> None:
+    """Write, on condition that the batch still has the status that the change was decided from."""
+    if not Batch.objects.filter(pk=batch.pk, status=batch.status).update(**changes):
+        raise RuntimeError(
+            f"Batch {batch.pk} changed while the queue was locked. Something wrote without BatchManager."
+        )
