@@ -35,9 +35,7 @@ def api_rate(name: str, default: str) -> str | None:
     """The rate as Django REST framework takes it; None for "off"."""
     rate = os.environ.get(name, "").strip().lower() or default
     if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
-        raise ImproperlyConfigured(
-            f"{name}={rate!r} is not a valid rate. Use 100/second, 6000/minute, 1000/hour or off."
-        )
+        raise ImproperlyConfigured(f"{name}={rate!r} is not a valid rate. Use 100/second, 6000/minute or off.")
     return None if rate == "off" else rate
 
 
@@ -98,18 +96,17 @@ SESSION_ENGINE = "batchproject.sessions"
 ROOT_URLCONF = "batchproject.urls"
 WSGI_APPLICATION = "batchproject.wsgi.application"
 
+CONTEXT_PROCESSORS = [
+    "django.template.context_processors.request",
+    "django.contrib.auth.context_processors.auth",
+    "django.contrib.messages.context_processors.messages",
+]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    },
+        "OPTIONS": {"context_processors": CONTEXT_PROCESSORS},
+    }
 ]
 
 BATCHES = config_from_environment(os.environ)
@@ -150,9 +147,8 @@ def parse_database_url(url: str) -> dict[str, Any]:
     return settings
 
 
-DATABASES = {
-    "default": parse_database_url(os.environ.get("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'batches.sqlite3'}")
-}
+DATABASE_URL = os.environ.get("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'batches.sqlite3'}"
+DATABASES = {"default": parse_database_url(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -260,7 +260,7 @@ def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, d
             foreign = sorted(columns.keys() - described[place])
             for names in (foreign[start : start + MAX_UNKNOWN] for start in range(0, len(foreign), MAX_UNKNOWN)):
                 sent = body | {name: columns[name] for name in names}
-                answer = call.send(client, rows.paused, sent, format=format_of(kind))
+                answer = call.send(client, rows.batch, sent, format=format_of(kind))
                 assert answer.status_code == 400, (place, names)
                 assert answer.json()["errors"] == {name: ["Unknown field."] for name in names}, place
     assert tried == described.keys()

@@ -10,17 +10,12 @@ from pytest_django.live_server_helper import LiveServer
 
 from ..admin.conftest import user_of
 from ..conftest import skip_or_fail
+from ..support.working import commands, server
+
+__all__ = ["commands", "server"]
 
 #: Chromium's own sandbox does not work as root, as in containers. It reaches nothing outside of this machine.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu"]
 TIMEOUT = 60_000  # milliseconds, for a busy machine
 #: Chromium words its own message differently for each kind of violation.
 REPORT_VIOLATIONS = """

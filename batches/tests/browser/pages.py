@@ -1,4 +1,4 @@
-"""Every page of the admin, and the rows that they show. A new page is one line in `PAGES`."""
+"""Every page of the admin, and the rows that they show. A new page is walked by itself, a new state is one line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
 from batches.models.api import ApiToken
 
-from ..admin.conftest import batch_with, reread, story
+from ..admin.conftest import batch_with, names_of_addresses, reread, story
 
 Rows = SimpleNamespace
 #: What somebody may type into a form. Nothing of it may become an element.
@@ -32,9 +32,7 @@ class Page:
 
     def address(self, rows: Rows) -> str:
         arguments = ["batches"] if self.name == "app_list" else [getattr(rows, self.of).pk] if self.of else []
-        return reverse(f"admin:{self.name}", args=arguments) + self.query.format(
-            batch=rows.done.pk, repeat=rows.repeat.pk
-        )
+        return reverse(f"admin:{self.name}", args=arguments) + self.query.format(repeat=rows.repeat.pk)
 
     def open(self, page: BrowserPage, rows: Rows) -> None:
         page.goto(self.address(rows))
@@ -89,7 +87,8 @@ def edit_a_previewed_list(page: BrowserPage) -> None:
     page.get_by_role("button", name="Preview again").wait_for()
 
 
-PAGES = {
+#: Pages in certain states, and those of Django's own models.
+STATES = {
     "the overview": Page("index"),
     "the app": Page("app_list"),
     "the queue": Page("batches_batch_queue"),
@@ -102,71 +101,46 @@ PAGES = {
     "deleting from the list": Page("batches_batch_changelist", steps=select_all_and("delete_selected")),
     "a queued batch": Page("batches_batch_change", of="queued"),
     "the running batch": Page("batches_batch_change", of="running"),
-    "a paused batch": Page("batches_batch_change", of="paused"),
-    "a refusal for a batch": Page("batches_batch_change", of="paused", steps=start_although_the_queue_is_held),
+    "a paused batch": Page("batches_batch_change", of="batch"),
+    "a refusal for a batch": Page("batches_batch_change", of="batch", steps=start_although_the_queue_is_held),
     "a done batch": Page("batches_batch_change", of="done", steps=open_the_tables_and_the_form),
     "a batch in error": Page("batches_batch_change", of="error"),
-    "deleting a batch": Page("batches_batch_delete", of="paused"),
-    "a batch's history": Page("batches_batch_history", of="done"),
+    "a repeated batch": Page("batches_batch_change", of="repeat"),
     "adding a batch": Page("batches_batch_add"),
     "a batch without anything": Page("batches_batch_add", steps=send_an_empty_form),
     "a batch's preview": Page("batches_batch_add", steps=preview_a_list),
     "a batch's outdated preview": Page("batches_batch_add", steps=edit_a_previewed_list),
     "profiles": Page("batches_profile_changelist"),
     "checking profiles": Page("batches_profile_changelist", steps=select_all_and("check_selected")),
-    "a profile": Page("batches_profile_change", of="profile"),
-    "a profile's history": Page("batches_profile_history", of="profile"),
+    "checks": Page("batches_batchprofile_changelist"),
     "profiles that changed": Page("batches_batchprofile_changelist", query="?batch={repeat}&change=unchanged"),
-    "a repeated batch": Page("batches_batch_change", of="repeat"),
-    "checks": Page("batches_batchprofile_changelist", query="?batch={batch}"),
-    "a check": Page("batches_batchprofile_change", of="check"),
-    "a check's history": Page("batches_batchprofile_history", of="check"),
-    "stories": Page("batches_storyresult_changelist"),
-    "a story": Page("batches_storyresult_change", of="story"),
-    "a story's history": Page("batches_storyresult_history", of="story"),
-    "the log": Page("batches_batchlog_changelist", query="?batch={batch}"),
-    "a log entry": Page("batches_batchlog_change", of="log"),
-    "a log entry's history": Page("batches_batchlog_history", of="log"),
-    "webhooks": Page("batches_webhook_changelist"),
-    "adding a webhook": Page("batches_webhook_add"),
-    "a webhook": Page("batches_webhook_change", of="webhook"),
-    "deleting a webhook": Page("batches_webhook_delete", of="webhook"),
-    "a webhook's history": Page("batches_webhook_history", of="webhook"),
-    "deliveries": Page("batches_webhookdelivery_changelist"),
-    "a delivery": Page("batches_webhookdelivery_change", of="delivery"),
-    "a delivery's history": Page("batches_webhookdelivery_history", of="delivery"),
     "users": Page("auth_user_changelist"),
     "a user": Page("auth_user_change", of="user"),
     "adding a user": Page("auth_user_add"),
     "a user's password": Page("auth_user_password_change", of="user"),
     "groups": Page("auth_group_changelist"),
     "adding a group": Page("auth_group_add"),
-    "tokens": Page("batches_apitoken_changelist"),
-    "adding a token": Page("batches_apitoken_add"),
-    "a token": Page("batches_apitoken_change", of="token"),
-    "deleting a token": Page("batches_apitoken_delete", of="token"),
-    "a token's history": Page("batches_apitoken_history", of="token"),
     "changing the password": Page("password_change"),
     "a password changed": Page("password_change_done"),
 }
 
-#: URLs without a page: they serve scripts, act on a click, or are refused because their rows are read-only.
-READ_ONLY = ("profile", "batchprofile", "storyresult", "batchlog", "webhookdelivery")
-NO_PAGES = {
-    "batches_batch_details",
-    "batches_batch_export",
-    "batches_batch_live",
-    "batches_batch_operate",
-    "batches_batch_queue_hold",
-    "batches_batch_queue_live",
-    "batches_batch_queue_move",
-    "batches_batch_queue_operate",
-    "batches_batch_queue_release",
-    "batches_batch_queue_selected",
-    "batches_webhook_operate",
-    "batches_webhookdelivery_operate",
-    *(f"batches_{model}_{view}" for model in READ_ONLY for view in ("add", "delete")),
-}
+#: Views without a page: they serve scripts, act on a click, or are refused because their rows are read-only.
+ACTIONS = {"details", "export", "live", "operate", "hold", "release", "move", "selected"}
+READ_ONLY = {"profile", "batchprofile", "storyresult", "batchlog", "webhookdelivery"}
+
+
+def every_page() -> dict[str, Page]:
+    """Return the states, and every other page of the project's models as it opens."""
+    names = {name for name in names_of_addresses() if name.startswith("batches_")}
+    others = {name: plain_page(name) for name in sorted(names - {page.name for page in STATES.values()})}
+    return STATES | {name: page for name, page in others.items() if page}
+
+
+def plain_page(name: str) -> Page | None:
+    _, model, *_, view = name.split("_")
+    if view in ACTIONS or (view in {"add", "delete"} and model in READ_ONLY):
+        return None
+    return Page(name, of=model if view in {"change", "delete", "history"} else "")
 
 
 def make_rows() -> Rows:
@@ -184,23 +158,22 @@ def make_rows() -> Rows:
     repeat = BatchManager("ada", "admin").repeat_batch(done.pk)
     BatchManager("ada", "admin").hold_queue("The network is down.")
     user = User.objects.create_user("ada", "ada@example.org", "secret", is_staff=True)
-    Group.objects.create(name="operators")
-    token = ApiToken.objects.create(user=user)
     for batch in Batch.objects.all():
         LogEntry.objects.log_actions(user.pk, [batch], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
     return Rows(
         user=user,
+        group=Group.objects.create(name="operators"),
         queued=queued,
         running=reread(running),
-        paused=paused,
+        batch=paused,
         done=done,
         error=error,
         repeat=repeat,
-        webhook=webhook,
-        token=token,
-        delivery=webhook.deliveries.latest("pk"),
         profile=Profile.objects.latest("pk"),
-        check=BatchProfile.objects.filter(status="failed").latest("pk"),
-        story=StoryResult.objects.latest("pk"),
-        log=BatchLog.objects.latest("pk"),
+        batchprofile=BatchProfile.objects.filter(status="failed").latest("pk"),
+        storyresult=StoryResult.objects.latest("pk"),
+        batchlog=BatchLog.objects.latest("pk"),
+        webhook=webhook,
+        webhookdelivery=webhook.deliveries.latest("pk"),
+        apitoken=ApiToken.objects.create(user=user),
     )

@@ -32,6 +32,28 @@ def poll_now(page):
     page.evaluate("dispatchEvent(new Event('online'))")
 
 
+def open_with_stopped_clock(open_page, address=QUEUE, role="superuser"):
+    """The page's timers run only when the test says so, and its requests have no time limit."""
+    page = open_page("about:blank", role=role)
+    page.add_init_script("AbortSignal.timeout = () => undefined")
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
+    page.goto(address)
+    return page
+
+
+def poll(page, action, ends="requestfinished"):
+    """Do what makes the page poll, and wait until it has handled the response and set its next timer."""
+    with page.expect_event(ends, lambda request: "/live/" in request.url):
+        action()
+    settle(page)
+
+
+def settle(page):
+    """A response that came in earlier is handled before this one."""
+    page.evaluate("fetch('/static/batches/icon.svg').then(response => response.text())")
+
+
 def stop_polling(page):
     page.get_by_role("switch").click()
     expect(page.get_by_role("switch")).not_to_be_checked()

@@ -11,14 +11,11 @@ from .test_hostile_texts import MARKUP, PAYLOADS
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
-CALL = ".opblock-summary"
-NAME = "¦".join(["Press", *PAYLOADS])
-
 
 def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems, live_server):
     problems.expected += ["status of 401"]
     batch_with("queued")
-    Batch.objects.update(name=NAME)
+    Batch.objects.update(name="¦".join(PAYLOADS))
     token = Token.objects.create(user=user_of("superuser"))
     requests = []
     page = open_page("about:blank", role="anonymous")
@@ -27,16 +24,15 @@ def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
 
-    expect(page.locator(CALL)).to_have_count(23)
-    sections = page.locator(".opblock-tag").evaluate_all("tags => tags.map(tag => tag.dataset.tag)")
-    assert sections == ["batches", "queue", "profiles", "stories"]
+    expect(page.locator(".opblock-tag")).to_have_count(4)
     assert [address for address in requests if not address.startswith((live_server.url, "data:"))] == []
 
     call = page.locator("#operations-queue-queue_retrieve")
-    call.locator(CALL).click()
+    call.locator(".opblock-summary").click()
     call.get_by_role("button", name="Try it out").click()
     call.get_by_role("button", name="Execute").click()
-    expect(call.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("401")
+    response = call.locator(".live-responses-table tbody")
+    expect(response.locator(".response-col_status").first).to_contain_text("401")
 
     page.get_by_role("button", name="Authorize").click()
     token_form = page.locator(".auth-container", has_text="In: header")
@@ -44,7 +40,6 @@ def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems
     token_form.get_by_role("button", name="Apply credentials").click()
     token_form.get_by_role("button", name="Close").click()
     call.get_by_role("button", name="Execute").click()
-    expect(call.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
-    expect(call.locator(".live-responses-table tbody .response-col_description").first).to_contain_text("Press")
-    expect(call.locator(".live-responses-table")).to_contain_text(MARKUP[0])
+    expect(response.locator(".response-col_status").first).to_contain_text("200")
+    expect(response.locator(".response-col_description").first).to_contain_text(MARKUP[0])
     expect(page.locator(".injected")).to_have_count(0)

@@ -6,8 +6,7 @@ from playwright.sync_api import expect
 
 from batches.models import Batch, BatchLog, BatchProfile, Queue
 
-from ..admin.conftest import names_of_addresses
-from .pages import NO_PAGES, PAGES, make_rows
+from .pages import every_page, make_rows
 from .steps import CONFLICT
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
@@ -44,18 +43,13 @@ def find_faults(page):
             yield "ignores the colour scheme", scheme
 
 
-def test_every_page_is_in_the_table():
-    names = {name for name in names_of_addresses() if name.startswith("batches_")}
-    assert names == {page.name for page in PAGES.values() if page.name.startswith("batches_")} | NO_PAGES
-
-
 def test_every_page_is_accessible_keeps_the_policy_and_fits_a_phone(open_page, problems):
     problems.expected.append(CONFLICT)
     rows = make_rows()
     write_long_texts(rows)
     page = open_page("about:blank")
     faults = []
-    for name, each in PAGES.items():
+    for name, each in every_page().items():
         each.open(page, rows)
         faults += [(name, *fault) for fault in find_faults(page) if fault[0] not in DJANGOS_FAULTS.get(name, ())]
         faults += [(name, text) for text in problems.take_unexpected()]
@@ -73,7 +67,6 @@ def write_long_texts(rows):
 @pytest.mark.parametrize(
     ("role", "address", "heading"),
     [
-        ("anonymous", "/admin/", None),
         ("anonymous", "/nothing/", "Not found"),
         ("staff", "/admin/nothing/", "Not found"),
         ("staff", "/admin/batches/batch/add/", "Permission denied"),
@@ -82,26 +75,20 @@ def write_long_texts(rows):
 def test_so_is_every_page_for_somebody_without_permission(open_page, problems, role, address, heading):
     problems.expected += ["status of 404", "status of 403"]
     page = open_page(address, role=role)
-    if heading:
-        expect(page.get_by_role("heading")).to_have_text(heading)
+    expect(page.get_by_role("heading")).to_have_text(heading)
+    assert list(find_faults(page)) == []
+    page.get_by_role("link", name="Go to the overview").click()
+    button = page.get_by_role("button", name="Log in" if role == "anonymous" else "Log out")
+    expect(button).to_be_visible()
+    assert list(find_faults(page)) == []
+    if role == "staff":
+        button.click()
+        expect(page.get_by_role("heading", name="Logged out")).to_be_visible()
         assert list(find_faults(page)) == []
-        page.get_by_role("link", name="Go to the overview").click()
-    expect(page.get_by_role("button", name="Log in" if role == "anonymous" else "Log out")).to_be_visible()
-    assert list(find_faults(page)) == []
 
 
-def test_so_is_the_page_after_the_logout(open_page):
-    page = open_page("/admin/", role="staff")
-    page.get_by_role("button", name="Log out").click()
-    expect(page.get_by_role("heading", name="Logged out")).to_be_visible()
-    assert list(find_faults(page)) == []
-
-
-def test_an_injected_script_does_not_run_and_faults_are_found(open_page, problems):
+def test_an_injected_script_does_not_run(open_page, problems):
     problems.expected += ["policy: script-src", "violates the following Content Security Policy", "status of 404"]
     page = open_page("/admin/")
     with page.expect_console_message(lambda message: "policy: script-src" in message.text):
-        page.evaluate("""document.body.insertAdjacentHTML("beforeend",
-            `<div class=wide><img src=x onerror=alert(1)></div><input>`)""")
-    page.evaluate("document.querySelector('.wide').style.width = '500px'")
-    assert {rule for rule, _ in find_faults(page)} >= {"image-alt", "label", "scrolls sideways"}
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=alert(1)>')")

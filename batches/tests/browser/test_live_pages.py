@@ -11,36 +11,25 @@ from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
-from batches.tests.support.processes import Commands
 
 from ..admin.conftest import batch_with, reread
-from .steps import CONFLICT, QUEUE, assert_not_reloaded, button, expect_refusal, mark, page_of, poll_now, stop_polling
+from .steps import (
+    QUEUE,
+    assert_not_reloaded,
+    button,
+    expect_refusal,
+    mark,
+    open_with_stopped_clock,
+    page_of,
+    poll,
+    poll_now,
+    settle,
+    stop_polling,
+)
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 LIVE = reverse("admin:batches_batch_queue_live")
-
-
-def open_with_stopped_clock(open_page):
-    """The page's timers run only when the test says so, and its requests have no time limit."""
-    page = open_page("about:blank")
-    page.add_init_script("AbortSignal.timeout = () => undefined")
-    page.clock.install(time=0)
-    page.clock.pause_at(1_000)
-    page.goto(QUEUE)
-    return page
-
-
-def poll(page, action, ends="requestfinished"):
-    """Do what makes the page poll, and wait until it has handled the response and set its next timer."""
-    with page.expect_event(ends, lambda request: LIVE in request.url):
-        action()
-    settle(page)
-
-
-def settle(page):
-    """A response that came in earlier is handled before this one."""
-    page.evaluate("fetch('/static/batches/icon.svg').then(response => response.text())")
 
 
 def watch_polls(page):
@@ -59,8 +48,8 @@ def set_hidden(page, hidden):
     )
 
 
-def test_a_page_polls_every_two_seconds_while_it_is_visible_and_switched_on(open_page):
-    page = open_with_stopped_clock(open_page)
+def test_a_viewers_page_polls_every_two_seconds_while_it_is_visible_and_switched_on(open_page):
+    page = open_with_stopped_clock(open_page, role="viewer")
     polls = watch_polls(page)
 
     def assert_no_poll_for_a_minute():
@@ -69,8 +58,11 @@ def test_a_page_polls_every_two_seconds_while_it_is_visible_and_switched_on(open
         settle(page)
         assert polls == []
 
-    for _ in range(2):
-        poll(page, lambda: page.clock.run_for(2_000))
+    poll(page, lambda: page.clock.run_for(2_000))
+    batch_with(name="number 1")
+    poll(page, lambda: page.clock.run_for(2_000))
+    expect(page.locator("#queue-waiting")).to_contain_text("number 1")
+    expect(page.locator("#queue").get_by_role("button")).to_have_text(["Filter"])
     set_hidden(page, True)
     assert_no_poll_for_a_minute()
     poll(page, lambda: poll_now(page))
@@ -94,38 +86,33 @@ def test_a_page_polls_less_and_less_often_while_the_server_does_not_answer(open_
         assert polls == []
         poll(page, lambda: page.clock.run_for(1), ends="requestfailed")
         expect(page.locator("#queue-lost")).to_contain_text("The server does not respond.")
+    expect(page.locator("#queue-waiting >> ..")).to_have_css("opacity", "0.5")
     page.unroute(f"**{LIVE}")
     poll(page, lambda: page.clock.run_for(30_000))
     expect(page.locator("#queue-lost")).to_be_empty()
 
 
-def test_an_outage_is_reported_until_the_server_is_back(open_page, database_url, problems):
+def test_an_outage_is_reported_until_the_server_is_back(open_page, commands, problems):
     problems.expected += ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE"]
-    batch, waiting = batch_with("running", name="before", ok=1, pending=1), batch_with(name="waiting")
+    batch = batch_with("running", name="before", ok=1, pending=1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    with Commands(database_url) as commands:
-        server = start_server(commands, address)
-        queue = open_page(QUEUE, server=f"http://{address}")
-        details = open_page(page_of(batch), role="operator", server=f"http://{address}")
-        mark(queue)
-        mark(details)
-        server.popen.kill()
-        for part in (queue.locator("#queue-waiting >> .."), *map(details.locator, ("#batch-facts", "[data-details]"))):
-            expect(part).to_have_css("opacity", "0.5")
-        for lost in (queue.locator("#queue-lost"), details.locator("#batch-lost")):
-            expect(lost).to_contain_text("The server does not respond.")
-        for pressed in (button(queue, "pause_batch", waiting), details.locator("#pause_batch")):
-            pressed.click()
-            expect_refusal(pressed, "The server does not respond")
-        Batch.objects.filter(pk=batch.pk).update(name="after", stories_found=1)
-        start_server(commands, address)
-        for page, name, lost in ((queue, "#queue-running", "#queue-lost"), (details, "#batch-name", "#batch-lost")):
-            poll_now(page)
-            expect(page.locator(name)).to_contain_text("after")
-            expect(page.locator(lost)).to_be_empty()
-            assert_not_reloaded(page)
-        expect(details.locator("[data-details]")).to_have_css("opacity", "1")
+    server = start_server(commands, address)
+    page = open_page(page_of(batch), server=f"http://{address}")
+    mark(page)
+    server.popen.kill()
+    for part in ("#batch-facts", "[data-details]"):
+        expect(page.locator(part)).to_have_css("opacity", "0.5")
+    expect(page.locator("#batch-lost")).to_contain_text("The server does not respond.")
+    page.locator("#pause_batch").click()
+    expect_refusal(page.locator("#pause_batch"), "The server does not respond")
+    Batch.objects.filter(pk=batch.pk).update(name="after", stories_found=1)
+    start_server(commands, address)
+    poll_now(page)
+    expect(page.locator("#batch-name")).to_contain_text("after")
+    expect(page.locator("#batch-lost")).to_be_empty()
+    expect(page.locator("[data-details]")).to_have_css("opacity", "1")
+    assert_not_reloaded(page)
 
 
 def start_server(commands, address):
@@ -181,26 +168,3 @@ def test_a_response_from_before_a_click_does_not_restore_the_old_state(open_page
         held[0].fulfill(body=old.text(), content_type="text/html")
     settle(page)
     expect(page.locator("#queue-settled")).to_contain_text("a batch")
-
-
-def test_a_refusal_stays_beside_its_button_until_the_next_click(open_page, problems):
-    problems.expected.append(CONFLICT)
-    running, batch = batch_with("running", name="the other one"), batch_with()
-    page = open_page(QUEUE)
-    start = button(page, "start_batch", batch)
-    start.click()
-    expect_refusal(start, "“the other one” is running")
-    batch_with(name="number 3")
-    poll_now(page)
-    expect(page.locator("#queue-waiting")).to_contain_text("number 3")  # the page was updated
-    expect_refusal(start, "“the other one” is running")
-    button(page, "pause_batch", running).click()
-    expect(page.locator(".live-refusal")).to_have_count(0)
-
-
-def test_a_viewer_follows_the_queue_live(open_page):
-    page = open_page(QUEUE, role="viewer")
-    batch_with(name="number 1")
-    poll_now(page)
-    expect(page.locator("#queue-waiting")).to_contain_text("number 1")
-    expect(page.locator("#queue").get_by_role("button")).to_have_text(["Filter"])

@@ -5,19 +5,13 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.models import Batch
-from batches.tests.support.feedserver import FeedServer
-from batches.tests.support.processes import Commands
 
 from .steps import QUEUE, page_of
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
-RSS = """<rss version="2.0"><channel><title>News</title><item><guid>{guid}</guid><title>{title}</title>
-<link>https://news.example.org/{guid}</link></item></channel></rss>"""
-
-
-def feed(guid, title):
-    return RSS.format(guid=guid, title=title).encode()
+RSS = b"""<rss version="2.0"><channel><title>News</title><item><guid>%b</guid><title>%b</title>
+<link>https://news.example.org/%b</link></item></channel></rss>"""
 
 
 def expect_texts(part, *texts):
@@ -46,45 +40,44 @@ def add_by_upload(page, name, lines):
     press(page, "Add batch")
 
 
-def test_from_the_upload_to_the_repeat(open_page, database_url):
-    with FeedServer() as server, Commands(database_url) as commands:
-        server.answer("/one", body=feed("1", "The ferry opens again"))
-        server.answer("/two", body=feed("2", "The choir sings"))
-        server.answer("/broken", status=500)
-        held = server.hold("/two")
-        page = open_page("about:blank")
-        main, done = page.get_by_role("main"), page.get_by_role("region", name="Done today")
+def test_from_the_upload_to_the_repeat(open_page, commands, server):
+    server.answer("/one", body=RSS % (b"1", b"The ferry opens again", b"1"))
+    server.answer("/two", body=RSS % (b"2", b"The choir sings", b"2"))
+    server.answer("/broken", status=500)
+    held = server.hold("/two")
+    page = open_page("about:blank")
+    main, done = page.get_by_role("main"), page.get_by_role("region", name="Done today")
 
-        add_by_upload(page, "News", [*map(server.url, ("/one", "/two", "/broken")), "no address"])
-        expect_texts(page.locator(".messagelist"), "“News” was added", "“no address”")
-        batch = Batch.objects.get()
+    add_by_upload(page, "News", [*map(server.url, ("/one", "/two", "/broken")), "no address"])
+    expect_texts(page.locator(".messagelist"), "“News” was added", "“no address”")
+    batch = Batch.objects.get()
 
-        page.goto(QUEUE)
-        expect_texts(page.get_by_role("region", name="Waiting"), "News", "no worker heartbeat yet")
-        commands.start_worker(concurrency=3, per_host=3)
-        held.wait_for()
-        expect_texts(page.locator(".queue-run"), "News", "2 of 3")  # without a reload
-        press(page, "Pause: “News”")
-        expect_texts(page.get_by_role("region", name="Paused"), "News")
-        held.open()
-        press(page, "Queue: “News”")
-        expect_texts(done, "News")
+    page.goto(QUEUE)
+    expect_texts(page.get_by_role("region", name="Waiting"), "News", "no worker heartbeat yet")
+    commands.start_worker(concurrency=3, per_host=3)
+    held.wait_for()
+    expect_texts(page.locator(".queue-run"), "News", "2 of 3")  # without a reload
+    press(page, "Pause: “News”")
+    expect_texts(page.get_by_role("region", name="Paused"), "News")
+    held.open()
+    press(page, "Queue: “News”")
+    expect_texts(done, "News")
 
-        page.goto(page_of(batch))
-        expect_facts(page, Status="Done", Progress="3 of 3", New_stories="2")
-        expect_texts(main, "The ferry opens again", "The choir sings", "500", "pause_batch", "superuser")
-        server.answer("/broken", body=feed("3", "Back again"))
-        press(page, "Retry failed")
-        page.goto(QUEUE)
-        expect_texts(done, "News", "3 ok")
-        page.goto(page_of(batch))
-        expect_texts(main, "Back again")
+    page.goto(page_of(batch))
+    expect_facts(page, Status="Done", Progress="3 of 3", New_stories="2")
+    expect_texts(main, "The ferry opens again", "The choir sings", "500", "pause_batch", "superuser")
+    server.answer("/broken", body=RSS % (b"3", b"Back again", b"3"))
+    press(page, "Retry failed")
+    page.goto(QUEUE)
+    expect_texts(done, "News", "3 ok")
+    page.goto(page_of(batch))
+    expect_texts(main, "Back again")
 
-        server.answer("/one", body=feed("4", "The museum stays free"))
-        press(page, "Repeat")
-        expect(page.locator(".messagelist")).to_contain_text("“News”")
-        page.goto(QUEUE)
-        expect(done.locator(".queue-row")).to_have_count(2)
-        page.goto(page_of(Batch.objects.get(previous=batch)))
-        expect_facts(page, Status="Done", New_stories="1", Repeat_of="News", Unchanged="3")
-        expect_texts(main, "The museum stays free")
+    server.answer("/one", body=RSS % (b"4", b"The museum stays free", b"4"))
+    press(page, "Repeat")
+    expect(page.locator(".messagelist")).to_contain_text("“News”")
+    page.goto(QUEUE)
+    expect(done.locator(".queue-row")).to_have_count(2)
+    page.goto(page_of(Batch.objects.get(previous=batch)))
+    expect_facts(page, Status="Done", New_stories="1", Repeat_of="News", Unchanged="3")
+    expect_texts(main, "The museum stays free")

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def temporary_postgres() -> Iterator[str]:
 def _start_keeper(directory: Path) -> subprocess.Popen[str]:
     account = unprivileged_account()
     try:
-        _change_owner(account, directory)
+        if account:
+            os.chown(directory, account.pw_uid, account.pw_gid)
         return subprocess.Popen(
             ["/bin/sh", "-c", KEEPER, "keeper", find_binaries(account, directory), directory],
             cwd=directory,
@@ -107,20 +108,13 @@ def unprivileged_account() -> Account:
     if os.geteuid() != 0:
         return None
     for name in ("nobody", "postgres"):
-        try:
+        with suppress(KeyError):
             return pwd.getpwnam(name)
-        except KeyError:
-            continue
     raise PostgresUnavailableError("PostgreSQL does not run as root, and the users nobody and postgres do not exist.")
 
 
 def run_as(account: Account) -> dict[str, Any]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-
-
-def _change_owner(account: Account, path: Path) -> None:
-    if account:
-        os.chown(path, account.pw_uid, account.pw_gid)
 
 
 def find_binaries(account: Account, directory: Path) -> Path:
@@ -151,14 +145,10 @@ def _copy_package(site: Path, directory: Path, account: Account) -> None:
         if (site / name).is_dir():
             copy = shutil.copytree(site / name, directory / name, ignore=shutil.ignore_patterns("include", "*.py*"))
             for path in (copy, *copy.rglob("*")):
-                _change_owner(account, path)
+                os.chown(path, account.pw_uid, account.pw_gid)
 
 
 def _machine_binaries() -> Iterator[Path]:
-    if pg_config := shutil.which("pg_config"):
-        result = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True)
-        if result.returncode == 0:
-            yield Path(result.stdout.strip())
     # Debian keeps the server programs outside PATH, in one directory for each version.
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if initdb := shutil.which("initdb"):
@@ -167,10 +157,7 @@ def _machine_binaries() -> Iterator[Path]:
 
 def _runs(binaries: Path, account: Account) -> bool:
     programs = [binaries / name for name in ("initdb", "pg_ctl", "postgres")]
-    try:
-        return all(
-            subprocess.run([program, "--version"], cwd="/", capture_output=True, **run_as(account)).returncode == 0
-            for program in programs
-        )
-    except OSError:
-        return False
+    with suppress(OSError):
+        runs = [subprocess.run([it, "--version"], cwd="/", capture_output=True, **run_as(account)) for it in programs]
+        return all(run.returncode == 0 for run in runs)
+    return False

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from threading import Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from django.conf import settings
 
@@ -34,10 +33,10 @@ ENVIRONMENT = {
 }
 
 
-def wait_until(condition: Callable[[], Any]) -> None:
+def wait_until(condition: Callable[[], Any], describe: Callable[[], str] = str) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "The condition never became true."
+        assert time.monotonic() < deadline, f"The condition never became true.{describe()}"
         time.sleep(0.005)
 
 
@@ -68,20 +67,20 @@ class Command:
         try:
             return self.popen.wait(WAIT_SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"It has not ended after {WAIT_SECONDS} s.{self.all_output}") from None
+            raise AssertionError(f"It has not ended after {WAIT_SECONDS} s.{self.describe()}") from None
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
         """Poll until the condition holds; fail if the process ends first."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, f"The condition never became true.{self.all_output}"
-            assert self.popen.poll() is None or condition(), (
-                f"It ended before the condition became true.{self.all_output}"
-            )
-            time.sleep(0.01)
 
-    @property
-    def all_output(self) -> str:
+        def holds() -> Any:
+            has_ended = self.popen.poll() is not None  # asked first: the condition then sees all that it did
+            held = condition()
+            assert held or not has_ended, f"It ended before the condition became true.{self.describe()}"
+            return held
+
+        wait_until(holds, self.describe)
+
+    def describe(self) -> str:
         return f"\n--- output ---\n{self.out}\n--- errors ---\n{self.err}"
 
     def kill(self) -> None:
@@ -126,18 +125,12 @@ class CommandAtTerminal(Command):
         os.close(self._screen)
 
 
-class Commands:
+class Commands(ExitStack):
     """Starts commands on one database, and kills those that still run at the end."""
 
     def __init__(self, database_url: str) -> None:
+        super().__init__()
         self.environ: Mapping[str, str] = os.environ | ENVIRONMENT | {"DATABASE_URL": database_url}
-        self._started = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._started.close()
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
         return self.start_program(*MANAGE, *arguments, environ=environ, **streams)
@@ -150,12 +143,11 @@ class Commands:
 
     def start_worker(self, **config: object) -> Command:
         """Start a worker with these settings: keys of `BATCHES` in lower case."""
-        return self.start(
-            "batchworker", environ={f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
-        )
+        environ = {f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
+        return self.start("batchworker", environ=environ)
 
     def _keep(self, command: Any) -> Any:
-        self._started.callback(command.kill)
+        self.callback(command.kill)
         return command
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.apps import apps
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
-from django.db.models import Field, Model
+from django.db.models import Field
 
 from batches.models import Batch
 
@@ -46,13 +46,8 @@ def explain(sql: str) -> str:
 
 def every_table() -> dict[str, list[str]]:
     """Return every row of every table, with or without a model."""
-    with connection.cursor() as cursor:
-        return {table: rows_of(cursor, table) for table in connection.introspection.table_names(cursor)}
-
-
-def rows_of(cursor: Any, table: str) -> list[str]:
-    cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
-    return sorted(map(repr, cursor.fetchall()))
+    names = connection.introspection.table_names()
+    return {name: sorted(map(repr, run_sql(f"SELECT * FROM {name}"))) for name in names}
 
 
 def stable_rows() -> dict[str, list[str]]:
@@ -83,15 +78,11 @@ def every_column() -> Iterator[tuple[str, Any]]:
 
 
 def smuggled_value(field: "Field[Any, Any]") -> Any:
-    if field.related_model is not None:
-        return key_of(field.related_model)
+    if model := field.related_model:
+        row = model._base_manager.first()
+        assert row is not None, f"No {model.__name__} exists to refer to."
+        return str(row.pk) if model is Batch else row.pk
     if field.choices:
         return list(field.choices)[-1][0]
     value = SMUGGLED.get(field.get_internal_type(), NUMBER)
     return value if isinstance(value, bool | float | int) else str(value)
-
-
-def key_of(model: type[Model]) -> Any:
-    row = model._base_manager.first()
-    assert row is not None, f"No {model.__name__} exists to refer to."
-    return str(row.pk) if model is Batch else row.pk

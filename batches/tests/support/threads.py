@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from threading import Barrier, Thread
 from typing import Any, TypeVar
 
@@ -43,16 +44,13 @@ def run_in_threads(tasks: Sequence[Callable[[], Any]], timeout: float = TIMEOUT)
     Waits for all of them before it raises the exception of the first. Raises TimeoutError after `timeout` seconds.
     """
     # Without it, the first task often ends before the last thread starts.
-    start = Barrier(len(tasks))
+    barrier = Barrier(len(tasks))
 
-    def start_together(task: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> Any:
-            start.wait()
-            return task()
+    def run(task: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return task()
 
-        return run
-
-    futures = [in_thread(start_together(task)) for task in tasks]
+    futures = [in_thread(partial(run, task)) for task in tasks]
     unfinished = wait(futures, timeout).not_done
     if unfinished:
         raise TimeoutError(f"{len(unfinished)} of {len(tasks)} threads are still running after {timeout} s.")

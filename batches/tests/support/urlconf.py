@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admindocs.views import simplify_regex
-from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
 from django.urls import URLPattern, get_resolver
 
@@ -47,12 +46,12 @@ def fill_route(route: str, rows: Any) -> str:
 
 
 def value_of(name: str, route: str, rows: Any) -> Any:
-    if name in {"object_id", "id"} and route.startswith("/admin/r/"):
-        return rows.done.pk
-    if name in {"object_id", "id"} or (name == "pk" and not route.startswith("/api/")):
-        return of_model(rows)[route.split("/")[3]].pk
+    is_admin = not route.startswith("/api/")
+    if is_admin and name in {"object_id", "id", "pk"} and not route.startswith("/admin/r/"):
+        return getattr(rows, route.split("/")[3]).pk
     return {
         "pk": rows.done.pk,
+        "object_id": rows.done.pk,
         "batch_id": rows.queued.pk,
         "kind": "csv",
         "form": "csv",
@@ -63,18 +62,3 @@ def value_of(name: str, route: str, rows: Any) -> Any:
         "app_label": "batches",
         "url": "nothing",
     }[name]
-
-
-def of_model(rows: Any) -> dict[str, Any]:
-    return {
-        "batch": rows.paused,
-        "profile": rows.profile,
-        "batchprofile": rows.check,
-        "storyresult": rows.story,
-        "batchlog": rows.log,
-        "webhook": rows.webhook,
-        "webhookdelivery": rows.delivery,
-        "apitoken": rows.token,
-        "user": rows.user,
-        "group": Group.objects.get(),
-    }

@@ -7,7 +7,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
-from django.test import Client
 from rest_framework.test import APIClient
 
 from batches.admin import queue_views
@@ -33,6 +32,12 @@ WAIT = 60
 @pytest.fixture
 def root():
     return User.objects.create_superuser("root")
+
+
+def client_of(user):
+    client = APIClient()
+    client.force_login(user)
+    return client
 
 
 def shorten_lock_timeout():
@@ -64,40 +69,35 @@ def test_a_call_that_waits_too_long_for_the_queue_fails_and_changes_nothing():
     [batch, _] = make_waiting(2)
     before = everything()
     shorten_lock_timeout()
-    with locked_by_another(), pytest.raises(DATABASE_FAULTS) as failure:
-        BatchManager().move_batch(batch.pk, 2)
+    with locked_by_another():
+        with pytest.raises(DATABASE_FAULTS) as failure:
+            BatchManager().move_batch(batch.pk, 2)
+        with pytest.raises(CommandError, match=BUSY):
+            call_command("batch", "pause", str(batch.pk))
     assert describe_outage(failure.value) == BUSY
     assert everything() == before
 
 
-def test_the_api_says_when_to_retry(root, caplog):
+@pytest.mark.parametrize(
+    ("path", "fields", "kind", "logger"),
+    [
+        ("/api/batches/{}/pause/", None, "json", errors.__name__),
+        ("/admin/batches/batch/{}/operate/", {"call": "pause_batch"}, "multipart", middleware.__name__),
+    ],
+)
+def test_a_response_says_when_to_retry(root, caplog, path, fields, kind, logger):
     [batch] = make_waiting(1)
-    client = APIClient()
-    client.force_authenticate(root)
+    client = client_of(root)
     shorten_lock_timeout()
     with locked_by_another():
-        response = client.post(f"/api/batches/{batch.pk}/pause/")
-    assert response.status_code == 503
-    assert response.json() == {"code": "unavailable", "detail": BUSY}
-    assert response["Retry-After"] == str(RETRY_AFTER)
-    assert any("lock" in record.getMessage() for record in caplog.records if record.name == errors.__name__)
-    assert client.post(f"/api/batches/{batch.pk}/pause/").status_code == 200
-
-
-def test_the_admin_shows_a_page_that_needs_no_database(root, caplog):
-    [batch] = make_waiting(1)
-    client = Client()
-    client.force_login(root)
-    shorten_lock_timeout()
-    with locked_by_another():
-        response = client.post(
-            "/admin/batches/batch/", {"action": "pause_batches", "_selected_action": [str(batch.pk)], "index": "0"}
-        )
+        response = client.post(path.format(batch.pk), fields, format=kind)
     assert response.status_code == 503
     assert BUSY in response.content.decode()
     assert response["Retry-After"] == str(RETRY_AFTER)
-    assert any("lock" in record.getMessage() for record in caplog.records if record.name == middleware.__name__)
+    assert any("lock" in record.getMessage() for record in caplog.records if record.name == logger)
     assert Batch.objects.get().status == Batch.Status.QUEUED
+    assert client.post(path.format(batch.pk), fields, format=kind).status_code < 400
+    assert Batch.objects.get().status == Batch.Status.PAUSED
 
 
 def test_responses_do_not_repeat_the_databases_message(root, monkeypatch):
@@ -106,30 +106,24 @@ def test_responses_do_not_repeat_the_databases_message(root, monkeypatch):
 
     monkeypatch.setattr(views, "forecast_queue", fail)
     monkeypatch.setattr(queue_views, "queue_context", fail)
-    api, admin = APIClient(), Client()
-    api.force_authenticate(root)
-    admin.force_login(root)
-    for response in (api.get("/api/queue/"), admin.get("/admin/batches/batch/queue/")):
-        assert response.status_code == 503
-        assert UNAVAILABLE in response.content.decode()
-        assert "internal" not in response.content.decode()
+    client = client_of(root)
+    response = client.get("/api/queue/")
+    assert (response.status_code, response.json()) == (503, {"code": "unavailable", "detail": UNAVAILABLE})
+    response = client.get("/admin/batches/batch/queue/")
+    assert response.status_code == 503
+    assert UNAVAILABLE in response.content.decode()
+    assert "internal" not in response.content.decode()
 
 
-def test_a_command_fails_with_the_message():
-    [batch] = make_waiting(1)
-    shorten_lock_timeout()
-    with locked_by_another(), pytest.raises(CommandError, match=BUSY):
-        call_command("batch", "pause", str(batch.pk))
-
-
-def test_other_exceptions_are_not_handled(root):
+def test_other_exceptions_are_not_handled():
     assert middleware.DatabaseOutageMiddleware(lambda request: None).process_exception(None, ValueError()) is None
 
 
 @pytest.mark.databases("postgresql")
-def test_postgresql_has_the_timeouts_of_an_installation():
-    with connection.cursor() as cursor:
-        names = ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout")
+def test_postgresql_has_the_timeouts_of_an_installation_also_after_an_import():
+    names = ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout")
+    with transaction.atomic(), connection.cursor() as cursor:
+        contents.insert_profiles(dict.fromkeys(urls(2), ""))
         cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
         assert cursor.fetchone() == ("20s", f"{get_config().lease_seconds:g}s", "10min")
 
@@ -159,12 +153,3 @@ def test_an_import_waits_without_limit_for_another_one_with_the_same_addresses()
             importing.result(0.3)
     assert importing.result(WAIT)
     assert Profile.objects.count() == 3
-
-
-@pytest.mark.databases("postgresql")
-def test_after_inserting_addresses_an_import_has_the_usual_lock_timeout():
-    with transaction.atomic():
-        contents.insert_profiles(dict.fromkeys(urls(2), ""))
-        with connection.cursor() as cursor:
-            cursor.execute("SHOW lock_timeout")
-            assert cursor.fetchone() == ("20s",)
