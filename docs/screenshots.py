@@ -97,17 +97,12 @@ def make_batches(feed_port: int) -> dict[str, Any]:
     first, second = (Batch.objects.get(name=batch.name) for batch in demo.BATCHES[:2])
     wait_for(lambda: is_checked(first, 0.1))
     manager.hold_queue("A person starts the next batch: a worker would show the name of this machine.")
-    wait_for(lambda: is_done(first))
+    wait_for(lambda: Batch.objects.filter(pk=first.pk, status=Batch.Status.DONE).exists())
     manager.release_queue()
     manager.start_batch(second.pk)
     wait_for(lambda: is_checked(second, 0.4))
     manager.set_priority(second.pk, 6)  # the latest log entry, instead of the worker's
     return {batch.name: batch for batch in Batch.objects.all()}
-
-
-def is_done(batch: Any) -> bool:
-    batch.refresh_from_db()
-    return batch.completed_at is not None
 
 
 def is_checked(batch: Any, part: float) -> bool:

@@ -96,7 +96,7 @@ TEXTS = {
     Group: ["name"],
 }
 COLUMNS = {f"{model.__name__}.{field}" for model, fields in TEXTS.items() for field in fields}
-#: Links have one payload in each row, with which they begin. Other columns have all payloads in each row.
+#: Links begin with another payload in each row, and mostly have no other. Other columns have all payloads in each row.
 LINK_FIELDS = {"url"}
 #: Tables with more rows have all payloads only in the rows that the pages show, and one payload in the others.
 MAX_FULL_ROWS = 15
@@ -164,7 +164,7 @@ def poison(model, field, payloads, full):
     mark, keys = f"{model.__name__}.{field}", list(model._base_manager.values_list("pk", flat=True))
     for number, pk in enumerate(keys):
         texts = [f"{payload} ‹{mark}›" for payload in islice(cycle(payloads), number, number + len(payloads))]
-        if field in LINK_FIELDS:
+        if field in LINK_FIELDS and pk not in full:
             texts = [f"{payloads[number % len(payloads)]} ‹{mark} {number}›"]
         elif len(keys) > MAX_FULL_ROWS and pk not in full:
             texts = texts[:1]

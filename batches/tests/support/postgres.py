@@ -137,7 +137,10 @@ def _candidates(account: Account, directory: Path) -> Iterator[Path]:
             # Other users cannot read a virtual environment below a private directory such as /root.
             _copy_package(site, directory, account)
             yield directory / PACKAGE_BINARIES
-    yield from _machine_binaries()
+    # Debian keeps the server programs outside PATH, in one directory for each version.
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if initdb := shutil.which("initdb"):
+        yield Path(initdb).resolve().parent
 
 
 def _copy_package(site: Path, directory: Path, account: Account) -> None:
@@ -148,16 +151,9 @@ def _copy_package(site: Path, directory: Path, account: Account) -> None:
                 os.chown(path, account.pw_uid, account.pw_gid)
 
 
-def _machine_binaries() -> Iterator[Path]:
-    # Debian keeps the server programs outside PATH, in one directory for each version.
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if initdb := shutil.which("initdb"):
-        yield Path(initdb).resolve().parent
-
-
 def _runs(binaries: Path, account: Account) -> bool:
-    programs = [binaries / name for name in ("initdb", "pg_ctl", "postgres")]
-    with suppress(OSError):
-        runs = [subprocess.run([it, "--version"], cwd="/", capture_output=True, **run_as(account)) for it in programs]
-        return all(run.returncode == 0 for run in runs)
+    with suppress(OSError, subprocess.CalledProcessError):
+        for name in ("initdb", "pg_ctl", "postgres"):
+            subprocess.run([binaries / name, "--version"], cwd="/", capture_output=True, check=True, **run_as(account))
+        return True
     return False

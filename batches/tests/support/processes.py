@@ -106,9 +106,6 @@ class CommandAtTerminal(Command):
     def out(self) -> str:
         return self._output.decode()
 
-    def type(self, text: str) -> None:
-        os.write(self._screen, text.encode())
-
     def wait(self) -> int:
         code = super().wait()
         self._reader.join(WAIT_SECONDS)
