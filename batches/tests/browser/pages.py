@@ -43,14 +43,16 @@ def select_all_and(action: str) -> Callable[[BrowserPage], None]:
     def steps(page: BrowserPage) -> None:
         page.locator("#action-toggle").check()
         page.locator("select[name=action]").select_option(action)
-        page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
 
     return steps
 
 
 def delete_the_paused(page: BrowserPage) -> None:
     page.locator("#all-paused").check()
-    page.locator("#selected-delete").click()
+    with page.expect_navigation():
+        page.locator("#selected-delete").click()
 
 
 def preview_a_move(page: BrowserPage) -> None:

@@ -202,7 +202,7 @@ def test_so_does_every_page_with_its_address(open_page, problems, payloads):
     addresses = [
         (path, f"{path}?{urlencode({parameter: text})}", "omit" if path == LOGIN else "include")
         for path, parameter in product(repeating, PARAMETERS)
-        for text in (payloads if path == QUEUE else ["¦".join(payloads)])
+        for text in ([f"¦{payload}¦" for payload in payloads] if path == QUEUE else ["¦".join(payloads)])
     ]
     addresses += [(path, path + quote("¦".join(payloads), safe=""), "include") for path in NOWHERE]
     seen = set()

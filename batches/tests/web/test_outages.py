@@ -30,13 +30,9 @@ WAIT = 60
 
 
 @pytest.fixture
-def root():
-    return User.objects.create_superuser("root")
-
-
-def client_of(user):
+def client():
     client = APIClient()
-    client.force_login(user)
+    client.force_login(User.objects.create_superuser("root"))
     return client
 
 
@@ -85,9 +81,8 @@ def test_a_call_that_waits_too_long_for_the_queue_fails_and_changes_nothing():
         ("/admin/batches/batch/{}/operate/", {"call": "pause_batch"}, "multipart", middleware.__name__),
     ],
 )
-def test_a_response_says_when_to_retry(root, caplog, path, fields, kind, logger):
+def test_a_response_says_when_to_retry(client, caplog, path, fields, kind, logger):
     [batch] = make_waiting(1)
-    client = client_of(root)
     shorten_lock_timeout()
     with locked_by_another():
         response = client.post(path.format(batch.pk), fields, format=kind)
@@ -100,13 +95,12 @@ def test_a_response_says_when_to_retry(root, caplog, path, fields, kind, logger)
     assert Batch.objects.get().status == Batch.Status.PAUSED
 
 
-def test_responses_do_not_repeat_the_databases_message(root, monkeypatch):
+def test_responses_do_not_repeat_the_databases_message(client, monkeypatch):
     def fail(*_):
         raise OperationalError('connection to server at "db.internal" failed')
 
     monkeypatch.setattr(views, "forecast_queue", fail)
     monkeypatch.setattr(queue_views, "queue_context", fail)
-    client = client_of(root)
     response = client.get("/api/queue/")
     assert (response.status_code, response.json()) == (503, {"code": "unavailable", "detail": UNAVAILABLE})
     response = client.get("/admin/batches/batch/queue/")

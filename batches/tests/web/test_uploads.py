@@ -32,24 +32,15 @@ COUNT = 3_000
 LIST = "".join(f"https://example.org/{number}\n" for number in range(COUNT)).encode()
 
 
-@pytest.fixture
-def root():
-    return User.objects.create_superuser("root")
-
-
-@pytest.fixture
-def client_by(root):
-    """Makes a client that authenticates by token or session, with the checks of an installation."""
-
-    def make(means):
-        if means == "token":
-            return Client(headers=token_of(root))
-        client = Client(enforce_csrf_checks=True, headers={"X-CSRFToken": CSRF})
-        client.force_login(root)
-        client.cookies["csrftoken"] = CSRF
-        return client
-
-    return make
+def client_by(means):
+    """Return a client that authenticates by token or session, with the checks of an installation."""
+    user = User.objects.create_superuser("root")
+    if means == "token":
+        return Client(headers=token_of(user))
+    client = Client(enforce_csrf_checks=True, headers={"X-CSRFToken": CSRF})
+    client.force_login(user)
+    client.cookies["csrftoken"] = CSRF
+    return client
 
 
 def token_of(user):
@@ -95,14 +86,14 @@ def assert_too_large(answer, path):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("means", "path"), [("token", API), ("session", API), ("session", FORM)])
-def test_a_file_that_is_too_large_is_refused_before_it_is_stored(means, path, client_by, small_limits):
+def test_a_file_that_is_too_large_is_refused_before_it_is_stored(means, path, small_limits):
     file = SimpleUploadedFile("list.txt", LIST)
     assert_too_large(client_by(means).post(path, {**FIELDS[path], "file": file}), path)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("means", ["token", "session"])
-def test_a_text_that_is_too_long_is_refused_with_the_advice_to_upload_it(means, client_by, small_limits, caplog):
+def test_a_text_that_is_too_long_is_refused_with_the_advice_to_upload_it(means, small_limits, caplog):
     text, client = LIST[:20_000].decode(), client_by(means)
     body = {"name": "news", "profiles": text.split()}
     assert_too_large(client.post(API, body, content_type="application/json"), API)
@@ -115,7 +106,7 @@ def test_a_text_that_is_too_long_is_refused_with_the_advice_to_upload_it(means, 
 
 
 @pytest.mark.django_db
-def test_an_unreadable_form_gets_a_page_that_says_so(client_by):
+def test_an_unreadable_form_gets_a_page_that_says_so():
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\nx\r\n--x--' % (b"x" * 5_000)
     answer = client_by("session").post(FORM, body, content_type="multipart/form-data; boundary=x")
     assert answer.status_code == 400
@@ -136,7 +127,7 @@ def open_in(folder):
 @pytest.mark.django_db
 @pytest.mark.parametrize(("means", "path"), [("token", API), ("session", FORM)])
 def test_a_long_list_is_read_from_an_unnamed_file_that_no_kill_can_leave_behind(
-    means, path, client_by, settings, tmp_path, monkeypatch
+    means, path, settings, tmp_path, monkeypatch
 ):
     seen = []
 
@@ -171,14 +162,14 @@ def web_server():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # waitress drops unread uploads
-def test_an_interrupted_upload_leaves_nothing(root, tmp_path, monkeypatch):
+def test_an_interrupted_upload_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)  # nothing else closes them
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     head = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nnews\r\n'
     head += b'--x\r\nContent-Disposition: form-data; name="file"; filename="list.txt"\r\n\r\n'
     body = head + LIST + b"# \n" * 300_000 + b"\r\n--x--\r\n"
     headers = {"Host": "localhost", "Content-Type": "multipart/form-data; boundary=x", "Content-Length": len(body)}
-    headers |= token_of(root) | {"Idempotency-Key": "one", "Connection": "close"}
+    headers |= token_of(User.objects.create_superuser("root")) | {"Idempotency-Key": "one", "Connection": "close"}
     lines = [f"POST {API} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     request = "\r\n".join(lines).encode() + body
     with web_server() as server:
