@@ -223,7 +223,7 @@ MODULES["courteous"] = MODULES["polite"]
 
 @pytest.fixture
 def supervise(commands, tmp_path):
-    """Starts a supervisor with children that run these modules, and waits until they are up."""
+    """Starts a supervisor with children that run these modules, and waits until they are up or it has ended."""
     for name, source in MODULES.items():
         (tmp_path / f"{name}.py").write_text(source)
 
@@ -233,7 +233,8 @@ def supervise(commands, tmp_path):
         process = commands.start_program(*command, environ=environ, process_group=0, **streams)
         if not streams:
             ready = [f"{name} | up\n" for name in names if "up" in MODULES[name]]
-            process.wait_for(lambda: all(line in process.out for line in ready))
+            # A child that ends by itself may stop the others before they are up.
+            process.wait_for(lambda: process.popen.poll() is not None or all(line in process.out for line in ready))
         return process
 
     return start
