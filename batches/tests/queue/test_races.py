@@ -337,6 +337,30 @@ def test_a_repeat_is_refused_if_its_source_is_deleted_during_the_copy(monkeypatc
     assert not Batch.everything.exists()
 
 
+@pytest.mark.databases("postgresql")
+@pytest.mark.parametrize(
+    ("prepare", "change"),
+    [
+        (lambda batch: None, lambda batch, run: BatchManager().pause_batch(batch.pk)),
+        (lambda batch: None, lambda batch, run: BatchManager().claim_run("worker")),
+        (lambda batch: BatchManager().start_batch(batch.pk), lambda batch, run: BatchManager().claim_run("worker")),
+        (start_run, lambda batch, run: BatchManager().release_run(batch.pk, run.run_token)),
+    ],
+    ids=["transition", "head of the queue", "running batch", "call of a run"],
+)
+def test_a_repeat_is_copied_without_waiting_for_a_change_of_its_source(prepare, change, monkeypatch):
+    """A row that refers to the source needs its key only, which no change touches."""
+    source = make_batch("source", 2)
+    run = prepare(source)
+    gate = gated(monkeypatch, BatchManager, "_log")
+    changing = in_thread(lambda: change(source, run))
+    assert gate.arrived.wait(WAIT)
+    copy = batch_manager.copy_batch_profiles
+    monkeypatch.setattr(batch_manager, "copy_batch_profiles", lambda *pks: gate.open.set() or copy(*pks))
+    assert BatchManager().repeat_batch(source.pk)
+    assert changing.result(WAIT)
+
+
 def test_deletions_and_moves_of_repeats_do_not_deadlock():
     sources = [make_batch(f"source {number}", 5, queue=False) for number in range(3)]
     repeats = [BatchManager().repeat_batch(source.pk).pk for source in sources for _ in range(4)]

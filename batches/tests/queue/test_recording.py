@@ -64,6 +64,7 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
     checked_at = list(run.batch.profiles.order_by("pk").values_list("checked_at", flat=True))
     assert all(before < moment < before + timedelta(minutes=5) for moment in checked_at[:3])
     assert checked_at[3] is None
+    assert run.batch.profiles.filter(checked_at=checked_at[0]).count() == 3
     profile = Profile.objects.get(pk=one)
     assert {name: getattr(profile, name) for name in remembered} == remembered
     assert profile.last_error == ""
@@ -71,7 +72,7 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
     assert profile.last_story_at > before
     assert Profile.objects.get(pk=two).last_story_at is None
     assert Profile.objects.get(pk=three).last_error == "It answers with 500."
-    story = StoryResult.objects.get(story_id="s1")
+    story = StoryResult.objects.get(story_id="s1", published_at=published)
     assert (story.profile_id, story.batch_id, story.title) == (one, run.batch.pk, "A title")
     assert (story.url, story.published_at) == ("https://example.org/s1", published)
     assert story.found_at > before

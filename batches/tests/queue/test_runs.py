@@ -1,5 +1,6 @@
 """Runs and leases: one owner at a time, by the database's clock; retries, and batches without rows."""
 
+from dataclasses import FrozenInstanceError
 from datetime import timedelta
 
 import pytest
@@ -58,6 +59,8 @@ def test_a_claim_starts_the_head_of_the_queue_and_owns_it(manager):
     assert run.batch == first
     assert read(first, "status", "position", "run_token") == ("running", 0, run.run_token)
     assert (run.batch.status, run.batch.run_token) == ("running", run.run_token)
+    with pytest.raises(FrozenInstanceError):
+        run.run_token = None
     assert None not in read(first, "lease_at", "started_at")
     assert waiting_names() == ["second"]
     assert_logged("promote_next_batch", first, ("queued", 1), ("running", 0), "by worker " + "w" * 150)

@@ -252,10 +252,23 @@ def test_no_call_finds_a_deleted_batch_whose_rows_are_not_removed_yet(manager):
         assert {call(manager, it.pk).code for call in CALLS.values()} == {Code.NOT_FOUND}
 
 
-@pytest.mark.parametrize("form", [str, lambda pk: pk.hex, lambda pk: str(pk).upper()])
-def test_an_id_can_be_a_text(form, manager):
-    batch = make_batch()
-    assert manager.pause_batch(form(batch.pk)) is True
+@pytest.mark.parametrize("form", [str, lambda pk: pk.hex, lambda pk: str(pk).upper(), lambda pk: f"urn:{pk}"])
+def test_an_id_can_be_a_text_of_at_most_40_characters(form, manager):
+    pk = make_batch().pk
+    assert manager.pause_batch(f"uuid:{pk}").code == Code.NOT_FOUND
+    assert manager.pause_batch(form(pk)) is True
+
+
+@pytest.mark.parametrize(
+    ("call", "length"),
+    [
+        (lambda manager, text: manager.pause_batch(text), 40),
+        (lambda manager, text: manager.create_batch("News", checker=text), 50),
+        (lambda manager, text: manager.create_batch("News", [text]), 200),
+    ],
+)
+def test_a_refusal_quotes_only_the_beginning_of_a_long_text(call, length, manager):
+    assert f"'{'x' * length}'" in call(manager, "x" * 1000).message
 
 
 RUN_CALLS = {
