@@ -5,13 +5,14 @@ import logging
 import os
 import signal
 from collections import Counter
-from threading import Event
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
 from batches.batch_manager import BatchManager
-from batches.checking import worker
+from batches.checking import run, worker
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
@@ -88,6 +89,22 @@ def before(monkeypatch):
     return patch
 
 
+@pytest.fixture
+def around(monkeypatch):
+    """Replaces a call to the database: awaits `wrapper(proceed, *arguments)`, in the event loop."""
+
+    def patch(name, wrapper):
+        database = Worker._database
+
+        async def wrapped(worker, call, *arguments):
+            proceed = partial(database, worker, call, *arguments)
+            return await (wrapper(proceed, *arguments) if call.__name__ == name else proceed())
+
+        monkeypatch.setattr(Worker, "_database", wrapped)
+
+    return patch
+
+
 # -- From the first profile to the last --------------------------------------------------------------------------------
 
 
@@ -107,13 +124,46 @@ def test_each_profile_is_checked_once_and_its_result_recorded(configure, script,
     assert_consistent()
 
 
-def test_results_are_recorded_in_chunks(configure, script, before):
-    configure(record_size=4, record_seconds=20)
-    scripted(18)
-    sizes = []
-    before(BatchManager, "record_results", lambda manager, batch_id, token, results: sizes.append(len(results)))
+def test_results_are_recorded_in_chunks_as_soon_as_one_is_complete(configure, script, around):
+    configure(record_size=4, record_seconds=3600)
+    batch = scripted(18)
+    sizes, second_chunk = [], asyncio.Event()
+
+    async def note(proceed, batch_id, token, results):
+        sizes.append(len(results))
+        if len(sizes) == 2:
+            second_chunk.set()
+        return await proceed()
+
+    async def wait_for_the_second_chunk(profile):
+        if len(checked) > 8:
+            await second_chunk.wait()
+
+    around("record_results", note)
+    checked = script(wait_for_the_second_chunk)
     work()
     assert sizes == [4, 4, 4, 4, 2]
+    assert row_statuses(batch) == ["ok"] * 18
+
+
+def test_no_check_starts_while_four_chunks_wait_to_be_recorded(configure, script, around, before):
+    configure(record_size=2, concurrency=1)
+    batch = of_many_hosts(30)
+    tasks, numbers = [], []
+
+    async def hold_up(proceed, *_):
+        if not numbers:
+            for _ in range(100):  # each lets every check that may start do so
+                await asyncio.sleep(0)
+            numbers.extend([len(checked), len(tasks)])
+        return await proceed()
+
+    before(Run, "_check_profiles", tasks.append)
+    around("record_results", hold_up)
+    checked = script(lambda profile: asyncio.sleep(0))
+    work()
+    assert numbers == [2 + 4 * 2, 1]
+    assert row_statuses(batch) == ["ok"] * 30
 
 
 def test_a_result_does_not_wait_long_for_others(configure, script, elsewhere):
@@ -149,36 +199,100 @@ def test_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
     assert max(outstanding) <= 2 * page + concurrency + 4 * chunk
 
 
-def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(configure, script, before):
+def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(configure, script, around):
     configure(page_size=10, concurrency=1)
     batch = of_many_hosts(20)
-    second_page = Event()
+    second_page, reads = asyncio.Event(), []
+
+    async def note(proceed, batch, last_id, limit):
+        reads.append(len(checked))
+        if last_id:
+            second_page.set()
+        return await proceed()
 
     async def wait_for_the_second_page(profile):
-        if len(checked) == 7:
-            assert await asyncio.to_thread(second_page.wait, WAIT_SECONDS)
+        if len(checked) == 5:
+            await second_page.wait()
 
-    before(queries, "fetch_pending", lambda batch, last_id, limit: last_id and second_page.set())
+    around("fetch_pending", note)
     checked = script(wait_for_the_second_page)
     work()
+    assert reads[:2] == [0, 5]
     assert row_statuses(batch) == ["ok"] * 20
 
 
-def test_no_more_checks_run_at_once_than_allowed(configure, script):
-    configure(concurrency=3)
+def test_a_batch_is_one_run_even_if_a_page_is_read_after_all_earlier_results_are_recorded(script, configure, around):
+    configure(page_size=2)
+    batch = scripted(4)
+    recorded = asyncio.Event()
+
+    async def wait_for_the_results(proceed, batch, last_id, limit):
+        if last_id:
+            await recorded.wait()
+        return await proceed()
+
+    async def note(proceed, *_):
+        accepted = await proceed()
+        recorded.set()
+        return accepted
+
+    around("fetch_pending", wait_for_the_results)
+    around("record_results", note)
+    work()
+    assert [action for action, _ in log(batch)] == ["create_batch", "promote_next_batch", "finish_run"]
+    assert row_statuses(batch) == ["ok"] * 4
+
+
+def test_no_more_checks_run_at_once_than_allowed(configure, script, around):
+    configure(concurrency=3, page_size=5, record_size=1)
     of_many_hosts(20)
-    running, most = 0, 0
+    running, most, second_page = 0, 0, asyncio.Event()
+
+    async def note(proceed, batch, last_id, limit):
+        page = await proceed()
+        if last_id:
+            second_page.set()
+        return page
 
     async def count(profile):
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.001)
+        await second_page.wait()
+        await asyncio.sleep(0)
         running -= 1
 
+    around("fetch_pending", note)
     script(count)
     work()
     assert most == 3
+
+
+@pytest.mark.parametrize(("lease", "interval"), [(3, 1.0), (30, 2.0)])
+def test_an_idle_run_renews_its_lease_after_a_third_of_it_or_two_seconds(
+    lease, interval, configure, script, around, monkeypatch
+):
+    configure(lease_seconds=lease)
+    scripted(1)
+    clock, renewals, renewed = [], [], asyncio.Event()
+
+    def tick():
+        clock.append(len(clock) / 2)
+        return clock[-1]
+
+    async def note(proceed, *_):
+        renewals.append(clock[-1])
+        renewed.set()
+        return await proceed()
+
+    async def wait(profile):
+        await renewed.wait()
+
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=tick))
+    around("renew_lease", note)
+    script(wait)
+    work()
+    assert renewals[0] == interval + 0.5  # the first tick after it
 
 
 def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, script):
@@ -366,7 +480,7 @@ def test_after_a_pause_nothing_is_recorded_and_the_batch_continues_from_there_wh
     assert_consistent()
 
 
-def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, elsewhere):
+def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, elsewhere, caplog):
     configure(lease_seconds=0.3, check_timeout=3600.0)
     batch = scripted(1)
     make_batch("next", 1, checker="effortless")
@@ -379,6 +493,7 @@ def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, el
     work()
     assert statuses() == {"it": Status.PAUSED, "next": Status.DONE}
     assert row_statuses(batch) == ["pending"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, before):
