@@ -34,6 +34,8 @@ unix_socket_directories = '$dir'
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+# Plans are tested with and without statistics: these come when a test collects them, and at no other time.
+autovacuum = off
 END
 "$bin/pg_ctl" start --pgdata="$dir/data" --log="$dir/log" --timeout=30 >/dev/null 2>&1 || {
     cat "$dir/log"
