@@ -276,12 +276,18 @@ def test_a_double_click_creates_one_batch():
 
 
 @pytest.mark.parametrize(
-    "edited", [{"name": "Evening"}, {"addresses": "https://example.org/2"}, {"priority": "1"}, {"by": "adder"}]
+    ("edited", "role"),
+    [
+        ({"name": "Evening"}, "superuser"),
+        ({"addresses": "https://example.org/2"}, "superuser"),
+        ({"priority": "1"}, "superuser"),
+        ({}, "adder"),
+    ],
 )
-def test_a_form_that_is_edited_after_going_back_or_of_another_user_creates_another_batch(client, client_of, edited):
+def test_a_form_that_is_edited_or_of_another_user_creates_another_batch(client, client_of, edited, role):
     fields = {"addresses": ONE, "token": "the same"}
     client.post(ADD, fill(**confirmation(preview(client, **fields)) | fields))
-    person = client_of(edited.pop("by")) if "by" in edited else client
+    person = client if role == "superuser" else client_of(role)
     fields |= edited
     person.post(ADD, fill(**confirmation(preview(person, **fields)) | fields))
     assert Batch.objects.count() == 2
