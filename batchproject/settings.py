@@ -190,7 +190,7 @@ REST_FRAMEWORK = {
     # How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     "NUM_PROXIES": env_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.access.BatchPermissions"],
-    "DEFAULT_PARSER_CLASSES": ["batches.api.parsers.JSONBodyParser"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.StrictFilterBackend"],
     "DEFAULT_METADATA_CLASS": None,

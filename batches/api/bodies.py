@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django import forms
 from django.db.models import QuerySet
 from django.utils.datastructures import MultiValueDict
 from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
@@ -20,9 +19,8 @@ from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
 from batches.lists.reading import FORMATS, read_profiles
 from batches.models import Action, Batch
 from batches.queue.values import as_uuid
-from batches.text import UNSTORABLE
 
-from .filters import MAX_UNKNOWN, BatchFilters, schema_of
+from .filters import MAX_UNKNOWN, BulkFilters, refuse_unusable
 
 #: The fields of a new batch that the manager takes as they are.
 BATCH_ATTRIBUTES = ("name", "priority", "checker", "queue")
@@ -34,71 +32,47 @@ BULK_ACTIONS = {
     "repeat": Action.REPEAT_BATCH,
     "delete": Action.DELETE_BATCH,
 }
-BULK_FILTERS = {name: filter for name, filter in BatchFilters.base_filters.items() if name != "ordering"}
 
 MAX_POSITION = 2**31 - 1
 MAX_VERSION = 2**63 - 1
 
 
-class StrictField(serializers.Field[Any, Any, Any, Any]):
-    """Takes values of its own JSON type only. In a form, where every value is text, it parses the text."""
-
-    json_type: type
-    # A check box that is left out of a form would count as false.
-    default_empty_html = empty
-
-    def run_validation(self, data: Any = empty) -> Any:
-        # Before anything else: CharField prints the value, and printing deep nesting exceeds the recursion limit.
-        if data is not empty and data is not None and type(data) is not self.json_type and not self._is_in_form():
-            self.fail("invalid")
-        return super().run_validation(data)
-
-    def _is_in_form(self) -> bool:
-        return html.is_html_input(self.root.initial_data)
-
-
-class StrictCharField(StrictField, serializers.CharField):
-    json_type = str
-
-    def run_validation(self, data: Any = empty) -> Any:
-        # CharField measures the text without the white space around it, but the description promises a maximum.
-        if isinstance(data, str) and self.max_length is not None and len(data) > self.max_length:
-            self.fail("max_length", max_length=self.max_length)
-        return super().run_validation(data)
-
-
-class StrictIntegerField(StrictField, serializers.IntegerField):
-    json_type = int
-
-
-class StrictBooleanField(StrictField, serializers.BooleanField):
-    json_type = bool
-
-
-class StrictChoiceField(StrictField, serializers.ChoiceField):
-    json_type = str
-    default_error_messages = {"invalid": "Send a text."}
-
-
-class StrictListField(StrictField):
-    """A list that is not empty. Its entries are not validated here."""
-
-    json_type = list
-    default_error_messages = {"invalid": "Send a list.", "empty": "The list is empty."}
-
-    def to_internal_value(self, data: list[Any]) -> list[Any]:
-        if not data:
-            self.fail("empty")
-        return data
+#: The type of a field's values in JSON. In a form, where every value is text, the field parses the text.
+JSON_TYPES: dict[type, tuple[type, str]] = {
+    serializers.CharField: (str, "Send a text."),
+    serializers.ChoiceField: (str, "Send a text."),
+    serializers.IntegerField: (int, "Send a whole number."),
+    serializers.BooleanField: (bool, "Send true or false."),
+    serializers.ListField: (list, "Send a list."),
+    serializers.DictField: (dict, "Send an object."),
+}
 
 
 class Body(serializers.Serializer[Any]):
-    """Refuses unknown fields, so that none is ignored silently."""
+    """Refuses unknown fields, so that none is ignored silently, and values that the description does not allow."""
 
     def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
-            raise ValidationError({field: ["Unknown field."] for field in unknown[:MAX_UNKNOWN]})
+        if isinstance(data, Mapping):
+            self._require_described(data)
         return super().to_internal_value(data)
+
+    def _require_described(self, data: Mapping[str, Any]) -> None:
+        """Before the fields convert and trim values; CharField would even print them, which fails for deep nesting."""
+        problems = {name: ["Unknown field."] for name in sorted(data.keys() - self.fields.keys())[:MAX_UNKNOWN]}
+        for name, value in data.items() if not problems else ():
+            if advice := _advise(self.fields[name], value, is_form=html.is_html_input(data)):
+                problems[name] = [advice]
+        if problems:
+            raise ValidationError(problems)
+
+
+def _advise(field: Any, value: Any, *, is_form: bool) -> str:
+    json_type, advice = next((entry for kind, entry in JSON_TYPES.items() if isinstance(field, kind)), (None, ""))
+    if not is_form and value is not None and type(value) is not json_type:
+        return advice
+    if isinstance(value, str | list) and 0 < (getattr(field, "max_length", None) or 0) < len(value):
+        return str(field.error_messages["max_length"]).format(max_length=field.max_length)
+    return ""
 
 
 class NothingBody(Body):
@@ -108,14 +82,14 @@ class NothingBody(Body):
 class BatchBody(Body):
     """A new batch, apart from its list of profiles."""
 
-    name = StrictCharField(max_length=MAX_NAME)
-    priority = StrictIntegerField(
+    name = serializers.CharField(max_length=MAX_NAME)
+    priority = serializers.IntegerField(
         min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text="0 unless given; higher runs first."
     )
-    checker = StrictCharField(required=False, help_text="The name of a checker; `feed` unless given.")
-    queue = StrictBooleanField(required=False, help_text="False creates a paused batch; true unless given.")
-    strict = StrictBooleanField(
-        required=False, help_text="True creates nothing if an entry is not a valid profile; false unless given."
+    checker = serializers.CharField(required=False, help_text="The name of a checker; `feed` unless given.")
+    queue = serializers.BooleanField(default=True, help_text="False creates a paused batch.")
+    strict = serializers.BooleanField(
+        default=False, help_text="True creates nothing if an entry is not a valid profile."
     )
 
     #: The field with the list, and the field that numbers its rejected entries.
@@ -135,7 +109,7 @@ class BatchBody(Body):
     def read_list(self) -> ImportResult:
         """The list of profiles. Raises EntriesRefused if it cannot be read, has no profile, or fails `strict`."""
         try:
-            return self._read_list(strict=self.validated_data.get("strict", False))
+            return self._read_list(strict=self.validated_data["strict"])
         except InvalidList as failed:
             raise EntriesRefused(self.list_field, str(failed), self.rejected(failed.rejects)) from failed
 
@@ -146,28 +120,31 @@ class BatchBody(Body):
         return [{self.number_field: reject.line, "text": reject.text, "reason": reject.reason} for reject in rejects]
 
 
+class EntriesField(serializers.ListField):
+    """Its entries are validated elsewhere; the child describes them."""
+
+    def run_child_validation(self, data: list[Any]) -> list[Any]:
+        return data
+
+
 @extend_schema_field(
     {
-        "type": "array",
-        "minItems": 1,
-        "items": {
-            "oneOf": [
-                {"type": "string"},
-                {
-                    "type": "object",
-                    "properties": {
-                        "url": {"type": "string", "maxLength": MAX_URL},
-                        "name": {"type": "string", "maxLength": MAX_NAME},
-                    },
-                    "required": ["url"],
-                    "additionalProperties": False,
+        "oneOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {
+                    "url": {"type": "string", "maxLength": MAX_URL},
+                    "name": {"type": "string", "maxLength": MAX_NAME},
                 },
-            ]
-        },
+                "required": ["url"],
+                "additionalProperties": False,
+            },
+        ]
     }
 )
-class ProfilesField(StrictListField):
-    """Entries that are not valid profiles are rejected one by one."""
+class ProfileField(serializers.JSONField):
+    pass
 
 
 @extend_schema_serializer(
@@ -186,7 +163,9 @@ class ProfilesField(StrictListField):
 class BatchJSON(BatchBody):
     """A new batch with its profiles."""
 
-    profiles = ProfilesField(help_text="Addresses, or objects with `url` and optionally `name`.")
+    profiles = EntriesField(
+        child=ProfileField(), min_length=1, help_text="Addresses, or objects with `url` and optionally `name`."
+    )
     list_field = "profiles"
     number_field = "index"
 
@@ -230,18 +209,18 @@ class BatchUpload(BatchBody):
 class ChangeBody(Body):
     """The attributes to change."""
 
-    name = StrictCharField(max_length=MAX_NAME, required=False)
-    priority = StrictIntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
+    name = serializers.CharField(max_length=MAX_NAME, required=False)
+    priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
 
 
 @extend_schema_serializer(examples=[OpenApiExample("To the front", {"position": 1}, request_only=True)])
 class MoveBody(Body):
     """The new position of a batch."""
 
-    position = StrictIntegerField(
+    position = serializers.IntegerField(
         min_value=1, max_value=MAX_POSITION, help_text="A position behind the last one means the last one."
     )
-    queue_version = StrictIntegerField(
+    queue_version = serializers.IntegerField(
         min_value=0,
         max_value=MAX_VERSION,
         required=False,
@@ -255,72 +234,31 @@ class MoveBody(Body):
 class HoldBody(Body):
     """Why the queue is held."""
 
-    reason = StrictCharField(max_length=MAX_ERROR, allow_blank=True, default="")
+    reason = serializers.CharField(max_length=MAX_ERROR, allow_blank=True, default="")
 
 
-@extend_schema_field({"type": "array", "minItems": 1, "maxItems": MAX_BULK, "items": {"type": "string"}})
-class IdsField(StrictListField):
-    """1 to 1,000 texts, each of them once. An unknown id is not an error of the body, but an outcome."""
+class FilterValues(serializers.CharField):
+    """Texts or numbers. An empty one would not filter, and silently select every batch."""
 
-    default_error_messages = {
-        "too_many": f"Send at most {MAX_BULK:,} ids.",
-        "no_text": "Each id is a text. Entry {index} (from 0) is not.",
-    }
-
-    def to_internal_value(self, data: list[Any]) -> list[str]:
-        ids = super().to_internal_value(data)
-        if len(ids) > MAX_BULK:
-            self.fail("too_many")
-        for index, text in enumerate(ids):
-            if not isinstance(text, str):
-                self.fail("no_text", index=index)
-        return list(dict.fromkeys(str(as_uuid(text) or text) for text in ids))
+    def run_validation(self, data: Any = empty) -> Any:
+        if not data or not all(type(value) in {str, int} for value in data):
+            raise ValidationError("Send a text, a number, or a list of them.")
+        return [serializers.CharField.run_validation(self, value) for value in data]
 
 
-@extend_schema_field(
-    {
-        "type": "object",
-        "properties": {
-            name: schema_of(filter) | {"description": filter.extra["help_text"]}
-            for name, filter in BULK_FILTERS.items()
-        },
-        "minProperties": 1,
-        "additionalProperties": False,
-    }
-)
-class BatchFilterField(StrictField):
-    json_type = dict
-    default_error_messages = {"invalid": "Send an object.", "empty": "The filter is empty."}
+class BatchFilterField(serializers.DictField):
+    """The batches that the list contains with these filters."""
 
-    def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:
-        """The batches that the list contains with these filters.
+    child = FilterValues()
 
-        A value that does not filter is refused: it would silently select every batch.
-        """
-        if not data:
-            self.fail("empty")
-        if unknown := sorted(data.keys() - BULK_FILTERS.keys()):
-            message = f"Unknown filter. Use one of {', '.join(sorted(BULK_FILTERS))}."
-            raise ValidationError({name: [message] for name in unknown[:MAX_UNKNOWN]})
-        texts = {name: _query_values(name, value) for name, value in data.items()}
-        filtered = BatchFilters(MultiValueDict(texts), queryset=Batch.objects.all())
-        problems = {name: list(messages) for name, messages in filtered.errors.items()}
-        for name in texts.keys() - problems.keys():
-            if filtered.form.cleaned_data[name] in (None, "", []):
-                problems[name] = ["The filter is empty."]
-        if problems:
-            raise ValidationError(problems)
+    def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:  # type: ignore[override]
+        sent = MultiValueDict({name: value if isinstance(value, list) else [value] for name, value in data.items()})
+        refuse_unusable(sent, BulkFilters.base_filters)
+        texts = super().to_internal_value(dict(sent.lists()))
+        filtered = BulkFilters(MultiValueDict(texts), queryset=Batch.objects.all())
+        if filtered.errors:
+            raise ValidationError(filtered.errors)
         return filtered.qs  # type: ignore[no-any-return]
-
-
-def _query_values(name: str, value: Any) -> list[str]:
-    """The value as it would be in a query."""
-    values = value if isinstance(value, list) else [value]
-    if not all(type(value) in {str, int} for value in values) or any(UNSTORABLE.search(str(value)) for value in values):
-        raise ValidationError({name: ["Send a text, a number, or a list of them."]})
-    if len(values) > 1 and not isinstance(BULK_FILTERS[name].field, forms.MultipleChoiceField):
-        raise ValidationError({name: ["This filter takes one value."]})
-    return [str(value) for value in values]
 
 
 @extend_schema_serializer(
@@ -338,9 +276,26 @@ def _query_values(name: str, value: Any) -> list[str]:
 class BulkBody(Body):
     """An action, and the batches to apply it to: either `ids` or `filter`."""
 
-    action = StrictChoiceField(list(BULK_ACTIONS))
-    ids = IdsField(required=False)
-    filter = BatchFilterField(required=False, help_text="Query parameters of the list of batches, without `ordering`.")
+    action = serializers.ChoiceField(list(BULK_ACTIONS))
+    ids = EntriesField(
+        child=serializers.CharField(allow_blank=True),
+        min_length=1,
+        max_length=MAX_BULK,
+        error_messages={"max_length": f"Send at most {MAX_BULK:,} ids."},
+        required=False,
+    )
+    filter = BatchFilterField(
+        allow_empty=False,
+        required=False,
+        help_text="Query parameters of the list of batches, without `ordering`.",
+    )
+
+    def validate_ids(self, ids: list[Any]) -> list[str]:
+        """Each of them once. An unknown id is not an error of the body, but an outcome."""
+        for index, text in enumerate(ids):
+            if not isinstance(text, str):
+                raise ValidationError(f"Each id is a text. Entry {index} (from 0) is not.")
+        return list(dict.fromkeys(str(as_uuid(text) or text) for text in ids))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("ids" in attrs) == ("filter" in attrs):

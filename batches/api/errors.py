@@ -62,6 +62,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return _unavailable(error, context)
     if isinstance(error, SuspiciousOperation):
         error = TooLarge() if isinstance(error, RequestDataTooBig) else ParseError(str(error))
+    if isinstance(error, RecursionError):  # nothing but a body is nested that deeply
+        error = ParseError("JSON parse error - it is nested too deeply.")
     response = views.exception_handler(error, context)
     if response is None:
         return None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.db.models import Q, QuerySet
+from django.utils.datastructures import MultiValueDict
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
@@ -50,11 +53,11 @@ def validate_host(host: str) -> None:
         raise forms.ValidationError(str(error)) from error
 
 
-class IntegerFilter(filters.Filter):  # type: ignore[misc]
+class IntegerFilter(filters.NumberFilter):  # type: ignore[misc]
     field_class = forms.IntegerField
 
 
-class MomentFilter(filters.Filter):  # type: ignore[misc]
+class MomentFilter(filters.IsoDateTimeFilter):  # type: ignore[misc]
     """A time in ISO 8601."""
 
     field_class = MomentField
@@ -64,6 +67,7 @@ class MomentFilter(filters.Filter):  # type: ignore[misc]
         super().__init__(field_name, lookup_expr, help_text=help_text)
 
 
+@extend_schema_field(bool)
 class FlagFilter(filters.TypedChoiceFilter):  # type: ignore[misc]
     """`true` or `false`. BooleanFilter ignores any other word."""
 
@@ -96,7 +100,7 @@ class SearchFilter(filters.CharFilter):  # type: ignore[misc]
         return rows
 
 
-class BatchFilters(filters.FilterSet):  # type: ignore[misc]
+class BulkFilters(filters.FilterSet):  # type: ignore[misc]
     status = filters.MultipleChoiceFilter(
         choices=Batch.Status.choices, distinct=False, help_text="Can be given more than once."
     )
@@ -110,6 +114,9 @@ class BatchFilters(filters.FilterSet):  # type: ignore[misc]
     completed_after = MomentFilter("completed_at", "gte")
     completed_before = MomentFilter("completed_at", "lte")
     search = SearchFilter("name", "checker", "error", help_text="Words in the name, the checker or the error.")
+
+
+class BatchFilters(BulkFilters):
     ordering = filters.OrderingFilter(
         fields=["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"],
         help_text="One or more fields; `-` reverses one. Batches without a value come last.",
@@ -179,30 +186,16 @@ class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
     """Refuses a parameter that neither the filters nor the pages have, and a second value where one is expected."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
-        own = view.filterset_class.base_filters
-        known = own.keys() | (pagination.PARAMETERS if view.paginator else set())
-        if unknown := sorted(request.query_params.keys() - known):
-            message = f"Unknown parameter. Use one of {', '.join(sorted(known))}."
-            raise ValidationError({name: [message] for name in unknown[:MAX_UNKNOWN]})
-        for name, values in request.query_params.lists():
-            if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
-                raise ValidationError({name: ["Give this parameter only once."]})
+        of_pages = pagination.PARAMETERS if view.paginator else ()
+        refuse_unusable(request.query_params, view.filterset_class.base_filters, of_pages)
         return super().filter_queryset(request, queryset, view)  # type: ignore[no-any-return]
 
 
-def schema_of(filter: Any) -> dict[str, Any]:
-    """The JSON schema of the values that a filter takes."""
-    field = filter.field
-    if isinstance(filter, FlagFilter):
-        return {"type": "boolean"}
-    if "choices" in filter.extra:
-        choice = {"type": "string", "enum": [value for value, _ in field.choices if value]}
-        is_list = isinstance(filter, filters.MultipleChoiceFilter | filters.OrderingFilter)
-        return {"type": "array", "items": choice} if is_list else choice
-    if isinstance(filter, IntegerFilter):
-        return {"type": "integer", "minimum": field.min_value, "maximum": field.max_value}
-    if isinstance(filter, MomentFilter):
-        return {"type": "string", "format": "date-time"}
-    if isinstance(filter, filters.UUIDFilter):
-        return {"type": "string", "format": "uuid"}
-    return {"type": "string", "maxLength": field.max_length}
+def refuse_unusable(parameters: MultiValueDict[str, Any], own: Mapping[str, Any], others: Iterable[str] = ()) -> None:
+    known = own.keys() | set(others)
+    if unknown := sorted(parameters.keys() - known):
+        message = f"Unknown parameter. Use one of {', '.join(sorted(known))}."
+        raise ValidationError({name: [message] for name in unknown[:MAX_UNKNOWN]})
+    for name, values in parameters.lists():
+        if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
+            raise ValidationError({name: ["Give this parameter only once."]})

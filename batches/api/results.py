@@ -54,18 +54,31 @@ class OfBatch(BaseView):
         return find_batch(self.kwargs["pk"])
 
 
-class BatchRows(OfBatch, ListViewSet[BatchProfile]):
+class ListOfBatch(OfBatch, ListViewSet[Row]):
+    def get_queryset(self) -> QuerySet[Row]:
+        return super().get_queryset().filter(batch=self.batch)
+
+    def respond_with_file(
+        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], suffix: str = ""
+    ) -> HttpResponseBase:
+        """A streamed file. If the batch is deleted while it is sent, the file ends after the last row."""
+        if kind not in exporters:
+            raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
+        rows = self.filter_queryset(self.get_queryset())
+        lines = () if self.request.method == "HEAD" else exporters[kind](stream(rows))
+        return stream_download(lines, f"{slugify(self.batch.name)[:50] or self.batch.pk}{suffix}", kind)
+
+
+class BatchRows(ListOfBatch[BatchProfile]):
     """List the profiles of a batch with their results.
 
     They are in the order of the import.
     """
 
     required_permissions = {"list": VIEW_ROWS, "export": VIEW_ROWS}
+    queryset = BatchProfile.objects.select_related("profile").order_by("pk")
     serializer_class = RowSerializer
     filterset_class = RowFilters
-
-    def get_queryset(self) -> QuerySet[BatchProfile]:
-        return self.batch.profiles.select_related("profile").order_by("pk")
 
     @describes_export(EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
@@ -73,22 +86,19 @@ class BatchRows(OfBatch, ListViewSet[BatchProfile]):
 
         The filters are those of the list.
         """
-        rows = self.filter_queryset(self.get_queryset())
-        return respond_with_file(request, self.batch, kind, EXPORTERS, queries.stream_rows(rows))
+        return self.respond_with_file(kind, EXPORTERS, queries.stream_rows)
 
 
-class BatchStories(OfBatch, ListViewSet[StoryResult]):
+class BatchStories(ListOfBatch[StoryResult]):
     """List the stories that a batch found.
 
     The newest comes first.
     """
 
     required_permissions = {"list": VIEW_STORIES, "export": VIEW_STORIES}
+    queryset = StoryResult.objects.newest_first()
     serializer_class = StorySerializer
     filterset_class = BatchStoryFilters
-
-    def get_queryset(self) -> QuerySet[StoryResult]:
-        return self.batch.story_results.newest_first()
 
     @describes_export(STORY_EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
@@ -96,23 +106,19 @@ class BatchStories(OfBatch, ListViewSet[StoryResult]):
 
         The filters are those of the list.
         """
-        stories = self.filter_queryset(self.get_queryset())
-        lines = queries.stream_stories(stories)
-        return respond_with_file(request, self.batch, kind, STORY_EXPORTERS, lines, suffix="-stories")
+        return self.respond_with_file(kind, STORY_EXPORTERS, queries.stream_stories, suffix="-stories")
 
 
-class BatchLogs(OfBatch, ListViewSet[BatchLog]):
+class BatchLogs(ListOfBatch[BatchLog]):
     """List the changes of a batch.
 
     The newest comes first.
     """
 
     required_permissions = {"list": VIEW_LOGS}
+    queryset = BatchLog.objects.newest_first()
     serializer_class = LogSerializer
     filterset_class = LogFilters
-
-    def get_queryset(self) -> QuerySet[BatchLog]:
-        return self.batch.logs.newest_first()
 
 
 class BatchComparison(OfBatch, ViewSet):
@@ -153,16 +159,6 @@ class Profiles(ListViewSet[Profile]):
     queryset = Profile.objects.order_by("pk")
     serializer_class = ProfileSerializer
     filterset_class = ProfileFilters
-
-
-def respond_with_file(
-    request: Request, batch: Batch, kind: str, exporters: Exporters[Line], lines: Iterable[Line], suffix: str = ""
-) -> HttpResponseBase:
-    """A streamed file. If the batch is deleted while it is sent, the file ends after the last row."""
-    if kind not in exporters:
-        raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
-    name = f"{slugify(batch.name)[:50] or batch.pk}{suffix}"
-    return stream_download(() if request.method == "HEAD" else exporters[kind](lines), name, kind)
 
 
 LIST: dict[str, Any] = {"get": "list"}

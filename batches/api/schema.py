@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.serializers import Serializer
@@ -22,7 +23,7 @@ from batches.queue.refusals import Code
 from batches.queue.transitions import CODE_BY_STATUS, RULES
 
 from .bodies import Body
-from .filters import schema_of
+from .filters import BulkFilters, StrictFilterBackend
 from .idempotency import HEADER, REPLAYED
 from .serializers import BATCH_EXAMPLE, ErrorSerializer
 
@@ -48,6 +49,7 @@ ERRORS = {
 
 ID = {"type": "string", "format": "uuid"}
 KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"}
+BOUNDS = {"max_length": "maxLength", "min_value": "minimum", "max_value": "maximum"}
 SECONDS = {"type": "integer", "minimum": 0}
 
 
@@ -178,28 +180,33 @@ class CallSchema(AutoSchema):
 
 
 class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
-    """The filters with the bounds and choices of their form fields, which the library's extension leaves out."""
+    """The filters with the bounds of their values and without the library's additions to their descriptions."""
 
     target_class = "batches.api.filters.StrictFilterBackend"
     priority = 1
 
-    def get_schema_operation_parameters(
-        self, auto_schema: AutoSchema, *args: Any, **kwargs: Any
-    ) -> list[dict[str, Any]]:
-        view: Any = auto_schema.view
-        return [_parameter(name, filter) for name, filter in view.filterset_class.base_filters.items()]
+    def resolve_filter_field(self, *args: Any) -> list[dict[str, Any]]:
+        [parameter] = super().resolve_filter_field(*args)  # type: ignore[no-untyped-call]
+        options = args[-1].extra
+        parameter["schema"] |= {BOUNDS[name]: bound for name, bound in options.items() if name in BOUNDS}
+        # As in forms, an empty value does not filter.
+        return [parameter | {"description": options["help_text"], "allowEmptyValue": True}]
 
 
-def _parameter(name: str, filter: Any) -> dict[str, Any]:
-    schema = schema_of(filter)
-    return {
-        "name": name,
-        "in": "query",
-        "schema": schema,
-        "description": filter.extra["help_text"],
-        "allowEmptyValue": True,  # as in forms, an empty value does not filter
-        **({"explode": name != "ordering"} if schema["type"] == "array" else {}),
-    }
+class BulkFilter(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """The filters of the list as the properties of an object."""
+
+    target_class = "batches.api.bodies.BatchFilterField"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        filters: Any = FilterParameters(StrictFilterBackend())  # type: ignore[no-untyped-call]
+        parameters = filters.get_schema_operation_parameters(auto_schema)
+        properties = {
+            parameter["name"]: parameter["schema"] | {"description": parameter["description"]}
+            for parameter in parameters
+            if parameter["name"] in BulkFilters.base_filters
+        }
+        return {"type": "object", "properties": properties, "minProperties": 1, "additionalProperties": False}
 
 
 def only_with_version(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:

@@ -12,27 +12,10 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile, Progress, Sto
 from batches.reports.comparison import Comparison
 from batches.reports.outlook import Outlook, Turn, to_the_second
 
-BATCH_EXAMPLE = {
-    "id": "5eedba7c-0000-4000-8000-000000000001",
-    "name": "Press",
-    "status": "queued",
-    "position": 1,
-    "priority": 5,
-    "checker": "feed",
-    "total_profiles": 2,
-    "completed_profiles": 0,
-    "successful_checks": 0,
-    "failed_checks": 0,
-    "stories_found": 0,
-    "progress": {"percent": 0, "rate": None, "seconds_left": None},
-    "error": "",
-    "created_at": "2026-06-01T08:00:00Z",
-    "started_at": None,
-    "completed_at": None,
-    "run_seconds": 0.0,
-    "previous": None,
-    "url": "https://batches.example.org/api/v1/batches/5eedba7c-0000-4000-8000-000000000001/",
-}
+BATCH_ID = "5eedba7c-0000-4000-8000-000000000001"
+BATCH_EXAMPLE = vocabulary.batch_as_dict(
+    Batch(id=BATCH_ID, name="Press", priority=5, total_profiles=2, created_at="2026-06-01T08:00:00Z")
+) | {"position": 1, "url": f"https://batches.example.org/api/v1/batches/{BATCH_ID}/"}
 
 
 class ProgressSerializer(serializers.Serializer[Progress]):

@@ -39,7 +39,6 @@ from .errors import require_granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
-from .parsers import JSONBodyParser
 from .schema import FORM, JSON, describes_etag, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, QueueSerializer
 from .versioning import versions
@@ -93,19 +92,13 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         "create": ADD,
         "partial_update": CHANGE,
         "destroy": DELETE,
-        "queue": OPERATE,
-        "start": OPERATE,
-        "pause": OPERATE,
-        "move": OPERATE,
-        "retry": OPERATE,
-        "repeat": OPERATE,
         "bulk": (OPERATE, DELETE),  # the body decides which one is needed
-    }
+    } | dict.fromkeys(("queue", "start", "pause", "move", "retry", "repeat"), OPERATE)
 
     def get_parsers(self) -> list[BaseParser]:
         """JSON, and forms for the one call that takes a file. Called before `action` is set."""
         is_create = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
-        return [JSONBodyParser(), MultiPartParser()] if is_create else super().get_parsers()
+        return [*super().get_parsers(), MultiPartParser()] if is_create else super().get_parsers()
 
     @describes_etag(BatchSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:

@@ -7,12 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 from django.db import connection
-from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from batches.api.results import respond_with_file
 from batches.batch_manager import BatchManager
-from batches.lists.exports import EXPORTERS
 from batches.models import Batch, BatchProfile, Profile, StoryResult
 from batches.models.vocabulary import LOG
 from batches.reports import queries
@@ -283,14 +280,10 @@ def test_an_unknown_type_of_export_is_not_found(client, batch):
         assert "csv" in answer.json()["detail"]
 
 
-def test_a_head_of_an_export_reads_no_rows(client, batch):
+def test_a_head_of_an_export_reads_no_rows(client, batch, monkeypatch):
+    monkeypatch.setattr(queries, "stream_rows", None)
     answer = client.head(f"/api/batches/{batch.pk}/export/csv/")
-    assert answer["Content-Type"] == "text/csv; charset=utf-8"
-    # Django's client drops the body; a server reads it to its end, and sends none of it.
-    rows = queries.stream_rows(batch.profiles.all())
-    with CaptureQueriesContext(connection) as captured:
-        assert list(respond_with_file(RequestFactory().head("/"), batch, "csv", EXPORTERS, rows)) == []
-    assert not captured.captured_queries
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/csv; charset=utf-8")
 
 
 def test_an_export_ends_cleanly_if_its_batch_is_deleted_while_it_is_sent(client, batch, monkeypatch):
