@@ -110,16 +110,12 @@ def _parse(name: str, text: str, kind: type) -> Any:
             return {key.strip(): path.strip() for key, path in (item.split("=", 1) for item in items)}
         if kind is tuple:
             return tuple(items)
-        return _require_finite(kind(text))
+        value = kind(text)
+        if kind is float and not math.isfinite(value):  # with "nan" every comparison is false, and "inf" never ends
+            raise ValueError
+        return value
     except ValueError as error:
         raise ImproperlyConfigured(f"BATCHES_{name}={text!r} is not a valid {kind.__name__}.") from error
-
-
-def _require_finite(value: Any) -> Any:
-    """Raises ValueError for "nan", with which every comparison is false, and "inf", which never ends."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError
-    return value
 
 
 def _is_number(value: object) -> bool:

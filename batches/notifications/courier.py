@@ -35,13 +35,6 @@ from .signatures import sign
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a receiver has to send the head of its response; the body is not read.
-TIMEOUT = 15.0
-#: Seconds after which a claimed delivery counts as lost. Well above the timeout, since settling may wait for the
-#: database.
-VISIBILITY = 60.0
-#: Concurrent deliveries: in total and for each webhook.
-MAX_CONCURRENT, MAX_PER_WEBHOOK = 20, 2
 #: Seconds between deletions of old deliveries.
 PRUNE_INTERVAL = 3600.0
 #: Seconds to wait after a fault of our own.
@@ -73,10 +66,11 @@ class Courier:
     database: Database
     stop: asyncio.Event
     _: KW_ONLY
-    timeout: float = TIMEOUT
-    visibility: float = VISIBILITY
-    max_concurrent: int = MAX_CONCURRENT
-    max_per_webhook: int = MAX_PER_WEBHOOK
+    #: Seconds that a receiver has to send the head of its response; the body is not read.
+    timeout: float = 15.0
+    #: Concurrent deliveries: in total and for each webhook.
+    max_concurrent: int = 20
+    max_per_webhook: int = 2
 
     def __post_init__(self) -> None:
         self._in_flight: dict[asyncio.Task[None], WebhookDelivery] = {}
@@ -103,10 +97,15 @@ class Courier:
         async with self._session:
             try:
                 while not (self._finishing or self.stop.is_set()):
-                    await self._wait(await self._run_once())
+                    pause = await self._run_once()
+                    with suppress(TimeoutError):  # or until a delivery has ended and made room
+                        async with asyncio.timeout(pause):
+                            await self._wake.wait()
                 await self._drain()
-            finally:
-                await self._cancel_all()
+            finally:  # those that are cancelled are due again after the visibility timeout
+                for task in self._in_flight:
+                    task.cancel()
+                await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     async def _run_once(self) -> float:
         """Start due deliveries. Returns the seconds to wait before the next round."""
@@ -121,12 +120,6 @@ class Courier:
             return FAULT_PAUSE
         return self.config.poll_seconds
 
-    async def _wait(self, seconds: float) -> None:
-        """Until a delivery has ended and made room, at most `seconds`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-
     async def _drain(self) -> None:
         if self._in_flight:
             logger.info("Webhook deliveries in flight get %g s to finish", self.config.grace_seconds)
@@ -140,20 +133,12 @@ class Courier:
         except TimeoutError:
             logger.info("Webhook deliveries without a response, to be sent again: %d", len(self._in_flight))
 
-    async def _cancel_all(self) -> None:
-        """Cancelled deliveries are due again after the visibility timeout."""
-        tasks = list(self._in_flight)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     async def _start_due(self) -> None:
         free = self.max_concurrent - len(self._in_flight)
         if free <= 0 or self.stop.is_set():
             return
         in_flight = Counter(claim.webhook_id for claim in self._in_flight.values())
-        claims = await self.database(outbox.claim_due, free, in_flight, self.max_per_webhook, self.visibility)
-        for claim in claims:
+        for claim in await self.database(outbox.claim_due, free, in_flight, self.max_per_webhook):
             task = asyncio.create_task(self._deliver(claim))
             self._in_flight[task] = claim
             task.add_done_callback(self._after_delivery)
@@ -171,7 +156,11 @@ class Courier:
         try:
             result = await self._send(claim)
             await self.database(outbox.settle, claim, result)
-            _log_outcome(claim, result)
+            if result.error:
+                failure = claim.webhook, claim.type, claim.attempts, result.error
+                logger.warning("Webhook “%s”, %s, attempt %d: %s", *failure)
+            else:
+                logger.info("Webhook “%s”, %s: delivered", claim.webhook, claim.type)
         except DATABASE_FAULTS:
             pass  # stopping while the database is unavailable: sent again later
         except Exception:
@@ -198,10 +187,3 @@ def _describe_failure(status: int) -> str:
     if 200 <= status < 300:
         return ""
     return describe_status(status) + (", and redirects are not followed" if status in REDIRECTS else "")
-
-
-def _log_outcome(claim: WebhookDelivery, result: AttemptResult) -> None:
-    if result.error:
-        logger.warning("Webhook “%s”, %s, attempt %d: %s", claim.webhook, claim.type, claim.attempts, result.error)
-    else:
-        logger.info("Webhook “%s”, %s: delivered", claim.webhook, claim.type)

@@ -35,6 +35,10 @@ JITTER = 0.2
 #: The longest `Retry-After` that is honoured, in seconds.
 MAX_RETRY_AFTER = 24 * 3600
 
+#: How long a claimed delivery belongs to its worker; then it counts as lost. Well above the timeout of the receivers,
+#: since settling may wait for the database.
+VISIBILITY = timedelta(minutes=1)
+
 #: How long the previous secret keeps signing after a rotation, so that receivers can switch without downtime.
 ROTATION = timedelta(hours=24)
 
@@ -88,10 +92,8 @@ class AttemptResult:
     retry_after: float = 0.0
 
 
-def claim_due(
-    limit: int, in_flight: Mapping[int, int], max_per_webhook: int, visibility: float
-) -> list[WebhookDelivery]:
-    """Claim up to `limit` due deliveries of active webhooks, for `visibility` seconds.
+def claim_due(limit: int, in_flight: Mapping[int, int], max_per_webhook: int) -> list[WebhookDelivery]:
+    """Claim up to `limit` due deliveries of active webhooks, until the visibility timeout.
 
     `in_flight` counts the caller's deliveries by webhook. A webhook gets at most `max_per_webhook` at once, and those
     with fewer in flight go first, so that a backlog for a dead receiver does not delay the others.
@@ -102,17 +104,17 @@ def claim_due(
     for webhook in sorted(waiting.exclude(due=None).order_by("due"), key=lambda webhook: in_flight.get(webhook.pk, 0)):
         free = min(max_per_webhook - in_flight.get(webhook.pk, 0), limit - len(claims))
         if free > 0:
-            claims += _claim_from(webhook, free, timedelta(seconds=visibility))
+            claims += _claim_from(webhook, free)
     return claims
 
 
-def _claim_from(webhook: Webhook, limit: int, visibility: timedelta) -> list[WebhookDelivery]:
+def _claim_from(webhook: Webhook, limit: int) -> list[WebhookDelivery]:
     """Claims with one conditional write each: of two workers that saw a delivery due, one hits the row."""
     due = WebhookDelivery.objects.due().filter(webhook=webhook)
     claims = []
     for delivery in due.order_by("next_attempt_at")[:limit]:
         same = due.filter(pk=delivery.pk, attempts=delivery.attempts)
-        if same.update(next_attempt_at=Now() + visibility, attempts=F("attempts") + 1):
+        if same.update(next_attempt_at=Now() + VISIBILITY, attempts=F("attempts") + 1):
             delivery.webhook = webhook
             delivery.attempts += 1
             claims.append(delivery)

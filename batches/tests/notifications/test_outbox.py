@@ -258,8 +258,8 @@ def test_an_impossible_webhook_is_refused_by_the_database(change):
 # Claiming
 
 
-def claim_due(limit=10, in_flight=None, max_per_webhook=10, visibility=60):
-    return outbox.claim_due(limit, in_flight or {}, max_per_webhook, visibility)
+def claim_due(limit=10, in_flight=None, max_per_webhook=10):
+    return outbox.claim_due(limit, in_flight or {}, max_per_webhook)
 
 
 def test_a_claimed_delivery_belongs_to_its_claimer_until_the_visibility_timeout():

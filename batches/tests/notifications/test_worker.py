@@ -55,7 +55,7 @@ def test_a_delivery_of_a_killed_worker_is_sent_again_by_another(receiver, comman
     worker.signal(signal.SIGKILL)
     worker.wait()
     assert (only_delivery().state, only_delivery().attempts) == ("waiting", 1)
-    assert 0 < seconds_to_wait(only_delivery()) <= courier.VISIBILITY
+    assert 0 < seconds_to_wait(only_delivery()) <= outbox.VISIBILITY.total_seconds()
     gate.set()
     pass_time()
     commands.start_worker().wait_for(is_settled)
