@@ -8,24 +8,26 @@ from datetime import timedelta
 import pytest
 from django.db import connections
 from django.utils import timezone
+from standardwebhooks.webhooks import Webhook as Verifier
 
 from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.courier import Courier
+from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
-from batches.tests.support.working import commands, configure, script, server
+from batches.tests.support.working import commands, configure, script
 
-from .receiver import Receiver
-
-__all__ = ["canary", "commands", "configure", "hostile", "script", "server"]
+__all__ = ["canary", "commands", "configure", "hostile", "script"]
 
 
 @pytest.fixture
 def receiver():
-    with Receiver() as receiver:
-        yield receiver
+    """A server that responds with 200, unless a test sets something else."""
+    with FeedServer() as server:
+        server.otherwise = Reply()
+        yield server
 
 
 @pytest.fixture
@@ -78,6 +80,11 @@ def pass_time():
     """Make all waiting deliveries due."""
     # A second ago: SQLite's clock has only milliseconds, so Python's "now" may be in its future.
     WebhookDelivery.objects.waiting().update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+
+
+def verify(message, secret):
+    """The content, verified by the published library, which raises if the signature is wrong."""
+    return Verifier(secret).verify(message.body, dict(message.headers))
 
 
 def seconds_to_wait(delivery):

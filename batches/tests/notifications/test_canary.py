@@ -50,7 +50,7 @@ def send(deliver, no_retries):
 
 def redirected(urls, receiver):
     for number, url in enumerate(urls):
-        receiver.answer(f"/{number}", 307 + number % 2, headers={"Location": in_a_header(url)})
+        receiver.redirect(f"/{number}", in_a_header(url), 307 + number % 2)
     return [f"http://public.example/{number}" for number in range(len(urls))]
 
 
@@ -70,7 +70,7 @@ def test_no_redirect_of_a_webhook_leads_to_a_canary(world, send, receiver, strid
     urls = redirected([url for url in urls if "\0" not in url], receiver)  # not valid in a header
     errors = send(urls, OPEN)  # not even if the networks are allowed
     world.assert_untouched()
-    assert len(receiver.messages) == len(errors) == len(urls)
+    assert len(receiver.requests) == len(errors) == len(urls)
     assert {error.partition(", ")[2] for error in errors.values()} == {"and redirects are not followed"}
 
 

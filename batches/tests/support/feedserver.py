@@ -7,8 +7,8 @@ import ssl
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from dataclasses import dataclass, field, replace
+from http.client import responses
 
 WAIT_SECONDS = 60
 
@@ -17,6 +17,7 @@ WAIT_SECONDS = 60
 class Request:
     path: str
     headers: Mapping[str, str]  # names in lower case
+    body: bytes = b""
 
     @property
     def host(self) -> str:
@@ -64,7 +65,7 @@ class Gate:
 class FeedServer:
     """`with FeedServer() as server: server.answer("/feed", body=rss); …server.url("/feed")`.
 
-    Other paths are 404. `hosts` are the loopback addresses to listen on, all on one port.
+    Other paths get the reply `otherwise`, 404. `hosts` are the loopback addresses to listen on, all on one port.
     """
 
     def __init__(self, hosts: Iterable[str] = ("127.0.0.1",), tls: ssl.SSLContext | None = None) -> None:
@@ -72,6 +73,7 @@ class FeedServer:
         self.port = 0
         self.connections = 0
         self.requests: list[Request] = []
+        self.otherwise = Reply(404)
         self._tls = tls
         self._answers: dict[str, list[Script]] = {}
         self._gates: dict[str, Gate] = {}
@@ -150,7 +152,8 @@ class FeedServer:
         try:
             while True:
                 request = read_request(await reader.readuntil(b"\r\n\r\n"))
-                if not await self._answer(request, writer):
+                body = await reader.readexactly(int(request.headers.get("content-length", 0)))
+                if not await self._answer(replace(request, body=body), writer):
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client has gone
@@ -180,7 +183,7 @@ class FeedServer:
         return reply.raw is None and isinstance(reply.body, bytes)
 
     def _reply(self, request: Request) -> Reply:
-        answers = self._answers.get(request.path, [Reply(404)])
+        answers = self._answers.get(request.path, [self.otherwise])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         return answer if isinstance(answer, Reply) else answer(request)
 
@@ -195,6 +198,6 @@ def head(reply: Reply) -> bytes:
     headers = dict(reply.headers)
     if isinstance(reply.body, bytes):
         headers.setdefault("Content-Length", str(len(reply.body)))
-    phrase = HTTPStatus(reply.status).phrase
+    phrase = responses.get(reply.status, "")
     lines = [f"HTTP/1.1 {reply.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
