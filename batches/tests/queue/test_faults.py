@@ -1,0 +1,179 @@
+"""Every call of the manager with a fault at its first statement, at its second, … and at each COMMIT."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db.models.functions import Now
+
+from batches.batch_manager import BatchManager
+from batches.conf import get_config
+from batches.models import Batch, Profile
+from batches.reports.doctor import diagnose
+from batches.tests.conftest import empty_tables
+from batches.tests.queue.test_transitions import ALLOWED, CALLS, OTHERS
+from batches.tests.support.factories import (
+    assert_consistent,
+    everything,
+    failed,
+    half_checked,
+    ok,
+    profile_ids,
+    urls,
+)
+
+RUNNING, PAUSED = "running", "paused"
+
+
+def expire_lease(it: Batch, **changes: Any) -> None:
+    Batch.objects.filter(pk=it.pk).update(lease_at=Now() - timedelta(hours=1), **changes)
+
+
+def lose_runs(it: Batch) -> None:
+    expire_lease(it, takeovers=get_config().max_takeovers)
+
+
+def release_run(it: Batch) -> None:
+    assert BatchManager().release_run(it.pk, it.run_token)
+
+
+def check_all(it: Batch) -> None:
+    assert BatchManager().record_results(it.pk, it.run_token, [(profile_id, ok()) for profile_id in profile_ids(it)])
+
+
+def remove_rows(it: Batch) -> None:
+    it.profiles.all().delete()
+
+
+def mark_deleted(it: Batch) -> None:
+    Batch.objects.filter(pk=it.pk).update(deleted_at=Now())
+
+
+def damage_counters(it: Batch) -> None:
+    Batch.objects.filter(pk=it.pk).update(completed_profiles=3)
+
+
+def open_gap(it: Batch) -> None:
+    Batch.objects.filter(name="last").update(position=9)
+
+
+def hold_queue(it: Batch) -> None:
+    assert BatchManager().hold_queue()
+
+
+def keep(it: Batch) -> None:
+    """Nothing happens to it first."""
+
+
+def record_all(manager: BatchManager, it: Batch) -> Any:
+    results = zip(profile_ids(it), [ok("late"), ok("late"), failed()], strict=True)
+    return manager.record_results(it.pk, it.run_token, results)
+
+
+#: The status of the batch "it", what happens to it first, and the call. A name starts with the method's.
+SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Batch], Any]]] = {
+    **{
+        f"{name} {status}": (status, keep, lambda manager, it, call=CALLS[name]: call(manager, it.pk))
+        for name, status in [*ALLOWED, *sorted(OTHERS)]
+    },
+    "create_batch": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5))),
+    "create_batch paused": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5), queue=False)),
+    "create_batch selected": (PAUSED, keep, lambda manager, it: manager.create_batch("new", Profile.objects.all())),
+    "delete_batches": (PAUSED, keep, lambda manager, it: all(manager.delete_batches([it.pk, it.pk.hex]))),
+    "purge_deleted": (PAUSED, mark_deleted, lambda manager, it: manager.purge_deleted()),
+    "reorder_queue": (PAUSED, open_gap, lambda manager, it: manager.reorder_queue()),
+    "hold_queue": (PAUSED, keep, lambda manager, it: manager.hold_queue("The network is being repaired.")),
+    "release_queue": (PAUSED, hold_queue, lambda manager, it: manager.release_queue()),
+    "promote_next_batch": (PAUSED, keep, lambda manager, it: manager.promote_next_batch()),
+    "repair_batch": (PAUSED, damage_counters, lambda manager, it: manager.repair_batch(it.pk)),
+    "repair_rows": (PAUSED, mark_deleted, lambda manager, it: manager.repair_rows()),
+    "claim_run of the head": (PAUSED, keep, lambda manager, it: manager.claim_run("worker")),
+    "claim_run released": (RUNNING, release_run, lambda manager, it: manager.claim_run("worker")),
+    "claim_run expired": (RUNNING, expire_lease, lambda manager, it: manager.claim_run("worker")),
+    "claim_run lost too often": (RUNNING, lose_runs, lambda manager, it: manager.claim_run("worker")),
+    "record_results": (RUNNING, keep, record_all),
+    "renew_lease": (RUNNING, keep, lambda manager, it: manager.renew_lease(it.pk, it.run_token)),
+    "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.run_token)),
+    "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.run_token)),
+    "finish_run without rows": (RUNNING, remove_rows, lambda manager, it: manager.finish_run(it.pk, it.run_token)),
+    "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.run_token)),
+}
+
+
+def test_every_call_has_a_scene():
+    calls = {name for name, _ in inspect.getmembers(BatchManager, inspect.isfunction) if not name.startswith("_")}
+    assert {name.split()[0] for name in SCENES} == calls
+
+
+#: Calls that also remove the rows of deleted batches, in transactions of their own.
+IN_SEVERAL_TRANSACTIONS = {"delete_batch", "delete_batches", "purge_deleted", "repair_rows"}
+
+
+class InjectedFault(OperationalError):
+    pass
+
+
+@contextmanager
+def fail_at(step: int) -> Iterator[object]:
+    """Raise InjectedFault instead of the statement or COMMIT of this number, from 1, if there are so many."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    steps = count(1)
+
+    def pass_step() -> None:
+        if next(steps) == step:
+            raise InjectedFault
+
+    def run_statement(execute: Callable[..., Any], *arguments: Any) -> Any:
+        pass_step()
+        return execute(*arguments)
+
+    def commit() -> None:
+        pass_step()
+        type(connection)._commit(connection)
+
+    connection._commit = commit
+    try:
+        with connection.execute_wrapper(run_statement):
+            yield object()
+    finally:
+        del connection._commit
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, manager):
+    """Most calls are one transaction. What a deletion leaves behind, the next one removes."""
+    status, prepare, call = SCENES[scene]
+    it = None
+    for step in count(1):
+        if it is None:
+            empty_tables()
+            it = half_checked(status, rows="update_progress" not in scene)
+            prepare(it)
+            it.refresh_from_db()
+            before = everything()
+        with fail_at(step) as fault:
+            try:
+                answer = call(manager, it)
+            except InjectedFault:
+                answer = fault
+        if answer is not fault:
+            break
+        if everything() != before:
+            assert scene.split()[0] in IN_SEVERAL_TRANSACTIONS
+            manager.purge_deleted()
+            assert_sound()
+            it = None
+    assert step > 1
+    assert_sound()
+
+
+def assert_sound() -> None:
+    assert_consistent()
+    assert diagnose() == []
