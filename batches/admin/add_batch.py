@@ -6,6 +6,7 @@ digest of the previewed list, so that only a previewed list is added.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.html import format_html, format_html_join
 
-from batches.lists.imports import ImportResult, Preview, ProfileAddress, Reject
+from batches.lists.addresses import host_of
+from batches.lists.imports import ImportResult, ProfileAddress, Reject
 from batches.models import Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
@@ -70,8 +72,13 @@ class AddBatchAdmin(BatchAdminBase):
 def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
     # One lookup in the unique index per address: 3 s for a million.
     known = count_known(profile.url for profile in form.imported.profiles)
+    hosts = Counter(host_of(profile.url) for profile in form.imported.profiles)
     return {
-        "preview": Preview(form.imported, known),
+        "imported": form.imported,
+        "known": known,
+        "new": len(form.imported.profiles) - known,
+        "hosts": len(hosts),
+        "busiest_host": hosts.most_common(1)[0],
         "when": describe_start(form.cleaned_data["priority"]) if form.cleaned_data["queue"] else "",
         "is_other_list": "add" in request.POST,
     }

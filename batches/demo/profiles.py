@@ -1,8 +1,14 @@
-"""What the demo checks: 300 profiles in three batches. Their address tells how they behave: `<kind>/<number>`."""
+"""What the demo checks: 300 profiles in three batches, and their feeds. Their address tells how they behave:
+`<kind>/<number>`."""
 
+import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from html import escape
 from typing import NamedTuple
+
+from django.utils.feedgenerator import Atom1Feed, Rss201rev2Feed, SyndicationFeed
 
 from batches.lists.imports import ProfileAddress
 
@@ -54,3 +60,102 @@ def name_of(number: int) -> str:
 def checksum(text: str) -> int:
     """A random number that is always the same for a text."""
     return zlib.crc32(text.encode())
+
+
+SUBJECTS = ("The ferry", "A bakery", "The choir", "A school", "The night train", "The library", "A café", "The museum")
+EVENTS = ("opens again", "moves to the square", "wins a prize", "looks for helpers", "stays free", "turns 50", "sings")
+TEXT = "“Nobody expected it so soon”, says a neighbour; more on Thursday & in the next issue."
+
+
+class DemoStory(NamedTuple):
+    id: str
+    url: str
+    title: str
+    published: datetime
+
+
+class DemoFeed:
+    """The feed of a number: 4 to 10 stories, with a new one every 3 to 10 minutes.
+
+    `origin` is the address of the server without a path; `now` is in seconds since 1970.
+    """
+
+    def __init__(self, number: int, origin: str, now: float) -> None:
+        self.number = number
+        self.origin = origin
+        self.title = name_of(number)
+        self.link = f"{origin}{PATH}page/{number}"
+        self.period = 180 + checksum(f"period {number}") % 420
+        newest = int(now // self.period)
+        self.stories = [self.story(newest - age) for age in range(4 + checksum(f"stories {number}") % 7)]
+        self.etag = f"{checksum(self.stories[0].id):08x}"
+
+    def story(self, slot: int) -> DemoStory:
+        dice = checksum(f"{self.number} {slot}")
+        return DemoStory(
+            id=f"tag:demo.invalid,2025:{self.number}:{slot}",
+            url=f"{self.origin}{PATH}story/{self.number}/{slot}",
+            title=f"{SUBJECTS[dice % len(SUBJECTS)]} {EVENTS[dice // 8 % len(EVENTS)]}",
+            published=datetime.fromtimestamp(slot * self.period, UTC),
+        )
+
+    def rss(self, generator: type[SyndicationFeed] = Rss201rev2Feed) -> bytes:
+        feed = generator(title=self.title, link=self.link, description="From the demo.", language="en")
+        for story in self.stories:
+            feed.add_item(story.title, story.url, TEXT, unique_id=story.id, pubdate=story.published)
+        return feed.writeString("utf-8").encode()
+
+    def atom(self) -> bytes:
+        return self.rss(Atom1Feed)
+
+    def rdf(self) -> bytes:
+        """RSS 1.0, which Django does not write."""
+        items = "".join(
+            f'<item rdf:about="{story.url}"><title>{escape(story.title)}</title><link>{story.url}</link>'
+            f"<description>{escape(TEXT)}</description><dc:date>{story.published.isoformat()}</dc:date></item>\n"
+            for story in self.stories
+        )
+        contents = "".join(f'<rdf:li rdf:resource="{story.url}"/>' for story in self.stories)
+        return (
+            '<?xml version="1.0" encoding="utf-8"?>\n'
+            '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"'
+            ' xmlns:dc="http://purl.org/dc/elements/1.1/">\n'
+            f'<channel rdf:about="{self.link}"><title>{self.title}</title><link>{self.link}</link>'
+            f"<description>From the demo.</description><items><rdf:Seq>{contents}</rdf:Seq></items></channel>\n"
+            f"{items}</rdf:RDF>\n"
+        ).encode()
+
+    def json(self) -> bytes:
+        """JSON Feed 1.1."""
+        items = [
+            {"id": story.id, "url": story.url, "title": story.title, "content_text": TEXT}
+            | {"date_published": story.published.isoformat()}
+            for story in self.stories
+        ]
+        feed = {"version": "https://jsonfeed.org/version/1.1", "title": self.title, "home_page_url": self.link}
+        return json.dumps(feed | {"items": items}).encode()
+
+    def charset(self) -> bytes:
+        """RSS that declares UTF-8 but is Windows-1252."""
+        return self.rss().decode().encode("cp1252")
+
+    def truncated(self) -> bytes:
+        document = self.rss()
+        return document[: len(document) * 3 // 5]
+
+    def nonsense(self) -> bytes:
+        return b"\x00\xff%PDF-1.4 not a feed" * 20
+
+
+#: Kinds of profiles that are feeds: the method that writes them, and the content type.
+FORMATS: Mapping[str, tuple[Callable[[DemoFeed], bytes], str]] = {
+    "rss": (DemoFeed.rss, "application/rss+xml"),
+    "slow": (DemoFeed.rss, "application/rss+xml"),
+    "busy": (DemoFeed.rss, "application/rss+xml"),
+    "atom": (DemoFeed.atom, "application/atom+xml"),
+    "rdf": (DemoFeed.rdf, "application/rdf+xml"),
+    "json": (DemoFeed.json, "application/feed+json"),
+    "charset": (DemoFeed.charset, "application/rss+xml"),
+    "truncated": (DemoFeed.truncated, "application/rss+xml"),
+    "nonsense": (DemoFeed.nonsense, "application/rss+xml"),
+}

@@ -12,8 +12,7 @@ from html import escape
 
 from aiohttp import web
 
-from .feeds import FORMATS, TEXT, DemoFeed
-from .profiles import PATH, checksum, name_of
+from .profiles import FORMATS, PATH, TEXT, DemoFeed, checksum, name_of
 
 #: Seconds before a response. With two concurrent requests per host, the three batches take about three minutes.
 NORMAL_DELAY = (0.3, 1.5)

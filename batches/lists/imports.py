@@ -1,24 +1,21 @@
-"""What an import gives: profiles, rejected entries, or the reason why the list is not valid. And its preview."""
+"""What an import gives: profiles, rejected entries, or the reason why the list is not valid."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
 from batches.limits import MAX_NAME, MAX_QUOTE
-from batches.text import clean_text
+from batches.text import clean_text, pluralise
 
-from .addresses import InvalidAddress, host_of, normalise_address
+from .addresses import InvalidAddress, normalise_address
 
 #: A list with more rejects than this is the wrong file, and they would fill the memory.
 MAX_REJECTS = 100_000
 QUOTED_REJECTS = 3
-PREVIEW_PROFILES = 5
-PREVIEW_REJECTS = 20
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -54,55 +51,6 @@ class ImportResult:
         """A hash of the profiles and their order, to tell whether a list is the one that was previewed."""
         lines = (f"{profile.url}\t{profile.name}\n" for profile in self.profiles)
         return sha256("".join(lines).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a list would become as a batch. `known` counts the profiles that are stored already."""
-
-    imported: ImportResult
-    known: int
-
-    @property
-    def profiles(self) -> int:
-        return len(self.imported.profiles)
-
-    @property
-    def new(self) -> int:
-        return self.profiles - self.known
-
-    @property
-    def rejects(self) -> int:
-        return len(self.imported.rejects)
-
-    @property
-    def first_profiles(self) -> Sequence[ProfileAddress]:
-        return self.imported.profiles[:PREVIEW_PROFILES]
-
-    @property
-    def more_profiles(self) -> int:
-        return self.profiles - len(self.first_profiles)
-
-    @property
-    def first_rejects(self) -> Sequence[Reject]:
-        return self.imported.rejects[:PREVIEW_REJECTS]
-
-    @property
-    def more_rejects(self) -> int:
-        return self.rejects - len(self.first_rejects)
-
-    @property
-    def hosts(self) -> int:
-        return len(self._profiles_by_host)
-
-    @property
-    def busiest(self) -> tuple[str, int]:
-        """The host with the most profiles, and their number."""
-        return self._profiles_by_host.most_common(1)[0]
-
-    @cached_property
-    def _profiles_by_host(self) -> Counter[str]:
-        return Counter(host_of(profile.url) for profile in self.imported.profiles)
 
 
 class InvalidList(ValueError):
@@ -144,8 +92,7 @@ class Collector:
         if not self.profiles:
             raise self._invalid("The list has no valid address")
         if strict and self.rejects:
-            count = len(self.rejects)
-            raise self._invalid("1 entry is not valid" if count == 1 else f"{count:,} entries are not valid")
+            raise self._invalid(f"{pluralise(len(self.rejects), 'entry is', 'entries are')} not valid")
         return ImportResult(list(self.profiles.values()), self.rejects, self.duplicates)
 
     def _invalid(self, summary: str) -> InvalidList:

@@ -9,15 +9,18 @@ A fault spoils the whole list (`InvalidList`) or one entry (`Reject`):
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from .delimited import has_url_column, read_csv
-from .imports import Collector, ImportResult, InvalidList
+from .imports import Collector, ImportResult, InvalidList, clean_line
 from .opml import read_opml
 from .source import HEAD, MAX_LINE, BoundedStream, find_first_line, read_lines, refuse_other_files, require_utf8
+
+DELIMITERS = ",;\t"
 
 
 def read_text(stream: io.BufferedReader, collector: Collector) -> None:
@@ -47,6 +50,60 @@ def read_jsonl(stream: io.BufferedReader, collector: Collector) -> None:
                 collector.add(number, url, name if isinstance(name, str) else "")
             else:
                 collector.reject(number, line, 'It has no "url"; a line is a string, or an object with a string "url".')
+
+
+def read_csv(stream: io.BufferedReader, collector: Collector) -> None:
+    """A column `url` and perhaps a column `name`, in any case and order. Other columns and blank rows are ignored.
+
+    As spreadsheets write it: separated by commas, semicolons or tabs.
+    """
+    header = find_first_line(stream.peek(HEAD))
+    delimiter = max(DELIMITERS, key=lambda sign: ("url" in _read_columns(header, sign), header.count(sign)))
+    rows = _read_rows(csv.reader(_read_whole_lines(stream), delimiter=delimiter, skipinitialspace=True, strict=True))
+    line, row = next(rows, (0, ["url"]))
+    columns = _clean_columns(row)
+    if "url" not in columns:
+        raise InvalidList(f'Line {line} has no column "url", only: {clean_line(", ".join(row), 300)}.')
+    for line, row in rows:
+        cells = dict(reversed([*zip(columns, row, strict=False)]))  # the first of two equal columns counts
+        collector.add(line, cells.get("url", ""), cells.get("name", ""))
+
+
+def _read_columns(header: str, delimiter: str) -> list[str]:
+    return _clean_columns(next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), []))
+
+
+def _clean_columns(columns: list[str]) -> list[str]:
+    return [column.strip().lower() for column in columns]
+
+
+def _read_whole_lines(stream: io.BufferedReader) -> Iterator[str]:
+    for number, line in read_lines(stream):
+        if len(line) == MAX_LINE:
+            raise InvalidList(f"Line {number} is longer than {MAX_LINE:,} characters.")
+        yield line
+
+
+def _read_rows(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not blank, with its first line."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InvalidList(_describe_csv_error(str(error), line, reader.line_num)) from error
+        if any(cell.strip() for cell in row):
+            yield line, row
+
+
+def _describe_csv_error(message: str, first: int, last: int) -> str:
+    if "field limit" in message and last == first:
+        return f"Line {first} has a field of more than {csv.field_size_limit():,} characters."
+    if "unexpected end" in message or last > first:
+        return f"The quote opened in line {first} is never closed; within quotes, write each quote twice."
+    return f"Line {first} has text after a closing quote; within quotes, write each quote twice."
 
 
 READERS = {"text": read_text, "csv": read_csv, "opml": read_opml, "jsonl": read_jsonl}
@@ -89,4 +146,4 @@ def detect_format(head: bytes, filename: str = "") -> str:
         return "opml"
     if line.startswith("{"):
         return "jsonl"
-    return "csv" if has_url_column(line) else "text"
+    return "csv" if any("url" in _read_columns(line, delimiter) for delimiter in DELIMITERS) else "text"

@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 
+from batches.checking.checkers.base import FetchError
 from batches.checking.checkers.fetch import (
     FAULTS,
     REDIRECTS,
-    FetchError,
     describe_status,
     explain_fault,
     open_guarded_session,

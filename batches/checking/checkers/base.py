@@ -53,6 +53,15 @@ class CheckResult:
     fingerprint: str | None = None
 
 
+class FetchError(Exception):
+    """No usable response. `str(error)` is the reason for people; its subject, the address, is left out."""
+
+    def __init__(self, sentence: str, http_status: int | None = None, *, transient: bool = False) -> None:
+        super().__init__(sentence)
+        self.http_status = http_status
+        self.transient = transient
+
+
 class Checker(ABC):
     """Checks profiles, many at once, inside one event loop.
 

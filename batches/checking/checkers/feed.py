@@ -11,9 +11,9 @@ from typing import Self
 
 from batches.limits import MAX_VALIDATOR
 
-from .base import CheckResult, ProfileToCheck, Story
+from .base import CheckResult, FetchError, ProfileToCheck, Story
 from .document import to_utf8
-from .fetch import FetchError, Response
+from .fetch import Response
 from .http import FetchingChecker
 from .page import find_feed, is_html
 from .parse import InvalidFeed, read_quickly, read_thoroughly

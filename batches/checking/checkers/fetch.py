@@ -22,8 +22,9 @@ from yarl import URL
 
 from batches.conf import Config
 
+from .base import FetchError
 from .guard import NOT_PUBLIC, open_guarded_socket, read_networks
-from .hosts import HostPaused, HostSlots
+from .hosts import HostSlots, describe_pause
 
 ACCEPT = "application/atom+xml, application/rss+xml, application/feed+json, text/html;q=0.9, */*;q=0.8"
 
@@ -56,15 +57,6 @@ CONNECTION_FAULTS: dict[int | None, str] = {
     **dict.fromkeys(UNREACHABLE, "could not be reached"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "was not checked: too many files are open on this machine"),
 }
-
-
-class FetchError(Exception):
-    """No usable response. `str(error)` is the reason for people; its subject, the address, is left out."""
-
-    def __init__(self, sentence: str, http_status: int | None = None, *, transient: bool = False) -> None:
-        super().__init__(sentence)
-        self.http_status = http_status
-        self.transient = transient
 
 
 class Response(NamedTuple):
@@ -177,8 +169,6 @@ class Fetcher:
                     raise self._fail(response, host)
                 body = await self._read_body(response) if read_body and status != 304 else b""
                 return Response(str(response.url), status, response.headers, body)
-        except HostPaused as pause:
-            raise FetchError(str(pause)) from None
         except FAULTS as fault:
             raise explain_fault(fault, self._config.timeout) from fault
 
@@ -189,7 +179,7 @@ class Fetcher:
         if wait > 0:
             self._hosts.pause(host, wait)
         if wait > self._config.max_retry_after:
-            return FetchError(str(HostPaused(wait)), status)
+            return FetchError(describe_pause(wait), status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:

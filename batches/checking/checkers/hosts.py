@@ -8,15 +8,10 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from weakref import WeakValueDictionary
 
+from .base import FetchError
+
 # Pauses are remembered for hosts not in use, too. At most this many, of about 200 bytes each.
 MAX_PAUSED_HOSTS = 10_000
-
-
-class HostPaused(Exception):
-    """The host asked for a longer pause than we are willing to wait."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"asked us to wait {seconds:.0f} s")
 
 
 class HostSlots:
@@ -30,7 +25,7 @@ class HostSlots:
 
     @asynccontextmanager
     async def slot(self, name: str) -> AsyncIterator[None]:
-        """Hold a slot of the host, after its pause. Raises HostPaused if the pause is too long."""
+        """Hold a slot of the host, after its pause. Raises FetchError if the pause is too long."""
         # As long as somebody waits for a slot or holds one, all get the same semaphore.
         slots = self._slots.setdefault(name, asyncio.Semaphore(self._per_host))
         async with slots:
@@ -42,7 +37,7 @@ class HostSlots:
         while until := self._paused_until.get(name):
             seconds = until - monotonic()
             if seconds > self._longest_wait:
-                raise HostPaused(seconds)
+                raise FetchError(describe_pause(seconds))
             if seconds <= 0:
                 self._paused_until.pop(name, None)
             else:
@@ -57,3 +52,7 @@ class HostSlots:
             self._paused_until = {name: until for name, until in self._paused_until.items() if until > now}
         while len(self._paused_until) > MAX_PAUSED_HOSTS:
             del self._paused_until[next(iter(self._paused_until))]
+
+
+def describe_pause(seconds: float) -> str:
+    return f"asked us to wait {seconds:.0f} s"

@@ -7,8 +7,8 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Self
 
-from .base import Checker, CheckResult, ProfileToCheck
-from .fetch import Fetcher, FetchError
+from .base import Checker, CheckResult, FetchError, ProfileToCheck
+from .fetch import Fetcher
 
 
 class FetchingChecker(Checker):

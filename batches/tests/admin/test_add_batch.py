@@ -38,7 +38,7 @@ def confirmation(response):
     form = response.context["adminform"].form
     return {
         "add": "Add batch",
-        "previewed": response.context["preview"].imported.digest,
+        "previewed": response.context["imported"].digest,
         "token": form["token"].value(),
     }
 
@@ -46,7 +46,7 @@ def confirmation(response):
 def add(client, **fields):
     """Both steps: the preview, and the batch if there is nothing to correct."""
     response = preview(client, **fields)
-    if "preview" not in response.context:
+    if "imported" not in response.context:
         return response
     if "file" in fields:
         fields["file"].seek(0)
@@ -106,10 +106,10 @@ def test_a_pasted_line_with_nul_or_a_lone_surrogate_is_skipped(client):
     head = b"--x\r\nContent-Disposition: form-data; name="
     fields = {b"name": b"a", b"priority": b"0", b"checker": b"feed", b"addresses": text}
     body = b"".join(head + b'"' + name + b'"\r\n\r\n' + value + b"\r\n" for name, value in fields.items()) + b"--x--"
-    found = client.post(ADD, body, content_type="multipart/form-data; boundary=x").context["preview"]
-    assert [reject.line for reject in found.first_rejects] == [1]  # Django itself has replaced the surrogate
+    found = client.post(ADD, body, content_type="multipart/form-data; boundary=x").context["imported"]
+    assert [reject.line for reject in found.rejects] == [1]  # Django itself has replaced the surrogate
     body = body.replace(b"--x--", head + b'"add"\r\n\r\nyes\r\n' + head + b'"previewed"\r\n\r\n%b\r\n--x--')
-    client.post(ADD, body % found.imported.digest.encode(), content_type="multipart/form-data; boundary=x")
+    client.post(ADD, body % found.digest.encode(), content_type="multipart/form-data; boundary=x")
     assert Profile.objects.filter(url=ONE).exists()
 
 

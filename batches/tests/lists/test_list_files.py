@@ -116,10 +116,10 @@ def admin():
         assert (response.status_code == 400) is (len(file.name) > 1_000), file.label
         if response.status_code == 400:
             return "This is not a readable form."
-        if "preview" not in response.context:
+        if "imported" not in response.context:
             [[reason]] = response.context["form"].errors.values()
             return reason
-        confirmation = {"add": "yes", "previewed": response.context["preview"].imported.digest}
+        confirmation = {"add": "yes", "previewed": response.context["imported"].digest}
         assert client.post(FORM, *form_body(file, **FIELDS, **confirmation)).status_code == 302, file.label
         return None
 

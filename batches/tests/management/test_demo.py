@@ -18,7 +18,7 @@ from lxml import etree
 
 from batches.batch_manager import BatchManager
 from batches.demo import profiles as demo
-from batches.demo.feeds import DemoFeed
+from batches.demo.profiles import DemoFeed
 from batches.demo.server import FeedServer, delay
 from batches.management.commands.demo import demo_port
 from batches.models import Batch, Profile

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers.fetch import Fetcher, FetchError, Response, explain_fault, parse_retry_after
+from batches.checking.checkers.base import FetchError
+from batches.checking.checkers.fetch import Fetcher, Response, explain_fault, parse_retry_after
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import HEAD
 

@@ -10,8 +10,9 @@ import pytest
 
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers import hosts as hosts_module
-from batches.checking.checkers.fetch import Fetcher, FetchError
-from batches.checking.checkers.hosts import HostPaused, HostSlots
+from batches.checking.checkers.base import FetchError
+from batches.checking.checkers.fetch import Fetcher
+from batches.checking.checkers.hosts import HostSlots
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply, Request
 
 from .conftest import quick_config
@@ -154,7 +155,7 @@ def test_a_shorter_pause_does_not_end_a_longer_one():
     slots = HostSlots(per_host=2, longest_wait=1)
     slots.pause("a.example", 3600)
     slots.pause("a.example", 1)
-    with pytest.raises(HostPaused, match="3600"):
+    with pytest.raises(FetchError, match="3600"):
         asyncio.run(slots.slot("a.example").__aenter__())
 
 
