@@ -14,6 +14,7 @@ from django.test import TransactionTestCase
 from django.test.utils import setup_databases
 
 from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
+from batches.tests.support.tables import run_sql
 from batchproject.settings import parse_database_url
 
 VENDORS = ("sqlite", "postgresql")
@@ -150,3 +151,19 @@ def empty_tables() -> None:
 def vendor(django_db_setup: None) -> str:
     """ "sqlite" or "postgresql"."""
     return connection.vendor
+
+
+@pytest.fixture
+def statistics():
+    """A function that collects the statistics of the planner. There are none before it is called and after the test."""
+    forget_statistics()
+    yield lambda: run_sql("ANALYZE")
+    forget_statistics()
+
+
+def forget_statistics():
+    if connection.vendor == "postgresql":
+        run_sql("DELETE FROM pg_statistic")
+    elif run_sql("SELECT name FROM sqlite_schema WHERE name = 'sqlite_stat1'"):
+        run_sql("DELETE FROM sqlite_stat1")
+        run_sql("ANALYZE sqlite_schema")  # reads the statistics again

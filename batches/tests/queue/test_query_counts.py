@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile
 from batches.tests.support.factories import Status, claim, failed, make_batch, ok, profile_ids, row_statuses
-from batches.tests.support.tables import explain, run_sql
+from batches.tests.support.tables import explain
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -195,22 +195,6 @@ RECORDING_LOOKUPS = {
     "UPDATE batches_profile": {"id"},
     'UPDATE "batches_batch" SET "completed_profiles"': {"id"},
 }
-
-
-@pytest.fixture
-def statistics():
-    """A function that collects the statistics of the planner. There are none before it is called and after the test."""
-    forget_statistics()
-    yield lambda: run_sql("ANALYZE")
-    forget_statistics()
-
-
-def forget_statistics():
-    if connection.vendor == "postgresql":
-        run_sql("DELETE FROM pg_statistic")
-    elif run_sql("SELECT name FROM sqlite_schema WHERE name = 'sqlite_stat1'"):
-        run_sql("DELETE FROM sqlite_stat1")
-        run_sql("ANALYZE sqlite_schema")  # reads the statistics again
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """The comparison of a repeat with its previous batch."""
 
+import re
+
 import pytest
+from django.db import connection
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile
@@ -98,3 +101,28 @@ def test_each_row_is_read_once(repeat, django_assert_num_queries):
     counting = captured[-1]["sql"]
     # The rows themselves, and `before` in what is selected and again in GROUP BY; not once more for each change.
     assert counting.count('FROM "batches_batchprofile"') <= 3
+
+
+BIG = 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("collected", ["never", "before the batches", "now"])
+def test_each_row_of_a_big_batch_is_looked_up_in_the_previous_one_by_the_unique_index(collected, statistics):
+    """With statistics from before the batches, PostgreSQL read the whole previous batch for each row: 15 s."""
+    make_batch("another with the same profiles", BIG, queue=False)
+    if collected == "before the batches":
+        statistics()
+    first = make_batch("first", BIG)
+    repeat = BatchManager().repeat_batch(first.pk)
+    if collected == "now":
+        statistics()
+    plan = find_changed_rows(repeat, Change.RECOVERED).explain()
+    lookups = re.split(r"(?:SubPlan|SUBQUERY) \d+\n", plan)[1:]
+    by_pair = {"sqlite": "(profile_id=? AND batch_id=?)", "postgresql": " one_row_per_profile_and_batch "}
+    assert lookups
+    assert all(by_pair[connection.vendor] in lookup for lookup in lookups), plan
+    first.profiles.update(status="failed")
+    repeat.profiles.update(status="ok")
+    assert compare(repeat).recovered == BIG
