@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import URLPattern, URLResolver
 
 from batches.api.docs import DocsView, SchemaView
@@ -17,7 +18,16 @@ STATES = ("queued", "running", "paused", "done", "error")
 OK, CREATED, GONE, MISSING = 200, 201, 204, 404
 RUNNING, QUEUED, FINISHED = "already_running", "already_queued", "finished"
 ALWAYS = (OK,) * 5
-NEW_BATCH = {"name": "x", "profiles": ["https://example.org/"]}
+ADDRESS = "https://example.org/"
+NEW_BATCH = {"name": "x", "profiles": [ADDRESS]}
+UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
+
+#: A form for a new batch with this list, as bytes.
+MULTIPART = "multipart/form-data; boundary=x"
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nnews\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n%s\r\n--x--\r\n'
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,18 @@ def patterns(entries: Any) -> Iterator[URLPattern]:
 
 #: The view of each route.
 VIEWS = {str(pattern.name): pattern.callback.cls for pattern in patterns(urlpatterns)}
+#: The path of each list or export, and its parameters.
+LISTS = {
+    call.path: [*view.filterset_class.base_filters]
+    for call in CALLS
+    if call.method == "get" and call.route != "batch-detail" and hasattr(view := VIEWS[call.route], "filterset_class")
+}
+
+
+def upload(client: Any, content: bytes = ADDRESS.encode(), filename: str = "list.txt", **fields: Any) -> Any:
+    """The answer to a form for a new batch."""
+    file = SimpleUploadedFile(filename, content)
+    return client.post("/api/batches/", {"name": "news", "file": file} | fields, format="multipart")
 
 
 def api_routes() -> Iterator[tuple[str, str]]:

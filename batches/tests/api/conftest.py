@@ -8,12 +8,16 @@ import yaml
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
+from pytest_django.live_server_helper import LiveServer
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
 from batches.tests.support.tables import every_table
+from batches.tests.support.working import commands, server
+
+__all__ = ["commands", "server"]
 
 COMMITTED = settings.BASE_DIR / "docs" / "openapi.yaml"
 
@@ -44,6 +48,14 @@ def token_client(user):
 def client():
     """The client of a superuser."""
     return token_client(make_root())
+
+
+@pytest.fixture
+def site(transactional_db):
+    """The address of a real server."""
+    live = LiveServer("127.0.0.1")
+    yield live.url
+    live.stop()
 
 
 @pytest.fixture

@@ -290,31 +290,3 @@ def create(client, where, columns):
     table = "\n".join(",".join(map(str, cells)) for cells in (entry.keys(), entry.values()))
     text = json.dumps(entry) if where == "a line" else table
     return client.post("/api/v1/batches/", upload(text), format="multipart")
-
-
-@pytest.mark.parametrize(
-    ("text", "content_type", "status", "code"),
-    [
-        ("{", JSON, 400, "parse_error"),
-        ("[]", JSON, 400, "invalid"),
-        ('"text"', JSON, 400, "invalid"),
-        ("5", JSON, 400, "invalid"),
-        ('{"x": NaN}', JSON, 400, "parse_error"),
-        ('{"\\u0000": 1}', JSON, 400, "invalid"),
-        ('{"\\ud800": 1}', JSON, 400, "invalid"),
-        ("name=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
-        ("{}", "text/plain", 415, "unsupported_media_type"),
-        ("{}", "nonsense", 415, "unsupported_media_type"),
-        ("{}", "application/json; charset=utf-16", 415, "unsupported_media_type"),
-        ("{}", "application/json; charset=zlib", 415, "unsupported_media_type"),
-    ],
-)
-def test_a_body_of_the_wrong_kind_is_refused(client, make_batch, text, content_type, status, code):
-    batch = make_batch("done", failed=1)
-    with nothing_changes():
-        for call in WITH_BODY:
-            answer = call.send(client, batch, text, content_type=content_type)
-            assert refusal_of(answer) == (status, code), call
-            if call.route != "batch-list":
-                form = call.send(client, batch, {"a": "b"}, format="multipart")
-                assert refusal_of(form) == (415, "unsupported_media_type"), call

@@ -6,25 +6,19 @@ import os
 import pkgutil
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from django.conf import settings
-from pytest_django.live_server_helper import LiveServer
 from rest_framework.authtoken.models import Token
 
-from batches.tests.support.working import commands, server
+from batches.tests.support.processes import wait_until
 
 from .conftest import make_root
 
-__all__ = ["commands", "server"]
-
 pytestmark = pytest.mark.slow
-
-WAIT_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +38,13 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture
-def connected(package, transactional_db):
+def connected(package, site):
     """The generated client with a token, and a real server."""
     from batches_client import AuthenticatedClient
 
     token = Token.objects.create(user=make_root())
-    live = LiveServer("127.0.0.1")
-    with AuthenticatedClient(live.url, token.key, prefix="Token", raise_on_unexpected_status=True) as client:
+    with AuthenticatedClient(site, token.key, prefix="Token", raise_on_unexpected_status=True) as client:
         yield client
-    live.stop()
 
 
 def call(name):
@@ -84,7 +76,8 @@ def test_the_client_drives_a_batch_from_its_creation_to_its_stories(connected, c
     assert call("batches_queue")(made.batch.id, client=connected, body=NothingRequest()).position == 1
     assert call("batches_move")(made.batch.id, client=connected, body=MoveRequest(1)).position == 1
     commands.start_worker()
-    done = wait_until_done(connected, made.batch.id)
+    wait_until(lambda: call("batches_retrieve")(made.batch.id, client=connected).status == "done")
+    done = call("batches_retrieve")(made.batch.id, client=connected)
     assert (done.successful_checks, done.failed_checks, done.stories_found) == (1, 1, 2)
 
     stories = call("batches_stories_list")(made.batch.id, client=connected, page_size=1)
@@ -94,16 +87,6 @@ def test_the_client_drives_a_batch_from_its_creation_to_its_stories(connected, c
     assert [row.error for row in failed.results] == ["answered 404 Not Found"]
     refused = call("batches_pause")(made.batch.id, client=connected, body=NothingRequest())
     assert (refused.code, refused.batch.id) == ("finished", made.batch.id)
-
-
-def wait_until_done(client, pk):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        batch = call("batches_retrieve")(pk, client=client)
-        if batch.status == "done":
-            return batch
-        time.sleep(0.05)
-    raise AssertionError(f"The batch is still {batch.status}.")
 
 
 @pytest.mark.django_db(transaction=True)

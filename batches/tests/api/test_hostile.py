@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .calls import CALLS, VIEWS, WITH_BODY
-from .conftest import errors_of, refusal_of
+from .calls import FORM, LISTS, MULTIPART, WITH_BODY
 
 pytestmark = pytest.mark.django_db
 
@@ -33,18 +32,6 @@ nearly_valid = st.fixed_dictionaries(
     },
 )
 bodies = values | st.dictionaries(names, values) | nearly_valid
-
-FORM = (
-    b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nnews\r\n'
-    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n%s\r\n--x--\r\n'
-)
-MULTIPART = "multipart/form-data; boundary=x"
-#: The path of each list or export, and its parameters.
-LISTS = {
-    call.path: [*view.filterset_class.base_filters]
-    for call in CALLS
-    if call.method == "get" and call.route != "batch-detail" and hasattr(view := VIEWS[call.route], "filterset_class")
-}
 
 
 def try_examples(count, check, strategy):
@@ -101,43 +88,3 @@ def test_no_query_is_a_fault(client, make_batch, path, count):
         assert_expected(client.get(address, query_params=parts))
 
     try_examples(count, check, st.dictionaries(parameters, texts | numbers.map(str), min_size=1, max_size=3))
-
-
-@pytest.mark.parametrize("path", LISTS)
-def test_an_impossible_value_of_a_filter_is_refused_by_name(client, make_batch, path):
-    address = f"/api/{path.format(pk=make_batch().pk)}"
-    for parameter in LISTS[path]:
-        for value in ("\0", "a\0b", "9" * 5000, "x" * 3000):
-            assert errors_of(client.get(address, query_params={parameter: value})) == {parameter}, value
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "%s",
-        '{"name": %s}',
-        '{"name": "a", "priority": %s, "profiles": []}',
-        '{"name": "a", "profiles": %s}',
-        '{"name": "a", "profiles": [{"url": %s}]}',
-        '{"x": %s}',
-    ],
-)
-def test_nesting_of_any_depth_is_refused(client, template):
-    # Just below the depth at which the parser fails, printing a value fails.
-    for depth in [*range(900, 1000, 7), 10_000]:
-        body = template % ("[" * depth + "]" * depth)
-        assert client.post("/api/batches/", body, content_type="application/json").status_code == 400
-
-
-@pytest.mark.parametrize(
-    ("path", "charset"),
-    # In the others Django itself cannot decode a query.
-    [("/api/batches/?name=%41%FF", charset) for charset in ("utf-16", "utf-7", "unicode_escape")]
-    + [("/api/batches/", charset) for charset in ("zlib", "idna", "undefined", "rot13", "utf-16")],
-)
-def test_another_character_set_than_utf_8_is_refused(client, path, charset):
-    for answer in (
-        client.get(path, headers={"Content-Type": f"text/plain; charset={charset}"}),
-        client.post(path, FORM % b"https://example.org/", content_type=f"{MULTIPART}; charset={charset}"),
-    ):
-        assert refusal_of(answer) == (415, "unsupported_media_type")

@@ -109,45 +109,9 @@ def test_the_list_is_filtered(client):
     assert {query: set(names(client.get(f"/api/batches/?{query}"))) for query in FILTERED} == FILTERED
 
 
-WRONG = {
-    "nonsense": ["1"],
-    "Status": ["queued"],
-    "name__contains": ["a"],
-    "run_token": ["1"],
-    "created": ["2026-01-01"],
-    "page": ["2"],
-    "status": ["nonsense", "queued&status=", "%00"],
-    "ordering": ["nonsense", "name,-nonsense", "run_token", "batch__name", "%00"],
-    "priority": ["high", "1.5", "1e400", "NaN", "40000", str(10**30), "9" * 5000],
-    "created_after": ["yesterday", "%00", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"],
-    "created_before": ["2026-13-01"],
-    "page_size": ["0", "201", "many", "9" * 5000, "1&page_size=2"],
-    "name": ["%00", "x" * 201, "%00&search=", "a&name=b"],
-    "search": ["%00", "x " * 101],
-    "checker": ["%00"],
-    "cursor": ["", "%00", "%ED%A0%80", "x" * 5000, "bnVsbA"],
-    "%00": ["1"],
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_an_invalid_query_is_refused_by_name(client, name):
-    for value in WRONG[name]:
-        answer = client.get(f"/api/batches/?{name}={value}")
-        known_as = name.replace("%00", "")
-        assert errors_of(answer) == {known_as}, value
-        assert answer.json()["detail"].startswith(f"{known_as}: ")
-
-
 def test_unusual_texts_are_searched(client):
     for text in ("%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab", "x+" * 99 + "x"):
         assert names(client.get(f"/api/batches/?name={text}&search={text}")) == [], text
-
-
-def test_too_many_parameters_are_refused(client):
-    answer = client.get("/api/batches/?" + "name=a&" * 1001)
-    assert answer.status_code == 400
-    assert answer.json().keys() == {"code", "detail"}
 
 
 @pytest.fixture

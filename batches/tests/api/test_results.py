@@ -107,28 +107,6 @@ def test_the_rows_of_a_batch_are_filtered(client, batch):
 LISTS = ["batches/{pk}/profiles/", "batches/{pk}/stories/", "batches/{pk}/logs/", "stories/", "profiles/"]
 
 
-UNKNOWN = ["nonsense", "Status", "profile__url", "batch_id", "ordering", "page", "format"]
-EXPORTS = ["batches/{pk}/export/csv/", "batches/{pk}/stories/export/csv/"]
-INVALID = {
-    "profiles/": [
-        *("failing=maybe", "failing=1", "checked=True"),
-        *("host=a.example/path", "host=user@a.example", "host=127.1", "host=a.example:99999"),
-    ],
-    "stories/": ["batch=nonsense", "page_size=1001", f"profile={2**63}"],
-    "batches/{pk}/logs/": ["channel=nonsense"],
-    "batches/{pk}/profiles/": ["change=nonsense", "http_status=99", "status=done"],
-}
-
-
-def test_an_unknown_parameter_and_an_invalid_value_are_refused_by_name(client, batch):
-    queries = [(path, f"{name}=1") for path in LISTS + EXPORTS for name in UNKNOWN]
-    queries += [(path, f"{name}=1") for path in EXPORTS for name in ("cursor", "page_size")]
-    queries += [(path, query) for path, invalid in INVALID.items() for query in invalid]
-    for path, query in queries:
-        answer = client.get(f"/api/{path.format(pk=batch.pk)}?{query}")
-        assert errors_of(answer) == {query.partition("=")[0]}, (path, query)
-
-
 @pytest.mark.parametrize("path", LISTS)
 def test_each_list_is_read_page_by_page(client, batch, path):
     path = f"/api/{path.format(pk=batch.pk)}"

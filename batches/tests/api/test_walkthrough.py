@@ -8,12 +8,8 @@ import sys
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
-from pytest_django.live_server_helper import LiveServer
 
 from batches.tests.conftest import skip_or_fail
-from batches.tests.support.working import commands, server
-
-__all__ = ["commands", "server"]
 
 PAGE = settings.BASE_DIR / "docs" / "api.md"
 BLOCK = re.compile(r"^```(sh|output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -35,13 +31,6 @@ def steps():
 def pattern_of(output):
     """`…` on the page stands for anything."""
     return ".*".join(re.escape(part) for part in output.rstrip("\n").split("…"))
-
-
-@pytest.fixture
-def site(transactional_db):
-    live = LiveServer("127.0.0.1")
-    yield live.url
-    live.stop()
 
 
 @pytest.fixture

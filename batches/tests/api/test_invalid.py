@@ -1,0 +1,243 @@
+"""What is refused: fields and parameters by their names, bodies by their kind. Nothing changes."""
+
+import json
+
+import pytest
+
+from .calls import ADDRESS, FORM, LISTS, MULTIPART, NEW_BATCH, UNKNOWN_ID, WITH_BODY, upload
+from .conftest import errors_of, nothing_changes, refusal_of
+
+pytestmark = pytest.mark.django_db
+
+JSON = "application/json"
+NOT_TEXTS = [None, 5, True, ["news"], {"a": 1}, "a\0b", "a\ud800b"]
+#: A body, and values of each field that are refused. A field within a field is named `outer.inner`.
+BODIES = {
+    "batches/": (
+        NEW_BATCH,
+        {
+            "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201, " " * 200 + "x"],
+            "priority": [None, "5", True, 1.5, 1.0, [1], 40_000, -40_000, 10**30, 10**4000],
+            "checker": [*NOT_TEXTS, "nonsense", "", "x" * 100_000],
+            "queue": ["true", 1, None, []],
+            "strict": ["false", 0],
+            "profiles": [None, [], ADDRESS, {"url": ADDRESS}, 5],
+            "file": [ADDRESS],
+            "status": ["done"],
+            "\0": [1],
+            "\ud800": [1],
+            "x" * 100_000: [1],
+        },
+    ),
+    "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001]}),
+    "batches/bulk/": (
+        {"action": "delete"},
+        {
+            "action": ["explode", "start", ["delete"], None],
+            "ids": [[], None, UNKNOWN_ID, {UNKNOWN_ID: 1}, [UNKNOWN_ID, 5], [[UNKNOWN_ID]], [UNKNOWN_ID] * 1001],
+            "filter": [{}, None, [], "status=done"],
+            "filter.nonsense": ["x"],
+            "filter.ordering": ["name"],
+            "filter.page": [2],
+            "filter.status": ["nonsense", [], [""], ["done", "nonsense"], ["done", ["queued"]], True, None],
+            "filter.search": ["", "  ", "\0", "\ud800", ["a", "b"], {"a": 1}, "x" * 201],
+            "filter.priority": ["high", 1.5, 10**30],
+            "filter.created_after": ["yesterday", ""],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [(path, field) for path, (_, fields) in BODIES.items() for field in fields],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_an_invalid_field_is_refused_by_name(client, make_batch, path, field):
+    make_batch("done")
+    body, fields = BODIES[path]
+    outer, _, inner = field.partition(".")
+    known_as = field.replace("\0", "").replace("\ud800", "")[:500]
+    with nothing_changes():
+        for value in fields[field]:
+            sent = body | {outer: {inner: value} if inner else value}
+            answer = client.post(f"/api/{path}", json.dumps(sent), content_type=JSON)
+            assert errors_of(answer) == {known_as}, value
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fields"),
+    [
+        ("batches/", {}, {"name", "profiles"}),
+        ("batches/bulk/", {}, {"action"}),
+        ("batches/bulk/", {"action": "delete"}, {"ids"}),
+        ("batches/bulk/", {"action": "delete", "ids": [UNKNOWN_ID], "filter": {"search": "x"}}, {"ids"}),
+    ],
+)
+def test_a_missing_field_is_refused_by_name(client, path, body, fields):
+    assert errors_of(client.post(f"/api/{path}", body)) == fields
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("format", ["pdf"]),
+        ("priority", ["high", "40000"]),
+        ("checker", ["nonsense"]),
+        ("queue", ["perhaps"]),
+        ("strict", ["perhaps"]),
+        ("name", ["a\0b", "", "x" * 201]),
+        ("profiles", [ADDRESS]),
+        ("file", [ADDRESS, ""]),
+        ("status", ["done"]),
+    ],
+)
+def test_an_invalid_field_of_a_form_is_refused_by_name(client, field, values):
+    with nothing_changes():
+        for value in values:
+            assert errors_of(upload(client, **{field: value})) == {field}, value
+
+
+def test_a_form_with_a_field_that_is_too_large_or_too_many_fields_is_refused(client, settings):
+    large = upload(client, name="x" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1))
+    assert refusal_of(large) == (413, "too_large")
+    many = upload(client, **{f"field{number}": "" for number in range(1001)})
+    assert refusal_of(many) == (400, "parse_error")
+
+
+#: Raw values of parameters, besides those that are refused everywhere.
+QUERIES = {
+    "batches/": {
+        "name__contains": ["a"],
+        "created": ["2026-01-01"],
+        "status": ["nonsense", "queued&status="],
+        "ordering": ["nonsense", "name,-nonsense", "run_token", "batch__name"],
+        "priority": ["high", "1.5", "1e400", "NaN", "40000", str(10**30)],
+        "created_after": ["yesterday", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"],
+        "created_before": ["2026-13-01"],
+        "page_size": ["0", "201", "many", "1&page_size=2"],
+        "name": ["x" * 201, "%00&search=", "a&name=b"],
+        "search": ["x " * 101],
+        "cursor": ["", "%ED%A0%80", "bnVsbA"],
+        "%00": ["1"],
+    },
+    "profiles/": {
+        "failing": ["maybe", "1"],
+        "checked": ["True"],
+        "host": ["a.example/path", "user@a.example", "127.1", "a.example:99999"],
+    },
+    "stories/": {"batch": ["nonsense"], "page_size": ["1001"], "profile": [2**63]},
+    "batches/{pk}/logs/": {"channel": ["nonsense"]},
+    "batches/{pk}/profiles/": {"change": ["nonsense"], "http_status": ["99"], "status": ["done"]},
+}
+UNKNOWN = ["nonsense", "Status", "profile__url", "batch_id", "run_token", "page", "format"]
+HOSTILE = ["%00", "a%00b", "9" * 5000, "x" * 3000]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_an_invalid_query_is_refused_by_name(client, make_batch, path):
+    address, of_pages = f"/api/{path.format(pk=make_batch().pk)}", ["1"] if "export" in path else HOSTILE
+    queries = [*QUERIES.get(path, {}).items(), ("cursor", of_pages), ("page_size", of_pages)]
+    queries += [(name, ["1"]) for name in UNKNOWN] + [(name, HOSTILE) for name in LISTS[path]]
+    for name, values in queries:
+        known_as = name.replace("%00", "")
+        for value in values:
+            answer = client.get(f"{address}?{name}={value}")
+            assert errors_of(answer) == {known_as}, (name, value)
+            assert answer.json()["detail"].startswith(f"{known_as}: ")
+
+
+def test_too_many_parameters_are_refused(client):
+    answer = client.get("/api/batches/?" + "name=a&" * 1001)
+    assert answer.status_code == 400
+    assert answer.json().keys() == {"code", "detail"}
+
+
+def test_an_error_names_at_most_ten_unknown_fields_or_parameters(client):
+    unknown = {f"field{number}": "1" for number in range(500)}
+    assert len(client.post("/api/batches/", unknown).json()["errors"]) == 10
+    assert len(client.get("/api/batches/", unknown).json()["errors"]) == 10
+
+
+# Bodies
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        ("{", JSON, 400, "parse_error"),
+        ("[]", JSON, 400, "invalid"),
+        ('"text"', JSON, 400, "invalid"),
+        ("5", JSON, 400, "invalid"),
+        ("null", JSON, 400, "invalid"),
+        ('{"x": NaN}', JSON, 400, "parse_error"),
+        ('{"x": Infinity}', JSON, 400, "parse_error"),
+        ('{"x": -1e400}', JSON, 400, "invalid"),
+        (f'{{"x": {"9" * 5000}}}', JSON, 400, "parse_error"),
+        ('{"\\u0000": 1}', JSON, 400, "invalid"),
+        ('{"\\ud800": 1}', JSON, 400, "invalid"),
+        (b'{"x": "\xff"}', JSON, 400, "parse_error"),
+        (b'{"x": "\xed\xa0\x80"}', JSON, 400, "parse_error"),
+        (b'\xef\xbb\xbf{"x": 1}', JSON, 400, "parse_error"),
+        ('{"x": 1}'.encode("utf-16"), JSON, 400, "parse_error"),
+        ('{"x":' * 10_000 + "1" + "}" * 10_000, JSON, 400, "parse_error"),
+        ('{"x": 1}', f"{JSON}; charset=UTF-8", 400, "invalid"),
+        ('{"x": 1}', f"{JSON}; charset=nonsense", 400, "invalid"),
+        ("name=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        ("{}", "text/plain", 415, "unsupported_media_type"),
+        ("{}", "nonsense", 415, "unsupported_media_type"),
+        ("{}", f"{JSON}; charset=utf-16", 415, "unsupported_media_type"),
+        ("{}", f"{JSON}; charset=zlib", 415, "unsupported_media_type"),
+    ],
+    ids=range(23),
+)
+def test_a_body_of_the_wrong_kind_is_refused(client, make_batch, body, content_type, status, code):
+    batch = make_batch("done", failed=1)
+    with nothing_changes():
+        for call in WITH_BODY:
+            assert refusal_of(call.send(client, batch, body, content_type=content_type)) == (status, code), call
+
+
+@pytest.mark.databases("sqlite")
+def test_a_form_is_refused_except_for_a_new_batch_with_all_its_parts(client, make_batch):
+    batch = make_batch("done", failed=1)
+    with nothing_changes():
+        for call in WITH_BODY:
+            expected = (400, "invalid") if call.route == "batch-list" else (415, "unsupported_media_type")
+            assert refusal_of(call.send(client, batch, {"a": "b"}, format="multipart")) == expected, call
+        for content_type, code in (("multipart/form-data", "parse_error"), (MULTIPART, "invalid")):
+            assert refusal_of(client.post("/api/batches/", b"{}", content_type=content_type)) == (400, code)
+        assert refusal_of(client.post("/api/batches/", b"", content_type=JSON)) == (400, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("path", "charset"),
+    # In the others Django itself cannot decode a query.
+    [("/api/batches/?name=%41%FF", charset) for charset in ("utf-16", "utf-7", "unicode_escape")]
+    + [("/api/batches/", charset) for charset in ("zlib", "idna", "undefined", "rot13", "utf-16")],
+)
+def test_another_character_set_than_utf_8_is_refused(client, path, charset):
+    for answer in (
+        client.get(path, headers={"Content-Type": f"text/plain; charset={charset}"}),
+        client.post(path, FORM % b"https://example.org/", content_type=f"{MULTIPART}; charset={charset}"),
+    ):
+        assert refusal_of(answer) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "%s",
+        '{"name": %s}',
+        '{"name": "a", "priority": %s, "profiles": []}',
+        '{"name": "a", "profiles": %s}',
+        '{"name": "a", "profiles": [{"url": %s}]}',
+        '{"x": %s}',
+    ],
+)
+def test_nesting_of_any_depth_is_refused(client, template):
+    # Just below the depth at which the parser fails, printing a value fails.
+    for depth in [*range(900, 1000, 7), 10_000]:
+        body = template % ("[" * depth + "]" * depth)
+        assert client.post("/api/batches/", body, content_type=JSON).status_code == 400
