@@ -1,163 +1,167 @@
-"""What each format gives: profiles with names, rejects with lines, duplicates counted.
+"""What each list gives: profiles with names, rejects with lines, duplicates counted, or one sentence why it is refused.
 
 What comes of hostile and unusual lists stands in `corpus.py`.
 """
 
+import codecs
 import csv
 import io
 import json
+import re
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from batches.lists.imports import InvalidList, ProfileAddress
+from batches.lists import imports, source
+from batches.lists.addresses import normalise_address
+from batches.lists.imports import InvalidList
 from batches.lists.reading import FORMATS, read_profiles
+
+from .corpus import EMPTY, ENTITIES, WRITTEN, A, B, C, laughs, list_files
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-def urls_of(result):
-    return [profile.url for profile in result.profiles]
+def profiles_of(content, **options):
+    """The addresses with their names."""
+    return [(profile.url, profile.name) for profile in read_profiles(content, **options).profiles]
 
 
 def rejects_of(content, **options):
     return [(reject.line, reject.text) for reject in read_profiles(content, **options).rejects]
 
 
-# Plain text
+def refusal_of(content, **options):
+    with pytest.raises(InvalidList) as refusal:
+        read_profiles(content, **options)
+    return refusal.value
 
 
-def test_text_has_one_address_a_line_with_blank_lines_and_comments_between():
-    result = read_profiles(b"# my list\n\nhttps://a.example/\n   \n  # more\n\thttps://b.example/ \n", format="text")
-    assert result.profiles == [ProfileAddress("https://a.example/"), ProfileAddress("https://b.example/")]
-    assert (result.rejects, result.duplicates) == ([], 0)
+# Each format
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_every_kind_of_line_end_counts_as_one_line(end):
-    assert rejects_of(end.join(["\ufeffhttps://a.example/", "", "nonsense"]).encode()) == [(3, "nonsense")]
+OPML = f"""<?xml version="1.0"?>
+    <OPML version="1.0"><head><title>x</title></head><body>
+      <outline text="Folder"><outline text="Deeper">
+        <outline text="A" title="Title of A" xmlUrl="{A}feed" htmlUrl="{A}"/>
+      </outline></outline>
+      <!-- <outline xmlUrl="https://comment.example/"/> --><?php echo 1 ?>
+      <Outline TEXT="B &amp; C" XMLURL=" {B}?x=1&amp;y=2 "/>
+      <outline text="page" xmlUrl="" htmlUrl="{C}"/>
+      <outline xmlUrl="feed://d.example/rss"/>
+      <o:outline xmlns:o="urn:other" xmlUrl="https://e.example/"/>
+    </body></OPML>"""
+OUTLINE = '<outline xmlUrl="https://a/"/>'
+JSON_LINES = f"""
+    "{A}"
+    {{"url": "{B}", "name": "B", "more": [1]}}
+
+    {{"name": 5, "url": "{C}"}}"""
+CYRILLIC = f'<?xml version="1.0" encoding="windows-1251"?><opml><outline text="Новости" xmlUrl="{A}"/></opml>'
+
+#: A list, its profiles, and the lines and texts of its rejects.
+LISTS = {
+    "blank lines and comments": (f"# my list\n\n{A}\n   \n  # more\n\t{B} \n", [(A, ""), (B, "")], []),
+    **{
+        f"{end!r} as line end": (end.join([f"\ufeff{A}", "", "nonsense"]), [(A, "")], [(3, "nonsense")])
+        for end in ("\n", "\r\n", "\r")
+    },
+    "blanks after commas": (f'name, url\n"A, B", "{A}"\n', [(A, "A, B")], []),
+    "the delimiter that gives a url column": (f'"last, first";url\nA;{A}?b,c\n', [(f"{A}?b,c", "")], []),
+    "one column": (f'"url"\n{A},not a name\n', [(A, "")], []),
+    "CSV that is not UTF-8": (f"url,name\n{A},Caf\xe9\n".encode("latin-1"), [(A, "Caf\ufffd")], []),
+    "rows of several lines": (
+        f'url,name\n\n{A},"two\nlines"\nnonsense,"also\ntwo"\n,no address\n , \nshort\n',
+        [(A, "two lines")],
+        [(5, "nonsense"), (7, ""), (9, "short")],
+    ),
+    "nested outlines, written in many ways": (
+        OPML,
+        [
+            (f"{A}feed", "Title of A"),
+            (f"{B}?x=1&y=2", "B & C"),
+            (C, "page"),
+            ("http://d.example/rss", ""),
+            ("https://e.example/", ""),
+        ],
+        [],
+    ),
+    "outlines that are not addresses": (
+        f'<opml>\n{OUTLINE}\n\n<outline xmlUrl="ftp://b"/>\n<outline xmlUrl=""/></opml>',
+        [("https://a/", "")],
+        [(4, "ftp://b"), (5, "")],
+    ),
+    "an outline beyond line 65,535": (
+        f'<opml>{OUTLINE}{chr(10) * 70_000}<outline xmlUrl="x"/></opml>',
+        [("https://a/", "")],
+        [(70_001, "x")],
+    ),
+    "OPML that names its own encoding": (CYRILLIC.encode("cp1251"), [(A, "Новости")], []),
+    "strings and objects": (JSON_LINES, [(A, ""), (B, "B"), (C, "")], []),
+    "a name with what a terminal or a database rejects": (
+        json.dumps({"url": A, "name": "\x1b[31mred\x00 \x9b \ud800"}),
+        [(A, "[31mred \ufffd")],
+        [],
+    ),
+    "a reject with what a terminal rejects": (
+        f"{A}\nbad \x1b[31m\x00 ".encode() + b"\xff" + b"x" * 500,
+        [(A, "")],
+        [(2, "bad [31m \ufffd" + "x" * 190)],
+    ),
+}
 
 
-def test_a_line_that_is_not_an_address_is_rejected_with_its_number_and_reason():
+@pytest.mark.parametrize("label", LISTS)
+def test_a_list_gives_its_profiles_and_its_rejects(label):
+    written, profiles, rejects = LISTS[label]
+    content = written if isinstance(written, bytes) else written.encode()
+    options = {"format": "jsonl"} if written is JSON_LINES else {}
+    assert profiles_of(content, **options) == profiles
+    assert rejects_of(content, **options) == rejects
+
+
+def test_a_line_that_is_not_an_address_is_rejected_with_its_reason():
     result = read_profiles(b"https://a.example/\nwww.example.com\nhttps://example.com/\xff\nhttps://b.example/")
-    assert urls_of(result) == ["https://a.example/", "https://b.example/"]
     assert [(reject.line, reject.text, reject.reason) for reject in result.rejects] == [
         (2, "www.example.com", "It has no scheme; start it with https://."),
         (3, "https://example.com/\ufffd", "It contains bytes that are not UTF-8, or half of a surrogate pair."),
     ]
 
 
-def test_a_rejects_text_is_one_clean_short_line():
-    [(_, text)] = rejects_of(b"https://a.example/\nbad \x1b[31m\x00 \xff" + b"x" * 500)
-    assert text.startswith("bad [31m \ufffdxxx")
-    assert len(text) == 200
-
-
-# CSV
-
-
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_may_be_separated_by_commas_semicolons_or_tabs(delimiter):
-    rows = [
-        ["Name", " URL ", "note"],
-        ["A, the; really\ttabbed", "https://a.example/", "x"],
-        ["", "https://b.example/"],
-    ]
     text = io.StringIO()
+    rows = [["Name", " URL ", "note"], ["A, the; really\ttabbed", A, "x"], ["", B]]
     csv.writer(text, delimiter=delimiter).writerows(rows)
-    assert read_profiles(text.getvalue().encode("utf-8-sig"), filename="list.csv").profiles == [
-        ProfileAddress("https://a.example/", "A, the; really tabbed"),
-        ProfileAddress("https://b.example/"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "profile"),
-    [
-        (b'name, url\n"A, B", "https://a.example/"\n', ProfileAddress("https://a.example/", "A, B")),
-        (b'"last, first";url\nA;https://a.example/?b,c\n', ProfileAddress("https://a.example/?b,c")),
-        (b'"url"\nhttps://a.example/,not a name\n', ProfileAddress("https://a.example/")),
-        (b"url,name\nhttps://a.example/,Caf\xe9\n", ProfileAddress("https://a.example/", "Caf\ufffd")),
-    ],
-    ids=["blanks after commas", "the delimiter that gives a url column", "one column", "bytes that are not UTF-8"],
-)
-def test_a_csv_may_be_written_in_many_ways(content, profile):
-    assert read_profiles(content, format="csv").profiles == [profile]
-
-
-def test_a_csv_row_is_rejected_with_the_line_it_starts_in():
-    text = b'url,name\n\nhttps://a.example/,"two\nlines"\nnonsense,"also\ntwo"\n,no address\n , \nshort\n'
-    assert read_profiles(text).profiles == [ProfileAddress("https://a.example/", "two lines")]
-    assert rejects_of(text) == [(5, "nonsense"), (7, ""), (9, "short")]
-
-
-# OPML
-
-
-def test_opml_outlines_are_read_however_they_are_nested_and_written():
-    text = b"""<?xml version="1.0"?>
-        <OPML version="1.0"><head><title>x</title></head><body>
-          <outline text="Folder"><outline text="Deeper">
-            <outline text="A" title="Title of A" xmlUrl="https://a.example/feed" htmlUrl="https://a.example/"/>
-          </outline></outline>
-          <!-- <outline xmlUrl="https://comment.example/"/> --><?php echo 1 ?>
-          <Outline TEXT="B &amp; C" XMLURL=" https://b.example/?x=1&amp;y=2 "/>
-          <outline text="page" xmlUrl="" htmlUrl="https://c.example/"/>
-          <outline xmlUrl="feed://d.example/rss"/>
-          <o:outline xmlns:o="urn:other" xmlUrl="https://e.example/"/>
-        </body></OPML>"""
-    assert read_profiles(text).profiles == [
-        ProfileAddress("https://a.example/feed", "Title of A"),
-        ProfileAddress("https://b.example/?x=1&y=2", "B & C"),
-        ProfileAddress("https://c.example/", "page"),
-        ProfileAddress("http://d.example/rss"),
-        ProfileAddress("https://e.example/"),
-    ]
-
-
-def test_an_opml_outline_is_rejected_with_its_line_even_beyond_65535():
-    outline = b'<outline xmlUrl="https://a/"/>'
-    assert rejects_of(b'<opml>\n%b\n\n<outline xmlUrl="ftp://b"/>\n<outline xmlUrl=""/></opml>' % outline) == [
-        (4, "ftp://b"),
-        (5, ""),
-    ]
-    assert rejects_of(b'<opml>%b%b<outline xmlUrl="x"/></opml>' % (outline, b"\n" * 70_000)) == [(70_001, "x")]
-
-
-def test_opml_names_its_own_encoding():
-    text = '<?xml version="1.0" encoding="windows-1251"?><opml><outline text="Новости" xmlUrl="https://a.example/"/></opml>'
-    assert read_profiles(text.encode("cp1251")).profiles == [ProfileAddress("https://a.example/", "Новости")]
+    content = text.getvalue().encode("utf-8-sig")
+    assert profiles_of(content, filename="list.csv") == [(A, "A, the; really tabbed"), (B, "")]
 
 
 def test_opml_never_fetches_its_dtd():
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         doctype = f'<!DOCTYPE opml SYSTEM "http://127.0.0.1:{server.getsockname()[1]}/opml.dtd">'
-        text = f'{doctype}<opml><outline text="a&nbsp;b" xmlUrl="https://a.example/"/></opml>'
-        assert urls_of(read_profiles(text.encode())) == ["https://a.example/"]
+        text = f'{doctype}<opml><outline text="a&nbsp;b" xmlUrl="{A}"/></opml>'
+        assert [url for url, _ in profiles_of(text.encode())] == [A]
         with pytest.raises(BlockingIOError):
             server.accept()
 
 
-# JSON Lines
+def test_every_file_is_read_or_refused_with_its_reason():
+    for file in list_files():
+        options = {"filename": "list.txt" if file.has_bad_name else file.name}
+        if file.urls:
+            assert tuple(url for url, _ in profiles_of(file.content, **options)) == file.urls, file.label
+        else:
+            assert file.outcome in str(refusal_of(file.content, **options)), file.label
 
 
-def test_json_lines_are_strings_or_objects():
-    lines = b"""
-        "https://a.example/"
-        {"url": "https://b.example/", "name": "B", "more": [1]}
-
-        {"name": 5, "url": "https://c.example/"}"""
-    assert read_profiles(lines, format="jsonl").profiles == [
-        ProfileAddress("https://a.example/"),
-        ProfileAddress("https://b.example/", "B"),
-        ProfileAddress("https://c.example/"),
-    ]
-
-
-# All of them
+# All formats
 
 
 def write(format, entries):
@@ -181,9 +185,8 @@ in_every_format = pytest.mark.parametrize("format", FORMATS)
 
 @in_every_format
 def test_the_content_decides_the_format_of_a_list_without_a_name(format):
-    content = write(format, ["https://a.example/", "https://b.example/"])
     for start in (b"", b"\xef\xbb\xbf", b"\n\n" if format != "opml" else b""):
-        assert urls_of(read_profiles(start + content)) == ["https://a.example/", "https://b.example/"]
+        assert profiles_of(start + write(format, [A, B])) == [(A, ""), (B, "")]
 
 
 @pytest.mark.parametrize(
@@ -200,27 +203,22 @@ def test_the_content_decides_the_format_of_a_list_without_a_name(format):
         ("csv", "The list has no valid address"),
     ],
 )
-def test_the_extension_decides_before_the_content(filename, reason):
-    with pytest.raises(InvalidList, match=reason):
-        read_profiles(b"neither\nnor\n", filename=filename)
-
-
-def test_the_given_format_decides_before_the_extension():
-    assert urls_of(read_profiles(b"https://a.example/", filename="x.opml", format="text")) == ["https://a.example/"]
+def test_the_extension_decides_before_the_content_and_a_given_format_before_both(filename, reason):
+    assert reason in str(refusal_of(b"neither\nnor\n", filename=filename))
+    assert profiles_of(A.encode(), filename=filename, format="text") == [(A, "")]
 
 
 def test_an_unknown_format_is_a_programming_error():
     with pytest.raises(ValueError, match="Unknown format 'yaml'") as error:
-        read_profiles(b"https://a.example/", format="yaml")
+        read_profiles(A.encode(), format="yaml")
     assert not isinstance(error.value, InvalidList)
 
 
 @with_names
 def test_the_first_mention_stays_with_the_first_name_that_is_not_empty(format):
-    names = {"https://a.example/": "", "https://b.example/": "B", "https://A.example": "A", "https://b.example/#x": "C"}
-    result = read_profiles(write(format, [*names.items(), ("https://a.example/", "D")]))
-    assert result.profiles == [ProfileAddress("https://a.example/", "A"), ProfileAddress("https://b.example/", "B")]
-    assert result.duplicates == 3
+    content = write(format, [(A, ""), (B, "B"), ("https://A.example", "A"), (f"{B}#x", "C"), (A, "D")])
+    assert profiles_of(content) == [(A, "A"), (B, "B")]
+    assert read_profiles(content, strict=True).duplicates == 3
 
 
 @with_names
@@ -230,37 +228,33 @@ def test_the_first_mention_stays_with_the_first_name_that_is_not_empty(format):
     ids=["white space", "long"],
 )
 def test_a_name_is_one_line_of_at_most_200_characters(written, name, format):
-    assert read_profiles(write(format, [("https://a.example/", written)])).profiles[0].name == name
+    assert profiles_of(write(format, [(A, written)])) == [(A, name)]
 
 
-def test_a_name_keeps_no_character_that_a_terminal_or_a_database_rejects():
-    line = json.dumps({"url": "https://a.example/", "name": "\x1b[31mred\x00 \x9b \ud800"})
-    assert read_profiles(line.encode()).profiles[0].name == "[31mred \ufffd"
-
-
-@in_every_format
-def test_strict_refuses_a_list_with_one_reject(format):
-    content = write(format, ["https://a.example/", "ftp://b.example/"])
-    assert urls_of(read_profiles(content)) == ["https://a.example/"]
-    with pytest.raises(InvalidList, match=r'^1 entry is not valid \(line \d: It begins with "ftp:"') as refusal:
-        read_profiles(content, strict=True)
-    assert [reject.text for reject in refusal.value.rejects] == ["ftp://b.example/"]
-
-
-def test_strict_counts_all_rejects_and_quotes_the_first_ones_but_accepts_duplicates():
-    assert read_profiles(b"https://a.example/\n" * 2, strict=True).duplicates == 1
-    with pytest.raises(InvalidList) as refusal:
-        read_profiles(b"https://a.example/\n" + b"x\n" * 1500, strict=True)
-    assert str(refusal.value).startswith("1,500 entries are not valid (line 2: ")
-    assert str(refusal.value).endswith("line 4: It has no scheme; start it with https://; …).")
-    assert len(refusal.value.rejects) == 1500
+@pytest.mark.parametrize("format", [None, "text", "csv", "jsonl"])
+@pytest.mark.parametrize("content", [b"", b"\n", b" \r\n\t\r\n", codecs.BOM_UTF8, codecs.BOM_UTF8 + b"\n"])
+def test_an_empty_list_is_refused(content, format):
+    assert str(refusal_of(content, format=format)) == EMPTY
 
 
 @in_every_format
-def test_a_list_without_a_valid_address_is_refused_with_its_rejects(format):
-    with pytest.raises(InvalidList, match=r"^The list has no valid address \(line \d: It ") as refusal:
-        read_profiles(write(format, ["foo", "bar"]), format=format)
-    assert [reject.text for reject in refusal.value.rejects] == ["foo", "bar"]
+def test_a_list_without_a_valid_address_and_a_strict_one_with_one_reject_are_refused_with_their_rejects(format):
+    refusal = refusal_of(write(format, ["foo", "bar"]), format=format)
+    assert re.match(r"The list has no valid address \(line \d: It ", str(refusal))
+    assert [reject.text for reject in refusal.rejects] == ["foo", "bar"]
+
+    content = write(format, [A, "ftp://b.example/"])
+    assert profiles_of(content) == [(A, "")]
+    refusal = refusal_of(content, strict=True)
+    assert re.match(r'1 entry is not valid \(line \d: It begins with "ftp:"', str(refusal))
+    assert [reject.text for reject in refusal.rejects] == ["ftp://b.example/"]
+
+
+def test_a_refusal_counts_all_rejects_and_quotes_the_first_ones():
+    refusal = refusal_of(f"{A}\n".encode() + b"x\n" * 1500, strict=True)
+    assert str(refusal).startswith("1,500 entries are not valid (line 2: ")
+    assert str(refusal).endswith("line 4: It has no scheme; start it with https://; …).")
+    assert len(refusal.rejects) == 1500
 
 
 class Trickle(io.BytesIO):
@@ -272,9 +266,9 @@ class Trickle(io.BytesIO):
 
 @in_every_format
 def test_a_list_comes_byte_by_byte_or_from_an_upload_that_stays_open(format):
-    content = write(format, [("https://a.example/", "A")])
+    content = write(format, [A])
     upload = SimpleUploadedFile("list", content)
-    assert urls_of(read_profiles(Trickle(content))) == urls_of(read_profiles(upload)) == ["https://a.example/"]
+    assert profiles_of(Trickle(content)) == profiles_of(upload) == [(A, "")]
     assert not upload.closed
 
 
@@ -287,3 +281,113 @@ def test_the_examples_are_read_without_a_reject(name, profiles, duplicates):
         result = read_profiles(file, filename=name, strict=True)
     assert (len(result.profiles), result.duplicates) == (profiles, duplicates)
     assert name != "profiles.csv" or {"Evans, Julia", 'xkcd: "a webcomic"'} <= {row.name for row in result.profiles}
+
+
+# Any bytes
+
+
+def assert_one_sentence(text):
+    assert re.fullmatch(r"[A-Z0-9\"].{5,1000}\.", text)
+
+
+def assert_clean(text):
+    assert len(text) <= 200
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text)
+
+
+WHOLE = [written.format(a=A, b=B, c=C, name="Größe") for written in WRITTEN.values()]
+PUNCTUATION = [",", ";", "\t", '"', "\n", "\r", "\r\n", "{", "}", "[", "<", ">", "&", "\x00", "\ufeff"]
+WORDS = [A, "url", "name", '{"url": "', '"}', "NaN"]
+MARKUP = ["<opml>", "</opml>", '<outline xmlUrl="', '"/>', "<!DOCTYPE opml [", "]>", "<![CDATA[", "<!--", "&amp;"]
+texts = st.sampled_from([*WHOLE, *PUNCTUATION, *WORDS, *MARKUP]) | st.text(max_size=5)
+pieces = texts.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=5)
+scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
+keys = st.sampled_from(["url", "name", "x"])
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+json_lines = values.map(lambda value: f'"{A}"\n'.encode() + json.dumps(value).encode())
+cut_lists = st.tuples(st.sampled_from(WHOLE), st.integers(0, 200), pieces).map(
+    lambda drawn: drawn[0].encode()[: drawn[1]] + drawn[2] + drawn[0].encode()[drawn[1] :]
+)
+contents = st.lists(pieces, max_size=20).map(b"".join) | st.binary(max_size=200) | json_lines | cut_lists
+
+
+@settings(max_examples=300, deadline=None)
+@given(contents, st.sampled_from([*FORMATS, None]))
+def test_any_bytes_are_imported_or_refused_with_one_sentence(content, format):
+    try:
+        result = read_profiles(content, format=format)
+    except InvalidList as error:
+        assert_one_sentence(str(error))
+        return
+    assert result.profiles
+    assert len({profile.url for profile in result.profiles}) == len(result.profiles)
+    for profile in result.profiles:
+        assert normalise_address(profile.url) == profile.url
+        assert_clean(profile.name)
+    for reject in result.rejects:
+        assert reject.line >= 1
+        assert_clean(reject.text)
+        assert_one_sentence(reject.reason)
+
+
+# Lists too large for the memory
+
+
+class Endless(io.RawIOBase):
+    """`head`, then `pattern` again and again: `total` bytes in all, made as they are read."""
+
+    def __init__(self, head, pattern, total):
+        self.head, self.pattern, self.left = head, pattern * (1_000_000 // len(pattern)), total
+
+    def read(self, size=-1):
+        piece = (self.head or self.pattern)[: min(size, self.left)]
+        self.head = self.head[len(piece) :]
+        self.left -= len(piece)
+        return piece
+
+
+TOO_LONG = "is longer than 1,000,000 characters."
+GROWING = {
+    "a line": (
+        lambda: Endless(f'"{A}"\n"{B}'.encode(), b"x", 50_000_000),
+        lambda endless: read_profiles(endless, format="jsonl").rejects[0].reason,
+        f"It {TOO_LONG}",
+    ),
+    "a CSV line": (lambda: Endless(f"url\n{A},".encode(), b"x", 50_000_000), refusal_of, f"Line 2 {TOO_LONG}"),
+    "entities": (lambda: f'{laughs(12)}<opml><outline text="&e11;"/></opml>'.encode(), refusal_of, ENTITIES),
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_what_has_no_end_is_refused_without_keeping_it(kind):
+    begin, read, outcome = GROWING[kind]
+    tracemalloc.start()
+    try:
+        assert str(read(begin())) == outcome
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@in_every_format
+def test_a_list_over_the_limit_fails_and_is_not_read_further(format, monkeypatch):
+    monkeypatch.setattr(source, "MAX_LIST_BYTES", 1_000_000)
+    head = {"csv": b"url\n", "opml": b"<opml>", "jsonl": f'"{A}"\n'.encode()}.get(format, b"")
+    endless = Endless(head, b" " * 99 + b"\n", 10_000_000_000)
+    assert str(refusal_of(endless, format=format)) == "The list is larger than 1 MB; split it into several."
+    assert endless.left > 9_998_000_000
+
+
+def test_a_list_at_its_limits_is_read_and_one_over_them_fails(monkeypatch):
+    monkeypatch.setattr(source, "MAX_LIST_BYTES", 1_000_000)
+    whole = Endless(f"{A}\n".encode(), b" " * 99 + b"\n", 1_000_000)
+    assert profiles_of(whole, format="text") == [(A, "")]
+
+    monkeypatch.setattr(source, "MAX_LINES", 1000)
+    assert str(refusal_of(b"\n" * 1001)) == "The list has more than 1,000 lines; split it into several."
+    assert str(refusal_of(b"\n" * 1000)) == EMPTY
+
+    monkeypatch.setattr(imports, "MAX_REJECTS", 100)
+    assert len(rejects_of(f"{A}\n".encode() + b"x\n" * 100)) == 100
+    refusal = refusal_of(f"{A}\n".encode() + b"x\n" * 101)
+    assert str(refusal).startswith("More than 100 entries are not valid (line 2: ")
