@@ -18,7 +18,6 @@ from batches.tests.support.inside import (
     Canary,
     World,
     addresses,
-    in_a_header,
 )
 
 from .conftest import deliveries, make_webhook
@@ -48,12 +47,6 @@ def send(deliver, no_retries):
     return send
 
 
-def redirected(urls, receiver):
-    for number, url in enumerate(urls):
-        receiver.redirect(f"/{number}", in_a_header(url), 307 + number % 2)
-    return [f"http://public.example/{number}" for number in range(len(urls))]
-
-
 @stride
 def test_no_webhook_leads_to_a_canary(world, send, stride):
     urls = addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], world.canary.port)[::stride]
@@ -62,16 +55,6 @@ def test_no_webhook_leads_to_a_canary(world, send, stride):
     assert len(errors) == len(urls)
     assert all(errors.values())
     assert errors[urls[0]] == "the address 0.0.0.0 is not public"
-
-
-@stride
-def test_no_redirect_of_a_webhook_leads_to_a_canary(world, send, receiver, stride):
-    urls = addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], world.canary.port)[::stride]
-    urls = redirected([url for url in urls if "\0" not in url], receiver)  # not valid in a header
-    errors = send(urls, OPEN)  # not even if the networks are allowed
-    world.assert_untouched()
-    assert len(receiver.requests) == len(errors) == len(urls)
-    assert {error.partition(", ")[2] for error in errors.values()} == {"and redirects are not followed"}
 
 
 @pytest.mark.slow
