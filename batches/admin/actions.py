@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from batches.queue.values import as_uuid
 from batches.text import pluralise
 
 from .base import ListAdmin
+from .display import register
 
 #: What the permission to operate allows, in the order of the buttons.
 OPERATOR_ACTIONS = (
@@ -33,6 +33,11 @@ OPERATOR_ACTIONS = (
     Action.RETRY_FAILED,
     Action.REPEAT_BATCH,
 )
+#: The buttons of a batch on the queue page: in the queue, and below it.
+QUEUE_ACTIONS = (Action.START_BATCH, Action.PAUSE_BATCH)
+SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
+
+View = Callable[..., HttpResponseBase]
 
 
 def get_manager(request: HttpRequest) -> BatchManager:
@@ -40,9 +45,15 @@ def get_manager(request: HttpRequest) -> BatchManager:
     return BatchManager(actor=request.user.get_username(), channel=Channel.ADMIN)
 
 
-def list_buttons(batch: Batch, actions: tuple[Action, ...] = OPERATOR_ACTIONS) -> list[tuple[str, str]]:
+@register.filter
+def buttons(batch: Batch, actions: Sequence[Action] = OPERATOR_ACTIONS) -> list[tuple[str, str]]:
     """The action and label of each button that a batch has."""
     return [(action.value, RULES[action].label) for action in actions if RULES[action].is_offered(batch)]
+
+
+@register.filter
+def queue_buttons(batch: Batch) -> list[tuple[str, str]]:
+    return buttons(batch, SETTLED_ACTIONS if batch.position is None else QUEUE_ACTIONS)
 
 
 def is_from_script(request: HttpRequest) -> bool:
@@ -150,17 +161,15 @@ class BatchView:
     def __init__(self, batch_admin: BatchAdminBase) -> None:
         self.batch_admin = batch_admin
 
-    def path(self, route: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
+    def path(self, route: str, view: View, name: str) -> URLPattern:
         return path(route, self.batch_admin.admin_site.admin_view(view), name=f"batches_batch_{name}")
 
+    def page_path(self, route: str, view: View, name: str) -> URLPattern:
+        """The path of a view for users who may view batches."""
 
-def requires_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Refuse users who may not view batches."""
+        def guarded(request: HttpRequest, **values: Any) -> HttpResponseBase:
+            if not self.batch_admin.has_view_permission(request):
+                raise PermissionDenied
+            return view(request, **values)
 
-    @wraps(view)
-    def guarded(page: BatchView, request: HttpRequest, **values: Any) -> HttpResponseBase:
-        if not page.batch_admin.has_view_permission(request):
-            raise PermissionDenied
-        return view(page, request, **values)
-
-    return guarded
+        return self.path(route, guarded, name)

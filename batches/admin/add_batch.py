@@ -26,8 +26,8 @@ from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
 from .actions import BatchAdminBase, get_manager, is_from_script
+from .display import clock
 from .forms import AddBatchForm, NewBatchForm
-from .queue_content import clock
 
 SHOWN_REJECTS = 10
 

@@ -19,14 +19,13 @@ from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
-from batches.models import Action, Batch, BatchLog, StoryResult
+from batches.models import Action, Batch, BatchLog
 from batches.queue.transitions import RULES
 from batches.reports import comparison, queries
-from batches.text import format_duration
 from batches.web.downloads import stream_download
 
 from . import display
-from .actions import OPERATOR_ACTIONS, BatchView, get_manager, is_from_script, list_buttons, requires_view, respond
+from .actions import OPERATOR_ACTIONS, BatchView, get_manager, is_from_script, respond
 from .chart import Share, chart, shares
 
 #: Rows of each kind on the page; the full lists are linked.
@@ -43,9 +42,9 @@ class BatchPage(BatchView):
         return [
             self.path("<uuid:batch_id>/operate/", self.operate, "operate"),
             # Fetched every two seconds. They contain no secret that their compressed length could reveal.
-            self.path("<uuid:batch_id>/live/", gzip_page(self.live), "live"),
-            self.path("<uuid:batch_id>/details/", gzip_page(self.details), "details"),
-            self.path("<uuid:batch_id>/export/<slug:form>/", self.export, "export"),
+            self.page_path("<uuid:batch_id>/live/", gzip_page(self.live), "live"),
+            self.page_path("<uuid:batch_id>/details/", gzip_page(self.details), "details"),
+            self.page_path("<uuid:batch_id>/export/<slug:form>/", self.export, "export"),
         ]
 
     def page_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
@@ -56,38 +55,30 @@ class BatchPage(BatchView):
             **(details_context(batch) if at_once else {}),
             "has_details": at_once,
             "title": "Batch",
-            "stories": newest_stories(batch),
+            "stories": batch.story_results.newest_first()[:SHOWN],
             "exports": list(EXPORTERS) if has_export_permission(request) else [],
         }
 
     def live_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
-        can_operate = self.batch_admin.has_operate_permission(request)
-        previous, progress = comparison.find_previous(batch), batch.progress
+        previous = comparison.find_previous(batch)
         logs = list(batch.logs.newest_first()[:SHOWN])
         return {
             "batch": batch,
             "now": timezone.now(),
             "summary": summarise(batch, logs),
-            "can_operate": can_operate,
-            "buttons": list_buttons(batch) if can_operate else [],
-            "progress_bar": display.progress_bar(batch),
-            "rate": progress.rate and display.rate(progress.rate),
-            "remaining": progress.seconds_left and format_duration(progress.seconds_left),
-            "run_time": batch.run_seconds and format_duration(batch.run_seconds),
+            "can_operate": self.batch_admin.has_operate_permission(request),
             "previous": previous,
-            "logs": [(log, display.movement(log)) for log in logs],
+            "logs": logs,
             "state": details_key(batch, previous),
         }
 
-    @requires_view
     def live(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
         context = self.live_context(request, get_object_or_404(Batch, pk=batch_id))
         return render(request, "admin/batches/batch/live.html", context)
 
-    @requires_view
     def details(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
         batch = get_object_or_404(Batch, pk=batch_id)
-        context = {**details_context(batch), "batch": batch, "stories": newest_stories(batch)}
+        context = {**details_context(batch), "batch": batch, "stories": batch.story_results.newest_first()[:SHOWN]}
         return render(request, "admin/batches/batch/details_live.html", context)
 
     def operate(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
@@ -106,7 +97,6 @@ class BatchPage(BatchView):
         address = reverse("admin:batches_batch_change", args=[result.pk])
         return HttpResponse(status=201, headers={"Location": address}) if is_from_script(request) else redirect(address)
 
-    @requires_view
     def export(self, request: HttpRequest, batch_id: UUID, form: str) -> HttpResponseBase:
         if form not in EXPORTERS:
             raise Http404
@@ -155,10 +145,6 @@ def details_context(batch: Batch) -> dict[str, Any]:
         "compared": compared,
         "changes": [(change, getattr(compared, change)) for change in comparison.Change] if compared else [],
     }
-
-
-def newest_stories(batch: Batch) -> list[tuple[StoryResult, str]]:
-    return [(story, display.story_link(story)) for story in batch.story_results.newest_first()[:SHOWN]]
 
 
 def list_outcomes(batch: Batch) -> list[Share]:

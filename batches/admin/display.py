@@ -1,4 +1,7 @@
-"""How the admin shows batches, numbers, times and other people's addresses. Everything is escaped."""
+"""How the admin shows batches, numbers, times and other people's addresses, in its lists and as filters in templates.
+
+Everything is escaped.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from django import template
 from django.contrib import admin
 from django.db.models import F, Model
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.timezone import localtime
+from django.utils.timezone import localdate, localtime
 
 from batches.models import Batch, BatchLog, StoryResult
+from batches.text import format_duration
 
 NOTHING = "–"
+
+register = template.Library()
 
 
 def column(field: str, label: str, show: Callable[[Any], str], ordering: str | None = None) -> Callable[[Model], str]:
@@ -44,6 +51,7 @@ def place(batch: Batch) -> str:
     return NOTHING if batch.position is None else number(batch.position)
 
 
+@register.filter
 @admin.display(description="progress")
 def progress_bar(batch: Batch) -> str:
     return format_html(
@@ -60,12 +68,40 @@ def moment(time: datetime | None) -> str:
     return f"{localtime(time):%Y-%m-%d %H:%M:%S}" if time else NOTHING
 
 
+@register.filter
+def clock(moment: datetime | None, seconds: bool = False) -> str:
+    """The time of day, with the date unless it is today."""
+    if moment is None:
+        return NOTHING
+    local = localtime(moment)
+    time = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+    return time if local.date() == localdate() else f"{local:%Y-%m-%d} {time}"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    return format_duration(seconds) if seconds else NOTHING
+
+
+@register.filter
+def roughly(seconds: float) -> str:
+    """A rounded estimate, so that the page does not change all the time."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 95:
+        return f"about {round(seconds, -1):.0f} s"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:,.0f} h"
+
+
+@register.filter
 def rate(per_second: float | None) -> str:
     if not per_second:
         return NOTHING
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 
+@register.filter
 @admin.display(description="from → to")
 def movement(log: BatchLog) -> str:
     """The change of status and position: "queued 3 → running"."""
@@ -78,6 +114,7 @@ def _status_and_position(status: str, position: int | None) -> str:
     return f"{status} {position:,}" if position else status
 
 
+@register.filter
 @admin.display(description="story")
 def story_link(story: StoryResult) -> str:
     """The title, linked only to web addresses: a `javascript:` address would run as the operator."""

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db.models import CharField, DateTimeField, F, OuterRef, QuerySet, Subquery
 from django.http import QueryDict
 from django.utils.text import Truncator
-from django.utils.timezone import localdate, localtime
+from django.utils.timezone import localtime
 
 from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.refusals import Refused
 from batches.queue.values import find_batch
-from batches.reports.outlook import Move, Outlook, Turn, forecast_queue
-from batches.text import clean_text, format_duration
+from batches.reports.outlook import Move, Outlook, forecast_queue
+from batches.text import clean_text
 
-from . import display
-from .actions import list_buttons, parse_number
+from .actions import parse_number
+from .display import clock, roughly
 
 Status = Batch.Status
 
@@ -35,28 +35,6 @@ SHOWN_REASON = 80
 
 #: The sections below the queue.
 SETTLED = {Status.ERROR: "In error", Status.PAUSED: "Paused", Status.DONE: "Done today"}
-#: The buttons above, and those below.
-QUEUE_ACTIONS = (Action.START_BATCH, Action.PAUSE_BATCH)
-SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A batch with its buttons, and when it changed or will start."""
-
-    batch: Batch
-    buttons: list[tuple[str, str]]
-    when: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """The batches of one status below the queue: the latest rows, and how many there are."""
-
-    status: str
-    title: str
-    rows: list[Row]
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +57,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     can_delete = user.has_perm("batches.delete_batch")
     running, search = outlook.running, clean_search(query)
     waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
-    sections = [make_section(status, search) for status in SETTLED]
+    sections = [(status, title, find_latest(status, search)) for status, title in SETTLED.items()]
     return {
         "search": search,
         "outlook": outlook,
@@ -90,14 +68,10 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "summary": summarise(outlook, sections),
         "hold": describe_hold(outlook),
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
-        "running": running and Row(running, list_buttons(running, QUEUE_ACTIONS)),
-        **(run_context(running, outlook) if running else {}),
+        "running": running,
+        "started": running and describe_run_start(running),
         "page": waiting,
-        "waiting": [
-            Row(batch, list_buttons(batch, QUEUE_ACTIONS), describe_turn(outlook.turn(batch.position or 0)))
-            for batch in waiting
-        ],
-        "all_done": clock(outlook.all_done),
+        "waiting": [(batch, outlook.turn(batch.position or 0)) for batch in waiting],
         "blockers": "; ".join(list_blockers(outlook)),
         "last_move": find_last_move(),
         "preview": preview_move(query, outlook) if can_operate and query.get("move") else None,
@@ -121,12 +95,9 @@ def batches_of(status: str, search: str = "") -> QuerySet[Batch]:
     return batches.filter(name__icontains=search) if search else batches
 
 
-def make_section(status: str, search: str) -> Section:
-    batches = batches_of(status, search)
+def find_latest(status: str, search: str) -> Page[Batch]:
     newest = F("completed_at" if status == Status.DONE else "created_at").desc(nulls_last=True)
-    latest = with_latest_change(batches).order_by(newest)[:SHOWN]
-    rows = [Row(batch, list_buttons(batch, SETTLED_ACTIONS), clock(batch.changed_at)) for batch in latest]
-    return Section(status, SETTLED[Status(status)], rows, batches.count())
+    return Paginator(with_latest_change(batches_of(status, search)).order_by(newest), SHOWN).get_page(1)
 
 
 def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
@@ -142,17 +113,6 @@ def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
 # Rows
 
 
-def run_context(batch: Batch, outlook: Outlook) -> dict[str, str]:
-    progress = batch.progress
-    return {
-        "progress_bar": display.progress_bar(batch),
-        "rate": display.rate(progress.rate),
-        "remaining": format_duration(progress.seconds_left) if progress.seconds_left else display.NOTHING,
-        "started": describe_run_start(batch),
-        "worker": describe_worker(outlook),
-    }
-
-
 def describe_run_start(batch: Batch) -> str:
     when = clock(batch.started_at)
     log = batch.logs.newest_first().filter(to_status=Status.RUNNING).exclude(from_status=Status.RUNNING).first()
@@ -161,26 +121,13 @@ def describe_run_start(batch: Batch) -> str:
     return f"{when} by {'worker ' if log.channel == Channel.WORKER else ''}{log.actor}"
 
 
-def describe_worker(outlook: Outlook) -> str:
-    lease_at = outlook.running.lease_at if outlook.running else None
-    if lease_at is None:
-        return "not claimed by a worker yet"
-    return "alive" if outlook.run_is_alive else f"no heartbeat since {clock(lease_at, seconds=True)}"
-
-
-def describe_turn(turn: Turn) -> str:
-    if turn.start and turn.end:
-        return f"starts about {clock(turn.start)}, ends about {clock(turn.end)}"
-    return f"takes {roughly(turn.seconds)}" if turn.seconds is not None else ""
-
-
 # The queue as a whole
 
 
-def summarise(outlook: Outlook, sections: list[Section]) -> str:
+def summarise(outlook: Outlook, sections: list[tuple[Status, str, Page[Batch]]]) -> str:
     """Screen readers announce it whenever it changes: when a batch comes, goes or changes its status."""
     running = f"“{outlook.running}” is running" if outlook.running else "Nothing is running"
-    others = ", ".join(f"{section.count:,} {section.title.lower()}" for section in sections)
+    others = ", ".join(f"{latest.paginator.count:,} {title.lower()}" for _, title, latest in sections)
     return f"{running}. {outlook.waiting:,} waiting, {others}."
 
 
@@ -194,7 +141,7 @@ def describe_hold(outlook: Outlook) -> str:
 
 def describe_missing_worker(outlook: Outlook) -> str:
     seen_at = outlook.worker_seen_at
-    return f"no worker heartbeat {f'since {clock(seen_at, seconds=True)}' if seen_at else 'yet'}"
+    return f"no worker heartbeat {f'since {clock(seen_at, True)}' if seen_at else 'yet'}"
 
 
 def list_blockers(outlook: Outlook) -> Iterator[str]:
@@ -254,25 +201,3 @@ def describe_others(move: Move) -> str:
     if move.others_later is None:
         return f"{verb} {names_listed}. The time is not known yet."
     return f"{verb} {names_listed} by {roughly(abs(move.others_later))}{' each' if move.others > 1 else ''}."
-
-
-# Times
-
-
-def clock(moment: datetime | None, *, seconds: bool = False) -> str:
-    """The time of day, with the date unless it is today."""
-    if moment is None:
-        return display.NOTHING
-    local = localtime(moment)
-    time = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
-    return time if local.date() == localdate() else f"{local:%Y-%m-%d} {time}"
-
-
-def roughly(seconds: float) -> str:
-    """A rounded estimate, so that the page does not change all the time."""
-    if seconds < 10:
-        return "a few seconds"
-    if seconds < 95:
-        return f"about {round(seconds, -1):.0f} s"
-    minutes = round(seconds / 60)
-    return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:,.0f} h"

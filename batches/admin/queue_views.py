@@ -21,7 +21,7 @@ from batches.models import Action, Batch
 from batches.queue.refusals import Code, Refusal
 from batches.queue.transitions import RULES
 
-from .actions import OPERATOR_ACTIONS, BatchView, get_manager, requires_view, respond, selected_ids
+from .actions import OPERATOR_ACTIONS, BatchView, get_manager, respond, selected_ids
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
@@ -55,9 +55,9 @@ class QueuePage(BatchView):
     def urls(self) -> list[URLPattern]:
         move = "queue/move/<uuid:batch_id>/<int:position>/<int:version>/"
         return [
-            self.path("queue/", self.page, "queue"),
+            self.page_path("queue/", self.page, "queue"),
             # 20 kB instead of 300 every two seconds. It contains no secret that its compressed length could reveal.
-            self.path("queue/live/", gzip_page(self.live), "queue_live"),
+            self.page_path("queue/live/", gzip_page(self.live), "queue_live"),
             self.path("queue/hold/", self.hold, "queue_hold"),
             self.path("queue/release/", self.release, "queue_release"),
             self.path(move, self.move, "queue_move"),
@@ -65,7 +65,6 @@ class QueuePage(BatchView):
             self.path("queue/<slug:call>/<uuid:batch_id>/", self.operate, "queue_operate"),
         ]
 
-    @requires_view
     def page(self, request: HttpRequest) -> HttpResponse:
         if request.method == "POST":  # from the button that does nothing
             return redirect(queue_url(request))
@@ -73,7 +72,6 @@ class QueuePage(BatchView):
         context = {**site, "title": "Queue", "opts": self.batch_admin.opts, **self.context(request), "is_page": True}
         return render(request, "admin/batches/queue/page.html", context)
 
-    @requires_view
     def live(self, request: HttpRequest) -> HttpResponse:
         return render(request, "admin/batches/queue/live.html", self.context(request))
 

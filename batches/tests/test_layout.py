@@ -26,6 +26,7 @@ LAYERS = (
     {"checking", "checks"},
     {"web"},
     {"admin", "api", "apps", "management"},
+    {"templatetags"},
 )
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
