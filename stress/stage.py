@@ -332,7 +332,7 @@ class Stage:
         self._is_settled = True
         self._stop_watcher()
         self.breaches += audit.breaches()
-        self.breaches += [f"doctor: {finding.batch} {finding.message}" for finding in diagnose()]
+        self.breaches += [f"doctor: {finding.name} {finding.message}" for finding in diagnose()]
         self.breaches += [*self._find_unfinished(), *self._find_unvisited(), *self._find_bad_orders()]
 
     def _stop_watcher(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Progress, StoryResult, vocabulary
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, vocabulary
 from batches.reports.comparison import Comparison
 from batches.reports.outlook import Outlook, Turn, to_the_second
 
@@ -18,7 +18,7 @@ BATCH_EXAMPLE = vocabulary.batch_as_dict(
 ) | {"position": 1, "url": f"https://batches.example.org/api/v1/batches/{BATCH_ID}/"}
 
 
-class ProgressSerializer(serializers.Serializer[Progress]):
+class ProgressSerializer(serializers.Serializer[Batch]):
     """Progress of a batch."""
 
     percent = serializers.IntegerField()
@@ -30,12 +30,12 @@ class ProgressSerializer(serializers.Serializer[Progress]):
 class BatchSerializer(serializers.ModelSerializer[Batch]):
     """A batch. `run_seconds` is the time for which workers have run it."""
 
-    progress = ProgressSerializer(read_only=True)
+    progress = ProgressSerializer(source="*", read_only=True)
     url = serializers.HyperlinkedIdentityField(view_name="api:batch-detail")
 
     class Meta:
         model = Batch
-        fields = [*vocabulary.BATCH, "url"]
+        fields = [*vocabulary.BATCH, "progress", "url"]
         read_only_fields = fields
 
 

@@ -39,19 +39,18 @@ def log_lines(entries: Iterable[BatchLog]) -> list[str]:
 
 
 def batch_lines(batch: Batch) -> list[str]:
-    progress = batch.progress
     values = {
         "status": f"{batch.status}{f', position {batch.position}' if batch.position else ''}",
         "priority": f"{batch.priority}",
         "checker": batch.checker,
-        "checked": f"{progress.completed:,} of {progress.total:,} ({progress.percent} %)",
-        "ok": f"{progress.successful:,}",
-        "failed": f"{progress.failed:,}",
-        "stories": f"{progress.stories:,} new",
+        "checked": f"{batch.completed_profiles:,} of {batch.total_profiles:,} ({batch.percent} %)",
+        "ok": f"{batch.successful_checks:,}",
+        "failed": f"{batch.failed_checks:,}",
+        "stories": f"{batch.stories_found:,} new",
         "created": when(batch.created_at),
         "started": when(batch.started_at),
         "completed": when(batch.completed_at),
-        "rate": f"{progress.rate:,.1f} profiles/s" if progress.rate else "",
+        "rate": f"{batch.rate:,.1f} profiles/s" if batch.rate else "",
         "repeats": f"{batch.previous.pk}" if batch.previous else "",
         "error": printable(batch.error),
     }
@@ -91,9 +90,9 @@ def printable(text: str) -> str:
 
 
 def finding_line(finding: Finding) -> str:
-    if finding.batch_id is None:
+    if finding.batch is None:
         return finding.message
-    return f"“{printable(finding.batch)}” ({finding.batch_id}): {finding.message}"
+    return f"“{printable(finding.name)}” ({finding.batch}): {finding.message}"
 
 
 def hold_line(queue: Queue) -> str:

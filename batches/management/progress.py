@@ -75,18 +75,17 @@ def describe(batch: Batch) -> str:
     """One line: a progress bar, or what a queued batch is waiting for."""
     if batch.status == Batch.Status.QUEUED:
         return _waiting(batch)
-    progress = batch.progress
-    filled = BAR_WIDTH * progress.percent // 100
+    filled = BAR_WIDTH * batch.percent // 100
     parts = [
-        f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {progress.percent:3} %",
-        f"{progress.completed:,}/{progress.total:,}",
-        f"failed {progress.failed:,}",
-        f"new stories {progress.stories:,}",
+        f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {batch.percent:3} %",
+        f"{batch.completed_profiles:,}/{batch.total_profiles:,}",
+        f"failed {batch.failed_checks:,}",
+        f"new stories {batch.stories_found:,}",
     ]
-    if progress.rate:
-        parts.append(f"{progress.rate:,.0f}/s")
-    if progress.seconds_left and batch.status == Batch.Status.RUNNING:
-        parts.append(f"{format_duration(progress.seconds_left)} left")
+    if batch.rate:
+        parts.append(f"{batch.rate:,.0f}/s")
+    if batch.seconds_left and batch.status == Batch.Status.RUNNING:
+        parts.append(f"{format_duration(batch.seconds_left)} left")
     return "  ".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 from django.apps import apps
 
-from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet, Progress
+from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet
 from .connections import DATABASE_FAULTS, Database, discard_connections
 from .functions import Minute, SecondsSince
 from .logs import Action, BatchLog, Channel
@@ -11,29 +11,4 @@ from .queue import Queue
 from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
 
 if apps.is_installed("rest_framework.authtoken"):
-    from . import api  # noqa: F401 — so that Django finds its tables
-
-__all__ = [
-    "COUNTER_AGGREGATES",
-    "DATABASE_FAULTS",
-    "DETOUR",
-    "SECRET_PREFIX",
-    "Action",
-    "Batch",
-    "BatchLog",
-    "BatchProfile",
-    "BatchQuerySet",
-    "Channel",
-    "Database",
-    "Event",
-    "Minute",
-    "Profile",
-    "Progress",
-    "Queue",
-    "SecondsSince",
-    "StoryResult",
-    "Webhook",
-    "WebhookDelivery",
-    "discard_connections",
-    "new_secret",
-]
+    from . import api  # so that Django finds its tables

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, cast
 
@@ -96,24 +95,6 @@ class VisibleBatches(AllBatches["Batch"]):
 
     def get_queryset(self) -> BatchQuerySet:
         return cast(BatchQuerySet, super().get_queryset().filter(deleted_at=None))
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of a batch. `rate` (profiles per second) and `seconds_left` are None while unknown."""
-
-    total: int
-    completed: int
-    successful: int
-    failed: int
-    stories: int
-    rate: float | None
-    seconds_left: float | None
-
-    @property
-    def percent(self) -> int:
-        """Rounded down, so that 100 means that everything is checked."""
-        return 100 * self.completed // self.total if self.total else 0
 
 
 class Batch(models.Model):
@@ -217,18 +198,19 @@ class Batch(models.Model):
             raise
 
     @property
-    def progress(self) -> Progress:
-        rate = self.completed_profiles / self.run_seconds if self.completed_profiles and self.run_seconds > 0 else None
-        left = self.total_profiles - self.completed_profiles
-        return Progress(
-            total=self.total_profiles,
-            completed=self.completed_profiles,
-            successful=self.successful_checks,
-            failed=self.failed_checks,
-            stories=self.stories_found,
-            rate=rate,
-            seconds_left=left / rate if rate else None,
-        )
+    def percent(self) -> int:
+        """Rounded down, so that 100 means that everything is checked."""
+        return 100 * self.completed_profiles // self.total_profiles if self.total_profiles else 0
+
+    @property
+    def rate(self) -> float | None:
+        """Profiles per second; None while unknown."""
+        return self.completed_profiles / self.run_seconds if self.completed_profiles and self.run_seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None while unknown."""
+        return (self.total_profiles - self.completed_profiles) / self.rate if self.rate else None
 
 
 class BatchProfile(models.Model):

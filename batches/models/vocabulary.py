@@ -12,56 +12,22 @@ from operator import attrgetter
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Model
 
 from .batches import Batch
 from .logs import BatchLog
 from .profiles import StoryResult
 
-BATCH = (
-    "id",
-    "name",
-    "status",
-    "position",
-    "priority",
-    "checker",
-    "total_profiles",
-    "completed_profiles",
-    "successful_checks",
-    "failed_checks",
-    "stories_found",
-    "progress",
-    "error",
-    "created_at",
-    "started_at",
-    "completed_at",
-    "run_seconds",
-    "previous",
-)
+
+def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
+    return tuple(field.name for field in model._meta.concrete_fields if field.name not in hidden)
+
+
+#: What only the manager and the workers need is hidden.
+BATCH = _names_of(Batch, "run_token", "lease_at", "takeovers", "deleted_at")
 PROGRESS = ("percent", "rate", "seconds_left")
-STORY = (
-    "id",
-    "batch",
-    "profile",
-    "profile_url",
-    "profile_name",
-    "story_id",
-    "title",
-    "url",
-    "published_at",
-    "found_at",
-)
-LOG = (
-    "id",
-    "created_at",
-    "action",
-    "actor",
-    "channel",
-    "from_status",
-    "to_status",
-    "from_position",
-    "to_position",
-    "message",
-)
+STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
+LOG = _names_of(BatchLog, "batch")
 
 #: Where a field is found, if not in the attribute of its name: related rows go by their keys.
 SOURCES = {
@@ -74,7 +40,7 @@ SOURCES = {
 
 
 def batch_as_dict(batch: Batch) -> dict[str, Any]:
-    return _as_dict(batch, BATCH) | {"progress": _as_dict(batch.progress, PROGRESS)}
+    return _as_dict(batch, BATCH) | {"progress": _as_dict(batch, PROGRESS)}
 
 
 def story_as_dict(story: StoryResult) -> dict[str, Any]:

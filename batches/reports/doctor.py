@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db.models import CheckConstraint, Count, F, Max, OuterRef, Q, QuerySet, Subquery
@@ -44,8 +43,8 @@ class Finding:
     """One inconsistency. `can_be_fixed` if the correct value follows from other data."""
 
     message: str
-    batch_id: UUID | None = None
-    batch: str = ""
+    batch: UUID | None = None
+    name: str = ""
     can_be_fixed: bool = True
 
 
@@ -64,7 +63,7 @@ def diagnose() -> list[Finding]:
 
 def repair(findings: list[Finding], manager: BatchManager) -> None:
     """Repair what can be derived. Each repair checks again under the queue's lock and logs what it changed."""
-    damaged = {finding.batch_id for finding in findings if finding.can_be_fixed and finding.batch_id}
+    damaged = {finding.batch for finding in findings if finding.can_be_fixed and finding.batch}
     # Batches that give up a position come first, so that the position is free for the batch that needs it.
     order = {Status.QUEUED: 1, Status.RUNNING: 2}
     for batch in sorted(Batch.objects.filter(pk__in=damaged), key=lambda batch: order.get(Status(batch.status), 0)):
@@ -136,12 +135,3 @@ def _check_deletions() -> Iterator[Finding]:
 def _report(batches: QuerySet[Batch], message: str) -> Iterator[Finding]:
     for pk, name in batches.values_list("pk", "name"):
         yield Finding(message, pk, name)
-
-
-def as_dict(finding: Finding) -> dict[str, Any]:
-    return {
-        "batch": finding.batch_id,
-        "name": finding.batch,
-        "message": finding.message,
-        "can_be_fixed": finding.can_be_fixed,
-    }

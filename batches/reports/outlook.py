@@ -206,7 +206,7 @@ def _seconds_left(running: Batch | None, now: datetime, rates: Mapping[str, floa
         return 0.0
     if running.lease_at is not None and not is_recent(running.lease_at, now):
         return None
-    left = running.progress.seconds_left
+    left = running.seconds_left
     return _seconds(running.total_profiles, rates.get(running.checker)) if left is None else left
 
 

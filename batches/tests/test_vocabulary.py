@@ -59,15 +59,16 @@ def command(manage):
 def test_the_names_are_a_promise():
     assert vocabulary.BATCH == (
         "id", "name", "status", "position", "priority", "checker", "total_profiles", "completed_profiles",
-        "successful_checks", "failed_checks", "stories_found", "progress", "error", "created_at", "started_at",
-        "completed_at", "run_seconds", "previous",
+        "successful_checks", "failed_checks", "stories_found", "error", "created_at", "started_at", "completed_at",
+        "run_seconds", "previous",
     )  # fmt: skip
+    assert vocabulary.PROGRESS == ("percent", "rate", "seconds_left")
     assert vocabulary.STORY == (
-        "id", "batch", "profile", "profile_url", "profile_name", "story_id", "title", "url", "published_at", "found_at",
+        "id", "profile", "batch", "story_id", "title", "url", "published_at", "found_at", "profile_url", "profile_name",
     )  # fmt: skip
     assert vocabulary.LOG == (
-        "id", "created_at", "action", "actor", "channel", "from_status", "to_status", "from_position", "to_position",
-        "message",
+        "id", "action", "actor", "channel", "from_status", "to_status", "from_position", "to_position", "message",
+        "created_at",
     )  # fmt: skip
     assert list(queue_as_dict(forecast_queue(), 1)) == [
         "version", "held", "held_by", "held_at", "hold_reason", "worker", "worker_seen_at", "worker_alive", "running",

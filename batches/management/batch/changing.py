@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -96,7 +97,7 @@ class ChangeActions(ActionCommand):
             left = doctor.diagnose()
         if as_json:
             result = {"findings": findings, "left": left}
-            self.print_json({name: list(map(doctor.as_dict, part)) for name, part in result.items()})
+            self.print_json({name: list(map(asdict, part)) for name, part in result.items()})
         else:
             self.print_lines(diagnosis(findings, left, fix))
         if left:

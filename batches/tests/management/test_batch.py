@@ -84,7 +84,7 @@ def test_the_file_name_sets_the_format_unless_an_option_does(manage, list_file):
 def test_with_json_the_new_batch_is_printed_and_the_report_goes_to_stderr(manage, list_file):
     output = manage("batch", "create", "--json", list_file("https://a.example/\nftp://b.example/\n"))
     created = json.loads(output.out)
-    assert tuple(created) == vocabulary.BATCH
+    assert tuple(created) == (*vocabulary.BATCH, "progress")
     assert created["id"] == str(Batch.objects.get().pk)
     assert output.err.startswith("1 profile, 0 duplicates, 1 rejected line\n  line 2: ")
 
@@ -240,7 +240,7 @@ def test_the_log_shows_what_happened_newest_first(manage):
 def test_json_has_the_details_for_programs(manage):
     batch = half_checked(Status.DONE)
     details = json.loads(manage("batch", "show", "--json", batch.pk).out)
-    assert tuple(details) == (*vocabulary.BATCH, "failures", "stories")
+    assert tuple(details) == (*vocabulary.BATCH, "progress", "failures", "stories")
     assert details["failures"] == [{"reason": "It answers with 500.", "count": 1}]
     assert [(story["story_id"], story["profile_url"]) for story in details["stories"]] == [("new", urls(1)[0])]
 
