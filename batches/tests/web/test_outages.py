@@ -13,13 +13,17 @@ from batches.admin import queue_views
 from batches.api import errors, views
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
+from batches.management.commands import queue as queue_command
 from batches.models import DATABASE_FAULTS, Batch, Profile, Queue
 from batches.queue import contents
 from batches.tests.support.factories import everything, make_waiting, urls
+from batches.tests.support.terminal import manage
 from batches.tests.support.threads import in_thread
 from batches.web import middleware
 from batches.web.outages import RETRY_AFTER, describe_outage
 from batchproject.settings import parse_database_url
+
+__all__ = ["manage"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,12 +99,15 @@ def test_a_response_says_when_to_retry(client, caplog, path, fields, kind, logge
     assert Batch.objects.get().status == Batch.Status.PAUSED
 
 
-def test_responses_do_not_repeat_the_databases_message(client, monkeypatch):
+def test_only_the_operator_at_the_terminal_gets_the_databases_message(client, manage, monkeypatch):
     def fail(*_):
-        raise OperationalError('connection to server at "db.internal" failed')
+        raise OperationalError('connection to server at "db.internal" failed\n')
 
     monkeypatch.setattr(views, "forecast_queue", fail)
     monkeypatch.setattr(queue_views, "queue_context", fail)
+    monkeypatch.setattr(queue_command, "forecast_queue", fail)
+    sentence = 'The database does not answer: connection to server at "db.internal" failed'
+    assert manage("queue", "show") == (1, "", sentence)
     response = client.get("/api/queue/")
     assert (response.status_code, response.json()) == (503, {"code": "unavailable", "detail": UNAVAILABLE})
     response = client.get("/admin/batches/batch/queue/")
