@@ -19,26 +19,16 @@ def opens(key):
     return APIClient().get("/api/queue/", headers={"Authorization": f"Token {key}"}).status_code == 200
 
 
-def test_a_token_is_created_and_printed_alone_for_scripts(manage, ada):
-    output = manage("token", "create", "ada")
+def test_a_token_is_printed_alone_for_scripts_and_a_second_one_is_refused_unless_it_replaces_the_first(manage, ada):
+    first = manage("token", "create", "ada", "--replace")
     key = Token.objects.get(user=ada).key
-    assert output == (0, f"{key}\n", "")
-    assert opens(key)
-
-
-def test_a_new_token_is_json_for_programs(manage, ada):
-    created = json.loads(manage("token", "create", "ada", "--json").out)
-    assert created.keys() == {"user", "token", "created_at"}
-    assert opens(created["token"])
-
-
-def test_a_second_token_is_refused_unless_it_replaces_the_first(manage, ada):
-    first = manage("token", "create", "ada", "--replace").out.strip()
+    assert first == (0, f"{key}\n", "")
     sentence = "ada already has a token. Revoke it and create another: --replace"
     assert manage("token", "create", "ada") == (1, "", sentence)
-    assert opens(first)
-    assert opens(manage("token", "create", "ada", "--replace").out.strip())
-    assert not opens(first)
+    assert opens(key)
+    created = json.loads(manage("token", "create", "ada", "--replace", "--json").out)
+    assert created.keys() == {"user", "token", "created_at"}
+    assert (created["user"], opens(created["token"]), opens(key)) == ("ada", True, False)
 
 
 def test_a_revoked_token_gives_no_access(manage, ada):
