@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.template.defaultfilters import filesizeformat
 
 from batches.limits import MAX_LIST_BYTES
 
@@ -20,9 +19,5 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not isinstance(exception, RequestDataTooBig):
         return render(None, "400.html", status=400)
     logger.warning("%s %s: %s", request.method, request.path, exception)
-    max_pasted = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    limits = {
-        "pasted": filesizeformat(max_pasted) if max_pasted else "",
-        "uploaded": f"{MAX_LIST_BYTES // 1_000_000} MB",
-    }
+    limits = {"pasted": settings.DATA_UPLOAD_MAX_MEMORY_SIZE, "uploaded": f"{MAX_LIST_BYTES // 1_000_000} MB"}
     return render(None, "413.html", limits, status=413)

@@ -24,6 +24,7 @@ from batches.tests.support.factories import (
     start_run,
     values_of,
 )
+from batches.tests.support.feedserver import Reply
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 
@@ -382,19 +383,17 @@ def test_the_display_survives_a_database_that_does_not_answer_for_a_while(monkey
 # -- As real processes -------------------------------------------------------------------------------------------------
 
 
-def paths(count):
-    return [f"/{number}" for number in range(count)]
+PATHS = [f"/{number}" for number in range(8)]
 
 
 def held_list(server, list_file):
     """A list of eight addresses, of which the server holds the answers of all but the first four; and the gates."""
-    for path in paths(8):
-        server.answer(path)
-    return list_file("\n".join(map(server.url, paths(8)))), [server.hold(path) for path in paths(8)[4:]]
+    server.otherwise = Reply()
+    return list_file("\n".join(map(server.url, PATHS))), [server.hold(path) for path in PATHS[4:]]
 
 
 def hits(server):
-    return [server.hits(path) for path in paths(8)]
+    return list(map(server.hits, PATHS))
 
 
 #: Four are checked, and two are under way: as many as one host gets at once.

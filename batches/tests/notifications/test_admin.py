@@ -3,7 +3,6 @@
 import uuid
 
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -12,7 +11,7 @@ from batches.admin.webhooks import WebhookForm
 from batches.batch_manager import BatchManager
 from batches.models import Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
-from batches.tests.admin.conftest import messages_of, text_of
+from batches.tests.admin.conftest import client_as, messages_of, text_of, user_with
 from batches.tests.support.factories import make_batch
 
 from .conftest import deliveries, make_webhook, only_delivery
@@ -40,16 +39,13 @@ ROLES = {
 
 def client_of(role):
     client = Client()
-    user = User.objects.create_user(role, is_staff=True, is_superuser=role == "superuser")
-    if role in ROLES:
-        user.user_permissions.set(Permission.objects.filter(codename__in=ROLES[role][0]))
-    client.force_login(user)
+    client.force_login(user_with(ROLES[role][0]))
     return client
 
 
 @pytest.fixture
 def client():
-    return client_of("superuser")
+    return client_as("superuser")
 
 
 def page_of(row, view="change"):
@@ -100,9 +96,7 @@ def test_a_new_webhook_is_stored_normalised_and_its_page_has_the_secret(client):
     ("url", "sentence"),
     [
         ("", "This field is required."),
-        ("ftp://example.org/", "only http:// and https://"),
         ("https://ada:secret@example.org/", "It contains a user name or password before the host"),
-        ("https://example.org/" + "x" * 2000, "at most 2000 characters"),
         ("https://example.org/\0", "Null characters are not allowed."),
         ("http://127.0.0.1:8000/", "127.0.0.1 is not a public address. To allow it, add 127.0.0.1 to"),
         ("http://10.1.2.3/", "add 10.1.2.3 to BATCHES_ALLOWED_NETWORKS."),
