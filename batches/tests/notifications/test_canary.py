@@ -24,36 +24,19 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases("sq
 
 
 @pytest.fixture
-def world(monkeypatch, canary, receiver):
-    return World(monkeypatch, canary, receiver.port)
-
-
-@pytest.fixture
 def urls(canary):
     return addresses([*LEADING[IPV4], *LEADING[IPV6], *HOPELESS], canary.port)
 
 
-@pytest.fixture
-def send(deliver, no_retries):
-    """Sends a message to each address. Returns the errors by address."""
-
-    def send(urls, allowed_networks):
-        webhooks = [make_webhook(url) for url in urls]
-        for webhook in webhooks:
-            assert outbox.write_test_event(webhook)
-        deliver(allowed_networks=allowed_networks, max_concurrent=100)
-        assert {delivery.attempts for delivery in deliveries()} == {1}
-        return {delivery.webhook.url: delivery.error for delivery in deliveries()}
-
-    return send
-
-
-def test_no_webhook_leads_to_a_canary(world, send, urls):
-    errors = send(urls, ())
+def test_no_webhook_leads_to_a_canary(monkeypatch, canary, receiver, deliver, no_retries, urls):
+    world = World(monkeypatch, canary, receiver.port)
+    for url in urls:
+        assert outbox.write_test_event(make_webhook(url))
+    deliver(allowed_networks=(), max_concurrent=100)
     world.assert_untouched()
-    assert len(errors) == len(urls)
-    assert all(errors.values())
-    assert errors[urls[0]] == "the address 0.0.0.0 is not public"
+    assert len(deliveries()) == len(urls)
+    assert all(delivery.attempts == 1 and delivery.error for delivery in deliveries())
+    assert deliveries()[0].error == "the address 0.0.0.0 is not public"
 
 
 def test_the_form_accepts_names_but_rejects_addresses_that_are_not_public(configure, canary, urls):
