@@ -1,17 +1,23 @@
-"""Calls that schemathesis makes up from the description: none is a fault, and each answer is described.
+"""Calls that are made up: none is a fault, and each answer is described.
+
+schemathesis makes them from the description; hypothesis adds the bytes of bodies and files.
 
 `make test` makes a few of them. `make fuzz` also tries each bound of each parameter and field,
 and makes FUZZ_EXAMPLES random calls of each operation.
 """
 
 import os
+import string
 from collections import Counter
+from functools import partial
 from random import Random
 from uuid import uuid4
 
 import pytest
 import schemathesis
 from django.core.wsgi import get_wsgi_application
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rest_framework.authtoken.models import Token
 from rest_framework.throttling import SimpleRateThrottle
 from schemathesis.config import SchemathesisConfig
@@ -24,10 +30,12 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch
 from batches.queue.values import as_uuid
 
-from .conftest import batch_with, make_root
+from .calls import FORM, MULTIPART
+from .conftest import batch_with, make_root, refusal_of
 
 #: Options of a real connection.
 OF_SOCKETS = {"max_redirects", "verify", "cert", "proxies"}
+HOSTILE = st.text(st.characters(codec=None)) | st.text(alphabet="\0\ud800\udfff\uffff\x1f\u2028 a/:")
 MANY = int(os.environ.get("FUZZ_EXAMPLES", "50"))
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -106,3 +114,23 @@ def fuzz(monkeypatch, examples, phases):
     print(f"{sum(answers.values()):,} calls, answered with {dict(sorted(answers.items()))}")
     assert max(answers) < 500
     return answers.keys()
+
+
+@pytest.mark.parametrize("count", [5, pytest.param(100, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    ("content_type", "template", "contents"),
+    [
+        ("application/json", b"%s", st.binary() | st.text(string.printable).map(str.encode)),
+        (MULTIPART, b"%s", st.binary() | st.text(string.printable).map(str.encode)),
+        (MULTIPART, FORM, st.binary() | HOSTILE.map(partial(str.encode, errors="surrogatepass"))),
+    ],
+    ids=["JSON", "a form", "a file"],
+)
+def test_no_bytes_are_a_fault(client, content_type, template, contents, count):
+    @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(contents)
+    def check(content):
+        answer = client.post("/api/batches/", template % content, content_type=content_type)
+        assert answer.status_code == 201 or refusal_of(answer)[0] in {400, 413}
+
+    check()

@@ -63,8 +63,17 @@ def test_every_module_of_the_client_compiles_and_can_be_imported(package):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-def test_the_client_drives_a_batch_from_its_creation_to_its_stories(connected, commands, server):
-    from batches_client.models import BatchJSONRequest, BatchStatus, MoveRequest, NothingRequest
+def test_the_client_drives_batches_from_their_creation_to_their_stories_and_gets_errors(connected, commands, server):
+    from batches_client.models import (
+        Action,
+        BatchJSONRequest,
+        BatchStatus,
+        BatchUploadRequest,
+        BulkRequest,
+        MoveRequest,
+        NothingRequest,
+    )
+    from batches_client.types import File
 
     server.answer_feed("/feed", "The old bridge", "Rain")
     wanted = BatchJSONRequest("Press", [server.url("/feed"), server.url("/gone")], queue=False)
@@ -88,22 +97,11 @@ def test_the_client_drives_a_batch_from_its_creation_to_its_stories(connected, c
     refused = call("batches_pause")(made.batch.id, client=connected, body=NothingRequest())
     assert (refused.code, refused.batch.id) == ("finished", made.batch.id)
 
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.databases("sqlite")
-def test_the_client_sends_a_file_reads_the_queue_and_gets_errors(connected):
-    from batches_client.models import Action, BatchUploadRequest, BulkRequest, HoldRequest
-    from batches_client.types import File
-
     file = File(io.BytesIO(b"https://example.org/\n\nno address\n"), "list.txt")
-    made = call("batches_create")(client=connected, body=BatchUploadRequest("News", file, priority=3, queue=True))
+    made = call("batches_create")(client=connected, body=BatchUploadRequest("News", file, priority=3))
     assert (made.batch.priority, made.rejected[0].line, made.rejected[0].text) == (3, 3, "no address")
-    held = call("queue_hold")(client=connected, body=HoldRequest("A test."))
-    assert (held.held, held.waiting[0].name, held.running) == (True, "News", None)
-
-    unknown = UUID(int=0)
-    answer = call("batches_bulk")(client=connected, body=BulkRequest(Action.PAUSE, [str(made.batch.id), str(unknown)]))
+    ids = [str(made.batch.id), str(UUID(int=0))]
+    answer = call("batches_bulk")(client=connected, body=BulkRequest(Action.PAUSE, ids))
     assert [outcome.code for outcome in answer.outcomes] == [None, "not_found"]
-    assert call("batches_retrieve")(unknown, client=connected).code == "not_found"
     wrong = call("batches_list")(client=connected, cursor="made up")
     assert (wrong.code, list(wrong.errors.additional_properties)) == ("invalid", ["cursor"])

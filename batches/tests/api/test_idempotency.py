@@ -31,6 +31,12 @@ def post(client, path, body=None, key=KEY, **options):
     return client.post(path, body, headers={"Idempotency-Key": key}, **options)
 
 
+def form(boundary="x", content=b"https://example.org/", filename="list.txt", **fields):
+    file = SimpleUploadedFile(filename, content)
+    body = encode_multipart(boundary, {"name": "news", "file": file} | fields)
+    return {"body": body, "content_type": f"multipart/form-data; boundary={boundary}"}
+
+
 def is_replayed(answer):
     return answer.headers.get("Idempotent-Replayed") == "true"
 
@@ -67,18 +73,25 @@ def test_keys_that_differ_in_their_last_character_are_two_keys(client):
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("first", "other"),
     [
-        ("/api/batches/", NEW | {"name": "other"}),
-        ("/api/batches/", NEW | {"priority": 0}),
-        ("/api/batches/", {"name": "new", "profiles": ["https://example.org/other"]}),
-        ("/api/queue/hold/", None),
+        ({}, {"body": NEW | {"name": "other"}}),
+        ({}, {"body": NEW | {"priority": 0}}),
+        ({}, {"body": NEW | {"profiles": ["https://example.org/other"]}}),
+        ({}, {"path": "/api/queue/hold/", "body": None}),
+        (form(), form(content=b"https://example.org/a")),
+        (form(), form(content=b"https://example.org/\n" * 100_000)),
+        (form(), form(filename="other.txt")),
+        (form(), form(name="other")),
+        (form(), form(queue="false")),
     ],
+    ids=range(9),
 )
-def test_a_key_belongs_to_one_request(client, path, body):
-    post(client, "/api/batches/", NEW)
+def test_a_key_belongs_to_one_request(client, first, other):
+    sent = {"path": "/api/batches/", "body": NEW}
+    assert post(client, **sent | first).status_code == 201
     with nothing_changes():
-        answer = post(client, path, body)
+        answer = post(client, **sent | other)
     assert refusal_of(answer) == (422, "idempotency_key_reused")
     assert answer.json().keys() == {"code", "detail"}
 
@@ -88,33 +101,10 @@ def test_white_space_the_order_of_fields_and_the_boundary_of_a_form_do_not_matte
         answer = post(client, "/api/batches/", text, content_type="application/json")
         assert answer.status_code == 201
     assert is_replayed(answer)
-    first, again = form(client, "one", key="form"), form(client, "another", key="form")
+    first, again = (post(client, "/api/batches/", key="form", **form(boundary)) for boundary in ("one", "another"))
     assert is_replayed(again)
     assert again.content == first.content
     assert Batch.objects.get(name="news").total_profiles == 1
-
-
-def form(client, boundary="x", content=b"https://example.org/", filename="list.txt", key=KEY, **fields):
-    file = SimpleUploadedFile(filename, content)
-    body = encode_multipart(boundary, {"name": "news", "file": file} | fields)
-    return post(client, "/api/batches/", body, key, content_type=f"multipart/form-data; boundary={boundary}")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"content": b"https://example.org/a"},
-        {"content": b"https://example.org/\n" * 100_000},
-        {"filename": "other.txt"},
-        {"name": "other"},
-        {"queue": "false"},
-    ],
-    ids=["content", "large", "filename", "name", "flag"],
-)
-def test_a_different_form_is_another_request(client, change):
-    assert form(client).status_code == 201
-    assert form(client, **change).json()["code"] == "idempotency_key_reused"
-    assert Batch.objects.count() == 1
 
 
 def test_a_key_belongs_to_its_user_who_needs_the_permission_for_the_stored_answer(client):
@@ -220,7 +210,7 @@ def test_a_list_is_read_before_anything_is_locked(client, monkeypatch):
         return read(*args, **options)
 
     monkeypatch.setattr(bodies, "read_profiles", note)
-    assert form(client).status_code == 201
+    assert post(client, "/api/batches/", **form()).status_code == 201
     assert locked == [False]
 
 

@@ -134,25 +134,23 @@ def crowd():
 
 
 ORDERABLE = ["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"]
+ORDERS = [
+    *ORDERABLE,
+    *(f"-{field}" for field in ORDERABLE),
+    "priority,-started_at",
+    "-started_at,completed_at,name",
+    "priority,started_at,-created_at",
+    "name,-name,name",
+]
 
 
 @pytest.mark.usefixtures("crowd")
-@pytest.mark.parametrize(
-    "ordering",
-    [
-        *ORDERABLE,
-        *(f"-{field}" for field in ORDERABLE),
-        "priority,-started_at",
-        "-started_at,completed_at,name",
-        "priority,started_at,-created_at",
-        "name,-name,name",
-    ],
-)
-def test_pages_contain_every_batch_once_in_the_requested_order(client, ordering):
-    path = f"/api/batches/?ordering={ordering}"
-    whole = client.get(path).json()["results"]
-    assert [batch["id"] for batch in whole] == sort_batches(ordering.split(","))
-    assert read_pages(client, f"{path}&page_size=2") == whole
+def test_pages_contain_every_batch_once_in_the_requested_order(client):
+    for ordering in ORDERS:
+        path = f"/api/batches/?ordering={ordering}"
+        whole = client.get(path).json()["results"]
+        assert [batch["id"] for batch in whole] == sort_batches(ordering.split(",")), ordering
+        assert read_pages(client, f"{path}&page_size=2") == whole, ordering
 
 
 def sort_batches(terms):
