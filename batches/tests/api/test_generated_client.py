@@ -98,7 +98,7 @@ def test_the_client_drives_batches_from_their_creation_to_their_stories_and_gets
     assert (refused.code, refused.batch.id) == ("finished", made.batch.id)
 
     file = File(io.BytesIO(b"https://example.org/\n\nno address\n"), "list.txt")
-    made = call("batches_create")(client=connected, body=BatchUploadRequest("News", file, priority=3))
+    made = call("batches_create")(client=connected, body=BatchUploadRequest("News", file, priority=3, queue=False))
     assert (made.batch.priority, made.rejected[0].line, made.rejected[0].text) == (3, 3, "no address")
     ids = [str(made.batch.id), str(UUID(int=0))]
     answer = call("batches_bulk")(client=connected, body=BulkRequest(Action.PAUSE, ids))
