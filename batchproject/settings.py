@@ -193,6 +193,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.StrictFilterBackend"],
+    "DATETIME_FORMAT": None,  # the encoder writes UTC, as `--json` and webhooks do; DRF would use TIME_ZONE
     "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "batches.api.schema.CallSchema",
     "DEFAULT_VERSIONING_CLASS": "batches.api.versioning.PathVersioning",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
@@ -10,7 +9,6 @@ from rest_framework import serializers
 
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, vocabulary
 from batches.reports.comparison import Comparison
-from batches.reports.outlook import Outlook, Turn, to_the_second
 
 BATCH_ID = "5eedba7c-0000-4000-8000-000000000001"
 BATCH_EXAMPLE = vocabulary.batch_as_dict(
@@ -42,22 +40,12 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
 class WaitingSerializer(BatchSerializer):
     """A queued batch with its expected times, which are null if they cannot be estimated."""
 
-    expected_start = serializers.SerializerMethodField()
-    expected_end = serializers.SerializerMethodField()
+    expected_start = serializers.DateTimeField(allow_null=True, read_only=True)
+    expected_end = serializers.DateTimeField(allow_null=True, read_only=True)
 
     class Meta(BatchSerializer.Meta):
         fields = [*BatchSerializer.Meta.fields, "expected_start", "expected_end"]
         read_only_fields = fields
-
-    def get_expected_start(self, batch: Batch) -> datetime | None:
-        return to_the_second(self._turn(batch).start)
-
-    def get_expected_end(self, batch: Batch) -> datetime | None:
-        return to_the_second(self._turn(batch).end)
-
-    def _turn(self, batch: Batch) -> Turn:
-        outlook: Outlook = self.context["outlook"]
-        return outlook.turn(batch.position or 0)
 
 
 class QueueSerializer(serializers.Serializer[Any]):
@@ -67,27 +55,22 @@ class QueueSerializer(serializers.Serializer[Any]):
     while the queue is held, while no worker is alive, and behind a batch with a checker that has not been timed yet.
     """
 
-    version = serializers.IntegerField(
-        source="outlook.queue.version", help_text="Grows with every change. Send it as `queue_version` to move a batch."
-    )
-    held = serializers.BooleanField(source="outlook.queue.held")
-    held_by = serializers.CharField(source="outlook.queue.held_by")
-    held_at = serializers.DateTimeField(source="outlook.queue.held_at", allow_null=True)
-    hold_reason = serializers.CharField(source="outlook.queue.hold_reason")
-    worker = serializers.CharField(source="outlook.queue.worker")
-    worker_seen_at = serializers.DateTimeField(source="outlook.worker_seen_at", allow_null=True)
-    worker_alive = serializers.BooleanField(source="outlook.worker_is_alive")
-    running = BatchSerializer(source="outlook.running", allow_null=True)
+    version = serializers.IntegerField(help_text="Grows with every change. Send it as `queue_version` to move a batch.")
+    held = serializers.BooleanField()
+    held_by = serializers.CharField()
+    held_at = serializers.DateTimeField(allow_null=True)
+    hold_reason = serializers.CharField()
+    worker = serializers.CharField()
+    worker_seen_at = serializers.DateTimeField(allow_null=True)
+    worker_alive = serializers.BooleanField()
+    running = BatchSerializer(allow_null=True)
     waiting = WaitingSerializer(
         many=True,
         help_text="The first 100 queued batches. `batches/?status=queued&ordering=position` lists all of them.",
     )
-    waiting_total = serializers.IntegerField(source="outlook.waiting")
-    waiting_profiles = serializers.IntegerField(source="outlook.waiting_profiles")
-    all_done = serializers.SerializerMethodField(help_text="When the last queued batch is expected to end.")
-
-    def get_all_done(self, queue: Any) -> datetime | None:
-        return to_the_second(self.context["outlook"].all_done)
+    waiting_total = serializers.IntegerField()
+    waiting_profiles = serializers.IntegerField()
+    all_done = serializers.DateTimeField(allow_null=True, help_text="When the last queued batch is expected to end.")
 
 
 class RowSerializer(serializers.ModelSerializer[BatchProfile]):

@@ -29,7 +29,7 @@ from batches.queue.bulk import run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
-from batches.reports.outlook import forecast_queue
+from batches.reports.outlook import forecast_queue, queue_as_dict
 
 from .access import ADD, CHANGE, DELETE, OPERATE, VIEW
 from .base import BaseView
@@ -258,11 +258,11 @@ class QueueViewSet(ManagerView, ViewSet):
     def respond(self, _: Literal[True]) -> Response:
         return Response(self.render())
 
-    def render(self) -> Any:
-        outlook = forecast_queue()
-        waiting = Batch.objects.queued().order_by("position")[:MAX_WAITING]
-        context = {"request": self.request, "outlook": outlook}
-        return QueueSerializer({"outlook": outlook, "waiting": waiting}, context=context).data
+    def render(self) -> dict[str, Any]:
+        return queue_as_dict(forecast_queue(), MAX_WAITING, self.render_batch)
+
+    def render_batch(self, batch: Batch) -> dict[str, Any]:
+        return BatchSerializer(batch, context={"request": self.request}).data
 
 
 class NothingHere(BaseView):

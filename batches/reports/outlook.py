@@ -7,7 +7,7 @@ not grow with the queue.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -149,7 +149,9 @@ def forecast_queue() -> Outlook:
     )
 
 
-def queue_as_dict(outlook: Outlook, limit: int) -> dict[str, Any]:
+def queue_as_dict(
+    outlook: Outlook, limit: int, batch_as_dict: Callable[[Batch], dict[str, Any]] = vocabulary.batch_as_dict
+) -> dict[str, Any]:
     """The queue in the words of `models.vocabulary`, with the first `limit` waiting batches."""
     queue = outlook.queue
     waiting = Batch.objects.queued().order_by("position")[:limit]
@@ -162,8 +164,8 @@ def queue_as_dict(outlook: Outlook, limit: int) -> dict[str, Any]:
         "worker": queue.worker,
         "worker_seen_at": outlook.worker_seen_at,
         "worker_alive": outlook.worker_is_alive,
-        "running": vocabulary.batch_as_dict(outlook.running) if outlook.running else None,
-        "waiting": [vocabulary.batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],
+        "running": batch_as_dict(outlook.running) if outlook.running else None,
+        "waiting": [batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],
         "waiting_total": outlook.waiting,
         "waiting_profiles": outlook.waiting_profiles,
         "all_done": to_the_second(outlook.all_done),

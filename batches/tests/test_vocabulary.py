@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
@@ -15,6 +16,13 @@ from batches.tests.support.terminal import manage
 __all__ = ["manage"]
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def elsewhere():
+    """The server's time zone changes nothing: all of them use UTC."""
+    with timezone.override("Asia/Kolkata"):
+        yield
 
 
 @pytest.fixture
