@@ -38,11 +38,18 @@ QUEUE_ACTIONS = (Action.START_BATCH, Action.PAUSE_BATCH)
 SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
 
 View = Callable[..., HttpResponseBase]
+#: What the manager returned, and the message of a success.
+Result = tuple[Any, str]
 
 
 def get_manager(request: HttpRequest) -> BatchManager:
     """The manager that acts on behalf of the request's user."""
     return BatchManager(actor=request.user.get_username(), channel=Channel.ADMIN)
+
+
+def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
+    batch = Batch.objects.filter(pk=batch_id).first()
+    return getattr(get_manager(request), call)(batch_id), RULES[Action(call)].success.format(batch)
 
 
 @register.filter
@@ -158,6 +165,10 @@ def describe_deletion(batch: Batch) -> str:
 class BatchView:
     """Views beside Django's own. They use the permissions and the site of the batch admin."""
 
+    def page_url(self, request: HttpRequest, *args: Any, **values: Any) -> str:
+        """The page that a button with these values in its address belongs to."""
+        raise NotImplementedError
+
     def __init__(self, batch_admin: BatchAdminBase) -> None:
         self.batch_admin = batch_admin
 
@@ -173,3 +184,17 @@ class BatchView:
             return view(request, **values)
 
         return self.path(route, guarded, name)
+
+    def button_path(self, route: str, press: Callable[..., Result | HttpResponse], name: str) -> URLPattern:
+        """The path of a button, which makes one call; its page shows the result."""
+
+        def respond_to_press(request: HttpRequest, **values: Any) -> HttpResponse:
+            page = self.page_url(request, **values)
+            if request.method != "POST":  # a login leads back here, and must not press the button
+                return redirect(page)
+            if not self.batch_admin.has_action_permission(request, values.get("call", "")):
+                raise PermissionDenied
+            result = press(request, **values)
+            return result if isinstance(result, HttpResponse) else respond(request, *result, page)
+
+        return self.path(route, respond_to_press, name)

@@ -12,21 +12,20 @@ from zlib import crc32
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern, reverse
 from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
-from batches.models import Action, Batch, BatchLog
-from batches.queue.transitions import RULES
+from batches.models import Batch, BatchLog
 from batches.reports import comparison, queries
 from batches.web.downloads import stream_download
 
 from . import display
-from .actions import OPERATOR_ACTIONS, BatchView, get_manager, is_from_script, respond
-from .chart import Share, chart, shares
+from .actions import OPERATOR_ACTIONS, BatchView, Result, call_manager, is_from_script, respond
+from .chart import chart, shares
 
 #: Rows of each kind on the page; the full lists are linked.
 SHOWN = 20
@@ -40,7 +39,7 @@ class BatchPage(BatchView):
     @property
     def urls(self) -> list[URLPattern]:
         return [
-            self.path("<uuid:batch_id>/operate/", self.operate, "operate"),
+            self.button_path("<uuid:batch_id>/operate/", self.operate, "operate"),
             # Fetched every two seconds. They contain no secret that their compressed length could reveal.
             self.page_path("<uuid:batch_id>/live/", gzip_page(self.live), "live"),
             self.page_path("<uuid:batch_id>/details/", gzip_page(self.details), "details"),
@@ -81,21 +80,21 @@ class BatchPage(BatchView):
         context = {**details_context(batch), "batch": batch, "stories": batch.story_results.newest_first()[:SHOWN]}
         return render(request, "admin/batches/batch/details_live.html", context)
 
-    def operate(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
+    def page_url(self, request: HttpRequest, batch_id: UUID) -> str:
+        return reverse("admin:batches_batch_change", args=[batch_id])
+
+    def operate(self, request: HttpRequest, batch_id: UUID) -> Result | HttpResponse:
         """Press a button. A script gets the address of a new batch."""
-        page = reverse("admin:batches_batch_change", args=[batch_id])
-        if request.method != "POST":  # a login leads back here, and must not press the button
-            return redirect(page)
         call = request.POST.get("call", "")
-        if call not in OPERATOR_ACTIONS or not self.batch_admin.has_operate_permission(request):
+        if call not in OPERATOR_ACTIONS:
             raise PermissionDenied
-        batch = get_object_or_404(Batch, pk=batch_id)
-        result = getattr(get_manager(request), call)(batch.pk)
-        response = respond(request, result, RULES[Action(call)].success.format(batch), page)
+        get_object_or_404(Batch, pk=batch_id)
+        result, success = call_manager(request, call, batch_id)
         if not isinstance(result, Batch):
-            return response
-        address = reverse("admin:batches_batch_change", args=[result.pk])
-        return HttpResponse(status=201, headers={"Location": address}) if is_from_script(request) else redirect(address)
+            return result, success
+        page = self.page_url(request, result.pk)
+        response = respond(request, result, success, page)
+        return HttpResponse(status=201, headers={"Location": page}) if is_from_script(request) else response
 
     def export(self, request: HttpRequest, batch_id: UUID, form: str) -> HttpResponseBase:
         if form not in EXPORTERS:
@@ -134,19 +133,15 @@ def details_context(batch: Batch) -> dict[str, Any]:
     # The key first: a change while the rest is read causes another read.
     key = details_key(batch, comparison.find_previous(batch))
     now = timezone.now()
+    pending = batch.total_profiles - batch.successful_checks - batch.failed_checks
     compared, reasons = comparison.compare(batch), queries.count_failure_reasons(batch, SHOWN)
     return {
         "details_updated_at": now,
         "details_state": key,
         "chart": chart(queries.count_checks_per_minute(batch)),
-        "outcomes": list_outcomes(batch),
+        "outcomes": shares({"ok": batch.successful_checks, "failed": batch.failed_checks, "pending": pending}),
         # Each reason has the same id every time, so that the focus stays on its link.
         "reasons": [(crc32(reason.encode()), reason, count) for reason, count in reasons],
         "compared": compared,
         "changes": [(change, getattr(compared, change)) for change in comparison.Change] if compared else [],
     }
-
-
-def list_outcomes(batch: Batch) -> list[Share]:
-    pending = batch.total_profiles - batch.successful_checks - batch.failed_checks
-    return shares([("ok", batch.successful_checks), ("failed", batch.failed_checks), ("pending", pending)])

@@ -6,10 +6,11 @@ Percentages let the drawing take any width, while the text beside it keeps its s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from math import ceil
+from typing import Any
 
 from django.utils.timezone import localtime
 
@@ -26,48 +27,11 @@ WEEK = 7 * DAY
 FILLED = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """The checks of one interval. Places are measured from the left and from the top."""
+def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
+    """The drawing of the checks per minute, which are in order of time. None if there are none.
 
-    start: str
-    end: str
-    ok: int
-    failed: int
-    x: str
-    ok_y: str
-    ok_height: str
-    failed_y: str
-    failed_height: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Checks over time: the bars that are not empty, the labels of the axes, and a description in words."""
-
-    bars: list[Bar]
-    width: str
-    size: str
-    days: str
-    top: int
-    middle: int
-    times: list[str]
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of a whole, as a segment of one bar."""
-
-    name: str
-    count: int
-    percent: str
-    x: str
-    width: str
-
-
-def chart(minutes: Sequence[Minute]) -> Chart | None:
-    """Draw the checks per minute, in order of time. None if there are none."""
+    Its bars are those that are not empty; their places are measured from the left and from the top.
+    """
     if not minutes:
         return None
     first, last = localtime(minutes[0][0]), localtime(minutes[-1][0])
@@ -85,29 +49,29 @@ def chart(minutes: Sequence[Minute]) -> Chart | None:
     edges = [origin + timedelta(minutes=(start + slot) * size) for slot in range(slots + 1)]
     times = _list_times(edges, size)
     bars = [
-        Bar(
-            start=times[slot - start],
-            end=times[slot - start + 1],
-            ok=ok[slot],
-            failed=failed[slot],
-            x=_percent((slot - start + (1 - FILLED) / 2) / slots),
-            ok_y=_percent(1 - ok[slot] / top),
-            ok_height=_percent(ok[slot] / top),
-            failed_y=_percent(1 - (ok[slot] + failed[slot]) / top),
-            failed_height=_percent(failed[slot] / top),
-        )
+        {
+            "start": times[slot - start],
+            "end": times[slot - start + 1],
+            "ok": ok[slot],
+            "failed": failed[slot],
+            "x": _percent((slot - start + (1 - FILLED) / 2) / slots),
+            "ok_y": _percent(1 - ok[slot] / top),
+            "ok_height": _percent(ok[slot] / top),
+            "failed_y": _percent(1 - (ok[slot] + failed[slot]) / top),
+            "failed_height": _percent(failed[slot] / top),
+        }
         for slot in ok
     ]
-    return Chart(
-        bars,
-        width=_percent(FILLED / slots),
-        size=in_words(size),
-        days=f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}",
-        top=top,
-        middle=top // 2,
-        times=[times[0], times[slots // 2], times[-1]],
-        description=_describe(bars, in_words(size)),
-    )
+    return {
+        "bars": bars,
+        "width": _percent(FILLED / slots),
+        "size": in_words(size),
+        "days": f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}",
+        "top": top,
+        "middle": top // 2,
+        "times": [times[0], times[slots // 2], times[-1]],
+        "description": _describe(ok, failed, times, in_words(size)),
+    }
 
 
 def bar_minutes(first: int, last: int) -> int:
@@ -130,23 +94,28 @@ def in_words(minutes: int) -> str:
     return name if minutes == length else f"{minutes // length} {name}s"
 
 
-def shares(parts: Iterable[tuple[str, int]]) -> list[Share]:
+def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     """The parts of a whole side by side, as wide as their counts. If the whole is 0, all are empty."""
-    parts = list(parts)
-    whole = sum(count for _, count in parts) or 1
-    before, drawn = 0, []
-    for name, count in parts:
-        drawn.append(Share(name, count, _share(count, whole), _percent(before / whole), _percent(count / whole)))
-        before += count
-    return drawn
+    whole = sum(counts.values()) or 1
+    ends = accumulate(counts.values())
+    return [
+        {
+            "name": name,
+            "count": count,
+            "percent": _share(count, whole),
+            "x": _percent((end - count) / whole),
+            "width": _percent(count / whole),
+        }
+        for (name, count), end in zip(counts.items(), ends, strict=True)
+    ]
 
 
-def _describe(bars: Sequence[Bar], size: str) -> str:
-    ok, failed = sum(bar.ok for bar in bars), sum(bar.failed for bar in bars)
-    most = max(bars, key=lambda bar: bar.ok + bar.failed)
+def _describe(ok: Counter[int], failed: Counter[int], times: Sequence[str], size: str) -> str:
+    start, end, checks = min(ok), max(ok), ok + failed
+    [(slot, most)] = checks.most_common(1)
     return (
-        f"{ok + failed:,} checks from {bars[0].start} to {bars[-1].end}: {ok:,} ok, {failed:,} failed. "
-        f"Most per {size}: {most.ok + most.failed:,}, from {most.start}."
+        f"{checks.total():,} checks from {times[0]} to {times[end - start + 1]}: {ok.total():,} ok, "
+        f"{failed.total():,} failed. Most per {size}: {most:,}, from {times[slot - start]}."
     )
 
 

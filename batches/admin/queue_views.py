@@ -5,12 +5,9 @@ Every button belongs to a plain form, and the address says what is shown: the sc
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -19,33 +16,14 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.models import Action, Batch
 from batches.queue.refusals import Code, Refusal
-from batches.queue.transitions import RULES
 
-from .actions import OPERATOR_ACTIONS, BatchView, get_manager, respond, selected_ids
+from .actions import OPERATOR_ACTIONS, BatchView, Result, call_manager, get_manager, selected_ids
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
 SELECTED_ACTIONS = (Action.QUEUE_BATCH, Action.PAUSE_BATCH, Action.RETRY_FAILED, Action.DELETE_BATCH)
 
 NOTHING_SELECTED = Refusal(Code.BAD_VALUE, "No batch is selected.")
-
-#: What the manager returned, and the message of a success.
-Result = tuple[Any, str]
-
-
-def button(view: Callable[..., Result | HttpResponse]) -> Callable[..., HttpResponse]:
-    """A view that makes one call; the page shows the result."""
-
-    @wraps(view)
-    def respond_to_press(page: QueuePage, request: HttpRequest, **values: Any) -> HttpResponse:
-        if request.method != "POST":  # a login leads back here, and must not press the button
-            return redirect("admin:batches_batch_queue")
-        if not page.batch_admin.has_action_permission(request, values.get("call", "")):
-            raise PermissionDenied
-        result = view(page, request, **values)
-        return result if isinstance(result, HttpResponse) else respond(request, *result, queue_url(request))
-
-    return respond_to_press
 
 
 class QueuePage(BatchView):
@@ -58,16 +36,21 @@ class QueuePage(BatchView):
             self.page_path("queue/", self.page, "queue"),
             # 20 kB instead of 300 every two seconds. It contains no secret that its compressed length could reveal.
             self.page_path("queue/live/", gzip_page(self.live), "queue_live"),
-            self.path("queue/hold/", self.hold, "queue_hold"),
-            self.path("queue/release/", self.release, "queue_release"),
-            self.path(move, self.move, "queue_move"),
-            self.path("queue/selected/<slug:call>/", self.operate_selected, "queue_selected"),
-            self.path("queue/<slug:call>/<uuid:batch_id>/", self.operate, "queue_operate"),
+            self.button_path("queue/hold/", self.hold, "queue_hold"),
+            self.button_path("queue/release/", self.release, "queue_release"),
+            self.button_path(move, self.move, "queue_move"),
+            self.button_path("queue/selected/<slug:call>/", self.operate_selected, "queue_selected"),
+            self.button_path("queue/<slug:call>/<uuid:batch_id>/", self.operate, "queue_operate"),
         ]
+
+    def page_url(self, request: HttpRequest, **values: Any) -> str:
+        """The address of the page with the same filter and page number."""
+        query = {key: request.POST[key] for key in ("q", "p") if request.POST.get(key)}
+        return reverse("admin:batches_batch_queue", query=query)
 
     def page(self, request: HttpRequest) -> HttpResponse:
         if request.method == "POST":  # from the button that does nothing
-            return redirect(queue_url(request))
+            return redirect(self.page_url(request))
         site = self.batch_admin.admin_site.each_context(request)
         context = {**site, "title": "Queue", "opts": self.batch_admin.opts, **self.context(request), "is_page": True}
         return render(request, "admin/batches/queue/page.html", context)
@@ -78,42 +61,30 @@ class QueuePage(BatchView):
     def context(self, request: HttpRequest) -> dict[str, Any]:
         return queue_context(request.GET, request.user)
 
-    @button
     def hold(self, request: HttpRequest) -> Result:
         return get_manager(request).hold_queue(request.POST.get("reason", "")), "The queue is held."
 
-    @button
     def release(self, request: HttpRequest) -> Result:
         return get_manager(request).release_queue(), "The queue was released."
 
-    @button
     def move(self, request: HttpRequest, batch_id: UUID, position: int, version: int) -> Result:
         batch = Batch.objects.filter(pk=batch_id).first()
         result = get_manager(request).move_batch(batch_id, position, expected_version=version)
         return result, f"“{batch}” was moved to {position:,}."
 
-    @button
     def operate(self, request: HttpRequest, call: str, batch_id: UUID) -> Result:
         if call not in OPERATOR_ACTIONS:
             raise Http404
-        batch = Batch.objects.filter(pk=batch_id).first()
-        return getattr(get_manager(request), call)(batch_id), RULES[Action(call)].success.format(batch)
+        return call_manager(request, call, batch_id)
 
-    @button
     def operate_selected(self, request: HttpRequest, call: str) -> Result | HttpResponse:
         if call not in SELECTED_ACTIONS:
             raise Http404
-        batches, url = selected_batches(request), queue_url(request)
+        batches, url = selected_batches(request), self.page_url(request)
         if not batches.exists():
             return NOTHING_SELECTED, ""
         form = {name: request.POST.get(name, "") for name in ("q", "p")}
         return self.batch_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
-
-
-def queue_url(request: HttpRequest) -> str:
-    """The address of the page with the same filter and page number."""
-    query = {key: request.POST[key] for key in ("q", "p") if request.POST.get(key)}
-    return reverse("admin:batches_batch_queue", query=query)
 
 
 def selected_batches(request: HttpRequest) -> QuerySet[Batch]:

@@ -24,15 +24,15 @@ def number(percent):
 
 def test_a_chart_has_bars_axes_and_a_description():
     drawn = chart(minutes((0, 30, 10), (59, 80, 20)))
-    first, last = drawn.bars
-    assert (first.start, first.end, first.ok, first.failed) == ("12:00", "12:01", 30, 10)
-    assert (first.ok_y, first.ok_height) == ("70.000%", "30.000%")  # from the bottom
-    assert (first.failed_y, first.failed_height) == ("60.000%", "10.000%")  # on top of it
-    assert (last.start, last.ok_y, last.failed_y) == ("12:59", "20.000%", "0.000%")
-    assert (drawn.size, drawn.days, drawn.top, drawn.middle) == ("minute", "2026-03-01", 100, 50)
-    assert drawn.times == ["12:00", "12:30", "13:00"]
+    first, last = drawn["bars"]
+    assert (first["start"], first["end"], first["ok"], first["failed"]) == ("12:00", "12:01", 30, 10)
+    assert (first["ok_y"], first["ok_height"]) == ("70.000%", "30.000%")  # from the bottom
+    assert (first["failed_y"], first["failed_height"]) == ("60.000%", "10.000%")  # on top of it
+    assert (last["start"], last["ok_y"], last["failed_y"]) == ("12:59", "20.000%", "0.000%")
+    assert (drawn["size"], drawn["days"], drawn["top"], drawn["middle"]) == ("minute", "2026-03-01", 100, 50)
+    assert drawn["times"] == ["12:00", "12:30", "13:00"]
     described = "140 checks from 12:00 to 13:00: 110 ok, 30 failed. Most per minute: 100, from 12:59."
-    assert drawn.description == described
+    assert drawn["description"] == described
     assert chart([]) is None
 
 
@@ -52,14 +52,14 @@ def test_a_chart_has_bars_axes_and_a_description():
 )
 def test_a_bar_covers_as_few_minutes_as_possible(last, size, ends):
     drawn = chart(minutes((0, 1, 0), (last, 0, 1)) if last else minutes((0, 1, 1)))
-    assert (drawn.size, [drawn.times[0], drawn.times[-1]]) == (size, ends)
+    assert (drawn["size"], [drawn["times"][0], drawn["times"][-1]]) == (size, ends)
 
 
 def test_bars_start_at_whole_hours_of_local_time():
     with timezone.override("Asia/Kathmandu"):  # 5:45 ahead
         drawn = chart(minutes((50, 1, 0), (50 + 50 * 60, 1, 0)))
-    assert drawn.size == "hour"
-    assert drawn.times[0] == "03-01 18:00"
+    assert drawn["size"] == "hour"
+    assert drawn["times"][0] == "03-01 18:00"
 
 
 counts = st.integers(0, 10**7)
@@ -71,18 +71,18 @@ some_minutes = st.dictionaries(
 @given(some_minutes)
 def test_all_checks_are_drawn_within_the_drawing(counted_minutes):
     drawn = chart(counted_minutes)
-    assert sum(bar.ok for bar in drawn.bars) == sum(ok for _, ok, _ in counted_minutes)
-    assert sum(bar.failed for bar in drawn.bars) == sum(failed for *_, failed in counted_minutes)
-    assert len(drawn.bars) <= MAX_BARS
+    assert sum(bar["ok"] for bar in drawn["bars"]) == sum(ok for _, ok, _ in counted_minutes)
+    assert sum(bar["failed"] for bar in drawn["bars"]) == sum(failed for *_, failed in counted_minutes)
+    assert len(drawn["bars"]) <= MAX_BARS
     right = -1.0
-    for bar in drawn.bars:
-        assert number(bar.x) > right  # side by side, from first to last
-        right = number(bar.x) + number(drawn.width)
-        assert 0 <= number(bar.failed_y) <= number(bar.ok_y) <= 100
-        assert number(bar.ok_y) + number(bar.ok_height) == pytest.approx(100, abs=0.01)
-        assert number(bar.failed_y) + number(bar.failed_height) == pytest.approx(number(bar.ok_y), abs=0.01)
+    for bar in drawn["bars"]:
+        assert number(bar["x"]) > right  # side by side, from first to last
+        right = number(bar["x"]) + number(drawn["width"])
+        assert 0 <= number(bar["failed_y"]) <= number(bar["ok_y"]) <= 100
+        assert number(bar["ok_y"]) + number(bar["ok_height"]) == pytest.approx(100, abs=0.01)
+        assert number(bar["failed_y"]) + number(bar["failed_height"]) == pytest.approx(number(bar["ok_y"]), abs=0.01)
     assert right <= 100
-    assert number(drawn.width) <= 100 / MIN_BARS
+    assert number(drawn["width"]) <= 100 / MIN_BARS
 
 
 @given(st.integers(1, 10**12))
@@ -94,8 +94,8 @@ def test_the_top_of_the_axis_is_the_next_round_number(count):
 
 
 def test_the_parts_of_a_whole_are_side_by_side():
-    parts = shares([("ok", 6), ("failed", 1), ("pending", 1)])
-    assert [(part.x, part.width) for part in parts] == [
+    parts = shares({"ok": 6, "failed": 1, "pending": 1})
+    assert [(part["x"], part["width"]) for part in parts] == [
         ("0.000%", "75.000%"),
         ("75.000%", "12.500%"),
         ("87.500%", "12.500%"),
@@ -112,4 +112,4 @@ def test_the_parts_of_a_whole_are_side_by_side():
     ],
 )
 def test_a_share_is_100_percent_only_if_nothing_is_missing(counts, percents):
-    assert [share.percent for share in shares(("", count) for count in counts)] == percents
+    assert [share["percent"] for share in shares(dict(enumerate(counts)))] == percents
