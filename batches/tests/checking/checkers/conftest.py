@@ -1,7 +1,9 @@
 """Feeds and pages as bytes, a scriptable server on loopback, and checkers that may reach it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 
@@ -27,38 +29,33 @@ def short(value: object) -> str:
     return ascii(value)[:40]
 
 
+def run_with(opened: AbstractAsyncContextManager[Any], work: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Opens a fetcher or a checker, and returns what `work` does with it."""
+
+    async def run() -> Any:
+        async with opened as value:
+            return await work(value)
+
+    return asyncio.run(run())
+
+
 @pytest.fixture
 def server() -> Iterator[FeedServer]:
-    with FeedServer() as server:
+    """One server by two names."""
+    with FeedServer(hosts=["127.0.0.1", "127.0.0.2"]) as server:
         yield server
 
 
-@pytest.fixture
-def fetch() -> Callable[..., Response]:
-    """Fetches one address: `fetch(url, headers, **config)`."""
-
-    def fetch(url: str, headers: Mapping[str, str] | None = None, **config: object) -> Response:
-        async def run() -> Response:
-            async with Fetcher(quick_config(**config)) as fetcher:
-                return await fetcher.fetch(url, headers or {})
-
-        return asyncio.run(run())
-
-    return fetch
+def fetch(url: str, headers: Mapping[str, str] | None = None, **config: object) -> Response:
+    response: Response = run_with(Fetcher(quick_config(**config)), lambda fetcher: fetcher.fetch(url, headers or {}))
+    return response
 
 
-@pytest.fixture
-def check() -> Callable[..., CheckResult]:
+def check(url: str, checker: str = "feed", **remembered: str) -> CheckResult:
     """Checks one address; further arguments are what earlier checks remembered."""
-
-    def check(url: str, checker: str = "feed", **remembered: str) -> CheckResult:
-        async def run() -> CheckResult:
-            async with load_checker(checker, quick_config()) as opened:
-                return await opened.check(ProfileToCheck(1, url, **remembered))
-
-        return asyncio.run(run())
-
-    return check
+    profile = ProfileToCheck(1, url, **remembered)
+    result: CheckResult = run_with(load_checker(checker, quick_config()), lambda opened: opened.check(profile))
+    return result
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from batches.checking.checkers.feed import FeedChecker
 from batches.conf import Config
 from batches.tests.support.feedserver import WAIT_SECONDS, Reply, Request
 
-from .conftest import item, link, page, quick_config, rss, short
+from .conftest import check, item, link, page, quick_config, rss, run_with, short
 
 XML = {"Content-Type": "application/rss+xml"}
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -25,7 +25,7 @@ def story_ids(result):
     return [story.id for story in result.stories]
 
 
-def test_a_feed_shows_its_stories(server, check):
+def test_a_feed_shows_its_stories(server):
     server.answer("/feed", rss(item(1), "<title>Two</title><link>/two</link>"), headers=XML)
     result = check(server.url("/feed"))
     assert (result.ok, result.error, result.http_status) == (True, "", 200)
@@ -36,7 +36,7 @@ def test_a_feed_shows_its_stories(server, check):
     assert 0 < result.duration < 5
 
 
-def test_the_charset_of_the_header_is_used(server, check):
+def test_the_charset_of_the_header_is_used(server):
     body = rss("<title>Привет</title><guid>1</guid>").decode().encode("koi8-r")
     server.answer("/feed", body, headers={"Content-Type": "text/xml; charset=koi8-r"})
     assert check(server.url("/feed")).stories[0].title == "Привет"
@@ -45,7 +45,7 @@ def test_the_charset_of_the_header_is_used(server, check):
 # Remembering
 
 
-def test_a_document_that_was_read_before_is_not_read_again(server, check, monkeypatch):
+def test_a_document_that_was_read_before_is_not_read_again(server, monkeypatch):
     server.answer("/feed", rss(item(1)), headers=XML | {"ETag": '"6"'})
     first = check(server.url("/feed"))
     monkeypatch.setattr(feed_module, "read_quickly", None)
@@ -57,7 +57,7 @@ def test_a_document_that_was_read_before_is_not_read_again(server, check, monkey
     ("body", "content_type"),
     [(rss(item(1), item(2)), "application/rss+xml"), (rss(item(1)), "application/rss+xml; charset=koi8-r")],
 )
-def test_another_document_or_the_same_in_another_charset_is_read(body, content_type, server, check):
+def test_another_document_or_the_same_in_another_charset_is_read(body, content_type, server):
     server.answer("/feed", rss(item(1)), headers=XML)
     first = check(server.url("/feed"))
     server.answer("/feed", body, headers={"Content-Type": content_type})
@@ -66,13 +66,13 @@ def test_another_document_or_the_same_in_another_charset_is_read(body, content_t
     assert "tag:1" in story_ids(again)
 
 
-def test_the_fingerprint_of_a_declared_feed_is_that_of_the_feed(server, check):
+def test_the_fingerprint_of_a_declared_feed_is_that_of_the_feed(server):
     server.answer("/page", page(link("/feed")), headers=HTML)
     server.answer("/feed", rss(item(1)), headers=XML)
     assert check(server.url("/page")).fingerprint == check(server.url("/feed")).fingerprint
 
 
-def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server, check):
+def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server):
     def answer(request: Request) -> Reply:
         if request.headers.get("if-none-match") == '"5"' and request.headers.get("if-modified-since") == "then":
             return Reply(304)
@@ -87,7 +87,7 @@ def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server,
 
 
 @pytest.mark.parametrize("value", ["", "a" * 501, "caf\u00e9", "a\x7fb"], ids=short)
-def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server, check):
+def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server):
     server.answer("/feed", rss(item(1)), headers={"ETag": value, "Last-Modified": value})
     result = check(server.url("/feed"), etag="old", last_modified="old")
     assert (result.ok, result.etag, result.last_modified) == (True, "", "")
@@ -96,7 +96,7 @@ def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server, check):
 # From the page to the feed
 
 
-def test_a_page_leads_to_the_feed_it_declares_also_after_a_redirect(server, check):
+def test_a_page_leads_to_the_feed_it_declares_also_after_a_redirect(server):
     server.redirect("/", "/blog/")
     server.answer("/blog/", page(link("feed")), headers=HTML | {"ETag": '"page"'})
     server.answer("/blog/feed", rss(item(1)), headers=XML | {"ETag": '"feed"'})
@@ -105,7 +105,7 @@ def test_a_page_leads_to_the_feed_it_declares_also_after_a_redirect(server, chec
     assert (result.feed_url, result.etag) == (server.url("/blog/feed"), '"feed"')
 
 
-def test_a_remembered_feed_is_fetched_without_its_page(server, check):
+def test_a_remembered_feed_is_fetched_without_its_page(server):
     server.answer("/feed", rss(item(1)))
     result = check(server.url("/"), feed_url=server.url("/feed"), etag='"feed"')
     assert (result.ok, result.feed_url) == (True, None)
@@ -114,7 +114,7 @@ def test_a_remembered_feed_is_fetched_without_its_page(server, check):
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_feed_that_is_gone_is_searched_on_its_page(status, server, check):
+def test_a_feed_that_is_gone_is_searched_on_its_page(status, server):
     server.answer("/old", status=status)
     server.answer("/", page(link("/new")), headers=HTML)
     server.answer("/new", rss(item(1)))
@@ -124,20 +124,20 @@ def test_a_feed_that_is_gone_is_searched_on_its_page(status, server, check):
         assert not {"if-none-match", "if-modified-since"} & set(server.last_request(path).headers)
 
 
-def test_a_page_that_has_become_the_feed_itself_is_remembered_as_such(server, check):
+def test_a_page_that_has_become_the_feed_itself_is_remembered_as_such(server):
     server.answer("/", rss(item(1)))
     result = check(server.url("/"), feed_url=server.url("/old"))
     assert (result.ok, result.feed_url, story_ids(result)) == (True, "", ["tag:1"])
 
 
-def test_a_feed_that_redirects_to_a_page_leads_to_the_feed_this_one_declares(server, check):
+def test_a_feed_that_redirects_to_a_page_leads_to_the_feed_this_one_declares(server):
     server.redirect("/old", "/")
     server.answer("/", page(link("/new")), headers=HTML)
     server.answer("/new", rss(item(1)))
     assert check(server.url("/"), feed_url=server.url("/old")).feed_url == server.url("/new")
 
 
-def test_a_feed_that_is_gone_is_searched_once(server, check):
+def test_a_feed_that_is_gone_is_searched_once(server):
     server.answer("/", page(link("/gone")), headers=HTML)
     result = check(server.url("/"), feed_url=server.url("/gone"))
     assert (result.ok, result.error, result.http_status) == (False, "its feed: answered 404 Not Found", 404)
@@ -145,7 +145,7 @@ def test_a_feed_that_is_gone_is_searched_once(server, check):
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_a_feed_that_fails_otherwise_is_not_searched(status, server, check):
+def test_a_feed_that_fails_otherwise_is_not_searched(status, server):
     server.answer("/feed", status=status)
     result = check(server.url("/"), feed_url=server.url("/feed"))
     assert (result.ok, result.http_status, result.feed_url) == (False, status, None)
@@ -165,7 +165,7 @@ def test_a_feed_that_fails_otherwise_is_not_searched(status, server, check):
     ],
     ids=short,
 )
-def test_a_profile_without_a_feed_is_a_failure_and_nothing_is_remembered(body, reason, server, check):
+def test_a_profile_without_a_feed_is_a_failure_and_nothing_is_remembered(body, reason, server):
     server.answer("/", body)
     result = check(server.url("/"), etag='"old"')
     assert (result.ok, result.error) == (False, reason)
@@ -190,17 +190,16 @@ def test_the_event_loop_goes_on_while_a_large_document_is_read(server, monkeypat
     server.answer("/broken", rss("<title>a <b>b</b></title>"))
     server.answer("/small", rss(item(1)))
 
-    async def run() -> None:
-        async with FeedChecker(quick_config(per_host=5, timeout=WAIT_SECONDS)) as checker:
-            profiles = [ProfileToCheck(1, server.url(path)) for path in ("/large", "/broken")]
-            checks = [asyncio.create_task(checker.check(profile)) for profile in profiles]
-            readers = {await asyncio.to_thread(read_by.get, timeout=WAIT_SECONDS) for _ in checks}
-            assert threading.main_thread() not in readers
-            assert (await checker.check(ProfileToCheck(1, server.url("/small")))).ok
-            can_go_on.set()
-            assert all([(await check).ok for check in checks])
+    async def check_all(checker: FeedChecker) -> None:
+        profiles = [ProfileToCheck(1, server.url(path)) for path in ("/large", "/broken")]
+        checks = [asyncio.create_task(checker.check(profile)) for profile in profiles]
+        readers = {await asyncio.to_thread(read_by.get, timeout=WAIT_SECONDS) for _ in checks}
+        assert threading.main_thread() not in readers
+        assert (await checker.check(ProfileToCheck(1, server.url("/small")))).ok
+        can_go_on.set()
+        assert all([(await check).ok for check in checks])
 
-    asyncio.run(run())
+    run_with(FeedChecker(quick_config(per_host=5, timeout=WAIT_SECONDS)), check_all)
 
 
 # The checker "http"
@@ -209,7 +208,7 @@ def test_the_event_loop_goes_on_while_a_large_document_is_read(server, monkeypat
 @pytest.mark.parametrize(
     ("status", "reason"), [(200, ""), (204, ""), (304, "answered 304 Not Modified"), (404, "answered 404 Not Found")]
 )
-def test_2xx_after_redirects_is_ok_and_anything_else_a_failure(status, reason, server, check):
+def test_2xx_after_redirects_is_ok_and_anything_else_a_failure(status, reason, server):
     server.redirect("/", "/there", 301)
     server.answer("/there", status=status)
     result = check(server.url("/"), "http", feed_url="http://10.0.0.1/", etag='"5"')
@@ -218,7 +217,7 @@ def test_2xx_after_redirects_is_ok_and_anything_else_a_failure(status, reason, s
     assert "if-none-match" not in server.last_request("/there").headers  # the ETag is the feed's
 
 
-def test_the_body_is_not_read(server, check):
+def test_the_body_is_not_read(server):
     endless = itertools.chain([b"HTTP/1.1 200 OK\r\n\r\n"], itertools.repeat(b"x" * 65_536))
     server.answer("/endless", raw=endless)
     server.answer("/broken", raw=b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello")

@@ -1,6 +1,5 @@
 """Fetching: responses and redirects as they should be, and every way in which they are not."""
 
-import asyncio
 import errno
 import gzip
 import socket
@@ -19,10 +18,10 @@ from batches.checking.checkers.fetch import Fetcher, Response, explain_fault, pa
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import HEAD
 
-from .conftest import quick_config, short
+from .conftest import fetch, quick_config, run_with, short
 
 
-def failure_of(fetch, url, *arguments, **config):
+def failure_of(url, *arguments, **config):
     with pytest.raises(FetchError) as failure:
         fetch(url, *arguments, **config)
     return str(failure.value)
@@ -34,13 +33,12 @@ def failure_of(fetch, url, *arguments, **config):
 def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(server):
     server.answer("/", headers={"Set-Cookie": "track=1; Path=/"}, body=b"a")
 
-    async def fetch_thrice() -> int:
-        async with Fetcher(quick_config(user_agent="somebody/1.0 (who@example.org)")) as fetcher:
-            for _ in range(3):  # by name: no client keeps cookies of numeric addresses
-                await fetcher.fetch(server.url("/", host="localhost"))
-            return server.connections
+    async def fetch_thrice(fetcher: Fetcher) -> int:
+        for _ in range(3):  # by name: no client keeps cookies of numeric addresses
+            await fetcher.fetch(server.url("/", host="localhost"))
+        return server.connections
 
-    assert asyncio.run(fetch_thrice()) == 1
+    assert run_with(Fetcher(quick_config(user_agent="somebody/1.0 (who@example.org)")), fetch_thrice) == 1
     headers = server.last_request("/").headers
     assert headers["user-agent"] == "somebody/1.0 (who@example.org)"
     assert not {"cookie", "authorization"} & set(headers)
@@ -49,14 +47,14 @@ def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(serv
 @pytest.mark.parametrize(
     "path", ["/a%2Fb", "/a%7Eb?c=%20d+e&f=%E4", "/%zz", "/a;b=c,d?e=f/g?h", "/a//b", "/?a=1&&b", "/'a'(b)*", "/a%c3%a9"]
 )
-def test_an_address_is_requested_as_it_is_written(path, server, fetch):
+def test_an_address_is_requested_as_it_is_written(path, server):
     server.answer(path, body=b"a")
     server.redirect("/redirect", path)
     assert fetch(server.url(path)).body == fetch(server.url("/redirect")).body == b"a"
 
 
 @pytest.mark.parametrize(("path", "requested"), [("/é b", "/%C3%A9%20b"), ('/"a"', "/%22a%22"), ("/a#b", "/a")])
-def test_what_a_request_cannot_contain_is_percent_encoded(path, requested, server, fetch):
+def test_what_a_request_cannot_contain_is_percent_encoded(path, requested, server):
     server.answer(requested, body=b"a")
     assert fetch(server.url(path)).body == b"a"
 
@@ -64,7 +62,7 @@ def test_what_a_request_cannot_contain_is_percent_encoded(path, requested, serve
 # Responses
 
 
-def test_a_response_has_the_final_address_the_headers_and_the_body(server, fetch):
+def test_a_response_has_the_final_address_the_headers_and_the_body(server):
     server.redirect("/old", "new/er?x=1")
     server.answer("/new/er?x=1", body=b"hello", headers={"ETag": '"5"', "Content-Type": "text/xml; Charset='KOI8-R'"})
     response: Response = fetch(server.url("/old"))
@@ -73,21 +71,20 @@ def test_a_response_has_the_final_address_the_headers_and_the_body(server, fetch
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_followed_to_other_hosts_with_the_same_headers(status, fetch):
-    with FeedServer(hosts=["127.0.0.1", "127.0.0.2"]) as server:
-        there = server.url("/b", host="127.0.0.2")
-        server.redirect("/a", there, status)
-        server.answer("/b", body=b"b")
-        assert fetch(server.url("/a"), {"If-None-Match": '"1"'}).url == there
-        assert server.last_request("/b").headers["if-none-match"] == '"1"'
+def test_redirects_are_followed_to_other_hosts_with_the_same_headers(status, server):
+    there = server.url("/b", host="127.0.0.2")
+    server.redirect("/a", there, status)
+    server.answer("/b", body=b"b")
+    assert fetch(server.url("/a"), {"If-None-Match": '"1"'}).url == there
+    assert server.last_request("/b").headers["if-none-match"] == '"1"'
 
 
-def test_five_redirects_are_followed(server, fetch):
+def test_five_redirects_are_followed(server):
     for number in range(6):
         server.redirect(f"/{number}", f"/{number + 1}")
     server.answer("/6", body=b"a")
     assert fetch(server.url("/1")).body == b"a"
-    assert failure_of(fetch, server.url("/0")) == "redirected more than 5 times"
+    assert failure_of(server.url("/0")) == "redirected more than 5 times"
 
 
 PLAIN = b"\x8b\x00hello " * 10_000
@@ -95,12 +92,12 @@ ENCODED = {"gzip": gzip.compress(PLAIN), "deflate": zlib.compress(PLAIN)}
 
 
 @pytest.mark.parametrize("encoding", [*ENCODED, "compress", "gzip, gzip", "nonsense", "identity", ""])
-def test_a_compressed_body_is_decompressed_and_one_in_an_unknown_encoding_unchanged(encoding, server, fetch):
+def test_a_compressed_body_is_decompressed_and_one_in_an_unknown_encoding_unchanged(encoding, server):
     server.answer("/", body=ENCODED.get(encoding, PLAIN), headers={"Content-Encoding": encoding})
     assert fetch(server.url("/")).body == PLAIN
 
 
-def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server, fetch):
+def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server):
     server.answer("/chunks", raw=HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
     server.answer("/end", raw=[HEAD + b"\r\n", b"abc", b"de"], every=0.01)
     assert fetch(server.url("/chunks")).body == b"abcde"
@@ -108,16 +105,16 @@ def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server, fetch
 
 
 @pytest.mark.parametrize("body", [b"x" * 300_000, [b"x" * 150_000] * 2], ids=["of known length", "in pieces"])
-def test_a_body_as_large_as_allowed_is_read(body, server, fetch):
+def test_a_body_as_large_as_allowed_is_read(body, server):
     server.answer("/", body=body, headers={"Content-Security-Policy": "a" * 20_000})
     assert len(fetch(server.url("/"), max_body=300_000).body) == 300_000
-    assert failure_of(fetch, server.url("/"), max_body=299_999) == "the body is larger than 0.299999 MB"
+    assert failure_of(server.url("/"), max_body=299_999) == "the body is larger than 0.299999 MB"
 
 
-def test_304_is_a_response_to_a_conditional_request_only(server, fetch):
+def test_304_is_a_response_to_a_conditional_request_only(server):
     server.answer("/", status=304)
     assert fetch(server.url("/"), {"If-None-Match": '"1"'}).status == 304
-    assert failure_of(fetch, server.url("/")) == "answered 304 Not Modified"
+    assert failure_of(server.url("/")) == "answered 304 Not Modified"
 
 
 # Failures
@@ -127,18 +124,18 @@ REASONS = {404: "answered 404 Not Found", 503: "answered 503 Service Unavailable
 
 
 @pytest.mark.parametrize(("status", "reason"), REASONS.items())
-def test_a_reason_has_the_status_with_its_name_in_our_words(status, reason, server, fetch):
+def test_a_reason_has_the_status_with_its_name_in_our_words(status, reason, server):
     server.answer("/", raw=b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n" % status)
     with pytest.raises(FetchError) as failure:
         fetch(server.url("/"))
     assert (str(failure.value), failure.value.http_status) == (reason, status)
 
 
-def test_a_closed_port_refuses_the_connection(fetch):
+def test_a_closed_port_refuses_the_connection():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    assert failure_of(fetch, f"http://127.0.0.1:{port}/") == "refused the connection"
+    assert failure_of(f"http://127.0.0.1:{port}/") == "refused the connection"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +159,7 @@ def test_a_fault_of_the_connection_has_its_reason_and_is_transient(code, reason)
     ],
 )
 @pytest.mark.usefixtures("no_backoff")
-def test_an_unknown_host_is_looked_up_again_only_if_that_may_help(code, reason, lookups, monkeypatch, fetch):
+def test_an_unknown_host_is_looked_up_again_only_if_that_may_help(code, reason, lookups, monkeypatch):
     names = []
 
     def unknown(host: str, *_: object) -> None:
@@ -170,24 +167,24 @@ def test_an_unknown_host_is_looked_up_again_only_if_that_may_help(code, reason, 
         raise socket.gaierror(code, "Name or service not known")
 
     monkeypatch.setattr(fetch_module.socket, "getaddrinfo", unknown)
-    assert failure_of(fetch, "http://unknown.example/", retries=2) == reason
+    assert failure_of("http://unknown.example/", retries=2) == reason
     assert names == ["unknown.example"] * lookups
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "-.-", "xn--\u0080", "a b", "\ud800.example"], ids=short)
-def test_an_impossible_host_name_is_a_failure(host, fetch):
-    assert failure_of(fetch, f"http://{host}/").startswith(("the address is not valid", "no such host"))
+def test_an_impossible_host_name_is_a_failure(host):
+    assert failure_of(f"http://{host}/").startswith(("the address is not valid", "no such host"))
 
 
-def test_a_self_signed_certificate_is_refused(fetch):
+def test_a_self_signed_certificate_is_refused():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Path(__file__).parent / "self_signed.pem")
     with FeedServer(tls=context) as server:
-        assert failure_of(fetch, server.url("/")).startswith("the certificate is not valid: self")
+        assert failure_of(server.url("/")).startswith("the certificate is not valid: self")
     assert server.requests == []
 
 
-def test_a_server_without_tls_fails_the_handshake(fetch):
+def test_a_server_without_tls_fails_the_handshake():
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -196,19 +193,19 @@ def test_a_server_without_tls_fails_the_handshake(fetch):
                 connection.sendall(b"220 mail.example ESMTP\r\n")
 
         threading.Thread(target=greet).start()
-        assert failure_of(fetch, f"https://127.0.0.1:{server.getsockname()[1]}/") == "the TLS handshake failed"
+        assert failure_of(f"https://127.0.0.1:{server.getsockname()[1]}/") == "the TLS handshake failed"
 
 
 @pytest.mark.parametrize("start", ["http://", "//", "HTTPS://", "ht\ttp://", "http://a@"])
 @pytest.mark.parametrize("character", ["\ufdfa", "é", "a", "%61"])
-def test_an_endless_host_name_is_refused_before_it_is_converted(start, character, server, fetch):
+def test_an_endless_host_name_is_refused_before_it_is_converted(start, character, server):
     """Converting 20,000 of the first character to ASCII would block the renewal of leases for more than a second."""
     location = (start + character * 20_000).encode()
     server.answer("/", raw=b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n")
-    assert failure_of(fetch, server.url("/")) == "the redirect target has a host name that is too long"
+    assert failure_of(server.url("/")) == "the redirect target has a host name that is too long"
 
 
-def test_a_path_may_be_long_and_have_double_slashes(server, fetch):
+def test_a_path_may_be_long_and_have_double_slashes(server):
     path = "/a//" + "b" * 1000 + "?c=http://" + "d" * 1000
     server.redirect("/", path)
     server.redirect("/relative", path[1:])
@@ -223,7 +220,7 @@ def test_a_path_may_be_long_and_have_double_slashes(server, fetch):
 @pytest.mark.parametrize(
     "fault", [*(Reply(status) for status in (429, 500, 502, 503, 504)), Reply(raw=b"")], ids=lambda reply: reply.status
 )
-def test_a_transient_fault_is_retried(fault, server, fetch):
+def test_a_transient_fault_is_retried(fault, server):
     server.answer_in_turn("/", fault, fault, Reply(body=b"at last"))
     assert fetch(server.url("/"), retries=2).body == b"at last"
     assert server.hits("/") == 3
@@ -231,21 +228,21 @@ def test_a_transient_fault_is_retried(fault, server, fetch):
 
 @pytest.mark.usefixtures("no_backoff")
 @pytest.mark.parametrize(("status", "requests"), [(500, 3), (400, 1), (401, 1), (403, 1), (404, 1), (410, 1), (501, 1)])
-def test_retries_end_and_a_permanent_fault_has_none(status, requests, server, fetch):
+def test_retries_end_and_a_permanent_fault_has_none(status, requests, server):
     server.answer("/", status=status)
-    assert failure_of(fetch, server.url("/"), retries=2).startswith(f"answered {status} ")
+    assert failure_of(server.url("/"), retries=2).startswith(f"answered {status} ")
     assert server.hits("/") == requests
 
 
 @pytest.mark.usefixtures("no_backoff")
-def test_a_timeout_is_not_retried(server, fetch):
+def test_a_timeout_is_not_retried(server):
     gate = server.hold("/")
-    assert failure_of(fetch, server.url("/"), retries=2, timeout=0.2) == "did not answer within 0.2 s"
+    assert failure_of(server.url("/"), retries=2, timeout=0.2) == "did not answer within 0.2 s"
     gate.open()
     assert server.hits("/") == 1
 
 
-def test_the_wait_before_a_retry_doubles(server, fetch, monkeypatch):
+def test_the_wait_before_a_retry_doubles(server, monkeypatch):
     waits = []
 
     async def sleep(seconds: float) -> None:
@@ -253,7 +250,7 @@ def test_the_wait_before_a_retry_doubles(server, fetch, monkeypatch):
 
     monkeypatch.setattr(fetch_module.asyncio, "sleep", sleep)
     server.answer("/", status=500)
-    failure_of(fetch, server.url("/"), retries=3)
+    failure_of(server.url("/"), retries=3)
     assert [0.5 * 2**n * 0.5 <= wait <= 0.5 * 2**n * 1.5 for n, wait in enumerate(waits)] == [True] * 3
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -15,28 +15,18 @@ from batches.checking.checkers.fetch import Fetcher
 from batches.checking.checkers.hosts import HostSlots
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply, Request
 
-from .conftest import quick_config
+from .conftest import fetch, quick_config, run_with
 
 
 @pytest.fixture
-def server() -> Iterator[FeedServer]:
-    """Two hosts."""
-    with FeedServer(hosts=["127.0.0.1", "127.0.0.2"]) as server:
-        server.answer("/", body=b"a")
-        yield server
+def server(server: FeedServer) -> FeedServer:
+    server.answer("/", body=b"a")
+    return server
 
 
 def with_fetcher(**config: object) -> Callable[[Callable[[Fetcher], Coroutine[Any, Any, None]]], None]:
     """Runs the decorated coroutine with a Fetcher at once."""
-
-    def run(work: Callable[[Fetcher], Coroutine[Any, Any, None]]) -> None:
-        async def run() -> None:
-            async with Fetcher(quick_config(**config)) as fetcher:
-                await work(fetcher)
-
-        asyncio.run(run())
-
-    return run
+    return lambda work: run_with(Fetcher(quick_config(**config)), work)
 
 
 def start_fetches(fetcher: Fetcher, *urls: str) -> list[asyncio.Task[Any]]:
@@ -99,7 +89,7 @@ def test_a_host_that_asks_for_a_pause_gets_no_request_at_all(status, server):
 
 
 @pytest.mark.usefixtures("no_backoff")
-def test_a_request_is_retried_after_the_pause(server, fetch):
+def test_a_request_is_retried_after_the_pause(server):
     server.answer_in_turn("/", Reply(503, headers={"Retry-After": "1"}), Reply(body=b"at last"))
     started = time.monotonic()
     assert fetch(server.url("/"), retries=1).body == b"at last"
@@ -166,8 +156,8 @@ def test_a_cancelled_check_leaves_no_slot_taken(server):
     async def _(fetcher: Fetcher) -> None:
         fetches = start_fetches(fetcher, *[server.url("/")] * 4)
         await asyncio.to_thread(gate.wait_for)
-        for fetch in fetches:
-            fetch.cancel()
+        for started in fetches:
+            started.cancel()
         await asyncio.gather(*fetches, return_exceptions=True)
         gate.open()
         assert (await fetcher.fetch(server.url("/"))).body == b"a"
