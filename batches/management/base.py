@@ -17,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
+from django.template.loader import render_to_string
 
 from batches.batch_manager import BatchManager
 from batches.models import DATABASE_FAULTS, Batch, Channel
@@ -106,6 +107,9 @@ class ActionCommand(DatabaseCommand):
     def print_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.stdout.write(line)
+
+    def print_template(self, name: str, context: dict[str, Any]) -> None:
+        self.stdout.write(render_to_string(f"batches/terminal/{name}.txt", context), ending="")
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(as_json(value, indent=2))

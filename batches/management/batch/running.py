@@ -15,12 +15,11 @@ from batches.conf import get_config
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import JSON
-from batches.management.batch.showing import ShowActions, details_as_dict
-from batches.management.output import MAX_SHOWN, failure_lines, printable
+from batches.management.batch.showing import ShowActions, details_as_dict, details_context
+from batches.management.output import MAX_SHOWN, printable
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch
 from batches.models.vocabulary import batch_as_dict
-from batches.reports import queries
 from batches.text import pluralise
 
 Status = Batch.Status
@@ -96,18 +95,12 @@ class RunActions(ShowActions):
         if as_json:
             self.print_json(details_as_dict(fresh))
         else:
-            self.print_summary(fresh)
+            self.print_template("summary", details_context(fresh))
         if fresh.status == Status.ERROR:
             raise CommandError(f"The batch ended with an error: {printable(fresh.error)}")
         if fresh.status != Status.DONE:
             logs = f"manage.py batch logs {fresh.pk}"
             raise CommandError(f"The batch is {fresh.status}: someone else changed it. See: {logs}")
-
-    def print_summary(self, batch: Batch) -> None:
-        self.stdout.write(f"ok      {batch.successful_checks:>7,}\nfailed  {batch.failed_checks:>7,}")
-        self.print_lines(failure_lines(queries.count_failure_reasons(batch)))
-        self.stdout.write(f"new stories {batch.stories_found:,}")
-        self.print_stories(batch)
 
 
 def list_parser() -> ArgumentParser:

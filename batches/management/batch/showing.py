@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from batches.lists import exports
 from batches.management.base import ID, JSON, ActionCommand, add_limit
-from batches.management.output import MAX_SHOWN, batch_lines, batch_table, failure_lines, log_lines, story_lines
+from batches.management.output import MAX_SHOWN, batch_table
 from batches.models import Batch, StoryResult
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
@@ -46,21 +46,15 @@ class ShowActions(ActionCommand):
         batch = self.find_batch(id)
         if as_json:
             self.print_json(details_as_dict(batch))
-            return
-        self.print_lines(batch_lines(batch))
-        if reasons := queries.count_failure_reasons(batch):
-            self.print_lines(["Failed", *failure_lines(reasons)])
-        if batch.stories_found:
-            self.stdout.write("New stories")
-            self.print_stories(batch)
-        self.print_lines(["Log", *(f"  {line}" for line in log_lines(batch.logs.newest_first()[:MAX_SHOWN]))])
+        else:
+            self.print_template("batch", details_context(batch))
 
     def show_logs(self, *, id: str, limit: int, as_json: bool, **options: Any) -> None:
         entries = self.find_batch(id).logs.newest_first()[:limit]
         if as_json:
             self.print_json([log_as_dict(entry) for entry in entries])
         else:
-            self.print_lines(log_lines(entries))
+            self.print_template("log", {"entries": entries})
 
     def export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
         lines = exports.EXPORTERS[format](queries.stream_rows(self.find_batch(id).profiles.all()))
@@ -75,16 +69,23 @@ class ShowActions(ActionCommand):
         except OSError as error:
             raise CommandError(f"Cannot write {output}: {error.strerror}") from error
 
-    def print_stories(self, batch: Batch) -> None:
-        self.print_lines(story_lines(new_stories(batch)[:MAX_SHOWN]))
-        if (more := batch.stories_found - MAX_SHOWN) > 0:
-            self.stdout.write(f"  and {more:,} more: manage.py batch show --json {batch.pk}")
-
 
 def details_as_dict(batch: Batch) -> dict[str, Any]:
     return batch_as_dict(batch) | {
         "failures": [{"reason": reason, "count": count} for reason, count in queries.count_failure_reasons(batch)],
         "stories": [story_as_dict(story) for story in new_stories(batch).iterator(chunk_size=2000)],
+    }
+
+
+def details_context(batch: Batch) -> dict[str, Any]:
+    reasons = queries.count_failure_reasons(batch)
+    return {
+        "batch": batch,
+        "reasons": reasons[:MAX_SHOWN],
+        "more_reasons": len(reasons) - MAX_SHOWN,
+        "stories": new_stories(batch)[:MAX_SHOWN],
+        "more_stories": batch.stories_found - MAX_SHOWN,
+        "entries": batch.logs.newest_first()[:MAX_SHOWN],
     }
 
 
