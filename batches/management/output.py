@@ -7,7 +7,6 @@ from django.template import Library
 from django.utils import timezone
 
 from batches.models import Batch, BatchLog, Queue
-from batches.reports.doctor import Finding
 
 #: Reasons, stories, log entries and rejected lines of one batch.
 MAX_SHOWN = 10
@@ -65,12 +64,6 @@ def change(entry: BatchLog) -> str:
         for status, position in ((entry.from_status, entry.from_position), (entry.to_status, entry.to_position))
     )
     return f"{before} → {after}" if before and after else before or after
-
-
-def finding_line(finding: Finding) -> str:
-    if finding.batch is None:
-        return finding.message
-    return f"“{printable(finding.name)}” ({finding.batch}): {finding.message}"
 
 
 def hold_line(queue: Queue) -> str:

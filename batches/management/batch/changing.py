@@ -1,7 +1,6 @@
 """`manage.py batch queue`, `start`, `pause` and the other actions that change batches; `prune` and `doctor`."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -10,7 +9,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, count
-from batches.management.output import batch_table, finding_line, printable
+from batches.management.output import batch_table, printable
 from batches.models import Action, Batch
 from batches.queue.transitions import RULES
 from batches.reports import doctor
@@ -99,21 +98,11 @@ class ChangeActions(ActionCommand):
             result = {"findings": findings, "left": left}
             self.print_json({name: list(map(asdict, part)) for name, part in result.items()})
         else:
-            self.print_lines(diagnosis(findings, left, fix))
+            can_be_fixed = any(finding.can_be_fixed for finding in findings)
+            context = {"findings": findings, "left": left, "fix": fix, "can_be_fixed": can_be_fixed}
+            self.print_template("doctor", context | {"repaired": len(findings) - len(left)})
         if left:
             raise SystemExit(1)
-
-
-def diagnosis(findings: list[doctor.Finding], left: list[doctor.Finding], fixed: bool) -> Iterator[str]:
-    """The problems, and what to do about them."""
-    if not findings:
-        yield "No problems found."
-    yield from map(finding_line, findings)
-    if fixed and findings:
-        yield f"Repaired: {len(findings) - len(left):,}. Left: {len(left):,}."
-        yield from map(finding_line, left)
-    elif any(finding.can_be_fixed for finding in findings):
-        yield "Repair what can be derived: manage.py batch doctor --fix"
 
 
 def require_confirmed(question: str) -> None:
