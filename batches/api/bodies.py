@@ -22,9 +22,6 @@ from batches.queue.values import as_uuid
 
 from .filters import MAX_UNKNOWN, BulkFilters, refuse_unusable
 
-#: The fields of a new batch that the manager takes as they are.
-BATCH_ATTRIBUTES = ("name", "priority", "checker", "queue")
-
 BULK_ACTIONS = {
     "queue": Action.QUEUE_BATCH,
     "pause": Action.PAUSE_BATCH,
@@ -33,11 +30,7 @@ BULK_ACTIONS = {
     "delete": Action.DELETE_BATCH,
 }
 
-MAX_POSITION = 2**31 - 1
-MAX_VERSION = 2**63 - 1
-
-
-#: The type of a field's values in JSON. In a form, where every value is text, the field parses the text.
+#: The type of a field's values in JSON, and what to send instead of another.
 JSON_TYPES: dict[type, tuple[type, str]] = {
     serializers.CharField: (str, "Send a text."),
     serializers.ChoiceField: (str, "Send a text."),
@@ -67,9 +60,11 @@ class Body(serializers.Serializer[Any]):
 
 
 def _advise(field: Any, value: Any, *, is_form: bool) -> str:
-    json_type, advice = next((entry for kind, entry in JSON_TYPES.items() if isinstance(field, kind)), (None, ""))
-    if not is_form and value is not None and type(value) is not json_type:
-        return advice
+    # In a form every value is text, which the field parses.
+    if value is not None and not is_form:
+        json_type, advice = next(entry for kind, entry in JSON_TYPES.items() if isinstance(field, kind))
+        if type(value) is not json_type:
+            return advice
     if isinstance(value, str | list) and 0 < (getattr(field, "max_length", None) or 0) < len(value):
         return str(field.error_messages["max_length"]).format(max_length=field.max_length)
     return ""
@@ -103,8 +98,9 @@ class BatchBody(Body):
         return checker
 
     def attributes(self) -> dict[str, Any]:
-        """Those of name, priority, checker and queue that were sent."""
-        return {name: value for name, value in self.validated_data.items() if name in BATCH_ATTRIBUTES}
+        """What the manager takes as it is."""
+        names = ("name", "priority", "checker", "queue")
+        return {name: self.validated_data[name] for name in names if name in self.validated_data}
 
     def read_list(self) -> ImportResult:
         """The list of profiles. Raises EntriesRefused if it cannot be read, has no profile, or fails `strict`."""
@@ -218,11 +214,11 @@ class MoveBody(Body):
     """The new position of a batch."""
 
     position = serializers.IntegerField(
-        min_value=1, max_value=MAX_POSITION, help_text="A position behind the last one means the last one."
+        min_value=1, max_value=2**31 - 1, help_text="A position behind the last one means the last one."
     )
     queue_version = serializers.IntegerField(
         min_value=0,
-        max_value=MAX_VERSION,
+        max_value=2**63 - 1,
         required=False,
         help_text="The `version` of the queue that you have seen. If it has changed since, the call is refused.",
     )

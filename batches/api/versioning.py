@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.request import Request
-from rest_framework.settings import api_settings
 from rest_framework.versioning import NamespaceVersioning
 
 #: The namespace of all calls; each version has a namespace within it.
@@ -27,7 +26,3 @@ class PathVersioning(NamespaceVersioning):
 
     def get_versioned_viewname(self, viewname: str, request: Request) -> str:
         return f"{ROOT}:{request.version}:{viewname.removeprefix(f'{ROOT}:')}"
-
-
-def versions() -> list[str]:
-    return sorted(api_settings.ALLOWED_VERSIONS or ())

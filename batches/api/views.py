@@ -41,7 +41,7 @@ from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
 from .schema import FORM, JSON, describes_etag, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, QueueSerializer
-from .versioning import versions
+from .versioning import PathVersioning
 
 #: The queue contains this many queued batches at most; the list of batches has all of them.
 MAX_WAITING = 100
@@ -273,9 +273,9 @@ class NothingHere(BaseView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        version = kwargs.get("version")
-        if version and version not in versions():
-            raise NotFound(f"The API has no version {version}. Use {', '.join(versions())}.")
+        version, known = kwargs.get("version"), PathVersioning.allowed_versions or ()
+        if version and version not in known:
+            raise NotFound(f"The API has no version {version}. Use {', '.join(known)}.")
         raise NotFound("No such address. The addresses of the API end with a slash.")
 
 
