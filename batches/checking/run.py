@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from batches.batch_manager import BatchManager
@@ -197,11 +197,9 @@ class Run:
         """Until a chunk is full, everything is settled, or the first result has waited long enough for others."""
         if len(self._results) < self._config.record_size and not self._settled.is_set():
             self._chunk_ready.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._config.record_seconds):
                     await self._chunk_ready.wait()
-            except TimeoutError:
-                pass
 
     @property
     def _seconds_between_renewals(self) -> float:

@@ -13,8 +13,7 @@ from batches.limits import MAX_VALIDATOR
 
 from .base import CheckResult, FetchError, ProfileToCheck, Story
 from .document import to_utf8
-from .fetch import Response
-from .http import FetchingChecker
+from .fetch import FetchingChecker, Response
 from .page import find_feed, is_html
 from .parse import InvalidFeed, read_quickly, read_thoroughly
 from .stories import make_stories
@@ -55,7 +54,7 @@ class FeedChecker(FetchingChecker):
         if feed_url is None:
             raise FetchError("the page declares no feed", response.status)
         try:
-            response = await self._fetcher.fetch(feed_url)
+            response = await self.fetch(feed_url)
             return await self._read(response, to_utf8(response.body, response.charset), feed_url)
         except FetchError as error:
             raise FetchError(f"its feed: {error}", error.http_status) from error
@@ -65,12 +64,12 @@ class FeedChecker(FetchingChecker):
         remembered = {"If-None-Match": profile.etag, "If-Modified-Since": profile.last_modified}
         validators = {name: value for name, value in remembered.items() if value}
         try:
-            return await self._fetcher.fetch(profile.feed_url or profile.url, validators), None
+            return await self.fetch(profile.feed_url or profile.url, validators), None
         except FetchError as error:
             if not profile.feed_url or error.http_status not in GONE:
                 raise
         # The feed has moved, and the page knows where. The validators are the old feed's.
-        return await self._fetcher.fetch(profile.url), ""
+        return await self.fetch(profile.url), ""
 
     async def _read(self, response: Response, document: bytes, feed_url: str | None) -> CheckResult:
         try:

@@ -8,12 +8,15 @@ import random
 import re
 import socket
 import ssl
+from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from http import HTTPStatus
+from http.client import responses as HTTP_PHRASES
+from time import perf_counter
 from typing import NamedTuple, Self
 
 import aiohttp
@@ -22,7 +25,7 @@ from yarl import URL
 
 from batches.conf import Config
 
-from .base import FetchError
+from .base import Checker, CheckResult, FetchError, ProfileToCheck
 from .guard import NOT_PUBLIC, open_guarded_socket, read_networks
 from .hosts import HostSlots, describe_pause
 
@@ -117,25 +120,36 @@ def open_guarded_session(config: Config, timeout: float, headers: Mapping[str, s
     )
 
 
-class Fetcher:
-    """Fetches addresses over one pool of connections. Use it as an asynchronous context manager."""
+class FetchingChecker(Checker):
+    """The base of all checkers that fetch by HTTP, over one pool of connections."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        super().__init__(config)
         self._hosts = HostSlots(config.per_host, config.max_retry_after)
 
     async def __aenter__(self) -> Self:
-        self._session = open_guarded_session(
-            self._config, self._config.timeout, {"Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
-        )
+        headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
+        self._session = open_guarded_session(self.config, self.config.timeout, headers)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
 
+    async def check(self, profile: ProfileToCheck) -> CheckResult:
+        started = perf_counter()
+        try:
+            result = await self.fetch_result(profile)
+        except FetchError as error:
+            result = CheckResult(False, str(error), error.http_status)
+        return replace(result, duration=perf_counter() - started)
+
+    @abstractmethod
+    async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:
+        """Return the result without its duration. Raises FetchError."""
+
     async def fetch(self, url: str, headers: Mapping[str, str] | None = None, *, read_body: bool = True) -> Response:
         """Return the final response for `url` after redirects, waits and retries. Raises FetchError."""
-        for attempt in range(self._config.retries):
+        for attempt in range(self.config.retries):
             try:
                 return await self._follow(url, headers, read_body)
             except FetchError as error:
@@ -147,12 +161,12 @@ class Fetcher:
     async def _follow(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
         """Follow redirects here, not in aiohttp: each hop is checked and takes a slot of its own host."""
         hop = parse_url(url, "the address")
-        for _ in range(self._config.max_redirects + 1):
+        for _ in range(self.config.max_redirects + 1):
             result = await self._request(hop, headers, read_body)
             if isinstance(result, Response):
                 return result
             hop = result
-        raise FetchError(f"redirected more than {self._config.max_redirects} times")
+        raise FetchError(f"redirected more than {self.config.max_redirects} times")
 
     async def _request(self, url: URL, headers: Mapping[str, str] | None, read_body: bool) -> Response | URL:
         """Make one request in a slot of its host. Returns the response, or the redirect target."""
@@ -170,7 +184,7 @@ class Fetcher:
                 body = await self._read_body(response) if read_body and status != 304 else b""
                 return Response(str(response.url), status, response.headers, body)
         except FAULTS as fault:
-            raise explain_fault(fault, self._config.timeout) from fault
+            raise explain_fault(fault, self.config.timeout) from fault
 
     def _fail(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
         """The failure for an error status. Pauses the host if it says when to come back."""
@@ -178,12 +192,12 @@ class Fetcher:
         wait = parse_retry_after(response.headers.get("Retry-After", "")) if status in BUSY else 0.0
         if wait > 0:
             self._hosts.pause(host, wait)
-        if wait > self._config.max_retry_after:
+        if wait > self.config.max_retry_after:
             return FetchError(describe_pause(wait), status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        limit = self._config.max_body
+        limit = self.config.max_body
         body = bytearray()
         is_too_large = (response.content_length or 0) > limit
         while not is_too_large and (chunk := await response.content.readany()):
@@ -221,10 +235,7 @@ def find_redirect_target(response: aiohttp.ClientResponse) -> URL:
 
 
 def describe_status(status: int) -> str:
-    try:
-        return f"answered {status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"answered {status}"
+    return f"answered {status} {HTTP_PHRASES.get(status, '')}".rstrip()
 
 
 def parse_retry_after(value: str) -> float:

@@ -10,7 +10,8 @@ import pytest
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers import load_checker
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
-from batches.checking.checkers.fetch import Fetcher, Response
+from batches.checking.checkers.fetch import Response
+from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.hostile import hostile
@@ -30,7 +31,7 @@ def short(value: object) -> str:
 
 
 def run_with(opened: AbstractAsyncContextManager[Any], work: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Opens a fetcher or a checker, and returns what `work` does with it."""
+    """Opens a checker, and returns what `work` does with it."""
 
     async def run() -> Any:
         async with opened as value:
@@ -47,7 +48,8 @@ def server() -> Iterator[FeedServer]:
 
 
 def fetch(url: str, headers: Mapping[str, str] | None = None, **config: object) -> Response:
-    response: Response = run_with(Fetcher(quick_config(**config)), lambda fetcher: fetcher.fetch(url, headers or {}))
+    checker = HttpChecker(quick_config(**config))
+    response: Response = run_with(checker, lambda opened: opened.fetch(url, headers or {}))
     return response
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.base import FetchError
-from batches.checking.checkers.fetch import Fetcher, Response, explain_fault, parse_retry_after
+from batches.checking.checkers.fetch import Response, explain_fault, parse_retry_after
+from batches.checking.checkers.http import HttpChecker
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import HEAD
 
@@ -33,12 +34,12 @@ def failure_of(url, *arguments, **config):
 def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(server):
     server.answer("/", headers={"Set-Cookie": "track=1; Path=/"}, body=b"a")
 
-    async def fetch_thrice(fetcher: Fetcher) -> int:
+    async def fetch_thrice(checker: HttpChecker) -> int:
         for _ in range(3):  # by name: no client keeps cookies of numeric addresses
-            await fetcher.fetch(server.url("/", host="localhost"))
+            await checker.fetch(server.url("/", host="localhost"))
         return server.connections
 
-    assert run_with(Fetcher(quick_config(user_agent="somebody/1.0 (who@example.org)")), fetch_thrice) == 1
+    assert run_with(HttpChecker(quick_config(user_agent="somebody/1.0 (who@example.org)")), fetch_thrice) == 1
     headers = server.last_request("/").headers
     assert headers["user-agent"] == "somebody/1.0 (who@example.org)"
     assert not {"cookie", "authorization"} & set(headers)

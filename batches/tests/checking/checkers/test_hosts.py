@@ -11,8 +11,8 @@ import pytest
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers import hosts as hosts_module
 from batches.checking.checkers.base import FetchError
-from batches.checking.checkers.fetch import Fetcher
 from batches.checking.checkers.hosts import HostSlots
+from batches.checking.checkers.http import HttpChecker
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply, Request
 
 from .conftest import fetch, quick_config, run_with
@@ -24,22 +24,22 @@ def server(server: FeedServer) -> FeedServer:
     return server
 
 
-def with_fetcher(**config: object) -> Callable[[Callable[[Fetcher], Coroutine[Any, Any, None]]], None]:
-    """Runs the decorated coroutine with a Fetcher at once."""
-    return lambda work: run_with(Fetcher(quick_config(**config)), work)
+def with_checker(**config: object) -> Callable[[Callable[[HttpChecker], Coroutine[Any, Any, None]]], None]:
+    """Runs the decorated coroutine with a checker at once."""
+    return lambda work: run_with(HttpChecker(quick_config(**config)), work)
 
 
-def start_fetches(fetcher: Fetcher, *urls: str) -> list[asyncio.Task[Any]]:
-    return [asyncio.create_task(fetcher.fetch(url)) for url in urls]
+def start_fetches(checker: HttpChecker, *urls: str) -> list[asyncio.Task[Any]]:
+    return [asyncio.create_task(checker.fetch(url)) for url in urls]
 
 
 def test_a_host_gets_at_most_per_host_requests_at_once_whatever_the_case_of_its_name(server):
     gate = server.hold("/")
 
-    @with_fetcher(per_host=2, allowed_networks=("127.0.0.0/8", "::1"))
-    async def _(fetcher: Fetcher) -> None:
+    @with_checker(per_host=2, allowed_networks=("127.0.0.0/8", "::1"))
+    async def _(checker: HttpChecker) -> None:
         names = ("localhost", "LocalHost", "LOCALHOST") * 4
-        fetches = start_fetches(fetcher, *(server.url("/", host=name) for name in names))
+        fetches = start_fetches(checker, *(server.url("/", host=name) for name in names))
         await asyncio.to_thread(gate.wait_for, 2)
         assert server.hits("/") == 2
         gate.open()
@@ -55,13 +55,13 @@ def test_a_redirect_releases_one_hosts_slot_and_takes_the_others(server):
     server.answer("/held", body=b"a")
     gate = server.hold("/held")
 
-    @with_fetcher(per_host=1)
-    async def _(fetcher: Fetcher) -> None:
-        redirected = start_fetches(fetcher, server.url("/to-other"))
+    @with_checker(per_host=1)
+    async def _(checker: HttpChecker) -> None:
+        redirected = start_fetches(checker, server.url("/to-other"))
         await asyncio.to_thread(gate.wait_for)
-        assert (await fetcher.fetch(server.url("/"))).body == b"a"
-        waiting = start_fetches(fetcher, other)
-        await fetcher.fetch(server.url("/"))
+        assert (await checker.fetch(server.url("/"))).body == b"a"
+        waiting = start_fetches(checker, other)
+        await checker.fetch(server.url("/"))
         assert server.hits("/held") == 1
         gate.open()
         await asyncio.gather(*redirected, *waiting)
@@ -78,12 +78,12 @@ def test_a_host_that_asks_for_a_pause_gets_no_request_at_all(status, server):
     server.answer("/busy", status=status, headers={"Retry-After": "1"})
     server.answer_in_turn("/", note_time)
 
-    @with_fetcher()
-    async def _(fetcher: Fetcher) -> None:
+    @with_checker()
+    async def _(checker: HttpChecker) -> None:
         started = time.monotonic()
         with pytest.raises(FetchError, match=rf"^answered {status} "):
-            await fetcher.fetch(server.url("/busy"))
-        await asyncio.gather(*start_fetches(fetcher, *[server.url("/")] * 5))
+            await checker.fetch(server.url("/busy"))
+        await asyncio.gather(*start_fetches(checker, *[server.url("/")] * 5))
         assert len(times) == 5
         assert min(times) - started >= 1
 
@@ -99,13 +99,13 @@ def test_a_request_is_retried_after_the_pause(server):
 def test_a_pause_that_is_too_long_is_a_failure_and_the_host_gets_no_request(server):
     server.answer("/busy", status=429, headers={"Retry-After": "3600"})
 
-    @with_fetcher(retries=2, max_retry_after=30)
-    async def _(fetcher: Fetcher) -> None:
+    @with_checker(retries=2, max_retry_after=30)
+    async def _(checker: HttpChecker) -> None:
         for path, status in {"/busy": 429, "/": None, "/?again": None}.items():
             with pytest.raises(FetchError, match=r"^asked us to wait 3[56]\d\d s$") as failure:
-                await fetcher.fetch(server.url(path))
+                await checker.fetch(server.url(path))
             assert failure.value.http_status == status
-        await fetcher.fetch(server.url("/", host="127.0.0.2"))
+        await checker.fetch(server.url("/", host="127.0.0.2"))
 
     assert [request.host for request in server.requests] == ["127.0.0.1", "127.0.0.2"]
 
@@ -114,10 +114,10 @@ def test_a_pause_that_is_too_long_is_a_failure_and_the_host_gets_no_request(serv
 def test_the_retry_after_of_another_status_is_ignored(status, server):
     server.answer("/", status=status, headers={"Retry-After": "3600"})
 
-    @with_fetcher()
-    async def _(fetcher: Fetcher) -> None:
+    @with_checker()
+    async def _(checker: HttpChecker) -> None:
         for _ in range(2):
-            await asyncio.gather(*start_fetches(fetcher, server.url("/")), return_exceptions=True)
+            await asyncio.gather(*start_fetches(checker, server.url("/")), return_exceptions=True)
 
     assert server.hits("/") == 2
 
@@ -152,15 +152,15 @@ def test_a_shorter_pause_does_not_end_a_longer_one():
 def test_a_cancelled_check_leaves_no_slot_taken(server):
     gate = server.hold("/")
 
-    @with_fetcher(per_host=1)
-    async def _(fetcher: Fetcher) -> None:
-        fetches = start_fetches(fetcher, *[server.url("/")] * 4)
+    @with_checker(per_host=1)
+    async def _(checker: HttpChecker) -> None:
+        fetches = start_fetches(checker, *[server.url("/")] * 4)
         await asyncio.to_thread(gate.wait_for)
         for started in fetches:
             started.cancel()
         await asyncio.gather(*fetches, return_exceptions=True)
         gate.open()
-        assert (await fetcher.fetch(server.url("/"))).body == b"a"
+        assert (await checker.fetch(server.url("/"))).body == b"a"
 
 
 def test_unanswered_name_look_ups_do_not_hold_up_other_requests(monkeypatch, server):
@@ -175,12 +175,12 @@ def test_unanswered_name_look_ups_do_not_hold_up_other_requests(monkeypatch, ser
 
     monkeypatch.setattr(fetch_module.socket, "getaddrinfo", look_up_slowly)
 
-    @with_fetcher(timeout=WAIT_SECONDS)
-    async def _(fetcher: Fetcher) -> None:
-        lookups = start_fetches(fetcher, *(f"http://{number}.example/" for number in range(20)))
+    @with_checker(timeout=WAIT_SECONDS)
+    async def _(checker: HttpChecker) -> None:
+        lookups = start_fetches(checker, *(f"http://{number}.example/" for number in range(20)))
         for _ in lookups:
             assert await asyncio.to_thread(started.acquire, timeout=WAIT_SECONDS)
-        assert (await fetcher.fetch(server.url("/"))).body == b"a"
+        assert (await checker.fetch(server.url("/"))).body == b"a"
         assert not any(lookup.done() for lookup in lookups)
         go_on.set()
         await asyncio.gather(*lookups, return_exceptions=True)
