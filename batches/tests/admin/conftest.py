@@ -14,6 +14,7 @@ from django.urls import get_resolver, reverse
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog
+from batches.tests.support import factories
 
 VIEW = ["view_batch", "view_batchprofile", "view_profile", "view_storyresult", "view_batchlog"]
 PERMISSIONS = {
@@ -77,20 +78,15 @@ def batch_with(status="queued", *, name="a batch", ok=0, failed=0, pending=1, st
     batch = manager.create_batch(name, urls(ok + failed + pending), priority, queue=queue)
     if ok or failed or status == "running":
         assert manager.start_batch(batch.pk)
-        record(manager, batch, ok, failed, stories)
+        results = [CheckResult(ok=True, stories=stories if index == 0 else ()) for index in range(ok)]
+        results += [factories.failed("HTTP status 500")] * failed
+        run = manager.claim_run("a worker")
+        factories.record(run, zip(factories.profile_ids(batch), results, strict=False))
         assert status == "running" or manager.pause_batch(batch.pk)
     call = {"queued": "queue_batch", "done": "complete_batch"}.get(status)
     assert call is None or getattr(manager, call)(batch.pk)
     assert status != "error" or manager.handle_error(batch.pk, "the disk is full")
     return reread(batch)
-
-
-def record(manager, batch, ok, failed, stories):
-    run = manager.claim_run("a worker")
-    rows = batch.profiles.order_by("pk").values_list("profile_id", flat=True)[: ok + failed]
-    results = [CheckResult(ok=True, stories=stories if index == 0 else ()) for index in range(ok)]
-    results += [CheckResult(ok=False, error="HTTP status 500", http_status=500)] * failed
-    assert manager.record_results(batch.pk, run.run_token, zip(rows, results, strict=True))
 
 
 def story(title="A story", url="https://news.example.org/1"):

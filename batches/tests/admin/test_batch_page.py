@@ -12,11 +12,11 @@ from django.urls import reverse
 
 from batches.admin import batch_page
 from batches.batch_manager import BatchManager
-from batches.checking.checkers.base import CheckResult
 from batches.lists import exports
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile
 from batches.reports import queries
+from batches.tests.support.factories import failed, ok, profile_ids, record, start_run
 
 from .conftest import (
     PERMISSIONS,
@@ -63,23 +63,14 @@ def filters(client, **query):
     return {spec.title: [title for _, title in getattr(spec, "lookup_choices", [])] for spec in specs}
 
 
-def repeat_with_failures(batch, *errors):
-    """A repeat in which the first profiles fail for these reasons and the others are ok."""
-    repeat = BatchManager("maker").repeat_batch(batch.pk)
-    BatchManager().start_batch(repeat.pk)
-    run = BatchManager().claim_run("a worker")
-    ids = repeat.profiles.order_by("pk").values_list("profile_id", flat=True)
-    reasons = dict(enumerate(errors))
-    results = [(pk, CheckResult(ok=index not in reasons, error=reasons.get(index, ""))) for index, pk in enumerate(ids)]
-    assert BatchManager().record_results(repeat.pk, run.run_token, results)
-    assert BatchManager().complete_batch(repeat.pk)
-    return reread(repeat)
-
-
 @pytest.fixture
 def repeat():
     """Of four profiles, of which the last one failed before: the first fails now, the last one is ok."""
-    return repeat_with_failures(batch_with("done", name="the first", ok=3, failed=1, pending=0), "timed out")
+    first = batch_with("done", name="the first", ok=3, failed=1, pending=0)
+    repeat = BatchManager().repeat_batch(first.pk)
+    record(start_run(repeat), zip(profile_ids(repeat), [failed("timed out"), ok(), ok(), ok()], strict=True))
+    assert BatchManager().complete_batch(repeat.pk)
+    return reread(repeat)
 
 
 # What it shows
@@ -380,16 +371,6 @@ def test_a_batch_can_be_exported_and_imported_again(client_of, form):
     assert name == f"presse-ämter-1-{str(batch.pk)[:8]}.{form}"
     profiles = read_profiles(response.getvalue(), filename=name).profiles
     assert [profile.url for profile in profiles] == [row.url for row in queries.stream_rows(batch.profiles.all())]
-
-
-def test_an_export_is_sent_while_it_is_read(client, monkeypatch):
-    monkeypatch.setattr(queries, "STREAM_CHUNK", 10)
-    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 5)
-    batch = batch_with(pending=50)
-    stream = client.get(page_of(batch, "export", "jsonl")).streaming_content
-    assert next(stream).count(b"\n") == 5
-    batch.profiles.order_by("-pk")[0].delete()
-    assert sum(piece.count(b"\n") for piece in stream) == 44
 
 
 @pytest.mark.parametrize("missing", ["view_batchprofile", "view_profile"])

@@ -1,26 +1,10 @@
-"""Scripts in texts and nonsense in addresses: everything is escaped, and no request fails."""
-
-import re
+"""Nonsense in addresses: no request fails. That every text is escaped is tested in a browser."""
 
 import pytest
-from django.urls import reverse
 
-from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 
-from .conftest import (
-    QUEUE,
-    QUEUE_LIVE,
-    SCRIPT,
-    act,
-    act_in_queue,
-    address,
-    batch_with,
-    page_of,
-    press,
-    story,
-    text_of,
-)
+from .conftest import QUEUE_LIVE, SCRIPT, address, batch_with, page_of, story, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -37,60 +21,6 @@ QUERIES = [
     "state=%00", "type__exact=%00", "webhook__id__exact=99999999999999999999",
     "nonsense=1", "e=1", "_facets=True", "_changelist_filters=%00",
 ]  # fmt: skip
-NOT_UNDER_A_STRICT_POLICY = re.compile(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|javascript:", re.IGNORECASE)
-
-
-@pytest.fixture
-def scripted():
-    """A batch with a script in each text that somebody else writes; others like it are in each status."""
-    Webhook.objects.create(name=SCRIPT, url="https://example.org/hook")
-    stories = [story(SCRIPT, 'https://example.org/"><script>'), story("click me", " JavaScript:alert(1)")]
-    batch = batch_with("paused", name=SCRIPT, ok=1, failed=1, stories=stories)
-    BatchManager(SCRIPT).repeat_batch(batch.pk)
-    for status in ("queued", "error", "done", "running"):
-        batch_with(status, name=SCRIPT, failed=1)
-    BatchManager(SCRIPT).hold_queue(SCRIPT)
-    BatchManager(SCRIPT).move_batch(Batch.objects.get(position=2).pk, 1)
-    Batch.objects.update(error=SCRIPT)
-    Profile.objects.update(name=SCRIPT, last_error=SCRIPT)
-    BatchProfile.objects.filter(status="failed").update(error=f'{SCRIPT}"')
-    WebhookDelivery.objects.update(error=SCRIPT, payload=SCRIPT)
-    BatchLog.objects.exclude(action="move_batch").update(message=SCRIPT, actor=SCRIPT)
-    return batch
-
-
-def pages(client, batch):
-    query = {"q": SCRIPT, "move": Batch.objects.get(position=2).pk, "to": 1, "version": Queue.objects.get().version}
-    urls = [address(model, "changelist") for model in MODELS]
-    urls += [address(model, "change", model.objects.latest("pk").pk) for model in MODELS[1:]]
-    urls += [page_of(each, name) for each in (batch, batch.repeats.get()) for name in ("change", "live", "details")]
-    urls += [page_of(batch, "delete"), page_of(batch, "history"), address(Batch, "add"), reverse("admin:index"), QUEUE]
-    hook = Webhook.objects.get().pk
-    urls += [address(Webhook, "add"), address(Webhook, "delete", hook), address(Webhook, "history", hook)]
-    for url in urls:
-        yield client.get(url)
-    for url in (QUEUE, QUEUE_LIVE):
-        yield client.get(url, query)
-    for model in (BatchProfile, StoryResult, BatchLog, WebhookDelivery):
-        yield client.get(address(model, "changelist"), {"batch": batch.pk})
-    yield act(client, "delete_selected", batch)
-    yield act_in_queue(client, "delete_batch", batch)
-    yield act_in_queue(client, "retry_failed", all="queued")
-    chosen = {"action": "check_selected", "_selected_action": Profile.objects.latest("pk").pk, "select_across": "1"}
-    response = client.post(f"{address(Profile, 'changelist')}?q=script", chosen)
-    assert "will be checked" in text_of(response)
-    yield response
-    for call in ("queue_batch", "pause_batch", "retry_failed"):
-        response = press(client, call, batch)
-        assert "messagelist" in text_of(response)
-        yield response
-
-
-def test_texts_are_escaped_and_no_page_needs_a_script_within_it(client, scripted):
-    for response in pages(client, scripted):
-        html = text_of(response)
-        assert SCRIPT not in html, response.request
-        assert not NOT_UNDER_A_STRICT_POLICY.search(html.replace("JavaScript:alert(1)</div>", "")), response.request
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from batches.admin import batch_page
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
 from batches.models import Batch
+from batches.tests.support.factories import failed, ok, record_one
 
 from ..admin.conftest import batch_with, reread, story
 from .steps import (
@@ -24,11 +25,6 @@ from .steps import (
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
-def record(batch, run, *results):
-    rows = batch.profiles.filter(status="pending").order_by("pk").values_list("profile_id", flat=True)
-    assert BatchManager().record_results(batch.pk, run.run_token, zip(rows[: len(results)], results, strict=True))
-
-
 def test_a_running_batch_is_followed_live(open_page):
     batch = batch_with(name="Morning feeds", pending=4)
     page = open_page(page_of(batch))
@@ -38,7 +34,8 @@ def test_a_running_batch_is_followed_live(open_page):
     run = BatchManager("host:1", "worker").claim_run("host:1")
     expect(page.locator("#batch-summary")).to_contain_text("Running.")
     expect(page.locator("#batch-log tbody tr").first).to_contain_text("queued 1 → running")
-    record(batch, run, CheckResult(ok=True, stories=[story("Whales!")]), CheckResult(ok=False, error="timed out"))
+    record_one(run, CheckResult(ok=True, stories=[story("Whales!")]))
+    record_one(run, failed())
     expect(page.locator("#batch-facts")).to_contain_text("2 of 4")
     expect(page.locator("#chart-described")).to_contain_text("2 checks")
     expect(page.locator("#batch-stories")).to_contain_text("Whales!")
@@ -47,7 +44,7 @@ def test_a_running_batch_is_followed_live(open_page):
 
     page.locator("#chart-table-summary").click()
     page.locator("#repeat_batch").focus()
-    record(batch, run, CheckResult(ok=True))
+    record_one(run, ok())
     BatchManager("bob", "api").rename_batch(batch.pk, "Evening feeds")
     BatchManager("bob", "api").pause_batch(batch.pk)
     expect(page.locator("#batch-name")).to_have_text("Evening feeds")
