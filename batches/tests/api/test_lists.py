@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch
+from batches.models import Batch, vocabulary
 
 from .conftest import errors_of
 
@@ -17,33 +17,13 @@ def names(answer):
     return [batch["name"] for batch in answer.json()["results"]]
 
 
-def test_a_batch_has_all_public_fields(client, make_batch):
-    batch = make_batch("running", name="news", profiles=4, failed=1, priority=3)
+def test_a_batch_has_its_progress_and_is_the_same_in_the_list(client, make_batch):
+    batch = make_batch("running", profiles=4, failed=1)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=0.5)
-
     answer = client.get(f"/api/batches/{batch.pk}/").json()
-
-    assert answer.pop("created_at") == batch.created_at.isoformat().replace("+00:00", "Z")
-    assert answer.pop("started_at") == batch.started_at.isoformat().replace("+00:00", "Z")
-    assert answer == {
-        "id": str(batch.pk),
-        "name": "news",
-        "status": "running",
-        "position": 0,
-        "priority": 3,
-        "checker": "feed",
-        "total_profiles": 4,
-        "completed_profiles": 1,
-        "successful_checks": 0,
-        "failed_checks": 1,
-        "stories_found": 0,
-        "progress": {"percent": 25, "rate": 2.0, "seconds_left": 1.5},
-        "error": "",
-        "completed_at": None,
-        "run_seconds": 0.5,
-        "previous": None,
-        "url": f"http://testserver/api/v1/batches/{batch.pk}/",
-    }
+    assert answer.keys() == {*vocabulary.BATCH, "progress", "url"}
+    assert answer["progress"] == {"percent": 25, "rate": 2.0, "seconds_left": 1.5}
+    assert answer["created_at"] == batch.created_at.isoformat().replace("+00:00", "Z")
     assert client.get("/api/batches/").json()["results"] == [client.get(answer["url"]).json()]
     idle = client.get(f"/api/batches/{make_batch(profiles=0).pk}/").json()
     assert idle["progress"] == {"percent": 0, "rate": None, "seconds_left": None}

@@ -155,20 +155,7 @@ def test_rows_are_filtered_by_their_change(client, repeat):
 def test_stories_are_listed_newest_first(client, batch, repeat):
     assert [story["story_id"] for story in results(client, "/api/stories/")] == ["s3", "s2", "s1"]
     path = f"/api/batches/{batch.pk}/stories/"
-    story = results(client, path)[0]
-    found = StoryResult.objects.get(story_id="s2")
-    assert story == {
-        "id": found.pk,
-        "batch": str(batch.pk),
-        "profile": found.profile_id,
-        "profile_url": ADDRESSES[0],
-        "profile_name": "",
-        "story_id": "s2",
-        "title": "",
-        "url": "",
-        "published_at": None,
-        "found_at": found.found_at.isoformat().replace("+00:00", "Z"),
-    }
+    assert [story["story_id"] for story in results(client, path)] == ["s2", "s1"]
     assert results(client, f"/api/stories/?batch={batch.pk}") == results(client, path)
 
 
