@@ -1,13 +1,9 @@
 """Adds the Content-Security-Policy header. Django 6 replaces this by `django.middleware.csp`, with the same setting."""
 
 from collections.abc import Callable
-from http import HTTPStatus
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-
-#: With DEBUG on, Django answers these with a page for developers that has inline styles and scripts.
-DEBUG_PAGES = {HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR}
 
 
 def content_security_policy(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
@@ -15,7 +11,8 @@ def content_security_policy(get_response: Callable[[HttpRequest], HttpResponse])
 
     def respond(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if not (settings.DEBUG and response.status_code in DEBUG_PAGES):
+        # With DEBUG on, Django answers these with a page for developers that has inline styles and scripts.
+        if not (settings.DEBUG and response.status_code in {404, 500}):
             response.headers["Content-Security-Policy"] = policy
         return response
 

@@ -35,12 +35,6 @@ class Child:
     grace: float
     environ: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """This process's, with its import path: the children find the project wherever they are started from."""
-        import_path = os.pathsep.join(path for path in sys.path if path)
-        return {**os.environ, "PYTHONPATH": import_path, "PYTHONUNBUFFERED": "1", **self.environ}
-
 
 def supervise(children: Sequence[Child], echo: Echo) -> str:
     """Run the children until SIGINT, SIGTERM or SIGHUP arrives, or until one of them ends.
@@ -76,9 +70,11 @@ class Running:
     def __init__(self, child: Child, echo: Echo, ended: SimpleQueue[Running]) -> None:
         self.child = child
         self.echo = echo
+        # With it, the children find the project wherever they are started from.
+        import_path = os.pathsep.join(filter(None, sys.path))
         self.process = subprocess.Popen(  # noqa: S603 — our own command, no shell
             [sys.executable, "-P", "-m", __name__, str(child.grace), child.module, *child.arguments],
-            env=child.environment,
+            env={**os.environ, "PYTHONPATH": import_path, "PYTHONUNBUFFERED": "1", **child.environ},
             stdin=subprocess.PIPE,  # the lifeline; never written to
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

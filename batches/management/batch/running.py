@@ -23,7 +23,6 @@ from batches.models.vocabulary import batch_as_dict
 from batches.text import pluralise
 
 Status = Batch.Status
-STOPPING = "Stopping after the running checks. "
 
 
 class RunActions(ShowActions):
@@ -142,7 +141,7 @@ def work_until_finished(batch: Batch, out: TextIO) -> int | None:
     unfinished = Batch.objects.filter(pk=batch.pk, status__in=[Status.QUEUED, Status.RUNNING])
     worker = Worker(finished=lambda: not unfinished.exists())
     try:
-        with ProgressDisplay(batch.pk, out, lambda: STOPPING if worker.stopped_by else ""):
+        with ProgressDisplay(batch.pk, out, lambda: "Stopping after the running checks. " if worker.stopped_by else ""):
             worker.work()
     except KeyboardInterrupt:  # shortly before or after the worker handles signals itself
         return signal.SIGINT

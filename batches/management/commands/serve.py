@@ -16,10 +16,6 @@ from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
 
 COLOURS = {"web": "cyan", "worker": "green", "demo": "magenta"}
-#: Grace periods in seconds. waitress itself gives running requests 5 seconds.
-WEB_GRACE, DEMO_GRACE = 8.0, 3.0
-#: What a worker needs after the grace period of its checks: it records their results and releases the lease.
-WORKER_MARGIN = 5.0
 
 
 class Command(DatabaseCommand):
@@ -37,7 +33,7 @@ class Command(DatabaseCommand):
         require_free_port(host, port, f"Choose another one: PORT={port + 1} make run")
         site = f"http://{reachable_host(host)}:{port}"
         has_demo = options["demo"] and self.set_up_demo(site)
-        children = [Child("demo", "django", ["demo", "--serve"], DEMO_GRACE)] if has_demo else []
+        children = [Child("demo", "django", ["demo", "--serve"], grace=3.0)] if has_demo else []
         children += [web_child(host, port), worker_child(reach_loopback=has_demo)]
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
@@ -78,12 +74,13 @@ def web_child(host: str, port: int) -> Child:
     if settings.SECURE_PROXY_SSL_HEADER:
         # By default waitress drops the headers of a proxy, and each page would be redirected to itself.
         options += ["--trusted-proxy=*", "--trusted-proxy-headers=x-forwarded-proto"]
-    return Child("web", "waitress", [*options, settings.WSGI_APPLICATION], WEB_GRACE)
+    # waitress itself gives running requests 5 seconds.
+    return Child("web", "waitress", [*options, settings.WSGI_APPLICATION], grace=8.0)
 
 
 def worker_child(*, reach_loopback: bool) -> Child:
     environ = {"BATCHES_ALLOWED_NETWORKS": ",".join([*get_config().allowed_networks, f"{DEMO_HOST}/32"])}
-    grace = get_config().grace_seconds + WORKER_MARGIN
+    grace = get_config().grace_seconds + 5.0  # the worker then records the results and releases the lease
     return Child("worker", "django", ["batchworker"], grace, environ if reach_loopback else {})
 
 

@@ -10,9 +10,6 @@ from batches.management.base import JSON, ActionCommand
 from batches.management.output import printable, table, when
 from batches.text import UNSTORABLE, clean_text
 
-#: Characters of a key that identify it without giving access.
-IDENTIFYING_CHARACTERS = 4
-
 
 class Command(ActionCommand):
     help = "Create, list and revoke API tokens."
@@ -74,7 +71,7 @@ def token_as_dict(token: Token) -> dict[str, Any]:
     return {
         "user": token.user.get_username(),
         "is_active": token.user.is_active,
-        "token": f"{token.key[:IDENTIFYING_CHARACTERS]}…",
+        "token": f"{token.key[:4]}…",  # identifies it without giving access
         "created_at": token.created,
     }
 
