@@ -8,7 +8,7 @@ from typing import IO, Any
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadedfile import UploadedFile
-from django.core.files.uploadhandler import FileUploadHandler
+from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUploadHandler
 
 from batches.limits import MAX_LIST_BYTES
 
@@ -16,13 +16,13 @@ from batches.limits import MAX_LIST_BYTES
 MAX_FORM_BYTES = MAX_LIST_BYTES + 1_000_000
 
 
-class TemporaryListHandler(FileUploadHandler):
+class TemporaryListHandler(TemporaryFileUploadHandler):
     """Stores an upload in a temporary file, and refuses a form that is too large before it stores any of it.
 
     Django's own handler gives its files names, so they remain on the disk if the process is killed.
     """
 
-    file: UploadedFile[Any]
+    file: UploadedFile[Any]  # type: ignore[assignment]  # its file has a path
 
     def handle_raw_input(
         self, input_data: IO[bytes], META: Any, content_length: int, *args: Any, **kwargs: Any
@@ -32,19 +32,11 @@ class TemporaryListHandler(FileUploadHandler):
             raise RequestDataTooBig(f"The form has {content_length:,} bytes. The maximum is {MAX_FORM_BYTES:,}.")
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
-        super().new_file(*args, **kwargs)
+        FileUploadHandler.new_file(self, *args, **kwargs)  # without the named file of the base class
         unnamed_file = TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 — the request closes it
         self.file = UploadedFile(
             unnamed_file, self.file_name, self.content_type, 0, self.charset, self.content_type_extra
         )
-
-    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        self.file.write(raw_data)
-
-    def file_complete(self, file_size: int) -> UploadedFile[Any]:
-        self.file.seek(0)
-        self.file.size = file_size
-        return self.file
 
     def upload_interrupted(self) -> None:
         if hasattr(self, "file"):
