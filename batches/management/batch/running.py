@@ -14,8 +14,8 @@ from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
-from batches.management.base import JSON
-from batches.management.batch.showing import ShowActions, details_as_dict, details_context
+from batches.management.base import JSON, ActionCommand
+from batches.management.batch.showing import details_as_dict, details_context
 from batches.management.output import MAX_SHOWN, printable
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch
@@ -25,7 +25,7 @@ from batches.text import pluralise
 Status = Batch.Status
 
 
-class RunActions(ShowActions):
+class RunActions(ActionCommand):
     def add_run_actions(self) -> None:
         description = "Create a batch from a list, check it and print a summary."
         run = self.add_action("run", RunActions.run, description, list_parser(), JSON)

@@ -2,9 +2,10 @@ from django.core.management.base import CommandParser
 
 from batches.management.batch.changing import ChangeActions
 from batches.management.batch.running import RunActions
+from batches.management.batch.showing import ShowActions
 
 
-class Command(RunActions, ChangeActions):
+class Command(RunActions, ShowActions, ChangeActions):
     help = "Create, run, inspect and control batches."
 
     def add_arguments(self, parser: CommandParser) -> None:
