@@ -101,8 +101,6 @@ def test_a_new_webhook_is_stored_normalised_and_its_page_has_the_secret(client):
         ("http://127.0.0.1:8000/", "127.0.0.1 is not a public address. To allow it, add 127.0.0.1 to"),
         ("http://10.1.2.3/", "add 10.1.2.3 to BATCHES_ALLOWED_NETWORKS."),
         ("http://[::1]/", "::1 is not a public address."),
-        ("http://[::ffff:10.0.0.1]/", "is not a public address."),
-        ("http://169.254.169.254/latest/", "169.254.169.254 is not a public address."),
         ("http://localhost:9000/", "localhost is not a public address."),
         ("http://a.localhost./", "a.localhost is not a public address."),
         ("https://example.net/", "Webhook with this Address already exists."),
