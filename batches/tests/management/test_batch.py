@@ -189,6 +189,7 @@ def test_an_invalid_number_is_refused(number, manage):
 
 def test_a_batch_is_shown_with_its_failures_stories_and_log(manage):
     batch = half_checked(Status.ERROR)
+    Batch.objects.filter(pk=batch.pk).update(run_seconds=0.0013)
     output = manage("batch", "show", batch.pk).out
     for line in (
         f"it  ({batch.pk})",
@@ -196,6 +197,7 @@ def test_a_batch_is_shown_with_its_failures_stories_and_log(manage):
         "  checked    2 of 3 (66 %)",
         "  failed     1",
         "  stories    1 new",
+        "  rate       1,538.5 profiles/s",
         "  error      It broke.",
         "        1  It answers with 500.",
         "  new  (https://example.org/0)",
