@@ -38,8 +38,8 @@ def make_user(*permissions, name="somebody"):
     return user
 
 
-def token_client(user):
-    client = APIClient()
+def token_client(user, **options):
+    client = APIClient(**options)
     client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
     return client
 
