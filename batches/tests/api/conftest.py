@@ -1,7 +1,6 @@
 """Clients with and without permissions, and batches in each status."""
 
 from contextlib import contextmanager
-from uuid import uuid4
 
 import pytest
 import yaml
@@ -13,7 +12,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
-from batches.checking.checkers.base import CheckResult
+from batches.tests.support import factories
 from batches.tests.support.tables import every_table
 from batches.tests.support.working import commands, server
 
@@ -65,31 +64,17 @@ def make_batch():
 
 def batch_with(status="queued", *, name="a batch", profiles=2, failed=0, priority=0):
     """A batch with this many profiles, the first `failed` of which have failed."""
-    manager = BatchManager()
-    urls = [f"https://example.org/{uuid4()}" for _ in range(profiles)]
-    batch = manager.create_batch(name, urls, priority=priority)
+    batch = factories.make_batch(name, profiles, priority=priority)
     if failed or status == "running":
-        assert manager.start_batch(batch.pk)
-    if failed:
-        run = manager.claim_run("worker")
-        rows = batch.profiles.order_by("pk")[:failed]
-        results = [(row.profile_id, CheckResult(ok=False, error="HTTP status 500")) for row in rows]
-        assert manager.record_results(batch.pk, run.run_token, results)
-    if leave := LEAVE.get(status):
-        assert leave(manager, batch.pk)
-    elif failed and status == "queued":
-        assert manager.pause_batch(batch.pk)
-        assert manager.queue_batch(batch.pk)
+        run = factories.start_run(batch)
+        results = [(profile, factories.failed("HTTP status 500")) for profile in factories.profile_ids(batch)[:failed]]
+        factories.record(run, results)
+    if failed or status != "queued":
+        for change in factories.WAYS[status][:2]:  # the third way to the queue is a move within it
+            assert change(BatchManager(), batch.pk)
     batch.refresh_from_db()
     assert batch.status == status
     return batch
-
-
-LEAVE = {
-    "paused": BatchManager.pause_batch,
-    "done": BatchManager.complete_batch,
-    "error": lambda manager, pk: manager.handle_error(pk, "The disk is full."),
-}
 
 
 @contextmanager

@@ -77,7 +77,7 @@ FILTERED = {
     "completed_after=2026-01-02T00:00:00Z": {"Delta"},
     "completed_before=2026-01-02T00:00:00Z": set(),
     "search=news alpha": {"Alpha news"},
-    "search=disk": {"Gamma_news"},
+    "search=broke": {"Gamma_news"},
     "search=http": {"Delta"},
     "search=news&status=error": {"Gamma_news"},
     "search=&name=&status=queued": {"Beta 100% blogs"},
