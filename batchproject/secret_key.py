@@ -9,6 +9,8 @@ from django.core.checks.security import base as django_check
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
+from .private_files import create_private_directory
+
 GENERATE_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
 
 
@@ -45,7 +47,7 @@ def read_or_generate_key(path: Path) -> str:
     """
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            create_private_directory(path.parent)
             with NamedTemporaryFile("w", dir=path.parent, prefix=path.name) as draft:  # its mode is 0600
                 draft.write(get_random_secret_key())
                 draft.flush()

@@ -1,48 +1,27 @@
 """Settings of the project. The environment sets what differs between installations: see the README."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping
 
+from .environment import read_list, read_log_level, read_number, read_rate, read_switch, read_time_zone
+from .private_files import create_private_file
 from .secret_key import load_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
 
-def env_list(name: str, default: str = "") -> list[str]:
-    return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
-
-
-def env_switch(name: str) -> bool:
-    return os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"}
-
-
-def env_number(name: str, default: int) -> int:
-    text = os.environ.get(name, "").strip() or str(default)
-    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        raise ImproperlyConfigured(f"{name}={text!r} is not a valid number. Use a whole number such as 0 or 3600.")
-    return int(text)
-
-
-def api_rate(name: str, default: str) -> str | None:
-    """The rate as Django REST framework takes it; None for "off"."""
-    rate = os.environ.get(name, "").strip().lower() or default
-    if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
-        raise ImproperlyConfigured(f"{name}={rate!r} is not a valid rate. Use 100/second, 6000/minute or off.")
-    return None if rate == "off" else rate
-
-
-DEBUG = env_switch("DEBUG")
+DEBUG = read_switch("DEBUG")
 SECRET_KEY = load_secret_key(os.environ.get("SECRET_KEY", ""), VAR_DIR / "secret_key", allow_weak=DEBUG)
-ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
-CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
+ALLOWED_HOSTS = read_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = read_list("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
     "batches",  # before the admin, so that its templates/admin/base_site.html comes first
@@ -84,12 +63,15 @@ SECURE_CSP = {
 }
 
 # A proxy in front of this application terminates HTTPS and sets X-Forwarded-Proto.
-HTTPS = env_switch("HTTPS")
+HTTPS = read_switch("HTTPS")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 # Off by default: browsers remember it for that long, for all subdomains, and nothing here can take it back.
-SECURE_HSTS_SECONDS = env_number("HSTS_SECONDS", 0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
+SECURE_HSTS_SECONDS = read_number("HSTS_SECONDS", 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
+# Asks to be listed in the browsers themselves, which takes months to undo.
+SECURE_HSTS_PRELOAD = read_switch("HSTS_PRELOAD")
+SILENCED_SYSTEM_CHECKS = ["security.W021"]  # recommends that for everybody
 
 SESSION_ENGINE = "batchproject.sessions"
 
@@ -147,7 +129,8 @@ def parse_database_url(url: str) -> dict[str, Any]:
     return settings
 
 
-DATABASE_URL = os.environ.get("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'batches.sqlite3'}"
+if not (DATABASE_URL := os.environ.get("DATABASE_URL", "")):
+    DATABASE_URL = f"sqlite:///{create_private_file(VAR_DIR / 'batches.sqlite3')}"
 DATABASES = {"default": parse_database_url(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -157,7 +140,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = os.environ.get("TIME_ZONE", "UTC")
+TIME_ZONE = read_time_zone("TIME_ZONE", "UTC", available_timezones())
 
 STATIC_URL = "static/"
 # For `collectstatic` only, if another web server serves the static files.
@@ -184,11 +167,11 @@ REST_FRAMEWORK = {
     # Fifty clients of one user that poll once a second use half of it. Each web process counts by itself, unless CACHES
     # names a cache that they share.
     "DEFAULT_THROTTLE_RATES": {
-        "user": api_rate("API_RATE", "6000/minute"),
-        "anon": api_rate("API_ANONYMOUS_RATE", "60/minute"),
+        "user": read_rate("API_RATE", "6000/minute"),
+        "anon": read_rate("API_ANONYMOUS_RATE", "60/minute"),
     },
     # How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
-    "NUM_PROXIES": env_number("API_PROXIES", 0),
+    "NUM_PROXIES": read_number("API_PROXIES", 0),
     "DEFAULT_PERMISSION_CLASSES": ["batches.api.access.BatchPermissions"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -246,13 +229,20 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {message}", "style": "{", "datefmt": "%H:%M:%S"}},
+    "formatters": {
+        "line": {
+            "()": "batchproject.logs.LineFormatter",
+            "format": "{asctime} {levelname} {message}",
+            "style": "{",
+            "datefmt": "%Y-%m-%d %H:%M:%S",
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         # `batches.web.error_pages` logs one line; the traceback would add nothing.
         "django.security.RequestDataTooBig": {"level": "CRITICAL"},
-        "batches": {"level": os.environ.get("LOG_LEVEL", "INFO")},
+        "batches": {"level": read_log_level("LOG_LEVEL", "INFO")},
         "waitress": {"level": "INFO"},
     },
 }

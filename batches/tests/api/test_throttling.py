@@ -2,11 +2,8 @@
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.exceptions import ImproperlyConfigured
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
-
-from batchproject.settings import api_rate, env_number
 
 from .conftest import make_user, nothing_changes, token_client
 
@@ -74,25 +71,3 @@ def test_an_anonymous_client_cannot_guess_for_ever(clock, path, status, headers)
 def test_fifty_clients_can_poll_once_a_second(settings):
     requests, period = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]["user"].split("/")
     assert (int(requests) >= 2 * 50 * 60, period) == (True, "minute")
-
-
-@pytest.mark.parametrize(
-    "text", ["fast", "100", "0/minute", "-1/minute", "100/fortnight", "1.5/second", "٣/minute", "/"]
-)
-def test_an_invalid_rate_is_reported_at_start(monkeypatch, text):
-    monkeypatch.setenv("API_RATE", text)
-    with pytest.raises(ImproperlyConfigured, match=r"API_RATE=.* is not a valid rate. Use 100/second"):
-        api_rate("API_RATE", "1/second")
-
-
-@pytest.mark.parametrize(("text", "rate"), [("", "5/day"), (" 10/Second ", "10/second"), ("off", None)])
-def test_a_rate_comes_from_the_environment(monkeypatch, text, rate):
-    monkeypatch.setenv("API_RATE", text)
-    assert api_rate("API_RATE", "5/day") == rate
-
-
-@pytest.mark.parametrize("text", ["many", "-1", "1e3", "1.0"])
-def test_an_invalid_number_of_proxies_is_reported_at_start(monkeypatch, text):
-    monkeypatch.setenv("API_PROXIES", text)
-    with pytest.raises(ImproperlyConfigured, match="API_PROXIES"):
-        env_number("API_PROXIES", 0)

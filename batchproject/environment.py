@@ -1,0 +1,49 @@
+"""Reads settings from the environment. An invalid value raises ImproperlyConfigured, which says what is valid."""
+
+import os
+import re
+from collections.abc import Collection
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def read_text(name: str, default: str = "") -> str:
+    return os.environ.get(name, "").strip() or default
+
+
+def read_list(name: str, default: str = "") -> list[str]:
+    return [item.strip() for item in os.environ.get(name, default).split(",") if item.strip()]
+
+
+def read_switch(name: str) -> bool:
+    return read_text(name).lower() in {"1", "true", "yes", "on"}
+
+
+def read_number(name: str, default: int) -> int:
+    text = read_text(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={text!r} is not a valid number. Use a whole number such as 0 or 3600.")
+    return int(text)
+
+
+def read_rate(name: str, default: str) -> str | None:
+    """The rate as Django REST framework takes it; None for "off"."""
+    rate = read_text(name, default).lower()
+    if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
+        raise ImproperlyConfigured(f"{name}={rate!r} is not a valid rate. Use 100/second, 6000/minute or off.")
+    return None if rate == "off" else rate
+
+
+def read_log_level(name: str, default: str) -> str:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    level = read_text(name, default).upper()
+    if level not in levels:
+        raise ImproperlyConfigured(f"{name}={level!r} is not a valid log level. Use one of {', '.join(levels)}.")
+    return level
+
+
+def read_time_zone(name: str, default: str, known: Collection[str]) -> str:
+    zone = read_text(name, default)
+    if zone not in known:
+        raise ImproperlyConfigured(f"{name}={zone!r} is not a known time zone. Use UTC, or a name like Europe/Berlin.")
+    return zone
