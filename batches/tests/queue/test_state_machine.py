@@ -26,11 +26,12 @@ from hypothesis.stateful import (
 
 from batches.batch_manager import BatchManager
 from batches.conf import Config
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.models import Action, Batch, BatchLog, BatchProfile, Profile, Queue
 from batches.queue.refusals import Code
+from batches.queue.transitions import RULES
 from batches.tests.support.factories import failed, ok, urls
 
-from .test_transitions import DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUNNING
+from .test_transitions import CALLS, DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUN_CALLS, RUNNING
 
 #: More examples find more: `STATE_MACHINE_EXAMPLES=1000 pytest batches/tests/queue/test_state_machine.py`.
 EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "50"))
@@ -43,6 +44,9 @@ POOL = urls(5)
 PRIORITIES = st.integers(-1, 1)
 OUTCOMES_OF_CHECKS = st.dictionaries(st.sampled_from(POOL), st.sampled_from(["failed", "story", "ok"]))
 PROGRESS = [(2, 1, 1), (3, 2, 1), (1, 0, 1), (0, 0, 0), (2, 2, 1), (1, 2, -1)]
+
+#: Calls that lead to the status in RULES. Several in a row: at random, they would rarely follow each other.
+TRANSITIONS = ["queue_batch", "start_batch", "pause_batch", "complete_batch", "handle_error", "retry_failed"]
 
 
 @dataclass(eq=False)
@@ -82,8 +86,8 @@ class Run:
     token: uuid.UUID
 
     @property
-    def is_current(self) -> bool:
-        return self.batch.token == self.token
+    def objection(self) -> Code | None:
+        return None if self.batch.token == self.token else Code.FENCED
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -136,7 +140,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def is_refused(self, call: str, batch: Expected, answer: object, code: Code | None = None) -> bool:
         """Whether the call must be refused: by the matrix, or with `code`. Asserts that it was refused or not."""
-        if batch not in self.all:
+        if batch not in self.all and call in CALLS:
             code = Code.NOT_FOUND
         elif isinstance(OUTCOMES.get((call, batch.status)), Code):
             code = OUTCOMES[call, batch.status]
@@ -183,16 +187,6 @@ class QueueMachine(RuleBasedStateMachine):
         rows = dict.fromkeys(batch.rows, "pending")
         return self.add(Expected(answer.pk, batch.priority, rows=rows, total=batch.total))
 
-    @rule(batch=batches)
-    def queue_batch(self, batch):
-        answer, before, was = self.manager.queue_batch(batch.id), list(self.waiting), batch.status
-        if not self.is_refused("queue_batch", batch, answer):
-            if was == DONE:
-                batch.make_pending("ok", "failed")
-                batch.completed = batch.successful = batch.failed = batch.stories = 0
-            self.enter(batch, QUEUED)
-            self.lines += was != QUEUED or self.waiting != before
-
     @rule(batch=batches, position=st.integers(-1, 7), version=st.sampled_from([None, 0, 1]))
     def move_batch(self, batch, position, version):
         """Decided from the present version (0), another one (1), or none."""
@@ -230,13 +224,28 @@ class QueueMachine(RuleBasedStateMachine):
 
     # Starting and ending
 
-    @rule(batch=batches)
-    def start_batch(self, batch):
-        answer = self.manager.start_batch(batch.id)
-        code = Code.ANOTHER_RUNNING if self.running else Code.QUEUE_HELD if self.held else None
-        if not self.is_refused("start_batch", batch, answer, code):
-            self.enter(batch, RUNNING)
-            self.lines += 1
+    @rule(batch=batches, calls=st.lists(st.sampled_from(TRANSITIONS), min_size=1, max_size=5))
+    def change_status(self, batch, calls):
+        for call in calls:
+            answer = CALLS[call](self.manager, batch.id)
+            if not self.is_refused(call, batch, answer, self.objection(call, batch)):
+                self.expect_changed(call, batch)
+
+    def objection(self, call, batch):
+        if call == "start_batch":
+            return Code.ANOTHER_RUNNING if self.running else Code.QUEUE_HELD if self.held else None
+        return Code.NOTHING_TO_RETRY if call == "retry_failed" and not batch.failed else None
+
+    def expect_changed(self, call, batch):
+        before = batch.status, list(self.waiting)
+        if call == "queue_batch" and batch.status == DONE:
+            batch.make_pending("ok", "failed")
+            batch.completed = batch.successful = batch.failed = batch.stories = 0
+        if call == "retry_failed":
+            batch.completed, batch.failed = batch.completed - batch.failed, 0
+            batch.make_pending("failed")
+        self.enter(batch, RULES[Action(call)].goes_to)
+        self.lines += (batch.status, self.waiting) != before
 
     @rule()
     def promote_next_batch(self):
@@ -247,29 +256,10 @@ class QueueMachine(RuleBasedStateMachine):
             self.enter(head, RUNNING)
             self.lines += 1
 
-    @rule(batch=batches)
-    def pause_batch(self, batch):
-        answer = self.manager.pause_batch(batch.id)
-        if not self.is_refused("pause_batch", batch, answer):
-            self.lines += batch.status != PAUSED
-            self.enter(batch, PAUSED)
-
-    @rule(batch=batches, is_fault=st.booleans())
-    def complete_batch_or_handle_error(self, batch, is_fault):
-        if is_fault:
-            self.close("handle_error", batch, self.manager.handle_error(batch.id, "It broke."), ERROR)
-        else:
-            self.close("complete_batch", batch, self.manager.complete_batch(batch.id), DONE)
-
-    def close(self, call, batch, answer, status):
-        if not self.is_refused(call, batch, answer):
-            self.enter(batch, status)
-            self.lines += 1
-
     @rule(batch=batches, progress=st.sampled_from(PROGRESS), pause_first=st.booleans())
     def update_progress(self, batch, progress, pause_first):
         if pause_first:
-            self.pause_batch(batch)
+            self.change_status(batch, ["pause_batch"])
         answer = self.manager.update_progress(batch.id, *progress)
         completed, successful, failures = progress
         is_bad = failures < 0 or successful + failures > completed or completed > batch.total or batch.rows
@@ -278,18 +268,6 @@ class QueueMachine(RuleBasedStateMachine):
             if completed == batch.total:
                 self.enter(batch, DONE)
                 self.lines += 1
-
-    @rule(batch=batches, pause_the_running_one=st.booleans())
-    def retry_failed(self, batch, pause_the_running_one):
-        if pause_the_running_one and self.running:
-            batch = self.running
-            self.pause_batch(batch)
-        answer = self.manager.retry_failed(batch.id)
-        if not self.is_refused("retry_failed", batch, answer, None if batch.failed else Code.NOTHING_TO_RETRY):
-            batch.completed, batch.failed = batch.completed - batch.failed, 0
-            batch.make_pending("failed")
-            self.enter(batch, QUEUED)
-            self.lines += 1
 
     @precondition(lambda self: len(self.all) > 3)
     @rule(batch=batches, purge=st.booleans())
@@ -354,15 +332,8 @@ class QueueMachine(RuleBasedStateMachine):
             self.record_results(run, outcomes)
             if then_finish:
                 self.record_results(run, dict.fromkeys(POOL, "ok"))
-                self.finish_run(run)
+                self.report(run, "finish_run")
         return run
-
-    def is_fenced(self, run, answer, code=None):
-        if not run.is_current:
-            code = Code.FENCED
-        assert bool(answer) == (code is None), (answer, code)
-        assert code is None or answer.code == code
-        return code is not None
 
     @rule(run=runs, outcomes=OUTCOMES_OF_CHECKS)
     def record_results(self, run, outcomes):
@@ -370,7 +341,7 @@ class QueueMachine(RuleBasedStateMachine):
         ids = dict(Profile.objects.values_list("url", "pk"))
         given = [(ids[url], results[outcome]) for url, outcome in outcomes.items() if url in ids]
         answer = self.manager.record_results(run.batch.id, run.token, given * 2)
-        if not self.is_fenced(run, answer):
+        if not self.is_refused("record_results", run.batch, answer, run.objection):
             self.expect_recorded(run.batch, outcomes)
 
     def expect_recorded(self, batch, outcomes):
@@ -384,32 +355,20 @@ class QueueMachine(RuleBasedStateMachine):
                     self.known_stories.add((url, "a story"))
         batch.count()
 
-    @rule(run=runs)
-    def renew_lease(self, run):
-        if not self.is_fenced(run, self.manager.renew_lease(run.batch.id, run.token)):
-            run.batch.is_expired = False
-
-    @rule(run=runs)
-    def release_run(self, run):
-        if not self.is_fenced(run, self.manager.release_run(run.batch.id, run.token)):
-            run.batch.token, run.batch.is_expired = None, False
-            self.lines += 1
-
-    @rule(run=runs)
-    def finish_run(self, run):
+    @rule(run=runs, call=st.sampled_from(["renew_lease", "release_run", "finish_run", "handle_error"]))
+    def report(self, run, call):
         batch = run.batch
-        code = Code.NOT_FINISHED if "pending" in batch.rows.values() else None
-        if not self.is_fenced(run, self.manager.finish_run(batch.id, run.token), code):
-            self.enter(batch, ERROR if batch.completed < batch.total and not batch.rows else DONE)
-            self.lines += 1
-
-    @rule(run=runs)
-    def a_worker_reports_an_error(self, run):
-        answer = self.manager.handle_error(run.batch.id, "It broke.", run.token)
-        code = None if run.is_current else Code.FENCED
-        if not self.is_refused("handle_error", run.batch, answer, code):
-            self.enter(run.batch, ERROR)
-            self.lines += 1
+        answer = RUN_CALLS[call](self.manager, Batch(batch.id), run.token)
+        is_unfinished = call == "finish_run" and "pending" in batch.rows.values()
+        if self.is_refused(call, batch, answer, run.objection or (Code.NOT_FINISHED if is_unfinished else None)):
+            return
+        batch.is_expired = False
+        self.lines += call != "renew_lease"
+        if call == "release_run":
+            batch.token = None
+        elif call != "renew_lease":
+            is_hollow = batch.completed < batch.total and not batch.rows
+            self.enter(batch, ERROR if call == "handle_error" or is_hollow else DONE)
 
     # Invariants
 
