@@ -123,7 +123,8 @@ class Outlook:
         return starts
 
     def _after(self, seconds: float | None) -> datetime | None:
-        return None if seconds is None else self.now + timedelta(seconds=seconds)
+        """The moment to the second: an estimate is no more exact."""
+        return None if seconds is None else (self.now + timedelta(seconds=seconds)).replace(microsecond=0)
 
 
 def forecast_queue() -> Outlook:
@@ -168,18 +169,13 @@ def queue_as_dict(
         "waiting": [batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],
         "waiting_total": outlook.waiting,
         "waiting_profiles": outlook.waiting_profiles,
-        "all_done": to_the_second(outlook.all_done),
+        "all_done": outlook.all_done,
     }
 
 
 def _turn_as_dict(batch: Batch, outlook: Outlook) -> dict[str, Any]:
     turn = outlook.turn(batch.position or 0)
-    return {"expected_start": to_the_second(turn.start), "expected_end": to_the_second(turn.end)}
-
-
-def to_the_second(moment: datetime | None) -> datetime | None:
-    """An estimate, no finer than it deserves."""
-    return None if moment is None else moment.replace(microsecond=0)
+    return {"expected_start": turn.start, "expected_end": turn.end}
 
 
 def is_recent(moment: datetime | None, now: datetime) -> bool:

@@ -16,7 +16,6 @@ from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import (
     assert_consistent,
     assert_logged,
-    half_checked,
     last_line,
     make_batch,
     profile_ids,
@@ -245,9 +244,3 @@ def test_a_repeat_has_the_same_rows_and_is_linked_to_its_source(manager):
     assert profile_ids(third) == profile_ids(second) == profile_ids(first)
     assert urls_of(third) == wanted
     assert (BatchProfile.objects.count(), Profile.objects.count()) == (120, 30)
-
-
-def test_a_repeat_of_a_batch_without_rows_has_none_and_the_same_total(manager):
-    again = manager.repeat_batch(half_checked("done", rows=False).pk)
-    assert (again.total_profiles, again.completed_profiles) == (3, 0)
-    assert not again.profiles.exists()

@@ -1,7 +1,5 @@
 """Deleting: the batch disappears at once, its rows follow in small transactions, and stories stay."""
 
-from threading import Event
-
 import pytest
 from django.db import transaction
 
@@ -12,7 +10,6 @@ from batches.queue import contents
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
-    claim,
     last_line,
     make_batch,
     make_waiting,
@@ -21,9 +18,8 @@ from batches.tests.support.factories import (
     record,
     row_statuses,
     start_run,
-    waiting_names,
 )
-from batches.tests.support.threads import TIMEOUT, in_thread
+from batches.tests.support.threads import TIMEOUT, Gate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -118,15 +114,6 @@ def test_an_interrupted_deletion_is_completed_later(steps, big, manager, monkeyp
     assert_consistent()
 
 
-def test_a_deleted_batch_frees_its_place_before_its_rows_are_gone(manager, monkeypatch):
-    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
-    make_waiting(3)
-    assert manager.delete_batch(Batch.objects.get(name="2").pk)
-    assert waiting_names() == ["1", "3"]
-    assert_consistent()
-    assert claim().batch.name == "1"
-
-
 def test_several_are_deleted_with_a_result_for_each(manager, monkeypatch):
     purges = []
     monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: purges.append(self))
@@ -163,19 +150,10 @@ def test_a_deletion_that_the_caller_rolls_back_deletes_nothing(big, manager):
 
 def test_other_calls_do_not_wait_for_the_rows_of_a_deleted_batch(big, manager, monkeypatch):
     waiting = make_batch("waiting")
-    deleting, may_go_on = Event(), Event()
-    end_of_chunk = contents._find_chunk_end
-
-    def wait(rows):
-        deleting.set()
-        assert may_go_on.wait(TIMEOUT)
-        return end_of_chunk(rows)
-
-    monkeypatch.setattr(contents, "_find_chunk_end", wait)
-    deletion = in_thread(lambda: BatchManager().delete_batch(big.pk))
-    assert deleting.wait(TIMEOUT)
+    gate = Gate(monkeypatch, contents, "_find_chunk_end")
+    deletion = gate.stop(lambda: BatchManager().delete_batch(big.pk))
     assert manager.start_batch(waiting.pk)
     assert manager.claim_run("worker")
-    may_go_on.set()
+    gate.open()
     assert deletion.result(TIMEOUT) is True
     assert not Batch.everything.filter(pk=big.pk).exists()

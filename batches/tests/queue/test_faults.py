@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db.models import F
 from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
@@ -55,11 +56,11 @@ def mark_deleted(it: Batch) -> None:
 
 
 def damage_counters(it: Batch) -> None:
-    Batch.objects.filter(pk=it.pk).update(completed_profiles=3)
+    Batch.objects.filter(pk=it.pk).update(completed_profiles=F("total_profiles"), failed_checks=0)
 
 
 def open_gap(it: Batch) -> None:
-    Batch.objects.filter(name="last").update(position=9)
+    Batch.objects.filter(name="last").update(position=F("position") + 9)
 
 
 def hold_queue(it: Batch) -> None:
@@ -95,6 +96,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "claim_run of the head": (PAUSED, keep, lambda manager, it: manager.claim_run("worker")),
     "claim_run released": (RUNNING, release_run, lambda manager, it: manager.claim_run("worker")),
     "claim_run expired": (RUNNING, expire_lease, lambda manager, it: manager.claim_run("worker")),
+    "claim_run owned": (RUNNING, keep, lambda manager, it: manager.claim_run("worker")),
     "claim_run lost too often": (RUNNING, lose_runs, lambda manager, it: manager.claim_run("worker")),
     "record_results": (RUNNING, keep, record_all),
     "renew_lease": (RUNNING, keep, lambda manager, it: manager.renew_lease(it.pk, it.run_token)),

@@ -42,27 +42,6 @@ def test_the_band_ends_behind_its_last_batch_even_if_batches_were_moved(manager)
     assert waiting_names() == ["low", "high 2", "low 2", "high", "high 3"]
 
 
-def test_queueing_a_queued_batch_moves_it_to_the_end_of_its_band_in_either_direction(manager):
-    first = make_batch("a", priority=1)
-    make_batch("b", priority=1), make_batch("c")
-    assert manager.queue_batch(first.pk)
-    assert waiting_names() == ["b", "a", "c"]
-    assert manager.move_batch(first.pk, 3)
-    assert manager.queue_batch(first.pk)
-    assert waiting_names() == ["b", "a", "c"]
-    with unchanged():
-        assert manager.queue_batch(first.pk) is True
-
-
-def test_a_paused_batch_is_queued_into_the_band_of_its_present_priority(manager):
-    batch = make_batch("was low")
-    make_batch("high", priority=5), make_batch("low")
-    assert manager.pause_batch(batch.pk)
-    assert manager.set_priority(batch.pk, 5)
-    assert manager.queue_batch(batch.pk)
-    assert waiting_names() == ["high", "was low", "low"]
-
-
 # Priority
 
 

@@ -11,6 +11,7 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
 from batches.queue import contents, results
 from batches.queue.refusals import Code
 from batches.queue.runs import ClaimedRun
+from batches.queue.writer import QueueWriter
 from batches.tests.support.factories import (
     assert_consistent,
     claim,
@@ -25,11 +26,12 @@ from batches.tests.support.factories import (
     urls,
     waiting_names,
 )
-from batches.tests.support.threads import in_thread, run_in_threads
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads
+
+from .test_transitions import CALLS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-WAIT = 60
 ROUNDS = 3
 
 
@@ -50,41 +52,35 @@ def rounds():
         BatchManager().release_queue()
 
 
-# Two identical calls: the status before, the call, the results, and the number of log entries.
+#: Two identical calls: the status before, the call, the results, and the number of log entries.
+TWICE = [
+    ("queued", "start_batch", [True, Code.ALREADY_RUNNING], 1),
+    ("paused", "start_batch", [True, Code.ALREADY_RUNNING], 1),
+    ("paused", "queue_batch", [True, True], 1),
+    ("done", "queue_batch", [True, True], 1),
+    ("running", "pause_batch", [True, True], 1),
+    ("running", "complete_batch", [True, Code.FINISHED], 1),
+    ("queued", "handle_error", [True, Code.FINISHED], 1),
+    ("done", "retry_failed", [True, Code.ALREADY_QUEUED], 1),
+    ("done", "repeat_batch", [True, True], 2),
+    ("queued", "move_batch", [True, True], 1),
+    ("queued", "set_priority", [True, True], 1),
+    ("done", "delete_batch", [True, Code.NOT_FOUND], 1),
+    ("queued", "hold_queue", [True, True], 1),
+]
+TWICE_CALLED = CALLS | {"hold_queue": lambda manager, pk: manager.hold_queue("why")}
 
-TWICE = {
-    "start a queued one": ("queued", lambda manager, pk: manager.start_batch(pk), [True, Code.ALREADY_RUNNING], 1),
-    "start a paused one": ("paused", lambda manager, pk: manager.start_batch(pk), [True, Code.ALREADY_RUNNING], 1),
-    "queue a paused one": ("paused", lambda manager, pk: manager.queue_batch(pk), [True, True], 1),
-    "queue a done one": ("done", lambda manager, pk: manager.queue_batch(pk), [True, True], 1),
-    "pause the running one": ("running", lambda manager, pk: manager.pause_batch(pk), [True, True], 1),
-    "complete": ("running", lambda manager, pk: manager.complete_batch(pk), [True, Code.FINISHED], 1),
-    "fail": ("queued", lambda manager, pk: manager.handle_error(pk, "Broken."), [True, Code.FINISHED], 1),
-    "retry": ("done", lambda manager, pk: manager.retry_failed(pk), [True, Code.ALREADY_QUEUED], 1),
-    "repeat": ("done", lambda manager, pk: manager.repeat_batch(pk), [True, True], 2),
-    "move": ("queued", lambda manager, pk: manager.move_batch(pk, 1), [True, True], 1),
-    "set the priority": ("queued", lambda manager, pk: manager.set_priority(pk, 5), [True, True], 1),
-    "hold": ("queued", lambda manager, pk: manager.hold_queue("why"), [True, True], 1),
-}
 
-
-@pytest.mark.parametrize(("status", "call", "answers", "lines"), TWICE.values(), ids=TWICE.keys())
+@pytest.mark.parametrize(("status", "call", "answers", "lines"), TWICE)
 def test_the_second_of_two_identical_calls_sees_the_effect_of_the_first(status, call, answers, lines):
     for _ in rounds():
         it = half_checked(status)
-        before = BatchLog.objects.count()
-        both = run_in_threads([lambda it=it: call(BatchManager(), it.pk)] * 2)
+        log = BatchLog.objects.filter(action=call)
+        before = log.count()
+        both = run_in_threads([lambda it=it: TWICE_CALLED[call](BatchManager(), it.pk)] * 2)
         assert codes(both) == sorted(answers, key=str)
-        assert BatchLog.objects.count() == before + lines
-
-
-def test_the_second_of_two_deletions_finds_no_batch():
-    for _ in rounds():
-        it = half_checked("done")
-        both = run_in_threads([lambda it=it: BatchManager().delete_batch(it.pk)] * 2)
-        assert codes(both) == sorted([True, Code.NOT_FOUND], key=str)
-        assert not Batch.everything.filter(pk=it.pk).exists()
-        assert BatchLog.objects.filter(action="delete_batch", message__contains=str(it.pk)).count() == 1
+        assert log.count() == before + lines
+        assert Batch.everything.filter(pk=it.pk).exists() == (call != "delete_batch")
 
 
 def test_of_two_starts_or_moves_one_is_refused():
@@ -159,30 +155,6 @@ def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkey
 # Recording while others write
 
 
-class Gate:
-    """Stops a thread in the middle of a call: it waits in `wait`; the test uses `arrived` and `open`."""
-
-    def __init__(self):
-        self.arrived, self.open = Event(), Event()
-
-    def wait(self):
-        self.arrived.set()
-        assert self.open.wait(WAIT)
-
-
-def gated(monkeypatch, owner, name):
-    """A gate before `owner.name`, for the first call."""
-    gate, function = Gate(), getattr(owner, name)
-
-    def call(*args, **kwargs):
-        if not gate.arrived.is_set():
-            gate.wait()
-        return function(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, call)
-    return gate
-
-
 ENDINGS = {
     "pause": lambda pk: BatchManager().pause_batch(pk),
     "complete": lambda pk: BatchManager().complete_batch(pk),
@@ -194,9 +166,8 @@ ENDINGS = {
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS.keys())
 def test_ending_a_run_waits_for_the_results_that_are_being_recorded(end, monkeypatch):
     run = start_run(make_batch("it", 3))
-    ids = profile_ids(run.batch)
-    gate = gated(monkeypatch, results, "update_batch_profiles")  # behind the fence
-    order = []
+    ids, order = profile_ids(run.batch), []
+    gate = Gate(monkeypatch, results, "update_batch_profiles")  # behind the fence
 
     def record_some():
         answer = BatchManager().record_results(run.batch.pk, run.run_token, [(pk, ok("s")) for pk in ids[:2]])
@@ -204,15 +175,14 @@ def test_ending_a_run_waits_for_the_results_that_are_being_recorded(end, monkeyp
         return answer
 
     def end_it():
-        gate.open.set()
+        gate.open()
         answer = end(run.batch.pk)
         order.append("ended")
         return answer
 
-    recording = in_thread(record_some)
-    assert gate.arrived.wait(WAIT)
+    recording = gate.stop(record_some)
     ending = in_thread(end_it)
-    assert (recording.result(WAIT), ending.result(WAIT)) == (True, True)
+    assert (recording.result(TIMEOUT), ending.result(TIMEOUT)) == (True, True)
     assert order[-1] == "ended"
     assert BatchManager().record_results(run.batch.pk, run.run_token, [(ids[2], ok())]).code == Code.FENCED
     for batch in Batch.objects.filter(pk=run.batch.pk):  # where it was not deleted
@@ -224,17 +194,16 @@ def test_ending_a_run_waits_for_the_results_that_are_being_recorded(end, monkeyp
 def test_a_result_is_fenced_while_its_run_is_being_ended(end, monkeypatch):
     run = start_run(make_batch("it", 2))
     results = [(pk, ok("s")) for pk in profile_ids(run.batch)]
-    gate = gated(monkeypatch, Queue.objects, "bump_version")  # the batch is written, the change not committed
-    ending = in_thread(lambda: end(run.batch.pk))
-    assert gate.arrived.wait(WAIT)
+    gate = Gate(monkeypatch, Queue.objects, "bump_version")  # the batch is written, the change not committed
+    ending = gate.stop(lambda: end(run.batch.pk))
 
     def record_late():
-        gate.open.set()
+        gate.open()
         return BatchManager().record_results(run.batch.pk, run.run_token, results)
 
     recording = in_thread(record_late)
-    assert ending.result(WAIT) is True
-    assert recording.result(WAIT).code == Code.FENCED
+    assert ending.result(TIMEOUT) is True
+    assert recording.result(TIMEOUT).code == Code.FENCED
     assert row_statuses(run.batch) == ["pending"] * 2
     assert_consistent()
 
@@ -244,14 +213,13 @@ def test_recording_does_not_wait_for_the_queue_lock(monkeypatch):
     """SQLite has one lock for all writers."""
     run = start_run(make_batch("it", 1))
     make_waiting(3)
-    gate = gated(monkeypatch, Queue.objects, "bump_version")
-    moving = in_thread(lambda: BatchManager().move_batch(Batch.objects.get(name="3").pk, 1))
-    assert gate.arrived.wait(WAIT)
+    gate = Gate(monkeypatch, Queue.objects, "bump_version")
+    moving = gate.stop(lambda: BatchManager().move_batch(Batch.objects.get(name="3").pk, 1))
     results = [(pk, ok()) for pk in profile_ids(run.batch)]
     assert BatchManager().record_results(run.batch.pk, run.run_token, results) is True
     assert BatchManager().renew_lease(run.batch.pk, run.run_token) is True
-    gate.open.set()
-    assert moving.result(WAIT) is True
+    gate.open()
+    assert moving.result(TIMEOUT) is True
 
 
 def test_no_result_is_recorded_once_a_pause_has_returned():
@@ -328,12 +296,11 @@ def test_two_parallel_recordings_of_the_same_results_count_them_once():
 def test_a_repeat_is_refused_if_its_source_is_deleted_during_the_copy(monkeypatch):
     """On SQLite the two cannot meet: each holds the one lock for all writers."""
     source = make_batch("source", 5)
-    gate = gated(monkeypatch, batch_manager, "copy_batch_profiles")
-    repeating = in_thread(lambda: BatchManager().repeat_batch(source.pk))
-    assert gate.arrived.wait(WAIT)
+    gate = Gate(monkeypatch, batch_manager, "copy_batch_profiles")
+    repeating = gate.stop(lambda: BatchManager().repeat_batch(source.pk))
     assert BatchManager().delete_batch(source.pk) is True
-    gate.open.set()
-    assert repeating.result(WAIT).code == Code.NOT_FOUND
+    gate.open()
+    assert repeating.result(TIMEOUT).code == Code.NOT_FOUND
     assert not Batch.everything.exists()
 
 
@@ -351,14 +318,13 @@ def test_a_batch_can_be_referred_to_and_copied_while_it_is_changed(prepare, chan
     """Unless its position changes: PostgreSQL takes that for a part of the key, since it is unique."""
     source = make_batch("source", 2)
     run = prepare(source)
-    gate = gated(monkeypatch, BatchManager, "_log")
-    changing = in_thread(lambda: change(source, run))
-    assert gate.arrived.wait(WAIT)
+    gate = Gate(monkeypatch, QueueWriter, "_log")
+    changing = gate.stop(lambda: change(source, run))
     BatchLog.objects.create(batch=source)
     copy = batch_manager.copy_batch_profiles
-    monkeypatch.setattr(batch_manager, "copy_batch_profiles", lambda *pks: gate.open.set() or copy(*pks))
+    monkeypatch.setattr(batch_manager, "copy_batch_profiles", lambda *pks: gate.open() or copy(*pks))
     assert BatchManager().repeat_batch(source.pk)
-    assert changing.result(WAIT)
+    assert changing.result(TIMEOUT)
 
 
 def test_deletions_and_moves_of_repeats_do_not_deadlock():

@@ -4,7 +4,6 @@ from dataclasses import FrozenInstanceError
 from datetime import timedelta
 
 import pytest
-from django.db.models import F
 from django.db.models.functions import Now
 
 from batches.models import Batch, BatchLog, Queue
@@ -165,27 +164,20 @@ def test_a_batch_with_too_many_takeovers_goes_to_error_and_the_next_one_starts_u
     assert_consistent()
 
 
-def test_progress_resets_the_takeovers(manager):
-    batch = make_batch("it", 3)
-    claim()
-    for profile_id in profile_ids(batch):
-        for _ in range(MAX_TAKEOVERS - 1):
-            age_lease(batch)
-            run = claim()
-        assert read(batch, "takeovers") == (MAX_TAKEOVERS - 1,)
-        record(run, [(profile_id, ok())])
-        assert read(batch, "takeovers") == (0,)
-    assert manager.finish_run(batch.pk, run.run_token)
-
-
-@pytest.mark.parametrize("again", ["queue_batch", "start_batch"])
-def test_queueing_or_starting_resets_the_takeovers(again, manager):
-    batch = make_batch("it", 1)
-    claim()
-    Batch.objects.filter(pk=batch.pk).update(takeovers=MAX_TAKEOVERS)
-    assert manager.pause_batch(batch.pk)
-    assert getattr(manager, again)(batch.pk)
-    assert read(batch, "takeovers") == (0,)
+@pytest.mark.parametrize(
+    "reset",
+    [
+        lambda manager, run: manager.record_results(run.batch.pk, run.run_token, [(profile_ids(run.batch)[0], ok())]),
+        lambda manager, run: manager.pause_batch(run.batch.pk) and manager.queue_batch(run.batch.pk),
+        lambda manager, run: manager.pause_batch(run.batch.pk) and manager.start_batch(run.batch.pk),
+    ],
+    ids=["progress", "queue", "start"],
+)
+def test_progress_and_a_new_start_reset_the_takeovers(reset, manager):
+    run = start_run(make_batch("it", 2))
+    Batch.objects.filter(pk=run.batch.pk).update(takeovers=MAX_TAKEOVERS)
+    assert reset(manager, run)
+    assert read(run.batch, "takeovers") == (0,)
 
 
 def test_a_released_run_is_claimed_at_once_without_a_takeover(manager):
@@ -322,15 +314,6 @@ def test_a_done_batch_that_is_queued_is_checked_again_from_the_start(manager):
     assert manager.finish_run(it.pk, run.run_token)
     assert read(it, *COUNTERS) == (3, 3, 0)
     assert_consistent()
-
-
-@pytest.mark.parametrize("status", ["paused", "done", "error"])
-def test_a_batch_without_failed_profiles_has_nothing_to_retry(status, manager):
-    it = half_checked(status)
-    it.profiles.filter(status="failed").update(status="ok")
-    Batch.objects.filter(pk=it.pk).update(failed_checks=0, successful_checks=F("successful_checks") + 1)
-    with unchanged():
-        assert manager.retry_failed(it.pk).code == Code.NOTHING_TO_RETRY
 
 
 # Batches without rows, whose callers report progress

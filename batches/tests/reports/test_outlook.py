@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue
@@ -51,83 +52,80 @@ def running(profiles, completed, seconds):
     )
 
 
-def turns(outlook):
-    """Start and end of each waiting batch in seconds from now."""
-    expected = [outlook.turn(position) for position in range(1, outlook.waiting + 1)]
-    return [
-        tuple(moment and round((moment - outlook.now).total_seconds()) for moment in (turn.start, turn.end))
-        for turn in expected
-    ]
+def expire_lease():
+    Batch.objects.running().update(lease_at=F("lease_at") - timedelta(seconds=LEASE + 5))
 
 
 def seen(seconds_ago):
-    Queue.objects.update(worker_seen_at=timezone.now() - timedelta(seconds=seconds_ago))
+    Queue.objects.update(worker_seen_at=Now() - timedelta(seconds=seconds_ago))
 
 
-def test_turns_use_the_speed_of_finished_batches(worker):
-    finished(rate=10)
-    finished(rate=30, profiles=300)  # as long as the other: 20 profiles per second together
-    waiting(100, 200, 40)
+def turns(outlook):
+    """Start and end of each waiting batch in seconds from now."""
+    now = outlook.now.replace(microsecond=0)
+    expected = [outlook.turn(position) for position in range(1, outlook.waiting + 1)]
+    return [tuple(moment and (moment - now).total_seconds() for moment in (turn.start, turn.end)) for turn in expected]
+
+
+#: What is in the queue of a worker that is alive, and the turns.
+TURNS = {
+    "the speed of finished batches of different lengths": (
+        lambda: (finished(10), finished(30, profiles=300), waiting(100, 200, 40)),
+        [(0, 5), (5, 15), (15, 17)],
+    ),
+    "behind a running batch, which continues at its own rate": (
+        lambda: (running(1000, completed=500, seconds=50), waiting(100)),
+        [(50, 60)],
+    ),
+    "behind a batch without progress, which is expected to run like the finished ones": (
+        lambda: (finished(10), running(100, completed=0, seconds=0), waiting(50)),
+        [(10, 15)],
+    ),
+    "only profiles that are not checked take time": (
+        lambda: (finished(10), waiting(100), Batch.objects.queued().update(completed_profiles=80)),
+        [(0, 2)],
+    ),
+    "without a known speed, where an empty batch takes no time": (
+        lambda: waiting(0, 100, 0),
+        [(0, 0), (0, None), (None, None)],
+    ),
+    "behind a batch with an unknown speed": (
+        lambda: (finished(10), waiting(10), waiting(10, checker="http"), waiting(10)),
+        [(0, 1), (1, None), (None, None)],
+    ),
+    "while the queue is held": (lambda: (finished(10), waiting(100), BatchManager().hold_queue()), [(None, None)]),
+    "without a heartbeat of a worker": (lambda: (finished(10), waiting(100), seen(LEASE + 5)), [(None, None)]),
+    "behind a run without heartbeats": (
+        lambda: (running(10, completed=1, seconds=1), waiting(10), expire_lease()),
+        [(None, None)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("fill", "expected"), TURNS.values(), ids=TURNS.keys())
+def test_each_waiting_batch_has_a_turn_as_far_as_it_can_be_known(fill, expected, worker):
+    fill()
     outlook = forecast_queue()
-    assert turns(outlook) == [(0, 5), (5, 15), (15, 17)]
-    assert outlook.all_done == outlook.turn(3).end
-    assert (outlook.waiting, outlook.waiting_profiles) == (3, 340)
+    assert turns(outlook) == expected
+    assert outlook.all_done == outlook.turn(len(expected)).end
+    sizes = Batch.objects.queued().values_list("total_profiles", "completed_profiles")
+    assert (outlook.waiting, outlook.waiting_profiles) == (len(expected), sum(a - b for a, b in sizes))
 
 
-def test_the_running_batch_continues_at_its_own_rate():
-    running(profiles=1000, completed=500, seconds=50)
-    waiting(100)
-    assert turns(forecast_queue()) == [(50, 60)]
-
-
-def test_a_batch_without_progress_is_expected_to_run_like_the_finished_ones():
-    finished(rate=10)
-    running(profiles=100, completed=0, seconds=0)
-    waiting(50)
-    assert turns(forecast_queue()) == [(10, 15)]
-
-
-def test_only_profiles_that_are_not_checked_take_time(worker):
-    finished(rate=10)
-    waiting(100)
-    Batch.objects.queued().update(completed_profiles=80)
-    assert turns(forecast_queue()) == [(0, 2)]
-
-
-def test_turns_are_unknown_without_a_known_speed(worker):
-    waiting(0, 100, 0)  # an empty batch takes no time
-    outlook = forecast_queue()
-    assert turns(outlook) == [(0, 0), (0, None), (None, None)]
-    assert outlook.all_done is None
-
-
-def test_turns_behind_a_batch_with_an_unknown_speed_are_unknown(worker):
+def test_a_duration_can_be_known_without_a_start(worker):
     finished(rate=10)
     waiting(10)
     waiting(10, checker="http")
-    waiting(10)
-    outlook = forecast_queue()
-    assert turns(outlook) == [(0, 1), (1, None), (None, None)]
-    assert [outlook.turn(position).seconds for position in (1, 2, 3)] == [1, None, 1]
-
-
-def test_only_durations_are_known_while_the_queue_is_held(worker):
-    finished(rate=10)
     waiting(100)
     BatchManager().hold_queue("why")
     outlook = forecast_queue()
-    assert turns(outlook) == [(None, None)]
-    assert outlook.turn(1).seconds == 10
+    assert [outlook.turn(position).seconds for position in (1, 2, 3)] == [1, None, 10]
 
 
 @pytest.mark.parametrize(("seconds_ago", "is_alive"), [(1, True), (LEASE + 5, False), (-LEASE - 5, False)])
 def test_a_worker_is_alive_within_the_lease_of_its_last_heartbeat(worker, seconds_ago, is_alive):
-    finished(rate=10)
-    waiting(100)
     seen(seconds_ago)
-    outlook = forecast_queue()
-    assert outlook.worker_is_alive is is_alive
-    assert turns(outlook) == ([(0, 10)] if is_alive else [(None, None)])
+    assert forecast_queue().worker_is_alive is is_alive
 
 
 def test_the_lease_of_a_run_is_a_heartbeat_of_its_worker():
@@ -136,15 +134,8 @@ def test_the_lease_of_a_run_is_a_heartbeat_of_its_worker():
     outlook = forecast_queue()
     assert outlook.worker_is_alive
     assert outlook.run_is_alive
-
-
-def test_the_end_of_a_run_without_heartbeats_is_unknown(worker):
-    running(profiles=10, completed=1, seconds=1)
-    waiting(10)
-    Batch.objects.running().update(lease_at=timezone.now() - timedelta(seconds=LEASE + 5))
-    outlook = forecast_queue()
-    assert not outlook.run_is_alive
-    assert turns(outlook) == [(None, None)]
+    expire_lease()
+    assert not forecast_queue().run_is_alive
 
 
 def test_an_installation_without_any_worker_has_no_heartbeat():
@@ -199,11 +190,6 @@ def test_a_new_batch_starts_at_the_position_that_the_manager_would_choose(worker
     outlook = forecast_queue()
     positions = [Batch.objects.end_of_band(priority) for priority in (9, 5, 1, 0)]
     assert positions == [1, 2, 3, 3]
-    starts = [outlook.start_at(position) for position in positions]
-    assert [round((start - outlook.now).total_seconds()) for start in starts] == [0, 30, 60, 60]
-
-
-@pytest.mark.parametrize("position", [0, -1, 2])
-def test_an_invalid_position_has_no_start(worker, position):
-    assert forecast_queue().start_at(1) is not None
-    assert forecast_queue().start_at(position) is None
+    now = outlook.now.replace(microsecond=0)
+    assert [(outlook.start_at(position) - now).total_seconds() for position in positions] == [0, 30, 60, 60]
+    assert [outlook.start_at(position) for position in (0, -1, 4)] == [None] * 3

@@ -1,11 +1,8 @@
 """What all other tests rely on: real databases, nothing left behind, no developer's settings, no silent skips."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import psycopg
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -15,9 +12,7 @@ from django.db import connection
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support import environment, postgres
 from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
-from batches.tests.support.processes import wait_until
 from batches.tests.support.threads import run_in_threads
-from batchproject.settings import parse_database_url
 
 
 @pytest.mark.django_db
@@ -84,25 +79,3 @@ def test_tests_without_their_database_are_skipped_but_fail_under_ci(ci, outcome,
     with pytest.raises((pytest.skip.Exception, pytest.fail.Exception), match="no server") as raised:
         skip_or_fail("no server")
     assert raised.type is outcome
-
-
-@pytest.mark.slow
-def test_a_killed_test_run_leaves_no_server_behind():
-    program = """
-from batches.tests.support.postgres import temporary_postgres
-with temporary_postgres() as url:
-    print(url, flush=True)
-    input()
-"""
-    command = [sys.executable, "-c", program]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as run:
-        url = run.stdout.readline().strip()
-        if not url:
-            skip_or_fail(run.stderr.read())
-        directory = Path(parse_database_url(url)["OPTIONS"]["host"])
-        client = psycopg.connect(host=str(directory), user="postgres", dbname="postgres")
-        run.kill()
-    wait_until(lambda: not directory.exists())
-    with client, pytest.raises(psycopg.OperationalError):
-        client.execute("SELECT 1")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 from typing import Any, TypeVar
 
 from django.db import connections
@@ -36,6 +36,30 @@ def in_thread(task: Callable[[], Result]) -> Future[Result]:
     # A daemon, so that a task that hangs fails its test but does not block the end of the run.
     Thread(target=run, daemon=True).start()
     return future
+
+
+class Gate:
+    """Stops the first call of `owner.name` until it is opened: `arrived` says that the call waits there."""
+
+    def __init__(self, monkeypatch: Any, owner: Any, name: str) -> None:
+        self.arrived, self.may_go_on, function = Event(), Event(), getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not self.arrived.is_set():
+                self.arrived.set()
+                assert self.may_go_on.wait(TIMEOUT)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    def stop(self, task: Callable[[], Result]) -> Future[Result]:
+        """Start `task` in a thread, and return when it waits at the gate."""
+        future = in_thread(task)
+        assert self.arrived.wait(TIMEOUT)
+        return future
+
+    def open(self) -> None:
+        self.may_go_on.set()
 
 
 def run_in_threads(tasks: Sequence[Callable[[], Any]], timeout: float = TIMEOUT) -> list[Any]:
