@@ -15,6 +15,7 @@ from .source import HEAD
 # huge_tree=False bounds the depth (256), the length of a text and the growth by entities.
 SAFELY = {"resolve_entities": False, "load_dtd": False, "no_network": True, "huge_tree": False}
 SAFELY |= {"recover": False, "collect_ids": False}
+ATTRIBUTES = ("xmlurl", "htmlurl", "title", "text")
 
 
 class _HeadLimiter:
@@ -58,14 +59,10 @@ def read_opml(stream: io.BufferedReader, collector: Collector) -> None:
 def _add_outline(element: Any, collector: Collector) -> None:
     # Not attrib.items(), which is quadratic: 40,000 attributes took 6 s.
     names = {name.lower(): name for name in element.attrib}
-    if "xmlurl" in names or "htmlurl" in names:
-        url, name = (_first_value(element, names, *pair) for pair in (("xmlurl", "htmlurl"), ("title", "text")))
+    values = {name: element.get(names[name]).strip() for name in ATTRIBUTES if name in names}
+    if "xmlurl" in values or "htmlurl" in values:
+        url, name = values.get("xmlurl") or values.get("htmlurl", ""), values.get("title") or values.get("text", "")
         collector.add(element.sourceline, url, name)
-
-
-def _first_value(element: Any, names: dict[str, str], *wanted: str) -> str:
-    values = (element.get(names[name]).strip() for name in wanted if name in names)
-    return next(filter(None, values), "")
 
 
 def _check_root(root: Any) -> None:

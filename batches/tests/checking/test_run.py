@@ -19,7 +19,7 @@ from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Queue
 from batches.queue import results
 from batches.reports import queries
-from batches.tests.support.checkers import NeverReady
+from batches.tests.support.checkers import NAMES, NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
@@ -51,6 +51,17 @@ def errors(batch):
 def log(batch):
     """Its log in order: (action, message)."""
     return list(batch.logs.order_by("pk").values_list("action", "message"))
+
+
+def failing(times, error):
+    """Raises the error in the first calls."""
+    errors = iter([error] * times)
+
+    def fail(*_):
+        for error in errors:
+            raise error
+
+    return fail
 
 
 class Elsewhere:
@@ -355,10 +366,12 @@ class NoTextError(Exception):
         (ValueError("a\0b\ud800c"), "The checker failed: ValueError: abc"),
         (ValueError("long " * 200_000), f"The checker failed: ValueError: {'long ' * 400}"[:MAX_ERROR]),
         ("ok", "The checker failed: TypeError: it returned str, not a CheckResult"),
+        ("never", "The check did not finish within 0.05 s."),
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_an_error_of_the_checker_fails_only_its_profile(outcome, sentence, script):
+def test_an_error_of_the_checker_fails_only_its_profile(outcome, sentence, configure, script):
+    configure(check_timeout=0.05)
     batch = scripted(3)
 
     async def fail_at_the_second(profile):
@@ -366,6 +379,8 @@ def test_an_error_of_the_checker_fails_only_its_profile(outcome, sentence, scrip
             return None
         if isinstance(outcome, BaseException):
             raise outcome
+        if outcome == "never":
+            await asyncio.Event().wait()
         return outcome
 
     script(fail_at_the_second)
@@ -373,13 +388,6 @@ def test_an_error_of_the_checker_fails_only_its_profile(outcome, sentence, scrip
     assert errors(batch) == ["", sentence, ""]
     assert row_statuses(batch) == ["ok", "failed", "ok"]
     assert statuses() == {"it": Status.DONE}
-
-
-def test_a_check_that_does_not_end_fails_after_its_time_limit(configure):
-    configure(check_timeout=0.05)
-    batch = make_batch("it", 2, checker="endless")
-    work()
-    assert errors(batch) == ["The check did not finish within 0.05 s."] * 2
 
 
 def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplog):
@@ -398,37 +406,44 @@ def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplo
 # -- Batches that cannot be worked on ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("checker", "error"),
-    [
-        ("gone", "LookupError: Unknown checker 'gone'; the settings have feed, http, "),
-        ("unready", "ConnectionError: The service does not know us."),
-        ("neverready", "TimeoutError: The checker was not ready within 0.1 s."),
-    ],
-)
-def test_a_checker_that_cannot_be_set_up_puts_its_batch_into_error_and_the_next_one_runs(checker, error, configure):
+#: A checker, a call that fails and how, and the error of the batch.
+BROKEN = {
+    "an unknown checker": (
+        "gone",
+        None,
+        f"LookupError: Unknown checker 'gone'; the settings have feed, http, {', '.join(NAMES)}.",
+    ),
+    "a checker that fails to start": ("unready", None, "ConnectionError: The service does not know us."),
+    "a checker that never starts": ("neverready", None, "TimeoutError: The checker was not ready within 0.1 s."),
+    "an error with NUL and of a megabyte": (
+        "effortless",
+        (queries, "fetch_pending", RuntimeError("a\0b\ud800" + "long " * 200_000)),
+        f"RuntimeError: ab{'long ' * 400}"[:MAX_ERROR],
+    ),
+    "a record that breaks a constraint": (
+        "effortless",
+        (results, "update_profiles", IntegrityError("violates a constraint")),
+        "IntegrityError: violates a constraint",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_batch_that_cannot_be_worked_on_goes_to_error_and_the_next_one_runs(kind, configure, before):
+    checker, fault, error = BROKEN[kind]
     configure(lease_seconds=0.1)
     batch = make_batch("broken", 2, checker="effortless")
     Batch.objects.filter(pk=batch.pk).update(checker=checker)
     make_batch("next", 2, checker="effortless")
+    if fault:
+        owner, name, exception = fault
+        before(owner, name, failing(1, exception))
     work()
     assert statuses() == {"broken": Status.ERROR, "next": Status.DONE}
-    message = values_of(batch.pk)["error"]
-    assert message.startswith(error)
-    assert log(batch)[-1] == ("handle_error", message)
+    assert values_of(batch.pk)["error"] == error
+    assert log(batch)[-1] == ("handle_error", error)
     assert row_statuses(batch) == ["pending"] * 2
     assert_consistent()
-
-
-def test_an_error_text_with_nul_or_of_a_megabyte_does_not_keep_the_batch_running(script, before):
-    def fail(*arguments):
-        raise RuntimeError("a\0b\ud800" + "long " * 200_000)
-
-    batch = scripted(1)
-    before(queries, "fetch_pending", fail)
-    work()
-    assert statuses() == {"it": Status.ERROR}
-    assert values_of(batch.pk)["error"] == f"RuntimeError: ab{'long ' * 400}"[:MAX_ERROR]
 
 
 def test_a_batch_without_rows_is_done_if_its_total_is_0_and_else_goes_to_error(configure, caplog):
@@ -572,17 +587,6 @@ def assert_released(batch):
 # -- The database fails ------------------------------------------------------------------------------------------------
 
 
-def failing(times, error):
-    """Raises the error in the first calls."""
-    errors = iter([error] * times)
-
-    def fail(*_):
-        for error in errors:
-            raise error
-
-    return fail
-
-
 GONE = OperationalError("server closed the connection")
 READ_ONLY = InternalError("cannot execute UPDATE in a read-only transaction")  # of PostgreSQL
 
@@ -643,17 +647,6 @@ def test_a_worker_that_is_stopped_while_the_database_is_away_does_not_wait_for_i
     scripted(1)
     with pytest.raises(OperationalError, match="away"):
         work()
-
-
-def test_a_record_that_breaks_a_constraint_puts_the_batch_into_error_and_the_next_one_runs(script, before):
-    batch = scripted(2)
-    make_batch("next", 2, checker="effortless")
-    before(results, "update_profiles", failing(1, IntegrityError("violates a constraint")))
-    work()
-    assert statuses() == {"it": Status.ERROR, "next": Status.DONE}
-    assert values_of(batch.pk)["error"] == "IntegrityError: violates a constraint"
-    assert row_statuses(batch) == ["pending"] * 2
-    assert_consistent()
 
 
 def test_an_idle_worker_leaves_the_queue_as_it_is(script):
