@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,6 @@ import pytest
 from batches.checking.checkers.parse import MAX_STORIES
 from batches.tests.conftest import skip_or_fail
 
-from .cost import can_be_measured, forget_peak, memory
 from .feedserver import FeedServer, Reply
 
 #: For checks of hostile responses. Some trickle for ever, and end with this time-out.
@@ -313,17 +313,20 @@ def hostile(tmp_path: Path) -> Iterator[HostileServer]:
         yield server
 
 
-def require_measuring() -> None:
-    if not can_be_measured():
-        skip_or_fail("The peak of a process's memory is measured on Linux only.")
-
-
 @contextmanager
 def peak(limit: int) -> Iterator[None]:
     """Fails if this process ever has `limit` bytes more than at the start."""
-    require_measuring()
+    peak = Path("/proc/self/clear_refs")
+    if not peak.exists():
+        skip_or_fail("The peak of a process's memory is measured on Linux only.")
     before = memory("VmRSS")
-    forget_peak()
+    peak.write_text("5")  # forget it
     yield
-    peak = memory("VmHWM") - before
-    assert peak < limit, f"{peak / 1e6:.0f} MB more than at the beginning"
+    more = memory("VmHWM") - before
+    assert more < limit, f"{more / 1e6:.0f} MB more than at the beginning"
+
+
+def memory(name: str) -> int:
+    """Bytes of memory that the process has (VmRSS), or its peak (VmHWM)."""
+    [kilobytes] = re.findall(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(kilobytes) * 1024
