@@ -142,6 +142,11 @@ def act_in_queue(client, call, *batches, **fields):
     return client.post(url, {"selected": [batch.pk for batch in batches]} | fields, follow=True)
 
 
+def listed(client, model, **query):
+    """The rows of the model's list that match the query."""
+    return list(client.get(address(model, "changelist"), query).context["cl"].result_list)
+
+
 # Pages
 
 

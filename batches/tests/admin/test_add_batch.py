@@ -7,15 +7,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
-from django.test import Client
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, Channel, Profile
-from batches.tests.support.threads import run_in_threads
 
-from .conftest import BY_SCRIPT, SCRIPT, batch_with, facts, messages_of, page_of, queries_of, text_of, user_of
+from .conftest import BY_SCRIPT, SCRIPT, batch_with, facts, messages_of, page_of, queries_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -261,18 +259,6 @@ def test_a_form_that_is_sent_twice_creates_one_batch_and_leads_to_it(client):
     # Its rows are not all gone yet.
     Batch.objects.update(status="paused", position=None, deleted_at="2020-01-01T00:00Z")
     assert "already has this ID" in text_of(client.post(ADD, fields))
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_double_click_creates_one_batch():
-    user = user_of("superuser")
-    clients = [Client(), Client()]
-    for client in clients:
-        client.force_login(user)
-    fields = fill(**confirmation(preview(clients[0], addresses=ONE)), addresses=ONE)
-    addresses = run_in_threads([lambda client=client: client.post(ADD, fields).url for client in clients])
-    assert len(set(addresses)) == 1
-    assert Batch.objects.count() == 1
 
 
 @pytest.mark.parametrize(

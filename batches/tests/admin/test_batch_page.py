@@ -24,6 +24,7 @@ from .conftest import (
     document,
     facts,
     hidden_fields,
+    listed,
     messages_of,
     page_of,
     parts,
@@ -51,10 +52,6 @@ def numbers(response):
 def target(anchor):
     url = urlsplit(anchor.get("href"))
     return url.path, {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-
-
-def filtered(client, **query):
-    return list(client.get(PROFILES, query).context["cl"].result_list)
 
 
 def filters(client, **query):
@@ -246,7 +243,7 @@ def test_each_reason_has_its_count_and_links_to_the_profiles_that_failed_for_it(
     ]
     (path, query), (_, odd) = (target(row.xpath(".//a")[0]) for row in rows)
     assert path == PROFILES
-    assert [len(filtered(client, **query)), filtered(client, **odd)] == [2, [row]]
+    assert [len(listed(client, BatchProfile, **query)), listed(client, BatchProfile, **odd)] == [2, [row]]
 
 
 def test_a_repeat_is_compared_and_each_number_links_to_its_profiles(client, repeat):
@@ -262,7 +259,7 @@ def test_a_repeat_is_compared_and_each_number_links_to_its_profiles(client, repe
     del found["Stories since then"]
     for name, (number, (path, query)) in found.items():
         assert path == PROFILES
-        assert len(filtered(client, **query)) == int(number), name
+        assert len(listed(client, BatchProfile, **query)) == int(number), name
     assert f'href="{page_of(repeat.previous)}"' in text_of(response)
 
 
@@ -283,10 +280,10 @@ def test_the_profiles_of_a_batch_can_be_filtered_by_its_most_frequent_errors(cli
     BatchProfile.objects.filter(pk=row.pk).update(error="x" * 100)
     batch_with("paused", failed=1)
     assert filters(client, batch=batch.pk)["error"] == ["HTTP status 500 (2)", f"{'x' * 59}… (1)"]
-    assert len(filtered(client, batch=batch.pk, error="HTTP status 500")) == 2
-    assert filtered(client, batch=batch.pk, error="x" * 100) == [row]
-    assert len(filtered(client, error="HTTP status 500")) == 3
-    assert filtered(client, batch=batch.pk, error="never happened") == []
+    assert len(listed(client, BatchProfile, batch=batch.pk, error="HTTP status 500")) == 2
+    assert listed(client, BatchProfile, batch=batch.pk, error="x" * 100) == [row]
+    assert len(listed(client, BatchProfile, error="HTTP status 500")) == 3
+    assert listed(client, BatchProfile, batch=batch.pk, error="never happened") == []
 
 
 def test_errors_need_a_batch_and_changes_need_a_repeat(client, repeat):
@@ -294,12 +291,12 @@ def test_errors_need_a_batch_and_changes_need_a_repeat(client, repeat):
     assert filters(client).keys() == {"outcome", "new story"}
     assert filters(client, batch=repeat.pk)[name] == ["Newly failing", "Recovered", "Unchanged", "Not compared"]
     assert filters(client, batch=repeat.previous_id).keys() & {"error", name} == {"error"}
-    [row] = filtered(client, batch=repeat.pk, change="newly_failing")
+    [row] = listed(client, BatchProfile, batch=repeat.pk, change="newly_failing")
     assert (row.batch, row.error) == (repeat, "timed out")
-    assert filtered(client, batch=repeat.pk, change="newly_failing", status__exact="ok") == []
-    assert filtered(client, change="recovered") == []
+    assert listed(client, BatchProfile, batch=repeat.pk, change="newly_failing", status__exact="ok") == []
+    assert listed(client, BatchProfile, change="recovered") == []
     for change in ("", "nonsense", "\0", "x" * 3000):
-        assert filtered(client, batch=repeat.pk, change=change) == []
+        assert listed(client, BatchProfile, batch=repeat.pk, change=change) == []
 
 
 # The form

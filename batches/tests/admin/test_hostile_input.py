@@ -1,5 +1,7 @@
 """Nonsense in addresses: no request fails. That every text is escaped is tested in a browser."""
 
+from itertools import product
+
 import pytest
 
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
@@ -61,15 +63,8 @@ def test_no_query_string_breaks_the_queue_page(client, name):
 
 
 @models
-@pytest.mark.parametrize("view", ["change", "delete", "history"])
-def test_no_id_breaks_a_page(client, model, view):
-    for key in KEYS:
+def test_no_id_breaks_a_page_or_a_button(client, model):
+    for key, view in product(KEYS, ["change", "delete", "history", "operate"]):
         url = f"/admin/batches/{model._meta.model_name}/{key}/{view}/"
-        assert client.get(url).status_code in {302, 403, 404}, key
-
-
-@pytest.mark.parametrize("model", ["batch", "webhook", "webhookdelivery"])
-def test_no_id_breaks_a_button(client, model):
-    for key in KEYS:
-        response = client.post(f"/admin/batches/{model}/{key}/operate/", {"call": "queue_batch"})
-        assert response.status_code in {302, 404}, key
+        assert client.get(url).status_code in {302, 403, 404, 405}, url
+        assert client.post(url, {"call": "queue_batch"}).status_code in {302, 403, 404, 405}, url

@@ -11,7 +11,7 @@ from django.utils import timezone
 from batches.admin import display, queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.support.factories import waiting_names
+from batches.tests.support.factories import make_waiting, waiting_names
 
 from .conftest import (
     BY_SCRIPT,
@@ -35,11 +35,6 @@ TIME = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"
 
 def url(name, *args):
     return reverse(f"admin:batches_batch_queue_{name}", args=args)
-
-
-def make_waiting(number):
-    """So many queued batches, named by their positions."""
-    return [batch_with(name=str(position)) for position in range(1, number + 1)]
 
 
 def know_the_speed():
@@ -284,6 +279,7 @@ def test_a_move_from_a_stale_page_is_refused_and_changes_nothing(client):
 
 def test_a_preview_says_what_a_move_delays_and_by_how_much_and_carries_the_version(client):
     *_, batch, last = make_waiting(5)
+    Batch.objects.update(total_profiles=1)
     assert "Delays “1”, “2”, “3” and 1 more. The time is not known yet." in preview(client, last, 1)
     know_the_speed()
     for position, profiles in enumerate([300, 300, 600, 1200], start=1):

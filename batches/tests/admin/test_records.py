@@ -6,16 +6,12 @@ from django.urls import reverse
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 
-from .conftest import address, batch_with, story, text_of
+from .conftest import address, batch_with, listed, story, text_of
 
 pytestmark = pytest.mark.django_db
 
 models = pytest.mark.parametrize("model", [Profile, BatchProfile, StoryResult, BatchLog])
 batch_rows = pytest.mark.parametrize("model", [BatchProfile, StoryResult, BatchLog])
-
-
-def listed(client, model, **query):
-    return list(client.get(address(model, "changelist"), query).context["cl"].result_list)
 
 
 def one_of_each():

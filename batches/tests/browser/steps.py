@@ -1,17 +1,13 @@
 """Steps that several tests take on a page."""
 
 import pytest
-from django.urls import reverse
 from playwright.sync_api import expect
 
+from ..admin.conftest import QUEUE
+
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
-QUEUE = reverse("admin:batches_batch_queue")
 #: What Chromium writes to its console for a refused action.
 CONFLICT = "status of 409"
-
-
-def page_of(batch):
-    return reverse("admin:batches_batch_change", args=[batch.pk])
 
 
 def button(page, call, batch):

@@ -9,18 +9,8 @@ from batches.checking.checkers.base import CheckResult
 from batches.models import Batch
 from batches.tests.support.factories import failed, ok, record_one
 
-from ..admin.conftest import batch_with, reread, story
-from .steps import (
-    CONFLICT,
-    assert_not_reloaded,
-    expect_refusal,
-    mark,
-    open_with_stopped_clock,
-    page_of,
-    poll,
-    poll_now,
-    tab_to,
-)
+from ..admin.conftest import batch_with, page_of, reread, story
+from .steps import CONFLICT, assert_not_reloaded, expect_refusal, mark, open_with_stopped_clock, poll, poll_now, tab_to
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -110,24 +100,6 @@ def test_expensive_parts_load_after_the_page_and_take_a_tenth_of_the_servers_tim
     assert len(held) == 2  # the last one took 4 s by the page's clock: none for 40 s
     with page.expect_request("**/details/"):
         page.clock.run_for(6_000)
-
-
-def test_everything_works_without_javascript(open_page, monkeypatch):
-    monkeypatch.setattr(batch_page, "MAX_PROFILES_WITH_DETAILS", 0)
-    batch_with("running", name="the other one")
-    batch = batch_with(name="this one", pending=2)
-    page = open_page(page_of(batch), role="operator", java_script_enabled=False)
-    expect(page.get_by_role("switch")).to_be_hidden()
-    page.locator("#start_batch").click()
-    expect(page.locator(".messagelist .warning")).to_contain_text("“the other one” is running")
-    page.locator("#pause_batch").click()
-    expect(page.locator("#batch-summary")).to_contain_text("Paused.")
-    page.locator("[data-details] a[href*=details]").first.click()
-    expect(page.locator("#outcomes-described")).to_have_text("Ok: 0, 0 %; Failed: 0, 0 %; Pending: 2, 100 %.")
-    page.get_by_role("link", name="Refresh").click()
-    with page.expect_download() as download:
-        page.get_by_role("link", name="CSV").click()
-    assert download.value.suggested_filename == f"this-one-{str(batch.pk)[:8]}.csv"
 
 
 def test_the_keyboard_reaches_the_buttons_and_keeps_its_place_when_one_disappears(open_page):

@@ -13,9 +13,9 @@ from playwright.sync_api import expect
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
 
-from ..admin.conftest import batch_with, story
+from ..admin.conftest import QUEUE, batch_with, page_of, story
 from .pages import every_page, make_rows
-from .steps import QUEUE, page_of, poll_now
+from .steps import poll_now
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 

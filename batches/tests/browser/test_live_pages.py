@@ -12,15 +12,13 @@ from playwright.sync_api import expect
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 
-from ..admin.conftest import batch_with, reread
+from ..admin.conftest import QUEUE, batch_with, page_of, reread
 from .steps import (
-    QUEUE,
     assert_not_reloaded,
     button,
     expect_refusal,
     mark,
     open_with_stopped_clock,
-    page_of,
     poll,
     poll_now,
     settle,

@@ -8,19 +8,8 @@ from playwright.sync_api import expect
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog
 
-from ..admin.conftest import batch_with
-from .steps import (
-    CONFLICT,
-    PHONE,
-    QUEUE,
-    assert_not_reloaded,
-    button,
-    expect_refusal,
-    mark,
-    poll_now,
-    stop_polling,
-    tab_to,
-)
+from ..admin.conftest import QUEUE, batch_with
+from .steps import CONFLICT, PHONE, assert_not_reloaded, button, expect_refusal, mark, poll_now, stop_polling, tab_to
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 

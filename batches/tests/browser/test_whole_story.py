@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from batches.models import Batch
 
-from .steps import QUEUE, page_of
+from ..admin.conftest import QUEUE, page_of
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
