@@ -5,25 +5,14 @@ would write a new secret key into `var/`.
 """
 
 import os
+import re
 import secrets
 from collections.abc import MutableMapping
+from pathlib import Path
 
-READ_BY_SETTINGS = {
-    "API_ANONYMOUS_RATE",
-    "API_PROXIES",
-    "API_RATE",
-    "ALLOWED_HOSTS",
-    "CSRF_TRUSTED_ORIGINS",
-    "DATABASE_URL",
-    "DEBUG",
-    "HSTS_PRELOAD",
-    "HSTS_SECONDS",
-    "HTTPS",
-    "LOG_LEVEL",
-    "SECRET_KEY",
-    "STATIC_ROOT",
-    "TIME_ZONE",
-}
+SETTINGS = Path(__file__).parents[3] / "batchproject" / "settings.py"
+#: The names in `os.environ.get("STATIC_ROOT")`, `read_switch("DEBUG")` and the like.
+READ_BY_SETTINGS = set(re.findall(r'(?:environ\.get|read_\w+)\(\s*"(\w+)"', SETTINGS.read_text()))
 READ_BY_COMMANDS = {"DEMO_PORT", "NO_COLOR", "PORT"}
 # libpq and Django's own commands read the last two.
 PREFIXES = ("BATCHES_", "DJANGO_", "PG")
