@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import starmap
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
 from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import address_prefixes
+from batches.lists.exports import COLUMNS, STORY_COLUMNS
 from batches.models import Batch, BatchProfile, Minute, StoryResult
 
 #: Rows per query when the rows of a batch are streamed.
@@ -50,44 +50,6 @@ def count_checks_per_minute(batch: Batch) -> list[tuple[datetime, int, int]]:
     return [(row["minute"], row["checked"] - row["failed"], row["failed"]) for row in rows]
 
 
-class Row(NamedTuple):
-    """One row of a batch: the result, then fields of its profile."""
-
-    id: int
-    profile_id: int
-    status: str
-    error: str
-    http_status: int | None
-    duration: float | None
-    has_story: bool
-    checked_at: datetime | None
-    url: str
-    name: str
-    feed_url: str
-    etag: str
-    last_modified: str
-
-
-#: The columns of a `Row`, in its order.
-ROW_COLUMNS = [f"profile__{name}" if name in Row._fields[8:] else name for name in Row._fields]
-
-
-class StoryRow(NamedTuple):
-    """A story with its profile."""
-
-    id: int
-    found_at: datetime
-    published_at: datetime | None
-    title: str
-    url: str
-    story_id: str
-    profile_url: str
-    profile_name: str
-
-
-STORY_COLUMNS = [name.replace("profile_", "profile__") for name in StoryRow._fields]
-
-
 #: The fields of `ProfileToCheck` after its ID, in its order.
 PROFILE_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
 
@@ -99,20 +61,20 @@ def fetch_pending(batch: Batch, last_id: int, limit: int) -> list[tuple[int, Pro
     return [(row_id, ProfileToCheck(*values)) for row_id, *values in rows.values_list(*columns)[:limit]]
 
 
-def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Row]:
-    """These rows in import order, in constant memory."""
-    return starmap(Row, _stream(rows, ROW_COLUMNS))
+def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Any]:
+    """The columns of the exports of these rows in import order, in constant memory."""
+    return _stream(rows.annotate(**{name: F(f"profile__{name}") for name in ("url", "name", "feed_url")}), COLUMNS)
 
 
-def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[StoryRow]:
-    """These stories in the order in which they were found, in constant memory."""
-    return starmap(StoryRow, _stream(stories, STORY_COLUMNS))
+def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[Any]:
+    """The columns of the exports of these stories in the order in which they were found, in constant memory."""
+    return _stream(stories.annotate(profile_url=F("profile__url"), profile_name=F("profile__name")), STORY_COLUMNS)
 
 
-def _stream(rows: QuerySet[Any], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Keyset pagination by the first of `columns`: equally fast at any depth, and no transaction stays open."""
-    ordered = rows.order_by("pk").values_list(*columns)
+def _stream(rows: QuerySet[Any], columns: Sequence[str]) -> Iterator[Any]:
+    """Keyset pagination: equally fast at any depth, and no transaction stays open."""
+    ordered = rows.order_by("pk").values_list("pk", *columns, named=True)
     last_id = 0
     while page := list(ordered.filter(pk__gt=last_id)[:STREAM_CHUNK]):
         yield from page
-        last_id = page[-1][0]
+        last_id = page[-1].pk
