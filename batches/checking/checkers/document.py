@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import re
 from encodings.aliases import aliases
-from functools import lru_cache
 from html.entities import html5
 from xml.parsers import expat
 
@@ -19,9 +18,9 @@ MARKS = {
     b"\0<": "utf_16_be",
 }
 ALL_MARKS = tuple(MARKS)
-DECLARED_ENCODING = re.compile(rb"\s*<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([\w.:-]{1,40})")
-DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]*>")
+DECLARED_ENCODING = re.compile(rb"\s*<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([\w.:-]{1,40})[\"']")
 MAX_DECLARATION = 200
+DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]*>")
 # Python's codecs for the encodings of real documents. Of the others, `punycode` is quadratic, `unicode_escape` warns.
 TEXT_CODEC = re.compile(r"utf_8|cp\d+|iso8859_\d+|koi8_\w|mac_\w+|gb18030|big5\w*|euc_\w+|iso2022_\w+|johab|hz|ptcp154")
 # Documents that claim the first are usually in the second, which has all characters of the first.
@@ -45,7 +44,8 @@ def to_utf8(body: bytes, charset: str = "") -> bytes:
 
     Replaces invalid bytes, and removes an XML declaration that names another encoding.
     """
-    declared = find_declared_encoding(body[: body.find(b"?>", 0, MAX_DECLARATION) + 1])
+    encoding = DECLARED_ENCODING.match(body, 0, MAX_DECLARATION)
+    declared = encoding[1].decode() if encoding else ""
     codec = choose_codec(body, declared, charset)
     end = find_utf8_end(body) if codec == "utf_8" else 0
     if end and find_codec(declared or "utf-8") == "utf_8":
@@ -65,14 +65,6 @@ def choose_codec(body: bytes, declared: str, charset: str) -> str:
     return next((codec for codec in named if codec != "utf_8"), "utf_8" if named else "cp1252")
 
 
-# Most documents start with one of a few declarations.
-@lru_cache(maxsize=256)
-def find_declared_encoding(declaration: bytes) -> str:
-    encoding = DECLARED_ENCODING.match(declaration)
-    return encoding[1].decode() if encoding else ""
-
-
-@lru_cache(maxsize=256)
 def find_codec(label: str) -> str:
     """Return Python's codec for an encoding's label, or ""."""
     name = re.sub(r"[^a-z0-9]+", "_", label.lower())
