@@ -1,15 +1,14 @@
 """What the settings read from the environment, the files that they create, and how log lines are written."""
 
 import logging
-import os
 import stat
-import subprocess
 import sys
 
 import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from batches.tests.support.processes import run_python
 from batchproject.environment import read_number, read_rate
 from batchproject.logs import LineFormatter
 from batchproject.private_files import create_private_file
@@ -51,10 +50,7 @@ PRINT = "from django.conf import settings as it; print(it.TIME_ZONE, it.LOGGING[
     ],
 )
 def test_an_invalid_variable_ends_with_a_sentence(variables, printed):
-    command = [sys.executable, "manage.py", "shell", "--no-imports", "-v0", "-c", PRINT]
-    result = subprocess.run(
-        command, cwd=settings.BASE_DIR, env=os.environ | variables, capture_output=True, text=True, timeout=60
-    )
+    result = run_python("manage.py", "shell", "--no-imports", "-v0", "-c", PRINT, **variables)
     assert printed in (result.stderr if result.returncode else result.stdout)
     assert result.returncode == (1 if " is not " in printed else 0)
     assert "Traceback" not in result.stderr

@@ -4,8 +4,6 @@ import os
 import re
 import secrets
 import shlex
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -16,6 +14,7 @@ from django.db import OperationalError
 from django.test import Client
 from django.urls import path, reverse
 
+from batches.tests.support.processes import run_python
 from batchproject.secret_key import GENERATE_KEY, is_weak, load_secret_key, read_or_generate_key
 from batchproject.urls import urlpatterns as project_urls
 
@@ -185,10 +184,3 @@ def test_a_weak_stored_key_is_refused_too_but_in_debug_mode(tmp_path):
     with pytest.raises(ImproperlyConfigured, match=r"too easy to guess\. Delete the file"):
         load_secret_key("", tmp_path / "key", allow_weak=False)
     assert run_python("manage.py", "check", SECRET_KEY="secret", DEBUG="on").returncode == 0
-
-
-def run_python(*arguments, **environ):
-    command = [sys.executable, *arguments]
-    return subprocess.run(
-        command, cwd=settings.BASE_DIR, env=os.environ | environ, capture_output=True, text=True, timeout=60
-    )

@@ -148,6 +148,18 @@ class Commands(ExitStack):
         return command
 
 
+def run_python(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `python …` in the project's directory to its end, with these variables in addition."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=settings.BASE_DIR,
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+    )
+
+
 def _read_file(file: Any) -> str:
     """Read without moving the position at which the process writes."""
     return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
