@@ -51,22 +51,23 @@ class Body(serializers.Serializer[Any]):
 
     def _require_described(self, data: Mapping[str, Any]) -> None:
         """Before the fields convert and trim values; CharField would even print them, which fails for deep nesting."""
-        problems = {name: ["Unknown field."] for name in sorted(data.keys() - self.fields.keys())[:MAX_UNKNOWN]}
-        for name, value in data.items() if not problems else ():
-            if advice := _advise(self.fields[name], value, is_form=html.is_html_input(data)):
-                problems[name] = [advice]
-        if problems:
+        unknown, is_form = sorted(data.keys() - self.fields.keys()), html.is_html_input(data)
+        advice = dict.fromkeys(unknown[:MAX_UNKNOWN], "Unknown field.") or {
+            name: _advise(self.fields[name], value, is_form) for name, value in data.items()
+        }
+        if problems := {name: [text] for name, text in advice.items() if text}:
             raise ValidationError(problems)
 
 
-def _advise(field: Any, value: Any, *, is_form: bool) -> str:
-    # In a form every value is text, which the field parses.
+def _advise(field: Any, value: Any, is_form: bool) -> str:
+    """What to send instead of the value, "" if it fits. In a form every value is text, which the field parses."""
     if value is not None and not is_form:
         json_type, advice = next(entry for kind, entry in JSON_TYPES.items() if isinstance(field, kind))
         if type(value) is not json_type:
             return advice
-    if isinstance(value, str | list) and 0 < (getattr(field, "max_length", None) or 0) < len(value):
-        return str(field.error_messages["max_length"]).format(max_length=field.max_length)
+    limit = getattr(field, "max_length", None)
+    if limit is not None and isinstance(value, str | list) and len(value) > limit:
+        return str(field.error_messages["max_length"]).format(max_length=limit)
     return ""
 
 

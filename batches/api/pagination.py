@@ -43,11 +43,9 @@ class Term:
         return self.field.name
 
     @property
-    def order_by(self) -> str | OrderBy:
-        if not self.field.null:  # NULLS LAST on a column that is never NULL keeps PostgreSQL from using the index
-            return f"{'-' if self.descending else ''}{self.name}"
-        value = F(self.name)
-        return value.desc(nulls_last=True) if self.descending else value.asc(nulls_last=True)
+    def order_by(self) -> OrderBy:
+        # NULLS LAST on a column that is never NULL keeps PostgreSQL from using the index.
+        return OrderBy(F(self.name), self.descending, nulls_last=self.field.null or None)
 
     def behind(self, value: Any, *, or_equal: bool = False) -> Q:
         operator = ("lt" if self.descending else "gt") + ("e" if or_equal else "")
@@ -164,7 +162,7 @@ def rows_behind(rows: QuerySet[Row], terms: Sequence[Term], place: Place | None,
         if place is not None:
             # The first condition follows from the second, but lets the databases start in the middle of an index.
             with_value = with_value.filter(first.behind(place[0], or_equal=True), _behind(terms, place))
-        order = [f"{'-' if first.descending else ''}{first.name}", *(term.order_by for term in rest)]
+        order = OrderBy(F(first.name), first.descending), *(term.order_by for term in rest)
         found = list(with_value.order_by(*order)[:limit])
         place = None
     if first.field.null and len(found) < limit:
