@@ -53,7 +53,7 @@ def password_in(output):
 
 
 @pytest.mark.django_db
-def test_the_first_run_creates_three_batches_and_a_login_that_works(set_up, feed_port, client):
+def test_the_first_run_creates_three_batches_and_a_login_that_works_and_a_second_one_nothing(set_up, feed_port, client):
     output = set_up(site="http://127.0.0.1:8123")
     batches = Batch.objects.in_queue_order().values_list("name", "position", "total_profiles")
     assert list(batches) == [("Morning feeds", 1, 40), ("Press", 2, 90), ("Long tail", 3, 170)]
@@ -62,17 +62,12 @@ def test_the_first_run_creates_three_batches_and_a_login_that_works(set_up, feed
     assert demo_port() == feed_port
     assert "http://127.0.0.1:8123/admin/" in output
     assert client.login(username="operator", password=password_in(output))
-    assert User.objects.get().is_superuser
-    User.objects.all().delete()
-    assert password_in(set_up()) != password_in(output)
-
-
-@pytest.mark.django_db
-def test_a_second_run_changes_and_prints_nothing(set_up):
-    set_up()
     before = everything(), list(User.objects.values())
     assert set_up() == ""
     assert (everything(), list(User.objects.values())) == before
+    assert User.objects.get().is_superuser
+    User.objects.all().delete()
+    assert password_in(set_up()) != password_in(output)
 
 
 @pytest.mark.django_db
