@@ -167,13 +167,18 @@ class OutcomeSerializer(serializers.Serializer[Any]):
 
     id = serializers.CharField()
     ok = serializers.BooleanField()
-    code = serializers.CharField(allow_null=True, help_text="Why the batch was refused.")
+    code = serializers.CharField(source="result.code", allow_null=True, help_text="Why the batch was refused.")
     detail = serializers.CharField(allow_blank=True, help_text="The same for people.")
     status = serializers.ChoiceField(
-        Batch.Status.choices, allow_null=True, help_text="The status afterwards; null if the batch does not exist."
+        Batch.Status.choices,
+        source="after.status",
+        allow_null=True,
+        help_text="The status afterwards; null if the batch does not exist.",
     )
-    position = serializers.IntegerField(allow_null=True)
-    made = serializers.UUIDField(allow_null=True, help_text="The new batch, if this one was repeated.")
+    position = serializers.IntegerField(source="after.position", allow_null=True)
+    made = serializers.UUIDField(
+        source="result.pk", allow_null=True, help_text="The new batch, if this one was repeated."
+    )
 
 
 class BulkSerializer(serializers.Serializer[Any]):

@@ -35,7 +35,10 @@ class Manager(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one batch: the batch before and after the call (None where it does not exist), and its result."""
+    """What became of one batch: the batch before and after the call (None where it does not exist), and its result.
+
+    The result is True, the batch's repeat, or a refusal.
+    """
 
     id: str
     before: Batch | None
@@ -47,25 +50,8 @@ class Outcome:
         return bool(self.result)
 
     @property
-    def code(self) -> Code | None:
-        return None if self.ok else self.result.code
-
-    @property
     def detail(self) -> str:
         return "" if self.ok else self.result.message
-
-    @property
-    def status(self) -> str | None:
-        return self.after.status if self.after else None
-
-    @property
-    def position(self) -> int | None:
-        return self.after.position if self.after else None
-
-    @property
-    def made(self) -> UUID | None:
-        """The id of the batch's repeat."""
-        return self.result.pk if isinstance(self.result, Batch) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +121,13 @@ def run_bulk(
     """
     rule, before = RULES[action], find_batches(ids)
     results = {
-        batch_id: _idle(batch)
+        batch_id: Refusal(CODE_BY_STATUS[batch.status], f"“{batch}” is already {batch.status}.")
         for batch_id, batch in before.items()
         if skip_idle and batch and batch.status in rule.changes_nothing_for
     }
     to_call = [batch_id for batch_id in ids if batch_id not in results]
     if rule.leaves_queue:
-        to_call.sort(key=lambda batch_id: _position(before[batch_id]), reverse=True)
+        to_call.sort(key=lambda batch_id: getattr(before[batch_id], "position", None) or 0, reverse=True)
     results |= zip(to_call, _call(manager, action, to_call), strict=True)
     after = find_batches(ids)
     return BulkResult(
@@ -163,11 +149,3 @@ def _call(manager: Manager, action: Action, ids: Sequence[object]) -> list[Any]:
         return manager.delete_batches(ids)  # removes their rows together, in half the time
     call = getattr(manager, action)
     return [call(batch_id) for batch_id in ids]
-
-
-def _idle(batch: Batch) -> Refusal:
-    return Refusal(CODE_BY_STATUS[batch.status], f"“{batch}” is already {batch.status}.")
-
-
-def _position(batch: Batch | None) -> int:
-    return batch.position or 0 if batch else 0

@@ -94,17 +94,18 @@ def test_each_outcome_has_the_batch_before_and_after_and_why_it_was_refused():
     unknown = "not an id" * 20
     result = run_bulk(BatchManager(), Action.DELETE_BATCH, [str(running.pk), str(queued.pk), unknown])
     refused, deleted, missing = result.outcomes
-    assert (refused.ok, refused.code, refused.status, refused.position) == (False, Code.ALREADY_RUNNING, "running", 0)
+    assert (refused.ok, refused.result.code) == (False, Code.ALREADY_RUNNING)
+    assert (refused.after.status, refused.after.position) == ("running", 0)
     assert refused.detail.startswith("“2” is running.")
-    assert (deleted.ok, deleted.code, deleted.detail, deleted.status) == (True, None, "", None)
+    assert (deleted.ok, deleted.detail, deleted.after) == (True, "", None)
     assert deleted.before.name == "1"
-    assert (missing.code, missing.before, missing.id) == (Code.NOT_FOUND, None, unknown[:100])
+    assert (missing.result.code, missing.before, missing.id) == (Code.NOT_FOUND, None, unknown[:100])
     assert (result.done, result.refused, result.is_complete) == (1, 2, False)
 
 
 def test_a_repeat_names_the_batch_that_it_made():
     [outcome] = bulk_of(Action.REPEAT_BATCH, [half_checked("done")]).outcomes
-    assert Batch.objects.get(pk=outcome.made).previous.name == "it"
+    assert outcome.result.previous.name == "it"
 
 
 @pytest.mark.parametrize(("skip_idle", "order"), [(False, ["2", "3", "1"]), (True, ["1", "2", "3"])])
@@ -115,7 +116,7 @@ def test_queued_batches_keep_their_places_if_idle_ones_are_skipped(skip_idle, or
     assert waiting_names() == order
     assert (done.ok, idle.ok) == (True, not skip_idle)
     if skip_idle:
-        assert (idle.code, idle.detail) == (Code.ALREADY_QUEUED, "“1” is already queued.")
+        assert (idle.result.code, idle.detail) == (Code.ALREADY_QUEUED, "“1” is already queued.")
 
 
 def test_the_summary_has_the_counts_the_first_refusals_and_what_is_left(monkeypatch):
