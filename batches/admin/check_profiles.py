@@ -6,11 +6,11 @@ that all matching profiles are meant. No page carries 100,000 ids, and the batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin import SimpleListFilter, helpers
+from django.contrib.admin import helpers
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -45,8 +45,7 @@ class CheckProfilesAdmin(ListAdmin):
             self.message_user(request, "No profiles match any more. Nothing was added.", messages.WARNING)
             return None
         if "confirmed" not in request.POST:
-            initial = {"name": self.proposed_name(request, count)}
-            return self.render_confirmation(request, profiles, count, NewBatchForm(initial=initial))
+            return self.render_confirmation(request, profiles, count)
         form = NewBatchForm(request.POST)
         if form.is_valid() and (added := create_batch(request, form, profiles, *describe_selection(request))):
             self.warn_of_change(request, *added)
@@ -61,16 +60,19 @@ class CheckProfilesAdmin(ListAdmin):
             self.message_user(request, sentence, messages.WARNING)
 
     def render_confirmation(
-        self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any
+        self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any = None
     ) -> HttpResponse:
         is_all, all_matching = is_across(request), f"Check all {count:,} matching profiles"
+        conditions = list(self.conditions(request)) if is_all else []
+        name = (capfirst("; ".join(conditions)) or "All profiles") if is_all else pluralise(count, "selected profile")
         selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        form = form or NewBatchForm(initial={"name": Truncator(name).chars(MAX_NAME)})
         context = {
             **self.form_context(request, form, VISIBLE),
             "title": all_matching if is_all else f"Check {pluralise(count, 'selected profile')}",
             "button": all_matching if is_all else "Check selected",
             "count": count,
-            "conditions": list(self.conditions(request)) if is_all else [],
+            "conditions": conditions,
             "first": profiles[:SHOWN],
             "more": count - SHOWN,
             "when": describe_start(0),
@@ -82,29 +84,17 @@ class CheckProfilesAdmin(ListAdmin):
 
     def conditions(self, request: HttpRequest) -> Iterator[str]:
         """The filters and the search of the address, in words."""
-        if search := search_text(request):
-            yield f"search: “{search}”"
-        parameters = dict(request.GET.lists())
-        for list_filter in cast("Sequence[type[SimpleListFilter]]", self.get_list_filter(request)):
-            chosen = list_filter(request, parameters, self.model, self)
+        listed = self.get_changelist_instance(request)
+        if search := " ".join(listed.query.split()):
+            yield f"search: “{Truncator(search).chars(SHOWN_SEARCH)}”"
+        for chosen in listed.filter_specs:
             if chosen.value() is not None:
                 yield f"{chosen.title}: {dict(chosen.lookup_choices).get(str(chosen.value()))}".lower()
-
-    def proposed_name(self, request: HttpRequest, count: int) -> str:
-        if not is_across(request):
-            return pluralise(count, "selected profile")
-        return Truncator(capfirst("; ".join(self.conditions(request))) or "All profiles").chars(MAX_NAME)
 
 
 def is_across(request: HttpRequest) -> bool:
     """Whether all matching profiles are meant, as Django reads the field."""
     return bool(helpers.ActionForm.base_fields["select_across"].to_python(request.POST.get("select_across")))
-
-
-def search_text(request: HttpRequest) -> str:
-    """The text that the list is searched for. Django drops a search that contains NUL, and says so."""
-    search = request.GET.get("q", "")
-    return "" if "\0" in search else Truncator(" ".join(search.split())).chars(SHOWN_SEARCH)
 
 
 def describe_selection(request: HttpRequest) -> tuple[Any, ...]:
