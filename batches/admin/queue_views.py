@@ -23,8 +23,6 @@ from .queue_content import SETTLED, batches_of, clean_search, queue_context
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
 SELECTED_ACTIONS = (Action.QUEUE_BATCH, Action.PAUSE_BATCH, Action.RETRY_FAILED, Action.DELETE_BATCH)
 
-NOTHING_SELECTED = Refusal(Code.BAD_VALUE, "No batch is selected.")
-
 
 class QueuePage(BatchView):
     """The views. Looking requires the permission to view batches; buttons require that to operate or to delete."""
@@ -82,7 +80,7 @@ class QueuePage(BatchView):
             raise Http404
         batches, url = selected_batches(request), self.page_url(request)
         if not batches.exists():
-            return NOTHING_SELECTED, ""
+            return Refusal(Code.BAD_VALUE, "No batch is selected."), ""
         form = {name: request.POST.get(name, "") for name in ("q", "p")}
         return self.batch_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
 

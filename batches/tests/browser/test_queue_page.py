@@ -62,29 +62,25 @@ def test_a_batch_can_be_dragged_to_its_place(open_page, waiting):
     expect(page.locator("#move-effect")).to_contain_text("from 3 to 1")
 
 
-def test_a_move_decided_on_a_stale_page_is_refused_with_the_fresh_order(open_page, waiting, problems):
+@pytest.mark.parametrize(
+    ("act", "place"),
+    [(lambda page: page.locator("#move-confirm").click(), ".live-refusal"), (poll_now, "#queue-preview")],
+    ids=["refused", "withdrawn"],
+)
+def test_a_move_from_a_stale_page_is_refused_or_withdrawn_with_the_fresh_order(
+    open_page, waiting, problems, act, place
+):
     problems.expected.append(CONFLICT)
     page = open_page(QUEUE)
     stop_polling(page)
     button(page, "top", waiting[2]).click()
-    confirm = page.locator("#move-confirm")
-    expect(confirm).to_be_focused()
-    BatchManager("bob").move_batch(waiting[2].pk, 2)
-    confirm.click()
-    expect(page.locator(".live-refusal")).to_contain_text("The queue has changed")
-    expect_order(page, 1, 3, 2)
-    assert Batch.objects.get(position=2) == waiting[2]
-
-
-def test_a_preview_is_withdrawn_live_once_the_queue_has_changed(open_page, waiting):
-    page = open_page(QUEUE)
-    button(page, "top", waiting[2]).click()
     expect(page.locator("#move-confirm")).to_be_focused()
     BatchManager("bob").move_batch(waiting[2].pk, 2)
-    poll_now(page)
-    expect(page.locator("#queue-preview")).to_contain_text("The queue has changed")
+    act(page)
+    expect(page.locator(place)).to_contain_text("The queue has changed")
     expect(page.locator("#move-confirm")).to_have_count(0)
     expect_order(page, 1, 3, 2)
+    assert Batch.objects.get(position=2) == waiting[2]
 
 
 def test_selected_batches_are_paused_and_deleted(open_page, waiting, problems):
