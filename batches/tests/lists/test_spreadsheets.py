@@ -11,11 +11,6 @@ import pytest
 from lxml import etree
 
 from batches.lists.exports import COLUMNS, EXPORTERS, FORMULA, STORY_COLUMNS, STORY_EXPORTERS
-from batches.models import Profile
-from batches.tests.support.factories import make_batch
-from batches.tests.support.terminal import manage
-
-__all__ = ["manage"]
 
 PAYLOADS = [
     "=1+1", "+1+1", "-1+1", "@SUM(1+1)", "\t=1+1", "\r=1+1", "\n=1+1", " =1+1", "  \n =1+1", "\xa0=1+1", "\u3000=1+1",
@@ -118,11 +113,3 @@ def test_opml_is_well_formed_and_holds_each_text_unchanged():
     outlines = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False)).findall(".//outline")
     assert [outline.get("text") for outline in outlines] == TEXTS
     assert [outline.get("xmlUrl") for outline in outlines] == [f"https://a.example/{text}" for text in TEXTS]
-
-
-@pytest.mark.django_db
-def test_the_command_writes_text_too(manage):
-    batch = make_batch("it", 1, queue=False)
-    Profile.objects.update(name="=1+1")
-    (row,) = rows_of(manage("batch", "export", batch.pk).out)
-    assert row["name"] == "'=1+1"
