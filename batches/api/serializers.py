@@ -83,19 +83,7 @@ class RowSerializer(serializers.ModelSerializer[BatchProfile]):
 
     class Meta:
         model = BatchProfile
-        fields = [
-            "id",
-            "profile",
-            "url",
-            "name",
-            "feed_url",
-            "status",
-            "error",
-            "http_status",
-            "duration",
-            "has_story",
-            "checked_at",
-        ]
+        fields = vocabulary.ROW
         read_only_fields = fields
 
 

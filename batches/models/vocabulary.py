@@ -14,7 +14,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
-from .batches import Batch
+from .batches import Batch, BatchProfile
 from .logs import BatchLog
 from .profiles import StoryResult
 
@@ -28,6 +28,8 @@ BATCH = _names_of(Batch, "run_token", "lease_at", "takeovers", "deleted_at")
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch")
+#: A profile of a batch with its result.
+ROW = (*_names_of(BatchProfile, "batch"), "url", "name", "feed_url")
 
 #: Where a field is found, if not in the attribute of its name: related rows go by their keys.
 SOURCES = {
