@@ -1,7 +1,7 @@
 """One shape for every error of the API.
 
-    {"code": "invalid", "detail": "priority: A valid integer is required.",
-     "errors": {"priority": ["A valid integer is required."]}}
+    {"code": "invalid", "detail": "priority: Send a whole number.",
+     "errors": {"priority": ["Send a whole number."]}}
 
 `code` is for programs, `detail` for people. The table of codes is in docs/api.md.
 """

@@ -33,48 +33,29 @@ def pattern_of(output):
     return ".*".join(re.escape(part) for part in output.rstrip("\n").split("…"))
 
 
-@pytest.fixture
-def run_script(tmp_path, commands, server, site):
-    """Runs a script in an empty folder, with local servers in place of the page's; returns its output."""
-
-    def run(script):
-        places = {"http://127.0.0.1:8000": site, "https://example.org": server.url("").rstrip("/")}
-        for place, here in places.items():
-            script = script.replace(place, here)
-        manage = tmp_path / "bin" / "manage.py"
-        manage.parent.mkdir()
-        manage.write_text(f'#!/bin/sh\nexec {sys.executable} {settings.BASE_DIR / "manage.py"} "$@"\n')
-        manage.chmod(0o755)
-        environ = {**commands.environ, "PATH": f"{manage.parent}:{commands.environ['PATH']}"}
-        folder = tmp_path / "here"
-        folder.mkdir()
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=folder,
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-        return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
-
-    return run
+def run_script(script, folder, environ):
+    """The output of a bash script, in which `manage.py` is the one of this project."""
+    manage = f'manage.py() {{ {sys.executable} {settings.BASE_DIR}/manage.py "$@"; }}\n'
+    bash = ["bash", "-euo", "pipefail", "-c", manage + script]
+    done = subprocess.run(bash, cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-def test_the_tutorial_works_and_prints_the_output_on_the_page(run_script, commands, server):
+def test_the_tutorial_works_and_prints_the_output_on_the_page(tmp_path, commands, server, site):
     if shutil.which("curl") is None:
         skip_or_fail("curl is missing. Install it with `apt-get install curl`.")
     User.objects.create_superuser("operator")
     server.answer_feed("/feed", "The old bridge", "Rain")
     server.answer_feed("/blog", "The old bridge", "Rain")
     commands.start_worker()
-    script = "".join(f"echo '{MARK}'\n{block}" for block, _ in steps())
-    printed = run_script(script).split(f"{MARK}\n")[1:]
+    script = "".join(f"echo '{MARK}'\n{block}" for block, _ in steps()).replace("http://127.0.0.1:8000", site)
+    script = script.replace("https://example.org", server.url("").rstrip("/"))
+    printed = run_script(script, tmp_path, commands.environ).split(f"{MARK}\n")[1:]
     assert len(printed) == len(steps()) > 10
     for (block, expected), output in zip(steps(), printed, strict=True):
         if expected is not None:
