@@ -112,17 +112,17 @@ def names_of_addresses():
     return {name for name in resolver.reverse_dict if isinstance(name, str)}
 
 
-def page_of(batch, name="change", *args):
-    return reverse(f"admin:batches_batch_{name}", args=[batch.pk, *args])
+def page_of(row, name="change", *args):
+    return address(row, name, row.pk, *args)
 
 
 def address(model, view, *args):
     return reverse(f"admin:batches_{model._meta.model_name}_{view}", args=args)
 
 
-def press(client, call, batch, **options):
-    """A button of the batch's page."""
-    return client.post(page_of(batch, "operate"), {"call": call}, follow=True, **options)
+def press(client, call, row, **options):
+    """A button of the page of a batch, a webhook or a delivery."""
+    return client.post(page_of(row, "operate"), {"call": call}, follow=True, **options)
 
 
 def press_in_queue(client, call, batch, **options):
@@ -130,10 +130,10 @@ def press_in_queue(client, call, batch, **options):
     return client.post(reverse("admin:batches_batch_queue_operate", args=[call, batch.pk]), follow=True, **options)
 
 
-def act(client, action, *batches, **fields):
-    """An action of the list."""
-    chosen = {"action": action, "_selected_action": [getattr(batch, "pk", batch) for batch in batches]}
-    return client.post(LIST, chosen | fields, follow=True)
+def act(client, action, *rows, url=LIST, **fields):
+    """An action of a list, by default of the batches."""
+    chosen = {"action": action, "_selected_action": [getattr(row, "pk", row) for row in rows]}
+    return client.post(url, chosen | fields, follow=True)
 
 
 def act_in_queue(client, call, *batches, **fields):

@@ -11,7 +11,7 @@ from batches.admin.webhooks import WebhookForm
 from batches.batch_manager import BatchManager
 from batches.models import Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
-from batches.tests.admin.conftest import client_as, messages_of, text_of, user_with
+from batches.tests.admin.conftest import act, client_as, listed, messages_of, page_of, press, text_of, user_with
 from batches.tests.support.factories import make_batch
 
 from .conftest import deliveries, make_webhook, only_delivery
@@ -46,19 +46,6 @@ def client_of(role):
 @pytest.fixture
 def client():
     return client_as("superuser")
-
-
-def page_of(row, view="change"):
-    return reverse(f"admin:batches_{row._meta.model_name}_{view}", args=[row.pk])
-
-
-def press(client, row, call):
-    return client.post(page_of(row, "operate"), {"call": call}, follow=True)
-
-
-def act(client, url, action, *rows):
-    chosen = {"action": action, "_selected_action": [getattr(row, "pk", row) for row in rows]}
-    return client.post(url, chosen, follow=True)
 
 
 def failed(webhook=None):
@@ -156,13 +143,13 @@ def test_a_webhook_is_deleted_with_its_deliveries(client):
 
 def test_the_test_event_is_created_and_says_whether_a_worker_will_send_it(client):
     webhook = make_webhook(name="Press")
-    assert messages_of(act(client, LIST, "send_test_events", webhook)) == [
+    assert messages_of(act(client, "send_test_events", webhook, url=LIST)) == [
         ("warning", "A test event for “Press” was created. It waits for a worker: no worker heartbeat yet.")
     ]
     assert (only_delivery().type, only_delivery().webhook) == ("webhook.test", webhook)
     BatchManager().claim_run("a worker")
     sentence = "The worker sends it within seconds. See its deliveries for the result."
-    assert messages_of(press(client, webhook, "send_test_events")) == [
+    assert messages_of(press(client, "send_test_events", webhook)) == [
         ("success", f"A test event for “Press” was created. {sentence}")
     ]
     assert len(deliveries()) == 2
@@ -172,17 +159,17 @@ def test_the_test_event_is_created_and_says_whether_a_worker_will_send_it(client
 def test_an_inactive_webhook_gets_no_test_event(client):
     webhook = make_webhook(is_active=False)
     assert "Send test event" not in text_of(client.get(page_of(webhook)))
-    assert messages_of(press(client, webhook, "send_test_events"))[0][0] == "warning"
-    [(level, sentence)] = messages_of(act(client, LIST, "send_test_events", webhook))
+    assert messages_of(press(client, "send_test_events", webhook))[0][0] == "warning"
+    [(level, sentence)] = messages_of(act(client, "send_test_events", webhook, url=LIST))
     assert (level, "is not active" in sentence) == ("warning", True)
     for key in ("0", "-1", "x", "\0", str(2**63), "9" * 400):
-        assert act(client, LIST, "send_test_events", key).status_code == 200, key
+        assert act(client, "send_test_events", key, url=LIST).status_code == 200, key
     assert deliveries() == []
 
 
 def test_a_rotated_secret_is_on_the_page_with_the_end_of_the_previous_one(client):
     webhook = make_webhook()
-    response = press(client, webhook, "rotate_secret")
+    response = press(client, "rotate_secret", webhook)
     new, html = Webhook.objects.get().secret, text_of(response)
     assert "The previous secret signs for 24 more hours." in messages_of(response)[0][1]
     assert "the previous secret also signs until" in html
@@ -194,10 +181,10 @@ def test_only_a_failed_delivery_can_be_rescheduled(client):
     outbox.write_test_event(one.webhook)
     waiting = deliveries()[-1]
     assert "Deliver again" in text_of(client.get(page_of(one)))
-    assert messages_of(press(client, one, "reschedule_all")) == [("success", "1 delivery rescheduled.")]
+    assert messages_of(press(client, "reschedule_all", one)) == [("success", "1 delivery rescheduled.")]
     assert "Deliver again" not in text_of(client.get(page_of(one)))
-    assert messages_of(press(client, one, "reschedule_all"))[0][0] == "warning"
-    assert messages_of(act(client, LOG, "reschedule_all", other, waiting)) == [
+    assert messages_of(press(client, "reschedule_all", one))[0][0] == "warning"
+    assert messages_of(act(client, "reschedule_all", other, waiting, url=LOG)) == [
         ("success", "1 delivery rescheduled."),
         ("warning", "1 delivery skipped. Only failed deliveries can be rescheduled."),
     ]
@@ -208,7 +195,7 @@ def test_only_a_failed_delivery_can_be_rescheduled(client):
 def test_an_unknown_action_does_nothing(client, call):
     webhook = make_webhook()
     before = rows()
-    assert messages_of(press(client, webhook, call))[0][0] == "warning"
+    assert messages_of(press(client, call, webhook))[0][0] == "warning"
     assert rows() == before
 
 
@@ -227,11 +214,11 @@ def test_only_people_who_can_change_webhooks_see_secrets_and_can_use_actions(rol
     controls = {"whsec_", "Send test event", "Rotate secret", "Deliver again"}
     assert {control for control in controls if control in html} == (controls if role == "changer" else set())
     for change in (
-        lambda: press(client, webhook, "send_test_events"),
-        lambda: press(client, webhook, "rotate_secret"),
-        lambda: act(client, LIST, "send_test_events", webhook),
-        lambda: press(client, delivery, "reschedule_all"),
-        lambda: act(client, LOG, "reschedule_all", failed(webhook)),
+        lambda: press(client, "send_test_events", webhook),
+        lambda: press(client, "rotate_secret", webhook),
+        lambda: act(client, "send_test_events", webhook, url=LIST),
+        lambda: press(client, "reschedule_all", delivery),
+        lambda: act(client, "reschedule_all", failed(webhook), url=LOG),
     ):
         before = Webhook.objects.get().secret, WebhookDelivery.objects.waiting().count()
         change()
@@ -266,7 +253,7 @@ def test_the_log_lists_each_state_and_can_be_filtered(client):
         ({"batch": str(done.batch_id)}, [done]),
         ({"q": str(done.event_id)}, [done]),
     ):
-        assert list(client.get(LOG, query).context["cl"].result_list) == expected, query
+        assert listed(client, WebhookDelivery, **query) == expected, query
     html = text_of(client.get(LOG))
     for text in ("the batch", "Press", "204", "answered 500 Internal Server Error", "failed", "waiting", "delivered"):
         assert text in html
