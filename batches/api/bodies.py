@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -29,6 +29,17 @@ BULK_ACTIONS = {
     "repeat": Action.REPEAT_BATCH,
     "delete": Action.DELETE_BATCH,
 }
+
+
+def with_examples(media_type: str = "application/json", **examples: Any) -> Callable[[type[Body]], type[Body]]:
+    """Describes a body with examples of these names."""
+    return extend_schema_serializer(
+        examples=[
+            OpenApiExample(name.replace("_", " "), body, request_only=True, media_type=media_type)
+            for name, body in examples.items()
+        ]
+    )
+
 
 #: The type of a field's values in JSON, and what to send instead of another.
 JSON_TYPES: dict[type, tuple[type, str]] = {
@@ -144,18 +155,12 @@ class ProfileField(serializers.JSONField):
     pass
 
 
-@extend_schema_serializer(
-    examples=[
-        OpenApiExample(
-            "From a list",
-            {
-                "name": "Press",
-                "priority": 5,
-                "profiles": ["https://example.org/feed", {"url": "https://example.com/news", "name": "The News"}],
-            },
-            request_only=True,
-        )
-    ]
+@with_examples(
+    From_a_list={
+        "name": "Press",
+        "priority": 5,
+        "profiles": ["https://example.org/feed", {"url": "https://example.com/news", "name": "The News"}],
+    }
 )
 class BatchJSON(BatchBody):
     """A new batch with its profiles."""
@@ -177,15 +182,9 @@ class BatchJSON(BatchBody):
         return collector.result(strict)
 
 
-@extend_schema_serializer(
-    examples=[
-        OpenApiExample(
-            "From a file",
-            {"name": "Magazines", "file": "https://example.org/feed\nhttps://example.com/news\n", "queue": False},
-            request_only=True,
-            media_type="multipart/form-data",
-        )
-    ]
+@with_examples(
+    "multipart/form-data",
+    From_a_file={"name": "Magazines", "file": "https://example.org/feed\nhttps://example.com/news\n", "queue": False},
 )
 class BatchUpload(BatchBody):
     """A new batch with its profiles in a file."""
@@ -202,7 +201,7 @@ class BatchUpload(BatchBody):
         return read_profiles(file, filename=file.name, format=self.validated_data.get("format"), strict=strict)
 
 
-@extend_schema_serializer(examples=[OpenApiExample("Both", {"name": "Press, daily", "priority": 7}, request_only=True)])
+@with_examples(Both={"name": "Press, daily", "priority": 7})
 class ChangeBody(Body):
     """The attributes to change."""
 
@@ -210,7 +209,7 @@ class ChangeBody(Body):
     priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
 
 
-@extend_schema_serializer(examples=[OpenApiExample("To the front", {"position": 1}, request_only=True)])
+@with_examples(To_the_front={"position": 1})
 class MoveBody(Body):
     """The new position of a batch."""
 
@@ -225,9 +224,7 @@ class MoveBody(Body):
     )
 
 
-@extend_schema_serializer(
-    examples=[OpenApiExample("With a reason", {"reason": "The network is being repaired."}, request_only=True)]
-)
+@with_examples(With_a_reason={"reason": "The network is being repaired."})
 class HoldBody(Body):
     """Why the queue is held."""
 
@@ -258,17 +255,9 @@ class BatchFilterField(serializers.DictField):
         return filtered.qs  # type: ignore[no-any-return]
 
 
-@extend_schema_serializer(
-    examples=[
-        OpenApiExample(
-            "By id", {"action": "pause", "ids": ["5eedba7c-0000-4000-8000-000000000001"]}, request_only=True
-        ),
-        OpenApiExample(
-            "By filter",
-            {"action": "delete", "filter": {"status": ["done"], "completed_before": "2026-01-01T00:00:00Z"}},
-            request_only=True,
-        ),
-    ]
+@with_examples(
+    By_id={"action": "pause", "ids": ["5eedba7c-0000-4000-8000-000000000001"]},
+    By_filter={"action": "delete", "filter": {"status": ["done"], "completed_before": "2026-01-01T00:00:00Z"}},
 )
 class BulkBody(Body):
     """An action, and the batches to apply it to: either `ids` or `filter`."""
