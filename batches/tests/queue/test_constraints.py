@@ -19,24 +19,14 @@ REQUIRED = [
     "total_profiles", "completed_profiles", "successful_checks", "failed_checks", "stories_found", "takeovers",
     "priority", "name", "error",
 ]  # fmt: skip
+PLACES = {("running", 0), ("queued", 7), ("paused", None), ("done", None), ("error", None)}
 IMPOSSIBLE = {
-    "running without a place": {"status": "running", "position": None},
-    "running at a place in the queue": {"status": "running", "position": 7},
-    "running below the queue": {"status": "running", "position": -1},
-    "queued without a place": {"status": "queued", "position": None},
-    "queued at the place of the running one": {"status": "queued", "position": 0},
-    "queued below the queue": {"status": "queued", "position": -1},
-    "paused at the place of the running one": {"status": "paused", "position": 0},
-    "paused in the queue": {"status": "paused", "position": 7},
-    "done in the queue": {"status": "done", "position": 7},
-    "done at the place of the running one": {"status": "done", "position": 0},
-    "failed in the queue": {"status": "error", "position": 7},
-    "failed at the place of the running one": {"status": "error", "position": 0},
-    "an unknown status": {"status": "lost", "position": None},
-    "an unknown status in the queue": {"status": "lost", "position": 7},
-    "an empty status": {"status": "", "position": None},
-    "no status": {"status": None, "position": None},
-    "a status in capitals": {"status": "PAUSED", "position": None},
+    **{
+        f"{status!r} at {position}": {"status": status, "position": position}
+        for status in (*Batch.Status.values, "lost", "", "PAUSED", None)
+        for position in (None, -1, 0, 7)
+        if (status, position) not in PLACES
+    },
     **{
         f"a {name} of a {status} batch": {"status": status, "position": 7 if status == "queued" else None} | field
         for status in ("paused", "queued", "done", "error")

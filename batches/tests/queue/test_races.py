@@ -345,24 +345,16 @@ def test_deletions_and_moves_of_repeats_do_not_deadlock():
 # Everything at once
 
 
-def anything(manager, pk):
-    choice = random.choice
-    return choice(
-        [
-            lambda: manager.queue_batch(pk),
-            lambda: manager.start_batch(pk),
-            lambda: manager.pause_batch(pk),
-            lambda: manager.complete_batch(pk),
-            lambda: manager.move_batch(pk, random.randint(1, 8)),
-            lambda: manager.set_priority(pk, random.randint(-1, 1)),
-            lambda: manager.retry_failed(pk),
-            lambda: manager.repeat_batch(pk),
-            lambda: manager.delete_batch(pk),
-            lambda: manager.create_batch("new", random.sample(urls(6), 3)),
-            lambda: Batch.objects.create(name="plain"),
-            lambda: work_on(manager.claim_run("worker")),
-        ]
-    )
+def call_anything(manager, pk):
+    calls = [
+        *CALLS.values(),
+        lambda manager, pk: manager.move_batch(pk, random.randint(1, 8)),
+        lambda manager, pk: manager.set_priority(pk, random.randint(-1, 1)),
+        lambda manager, pk: manager.create_batch("new", random.sample(urls(6), 3)),
+        lambda manager, pk: Batch.objects.create(name="plain"),
+        lambda manager, pk: work_on(manager.claim_run("worker")),
+    ]
+    random.choice(calls)(manager, pk)
 
 
 def work_on(run: ClaimedRun | None):
@@ -381,7 +373,7 @@ def test_random_parallel_calls_keep_everything_consistent_and_raise_nothing():
     def operate():
         for _ in range(25):
             pks = list(Batch.objects.values_list("pk", flat=True)) or [None]
-            anything(BatchManager(), random.choice(pks))()
+            call_anything(BatchManager(), random.choice(pks))
 
     run_in_threads([operate] * 4)
     assert_consistent()

@@ -25,6 +25,8 @@ from batches.tests.support.factories import (
     waiting_names,
 )
 
+from .test_transitions import CALLS, RUN_CALLS
+
 pytestmark = pytest.mark.django_db
 
 LEASE = timedelta(seconds=30)
@@ -119,17 +121,17 @@ def test_a_run_is_taken_over_if_its_lease_has_expired_or_is_too_far_in_the_futur
 @pytest.mark.parametrize(
     "beat",
     [
-        lambda manager, run: manager.renew_lease(run.batch.pk, run.run_token),
-        lambda manager, run: manager.record_results(run.batch.pk, run.run_token, []),
-        lambda manager, run: manager.record_results(run.batch.pk, run.run_token, [(profile_ids(run.batch)[0], ok())]),
+        RUN_CALLS["renew_lease"],
+        RUN_CALLS["record_results"],
+        lambda manager, batch, token: manager.record_results(batch.pk, token, []),
     ],
-    ids=["renew", "record nothing", "record"],
+    ids=["renew", "record", "record nothing"],
 )
 def test_a_heartbeat_keeps_the_run_and_is_not_logged(beat, manager):
     run = start_run(make_batch("it", 2))
     age_lease(run.batch)
     lines = BatchLog.objects.count()
-    assert beat(manager, run) is True
+    assert beat(manager, run.batch, run.run_token) is True
     assert manager.claim_run("worker 2") is None
     assert BatchLog.objects.count() == lines
 
@@ -245,26 +247,14 @@ def test_an_error_is_stored_clean_and_cut_and_never_empty(message, stored, manag
 # Run time
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda manager, run: manager.renew_lease(run.batch.pk, run.run_token),
-        lambda manager, run: manager.record_results(run.batch.pk, run.run_token, []),
-        lambda manager, run: manager.release_run(run.batch.pk, run.run_token),
-        lambda manager, run: manager.finish_run(run.batch.pk, run.run_token),
-        lambda manager, run: manager.pause_batch(run.batch.pk),
-        lambda manager, run: manager.complete_batch(run.batch.pk),
-        lambda manager, run: manager.handle_error(run.batch.pk, "It broke."),
-    ],
-    ids=["renew", "record", "release", "finish", "pause", "complete", "error"],
-)
-def test_the_time_since_the_last_heartbeat_counts_as_run_time_up_to_a_lease(call, manager):
+@pytest.mark.parametrize("name", [*RUN_CALLS, "pause_batch", "complete_batch"])
+def test_the_time_since_the_last_heartbeat_counts_as_run_time_up_to_a_lease(name, manager):
     for age, expected, at_most in ((LEASE / 2, 15, 30), (LEASE * 5, 30, 30), (-LEASE, 0, 0)):
         batch = make_batch()
         run = start_run(batch)
         Batch.objects.filter(pk=batch.pk).update(run_seconds=100.0)
         age_lease(batch, age)
-        assert call(manager, run)
+        assert RUN_CALLS[name](manager, batch, run.run_token) if name in RUN_CALLS else CALLS[name](manager, batch.pk)
         assert expected - 0.01 <= read(batch, "run_seconds")[0] - 100 <= at_most + 0.01
         if read(batch, "status") == ("running",):
             assert manager.pause_batch(batch.pk)
@@ -326,17 +316,14 @@ def hollow(manager):
     return batch
 
 
-def test_progress_sets_the_counters(hollow, manager):
-    for progress in ((3, 2, 1), (5, 0, 5), (2, 2, 0), (7, 1, 1), (0, 0, 0)):
-        assert manager.update_progress(hollow.pk, *progress) is True
-        assert read(hollow, *COUNTERS, "status") == (*progress, "running")
-
-
 @pytest.mark.parametrize("paused", [False, True])
-def test_full_progress_completes_the_batch_which_can_then_be_retried_and_queued(paused, hollow, manager):
+def test_progress_sets_counters_and_completes_the_batch_which_can_then_be_retried_and_queued(paused, hollow, manager):
     if paused:
         assert manager.pause_batch(hollow.pk)
     before = read(hollow, "status", "position")
+    for progress in ((3, 2, 1), (5, 0, 5), (2, 2, 0), (7, 1, 1), (0, 0, 0)):
+        assert manager.update_progress(hollow.pk, *progress) is True
+        assert read(hollow, *COUNTERS, "status", "position") == (*progress, *before)
     assert manager.update_progress(hollow.pk, 10, 6, 4) is True
     assert read(hollow, *COUNTERS, "status", "position") == (10, 6, 4, "done", None)
     assert None not in read(hollow, "completed_at")
@@ -354,12 +341,9 @@ def test_full_progress_completes_the_batch_which_can_then_be_retried_and_queued(
     [(3, 2, 2), (2, 3, 0), (11, 11, 0), (11, 0, 0), (-1, 0, 0), (0, -1, 1), (0, 1, -1), (10**30, 0, 0), (1, None, 0),
      ("1", 0, 0), (1.0, 1, 0), (True, 0, 0), (1, 1, False)],
 )  # fmt: skip
-def test_invalid_progress_is_refused(progress, hollow, manager):
-    with unchanged():
-        assert manager.update_progress(hollow.pk, *progress).code == Code.BAD_PROGRESS
-
-
-def test_progress_of_a_batch_with_rows_is_refused(manager):
+def test_invalid_progress_and_that_of_a_batch_with_rows_are_refused(progress, hollow, manager):
+    assert manager.pause_batch(hollow.pk)
     it = half_checked("running")
     with unchanged():
+        assert manager.update_progress(hollow.pk, *progress).code == Code.BAD_PROGRESS
         assert manager.update_progress(it.pk, 3, 2, 1).code == Code.BAD_PROGRESS
