@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -36,15 +37,9 @@ ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
-class _Echo:
-    """A file for csv.writer that stores nothing: `write` returns the line."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 def export_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
-    writer = csv.writer(_Echo())
+    echo: Any = SimpleNamespace(write=str)  # a file that stores nothing: `writerow` returns the line
+    writer = csv.writer(echo)
     yield writer.writerow(columns)
     for values in _read_values(rows, columns):
         yield writer.writerow(map(_escape_formula, values))
