@@ -75,6 +75,7 @@ ADDRESSES = {
             "batchprofile": SEE_ROWS,
             "storyresult": SEE_ROWS,
             "batchlog": SEE_ROWS,
+            "webhookdelivery": OF_SUPERUSERS,
         }.items()
         for view in ("changelist", "add", "change", "delete", "history")
     },
@@ -89,11 +90,6 @@ ADDRESSES = {
     "batches_webhook_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
     "batches_webhook_history": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhook_operate": (NOBODY, OF_SUPERUSERS, {"call": "send_test_events"}),
-    "batches_webhookdelivery_changelist": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_webhookdelivery_add": (NOBODY, NOBODY, {}),
-    "batches_webhookdelivery_change": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_webhookdelivery_delete": (NOBODY, NOBODY, {}),
-    "batches_webhookdelivery_history": (OF_SUPERUSERS, NOBODY, {}),
     "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "reschedule_all"}),
     **{
         f"auth_{model}_{view}": (OF_SUPERUSERS, OF_SUPERUSERS if fields else NOBODY, fields)
