@@ -16,11 +16,12 @@ from batches.checking import run, worker
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
-from batches.models import Batch, BatchProfile, Queue
+from batches.models import Batch, BatchProfile, Queue, StoryResult
 from batches.queue import results
 from batches.reports import queries
 from batches.tests.support.checkers import NAMES, NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
+from batches.tests.support.hostile import CONFIG, SECRET, attacks, peak
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 from batches.tests.support.working import nothing_left, work
@@ -323,6 +324,23 @@ def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, sc
     checked = script(hold_the_slow_host)
     work()
     assert row_statuses(batch) == ["ok"] * 40
+
+
+@pytest.mark.slow
+@pytest.mark.databases("postgresql")  # which is the stricter one about text
+def test_a_run_over_hostile_answers_is_done(configure, hostile):
+    """`checkers/test_hostile.py` has what each of them gets."""
+    configure(**CONFIG | {"timeout": 1.0, "per_host": 10, "concurrency": 10})
+    batch = BatchManager().create_batch("hostile", list(hostile.urls.values()), checker="feed")
+    with peak(250_000_000):
+        work()
+    batch.refresh_from_db()
+    assert (batch.status, batch.completed_profiles) == (Status.DONE, len(attacks()))
+    assert batch.successful_checks >= 10
+    assert not batch.profiles.filter(status="failed", error="").exists()
+    assert_consistent()
+    assert not StoryResult.objects.filter(title__contains=SECRET).exists()
+    assert hostile.hits("/secret") == 0
 
 
 def test_a_worker_finishes_an_interrupted_deletion_when_it_starts(script):

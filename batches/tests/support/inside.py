@@ -204,13 +204,12 @@ class World:
     """`PUBLIC` is a server of ours, and every other address is the canary's.
 
     Replaces the two lowest functions that Python has, `getaddrinfo` and `connect`: no library bypasses it. `connected`
-    are the addresses that this process has connected to; `direct` counts those that reached the canary without help.
+    are the addresses that this process has connected to.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, canary: Canary, server_port: int) -> None:
         self.canary = canary
         self.connected: list[str] = []
-        self.direct = 0
         self._server = (IPV4, server_port)
         self._names: dict[str, list[Sequence[str]]] = {}
         self._getaddrinfo = socket.getaddrinfo
@@ -238,9 +237,7 @@ class World:
 
     def connect(self, own: socket.socket, address: tuple[Any, ...]) -> None:
         self.connected.append(address[0])
-        destination = self._route(own, address)
-        self.direct += destination == address
-        super(socket.socket, own).connect(destination)
+        super(socket.socket, own).connect(self._route(own, address))
 
     def _route(self, own: socket.socket, address: tuple[Any, ...]) -> tuple[Any, ...]:
         ip = ip_address(address[0])

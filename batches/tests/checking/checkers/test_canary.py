@@ -97,8 +97,6 @@ def test_with_the_networks_opened_the_same_addresses_do_lead_there(family, check
     errors = [result.error.removeprefix("its feed: ") for result in results]
     assert dict(zip(urls, errors, strict=True)) == dict.fromkeys(urls, REACHED[family])
     assert world.canary.reached() == {IPV4: 0, IPV6: 0} | {family: len(urls)}
-    assert len(urls) * stride >= 60
-    assert way is declare or world.direct * stride >= 60
 
 
 # Names
