@@ -113,3 +113,10 @@ def test_the_keyboard_reaches_the_buttons_and_keeps_its_place_when_one_disappear
     page.keyboard.press("Space")
     expect(page.locator("#batch-summary")).to_contain_text("Queued at position 1.")
     tab_to(page, page.locator("#outcome-pending"))
+
+
+def test_the_open_form_is_above_the_charts(open_page):
+    page = open_page(page_of(batch_with()))
+    page.locator(".batch-edit > summary").click()
+    buttons, charts = (page.locator(name).bounding_box() for name in (".submit-row", "#outcomes-title"))
+    assert buttons["y"] + buttons["height"] < charts["y"]
