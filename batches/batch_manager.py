@@ -7,10 +7,11 @@ profiles and webhooks. Expected outcomes are returned (True, a batch, or a falsy
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -25,11 +26,12 @@ from .queue.contents import (
     UNCHECKED,
     collect_names,
     copy_batch_profiles,
-    insert_batch,
     insert_batch_profiles,
+    insert_hidden_batch,
     insert_profiles,
     insert_selected_profiles,
     purge_rows,
+    require_preparation,
 )
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
 from .queue.repairs import derive_repairs, find_orphans, renumber_queue
@@ -71,6 +73,7 @@ class BatchManager(QueueWriter):
         """Create a batch, queued at the end of its priority band or (`queue=False`) paused. All or nothing.
 
         Unknown addresses become profiles, and duplicates are dropped. A queryset is read when the rows are inserted.
+        Nobody sees the batch before its last row is stored.
 
         If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
         while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
@@ -82,43 +85,46 @@ class BatchManager(QueueWriter):
         selected = profiles if isinstance(profiles, QuerySet) else None
         names = {} if selected is not None else collect_names(profiles)
         batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, status=Status.PAUSED)
-        with transaction.atomic():
-            insert_batch(batch)
-            # Before the queue is locked: 100,000 rows take a second, and nobody else can see this batch yet.
+        with self._hidden(batch):
             if selected is not None:
                 total = insert_selected_profiles(batch.pk, selected)
             else:
-                insert_profiles(names)
+                insert_profiles(batch.pk, names)
                 total = insert_batch_profiles(batch.pk, names)
-            self._finish_creation(batch, total, queue, Action.CREATE_BATCH)
+            self._reveal(batch, Action.CREATE_BATCH, total, queue)
         return batch
 
     @refusable
     def repeat_batch(self, batch_id: object) -> Batch:
         """Create a queued batch with the same profiles, linked to this one by `previous`."""
-        with transaction.atomic():
-            source = find_batch(batch_id)
-            batch = Batch(
-                name=source.name,
-                priority=source.priority,
-                checker=source.checker,
-                previous=source,
-                status=Status.PAUSED,
-            )
-            batch.save(force_insert=True)
+        source = find_batch(batch_id)
+        batch = Batch(name=source.name, priority=source.priority, checker=source.checker, status=Status.PAUSED)
+        with self._hidden(batch):
             copied = copy_batch_profiles(source.pk, batch.pk)
             with Queue.objects.locked():
                 find_batch(batch_id)  # refused if it was deleted during the copy: some rows may be missing
                 # A batch without rows (its caller reports progress) is repeated without rows.
-                self._finish_creation(batch, copied or source.total_profiles, True, Action.REPEAT_BATCH)
+                total = copied or source.total_profiles
+                self._reveal(batch, Action.REPEAT_BATCH, total, previous=source)
         return batch
 
-    def _finish_creation(self, batch: Batch, total: int, queue: bool, action: Action) -> None:
+    @contextmanager
+    def _hidden(self, batch: Batch) -> Iterator[None]:
+        """Insert the batch so that nobody sees it, and purge it if the block fails. After a kill the worker does."""
+        insert_hidden_batch(batch)
+        try:
+            yield
+        except Exception:
+            with suppress(DatabaseError):
+                Batch.everything.in_preparation().filter(pk=batch.pk).update(deleted_at=Now())
+                transaction.on_commit(self.purge_deleted)
+            raise
+
+    def _reveal(self, batch: Batch, action: Action, total: int, queue: bool = True, **changes: Any) -> None:
         with Queue.objects.locked():
-            changes: dict[str, Any] = {"total_profiles": total}
-            if queue:
-                changes |= reserve_position(batch)
-            Batch.objects.filter(pk=batch.pk).update(**changes)
+            changes |= reserve_position(batch) if queue else {}
+            hidden = Batch.everything.in_preparation().filter(pk=batch.pk)
+            require_preparation(hidden.update(total_profiles=total, deleted_at=None, **changes))
             Queue.objects.bump_version()
             batch.refresh_from_db()
             self._log(batch, action, pluralise(total, "profile"), after=(batch.status, batch.position))
@@ -294,8 +300,8 @@ class BatchManager(QueueWriter):
         return results
 
     def purge_deleted(self) -> None:
-        """Remove the rows of deleted batches, then the batches."""
-        deleted = list(Batch.everything.exclude(deleted_at=None).values_list("pk", flat=True))
+        """Remove the rows of deleted batches and of interrupted imports, then the batches."""
+        deleted = list(Batch.everything.to_purge().values_list("pk", flat=True))
         for pk in deleted:
             purge_rows(pk)
         for first in range(0, len(deleted), PURGE_CHUNK):

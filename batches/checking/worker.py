@@ -75,6 +75,7 @@ class Worker:
             while not self._stop.is_set() and not await self._database(self._finished):
                 claimed = await self._database(self._manager.claim_run, self.name)
                 if claimed is None:
+                    await self._database(self._manager.purge_deleted)
                     await self._wait(self._config.poll_seconds)
                 else:
                     await self._work_on(claimed)

@@ -7,15 +7,22 @@ chunk takes a quarter of that.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connection
 from django.utils import timezone
 
 from batches.models import Batch, BatchProfile, Profile, StoryResult
+
+T = TypeVar("T")
+
+#: SQLite's waiters do not queue. Each asks again every 100 ms at the latest, so after this many seconds of chunks, a
+#: pause of this many seconds lets each of them in.
+SECONDS_OF_WORK, SECONDS_OF_PAUSE = 0.2, 0.12
 
 PROFILE = Profile._meta.db_table
 ROW = BatchProfile._meta.db_table
@@ -74,3 +81,15 @@ def fetch_all(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
+
+
+def paced(chunks: Iterable[T]) -> Iterator[T]:
+    """Yield each chunk, to be written in a transaction of its own, and let others write in between on SQLite."""
+    began = time.monotonic()
+    for chunk in chunks:
+        yield chunk
+        if connection.vendor == "sqlite" and time.monotonic() - began > SECONDS_OF_WORK:
+            if not connection.in_atomic_block:
+                fetch_all("PRAGMA wal_checkpoint(PASSIVE)", [])  # otherwise the log grows with the whole import
+                time.sleep(SECONDS_OF_PAUSE)
+            began = time.monotonic()

@@ -128,7 +128,7 @@ def _check_orphans() -> Iterator[Finding]:
 
 
 def _check_deletions() -> Iterator[Finding]:
-    if deleted := Batch.everything.exclude(deleted_at=None).count():
+    if deleted := Batch.everything.to_purge().count():
         yield Finding(f"The deletion of {pluralise(deleted, 'batch', 'batches')} is not complete.")
 
 

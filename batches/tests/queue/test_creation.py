@@ -7,7 +7,6 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
-from batches import batch_manager
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
@@ -186,15 +185,6 @@ def test_an_invalid_argument_is_refused_and_nothing_is_created(arguments, manage
         assert len(answer.message) < 500
         assert ("Use one of: feed, http" in answer.message) == ("checker" in arguments)
         assert ("is not a valid profile address" in answer.message) == ("profiles" in arguments)
-
-
-def test_a_fault_in_the_middle_leaves_no_trace(manager, monkeypatch):
-    def fail(*args):
-        raise RuntimeError("in the middle")
-
-    monkeypatch.setattr(batch_manager, "insert_batch_profiles", fail)
-    with unchanged(), pytest.raises(RuntimeError, match="in the middle"):
-        manager.create_batch("News", urls(2))
 
 
 # A plain insert

@@ -112,8 +112,15 @@ def test_every_call_has_a_scene():
     assert {name.split()[0] for name in SCENES} == calls
 
 
-#: Calls that also remove the rows of deleted batches, in transactions of their own.
-IN_SEVERAL_TRANSACTIONS = {"delete_batch", "delete_batches", "purge_deleted", "repair_rows"}
+#: Calls that also store or remove the rows of hidden batches, in transactions of their own.
+IN_SEVERAL_TRANSACTIONS = {
+    "create_batch",
+    "repeat_batch",
+    "delete_batch",
+    "delete_batches",
+    "purge_deleted",
+    "repair_rows",
+}
 
 
 class InjectedFault(OperationalError):
@@ -150,7 +157,7 @@ def fail_at(step: int) -> Iterator[object]:
 @pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, manager):
-    """Most calls are one transaction. What a deletion leaves behind, the next one removes."""
+    """Most calls are one transaction. What a deletion or an import leaves behind, the next one removes."""
     status, prepare, call = SCENES[scene]
     it = None
     for step in count(1):
@@ -169,6 +176,8 @@ def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, manager):
             break
         if everything() != before:
             assert scene.split()[0] in IN_SEVERAL_TRANSACTIONS
+            # The fault may have hit the attempt to clean up, too. Later the batch counts as interrupted by itself.
+            Batch.everything.in_preparation().update(deleted_at=Now())
             manager.purge_deleted()
             assert_sound()
             it = None
