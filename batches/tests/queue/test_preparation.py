@@ -18,6 +18,8 @@ from batches.tests.support.threads import TIMEOUT, in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+PATIENCE = timedelta(minutes=2)
+
 CALLS = {
     "addresses": lambda manager, source: manager.create_batch("new", urls(12)),
     "queryset": lambda manager, source: manager.create_batch("new", Profile.objects.all()),
@@ -76,6 +78,8 @@ def test_others_change_the_queue_between_the_chunks_and_do_not_see_the_batch(cal
         assert [batch.pk for batch in Batch.objects.all()] == [source.pk]
         assert diagnose() == []
         BatchManager().purge_deleted()  # leaves a batch alone that is being stored
+        hidden = Batch.everything.in_preparation()
+        assert hidden.filter(deleted_at__gt=Now() + contents.PREPARATION / 2).update(deleted_at=Now() + PATIENCE) == 1
         stored.append(BatchProfile.objects.exclude(batch=source).count())
 
     at_each_chunk(work_in_parallel)
