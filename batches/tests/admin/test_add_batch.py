@@ -100,15 +100,12 @@ def test_invalid_lines_are_listed_and_the_others_are_added(client):
 
 
 def test_a_pasted_line_with_nul_or_a_lone_surrogate_is_skipped(client):
-    text = "https://example.org/\0\nhttps://example.org/\ud800\nhttps://example.org/1".encode("utf-8", "surrogatepass")
-    head = b"--x\r\nContent-Disposition: form-data; name="
-    fields = {b"name": b"a", b"priority": b"0", b"checker": b"feed", b"addresses": text}
-    body = b"".join(head + b'"' + name + b'"\r\n\r\n' + value + b"\r\n" for name, value in fields.items()) + b"--x--"
-    found = client.post(ADD, body, content_type="multipart/form-data; boundary=x").context["imported"]
-    assert [reject.line for reject in found.rejects] == [1]  # Django itself has replaced the surrogate
-    body = body.replace(b"--x--", head + b'"add"\r\n\r\nyes\r\n' + head + b'"previewed"\r\n\r\n%b\r\n--x--')
-    client.post(ADD, body % found.digest.encode(), content_type="multipart/form-data; boundary=x")
+    text = f"https://example.org/\0\nhttps://example.org/\ud800\n{ONE}".encode("utf-8", "surrogatepass")
+    response = add(client, addresses=[text])
     assert Profile.objects.filter(url=ONE).exists()
+    sentence = messages_of(response)[1][1]
+    assert sentence.startswith("1 line skipped")  # Django itself has replaced the surrogate
+    assert "<br>Line 1: " in sentence
 
 
 @pytest.mark.parametrize(

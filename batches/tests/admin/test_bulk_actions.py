@@ -27,31 +27,23 @@ from .conftest import (
 pytestmark = pytest.mark.django_db
 
 
-def pause_in_list(client, *batches, **fields):
-    return act(client, "pause_batches", *batches, **fields)
-
-
-def pause_in_queue(client, *batches, **fields):
-    return act_in_queue(client, "pause_batch", *batches, **fields)
-
-
-ways = pytest.mark.parametrize("way", [pause_in_list, pause_in_queue])
+ways = pytest.mark.parametrize(("way", "call"), [(act, "pause_batches"), (act_in_queue, "pause_batch")])
 
 
 @ways
-def test_one_message_counts_the_batches_and_gives_the_reason_of_each_refusal(client, way):
+def test_one_message_counts_the_batches_and_gives_the_reason_of_each_refusal(client, way, call):
     batches = [batch_with("running", name="one"), batch_with("done", name="<two>"), batch_with(name="three")]
-    response = way(client, *batches)
+    response = way(client, call, *batches)
     refusal = "“&lt;two&gt;” is done. Only a batch that is queued, running or paused can be paused."
     assert messages_of(response) == [("warning", f"Pause: 2 done, 1 refused.<ul><li>{refusal}</li></ul>")]
     assert [reread(batch).status for batch in batches] == ["paused", "done", "paused"]
 
 
 @ways
-def test_an_action_takes_batches_from_the_tail_up_to_its_cap_and_counts_the_rest(client, way, monkeypatch):
+def test_an_action_takes_batches_from_the_tail_up_to_its_cap_and_counts_the_rest(client, way, call, monkeypatch):
     cap_bulk(monkeypatch, 2)
     batches = [batch_with(name=str(number)) for number in range(1, 6)]
-    response = way(client, *batches)
+    response = way(client, call, *batches)
     assert messages_of(response) == [("warning", "Pause: 2 done, 0 refused. 3 left unchanged: at most 2 at a time.")]
     assert waiting_names() == ["1", "2", "3"]
     log = BatchLog.objects.filter(action="pause_batch", actor="superuser", channel="admin").order_by("pk")
