@@ -203,6 +203,7 @@ def documents() -> dict[str | int, dict[str, bytes]]:
             "a million nested elements": feed(before=b"<a>" * 1_000_000),
             "100,000 nested name spaces": START + b"".join(b'<a xmlns:n%d="u%d">' % (n, n) for n in range(100_000)),
             "two million nested brackets": b'{"items": ' + b"[" * 2_000_000,
+            "700,000 small brackets": b'{"items": [' + b"[[[]]]," * 700_000 + b"{}]}",
             "a number of four million digits": b'{"items": [{"id": ' + b"9" * 4_000_000 + b"}]}",
             "300,000 attributes": feed(attribute=b" ".join(b"a%d='1'" % n for n in range(300_000))),
             "a title of a million entities": feed(b"&a;" * 1_000_000),

@@ -43,9 +43,26 @@ def test_the_type_counts_where_the_beginning_says_nothing():
     assert not is_html(b"", "")
 
 
+WITHOUT_FEED = [
+    "",
+    link("/style.css", "text/css", "stylesheet"),
+    link("/de/", "text/html"),
+    link("/feed", rel="stylesheet"),
+    link("/oembed", "application/json+oembed"),
+    '<link rel="alternate" type="application/rss+xml">',
+    '<a rel="alternate" type="application/rss+xml" href="/feed">',
+    link("ftp://site.example/feed"),
+    link("mailto:a@site.example"),
+    "<!-- " + link("/feed"),
+    "<script>" + link("/feed"),
+    "<textarea>" + link("/feed") + "</textarea>",
+]
+
+
 @pytest.mark.parametrize(
     ("head", "feed"),
     [
+        *((head, None) for head in WITHOUT_FEED),
         (link(FEED), FEED),
         (link(FEED, "application/atom+xml"), FEED),
         (link(FEED, "application/feed+json"), FEED),
@@ -79,26 +96,5 @@ def test_the_type_counts_where_the_beginning_says_nothing():
     ],
     ids=short,
 )
-def test_the_first_feed_that_a_page_declares_is_found(head, feed):
+def test_the_first_feed_that_a_page_declares_is_found_if_there_is_one(head, feed):
     assert find_feed(page(head), ADDRESS) == find_feed(page(body=head), ADDRESS) == feed
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        "",
-        link("/style.css", "text/css", "stylesheet"),
-        link("/de/", "text/html"),
-        link("/feed", rel="stylesheet"),
-        link("/oembed", "application/json+oembed"),
-        '<link rel="alternate" type="application/rss+xml">',
-        '<a rel="alternate" type="application/rss+xml" href="/feed">',
-        link("ftp://site.example/feed"),
-        link("mailto:a@site.example"),
-        "<!-- " + link("/feed"),
-        "<script>" + link("/feed"),
-        "<textarea>" + link("/feed") + "</textarea>",
-    ],
-)
-def test_a_page_may_declare_no_feed(head):
-    assert find_feed(page(head), ADDRESS) is None
