@@ -131,6 +131,8 @@ class BatchBody(Body):
 class EntriesField(serializers.ListField):
     """Its entries are validated elsewhere; the child describes them."""
 
+    default_error_messages = {"min_length": "The list is empty."}
+
     def run_child_validation(self, data: list[Any]) -> list[Any]:
         return data
 
@@ -234,6 +236,8 @@ class HoldBody(Body):
 class FilterValues(serializers.CharField):
     """Texts or numbers. An empty one would not filter, and silently select every batch."""
 
+    default_error_messages = {"blank": "The filter is empty."}
+
     def run_validation(self, data: Any = empty) -> Any:
         if not data or not all(type(value) in {str, int} for value in data):
             raise ValidationError("Send a text, a number, or a list of them.")
@@ -244,6 +248,7 @@ class BatchFilterField(serializers.DictField):
     """The batches that the list contains with these filters."""
 
     child = FilterValues()
+    default_error_messages = {"empty": "The filter is empty."}
 
     def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:  # type: ignore[override]
         sent = MultiValueDict({name: value if isinstance(value, list) else [value] for name, value in data.items()})

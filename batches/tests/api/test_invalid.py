@@ -79,6 +79,20 @@ def test_a_missing_field_is_refused_by_name(client, path, body, fields):
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("batches/", NEW_BATCH | {"profiles": []}, "profiles: The list is empty."),
+        ("batches/", NEW_BATCH | {"priority": "5"}, "priority: Send a whole number."),
+        ("batches/bulk/", {"action": "delete", "ids": 5}, "ids: Send a list."),
+        ("batches/bulk/", {"action": "delete", "filter": {}}, "filter: The filter is empty."),
+        ("batches/bulk/", {"action": "delete", "filter": {"search": " "}}, "filter.search: The filter is empty."),
+    ],
+)
+def test_an_error_says_what_to_send(client, path, body, detail):
+    assert client.post(f"/api/{path}", body).json()["detail"] == detail
+
+
+@pytest.mark.parametrize(
     ("field", "values"),
     [
         ("format", ["pdf"]),
