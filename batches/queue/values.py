@@ -23,7 +23,7 @@ def require_startable() -> None:
         )
     queue = Queue.objects.get()
     if queue.held:
-        why = f": {queue.hold_reason}" if queue.hold_reason else ""
+        why = f": {queue.hold_reason.rstrip('.')}" if queue.hold_reason else ""
         raise Refused(Code.QUEUE_HELD, f"The queue is held{why}. Release it first.")
 
 

@@ -13,7 +13,6 @@ from batches.tests.support.factories import (
     assert_logged,
     make_batch,
     make_waiting,
-    start_run,
     unchanged,
     values_of,
     waiting_names,
@@ -129,25 +128,15 @@ def test_a_move_is_clamped_and_shifts_the_others(position, order, manager):
 # Holding
 
 
-def test_nothing_starts_while_the_queue_is_held_and_everything_else_continues(manager):
-    run = start_run(make_batch("running", 1))
-    first, second, _ = make_waiting(3)
+def test_a_start_while_the_queue_is_held_is_refused_with_the_reason_of_the_hold(manager):
+    batch, _ = make_waiting(2)
     assert manager.hold_queue("The network is down.") is True
-    assert manager.release_run(run.batch.pk, run.run_token)
-    again = manager.claim_run("another worker")
-    assert again.batch == run.batch
-    assert manager.complete_batch(run.batch.pk)
     with unchanged():
-        refusal = manager.start_batch(first.pk)
+        refusal = manager.start_batch(batch.pk)
         assert (bool(refusal), refusal.code) == (False, Code.QUEUE_HELD)
-        assert "The network is down" in refusal.message
+        assert refusal.message == "The queue is held: The network is down. Release it first."
         assert manager.promote_next_batch() is None
     assert manager.claim_run("worker") is None
-    assert manager.move_batch(second.pk, 1)
-    assert manager.pause_batch(first.pk)
-    assert waiting_names() == ["2", "3"]
-    assert manager.release_queue() is True
-    assert manager.promote_next_batch() == second
 
 
 def test_a_hold_stores_and_logs_who_when_and_why_until_the_release(manager):
