@@ -42,20 +42,14 @@ class Move:
 
     position: int
     target: int
+    first: int
+    last: int
     later: float | None
     others_later: float | None
 
     @property
     def is_up(self) -> bool:
         return self.target < self.position
-
-    @property
-    def first(self) -> int:
-        return self.target if self.is_up else self.position + 1
-
-    @property
-    def last(self) -> int:
-        return self.position - 1 if self.is_up else self.target
 
     @property
     def others(self) -> int:
@@ -108,10 +102,9 @@ class Outlook:
     def move(self, position: int, target: int) -> Move:
         """The effect of moving the batch at `position` to `target`, clamped to 1..n as in `move_batch`."""
         target = max(1, min(target, self.waiting))
-        is_up = target < position
-        passed = self.durations[target - 1 : position - 1] if is_up else self.durations[position:target]
-        sign = -1 if is_up else 1
-        return Move(position, target, _times(sign, _total(passed)), _times(-sign, self.turn(position).seconds))
+        first, last, sign = (target, position - 1, -1) if target < position else (position + 1, target, 1)
+        later, others_later = _total(self.durations[first - 1 : last]), self.turn(position).seconds
+        return Move(position, target, first, last, _times(sign, later), _times(-sign, others_later))
 
     @cached_property
     def _starts(self) -> Sequence[float | None]:

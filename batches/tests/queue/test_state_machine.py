@@ -6,6 +6,7 @@ import os
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from operator import attrgetter
 
 import pytest
 from django.db import transaction
@@ -51,31 +52,35 @@ TRANSITIONS = ["queue_batch", "start_batch", "pause_batch", "complete_batch", "h
 
 @dataclass(eq=False)
 class Expected:
-    """The expected state of a batch."""
+    """The expected state of a batch, in the names of its columns."""
 
     id: uuid.UUID
     priority: int
     status: str = PAUSED
     #: Status by address. Empty for a batch without rows.
     rows: dict[str, str] = field(default_factory=dict)
-    total: int = 0
-    completed: int = 0
-    successful: int = 0
-    failed: int = 0
-    stories: int = 0
-    token: uuid.UUID | None = None
+    total_profiles: int = 0
+    completed_profiles: int = 0
+    successful_checks: int = 0
+    failed_checks: int = 0
+    stories_found: int = 0
+    run_token: uuid.UUID | None = None
     is_expired: bool = False
     takeovers: int = 0
 
     def count(self) -> None:
         if self.rows:
             statuses = list(self.rows.values())
-            self.successful, self.failed = statuses.count("ok"), statuses.count("failed")
-            self.completed = self.successful + self.failed
+            self.successful_checks, self.failed_checks = statuses.count("ok"), statuses.count("failed")
+            self.completed_profiles = self.successful_checks + self.failed_checks
 
     def make_pending(self, *statuses: str) -> None:
         self.rows = {url: "pending" if status in statuses else status for url, status in self.rows.items()}
         self.count()
+
+
+STORED = [name for name in Expected.__dataclass_fields__ if name not in {"id", "rows", "is_expired"}]
+read_stored = attrgetter(*STORED)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Run:
 
     @property
     def objection(self) -> Code | None:
-        return None if self.batch.token == self.token else Code.FENCED
+        return None if self.batch.run_token == self.token else Code.FENCED
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -124,7 +129,7 @@ class QueueMachine(RuleBasedStateMachine):
     def enter(self, batch: Expected, status: str) -> None:
         if batch.status == QUEUED:
             self.waiting.remove(batch)
-        batch.status, batch.token, batch.is_expired = status, None, False
+        batch.status, batch.run_token, batch.is_expired = status, None, False
         if status == QUEUED:
             self.place(batch)
         if status in {QUEUED, RUNNING}:
@@ -159,7 +164,7 @@ class QueueMachine(RuleBasedStateMachine):
     def create(self, addresses, priority, queue):
         batch = self.manager.create_batch("created", addresses, priority, queue=queue)
         return self.add(
-            Expected(batch.pk, priority, rows=dict.fromkeys(addresses, "pending"), total=len(addresses)), queue
+            Expected(batch.pk, priority, rows=dict.fromkeys(addresses, "pending"), total_profiles=len(addresses)), queue
         )
 
     @precondition(lambda self: len(self.all) < MAX_BATCHES)
@@ -176,7 +181,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def insert(self, total, priority):
         batch = Batch.objects.create(name="plain", total_profiles=total, priority=priority)
-        return self.add(Expected(batch.pk, priority, total=total))
+        return self.add(Expected(batch.pk, priority, total_profiles=total))
 
     @precondition(lambda self: len(self.all) < MAX_BATCHES)
     @rule(target=batches, batch=batches)
@@ -185,7 +190,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.is_refused("repeat_batch", batch, answer):
             return multiple()
         rows = dict.fromkeys(batch.rows, "pending")
-        return self.add(Expected(answer.pk, batch.priority, rows=rows, total=batch.total))
+        return self.add(Expected(answer.pk, batch.priority, rows=rows, total_profiles=batch.total_profiles))
 
     @rule(batch=batches, position=st.integers(-1, 7), version=st.sampled_from([None, 0, 1]))
     def move_batch(self, batch, position, version):
@@ -234,15 +239,15 @@ class QueueMachine(RuleBasedStateMachine):
     def objection(self, call, batch):
         if call == "start_batch":
             return Code.ANOTHER_RUNNING if self.running else Code.QUEUE_HELD if self.held else None
-        return Code.NOTHING_TO_RETRY if call == "retry_failed" and not batch.failed else None
+        return Code.NOTHING_TO_RETRY if call == "retry_failed" and not batch.failed_checks else None
 
     def expect_changed(self, call, batch):
         before = batch.status, list(self.waiting)
         if call == "queue_batch" and batch.status == DONE:
             batch.make_pending("ok", "failed")
-            batch.completed = batch.successful = batch.failed = batch.stories = 0
+            batch.completed_profiles = batch.successful_checks = batch.failed_checks = batch.stories_found = 0
         if call == "retry_failed":
-            batch.completed, batch.failed = batch.completed - batch.failed, 0
+            batch.completed_profiles, batch.failed_checks = batch.completed_profiles - batch.failed_checks, 0
             batch.make_pending("failed")
         self.enter(batch, RULES[Action(call)].goes_to)
         self.lines += (batch.status, self.waiting) != before
@@ -262,10 +267,10 @@ class QueueMachine(RuleBasedStateMachine):
             self.change_status(batch, ["pause_batch"])
         answer = self.manager.update_progress(batch.id, *progress)
         completed, successful, failures = progress
-        is_bad = failures < 0 or successful + failures > completed or completed > batch.total or batch.rows
+        is_bad = failures < 0 or successful + failures > completed or completed > batch.total_profiles or batch.rows
         if not self.is_refused("update_progress", batch, answer, Code.BAD_PROGRESS if is_bad else None):
-            batch.completed, batch.successful, batch.failed = progress
-            if completed == batch.total:
+            batch.completed_profiles, batch.successful_checks, batch.failed_checks = progress
+            if completed == batch.total_profiles:
                 self.enter(batch, DONE)
                 self.lines += 1
 
@@ -292,17 +297,17 @@ class QueueMachine(RuleBasedStateMachine):
         assert (answer and answer.batch.pk) == (batch and batch.id)
         if not batch:
             return multiple()
-        batch.token, batch.is_expired = answer.run_token, False
+        batch.run_token, batch.is_expired = answer.run_token, False
         return Run(batch, answer.run_token)
 
     def claimable(self):
         batch = self.running
-        if batch and batch.token and not batch.is_expired:
+        if batch and batch.run_token and not batch.is_expired:
             return None
         if batch:
             self.lines += 1
-            if not batch.token or batch.takeovers < MAX_TAKEOVERS:
-                batch.takeovers += batch.token is not None
+            if not batch.run_token or batch.takeovers < MAX_TAKEOVERS:
+                batch.takeovers += batch.run_token is not None
                 return batch
             self.enter(batch, ERROR)
         if not self.waiting or self.held:
@@ -312,10 +317,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.lines += 1
         return head
 
-    @precondition(lambda self: self.running and self.running.token)
+    @precondition(lambda self: self.running and self.running.run_token)
     @rule(target=runs, is_clock_set_back=st.booleans(), outcomes=OUTCOMES_OF_CHECKS)
     def a_worker_freezes_and_comes_back(self, is_clock_set_back, outcomes):
-        zombie = Run(self.running, self.running.token)
+        zombie = Run(self.running, self.running.run_token)
         moment = Now() + EXPIRED if is_clock_set_back else Now() - EXPIRED
         assert Batch.objects.filter(pk=self.running.id).update(lease_at=moment) == 1
         self.running.is_expired = True
@@ -326,7 +331,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(target=runs, outcomes=OUTCOMES_OF_CHECKS, then_finish=st.booleans())
     def a_worker_works(self, outcomes, then_finish):
         """The usual work of a worker: at random, its steps would rarely follow each other."""
-        owned = self.running and self.running.token
+        owned = self.running and self.running.run_token
         run = Run(self.running, owned) if owned else self.claim_run()
         if isinstance(run, Run):
             self.record_results(run, outcomes)
@@ -351,7 +356,7 @@ class QueueMachine(RuleBasedStateMachine):
                 batch.rows[url] = "failed" if outcome == "failed" else "ok"
                 batch.takeovers = 0
                 if outcome == "story":
-                    batch.stories += (url, "a story") not in self.known_stories
+                    batch.stories_found += (url, "a story") not in self.known_stories
                     self.known_stories.add((url, "a story"))
         batch.count()
 
@@ -365,9 +370,9 @@ class QueueMachine(RuleBasedStateMachine):
         batch.is_expired = False
         self.lines += call != "renew_lease"
         if call == "release_run":
-            batch.token = None
+            batch.run_token = None
         elif call != "renew_lease":
-            is_hollow = batch.completed < batch.total and not batch.rows
+            is_hollow = batch.completed_profiles < batch.total_profiles and not batch.rows
             self.enter(batch, ERROR if call == "handle_error" or is_hollow else DONE)
 
     # Invariants
@@ -375,32 +380,16 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def the_tables_are_as_expected(self):
         positions = {batch.id: index for index, batch in enumerate(self.waiting, start=1)}
-        expected = {
-            batch.id: (
-                batch.status,
-                0 if batch.status == RUNNING else positions.get(batch.id),
-                batch.priority,
-                (batch.total, batch.completed, batch.successful, batch.failed, batch.stories),
-                (batch.token, batch.takeovers),
-                (batch.status == DONE, batch.status == ERROR),
-                batch.rows,
-            )
-            for batch in self.all
-        }
+        positions |= {self.running.id: 0} if self.running else {}
         rows: dict[uuid.UUID, dict[str, str]] = {}
         columns = ("batch", "profile__url", "status")
         for batch_id, url, status in BatchProfile.objects.order_by("pk").values_list(*columns):
             rows.setdefault(batch_id, {})[url] = status
-        assert expected == {
-            it.pk: (
-                it.status,
-                it.position,
-                it.priority,
-                (it.total_profiles, it.completed_profiles, it.successful_checks, it.failed_checks, it.stories_found),
-                (it.run_token, it.takeovers),
-                (it.completed_at is not None, bool(it.error)),
-                rows.get(it.pk, {}),
-            )
+        assert {
+            it.id: (*read_stored(it), positions.get(it.id), it.status == DONE, it.status == ERROR, it.rows)
+            for it in self.all
+        } == {
+            it.pk: (*read_stored(it), it.position, it.completed_at is not None, bool(it.error), rows.get(it.pk, {}))
             for it in Batch.objects.all()
         }
 
