@@ -44,7 +44,6 @@ class Preview:
     batch: Batch | None
     text: str
     move: Move | None = None
-    others: str = ""
 
 
 def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def preview_move(query: QueryDict, outlook: Outlook) -> Preview:
     move = outlook.move(batch.position, to)
     if not move.others:
         return Preview(batch, f"“{batch}” is already at position {move.target:,}.")
-    return Preview(batch, describe_move(batch, move, outlook), move, describe_others(move))
+    return Preview(batch, f"{describe_move(batch, move, outlook)} {describe_others(move)}", move)
 
 
 def describe_move(batch: Batch, move: Move, outlook: Outlook) -> str:
