@@ -6,9 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import PermissionsMixin
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db.models import Model
 
 from .conf import get_config
 
@@ -17,6 +22,14 @@ OLDEST_SQLITE = (3, 35)
 #: In older versions, two connections that write and checkpoint at the same moment can, very rarely, corrupt the file:
 #: https://sqlite.org/wal.html#walresetbug
 SOUND_SQLITE = (3, 51, 3)
+
+#: The apps of other packages that pages, commands and the API need.
+NEEDED_APPS = (
+    "django.contrib.humanize",
+    "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+)
 
 OTHER_DATABASE = "Use a Python built with a newer SQLite, or PostgreSQL: DATABASE_URL=postgres://…"
 
@@ -28,6 +41,42 @@ def check_config(**kwargs: Any) -> list[CheckMessage]:
     except ImproperlyConfigured as error:
         return [Error(str(error), id="batches.E001")]
     return [Error(problem, id="batches.E002") for problem in problems]
+
+
+@register()
+def check_project(**kwargs: Any) -> list[CheckMessage]:
+    """What the app needs from the project around it."""
+    problems: list[CheckMessage] = [
+        Error(f"{name!r} is not in INSTALLED_APPS.", hint=f'Add "{name}" to INSTALLED_APPS.', id="batches.E004")
+        for name in NEEDED_APPS
+        if not apps.is_installed(name)
+    ]
+    if not settings.USE_TZ:
+        problem = "USE_TZ is off. Heartbeats and expected times would be wrong by hours when the clocks change."
+        problems.append(Error(problem, hint="Set USE_TZ = True.", id="batches.E005"))
+    user = get_user_model()
+    if not issubclass(user, PermissionsMixin) or "is_active" not in {field.name for field in user._meta.fields}:
+        problem = f"The user model {user._meta.label} lacks permissions or the field is_active."
+        hint = "Derive it from AbstractUser, or from AbstractBaseUser and PermissionsMixin with a field is_active."
+        problems.append(Error(problem, hint=hint, id="batches.E006"))
+    return problems
+
+
+@register()
+def check_routers(**kwargs: Any) -> list[CheckMessage]:
+    """Hand-written statements and locks use the default database, and tokens and stored responses refer to users."""
+    own = [model._meta.concrete_model for model in apps.get_app_config("batches").get_models()]
+    models = [model for model in (*own, get_user_model()) if model is not None]
+    elsewhere = sorted(model._meta.label for model in models if _databases_of(model) != {DEFAULT_DB_ALIAS})
+    if not elsewhere:
+        return []
+    problem = f"DATABASE_ROUTERS do not keep these in the database “{DEFAULT_DB_ALIAS}”: {', '.join(elsewhere)}."
+    hint = f'Let db_for_read and db_for_write return "{DEFAULT_DB_ALIAS}" for them.'
+    return [Error(problem, hint=hint, id="batches.E007")]
+
+
+def _databases_of(model: type[Model]) -> set[str]:
+    return {router.db_for_read(model), router.db_for_write(model)}
 
 
 @register()

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping
 
-from .environment import read_list, read_log_level, read_number, read_rate, read_switch, read_time_zone
+from .environment import read_list, read_log_level, read_number, read_rate, read_switch, read_text, read_time_zone
 from .private_files import create_private_file
 from .secret_key import load_secret_key
 
@@ -24,7 +24,7 @@ ALLOWED_HOSTS = read_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = read_list("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
-    "batches",  # before the admin, so that its templates/admin/base_site.html comes first
+    "batches",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -86,6 +86,7 @@ CONTEXT_PROCESSORS = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "batchproject" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {"context_processors": CONTEXT_PROCESSORS},
     }
@@ -142,7 +143,13 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en"
 TIME_ZONE = read_time_zone("TIME_ZONE", "UTC", available_timezones())
 
+# Below this path of the host, for a proxy that does not pass it on; `serve --url-prefix` sets it by itself.
+FORCE_SCRIPT_NAME = read_text("FORCE_SCRIPT_NAME") or None
+
 STATIC_URL = "static/"
+# Otherwise whitenoise asks for STATIC_URL at the start, and Django keeps what it is then: without the requests' prefix.
+WHITENOISE_STATIC_PREFIX = "/static/"
+WHITENOISE_IMMUTABLE_FILE_TEST = lambda path, url: False  # noqa: E731 — no file has a hash in its name
 # For `collectstatic` only, if another web server serves the static files.
 STATIC_ROOT = os.environ.get("STATIC_ROOT")
 # Serves the apps' static files without `collectstatic`, also with DEBUG off.

@@ -1,14 +1,26 @@
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+admin.site.site_header = admin.site.site_title = "Batches"
+admin.site.index_title = "Overview"
+admin.site.index_template = "admin/batches/overview.html"
+
 handler400 = "batches.web.error_pages.bad_request"
+
+
+def redirect_to_icon(request: HttpRequest) -> HttpResponse:
+    """Browsers ask for `/favicon.ico` on pages that name no icon: the API's answers, files."""
+    # Not while this module is imported: the address begins with the request's prefix, and Django keeps the first one.
+    return redirect(static("batches/icon.svg"))
+
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
-    # Browsers ask for it on pages that name no icon: the API's answers, files.
-    path("favicon.ico", RedirectView.as_view(url=static("batches/icon.svg"))),
+    path("favicon.ico", redirect_to_icon),
     path("admin/", admin.site.urls),
     path("api/", include("batches.api.urls")),
 ]

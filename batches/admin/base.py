@@ -16,6 +16,9 @@ from django.http import HttpRequest, HttpResponse
 class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A list that stays fast with a million rows, and accepts any query string."""
 
+    class Media:
+        css = {"all": ["batches/admin.css"]}
+
     list_per_page = 100
     # Facets read the whole table once per filter.
     show_facets = admin.ShowFacets.NEVER

@@ -40,7 +40,7 @@ class SchemaView(ErrorsInJSON, SpectacularAPIView):
 class DocsView(ErrorsInJSON, SpectacularSwaggerSplitView):
     """Swagger UI with static files only: the content security policy allows no inline script or style."""
 
-    url_name = "api:schema"
+    url_name = "batches_api:schema"
     template_name = "batches/docs.html"
 
 

@@ -29,7 +29,7 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
     """A batch. `run_seconds` is the time for which workers have run it."""
 
     progress = ProgressSerializer(source="*", read_only=True)
-    url = serializers.HyperlinkedIdentityField(view_name="api:batch-detail")
+    url = serializers.HyperlinkedIdentityField(view_name="batches_api:batch-detail")
 
     class Meta:
         model = Batch

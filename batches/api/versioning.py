@@ -7,12 +7,12 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.versioning import NamespaceVersioning
 
-#: The namespace of all calls; each version has a namespace within it.
-ROOT = "api"
+#: The namespace of all calls; a project may have an `api` of its own. Each version has a namespace within it.
+ROOT = "batches_api"
 
 
 class PathVersioning(NamespaceVersioning):
-    """The version is a namespace within `api`. A path without one, for curl by hand, uses the default version.
+    """The version is a namespace within ROOT. A path without one, for curl by hand, uses the default version.
 
     Addresses in answers (`url`, `Location`) always contain the version, so a stored address keeps its meaning when the
     default changes. `next` has the form of the request.

@@ -228,7 +228,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         return self.get_serializer(batch).data
 
     def address_of(self, batch: Batch) -> str:
-        return reverse("api:batch-detail", [batch.pk], request=self.request)
+        return reverse("batches_api:batch-detail", [batch.pk], request=self.request)
 
 
 class QueueViewSet(ManagerView, ViewSet):

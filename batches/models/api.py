@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
-from rest_framework.authtoken.models import TokenProxy
+from rest_framework.authtoken.models import Token, TokenProxy
 
 from batches.limits import MAX_FINGERPRINT, MAX_KEY
 
@@ -33,7 +33,9 @@ class ApiToken(TokenProxy):
     """A token that is shown by its user's name: its key must not appear on pages or in logs."""
 
     class Meta:
-        proxy = True
+        # Abstract unless `rest_framework.authtoken` is installed, like its own models: a system check asks for it.
+        abstract = Token._meta.abstract
+        proxy = not abstract
         verbose_name = "API token"
 
     def __str__(self) -> str:

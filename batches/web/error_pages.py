@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's `handler400`. It cannot show the form with its values again: the request was never parsed."""
     if not isinstance(exception, RequestDataTooBig):
-        return render(None, "400.html", status=400)
+        return render(None, "batches/400.html", status=400)
     logger.warning("%s %s: %s", request.method, request.path, exception)
     limits = {"pasted": settings.DATA_UPLOAD_MAX_MEMORY_SIZE, "uploaded": f"{MAX_LIST_BYTES // 1_000_000} MB"}
-    return render(None, "413.html", limits, status=413)
+    return render(None, "batches/413.html", limits, status=413)

@@ -23,6 +23,6 @@ class DatabaseOutageMiddleware(MiddlewareMixin):
             return None
         logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
         discard_connections()
-        response = render(None, "503.html", {"why": describe_outage(error)}, status=503)
+        response = render(None, "batches/503.html", {"why": describe_outage(error)}, status=503)
         response["Retry-After"] = str(RETRY_AFTER)
         return response

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management import CommandError, CommandParser, call_command
 from django.core.management.color import supports_color
 from django.db import connections
-from django.urls import reverse
+from django.urls import reverse, set_script_prefix
 from django.utils.termcolors import colorize
 
 from batches.conf import get_config
@@ -26,15 +26,19 @@ class Command(DatabaseCommand):
         port = os.environ.get("PORT") or "8000"
         text = "Port to listen on (default: $PORT or 8000)."
         parser.add_argument("--port", type=port_number, default=port, help=text)
+        prefix = settings.FORCE_SCRIPT_NAME or ""
+        text = "Path of the site behind a proxy, such as /batches, whether or not the proxy removes it."
+        parser.add_argument("--url-prefix", type=url_prefix, default=prefix, metavar="PATH", help=text)
         text = "Set up the demo queue first, serve its feeds too, and let the worker connect to 127.0.0.1."
         parser.add_argument("--demo", action="store_true", help=text)
 
-    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+    def handle(self, *args: Any, host: str, port: int, url_prefix: str, **options: Any) -> None:
+        set_script_prefix(url_prefix)
         require_free_port(host, port, f"Choose another one: PORT={port + 1} make run")
         site = f"http://{reachable_host(host)}:{port}"
         has_demo = options["demo"] and self.set_up_demo(site)
         children = [Child("demo", "django", ["demo", "--serve"], grace=3.0)] if has_demo else []
-        children += [web_child(host, port), worker_child(reach_loopback=has_demo)]
+        children += [web_child(host, port, url_prefix), worker_child(reach_loopback=has_demo)]
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
         if fault := supervise(children, self.make_echo(coloured=supports_color() and not options["no_color"])):
@@ -68,9 +72,14 @@ class Command(DatabaseCommand):
         return echo
 
 
-def web_child(host: str, port: int) -> Child:
+def url_prefix(text: str) -> str:
+    """For argparse: a path with a slash at its start and none at its end, as WSGI takes it; "" for the root."""
+    return f"/{text.strip('/')}" if text.strip("/") else ""
+
+
+def web_child(host: str, port: int, prefix: str) -> Child:
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    options = [f"--listen={listen}", "--threads=8"]
+    options = [f"--listen={listen}", "--threads=8", f"--url-prefix={prefix}"]
     if settings.SECURE_PROXY_SSL_HEADER:
         # By default waitress drops the headers of a proxy, and each page would be redirected to itself.
         options += ["--trusted-proxy=*", "--trusted-proxy-headers=x-forwarded-proto"]

@@ -77,9 +77,13 @@ def serve(commands, ports):
 
 
 def get_login(ports, **headers):
-    """The login page. Redirects are not followed."""
+    return get(ports, "/admin/login/", **headers)
+
+
+def get(ports, path, **headers):
+    """Status, location and text. Redirects are not followed."""
     with closing(HTTPConnection("127.0.0.1", int(ports["PORT"]), timeout=WAIT_SECONDS)) as connection:
-        connection.request("GET", "/admin/login/", headers=headers)
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         return response.status, response.headers.get("Location", ""), response.read().decode()
 
@@ -108,6 +112,20 @@ def test_a_second_start_keeps_the_demo_and_kill_9_leaves_no_child(serve, ports):
     assert "Demo queue created" not in process.out
     process.signal(signal.SIGKILL)
     assert_gone(children(process).values())
+
+
+@pytest.mark.parametrize("environ", [{}, {"FORCE_SCRIPT_NAME": "/below"}])
+def test_below_a_path_every_style_and_script_loads_whether_or_not_a_proxy_removes_the_path(serve, ports, environ):
+    process = serve(*([] if environ else ["--url-prefix", "below/"]), **environ)
+    process.wait_for(lambda: "Serving on" in process.out)
+    assert f"Admin: http://127.0.0.1:{ports['PORT']}/below/admin/\n" in process.out
+    _, _, page = get_login(ports)
+    addresses = re.findall(r'(?:href|src)="([^"]+\.(?:css|js|svg))"', page)
+    assert addresses[0] == "/below/static/admin/css/base.css"
+    assert "/below/static/batches/admin.css" in addresses
+    for address in [*addresses, *(address.removeprefix("/below") for address in addresses), "/below/admin/login/"]:
+        assert get(ports, address)[0] == 200, address
+    assert get(ports, "/below/favicon.ico")[1] == "/below/static/batches/icon.svg"
 
 
 def test_without_the_demo_only_web_and_worker_run_and_the_death_of_one_ends_the_other(serve, ports):
