@@ -16,6 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from batches.text import NOT_XML
+
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
 
@@ -33,8 +35,6 @@ FORMULA = re.compile(
 )
 # Left unchanged, for importing it again. A formula without blanks, quotes and bars can do nothing.
 ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
-# XML cannot express these, not even escaped.
-NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def export_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:

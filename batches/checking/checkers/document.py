@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 from encodings.aliases import aliases
 from html.entities import html5
 from xml.parsers import expat
+
+from batches.text import NOT_XML
 
 MARKS = {
     codecs.BOM_UTF8: "utf_8_sig",
@@ -17,7 +20,6 @@ MARKS = {
     b"<\0": "utf_16_le",
     b"\0<": "utf_16_be",
 }
-ALL_MARKS = tuple(MARKS)
 DECLARED_ENCODING = re.compile(rb"\s*<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([\w.:-]{1,40})[\"']")
 MAX_DECLARATION = 200
 DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]*>")
@@ -56,8 +58,8 @@ def to_utf8(body: bytes, charset: str = "") -> bytes:
 
 def choose_codec(body: bytes, declared: str, charset: str) -> str:
     """Choose by the first bytes, the declaration and the HTTP header."""
-    if body.startswith(ALL_MARKS):
-        return next(codec for mark, codec in MARKS.items() if body.startswith(mark))
+    if marked := next((codec for mark, codec in MARKS.items() if body.startswith(mark)), None):
+        return marked
     named = [codec for label in (declared, charset) if label and (codec := find_codec(label))]
     # Western text is not valid UTF-8 by accident, whereas servers add "charset=iso-8859-1" to everything.
     if (not named or "utf_8" in named or "cp1252" in named) and find_utf8_end(body):
@@ -170,13 +172,8 @@ def _repair_match(match: re.Match[bytes]) -> bytes:
     if match["cdata"]:
         return whole
     if match["decimal"] or match["hex"]:
-        return whole if is_xml_character(int(match["decimal"] or match["hex"], 10 if match["decimal"] else 16)) else b""
+        number = int(match["decimal"] or match["hex"], 10 if match["decimal"] else 16)
+        return whole if number <= sys.maxunicode and not NOT_XML.match(chr(number)) else b""
     if match["name"] and (characters := html5.get(f"{match['name'].decode()};")):
         return "".join(f"&#{ord(character)};" for character in characters).encode()
     return (b"&amp;" if whole.startswith(b"&") else b"&lt;") + whole[1:]
-
-
-def is_xml_character(number: int) -> bool:
-    return (
-        number in (9, 10, 13) or 0x20 <= number <= 0xD7FF or 0xE000 <= number <= 0xFFFD or 0x10000 <= number <= 0x10FFFF
-    )
