@@ -50,8 +50,8 @@ bench: .venv/installed-dev ## run the benchmarks
 screenshots: .venv/installed-dev ## take the README's screenshots with Chromium
 	@$(VENV) docs/screenshots.py
 
-stress: .venv/installed-dev ## kill, freeze and starve the queue for an hour and check that nothing is lost or done twice
-	@$(VENV) -m stress --mutants all
+stress: .venv/installed-dev ## kill, freeze and starve the queue for an hour and check that nothing is lost or done twice (SEED=… repeats a run)
+	@$(VENV) -m stress --mutants all $(if $(SEED),--seed $(SEED))
 
 # In a clone, because Cosmic Ray changes the files themselves.
 mutants: .venv/installed-dev ## change the core in 1,000 places and list what no test noticed (hours; continues where it stopped)

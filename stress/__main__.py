@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -32,8 +33,8 @@ def main() -> int:
         faults = [] if options.faults == "none" else _parse_names(options.faults, FAULTS)
         outcomes = []
         if not options.json:
-            print(f"{run.legend()}\n\n{run.heading()}", flush=True)
-        for outcome in run.run_all(vendors, faults, mutants, options.scale, log):
+            print(f"{run.legend(options.seed)}\n\n{run.heading()}", flush=True)
+        for outcome in run.run_all(vendors, faults, mutants, options.seed, options.scale, log):
             outcomes.append(outcome)
             if not options.json:
                 print(run.line(outcome), flush=True)
@@ -61,6 +62,12 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         help="Multiply the counts by this (default: 1, at least once).",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=secrets.randbelow(1_000_000),
+        help="Make the same choices as the run that printed this seed (default: a new one).",
     )
     parser.add_argument("--json", action="store_true", help="Print JSON at the end instead of a table.")
     parser.add_argument("--log", help="Write the log of all processes to this file.")

@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from io import StringIO
 from multiprocessing.connection import Connection
-from secrets import token_hex
 from typing import Any
 
 import httpx
@@ -117,7 +116,7 @@ class Order:
     """A new batch, requested with the same idempotency key until it succeeds: it must be created exactly once."""
 
     def __init__(self, base: str) -> None:
-        self.key = token_hex(8)
+        self.key = random.randbytes(8).hex()
         self.urls = [f"{base}/order-{self.key}/{number}" for number in range(4)]
 
     def send(self, client: httpx.Client) -> str:

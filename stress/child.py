@@ -7,6 +7,8 @@ and frozen like any other, then takes 20 ms instead of a second.
 from __future__ import annotations
 
 import logging
+import os
+import random
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,12 +37,13 @@ get_resolver().url_patterns  # noqa: B018 — imports the admin and the API
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The database, the settings, the mutant and the log file of a process."""
+    """The database, the settings, the mutant, the log file and the seed of a process."""
 
     url: str
     log: Path
     mutant: str = ""
     config: Mapping[str, Any] | None = None
+    seed: str = ""
 
 
 Task = Callable[..., None]
@@ -48,6 +51,8 @@ Task = Callable[..., None]
 
 def begin(task: Task, link: Connection, setup: Setup, *arguments: Any) -> None:
     """Run the task. An exception is a breach, because tasks return expected outcomes."""
+    random.seed(setup.seed)
+    os.environ["PGAPPNAME"] = task.__name__  # PostgreSQL's name for the connections of this process
     _log_to(setup.log)
     databases.use(setup.url)
     settings.BATCHES = {**settings.BATCHES, **(setup.config or {})}

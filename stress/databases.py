@@ -157,6 +157,7 @@ def _postgresql() -> Iterator[Database]:
             connection.execute(f"CREATE DATABASE {DATABASE}")
             # Test servers lose the last commits in an immediate shutdown; this one must not.
             connection.execute("ALTER SYSTEM SET synchronous_commit = on")
+            connection.execute("ALTER SYSTEM SET autovacuum = on")  # as in an installation
             connection.execute("SELECT pg_reload_conf()")
         yield it
 

@@ -48,6 +48,8 @@ class Outcome:
     seconds: float
     not_tried: str = ""
     mutant: str = ""
+    #: The command that makes the same choices again.
+    replay: str = ""
 
     @property
     def verdict(self) -> str:
@@ -63,10 +65,12 @@ class Outcome:
         return not self.not_tried and (self.verdict == "holds") == bool(self.mutant)
 
 
-def run_fault(house: House, name: str, count: int, mutant: str = "") -> Outcome:
-    fault = FAULTS[name]
+def run_fault(house: House, name: str, seed: int, scale: float, mutant: str = "") -> Outcome:
+    """Each has its own seed, so that it makes the same choices alone as behind others."""
+    fault, vendor = FAULTS[name], house.database.vendor
+    count = MUTANT_COUNT[name] if mutant else scale_count(fault, scale)
     began = time.monotonic()
-    with Stage(house, mutant, dict(fault.config)) as stage:
+    with Stage(house, mutant, dict(fault.config), f"{seed} {vendor} {name} {mutant}") as stage:
         try:
             fault.make(stage, count)
             if not stage.not_tried:
@@ -75,7 +79,7 @@ def run_fault(house: House, name: str, count: int, mutant: str = "") -> Outcome:
             stage.breach("".join(traceback.format_exception(error)[-3:]))
     return Outcome(
         fault=name,
-        database=house.database.vendor,
+        database=vendor,
         wanted=count,
         tried=stage.tried,
         breaches=stage.breaches,
@@ -88,11 +92,13 @@ def run_fault(house: House, name: str, count: int, mutant: str = "") -> Outcome:
         seconds=time.monotonic() - began,
         not_tried=stage.not_tried,
         mutant=mutant,
+        replay=f"python -m stress --seed {seed} --database {vendor} --scale {scale:g} "
+        + (f"--faults none --mutants {mutant}" if mutant else f"--faults {name}"),
     )
 
 
 def run_all(
-    vendors: Iterable[str], faults: Sequence[str], mutants: Sequence[str], scale: float, log: Path
+    vendors: Iterable[str], faults: Sequence[str], mutants: Sequence[str], seed: int, scale: float, log: Path
 ) -> Iterator[Outcome]:
     for vendor in vendors:
         here = [name for name in faults if vendor in FAULTS[name].databases and not _needs_clock(name)]
@@ -100,10 +106,9 @@ def run_all(
         if here or mutated:
             with open_house(vendor, log) as house:
                 for name in here:
-                    yield run_fault(house, name, scale_count(FAULTS[name], scale))
+                    yield run_fault(house, name, seed, scale)
                 for name in mutated:
-                    caught_by = MUTANTS[name].caught_by
-                    yield run_fault(house, caught_by, MUTANT_COUNT[caught_by], mutant=name)
+                    yield run_fault(house, MUTANTS[name].caught_by, seed, scale, mutant=name)
         for name in faults:
             if _needs_clock(name) and clock.library() is None:
                 reason = "libfaketime (Debian's package faketime) is missing"
@@ -111,7 +116,7 @@ def run_all(
                     name, vendor, scale_count(FAULTS[name], scale), 0, [], None, None, 0.0, 0, 0, 0, 0.0, reason
                 )
             elif _needs_clock(name):
-                yield from _with_another_clock(vendor, name, scale, log)
+                yield from _with_another_clock(vendor, name, seed, scale, log)
 
 
 def scale_count(fault: Fault, scale: float) -> int:
@@ -133,12 +138,12 @@ def _needs_clock(name: str) -> bool:
     return FAULTS[name].needs_clock and clock.TIME_FILE not in os.environ
 
 
-def _with_another_clock(vendor: str, name: str, scale: float, log: Path) -> Iterator[Outcome]:
+def _with_another_clock(vendor: str, name: str, seed: int, scale: float, log: Path) -> Iterator[Outcome]:
     """In a separate harness that starts all its processes with the library."""
     with tempfile.TemporaryDirectory(prefix="batches-stress-clock-") as directory:
         os.chmod(directory, 0o755)
-        command = [sys.executable, "-m", "stress", "--database", vendor, "--faults", name, f"--scale={scale}", "--json"]
-        command += [f"--log={log}", f"--time-file={directory}/time"]
+        command = [sys.executable, "-m", "stress", "--database", vendor, "--faults", name, "--json"]
+        command += [f"--seed={seed}", f"--scale={scale}", f"--log={log}", f"--time-file={directory}/time"]
         done = subprocess.run(command, capture_output=True, text=True)
         if not done.stdout:
             raise RuntimeError(f"The harness with another clock failed:\n{done.stderr}")
@@ -169,11 +174,12 @@ def line(outcome: Outcome) -> str:
         f"{outcome.seconds:.0f}",
         outcome.verdict,
     )
-    return "\n".join([text, *(f"    {breach}" for breach in outcome.breaches)])
+    replay = [f"    Repeat it with: {outcome.replay}"] if outcome.is_bad else []
+    return "\n".join([text, *(f"    {breach}" for breach in outcome.breaches), *replay])
 
 
-def legend() -> str:
+def legend(seed: int) -> str:
     return (
-        f"Lease {LEASE_SECONDS} s, poll {POLL_SECONDS} s; tolerance {TOLERANCE:g} s for a loaded machine. "
+        f"Seed {seed}. Lease {LEASE_SECONDS} s, poll {POLL_SECONDS} s; tolerance {TOLERANCE:g} s for a loaded machine. "
         "The watcher checks the invariants every 100 ms."
     )

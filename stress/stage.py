@@ -106,6 +106,8 @@ class Stage:
     house: House
     mutant: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    #: Of the choices of this process and of those that it starts.
+    seed: str = ""
     url: str = ""
     tried: int = 0
     breaches: list[str] = field(default_factory=list)
@@ -132,6 +134,7 @@ class Stage:
         self.manager = BatchManager(actor="harness")
 
     def __enter__(self) -> Self:
+        random.seed(self.seed)
         databases.use(self.house.database.patient_url)
         empty_tables()
         server.get(self.house.port, server.FORGET)
@@ -149,6 +152,7 @@ class Stage:
             self.house.log,
             "" if task is watcher.watch else self.mutant,
             self.config,
+            f"{self.seed} {len(self.actors)}",
         )
         actor = Actor(task, setup, *arguments)
         self.actors.append(actor)

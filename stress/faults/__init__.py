@@ -77,6 +77,28 @@ FAULTS = {
     "away": Fault(
         "PostgreSQL stopped for a while", "the worker waits and recovers by itself", 20, databases.away, ("postgresql",)
     ),
+    "terminate": Fault(
+        "PostgreSQL ends the session of a worker or of the web application",
+        "the worker recovers by itself, and no caller gets an error",
+        100,
+        databases.terminate,
+        ("postgresql",),
+    ),
+    "crash": Fault(
+        "one process of PostgreSQL killed with -9, which ends all sessions",
+        "the worker recovers by itself",
+        20,
+        databases.crash,
+        ("postgresql",),
+    ),
+    "exhaust": Fault(
+        "all connections of PostgreSQL taken by another program",
+        "the worker waits and recovers by itself",
+        20,
+        databases.exhaust,
+        ("postgresql",),
+    ),
+    "reader": Fault("a reader's snapshot held for minutes", "nobody waits for it", 2, databases.reader),
     "holder": Fault(
         "a client frozen with the queue lock", "no other client waits for ever", 20, databases.frozen_holder
     ),

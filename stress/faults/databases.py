@@ -6,16 +6,20 @@ import os
 import random
 import signal
 import time
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
-from django.db import DatabaseError, InterfaceError, connections
+import psycopg
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
 
 from batches.batch_manager import BatchManager
-from batches.models import Queue
+from batches.models import BatchLog, BatchProfile, Queue
 from batches.web.outages import LOCK_ERRORS
+from stress import site, worker
 from stress.databases import IDLE_SECONDS, LOCK_SECONDS, PostgreSQL, use
 from stress.environment import POLL_SECONDS, TOLERANCE
 from stress.stage import TAKEOVER_SECONDS, Actor, Stage
+from stress.watcher import snapshot
 
 from .workers import RETRY_SECONDS
 
@@ -23,6 +27,10 @@ from .workers import RETRY_SECONDS
 AWAY_SECONDS = (5.0, 30.0)
 BRIEFLY_AWAY_SECONDS = (1.0, 3.0)
 LONGEST_RETRY_SECONDS = 15.0
+
+#: Seconds for which somebody else has all connections, and for which a reader keeps its snapshot.
+HOG_SECONDS = (2.0, 6.0)
+READER_SECONDS, BRIEF_READER_SECONDS = 150.0, 5.0
 
 
 def restart(stage: Stage, count: int) -> None:
@@ -50,6 +58,121 @@ def away(stage: Stage, count: int) -> None:
     stage.drain()
 
 
+def terminate(stage: Stage, count: int) -> None:
+    """End the session of a worker and of the web application, in turn, at any moment."""
+    stage.watch(TAKEOVER_SECONDS + RETRY_SECONDS)
+    stage.start_workers()
+    while stage.has_more_to_try(count):
+        stage.keep_waiting()
+        time.sleep(random.uniform(0, 0.2))
+        task = (worker.work, site.serve)[stage.tried % 2]
+        if backends := _find_backends(task.__name__):
+            _query("SELECT pg_terminate_backend(%s)", random.choice(backends))
+            measure_recovery(stage, TAKEOVER_SECONDS + 4 * RETRY_SECONDS)
+    stage.drain()
+
+
+def crash(stage: Stage, count: int) -> None:
+    """Kill one process of the server. The server then ends all sessions, because their memory may be damaged."""
+    stage.watch(None)
+    stage.start_workers()
+    while stage.has_more_to_try(count):
+        wait_for_progress(stage)
+        if backends := _find_backends(worker.work.__name__):
+            os.kill(random.choice(backends), signal.SIGKILL)
+            stage.wait(_is_session_lost, "the server did not end the other sessions")
+            measure_recovery(stage, TAKEOVER_SECONDS + 4 * RETRY_SECONDS)
+    stage.drain()
+
+
+def _find_backends(task: str) -> list[int]:
+    """The processes of PostgreSQL that serve the processes with this task."""
+    rows = _query("SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY backend_start", task)
+    return [pid for (pid,) in rows]
+
+
+def _query(sql: str, *parameters: object) -> list[tuple[int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
+def _is_session_lost() -> bool:
+    try:
+        _query("SELECT 1")
+    except OperationalError:
+        connections.close_all()
+        return True
+    return False
+
+
+def exhaust(stage: Stage, count: int) -> None:
+    server = _server(stage)
+    stage.watch(None)
+    stage.start_workers()
+    while stage.has_more_to_try(count):
+        wait_for_progress(stage)
+        if not _hog_connections(server.url, random.uniform(*HOG_SECONDS)):
+            stage.breach("the server always had another connection")
+        measure_recovery(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
+    stage.drain()
+
+
+def _hog_connections(url: str, seconds: float) -> bool:
+    """Take every connection, end those of everybody else and take them as well; keep all idle for the time.
+
+    Returns whether there came a moment without a free connection.
+    """
+    over, was_full = time.monotonic() + seconds, False
+    with ExitStack() as taken:
+        while time.monotonic() < over:
+            try:
+                mine = taken.enter_context(psycopg.connect(url, application_name="hog", autocommit=True))
+            except psycopg.OperationalError:
+                was_full = True
+                mine.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE backend_type = 'client backend' AND application_name <> 'hog'"
+                )
+                time.sleep(0.02)
+    return was_full
+
+
+def reader(stage: Stage, count: int) -> None:
+    """Nobody waits for somebody who only reads, however long: the watcher limits the stall all the time."""
+    seconds = READER_SECONDS if count > 1 else BRIEF_READER_SECONDS
+    stage.watch(TAKEOVER_SECONDS)
+    stage.start_workers()
+    while stage.has_more_to_try(count):
+        wait_for_progress(stage)
+        stage.url = stage.house.database.patient_url  # a longer snapshot than the project allows its own connections
+        reading = stage.start(read)
+        stage.url = ""
+        stage.wait_for_event(reading, "reading")
+        over = time.monotonic() + seconds
+        while time.monotonic() < over and not stage.is_hopeless:
+            measure_progress(stage, TAKEOVER_SECONDS)
+        reading.send("stop")
+        stage.wait_for_event(reading, "finished")
+        stage.tried += 1
+    stage.drain()
+
+
+def read(link: Connection) -> None:
+    """Read the same again and again in one snapshot, while others write."""
+    with snapshot():
+        seen = _read_all()
+        link.send(("reading", time.monotonic()))
+        while not link.poll(0.5):
+            assert _read_all() == seen, "a snapshot has changed"
+    assert _read_all() != seen, "nothing was written beside a reader"
+    link.send(("finished", time.monotonic()))
+
+
+def _read_all() -> tuple[int, int]:
+    return BatchLog.objects.count(), BatchProfile.objects.exclude(status=BatchProfile.Status.PENDING).count()
+
+
 def _server(stage: Stage) -> PostgreSQL:
     assert isinstance(stage.house.database, PostgreSQL)
     return stage.house.database
@@ -66,11 +189,14 @@ def wait_for_progress(stage: Stage) -> Actor | None:
 
 def measure_recovery(stage: Stage, limit: float) -> None:
     """After the fault, results must be recorded again within `limit` seconds."""
-    over = time.monotonic()
-    stage.keep_waiting()
-    if event := stage.wait_for_any("recorded", since=over, seconds=limit):
-        stage.recoveries.append(event[1] - over)
+    measure_progress(stage, limit)
     stage.tried += 1
+
+
+def measure_progress(stage: Stage, limit: float) -> None:
+    now = time.monotonic()
+    if event := stage.wait_for_any("recorded", since=now, seconds=limit):
+        stage.recoveries.append(event[1] - now)
 
 
 def frozen_holder(stage: Stage, count: int) -> None:

@@ -5,17 +5,22 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from django.conf import settings
 
 from batches.tests.conftest import VENDORS, skip_or_fail
 from batches.tests.support.postgres import PostgresUnavailableError
-from stress import watcher
+from stress import run, watcher
+from stress.callers import Credentials
+from stress.databases import SQLite
 from stress.faults import FAULTS
 from stress.mutants import MUTANTS
+from stress.stage import House, Stage
 
 #: Of the full counts: 5 kills, 20 pairs, 10 pauses, one of most.
 SCALE = 0.01
@@ -87,7 +92,8 @@ def test_nothing_is_lost_and_nothing_is_done_twice(vendor, name, outcomes):
     outcome = outcomes(vendor)[name]
     if outcome["not_tried"]:
         pytest.skip(f"{name} was not tried: {outcome['not_tried']}")
-    assert outcome["breaches"] == []
+    assert outcome["breaches"] == [], outcome["replay"]
+    assert outcome["replay"].endswith(f" --database {vendor} --scale {SCALE} --faults {name}")
     assert outcome["tried"] == outcome["wanted"]
     assert outcome["snapshots"]
     assert bool(outcome["calls"]) is (name not in ALONE)
@@ -109,3 +115,24 @@ def test_the_watcher_reports_once_that_nothing_moves(monkeypatch):
     assert reported == [False, False, True, False, False]
     now = 99
     assert stall.update(2, is_waiting=False) == []
+
+
+def choose(link):
+    link.send([random.random() for _ in range(3)])
+
+
+def test_each_process_makes_the_same_choices_again_with_the_same_seed(tmp_path):
+    def start_two(seed):
+        stage = Stage(House(SQLite(tmp_path / "unused"), 0, tmp_path / "log", Credentials("", "")), seed=seed)
+        return [stage.start(choose).link.recv() for _ in range(2)]
+
+    first = start_two("7 kill")
+    assert start_two("7 kill") == first
+    assert len({tuple(choices) for choices in first + start_two("8 kill")}) == 4
+
+
+def test_a_failing_row_says_how_to_repeat_it():
+    holds = run.Outcome("kill", "sqlite", 1, 1, [], None, None, 0.0, 1, 0, 0, 1.0, replay="python -m stress --seed 7")
+    assert "--seed" not in run.line(holds)
+    broken = replace(holds, breaches=["a result was lost"])
+    assert run.line(broken).endswith("broken\n    a result was lost\n    Repeat it with: python -m stress --seed 7")
