@@ -39,7 +39,7 @@ lint: .venv/installed-dev ## run the checks without the tests
 	@$(VENV) manage.py makemigrations --check --dry-run
 
 schema: .venv/installed-dev ## update docs/openapi.yaml after a change of the API
-	@$(VENV) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+	@$(VENV) manage.py spectacular --custom-settings batches.api.docs.SETTINGS --validate --fail-on-warn --file docs/openapi.yaml
 
 fuzz: .venv/installed-dev ## make more than 12,000 random API calls, half of them on each database
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s -m "" batches/tests/api/test_fuzzing.py

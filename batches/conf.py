@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
@@ -17,7 +18,9 @@ BUILT_IN_CHECKERS = {
     "http": "batches.checking.checkers.http.HttpChecker",
 }
 
-ZERO_ALLOWED = {"retries", "max_retry_after", "max_redirects", "grace_seconds"}
+ZERO_ALLOWED = {"retries", "max_retry_after", "max_redirects", "grace_seconds", "api_proxies"}
+
+RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class Config:
     record_seconds: float = 0.2
     #: Pending rows read per query.
     page_size: int = 2000
+    #: Maximum requests to the API: of a user, and from an address without a user. "off" for no limit. Fifty clients of
+    #: one user that poll once a second use half of it. Each web process counts by itself, unless CACHES names a cache
+    #: that they share.
+    api_rate: str = "6000/minute"
+    api_anonymous_rate: str = "60/minute"
+    #: How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
+    api_proxies: int = 0
 
     @property
     def all_checkers(self) -> dict[str, str]:
@@ -76,6 +86,11 @@ class Config:
             f"BATCHES['CHECKERS'] contains {name!r}, but {path!r} cannot be imported. Use the dotted path of a class."
             for name, path in self.checkers.items()
             if not _succeeds(import_string, path)
+        ]
+        problems += [
+            f"BATCHES[{name.upper()!r}] is {rate!r}. Use 100/second, 6000/minute or off."
+            for name in ("api_rate", "api_anonymous_rate")
+            if not RATE.fullmatch(rate := getattr(self, name))
         ]
         return problems
 

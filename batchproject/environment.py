@@ -26,14 +26,6 @@ def read_number(name: str, default: int) -> int:
     return int(text)
 
 
-def read_rate(name: str, default: str) -> str | None:
-    """The rate as Django REST framework takes it; None for "off"."""
-    rate = read_text(name, default).lower()
-    if not re.fullmatch(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", rate, re.ASCII):
-        raise ImproperlyConfigured(f"{name}={rate!r} is not a valid rate. Use 100/second, 6000/minute or off.")
-    return None if rate == "off" else rate
-
-
 def read_log_level(name: str, default: str) -> str:
     levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     level = read_text(name, default).upper()

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping
 
-from .environment import read_list, read_log_level, read_number, read_rate, read_switch, read_text, read_time_zone
+from .environment import read_list, read_log_level, read_number, read_switch, read_text, read_time_zone
 from .private_files import create_private_file
 from .secret_key import load_secret_key
 
@@ -162,76 +162,9 @@ FILE_UPLOAD_HANDLERS = [
     "batches.web.uploads.TemporaryListHandler",
 ]
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "batches.api.access.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
-    ],
-    "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.UserRateThrottle",
-        "rest_framework.throttling.AnonRateThrottle",
-    ],
-    # Fifty clients of one user that poll once a second use half of it. Each web process counts by itself, unless CACHES
-    # names a cache that they share.
-    "DEFAULT_THROTTLE_RATES": {
-        "user": read_rate("API_RATE", "6000/minute"),
-        "anon": read_rate("API_ANONYMOUS_RATE", "60/minute"),
-    },
-    # How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
-    "NUM_PROXIES": read_number("API_PROXIES", 0),
-    "DEFAULT_PERMISSION_CLASSES": ["batches.api.access.BatchPermissions"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_FILTER_BACKENDS": ["batches.api.filters.StrictFilterBackend"],
-    "DATETIME_FORMAT": None,  # the encoder writes UTC, as `--json` and webhooks do; DRF would use TIME_ZONE
-    "DEFAULT_METADATA_CLASS": None,
-    "DEFAULT_SCHEMA_CLASS": "batches.api.schema.CallSchema",
-    "DEFAULT_VERSIONING_CLASS": "batches.api.versioning.PathVersioning",
-    "DEFAULT_VERSION": "v1",
-    "ALLOWED_VERSIONS": ["v1"],
-    "EXCEPTION_HANDLER": "batches.api.errors.exception_handler",
-    "TEST_REQUEST_DEFAULT_FORMAT": "json",
-    "URL_FORMAT_OVERRIDE": None,
-}
-
-SPECTACULAR_SETTINGS = {
-    "TITLE": "batches",
-    "DESCRIPTION": (
-        "Batches of public profiles wait in one queue. One batch at a time is checked for profiles that answer and "
-        "for new stories.\n\n"
-        "Create a token with `manage.py token create USER` and send it as `Authorization: Token …`. "
-        "A session needs the CSRF token in `X-CSRFToken` for every change. "
-        "Calls refuse unknown fields and query parameters. All errors have one shape."
-    ),
-    "VERSION": "1",
-    "LICENSE": {"name": "MIT", "identifier": "MIT"},
-    "OAS_VERSION": "3.1.0",
-    "TAGS": [
-        {"name": "batches", "description": "Batches and their results."},
-        {"name": "queue", "description": "The one queue."},
-        {"name": "profiles", "description": "The profiles of all batches."},
-        {"name": "stories", "description": "The stories that all batches found."},
-    ],
-    "SCHEMA_PATH_PREFIX": r"/api/v[0-9]+",
-    "COMPONENT_SPLIT_REQUEST": True,
-    "COMPONENT_SPLIT_PATCH": False,
-    "SORT_OPERATION_PARAMETERS": False,
-    "ENUM_NAME_OVERRIDES": {
-        "BatchStatus": "batches.models.Batch.Status",
-        "ResultStatus": "batches.models.BatchProfile.Status",
-    },
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_SUFFIX": "",
-    "ENABLE_DJANGO_DEPLOY_CHECK": False,
-    "PREPROCESSING_HOOKS": ["batches.api.schema.only_with_version"],
-    # The description is public: it contains nothing from the database. See `batches.api.docs`.
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_AUTHENTICATION": [],
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    # No request to other sites, and no token stored in the browser.
-    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None, "persistAuthorization": False},
-}
+# The API's own settings belong to its views: see `batches.api.base` and `batches.api.docs`.
+REST_FRAMEWORK = {"TEST_REQUEST_DEFAULT_FORMAT": "json"}
+SPECTACULAR_SETTINGS = {"ENABLE_DJANGO_DEPLOY_CHECK": False}
 
 LOGGING = {
     "version": 1,

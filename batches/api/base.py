@@ -1,18 +1,59 @@
-"""What all views of the API have in common."""
+"""What all views of the API have in common, whatever the `REST_FRAMEWORK` of the project says."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
+from rest_framework.settings import APISettings
 from rest_framework.views import APIView
+
+from .access import BatchPermissions, TokenAuthentication
+from .errors import exception_handler
+from .filters import StrictFilterBackend
+from .schema import CallSchema
+from .throttling import AddressThrottle, UserThrottle
+from .versioning import PathVersioning
 
 UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
+class Parser(JSONParser):
+    strict = True
+
+
+class Renderer(JSONRenderer):
+    strict = compact = True
+    ensure_ascii = False
+
+
+class Negotiation(DefaultContentNegotiation):
+    #: `?format=` is an unknown parameter like any other.
+    settings: Any = APISettings({"URL_FORMAT_OVERRIDE": None})  # type: ignore[arg-type]
+
+
 class BaseView(APIView):
     """Accepts UTF-8 only, and throttles before it checks permissions."""
+
+    authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
+    content_negotiation_class = Negotiation
+    filter_backends: Any = (StrictFilterBackend,)
+    metadata_class = None
+    parser_classes = (Parser,)
+    permission_classes: Any = (BatchPermissions,)
+    renderer_classes: Any = (Renderer,)
+    schema: Any = CallSchema()
+    throttle_classes = (UserThrottle, AddressThrottle)
+    versioning_class = PathVersioning
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        return exception_handler
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Django would decode the form and the query with any codec that the request names, even zlib or rot13.

@@ -7,45 +7,96 @@ one.
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import Any
 
+from django.conf import settings
+from django.urls import include, path, reverse
 from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
-from rest_framework.renderers import JSONRenderer
+from drf_spectacular.settings import patched_settings
+from drf_spectacular.views import SpectacularAPIView
+from rest_framework.renderers import TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .base import BaseView
+from .base import BaseView, Renderer
+from .schema import PATH_PREFIX
+
+#: For drf-spectacular, while it makes the description. The project's own SPECTACULAR_SETTINGS are for its own API.
+SETTINGS = {
+    "TITLE": "batches",
+    "DESCRIPTION": (
+        "Batches of public profiles wait in one queue. One batch at a time is checked for profiles that answer and "
+        "for new stories.\n\n"
+        "Create a token with `manage.py token create USER` and send it as `Authorization: Token …`. "
+        "A session needs the CSRF token in `X-CSRFToken` for every change. "
+        "Calls refuse unknown fields and query parameters. All errors have one shape."
+    ),
+    "VERSION": "1",
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "OAS_VERSION": "3.1.0",
+    "TAGS": [
+        {"name": "batches", "description": "Batches and their results."},
+        {"name": "queue", "description": "The one queue."},
+        {"name": "profiles", "description": "The profiles of all batches."},
+        {"name": "stories", "description": "The stories that all batches found."},
+    ],
+    "SCHEMA_PATH_PREFIX": PATH_PREFIX,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_NAME_OVERRIDES": {
+        "BatchStatus": "batches.models.Batch.Status",
+        "ResultStatus": "batches.models.BatchProfile.Status",
+    },
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_SUFFIX": "",
+    "PREPROCESSING_HOOKS": ["batches.api.schema.only_of_this_app"],
+}
 
 
-class ErrorsInJSON(BaseView):
-    """A view that does not answer in JSON, except for errors, which have the API's own shape."""
+#: The settings are patched for the whole process.
+LOCK = Lock()
+
+
+class OpenView(BaseView):
+    """A view for everybody, which does not answer in JSON, except for errors, which have the API's own shape."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    schema = None
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
         if response.exception:
-            response.accepted_renderer, response.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+            response.accepted_renderer, response.accepted_media_type = Renderer(), Renderer.media_type
         return response
 
 
-class SchemaView(ErrorsInJSON, SpectacularAPIView):
+class SchemaView(OpenView):
     """YAML, or JSON if `Accept` asks for it."""
 
-    @extend_schema(exclude=True)
+    renderer_classes = SpectacularAPIView.renderer_classes
+
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return Response(describe_api())
+        return Response(describe_api(reverse("batches_api:batch-list").removesuffix("batches/")))
 
 
-class DocsView(ErrorsInJSON, SpectacularSwaggerSplitView):
+class DocsView(OpenView):
     """Swagger UI with static files only: the content security policy allows no inline script or style."""
 
-    url_name = "batches_api:schema"
-    template_name = "batches/docs.html"
+    renderer_classes = (TemplateHTMLRenderer,)
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        header = settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-")
+        return Response({"title": SETTINGS["TITLE"], "csrf_header": header}, template_name="batches/docs.html")
 
 
 @cache
-def describe_api() -> dict[str, Any]:
-    """Made once: the description is the same for everybody."""
-    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+def describe_api(root: str) -> dict[str, Any]:
+    """Made once for each path of the site: the description is the same for everybody."""
+    with LOCK, patched_settings(SETTINGS):
+        patterns = [path(root.removeprefix("/"), include("batches.api.urls"))]
+        generator: Any = SchemaGenerator(patterns=patterns)  # type: ignore[no-untyped-call]
+        schema: dict[str, Any] = generator.get_schema(request=None, public=True)
     return schema

@@ -28,7 +28,6 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 from rest_framework.exceptions import APIException, ValidationError
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -36,10 +35,8 @@ from batches.limits import MAX_KEY
 from batches.models.api import StoredResponse
 from batches.queue.refusals import Refused
 
-from .base import BaseView
-
-HEADER = "Idempotency-Key"
-REPLAYED = "Idempotent-Replayed"
+from .base import BaseView, Renderer
+from .schema import HEADER, REPLAYED
 
 KEPT_FOR = timedelta(hours=24)
 #: A request adds one answer, and removes at most this many expired ones.
@@ -119,7 +116,7 @@ def _claim_key(wanted: StoredResponse) -> tuple[StoredResponse, bool]:
 def _store(stored: StoredResponse, response: Response) -> None:
     stored.status_code = response.status_code
     stored.location = response.headers.get("Location", "")
-    stored.body = JSONRenderer().render(response.data).decode()
+    stored.body = Renderer().render(response.data).decode()
     stored.save(update_fields=["status_code", "location", "body"])
 
 

@@ -6,6 +6,7 @@ call of a kind has in common is added here: names, headers, errors, and the boun
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -24,10 +25,15 @@ from batches.queue.transitions import CODE_BY_STATUS, RULES
 
 from .bodies import Body
 from .filters import BulkFilters, StrictFilterBackend
-from .idempotency import HEADER, REPLAYED
 from .serializers import BATCH_EXAMPLE, ErrorSerializer
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+
+#: Where the paths of a version begin, below whichever path the project includes the API at.
+PATH_PREFIX = "/(?:.*/)?v[0-9]+/"
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -93,10 +99,20 @@ def refusals(action: Action, *codes: Code) -> dict[int, OpenApiResponse]:
     return {409: error_response(409, f"`code` is {' or '.join(names)}.", [OpenApiExample("Finished", example)])}
 
 
+def describe(**options: Any) -> Callable[[F], F]:
+    """`extend_schema` on top of CallSchema, whatever the schema class of the project is."""
+
+    def decorate(call: Any) -> Any:
+        call.kwargs = {"schema": CallSchema} | getattr(call, "kwargs", {})  # an `@action` has some
+        return extend_schema(**options)(call)
+
+    return decorate
+
+
 def describes_etag(serializer: type[Serializer[Any]]) -> Callable[[F], F]:
     """For a GET that answers 304 if the client has the current version."""
     not_modified = OpenApiResponse(description="Nothing has changed since the answer with this `ETag`.")
-    return extend_schema(
+    return describe(
         parameters=[
             header("If-None-Match", "The `ETag` of an earlier answer. If nothing has changed, the answer is 304."),
             header("ETag", "Send it as `If-None-Match` in the next request.", response=[200, 304]),
@@ -109,7 +125,7 @@ def describes_export(kinds: Iterable[str]) -> Callable[[F], F]:
     """For a GET that answers with a file of one of these kinds, and takes the filters of the list."""
     kind = OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=list(kinds))
     responses = {(200, MEDIA_TYPES[kind]): str for kind in kinds}
-    return extend_schema(filters=True, parameters=[kind], responses=responses)
+    return describe(filters=True, parameters=[kind], responses=responses)
 
 
 class CallSchema(AutoSchema):
@@ -209,6 +225,10 @@ class BulkFilter(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-ca
         return {"type": "object", "properties": properties, "minProperties": 1, "additionalProperties": False}
 
 
-def only_with_version(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """Without the paths that leave out the version, which are meant for people."""
-    return [endpoint for endpoint in endpoints if endpoint[0].startswith("/api/v")]
+def only_of_this_app(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """Without the paths that leave out the version, which are meant for people, and those of the project's own API."""
+    return [
+        (path, regex, method, callback)
+        for path, regex, method, callback in endpoints
+        if callback.__module__.startswith("batches.api.") and re.match(PATH_PREFIX, path)
+    ]

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+from django.db.models import DateTimeField, Model
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, vocabulary
 from batches.reports.comparison import Comparison
 
+M = TypeVar("M", bound=Model)
+
 BATCH_ID = "5eedba7c-0000-4000-8000-000000000001"
 BATCH_EXAMPLE = vocabulary.batch_as_dict(
     Batch(id=BATCH_ID, name="Press", priority=5, total_profiles=2, created_at="2026-06-01T08:00:00Z")
 ) | {"position": 1, "url": f"https://batches.example.org/api/v1/batches/{BATCH_ID}/"}
+
+
+class MomentField(serializers.DateTimeField):
+    """A time in UTC, as `--json` and webhooks have it."""
+
+    format = None
+
+
+class ModelSerializer(serializers.ModelSerializer[M]):
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {DateTimeField: MomentField}
 
 
 class ProgressSerializer(serializers.Serializer[Batch]):
@@ -25,7 +38,7 @@ class ProgressSerializer(serializers.Serializer[Batch]):
 
 
 @extend_schema_serializer(examples=[OpenApiExample("Queued", BATCH_EXAMPLE, response_only=True)])
-class BatchSerializer(serializers.ModelSerializer[Batch]):
+class BatchSerializer(ModelSerializer[Batch]):
     """A batch. `run_seconds` is the time for which workers have run it."""
 
     progress = ProgressSerializer(source="*", read_only=True)
@@ -40,8 +53,8 @@ class BatchSerializer(serializers.ModelSerializer[Batch]):
 class WaitingSerializer(BatchSerializer):
     """A queued batch with its expected times, which are null if they cannot be estimated."""
 
-    expected_start = serializers.DateTimeField(allow_null=True, read_only=True)
-    expected_end = serializers.DateTimeField(allow_null=True, read_only=True)
+    expected_start = MomentField(allow_null=True, read_only=True)
+    expected_end = MomentField(allow_null=True, read_only=True)
 
     class Meta(BatchSerializer.Meta):
         fields = [*BatchSerializer.Meta.fields, "expected_start", "expected_end"]
@@ -58,10 +71,10 @@ class QueueSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField(help_text="Grows with every change. Send it as `queue_version` to move a batch.")
     held = serializers.BooleanField()
     held_by = serializers.CharField()
-    held_at = serializers.DateTimeField(allow_null=True)
+    held_at = MomentField(allow_null=True)
     hold_reason = serializers.CharField()
     worker = serializers.CharField()
-    worker_seen_at = serializers.DateTimeField(allow_null=True)
+    worker_seen_at = MomentField(allow_null=True)
     worker_alive = serializers.BooleanField()
     running = BatchSerializer(allow_null=True)
     waiting = WaitingSerializer(
@@ -70,10 +83,10 @@ class QueueSerializer(serializers.Serializer[Any]):
     )
     waiting_total = serializers.IntegerField()
     waiting_profiles = serializers.IntegerField()
-    all_done = serializers.DateTimeField(allow_null=True, help_text="When the last queued batch is expected to end.")
+    all_done = MomentField(allow_null=True, help_text="When the last queued batch is expected to end.")
 
 
-class RowSerializer(serializers.ModelSerializer[BatchProfile]):
+class RowSerializer(ModelSerializer[BatchProfile]):
     """A profile of a batch with the result of its check. `duration` is in seconds."""
 
     profile = serializers.IntegerField(source="profile_id")
@@ -87,7 +100,7 @@ class RowSerializer(serializers.ModelSerializer[BatchProfile]):
         read_only_fields = fields
 
 
-class StorySerializer(serializers.ModelSerializer[StoryResult]):
+class StorySerializer(ModelSerializer[StoryResult]):
     """A new story."""
 
     batch = serializers.UUIDField(
@@ -103,7 +116,7 @@ class StorySerializer(serializers.ModelSerializer[StoryResult]):
         read_only_fields = fields
 
 
-class ProfileSerializer(serializers.ModelSerializer[Profile]):
+class ProfileSerializer(ModelSerializer[Profile]):
     """A profile. `last_error` is empty if the last check succeeded."""
 
     class Meta:
@@ -112,7 +125,7 @@ class ProfileSerializer(serializers.ModelSerializer[Profile]):
         read_only_fields = fields
 
 
-class LogSerializer(serializers.ModelSerializer[BatchLog]):
+class LogSerializer(ModelSerializer[BatchLog]):
     """A change of a batch: who did what, through which channel, and what it changed."""
 
     class Meta:

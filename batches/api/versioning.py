@@ -18,6 +18,9 @@ class PathVersioning(NamespaceVersioning):
     default changes. `next` has the form of the request.
     """
 
+    default_version = "v1"
+    allowed_versions = ("v1",)
+
     def determine_version(self, request: Request, *args: Any, **kwargs: Any) -> str:
         match = request.resolver_match
         if match is None or match.namespace == ROOT:

@@ -11,12 +11,10 @@ from typing import Any, Literal
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase, QueryDict
-from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.mixins import ListModelMixin
 from rest_framework.parsers import BaseParser, MultiPartParser
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -39,7 +37,7 @@ from .errors import require_granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
-from .schema import FORM, JSON, describes_etag, refusals
+from .schema import FORM, JSON, describe, describes_etag, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, QueueSerializer
 from .versioning import PathVersioning
 
@@ -56,7 +54,7 @@ def batch_action(
 
     It is refused with the codes of its rule and with these.
     """
-    description = extend_schema(request=body, responses={status: BatchSerializer} | refusals(rule, *codes))
+    description = describe(request=body, responses={status: BatchSerializer} | refusals(rule, *codes))
 
     def decorate(call: Callable[..., Any]) -> Handler:
         @wraps(call)
@@ -106,7 +104,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         body = self.render(find_batch(pk))
         return respond_conditionally(request, make_etag(body), lambda: body)
 
-    @extend_schema(request={JSON: BatchJSON, FORM: BatchUpload}, responses={201: CreatedSerializer})
+    @describe(request={JSON: BatchJSON, FORM: BatchUpload}, responses={201: CreatedSerializer})
     def create(self, request: Request) -> Response:
         """Create a batch.
 
@@ -131,7 +129,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         data = CreatedSerializer(created, context=self.get_serializer_context()).data
         return Response(data, 201, headers={"Location": self.address_of(batch)})
 
-    @extend_schema(request=ChangeBody)
+    @describe(request=ChangeBody)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Rename a batch or change its priority.
 
@@ -144,7 +142,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
             require_granted(self.manager.set_priority(pk, changes["priority"]))
         return self.respond(pk)
 
-    @extend_schema(responses={204: None} | refusals(Action.DELETE_BATCH))
+    @describe(responses={204: None} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a batch."""
         require_granted(self.manager.delete_batch(pk))
@@ -187,7 +185,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         """Check the profiles of a batch again, in a new batch."""
         return self.manager.repeat_batch(pk)
 
-    @extend_schema(request=BulkBody, responses=BulkSerializer)
+    @describe(request=BulkBody, responses=BulkSerializer)
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request) -> Response:
         """Change many batches.
@@ -240,7 +238,7 @@ class QueueViewSet(ManagerView, ViewSet):
         """Get the queue."""
         return respond_conditionally(request, make_queue_etag(), self.render)
 
-    @extend_schema(request=HoldBody)
+    @describe(request=HoldBody)
     def hold(self, request: Request) -> Response:
         """Hold the queue.
 
@@ -249,7 +247,7 @@ class QueueViewSet(ManagerView, ViewSet):
         reason = parse_body(HoldBody, request)["reason"]
         return self.run_once(lambda: self.respond(self.manager.hold_queue(reason)))
 
-    @extend_schema(request=NothingBody)
+    @describe(request=NothingBody)
     def release(self, request: Request) -> Response:
         """Release the queue."""
         parse_body(NothingBody, request)
@@ -268,8 +266,8 @@ class QueueViewSet(ManagerView, ViewSet):
 class NothingHere(BaseView):
     """404 in the API's own shape for every address below its root that is not a call."""
 
-    authentication_classes = []
-    permission_classes = [AllowAny]
+    authentication_classes = ()
+    permission_classes = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -21,6 +21,11 @@ from batches.text import clean_text, format_duration
         ("RETRIES", True, "Use a number ≥ 0"),
         ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "Use CIDR notation such as '10.0.0.0/8'"),
         ("CHECKERS", {"mine": "no.such.Class"}, "'no.such.Class' cannot be imported"),
+        *(
+            ("API_RATE", rate, "Use 100/second, 6000/minute or off.")
+            for rate in ("fast", "100", "0/minute", "-1/minute", "100/fortnight", "1.5/second", "٣/minute", "/")
+        ),
+        ("API_PROXIES", -1, "Use a number ≥ 0"),
         ("COLOUR", "red", "Unknown keys in BATCHES: COLOUR"),
     ],
 )
@@ -32,7 +37,12 @@ def test_an_invalid_setting_is_reported_with_the_correct_form(key, value, advice
 
 
 def test_the_defaults_are_valid(settings):
-    settings.BATCHES = {"RETRIES": 0, "ALLOWED_NETWORKS": ("127.0.0.1/32", "::1/128")}
+    settings.BATCHES = {
+        "RETRIES": 0,
+        "API_RATE": "off",
+        "API_ANONYMOUS_RATE": "10/second",
+        "ALLOWED_NETWORKS": ("127.0.0.1/32", "::1/128"),
+    }
     assert check_config() == []
 
 

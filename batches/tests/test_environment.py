@@ -9,31 +9,16 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from batches.tests.support.processes import run_python
-from batchproject.environment import read_number, read_rate
+from batchproject.environment import read_number
 from batchproject.logs import LineFormatter
 from batchproject.private_files import create_private_file
 
 
-@pytest.mark.parametrize(("text", "rate"), [("", "5/day"), (" 10/Second ", "10/second"), ("off", None)])
-def test_a_rate_comes_from_the_environment(monkeypatch, text, rate):
-    monkeypatch.setenv("API_RATE", text)
-    assert read_rate("API_RATE", "5/day") == rate
-
-
-@pytest.mark.parametrize(
-    "text", ["fast", "100", "0/minute", "-1/minute", "100/fortnight", "1.5/second", "٣/minute", "/"]
-)
-def test_an_invalid_rate_is_refused(monkeypatch, text):
-    monkeypatch.setenv("API_RATE", text)
-    with pytest.raises(ImproperlyConfigured, match=r"API_RATE=.* is not a valid rate. Use 100/second"):
-        read_rate("API_RATE", "1/second")
-
-
 @pytest.mark.parametrize("text", ["many", "-1", "1e3", "1.0"])
 def test_an_invalid_number_is_refused(monkeypatch, text):
-    monkeypatch.setenv("API_PROXIES", text)
-    with pytest.raises(ImproperlyConfigured, match=r"API_PROXIES=.* is not a valid number"):
-        read_number("API_PROXIES", 0)
+    monkeypatch.setenv("HSTS_SECONDS", text)
+    with pytest.raises(ImproperlyConfigured, match=r"HSTS_SECONDS=.* is not a valid number"):
+        read_number("HSTS_SECONDS", 0)
 
 
 PRINT = "from django.conf import settings as it; print(it.TIME_ZONE, it.LOGGING['loggers']['batches']['level'])"

@@ -15,11 +15,11 @@ from uuid import uuid4
 
 import pytest
 import schemathesis
+from django.conf import settings as django_settings
 from django.core.wsgi import get_wsgi_application
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_framework.authtoken.models import Token
-from rest_framework.throttling import SimpleRateThrottle
 from schemathesis.config import SchemathesisConfig
 from schemathesis.generation.feedback import FeedbackSources
 from schemathesis.pytest._test_builder import build_operation_test
@@ -90,7 +90,7 @@ def test_every_call_from_the_description_gets_a_described_answer(monkeypatch):
 
 def fuzz(monkeypatch, examples, phases):
     """The statuses of the answers, of which none is a fault and none is not described."""
-    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {"user": None, "anon": None})
+    monkeypatch.setattr(django_settings, "BATCHES", {"API_RATE": "off", "API_ANONYMOUS_RATE": "off"})
     token = {"Authorization": f"Token {Token.objects.create(user=make_root()).key}"}
     config = configure(examples, phases)
     schema = schemathesis.openapi.from_wsgi("/api/schema/", get_wsgi_application(), config=config)

@@ -51,7 +51,7 @@ def test_the_system_checks_pass(settings):
 
 
 def test_the_developers_variables_stay_out():
-    names = ["DATABASE_URL", "DEBUG", "HTTPS", "API_RATE", "HSTS_SECONDS", "BATCHES_PER_HOST", "PGHOST", "PORT"]
+    names = ["DATABASE_URL", "DEBUG", "HTTPS", "LOG_LEVEL", "HSTS_SECONDS", "BATCHES_PER_HOST", "PGHOST", "PORT"]
     environ = dict.fromkeys(names, "theirs") | {"HOME": "/home/ada"}
     environment.isolate(environ)
     assert environ == {"HOME": "/home/ada"} | environment.GIVEN

@@ -1,0 +1,34 @@
+"""How many requests a user, or an address without a user, can make."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.throttling import AnonRateThrottle, SimpleRateThrottle, UserRateThrottle
+
+from batches.conf import get_config
+
+
+class ConfiguredThrottle(SimpleRateThrottle):
+    """Its rate is a key of `BATCHES`. Its scope is not one that the throttles of a project have."""
+
+    key: str
+
+    def get_rate(self) -> str | None:
+        rate: str = getattr(get_config(), self.key)
+        return None if rate == "off" else rate
+
+    def get_ident(self, request: Request) -> str:
+        """The client's address: the entry that the first of our own proxies has added. Others can be forged."""
+        added = [address.strip() for address in request.headers.get("X-Forwarded-For", "").split(",")]
+        addresses = [request.META["REMOTE_ADDR"], *filter(None, reversed(added))]
+        return str(addresses[min(get_config().api_proxies, len(addresses) - 1)])
+
+
+class UserThrottle(ConfiguredThrottle, UserRateThrottle):
+    key = "api_rate"
+    scope = "batches_user"
+
+
+class AddressThrottle(ConfiguredThrottle, AnonRateThrottle):
+    key = "api_anonymous_rate"
+    scope = "batches_address"

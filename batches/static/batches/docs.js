@@ -1,0 +1,22 @@
+// The documentation of the API. Requests nothing from other sites, and stores no token in the browser.
+"use strict";
+(() => {
+    const {schema, csrfHeader, csrfToken} = document.getElementById("swagger-ui").dataset;
+
+    function addToken(request) {
+        const isOwn = request.credentials === "same-origin"; // a token of this site is nobody else's business
+        if (!["GET", undefined].includes(request.method) && isOwn) request.headers[csrfHeader] = csrfToken;
+        return request;
+    }
+
+    SwaggerUIBundle({
+        url: schema,
+        dom_id: "#swagger-ui",
+        presets: [SwaggerUIBundle.presets.apis],
+        layout: "BaseLayout",
+        requestInterceptor: addToken,
+        deepLinking: true,
+        validatorUrl: null,
+        persistAuthorization: false,
+    });
+})();
