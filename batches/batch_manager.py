@@ -23,7 +23,6 @@ from .lists.imports import ProfileAddress
 from .models import Action, Batch, BatchProfile, Profile, Queue
 from .queue.contents import (
     COUNTERS_AT_ZERO,
-    UNCHECKED,
     collect_names,
     copy_batch_profiles,
     insert_batch_profiles,
@@ -35,6 +34,7 @@ from .queue.contents import (
 )
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
 from .queue.repairs import derive_repairs, find_orphans, renumber_queue
+from .queue.resets import begin_reset, continue_reset
 from .queue.results import record
 from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lease, run_seconds
 from .queue.values import (
@@ -143,11 +143,11 @@ class BatchManager(QueueWriter):
         """Queue it at the end of its band. A done batch is checked again, a paused one continues where it stopped."""
         if batch.status == Status.QUEUED:
             return self._move(batch, Batch.objects.end_of_band(batch.priority, batch), Action.QUEUE_BATCH)
-        changes: dict[str, Any] = {"error": "", "completed_at": None}
-        if batch.status == Status.DONE:
-            batch.profiles.update(**UNCHECKED)
-            changes |= COUNTERS_AT_ZERO | {"run_seconds": 0.0}
-        self._enqueue(batch, Action.QUEUE_BATCH, **changes)
+        is_done = batch.status == Status.DONE
+        changes: dict[str, Any] = COUNTERS_AT_ZERO | {"run_seconds": 0.0} if is_done else {}
+        self._enqueue(batch, Action.QUEUE_BATCH, error="", completed_at=None, **changes)
+        if is_done:
+            self._reset(batch)
         return True
 
     @transition(Action.MOVE_BATCH)
@@ -267,9 +267,7 @@ class BatchManager(QueueWriter):
     @transition(Action.RETRY_FAILED)
     def retry_failed(self, batch: Batch) -> Literal[True]:
         """Make its failed profiles pending again and queue it."""
-        failed = batch.profiles.filter(status=BatchProfile.Status.FAILED).update(**UNCHECKED)
-        if not failed and not batch.profiles.exists():
-            failed = batch.failed_checks  # a batch without rows
+        failed = batch.failed_checks
         if not failed:
             raise Refused(Code.NOTHING_TO_RETRY, f"“{batch}” has no failed profiles.")
         self._enqueue(
@@ -279,9 +277,19 @@ class BatchManager(QueueWriter):
             error="",
             completed_at=None,
             completed_profiles=F("completed_profiles") - failed,
-            failed_checks=F("failed_checks") - failed,
+            failed_checks=0,
         )
+        self._reset(batch)
         return True
+
+    def _reset(self, batch: Batch) -> None:
+        if begin_reset(batch):
+            transaction.on_commit(self.finish_resets)
+
+    def finish_resets(self) -> None:
+        """Make the rows of the batches that are checked again pending, where that is still to be done."""
+        for pk in list(Batch.objects.to_reset().values_list("pk", flat=True)):
+            continue_reset(pk)
 
     def delete_batch(self, batch_id: object) -> Literal[True] | Refusal:
         """Delete it with its rows and its log. Its stories stay, so that they are not new again.
@@ -344,29 +352,30 @@ class BatchManager(QueueWriter):
         return True
 
     def repair_rows(self) -> int:
-        """Delete rows without a batch or profile, and complete interrupted deletions. Returns the number of rows."""
+        """Delete rows without a batch or profile, and complete what was interrupted. Returns the number of rows."""
         with Queue.objects.locked():
             gone = sum(rows.delete()[0] for rows in find_orphans())
             if gone:
                 self._log(None, Action.REPAIR_ROWS, f"deleted {pluralise(gone, 'row')} without a batch or profile")
         self.purge_deleted()
+        self.finish_resets()
         return gone
 
     # Called by workers
 
     def claim_run(self, worker: str) -> ClaimedRun | None:
-        """Claim the running batch if nobody owns it, else start the next one. None if there is nothing to do."""
+        """Claim the running batch if nobody owns it, else start the next one. None if there is nothing to do yet."""
         worker = clean_text(worker, MAX_ACTOR)
         token = uuid.uuid4()
         with Queue.objects.locked() as queue:
             Queue.objects.update(worker=worker, worker_seen_at=Now())
             running = lock_running()
-            if running is not None and is_owned(running):
+            if running is not None and (is_owned(running) or running.reset_after is not None):
                 return None
             if running is not None and self._take_over(running, worker, token):
                 return ClaimedRun(running, token)
             head = None if queue.held else lock_head()
-            if head is None:
+            if head is None or head.reset_after is not None:
                 return None
             self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}", run_token=token, lease_at=Now())
             return ClaimedRun(head, token)

@@ -14,6 +14,7 @@ BENCHMARKS = {
     "memory": "the memory of a worker on a batch of a million profiles",
     "api_upload": "uploading a list of 100,000 addresses through the API",
     "queue": "each transition with 10,000 queued batches",
+    "locks": "how long others wait for the queue while a batch of a million profiles is stored or checked again",
     "api": "reading through the API: lists of a million rows at any depth, 10,000 queued batches, 50 polling clients",
     "export": "exporting a batch of a million profiles: speed, and memory that must not grow",
     "console": "the live queue page with 10,000 queued batches",

@@ -88,7 +88,9 @@ def read_invariants() -> tuple[list[str], Any, bool]:
     with snapshot():
         batches = list(Batch.objects.values(*FIELDS))
         rows = list(
-            BatchProfile.objects.filter(batch__deleted_at=None).values("batch_id").annotate(**COUNTER_AGGREGATES)
+            BatchProfile.objects.filter(batch__in=Batch.objects.with_exact_ledger())
+            .values("batch_id")
+            .annotate(**COUNTER_AGGREGATES)
         )
         last_line = BatchLog.objects.filter(channel=Channel.WORKER).aggregate(last=Max("pk"))["last"]
         queue = Queue.objects.first()

@@ -76,6 +76,7 @@ class Worker:
                 claimed = await self._database(self._manager.claim_run, self.name)
                 if claimed is None:
                     await self._database(self._manager.purge_deleted)
+                    await self._database(self._manager.finish_resets)
                     await self._wait(self._config.poll_seconds)
                 else:
                     await self._work_on(claimed)

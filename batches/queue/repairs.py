@@ -28,7 +28,7 @@ def find_orphans() -> list[QuerySet[Any]]:
 def derive_repairs(batch: Batch) -> dict[str, Any]:
     """The fields that contradict the status or the rows of the batch, with their correct values."""
     wanted = _derive_from_status(batch)
-    if batch.profiles.exists():
+    if batch.reset_after is None and batch.profiles.exists():
         wanted |= batch.profiles.aggregate(**COUNTER_AGGREGATES)
     return {field: value for field, value in wanted.items() if value != getattr(batch, field)}
 

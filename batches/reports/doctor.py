@@ -57,7 +57,7 @@ def diagnose() -> list[Finding]:
         *_check_logs(),
         *_check_heartbeats(),
         *_check_orphans(),
-        *_check_deletions(),
+        *_check_interrupted(),
     ]
 
 
@@ -94,7 +94,9 @@ def _check_counters() -> Iterator[Finding]:
     """Rows and counters in one statement, since a worker may be recording results."""
     counts = {f"rows_{field}": count for field, count in COUNTER_AGGREGATES.items()}
     stored = [f"batch__{field}" for field in COUNTER_AGGREGATES]
-    rows = BatchProfile.objects.filter(batch__deleted_at=None).values("batch_id", "batch__name", *stored)
+    rows = BatchProfile.objects.filter(batch__in=Batch.objects.with_exact_ledger()).values(
+        "batch_id", "batch__name", *stored
+    )
     for row in rows.annotate(**counts):
         for field in COUNTER_AGGREGATES:
             counter, count = row[f"batch__{field}"], row[f"rows_{field}"]
@@ -127,9 +129,11 @@ def _check_orphans() -> Iterator[Finding]:
             yield Finding(f"{count:,} {names} refer to a batch or profile that no longer exists.")
 
 
-def _check_deletions() -> Iterator[Finding]:
+def _check_interrupted() -> Iterator[Finding]:
     if deleted := Batch.everything.to_purge().count():
         yield Finding(f"The deletion of {pluralise(deleted, 'batch', 'batches')} is not complete.")
+    if reset := Batch.objects.to_reset().count():
+        yield Finding(f"{pluralise(reset, 'batch', 'batches')} checked again still have previous results.")
 
 
 def _report(batches: QuerySet[Batch], message: str) -> Iterator[Finding]:

@@ -25,6 +25,8 @@ def find_first_ahead(batch: Batch) -> Batch | None:
 
 def count_failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, int]]:
     """(reason, count) of the failed profiles of a batch, most frequent first, at most `limit` reasons."""
+    if not batch.failed_checks:  # no index finds the failed ones, see `BatchProfile`
+        return []
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error")[:limit])
 

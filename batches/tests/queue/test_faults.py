@@ -55,6 +55,12 @@ def mark_deleted(it: Batch) -> None:
     Batch.objects.filter(pk=it.pk).update(deleted_at=Now())
 
 
+def begin_reset(it: Batch) -> None:
+    Batch.objects.filter(pk=it.pk).update(
+        reset_after=0, completed_profiles=F("completed_profiles") - F("failed_checks"), failed_checks=0
+    )
+
+
 def damage_counters(it: Batch) -> None:
     Batch.objects.filter(pk=it.pk).update(completed_profiles=F("total_profiles"), failed_checks=0)
 
@@ -87,6 +93,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "create_batch selected": (PAUSED, keep, lambda manager, it: manager.create_batch("new", Profile.objects.all())),
     "delete_batches": (PAUSED, keep, lambda manager, it: all(manager.delete_batches([it.pk, it.pk.hex]))),
     "purge_deleted": (PAUSED, mark_deleted, lambda manager, it: manager.purge_deleted()),
+    "finish_resets": (PAUSED, begin_reset, lambda manager, it: manager.finish_resets()),
     "reorder_queue": (PAUSED, open_gap, lambda manager, it: manager.reorder_queue()),
     "hold_queue": (PAUSED, keep, lambda manager, it: manager.hold_queue("The network is being repaired.")),
     "release_queue": (PAUSED, hold_queue, lambda manager, it: manager.release_queue()),

@@ -31,7 +31,15 @@ FEW, MANY = 10, 1000
 
 WHOLE_BATCHES = {name for name in SCENES if name.startswith(("create_batch", "repeat_batch"))}
 #: Not one transition: these have several transactions, no lock of the queue, or a batch without rows.
-OTHERS = {"delete_batch", "delete_batches", "purge_deleted", "repair_rows", "record_results", "renew_lease"}
+OTHERS = {
+    "delete_batch",
+    "delete_batches",
+    "purge_deleted",
+    "finish_resets",
+    "repair_rows",
+    "record_results",
+    "renew_lease",
+}
 TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
 
 
