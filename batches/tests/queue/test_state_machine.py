@@ -229,8 +229,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     # Starting and ending
 
-    @rule(batch=batches, calls=st.lists(st.sampled_from(TRANSITIONS), min_size=1, max_size=5))
-    def change_status(self, batch, calls):
+    @rule(
+        batch=batches,
+        calls=st.lists(st.sampled_from(TRANSITIONS), min_size=1, max_size=5),
+        choose_running=st.booleans(),
+    )
+    def change_status(self, batch, calls, choose_running=False):
+        batch = self.running if choose_running and self.running else batch
         for call in calls:
             answer = CALLS[call](self.manager, batch.id)
             if not self.is_refused(call, batch, answer, self.objection(call, batch)):
