@@ -120,20 +120,23 @@ POSTGRESQL_OPTIONS = {
 }
 
 
-def parse_database_url(url: str) -> dict[str, Any]:
-    """Parse sqlite:///path or postgres://user:password@host:port/name."""
+def parse_database_url(url: str, *, pooled: bool = False) -> dict[str, Any]:
+    """Parse sqlite:///path or postgres://user:password@host:port/name. `pooled`: through a transaction pool."""
     try:
         settings: dict[str, Any] = {**dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True)}
     except (ValueError, dj_database_url.ParseError) as error:
         raise ImproperlyConfigured(f"DATABASE_URL is not valid: {error}") from error
     defaults = {"django.db.backends.sqlite3": SQLITE_OPTIONS, "django.db.backends.postgresql": POSTGRESQL_OPTIONS}
     settings["OPTIONS"] = defaults.get(settings["ENGINE"], {}) | settings.get("OPTIONS", {})
+    if pooled:  # a pool refuses such parameters, and the next query may meet another connection
+        settings["OPTIONS"].pop("options", None)
+        settings["DISABLE_SERVER_SIDE_CURSORS"] = True
     return settings
 
 
 if not (DATABASE_URL := os.environ.get("DATABASE_URL", "")):
     DATABASE_URL = f"sqlite:///{create_private_file(VAR_DIR / 'batches.sqlite3')}"
-DATABASES = {"default": parse_database_url(DATABASE_URL)}
+DATABASES = {"default": parse_database_url(DATABASE_URL, pooled=read_switch("TRANSACTION_POOL"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -8,9 +8,11 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import ValidationError
-from django.db import DataError
+from django.db import DatabaseError, DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+
+from batches.models import is_too_complex
 
 
 class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -38,9 +40,11 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             return super().get_changelist_instance(request)
-        except (DataError, ValueError) as error:
+        except (DatabaseError, ValueError) as error:
             # Django cannot check every value: NUL on PostgreSQL and the year 999999 fail only when the query runs.
-            raise IncorrectLookupParameters from error
+            if isinstance(error, DataError | ValueError) or is_too_complex(error):
+                raise IncorrectLookupParameters from error
+            raise
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         # Django would pass the selection on to the database, which raises an error if it is not a valid ID.

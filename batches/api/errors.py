@@ -18,7 +18,7 @@ from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from batches.models import DATABASE_FAULTS, discard_connections
+from batches.models import discard_connections, is_database_fault, is_too_complex
 from batches.queue.refusals import Code, Refusal, Refused
 from batches.queue.values import find_batch
 from batches.text import clean_text
@@ -58,8 +58,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     """The response to an expected error; None for a fault, which Django answers with 500."""
     if isinstance(error, Refused):
         return _refusal(error.refusal, context)
-    if isinstance(error, DATABASE_FAULTS):
+    if is_database_fault(error):
         return _unavailable(error, context)
+    if is_too_complex(error):
+        error = ParseError("The query is too complex. Search for fewer words.")
     if isinstance(error, SuspiciousOperation):
         error = TooLarge() if isinstance(error, RequestDataTooBig) else ParseError(str(error))
     if isinstance(error, RecursionError):  # nothing but a body is nested that deeply

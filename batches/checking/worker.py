@@ -13,12 +13,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import close_old_connections, connections
+from django.db import Error, OperationalError, close_old_connections, connections
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.limits import MAX_ERROR
-from batches.models import DATABASE_FAULTS, Batch, Channel, discard_connections
+from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, discard_connections, is_outdated
 from batches.notifications.courier import delivering
 from batches.queue.runs import ClaimedRun
 from batches.text import clean_text
@@ -29,7 +29,7 @@ from .run import Run, RunOver
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Backoff in seconds while the database does not answer: the first wait and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 
@@ -37,9 +37,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 class Worker:
     """Works on one batch at a time until a signal arrives or `finished` returns True.
 
-    `finished` is called before each claim, in the database thread. SIGTERM and SIGINT stop the worker: running checks
-    have the grace period to finish, their results are recorded, and the lease is released. A second signal stops it
-    immediately.
+    `finished` is called before each claim, in the database thread. SIGTERM, SIGINT and SIGHUP stop the worker: running
+    checks have the grace period to finish, their results are recorded, and the lease is released. A second signal
+    stops it immediately.
     """
 
     def __init__(self, finished: Callable[[], bool] = lambda: False) -> None:
@@ -69,7 +69,8 @@ class Worker:
         self._stop = asyncio.Event()
         self._task = asyncio.current_task()
         for number in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` wants SIGHUP to be ignored
+                asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
         async with delivering(self._config, self._database, self._stop):
             while not self._stop.is_set() and not await self._database(self._finished):
@@ -132,7 +133,7 @@ class Worker:
             except DATABASE_FAULTS as error:
                 if self._stop.is_set():
                     raise
-                logger.error("The database does not answer. Next attempt in %g s: %s", wait, str(error).strip())
+                logger.error("Database error, next attempt in %g s: %s", wait, str(error).strip())
                 await self._wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
 
@@ -145,8 +146,11 @@ def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
     close_old_connections()  # an earlier call may have broken it
     try:
         return call(*arguments)
-    except DATABASE_FAULTS:
-        discard_connections()
+    except Error as error:
+        if is_outdated(error):  # no fault of the connection; PostgreSQL's is a ProgrammingError
+            raise OperationalError(OUTDATED) from error
+        if isinstance(error, DATABASE_FAULTS):
+            discard_connections()
         raise
 
 

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
+from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 from django.template.loader import render_to_string
 
 from batches.batch_manager import BatchManager
-from batches.models import DATABASE_FAULTS, Batch, Channel
+from batches.models import Batch, Channel, is_database_fault
 from batches.models.vocabulary import as_json
 from batches.queue.refusals import Refusal
 from batches.web.outages import describe_outage_to_operator
@@ -41,18 +41,16 @@ class DatabaseCommand(BaseCommand):
     requires_migrations_checks = True
 
     def check_migrations(self) -> None:
-        try:
-            executor = MigrationExecutor(connection)
-            missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        except DATABASE_FAULTS as error:
-            raise CommandError(f"Cannot connect to the database: {str(error).strip()}") from error
-        if missing:
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
-        except DATABASE_FAULTS as error:
+        except Error as error:
+            if not is_database_fault(error):
+                raise
             raise CommandError(describe_outage_to_operator(error)) from error
 
 

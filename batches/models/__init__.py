@@ -3,7 +3,15 @@
 from django.apps import apps
 
 from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet
-from .connections import DATABASE_FAULTS, Database, discard_connections
+from .connections import (
+    DATABASE_FAULTS,
+    OUTDATED,
+    Database,
+    discard_connections,
+    is_database_fault,
+    is_outdated,
+    is_too_complex,
+)
 from .functions import Minute, SecondsSince
 from .logs import Action, BatchLog, Channel
 from .profiles import Profile, StoryResult

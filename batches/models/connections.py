@@ -1,19 +1,45 @@
-"""Connections, and what may be wrong with them: the database is away, full, read-only, or locked for too long."""
+"""Connections, and what may be wrong with them: the database is away, full, read-only, locked for too long, or not of
+this version.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from django.db import InterfaceError, InternalError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError, connections
 
 #: None of them is a mistake of the caller, and each may pass. PostgreSQL's "read-only transaction" (a server that has
 #: become a standby) and its end of a session that was idle for too long are InternalErrors.
 DATABASE_FAULTS = (OperationalError, InterfaceError, InternalError)
 
+#: PostgreSQL's codes and the beginnings of SQLite's messages.
+MISSING = ("42P01", "42703", "no such table", "no such column", "table batches_")
+TOO_COMPLEX = ("54", "Expression tree is too large", "parser stack overflow", "too many", "LIKE or GLOB pattern too")
 
 #: Runs a call in the thread that owns the connection: `await database(function, *arguments)`.
 Database = Callable[..., Awaitable[Any]]
+
+OUTDATED = "The database does not fit this version of the application. Run: python manage.py migrate"
+
+
+def is_outdated(error: BaseException) -> bool:
+    """Whether the error is that a table or column is missing: its migration has not run yet."""
+    return isinstance(error, DatabaseError) and _code_or_text(error).startswith(MISSING)
+
+
+def is_too_complex(error: BaseException) -> bool:
+    """Whether the error is that a query has too many conditions. That is the caller's mistake."""
+    return isinstance(error, DatabaseError) and _code_or_text(error).startswith(TOO_COMPLEX)
+
+
+def is_database_fault(error: BaseException) -> bool:
+    """Whether the error is not the caller's mistake and may pass."""
+    return is_outdated(error) or (isinstance(error, DATABASE_FAULTS) and not is_too_complex(error))
+
+
+def _code_or_text(error: DatabaseError) -> str:
+    return getattr(error.__cause__, "sqlstate", None) or str(error)
 
 
 def discard_connections() -> None:

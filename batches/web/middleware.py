@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
-from batches.models import DATABASE_FAULTS, discard_connections
+from batches.models import discard_connections, is_database_fault
 
 from .outages import RETRY_AFTER, describe_outage
 
@@ -19,7 +19,7 @@ class DatabaseOutageMiddleware(MiddlewareMixin):
     """Turns a view's database error into a 503 page that needs no database."""
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, DATABASE_FAULTS):
+        if not is_database_fault(error):
             return None
         logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
         discard_connections()

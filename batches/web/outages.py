@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from batches.models import OUTDATED, is_outdated
+
 #: Parts of the errors of PostgreSQL and SQLite for a lock that was held longer than the timeout.
 LOCK_ERRORS = ("lock timeout", "database is locked")
 
@@ -10,16 +12,22 @@ RETRY_AFTER = 5
 
 BUSY = "The queue is busy. Try again."
 UNAVAILABLE = "The database does not answer. Try again in a moment."
+POOLED = "A connection pool in front of it refuses our parameters. Set TRANSACTION_POOL=on."
 
 
 def describe_outage(error: BaseException) -> str:
     """Return a message without the database's own text, which may contain host names."""
+    if is_outdated(error):
+        return OUTDATED
     return BUSY if is_lock_timeout(error) else UNAVAILABLE
 
 
 def describe_outage_to_operator(error: BaseException) -> str:
     """Return a message for the terminal, with the database's own text."""
-    return BUSY if is_lock_timeout(error) else f"The database does not answer: {str(error).strip()}"
+    if is_outdated(error) or is_lock_timeout(error):
+        return describe_outage(error)
+    advice = f" {POOLED}" if "unsupported startup parameter" in str(error) else ""
+    return f"The database does not answer: {str(error).strip()}{advice}"
 
 
 def is_lock_timeout(error: BaseException) -> bool:

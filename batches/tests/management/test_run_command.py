@@ -197,7 +197,7 @@ def stop_at(script, configure, monkeypatch):
     return set_up
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_pauses_the_batch_and_resume_finishes_it_with_each_result_once(
     number, code, stop_at, list_file, manage
 ):
@@ -213,6 +213,19 @@ def test_a_signal_pauses_the_batch_and_resume_finishes_it_with_each_result_once(
     assert row_statuses(batch) == ["ok"] * 3
     assert sorted(checked) == [f"https://{number}.example/" for number in range(3)]
     assert_consistent()
+
+
+def test_under_nohup_the_batch_is_finished_although_the_terminal_was_closed(script, list_file, manage):
+    async def close_terminal(profile):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    checked = script(close_terminal)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert manage("batch", "run", "--checker", "scripted", list_file()).code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert len(checked) == 3
 
 
 def test_ctrl_c_during_a_batch_ahead_pauses_ours_and_releases_the_other(stop_at, list_file, manage):

@@ -190,7 +190,7 @@ def test_a_host_that_cannot_be_listened_on_gets_one_sentence(refused, ports):
     ("database", "sentence"),
     [
         ("{tmp_path}/new.sqlite3", "The database is not up to date. Run: .venv/bin/python manage.py migrate"),
-        ("/nowhere/db.sqlite3", "Cannot connect to the database: unable to open database file"),
+        ("/nowhere/db.sqlite3", "The database does not answer: unable to open database file"),
     ],
 )
 def test_a_command_without_a_usable_database_gets_one_sentence(database, sentence, commands, ports, tmp_path):

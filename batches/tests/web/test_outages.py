@@ -14,16 +14,19 @@ from batches.api import errors, views
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.management.commands import queue as queue_command
-from batches.models import DATABASE_FAULTS, Batch, Profile, Queue
+from batches.models import DATABASE_FAULTS, Batch, BatchQuerySet, Profile, Queue
 from batches.queue import contents
 from batches.tests.support.factories import everything, make_waiting, urls
+from batches.tests.support.processes import wait_until
+from batches.tests.support.tables import run_sql
 from batches.tests.support.terminal import manage
 from batches.tests.support.threads import in_thread
+from batches.tests.support.working import configure, script, work
 from batches.web import middleware
 from batches.web.outages import RETRY_AFTER, describe_outage
 from batchproject.settings import parse_database_url
 
-__all__ = ["manage"]
+__all__ = ["configure", "manage", "script"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -114,6 +117,68 @@ def test_only_the_operator_at_the_terminal_gets_the_databases_message(client, ma
     assert response.status_code == 503
     assert UNAVAILABLE in response.content.decode()
     assert "internal" not in response.content.decode()
+
+
+OUTDATED = "The database does not fit this version of the application. Run: python manage.py migrate"
+
+
+def rename_column(table, before, after):
+    run_sql(f"ALTER TABLE {table} RENAME COLUMN {before} TO {after}")
+
+
+def test_a_missing_column_is_a_deployment_fault_at_every_door(client, manage):
+    rename_column("batches_queue", "held_by", "later")
+    try:
+        from_api, from_admin = client.get("/api/queue/"), client.get("/admin/batches/batch/queue/")
+        from_command = manage("queue", "show")
+    finally:
+        rename_column("batches_queue", "later", "held_by")
+    assert from_command == (1, "", OUTDATED)
+    assert (from_api.status_code, from_api.json()) == (503, {"code": "unavailable", "detail": OUTDATED})
+    assert (from_admin.status_code, OUTDATED in from_admin.content.decode()) == (503, True)
+    assert client.get("/api/queue/").status_code == client.get("/admin/batches/batch/queue/").status_code == 200
+
+
+@pytest.mark.parametrize(("table", "column"), [("batches_queue", "held_by"), ("batches_batchprofile", "http_status")])
+def test_a_worker_waits_for_the_migration_and_goes_on(table, column, configure, script, caplog):
+    script()
+    batch = BatchManager().create_batch("it", urls(3), checker="scripted")
+    rename_column(table, column, "later")
+
+    def migrate():
+        try:
+            wait_until(lambda: OUTDATED in caplog.text)
+        finally:
+            rename_column(table, "later", column)
+
+    migrating = in_thread(migrate)
+    work()
+    assert migrating.result(WAIT) is None
+    batch.refresh_from_db()
+    assert (batch.status, batch.successful_checks, batch.error) == (Batch.Status.DONE, 3, "")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Expression tree is too large (maximum depth 1000)", ""),
+        ("parser stack overflow", ""),
+        ("too many SQL variables", ""),
+        ("stack depth limit exceeded", "54001"),
+    ],
+)
+def test_a_query_that_is_too_complex_is_the_callers_mistake(client, monkeypatch, message, code):
+    def fail(*_):
+        raise OperationalError(message) from type("", (Exception,), {"sqlstate": code})()
+
+    monkeypatch.setattr(views, "forecast_queue", fail)
+    monkeypatch.setattr(BatchQuerySet, "in_queue_order", fail)
+    response = client.get("/api/queue/")
+    assert (response.status_code, response.json()["detail"]) == (
+        400,
+        "The query is too complex. Search for fewer words.",
+    )
+    assert client.get("/admin/batches/batch/").status_code == 302
 
 
 def test_other_exceptions_are_not_handled():
