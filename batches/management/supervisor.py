@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,13 +28,17 @@ Echo = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Child:
-    """A process that runs `python -m module arguments…`. `grace` is its seconds between SIGTERM and SIGKILL."""
+    """A process that runs `python -m module arguments…`. `grace` is its seconds between SIGTERM and SIGKILL.
+
+    If it `listens_on` a host and port, the next child starts when it does.
+    """
 
     name: str
     module: str
     arguments: Sequence[str]
     grace: float
     environ: Mapping[str, str] = field(default_factory=dict)
+    listens_on: tuple[str, int] | None = None
 
 
 def supervise(children: Sequence[Child], echo: Echo) -> str:
@@ -53,7 +58,8 @@ def supervise(children: Sequence[Child], echo: Echo) -> str:
     try:
         with suppress(KeyboardInterrupt):
             for child in children:
-                running.append(Running(child, echo, ended))  # noqa: PERF401 — a signal may arrive between two starts
+                running.append(Running(child, echo, ended))
+                running[-1].wait_until_it_listens()
             fault = ended.get().exit_reason
         with suppress(KeyboardInterrupt):
             for process in reversed(running):
@@ -92,6 +98,13 @@ class Running:
         code = self.process.returncode
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         return f"{self.child.name} ended unexpectedly ({how})"
+
+    def wait_until_it_listens(self) -> None:
+        """Return when it listens, or has ended."""
+        while self.child.listens_on and self.process.poll() is None:
+            with suppress(OSError), socket.create_connection(self.child.listens_on, timeout=1.0):
+                return
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Send SIGTERM, and wait until the child has ended or its grace period is over."""

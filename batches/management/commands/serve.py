@@ -37,7 +37,9 @@ class Command(DatabaseCommand):
         require_free_port(host, port, f"Choose another one: PORT={port + 1} make run")
         site = f"http://{reachable_host(host)}:{port}"
         has_demo = options["demo"] and self.set_up_demo(site)
-        children = [Child("demo", "django", ["demo", "--serve"], grace=3.0)] if has_demo else []
+        # The worker starts after it: profiles that nobody serves yet would fail.
+        demo = Child("demo", "django", ["demo", "--serve"], grace=3.0, listens_on=(DEMO_HOST, demo_port() or 0))
+        children = [demo] if has_demo else []
         children += [web_child(host, port, url_prefix), worker_child(reach_loopback=has_demo)]
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")

@@ -208,7 +208,8 @@ def test_a_command_without_a_usable_database_gets_one_sentence(database, sentenc
 PROGRAM = """
 import os, sys
 from batches.management.supervisor import Child, supervise
-children = [Child(name, name, [], grace=float(sys.argv[1])) for name in sys.argv[2:]]
+ports = {"late": ("127.0.0.1", int(os.environ.get("LATE_PORT", "0")))}
+children = [Child(name, name, [], float(sys.argv[1]), listens_on=ports.get(name)) for name in sys.argv[2:]]
 # In one piece: it is called by several threads.
 print(supervise(children, lambda name, line: os.write(1, f"{name} | {line}\\n".encode())) or "stopped", flush=True)
 """
@@ -226,6 +227,14 @@ import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up")
 time.sleep(600)
+""",
+    "late": """
+import os, pathlib, socket, time
+print("not yet")
+while not pathlib.Path(os.environ["LATE_GATE"]).exists():
+    time.sleep(0.01)
+with socket.create_server(("127.0.0.1", int(os.environ["LATE_PORT"]))):
+    time.sleep(600)
 """,
     "failing": "raise SystemExit(3)",
     "crashing": "1 / 0",
@@ -245,11 +254,11 @@ def supervise(commands, tmp_path):
     for name, source in MODULES.items():
         (tmp_path / f"{name}.py").write_text(source)
 
-    def start(*names, grace=60.0, **streams):
-        environ = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{settings.BASE_DIR}"}
+    def start(*names, grace=60.0, environ=None, **streams):
+        environ = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{settings.BASE_DIR}", **(environ or {})}
         command = [sys.executable, "-c", PROGRAM, str(grace), *names]
         process = commands.start_program(*command, environ=environ, process_group=0, **streams)
-        if not streams:
+        if not streams and "late" not in names:
             ready = [f"{name} | up\n" for name in names if "up" in MODULES[name]]
             # A child that ends by itself may stop the others before they are up.
             process.wait_for(lambda: process.popen.poll() is not None or all(line in process.out for line in ready))
@@ -264,6 +273,17 @@ def test_children_end_one_after_the_other_in_reverse_order(number, supervise):
     process.signal(number)
     assert process.wait() == 0
     assert process.out.endswith("\ncourteous | down\npolite | down\nstopped\n")
+
+
+def test_a_child_starts_when_the_previous_one_listens(supervise, ports, tmp_path):
+    gate = tmp_path / "gate"
+    process = supervise("late", "polite", environ={"LATE_PORT": ports["DEMO_PORT"], "LATE_GATE": str(gate)})
+    process.wait_for(lambda: "late | not yet" in process.out)
+    assert "polite" not in process.out
+    gate.touch()
+    process.wait_for(lambda: "polite | up" in process.out)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_its_grace_period(supervise):
