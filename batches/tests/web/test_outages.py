@@ -15,7 +15,6 @@ from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.management.commands import queue as queue_command
 from batches.models import DATABASE_FAULTS, Batch, BatchQuerySet, Profile, Queue
-from batches.queue import contents
 from batches.tests.support.factories import everything, make_waiting, urls
 from batches.tests.support.processes import wait_until
 from batches.tests.support.tables import run_sql
@@ -189,7 +188,7 @@ def test_other_exceptions_are_not_handled():
 def test_postgresql_has_the_timeouts_of_an_installation_also_after_an_import():
     names = ("lock_timeout", "idle_in_transaction_session_timeout", "statement_timeout")
     with transaction.atomic(), connection.cursor() as cursor:
-        contents.insert_profiles(dict.fromkeys(urls(2), ""))
+        assert BatchManager().create_batch("it", urls(2))
         cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
         assert cursor.fetchone() == ("20s", f"{get_config().lease_seconds:g}s", "10min")
 
@@ -206,7 +205,7 @@ def test_an_import_waits_without_limit_for_another_one_with_the_same_addresses()
     @contextmanager
     def another_import():
         with transaction.atomic():
-            contents.insert_profiles(dict.fromkeys(urls(2), ""))
+            assert BatchManager().create_batch("another", urls(2))
             yield
 
     def import_some():
