@@ -114,7 +114,7 @@ class BatchManager(QueueWriter):
         insert_hidden_batch(batch)
         try:
             yield
-        except Exception:
+        except BaseException:  # Ctrl-C too
             with suppress(DatabaseError):
                 Batch.everything.in_preparation().filter(pk=batch.pk).update(deleted_at=Now())
                 transaction.on_commit(self.purge_deleted)
