@@ -104,7 +104,7 @@ def create_batch(
     A form that is sent twice creates one batch: the second request finds it. `content` identifies the profiles.
     """
     values = form.cleaned_data
-    batch_id = form.batch_id(request.user.pk, *content)
+    batch_id = form.batch_id(str(request.user.pk), *content)
     result = get_manager(request).create_batch(
         values["name"],
         profiles,
@@ -131,7 +131,7 @@ def respond_to_addition(
     if imported and imported.rejects:
         model_admin.message_user(request, _describe_rejects(imported.rejects), messages.WARNING)
     if model_admin.admin_site.get_model_admin(Batch).has_view_permission(request, batch):
-        return redirect("admin:batches_batch_change", batch.pk)
+        return redirect(model_admin.address_of("batch_change", batch.pk))
     response: HttpResponse = model_admin.response_post_save_add(request, batch)
     return response
 

@@ -8,11 +8,15 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, DataError
+from django.db import DatabaseError, DataError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 
 from batches.models import is_too_complex
+
+from . import display
 
 
 class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -24,6 +28,42 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 100
     # Facets read the whole table once per filter.
     show_facets = admin.ShowFacets.NEVER
+
+    @property
+    def urls(self) -> list[Any]:
+        """Outside of ATOMIC_REQUESTS: each change has a transaction of its own, and lists are read before it."""
+        urls: list[Any] = self.get_urls()
+        for pattern in urls:
+            transaction.non_atomic_requests(pattern.callback)
+        return urls
+
+    def address_of(self, page: str, *args: Any, **query: Any) -> str:
+        """The address of a page of this app at this admin site."""
+        return reverse(f"admin:batches_{page}", args=args, query=query, current_app=self.admin_site.name)
+
+    def list_link(self, text: str, model: str, **query: Any) -> str:
+        """A link to the rows of a list that match this query."""
+        return format_html('<a href="{}">{}</a>', self.address_of(f"{model}_changelist", **query), text)
+
+    def page_link(self, row: Model | None) -> str:
+        """A link to the row's own page."""
+        if row is None:
+            return display.NOTHING
+        return format_html('<a href="{}">{}</a>', self.address_of(f"{row._meta.model_name}_change", row.pk), row)
+
+    # Columns of lists
+
+    @admin.display(description="batch")
+    def batch_link(self, row: Any) -> str:
+        return self.page_link(row.batch)
+
+    @admin.display(description="profile")
+    def profile_link(self, row: Any) -> str:
+        return self.page_link(row.profile)
+
+    @admin.display(description="webhook")
+    def webhook_link(self, row: Any) -> str:
+        return self.page_link(row.webhook)
 
     def form_context(self, request: HttpRequest, form: Any, fields: Any) -> dict[str, Any]:
         """The context of a page with a form that is not a model's."""

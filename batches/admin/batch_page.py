@@ -13,7 +13,7 @@ from zlib import crc32
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
@@ -81,7 +81,7 @@ class BatchPage(BatchView):
         return render(request, "admin/batches/batch/details_live.html", context)
 
     def page_url(self, request: HttpRequest, batch_id: UUID) -> str:
-        return reverse("admin:batches_batch_change", args=[batch_id])
+        return self.batch_admin.address_of("batch_change", batch_id)
 
     def operate(self, request: HttpRequest, batch_id: UUID) -> Result | HttpResponse:
         """Press a button. A script gets the address of a new batch."""
@@ -141,7 +141,7 @@ def details_context(batch: Batch) -> dict[str, Any]:
         "chart": chart(queries.count_checks_per_minute(batch)),
         "outcomes": shares({"ok": batch.successful_checks, "failed": batch.failed_checks, "pending": pending}),
         # Each reason has the same id every time, so that the focus stays on its link.
-        "reasons": [(crc32(reason.encode()), reason, count) for reason, count in reasons],
+        "reasons": [(str(crc32(reason.encode())), reason, count) for reason, count in reasons],
         "compared": compared,
         "changes": [(change, getattr(compared, change)) for change in comparison.Change] if compared else [],
     }

@@ -12,7 +12,6 @@ from typing import Any
 from django import template
 from django.contrib import admin
 from django.db.models import F, Model
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.timezone import localdate, localtime
 
@@ -121,16 +120,3 @@ def story_link(story: StoryResult) -> str:
     if not story.url.lower().startswith(("http://", "https://")):
         return str(story)
     return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', story.url, story)
-
-
-def page_link(row: Model | None) -> str:
-    """A link to the row's own page in the admin."""
-    if row is None:
-        return NOTHING
-    url = reverse(f"admin:batches_{row._meta.model_name}_change", args=[row.pk])
-    return format_html('<a href="{}">{}</a>', url, row)
-
-
-def list_link(text: str, model: str, **query: Any) -> str:
-    """A link to the rows of a list that match this query."""
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:batches_{model}_changelist", query=query), text)

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern
 from django.views.decorators.gzip import gzip_page
 
 from batches.models import Action, Batch
@@ -44,7 +44,7 @@ class QueuePage(BatchView):
     def page_url(self, request: HttpRequest, **values: Any) -> str:
         """The address of the page with the same filter and page number."""
         query = {key: request.POST[key] for key in ("q", "p") if request.POST.get(key)}
-        return reverse("admin:batches_batch_queue", query=query)
+        return self.batch_admin.address_of("batch_queue", **query)
 
     def page(self, request: HttpRequest) -> HttpResponse:
         if request.method == "POST":  # from the button that does nothing

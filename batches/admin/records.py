@@ -36,20 +36,18 @@ class ProfileAdmin(CheckProfilesAdmin, ReadOnlyAdmin):
     def checks_and_stories(self, profile: Profile) -> str:
         return format_html(
             "{}, {}, {}",
-            display.list_link("checks", "batchprofile", profile__id__exact=profile.pk),
-            display.list_link("stories", "storyresult", profile__id__exact=profile.pk),
-            display.list_link("profiles of the same host", "profile", host=host_of(profile.url)),
+            self.list_link("checks", "batchprofile", profile__id__exact=profile.pk),
+            self.list_link("stories", "storyresult", profile__id__exact=profile.pk),
+            self.list_link("profiles of the same host", "profile", host=host_of(profile.url)),
         )
 
 
 AT = display.column("created_at", "at", display.moment)
-BATCH = display.column("batch", "batch", display.page_link)
-PROFILE = display.column("profile", "profile", display.page_link)
 
 
 @admin.register(BatchProfile)
 class BatchProfileAdmin(ReadOnlyAdmin):
-    list_display = ("id", PROFILE, "status", "error", "http_status", "has_story", "checked_at", BATCH)
+    list_display = ("id", "profile_link", "status", "error", "http_status", "has_story", "checked_at", "batch_link")
     list_select_related = ("batch", "profile")
     list_filter = (BatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")
@@ -65,9 +63,9 @@ class StoryResultAdmin(ReadOnlyAdmin):
     list_display = (
         display.column("found_at", "found", display.moment),
         display.story_link,
-        PROFILE,
+        "profile_link",
         display.column("published_at", "published", display.moment),
-        BATCH,
+        "batch_link",
     )
     list_select_related = ("batch", "profile")
     list_filter = (BatchFilter, "found_at")
@@ -77,7 +75,7 @@ class StoryResultAdmin(ReadOnlyAdmin):
 
 @admin.register(BatchLog)
 class BatchLogAdmin(ReadOnlyAdmin):
-    list_display = (AT, BATCH, "action", "actor", "channel", display.movement, "message")
+    list_display = (AT, "batch_link", "action", "actor", "channel", display.movement, "message")
     list_filter = (BatchFilter, "channel", "created_at")
     list_select_related = ("batch",)
     search_fields = ("batch__name", "action", "actor", "message")

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authtoken.admin import TokenAdmin
@@ -35,6 +36,13 @@ class ApiTokenAdmin(TokenAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
         tokens = super().get_queryset(request).select_related("user")
         return tokens if request.user.is_superuser else tokens.filter(user=request.user)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ApiToken | None:
+        """By the user's key, like the base class, which needs a manager `objects` that other user models lack."""
+        try:
+            return self.get_queryset(request).filter(user=object_id).first()  # type: ignore[misc]  # the key as text
+        except (ValidationError, ValueError):
+            return None
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
-from django.urls import path, reverse
+from django.urls import path
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
@@ -25,12 +25,11 @@ from . import display
 from .base import ListAdmin, ReadOnlyAdmin
 from .filters import BatchFilter, ValueFilter
 from .queue_content import describe_missing_worker
-from .records import AT, BATCH
+from .records import AT
 
 State = WebhookDelivery.State
 
 CREATED = display.column("created_at", "created", display.moment)
-WEBHOOK = display.column("webhook", "webhook", display.page_link)
 
 
 class PageWithButtons(ListAdmin):
@@ -62,14 +61,13 @@ class PageWithButtons(ListAdmin):
             self.message_user(request, f"This action is not possible for “{row}” now.", messages.WARNING)
         else:
             getattr(self, call)(request, [row])
-        return redirect(f"admin:batches_{self.opts.model_name}_change", pk)
+        return redirect(self.address_of(f"{self.opts.model_name}_change", pk))
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
         if (obj := options.get("obj")) and self.has_operate_permission(request):
             context["buttons"] = self.buttons(obj).items()
-            context["operate_url"] = reverse(f"admin:batches_{self.opts.model_name}_operate", args=[obj.pk])
         return super().render_change_form(request, context, *args, **options)
 
 
@@ -120,7 +118,7 @@ class WebhookAdmin(PageWithButtons):
 
     @admin.display
     def deliveries(self, webhook: Webhook) -> str:
-        return display.list_link("deliveries", "webhookdelivery", webhook__id__exact=webhook.pk)
+        return self.list_link("deliveries", "webhookdelivery", webhook__id__exact=webhook.pk)
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
         # Only the changed fields: somebody else may rotate the secret at the same time.
@@ -129,7 +127,7 @@ class WebhookAdmin(PageWithButtons):
     def response_post_save_add(self, request: HttpRequest, obj: Webhook) -> HttpResponseRedirect:
         """Redirect to its page, which has the secret."""
         if self.has_operate_permission(request):
-            return redirect("admin:batches_webhook_change", obj.pk)
+            return redirect(self.address_of("webhook_change", obj.pk))
         return super().response_post_save_add(request, obj)
 
     # Actions
@@ -188,7 +186,7 @@ class StateFilter(ValueFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
-    list_display = (AT, "type", WEBHOOK, "state", "last_response", "next_attempt", "attempts", BATCH)
+    list_display = (AT, "type", "webhook_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
     list_select_related = ("webhook", "batch")
     list_filter = (StateFilter, "type", "webhook", BatchFilter)
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")

@@ -1,13 +1,24 @@
 """The app in projects that were there before it, each as a real process on databases of its own."""
 
 import re
+import sys
+from urllib.parse import urljoin
 
+import httpx
+import lxml.html
 import psycopg
 import pytest
+import yaml
 
-from batches.tests.support.processes import Commands
+from batches.tests.api.conftest import COMMITTED
+from batches.tests.management.test_serve import free_port
+from batches.tests.support.processes import WAIT_SECONDS, Commands
 
 pytestmark = pytest.mark.slow
+
+EMAIL, PASSWORD = "ada@example.org", "a sentence that nobody guesses"
+#: As the queue writes it in a project with German numbers.
+VERSION = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +47,72 @@ class Host(Commands):
         command = self.start(*arguments, environ=environ)
         assert command.wait() == code, command.describe()
         return command.out + command.err
+
+
+class Site(httpx.Client):
+    """A browser, or with headers a program, that knows the site by its first address."""
+
+    def __init__(self, address: str, **options) -> None:
+        super().__init__(base_url=address, timeout=WAIT_SECONDS, **options)
+
+    def log_in(self, path: str) -> "Site":
+        self.submit(self.get(f"{path}login/"), username=EMAIL, password=PASSWORD, next=f"/host{path}")
+        return self
+
+    def submit(self, page: httpx.Response, to: str = "", **values: str) -> httpx.Response:
+        """Send the page's first form that posts, with these values, and follow it to the next page."""
+        form = next(form for form in parse(page).forms if form.method == "POST" and form.get("id") != "logout-form")
+        address = urljoin(str(page.url), to or form.action or "")
+        sent = self.post(address, data=dict(form.form_values()) | values, headers={"Referer": address})
+        return self.get(urljoin(address, sent.headers["Location"])) if sent.is_redirect else sent
+
+
+def parse(page: httpx.Response):
+    assert page.status_code == 200, page.text
+    return lxml.html.fromstring(page.text)
+
+
+@pytest.fixture(scope="module")
+def host(database_urls):
+    with Host("unusual", *database_urls) as host:
+        host.run("migrate")
+        host.run("migrate", "--database", "other")
+        superuser = {"DJANGO_SUPERUSER_EMAIL": EMAIL, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+        host.run("createsuperuser", "--noinput", **superuser)
+        host.run("shell", "-c", f"from batches.models import Queue; Queue.objects.create(version={VERSION})")
+        host.token = host.run("token", "create", EMAIL).strip()
+        port = free_port()
+        listen = f"--listen=127.0.0.1:{port}"
+        application = "batches.tests.hosts.wsgi:application"
+        server = host.start_program(sys.executable, "-m", "waitress", listen, "--url-prefix=/host", application)
+        server.wait_for(lambda: "Serving on" in server.err + server.out)
+        host.address = f"http://127.0.0.1:{port}/host"
+        yield host
+
+
+@pytest.fixture
+def program(host):
+    with Site(host.address, headers={"Authorization": f"Token {host.token}"}) as program:
+        yield program
+
+
+@pytest.fixture
+def anybody(host):
+    with Site(host.address) as anybody:
+        yield anybody
+
+
+@pytest.fixture(params=["/admin/", "/staff/"])
+def operator(host, request):
+    """An operator at one of the two admin sites."""
+    with Site(host.address) as operator:
+        operator.at = request.param
+        yield operator.log_in(request.param)
+
+
+def add_batch(program, name, **headers):
+    body = {"name": name, "profiles": [f"https://example.org/{name}/{number}" for number in range(3)]}
+    return program.post("/jobs/api/v1/batches/", json=body, headers=headers)
 
 
 @pytest.mark.parametrize("settings", ["plain", "unusual"])
@@ -75,3 +152,130 @@ def test_what_the_app_cannot_work_with_is_refused_with_what_to_type(database_url
             'Let db_for_read and db_for_write return "default" for them.',
         ),
     ]
+
+
+def test_the_api_is_closed_whatever_the_project_allows(anybody, program):
+    address = add_batch(program, "closed").headers["Location"]
+    for answer in (anybody.delete(address), anybody.get(address), anybody.post("/jobs/api/queue/hold/")):
+        assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+    assert program.get(address).json()["name"] == "closed"
+    assert anybody.get("/api/batches/").status_code == 200  # the project's own
+
+
+def test_the_api_has_its_own_versions_errors_types_and_pages(program, host):
+    batch = add_batch(program, "own").json()["batch"]
+    assert batch["url"] == f"{host.address}/jobs/api/v1/batches/{batch['id']}/"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", batch["created_at"])
+    answers = {
+        ("get", "/jobs/api/v1/batches/nothing/"): (404, "not_found"),
+        ("get", "/jobs/api/v2/batches/"): (404, "not_found"),
+        ("get", "/jobs/api/batches/?colour=red"): (400, "invalid"),
+        ("get", "/jobs/api/batches/?format=json"): (400, "invalid"),
+        ("put", "/jobs/api/batches/"): (405, "method_not_allowed"),
+        ("options", "/jobs/api/batches/"): (405, "method_not_allowed"),
+    }
+    for (method, path), expected in answers.items():
+        answer = program.request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == expected, path
+    form = program.post("/jobs/api/queue/hold/", data={"reason": "a form"})
+    assert (form.status_code, form.json()["code"]) == (415, "unsupported_media_type")
+    page = program.get("/jobs/api/batches/?page_size=1&name=own").json()
+    assert page == {"next": None, "results": [batch]}
+
+
+def test_a_key_works_with_atomic_requests(program):
+    first, second = (add_batch(program, "once", **{"Idempotency-Key": "k"}) for _ in range(2))
+    assert (first.status_code, first.json()) == (201, second.json())
+    assert second.headers["Idempotent-Replayed"] == "true"
+    again = program.post("/jobs/api/queue/release/", headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_the_log_names_a_user_of_the_projects_own_model(program):
+    log = program.get(add_batch(program, "logged").headers["Location"] + "logs/").json()["results"]
+    assert [(line["action"], line["actor"], line["channel"]) for line in log] == [("create_batch", EMAIL, "api")]
+
+
+def test_an_address_without_a_user_cannot_guess_for_ever_behind_forged_headers(host):
+    guess = """
+from django.test import Client
+headers = [{"host": "127.0.0.1", "X-Forwarded-For": f"10.0.0.{number}"} for number in range(61)]
+codes = [Client().get("/jobs/api/queue/", headers=own).status_code for own in headers]
+print(codes == [401] * 60 + [429])
+"""
+    assert host.run("shell", "--verbosity", "0", "-c", guess) == "True\n"
+
+
+def test_the_description_has_the_addresses_of_the_project(anybody):
+    paths = anybody.get("/jobs/api/schema/", headers={"Accept": "application/json"}).json()["paths"].keys()
+    committed = yaml.load(COMMITTED.read_text(), yaml.CSafeLoader)["paths"]
+    assert sorted(paths) == sorted(path.replace("/api/", "/host/jobs/api/", 1) for path in committed)
+    assert 'data-schema="/host/jobs/api/schema/"' in anybody.get("/jobs/api/docs/").text
+
+
+def test_a_batch_is_added_in_the_admin_by_a_user_with_a_uuid(operator):
+    form = operator.get(f"{operator.at}batches/batch/add/")
+    values = {"name": f"Added at {operator.at}", "addresses": "https://example.org/added"}
+    page = operator.submit(operator.submit(form, **values, preview="Preview"), **values, add="Add")
+    assert f"“Added at {operator.at}” was added and waits at position" in page.text
+    assert page.url.path.startswith(f"/host{operator.at}batches/batch/")
+
+
+def test_a_move_is_previewed_and_confirmed_from_version_1_000_on(operator, program):
+    ids = [add_batch(program, name).json()["batch"]["id"] for name in ("a", "b")]
+    queue = operator.get(f"{operator.at}batches/batch/queue/")
+    move = next(form for form in parse(queue).forms if form.fields.get("move") == ids[1])
+    preview = operator.get(queue.url, params={**dict(move.form_values()), "to": "1"})
+    [button] = parse(preview).xpath('//*[@id="move-confirm"]/@formaction')
+    assert int(button.rstrip("/").rsplit("/")[-1]) > VERSION
+    assert "“b” was moved to 1." in operator.submit(preview, to=button).text
+    assert program.get(f"/jobs/api/batches/{ids[1]}/").json()["position"] == 1
+
+
+def urls_of(page, tree, xpath):
+    """The addresses, without their queries."""
+    return {re.sub("[?#].*", "", urljoin(str(page.url), address)) for address in tree.xpath(xpath)}
+
+
+def test_every_link_of_an_admin_site_stays_at_that_site_and_every_style_and_script_loads(operator, program):
+    batch = add_batch(program, "linked").json()["batch"]["id"]
+    site, home = str(operator.base_url), f"{operator.base_url}{operator.at[1:]}"
+    seen, files, todo = {home}, set(), [home]
+    while todo:
+        page = operator.get(todo.pop())
+        assert page.status_code == 200, page.url
+        if not page.headers["Content-Type"].startswith("text/html"):
+            continue
+        tree = lxml.html.fromstring(page.text)
+        for recent in tree.xpath("//*[@id='recent-actions-module']"):  # Django's own, whose links name no site
+            recent.drop_tree()
+        files.update(urljoin(site, file) for file in tree.xpath("//link[@rel='stylesheet']/@href | //script/@src"))
+        links = urls_of(page, tree, "//a/@href")
+        buttons = urls_of(page, tree, "//@action | //@formaction | //@data-live | //@data-details")
+        inside = {link for link in links | buttons if link.startswith(site)}
+        assert [link for link in inside if not link.startswith(home)] == [], page.url
+        pages = (links & inside) - seen
+        seen |= pages
+        todo += pages
+    assert {f"{home}batches/batch/{page}" for page in ("queue/", f"{batch}/change/")} <= seen
+    assert f"{site}static/batches/admin.css" in files
+    for file in files:
+        assert operator.get(file).status_code == 200, file
+
+
+def test_the_projects_own_pages_stay_as_they_are(operator):
+    index = operator.get("/admin/")
+    assert "Django-Verwaltung" in index.text
+    assert "Live queue" not in index.text
+    assert "batches/admin.css" not in index.text
+    assert operator.get("/nothing/").text.strip().endswith("</html>")
+    assert "<h1>Not Found</h1>" in operator.get("/nothing/").text
+
+
+def test_only_the_projects_own_tables_are_in_its_second_database(host):
+    tables = "from django.db import connections; print(*connections[{!r}].introspection.table_names())"
+    other = host.run("shell", "--verbosity", "0", "-c", tables.format("other")).split()
+    default = host.run("shell", "--verbosity", "0", "-c", tables.format("default")).split()
+    assert [name for name in other if not name.startswith("django_")] == ["people_note"]
+    assert {"batches_batch", "people_person", "authtoken_token"} <= set(default)
+    assert host.run("batch", "doctor") == "No problems found.\n"
