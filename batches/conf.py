@@ -62,6 +62,8 @@ class Config:
     #: that they share.
     api_rate: str = "6000/minute"
     api_anonymous_rate: str = "60/minute"
+    #: Maximum attempts to log in, from an address and with a name. `batchproject.logins` enforces it.
+    login_rate: str = "10/minute"
     #: How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     api_proxies: int = 0
 
@@ -89,7 +91,7 @@ class Config:
         ]
         problems += [
             f"BATCHES[{name.upper()!r}] is {rate!r}. Use 100/second, 6000/minute or off."
-            for name in ("api_rate", "api_anonymous_rate")
+            for name in ("api_rate", "api_anonymous_rate", "login_rate")
             if not RATE.fullmatch(rate := getattr(self, name))
         ]
         return problems

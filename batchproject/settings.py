@@ -46,6 +46,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "batchproject.logins.LoginThrottleMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -137,6 +138,10 @@ def parse_database_url(url: str, *, pooled: bool = False) -> dict[str, Any]:
 if not (DATABASE_URL := os.environ.get("DATABASE_URL", "")):
     DATABASE_URL = f"sqlite:///{create_private_file(VAR_DIR / 'batches.sqlite3')}"
 DATABASES = {"default": parse_database_url(DATABASE_URL, pooled=read_switch("TRANSACTION_POOL"))}
+# It counts requests and attempts to log in. With Django's 300 entries, strangers could push out the counts of others.
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -1,0 +1,64 @@
+"""Limits the attempts to log in, by address and by name, before a password is hashed: that takes a third of a second.
+
+It covers every page whose URL is named `login`, as that of each admin site is. The limits are those of the API, with a
+rate of their own: whoever waits for them stays logged in elsewhere, since sessions and tokens do not pass here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from hashlib import sha256
+from threading import Lock
+from typing import Any
+from unicodedata import normalize
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.deprecation import MiddlewareMixin
+
+from batches.api.throttling import ConfiguredThrottle
+
+#: A throttle reads its counts and writes them back.
+ONE_AT_A_TIME = Lock()
+
+
+class LoginAddressThrottle(ConfiguredThrottle):
+    key = "login_rate"
+    scope = "batches_login_address"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        return f"{self.scope}/{self.get_ident(request)}"
+
+
+class LoginNameThrottle(ConfiguredThrottle):
+    key = "login_rate"
+    scope = "batches_login_name"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        name = normalize("NFKC", request.POST.get("username", "")).strip().casefold()
+        return f"{self.scope}/{sha256(name.encode(errors='replace')).hexdigest()}"  # a cache does not take every text
+
+
+class LoginThrottleMiddleware(MiddlewareMixin):
+    """Refuses an attempt too many with 429. Behind CsrfViewMiddleware, so that other sites' forms do not count."""
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponse | None:
+        match = request.resolver_match
+        if request.method != "POST" or match is None or match.url_name != "login":
+            return None
+        # By address first: whoever is refused there does not use up the attempts of a name.
+        for throttle in (LoginAddressThrottle(), LoginNameThrottle()):
+            with ONE_AT_A_TIME:
+                is_allowed = throttle.allow_request(request, None)  # type: ignore[arg-type]
+            if not is_allowed:
+                return refuse(request, math.ceil(throttle.wait() or 1))
+        return None
+
+
+def refuse(request: HttpRequest, seconds: int) -> HttpResponse:
+    response = render(None, "429.html", {"seconds": seconds}, status=429)
+    response["Retry-After"] = str(seconds)
+    return response
