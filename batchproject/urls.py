@@ -4,10 +4,13 @@ from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
+from rest_framework.authtoken.models import TokenProxy
 
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = "Overview"
 admin.site.index_template = "admin/batches/overview.html"
+# This page lists all keys, and lets anybody with its permission create one for a superuser.
+admin.site.unregister(TokenProxy)
 
 handler400 = "batches.web.error_pages.bad_request"
 

@@ -14,13 +14,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authtoken.admin import TokenAdmin
-from rest_framework.authtoken.models import TokenProxy
 
 from batches.models.api import ApiToken
-
-# It lists all keys, and lets anybody with its permission create one for a superuser.
-if admin.site.is_registered(TokenProxy):
-    admin.site.unregister(TokenProxy)
 
 
 @admin.register(ApiToken)

@@ -42,11 +42,11 @@ class Command(DatabaseCommand):
 
     def create_operator(self, site: str) -> None:
         """Only if there are no accounts: an operator that was removed must not come back."""
-        users = get_user_model()._default_manager
-        if users.exists():
+        user = get_user_model()
+        if user._default_manager.exists():
             return
         password = secrets.token_urlsafe(12)
-        users.create_superuser(username=OPERATOR, password=password)
+        user._default_manager.create_superuser(**{user.USERNAME_FIELD: OPERATOR, "password": password})
         self.print_box(
             f"Log in at  {site}{reverse('admin:index')}",
             f"User       {OPERATOR}",

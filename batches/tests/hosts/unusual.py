@@ -1,7 +1,7 @@
 """The settings of a project that has everything unusual at once."""
 
 from .plain import *  # noqa: F403
-from .plain import DATABASES, INSTALLED_APPS, dj_database_url, os
+from .plain import DATABASES, INSTALLED_APPS, MIDDLEWARE, dj_database_url, os
 
 INSTALLED_APPS += ["batches.tests.hosts.people"]
 AUTH_USER_MODEL = "people.Person"
@@ -10,6 +10,12 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DATABASES["default"]["ATOMIC_REQUESTS"] = True
 DATABASES["other"] = dj_database_url.parse(os.environ["OTHER_DATABASE_URL"]) | {"ATOMIC_REQUESTS": True}
 DATABASE_ROUTERS = ["batches.tests.hosts.routers.NotesElsewhere"]
+
+MIDDLEWARE += ["batches.web.middleware.DatabaseOutageMiddleware"]
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "batches.web.uploads.TemporaryListHandler",
+]
 
 FORCE_SCRIPT_NAME = "/host"
 STATIC_URL = "/host/static/"

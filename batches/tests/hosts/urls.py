@@ -21,6 +21,8 @@ def greet(request):
     return Response("Hello")
 
 
+handler400 = "batches.web.error_pages.bad_request"
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("staff/", staff.urls),
