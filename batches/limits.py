@@ -4,6 +4,8 @@
 MAX_URL = 2000
 #: The name of a batch, a profile or a webhook.
 MAX_NAME = 200
+#: The words of a search; it has the length of a name.
+MAX_WORDS = 10
 MAX_STORY_ID = 255
 MAX_TITLE = 500
 MAX_ERROR = 2000

@@ -7,14 +7,18 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
 from django.db import DatabaseError, DataError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
+from batches.limits import MAX_NAME
 from batches.models import is_too_complex
+from batches.web.search import SearchTooSlow, limited_search, validate_words
 
 from . import display
 
@@ -79,7 +83,18 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
-            return super().get_changelist_instance(request)
+            if not (search := request.GET.get(SEARCH_VAR)):
+                return super().get_changelist_instance(request)
+            MaxLengthValidator(MAX_NAME)(search)
+            validate_words(search)
+            with limited_search():
+                listed = super().get_changelist_instance(request)
+                len(listed.result_list)  # read now, and not by the template
+            return listed
+        except (ValidationError, SearchTooSlow) as error:
+            text = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+            messages.error(request, text)
+            raise IncorrectLookupParameters from error
         except (DatabaseError, ValueError) as error:
             # Django cannot check every value: NUL on PostgreSQL and the year 999999 fail only when the query runs.
             if isinstance(error, DataError | ValueError) or is_too_complex(error):

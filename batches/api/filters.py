@@ -15,11 +15,21 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_CHECKER, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.limits import (
+    MAX_ACTION,
+    MAX_ACTOR,
+    MAX_CHECKER,
+    MAX_ERROR,
+    MAX_NAME,
+    MAX_PRIORITY,
+    MAX_WORDS,
+    MIN_PRIORITY,
+)
 from batches.lists.addresses import InvalidAddress, address_prefixes
 from batches.models import Batch, BatchProfile, Channel, Profile
 from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.queries import match_host
+from batches.web.search import validate_words
 
 from . import pagination
 
@@ -91,7 +101,8 @@ class SearchFilter(filters.CharFilter):  # type: ignore[misc]
     """Rows that contain each word in one of the fields."""
 
     def __init__(self, *fields: str, help_text: str) -> None:
-        super().__init__(max_length=MAX_NAME, help_text=help_text)
+        help_text = f"{help_text} At most {MAX_WORDS}."
+        super().__init__(max_length=MAX_NAME, validators=[validate_words], help_text=help_text)
         self.fields = fields
 
     def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:

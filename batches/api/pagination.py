@@ -9,6 +9,7 @@ holds the values of all terms; the last term is the primary key.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
+
+from batches.web.search import SearchTooSlow, limited_search
 
 Row = TypeVar("Row", bound=Model)
 #: The values of a row in the terms of an order.
@@ -62,7 +65,12 @@ class KeysetPagination(BasePagination):
         self.address = request.build_absolute_uri()
         size = self.get_page_size(request)
         terms = order_of(queryset)
-        rows = rows_behind(queryset, terms, read_cursor(request, terms), size + 1)
+        place = read_cursor(request, terms)
+        try:
+            with limited_search() if "search" in request.query_params else nullcontext():
+                rows = rows_behind(queryset, terms, place, size + 1)
+        except SearchTooSlow as error:
+            raise ValidationError({"search": [str(error)]}) from error
         self.next = cursor_behind(rows[size - 1], terms) if len(rows) > size else None
         return rows[:size]
 

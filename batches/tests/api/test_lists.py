@@ -90,7 +90,7 @@ def test_the_list_is_filtered(client):
 
 
 def test_unusual_texts_are_searched(client):
-    for text in ("%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab", "x+" * 99 + "x"):
+    for text in ("%FF", "%ED%A0%80", "%F0%9F%98%80", "é", "%5C", "[%5D", "%25%25", "a%0Ab", "x+" * 9 + "x" * 182):
         assert names(client.get(f"/api/batches/?name={text}&search={text}")) == [], text
 
 
