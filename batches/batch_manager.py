@@ -95,10 +95,19 @@ class BatchManager(QueueWriter):
         return batch
 
     @refusable
-    def repeat_batch(self, batch_id: object) -> Batch:
-        """Create a queued batch with the same profiles, linked to this one by `previous`."""
+    def repeat_batch(self, batch_id: object, id: uuid.UUID | None = None) -> Batch:
+        """Create a queued batch with the same profiles, linked to this one by `previous`.
+
+        If the caller chooses the `id`, a second call is refused, as in `create_batch`.
+        """
         source = find_batch(batch_id)
-        batch = Batch(name=source.name, priority=source.priority, checker=source.checker, status=Status.PAUSED)
+        batch = Batch(
+            id=id or uuid.uuid4(),
+            name=source.name,
+            priority=source.priority,
+            checker=source.checker,
+            status=Status.PAUSED,
+        )
         with self._hidden(batch):
             copied = copy_batch_profiles(source.pk, batch.pk)
             with Queue.objects.locked():
@@ -151,15 +160,10 @@ class BatchManager(QueueWriter):
         return True
 
     @transition(Action.MOVE_BATCH)
-    def move_batch(self, batch: Batch, position: int, expected_version: int | None = None) -> Literal[True]:
-        """Move a queued batch to `position`, clamped to 1..n, and shift the others.
-
-        Refused if any order or status has changed since `expected_version` of the queue.
-        """
-        if not is_int(position) or not (expected_version is None or is_int(expected_version)):
-            raise Refused(Code.BAD_VALUE, "The position and the version must be whole numbers.")
-        if expected_version is not None and expected_version != Queue.objects.get().version:
-            raise Refused(Code.STALE_VERSION, "The queue has changed. Check the new order and try again.")
+    def move_batch(self, batch: Batch, position: int) -> Literal[True]:
+        """Move a queued batch to `position`, clamped to 1..n, and shift the others."""
+        if not is_int(position):
+            raise Refused(Code.BAD_VALUE, "The position must be a whole number.")
         return self._move(batch, max(1, min(position, Batch.objects.last_position())), Action.MOVE_BATCH)
 
     @transition(Action.SET_PRIORITY)
@@ -291,17 +295,17 @@ class BatchManager(QueueWriter):
         for pk in list(Batch.objects.to_reset().values_list("pk", flat=True)):
             continue_reset(pk)
 
-    def delete_batch(self, batch_id: object) -> Literal[True] | Refusal:
+    def delete_batch(self, batch_id: object, **expected: Any) -> Literal[True] | Refusal:
         """Delete it with its rows and its log. Its stories stay, so that they are not new again.
 
         The batch disappears when the first transaction commits. Its rows follow in small transactions without the
         queue's lock; if that is interrupted, `purge_deleted` completes it.
         """
-        return self.delete_batches([batch_id])[0]
+        return self.delete_batches([batch_id], **expected)[0]
 
-    def delete_batches(self, batch_ids: Iterable[object]) -> list[Literal[True] | Refusal]:
+    def delete_batches(self, batch_ids: Iterable[object], **expected: Any) -> list[Literal[True] | Refusal]:
         """Delete several batches as `delete_batch` does, with a result for each; their rows follow together."""
-        results = [self._delete_batch(batch_id) for batch_id in batch_ids]
+        results = [self._delete_batch(batch_id, **expected) for batch_id in batch_ids]
         if any(results):
             # Inside a transaction of the caller (the admin's delete page), the queue stays locked until its commit.
             transaction.on_commit(self.purge_deleted)

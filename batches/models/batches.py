@@ -205,12 +205,23 @@ class Batch(models.Model):
         # For "done today" and for the speed of recent batches, however many have finished.
         indexes = [models.Index(fields=["status", "completed_at"], name="batch_by_completion")]
 
+    #: All other fields follow from the calls of the manager.
+    SAVED = frozenset({"name", "priority", "checker", "previous"})
+
     def __str__(self) -> str:
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As usual, but a new queued batch without a position gets the one at the end of its band."""
-        if not (self._state.adding and self.status == self.Status.QUEUED and self.position is None):
+        """As usual, but a new queued batch without a position gets the one at the end of its band.
+
+        Of an existing one only `SAVED` is written: the instance may be old, and would undo what the manager did since.
+        """
+        if not self._state.adding:
+            managed = {field.name for field in self._meta.concrete_fields} - self.SAVED
+            fields = self.SAVED if kwargs.get("update_fields") is None else set(kwargs["update_fields"]) - managed
+            super().save(*args, **kwargs | {"update_fields": fields})
+            return
+        if self.status != self.Status.QUEUED or self.position is not None:
             super().save(*args, **kwargs)
             return
         try:

@@ -30,7 +30,7 @@ MAX_ID = 100
 class Manager(Protocol):
     """BatchManager, which stands above this room. Its other methods have the names of the actions."""
 
-    def delete_batches(self, batch_ids: Iterable[object]) -> list[Literal[True] | Refusal]: ...
+    def delete_batches(self, batch_ids: Iterable[object], **expected: Any) -> list[Literal[True] | Refusal]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ def _order(rule: Rule) -> list[Any]:
 
 
 def run_bulk(
-    manager: Manager, action: Action, ids: Sequence[object], left: int = 0, *, skip_idle: bool = False
+    manager: Manager, action: Action, ids: Sequence[object], left: int = 0, *, skip_idle: bool = False, **expected: Any
 ) -> BulkResult:
-    """Call the action for each of these different ids.
+    """Call the action for each of these different ids, with `expected` as `transition` takes it.
 
     `skip_idle` refuses batches that have the status already: somebody who selects many does not mean to move the
     queued ones to the end.
@@ -128,7 +128,7 @@ def run_bulk(
     to_call = [batch_id for batch_id in ids if batch_id not in results]
     if rule.leaves_queue:
         to_call.sort(key=lambda batch_id: getattr(before[batch_id], "position", None) or 0, reverse=True)
-    results |= zip(to_call, _call(manager, action, to_call), strict=True)
+    results |= zip(to_call, _call(manager, action, to_call, expected), strict=True)
     after = find_batches(ids)
     return BulkResult(
         action,
@@ -144,8 +144,8 @@ def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:
     return {batch_id: batches.get(pk) for batch_id, pk in keys.items()}
 
 
-def _call(manager: Manager, action: Action, ids: Sequence[object]) -> list[Any]:
+def _call(manager: Manager, action: Action, ids: Sequence[object], expected: Mapping[str, Any]) -> list[Any]:
     if action == Action.DELETE_BATCH:
-        return manager.delete_batches(ids)  # removes their rows together, in half the time
+        return manager.delete_batches(ids, **expected)  # removes their rows together, in half the time
     call = getattr(manager, action)
-    return [call(batch_id) for batch_id in ids]
+    return [call(batch_id, **expected) for batch_id in ids]

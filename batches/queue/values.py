@@ -8,7 +8,7 @@ from typing import TypeGuard
 from django.db.models import QuerySet
 
 from batches.conf import get_config
-from batches.limits import MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.limits import MAX_NAME, MAX_PRIORITY, MAX_STATUS, MIN_PRIORITY
 from batches.models import Batch, Queue
 from batches.text import clean_text
 
@@ -25,6 +25,21 @@ def require_startable() -> None:
     if queue.held:
         why = f": {queue.hold_reason.rstrip('.')}" if queue.hold_reason else ""
         raise Refused(Code.QUEUE_HELD, f"The queue is held{why}. Release it first.")
+
+
+def require_expected(
+    batch: Batch, queue: Queue, status: str | None, version: int | None, batches: QuerySet[Batch] | None
+) -> None:
+    """Raises Refused if what the caller decided from has changed. None means that it did not look at this."""
+    if not (version is None or is_int(version)):
+        raise Refused(Code.BAD_VALUE, "The version must be a whole number.")
+    if version is not None and version != queue.version:
+        raise Refused(Code.STALE_VERSION, "The queue has changed. Check the new order and try again.")
+    if status is not None and status != batch.status:
+        message = f"“{batch}” is {batch.status} now, and was {clean_text(status, MAX_STATUS)} before."
+        raise Refused(Code.STALE_VERSION, f"{message} Check it and try again.")
+    if batches is not None and not batches.filter(pk=batch.pk).exists():
+        raise Refused(Code.STALE_VERSION, f"“{batch}” has changed since it was selected. Check it and try again.")
 
 
 def require_priority(priority: object) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
@@ -17,7 +18,7 @@ from batches.text import clean_text
 from .refusals import Fenced, Refusal, refusable
 from .runs import run_of, run_seconds
 from .transitions import require_allowed
-from .values import find_batch
+from .values import find_batch, require_expected
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,21 +35,31 @@ EVENTS: Mapping[str, Event] = {
 
 def transition(
     action: Action,
-) -> Callable[
-    [Callable[Concatenate[Any, Batch, P], R]],
-    Callable[Concatenate[Any, object, P], R | Refusal],
-]:
-    """Call the method with its batch, read under the queue's lock, if the action is allowed in its status."""
+) -> Callable[[Callable[Concatenate[Any, Batch, P], R]], Callable[..., R | Refusal]]:
+    """Call the method with its batch, read under the queue's lock, if the action is allowed in its status.
 
-    def guard(change: Callable[Concatenate[Any, Batch, P], R]) -> Callable[Concatenate[Any, object, P], R | Refusal]:
+    Each such method also takes what its caller decided from, and is refused if that is no longer true under the lock:
+    `expected_status` of the batch, `expected_version` of the queue, or `expected_in`, a queryset with the batch.
+    """
+
+    def guard(change: Callable[Concatenate[Any, Batch, P], R]) -> Callable[..., R | Refusal]:
         @wraps(change)
-        def call(self: Any, batch_id: object, *args: P.args, **kwargs: P.kwargs) -> R:
-            with Queue.objects.locked():
+        def call(
+            self: Any,
+            batch_id: object,
+            *args: Any,
+            expected_status: str | None = None,
+            expected_version: int | None = None,
+            expected_in: QuerySet[Batch] | None = None,
+            **kwargs: Any,
+        ) -> R:
+            with Queue.objects.locked() as queue:
                 batch = find_batch(batch_id, lock=True)
+                require_expected(batch, queue, expected_status, expected_version, expected_in)
                 require_allowed(action, batch)
                 return change(self, batch, *args, **kwargs)
 
-        return refusable(call)  # type: ignore[return-value]
+        return refusable(call)
 
     return guard
 

@@ -86,7 +86,9 @@ class ChangeActions(ActionCommand):
             return
         if not yes and sys.stdin.isatty():
             require_confirmed(f"Delete {total} with all results?")
-        deleted = sum(map(bool, self.manager.delete_batches([batch.pk for batch in batches])))
+        # The question may have stood for minutes: what was queued again in the meantime stays.
+        results = self.manager.delete_batches([batch.pk for batch in batches], expected_in=batches)
+        deleted = sum(map(bool, results))
         self.stdout.write(f"{pluralise(deleted, 'batch', 'batches')} deleted.")
 
     def examine(self, *, fix: bool, as_json: bool, **options: Any) -> None:

@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
+from batches.management.batch import changing
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult, Webhook, WebhookDelivery
 from batches.reports import doctor
 from batches.tests.support.factories import (
@@ -272,3 +273,23 @@ def test_pruning_deletes_only_batches_that_ended_long_ago(manage):
     assert manage("batch", "prune").out == "1 batch deleted.\n"
     assert set(Batch.objects.values_list("name", flat=True)) == names - {Status.DONE, Status.ERROR}
     assert last_line().action == "delete_batch"
+
+
+@pytest.mark.parametrize("meanwhile", ["queued again", "done again"])
+def test_prune_leaves_what_was_queued_again_while_its_question_stood(meanwhile, manage, monkeypatch):
+    manager = BatchManager()
+    batch, old = make_batch("it"), make_batch("old")
+    for each in (batch, old):
+        assert manager.complete_batch(each.pk)
+    Batch.objects.update(completed_at="2020-01-01T00:00Z")
+
+    def answer(question):
+        assert question == "Delete 2 batches with all results?"
+        assert manager.queue_batch(batch.pk)
+        if meanwhile == "done again":
+            assert manager.complete_batch(batch.pk)
+
+    monkeypatch.setattr(changing, "require_confirmed", answer)
+    monkeypatch.setattr(changing.sys.stdin, "isatty", lambda: True, raising=False)
+    assert manage("batch", "prune").out == "1 batch deleted.\n"
+    assert Batch.objects.get() == batch
