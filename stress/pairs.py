@@ -46,7 +46,9 @@ def make_calls(link: Connection) -> None:
         while time.monotonic() < instant:
             pass
         try:
-            result = _describe(call(*arguments))
+            *arguments, seen = arguments if name == "move_batch" else (*arguments, None)
+            expected = {} if seen is None else {"expected_version": seen}
+            result = _describe(call(*arguments, **expected))
         except Exception as error:
             result = f"{RAISED} {type(error).__name__}: {error}"
         link.send(("returned", time.monotonic(), result))

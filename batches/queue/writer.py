@@ -55,8 +55,8 @@ def transition(
         ) -> R:
             with Queue.objects.locked() as queue:
                 batch = find_batch(batch_id, lock=True)
-                require_expected(batch, queue, expected_status, expected_version, expected_in)
                 require_allowed(action, batch)
+                require_expected(batch, queue, expected_status, expected_version, expected_in)
                 return change(self, batch, *args, **kwargs)
 
         return refusable(call)

@@ -1,6 +1,7 @@
 """Storing the rows of a batch: in bounded transactions that nobody waits for, hidden until the last one."""
 
 import re
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -25,10 +26,6 @@ CALLS = {
     "queryset": lambda manager, source: manager.create_batch("new", Profile.objects.all()),
     "repeat": lambda manager, source: manager.repeat_batch(source.pk),
 }
-
-
-class Killed(BaseException):
-    """Like a kill: the code under test does not catch it."""
 
 
 @pytest.fixture
@@ -58,14 +55,22 @@ def at_each_chunk(monkeypatch):
     return watch
 
 
-def kill_at(number, at_each_chunk):
-    steps = iter(range(number - 1))
+class Killed(BaseException):
+    """Like a kill: no statement of the code under test is run afterwards."""
 
-    def die():
-        if next(steps, None) is None:
+
+@contextmanager
+def killed_at(number, at_each_chunk):
+    stored = []
+
+    def run_while_alive(execute, *arguments):
+        if len(stored) == number:
             raise Killed
+        return execute(*arguments)
 
-    at_each_chunk(die)
+    at_each_chunk(lambda: stored.append(True))
+    with pytest.raises(Killed), connection.execute_wrapper(run_while_alive):
+        yield
 
 
 def test_others_change_the_queue_between_the_chunks_and_do_not_see_the_batch(call, source, manager, at_each_chunk):
@@ -93,8 +98,7 @@ def test_others_change_the_queue_between_the_chunks_and_do_not_see_the_batch(cal
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_an_interrupted_import_shows_nothing_and_is_purged(number, call, source, manager, at_each_chunk):
     lines = BatchLog.objects.count()
-    kill_at(number, at_each_chunk)
-    with pytest.raises(Killed):
+    with killed_at(number, at_each_chunk):
         call(manager, source)
     manager.purge_deleted()
     hidden = Batch.everything.in_preparation().get()

@@ -87,7 +87,7 @@ def test_of_two_starts_or_moves_one_is_refused():
         batches = make_waiting(4)
         seen = Queue.objects.get().version
         moves = run_in_threads(
-            [lambda pk=it.pk, seen=seen: BatchManager().move_batch(pk, 1, seen) for it in batches[2:]]
+            [lambda pk=it.pk, seen=seen: BatchManager().move_batch(pk, 1, expected_version=seen) for it in batches[2:]]
         )
         assert codes(moves) == sorted([True, Code.STALE_VERSION], key=str)
         starts = run_in_threads([lambda pk=it.pk: BatchManager().start_batch(pk) for it in batches[2:]])

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from datetime import timedelta
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -290,6 +291,5 @@ def test_prune_leaves_what_was_queued_again_while_its_question_stood(meanwhile, 
             assert manager.complete_batch(batch.pk)
 
     monkeypatch.setattr(changing, "require_confirmed", answer)
-    monkeypatch.setattr(changing.sys.stdin, "isatty", lambda: True, raising=False)
-    assert manage("batch", "prune").out == "1 batch deleted.\n"
+    assert manage("batch", "prune", stdin=Mock(isatty=lambda: True)).out == "1 batch deleted.\n"
     assert Batch.objects.get() == batch
