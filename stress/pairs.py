@@ -46,9 +46,9 @@ def make_calls(link: Connection) -> None:
         while time.monotonic() < instant:
             pass
         try:
-            *arguments, seen = arguments if name == "move_batch" else (*arguments, None)
-            expected = {} if seen is None else {"expected_version": seen}
-            result = _describe(call(*arguments, **expected))
+            seen = arguments[2:] if name == "move_batch" else ()
+            expected = {"expected_version": version for version in seen}
+            result = _describe(call(*arguments[: len(arguments) - len(seen)], **expected))
         except Exception as error:
             result = f"{RAISED} {type(error).__name__}: {error}"
         link.send(("returned", time.monotonic(), result))
