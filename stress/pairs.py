@@ -47,7 +47,7 @@ def make_calls(link: Connection) -> None:
             pass
         try:
             seen = arguments[2:] if name == "move_batch" else ()
-            expected = {"expected_version": version for version in seen}
+            expected = dict(zip(["expected_version"], seen, strict=False))
             result = _describe(call(*arguments[: len(arguments) - len(seen)], **expected))
         except Exception as error:
             result = f"{RAISED} {type(error).__name__}: {error}"
