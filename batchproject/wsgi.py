@@ -1,4 +1,4 @@
-"""The web application, for any WSGI server: `waitress-serve batchproject.wsgi:application`."""
+"""The web application, for any WSGI server. The README has the options of waitress."""
 
 import os
 

@@ -14,7 +14,20 @@ from batches.demo.profiles import HOST as DEMO_HOST
 from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
+from batches.web.uploads import MAX_FORM_BYTES
 
+#: What waitress allows visitors who are idle, slow or rude. The README has the same for other ways to start it.
+SERVER_OPTIONS = (
+    "--threads=8",
+    f"--max-request-body-size={MAX_FORM_BYTES}",  # refused before the body is stored
+    # Idle connections cost a file each, and end after half a minute. `select` would fail with 1,024 open files.
+    "--connection-limit=500",
+    "--channel-timeout=30",
+    "--cleanup-interval=5",
+    "--asyncore-use-poll",
+    # What a slow reader has not read of an export waits in a file: by default, a thread waits from 16 MB on.
+    "--outbuf-high-watermark=2000000000",
+)
 COLOURS = {"web": "cyan", "worker": "green", "demo": "magenta"}
 
 
@@ -81,10 +94,12 @@ def url_prefix(text: str) -> str:
 
 def web_child(host: str, port: int, prefix: str) -> Child:
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    options = [f"--listen={listen}", "--threads=8", f"--url-prefix={prefix}"]
+    options = [f"--listen={listen}", f"--url-prefix={prefix}", *SERVER_OPTIONS]
     if settings.SECURE_PROXY_SSL_HEADER:
         # By default waitress drops the headers of a proxy, and each page would be redirected to itself.
         options += ["--trusted-proxy=*", "--trusted-proxy-headers=x-forwarded-proto"]
+    if get_config().api_proxies:  # it would drop X-Forwarded-For too, and all visitors would share one address
+        options.append("--no-clear-untrusted-proxy-headers")
     # waitress itself gives running requests 5 seconds.
     return Child("web", "waitress", [*options, settings.WSGI_APPLICATION], grace=8.0)
 

@@ -5,7 +5,7 @@ import re
 import signal
 import socket
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from rest_framework.authtoken.models import Token
 
 from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile
+from batches.tests.support.factories import make_batch
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
@@ -147,6 +149,60 @@ def test_with_https_the_header_of_the_proxy_counts_and_plain_http_is_redirected(
     assert get_login(ports, **{"X-Forwarded-Proto": "https"})[0] == 200
     status, location, _ = get_login(ports)
     assert (status, location.partition(":")[0]) == (301, "https")
+
+
+@pytest.fixture
+def server(serve, ports):
+    """A running server behind one proxy, with two requests a minute for each address."""
+    process = serve(BATCHES_API_PROXIES="1", BATCHES_API_ANONYMOUS_RATE="2/minute", BATCHES_API_RATE="off")
+    process.wait_for(lambda: "Serving on" in process.out)
+    return process
+
+
+def connect(ports, request=""):
+    """A visitor that sends this and then sleeps."""
+    visitor = socket.socket()
+    visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    visitor.settimeout(WAIT_SECONDS)
+    visitor.connect(("127.0.0.1", int(ports["PORT"])))
+    visitor.sendall(request.encode())
+    return visitor
+
+
+@pytest.mark.usefixtures("server")
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(ports):
+    request = "POST /api/v1/batches/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n"
+    with connect(ports, request) as visitor:
+        assert visitor.recv(1024).startswith(b"HTTP/1.1 413 Request Entity Too Large\r\n")
+
+
+@pytest.mark.usefixtures("server")
+def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(ports):
+    batch = make_batch(profiles=12_000)
+    batch.profiles.update(error="x" * 2000)  # more than 16 MB, and what the sockets hold
+    token = Token.objects.create(user=User.objects.create_superuser("reader"))
+    export = f"GET /api/v1/batches/{batch.pk}/export/jsonl/ HTTP/1.1\r\n"
+    export += f"Host: localhost\r\nAuthorization: Token {token}\r\n\r\n"
+    with ExitStack() as visitors:
+        for _ in range(200):
+            visitors.enter_context(connect(ports))
+        for _ in range(10):
+            reader = visitors.enter_context(connect(ports, export))
+            assert reader.recv(15) == b"HTTP/1.1 200 OK"
+        assert get_login(ports)[0] == 200
+
+
+@pytest.mark.usefixtures("server")
+def test_each_visitor_behind_the_proxy_has_an_address(ports):
+    addresses = ["192.0.2.1"] * 3 + ["192.0.2.2"]
+    assert [get(ports, "/api/v1/queue/", **{"X-Forwarded-For": it})[0] for it in addresses] == [401, 401, 429, 401]
+
+
+def test_the_readme_starts_waitress_with_the_same_limits():
+    [command] = re.findall(r"\n    waitress-serve ((?:.*\\\n)*.*)\n", (settings.BASE_DIR / "README.md").read_text())
+    *options, application = command.replace("\\\n", " ").split()
+    assert tuple(options) == serve_module.SERVER_OPTIONS
+    assert application == settings.WSGI_APPLICATION.replace("wsgi.", "wsgi:")
 
 
 @pytest.fixture
