@@ -24,12 +24,7 @@ OLDEST_SQLITE = (3, 35)
 SOUND_SQLITE = (3, 51, 3)
 
 #: The apps of other packages that pages, commands and the API need.
-NEEDED_APPS = (
-    "django.contrib.humanize",
-    "rest_framework.authtoken",
-    "drf_spectacular",
-    "drf_spectacular_sidecar",
-)
+NEEDED_APPS = ("django.contrib.humanize", "rest_framework.authtoken", "drf_spectacular_sidecar")
 
 OTHER_DATABASE = "Use a Python built with a newer SQLite, or PostgreSQL: DATABASE_URL=postgres://…"
 

@@ -9,14 +9,16 @@ from django.db import transaction
 from django.middleware.csrf import get_token
 from django.test import RequestFactory
 from rest_framework.test import APIClient
+from rest_framework.views import APIView
 
 from batches.api.filters import MAX_UNKNOWN
 from batches.api.serializers import BatchSerializer
+from batches.api.urls import urlpatterns
 from batches.models import BatchLog
 from batches.tests.support.tables import every_column, every_table
 
 from ..browser.pages import make_rows
-from .calls import CALLS, OF_A_BATCH, STATES, WITH_BODY, WRITING, Call, api_routes
+from .calls import CALLS, OF_A_BATCH, STATES, WITH_BODY, WRITING, Call, api_routes, patterns
 from .conftest import make_user, nothing_changes, refusal_of, token_client
 
 # Permissions and bodies do not depend on the database; what the calls then do is tested on both.
@@ -33,6 +35,17 @@ def unthrottled(monkeypatch):
 
 def test_every_call_is_in_the_table_and_exists_with_the_version_and_without():
     assert sorted(api_routes()) == sorted(2 * [(call.method, call.route) for call in CALLS])
+
+
+def test_no_view_takes_a_policy_from_the_settings_of_the_project():
+    policies = [name for name in vars(APIView) if name.endswith(("_class", "_classes"))]
+    owners = {
+        (view, name): next(owner for owner in view.__mro__ if name in vars(owner))
+        for view in {pattern.callback.cls for pattern in patterns(urlpatterns)}
+        for name in [*policies, "get_exception_handler", "schema"]
+    }
+    assert len(policies) == 8
+    assert [key for key, owner in owners.items() if not owner.__module__.startswith("batches.api.")] == []
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -120,6 +120,8 @@ def add_batch(program, name, **headers):
 def test_after_the_steps_of_the_readme_the_system_check_is_silent(settings, database_urls):
     with Host(settings, *database_urls) as host:
         assert host.run("check") == "System check identified no issues (0 silenced).\n"
+        assert set(re.findall(r"\((\w+)\.", host.run("check", "--deploy"))) == {"security"}  # the project's own
+        assert host.run("makemigrations", "--check", "--dry-run", "batches") == "No changes detected in app 'batches'\n"
 
 
 def test_what_the_app_cannot_work_with_is_refused_with_what_to_type(database_urls):
@@ -130,7 +132,6 @@ def test_what_the_app_cannot_work_with_is_refused_with_what_to_type(database_url
             ("batches.E004", f"'{name}' is not in INSTALLED_APPS.", f'Add "{name}" to INSTALLED_APPS.')
             for name in (
                 "django.contrib.humanize",
-                "drf_spectacular",
                 "drf_spectacular_sidecar",
                 "rest_framework.authtoken",
             )
