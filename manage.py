@@ -5,7 +5,18 @@ import os
 import sys
 
 
+def open_closed_streams() -> None:
+    """Python has None for a stream that the caller closed, and the next file, such as the database, gets its number.
+
+    Writing to our stand-in for the output raises an error, so that nothing shown only once gets lost.
+    """
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
 def main() -> None:
+    open_closed_streams()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchproject.settings")
     try:
         from django.core.exceptions import ImproperlyConfigured

@@ -6,14 +6,15 @@ import os
 import socket
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from io import TextIOWrapper
 from string import hexdigits
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
@@ -35,10 +36,51 @@ SHORT_ID = "You can shorten an ID to its first four characters."
 ID.add_argument("id", help=SHORT_ID)
 
 
+class Output(OutputWrapper):
+    """An output whose reader, such as `head`, may leave: the command goes on. Other faults raise CommandError."""
+
+    _out: Any
+    #: The reader left before it had everything.
+    is_lost = False
+
+    def write(self, *args: Any, **options: Any) -> None:  # type: ignore[override]
+        with self._faults():
+            super().write(*args, **options)
+
+    def flush(self) -> None:
+        with self._faults():
+            super().flush()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self._discard()
+            self.is_lost = True
+        except OSError as error:  # the disk is full, or the output closed
+            self._discard()
+            reason = error.strerror or error
+            message = f"Cannot write the output: {reason}. See what was done before you repeat the command."
+            raise CommandError(message) from error
+
+    def _discard(self) -> None:
+        """Drop what is not written yet: Python would try it again at exit, and print an error."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+
+
 class DatabaseCommand(BaseCommand):
     """A command that ends with a sentence if the database does not answer or lacks migrations."""
 
     requires_migrations_checks = True
+
+    stdout: Output
+    stderr: Output
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: Any) -> None:
+        super().__init__(stdout, stderr, **options)
+        self.stdout, self.stderr = Output(stdout or sys.stdout), Output(stderr or sys.stderr)
+        self.stderr.style_func = self.style.ERROR
 
     def check_migrations(self) -> None:
         executor = MigrationExecutor(connection)
@@ -46,12 +88,22 @@ class DatabaseCommand(BaseCommand):
             raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
         try:
             return super().execute(*args, **options)
         except Error as error:
             if not is_database_fault(error):
                 raise
             raise CommandError(describe_outage_to_operator(error)) from error
+        finally:
+            self.stdout.flush()
+
+    def require_delivered(self) -> None:
+        """Raises CommandError if nobody reads the output, which has a secret that is shown only once."""
+        self.stdout.flush()
+        if getattr(self.stdout, "is_lost", False):
+            raise CommandError("Nobody reads the output, which has a secret. Nothing was created.")
 
 
 class ActionCommand(DatabaseCommand):
@@ -68,16 +120,10 @@ class ActionCommand(DatabaseCommand):
         return parser
 
     def handle(self, *args: Any, act: Act, **options: Any) -> None:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
         try:
             act(self, **options)
-        except BrokenPipeError:
-            pass  # the reader, such as `head`, has seen enough
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
-        finally:
-            flush_or_discard()
 
     @cached_property
     def manager(self) -> BatchManager:
@@ -115,14 +161,6 @@ class ActionCommand(DatabaseCommand):
 
 def add_limit(parser: ArgumentParser, noun: str) -> None:
     parser.add_argument("--limit", type=count, default=50, help=f"Maximum number of {noun} (default: %(default)s).")
-
-
-def flush_or_discard() -> None:
-    """Write the rest, unless nobody reads it: Python would print an error about the broken pipe when it exits."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def number_to(maximum: int, description: str) -> Callable[[str], int]:

@@ -48,8 +48,8 @@ class ProgressDisplay:
             while not self._ended.wait(UPDATE_SECONDS):
                 self._update()
             self._update(final=True)
-        except BrokenPipeError:
-            pass  # the reader has left; the work goes on
+        except OSError:
+            pass  # the reader has left, or the disk is full; the work goes on
         finally:
             connection.close()
 

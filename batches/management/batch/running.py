@@ -42,10 +42,11 @@ class RunActions(ActionCommand):
     def create_from_list(self, queue: bool, quiet: bool, *, file: str | None, **options: Any) -> Batch | None:
         """The new batch, after a report on the list; None for a dry run."""
         result = read_list(file, options["format"], options["strict"])
-        self.report_import(result, sys.stderr if quiet else self.stdout)
+        self.report_import(result, self.stderr if quiet else self.stdout)
         if options["dry_run"]:
             self.stderr.write("Dry run: nothing was saved.")
             return None
+        self.stdout.flush()  # if that is not possible, before anything is created
         name = options["name"] or (Path(file).stem if file not in (None, "-") else "Standard input")
         priority, checker = options["priority"], options["checker"]
         created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue)

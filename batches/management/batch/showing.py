@@ -61,7 +61,10 @@ class ShowActions(ActionCommand):
         if output is None:
             if isinstance(sys.stdout, TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # the import reads UTF-8, whatever the terminal uses
-            self.stdout.writelines(lines)
+            for line in lines:
+                self.stdout.write(line, ending="")
+                if self.stdout.is_lost:  # the reader has seen enough
+                    break
             return
         try:
             with output.open("w", encoding="utf-8", newline="") as file:

@@ -46,15 +46,17 @@ class Command(DatabaseCommand):
         if user._default_manager.exists():
             return
         password = secrets.token_urlsafe(12)
-        user._default_manager.create_superuser(**{user.USERNAME_FIELD: OPERATOR, "password": password})
-        self.print_box(
-            f"Log in at  {site}{reverse('admin:index')}",
-            f"User       {OPERATOR}",
-            f"Password   {password}",
-            "",
-            "The password was generated for this installation and is shown only once.",
-            f"Change it: .venv/bin/python manage.py changepassword {OPERATOR}",
-        )
+        with transaction.atomic():
+            user._default_manager.create_superuser(**{user.USERNAME_FIELD: OPERATOR, "password": password})
+            self.print_box(
+                f"Log in at  {site}{reverse('admin:index')}",
+                f"User       {OPERATOR}",
+                f"Password   {password}",
+                "",
+                "The password was generated for this installation and is shown only once.",
+                f"Change it: .venv/bin/python manage.py changepassword {OPERATOR}",
+            )
+            self.require_delivered()
 
     def create_queue(self, feed_port: int) -> None:
         """Only if there are no batches; all three or none."""

@@ -1,4 +1,5 @@
 import os
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -56,6 +57,7 @@ class Command(DatabaseCommand):
         children += [web_child(host, port, url_prefix), worker_child(reach_loopback=has_demo)]
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
+        self.stdout.flush()
         if fault := supervise(children, self.make_echo(coloured=supports_color() and not options["no_color"])):
             raise CommandError(f"{fault}. All processes were stopped.")
         self.stdout.write("Stopped.")
@@ -80,7 +82,7 @@ class Command(DatabaseCommand):
 
         def echo(name: str, line: str) -> None:
             prefix = f"{name:<6} |"
-            with lock:
+            with lock, suppress(CommandError):  # a full disk must not stop the processes
                 self.stdout.write(f"{colorize(prefix, fg=COLOURS[name]) if coloured else prefix} {line}")
                 self.stdout.flush()
 

@@ -32,12 +32,14 @@ class Command(ActionCommand):
             if replace:
                 Token.objects.filter(user=user).delete()
             token, is_new = Token.objects.get_or_create(user=user)
-        if not is_new:
-            raise CommandError(f"{printable(username)} already has a token. Revoke it and create another: --replace")
-        if as_json:
-            self.print_json({"user": username, "token": token.key, "created_at": token.created})
-        else:
-            self.stdout.write(token.key)
+            if not is_new:
+                message = f"{printable(username)} already has a token. Revoke it and create another: --replace"
+                raise CommandError(message)
+            if as_json:
+                self.print_json({"user": username, "token": token.key, "created_at": token.created})
+            else:
+                self.stdout.write(token.key)
+            self.require_delivered()
 
     def list_tokens(self, *, as_json: bool, **options: Any) -> None:
         tokens = [token_as_dict(token) for token in Token.objects.select_related("user").order_by("user")]

@@ -1,0 +1,69 @@
+"""An output that is closed, full, left early or without letters beyond ASCII: no traceback, and nothing done twice."""
+
+import os
+
+import pytest
+from django.conf import global_settings
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+
+from batches.models import Batch, Queue
+from batches.tests.support.factories import make_batch
+from batches.tests.support.processes import MANAGE
+
+pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
+
+FULL = (
+    "CommandError: Cannot write the output: No space left on device. See what was done before you repeat the command.\n"
+)
+CLOSED = "CommandError: Cannot write the output: not writable. See what was done before you repeat the command.\n"
+UNREAD = "CommandError: Nobody reads the output, which has a secret. Nothing was created.\n"
+
+#: How a shell closes, fills or leaves the output of a command: the exit status and the text for stderr.
+FAULTS = {">&-": (1, CLOSED), ">/dev/full": (1, FULL), "left": (0, "")}
+
+
+@pytest.fixture
+def run(commands):
+    """Runs a command with a faulty output and returns its exit status and what it wrote to stderr."""
+
+    def run_command(fault, *arguments):
+        reading, writing = os.pipe()
+        os.close(reading)
+        redirect = f'exec "$@" {"" if fault == "left" else fault}'
+        command = commands.start_program("sh", "-c", redirect, "sh", *MANAGE, *arguments, stdout=writing)
+        os.close(writing)
+        return command.wait(), command.err
+
+    return run_command
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_work_is_done_once_and_the_sentence_says_what_happened(fault, run, list_file):
+    make_batch("it")
+    assert run(fault, "batch", "list") == FAULTS[fault]
+    assert run(fault, "batch", "list", "--json") == FAULTS[fault]
+    assert run(fault, "queue", "hold") == FAULTS[fault]
+    assert Queue.objects.get().held
+    assert run(fault, "batch", "create", str(list_file())) == FAULTS[fault]
+    # Before it is created, where that can be known.
+    assert Batch.objects.filter(name="morning").count() == (fault == "left")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_shown_only_once_is_not_created_if_it_cannot_be_shown(fault, run):
+    sentence = {"left": UNREAD}.get(fault, FAULTS[fault][1])
+    assert run(fault, "demo") == (1, sentence)
+    assert not User.objects.exists()
+    User.objects.create_user("ada")
+    assert run(fault, "token", "create", "ada") == (1, sentence)
+    assert not Token.objects.exists()
+
+
+def test_an_output_without_letters_beyond_ascii_shows_the_password_of_the_demo(commands, settings):
+    settings.PASSWORD_HASHERS = global_settings.PASSWORD_HASHERS
+    commands.environ |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
+    demo = commands.start("demo")
+    assert (demo.wait(), demo.err) == (0, "")
+    password = demo.out.partition("Password   ")[2].split()[0]
+    assert User.objects.get().check_password(password)
