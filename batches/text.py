@@ -1,11 +1,21 @@
 """Text that both databases can store and that people can read."""
 
 import re
+import unicodedata
 
 # PostgreSQL refuses NUL in text, and neither database can encode a lone surrogate.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 # XML cannot express these, not even escaped.
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+# Control, format and white space characters, and marks, which need a letter to stand on. Some letters are blank, too.
+INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"})
+BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
+
+
+def is_visible(text: str) -> bool:
+    """Whether it has a character that people can see."""
+    return any(unicodedata.category(letter) not in INVISIBLE and letter not in BLANK_LETTERS for letter in text)
 
 
 def clean_text(value: object, limit: int) -> str:

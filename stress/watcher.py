@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,7 +13,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Count, Max
 
-from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile, Channel, Queue
+from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile, Channel, Queue, snapshot
 
 Status = Batch.Status
 
@@ -99,18 +98,6 @@ def read_invariants() -> tuple[list[str], Any, bool]:
     movement = last_line, sum(batch["completed_profiles"] for batch in batches)
     is_waiting = bool(running) or (bool(waiting) and not (queue and queue.held))
     return [*_order(running, waiting), *_states(batches), *_ledger(batches, rows)], movement, is_waiting
-
-
-@contextmanager
-def snapshot() -> Iterator[None]:
-    """All reads see the same moment and block nobody."""
-    begin = "BEGIN DEFERRED" if connection.vendor == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    with connection.cursor() as cursor:
-        cursor.execute(begin)
-        try:
-            yield
-        finally:
-            cursor.execute("ROLLBACK")
 
 
 def _order(running: list[dict[str, Any]], waiting: list[dict[str, Any]]) -> Iterator[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from codecs import getreader
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.settings import APISettings
+from rest_framework.utils import json
 from rest_framework.views import APIView
 
 from .access import BatchPermissions, TokenAuthentication
@@ -25,7 +28,22 @@ UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class Parser(JSONParser):
-    strict = True
+    """Refuses NaN, and a key that is given twice: Python would ignore its first value."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        try:
+            text: Any = getreader("utf-8")(stream)
+            return json.load(text, object_pairs_hook=refuse_duplicates)
+        except ValueError as error:
+            raise ParseError(f"JSON parse error - {error}") from error
+
+
+def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key[:50]!r} is given more than once")
+    return values
 
 
 class Renderer(JSONRenderer):

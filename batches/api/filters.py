@@ -41,8 +41,10 @@ MAX_HOST = 260
 
 MAX_ID = 2**63 - 1
 
-NOT_BEFORE = "This time or later. Without an offset it is in the server's time zone."
-NOT_AFTER = "This time or earlier. Without an offset it is in the server's time zone."
+TIME = "Without an offset it is in the server's time zone. A date without a time is the start of that day"
+ANY_CASE = "case does not matter (on SQLite: the case of ASCII letters)."
+NOT_BEFORE = f"This time or later. {TIME}, so that day is included."
+NOT_AFTER = f"This time or earlier. {TIME}, so the rest of that day is excluded."
 
 
 class MomentField(IsoDateTimeField):  # type: ignore[misc]
@@ -117,9 +119,7 @@ class BulkFilters(filters.FilterSet):  # type: ignore[misc]
     )
     priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
     checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
-    name = filters.CharFilter(
-        lookup_expr="icontains", max_length=MAX_NAME, help_text="Part of the name; case does not matter."
-    )
+    name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
     completed_after = MomentFilter("completed_at", "gte")
@@ -140,7 +140,7 @@ class RowFilters(filters.FilterSet):  # type: ignore[misc]
     )
     error = filters.CharFilter(max_length=MAX_ERROR, help_text="Exactly this error.")
     error_contains = filters.CharFilter(
-        "error", "icontains", max_length=MAX_ERROR, help_text="Part of the error; case does not matter."
+        "error", "icontains", max_length=MAX_ERROR, help_text=f"Part of the error; {ANY_CASE}"
     )
     has_story = FlagFilter(help_text="Whether this check found a new story.")
     http_status = IntegerFilter(min_value=100, max_value=999, help_text="The HTTP status of the response.")
@@ -199,6 +199,7 @@ class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         of_pages = pagination.PARAMETERS if view.paginator else ()
         refuse_unusable(request.query_params, view.filterset_class.base_filters, of_pages)
+        refuse_empty(request.query_params)
         return super().filter_queryset(request, queryset, view)  # type: ignore[no-any-return]
 
 
@@ -210,3 +211,9 @@ def refuse_unusable(parameters: MultiValueDict[str, Any], own: Mapping[str, Any]
     for name, values in parameters.lists():
         if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
             raise ValidationError({name: ["Give this parameter only once."]})
+
+
+def refuse_empty(parameters: MultiValueDict[str, Any]) -> None:
+    """Like a field of a form, a filter would ignore an empty value, and select everything."""
+    if empty := [name for name, values in parameters.lists() if not all(value.strip() for value in values)]:
+        raise ValidationError({name: ["Give this parameter a value, or leave it out."] for name in empty})

@@ -56,6 +56,7 @@ ERRORS = {
 ID = {"type": "string", "format": "uuid"}
 KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"}
 BOUNDS = {"max_length": "maxLength", "min_value": "minimum", "max_value": "maximum"}
+NOT_EMPTY = r"\S"
 SECONDS = {"type": "integer", "minimum": 0}
 
 
@@ -205,8 +206,9 @@ class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
         [parameter] = super().resolve_filter_field(*args)  # type: ignore[no-untyped-call]
         options = args[-1].extra
         parameter["schema"] |= {BOUNDS[name]: bound for name, bound in options.items() if name in BOUNDS}
-        # As in forms, an empty value does not filter.
-        return [parameter | {"description": options["help_text"], "allowEmptyValue": True}]
+        if parameter["schema"]["type"] == "string" and not parameter["schema"].keys() & {"enum", "format"}:
+            parameter["schema"]["pattern"] = NOT_EMPTY
+        return [parameter | {"description": options["help_text"]}]
 
 
 class BulkFilter(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ from .connections import (
     is_database_fault,
     is_outdated,
     is_too_complex,
+    snapshot,
 )
 from .functions import Minute, SecondsSince
 from .logs import Action, BatchLog, Channel

@@ -4,10 +4,11 @@ this version.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, InternalError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, InternalError, OperationalError, connections
 
 #: None of them is a mistake of the caller, and each may pass. PostgreSQL's "read-only transaction" (a server that has
 #: become a standby) and its end of a session that was idle for too long are InternalErrors.
@@ -50,3 +51,16 @@ def discard_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """All reads see the same moment and block nobody."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    begin = "BEGIN DEFERRED" if connection.vendor == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    with connection.cursor() as cursor:
+        cursor.execute(begin)
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK")

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from batches.conf import get_config
 from batches.limits import MAX_NAME, MAX_PRIORITY, MAX_STATUS, MIN_PRIORITY
 from batches.models import Batch, Queue
-from batches.text import clean_text
+from batches.text import clean_text, is_visible
 
 from .refusals import Code, NotFound, Refused
 
@@ -68,6 +68,8 @@ def clean_name(name: object) -> str:
     usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
     if not 0 < len(usable) <= MAX_NAME:
         raise Refused(Code.BAD_VALUE, f"A batch needs a name of 1 to {MAX_NAME} characters.")
+    if not is_visible(usable):
+        raise Refused(Code.BAD_VALUE, "Every character of this name is invisible. Enter a name that people can see.")
     return usable
 
 

@@ -13,13 +13,12 @@ import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
 
 from batches.batch_manager import BatchManager
-from batches.models import BatchLog, BatchProfile, Queue
+from batches.models import BatchLog, BatchProfile, Queue, snapshot
 from batches.web.outages import LOCK_ERRORS
 from stress import site, worker
 from stress.databases import IDLE_SECONDS, LOCK_SECONDS, PostgreSQL, use
 from stress.environment import POLL_SECONDS, TOLERANCE
 from stress.stage import TAKEOVER_SECONDS, Actor, Stage
-from stress.watcher import snapshot
 
 from .workers import RETRY_SECONDS
 

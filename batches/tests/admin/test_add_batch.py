@@ -121,6 +121,7 @@ def test_a_pasted_line_with_nul_or_a_lone_surrogate_is_skipped(client):
         ({"addresses": ONE, "name": ""}, "required"),
         ({"addresses": ONE, "name": "\u2003"}, "required"),
         ({"addresses": ONE, "name": "a" * 201}, "at most 200"),
+        ({"addresses": ONE, "name": "\u200b"}, "Every character of this name is invisible"),
         ({"addresses": ONE, "name": "a\0b"}, "Null characters"),
         ({"addresses": ONE, "priority": "32768"}, "less than or equal to 32767"),
         ({"addresses": ONE, "priority": "high"}, "whole number"),

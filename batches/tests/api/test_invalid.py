@@ -92,6 +92,17 @@ def test_an_error_says_what_to_send(client, path, body, detail):
     assert client.post(f"/api/{path}", body).json()["detail"] == detail
 
 
+@pytest.mark.parametrize("name", ["\u200b", "\u2060\u202e"])
+def test_an_invisible_name_is_refused(client, make_batch, name):
+    batch = make_batch()
+    with nothing_changes():
+        for answer in (
+            client.post("/api/batches/", NEW_BATCH | {"name": name}),
+            client.patch(f"/api/batches/{batch.pk}/", {"name": name}),
+        ):
+            assert refusal_of(answer) == (400, "bad_value")
+
+
 @pytest.mark.parametrize(
     ("field", "values"),
     [
@@ -130,7 +141,7 @@ QUERIES = {
         "created_after": ["yesterday", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"],
         "created_before": ["2026-13-01"],
         "page_size": ["0", "201", "many", "1&page_size=2"],
-        "name": ["x" * 201, "%00&search=", "a&name=b"],
+        "name": ["x" * 201, "%00&search=x", "a&name=b"],
         "search": ["x " * 101],
         "cursor": ["", "%ED%A0%80", "bnVsbA"],
         "%00": ["1"],
@@ -145,7 +156,7 @@ QUERIES = {
     "batches/{pk}/profiles/": {"change": ["nonsense"], "http_status": ["99"], "status": ["done"]},
 }
 UNKNOWN = ["nonsense", "Status", "profile__url", "batch_id", "run_token", "page", "format"]
-HOSTILE = ["%00", "a%00b", "9" * 5000, "x" * 3000]
+HOSTILE = ["", "%20%0A", "%00", "a%00b", "9" * 5000, "x" * 3000]
 
 
 @pytest.mark.parametrize("path", LISTS)
@@ -186,6 +197,8 @@ def test_an_error_names_at_most_ten_unknown_fields_or_parameters(client):
         ("5", JSON, 400, "invalid"),
         ("null", JSON, 400, "invalid"),
         ('{"x": NaN}', JSON, 400, "parse_error"),
+        ('{"queue": true, "x": 1, "queue": false}', JSON, 400, "parse_error"),
+        ('{"x": [{"url": 1, "url": 1}]}', JSON, 400, "parse_error"),
         ('{"x": Infinity}', JSON, 400, "parse_error"),
         ('{"x": -1e400}', JSON, 400, "invalid"),
         (f'{{"x": {"9" * 5000}}}', JSON, 400, "parse_error"),
@@ -204,7 +217,7 @@ def test_an_error_names_at_most_ten_unknown_fields_or_parameters(client):
         ("{}", f"{JSON}; charset=utf-16", 415, "unsupported_media_type"),
         ("{}", f"{JSON}; charset=zlib", 415, "unsupported_media_type"),
     ],
-    ids=range(23),
+    ids=range(25),
 )
 def test_a_body_of_the_wrong_kind_is_refused(client, make_batch, body, content_type, status, code):
     batch = make_batch("done", failed=1)

@@ -121,6 +121,9 @@ def test_a_list_that_cannot_be_read_gets_one_sentence(manage, tmp_path):
     assert_nothing_created()
 
 
+INVISIBLE = "Every character of this name is invisible. Enter a name that people can see."
+
+
 @pytest.mark.parametrize(
     ("content", "options", "sentence"),
     [
@@ -128,6 +131,7 @@ def test_a_list_that_cannot_be_read_gets_one_sentence(manage, tmp_path):
         (A_REJECT, ["--strict"], "{list}: 1 entry is not valid (line 2: It has no scheme; start it with https://)."),
         (A_REJECT, ["--priority", "40000"], "The priority must be a whole number from -32,768 to 32,767."),
         (A_REJECT, ["--name", "n" * 201], "A batch needs a name of 1 to 200 characters."),
+        (A_REJECT, ["--name", "\u200b"], INVISIBLE),
         (A_REJECT, ["--checker", "x"], "Error: argument --checker: invalid choice: 'x' (choose from 'feed', 'http')"),
     ],
 )

@@ -155,8 +155,15 @@ def test_a_name_can_have_200_characters(name, manager):
     assert manager.create_batch(name).name == "x" * 200
 
 
+@pytest.mark.parametrize("name", ["\u200bx", "👩\u200d🚀", "ש\u200f", "é", "\ue000", "–"])
+def test_invisible_characters_are_kept_beside_visible_ones(name, manager):
+    assert manager.create_batch(name).name == name
+
+
 INVALID = [
     *({"name": name} for name in ["", " \t\n", "\0\ud800", "x" * 201, "x" * 1_000_000, None, 7]),
+    # Zero-width, formatting and control characters, a mark without a letter, and letters that look like a space.
+    *({"name": name} for name in ["\u200b", "\u202e \ufeff", "\x1b\x07", "\u00ad\u2060", "\ufe0f", "\u3164\u2800"]),
     *({"priority": priority} for priority in [32_768, -32_769, "1", None, True, 0.5]),
     *({"checker": checker} for checker in ["", "nonsense", "Feed", None, [], "\0\ud800", "x" * 100_000]),
     *(

@@ -342,7 +342,7 @@ def test_a_name_is_cleaned_and_an_unchanged_one_is_not_logged(manager):
     assert (values_of(it.pk)["name"], last_line().message) == ("The new name", "“it” → “The new name”")
 
 
-@pytest.mark.parametrize("name", ["", " \n", "x" * 201, "\0", None, 5])
+@pytest.mark.parametrize("name", ["", " \n", "x" * 201, "\0", "\u200b", None, 5])
 def test_an_invalid_name_is_refused(name, manager):
     it = half_checked(QUEUED)
     with unchanged():
