@@ -20,6 +20,14 @@ pytestmark = pytest.mark.slow
 EMAIL, PASSWORD = "ada@example.org", "a sentence that nobody guesses"
 #: As the queue writes it in a project with German numbers.
 VERSION = 1_000_000
+#: A row for each page that the API cannot create.
+ROWS = f"""
+from batches.models import Profile, Queue, StoryResult, Webhook
+Queue.objects.create(version={VERSION})
+Webhook.objects.create(url="https://example.org/hook")
+profile = Profile.objects.create(url="https://example.org/told")
+StoryResult.objects.create(profile=profile, story_id="1", title="A story")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +88,7 @@ def host(database_urls):
         host.run("migrate", "--database", "other")
         superuser = {"DJANGO_SUPERUSER_EMAIL": EMAIL, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
         host.run("createsuperuser", "--noinput", **superuser)
-        host.run("shell", "-c", f"from batches.models import Queue; Queue.objects.create(version={VERSION})")
+        host.run("shell", "-c", ROWS)
         host.token = host.run("token", "create", EMAIL).strip()
         port = free_port()
         listen = f"--listen=127.0.0.1:{port}"
@@ -237,7 +245,9 @@ def test_a_move_is_previewed_and_confirmed_from_version_1_000_on(operator, progr
 
 
 def test_every_link_of_an_admin_site_stays_at_that_site_and_every_style_and_script_loads(operator, program):
-    add_batch(program, "linked")
+    for name in ("linked", "paused"):
+        address = add_batch(program, name).headers["Location"]
+    assert program.post(f"{address}pause/").status_code == 200  # writes a delivery to the webhook
     site, home = str(operator.base_url), f"{operator.base_url}{operator.at[1:]}"
     seen, files, todo = set(), set(), [home]
     while todo:
@@ -258,6 +268,8 @@ def test_every_link_of_an_admin_site_stays_at_that_site_and_every_style_and_scri
                 seen.add(route)
                 todo.append(link)
     assert {f"{home}batches/batch/{page}" for page in ("queue/", "queue/live/", "ID/change/", "ID/live/")} <= seen
+    rows = ("apitoken", "batchlog", "batchprofile", "profile", "storyresult", "webhook", "webhookdelivery")
+    assert {f"{home}batches/{row}/ID/change/" for row in rows} <= seen
     assert f"{site}static/batches/admin.css" in files
     for file in files:
         assert operator.get(file).status_code == 200, file
