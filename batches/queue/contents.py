@@ -18,7 +18,6 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
@@ -60,7 +59,7 @@ COUNTERS_AT_ZERO: dict[str, Any] = {
 
 def insert_hidden_batch(batch: Batch) -> None:
     """Raises Refused if the ID is taken, also by a hidden batch."""
-    batch.deleted_at = timezone.now() + PREPARATION
+    batch.deleted_at = Now() + PREPARATION  # the clock of the database, as for a lease
     try:
         with transaction.atomic():
             batch.save(force_insert=True)

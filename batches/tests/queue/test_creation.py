@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -130,6 +131,13 @@ def test_any_queryset_of_profiles_is_accepted(manager, narrow, numbers):
     batch = manager.create_batch("Selected", narrow(Profile.objects.all()))
     assert urls_of(batch) == [f"https://example.org/{number}" for number in numbers]
     assert batch.total_profiles == len(numbers)
+
+
+def test_a_batch_can_be_stored_while_the_clock_of_the_database_is_ahead(manager, monkeypatch):
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    monkeypatch.setattr(timezone, "now", lambda: an_hour_ago)
+    batch = manager.create_batch("b", urls(2))
+    assert (batch.position, batch.total_profiles, batch.deleted_at) == (1, 2, None)
 
 
 def test_a_second_batch_with_the_same_id_is_refused_even_if_the_first_is_being_deleted(manager):
