@@ -10,7 +10,7 @@ from stress.databases import VENDORS
 from stress.pairs import PAIRS
 from stress.stage import Stage
 
-from . import clock, databases, disks, operators, workers
+from . import clock, databases, disks, operators, versions, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,12 @@ FAULTS = {
     ),
     "full": Fault("disk full", "clear error, nothing half-written, recovery once there is space", 20, disks.full),
     "readonly": Fault("read-only database", "clear error, recovery once it is writable", 20, disks.read_only),
+    "upgrade": Fault(
+        "a migration while workers run, then workers of both versions at once, killed with -9 in turn",
+        "each version continues the other's run",
+        20,
+        versions.upgrade,
+    ),
     "clock": Fault(
         "the clock jumps an hour either way", "recovery within lease and poll", 20, clock.jump, needs_clock=True
     ),

@@ -8,6 +8,7 @@ import signal
 import time
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
+from typing import Any
 
 import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
@@ -90,7 +91,7 @@ def _find_backends(task: str) -> list[int]:
     return [pid for (pid,) in rows]
 
 
-def _query(sql: str, *parameters: object) -> list[tuple[int]]:
+def _query(sql: str, *parameters: Any) -> list[tuple[int]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())

@@ -88,7 +88,7 @@ def _check_refusal(stage: Stage) -> None:
 
 def _has_worker_reported(stage: Stage, log_size: int) -> bool:
     text = stage.house.log.read_bytes()[log_size:].decode()
-    return any("The database does not answer" in line and CLEAR.search(line) for line in text.splitlines())
+    return any("Database error" in line and CLEAR.search(line) for line in text.splitlines())
 
 
 # Disks
