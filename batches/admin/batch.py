@@ -11,8 +11,9 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
-from batches.models import Action, Batch, BatchProfile, BatchQuerySet
+from batches.models import Action, Batch, BatchLog, BatchProfile, BatchQuerySet
 
 from . import display
 from .actions import describe_deletion, get_manager
@@ -76,6 +77,12 @@ class BatchAdmin(AddBatchAdmin):
         if obj := options.get("obj"):
             context |= {**BatchPage(self).page_context(request, obj), "show_save_and_add_another": False}
         return super().render_change_form(request, context, *args, **options)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Its log, with the changes through every channel. Django's history has only those through the admin."""
+        if not self.admin_site.get_model_admin(BatchLog).has_view_permission(request):
+            return super().history_view(request, object_id, extra_context)
+        return redirect(self.address_of("batchlog_changelist", batch=unquote(object_id)))
 
     def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager

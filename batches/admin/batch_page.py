@@ -54,7 +54,7 @@ class BatchPage(BatchView):
             **(details_context(batch) if at_once else {}),
             "has_details": at_once,
             "title": "Batch",
-            "stories": batch.story_results.newest_first()[:SHOWN],
+            "stories": batch.new_stories[:SHOWN],
             "exports": list(EXPORTERS) if has_export_permission(request) else [],
         }
 
@@ -77,7 +77,11 @@ class BatchPage(BatchView):
 
     def details(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
         batch = get_object_or_404(Batch, pk=batch_id)
-        context = {**details_context(batch), "batch": batch, "stories": batch.story_results.newest_first()[:SHOWN]}
+        context = {
+            **details_context(batch),
+            "batch": batch,
+            "stories": batch.new_stories[:SHOWN],
+        }
         return render(request, "admin/batches/batch/details_live.html", context)
 
     def page_url(self, request: HttpRequest, batch_id: UUID) -> str:

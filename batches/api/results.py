@@ -92,13 +92,16 @@ class BatchRows(ListOfBatch[BatchProfile]):
 class BatchStories(ListOfBatch[StoryResult]):
     """List the stories that a batch found.
 
-    The newest comes first.
+    The newest comes first. Those that it found before it was done and queued again are not included.
     """
 
     required_permissions = {"list": VIEW_STORIES, "export": VIEW_STORIES}
     queryset = StoryResult.objects.newest_first()
     serializer_class = StorySerializer
     filterset_class = BatchStoryFilters
+
+    def get_queryset(self) -> QuerySet[StoryResult]:
+        return self.batch.new_stories
 
     @describes_export(STORY_EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,16 +37,18 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 class Worker:
     """Works on one batch at a time until a signal arrives or `finished` returns True.
 
-    `finished` is called before each claim, in the database thread. SIGTERM, SIGINT and SIGHUP stop the worker: running
+    `finished` is called before each claim, in the database thread. Webhooks are delivered only if it `delivers`: the
+    settings of somebody's shell may not allow their addresses. SIGTERM, SIGINT and SIGHUP stop the worker: running
     checks have the grace period to finish, their results are recorded, and the lease is released. A second signal
     stops it immediately.
     """
 
-    def __init__(self, finished: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, finished: Callable[[], bool] = lambda: False, *, delivers: bool = True) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._manager = BatchManager(actor=self.name, channel=Channel.WORKER)
         self._config = get_config()
         self._finished = finished
+        self._delivers = delivers
         self._run: Run | None = None
         #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
@@ -72,7 +74,7 @@ class Worker:
             if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` wants SIGHUP to be ignored
                 asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
-        async with delivering(self._config, self._database, self._stop):
+        async with delivering(self._config, self._database, self._stop) if self._delivers else nullcontext():
             while not self._stop.is_set() and not await self._database(self._finished):
                 claimed = await self._database(self._manager.claim_run, self.name)
                 if claimed is None:

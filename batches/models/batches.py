@@ -7,15 +7,15 @@ from datetime import datetime
 from typing import Any, Self, cast
 
 from django.db import models
-from django.db.models import Case, Count, F, Max, Q, Value, When
+from django.db.models import Case, Count, F, Max, Q, Subquery, Value, When
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
 
 from .logs import Action, BatchLog
-from .profiles import Profile
+from .profiles import Profile, StoryResult, StoryResultQuerySet
 from .queue import Queue
 
 #: A range of positions that nobody uses. `position - 1` in one step breaks the unique constraint in 194 of 200 random
@@ -235,6 +235,16 @@ class Batch(models.Model):
         except BaseException:
             self.position = None
             raise
+
+    @property
+    def new_stories(self) -> StoryResultQuerySet:
+        """Its `stories_found`, newest first: without those that it found before it was done and queued again."""
+        found = StoryResult.objects.filter(batch=self)
+        if not self.stories_found:
+            return found.none()
+        oldest = found.order_by("-pk").values("pk")[self.stories_found - 1 : self.stories_found]
+        # Fewer are left if a profile was deleted.
+        return found.filter(pk__gte=Coalesce(Subquery(oldest), 0)).newest_first()
 
     @property
     def percent(self) -> int:

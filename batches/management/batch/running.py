@@ -140,7 +140,7 @@ def open_list(file: str) -> BinaryIO:
 def work_until_finished(batch: Batch, out: TextIO) -> int | None:
     """Work on the queue until this batch has ended. Returns the signal that stopped it, if any."""
     unfinished = Batch.objects.filter(pk=batch.pk, status__in=[Status.QUEUED, Status.RUNNING])
-    worker = Worker(finished=lambda: not unfinished.exists())
+    worker = Worker(finished=lambda: not unfinished.exists(), delivers=False)
     try:
         with ProgressDisplay(batch.pk, out, lambda: "Stopping after the running checks. " if worker.stopped_by else ""):
             worker.work()

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db.models import QuerySet
 
 from batches.lists import exports
 from batches.management.base import ID, JSON, ActionCommand, add_limit
 from batches.management.output import MAX_SHOWN, batch_table
-from batches.models import Batch, StoryResult
+from batches.models import Batch
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
 
@@ -76,7 +75,7 @@ class ShowActions(ActionCommand):
 def details_as_dict(batch: Batch) -> dict[str, Any]:
     return batch_as_dict(batch) | {
         "failures": [{"reason": reason, "count": count} for reason, count in queries.count_failure_reasons(batch)],
-        "stories": [story_as_dict(story) for story in new_stories(batch).iterator(chunk_size=2000)],
+        "stories": [story_as_dict(story) for story in batch.new_stories.iterator(chunk_size=2000)],
     }
 
 
@@ -86,12 +85,7 @@ def details_context(batch: Batch) -> dict[str, Any]:
         "batch": batch,
         "reasons": reasons[:MAX_SHOWN],
         "more_reasons": len(reasons) - MAX_SHOWN,
-        "stories": new_stories(batch)[:MAX_SHOWN],
+        "stories": batch.new_stories[:MAX_SHOWN],
         "more_stories": batch.stories_found - MAX_SHOWN,
         "entries": batch.logs.newest_first()[:MAX_SHOWN],
     }
-
-
-def new_stories(batch: Batch) -> QuerySet[StoryResult]:
-    """The stories this batch found, newest first. Without those it found before it was done and queued again."""
-    return batch.story_results.newest_first()[: batch.stories_found]

@@ -95,6 +95,14 @@ def test_the_page_shows_the_error_and_the_batch_that_it_repeats(client):
     assert f'href="{page_of(first)}"' in text_of(client.get(page_of(repeat)))
 
 
+def test_the_history_is_the_log_of_the_batch(client):
+    batch, other = batch_with("paused"), batch_with("queued")
+    answer = client.get(page_of(batch, "history"), follow=True)
+    assert answer.redirect_chain == [(f"{reverse('admin:batches_batchlog_changelist')}?batch={batch.pk}", 302)]
+    assert set(answer.context["cl"].queryset) == set(batch.logs.all()) != set()
+    assert other.logs.exists()
+
+
 def test_the_log_is_shown_newest_first(client):
     batch = batch_with("paused")
     BatchManager("ada", "api").queue_batch(batch.pk)

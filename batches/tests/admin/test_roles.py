@@ -55,7 +55,7 @@ ADDRESSES = {
     "batches_batch_add": (ADD, ADD, NEW),
     "batches_batch_change": (SEE_BATCHES, EDIT, CHANGED),
     "batches_batch_delete": (EDIT, EDIT, {"post": "yes"}),
-    "batches_batch_history": (SEE_BATCHES, NOBODY, {}),
+    "batches_batch_history": (SEE_BATCHES - SEE_ROWS, NOBODY, {}),  # who may see the log gets that instead
     "batches_batch_operate": (NOBODY, OPERATE, PAUSE),
     "batches_batch_live": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_details": (SEE_BATCHES, NOBODY, {}),

@@ -15,7 +15,7 @@ from batches.checking.run import Run
 from batches.management import progress
 from batches.management.batch import running
 from batches.management.progress import ProgressDisplay, describe
-from batches.models import Batch, Profile, Queue
+from batches.models import Batch, Profile, Queue, Webhook, WebhookDelivery
 from batches.tests.support.factories import (
     assert_consistent,
     half_checked,
@@ -125,6 +125,15 @@ def test_batches_ahead_are_checked_first_and_the_screen_says_so(script, list_fil
     checked = script(wait_for_the_screen)
     assert manage("batch", "run", "--checker", "scripted", list_file(), stdout=screen).code == 0
     assert [url.split("/")[2] for url in checked] == [*["example.org"] * 4, "0.example", "1.example", "2.example"]
+
+
+def test_the_webhooks_are_left_to_the_worker(script, list_file, manage):
+    """This shell may lack the settings with which the service reaches them."""
+    webhook = Webhook.objects.create(name="hook", url="http://127.0.0.1:1/")
+    script()
+    assert manage("batch", "run", "--checker", "scripted", list_file()).code == 0
+    delivery = WebhookDelivery.objects.get(webhook=webhook)
+    assert (delivery.state, delivery.attempts, delivery.error) == ("waiting", 0, "")
 
 
 def test_a_held_queue_is_shown_until_it_is_released(script, list_file, manage):
