@@ -44,7 +44,7 @@ def test_no_view_takes_a_policy_from_the_settings_of_the_project():
         for view in {pattern.callback.cls for pattern in patterns(urlpatterns)}
         for name in [*policies, "get_exception_handler", "schema"]
     }
-    assert len(policies) == 8
+    assert {"authentication_classes", "permission_classes", "throttle_classes"} < set(policies)
     assert [key for key, owner in owners.items() if not owner.__module__.startswith("batches.api.")] == []
 
 

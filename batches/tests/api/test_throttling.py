@@ -2,9 +2,12 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import RequestFactory
+from rest_framework.request import Request
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
+from batches.api.throttling import AddressThrottle
 from batches.conf import Config
 
 from .conftest import make_user, nothing_changes, token_client
@@ -68,6 +71,23 @@ def test_every_answer_counts(client, clock):
 def test_an_anonymous_client_cannot_guess_for_ever(clock, path, status, headers):
     codes = [APIClient().get(path, headers=headers(number)).status_code for number in range(3)]
     assert codes == [status, status, 429]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "10.0.0.1", "127.0.0.1"),
+        (1, None, "127.0.0.1"),
+        (1, "", "127.0.0.1"),
+        (1, "forged, 10.0.0.1", "10.0.0.1"),
+        (2, "forged,10.0.0.1 , 10.0.0.2", "10.0.0.1"),
+        (2, "10.0.0.2", "10.0.0.2"),
+    ],
+)
+def test_an_address_is_the_one_that_our_own_proxies_have_added(settings, proxies, forwarded, address):
+    settings.BATCHES = {"API_PROXIES": proxies}
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    assert AddressThrottle().get_ident(Request(RequestFactory().get("/", headers=headers))) == address
 
 
 def test_fifty_clients_can_poll_once_a_second():
