@@ -7,11 +7,11 @@ profiles and webhooks. Expected outcomes are returned (True, a batch, or a falsy
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
-from django.db import DatabaseError, transaction
+from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -25,11 +25,11 @@ from .queue.contents import (
     COUNTERS_AT_ZERO,
     collect_names,
     copy_batch_profiles,
+    hidden,
     insert_batch_profiles,
-    insert_hidden_batch,
     insert_profiles,
     insert_selected_profiles,
-    purge_rows,
+    purge_deleted,
     require_preparation,
 )
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
@@ -50,9 +50,6 @@ from .queue.writer import QueueWriter, reserve_position, run_call, transition
 from .text import clean_text, pluralise
 
 Status = Batch.Status
-
-#: Deleted batches that are removed under one lock, once their rows are gone.
-PURGE_CHUNK = 100
 
 
 class BatchManager(QueueWriter):
@@ -79,20 +76,36 @@ class BatchManager(QueueWriter):
         while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
         every POST and repeats the first answer.
         """
+        with self.preparing_batch(name, profiles, priority, checker, queue, id) as reveal:
+            return reveal()
+
+    @contextmanager
+    def preparing_batch(
+        self,
+        name: str,
+        profiles: Iterable[ProfileAddress | Profile | str] = (),
+        priority: int = 0,
+        checker: str = "feed",
+        queue: bool = True,
+        id: uuid.UUID | None = None,
+    ) -> Iterator[Callable[[], Batch]]:
+        """The first half of `create_batch`: store the rows. Yields the second half, which reveals the batch.
+
+        For a caller who reveals it in a transaction of its own. Raises Refused.
+        """
         name = clean_name(name)
         require_priority(priority)
         require_checker(checker)
         selected = profiles if isinstance(profiles, QuerySet) else None
         names = {} if selected is not None else collect_names(profiles)
         batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, status=Status.PAUSED)
-        with self._hidden(batch):
+        with hidden(batch):
             if selected is not None:
                 total = insert_selected_profiles(batch.pk, selected)
             else:
                 insert_profiles(batch.pk, names)
                 total = insert_batch_profiles(batch.pk, names)
-            self._reveal(batch, Action.CREATE_BATCH, total, queue)
-        return batch
+            yield lambda: self._reveal(batch, Action.CREATE_BATCH, total, queue)
 
     @refusable
     def repeat_batch(self, batch_id: object, id: uuid.UUID | None = None) -> Batch:
@@ -100,6 +113,12 @@ class BatchManager(QueueWriter):
 
         If the caller chooses the `id`, a second call is refused, as in `create_batch`.
         """
+        with self.preparing_repeat(batch_id, id) as reveal:
+            return reveal()
+
+    @contextmanager
+    def preparing_repeat(self, batch_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
+        """The first half of `repeat_batch`, as `preparing_batch` is of `create_batch`."""
         source = find_batch(batch_id)
         batch = Batch(
             id=id or uuid.uuid4(),
@@ -108,28 +127,18 @@ class BatchManager(QueueWriter):
             checker=source.checker,
             status=Status.PAUSED,
         )
-        with self._hidden(batch):
-            copied = copy_batch_profiles(source.pk, batch.pk)
+
+        def reveal() -> Batch:
             with Queue.objects.locked():
                 find_batch(batch_id)  # refused if it was deleted during the copy: some rows may be missing
                 # A batch without rows (its caller reports progress) is repeated without rows.
-                total = copied or source.total_profiles
-                self._reveal(batch, Action.REPEAT_BATCH, total, previous=source)
-        return batch
+                return self._reveal(batch, Action.REPEAT_BATCH, copied or source.total_profiles, previous=source)
 
-    @contextmanager
-    def _hidden(self, batch: Batch) -> Iterator[None]:
-        """Insert the batch so that nobody sees it, and purge it if the block fails. After a kill the worker does."""
-        insert_hidden_batch(batch)
-        try:
-            yield
-        except BaseException:  # Ctrl-C too
-            with suppress(DatabaseError):
-                Batch.everything.in_preparation().filter(pk=batch.pk).update(deleted_at=Now())
-                transaction.on_commit(self.purge_deleted)
-            raise
+        with hidden(batch):
+            copied = copy_batch_profiles(source.pk, batch.pk)
+            yield reveal
 
-    def _reveal(self, batch: Batch, action: Action, total: int, queue: bool = True, **changes: Any) -> None:
+    def _reveal(self, batch: Batch, action: Action, total: int, queue: bool = True, **changes: Any) -> Batch:
         with Queue.objects.locked():
             changes |= reserve_position(batch) if queue else {}
             hidden = Batch.everything.in_preparation().filter(pk=batch.pk)
@@ -137,6 +146,7 @@ class BatchManager(QueueWriter):
             Queue.objects.bump_version()
             batch.refresh_from_db()
             self._log(batch, action, pluralise(total, "profile"), after=(batch.status, batch.position))
+        return batch
 
     @transition(Action.RENAME_BATCH)
     def rename_batch(self, batch: Batch, name: str) -> Literal[True]:
@@ -313,13 +323,7 @@ class BatchManager(QueueWriter):
 
     def purge_deleted(self) -> None:
         """Remove the rows of deleted batches and of interrupted imports, then the batches."""
-        deleted = list(Batch.everything.to_purge().values_list("pk", flat=True))
-        for pk in deleted:
-            purge_rows(pk)
-        for first in range(0, len(deleted), PURGE_CHUNK):
-            # Under the lock: this also writes to their repeats (`previous`), which somebody may be shifting.
-            with Queue.objects.locked():
-                Batch.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
+        purge_deleted()
 
     @transition(Action.DELETE_BATCH)
     def _delete_batch(self, batch: Batch) -> Literal[True]:

@@ -2,8 +2,8 @@
 
 The row of the key is written in the transaction of the change. A fault or a killed process undoes both, and the next
 attempt does the work. A second request with the key waits for the first, on PostgreSQL at the unique index and on
-SQLite at BEGIN IMMEDIATE, and gets the same answer, so clients never see "409, in flight". Lists are read before that
-transaction, so no lock is held while they are.
+SQLite at BEGIN IMMEDIATE, and gets the same answer, so clients never see "409, in flight". Lists are read, and the rows
+of a new batch are stored, before that transaction, so no lock is held while they are.
 
 Answers of calls that ran are stored, refusals (404, 409) included. A request that was refused before it ran (400, 401,
 403, 413, 415, 429) is not stored: the client can correct it and use the same key. The status codes are those of
@@ -18,9 +18,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
@@ -37,6 +38,8 @@ from batches.queue.refusals import Refused
 
 from .base import BaseView, Renderer
 from .schema import HEADER, REPLAYED
+
+T = TypeVar("T")
 
 KEPT_FOR = timedelta(hours=24)
 #: A request adds one answer, and removes at most this many expired ones.
@@ -81,7 +84,22 @@ class IdempotentPosts(BaseView):
                     response = self.handle_exception(refused)
                 _store(stored, response)
                 return response
-        if stored.fingerprint != self.wanted.fingerprint:
+        return self._replay(stored)
+
+    def run_prepared_once(
+        self, prepare: Callable[[], AbstractContextManager[T]], call: Callable[[T], Response]
+    ) -> Response:
+        """As `run_once`, for a call with rows to store: it prepares them first, in transactions of their own.
+
+        The transaction of the key would lock SQLite for as long as that takes.
+        """
+        if self.wanted is not None and (stored := unexpired(self.wanted).first()):
+            return self._replay(stored)
+        with prepare() as prepared:
+            return self.run_once(lambda: call(prepared))
+
+    def _replay(self, stored: StoredResponse) -> Response:
+        if self.wanted is None or stored.fingerprint != self.wanted.fingerprint:
             raise KeyReused
         return replay(stored)
 
@@ -123,6 +141,12 @@ def _store(stored: StoredResponse, response: Response) -> None:
 def replay(stored: StoredResponse) -> Response:
     headers = {REPLAYED: "true"} | ({"Location": stored.location} if stored.location else {})
     return Response(json.loads(stored.body), stored.status_code, headers=headers)
+
+
+def unexpired(wanted: StoredResponse) -> QuerySet[StoredResponse]:
+    """The answer of the key, if there is one."""
+    recent = StoredResponse.objects.filter(created_at__gte=timezone.now() - KEPT_FOR)
+    return recent.filter(user=wanted.user, key=wanted.key)
 
 
 def expired() -> QuerySet[StoredResponse]:

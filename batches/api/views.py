@@ -47,14 +47,12 @@ MAX_WAITING = 100
 Handler = Callable[..., Response]
 
 
-def batch_action(
-    rule: Action, *codes: Code, body: type[Body] = NothingBody, status: int = 200
-) -> Callable[[Callable[..., Any]], Handler]:
+def batch_action(rule: Action, *codes: Code, body: type[Body] = NothingBody) -> Callable[[Callable[..., Any]], Handler]:
     """A POST that makes the decorated call of the manager, with the fields of the body, and responds with the batch.
 
     It is refused with the codes of its rule and with these.
     """
-    description = describe(request=body, responses={status: BatchSerializer} | refusals(rule, *codes))
+    description = describe(request=body, responses={200: BatchSerializer} | refusals(rule, *codes))
 
     def decorate(call: Callable[..., Any]) -> Handler:
         @wraps(call)
@@ -116,10 +114,12 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         )
         body.is_valid(raise_exception=True)
         found = body.read_list()
-        return self.run_once(lambda: self.respond_created(body, found))
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_batch(profiles=found.profiles, **body.attributes()),
+            lambda reveal: self.respond_created(body, found, reveal()),
+        )
 
-    def respond_created(self, body: BatchJSON | BatchUpload, found: ImportResult) -> Response:
-        batch = require_granted(self.manager.create_batch(profiles=found.profiles, **body.attributes()))
+    def respond_created(self, body: BatchJSON | BatchUpload, found: ImportResult, batch: Batch) -> Response:
         created = {
             "batch": batch,
             "accepted": len(found.profiles),
@@ -180,10 +180,14 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         """Check the failed profiles of a batch again."""
         return self.manager.retry_failed(pk)
 
-    @batch_action(Action.REPEAT_BATCH, status=201)
-    def repeat(self, pk: str) -> Any:
+    @describe(request=NothingBody, responses={201: BatchSerializer} | refusals(Action.REPEAT_BATCH))
+    @action(detail=True, methods=["post"])
+    def repeat(self, request: Request, pk: str) -> Response:
         """Check the profiles of a batch again, in a new batch."""
-        return self.manager.repeat_batch(pk)
+        parse_body(NothingBody, request)
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_repeat(pk), lambda reveal: self.respond(pk, reveal())
+        )
 
     @describe(request=BulkBody, responses=BulkSerializer)
     @action(detail=False, methods=["post"])

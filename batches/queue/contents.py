@@ -10,19 +10,19 @@ from __future__ import annotations
 import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ProfileAddress
-from batches.models import Batch, BatchProfile, Profile, StoryResult
+from batches.models import Batch, BatchProfile, Profile, Queue, StoryResult
 from batches.text import clean_text
 
 from .refusals import Code, Refused
@@ -34,6 +34,8 @@ INSERT_CHUNK = 2_500
 PREPARATION = timedelta(minutes=10)
 #: Rows deleted per transaction, so that deleting a batch of a million rows blocks nobody.
 DELETE_CHUNK = 10_000
+#: Deleted batches that are removed under one lock, once their rows are gone.
+PURGE_CHUNK = 100
 
 NUMBERED_URL = {"number": "bigint", "url": "text"}
 NUMBERED_ID = {"number": "bigint", "id": "bigint"}
@@ -55,6 +57,28 @@ COUNTERS_AT_ZERO: dict[str, Any] = {
     "failed_checks": 0,
     "stories_found": 0,
 }
+
+
+@contextmanager
+def hidden(batch: Batch) -> Iterator[None]:
+    """Insert the batch so that nobody sees it. If the block does not reveal it, purge it; after a kill a worker does.
+
+    Raises Refused if the ID is taken.
+    """
+    insert_hidden_batch(batch)
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        with suppress(DatabaseError):
+            abandon(batch)
+        raise
+    if batch.deleted_at is not None:
+        abandon(batch)
+
+
+def abandon(batch: Batch) -> None:
+    Batch.everything.in_preparation().filter(pk=batch.pk).update(deleted_at=Now())
+    transaction.on_commit(purge_deleted)
 
 
 def insert_hidden_batch(batch: Batch) -> None:
@@ -175,6 +199,17 @@ def count_known(urls: Iterable[str]) -> int:
     statement = f"""SELECT COUNT(*) FROM {json_table(NUMBERED_URL)} AS wanted
                      WHERE EXISTS (SELECT 1 FROM {PROFILE} AS profile WHERE profile.url = wanted.url)"""
     return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in _chunks(enumerate(urls)))
+
+
+def purge_deleted() -> None:
+    """Remove the rows of deleted batches and of interrupted imports, then the batches."""
+    deleted = list(Batch.everything.to_purge().values_list("pk", flat=True))
+    for pk in deleted:
+        purge_rows(pk)
+    for first in range(0, len(deleted), PURGE_CHUNK):
+        # Under the lock: this also writes to their repeats (`previous`), which somebody may be shifting.
+        with Queue.objects.locked():
+            Batch.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
 
 
 def purge_rows(batch_id: uuid.UUID) -> None:

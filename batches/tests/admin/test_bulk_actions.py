@@ -6,8 +6,8 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 
-from batches import batch_manager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
+from batches.queue import contents
 from batches.tests.support.factories import cap_bulk, waiting_names
 
 from .conftest import (
@@ -118,13 +118,13 @@ deletions = pytest.mark.parametrize("delete", [delete_alone, delete_in_list, del
 @deletions
 @pytest.mark.django_db(transaction=True)  # the rows go when the transaction of the deletion has ended
 def test_a_batch_is_deleted_with_its_rows_and_the_logs_name_the_user(client_of, delete, monkeypatch):
-    in_transaction, purge = [], batch_manager.purge_rows
+    in_transaction, purge = [], contents.purge_rows
 
     def watch(batch):
         in_transaction.append(connection.in_atomic_block)
         purge(batch)
 
-    monkeypatch.setattr(batch_manager, "purge_rows", watch)
+    monkeypatch.setattr(contents, "purge_rows", watch)
     batch, other = batch_with("queued", ok=1, stories=[story()]), batch_with("queued")
     response = delete(client_of("editor"), batch)
     assert messages_of(response) == [("success", "“a batch” was deleted.")]

@@ -13,8 +13,9 @@ from rest_framework.authtoken.models import Token
 
 from batches.api import bodies, idempotency, serializers
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog
+from batches.models import Batch, BatchLog, BatchProfile
 from batches.models.api import StoredResponse
+from batches.queue import contents
 from batches.tests.support.threads import Gate, in_thread, run_in_threads
 
 from .calls import POSTS
@@ -179,18 +180,21 @@ def fail(*args, **kwargs):
 
 
 FAULTS = {
-    "before the change": (BatchManager, "create_batch"),
+    "before the change": (BatchManager, "preparing_batch"),
     "after the change": (serializers.ProgressSerializer, "to_representation"),
     "after the answer": (idempotency, "_store"),
 }
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("owner", "name"), FAULTS.values(), ids=FAULTS.keys())
 def test_after_a_fault_the_next_attempt_makes_the_change(client, monkeypatch, owner, name):
-    with nothing_changes(), monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)
         with pytest.raises(ZeroDivisionError):
             post(client, "/api/batches/", NEW)
+    for rows in (Batch.everything, BatchProfile.objects, BatchLog.objects, StoredResponse.objects):
+        assert not rows.exists()
     assert post(client, "/api/batches/", NEW).status_code == 201
     assert is_replayed(post(client, "/api/batches/", NEW))
     assert Batch.objects.count() == 1
@@ -259,6 +263,8 @@ def test_a_second_request_waits_for_the_first_and_gets_its_answer(overlapping, v
     assert (one.result(WAIT).status_code, two.result(WAIT).status_code) == (201, status)
     assert is_replayed(two.result()) == (one.result().content == two.result().content) == (status == 201)
     assert Batch.objects.get().name == "new"
+    # The second one stored its rows before it met the key. It removes them.
+    assert Batch.everything.count() == BatchProfile.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -278,3 +284,22 @@ def test_a_second_request_makes_the_change_if_the_first_fails(overlapping, monke
     assert (one.result(WAIT).status_code, two.result(WAIT).status_code) == (500, 201)
     assert not is_replayed(two.result())
     assert Batch.objects.count() == StoredResponse.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", ["create", "repeat"])
+def test_rows_are_stored_before_the_transaction_of_the_key(client, make_batch, monkeypatch, kind):
+    source = make_batch("done")
+    in_transaction, store = [], contents._store_chunks
+
+    def watch(*arguments):
+        in_transaction.append(connection.in_atomic_block)
+        return store(*arguments)
+
+    monkeypatch.setattr(contents, "_store_chunks", watch)
+    path, body = ("/api/batches/", NEW) if kind == "create" else (f"/api/batches/{source.pk}/repeat/", None)
+    first, again = post(client, path, body), post(client, path, body)
+    assert (first.status_code, is_replayed(again), again.content) == (201, True, first.content)
+    # The repetition stores nothing.
+    assert in_transaction == ([False, False] if kind == "create" else [False])
+    assert Batch.everything.count() == 2

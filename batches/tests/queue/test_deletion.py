@@ -3,7 +3,6 @@
 import pytest
 from django.db import transaction
 
-from batches import batch_manager
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
 from batches.queue import contents
@@ -130,7 +129,7 @@ def test_several_are_deleted_with_a_result_for_each(manager, monkeypatch):
 def test_in_a_transaction_of_the_caller_the_rows_are_removed_after_its_commit(big, manager, monkeypatch):
     purged = []
     monkeypatch.setattr(
-        batch_manager, "purge_rows", lambda batch: purged.append(transaction.get_connection().in_atomic_block)
+        contents, "purge_rows", lambda batch: purged.append(transaction.get_connection().in_atomic_block)
     )
     with transaction.atomic():
         assert manager.delete_batch(big.pk)
