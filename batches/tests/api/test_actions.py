@@ -4,7 +4,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
-from batches.queue.refusals import Code, Refusal
+from batches.queue.refusals import Code, Refusal, Refused
 
 from .conftest import errors_of, nothing_changes, refusal_of
 
@@ -42,8 +42,10 @@ def test_a_batch_that_is_deleted_while_its_call_is_refused_is_not_found(client, 
 
 
 def test_a_value_that_only_the_manager_refuses_is_a_bad_request(client, monkeypatch):
-    refusal = Refusal(Code.BAD_VALUE, "This name is taken.")
-    monkeypatch.setattr(BatchManager, "create_batch", lambda manager, **fields: refusal)
+    def refuse(manager, **fields):
+        raise Refused(Code.BAD_VALUE, "This name is taken.")
+
+    monkeypatch.setattr(BatchManager, "preparing_batch", refuse)
     answer = client.post("/api/batches/", {"name": "news", "profiles": ["https://example.org/"]})
     assert (answer.status_code, answer.json()) == (400, {"code": "bad_value", "detail": "This name is taken."})
 

@@ -116,7 +116,8 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
 
 def test_every_call_has_a_scene():
     calls = {name for name, _ in inspect.getmembers(BatchManager, inspect.isfunction) if not name.startswith("_")}
-    assert {name.split()[0] for name in SCENES} == calls
+    # `preparing_…` is the first half of a call.
+    assert {name.split()[0] for name in SCENES} == {name for name in calls if not name.startswith("preparing_")}
 
 
 #: Calls that also store or remove the rows of hidden batches, in transactions of their own.
