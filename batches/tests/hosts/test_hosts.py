@@ -253,8 +253,8 @@ def test_every_link_of_an_admin_site_stays_at_that_site_and_every_style_and_scri
     site, home = str(operator.base_url), f"{operator.base_url}{operator.at[1:]}"
     seen, files, todo = set(), set(), [home]
     while todo:
-        page = operator.get(todo.pop())
-        assert page.status_code == 200, page.url
+        page = operator.get(todo.pop(), follow_redirects=True)
+        assert (page.status_code, str(page.url).startswith(home)) == (200, True), page.url
         if not page.headers["Content-Type"].startswith("text/html"):
             continue
         tree = lxml.html.fromstring(page.text)
