@@ -11,7 +11,7 @@ MAX_TITLE = 500
 MAX_ERROR = 2000
 #: An ETag or a Last-Modified, as a server sent it.
 MAX_VALIDATOR = 500
-#: A hash in hexadecimal.
+#: A hash in hexadecimal; a SHA-256 has as many digits.
 MAX_FINGERPRINT = 64
 #: An `Idempotency-Key`.
 MAX_KEY = 255

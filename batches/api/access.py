@@ -7,18 +7,22 @@ framework's own class.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model, load_backend
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db import transaction
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from rest_framework import authentication
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from batches.models import DATABASE_FAULTS
+from batches.models.api import KEY_PREFIX, AccessToken, digest_of
 from batches.text import UNSTORABLE
 
 VIEW = "batches.view_batch"
@@ -32,26 +36,45 @@ VIEW_STORIES = "batches.view_storyresult"
 VIEW_PROFILES = "batches.view_profile"
 
 
+#: What a token can be used for; one without a scope, or to operate, for whatever its user may do.
+READING = {VIEW, VIEW_ROWS, VIEW_LOGS, VIEW_STORIES, VIEW_PROFILES}
+IN_SCOPE = {AccessToken.Scope.READ: READING, AccessToken.Scope.ADD: READING | {ADD}}
+
+
 class TokenAuthentication(authentication.TokenAuthentication):
-    def authenticate_credentials(self, key: str) -> tuple[Any, Token]:
-        tokens = _tokens(tuple(settings.AUTHENTICATION_BACKENDS))
-        # PostgreSQL refuses a query for such a text.
-        token = None if UNSTORABLE.search(key) else tokens.filter(key=key).first()
+    def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
+        token = find_token(key)
         if token is None:
             raise AuthenticationFailed("Invalid token.")
         if not token.user.is_active:
             raise AuthenticationFailed("User inactive or deleted.")
+        if isinstance(token, AccessToken):
+            if token.is_expired:
+                raise AuthenticationFailed("The token has expired. Create another.")
+            with suppress(*DATABASE_FAULTS), transaction.atomic():  # a reader does not fail because of it
+                token.note_use()
         return token.user, token
 
 
+def find_token(key: str) -> Any:
+    """The AccessToken or Token; None if there is none."""
+    backends = tuple(settings.AUTHENTICATION_BACKENDS)
+    if key.startswith(KEY_PREFIX):
+        return _tokens(AccessToken, backends).filter(digest=digest_of(key)).first()
+    # A token of an earlier version. PostgreSQL refuses a query for such a text.
+    return None if UNSTORABLE.search(key) else _tokens(Token, backends).filter(key=key).first()
+
+
 @cache  # it takes as long to build as to run
-def _tokens(backends: tuple[str, ...]) -> QuerySet[Token]:
+def _tokens(model: type[Model], backends: tuple[str, ...]) -> QuerySet[Any]:
     """All tokens with their users. `may_view` is False also where only the user's `has_perm` can decide."""
     backend: Any = load_backend(backends[0])
     # With several backends, each can grant or forbid.
     can_tell = len(backends) == 1 and hasattr(backend, "with_perm")
     viewers = backend.with_perm(VIEW) if can_tell else get_user_model()._default_manager.none()
-    return Token.objects.select_related("user").annotate(may_view=Exists(viewers.filter(pk=OuterRef("user"))))
+    tokens = model._default_manager.select_related("user")
+    with_permission: QuerySet[Any] = tokens.annotate(may_view=Exists(viewers.filter(pk=OuterRef("user"))))
+    return with_permission
 
 
 class BatchPermissions(BasePermission):
@@ -65,4 +88,13 @@ class BatchPermissions(BasePermission):
         required = view.required_permissions[view.action]
         if required == VIEW and getattr(request.auth, "may_view", False):
             return True
-        return any(map(request.user.has_perm, [required] if isinstance(required, str) else required))
+        permissions = [required] if isinstance(required, str) else required
+        in_scope = [permission for permission in permissions if is_in_scope(request.auth, permission)]
+        if not in_scope:
+            self.message = "The scope of this token does not allow that. Create a token with another scope."
+        return any(map(request.user.has_perm, in_scope))
+
+
+def is_in_scope(token: Any, permission: str) -> bool:
+    scope = getattr(token, "scope", AccessToken.Scope.OPERATE)
+    return scope not in IN_SCOPE or permission in IN_SCOPE[scope]

@@ -1,14 +1,20 @@
 from argparse import ArgumentParser
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
-from batches.management.base import JSON, ActionCommand
-from batches.management.output import printable, table, when
+from batches.limits import MAX_NAME
+from batches.management.base import JSON, ActionCommand, count
+from batches.management.output import printable, shorten, table, when
+from batches.models.api import AccessToken
 from batches.text import UNSTORABLE, clean_text
+
+Scope = AccessToken.Scope
 
 
 class Command(ActionCommand):
@@ -20,40 +26,62 @@ class Command(ActionCommand):
         user.add_argument("username", metavar="USER")
         description = "Create a token for a user and print it, this once."
         create = self.add_action("create", Command.create, description, user, JSON)
-        create.add_argument("--replace", action="store_true", help="Revoke the existing token of the user.")
-        self.add_action("list", Command.list_tokens, "List users with a token; tokens are not shown.", JSON)
-        self.add_action("revoke", Command.revoke, "Revoke the token of a user.", user)
+        create.add_argument("--name", default="default", help="What it is for (default: %(default)s).")
+        scopes = "; ".join(f"{scope}: {scope.label}" for scope in Scope)
+        create.add_argument("--scope", choices=Scope.values, default=Scope.OPERATE, help=f"{scopes} (the default).")
+        create.add_argument("--days", type=count, help="Days until it expires (default: never).")
+        text = "Revoke the token of the user that has this name, and one of an earlier version."
+        create.add_argument("--replace", action="store_true", help=text)
+        self.add_action("list", Command.list_tokens, "List the tokens; their keys are not shown.", JSON)
+        revoke = self.add_action("revoke", Command.revoke, "Revoke a token of a user, or all of them.", user)
+        revoke.add_argument("name", metavar="NAME", nargs="?", help="The name of the token (default: all of the user).")
 
-    def create(self, *, username: str, replace: bool, as_json: bool, **options: Any) -> None:
+    def create(
+        self, *, username: str, name: str, scope: str, days: int | None, replace: bool, as_json: bool, **options: Any
+    ) -> None:
         user = find_user(username)
         if not user.is_active:
             raise CommandError(f"{printable(username)} is inactive: the API would refuse the token. Activate it first.")
+        token = AccessToken(user=user, name=clean_text(name, MAX_NAME), scope=scope)
+        if days:
+            token.expires_at = timezone.now() + timedelta(days=days)
         with transaction.atomic():
             if replace:
+                AccessToken.objects.filter(user=user, name=token.name).delete()
                 Token.objects.filter(user=user).delete()
-            token, is_new = Token.objects.get_or_create(user=user)
-            if not is_new:
-                message = f"{printable(username)} already has a token. Revoke it and create another: --replace"
-                raise CommandError(message)
+            elif AccessToken.objects.filter(user=user, name=token.name).exists():
+                advice = "Choose another --name, or revoke it and create another: --replace"
+                raise CommandError(f"{printable(username)} already has a token “{printable(name)}”. {advice}")
+            key = token.new_key()
+            token.save()
             if as_json:
-                self.print_json({"user": username, "token": token.key, "created_at": token.created})
+                self.print_json(token_as_dict(token) | {"token": key})
             else:
-                self.stdout.write(token.key)
+                self.stdout.write(key)
             self.require_delivered()
 
     def list_tokens(self, *, as_json: bool, **options: Any) -> None:
-        tokens = [token_as_dict(token) for token in Token.objects.select_related("user").order_by("user")]
+        tokens = [*AccessToken.objects.select_related("user").order_by("user", "name")]
+        listed = list(map(token_as_dict, tokens)) + list(map(old_token_as_dict, Token.objects.select_related("user")))
         if as_json:
-            self.print_json(tokens)
-        elif tokens:
-            self.print_lines(table(("token", "created", "active", "user"), list(map(token_row, tokens))))
+            self.print_json(listed)
+        elif listed:
+            header = ("token", "name", "scope", "created", "expires", "last used", "active", "user")
+            self.print_lines(table(header, list(map(token_row, listed))))
         else:
             self.stdout.write("No tokens. Create one: manage.py token create USER")
 
-    def revoke(self, *, username: str, **options: Any) -> None:
-        if not Token.objects.filter(user=find_user(username)).delete()[0]:
-            raise CommandError(f"{printable(username)} has no token.")
-        self.stdout.write(f"The token of {printable(username)} has been revoked.")
+    def revoke(self, *, username: str, name: str | None, **options: Any) -> None:
+        user = find_user(username)
+        named = {} if name is None else {"name": clean_text(name, MAX_NAME)}
+        revoked = AccessToken.objects.filter(user=user, **named).delete()[0]
+        if name is None:
+            revoked += Token.objects.filter(user=user).delete()[0]
+        whose = printable(username)
+        if not revoked:
+            raise CommandError(f"{whose} has no token{f' “{printable(name)}”' if name else ''}.")
+        which = "The token of" if revoked == 1 else f"The {revoked} tokens of"
+        self.stdout.write(f"{which} {whose} {'has' if revoked == 1 else 'have'} been revoked.")
 
 
 def find_user(username: str) -> Any:
@@ -69,15 +97,34 @@ def find_user(username: str) -> Any:
     )
 
 
-def token_as_dict(token: Token) -> dict[str, Any]:
+def token_as_dict(token: AccessToken) -> dict[str, Any]:
+    return {
+        "user": token.user.get_username(),
+        "is_active": token.user.is_active and not token.is_expired,
+        "token": f"{token.begins_with}…",  # identifies it without giving access
+        "name": token.name,
+        "scope": token.scope,
+        "created_at": token.created_at,
+        "expires_at": token.expires_at,
+        "last_used_at": token.last_used_at,
+    }
+
+
+def old_token_as_dict(token: Token) -> dict[str, Any]:
+    """A token of an earlier version."""
     return {
         "user": token.user.get_username(),
         "is_active": token.user.is_active,
-        "token": f"{token.key[:4]}…",  # identifies it without giving access
+        "token": f"{token.key[:4]}…",
+        "name": "",
+        "scope": Scope.OPERATE.value,
         "created_at": token.created,
+        "expires_at": None,
+        "last_used_at": None,
     }
 
 
 def token_row(token: dict[str, Any]) -> tuple[str, ...]:
+    moments = (when(token[field]) for field in ("created_at", "expires_at", "last_used_at"))
     is_active = "yes" if token["is_active"] else "no"
-    return token["token"], when(token["created_at"]), is_active, printable(token["user"])
+    return token["token"], shorten(token["name"], 40), token["scope"], *moments, is_active, printable(token["user"])

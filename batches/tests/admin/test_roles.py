@@ -12,7 +12,7 @@ from django.urls import reverse
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
-from batches.models.api import ApiToken
+from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
 from .conftest import batch_with, names_of_addresses, story
@@ -79,8 +79,13 @@ ADDRESSES = {
         }.items()
         for view in ("changelist", "add", "change", "delete", "history")
     },
+    "batches_accesstoken_changelist": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_accesstoken_add": (OF_SUPERUSERS, OF_SUPERUSERS, {"user": "{user}", "name": "n", "scope": "read"}),
+    "batches_accesstoken_change": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_accesstoken_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
+    "batches_accesstoken_history": (OF_SUPERUSERS, NOBODY, {}),
     "batches_apitoken_changelist": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_apitoken_add": (OF_SUPERUSERS, OF_SUPERUSERS, {"user": "{user}"}),
+    "batches_apitoken_add": (NOBODY, NOBODY, {"user": "{user}"}),
     "batches_apitoken_change": (OF_SUPERUSERS, NOBODY, {}),
     "batches_apitoken_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
     "batches_apitoken_history": (OF_SUPERUSERS, NOBODY, {}),
@@ -127,7 +132,9 @@ ACTIONS = {
 def batch():
     """The first of two waiting batches in a held queue. A webhook has a failed delivery for another one."""
     hook = Webhook.objects.create(url="https://example.org/hook")
-    ApiToken.objects.create(user=User.objects.create_user("owner"))
+    owner = User.objects.create_user("owner")
+    ApiToken.objects.create(user=owner)
+    AccessToken.objects.create(user=owner, name="nightly")
     User.objects.create_user("newcomer")
     Group.objects.create(name="a group")
     batch_with("done", ok=1, failed=1, stories=[story()])
@@ -245,7 +252,7 @@ def choose(client, action, row, beside=None):
 
 
 #: Optional fields that have the name of one of our columns.
-ALSO_IN_FORM = {"auth_user_change": ["is_active"]}
+ALSO_IN_FORM = {"auth_user_change": ["is_active"], "batches_accesstoken_add": ["expires_at"]}
 
 
 @pytest.mark.slow

@@ -1,15 +1,21 @@
 """API tokens: created, shown once, revoked, and invisible to other users."""
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
+from batches.models.api import AccessToken
+
 pytestmark = pytest.mark.django_db
 
-LIST = "/admin/batches/apitoken/"
+LIST = "/admin/batches/accesstoken/"
 ADD = f"{LIST}add/"
+OLD = "/admin/batches/apitoken/"
 
 
 def is_accepted(key):
@@ -21,8 +27,20 @@ def keeper(client_of):
     """Has every permission on tokens without being a superuser."""
     client = client_of("staff")
     user = User.objects.get(username="staff")
-    user.user_permissions.set(Permission.objects.filter(codename__endswith="_apitoken"))
+    user.user_permissions.set(Permission.objects.filter(codename__endswith="token"))
     return client
+
+
+@pytest.fixture
+def make_key():
+    def make(name, user=None):
+        user = user or User.objects.get_or_create(username="owner")[0]
+        token = AccessToken(user=user, name=name)
+        key = token.new_key()
+        token.save()
+        return key
+
+    return make
 
 
 @pytest.fixture
@@ -32,52 +50,81 @@ def root_token():
 
 def test_a_token_is_created_and_shown_once(client):
     ada = User.objects.create_user("ada")
-    page = client.post(ADD, {"user": ada.pk}, follow=True).content.decode()
-    key = Token.objects.get(user=ada).key
-    assert key in page
+    page = client.post(ADD, fields(ada, scope="add"), follow=True).content.decode()
+    key = re.search(r"The token is (batches_[\w-]{43})\. Copy it now", page)[1]
     assert is_accepted(key)
-    for path in (LIST, f"{LIST}{ada.pk}/change/", f"{LIST}{ada.pk}/delete/", f"{LIST}{ada.pk}/history/", "/admin/"):
+    token = AccessToken.objects.get()
+    assert (token.user, token.name, token.scope, token.expires_at) == (ada, "nightly", "add", None)
+    for path in (LIST, *(f"{LIST}{token.pk}/{view}/" for view in ("change", "delete", "history")), "/admin/"):
         page = client.get(path)
         assert page.status_code == 200
         assert "ada" in page.content.decode()
         assert key not in page.content.decode()
-    assert LogEntry.objects.get().object_repr == "ada"
+    assert LogEntry.objects.get().object_repr == "ada: nightly"
 
 
-def test_a_revoked_token_is_refused(client, root_token):
-    path = f"{LIST}{root_token.user.pk}/delete/"
+def test_a_token_can_expire(client):
+    expiry = {"expires_at": "2026-01-02T03:04"}
+    assert client.post(ADD, fields(User.objects.create_user("ada")) | expiry).status_code == 302
+    token = AccessToken.objects.get()
+    assert token.expires_at == datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    assert token.is_expired
+
+
+def fields(user, scope="operate"):
+    return {"user": user.pk, "name": "nightly", "scope": scope}
+
+
+def test_a_revoked_token_is_refused(client, make_key):
+    key, other = make_key("one"), make_key("two")
+    path = f"{LIST}{AccessToken.objects.get(name='one').pk}/delete/"
+    assert client.post(path, {"post": "yes"}).status_code == 302
+    assert (is_accepted(key), is_accepted(other)) == (False, True)
+
+
+def test_a_token_of_an_earlier_version_works_and_can_be_revoked(client, root_token):
+    assert is_accepted(root_token.key)
+    path = f"{OLD}{root_token.user.pk}/delete/"
     assert client.post(path, {"post": "yes"}).status_code == 302
     assert not Token.objects.exists()
     assert not is_accepted(root_token.key)
 
 
-def test_users_with_a_token_and_inactive_users_get_no_other(client, root_token):
-    inactive = User.objects.create_user("bob", is_active=False)
-    for user in (root_token.user, inactive):
-        assert client.post(ADD, {"user": user.pk}).status_code == 200  # the form again, with its error
-    assert Token.objects.get().user == root_token.user
-    change = client.post(f"{LIST}{root_token.user.pk}/change/", {"user": inactive.pk})
-    assert (change.status_code, Token.objects.get().user) == (403, root_token.user)
+def test_a_second_token_of_the_same_name_and_one_of_an_inactive_user_are_refused(client):
+    ada, inactive = User.objects.create_user("ada"), User.objects.create_user("bob", is_active=False)
+    assert client.post(ADD, fields(ada)).status_code == 302
+    for user in (ada, inactive):
+        assert client.post(ADD, fields(user)).status_code == 200  # the form again, with its error
+    token = AccessToken.objects.get()
+    assert token.user == ada
+    change = client.post(f"{LIST}{token.pk}/change/", fields(inactive))
+    assert (change.status_code, AccessToken.objects.get().user) == (403, ada)
 
 
 def test_other_users_than_superusers_create_tokens_only_for_themselves(keeper, root_token):
     other = User.objects.create_superuser("zorro")
-    page = keeper.post(ADD, {"user": other.pk})
+    page = keeper.post(ADD, fields(other))
     assert page.status_code == 200
     assert "zorro" not in keeper.get(ADD).content.decode()
-    assert not Token.objects.filter(user=other).exists()
+    assert not AccessToken.objects.exists()
     me = User.objects.get(username="staff")
-    assert keeper.post(ADD, {"user": me.pk}).status_code == 302
-    assert Token.objects.filter(user=me).exists()
+    assert keeper.post(ADD, fields(me)).status_code == 302
+    assert AccessToken.objects.get().user == me
 
 
-def test_other_users_than_superusers_neither_see_nor_revoke_the_tokens_of_others(keeper, root_token):
-    page = keeper.get(LIST).content.decode()
-    assert "root" not in page
-    assert root_token.key[:4] + "…" not in page
-    for view in ("change", "delete"):
-        keeper.post(f"{LIST}{root_token.user.pk}/{view}/", {"post": "yes"})
+def test_other_users_than_superusers_neither_see_nor_revoke_the_tokens_of_others(keeper, root_token, make_key):
+    key = make_key("nightly", root_token.user)
+    for path, pk, start in (
+        (LIST, AccessToken.objects.get().pk, key[:12]),
+        (OLD, root_token.user.pk, root_token.key[:4]),
+    ):
+        page = keeper.get(path).content.decode()
+        assert "root" not in page
+        assert f"{start}…" not in page
+        for view in ("change", "delete"):
+            keeper.post(f"{path}{pk}/{view}/", {"post": "yes"})
     assert is_accepted(root_token.key)
+    assert is_accepted(key)
 
 
 def test_the_frameworks_own_token_page_is_not_registered(client):

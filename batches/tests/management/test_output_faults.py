@@ -5,9 +5,9 @@ import os
 import pytest
 from django.conf import global_settings
 from django.contrib.auth.models import User
-from rest_framework.authtoken.models import Token
 
 from batches.models import Batch, Queue
+from batches.models.api import AccessToken
 from batches.tests.support.factories import make_batch
 from batches.tests.support.processes import MANAGE
 
@@ -57,7 +57,7 @@ def test_what_is_shown_only_once_is_not_created_if_it_cannot_be_shown(fault, run
     assert not User.objects.exists()
     User.objects.create_user("ada")
     assert run(fault, "token", "create", "ada") == (1, sentence)
-    assert not Token.objects.exists()
+    assert not AccessToken.objects.exists()
 
 
 def test_an_output_without_letters_beyond_ascii_shows_the_password_of_the_demo(commands, settings):

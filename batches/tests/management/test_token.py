@@ -1,13 +1,20 @@
 """`manage.py token`: create, list and revoke API tokens."""
 
 import json
+import re
+from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
+from batches.models.api import AccessToken
+
 pytestmark = pytest.mark.django_db
+
+JSON_FIELDS = {"user", "is_active", "token", "name", "scope", "created_at", "expires_at", "last_used_at"}
 
 
 @pytest.fixture
@@ -21,14 +28,18 @@ def opens(key):
 
 def test_a_token_is_printed_alone_for_scripts_and_a_second_one_is_refused_unless_it_replaces_the_first(manage, ada):
     first = manage("token", "create", "ada", "--replace")
-    key = Token.objects.get(user=ada).key
+    key = first.out.strip()
     assert first == (0, f"{key}\n", "")
-    sentence = "ada already has a token. Revoke it and create another: --replace"
+    assert re.fullmatch("batches_[A-Za-z0-9_-]{43}", key)
+    sentence = "ada already has a token “default”. Choose another --name, or revoke it and create another: --replace"
     assert manage("token", "create", "ada") == (1, "", sentence)
     assert opens(key)
+    old = Token.objects.create(user=ada).key
+    other = manage("token", "create", "ada", "--name", "nightly").out.strip()
     created = json.loads(manage("token", "create", "ada", "--replace", "--json").out)
-    assert created.keys() == {"user", "token", "created_at"}
-    assert (created["user"], opens(created["token"]), opens(key)) == ("ada", True, False)
+    assert created.keys() == JSON_FIELDS
+    assert (created["user"], created["name"], created["scope"]) == ("ada", "default", "operate")
+    assert [opens(it) for it in (created["token"], key, old, other)] == [True, False, False, True]
 
 
 def test_a_revoked_token_gives_no_access(manage, ada):
@@ -36,6 +47,27 @@ def test_a_revoked_token_gives_no_access(manage, ada):
     assert manage("token", "revoke", "ada") == (0, "The token of ada has been revoked.\n", "")
     assert not opens(key)
     assert manage("token", "revoke", "ada") == (1, "", "ada has no token.")
+
+
+def test_tokens_are_revoked_one_by_one_or_all_at_once(manage, ada):
+    keys = [manage("token", "create", "ada", "--name", name).out.strip() for name in ("one", "two", "three")]
+    keys.append(Token.objects.create(user=ada).key)
+    assert manage("token", "revoke", "ada", "two") == (0, "The token of ada has been revoked.\n", "")
+    assert list(map(opens, keys)) == [True, False, True, True]
+    assert manage("token", "revoke", "ada", "two") == (1, "", "ada has no token “two”.")
+    assert manage("token", "revoke", "ada") == (0, "The 3 tokens of ada have been revoked.\n", "")
+    assert list(map(opens, keys)) == [False] * 4
+
+
+def test_a_token_expires_after_its_days(manage, ada):
+    created = json.loads(manage("token", "create", "ada", "--days", "7", "--json").out)
+    created_at, expires_at = (datetime.fromisoformat(created[field]) for field in ("created_at", "expires_at"))
+    assert timedelta(days=7) <= expires_at - created_at + timedelta(seconds=1) < timedelta(days=7, seconds=2)
+    assert opens(created["token"])
+    AccessToken.objects.update(expires_at=timezone.now())
+    assert not opens(created["token"])
+    [listed] = json.loads(manage("token", "list", "--json").out)
+    assert listed["is_active"] is False
 
 
 @pytest.mark.parametrize("action", ["create", "revoke"])
@@ -52,15 +84,17 @@ def test_an_inactive_user_gets_no_token(manage, ada):
     User.objects.update(is_active=False)
     sentence = "ada is inactive: the API would refuse the token. Activate it first."
     assert manage("token", "create", "ada") == (1, "", sentence)
-    assert not Token.objects.exists()
+    assert not AccessToken.objects.exists()
 
 
 def test_the_list_names_the_users_and_never_a_token(manage, ada):
     key = manage("token", "create", "ada").out.strip()
-    Token.objects.create(user=User.objects.create_user("bob", is_active=False))
+    old = Token.objects.create(user=User.objects.create_user("bob", is_active=False)).key
     text = manage("token", "list").out
     _, first, second = (line.split() for line in text.splitlines())
-    assert (first[0], first[-2:], second[-2:]) == (f"{key[:4]}…", ["yes", "ada"], ["no", "bob"])
+    assert (first[:3], first[-2:]) == ([f"{key[:12]}…", "default", "operate"], ["yes", "ada"])
+    assert (second[0], second[-2:]) == (f"{old[:4]}…", ["no", "bob"])
     listed = manage("token", "list", "--json").out
     assert [(token["user"], token["is_active"]) for token in json.loads(listed)] == [("ada", True), ("bob", False)]
-    assert key not in text + listed
+    assert all(token.keys() == JSON_FIELDS for token in json.loads(listed))
+    assert not [secret for secret in (key, old) if secret in text + listed]
