@@ -45,6 +45,9 @@ KEPT_FOR = timedelta(hours=24)
 #: A request adds one answer, and removes at most this many expired ones.
 REMOVED_AT_ONCE = 100
 
+#: A stored answer has at most this many rejected entries: a list of 2 MB can have 25 MB of them. Nothing else is as long.
+STORED_REJECTS = 100
+
 #: Visible ASCII. The quotes of the draft belong to the key.
 KEY = re.compile(rf"[!-~]{{1,{MAX_KEY}}}")
 
@@ -134,7 +137,10 @@ def _claim_key(wanted: StoredResponse) -> tuple[StoredResponse, bool]:
 def _store(stored: StoredResponse, response: Response) -> None:
     stored.status_code = response.status_code
     stored.location = response.headers.get("Location", "")
-    stored.body = Renderer().render(response.data).decode()
+    data = dict(response.data)
+    if "rejected" in data:
+        data["rejected"] = data["rejected"][:STORED_REJECTS]
+    stored.body = Renderer().render(data).decode()
     stored.save(update_fields=["status_code", "location", "body"])
 
 

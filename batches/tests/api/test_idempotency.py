@@ -103,6 +103,15 @@ def test_white_space_the_order_of_fields_and_the_boundary_of_a_form_do_not_matte
     assert Batch.objects.get(name="news").total_profiles == 1
 
 
+def test_a_stored_answer_has_the_first_hundred_rejected_entries(client):
+    lines = "https://example.org/\n" + f"{'é ' * 500}\n" * 3_000
+    first, again = (post(client, "/api/batches/", **form(content=lines.encode())) for _ in range(2))
+    assert (is_replayed(again), again.status_code) == (True, 201)
+    assert len(first.json()["rejected"]) == 3_000
+    assert again.json() == first.json() | {"rejected": first.json()["rejected"][:100]}
+    assert len(StoredResponse.objects.get().body) < 64_000
+
+
 def test_a_key_belongs_to_its_user_who_needs_the_permission_for_the_stored_answer(client):
     user = make_user("add_batch")
     mine, theirs = post(client, "/api/batches/", NEW), post(token_client(user), "/api/batches/", NEW)
