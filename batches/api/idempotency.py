@@ -45,7 +45,7 @@ KEPT_FOR = timedelta(hours=24)
 #: A request adds one answer, and removes at most this many expired ones.
 REMOVED_AT_ONCE = 100
 
-#: A stored answer has at most this many rejected entries: a list of 2 MB can have 25 MB of them. Nothing else is as long.
+#: A stored answer has at most this many rejected entries: a list of 2 MB can have 25 MB of them.
 STORED_REJECTS = 100
 
 #: Visible ASCII. The quotes of the draft belong to the key.
