@@ -21,6 +21,7 @@ from django.db.models import QuerySet
 from django.template.loader import render_to_string
 
 from batches.batch_manager import BatchManager
+from batches.management.output import printable
 from batches.models import Batch, Channel, is_database_fault
 from batches.models.vocabulary import as_json
 from batches.queue.refusals import Refusal
@@ -96,6 +97,10 @@ class DatabaseCommand(BaseCommand):
             if not is_database_fault(error):
                 raise
             raise CommandError(describe_outage_to_operator(error)) from error
+        except CommandError as error:
+            if type(error) is CommandError:  # it may quote a name; Django's own have colours
+                error.args = (printable(str(error)),)
+            raise
         finally:
             self.stdout.flush()
 
@@ -136,7 +141,7 @@ class ActionCommand(DatabaseCommand):
     def require_accepted(self, outcome: T | Refusal) -> T:
         """The outcome of a call of the manager. Raises CommandError for a refusal."""
         if isinstance(outcome, Refusal):
-            raise CommandError(outcome.message)
+            raise CommandError(printable(outcome.message))
         return outcome
 
     def find_batch(self, batch_id: str) -> Batch:

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 
 from batches.lists import exports
 from batches.management.base import ID, JSON, ActionCommand, add_limit
-from batches.management.output import MAX_SHOWN, batch_table
+from batches.management.output import MAX_SHOWN, batch_table, printable
 from batches.models import Batch
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
@@ -60,8 +60,10 @@ class ShowActions(ActionCommand):
         if output is None:
             if isinstance(sys.stdout, TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # the import reads UTF-8, whatever the terminal uses
+            at_terminal = self.stdout.isatty()
             for line in lines:
-                self.stdout.write(line, ending="")
+                shown = "".join(f"{printable(part)}\n" for part in line.splitlines()) if at_terminal else line
+                self.stdout.write(shown, ending="")
                 if self.stdout.is_lost:  # the reader has seen enough
                     break
             return

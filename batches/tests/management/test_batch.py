@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from django.contrib.auth.models import User
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile, vocabulary
@@ -30,7 +31,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 class Terminal(io.StringIO):
-    """Standard input of a person who has typed this."""
+    """Standard input of a person who has typed this, or the screen."""
 
     def isatty(self):
         return True
@@ -254,6 +255,54 @@ def test_control_characters_from_outside_do_not_reach_the_terminal(manage):
         lines = manage(*command).out.splitlines()
         assert "".join(lines).isprintable(), command
         assert lines
+
+
+NASTY = "it\x1b[2J\x9b1m\u202e\nforged"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("batch", "start", "{running}"),
+        ("batch", "delete", "{running}"),
+        ("batch", "move", "{running}", 1),
+        ("batch", "priority", "{running}", 3),
+        ("batch", "pause", "{done}"),
+        ("batch", "retry", "{done}"),
+        ("batch", "run", "--resume", "{done}"),
+        ("batch", "show", NASTY),
+        ("batch", "create", NASTY),
+        ("batch", "export", "{done}", "--output", f"/nothing/{NASTY}"),
+        ("batch", "list", "--limit", NASTY),
+        ("token", "create", NASTY),
+        ("token", "revoke", "root", NASTY),
+        ("queue", "hold", "--reason", NASTY),
+    ],
+    ids=lambda arguments: " ".join(map(str, arguments[:2])),
+)
+def test_no_message_of_a_command_brings_a_name_raw_to_the_terminal(manage, arguments):
+    User.objects.create_superuser("root")
+    done, running = (make_batch(NASTY) for _ in range(2))
+    Batch.objects.update(name=NASTY)
+    assert BatchManager().complete_batch(done.pk)
+    assert BatchManager().start_batch(running.pk)
+    output = manage(*(str(it).format(running=running.pk, done=done.pk) for it in arguments))
+    lines = (output.out + output.err).splitlines()
+    assert lines
+    assert "".join(lines).isprintable(), lines
+    assert not [line for line in lines if line.startswith("forged")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "opml"])
+def test_an_export_at_a_terminal_is_printable_and_elsewhere_exact(manage, kind):
+    batch = make_batch(profiles=1)
+    Profile.objects.update(name=NASTY)
+    terminal = Terminal()
+    assert manage("batch", "export", batch.pk, "--format", kind, stdout=terminal).code == 0
+    lines = terminal.getvalue().split("\n")
+    assert urls(1)[0] in "".join(lines)
+    assert "".join(lines).isprintable()
+    assert "\u202e" in manage("batch", "export", batch.pk, "--format", kind).out
 
 
 # -- Finding a batch ---------------------------------------------------------------------------------------------------
