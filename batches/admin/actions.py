@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 
 from batches.batch_manager import BatchManager
-from batches.models import Action, Batch, Channel
+from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.bulk import BulkResult, run_bulk, select_batches
-from batches.queue.refusals import Refused
+from batches.queue.refusals import Refusal, Refused
 from batches.queue.transitions import RULES
 from batches.queue.values import as_uuid
 from batches.text import pluralise
@@ -48,8 +48,32 @@ def get_manager(request: HttpRequest) -> BatchManager:
 
 
 def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
-    batch = Batch.objects.filter(pk=batch_id).first()
-    return getattr(get_manager(request), call)(batch_id), RULES[Action(call)].success.format(batch)
+    """Press a button of a batch. Its address has the status and the version of the queue that it was shown for."""
+    batch, success = Batch.objects.filter(pk=batch_id).first(), RULES[Action(call)].success
+    if call == Action.REPEAT_BATCH:
+        return repeat_once(request, batch_id), success.format(batch)
+    result = getattr(get_manager(request), call)(batch_id, expected_status=request.GET.get("status"))
+    return result, success.format(batch)
+
+
+def repeat_once(request: HttpRequest, batch_id: UUID) -> Batch | Refusal:
+    """The repeat. A button that is sent twice makes one: the second request finds it."""
+    repeat_id = uuid5(batch_id, f"{request.user.pk} {request.GET['version']}") if "version" in request.GET else None
+    result = get_manager(request).repeat_batch(batch_id, id=repeat_id)
+    return Batch.objects.filter(pk=repeat_id).first() or result if not result and repeat_id else result
+
+
+def latest_line() -> int:
+    """The log line of the latest change, for a page that is to be confirmed."""
+    return BatchLog.objects.aggregate(latest=Max("pk"))["latest"] or 0
+
+
+def unchanged_since(line: str | None) -> QuerySet[Batch]:
+    """The batches that nobody has changed since that log line; all of them if there is none."""
+    number = parse_number(line or "")
+    if number is None:
+        return Batch.objects.all()
+    return Batch.objects.exclude(Exists(BatchLog.objects.filter(batch=OuterRef("pk"), pk__gt=min(number, 2**63 - 1))))
 
 
 @register.filter
@@ -133,7 +157,9 @@ class BatchAdminBase(ListAdmin):
         return None
 
     def run_bulk(self, request: HttpRequest, action: Action, ids: Sequence[object], left: int = 0) -> None:
-        result = run_bulk(get_manager(request), action, ids, left, skip_idle=True)
+        """A confirmed deletion deletes only what is still as it was shown."""
+        expected = {"expected_in": unchanged_since(request.POST.get("seen"))} if action == Action.DELETE_BATCH else {}
+        result = run_bulk(get_manager(request), action, ids, left, skip_idle=True, **expected)
         if action == Action.DELETE_BATCH:
             self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])  # type: ignore[arg-type]
         show_result(request, result)
@@ -141,6 +167,7 @@ class BatchAdminBase(ListAdmin):
     def confirm_deletion(
         self, request: HttpRequest, ids: Sequence[UUID], left: int, form: Mapping[str, str], cancel_url: str
     ) -> HttpResponse:
+        seen = latest_line()
         batches = Batch.objects.filter(pk__in=ids).in_queue_order()
         context = {
             **self.admin_site.each_context(request),
@@ -150,7 +177,7 @@ class BatchAdminBase(ListAdmin):
             "batches": [describe_deletion(batch) for batch in batches],
             "left": left,
             # Delete exactly the batches shown, whatever matches the filter by then.
-            "form": {**form, "selected": " ".join(map(str, ids)), "confirmed": "yes"},
+            "form": {**form, "selected": " ".join(map(str, ids)), "confirmed": "yes", "seen": seen},
             "cancel_url": cancel_url,
         }
         return render(request, "admin/batches/batch/delete_selected.html", context)

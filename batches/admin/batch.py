@@ -16,7 +16,7 @@ from django.shortcuts import redirect
 from batches.models import Action, Batch, BatchLog, BatchProfile, BatchQuerySet
 
 from . import display
-from .actions import describe_deletion, get_manager
+from .actions import describe_deletion, get_manager, latest_line
 from .add_batch import AddBatchAdmin
 from .batch_page import BatchPage
 from .forms import ChangeBatchForm
@@ -101,7 +101,7 @@ class BatchAdmin(AddBatchAdmin):
         batch = self.get_object(request, unquote(object_id))
         # Django's own view logs a deletion and reports success even if the manager refuses.
         if request.method != "POST" or batch is None:
-            return super().delete_view(request, object_id, extra_context)
+            return super().delete_view(request, object_id, {"seen": latest_line(), **(extra_context or {})})
         if not self.has_delete_permission(request, batch):
             raise PermissionDenied
         self.run_bulk(request, Action.DELETE_BATCH, [batch.pk])

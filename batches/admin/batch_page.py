@@ -19,7 +19,7 @@ from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
-from batches.models import Batch, BatchLog
+from batches.models import Batch, BatchLog, Queue
 from batches.reports import comparison, queries
 from batches.web.downloads import stream_download
 
@@ -65,6 +65,7 @@ class BatchPage(BatchView):
             "batch": batch,
             "now": timezone.now(),
             "summary": summarise(batch, logs),
+            "version": Queue.objects.values_list("version", flat=True).first(),
             "can_operate": self.batch_admin.has_operate_permission(request),
             "previous": previous,
             "logs": logs,

@@ -14,7 +14,7 @@ from django.db.models import Subquery
 from django.db.models.functions import Now
 from django.http import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_cache_control, patch_vary_headers
-from django.utils.http import quote_etag
+from django.utils.http import parse_etags, quote_etag
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -33,6 +33,13 @@ class PreconditionFailed(APIException):
     status_code = 412
     default_detail = "If-Match or If-Unmodified-Since does not hold. Read the current state and try again."
     default_code = "precondition_failed"
+
+
+def require_match(request: Request, etag: str) -> None:
+    """Raises PreconditionFailed if the header `If-Match` has other tags."""
+    expected = parse_etags(request.headers["If-Match"])  # empty if it is malformed
+    if etag not in expected and "*" not in expected:
+        raise PreconditionFailed
 
 
 def respond_conditionally(request: Request, etag: str | None, render: Callable[[], Any]) -> HttpResponseBase:

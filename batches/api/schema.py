@@ -64,6 +64,7 @@ def header(name: str, description: str, schema: Any = str, response: list[int] |
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=response)
 
 
+IF_MATCH = header("If-Match", "The `ETag` of the batch that you have seen. If it has changed since, the answer is 412.")
 RETRY_AFTER = header("Retry-After", "Try again after this many seconds.", SECONDS, response=[429, 503])
 IDEMPOTENCY = [
     header(

@@ -5,7 +5,8 @@ The docstrings are the descriptions in docs/openapi.yaml: the first sentence is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ImportResult
-from batches.models import Action, Batch, Channel
+from batches.models import Action, Batch, Channel, Queue
 from batches.queue.bulk import run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import RULES
@@ -32,12 +33,12 @@ from batches.reports.outlook import forecast_queue, queue_as_dict
 from .access import ADD, CHANGE, DELETE, OPERATE, VIEW
 from .base import BaseView
 from .bodies import BULK_ACTIONS, BatchJSON, BatchUpload, Body, BulkBody, ChangeBody, HoldBody, MoveBody, NothingBody
-from .conditional import make_etag, make_queue_etag, respond_conditionally
+from .conditional import make_etag, make_queue_etag, require_match, respond_conditionally
 from .errors import require_granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
-from .schema import FORM, JSON, describe, describes_etag, refusals
+from .schema import FORM, IF_MATCH, JSON, describe, describes_etag, error_response, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, QueueSerializer
 from .versioning import PathVersioning
 
@@ -129,24 +130,36 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         data = CreatedSerializer(created, context=self.get_serializer_context()).data
         return Response(data, 201, headers={"Location": self.address_of(batch)})
 
-    @describe(request=ChangeBody)
+    @describe(request=ChangeBody, parameters=[IF_MATCH], responses={200: BatchSerializer, 412: error_response(412)})
     def partial_update(self, request: Request, pk: str) -> Response:
         """Rename a batch or change its priority.
 
         A queued batch with a new priority moves to the end of the batches with that priority.
         """
         changes = parse_body(ChangeBody, request)
-        if "name" in changes:
-            require_granted(self.manager.rename_batch(pk, changes["name"]))
-        if "priority" in changes:
-            require_granted(self.manager.set_priority(pk, changes["priority"]))
+        with self.if_it_matches(pk):
+            if "name" in changes:
+                require_granted(self.manager.rename_batch(pk, changes["name"]))
+            if "priority" in changes:
+                require_granted(self.manager.set_priority(pk, changes["priority"]))
         return self.respond(pk)
 
-    @describe(responses={204: None} | refusals(Action.DELETE_BATCH))
+    @describe(parameters=[IF_MATCH], responses={204: None, 412: error_response(412)} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a batch."""
-        require_granted(self.manager.delete_batch(pk))
+        with self.if_it_matches(pk):
+            require_granted(self.manager.delete_batch(pk))
         return Response(status=204)
+
+    @contextmanager
+    def if_it_matches(self, pk: str) -> Iterator[None]:
+        """Make a call only if the batch has the tag that `If-Match` expects. Raises PreconditionFailed."""
+        if "If-Match" not in self.request.headers:
+            yield
+            return
+        with Queue.objects.locked():  # so that nothing changes between
+            require_match(self.request, make_etag(self.render(find_batch(pk))))
+            yield
 
     @batch_action(Action.QUEUE_BATCH)
     def queue(self, pk: str) -> Any:
@@ -209,12 +222,15 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         self, bulk_action: Action, ids: Sequence[object] = (), filter: QuerySet[Batch] | None = None
     ) -> Response:
         left = 0
+        expected: dict[str, Any] = {}
         if filter is not None:
+            if bulk_action != Action.REPEAT_BATCH:  # which changes nothing about the batch
+                expected = {"expected_in": filter}
             try:
                 ids, left = select_batches(bulk_action, filter.filter(RULES[bulk_action].is_offered_for))
             except Refused as refused:
                 raise ValidationError({"filter": [str(refused)]}) from refused
-        return Response(BulkSerializer(run_bulk(self.manager, bulk_action, ids, left)).data)
+        return Response(BulkSerializer(run_bulk(self.manager, bulk_action, ids, left, **expected)).data)
 
     def require_permission(self, permission: str) -> None:
         if not self.request.user.has_perm(permission):

@@ -8,6 +8,8 @@ const live = (() => {
     const own = name => byId(`${root.id}-${name}`);
     const lost = own("lost"), liveSwitch = own("switch");
     const headers = {"X-Requested-With": "fetch"};
+    const SETTLING = 1000; // milliseconds in which a button that replaced another batch's ignores the pointer
+    const replaced = new WeakMap(); // such buttons, and when they came
     let timer, request = 0, failures = 0, sending = false, held = false, refusal = null;
 
     const isLive = () => liveSwitch.getAttribute("aria-checked") === "true";
@@ -74,7 +76,11 @@ const live = (() => {
         const edited = [...old.querySelectorAll("input[id]")].filter(
             input => input.checked !== input.defaultChecked || input.value !== input.defaultValue);
         const opened = [...old.querySelectorAll("details[id][open]")];
+        const known = new Set([...old.querySelectorAll("button[id]")].map(button => button.id));
         old.replaceChildren(...part.childNodes);
+        if ("settles" in old.dataset && known.size) {
+            for (const button of old.querySelectorAll("button[id]")) if (!known.has(button.id)) replaced.set(button, performance.now());
+        }
         for (const {id, checked, value} of edited) Object.assign(byId(id) ?? {}, {checked, value});
         for (const {id} of opened) byId(id)?.setAttribute("open", "");
     }
@@ -132,7 +138,7 @@ const live = (() => {
         const {target: form, submitter, defaultPrevented} = event;
         if (defaultPrevented || !root.contains(form) || form.closest("[data-plain]") || "plain" in (submitter?.dataset ?? {})) return;
         event.preventDefault();
-        if (sending) return;
+        if (sending || performance.now() - replaced.get(submitter) < SETTLING) return;
         forget();
         send(form, submitter);
     });

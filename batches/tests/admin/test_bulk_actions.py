@@ -6,6 +6,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 
+from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
 from batches.queue import contents
 from batches.tests.support.factories import cap_bulk, waiting_names
@@ -145,6 +146,27 @@ def test_a_running_batch_is_not_deleted(client_of, delete):
     assert (level, sentence.startswith("“a batch” is running.")) == ("warning", True)
     assert Batch.objects.contains(batch)
     assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("page", ["alone", "list", "queue"])
+def test_a_confirmed_deletion_leaves_what_has_changed_since_the_question(client_of, page):
+    batch, other, client = batch_with("done"), batch_with("done", name="other"), client_of("editor")
+    question = {
+        "alone": lambda: client.get(page_of(batch, "delete")),
+        "list": lambda: act(client, "delete_selected", batch, other),
+        "queue": lambda: act_in_queue(client, "delete_batch", batch, other),
+    }[page]()
+    form = hidden_fields(text_of(question))
+    assert BatchManager().queue_batch(batch.pk)
+    assert BatchManager().complete_batch(batch.pk)
+    response = {
+        "alone": lambda: client.post(page_of(batch, "delete"), form, follow=True),
+        "list": lambda: client.post(LIST, form, follow=True),
+        "queue": lambda: act_in_queue(client, "delete_batch", **form),
+    }[page]()
+    [(level, sentence)] = messages_of(response)
+    assert (level, "“a batch” has changed since it was selected" in sentence) == ("warning", True)
+    assert set(Batch.objects.all()) == ({batch, other} if page == "alone" else {batch})
 
 
 def test_the_confirmation_names_each_batch_and_deletes_nothing(client_of):

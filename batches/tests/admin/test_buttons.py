@@ -15,6 +15,7 @@ from .conftest import (
     act,
     act_in_queue,
     batch_with,
+    document,
     messages_of,
     page_of,
     press,
@@ -130,6 +131,45 @@ def test_the_button_repeat_leads_to_the_new_batch(client_of):
     assert response.redirect_chain == [(page_of(first), 302)]
     response = press(client, "repeat_batch", batch, headers=BY_SCRIPT)
     assert (response.status_code, response["Location"]) == (201, page_of(batch.repeats.exclude(pk=first.pk).get()))
+
+
+def address_of_button(client, page, batch, call):
+    """Where the page sends the button."""
+    [button] = document(client.get(page)).xpath(f"//button[@id='{call}' or @id='{call}-{batch.pk}']")
+    return button.get("formaction")
+
+
+PAGES = pytest.mark.parametrize("page", [page_of, lambda batch: QUEUE], ids=["batch", "queue"])
+
+
+@PAGES
+def test_a_button_that_was_shown_for_another_status_changes_nothing(client, page):
+    batch = batch_with("paused", ok=1, failed=1)
+    stale = address_of_button(client, page(batch), batch, "queue_batch")
+    assert BatchManager().complete_batch(batch.pk)
+    before = state()
+    response = client.post(stale, {"call": "queue_batch"}, follow=True)
+    assert messages_of(response) == [
+        ("warning", "“a batch” is done now, and was paused before. Check it and try again.")
+    ]
+    assert state() == before
+    fresh = address_of_button(client, page(batch), batch, "queue_batch")
+    assert messages_of(client.post(fresh, {"call": "queue_batch"}, follow=True)) == [
+        ("success", "“a batch” was queued.")
+    ]
+    assert reread(batch).completed_profiles == 0
+
+
+@PAGES
+def test_repeat_sent_twice_makes_one_batch_and_pressed_again_another(client, page):
+    batch = batch_with("done", ok=1)
+    button = address_of_button(client, page(batch), batch, "repeat_batch")
+    for _ in range(2):
+        response = client.post(button, {"call": "repeat_batch"}, follow=True)
+        assert messages_of(response) == [("success", "A repeat of “a batch” was queued.")]
+    assert batch.repeats.count() == 1
+    client.post(address_of_button(client, page(batch), batch, "repeat_batch"), {"call": "repeat_batch"})
+    assert batch.repeats.count() == 2
 
 
 @pytest.mark.parametrize("call", ["", "delete_batch", "claim_run", "__init__", "handle_error", "set_priority"])

@@ -3,6 +3,7 @@
 import pytest
 from django.db import connection
 
+from batches.api import views
 from batches.api.bodies import BulkBody
 from batches.batch_manager import BatchManager
 from batches.models import Batch
@@ -58,6 +59,22 @@ def test_a_filter_selects_the_matching_batches_that_the_action_is_offered_for(cl
     answer = send(client, "retry", filter={"name": "a batch"}).json()
     assert [outcome["id"] for outcome in answer["outcomes"]] == [str(batch.pk)]
     assert (answer["done"], answer["refused"], answer["left"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("action", ["queue", "delete"])
+def test_a_filter_leaves_what_no_longer_matches_when_its_turn_comes(client, make_batch, monkeypatch, action):
+    kept, changed = make_batch("done", name="kept"), make_batch("paused", name="changed")
+    select = views.select_batches
+
+    def select_and_change(*arguments):
+        selected = select(*arguments)
+        assert BatchManager().complete_batch(changed.pk)
+        return selected
+
+    monkeypatch.setattr(views, "select_batches", select_and_change)
+    answer = send(client, action, filter={"status": "paused"})
+    assert outcomes_of(answer) == [("stale_version", "done")]
+    assert set(Batch.objects.filter(status="done")) == {kept, changed}
 
 
 def test_a_filter_takes_lists_and_numbers(client, make_batch):

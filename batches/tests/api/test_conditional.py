@@ -1,6 +1,7 @@
 """ETags: polling costs two queries while nothing changes, and every change is visible at once."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -15,7 +16,7 @@ from rest_framework.test import APIClient
 from batches.api import conditional
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.support.factories import failed, make_batch, ok, record_one, start_run
+from batches.tests.support.factories import failed, make_batch, ok, record_one, start_run, values_of
 
 from .conftest import make_user, refusal_of, token_client
 
@@ -52,6 +53,24 @@ def set_heartbeat(ago):
 
 def renew(run):
     return manager.renew_lease(run.batch.pk, run.run_token)
+
+
+@pytest.mark.parametrize("method", ["patch", "delete"])
+def test_a_change_of_a_batch_that_has_changed_is_refused(client, method):
+    batch = make_batch("it", 2)
+    address, body = f"/api/batches/{batch.pk}/", {"name": "renamed", "priority": 3} if method == "patch" else None
+    call, seen = getattr(client, method), client.get(address)["ETag"]
+    assert manager.complete_batch(batch.pk)
+    before = values_of(batch.pk)
+    for stale in (seen, '"nonsense"', "nonsense"):
+        assert refusal_of(call(address, body, headers={"If-Match": stale})) == (412, "precondition_failed")
+    assert values_of(batch.pk) == before
+    current = client.get(address)["ETag"]
+    answer = call(address, body, headers={"If-Match": f"{seen}, {current}"})
+    assert answer.status_code == {"patch": 200, "delete": 204}[method]
+    assert Batch.objects.filter(pk=batch.pk, name="renamed", priority=3).exists() == (method == "patch")
+    gone = call(f"/api/batches/{UUID(int=0)}/", body, headers={"If-Match": "*"})
+    assert refusal_of(gone) == (404, "not_found")
 
 
 #: `queue/test_state_machine` shows that each transition writes a log line: a few stand for all. Results write none.
@@ -154,10 +173,10 @@ def test_the_tag_of_a_batch_changes_with_each_of_its_fields(client, run):
     assert client.get(path, headers={"If-None-Match": "*"}).status_code == 404
 
 
-def test_a_write_ignores_tags(client, run):
-    tags = {"If-None-Match": "*", "If-Match": '"other"'}
+def test_a_write_ignores_other_tags(client, run):
+    tags = {"If-None-Match": "*"}
     assert client.patch(f"/api/batches/{run.batch.pk}/", {"priority": 7}, headers=tags).status_code == 200
-    assert client.post("/api/queue/hold/", headers=tags).status_code == 200
+    assert client.post("/api/queue/hold/", headers=tags | {"If-Match": '"other"'}).status_code == 200
 
 
 def test_a_queue_without_its_row_has_no_tag(client):

@@ -152,6 +152,22 @@ def test_focus_ticks_and_typed_text_survive_an_update(open_page):
     expect(page.locator(f"#to-{second.pk}")).to_have_value("3")
 
 
+def test_a_click_on_the_running_batch_does_not_hit_the_next_one_that_starts_under_the_mouse(open_page):
+    first, second = batch_with("running", name="first"), batch_with(name="second")
+    page = open_with_stopped_clock(open_page)
+    expect(button(page, "pause_batch", first)).to_be_visible()
+    assert BatchManager().pause_batch(first.pk)
+    assert BatchManager().start_batch(second.pk)
+    poll(page, lambda: poll_now(page))
+    button(page, "pause_batch", second).click()
+    settle(page)
+    assert reread(second).status == "running"
+    page.clock.run_for(1001)
+    button(page, "pause_batch", second).click()
+    expect(page.locator("#queue-settled")).to_contain_text("second")
+    assert reread(second).status == "paused"
+
+
 def test_a_response_from_before_a_click_does_not_restore_the_old_state(open_page):
     batch = batch_with()
     page = open_with_stopped_clock(open_page)
