@@ -74,10 +74,9 @@ class AccessToken(models.Model):
     def is_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
-    def note_use(self) -> None:
-        now = timezone.now()
-        if self.last_used_at is None or self.last_used_at <= now - timedelta(minutes=1):
-            AccessToken.objects.filter(pk=self.pk).update(last_used_at=now)
+    @property
+    def use_is_noted(self) -> bool:
+        return self.last_used_at is not None and self.last_used_at > timezone.now() - timedelta(minutes=1)
 
 
 def digest_of(key: str) -> str:

@@ -3,13 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from batches.models.api import AccessToken
 from batches.tests.support.tables import every_table
 
-from .conftest import batch_with, make_root, make_user
+from .conftest import batch_with, make_root, make_user, token_client
 
 pytestmark = pytest.mark.django_db
 
@@ -89,6 +91,18 @@ def test_the_last_use_is_written_once_a_minute():
         assert client.get("/api/v1/queue/").status_code == 200
         uses.append(AccessToken.objects.get().last_used_at != before)
     assert uses == [True, False, True]
+
+
+def test_polling_with_a_new_token_costs_no_more_queries_than_with_an_old_one():
+    user = make_root()
+    old, new = token_client(user), client_with(user)
+    for client in (old, new):
+        assert client.get("/api/v1/queue/").status_code == 200  # notes its use
+    with CaptureQueriesContext(connection) as before:
+        old.get("/api/v1/queue/")
+    with CaptureQueriesContext(connection) as queries:
+        new.get("/api/v1/queue/")
+    assert len(queries) == len(before)
 
 
 def test_no_column_contains_the_key():
