@@ -385,13 +385,15 @@ class BatchManager(QueueWriter):
             head = None if queue.held else lock_head()
             if head is None or head.reset_after is not None:
                 return None
-            self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}", run_token=token, lease_at=Now())
+            self._start(
+                head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}", run_token=token, worker=worker, lease_at=Now()
+            )
             return ClaimedRun(head, token)
 
     def _take_over(self, batch: Batch, worker: str, token: uuid.UUID) -> bool:
         """Claim a run without an owner, or stop a batch that was taken over too often without progress."""
         if batch.run_token is None:  # started by somebody, or released
-            self._apply(batch, Action.CLAIM_RUN, f"by worker {worker}", run_token=token, lease_at=Now())
+            self._apply(batch, Action.CLAIM_RUN, f"by worker {worker}", run_token=token, worker=worker, lease_at=Now())
             return True
         lost = batch.takeovers + 1
         if lost > get_config().max_takeovers:
@@ -399,7 +401,7 @@ class BatchManager(QueueWriter):
             self._fail(batch, Action.TAKE_OVER, message)
             return False
         message = f"by worker {worker}: no heartbeat from the previous worker"
-        self._apply(batch, Action.TAKE_OVER, message, run_token=token, lease_at=Now(), takeovers=lost)
+        self._apply(batch, Action.TAKE_OVER, message, run_token=token, worker=worker, lease_at=Now(), takeovers=lost)
         return True
 
     @refusable
@@ -425,7 +427,7 @@ class BatchManager(QueueWriter):
     @run_call
     def release_run(self, batch: Batch) -> Literal[True]:
         """Release a run, so that the next worker continues at once instead of waiting for the lease to expire."""
-        self._apply(batch, Action.RELEASE_RUN, run_seconds=run_seconds(), run_token=None, lease_at=None)
+        self._apply(batch, Action.RELEASE_RUN, run_seconds=run_seconds(), run_token=None, worker=None, lease_at=None)
         return True
 
     @run_call

@@ -73,7 +73,7 @@ class QueueSerializer(serializers.Serializer[Any]):
     held_by = serializers.CharField()
     held_at = MomentField(allow_null=True)
     hold_reason = serializers.CharField()
-    worker = serializers.CharField()
+    worker = serializers.CharField(help_text="The one at work; if nothing runs, the last one that looked for work.")
     worker_seen_at = MomentField(allow_null=True)
     worker_alive = serializers.BooleanField()
     running = BatchSerializer(allow_null=True)

@@ -12,7 +12,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
+from batches.limits import MAX_ACTOR, MAX_CHECKER, MAX_NAME, MAX_STATUS
 
 from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
@@ -147,6 +147,8 @@ class Batch(models.Model):
     run_seconds = models.FloatField(default=0.0, help_text="Seconds that workers have spent on it.")
 
     run_token = models.UUIDField(null=True, blank=True, editable=False)
+    # NULL, so that workers of the previous version can go on inserting during an upgrade.
+    worker = models.CharField(max_length=MAX_ACTOR, null=True, blank=True, editable=False)  # noqa: DJ001
     lease_at = models.DateTimeField(null=True, blank=True, help_text="Last heartbeat of the worker.")
     takeovers = models.PositiveSmallIntegerField(default=0, help_text="Takeovers since the last progress.")
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")

@@ -39,6 +39,7 @@ class Queue(models.Model):
     held_by = models.CharField(max_length=MAX_ACTOR, blank=True)
     held_at = models.DateTimeField(null=True, blank=True)
     hold_reason = models.TextField(blank=True)
+    #: The last worker that looked for work. The one at work belongs to the run: `Batch.worker`.
     worker = models.CharField(max_length=MAX_ACTOR, blank=True)
     worker_seen_at = models.DateTimeField(null=True, blank=True)
 

@@ -44,11 +44,11 @@ def _derive_from_status(batch: Batch) -> dict[str, Any]:
     elif batch.status != Status.RUNNING:
         wanted["position"] = None
     elif Batch.objects.running().exclude(pk=batch.pk).exists():
-        wanted |= {"status": Status.PAUSED, "position": None, "run_token": None, "lease_at": None}
+        wanted |= {"status": Status.PAUSED, "position": None, "run_token": None, "worker": None, "lease_at": None}
     else:
         wanted["position"] = 0
     if batch.status != Status.RUNNING:
-        wanted |= {"run_token": None, "lease_at": None}
+        wanted |= {"run_token": None, "worker": None, "lease_at": None}
     return wanted
 
 

@@ -122,7 +122,7 @@ class QueueWriter:
         """Enter a status outside the waiting queue: log it, notify webhooks, and close the gap."""
         before = batch.status, batch.position
         if batch.status == Status.RUNNING:
-            changes = {"run_seconds": run_seconds(), "run_token": None, "lease_at": None} | changes
+            changes = {"run_seconds": run_seconds(), "run_token": None, "worker": None, "lease_at": None} | changes
         position = 0 if status == Status.RUNNING else None
         self._leave_queue(batch, status=status, position=position, **changes)
         Queue.objects.bump_version()

@@ -155,7 +155,7 @@ def queue_as_dict(
         "held_by": queue.held_by,
         "held_at": queue.held_at,
         "hold_reason": queue.hold_reason,
-        "worker": queue.worker,
+        "worker": (outlook.running.worker or "") if outlook.running else queue.worker,
         "worker_seen_at": outlook.worker_seen_at,
         "worker_alive": outlook.worker_is_alive,
         "running": batch_as_dict(outlook.running) if outlook.running else None,

@@ -68,7 +68,7 @@ def test_the_running_batch_is_shown_with_its_progress(client):
         "Ok": "3",
         "Failed": "2",
         "New stories": "4",
-        "Worker": "alive",
+        "Worker": "alive (a worker)",
     }
 
 
@@ -79,6 +79,7 @@ def test_a_run_without_a_worker_and_one_without_a_heartbeat_differ(client):
     Batch.objects.running().update(lease_at=timezone.now() - timedelta(hours=1))
     known = run_facts(client)
     assert known["Worker"].startswith("no heartbeat since ")
+    assert known["Worker"].endswith(" (host:1)")
     assert known["Started"].endswith(" by ada")
     BatchManager().pause_batch(Batch.objects.running().get().pk)
     batch_with()

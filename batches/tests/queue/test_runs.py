@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from batches.models import Batch, BatchLog, Queue
 from batches.queue.refusals import Code
+from batches.reports.outlook import forecast_queue, queue_as_dict
 from batches.tests.support.factories import (
     assert_consistent,
     assert_logged,
@@ -85,6 +86,22 @@ def test_a_started_batch_is_claimed_before_the_head_of_the_queue(manager):
     assert read(batch, "takeovers") == (0,)
     assert (BatchLog.objects.count(), Queue.objects.get().version) == (lines + 1, version)
     assert_logged("claim_run", batch, ("running", 0), ("running", 0), "by worker worker 1")
+
+
+def test_the_worker_of_a_run_is_the_one_that_claimed_it_whoever_looks_for_work(manager):
+    run = start_run(make_batch())
+    assert (read(run.batch, "worker"), queue_as_dict(forecast_queue(), 1)["worker"]) == (("worker",), "worker")
+    assert manager.claim_run("worker 2") is None
+    assert Queue.objects.get().worker == "worker 2"
+    assert (read(run.batch, "worker"), queue_as_dict(forecast_queue(), 1)["worker"]) == (("worker",), "worker")
+    age_lease(run.batch, LEASE * 2)
+    again = manager.claim_run("worker 2")
+    assert read(run.batch, "worker") == ("worker 2",)
+    assert manager.release_run(run.batch.pk, again.run_token)
+    assert (read(run.batch, "worker"), queue_as_dict(forecast_queue(), 1)["worker"]) == ((None,), "")
+    assert manager.claim_run("worker 3")
+    assert manager.pause_batch(run.batch.pk)
+    assert (read(run.batch, "worker"), queue_as_dict(forecast_queue(), 1)["worker"]) == ((None,), "worker 3")
 
 
 # Leases

@@ -119,7 +119,7 @@ ALLOWED = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, After
 FORBIDDEN = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, Code)]
 
 #: A batch has these only while it runs.
-RUN_FIELDS = {"run_token", "lease_at", "run_seconds"}
+RUN_FIELDS = {"run_token", "worker", "lease_at", "run_seconds"}
 
 
 def test_the_matrix_is_complete():
@@ -145,7 +145,7 @@ def test_an_allowed_call_does_what_the_matrix_says_and_is_logged_once(call, stat
     assert {name: now[name] for name in changed} == after.changes
     assert all(now[name] is not None for name in changed & {"started_at"})
     if after.status != RUNNING:
-        assert (now["run_token"], now["lease_at"]) == (None, None)
+        assert (now["run_token"], now["worker"], now["lease_at"]) == (None, None, None)
     assert tuple(row_statuses(it)) == after.rows
     assert waiting_names() == after.waiting
     assert_one_line_if_changed(call, before, after, lines)
