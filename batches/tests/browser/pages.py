@@ -160,8 +160,8 @@ def make_rows() -> Rows:
     repeat = BatchManager("ada", "admin").repeat_batch(done.pk)
     BatchManager("ada", "admin").hold_queue("The network is down.")
     user = User.objects.create_user("ada", "ada@example.org", "secret", is_staff=True)
-    for batch in Batch.objects.all():
-        LogEntry.objects.log_actions(user.pk, [batch], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
+    for row in [webhook, *Batch.objects.all()]:
+        LogEntry.objects.log_actions(user.pk, [row], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
     return Rows(
         user=user,
         group=Group.objects.create(name="operators"),

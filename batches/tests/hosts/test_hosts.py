@@ -271,7 +271,7 @@ def test_every_link_of_an_admin_site_stays_at_that_site_and_every_style_and_scri
                 seen.add(route)
                 todo.append(link)
     assert {f"{home}batches/batch/{page}" for page in ("queue/", "queue/live/", "ID/change/", "ID/live/")} <= seen
-    rows = ("apitoken", "batchlog", "batchprofile", "profile", "storyresult", "webhook", "webhookdelivery")
+    rows = ("accesstoken", "batchlog", "batchprofile", "profile", "storyresult", "webhook", "webhookdelivery")
     assert {f"{home}batches/{row}/ID/change/" for row in rows} <= seen
     assert f"{site}static/batches/admin.css" in files
     for file in files:
