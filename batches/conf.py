@@ -111,6 +111,9 @@ def config_from_mapping(values: Mapping[str, Any]) -> Config:
 
 def config_from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """The `BATCHES` dictionary from the variables `BATCHES_<KEY>`; without the keys that are not set."""
+    for old in ("API_RATE", "API_ANONYMOUS_RATE", "API_PROXIES"):
+        if environ.get(old):  # a limit must not end silently
+            raise ImproperlyConfigured(f"{old} is now BATCHES_{old}. Rename the variable.")
     values = {}
     for f in fields(Config):
         name = f.name.upper()

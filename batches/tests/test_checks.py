@@ -64,6 +64,12 @@ def test_the_environment_is_read_by_the_kind_of_each_key():
     }
 
 
+@pytest.mark.parametrize("name", ["API_RATE", "API_ANONYMOUS_RATE", "API_PROXIES"])
+def test_an_old_name_of_a_limit_is_refused_with_the_new_one(name):
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is now BATCHES_{name}. Rename the variable."):
+        config_from_environment({name: "5/minute"})
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
