@@ -26,6 +26,7 @@ from batches.tests.support.factories import (
     unchanged,
     values_of,
 )
+from batches.tests.support.tables import run_sql
 
 pytestmark = pytest.mark.django_db
 
@@ -317,3 +318,16 @@ NO_STATUSES = [None, 0, -1, 99, 1000, 2**31, 2**63, 10**100, True, math.inf, mat
 @pytest.mark.parametrize(("status", "stored"), STATUSES + [(status, None) for status in NO_STATUSES])
 def test_an_invalid_http_status_is_not_stored(status, stored, run):
     assert record_one(run, CheckResult(True, http_status=status)).http_status == stored
+
+
+@pytest.mark.databases("postgresql")
+def test_postgresql_updates_results_in_place():
+    """HOT: no index on a column that changes, and room on the page. Otherwise every result grows each index."""
+    run = start_run(make_batch("it", 2000))
+    ids = profile_ids(run.batch)
+    for first in range(0, len(ids), 500):
+        record(run, [(profile_id, ok() if profile_id % 3 else failed()) for profile_id in ids[first : first + 500]])
+    table = "FROM pg_stat_xact_user_tables WHERE relname = 'batches_batchprofile'"
+    [(updated, in_place)] = run_sql(f"SELECT n_tup_upd, n_tup_hot_upd {table}")
+    assert updated == 2000
+    assert in_place >= 0.85 * updated
