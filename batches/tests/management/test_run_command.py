@@ -381,9 +381,9 @@ def test_a_file_gets_few_lines_and_the_last_one_is_where_the_batch_ended(updates
     monkeypatch.setattr(progress, "LINE_SECONDS", 3600.0)
     with ProgressDisplay(batch.pk, file):
         wait_until(lambda: updates)
-        Batch.objects.update(run_seconds=1.0)
-        wait_until(lambda: "2/s" in updates[-1] and updates[-1] == updates[-2])
-        assert not file.shows("2/s")
+        Batch.objects.update(stories_found=7)
+        wait_until(lambda: "new stories 7" in updates[-1])
+        assert not file.shows("new stories 7")
     assert file.getvalue().splitlines() == [updates[0], updates[-1]]
 
 
