@@ -60,7 +60,9 @@ def repeat_once(request: HttpRequest, batch_id: UUID) -> Batch | Refusal:
     """The repeat. A button that is sent twice makes one: the second request finds it."""
     repeat_id = uuid5(batch_id, f"{request.user.pk} {request.GET['version']}") if "version" in request.GET else None
     result = get_manager(request).repeat_batch(batch_id, id=repeat_id)
-    return Batch.objects.filter(pk=repeat_id).first() or result if not result and repeat_id else result
+    if not result and repeat_id:
+        return Batch.objects.filter(pk=repeat_id).first() or result
+    return result
 
 
 def latest_line() -> int:

@@ -37,7 +37,7 @@ VIEW_STORIES = "batches.view_storyresult"
 VIEW_PROFILES = "batches.view_profile"
 
 
-#: What a token can be used for; one without a scope, or to operate, for whatever its user may do.
+#: What a token can be used for; one without a scope, or to operate, for everything its user may do.
 READING = {VIEW, VIEW_ROWS, VIEW_LOGS, VIEW_STORIES, VIEW_PROFILES}
 IN_SCOPE = {AccessToken.Scope.READ: READING, AccessToken.Scope.ADD: READING | {ADD}}
 

@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(help_text='What it is for, such as “nightly import”.', max_length=200)),
                 ('digest', models.CharField(editable=False, max_length=64, unique=True)),
                 ('begins_with', models.CharField(editable=False, max_length=12, verbose_name='token')),
-                ('scope', models.CharField(choices=[('read', 'read'), ('add', 'read, and add batches'), ('operate', 'whatever its user may')], default='operate', max_length=10)),
+                ('scope', models.CharField(choices=[('read', 'read'), ('add', 'read, and add batches'), ('operate', 'everything its user may do')], default='operate', max_length=10)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created')),
                 ('expires_at', models.DateTimeField(blank=True, help_text='Empty: never.', null=True, verbose_name='expires')),
                 ('last_used_at', models.DateTimeField(editable=False, null=True, verbose_name='last used')),

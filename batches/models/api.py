@@ -44,7 +44,7 @@ class AccessToken(models.Model):
     class Scope(models.TextChoices):
         READ = "read", "read"
         ADD = "add", "read, and add batches"
-        OPERATE = "operate", "whatever its user may"
+        OPERATE = "operate", "everything its user may do"
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     name = models.CharField(max_length=MAX_NAME, help_text="What it is for, such as “nightly import”.")
