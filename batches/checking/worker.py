@@ -71,7 +71,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._task = asyncio.current_task()
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` wants SIGHUP to be ignored
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under `nohup`
                 asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
         async with delivering(self._config, self._database, self._stop) if self._delivers else nullcontext():

@@ -49,7 +49,8 @@ def supervise(children: Sequence[Child], echo: Echo) -> str:
     by itself, or "" after a signal.
     """
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.default_int_handler)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under `nohup`
+            signal.signal(number, signal.default_int_handler)
     # If nobody reads the output any longer, this process ends, and with it the children (see `_end_with_supervisor`).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     running: list[Running] = []

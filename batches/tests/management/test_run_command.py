@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+from contextlib import contextmanager
 
 import pytest
 from django.db import OperationalError
@@ -206,12 +207,23 @@ def stop_at(script, configure, monkeypatch):
     return set_up
 
 
+@contextmanager
+def handling_sighup(handler):
+    """The tests themselves may run under nohup, which ignores it."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_pauses_the_batch_and_resume_finishes_it_with_each_result_once(
     number, code, stop_at, list_file, manage
 ):
     checked = stop_at(2, number)
-    output = manage("batch", "run", "--checker", "scripted", list_file())
+    with handling_sighup(signal.SIG_DFL):
+        output = manage("batch", "run", "--checker", "scripted", list_file())
     batch = Batch.objects.get()
     assert output.code == code
     resume = f"manage.py batch run --resume {batch.pk}"
@@ -229,11 +241,8 @@ def test_under_nohup_the_batch_is_finished_although_the_terminal_was_closed(scri
         os.kill(os.getpid(), signal.SIGHUP)
 
     checked = script(close_terminal)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with handling_sighup(signal.SIG_IGN):
         assert manage("batch", "run", "--checker", "scripted", list_file()).code == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
     assert len(checked) == 3
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -262,7 +263,8 @@ def test_a_command_without_a_usable_database_gets_one_sentence(database, sentenc
 # -- The supervisor, with small programs that do one thing each --------------------------------------------------------
 
 PROGRAM = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "NOHUP" in os.environ else signal.SIG_DFL)
 from batches.management.supervisor import Child, supervise
 ports = {"late": ("127.0.0.1", int(os.environ.get("LATE_PORT", "0")))}
 children = [Child(name, name, [], float(sys.argv[1]), listens_on=ports.get(name)) for name in sys.argv[2:]]
@@ -329,6 +331,15 @@ def test_children_end_one_after_the_other_in_reverse_order(number, supervise):
     process.signal(number)
     assert process.wait() == 0
     assert process.out.endswith("\ncourteous | down\npolite | down\nstopped\n")
+
+
+def test_under_nohup_they_go_on_although_the_terminal_was_closed(supervise):
+    process = supervise("polite", environ={"NOHUP": "1"})
+    process.signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.popen.wait(0.5)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
 
 
 def test_a_child_starts_when_the_previous_one_listens(supervise, ports, tmp_path):
