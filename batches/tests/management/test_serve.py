@@ -46,11 +46,7 @@ def is_running(pid):
 
 
 def assert_gone(pids):
-    try:
-        wait_until(lambda: not any(map(is_running, pids)))
-    finally:
-        for pid in filter(is_running, pids):
-            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, pids)))
 
 
 # -- manage.py serve ---------------------------------------------------------------------------------------------------
@@ -374,6 +370,15 @@ def test_a_stubborn_child_does_not_outlive_a_killed_supervisor(supervise):
     process = supervise("stubborn", grace=0.2)
     process.signal(signal.SIGKILL)
     assert_gone(children(process).values())
+
+
+def test_the_end_of_a_test_leaves_nothing_running(supervise, commands):
+    process = supervise("stubborn", grace=3600)
+    process.signal(signal.SIGKILL)
+    [pid] = children(process).values()
+    assert is_running(pid)
+    commands.close()
+    assert not is_running(pid)
 
 
 def test_the_processes_of_a_child_end_with_it(supervise):

@@ -2,14 +2,18 @@
 
 import os
 import pty
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 from django.conf import settings
 
@@ -123,11 +127,17 @@ class CommandAtTerminal(Command):
 
 
 class Commands(ExitStack):
-    """Starts commands on one database, and kills those that still run at the end."""
+    """Starts commands on one database. At the end it kills those that still run, and all that they have started.
+
+    What a killed supervisor leaves behind would write to the database of the next test. The processes are known by a
+    variable that they inherit.
+    """
 
     def __init__(self, database_url: str) -> None:
         super().__init__()
-        self.environ: Mapping[str, str] = os.environ | ENVIRONMENT | {"DATABASE_URL": database_url}
+        mark = {"BATCHES_TEST_COMMANDS": uuid4().hex}
+        self.environ: Mapping[str, str] = os.environ | ENVIRONMENT | mark | {"DATABASE_URL": database_url}
+        self.callback(kill_marked, *mark.items())
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
         return self.start_program(*MANAGE, *arguments, environ=environ, **streams)
@@ -146,6 +156,27 @@ class Commands(ExitStack):
     def _keep(self, command: Any) -> Any:
         self.callback(command.kill)
         return command
+
+
+def kill_marked(mark: tuple[str, str]) -> None:
+    """Kill the processes with this environment variable, until none has started another one (on Linux)."""
+    entry = "=".join(mark).encode()
+    while any(_kill_if_marked(int(path.name), entry) for path in Path("/proc").glob("[0-9]*")):
+        pass
+
+
+def _kill_if_marked(pid: int, entry: bytes) -> bool:
+    """Unlike the number of a process, its file descriptor never means a later process."""
+    with (
+        suppress(ProcessLookupError, FileNotFoundError, PermissionError),
+        open(os.pidfd_open(pid)) as process,
+    ):
+        if entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
+            ended, _, _ = select.select([process], [], [], WAIT_SECONDS)
+            assert ended, f"Process {pid} does not end after SIGKILL."
+            return True
+    return False
 
 
 def run_python(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
