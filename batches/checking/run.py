@@ -11,6 +11,7 @@ from typing import Any
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
+from batches.checking.checkers.clock import Clock
 from batches.conf import Config
 from batches.limits import MAX_ERROR
 from batches.models import Database
@@ -146,13 +147,14 @@ class Run:
         return len(self._results) >= 4 * self._config.record_size
 
     async def _check(self, profile: ProfileToCheck) -> CheckResult:
+        clock = Clock(self._config.check_timeout)
         try:
-            async with asyncio.timeout(self._config.check_timeout) as limit:
+            async with clock:
                 return _require_result(await self._checker.check(profile))
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 raise  # we cancelled it; a checker that cancels itself has failed
-            if limit.expired():
+            if clock.is_over:
                 return CheckResult(False, f"The check did not finish within {self._config.check_timeout:g} s.")
             self._log_once(error, profile)
             return CheckResult(False, f"The checker failed: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import responses as HTTP_PHRASES
-from time import perf_counter
 from typing import NamedTuple, Self
 
 import aiohttp
@@ -26,6 +25,7 @@ from yarl import URL
 from batches.conf import Config
 
 from .base import Checker, CheckResult, FetchError, ProfileToCheck
+from .clock import Clock
 from .guard import NOT_PUBLIC, open_guarded_socket, read_networks
 from .hosts import HostSlots, describe_pause
 
@@ -136,12 +136,12 @@ class FetchingChecker(Checker):
         await self._session.close()
 
     async def check(self, profile: ProfileToCheck) -> CheckResult:
-        started = perf_counter()
-        try:
-            result = await self.fetch_result(profile)
-        except FetchError as error:
-            result = CheckResult(False, str(error), error.http_status)
-        return replace(result, duration=perf_counter() - started)
+        async with Clock() as clock:
+            try:
+                result = await self.fetch_result(profile)
+            except FetchError as error:
+                result = CheckResult(False, str(error), error.http_status)
+            return replace(result, duration=clock.charged)
 
     @abstractmethod
     async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:

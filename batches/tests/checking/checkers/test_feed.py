@@ -1,21 +1,18 @@
 """A check of a profile, from its address to its stories, against a real server."""
 
-import asyncio
 import itertools
-import queue
-import threading
 from datetime import UTC, datetime
 
 import pytest
 
-from batches.checking.checkers import feed as feed_module
 from batches.checking.checkers import load_checker
-from batches.checking.checkers.base import ProfileToCheck, Story
+from batches.checking.checkers.base import Story
 from batches.checking.checkers.feed import FeedChecker
+from batches.checking.checkers.parsers import Parsers
 from batches.conf import Config
-from batches.tests.support.feedserver import WAIT_SECONDS, Reply, Request
+from batches.tests.support.feedserver import Reply, Request
 
-from .conftest import check, item, link, page, quick_config, rss, run_with, short
+from .conftest import check, item, link, page, rss, short
 
 XML = {"Content-Type": "application/rss+xml"}
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -48,7 +45,7 @@ def test_the_charset_of_the_header_is_used(server):
 def test_a_document_that_was_read_before_is_not_read_again(server, monkeypatch):
     server.answer("/feed", rss(item(1)), headers=XML | {"ETag": '"6"'})
     first = check(server.url("/feed"))
-    monkeypatch.setattr(feed_module, "read_quickly", None)
+    monkeypatch.setattr(Parsers, "read", None)
     again = check(server.url("/feed"), fingerprint=first.fingerprint, etag='"5"')
     assert (again.ok, list(again.stories), again.etag, again.fingerprint) == (True, [], '"6"', first.fingerprint)
 
@@ -170,36 +167,6 @@ def test_a_profile_without_a_feed_is_a_failure_and_nothing_is_remembered(body, r
     result = check(server.url("/"), etag='"old"')
     assert (result.ok, result.error) == (False, reason)
     assert (result.feed_url, result.etag, result.last_modified, result.fingerprint) == (None, None, None, None)
-
-
-# The event loop
-
-
-def test_the_event_loop_goes_on_while_a_large_document_is_read(server, monkeypatch):
-    """The loop also renews the run's lease."""
-    read_by: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
-    can_go_on = threading.Event()
-
-    def read(document: bytes, original=feed_module.read_thoroughly):
-        read_by.put(threading.current_thread())
-        assert can_go_on.wait(WAIT_SECONDS), "the event loop was blocked"
-        return original(document)
-
-    monkeypatch.setattr(feed_module, "read_thoroughly", read)
-    server.answer("/large", rss(*(item(number % 60) for number in range(3000))))
-    server.answer("/broken", rss("<title>a <b>b</b></title>"))
-    server.answer("/small", rss(item(1)))
-
-    async def check_all(checker: FeedChecker) -> None:
-        profiles = [ProfileToCheck(1, server.url(path)) for path in ("/large", "/broken")]
-        checks = [asyncio.create_task(checker.check(profile)) for profile in profiles]
-        readers = {await asyncio.to_thread(read_by.get, timeout=WAIT_SECONDS) for _ in checks}
-        assert threading.main_thread() not in readers
-        assert (await checker.check(ProfileToCheck(1, server.url("/small")))).ok
-        can_go_on.set()
-        assert all([(await check).ok for check in checks])
-
-    run_with(FeedChecker(quick_config(per_host=5, timeout=WAIT_SECONDS)), check_all)
 
 
 # The checker "http"

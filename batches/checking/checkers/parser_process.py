@@ -1,0 +1,138 @@
+"""A process that reads documents. It may crash, compute for ever or fill its memory: only that document is lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from .reading import Body, Reading, Unreadable, read
+
+#: Bytes that its data may take. It starts with 20 MB, and the worst document that is still read takes 250 MB.
+MAX_MEMORY = 400_000_000
+#: A process that still has more than this after a document ends: it will not return the memory.
+MAX_KEPT_MEMORY = 100_000_000
+#: Seconds to wait for each second of computing that a document is allowed: the machine may be busy.
+PATIENCE = 20.0
+
+COMMAND = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import serve; serve(int(sys.argv[1]))"
+
+
+class Answer(NamedTuple):
+    """`error` is the reason of an unreadable document, `fault` the traceback of a bug of ours."""
+
+    reading: Reading | None = None
+    error: str = ""
+    fault: str = ""
+    ends: bool = False
+
+
+class ParserProcess:
+    """Starts with its first document, and again after each death. One thread at a time may `read`."""
+
+    def __init__(self, cpu_seconds: float) -> None:
+        self._cpu_seconds = cpu_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._is_killed = False
+
+    def read(self, body: Body, *, thoroughly: bool) -> Reading | None:
+        """As `reading.read`. Raises Unreadable also if the document was too much for the process."""
+        answer = self._ask(self._connection or self._start(), body, thoroughly)
+        if answer.ends:
+            self._bury()
+        if answer.fault:
+            raise RuntimeError(answer.fault)
+        if answer.error:
+            raise Unreadable(answer.error)
+        return answer.reading
+
+    def kill(self) -> None:
+        """End the process, now or as soon as it starts. A thread that is reading gets Unreadable."""
+        self._is_killed = True
+        if process := self._process:
+            process.kill()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._bury()
+
+    def _start(self) -> Connection:
+        self._connection, theirs = Pipe()
+        with theirs:
+            number = theirs.fileno()
+            arguments = [sys.executable, "-c", COMMAND, str(number), *sys.path]
+            self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=[number])  # noqa: S603
+        return self._connection
+
+    def _ask(self, connection: Connection, body: Body, thoroughly: bool) -> Answer:
+        if self._is_killed:
+            self.kill()  # it has just been started
+        with suppress(EOFError, OSError):
+            connection.send((body, thoroughly, self._cpu_seconds))
+            if connection.poll(PATIENCE * self._cpu_seconds):
+                answer: Answer = connection.recv()
+                return answer
+        return Answer(error=self._explain(self._bury()))
+
+    def _bury(self) -> int:
+        """Returns the number of the signal that ended the process."""
+        assert self._process is not None
+        assert self._connection is not None
+        self._connection.close()
+        self._process.kill()
+        code = self._process.wait()
+        self._process = self._connection = None
+        return -code
+
+    def _explain(self, number: int) -> str:
+        if number == signal.SIGPROF:
+            return f"reading the document takes more than {self._cpu_seconds:g} s of computing"
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"status {-number}"
+        return f"the process that read the document ended ({name})"
+
+
+def serve(number: int) -> None:
+    """Answer until the worker closes the connection or dies. Only the worker ends this process."""
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    os.nice(5)  # the event loop goes first
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+    with Connection(number) as connection, suppress(EOFError, OSError):
+        ends = False
+        while not ends:
+            answer = answer_request(*connection.recv())
+            ends = measure_memory() > MAX_KEPT_MEMORY
+            connection.send(answer._replace(ends=ends))
+
+
+def answer_request(body: Body, thoroughly: bool, cpu_seconds: float) -> Answer:
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    try:
+        return Answer(read(body, thoroughly=thoroughly))
+    except Unreadable as error:
+        return Answer(error=str(error))
+    except MemoryError:
+        return Answer(error=f"reading the document takes more than {MAX_MEMORY / 1e6:g} MB of memory")
+    except Exception:
+        return Answer(fault=traceback.format_exc())
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+
+
+def measure_memory() -> int:
+    """Bytes of this process in memory, or 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0

@@ -1,0 +1,141 @@
+"""A check is charged with the time that its site takes, and with nothing else."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from batches.checking.checkers.clock import Clock, not_charged
+
+
+class Time:
+    """Moves the time of an event loop: nobody waits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.now = 100.0
+        loop.time = lambda: self.now  # type: ignore[method-assign]
+
+    async def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        for _ in range(3):  # timers that are due are called
+            await asyncio.sleep(0)
+
+
+def in_time(work: Callable[[Time], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await work(Time(asyncio.get_running_loop()))
+
+    asyncio.run(run())
+
+
+def test_a_check_ends_when_its_time_is_used_up():
+    async def work(time: Time) -> None:
+        clock = Clock(10.0)
+
+        async def check() -> None:
+            async with clock:
+                await time.pass_by(9.0)
+                assert not clock.is_over
+                await time.pass_by(1.5)
+                await asyncio.Event().wait()
+
+        with pytest.raises(TimeoutError):
+            await check()
+        assert clock.is_over
+
+    in_time(work)
+
+
+def test_waiting_for_something_of_ours_is_not_charged():
+    async def work(time: Time) -> None:
+        async def check() -> None:
+            async with Clock(10.0) as clock:
+                await time.pass_by(3.0)
+                with not_charged():
+                    await time.pass_by(1000.0)
+                assert clock.charged == 3.0
+                await time.pass_by(6.0)
+                assert clock.charged == 9.0
+                await time.pass_by(1.0)
+                await asyncio.Event().wait()
+
+        with pytest.raises(TimeoutError):
+            await check()
+
+    in_time(work)
+
+
+def test_every_clock_around_stops_and_none_beside():
+    async def work(time: Time) -> None:
+        async def other() -> None:
+            async with Clock(5.0):
+                await asyncio.Event().wait()
+
+        beside = asyncio.create_task(other())
+        await asyncio.sleep(0)
+        async with Clock(10.0) as outer, Clock(2.0) as inner:
+            with not_charged():
+                await time.pass_by(50.0)
+            await time.pass_by(1.0)
+            assert (outer.charged, inner.charged) == (1.0, 1.0)
+        with pytest.raises(TimeoutError):
+            await beside
+
+    in_time(work)
+
+
+def test_a_clock_goes_on_when_the_last_of_several_waits_ends():
+    async def work(time: Time) -> None:
+        async with Clock(10.0) as clock:
+            with not_charged():
+                with not_charged():
+                    await time.pass_by(5.0)
+                await time.pass_by(5.0)
+            await time.pass_by(1.0)
+            assert clock.charged == 1.0
+
+    in_time(work)
+
+
+def test_a_wait_that_outlives_its_check_does_no_harm():
+    async def work(time: Time) -> None:
+        go_on = asyncio.Event()
+
+        async def wait() -> None:
+            with not_charged():
+                await go_on.wait()
+
+        async with Clock(10.0):
+            left_behind = asyncio.create_task(wait())
+            await time.pass_by(1.0)
+        go_on.set()
+        await left_behind
+
+    in_time(work)
+
+
+def test_without_a_clock_and_without_a_limit_nothing_ends():
+    async def work(time: Time) -> None:
+        with not_charged():
+            await time.pass_by(1e6)
+        async with Clock() as clock:
+            await time.pass_by(1e6)
+        assert clock.charged == 1e6
+
+    in_time(work)
+
+
+def test_a_cancelled_check_is_cancelled_not_over():
+    async def work(time: Time) -> None:
+        async def check() -> None:
+            async with Clock(10.0):
+                with not_charged():
+                    await asyncio.Event().wait()
+
+        task = asyncio.create_task(check())
+        await time.pass_by(1.0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    in_time(work)

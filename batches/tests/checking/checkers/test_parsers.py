@@ -1,0 +1,276 @@
+"""Documents are read beside the event loop: fairly, within limits, and with no harm to others."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batches.checking.checkers import parser_process
+from batches.checking.checkers import parsers as parsers_module
+from batches.checking.checkers.base import ProfileToCheck
+from batches.checking.checkers.clock import Clock
+from batches.checking.checkers.feed import FeedChecker
+from batches.checking.checkers.parsers import MAX_BYTES_IN_LOOP, Lane, Parsers
+from batches.checking.checkers.reading import Body, Reading, Unreadable
+from batches.tests.support.feedserver import WAIT_SECONDS
+
+from .conftest import item, link, page, quick_config, rss, run_with
+
+LARGE = MAX_BYTES_IN_LOOP + 1
+
+
+@pytest.fixture
+def obedient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parser processes do what a document says (`support/parser.py`)."""
+    command = parser_process.COMMAND.replace(parser_process.__name__, "batches.tests.support.parser")
+    monkeypatch.setattr(parser_process, "COMMAND", command)
+
+
+def body(command: str = "", size: int = LARGE, host: str = "a.example") -> Body:
+    return Body(command.encode().ljust(size), f"http://{host}/")
+
+
+def with_parsers(work: Callable[[Parsers], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        parsers = Parsers()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await work(parsers)
+        finally:
+            parsers.close()
+
+    return asyncio.run(run())
+
+
+def pipe(folder: Path) -> str:
+    os.mkfifo(folder / "pipe")
+    return str(folder / "pipe")
+
+
+async def arrive(path: str) -> int:
+    """Wait until a process waits at this pipe. It goes on when the returned descriptor is closed."""
+    return await asyncio.to_thread(os.open, path, os.O_WRONLY)
+
+
+# What is read where
+
+
+@pytest.mark.parametrize(("size", "in_process"), [(MAX_BYTES_IN_LOOP, False), (LARGE, True)])
+def test_only_small_documents_are_read_in_the_event_loop(size, in_process, obedient, monkeypatch):
+    monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: Reading(feeds=["in the loop"]))
+    reading = with_parsers(lambda parsers: parsers.read(body(size=size)))
+    assert reading == (Reading() if in_process else Reading(feeds=["in the loop"]))
+
+
+def test_a_document_is_read_thoroughly_in_a_process_whatever_its_size(obedient, monkeypatch):
+    monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
+    assert with_parsers(lambda parsers: parsers.read(body(size=10))) == Reading(is_page=True)
+
+
+def test_a_large_feed_and_a_large_page_are_read_as_small_ones_are(server):
+    server.answer("/", page(link("/feed"), "x" * LARGE))
+    server.answer("/feed", rss(*(item(number % 60) for number in range(3000))))
+    server.answer("/small", rss(*map(item, range(60))))
+    server.answer("/broken", rss("<title>a <b>b</b></title>"))
+
+    async def check(checker: FeedChecker) -> list[Any]:
+        return [
+            await checker.check(ProfileToCheck(1, server.url(path))) for path in ("/", "/feed", "/small", "/broken")
+        ]
+
+    found, feed, small, broken = run_with(FeedChecker(quick_config()), check)
+    assert found.stories == feed.stories == small.stories
+    assert (found.feed_url, found.fingerprint) == (server.url("/feed"), feed.fingerprint)
+    assert [story.title for story in broken.stories] == ["a b"]
+
+
+def test_a_large_document_that_was_read_before_is_hashed_once_and_not_read_again(server, monkeypatch):
+    server.answer("/", rss(*(item(number % 60) for number in range(3000))))
+    hashed = []
+
+    def count(body: Body, original=parsers_module.compute_fingerprint) -> str:
+        hashed.append(len(body.content))
+        return original(body)
+
+    async def check(checker: FeedChecker) -> None:
+        first = await checker.check(ProfileToCheck(1, server.url("/")))
+        monkeypatch.setattr(parsers_module, "compute_fingerprint", count)
+        monkeypatch.setattr(Parsers, "read", None)
+        again = await checker.check(ProfileToCheck(1, server.url("/"), fingerprint=first.fingerprint))
+        assert (again.ok, list(again.stories), again.fingerprint) == (True, [], first.fingerprint)
+        assert len(hashed) == 1
+
+    run_with(FeedChecker(quick_config()), check)
+
+
+# Limits
+
+
+TOO_MUCH = {
+    "compute": r"^reading the document takes more than 1 s of computing$",
+    "fill": r"^reading the document takes more than 400 MB of memory$",
+    "die": r"^the process that read the document ended \(SIGKILL\)$",
+}
+
+
+@pytest.mark.parametrize(("command", "reason"), TOO_MUCH.items(), ids=TOO_MUCH)
+def test_a_document_that_is_too_much_for_its_process_fails_alone_and_says_why(command, reason, obedient, monkeypatch):
+    monkeypatch.setattr(parsers_module, "QUICK_SECONDS", 1.0)
+
+    async def work(parsers: Parsers) -> None:
+        before = asyncio.create_task(parsers.read(body()))
+        hostile = asyncio.create_task(parsers.read(body(command)))
+        after = asyncio.create_task(parsers.read(body()))
+        with pytest.raises(Unreadable, match=reason):
+            await hostile
+        assert (await before, await after) == (Reading(), Reading())
+
+    with_parsers(work)
+
+
+def test_a_process_that_does_not_answer_is_ended(obedient, monkeypatch, tmp_path):
+    monkeypatch.setattr(parser_process, "PATIENCE", 0.01)
+    with pytest.raises(Unreadable, match=r"ended \(SIGKILL\)$"):
+        with_parsers(lambda parsers: parsers.read(body(f"wait {pipe(tmp_path)}")))
+
+
+def test_a_bug_in_the_process_is_an_error_with_its_traceback(obedient):
+    with pytest.raises(RuntimeError, match=r"in fail\n[^$]*ZeroDivisionError: a bug of ours"):
+        with_parsers(lambda parsers: parsers.read(body("fail")))
+
+
+def test_a_process_that_has_become_large_is_replaced(obedient):
+    async def work(parsers: Parsers) -> None:
+        await parsers.read(body())
+        first = parsers._quick._process._process
+        await parsers.read(body("grow"))
+        await parsers.read(body())
+        assert first.poll() is not None
+        assert parsers._quick._process._process is not first
+
+    with_parsers(work)
+
+
+def test_signals_for_the_worker_do_not_end_its_parser_processes(obedient):
+    """Ctrl-C reaches them too, but running checks have the grace period to finish."""
+
+    async def work(parsers: Parsers) -> None:
+        await parsers.read(body())
+        process = parsers._quick._process._process
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
+        await parsers.read(body())
+        assert parsers._quick._process._process is process
+
+    with_parsers(work)
+
+
+def test_a_process_that_is_reading_ends_when_the_checker_is_closed(obedient, tmp_path):
+    path = pipe(tmp_path)
+    processes = []
+
+    async def work(parsers: Parsers) -> None:
+        reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
+        fd = await arrive(path)
+        processes.append(parsers._quick._process._process)
+        parsers.close()
+        with pytest.raises(Unreadable):
+            await reading
+        os.close(fd)
+
+    with_parsers(work)
+    assert processes[0].poll() == -signal.SIGKILL
+
+
+# Waiting
+
+
+def test_the_host_that_has_used_the_process_least_is_next_and_of_its_documents_the_smallest(obedient, tmp_path):
+    path, log = pipe(tmp_path), tmp_path / "log"
+
+    async def work(parsers: Parsers) -> None:
+        order = [("heavy", LARGE), ("heavy", LARGE + 1), ("light", LARGE + 9), ("light", LARGE + 8)]
+        await parsers.read(body(f"log {log} start", host="heavy"))
+        held = asyncio.create_task(parsers.read(body(f"wait {path}", host="busy")))
+        fd = await arrive(path)
+        waiting = [
+            asyncio.create_task(parsers.read(body(f"log {log} {host} {size}", size, host))) for host, size in order
+        ]
+        await asyncio.sleep(0)
+        parsers._quick._seconds_used.update(light=0.0, heavy=1000.0)
+        os.close(fd)
+        await asyncio.gather(held, *waiting)
+
+    with_parsers(work)
+    sizes = [line.split()[-1] for line in log.read_text().splitlines()]
+    assert sizes == ["start", *(str(LARGE + more) for more in (8, 9, 0, 1))]
+
+
+def test_a_document_that_is_quickly_read_does_not_wait_for_one_that_is_not(obedient, tmp_path, monkeypatch):
+    path = pipe(tmp_path)
+    monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
+
+    async def work(parsers: Parsers) -> None:
+        slow = asyncio.create_task(parsers.read(body(f"wait {path}", size=1000)))
+        fd = await arrive(path)
+        assert await parsers.read(body()) == Reading()
+        assert not slow.done()
+        os.close(fd)
+        await slow
+
+    with_parsers(work)
+
+
+def test_neither_waiting_for_a_process_nor_its_reading_is_charged_to_the_check(obedient, tmp_path):
+    path = pipe(tmp_path)
+
+    async def work(parsers: Parsers) -> None:
+        async def read(command: str) -> Clock:
+            async with Clock() as clock:
+                await parsers.read(body(command))
+            return clock
+
+        clocks = [asyncio.create_task(read(command)) for command in (f"wait {path}", "")]
+        fd = await arrive(path)
+        await asyncio.sleep(0.5)
+        os.close(fd)
+        assert max([(await clock).charged for clock in clocks]) < 0.4
+
+    with_parsers(work)
+
+
+def test_checks_that_are_cancelled_leave_the_process_to_others(obedient, tmp_path):
+    path = pipe(tmp_path)
+
+    async def work(parsers: Parsers) -> None:
+        reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
+        fd = await arrive(path)
+        cancelled, waiting = (asyncio.create_task(parsers.read(body())) for _ in range(2))
+        await asyncio.sleep(0)
+        reading.cancel()
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        os.close(fd)
+        assert await waiting == Reading()
+
+    with_parsers(work)
+
+
+def test_a_turn_that_comes_when_its_check_is_cancelled_passes_to_the_next():
+    async def run() -> None:
+        lane = Lane(1.0)
+        await lane._wait_for_turn("a.example", 1)
+        cancelled, waiting = (asyncio.create_task(lane._wait_for_turn("a.example", size)) for size in (1, 2))
+        await asyncio.sleep(0)
+        lane._start_next()
+        cancelled.cancel()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await waiting
+        lane.close()
+
+    asyncio.run(run())
