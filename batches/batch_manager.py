@@ -40,8 +40,9 @@ from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lea
 from .queue.values import (
     clean_name,
     find_batch,
-    is_int,
     require_checker,
+    require_passed,
+    require_position,
     require_priority,
     require_progress,
     require_startable,
@@ -98,7 +99,7 @@ class BatchManager(QueueWriter):
         require_checker(checker)
         selected = profiles if isinstance(profiles, QuerySet) else None
         names = {} if selected is not None else collect_names(profiles)
-        batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, status=Status.PAUSED)
+        batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker)
         with hidden(batch):
             if selected is not None:
                 total = insert_selected_profiles(batch.pk, selected)
@@ -120,13 +121,7 @@ class BatchManager(QueueWriter):
     def preparing_repeat(self, batch_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
         """The first half of `repeat_batch`, as `preparing_batch` is of `create_batch`."""
         source = find_batch(batch_id)
-        batch = Batch(
-            id=id or uuid.uuid4(),
-            name=source.name,
-            priority=source.priority,
-            checker=source.checker,
-            status=Status.PAUSED,
-        )
+        batch = Batch(id=id or uuid.uuid4(), name=source.name, priority=source.priority, checker=source.checker)
 
         def reveal() -> Batch:
             with Queue.objects.locked():
@@ -172,9 +167,17 @@ class BatchManager(QueueWriter):
     @transition(Action.MOVE_BATCH)
     def move_batch(self, batch: Batch, position: int) -> Literal[True]:
         """Move a queued batch to `position`, clamped to 1..n, and shift the others."""
-        if not is_int(position):
-            raise Refused(Code.BAD_VALUE, "The position must be a whole number.")
-        return self._move(batch, max(1, min(position, Batch.objects.last_position())), Action.MOVE_BATCH)
+        require_position(position)
+        return self._move(batch, position, Action.MOVE_BATCH)
+
+    @transition(Action.MOVE_BATCH)
+    def move_batch_past(self, batch: Batch, distance: int, fingerprint: str) -> Literal[True]:
+        """Move a queued batch by `distance` places if it passes the batches that `fingerprint_of` was made from.
+
+        What happens elsewhere in the queue does not matter, unlike with `expected_version`, and the head may start.
+        """
+        require_passed(batch, distance, fingerprint)
+        return self._move(batch, (batch.position or 0) + distance, Action.MOVE_BATCH)
 
     @transition(Action.SET_PRIORITY)
     def set_priority(self, batch: Batch, priority: int) -> Literal[True]:

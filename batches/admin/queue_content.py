@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.paginator import Page, Paginator
@@ -17,7 +18,7 @@ from django.utils.timezone import localtime
 from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.refusals import Refused
-from batches.queue.values import find_batch
+from batches.queue.values import find_batch, fingerprint_of, require_passed
 from batches.reports.outlook import Move, Outlook, forecast_queue
 from batches.text import clean_text
 
@@ -39,17 +40,18 @@ SETTLED = {Status.ERROR: "In error", Status.PAUSED: "Paused", Status.DONE: "Done
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A move to be confirmed. Without a `move`, `text` says why it is not possible."""
+    """A move to be confirmed by its `query`. Without one, `text` says why it is not possible."""
 
     batch: Batch | None
     text: str
-    move: Move | None = None
+    query: str = ""
 
 
 def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any]:
     """The template context of the page and of its live part.
 
-    The query has a search (`q`), a page of the waiting batches (`p`) and the move to preview (`move`, `to`, `version`).
+    The query has a search (`q`), a page of the waiting batches (`p`) and the batch to `move`. Where to is in `from` and
+    `to`, and once that was shown in the `move_query`.
     """
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
@@ -57,6 +59,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     running, search = outlook.running, clean_search(query)
     waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
     sections = [(status, title, find_latest(status, search)) for status, title in SETTLED.items()]
+    last_move = find_last_move()
     return {
         "search": search,
         "outlook": outlook,
@@ -72,7 +75,8 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "page": waiting,
         "waiting": [(batch, outlook.turn(batch.position or 0)) for batch in waiting],
         "blockers": "; ".join(list_blockers(outlook)),
-        "last_move": find_last_move(),
+        "last_move": last_move,
+        "undo": undo_query(last_move) if can_operate and last_move else "",
         "preview": preview_move(query, outlook) if can_operate and query.get("move") else None,
         "sections": sections,
     }
@@ -162,22 +166,43 @@ def find_last_move() -> BatchLog | None:
     return log if log is not None and log.action == Action.MOVE_BATCH else None
 
 
+def undo_query(log: BatchLog) -> str:
+    return move_query(log.batch, (log.from_position or 0) - (log.to_position or 0)) if log.batch else ""
+
+
+def move_query(batch: Batch, by: int) -> str:
+    """A move by so many places, as it is shown now: it is confirmed only if it still passes the same batches."""
+    passed = Batch.objects.passed_by(batch, by).values_list("pk", flat=True)
+    return urlencode({"by": by, "passed": fingerprint_of(passed)})
+
+
 def preview_move(query: QueryDict, outlook: Outlook) -> Preview:
-    to = parse_number(query.get("to", ""))
+    batch = None
     try:
         batch = find_batch(query["move"])
+        if not batch.position:
+            return Preview(batch, f"“{batch}” is no longer waiting. It is {batch.status}.")
+        by = find_distance(batch, query, outlook)
     except Refused as refused:
-        return Preview(None, str(refused))
-    if not batch.position:
-        return Preview(batch, f"“{batch}” is no longer waiting. It is {batch.status}.")
-    if query.get("version") != str(outlook.queue.version):
-        return Preview(batch, "The queue has changed. Check the new order and try again.")
-    if to is None:
+        return Preview(batch, str(refused))
+    if by is None:
         return Preview(batch, f"Enter a position from 1 to {outlook.waiting:,}.")
-    move = outlook.move(batch.position, to)
+    confirmation = move_query(batch, by)  # read before the names: if they change in between, the move is refused
+    move = outlook.move(batch.position, batch.position + by)
     if not move.others:
         return Preview(batch, f"“{batch}” is already at position {move.target:,}.")
-    return Preview(batch, f"{describe_move(batch, move, outlook)} {describe_others(move)}", move)
+    return Preview(batch, f"{describe_move(batch, move, outlook)} {describe_others(move)}", confirmation)
+
+
+def find_distance(batch: Batch, query: QueryDict, outlook: Outlook) -> int | None:
+    """How far to move. Raises Refused if the batches that it passes are no longer those that were shown."""
+    by, begin, to = (parse_number(query.get(key, "")) for key in ("by", "from", "to"))
+    position = batch.position or 0
+    if by is not None:
+        require_passed(batch, by, query.get("passed", ""))
+    elif begin is not None and to is not None:
+        by = outlook.move(position, position + to - begin).distance
+    return by
 
 
 def describe_move(batch: Batch, move: Move, outlook: Outlook) -> str:

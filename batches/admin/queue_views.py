@@ -17,7 +17,7 @@ from django.views.decorators.gzip import gzip_page
 from batches.models import Action, Batch
 from batches.queue.refusals import Code, Refusal
 
-from .actions import OPERATOR_ACTIONS, BatchView, Result, call_manager, get_manager, selected_ids
+from .actions import OPERATOR_ACTIONS, BatchView, Result, call_manager, get_manager, parse_number, selected_ids
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
@@ -29,14 +29,13 @@ class QueuePage(BatchView):
 
     @property
     def urls(self) -> list[URLPattern]:
-        move = "queue/move/<uuid:batch_id>/<int:position>/<int:version>/"
         return [
             self.page_path("queue/", self.page, "queue"),
             # 20 kB instead of 300 every two seconds. It contains no secret that its compressed length could reveal.
             self.page_path("queue/live/", gzip_page(self.live), "queue_live"),
             self.button_path("queue/hold/", self.hold, "queue_hold"),
             self.button_path("queue/release/", self.release, "queue_release"),
-            self.button_path(move, self.move, "queue_move"),
+            self.button_path("queue/move/<uuid:batch_id>/", self.move, "queue_move"),
             self.button_path("queue/selected/<slug:call>/", self.operate_selected, "queue_selected"),
             self.button_path("queue/<slug:call>/<uuid:batch_id>/", self.operate, "queue_operate"),
         ]
@@ -65,10 +64,12 @@ class QueuePage(BatchView):
     def release(self, request: HttpRequest) -> Result:
         return get_manager(request).release_queue(), "The queue was released."
 
-    def move(self, request: HttpRequest, batch_id: UUID, position: int, version: int) -> Result:
+    def move(self, request: HttpRequest, batch_id: UUID) -> Result:
+        """The address has the `move_query` of the move that was shown."""
+        by, passed = parse_number(request.GET.get("by", "")) or 0, request.GET.get("passed", "")
+        result = get_manager(request).move_batch_past(batch_id, by, passed)
         batch = Batch.objects.filter(pk=batch_id).first()
-        result = get_manager(request).move_batch(batch_id, position, expected_version=version)
-        return result, f"“{batch}” was moved to {position:,}."
+        return result, f"“{batch}” was moved to {getattr(batch, 'position', None) or 1:,}."
 
     def operate(self, request: HttpRequest, call: str, batch_id: UUID) -> Result:
         if call not in OPERATOR_ACTIONS:

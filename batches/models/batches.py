@@ -95,9 +95,18 @@ class BatchQuerySet(models.QuerySet["Batch"]):
     def move(self, batch: Batch, target: int) -> None:
         """Put a queued batch at `target`, and shift those in between by one."""
         position = batch.position or 0
-        between = self.queued().filter(position__range=sorted((position, target)))
+        between = self.filter(position__range=sorted((position, target)))
         by = 1 if target < position else -1
         between._renumber(Case(When(pk=batch.pk, then=Value(target)), default=F("position") + by))
+
+    def passed_by(self, batch: Batch, distance: int) -> Self:
+        """The batches that a queued one passes when it moves by `distance` places (negative: forward), in order.
+
+        The running one counts as position 0. If it is the former head, the same distance still passes the same batches.
+        """
+        position = batch.position or 0
+        target = position + max(-DETOUR, min(distance, DETOUR))
+        return self.filter(position__range=sorted((position, target))).exclude(pk=batch.pk).order_by("position")
 
     def _renumber(self, position: Combinable) -> None:
         if self.update(position=position + DETOUR):

@@ -83,6 +83,7 @@ def abandon(batch: Batch) -> None:
 
 def insert_hidden_batch(batch: Batch) -> None:
     """Raises Refused if the ID is taken, also by a hidden batch."""
+    batch.status = Batch.Status.PAUSED
     batch.deleted_at = Now() + PREPARATION  # the clock of the database, as for a lease
     try:
         with transaction.atomic():

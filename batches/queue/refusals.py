@@ -60,6 +60,11 @@ class NotFound(Refused):
         super().__init__(Code.NOT_FOUND, f"No batch has the ID {clean_text(batch_id, 40)!r}.")
 
 
+class OrderChanged(Refused):
+    def __init__(self) -> None:
+        super().__init__(Code.STALE_VERSION, "The queue has changed. Check the new order and try again.")
+
+
 class Fenced(Refused):
     def __init__(self) -> None:
         message = "This run is over: the batch was paused, finished or taken over by another worker."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
+from hashlib import sha256
 from typing import TypeGuard
 
 from django.db.models import QuerySet
@@ -12,7 +14,7 @@ from batches.limits import MAX_NAME, MAX_PRIORITY, MAX_STATUS, MIN_PRIORITY
 from batches.models import Batch, Queue
 from batches.text import clean_text, is_visible
 
-from .refusals import Code, NotFound, Refused
+from .refusals import Code, NotFound, OrderChanged, Refused
 
 
 def require_startable() -> None:
@@ -34,12 +36,28 @@ def require_expected(
     if not (version is None or is_int(version)):
         raise Refused(Code.BAD_VALUE, "The version must be a whole number.")
     if version is not None and version != queue.version:
-        raise Refused(Code.STALE_VERSION, "The queue has changed. Check the new order and try again.")
+        raise OrderChanged
     if status is not None and status != batch.status:
         message = f"“{batch}” is {batch.status} now, and was {clean_text(status, MAX_STATUS)} before."
         raise Refused(Code.STALE_VERSION, f"{message} Check it and try again.")
     if batches is not None and not batches.filter(pk=batch.pk).exists():
         raise Refused(Code.STALE_VERSION, f"“{batch}” has changed since it was selected. Check it and try again.")
+
+
+def require_passed(batch: Batch, distance: int, fingerprint: str) -> None:
+    """Raises Refused if a move would pass other batches, or in another order, than those of the fingerprint."""
+    if fingerprint_of(Batch.objects.passed_by(batch, distance).values_list("pk", flat=True)) != fingerprint:
+        raise OrderChanged
+
+
+def fingerprint_of(batch_ids: Iterable[uuid.UUID]) -> str:
+    """A text for addresses, equal only for the same batches in the same order."""
+    return sha256(b"".join(pk.bytes for pk in batch_ids)).hexdigest()[:32]
+
+
+def require_position(position: object) -> None:
+    if not is_int(position):
+        raise Refused(Code.BAD_VALUE, "The position must be a whole number.")
 
 
 def require_priority(priority: object) -> None:

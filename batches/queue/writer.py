@@ -100,7 +100,8 @@ class QueueWriter:
     def _enqueue(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
         self._apply(batch, action, message, **reserve_position(batch), takeovers=0, **changes)
 
-    def _move(self, batch: Batch, target: int, action: Action) -> Literal[True]:
+    def _move(self, batch: Batch, position: int, action: Action) -> Literal[True]:
+        target = max(1, min(position, Batch.objects.last_position()))
         if target != batch.position:
             before = batch.status, batch.position
             Batch.objects.move(batch, target)

@@ -52,8 +52,12 @@ class Move:
         return self.target < self.position
 
     @property
+    def distance(self) -> int:
+        return self.target - self.position
+
+    @property
     def others(self) -> int:
-        return abs(self.target - self.position)
+        return abs(self.distance)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,13 @@
         visit(link.getAttribute("href"), link.id, link.closest("[data-batch]")?.dataset.batch);
     });
 
+    function keepShownMove() { // so that the next responses compare it with what it passed when it was shown
+        const shown = queue.querySelector("[data-address]");
+        if (shown) history.replaceState(null, "", shown.dataset.address);
+    }
+    queue.addEventListener("refreshed", keepShownMove);
+    keepShownMove();
+
     function drag(row) {
         dragged = row;
         live.hold(row !== null);

@@ -1,12 +1,13 @@
 """Nonsense in addresses: no request fails. That every text is escaped is tested in a browser."""
 
 from itertools import product
+from urllib.parse import urlencode
 
 import pytest
 
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook, WebhookDelivery
 
-from .conftest import QUEUE_LIVE, SCRIPT, address, batch_with, page_of, story, text_of
+from .conftest import QUEUE, QUEUE_LIVE, SCRIPT, address, batch_with, page_of, story, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -54,12 +55,13 @@ def test_no_query_string_breaks_a_list(client, model):
     assert "Null characters are not allowed." in text_of(client.get(address(model, "changelist"), {"q": "\0"}))
 
 
-@pytest.mark.parametrize("name", ["q", "p", "move", "to", "version"])
+@pytest.mark.parametrize("name", ["q", "p", "move", "from", "to", "by", "passed"])
 def test_no_query_string_breaks_the_queue_page(client, name):
     batch = batch_with()
     for value in ("\0", "%", "'", '"', "x" * 5000, "-1", "9" * 5000, "1e3", SCRIPT, "?"):
-        query = {"move": batch.pk, "to": "1", "version": Queue.objects.get().version} | {name: value}
+        query = {"move": batch.pk, "from": "1", "to": "1", name: value}
         assert client.get(QUEUE_LIVE, query).status_code == 200, value
+        assert client.post(f"{QUEUE}move/{batch.pk}/?{urlencode(query)}").status_code == 302, value
 
 
 @models

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 
 import lxml.html
 import pytest
@@ -23,6 +24,7 @@ from .conftest import (
     facts,
     messages_of,
     parts,
+    reread,
     state,
     text_of,
 )
@@ -186,7 +188,7 @@ def test_the_live_part_has_what_the_page_shows(client):
     know_the_speed()
     make_waiting(3)
     batch_with("running", name="now")
-    query = {"q": "2", "move": str(Batch.objects.get(position=2).pk), "to": "1", "version": Queue.objects.get().version}
+    query = {"q": "2", "move": str(Batch.objects.get(position=2).pk), "from": "2", "to": "1"}
 
     def elements(address):
         found = document(client.get(address, query)).xpath("//*[@data-part]")
@@ -211,7 +213,7 @@ def test_users_see_all_sections_but_only_the_buttons_that_they_may_press(client_
         batch_with(status, name=status)
     BatchManager("ada").hold_queue("why")
     BatchManager().move_batch(Batch.objects.get(position=2).pk, 1)
-    query = {"move": Batch.objects.get(position=2).pk, "to": 1, "version": Queue.objects.get().version}
+    query = {"move": Batch.objects.get(position=2).pk, "from": 2, "to": 1}
     found = {}
     for role in ("viewer", "editor"):
         response = client_of(role).get(QUEUE, query)
@@ -244,13 +246,23 @@ def test_the_queue_is_held_with_a_reason_and_released(client_of):
     assert set(logs) == {("hold_queue", "operator", reason), ("release_queue", "operator", reason)}
 
 
-def move(client, batch, position, version=None, **options):
-    version = Queue.objects.get().version if version is None else version
-    return client.post(url("move", batch.pk, position, version), follow=True, **options)
+def previewed(batch, to, query=()):
+    """The query of a row's button that moves the batch from its position to another one."""
+    return {"move": batch.pk, "from": reread(batch).position, "to": to} | dict(query)
 
 
 def preview(client, batch, to, query=()):
-    return part(client, "preview", **{"move": batch.pk, "to": to, "version": Queue.objects.get().version} | dict(query))
+    return part(client, "preview", **previewed(batch, to, query))
+
+
+def addresses_of_move(client, batch, to):
+    """The query that the page goes on with once the move is shown, and the address of its button."""
+    page = document(client.get(QUEUE, previewed(batch, to)))
+    return page.xpath("//@data-address")[0], page.get_element_by_id("move-confirm").get("formaction")
+
+
+def move(client, batch, to):
+    return client.post(addresses_of_move(client, batch, to)[1], follow=True)
 
 
 def test_a_move_is_made_and_can_be_undone(client):
@@ -259,48 +271,87 @@ def test_a_move_is_made_and_can_be_undone(client):
     assert waiting_names() == ["3", "1", "2"]
     assert messages_of(response) == [("success", "“3” was moved to 1.")]
     assert re.search("Last move: “3” from 3 to 1 by superuser, .* Undo", parts(response)["queue-waiting"])
-    undo = re.search(r'id="undo".*?formaction="(.*?)"', text_of(response))[1]
-    assert undo == url("move", last.pk, 3, Queue.objects.get().version)
-    client.post(undo)
+    client.post(unescape(re.search(r'id="undo".*?formaction="(.*?)"', text_of(response))[1]))
     assert waiting_names() == ["1", "2", "3"]
     BatchManager().pause_batch(first.pk)  # only the last thing that happened can be undone
     assert "Undo" not in part(client, "waiting")
 
 
-def test_a_move_from_a_stale_page_is_refused_and_changes_nothing(client):
-    first, second = make_waiting(2)
-    version = Queue.objects.get().version
-    move(client, second, 1)
-    before = state()
-    [(level, sentence)] = messages_of(move(client, first, 1, version))
-    assert (level, sentence) == ("warning", "The queue has changed. Check the new order and try again.")
-    assert move(client, first, 1, version, headers=BY_SCRIPT).status_code == 409
+#: Changes of the order 1 2 3 4 5 after a move from 4 to 2 was shown.
+ELSEWHERE = {
+    "a worker starts the head": (lambda: BatchManager().claim_run("a worker"), "4 2 3 5"),
+    "somebody starts the last": (lambda: BatchManager().start_batch(Batch.objects.get(name="5").pk), "1 4 2 3"),
+    "the head is paused": (lambda: BatchManager().pause_batch(Batch.objects.get(name="1").pk), "4 2 3 5"),
+    "one is added": (lambda: batch_with(name="6"), "1 4 2 3 5 6"),
+    "one is added before all": (lambda: batch_with(name="6", priority=1), "6 1 4 2 3 5"),
+    "a passed one is renamed": (lambda: BatchManager().rename_batch(Batch.objects.get(name="2").pk, "x"), "1 4 x 3 5"),
+}
+
+
+@pytest.mark.parametrize("change", ELSEWHERE)
+def test_a_shown_move_stands_whatever_happens_elsewhere(client, change):
+    batch = make_waiting(5)[3]
+    shown, address = addresses_of_move(client, batch, 2)
+    change, expected = ELSEWHERE[change]
+    assert change()
+    assert "Delays" in parts(client.get(QUEUE_LIVE + shown))["queue-preview"]
+    [(level, sentence)] = messages_of(client.post(address, follow=True))
+    assert (level, sentence) == ("success", f"“4” was moved to {reread(batch).position}.")
+    assert waiting_names() == expected.split()
+
+
+def test_a_move_to_the_top_stands_when_a_worker_starts_the_head(client):
+    *_, last = make_waiting(3)
+    _, address = addresses_of_move(client, last, 1)
+    BatchManager().claim_run("a worker")
+    client.post(address)
+    assert waiting_names() == ["3", "2"]
+
+
+#: Changes of the order 1 2 3 4 5 that a move from 4 to 2 does not stand.
+WITHIN = {
+    "the batch was moved": lambda: BatchManager().move_batch(Batch.objects.get(name="4").pk, 3),
+    "a passed one was moved": lambda: BatchManager().move_batch(Batch.objects.get(name="3").pk, 2),
+    "a passed one was paused": lambda: BatchManager().pause_batch(Batch.objects.get(name="3").pk),
+    "a passed one was started": lambda: BatchManager().start_batch(Batch.objects.get(name="2").pk),
+    "one came between": lambda: BatchManager().move_batch(Batch.objects.get(name="5").pk, 3),
+}
+
+
+@pytest.mark.parametrize("change", WITHIN)
+def test_a_shown_move_that_would_pass_other_batches_is_refused_and_changes_nothing(client, change):
+    batch = make_waiting(5)[3]
+    shown, address = addresses_of_move(client, batch, 2)
+    assert WITHIN[change]()
+    before, sentence = state(), "The queue has changed. Check the new order and try again."
+    assert parts(client.get(QUEUE_LIVE + shown))["queue-preview"] == f"{sentence} Close"
+    assert messages_of(client.post(address, follow=True)) == [("warning", sentence)]
+    assert client.post(address, headers=BY_SCRIPT).status_code == 409
     assert state() == before
 
 
-def test_a_preview_says_what_a_move_delays_and_by_how_much_and_carries_the_version(client):
+def test_a_preview_says_what_a_move_delays_and_by_how_much(client):
     *_, batch, last = make_waiting(5)
     Batch.objects.update(total_profiles=1)
     assert "Delays “1”, “2”, “3” and 1 more. The time is not known yet." in preview(client, last, 1)
     know_the_speed()
     for position, profiles in enumerate([300, 300, 600, 1200], start=1):
         Batch.objects.filter(position=position).update(total_profiles=profiles)
-    before, version = state(), Queue.objects.get().version
+    before = state()
     assert re.fullmatch(
         rf"“4” moves from 4 to 2; starts about {TIME} instead of {TIME}\. "
         r"Delays “2”, “3” by about 2 min each\. Move Cancel",
         preview(client, batch, 2),
     )
     assert "Brings forward “2” by about 30 s." in preview(client, Batch.objects.get(position=1), 2)
-    html = text_of(client.get(QUEUE, {"move": batch.pk, "to": 2, "version": version}))
-    assert f'formaction="{url("move", batch.pk, 2, version)}"' in html
     assert state() == before
 
 
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ({"version": 0}, "The queue has changed. Check the new order and try again."),
+        ({"by": -1}, "The queue has changed. Check the new order and try again."),
+        ({"from": ""}, "Enter a position from 1 to 2."),
         ({"to": "x"}, "Enter a position from 1 to 2."),
         ({"to": "7"}, "“2” is already at position 2."),
         ({"move": "x"}, "'x'"),

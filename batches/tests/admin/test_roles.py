@@ -9,9 +9,10 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.urls import reverse
 
+from batches.admin.queue_content import move_query
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
@@ -148,12 +149,13 @@ def batch():
 def address(name, batch):
     arguments = {
         "app_list": ["batches"],
-        "batches_batch_queue_move": [batch.pk, 2, Queue.objects.get().version],
         "batches_batch_queue_operate": ["pause_batch", batch.pk],
         "batches_batch_queue_selected": ["pause_batch"],
         "batches_batch_queue_selected:delete": ["delete_batch"],
         "batches_batch_export": [batch.pk, "csv"],
     }
+    if name == "batches_batch_queue_move":
+        return f"{reverse(f'admin:{name}', args=[batch.pk])}?{move_query(batch, 1)}"
     if name in arguments:
         return reverse(f"admin:{name.partition(':')[0]}", args=arguments[name])
     app, _, rest = name.partition("_")

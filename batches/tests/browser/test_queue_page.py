@@ -83,6 +83,19 @@ def test_a_move_from_a_stale_page_is_refused_or_withdrawn_with_the_fresh_order(
     assert Batch.objects.get(position=2) == waiting[2]
 
 
+def test_a_shown_move_stands_when_a_worker_starts_the_head(open_page, waiting):
+    page = open_page(QUEUE)
+    stop_polling(page)
+    button(page, "top", waiting[2]).click()
+    expect(page.locator("#move-effect")).to_contain_text("Delays “number 1”, “number 2”.")
+    BatchManager().claim_run("a worker")
+    poll_now(page)
+    expect_order(page, 2, 3)
+    expect(page.locator("#move-effect")).to_contain_text("Delays “number 2”.")
+    page.locator("#move-confirm").click()
+    expect_order(page, 3, 2)
+
+
 def test_selected_batches_are_paused_and_deleted(open_page, waiting, problems):
     problems.expected.append(CONFLICT)
     first, _, third = waiting

@@ -236,13 +236,12 @@ def test_a_batch_is_added_in_the_admin_by_a_user_with_a_uuid(operator):
     assert page.url.path.startswith(f"/host{operator.at}batches/batch/")
 
 
-def test_a_move_is_previewed_and_confirmed_from_version_1_000_on(operator, program):
+def test_a_move_is_previewed_and_confirmed(operator, program):
     ids = [add_batch(program, name).json()["batch"]["id"] for name in ("a", "b")]
     queue = operator.get(f"{operator.at}batches/batch/queue/")
     move = next(form for form in parse(queue).forms if form.fields.get("move") == ids[1])
     preview = operator.get(queue.url, params={**dict(move.form_values()), "to": "1"})
     [button] = parse(preview).xpath('//*[@id="move-confirm"]/@formaction')
-    assert int(button.rstrip("/").rsplit("/")[-1]) > VERSION
     assert "“b” was moved to 1." in operator.submit(preview, to=button).text
     assert program.get(f"/jobs/api/batches/{ids[1]}/").json()["position"] == 1
 

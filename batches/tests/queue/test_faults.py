@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.models import Batch, Profile
+from batches.queue.values import fingerprint_of
 from batches.reports.doctor import diagnose
 from batches.tests.conftest import empty_tables
 from batches.tests.queue.test_transitions import ALLOWED, CALLS, OTHERS
@@ -73,6 +74,12 @@ def hold_queue(it: Batch) -> None:
     assert BatchManager().hold_queue()
 
 
+def show_move(it: Any) -> None:
+    """To the front."""
+    distance = 1 - it.position
+    it.shown_move = distance, fingerprint_of(Batch.objects.passed_by(it, distance).values_list("pk", flat=True))
+
+
 def keep(it: Batch) -> None:
     """Nothing happens to it first."""
 
@@ -91,6 +98,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "create_batch": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5))),
     "create_batch paused": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5), queue=False)),
     "create_batch selected": (PAUSED, keep, lambda manager, it: manager.create_batch("new", Profile.objects.all())),
+    "move_batch_past": ("queued", show_move, lambda manager, it: manager.move_batch_past(it.pk, *it.shown_move)),
     "delete_batches": (PAUSED, keep, lambda manager, it: all(manager.delete_batches([it.pk, it.pk.hex]))),
     "purge_deleted": (PAUSED, mark_deleted, lambda manager, it: manager.purge_deleted()),
     "finish_resets": (PAUSED, begin_reset, lambda manager, it: manager.finish_resets()),

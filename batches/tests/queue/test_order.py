@@ -8,6 +8,7 @@ from django.db.models import F
 
 from batches.models import Batch, Queue
 from batches.queue.refusals import Code
+from batches.queue.values import fingerprint_of
 from batches.tests.support.factories import (
     assert_consistent,
     assert_logged,
@@ -115,11 +116,16 @@ def test_a_call_without_effect_or_with_an_invalid_value_changes_nothing(call, an
         (-(10**30), ["3", "1", "2", "4", "5"]),
     ],
 )
-def test_a_move_is_clamped_and_shifts_the_others(position, order, manager):
+@pytest.mark.parametrize("by_distance", [False, True])
+def test_a_move_is_clamped_and_shifts_the_others(position, order, by_distance, manager):
     batch = make_waiting(5)[2]
     running = make_batch("running")
     assert manager.start_batch(running.pk)
-    assert manager.move_batch(batch.pk, position, expected_version=Queue.objects.get().version) is True
+    if by_distance:
+        passed = Batch.objects.passed_by(batch, position - 3).values_list("pk", flat=True)
+        assert manager.move_batch_past(batch.pk, position - 3, fingerprint_of(passed)) is True
+    else:
+        assert manager.move_batch(batch.pk, position, expected_version=Queue.objects.get().version) is True
     assert waiting_names() == order
     assert values_of(running.pk)["position"] == 0
     assert_consistent()
