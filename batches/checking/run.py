@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from batches.batch_manager import BatchManager
-from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
+from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck, require_result
 from batches.checking.checkers.clock import Clock
 from batches.conf import Config
 from batches.limits import MAX_ERROR
@@ -150,14 +150,15 @@ class Run:
         clock = Clock(self._config.check_timeout)
         try:
             async with clock:
-                return _require_result(await self._checker.check(profile))
+                return require_result(await self._checker.check(profile))
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 raise  # we cancelled it; a checker that cancels itself has failed
             if clock.is_over:
                 return CheckResult(False, f"The check did not finish within {self._config.check_timeout:g} s.")
             self._log_once(error, profile)
-            return CheckResult(False, f"The checker failed: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
+            name, kind = self._batch.checker, type(error).__name__
+            return CheckResult(False, f"The checker “{name}” failed: {kind}: {clean_text(error, MAX_ERROR)}")
 
     def _log_once(self, error: BaseException, profile: ProfileToCheck) -> None:
         """Only the first traceback of each type: a broken checker would fill the disk with a million of them."""
@@ -212,9 +213,3 @@ class Run:
         accepted = await self._database(call, self._batch.pk, self._token, *arguments)
         if not accepted:
             raise RunOver(str(accepted))
-
-
-def _require_result(result: object) -> CheckResult:
-    if not isinstance(result, CheckResult):
-        raise TypeError(f"it returned {type(result).__name__}, not a CheckResult")
-    return result

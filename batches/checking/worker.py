@@ -24,6 +24,7 @@ from batches.queue.runs import ClaimedRun
 from batches.text import clean_text
 
 from .checkers import load_checker
+from .lag import measuring_lag
 from .run import Run, RunOver
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ class Worker:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under `nohup`
                 asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
-        async with delivering(self._config, self._database, self._stop) if self._delivers else nullcontext():
+        delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
+        async with measuring_lag(), delivers:
             while not self._stop.is_set() and not await self._database(self._finished):
                 claimed = await self._database(self._manager.claim_run, self.name)
                 if claimed is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import NoneType
 from typing import Self
 
 from batches.conf import Config
@@ -51,6 +52,43 @@ class CheckResult:
     etag: str | None = None
     last_modified: str | None = None
     fingerprint: str | None = None
+
+
+OPTIONAL_TEXT = (str, NoneType)
+RESULT_TYPES: Mapping[str, tuple[type, ...]] = {
+    "ok": (bool,),
+    "error": (str,),
+    "http_status": (int, NoneType),
+    "duration": (int, float),
+    "stories": (Sequence,),
+    **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint"), OPTIONAL_TEXT),
+}
+STORY_TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "title", "url"), (str,)),
+    "published": (datetime, NoneType),
+}
+
+
+def require_result(result: object) -> CheckResult:
+    """Raises TypeError for anything else, also within: recording it would end the batch, not only fail its profile."""
+    if not isinstance(result, CheckResult):
+        raise TypeError(f"it returned {type(result).__name__}, not a CheckResult")
+    require_types(result, RESULT_TYPES)
+    for story in result.stories:
+        if not isinstance(story, Story):
+            raise TypeError(f"it returned a CheckResult with a {type(story).__name__} among its stories")
+        require_types(story, STORY_TYPES)
+        if story.published is not None:
+            story.published.utcoffset()  # a broken time zone raises
+    return result
+
+
+def require_types(value: object, types: Mapping[str, tuple[type, ...]]) -> None:
+    for name, allowed in types.items():
+        if not isinstance(getattr(value, name), allowed):
+            wanted = " or ".join("None" if kind is NoneType else kind.__name__ for kind in allowed)
+            found = type(getattr(value, name)).__name__
+            raise TypeError(f"it returned a {type(value).__name__} with {name} of type {found}, not {wanted}")
 
 
 class FetchError(Exception):

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections import Counter
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 
 from batches.batch_manager import BatchManager
 from batches.checking import run, worker
+from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
@@ -374,16 +376,59 @@ class NoTextError(Exception):
     pass
 
 
+class NoZone(tzinfo):
+    """A time zone that lacks its methods."""
+
+
+NONSENSE = {
+    "TypeError: it returned str, not a CheckResult": "ok",
+    **{
+        f"TypeError: it returned a CheckResult with {name} of type {found}": CheckResult(**{"ok": True, name: value})
+        for name, value, found in [
+            ("ok", None, "NoneType, not bool"),
+            ("ok", 1, "int, not bool"),
+            ("error", None, "NoneType, not str"),
+            ("error", b"odd", "bytes, not str"),
+            ("http_status", "200", "str, not int or None"),
+            ("duration", None, "NoneType, not int or float"),
+            ("duration", 1j, "complex, not int or float"),
+            ("stories", None, "NoneType, not Sequence"),
+            ("stories", {Story("1")}, "set, not Sequence"),
+            ("feed_url", 7, "int, not str or None"),
+            ("etag", b"5", "bytes, not str or None"),
+            ("last_modified", datetime(2026, 1, 1, tzinfo=UTC), "datetime, not str or None"),
+            ("fingerprint", [], "list, not str or None"),
+        ]
+    },
+    "TypeError: it returned a CheckResult with a str among its stories": CheckResult(True, stories="ab"),
+    "TypeError: it returned a CheckResult with a NoneType among its stories": CheckResult(True, stories=[None]),
+    **{
+        f"TypeError: it returned a Story with {name} of type {found}": CheckResult(
+            True, stories=[Story("1"), Story(**{"id": "2", name: value})]
+        )
+        for name, value, found in [
+            ("id", 2, "int, not str"),
+            ("title", None, "NoneType, not str"),
+            ("url", b"http://a.example/", "bytes, not str"),
+            ("published", "2026-01-01", "str, not datetime or None"),
+        ]
+    },
+    "NotImplementedError: a tzinfo subclass must implement utcoffset()": CheckResult(
+        True, stories=[Story("1", published=datetime(2026, 1, 1, tzinfo=NoZone()))]
+    ),
+}
+
+
 @pytest.mark.parametrize(
     ("outcome", "sentence"),
     [
-        (ValueError("It is odd."), "The checker failed: ValueError: It is odd."),
-        (NoTextError(), "The checker failed: NoTextError: "),
-        (TimeoutError("The service is slow."), "The checker failed: TimeoutError: The service is slow."),
-        (asyncio.CancelledError(), "The checker failed: CancelledError: "),
-        (ValueError("a\0b\ud800c"), "The checker failed: ValueError: abc"),
-        (ValueError("long " * 200_000), f"The checker failed: ValueError: {'long ' * 400}"[:MAX_ERROR]),
-        ("ok", "The checker failed: TypeError: it returned str, not a CheckResult"),
+        (ValueError("It is odd."), "The checker “scripted” failed: ValueError: It is odd."),
+        (NoTextError(), "The checker “scripted” failed: NoTextError: "),
+        (TimeoutError("The service is slow."), "The checker “scripted” failed: TimeoutError: The service is slow."),
+        (asyncio.CancelledError(), "The checker “scripted” failed: CancelledError: "),
+        (ValueError("a\0b\ud800c"), "The checker “scripted” failed: ValueError: abc"),
+        (ValueError("long " * 200_000), f"The checker “scripted” failed: ValueError: {'long ' * 400}"[:MAX_ERROR]),
+        *((result, f"The checker “scripted” failed: {reason}") for reason, result in NONSENSE.items()),
         ("never", "The check did not finish within 0.05 s."),
     ],
     ids=lambda value: repr(value)[:40],
