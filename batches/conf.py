@@ -62,7 +62,7 @@ class Config:
     #: that they share.
     api_rate: str = "6000/minute"
     api_anonymous_rate: str = "60/minute"
-    #: Maximum attempts to log in, from an address and with a name. `batchproject.logins` enforces it.
+    #: Maximum wrong passwords, from an address and for a name. `batchproject.logins` enforces it.
     login_rate: str = "10/minute"
     #: How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     api_proxies: int = 0

@@ -1,7 +1,8 @@
 """Limits the attempts to log in, by address and by name, before a password is hashed: that takes a third of a second.
 
-It covers every page whose URL is named `login`, as that of each admin site is. The limits are those of the API, with a
-rate of their own: whoever waits for them stays logged in elsewhere, since sessions and tokens do not pass here.
+It covers every page whose URL is named `login`, as that of each admin site is. A correct password does not count. The
+limits are those of the API, with a rate of their own: whoever waits for them stays logged in elsewhere, since sessions and
+tokens do not pass here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from threading import Lock
 from typing import Any
 from unicodedata import normalize
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
@@ -23,16 +24,27 @@ from batches.api.throttling import ConfiguredThrottle
 ONE_AT_A_TIME = Lock()
 
 
-class LoginAddressThrottle(ConfiguredThrottle):
+class LoginThrottle(ConfiguredThrottle):
     key = "login_rate"
+    duration: int
+
+    def forget(self) -> None:
+        """Take this attempt back."""
+        with ONE_AT_A_TIME:
+            attempts = self.cache.get(self.key, []) if self.rate else []
+            if attempts and self.now in attempts:
+                attempts.remove(self.now)
+                self.cache.set(self.key, attempts, self.duration)
+
+
+class LoginAddressThrottle(LoginThrottle):
     scope = "batches_login_address"
 
     def get_cache_key(self, request: Any, view: Any) -> str:
         return f"{self.scope}/{self.get_ident(request)}"
 
 
-class LoginNameThrottle(ConfiguredThrottle):
-    key = "login_rate"
+class LoginNameThrottle(LoginThrottle):
     scope = "batches_login_name"
 
     def get_cache_key(self, request: Any, view: Any) -> str:
@@ -49,13 +61,22 @@ class LoginThrottleMiddleware(MiddlewareMixin):
         match = request.resolver_match
         if request.method != "POST" or match is None or match.url_name != "login":
             return None
+        counted = request.login_throttles = []  # type: ignore[attr-defined]
         # By address first: whoever is refused there does not use up the attempts of a name.
         for throttle in (LoginAddressThrottle(), LoginNameThrottle()):
             with ONE_AT_A_TIME:
                 is_allowed = throttle.allow_request(request, None)  # type: ignore[arg-type]
             if not is_allowed:
                 return refuse(request, math.ceil(throttle.wait() or 1))
+            counted.append(throttle)
         return None
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        # A wrong password leads to the form again, also for somebody who is logged in already.
+        if isinstance(response, HttpResponseRedirect):
+            for throttle in getattr(request, "login_throttles", ()):
+                throttle.forget()
+        return response
 
 
 def refuse(request: HttpRequest, seconds: int) -> HttpResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Network, ip_address
+
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, SimpleRateThrottle, UserRateThrottle
 
@@ -21,7 +23,18 @@ class ConfiguredThrottle(SimpleRateThrottle):
         """The client's address: the entry that the first of our own proxies has added. Others can be forged."""
         added = [address.strip() for address in request.headers.get("X-Forwarded-For", "").split(",")]
         addresses = [request.META["REMOTE_ADDR"], *filter(None, reversed(added))]
-        return str(addresses[min(get_config().api_proxies, len(addresses) - 1)])
+        return group_address(addresses[min(get_config().api_proxies, len(addresses) - 1)])
+
+
+def group_address(text: str) -> str:
+    """Of an IPv6 address its network: one visitor has all 2^64 addresses in it."""
+    try:
+        address = ip_address(text)
+    except ValueError:  # a proxy can write anything
+        return text
+    if isinstance(address, IPv4Address):
+        return text
+    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
 
 
 class UserThrottle(ConfiguredThrottle, UserRateThrottle):

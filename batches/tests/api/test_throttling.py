@@ -82,6 +82,13 @@ def test_an_anonymous_client_cannot_guess_for_ever(clock, path, status, headers)
         (1, "forged, 10.0.0.1", "10.0.0.1"),
         (2, "forged,10.0.0.1 , 10.0.0.2", "10.0.0.1"),
         (2, "10.0.0.2", "10.0.0.2"),
+        (1, "not an address", "not an address"),
+        # One visitor has a network of IPv6 addresses.
+        (1, "2001:db8:1:2::3", "2001:db8:1:2::/64"),
+        (1, "2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        (1, "2001:db8:1:3::3", "2001:db8:1:3::/64"),
+        (1, "fe80::1%eth0", "fe80::/64"),
+        (1, "::ffff:10.0.0.1", "10.0.0.1"),
     ],
 )
 def test_an_address_is_the_one_that_our_own_proxies_have_added(settings, proxies, forwarded, address):

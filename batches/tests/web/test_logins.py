@@ -51,6 +51,7 @@ def statuses(attempts):
     "attempts",
     [
         [{"name": f"user {number}"} for number in range(4)],
+        [{"name": f"user {number}", "address": f"2001:db8:1:2:{number}::1"} for number in range(4)],
         [{"address": f"192.0.2.{number}"} for number in range(4)],
         # The names are equal to some databases, or to their users.
         [
@@ -90,6 +91,16 @@ def test_reading_the_form_and_being_logged_in_are_not_limited():
     assert {Client().get("/admin/login/").status_code for _ in range(9)} == {200}
 
 
+def test_a_correct_password_does_not_count():
+    assert statuses([{}] * 2 + [{"password": "right"}] * 9 + [{}] * 2) == [200] * 2 + [302] * 9 + [200, 429]
+
+
+def test_a_wrong_password_counts_also_for_somebody_who_is_logged_in():
+    client = Client()
+    log_in(password="right", client=client)
+    assert statuses([{"client": client}] * 4) == [200, 200, 200, 429]
+
+
 def test_a_form_of_another_site_does_not_count():
     foreign = Client(enforce_csrf_checks=True)
     assert {log_in(client=foreign).status_code for _ in range(9)} == {403}
@@ -110,4 +121,4 @@ def test_an_address_behind_our_proxy_is_that_of_the_visitor(settings):
 def test_the_limit_is_low_by_default_and_can_be_off(settings):
     assert Config().login_rate == "10/minute"
     settings.BATCHES = {"LOGIN_RATE": "off"}
-    assert statuses([{}] * 12) == [200] * 12
+    assert statuses([{}] * 12 + [{"password": "right"}]) == [200] * 12 + [302]
