@@ -1,8 +1,8 @@
 """Limits the attempts to log in, by address and by name, before a password is hashed: that takes a third of a second.
 
 It covers every page whose URL is named `login`, as that of each admin site is. A correct password does not count. The
-limits are those of the API, with a rate of their own: whoever waits for them stays logged in elsewhere, since sessions and
-tokens do not pass here.
+limits are those of the API, with a rate of their own: whoever waits for them stays logged in elsewhere, since sessions
+and tokens do not pass here.
 """
 
 from __future__ import annotations
