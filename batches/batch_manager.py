@@ -24,14 +24,15 @@ from .models import Action, Batch, BatchProfile, Profile, Queue
 from .queue.contents import (
     COUNTERS_AT_ZERO,
     collect_names,
-    copy_batch_profiles,
+    copy_profiles,
     hidden,
     insert_batch_profiles,
     insert_profiles,
     insert_selected_profiles,
     purge_deleted,
-    require_preparation,
+    stay_hidden,
 )
+from .queue.lists import ListCalls, new_batch_of
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
 from .queue.repairs import derive_repairs, find_orphans, renumber_queue
 from .queue.resets import begin_reset, continue_reset
@@ -41,20 +42,21 @@ from .queue.values import (
     clean_name,
     find_batch,
     require_checker,
+    require_free_name,
     require_passed,
     require_position,
     require_priority,
     require_progress,
     require_startable,
 )
-from .queue.writer import QueueWriter, reserve_position, run_call, transition
+from .queue.writer import run_call, transition
 from .text import clean_text, pluralise
 
 Status = Batch.Status
 
 
-class BatchManager(QueueWriter):
-    """Changes batches and the queue in the name of `actor`, who uses `channel`."""
+class BatchManager(ListCalls):
+    """Changes batches, lists and the queue in the name of `actor`, who uses `channel`."""
 
     # Creating batches
 
@@ -67,6 +69,7 @@ class BatchManager(QueueWriter):
         checker: str = "feed",
         queue: bool = True,
         id: uuid.UUID | None = None,
+        keep: bool = False,
     ) -> Batch:
         """Create a batch, queued at the end of its priority band or (`queue=False`) paused. All or nothing.
 
@@ -75,9 +78,9 @@ class BatchManager(QueueWriter):
 
         If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
         while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
-        every POST and repeats the first answer.
+        every POST and repeats the first answer. With `keep` the batch is the first run of a new list of this name.
         """
-        with self.preparing_batch(name, profiles, priority, checker, queue, id) as reveal:
+        with self.preparing_batch(name, profiles, priority, checker, queue, id, keep) as reveal:
             return reveal()
 
     @contextmanager
@@ -89,6 +92,7 @@ class BatchManager(QueueWriter):
         checker: str = "feed",
         queue: bool = True,
         id: uuid.UUID | None = None,
+        keep: bool = False,
     ) -> Iterator[Callable[[], Batch]]:
         """The first half of `create_batch`: store the rows. Yields the second half, which reveals the batch.
 
@@ -99,20 +103,23 @@ class BatchManager(QueueWriter):
         require_checker(checker)
         selected = profiles if isinstance(profiles, QuerySet) else None
         names = {} if selected is not None else collect_names(profiles)
+        if keep:
+            require_free_name(name)
         batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker)
         with hidden(batch):
             if selected is not None:
                 total = insert_selected_profiles(batch.pk, selected)
             else:
-                insert_profiles(batch.pk, names)
+                insert_profiles(names, after_chunk=lambda: stay_hidden(batch.pk))
                 total = insert_batch_profiles(batch.pk, names)
-            yield lambda: self._reveal(batch, Action.CREATE_BATCH, total, queue)
+            yield lambda: self._reveal_new(batch, total, queue, keep)
 
     @refusable
     def repeat_batch(self, batch_id: object, id: uuid.UUID | None = None) -> Batch:
         """Create a queued batch with the same profiles, linked to this one by `previous`.
 
-        If the caller chooses the `id`, a second call is refused, as in `create_batch`.
+        A run of a list is repeated with the list as it is now. If the caller chooses the `id`, a second call is
+        refused, as in `create_batch`.
         """
         with self.preparing_repeat(batch_id, id) as reveal:
             return reveal()
@@ -121,27 +128,18 @@ class BatchManager(QueueWriter):
     def preparing_repeat(self, batch_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
         """The first half of `repeat_batch`, as `preparing_batch` is of `create_batch`."""
         source = find_batch(batch_id)
-        batch = Batch(id=id or uuid.uuid4(), name=source.name, priority=source.priority, checker=source.checker)
+        batch = new_batch_of(source.list or source, id)
 
         def reveal() -> Batch:
             with Queue.objects.locked():
                 find_batch(batch_id)  # refused if it was deleted during the copy: some rows may be missing
                 # A batch without rows (its caller reports progress) is repeated without rows.
-                return self._reveal(batch, Action.REPEAT_BATCH, copied or source.total_profiles, previous=source)
+                total = copied if source.list else copied or source.total_profiles
+                return self._reveal(batch, Action.REPEAT_BATCH, total, previous=source)
 
         with hidden(batch):
-            copied = copy_batch_profiles(source.pk, batch.pk)
+            copied = copy_profiles(source, batch.pk)
             yield reveal
-
-    def _reveal(self, batch: Batch, action: Action, total: int, queue: bool = True, **changes: Any) -> Batch:
-        with Queue.objects.locked():
-            changes |= reserve_position(batch) if queue else {}
-            hidden = Batch.everything.in_preparation().filter(pk=batch.pk)
-            require_preparation(hidden.update(total_profiles=total, deleted_at=None, **changes))
-            Queue.objects.bump_version()
-            batch.refresh_from_db()
-            self._log(batch, action, pluralise(total, "profile"), after=(batch.status, batch.position))
-        return batch
 
     @transition(Action.RENAME_BATCH)
     def rename_batch(self, batch: Batch, name: str) -> Literal[True]:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from batches.limits import MAX_ACTOR, MAX_CHECKER, MAX_NAME, MAX_STATUS
 
+from .lists import ProfileList
 from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
 from .queue import Queue
@@ -161,6 +162,9 @@ class Batch(models.Model):
     lease_at = models.DateTimeField(null=True, blank=True, help_text="Last heartbeat of the worker.")
     takeovers = models.PositiveSmallIntegerField(default=0, help_text="Takeovers since the last progress.")
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")
+    list = models.ForeignKey(  # not in an index of its own: `batch_of_list` begins with it
+        ProfileList, models.SET_NULL, null=True, blank=True, related_name="runs", db_index=False
+    )
     #: The batch is hidden, and its rows are removed from this time on. While they are being stored it is in the future.
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -214,7 +218,10 @@ class Batch(models.Model):
             ),
         ]
         # For "done today" and for the speed of recent batches, however many have finished.
-        indexes = [models.Index(fields=["status", "completed_at"], name="batch_by_completion")]
+        indexes = [
+            models.Index(fields=["status", "completed_at"], name="batch_by_completion"),
+            models.Index(fields=["list", "created_at"], name="batch_of_list", condition=Q(list__isnull=False)),
+        ]
 
     #: All other fields follow from the calls of the manager.
     SAVED = frozenset({"name", "priority", "checker", "previous"})

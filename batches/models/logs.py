@@ -36,6 +36,14 @@ class Action(models.TextChoices):
     FINISH_RUN = "finish_run"
     REPAIR_BATCH = "repair_batch"
     REPAIR_ROWS = "repair_rows"
+    CREATE_LIST = "create_list"
+    CHANGE_LIST = "change_list"
+    ADD_PROFILES = "add_profiles"
+    REMOVE_PROFILES = "remove_profiles"
+    CORRECT_ADDRESS = "correct_address"
+    SYNC_LIST = "sync_list"
+    RUN_LIST = "run_list"
+    DELETE_LIST = "delete_list"
 
 
 class Channel(models.TextChoices):
@@ -54,9 +62,10 @@ class BatchLogQuerySet(models.QuerySet["BatchLog"]):
 
 
 class BatchLog(models.Model):
-    """What happened to a batch, or (without a batch) to the queue: written in the transaction of the change."""
+    """What happened to a batch or a list, or (without them) to the queue: written in the transaction of the change."""
 
     batch = models.ForeignKey("Batch", models.CASCADE, null=True, related_name="logs", db_index=False)
+    list = models.ForeignKey("ProfileList", models.SET_NULL, null=True, related_name="logs", db_index=False)
     action = models.CharField(max_length=MAX_ACTION)
     actor = models.CharField(max_length=MAX_ACTOR, blank=True)
     channel = models.CharField(max_length=MAX_STATUS, choices=Channel, default=Channel.CODE)
@@ -72,7 +81,10 @@ class BatchLog(models.Model):
     class Meta:
         verbose_name = "log entry"
         verbose_name_plural = "log entries"
-        indexes = [models.Index(fields=["batch", "id"], name="batchlog_keyset")]
+        indexes = [
+            models.Index(fields=["batch", "id"], name="batchlog_keyset"),
+            models.Index(fields=["list", "id"], name="batchlog_of_list", condition=models.Q(list__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.action}"

@@ -15,6 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
 from .batches import Batch, BatchProfile
+from .lists import ProfileList
 from .logs import BatchLog
 from .profiles import StoryResult
 
@@ -27,13 +28,15 @@ def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
 BATCH = _names_of(Batch, "run_token", "worker", "lease_at", "takeovers", "deleted_at", "reset_after")
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
-LOG = _names_of(BatchLog, "batch")
+LOG = _names_of(BatchLog, "batch", "list")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch"), "url", "name", "feed_url")
+LIST = (*_names_of(ProfileList), "total_profiles")
 
 #: Where a field is found, if not in the attribute of its name: related rows go by their keys.
 SOURCES = {
     "batch": "batch_id",
+    "list": "list_id",
     "previous": "previous_id",
     "profile": "profile_id",
     "profile_name": "profile.name",
@@ -47,6 +50,10 @@ def batch_as_dict(batch: Batch) -> dict[str, Any]:
 
 def story_as_dict(story: StoryResult) -> dict[str, Any]:
     return _as_dict(story, STORY)
+
+
+def list_as_dict(profiles: ProfileList) -> dict[str, Any]:
+    return _as_dict(profiles, LIST)
 
 
 def log_as_dict(entry: BatchLog) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from django.db.models.functions import Now
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ProfileAddress
-from batches.models import Batch, BatchProfile, Profile, Queue, StoryResult
+from batches.models import Batch, BatchProfile, ListProfile, Profile, Queue, StoryResult
 from batches.text import clean_text
 
 from .refusals import Code, Refused
 from .sql import PROFILE, ROW, as_json, execute, fetch_all, json_table, now, paced, time_parameter, uuid_parameter
+from .values import find_list
 
 #: Rows per transaction when a batch is stored, in 0.1 s. On SQLite, others wait for 0.9 s at times with 10,000.
 INSERT_CHUNK = 2_500
@@ -91,6 +92,8 @@ def insert_hidden_batch(batch: Batch) -> None:
     except IntegrityError as error:
         other = Batch.everything.filter(pk=batch.pk).first()
         if other is None:
+            if batch.list_id is not None:
+                find_list(batch.list_id)  # deleted since it was read
             raise
         raise Refused(Code.ALREADY_EXISTS, f"“{other}” already has this ID. Nothing was added.") from error
 
@@ -122,7 +125,7 @@ def _normalise(text: str) -> str:
         raise Refused(Code.BAD_VALUE, message) from error
 
 
-def insert_profiles(batch_id: uuid.UUID, names: Mapping[str, str]) -> None:
+def insert_profiles(names: Mapping[str, str], after_chunk: Callable[[], None] = lambda: None) -> None:
     """Store the profiles that are not known yet, given as names by address.
 
     In the order of the addresses, so that two imports with common addresses wait for each other instead of deadlocking.
@@ -137,7 +140,7 @@ def insert_profiles(batch_id: uuid.UUID, names: Mapping[str, str]) -> None:
         with _without_lock_timeout():
             return execute(statement, [now(), as_json(chunk)])
 
-    _store_chunks(batch_id, sorted(names.items()), store)
+    _store_chunks(sorted(names.items()), store, after_chunk)
 
 
 @contextmanager
@@ -161,10 +164,21 @@ def insert_selected_profiles(batch_id: uuid.UUID, profiles: QuerySet[Profile]) -
     return _insert_known(batch_id, selected.values_list("pk", flat=True))
 
 
+def copy_profiles(source: Batch, target: uuid.UUID) -> int:
+    """Insert a pending row into `target` for each row of `source`, or for each profile that its list has now."""
+    return copy_list_profiles(source.list_id, target) if source.list_id else copy_batch_profiles(source.pk, target)
+
+
 def copy_batch_profiles(source: uuid.UUID, target: uuid.UUID) -> int:
     """Insert a pending row into `target` for each row of `source`. Returns the number of rows."""
     rows = BatchProfile.objects.filter(batch=source).order_by("pk")
     return _insert_known(target, rows.values_list("profile_id", flat=True))
+
+
+def copy_list_profiles(source: uuid.UUID, target: uuid.UUID) -> int:
+    """Insert a pending row for each profile that is in the list now. Returns the number of rows."""
+    members = ListProfile.objects.filter(list=source).order_by("pk")
+    return _insert_known(target, members.values_list("profile_id", flat=True))
 
 
 def _insert_known(batch_id: uuid.UUID, profile_ids: QuerySet[Any, int]) -> int:
@@ -178,17 +192,19 @@ def _insert_rows(batch_id: uuid.UUID, wanted_profiles: str, wanted: Iterable[Any
                     SELECT %s, profile.id, 'pending', '', false
                       FROM {wanted_profiles} ORDER BY wanted.number"""
     return _store_chunks(
-        batch_id, enumerate(wanted), lambda chunk: execute(statement, [uuid_parameter(batch_id), as_json(chunk)])
+        enumerate(wanted),
+        lambda chunk: execute(statement, [uuid_parameter(batch_id), as_json(chunk)]),
+        lambda: stay_hidden(batch_id),
     )
 
 
-def _store_chunks(batch_id: uuid.UUID, items: Iterable[Any], store: Callable[[list[Any]], int]) -> int:
+def _store_chunks(items: Iterable[Any], store: Callable[[list[Any]], int], after_chunk: Callable[[], None]) -> int:
     """In bounded transactions. PostgreSQL checks foreign keys at each COMMIT, not when the queue is locked."""
     total = 0
     for chunk in paced(_chunks(items)):
         with transaction.atomic():
             total += store(chunk)
-            stay_hidden(batch_id)
+            after_chunk()
     if connection.in_atomic_block and connection.vendor == "postgresql":
         # In a transaction of the caller its COMMIT would check them, for 4 s after 200,000 rows, and hold the queue.
         connection.check_constraints()

@@ -31,6 +31,7 @@ class Code(StrEnum):
     FENCED = "fenced"
     NOT_FINISHED = "not_finished"
     ALREADY_EXISTS = "already_exists"
+    TOO_MANY_REMOVALS = "too_many_removals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,8 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    def __init__(self, batch_id: object) -> None:
-        super().__init__(Code.NOT_FOUND, f"No batch has the ID {clean_text(batch_id, 40)!r}.")
+    def __init__(self, wanted: object, noun: str = "batch") -> None:
+        super().__init__(Code.NOT_FOUND, f"No {noun} has the ID {clean_text(wanted, 40)!r}.")
 
 
 class OrderChanged(Refused):

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from batches.models import Batch, BatchProfile, Profile, StoryResult
+from batches.models import Batch, BatchProfile, ListProfile, Profile, StoryResult
 
 T = TypeVar("T")
 
@@ -26,6 +26,7 @@ SECONDS_OF_WORK, SECONDS_OF_PAUSE = 0.2, 0.12
 
 PROFILE = Profile._meta.db_table
 ROW = BatchProfile._meta.db_table
+MEMBER = ListProfile._meta.db_table
 STORY = StoryResult._meta.db_table
 BATCH = Batch._meta.db_table
 

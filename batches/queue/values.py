@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from batches.conf import get_config
 from batches.limits import MAX_NAME, MAX_PRIORITY, MAX_STATUS, MIN_PRIORITY
-from batches.models import Batch, Queue
+from batches.models import Batch, ProfileList, Queue
 from batches.text import clean_text, is_visible
 
 from .refusals import Code, NotFound, OrderChanged, Refused
@@ -81,11 +81,11 @@ def require_progress(batch: Batch, completed: object, successful: object, failed
         raise Refused(Code.BAD_PROGRESS, f"“{batch}” counts its own rows. Report results with record_results instead.")
 
 
-def clean_name(name: object) -> str:
+def clean_name(name: object, noun: str = "batch") -> str:
     """The name on one line, without characters that cannot be stored."""
     usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
     if not 0 < len(usable) <= MAX_NAME:
-        raise Refused(Code.BAD_VALUE, f"A batch needs a name of 1 to {MAX_NAME} characters.")
+        raise Refused(Code.BAD_VALUE, f"A {noun} needs a name of 1 to {MAX_NAME} characters.")
     if not is_visible(usable):
         raise Refused(Code.BAD_VALUE, "Every character of this name is invisible. Enter a name that people can see.")
     return usable
@@ -114,3 +114,27 @@ def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
     if batch is None:
         raise NotFound(batch_id)
     return batch
+
+
+def find_list(list_id: object, *, lock: bool = False) -> ProfileList:
+    """Raises Refused for any value that is not the ID of a list."""
+    pk = as_uuid(list_id)
+    lists = ProfileList.objects.select_for_update(no_key=True) if lock else ProfileList.objects.all()
+    found = lists.filter(pk=pk).first() if pk else None
+    if found is None:
+        raise NotFound(list_id, "list")
+    return found
+
+
+def require_list_version(found: ProfileList, version: int | None) -> None:
+    """Raises Refused if the list has changed since its caller looked. None means that it did not look."""
+    if not (version is None or is_int(version)):
+        raise Refused(Code.BAD_VALUE, "The version must be a whole number.")
+    if version is not None and version != found.version:
+        raise Refused(Code.STALE_VERSION, f"“{found}” has changed. Check it and try again.")
+
+
+def require_free_name(name: str, but: ProfileList | None = None) -> None:
+    others = ProfileList.objects.exclude(pk=but.pk) if but else ProfileList.objects
+    if others.filter(name=name).exists():
+        raise Refused(Code.ALREADY_EXISTS, f"Another list has the name “{name}”. Choose another name.")

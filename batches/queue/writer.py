@@ -13,8 +13,9 @@ from django.utils import timezone
 from batches.limits import MAX_ACTOR
 from batches.models import Action, Batch, BatchLog, Channel, Event, Queue
 from batches.notifications import outbox
-from batches.text import clean_text
+from batches.text import clean_text, pluralise
 
+from .contents import require_preparation
 from .refusals import Fenced, Refusal, refusable
 from .runs import run_of, run_seconds
 from .transitions import require_allowed
@@ -88,6 +89,18 @@ class QueueWriter:
         self.actor = clean_text(actor, MAX_ACTOR)
         self.channel = Channel(channel)
 
+    def _reveal(self, batch: Batch, action: Action, total: int, queue: bool = True, **changes: Any) -> Batch:
+        """Show a hidden batch, which has all its rows now."""
+        with Queue.objects.locked():
+            changes |= reserve_position(batch) if queue else {}
+            hidden = Batch.everything.in_preparation().filter(pk=batch.pk)
+            require_preparation(hidden.update(total_profiles=total, deleted_at=None, **changes))
+            Queue.objects.bump_version()
+            batch.refresh_from_db()
+            after = batch.status, batch.position
+            self._log(batch, action, pluralise(total, "profile"), after=after, list_id=batch.list_id)
+        return batch
+
     def _apply(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
         """Write `changes` and a log entry, and refresh `batch`."""
         before = batch.status, batch.position
@@ -147,9 +160,11 @@ class QueueWriter:
         message: str = "",
         before: tuple[str, int | None] = ("", None),
         after: tuple[str, int | None] = ("", None),
+        list_id: uuid.UUID | None = None,
     ) -> None:
         BatchLog.objects.create(
             batch=batch,
+            list_id=list_id,
             action=action,
             actor=self.actor,
             channel=self.channel,

@@ -68,7 +68,10 @@ def test_the_names_are_a_promise():
     assert vocabulary.BATCH == (
         "id", "name", "status", "position", "priority", "checker", "total_profiles", "completed_profiles",
         "successful_checks", "failed_checks", "stories_found", "error", "created_at", "started_at", "completed_at",
-        "run_seconds", "previous",
+        "run_seconds", "previous", "list",
+    )  # fmt: skip
+    assert vocabulary.LIST == (
+        "id", "name", "checker", "priority", "version", "created_at", "total_profiles",
     )  # fmt: skip
     assert vocabulary.PROGRESS == ("percent", "rate", "seconds_left")
     assert vocabulary.STORY == (

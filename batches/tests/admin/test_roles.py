@@ -14,6 +14,7 @@ from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import AccessToken, ApiToken
+from batches.tests.support.factories import make_list
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
 from .conftest import batch_with, names_of_addresses, story
@@ -139,6 +140,7 @@ def batch():
     User.objects.create_user("newcomer")
     Group.objects.create(name="a group")
     batch_with("done", ok=1, failed=1, stories=[story()])
+    make_list("the list", 2)
     batch = batch_with(name="it")
     batch_with(name="another")
     assert BatchManager().hold_queue("")

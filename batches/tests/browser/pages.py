@@ -15,6 +15,7 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, 
 from batches.models.api import AccessToken, ApiToken
 
 from ..admin.conftest import batch_with, names_of_addresses, reread, story
+from ..support.factories import make_list
 
 Rows = SimpleNamespace
 #: What somebody may type into a form. Nothing of it may become an element.
@@ -162,8 +163,11 @@ def make_rows() -> Rows:
     user = User.objects.create_user("ada", "ada@example.org", "secret", is_staff=True)
     for row in [webhook, *Batch.objects.all()]:
         LogEntry.objects.log_actions(user.pk, [row], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
+    profilelist = make_list("the list", 3)
     return Rows(
         user=user,
+        profilelist=profilelist,
+        listprofile=profilelist.profiles.latest("pk"),
         group=Group.objects.create(name="operators"),
         queued=queued,
         running=reread(running),

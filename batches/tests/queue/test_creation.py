@@ -22,6 +22,7 @@ from batches.tests.support.factories import (
     row_statuses,
     unchanged,
     urls,
+    urls_of,
     values_of,
     waiting_names,
 )
@@ -30,10 +31,6 @@ from batches.tests.support.threads import run_in_threads
 pytestmark = pytest.mark.django_db
 
 ID = uuid.UUID("6a1b6d3e-0000-4000-8000-000000000000")
-
-
-def urls_of(batch):
-    return list(batch.profiles.order_by("pk").values_list("profile__url", flat=True))
 
 
 def shuffled(count, seed):

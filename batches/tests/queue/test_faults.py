@@ -24,6 +24,7 @@ from batches.tests.support.factories import (
     everything,
     failed,
     half_checked,
+    make_list,
     ok,
     profile_ids,
     urls,
@@ -80,6 +81,12 @@ def show_move(it: Any) -> None:
     it.shown_move = distance, fingerprint_of(Batch.objects.passed_by(it, distance).values_list("pk", flat=True))
 
 
+def give_list(it: Batch) -> None:
+    """Let it be a run of a list of five profiles."""
+    Batch.objects.filter(pk=it.pk).update(list=make_list("its list", 5))
+    it.refresh_from_db()
+
+
 def keep(it: Batch) -> None:
     """Nothing happens to it first."""
 
@@ -118,6 +125,21 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.run_token)),
     "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.run_token)),
     "finish_run without rows": (RUNNING, remove_rows, lambda manager, it: manager.finish_run(it.pk, it.run_token)),
+    "create_batch kept as a list": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5), keep=True)),
+    "repeat_batch of a list": (PAUSED, give_list, lambda manager, it: manager.repeat_batch(it.pk)),
+    "create_list": (PAUSED, keep, lambda manager, it: manager.create_list("new", urls(5))),
+    "change_list": (PAUSED, give_list, lambda manager, it: manager.change_list(it.list_id, name="new", priority=7)),
+    "add_profiles": (PAUSED, give_list, lambda manager, it: manager.add_profiles(it.list_id, urls(7))),
+    "remove_profiles": (PAUSED, give_list, lambda manager, it: manager.remove_profiles(it.list_id, urls(2))),
+    "sync_list": (PAUSED, give_list, lambda manager, it: manager.sync_list(it.list_id, urls(7)[2:], True)),
+    "preview_sync": (PAUSED, give_list, lambda manager, it: manager.preview_sync(it.list_id, urls(7))),
+    "correct_address": (
+        PAUSED,
+        give_list,
+        lambda manager, it: manager.correct_address(it.list_id, urls(1)[0], "https://example.org/new"),
+    ),
+    "run_list": (PAUSED, give_list, lambda manager, it: manager.run_list(it.list_id)),
+    "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
     "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.run_token)),
 }
 
@@ -136,6 +158,11 @@ IN_SEVERAL_TRANSACTIONS = {
     "delete_batches",
     "purge_deleted",
     "repair_rows",
+    # These also store profiles beforehand.
+    "create_list",
+    "add_profiles",
+    "sync_list",
+    "run_list",
 }
 
 

@@ -7,8 +7,17 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 
-from batches.models import Batch, Profile
-from batches.tests.support.factories import MODELS, assert_consistent, everything, half_checked, make_batch
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, Profile, ProfileList
+from batches.tests.support.factories import (
+    MODELS,
+    assert_consistent,
+    everything,
+    half_checked,
+    make_batch,
+    urls,
+    urls_of,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -62,3 +71,43 @@ def test_data_survive_the_way_back_to_each_step_and_forward_again():
         assert everything() == before
     make_batch("works", 3)
     assert_consistent()
+
+
+def repeat(batch):
+    repeat = BatchManager().repeat_batch(batch.pk)
+    assert repeat
+    return repeat
+
+
+def test_batches_that_repeat_each_other_become_the_runs_of_a_list():
+    """A chain, a batch that was repeated twice, another of the same name, one whose previous is gone, one by itself."""
+    make_batch("alone", 2)
+    news = make_batch("News", 3, priority=2, checker="http")
+    chain = [news, repeat(news), repeat(repeat(news))]
+    chain.insert(2, chain[2].previous)
+    other = make_batch("News", 4)
+    assert BatchManager().rename_batch(repeat(other).pk, "x" * 200)
+    assert BatchManager().rename_batch(repeat(other).pk, "News")
+    gone = make_batch("gone", 1)
+    repeat(gone)
+    assert BatchManager().delete_batch(gone.pk)
+    with back_at("0009"):
+        assert not BatchLog.objects.filter(action="create_list").exists()
+    lists = {found.name: found for found in ProfileList.objects.all()}
+    assert set(lists) == {"News", "News (2)"}
+    assert [(found.priority, found.checker) for found in (lists["News"], lists["News (2)"])] == [
+        (2, "http"),
+        (0, "feed"),
+    ]
+    assert set(lists["News"].runs.all()) == set(chain)
+    assert urls_of(lists["News"]) == urls(3)
+    assert urls_of(lists["News (2)"]) == urls(4)
+    assert lists["News (2)"].runs.count() == 3
+    assert [line.message for line in BatchLog.objects.filter(list=lists["News"])] == [
+        "made of 4 batches that repeat each other"
+    ]
+    assert_consistent()
+    with back_at("0008"):
+        pass
+    assert ProfileList.objects.count() == 2
+    assert repeat(news).list.name == "News"

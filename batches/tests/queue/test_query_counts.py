@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 FEW, MANY = 10, 1000
 
-WHOLE_BATCHES = {name for name in SCENES if name.startswith(("create_batch", "repeat_batch"))}
+WHOLE_BATCHES = {name for name in SCENES if name.startswith(("create_batch", "repeat_batch", "run_list"))}
 #: Not one transition: these have several transactions, no lock of the queue, or a batch without rows.
 OTHERS = {
     "delete_batch",
@@ -39,6 +39,14 @@ OTHERS = {
     "repair_rows",
     "record_results",
     "renew_lease",
+    # They lock the list, and not the queue.
+    "create_list",
+    "change_list",
+    "add_profiles",
+    "remove_profiles",
+    "sync_list",
+    "preview_sync",
+    "correct_address",
 }
 TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
 

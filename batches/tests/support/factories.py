@@ -8,13 +8,36 @@ from uuid import UUID
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    ListProfile,
+    Profile,
+    ProfileList,
+    Queue,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 from batches.models.api import StoredResponse
 from batches.queue.runs import ClaimedRun
 from batches.queue.transitions import RULES
 
 Status = Batch.Status
-MODELS = (Profile, Batch, BatchProfile, StoryResult, BatchLog, Queue, Webhook, WebhookDelivery, StoredResponse)
+MODELS = (
+    Profile,
+    ProfileList,
+    ListProfile,
+    Batch,
+    BatchProfile,
+    StoryResult,
+    BatchLog,
+    Queue,
+    Webhook,
+    WebhookDelivery,
+    StoredResponse,
+)
 
 
 def cap_bulk(monkeypatch: Any, cap: int) -> None:
@@ -32,6 +55,18 @@ def make_batch(name: str = "a batch", profiles: int = 0, **options: Any) -> Batc
     batch = BatchManager().create_batch(name, urls(profiles), **options)
     assert batch, batch
     return batch
+
+
+def make_list(name: str = "a list", profiles: int = 0, **options: Any) -> ProfileList:
+    """A list of the first `profiles` addresses; all lists and batches share them."""
+    created = BatchManager().create_list(name, urls(profiles), **options)
+    assert created, created
+    return created
+
+
+def urls_of(holder: Batch | ProfileList) -> list[str]:
+    """The addresses of a batch or of a list, in its order."""
+    return list(holder.profiles.order_by("pk").values_list("profile__url", flat=True))
 
 
 def make_waiting(count: int) -> list[Batch]:

@@ -81,7 +81,7 @@ def smuggled_value(field: "Field[Any, Any]") -> Any:
     if model := field.related_model:
         row = model._base_manager.first()
         assert row is not None, f"No {model.__name__} exists to refer to."
-        return str(row.pk) if model is Batch else row.pk
+        return str(row.pk) if isinstance(row.pk, UUID) else row.pk
     if field.choices:
         return list(field.choices)[-1][0]
     value = SMUGGLED.get(field.get_internal_type(), NUMBER)

@@ -1,0 +1,72 @@
+"""Batches that repeat each other become the runs of a list with the profiles of the latest one."""
+
+from collections import defaultdict
+
+from django.db import migrations
+
+#: Of a list's name.
+MAX_NAME = 200
+CHUNK = 2_500
+
+
+def make_lists(apps, schema_editor):
+    Batch = apps.get_model('batches', 'Batch')
+    taken = set()
+    for runs in find_chains(Batch):
+        latest = Batch.objects.get(pk=runs[-1])
+        name = find_free_name(latest.name, taken)
+        taken.add(name)
+        made = apps.get_model('batches', 'ProfileList').objects.create(
+            name=name, checker=latest.checker, priority=latest.priority, created_at=latest.created_at
+        )
+        copy_members(apps, latest, made)
+        Batch.objects.filter(pk__in=runs).update(list=made)
+        message = f'made of {len(runs):,} batches that repeat each other'
+        apps.get_model('batches', 'BatchLog').objects.create(list=made, action='create_list', message=message)
+
+
+def find_chains(Batch):
+    """The batches that repeat each other, oldest first; those that neither repeat nor are repeated are left out."""
+    previous = {}
+    for pk, before in Batch.objects.filter(deleted_at=None).order_by('created_at', 'pk').values_list('pk', 'previous'):
+        previous[pk] = before
+    chains = defaultdict(list)
+    for pk in previous:
+        chains[find_first(pk, previous)].append(pk)
+    return [runs for runs in chains.values() if len(runs) > 1]
+
+
+def find_first(pk, previous):
+    seen = {pk}  # a restored dump may have a circle
+    while previous.get(pk) in previous and previous[pk] not in seen:
+        pk = previous[pk]
+        seen.add(pk)
+    return pk
+
+
+def find_free_name(name, taken):
+    wanted, number = name, 1
+    while wanted in taken:
+        number += 1
+        suffix = f' ({number})'
+        wanted = name[:MAX_NAME - len(suffix)] + suffix
+    return wanted
+
+
+def copy_members(apps, batch, made):
+    ListProfile = apps.get_model('batches', 'ListProfile')
+    rows = apps.get_model('batches', 'BatchProfile').objects.filter(batch=batch).order_by('pk')
+    members = (ListProfile(list=made, profile_id=pk) for pk in rows.values_list('profile_id', flat=True).iterator())
+    ListProfile.objects.bulk_create(members, batch_size=CHUNK)
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('batches', '0009_lists_that_last'),
+    ]
+
+    operations = [
+        # The way back needs nothing: the batches keep their `previous`, and the tables of lists are dropped.
+        migrations.RunPython(make_lists, migrations.RunPython.noop),
+    ]

@@ -1,0 +1,271 @@
+"""The calls of BatchManager that change lists. The queue is locked only when a run is revealed or a list is deleted.
+
+Lock order: queue → list → batch → profiles. Profiles that are not known yet are stored beforehand, in bounded
+transactions. The members of a list then change in one transaction, and a run reads them in one statement, so that it
+gets one exact version of its list.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+
+from batches.lists.imports import ProfileAddress
+from batches.models import Action, Batch, Profile, ProfileList, Queue
+from batches.text import pluralise
+
+from .contents import collect_names, copy_list_profiles, hidden, insert_profiles
+from .members import ListChange, compare, find_profiles, insert_members, insert_members_of_batch, remove_members
+from .refusals import Code, Refused, refusable
+from .transitions import CODE_BY_STATUS
+from .values import (
+    clean_name,
+    find_list,
+    require_checker,
+    require_free_name,
+    require_list_version,
+    require_priority,
+)
+from .writer import QueueWriter
+
+Addresses = Iterable[ProfileAddress | Profile | str]
+
+#: What a check remembers of an address. Another address has its own.
+FORGOTTEN = {"feed_url": "", "etag": "", "last_modified": "", "fingerprint": ""}
+
+
+class ListCalls(QueueWriter):
+    """Changes lists. Each call takes the `expected_version` of the list that its caller decided from."""
+
+    @refusable
+    def create_list(
+        self,
+        name: str,
+        profiles: Addresses = (),
+        priority: int = 0,
+        checker: str = "feed",
+        id: uuid.UUID | None = None,
+    ) -> ProfileList:
+        """All or nothing. If the caller chooses the `id`, a second call is refused as `already_exists`."""
+        name = clean_name(name, "list")
+        require_priority(priority)
+        require_checker(checker)
+        require_free_name(name)
+        names = collect_names(profiles)
+        insert_profiles(names)
+        created = ProfileList(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker)
+        with transaction.atomic():
+            self._insert_list(created)
+            total = insert_members(created.pk, names)
+            self._log(None, Action.CREATE_LIST, pluralise(total, "profile"), list_id=created.pk)
+        return created
+
+    def _insert_list(self, created: ProfileList) -> None:
+        try:
+            with transaction.atomic():
+                created.save(force_insert=True)
+        except IntegrityError as error:  # somebody else took the name at the same time
+            require_free_name(created.name)
+            raise Refused(Code.ALREADY_EXISTS, "Another list already has this ID. Nothing was added.") from error
+
+    def _reveal_new(self, batch: Batch, total: int, queue: bool, keep: bool) -> Batch:
+        """Show a new batch, as the first run of a new list if its caller wants to keep it: both, or neither."""
+        with transaction.atomic():
+            kept = {"list": self._keep_as_list(batch)} if keep else {}
+            return self._reveal(batch, Action.CREATE_BATCH, total, queue, **kept)
+
+    def _keep_as_list(self, batch: Batch) -> ProfileList:
+        """A list with the profiles and the name of a batch that is not shown yet."""
+        require_free_name(batch.name)
+        kept = ProfileList(name=batch.name, priority=batch.priority, checker=batch.checker)
+        self._insert_list(kept)
+        insert_members_of_batch(kept.pk, batch.pk)
+        self._log(None, Action.CREATE_LIST, pluralise(kept.total_profiles, "profile"), list_id=kept.pk)
+        if connection.vendor == "postgresql":
+            connection.check_constraints()  # at COMMIT they would hold the queue
+        return kept
+
+    @refusable
+    def change_list(self, list_id: object, expected_version: int | None = None, **values: Any) -> Literal[True]:
+        """Set its `name`, `priority` or `checker`. Its runs so far keep theirs."""
+        with self._changing(list_id, expected_version) as changed:
+            values = {name: _clean(name, value) for name, value in values.items()}
+            before = {name: getattr(changed, name) for name in values}
+            news = {name: value for name, value in values.items() if value != before[name]}
+            if "name" in news:
+                require_free_name(news["name"], but=changed)
+            if news:
+                message = ", ".join(f"{name}: “{before[name]}” → “{value}”" for name, value in news.items())
+                self._write(changed, Action.CHANGE_LIST, message, **news)
+        return True
+
+    @refusable
+    def add_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
+        """Add those that it does not have yet."""
+        find_list(list_id)
+        names = collect_names(profiles)
+        insert_profiles(names)
+        with self._changing(list_id, expected_version) as changed:
+            before = changed.total_profiles
+            change = ListChange(added=insert_members(changed.pk, names), unchanged=before)
+            return self._write_change(changed, Action.ADD_PROFILES, change)
+
+    @refusable
+    def remove_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
+        """Remove those that it has. Their history stays, and other lists keep them."""
+        names = collect_names(profiles)
+        with self._changing(list_id, expected_version) as changed:
+            before = changed.total_profiles
+            removed = remove_members(changed.pk, find_profiles(names))
+            return self._write_change(
+                changed, Action.REMOVE_PROFILES, ListChange(removed=removed, unchanged=before - removed)
+            )
+
+    @refusable
+    def sync_list(
+        self,
+        list_id: object,
+        profiles: Addresses,
+        allow_removals: bool = False,
+        expected_version: int | None = None,
+    ) -> ListChange:
+        """Let it have exactly these profiles. Removing more than a tenth is refused unless the caller allows it."""
+        found = find_list(list_id)
+        names = collect_names(profiles)
+        _require_allowed(found, compare(found.pk, names)[0], allow_removals)  # before anything is stored
+        insert_profiles(names)
+        with self._changing(list_id, expected_version) as changed:
+            change, removed = compare(changed.pk, names)
+            _require_allowed(changed, change, allow_removals)
+            remove_members(changed.pk, removed)
+            insert_members(changed.pk, names)
+            return self._write_change(changed, Action.SYNC_LIST, change)
+
+    @refusable
+    def preview_sync(self, list_id: object, profiles: Addresses) -> ListChange:
+        """What `sync_list` would do. Changes nothing."""
+        return compare(find_list(list_id).pk, collect_names(profiles))[0]
+
+    @refusable
+    def correct_address(
+        self, list_id: object, address: str, new_address: str, expected_version: int | None = None
+    ) -> Literal[True]:
+        """Give the profile with this address another one, in every list. Its checks and its stories stay.
+
+        An address that is a profile already is refused: their histories cannot become one.
+        """
+        [old], [new] = collect_names([address]), collect_names([new_address])
+        with self._changing(list_id, expected_version) as changed:
+            member = changed.profiles.filter(profile__url=old).first()
+            if member is None:
+                raise Refused(Code.NOT_FOUND, f"“{changed}” has no profile with the address {old}.")
+            if old != new:
+                if Profile.objects.filter(url=new).exists():
+                    raise Refused(Code.ALREADY_EXISTS, f"{new} is a profile already. Remove {old}, then add {new}.")
+                Profile.objects.filter(pk=member.profile_id).update(url=new, **FORGOTTEN)
+                self._write(changed, Action.CORRECT_ADDRESS, f"{old} → {new}")
+        return True
+
+    @refusable
+    def delete_list(self, list_id: object, expected_version: int | None = None) -> Literal[True]:
+        """Delete it. Its profiles, its runs and their results stay."""
+        # The lock of the queue: this also writes to its runs, which somebody may be shifting.
+        with Queue.objects.locked():
+            deleted = lock_list(list_id, expected_version)
+            total = pluralise(deleted.total_profiles, "profile")
+            self._log(None, Action.DELETE_LIST, f"“{deleted}” ({deleted.pk}) with {total}")
+            deleted.delete()
+        return True
+
+    # Runs
+
+    @refusable
+    def run_list(self, list_id: object, id: uuid.UUID | None = None) -> Batch:
+        """A queued batch of the profiles that it has now. Refused while another of its runs waits or runs.
+
+        If the caller chooses the `id`, a second call is refused, as in `create_batch`.
+        """
+        with self.preparing_run(list_id, id) as reveal:
+            return reveal()
+
+    @contextmanager
+    def preparing_run(self, list_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
+        """The first half of `run_list`, as `preparing_batch` is of `create_batch`."""
+        found = find_list(list_id)
+        require_no_run(found)
+        batch = new_batch_of(found, id)
+
+        def reveal() -> Batch:
+            with Queue.objects.locked():
+                require_no_run(find_list(list_id))
+                return self._reveal(batch, Action.RUN_LIST, copied, previous=find_latest_run(found))
+
+        with hidden(batch):
+            copied = copy_list_profiles(found.pk, batch.pk)
+            yield reveal
+
+    # Parts
+
+    @contextmanager
+    def _changing(self, list_id: object, expected_version: int | None) -> Iterator[ProfileList]:
+        """A transaction in which nobody else changes the list."""
+        with transaction.atomic():
+            yield lock_list(list_id, expected_version)
+
+    def _write(self, changed: ProfileList, action: Action, message: str, **values: Any) -> None:
+        ProfileList.objects.filter(pk=changed.pk).update(version=F("version") + 1, **values)
+        self._log(None, action, message, list_id=changed.pk)
+
+    def _write_change(self, changed: ProfileList, action: Action, change: ListChange) -> ListChange:
+        if change.added or change.removed:
+            self._write(changed, action, str(change))
+        return change
+
+
+def lock_list(list_id: object, expected_version: int | None) -> ProfileList:
+    found = find_list(list_id, lock=True)
+    require_list_version(found, expected_version)
+    return found
+
+
+def new_batch_of(source: ProfileList | Batch, id: uuid.UUID | None = None) -> Batch:
+    """A run of the list or a repeat of the batch, to be hidden while its rows are stored."""
+    return Batch(
+        id=id or uuid.uuid4(),
+        name=source.name,
+        priority=source.priority,
+        checker=source.checker,
+        list=source if isinstance(source, ProfileList) else None,
+    )
+
+
+def find_latest_run(found: ProfileList) -> Batch | None:
+    return Batch.objects.filter(list=found).order_by("-created_at").first()
+
+
+def require_no_run(found: ProfileList) -> None:
+    """Raises Refused while a run of the list waits or runs."""
+    run = Batch.objects.filter(list=found, position__isnull=False).first()
+    if run is not None:
+        where = f"waits at position {run.position:,}" if run.position else "is running"
+        raise Refused(CODE_BY_STATUS[run.status], f"A run of “{found}” {where} already.")
+
+
+def _clean(name: str, value: Any) -> Any:
+    """The value of this attribute of a list. Raises Refused."""
+    if name == "name":
+        return clean_name(value, "list")
+    {"priority": require_priority, "checker": require_checker}[name](value)
+    return value
+
+
+def _require_allowed(found: ProfileList, change: ListChange, allow_removals: bool) -> None:
+    if change.removes_much and not allow_removals:
+        before = change.removed + change.unchanged
+        message = f"This would remove {change.removed:,} of the {before:,} profiles of “{found}”, more than a tenth."
+        raise Refused(Code.TOO_MANY_REMOVALS, f"{message} Check the list, then confirm the removals.")

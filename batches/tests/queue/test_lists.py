@@ -1,0 +1,463 @@
+"""Lists that last: created, edited, imported as a whole, run and deleted."""
+
+import uuid
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from batches.batch_manager import BatchManager
+from batches.lists.imports import ProfileAddress
+from batches.models import Action, Batch, BatchLog, ListProfile, Profile, ProfileList, Queue, StoryResult
+from batches.queue import members
+from batches.queue.members import ListChange
+from batches.queue.refusals import Code
+from batches.tests.support.factories import (
+    assert_consistent,
+    last_line,
+    make_batch,
+    make_list,
+    ok,
+    profile_ids,
+    record,
+    start_run,
+    unchanged,
+    urls,
+    urls_of,
+)
+from batches.tests.support.threads import run_in_threads
+
+pytestmark = pytest.mark.django_db
+
+UNKNOWN = [None, "", "x", 7, "00000000-0000-0000-0000-000000000000", "\0", [], uuid.uuid4()]
+
+
+def assert_logged(action, found, message):
+    line = last_line()
+    assert (line.action, line.list, line.batch, line.actor, line.channel) == (action, found, None, "ada", "api")
+    assert line.message == message
+
+
+# Creating
+
+
+def test_a_list_has_its_profiles_once_each_in_their_order(manager):
+    known = Profile.objects.create(url="https://example.org/known", name="Known")
+    created = manager.create_list(
+        " News\0 of\nthe day ",
+        ["https://EXAMPLE.org/2", ProfileAddress("https://example.org/1", "One"), known, "https://example.org/2"],
+        priority=3,
+        checker="http",
+    )
+    assert (created.name, created.priority, created.checker, created.version) == ("News of the day", 3, "http", 1)
+    assert urls_of(created) == ["https://example.org/2", "https://example.org/1", "https://example.org/known"]
+    assert created.total_profiles == 3
+    assert Profile.objects.get(url="https://example.org/1").name == "One"
+    assert_logged("create_list", created, "3 profiles")
+    assert not Batch.objects.exists()
+
+
+def test_a_list_can_be_empty_at_first(manager):
+    created = manager.create_list("Later")
+    assert created.total_profiles == 0
+    assert manager.add_profiles(created.pk, urls(2)) == ListChange(added=2)
+    assert urls_of(created) == urls(2)
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"name": " \n"}, "bad_value"),
+        ({"name": "x" * 201}, "bad_value"),
+        ({"name": "\u200b"}, "bad_value"),
+        ({"name": 7}, "bad_value"),
+        ({"name": "taken"}, "already_exists"),
+        ({"name": " taken\0 "}, "already_exists"),
+        ({"name": "x", "priority": 40_000}, "bad_value"),
+        ({"name": "x", "priority": True}, "bad_value"),
+        ({"name": "x", "checker": "ftp"}, "bad_value"),
+        ({"name": "x", "profiles": ["https://example.org/", "nonsense"]}, "bad_value"),
+    ],
+)
+def test_a_list_that_cannot_be_is_refused(values, code, manager):
+    make_list("taken")
+    with unchanged():
+        assert manager.create_list(**values).code == code
+
+
+def test_the_same_id_creates_one_list(manager):
+    pk = uuid.uuid4()
+    assert manager.create_list("one", id=pk)
+    assert manager.create_list("two", id=pk).code == Code.ALREADY_EXISTS
+    assert ProfileList.objects.get().name == "one"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_lists_with_one_name_at_the_same_time_one_is_created():
+    results = run_in_threads([lambda: BatchManager().create_list("one", urls(3))] * 4)
+    assert sorted(bool(result) for result in results) == [False, False, False, True]
+    assert {result.code for result in results if not result} == {"already_exists"}
+    assert urls_of(ProfileList.objects.get()) == urls(3)
+
+
+# Editing
+
+
+def test_attributes_are_changed_and_logged_once(manager):
+    found = make_list("old", priority=1)
+    assert manager.change_list(found.pk, name="new", priority=5, checker="feed")
+    found.refresh_from_db()
+    assert (found.name, found.priority, found.version) == ("new", 5, 2)
+    assert_logged("change_list", found, "name: “old” → “new”, priority: “1” → “5”")
+    with unchanged():
+        assert manager.change_list(found.pk, name="new", priority=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"name": ""}, "bad_value"),
+        ({"name": "taken"}, "already_exists"),
+        ({"priority": "7"}, "bad_value"),
+        ({"checker": None}, "bad_value"),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused(values, code, manager):
+    found = make_list()
+    make_list("taken")
+    with unchanged():
+        assert manager.change_list(found.pk, **values).code == code
+
+
+def test_profiles_are_added_and_removed_and_the_change_is_counted(manager):
+    found = make_list(profiles=3)
+    assert manager.add_profiles(found.pk, urls(5)) == ListChange(added=2, unchanged=3)
+    assert urls_of(found) == urls(5)
+    assert_logged("add_profiles", found, "+2 −0 =3")
+    assert manager.remove_profiles(found.pk, [urls(1)[0], "https://example.org/unknown"]) == ListChange(0, 1, 4)
+    assert urls_of(found) == urls(5)[1:]
+    assert_logged("remove_profiles", found, "+0 −1 =4")
+    found.refresh_from_db()
+    assert found.version == 3
+    assert Profile.objects.filter(url=urls(1)[0]).exists()
+
+
+def test_an_edit_that_changes_nothing_leaves_no_trace(manager):
+    found = make_list(profiles=3)
+    with unchanged():
+        assert manager.add_profiles(found.pk, urls(2)) == ListChange(unchanged=3)
+        assert manager.remove_profiles(found.pk, ["https://example.org/unknown"]) == ListChange(unchanged=3)
+        assert manager.sync_list(found.pk, reversed(urls(3))) == ListChange(unchanged=3)
+        assert manager.correct_address(found.pk, urls(1)[0], urls(1)[0])
+
+
+def test_another_list_keeps_what_one_removes(manager):
+    one, other = make_list("one", 3), make_list("other", 3)
+    assert manager.remove_profiles(one.pk, urls(3))
+    assert (urls_of(one), urls_of(other)) == ([], urls(3))
+
+
+# Importing as a whole
+
+
+def addresses(first, last):
+    return urls(last)[first:]
+
+
+def test_an_import_adds_removes_and_keeps(manager):
+    found = make_list(profiles=100)
+    wanted = addresses(10, 112)
+    expected = ListChange(added=12, removed=10, unchanged=90)
+    with unchanged():
+        assert manager.preview_sync(found.pk, wanted) == expected
+    assert str(expected) == "+12 −10 =90"
+    assert manager.sync_list(found.pk, wanted) == expected
+    assert urls_of(found) == wanted
+    assert_logged("sync_list", found, "+12 −10 =90")
+
+
+def test_removing_more_than_a_tenth_has_to_be_allowed(manager):
+    found = make_list(profiles=100)
+    wanted = [*addresses(11, 100), "https://example.org/not-stored"]
+    with unchanged():
+        refusal = manager.sync_list(found.pk, wanted)
+    assert refusal.code == Code.TOO_MANY_REMOVALS
+    assert refusal.message == (
+        "This would remove 11 of the 100 profiles of “a list”, more than a tenth. "
+        "Check the list, then confirm the removals."
+    )
+    assert manager.sync_list(found.pk, wanted, allow_removals=True) == ListChange(1, 11, 89)
+
+
+def test_an_import_that_would_empty_a_list_has_to_be_allowed(manager):
+    found = make_list(profiles=1)
+    with unchanged():
+        assert manager.sync_list(found.pk, []).code == Code.TOO_MANY_REMOVALS
+    assert manager.sync_list(found.pk, [], allow_removals=True) == ListChange(removed=1)
+
+
+def test_the_first_import_into_an_empty_list_needs_no_permission(manager):
+    found = make_list()
+    assert manager.sync_list(found.pk, urls(3)) == ListChange(added=3)
+
+
+def test_long_lists_are_compared_and_written_in_pieces(manager, monkeypatch):
+    monkeypatch.setattr(members, "CHUNK", 7)
+    found = make_list(profiles=50)
+    assert manager.sync_list(found.pk, addresses(30, 90), allow_removals=True) == ListChange(40, 30, 20)
+    assert urls_of(found) == addresses(30, 90)
+
+
+# Correcting an address
+
+
+def test_a_corrected_address_keeps_its_history_and_forgets_what_belongs_to_the_old_one(manager):
+    found = make_list(profiles=2)
+    run = start_run(manager.run_list(found.pk))
+    record(run, [(profile_ids(run.batch)[0], ok("a story", etag='"1"', feed_url="https://example.org/feed"))])
+    assert manager.complete_batch(run.batch.pk)
+    assert manager.correct_address(found.pk, urls(1)[0], "https://Example.net/new#top")
+    profile = StoryResult.objects.get().profile
+    assert (profile.url, profile.etag, profile.feed_url) == ("https://example.net/new", "", "")
+    assert profile.last_checked_at is not None
+    assert urls_of(found) == ["https://example.net/new", urls(2)[1]]
+    assert_logged("correct_address", found, f"{urls(1)[0]} → https://example.net/new")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("https://example.org/0", "nonsense", "bad_value"),
+        ("nonsense", "https://example.org/new", "bad_value"),
+        ("https://example.org/7", "https://example.org/new", "not_found"),
+        ("https://example.org/0", "https://example.org/1", "already_exists"),
+    ],
+)
+def test_a_correction_that_cannot_be_is_refused(old, new, code, manager):
+    found = make_list(profiles=2)
+    make_batch(profiles=8)  # knows an address that the list does not have
+    with unchanged():
+        assert manager.correct_address(found.pk, old, new).code == code
+
+
+# Decided on, done on
+
+EDITS = {
+    "change_list": lambda manager, pk, **expected: manager.change_list(pk, name="new", **expected),
+    "add_profiles": lambda manager, pk, **expected: manager.add_profiles(pk, urls(5), **expected),
+    "remove_profiles": lambda manager, pk, **expected: manager.remove_profiles(pk, urls(1), **expected),
+    "sync_list": lambda manager, pk, **expected: manager.sync_list(pk, urls(4), **expected),
+    "correct_address": lambda manager, pk, **expected: manager.correct_address(
+        pk, urls(1)[0], "https://example.org/new", **expected
+    ),
+    "delete_list": lambda manager, pk, **expected: manager.delete_list(pk, **expected),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_that_was_decided_from_an_older_version_is_refused(edit, manager):
+    found = make_list(profiles=3)
+    make_batch(profiles=9)  # all addresses are known
+    assert manager.change_list(found.pk, priority=1)
+    with unchanged():
+        assert EDITS[edit](manager, found.pk, expected_version=1).code == Code.STALE_VERSION
+        assert EDITS[edit](manager, found.pk, expected_version="2").code == Code.BAD_VALUE
+    assert EDITS[edit](manager, found.pk, expected_version=2)
+
+
+@pytest.mark.parametrize("call", [*EDITS, "run_list", "preview_sync"])
+@pytest.mark.parametrize("pk", UNKNOWN, ids=repr)
+def test_an_unknown_list_is_refused(call, pk, manager):
+    make_batch(profiles=9)
+    calls = EDITS | {
+        "run_list": lambda manager, pk: manager.run_list(pk),
+        "preview_sync": lambda manager, pk: manager.preview_sync(pk, urls(1)),
+    }
+    with unchanged():
+        refusal = calls[call](manager, pk)
+    assert refusal.code == Code.NOT_FOUND
+    assert refusal.message.startswith("No list has the ID ")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_edits_at_the_same_time_all_arrive():
+    found = make_list(profiles=4)
+    edits = [lambda number=number: BatchManager().add_profiles(found.pk, urls(8)[number:]) for number in range(4)]
+    edits += [lambda: BatchManager().remove_profiles(found.pk, urls(1))]
+    assert all(run_in_threads(edits))
+    assert set(urls_of(found)) - set(urls(1)) == set(addresses(1, 8))
+    found.refresh_from_db()
+    assert found.version == 1 + BatchLog.objects.filter(list=found).exclude(action="create_list").count()
+
+
+# Runs
+
+
+def test_a_run_is_a_queued_batch_of_the_list_that_stays_as_it_was_made(manager):
+    make_batch("before")
+    found = make_list("News", 3, priority=-1, checker="http")
+    run = manager.run_list(found.pk)
+    assert (run.name, run.list, run.priority, run.checker, run.previous) == ("News", found, -1, "http", None)
+    assert (run.status, run.position, run.total_profiles) == ("queued", 2, 3)
+    line = last_line()
+    assert (line.action, line.batch, line.list, line.message) == ("run_list", run, found, "3 profiles")
+    assert manager.sync_list(found.pk, addresses(2, 6), allow_removals=True)
+    assert urls_of(run) == urls(3)
+    assert_consistent()
+
+
+def test_the_next_run_follows_the_latest_and_has_the_list_as_it_is_now(manager):
+    found = make_list("News", 3)
+    first = manager.run_list(found.pk)
+    assert manager.complete_batch(first.pk)
+    assert manager.add_profiles(found.pk, urls(5))
+    second = manager.run_list(found.pk)
+    assert (second.previous, urls_of(second)) == (first, urls(5))
+
+
+@pytest.mark.parametrize(("status", "code"), [("queued", "already_queued"), ("running", "already_running")])
+def test_a_list_has_one_run_at_a_time(status, code, manager):
+    found = make_list("News", 1)
+    run = manager.run_list(found.pk)
+    if status == "running":
+        start_run(run)
+    with unchanged():
+        refusal = manager.run_list(found.pk)
+    assert refusal.code == code
+    assert (
+        refusal.message == f"A run of “News” {'is running' if status == 'running' else 'waits at position 1'} already."
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_runs_that_are_asked_for_at_the_same_time_one_is_made():
+    found = make_list("News", 3)
+    results = run_in_threads([lambda: BatchManager().run_list(found.pk)] * 4)
+    assert sorted(bool(result) for result in results) == [False, False, False, True]
+    run = Batch.objects.get()
+    assert urls_of(run) == urls(3)
+    assert Batch.everything.get() == run
+
+
+@pytest.mark.parametrize("call", ["pause_batch", "complete_batch"])
+def test_a_run_that_neither_waits_nor_runs_is_no_obstacle(call, manager):
+    found = make_list("News", 1)
+    assert getattr(manager, call)(manager.run_list(found.pk).pk)
+    assert manager.run_list(found.pk)
+
+
+def test_a_repeat_of_a_run_has_the_list_as_it_is_now(manager):
+    found = make_list("News", 3)
+    run = manager.run_list(found.pk)
+    assert manager.sync_list(found.pk, addresses(2, 6), allow_removals=True)
+    assert manager.change_list(found.pk, name="Latest news", priority=7)
+    repeat = manager.repeat_batch(run.pk)
+    assert (repeat.name, repeat.priority, repeat.previous, repeat.list) == ("Latest news", 7, run, found)
+    assert (urls_of(repeat), repeat.total_profiles) == (addresses(2, 6), 4)
+
+
+def test_a_repeat_of_a_run_whose_list_is_empty_now_is_empty(manager):
+    found = make_list("News", 3)
+    run = manager.run_list(found.pk)
+    assert manager.remove_profiles(found.pk, urls(3))
+    assert manager.repeat_batch(run.pk).total_profiles == 0
+
+
+def test_a_run_whose_list_is_deleted_in_between_is_refused(manager):
+    found = make_list("News", 3)
+    with manager.preparing_run(found.pk) as reveal:
+        assert BatchManager().delete_list(found.pk)
+        with pytest.raises(Exception, match="No list has the ID"):
+            reveal()
+    assert not Batch.objects.exists()
+
+
+# A batch that is kept as a list
+
+
+def test_a_new_batch_can_be_kept_as_a_list(manager):
+    batch = manager.create_batch("News", urls(3), priority=2, keep=True)
+    kept = batch.list
+    assert (kept.name, kept.priority, kept.checker, urls_of(kept)) == ("News", 2, "feed", urls(3))
+    assert list(BatchLog.objects.order_by("pk").values_list("action", "list")) == [
+        ("create_list", kept.pk),
+        ("create_batch", kept.pk),
+    ]
+    with unchanged():
+        assert manager.create_batch("News", urls(5), keep=True).code == Code.ALREADY_EXISTS
+    assert manager.create_batch("News", urls(3)).list is None
+
+
+def test_a_name_that_is_taken_while_the_batch_is_stored_creates_neither(manager):
+    with manager.preparing_batch("News", urls(3), keep=True) as reveal:
+        make_list("News")
+        with pytest.raises(Exception, match="Another list has the name “News”"):
+            reveal()
+    assert not Batch.objects.exists()
+
+
+# Deleting
+
+
+def test_a_deleted_list_leaves_its_profiles_and_its_runs(manager):
+    found = make_list("News", 3)
+    run = manager.run_list(found.pk)
+    assert manager.delete_list(found.pk)
+    run.refresh_from_db()
+    assert (run.list, run.status, urls_of(run)) == (None, "queued", urls(3))
+    assert (ProfileList.objects.count(), ListProfile.objects.count(), Profile.objects.count()) == (0, 0, 3)
+    assert last_line().message == f"“News” ({found.pk}) with 3 profiles"
+    assert list(BatchLog.objects.order_by("pk").values_list("action", flat=True)) == [
+        Action.CREATE_LIST,
+        Action.RUN_LIST,
+        Action.DELETE_LIST,
+    ]
+    assert manager.repeat_batch(run.pk).total_profiles == 3
+    assert_consistent()
+
+
+# What it costs
+
+
+def statements(call):
+    with CaptureQueriesContext(connection) as captured:
+        assert call()
+    return [query["sql"].replace('"', "") for query in captured]
+
+
+def count_statements(manager, size):
+    """Of each edit of a list of so many profiles."""
+    counts = {}
+    for edit, call in EDITS.items():
+        found = make_list(f"{edit} {size}", size)
+        done = statements(lambda call=call, found=found: call(manager, found.pk))
+        assert any("FROM batches_queue" in sql for sql in done) == (edit == "delete_list"), edit
+        counts[edit] = len(done)
+        ListProfile.objects.all().delete()
+        ProfileList.objects.all().delete()
+        Profile.objects.filter(url="https://example.org/new").delete()
+    return counts
+
+
+def test_an_edit_costs_as_many_statements_for_a_thousand_profiles_as_for_ten_and_does_not_wait_for_the_queue(
+    manager, monkeypatch
+):
+    monkeypatch.setitem(EDITS, "sync_list", lambda manager, pk: manager.sync_list(pk, urls(4), allow_removals=True))
+    make_batch()  # so that there is a queue
+    few, many = count_statements(manager, 10), count_statements(manager, 400)
+    assert few == many
+
+
+def test_the_totals_of_many_lists_take_one_query(django_assert_num_queries):
+    for number in range(5):
+        make_list(f"list {number}", number)
+    with django_assert_num_queries(1):
+        assert [found.total_profiles for found in ProfileList.objects.with_totals().order_by("name")] == [0, 1, 2, 3, 4]
+
+
+def test_a_run_does_not_hold_the_queue_while_its_rows_are_stored(manager):
+    found = make_list("News", 10)
+    done = statements(lambda: manager.run_list(found.pk))
+    locked = next(index for index, sql in enumerate(done) if "FROM batches_queue" in sql)
+    assert not any("batches_batchprofile" in sql for sql in done[locked:])
+    assert Queue.objects.get().version == 1
