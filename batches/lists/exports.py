@@ -19,6 +19,7 @@ from xml.sax.saxutils import quoteattr
 from batches.text import NOT_XML
 
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
+MEMBER_COLUMNS = ("url", "name", "feed_url")
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
 
 MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}
@@ -62,6 +63,11 @@ def export_opml(rows: Iterable[Any]) -> Iterator[str]:
 
 Exporter = Callable[..., Iterator[str]]
 EXPORTERS: dict[str, Exporter] = {"csv": export_csv, "jsonl": export_jsonl, "opml": export_opml}
+MEMBER_EXPORTERS: dict[str, Exporter] = {
+    "csv": partial(export_csv, columns=MEMBER_COLUMNS),
+    "jsonl": partial(export_jsonl, columns=MEMBER_COLUMNS),
+    "opml": export_opml,
+}
 STORY_EXPORTERS: dict[str, Exporter] = {
     format: partial(EXPORTERS[format], columns=STORY_COLUMNS) for format in ("csv", "jsonl")
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from io import TextIOWrapper
+from pathlib import Path
 from string import hexdigits
 from typing import Any, TypeVar
 from uuid import UUID
@@ -17,17 +18,20 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.template.loader import render_to_string
 
 from batches.batch_manager import BatchManager
-from batches.management.output import printable
+from batches.lists.imports import ImportResult
+from batches.management.output import MAX_SHOWN, printable
 from batches.models import Batch, Channel, is_database_fault
 from batches.models.vocabulary import as_json
 from batches.queue.refusals import Refusal
+from batches.text import pluralise
 from batches.web.outages import describe_outage_to_operator
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Model)
 Act = Callable[..., None]
 
 # Arguments that several actions share: parents of their parsers.
@@ -146,22 +150,53 @@ class ActionCommand(DatabaseCommand):
 
     def find_batch(self, batch_id: str) -> Batch:
         """The batch with this ID, or with the only ID that starts like this. Raises CommandError."""
-        matches = list(_with_id_prefix(batch_id.strip().replace("-", ""))[:2])
+        matches = list(with_id_prefix(Batch.objects.all(), batch_id)[:2])
         if not matches:
             raise CommandError(f"No batch has the ID {batch_id[:40]!r}. List the batches: manage.py batch list")
         if len(matches) > 1:
             raise CommandError(f"Several batches have an ID that starts with {batch_id!r}. Enter more characters.")
         return matches[0]
 
+    def report_import(self, result: ImportResult, out: Any) -> None:
+        profiles, duplicates = pluralise(len(result.profiles), "profile"), pluralise(result.duplicates, "duplicate")
+        out.write(f"{profiles}, {duplicates}, {pluralise(len(result.rejects), 'rejected line')}\n")
+        for reject in result.rejects[:MAX_SHOWN]:
+            self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
+        if (more := len(result.rejects) - MAX_SHOWN) > 0:
+            self.stderr.write(f"  and {more:,} more")
+
     def print_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.stdout.write(line)
+
+    def write_export(self, lines: Iterable[str], output: Path | None) -> None:
+        """Write the lines of an export to a file, or to standard output. Raises CommandError."""
+        if output is None:
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # the import reads UTF-8, whatever the terminal uses
+            at_terminal = self.stdout.isatty()
+            for line in lines:
+                shown = "".join(f"{printable(part)}\n" for part in line.splitlines()) if at_terminal else line
+                self.stdout.write(shown, ending="")
+                if self.stdout.is_lost:  # the reader has seen enough
+                    break
+            return
+        try:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(lines)
+        except OSError as error:
+            raise CommandError(f"Cannot write {output}: {error.strerror}") from error
 
     def print_template(self, name: str, context: dict[str, Any]) -> None:
         self.stdout.write(render_to_string(f"batches/terminal/{name}.txt", context), ending="")
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(as_json(value, indent=2))
+
+
+def add_export_options(parser: ArgumentParser, formats: Iterable[str]) -> None:
+    parser.add_argument("--format", choices=list(formats), default="csv")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="Output file (default: standard output).")
 
 
 def add_limit(parser: ArgumentParser, noun: str) -> None:
@@ -195,7 +230,8 @@ def require_free_port(host: str, port: int, remedy: str) -> None:
         raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
 
 
-def _with_id_prefix(digits: str) -> QuerySet[Batch]:
+def with_id_prefix(rows: QuerySet[R], prefix: str) -> QuerySet[R]:
+    digits = prefix.strip().replace("-", "")
     if not 4 <= len(digits) <= 32 or set(digits) - set(hexdigits):
-        return Batch.objects.none()
-    return Batch.objects.filter(pk__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
+        return rows.none()
+    return rows.filter(pk__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.template import Library
 from django.utils import timezone
 
-from batches.models import Batch, BatchLog, Queue
+from batches.models import Batch, BatchLog, ProfileList, Queue
 
 #: Reasons, stories, log entries and rejected lines of one batch.
 MAX_SHOWN = 10
@@ -30,6 +30,14 @@ def batch_table(batches: Iterable[Batch]) -> list[str]:
         for batch in batches
     ]
     return table(("pos", "status", "name", "prio", "checked", "ok", "failed", "stories", "id"), rows)
+
+
+def list_table(lists: Iterable[ProfileList]) -> list[str]:
+    rows = [
+        (shorten(found.name, 40), f"{found.total_profiles:,}", str(found.priority), found.checker, str(found.pk))
+        for found in lists
+    ]
+    return table(("name", "profiles", "prio", "checker", "id"), rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -32,6 +32,8 @@ LOG = _names_of(BatchLog, "batch", "list")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch"), "url", "name", "feed_url")
 LIST = (*_names_of(ProfileList), "total_profiles")
+#: How an edit changed the profiles of a list.
+CHANGE = ("added", "removed", "unchanged")
 
 #: Where a field is found, if not in the attribute of its name: related rows go by their keys.
 SOURCES = {
@@ -54,6 +56,10 @@ def story_as_dict(story: StoryResult) -> dict[str, Any]:
 
 def list_as_dict(profiles: ProfileList) -> dict[str, Any]:
     return _as_dict(profiles, LIST)
+
+
+def change_as_dict(change: object) -> dict[str, Any]:
+    return _as_dict(change, CHANGE)
 
 
 def log_as_dict(entry: BatchLog) -> dict[str, Any]:

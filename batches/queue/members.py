@@ -37,6 +37,16 @@ class ListChange:
         """More than a tenth: the wrong file, more often than not."""
         return self.removed * 10 > self.removed + self.unchanged
 
+    @property
+    def if_added(self) -> ListChange:
+        """Of a comparison: what adding the profiles would change."""
+        return ListChange(added=self.added, unchanged=self.unchanged + self.removed)
+
+    @property
+    def if_removed(self) -> ListChange:
+        """Of a comparison: what removing the profiles would change."""
+        return ListChange(removed=self.unchanged, unchanged=self.removed)
+
     def __str__(self) -> str:
         return f"+{self.added:,} −{self.removed:,} ={self.unchanged:,}"
 

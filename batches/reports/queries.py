@@ -11,8 +11,8 @@ from django.db.models import Count, F, Q, QuerySet
 
 from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import address_prefixes
-from batches.lists.exports import COLUMNS, STORY_COLUMNS
-from batches.models import Batch, BatchProfile, Minute, StoryResult
+from batches.lists.exports import COLUMNS, MEMBER_COLUMNS, STORY_COLUMNS
+from batches.models import Batch, BatchProfile, ListProfile, Minute, StoryResult
 
 #: Rows per query when the rows of a batch are streamed.
 STREAM_CHUNK = 2000
@@ -66,6 +66,11 @@ def fetch_pending(batch: Batch, last_id: int, limit: int) -> list[tuple[int, Pro
 def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Any]:
     """The columns of the exports of these rows in import order, in constant memory."""
     return _stream(rows.annotate(**{name: F(f"profile__{name}") for name in ("url", "name", "feed_url")}), COLUMNS)
+
+
+def stream_members(rows: QuerySet[ListProfile]) -> Iterator[Any]:
+    """The columns of the exports of these profiles of a list in its order, in constant memory."""
+    return _stream(rows.annotate(**{name: F(f"profile__{name}") for name in MEMBER_COLUMNS}), MEMBER_COLUMNS)
 
 
 def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[Any]:

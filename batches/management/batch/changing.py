@@ -107,11 +107,11 @@ class ChangeActions(ActionCommand):
             raise SystemExit(1)
 
 
-def require_confirmed(question: str) -> None:
+def require_confirmed(question: str, otherwise: str = "Nothing was deleted.") -> None:
     """Ask at the terminal. Raises CommandError unless the reply is yes."""
     try:
         reply = input(f"{question} [y/N] ")
     except EOFError:
         reply = ""
     if reply.strip().lower() not in {"y", "yes"}:
-        raise CommandError("Nothing was deleted.")
+        raise CommandError(otherwise)

@@ -16,11 +16,10 @@ from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import JSON, ActionCommand
 from batches.management.batch.showing import details_as_dict, details_context
-from batches.management.output import MAX_SHOWN, printable
+from batches.management.output import printable
 from batches.management.progress import ProgressDisplay
 from batches.models import Batch
 from batches.models.vocabulary import batch_as_dict
-from batches.text import pluralise
 
 Status = Batch.Status
 
@@ -49,20 +48,13 @@ class RunActions(ActionCommand):
         self.stdout.flush()  # if that is not possible, before anything is created
         name = options["name"] or (Path(file).stem if file not in (None, "-") else "Standard input")
         priority, checker = options["priority"], options["checker"]
-        created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue)
+        keep = options["keep"]
+        created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue, keep=keep)
         batch = self.require_accepted(created)
         if not quiet:
             place = f"queued at position {batch.position}" if queue else "paused"
             self.stdout.write(f"Created “{printable(batch.name)}”, {place}: {batch.pk}")
         return batch
-
-    def report_import(self, result: ImportResult, out: Any) -> None:
-        profiles, duplicates = pluralise(len(result.profiles), "profile"), pluralise(result.duplicates, "duplicate")
-        out.write(f"{profiles}, {duplicates}, {pluralise(len(result.rejects), 'rejected line')}\n")
-        for reject in result.rejects[:MAX_SHOWN]:
-            self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
-        if (more := len(result.rejects) - MAX_SHOWN) > 0:
-            self.stderr.write(f"  and {more:,} more")
 
     def run(self, *, resume: str | None, as_json: bool, **options: Any) -> None:
         batch = self.resume(resume, **options) if resume else self.create_from_list(True, as_json, **options)
@@ -72,10 +64,11 @@ class RunActions(ActionCommand):
         stopped_by = work_until_finished(batch, sys.stderr if as_json else sys.stdout)
         self.conclude(batch, stopped_by, as_json)
 
-    def resume(self, batch_id: str, *, file: str | None, dry_run: bool, **options: Any) -> Batch:
+    def resume(self, batch_id: str, *, file: str | None, dry_run: bool, keep: bool, **options: Any) -> Batch:
         """The batch, queued or running. A batch that is done is refused: it would be checked again from the start."""
-        if file is not None or dry_run:
-            raise CommandError("Use --resume without a list and without --dry-run: the batch has its profiles already.")
+        if file is not None or dry_run or keep:
+            advice = "Use --resume without a list, --dry-run and --keep"
+            raise CommandError(f"{advice}: the batch has its profiles already.")
         batch = self.find_batch(batch_id)
         if batch.status == Status.DONE:
             raise CommandError(f"“{printable(batch.name)}” is done. Check it again: manage.py batch queue {batch.pk}")
@@ -111,6 +104,7 @@ def list_parser() -> ArgumentParser:
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
     parser.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
     parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+    parser.add_argument("--keep", action="store_true", help="Keep the profiles as a list of that name.")
     parser.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
     parser.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
     return parser

@@ -1,15 +1,11 @@
 """`manage.py batch list`, `show`, `logs` and `export`."""
 
-import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from batches.lists import exports
-from batches.management.base import ID, JSON, ActionCommand, add_limit
-from batches.management.output import MAX_SHOWN, batch_table, printable
+from batches.management.base import ID, JSON, ActionCommand, add_export_options, add_limit
+from batches.management.output import MAX_SHOWN, batch_table
 from batches.models import Batch
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
@@ -26,8 +22,7 @@ class ShowActions(ActionCommand):
         logs = self.add_action("logs", ShowActions.show_logs, "Show the history of a batch, newest first.", ID, JSON)
         add_limit(logs, "entries")
         export = self.add_action("export", ShowActions.export, "Export the profiles and results of a batch.", ID)
-        export.add_argument("--format", choices=list(exports.EXPORTERS), default="csv")
-        export.add_argument("--output", type=Path, metavar="FILE", help="Output file (default: standard output).")
+        add_export_options(export, exports.EXPORTERS)
 
     def list_batches(self, *, status: str | None, limit: int, as_json: bool, **options: Any) -> None:
         batches = Batch.objects.in_queue_order()
@@ -56,22 +51,7 @@ class ShowActions(ActionCommand):
             self.print_template("log", {"entries": entries})
 
     def export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
-        lines = exports.EXPORTERS[format](queries.stream_rows(self.find_batch(id).profiles.all()))
-        if output is None:
-            if isinstance(sys.stdout, TextIOWrapper):
-                sys.stdout.reconfigure(encoding="utf-8")  # the import reads UTF-8, whatever the terminal uses
-            at_terminal = self.stdout.isatty()
-            for line in lines:
-                shown = "".join(f"{printable(part)}\n" for part in line.splitlines()) if at_terminal else line
-                self.stdout.write(shown, ending="")
-                if self.stdout.is_lost:  # the reader has seen enough
-                    break
-            return
-        try:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(lines)
-        except OSError as error:
-            raise CommandError(f"Cannot write {output}: {error.strerror}") from error
+        self.write_export(exports.EXPORTERS[format](queries.stream_rows(self.find_batch(id).profiles.all())), output)
 
 
 def details_as_dict(batch: Batch) -> dict[str, Any]:

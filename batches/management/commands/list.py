@@ -1,0 +1,214 @@
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from batches.conf import get_config
+from batches.lists.exports import MEMBER_EXPORTERS
+from batches.lists.imports import ImportResult
+from batches.lists.reading import FORMATS
+from batches.management.base import JSON, ActionCommand, add_export_options, with_id_prefix
+from batches.management.batch.changing import require_confirmed
+from batches.management.batch.running import read_list
+from batches.management.output import MAX_SHOWN, list_table, printable
+from batches.models import ProfileList
+from batches.models.vocabulary import batch_as_dict, change_as_dict, list_as_dict
+from batches.queue.members import ListChange
+from batches.queue.refusals import Code, Refusal
+from batches.reports import queries
+from batches.text import clean_text, pluralise
+
+# Arguments that several actions share.
+LIST, CONTENT = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
+LIST.add_argument("list", metavar="LIST", help="Its name, or its ID, which you can shorten to four characters.")
+CONTENT.add_argument("file", help="Text, CSV, OPML or JSON Lines; - for standard input.")
+CONTENT.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
+CONTENT.add_argument("--strict", action="store_true", help="Change nothing if any line is rejected.")
+CONTENT.add_argument("--dry-run", action="store_true", help="Only report what would change.")
+
+
+class Command(ActionCommand):
+    help = "Create, edit, run and export lists of profiles that last."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        self.add_create()
+        self.add_action(
+            "show", Command.show, "Show a list with its runs and its log, or all lists.", JSON
+        ).add_argument("list", metavar="LIST", nargs="?", help="Its name or its ID (default: all lists).")
+        change = self.add_action(
+            "change", Command.change, "Rename a list, or set the values of its next runs.", LIST, JSON
+        )
+        change.add_argument("--name")
+        change.add_argument("--priority", type=int, help="Higher goes first.")
+        change.add_argument("--checker", choices=list(get_config().all_checkers))
+        self.add_action("add", Command.add, "Add profiles to a list.", LIST, CONTENT, JSON)
+        self.add_action("remove", Command.remove, "Remove profiles from a list.", LIST, CONTENT, JSON)
+        description = "Let a list have exactly these profiles."
+        sync = self.add_action("import", Command.sync, description, LIST, CONTENT, JSON)
+        sync.add_argument("--yes", action="store_true", help="Also if it removes more than a tenth of the list.")
+        description = "Give a profile another address; its history stays."
+        correct = self.add_action("correct", Command.correct, description, LIST)
+        correct.add_argument("address")
+        correct.add_argument("new_address")
+        export = self.add_action("export", Command.export, "Export the profiles of a list.", LIST)
+        add_export_options(export, MEMBER_EXPORTERS)
+        self.add_action("run", Command.run, "Queue a batch of the profiles that a list has now.", LIST, JSON)
+        description = "Delete a list; its profiles, its runs and their results stay."
+        delete = self.add_action("delete", Command.delete, description, LIST)
+        delete.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
+
+    def add_create(self) -> None:
+        create = self.add_action("create", Command.create, "Create a list.", JSON)
+        create.add_argument("name")
+        create.add_argument("file", nargs="?", help="Its profiles (default: none yet); - for standard input.")
+        create.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
+        create.add_argument("--priority", type=int, default=0, help="Of its runs; higher goes first (default: 0).")
+        create.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+        create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
+        create.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
+
+    def create(
+        self, *, name: str, file: str | None, priority: int, checker: str, dry_run: bool, as_json: bool, **options: Any
+    ) -> None:
+        result = self.read(file, as_json, **options) if file else None
+        if dry_run:
+            self.stderr.write("Dry run: nothing was saved.")
+            return
+        profiles = result.profiles if result else []
+        created = self.require_accepted(self.manager.create_list(name, profiles, priority, checker))
+        if as_json:
+            self.print_json(list_as_dict(created))
+        else:
+            total = pluralise(created.total_profiles, "profile")
+            self.stdout.write(f"Created the list “{printable(created.name)}” with {total}: {created.pk}")
+
+    def show(self, *, list: str | None, as_json: bool, **options: Any) -> None:
+        if list is not None:
+            self.show_one(self.find_list(list), as_json)
+            return
+        lists = ProfileList.objects.with_totals().order_by("name", "pk")
+        if as_json:
+            self.print_json([list_as_dict(found) for found in lists])
+        elif lists:
+            self.print_lines(list_table(lists))
+        else:
+            self.stdout.write("No lists. Create one: manage.py list create NAME FILE")
+
+    def show_one(self, found: ProfileList, as_json: bool) -> None:
+        runs = found.runs.order_by("-created_at")[:MAX_SHOWN]
+        if as_json:
+            self.print_json(list_as_dict(found) | {"runs": [batch_as_dict(run) for run in runs]})
+            return
+        entries = found.logs.newest_first()[:MAX_SHOWN]
+        self.print_template("list", {"list": found, "runs": runs, "entries": entries})
+
+    def change(
+        self, *, list: str, name: str | None, priority: int | None, checker: str | None, as_json: bool, **options: Any
+    ) -> None:
+        found = self.find_list(list)
+        given = {"name": name, "priority": priority, "checker": checker}
+        values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+        if not values:
+            raise CommandError("Nothing to change. Give at least one of --name, --priority and --checker.")
+        self.require_accepted(self.manager.change_list(found.pk, **values))
+        found.refresh_from_db()
+        if as_json:
+            self.print_json(list_as_dict(found))
+        else:
+            self.stdout.write(f"“{printable(found.name)}” was changed.")
+
+    # Its profiles
+
+    def add(self, *, list: str, file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+        found, result = self.find_list(list), self.read(file, as_json, **options)
+        if dry_run:
+            change = self.compare(found, result).if_added
+        else:
+            change = self.require_accepted(self.manager.add_profiles(found.pk, result.profiles))
+        self.report_change(found, change, dry_run, as_json)
+
+    def remove(self, *, list: str, file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+        found, result = self.find_list(list), self.read(file, as_json, **options)
+        if dry_run:
+            change = self.compare(found, result).if_removed
+        else:
+            change = self.require_accepted(self.manager.remove_profiles(found.pk, result.profiles))
+        self.report_change(found, change, dry_run, as_json)
+
+    def sync(self, *, list: str, file: str, dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
+        found, result = self.find_list(list), self.read(file, as_json, **options)
+        if dry_run:
+            self.report_change(found, self.compare(found, result), dry_run, as_json)
+            return
+        change = self.manager.sync_list(found.pk, result.profiles, yes)
+        if isinstance(change, Refusal) and change.code == Code.TOO_MANY_REMOVALS:
+            self.confirm_removals(change)
+            # The question may have stood for minutes: of another version of the list it would say something else.
+            change = self.manager.sync_list(found.pk, result.profiles, True, expected_version=found.version)
+        self.report_change(found, self.require_accepted(change), dry_run, as_json)
+
+    def confirm_removals(self, refusal: Refusal) -> None:
+        question = printable(refusal.message.partition(" Check the list")[0])
+        if not sys.stdin.isatty():
+            raise CommandError(f"{question} Nothing was changed. Check the list, then repeat the command with --yes.")
+        require_confirmed(f"{question} Remove them?", "Nothing was changed.")
+
+    def correct(self, *, list: str, address: str, new_address: str, **options: Any) -> None:
+        found = self.find_list(list)
+        self.require_accepted(self.manager.correct_address(found.pk, address, new_address))
+        self.stdout.write("The address was corrected.")
+
+    def export(self, *, list: str, format: str, output: Path | None, **options: Any) -> None:
+        self.write_export(MEMBER_EXPORTERS[format](queries.stream_members(self.find_list(list).profiles.all())), output)
+
+    def read(self, file: str, quiet: bool, **options: Any) -> ImportResult:
+        result = read_list(file, options["format"], options["strict"])
+        self.report_import(result, self.stderr if quiet else self.stdout)
+        self.stdout.flush()  # if that is not possible, before anything is changed
+        return result
+
+    def compare(self, found: ProfileList, result: ImportResult) -> ListChange:
+        return self.require_accepted(self.manager.preview_sync(found.pk, result.profiles))
+
+    def report_change(self, found: ProfileList, change: ListChange, dry_run: bool, as_json: bool) -> None:
+        if as_json:
+            self.print_json(change_as_dict(change))
+        else:
+            self.stdout.write(f"“{printable(found.name)}”: {change}")
+        if dry_run:
+            self.stderr.write("Dry run: nothing was saved.")
+
+    # Its runs, and its end
+
+    def run(self, *, list: str, as_json: bool, **options: Any) -> None:
+        batch = self.require_accepted(self.manager.run_list(self.find_list(list).pk))
+        if as_json:
+            self.print_json(batch_as_dict(batch))
+        else:
+            total = pluralise(batch.total_profiles, "profile")
+            self.stdout.write(f"Queued “{printable(batch.name)}” at position {batch.position} with {total}: {batch.pk}")
+
+    def delete(self, *, list: str, yes: bool, **options: Any) -> None:
+        found = self.find_list(list)
+        if not yes and sys.stdin.isatty():
+            total = pluralise(found.total_profiles, "profile")
+            require_confirmed(f"Delete the list “{printable(found.name)}” with {total}?")
+        self.require_accepted(self.manager.delete_list(found.pk, expected_version=found.version))
+        self.stdout.write(f"“{printable(found.name)}” was deleted.")
+
+    def find_list(self, wanted: str) -> ProfileList:
+        """The list with this name, with this ID, or with the only ID that starts like this. Raises CommandError."""
+        named = ProfileList.objects.filter(name=" ".join(clean_text(wanted, len(wanted)).split())).first()
+        if named is not None:
+            return named
+        matches = [*with_id_prefix(ProfileList.objects.all(), wanted)[:2]]
+        if not matches:
+            raise CommandError(
+                f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: manage.py list show"
+            )
+        if len(matches) > 1:
+            raise CommandError(f"Several lists have an ID that starts with {wanted!r}. Enter more characters.")
+        return matches[0]
