@@ -19,7 +19,7 @@ from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
-from batches.models import Batch, BatchLog, Queue
+from batches.models import Batch, BatchLog, BatchProfile, Queue
 from batches.reports import comparison, queries
 from batches.web.downloads import stream_download
 
@@ -108,7 +108,7 @@ class BatchPage(BatchView):
             raise PermissionDenied
         batch = get_object_or_404(Batch, pk=batch_id)
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
-        lines = EXPORTERS[form](queries.stream_rows(batch.profiles.all()))
+        lines = EXPORTERS[form](queries.stream_rows(BatchProfile.objects.of_batch(batch)))
         return stream_download(lines, f"{name}-{str(batch.pk)[:8]}", form)
 
 

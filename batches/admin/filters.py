@@ -50,7 +50,15 @@ class BatchFilter(ValueFilter):
         return [(value, str(self.batch or "unknown")) for value, _ in super().lookups(request, model_admin)]
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return rows.filter(batch=self.batch) if self.batch else rows.none()
+        return self.rows_of_batch(rows, self.batch) if self.batch else rows.none()
+
+    def rows_of_batch(self, rows: Any, batch: Batch) -> QuerySet[Any]:
+        return rows.filter(batch=batch)  # type: ignore[no-any-return]
+
+
+class ProfilesOfBatchFilter(BatchFilter):
+    def rows_of_batch(self, rows: Any, batch: Batch) -> QuerySet[Any]:
+        return rows.of_batch(batch)  # type: ignore[no-any-return]
 
 
 class OutcomeFilter(admin.ChoicesFieldListFilter):

@@ -20,6 +20,7 @@ from .filters import (
     HostFilter,
     LastCheckFilter,
     OutcomeFilter,
+    ProfilesOfBatchFilter,
     StoryAgeFilter,
 )
 
@@ -49,7 +50,7 @@ AT = display.column("created_at", "at", display.moment)
 class BatchProfileAdmin(ReadOnlyAdmin):
     list_display = ("id", "profile_link", "status", "error", "http_status", "has_story", "checked_at", "batch_link")
     list_select_related = ("batch", "profile")
-    list_filter = (BatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
+    list_filter = (ProfilesOfBatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")
     search_help_text = "Address, name or error"
 

@@ -80,6 +80,9 @@ class BatchRows(ListOfBatch[BatchProfile]):
     serializer_class = RowSerializer
     filterset_class = RowFilters
 
+    def get_queryset(self) -> QuerySet[BatchProfile]:
+        return BatchProfile.objects.select_related("profile").of_batch(self.batch).order_by("pk")
+
     @describes_export(EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         """Export the profiles of a batch with their results.

@@ -280,6 +280,18 @@ class Batch(models.Model):
         return (self.total_profiles - self.completed_profiles) / self.rate if self.rate else None
 
 
+class BatchProfileQuerySet(models.QuerySet["BatchProfile"]):
+    def of_batch(self, batch: Batch) -> Self:
+        """The rows of a batch, between its first and its last one.
+
+        Without these bounds PostgreSQL may look for a page along the primary key, and read all later batches to find
+        that none of their rows match: 0.7 s for a million. Only the index on both columns has the order of the bounds.
+        """
+        rows = BatchProfile.objects.filter(batch__gte=batch, batch__lte=batch).values("pk")
+        first, last = rows.order_by("batch_id", "pk")[:1], rows.order_by("-batch_id", "-pk")[:1]
+        return self.filter(batch=batch, pk__gte=Subquery(first), pk__lte=Subquery(last))
+
+
 class BatchProfile(models.Model):
     """One profile's row in one batch, with the result of its check."""
 
@@ -297,6 +309,8 @@ class BatchProfile(models.Model):
     duration = models.FloatField("seconds", null=True, blank=True)
     has_story = models.BooleanField("new story", default=False)
     checked_at = models.DateTimeField("checked", null=True, blank=True)
+
+    objects = BatchProfileQuerySet.as_manager()
 
     class Meta:
         constraints = [

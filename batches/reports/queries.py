@@ -58,7 +58,8 @@ PROFILE_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
 
 def fetch_pending(batch: Batch, last_id: int, limit: int) -> list[tuple[int, ProfileToCheck]]:
     """(row ID, profile) of the next `limit` pending rows after the row `last_id`."""
-    rows = batch.profiles.filter(pk__gt=last_id, status=BatchProfile.Status.PENDING).order_by("pk")
+    pending = BatchProfile.objects.of_batch(batch).filter(status=BatchProfile.Status.PENDING)
+    rows = pending.filter(pk__gt=last_id).order_by("pk")
     columns = ("pk", "profile_id", *(f"profile__{name}" for name in PROFILE_COLUMNS))
     return [(row_id, ProfileToCheck(*values)) for row_id, *values in rows.values_list(*columns)[:limit]]
 

@@ -6,7 +6,7 @@ from typing import Any
 from batches.lists import exports
 from batches.management.base import ID, JSON, ActionCommand, add_export_options, add_limit
 from batches.management.output import MAX_SHOWN, batch_table
-from batches.models import Batch
+from batches.models import Batch, BatchProfile
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
 
@@ -51,7 +51,8 @@ class ShowActions(ActionCommand):
             self.print_template("log", {"entries": entries})
 
     def export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
-        self.write_export(exports.EXPORTERS[format](queries.stream_rows(self.find_batch(id).profiles.all())), output)
+        rows = BatchProfile.objects.of_batch(self.find_batch(id))
+        self.write_export(exports.EXPORTERS[format](queries.stream_rows(rows)), output)
 
 
 def details_as_dict(batch: Batch) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """What is counted in the database for a batch's page."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
+from batches.models import BatchProfile
 from batches.reports import queries
 from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.tables import run_sql
 
 pytestmark = pytest.mark.django_db
 
@@ -33,3 +38,38 @@ def test_a_batch_of_which_nothing_is_checked_has_no_minutes():
     batch = make_batch(profiles=2)
     BatchManager().start_batch(batch.pk)
     assert queries.count_checks_per_minute(batch) == []
+
+
+BIG = 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.databases("postgresql")  # which alone says how many rows it has read
+@pytest.mark.parametrize("collected", ["never", "now"])
+def test_the_end_of_a_batch_is_found_without_reading_later_batches(collected, statistics):
+    batch, _ = make_batch("it", BIG, queue=False), make_batch("later", BIG, queue=False)
+    rows = BatchProfile.objects.of_batch(batch).order_by("pk")
+    last = rows.values_list("pk", flat=True).last()
+    rows.filter(pk__in=[last - 9, last]).update(status="failed")
+    if collected == "now":
+        statistics()
+    failures = rows.filter(status="failed")
+    for page, most in (
+        (lambda: queries.fetch_pending(batch, last - 20, 1000), 20),
+        (lambda: list(failures.filter(pk__gt=last - 20)[:100]), 20),
+        (lambda: list(failures.reverse()[:1]), 20),
+        (lambda: list(failures[:100]), BIG),
+        (lambda: list(queries.stream_rows(failures.filter(pk__gt=last - 20))), 20),
+    ):
+        with CaptureQueriesContext(connection) as captured:
+            page()
+        for query in captured:
+            assert count_rows_read(query["sql"]) <= most
+
+
+def count_rows_read(sql):
+    """The rows that a statement has read and did not return."""
+    run_sql("SET LOCAL enable_seqscan = off")  # reading a small table once may seem cheaper than by index
+    plan = "\n".join(row[0] for row in run_sql(f"EXPLAIN (ANALYZE, COSTS OFF) {sql}"))
+    run_sql("SET LOCAL enable_seqscan = on")
+    return sum(map(int, re.findall(r"Rows Removed by Filter: (\d+)", plan)))
