@@ -35,9 +35,10 @@ class Config:
     #: Time limits in seconds: for one HTTP exchange, and for a whole check with its redirects, retries and waits.
     timeout: float = 20.0
     check_timeout: float = 120.0
-    #: Retries after a transient error, and the longest `Retry-After` (seconds) that a check waits for.
+    #: Retries after a transient error.
     retries: int = 2
-    max_retry_after: float = 30.0
+    #: Seconds that a batch with nothing left but hosts that want a pause waits for its next result. Then they fail.
+    max_retry_after: float = 120.0
     max_redirects: int = 5
     #: Maximum bytes of a body after decompression.
     max_body: int = 5_000_000

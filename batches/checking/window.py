@@ -2,70 +2,213 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 
-from batches.checking.checkers.base import ProfileToCheck
-from batches.lists.addresses import host_of
+from batches.checking.checkers.base import HostPaused, ProfileToCheck
+from batches.lists.addresses import hostname_of
+
+#: Of a host, at most so many profiles keep the run from reading on: it has others to check.
+HOST_SHARE = 20
+#: Slow hosts that are remembered while none of their profiles is in the window.
+MAX_SLOW_HOSTS = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A profile that waits for its host or is being checked. `pause` is what its last attempt met, if any."""
+
+    profile: ProfileToCheck
+    host: str
+    pause: HostPaused | None = None
+    is_slow: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    name: str
+    is_slow: bool = False
+    taken: int = 0
+    #: Entries in the queue of those that can be assigned.
+    queued: int = 0
+    pause: HostPaused | None = None
+    paused_until: float = 0.0
+    waiting: deque[Turn] = field(default_factory=deque)
 
 
 class Window:
     """Assigns at most `per_host` profiles of a host at once, and lets no host block the others.
 
-    Lists often have many addresses of one host in a row. In list order, all other hosts would wait behind them.
+    Lists often have many addresses of one host in a row. In list order, all other hosts would wait behind them. Slow
+    hosts are assigned at most `slow_share` profiles at once, until no others will come. Paused hosts are assigned none.
     """
 
-    def __init__(self, per_host: int) -> None:
+    def __init__(self, per_host: int, slow_share: int) -> None:
         self._per_host = per_host
-        self._waiting: defaultdict[str, deque[ProfileToCheck]] = defaultdict(deque)
-        self._ready: deque[str] = deque()  # hosts in turn, one entry for each profile with a free slot
-        self._taken: Counter[str] = Counter()
+        self._slow_share = slow_share
+        self._hosts: dict[str, Host] = {}
+        self._slow_hosts: dict[str, None] = {}  # in the order in which they were seen
+        # Hosts in turn, one entry for each profile with a free slot.
+        self._quick: deque[Host] = deque()
+        self._slow: deque[Host] = deque()
+        self._paused: list[tuple[float, int, Host]] = []
+        self._numbers = count()
+        self._slow_taken = 0
         self._size = 0
+        self._counted = 0
 
     def __len__(self) -> int:
         return self._size
 
     @property
+    def supply(self) -> int:
+        """How many profiles wait, without those of paused hosts, and of each host at most HOST_SHARE."""
+        return self._counted
+
+    @property
     def ready(self) -> int:
         """Number of profiles that `take` can return now."""
-        return len(self._ready)
+        return len(self._quick) + min(len(self._slow), max(0, self._slow_share - self._slow_taken))
+
+    @property
+    def has_room_for_slow(self) -> bool:
+        return self._slow_taken < self._slow_share
+
+    def end_shares(self) -> None:
+        """No others will come: let slow hosts have every slot that nobody else needs."""
+        self._slow_share = sys.maxsize
+
+    @property
+    def next_end_of_pause(self) -> float | None:
+        return self._paused[0][0] if self._paused else None
 
     def add(self, profile: ProfileToCheck) -> None:
-        host = _host(profile)
-        waiting = self._waiting[host]
-        waiting.append(profile)
+        self._put(Turn(profile, _host(profile)))
+
+    def put_back(self, turn: Turn, host: str) -> None:
+        """Let a profile that could not be checked wait again, from now on for this host. Call `release` before."""
+        turn.host = host
+        self._put(turn)
+
+    def _put(self, turn: Turn) -> None:
+        host = self._hosts.get(turn.host)
+        if host is None:
+            host = self._hosts[turn.host] = Host(turn.host, turn.host in self._slow_hosts)
+        host.waiting.append(turn)
         self._size += 1
-        if self._taken[host] + len(waiting) <= self._per_host:
-            self._ready.append(host)
+        if len(host.waiting) <= HOST_SHARE and not host.pause:
+            self._counted += 1
+        self._queue(host)
 
-    def take(self) -> ProfileToCheck | None:
+    def _queue(self, host: Host) -> None:
+        if host.pause:
+            return
+        for _ in range(min(len(host.waiting), self._per_host - host.taken) - host.queued):
+            (self._slow if host.is_slow else self._quick).append(host)
+            host.queued += 1
+
+    def take(self) -> Turn | None:
         """The next profile of a host with a free slot, or None. Call `release` after its check."""
-        if not self._ready:
+        if self._quick:
+            host = self._quick.popleft()
+        elif self._slow and self.has_room_for_slow:
+            host = self._slow.popleft()
+        else:
             return None
-        host = self._ready.popleft()
-        waiting = self._waiting[host]
-        profile = waiting.popleft()
-        if not waiting:
-            del self._waiting[host]
-        self._taken[host] += 1
+        turn = host.waiting.popleft()
+        host.queued -= 1
+        host.taken += 1
         self._size -= 1
-        return profile
+        if len(host.waiting) < HOST_SHARE:
+            self._counted -= 1
+        turn.is_slow = host.is_slow
+        self._slow_taken += turn.is_slow
+        return turn
 
-    def release(self, profile: ProfileToCheck) -> None:
-        """Free the slot of a checked profile for the next profile of its host."""
-        host = _host(profile)
-        self._taken[host] -= 1
-        if not self._taken[host]:
-            del self._taken[host]
-        # Profiles of this host with an entry in `_ready` have their slots already.
-        if len(self._waiting.get(host, ())) + self._taken[host] >= self._per_host:
-            self._ready.append(host)
+    def release(self, turn: Turn, *, is_slow: bool | None = None) -> None:
+        """Free the slot of a checked profile for the next of its host. None: nothing is known of the host's speed."""
+        host = self._hosts[turn.host]
+        host.taken -= 1
+        self._slow_taken -= turn.is_slow
+        if is_slow is not None and is_slow != host.is_slow:
+            self._mark(host, is_slow)
+        self._queue(host)
+        self._forget_unused(host)
+
+    def mark_slow(self, turn: Turn) -> None:
+        """Its check takes long. From now on it counts as one of the slow ones, and so do others of its host."""
+        if not turn.is_slow:
+            turn.is_slow = True
+            self._slow_taken += 1
+        self._mark(self._hosts[turn.host], True)
+
+    def _mark(self, host: Host, is_slow: bool) -> None:
+        self._slow_hosts.pop(host.name, None)
+        if is_slow:
+            self._slow_hosts[host.name] = None
+            if len(self._slow_hosts) > MAX_SLOW_HOSTS:
+                del self._slow_hosts[next(iter(self._slow_hosts))]
+        if host.is_slow != is_slow:
+            self._unqueue(host)
+            host.is_slow = is_slow
+            self._queue(host)
+
+    def pause(self, pause: HostPaused, until: float) -> None:
+        """Assign no profile of its host before `until`."""
+        host = self._hosts.setdefault(pause.host, Host(pause.host, pause.host in self._slow_hosts))
+        if host.pause and until <= host.paused_until:
+            return
+        if not host.pause:
+            self._unqueue(host)
+            self._counted -= min(len(host.waiting), HOST_SHARE)
+        host.pause, host.paused_until = pause, until
+        heappush(self._paused, (until, next(self._numbers), host))
+
+    def end_pauses(self, now: float) -> None:
+        """Assign profiles again of the hosts with a pause that is over."""
+        while self._paused and self._paused[0][0] <= now:
+            until, _, host = heappop(self._paused)
+            if host.pause and until == host.paused_until:  # it was not prolonged
+                host.pause = None
+                self._counted += min(len(host.waiting), HOST_SHARE)
+                self._queue(host)
+                self._forget_unused(host)
+
+    def _unqueue(self, host: Host) -> None:
+        if host.queued:
+            queue = self._slow if host.is_slow else self._quick
+            others = [other for other in queue if other is not host]
+            queue.clear()
+            queue.extend(others)
+            host.queued = 0
+
+    def _forget_unused(self, host: Host) -> None:
+        if not (host.taken or host.waiting or host.pause):
+            del self._hosts[host.name]
+
+    def take_paused(self) -> list[tuple[Turn, HostPaused]]:
+        """Remove the profiles of paused hosts."""
+        taken = [(turn, host.pause) for host in self._hosts.values() if host.pause for turn in host.waiting]
+        for host in self._hosts.values():
+            if host.pause:
+                host.waiting.clear()
+        self._size -= len(taken)
+        return taken
 
     def clear(self) -> None:
-        self._waiting.clear()
-        self._ready.clear()
-        self._size = 0
+        """Remove all profiles that wait."""
+        for host in list(self._hosts.values()):
+            host.waiting.clear()
+            host.queued = 0
+            self._forget_unused(host)
+        self._quick.clear()
+        self._slow.clear()
+        self._size = self._counted = 0
 
 
 def _host(profile: ProfileToCheck) -> str:
     """The host of the address that is fetched first."""
-    return host_of(profile.feed_url or profile.url)
+    return hostname_of(profile.feed_url or profile.url)

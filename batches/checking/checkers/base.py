@@ -100,11 +100,24 @@ class FetchError(Exception):
         self.transient = transient
 
 
+class HostPaused(Exception):
+    """This host wants no request for `seconds`. The profile has not failed: it is checked when the pause is over.
+
+    `str(error)` is the reason for people, should the batch have nothing else to do for too long.
+    """
+
+    def __init__(self, host: str, seconds: float, sentence: str, http_status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.host = host
+        self.seconds = seconds
+        self.http_status = http_status
+
+
 class Checker(ABC):
     """Checks profiles, many at once, inside one event loop.
 
     Entered before the first check and exited after the last, so that a checker can keep a connection pool open.
-    An exception from `check` is recorded as that profile's failure.
+    HostPaused from `check` puts the profile off; any other exception is recorded as that profile's failure.
     """
 
     def __init__(self, config: Config) -> None:

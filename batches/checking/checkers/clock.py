@@ -6,33 +6,43 @@
 
 `not_charged` stops every clock around it, also one that a caller has started. It is for waiting only: for slots, for a
 parser, for room in memory. What the site does, or fails to do, is charged.
+
+Meanwhile the run starts another check in the place of one that waits. `not_charged(keeps_place=True)` is for one that
+waits with an open connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Self
 
 
 class Clock:
-    """Raises TimeoutError when what runs within it has taken more than `limit` charged seconds (None: no limit)."""
+    """Raises TimeoutError when what runs within it has taken more than `limit` charged seconds (None: no limit).
 
-    def __init__(self, limit: float | None = None) -> None:
+    `on_wait(True)` is called when a wait begins that leaves the place to others, `on_wait(False)` when it ends.
+    """
+
+    def __init__(self, limit: float | None = None, on_wait: Callable[[bool], None] | None = None) -> None:
         self._limit = limit
+        self._on_wait = on_wait
         self._charged = 0.0
         self._running_since = 0.0
         self._waits = 0
+        self._is_entered = False
+        self._timeout: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._around = _innermost.get()
         self._token = _innermost.set(self)
         self._running_since = self._loop.time()
-        self._timeout = asyncio.timeout(self._limit)
-        await self._timeout.__aenter__()
+        if self._limit is not None:
+            self._timeout = asyncio.timeout(self._limit)
+            await self._timeout.__aenter__()
         self._is_entered = True
         return self
 
@@ -40,7 +50,12 @@ class Clock:
         self._stop()
         self._is_entered = False
         _innermost.reset(self._token)
-        await self._timeout.__aexit__(*exc_info)  # type: ignore[arg-type]
+        if self._timeout:
+            await self._timeout.__aexit__(*exc_info)  # type: ignore[arg-type]
+
+    @property
+    def is_running(self) -> bool:
+        return self._is_entered and not self._waits
 
     @property
     def charged(self) -> float:
@@ -50,7 +65,7 @@ class Clock:
     @property
     def is_over(self) -> bool:
         """Whether the limit was reached."""
-        return self._timeout.expired()
+        return self._timeout is not None and self._timeout.expired()
 
     def _stop(self) -> None:
         self._charged = self.charged
@@ -65,7 +80,7 @@ class Clock:
 
     def _set_deadline(self, deadline: float | None) -> None:
         # A task that the check has left behind may still wait after the clock has ended.
-        if self._is_entered and self._limit is not None and not self.is_over:
+        if self._timeout and self._is_entered and not self.is_over:
             self._timeout.reschedule(deadline)
 
 
@@ -73,16 +88,21 @@ _innermost: ContextVar[Clock | None] = ContextVar("innermost", default=None)
 
 
 @contextmanager
-def not_charged() -> Iterator[None]:
+def not_charged(*, keeps_place: bool = False) -> Iterator[None]:
     """What is awaited in here is our fault: no clock of this check runs meanwhile."""
     stopped = list(_clocks_around())
+    leaving = [clock._on_wait for clock in stopped if clock._on_wait and not keeps_place]
     for clock in stopped:
         clock._stop()
+    for on_wait in leaving:
+        on_wait(True)
     try:
         yield
     finally:
         for clock in stopped:
             clock._go_on()
+        for on_wait in leaving:
+            on_wait(False)
 
 
 def _clocks_around() -> Iterator[Clock]:

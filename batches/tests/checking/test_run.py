@@ -15,6 +15,7 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 from batches.batch_manager import BatchManager
 from batches.checking import run, worker
 from batches.checking.checkers.base import CheckResult, Story
+from batches.checking.checks import Checks
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
@@ -172,7 +173,7 @@ def test_no_check_starts_while_four_chunks_wait_to_be_recorded(configure, script
             numbers.extend([len(checked), len(tasks)])
         return await proceed()
 
-    before(Run, "_check_profiles", tasks.append)
+    before(Checks, "_check_profiles", tasks.append)
     around("record_results", hold_up)
     checked = script(lambda profile: asyncio.sleep(0))
     work()

@@ -1,31 +1,11 @@
 """A check is charged with the time that its site takes, and with nothing else."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from batches.checking.checkers.clock import Clock, not_charged
-
-
-class Time:
-    """Moves the time of an event loop: nobody waits."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.now = 100.0
-        loop.time = lambda: self.now  # type: ignore[method-assign]
-
-    async def pass_by(self, seconds: float) -> None:
-        self.now += seconds
-        for _ in range(3):  # timers that are due are called
-            await asyncio.sleep(0)
-
-
-def in_time(work: Callable[[Time], Awaitable[None]]) -> None:
-    async def run() -> None:
-        await work(Time(asyncio.get_running_loop()))
-
-    asyncio.run(run())
+from batches.tests.support.time import Time, in_time
 
 
 def test_a_check_ends_when_its_time_is_used_up():
@@ -137,5 +117,20 @@ def test_a_cancelled_check_is_cancelled_not_over():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    in_time(work)
+
+
+def test_who_wants_to_know_is_told_when_a_check_waits_and_leaves_its_place():
+    async def work(time: Time) -> None:
+        told: list[bool] = []
+        async with Clock(on_wait=told.append) as clock:
+            with not_charged(keeps_place=True):
+                await time.pass_by(1.0)
+            assert (told, clock.charged) == ([], 0.0)
+            with not_charged():
+                assert (told, clock.is_running) == ([True], False)
+            assert (told, clock.is_running) == ([True, False], True)
+        assert not clock.is_running
 
     in_time(work)

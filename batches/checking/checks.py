@@ -1,0 +1,264 @@
+"""Checks the profiles that a run has read: fairly by host, within its limits, and each until it has a result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from batches.checking.checkers.base import Checker, CheckResult, HostPaused, ProfileToCheck, require_result
+from batches.checking.checkers.clock import Clock
+from batches.conf import Config
+from batches.limits import MAX_ERROR
+from batches.text import clean_text
+
+from .pace import Pace
+from .window import Turn, Window
+
+logger = logging.getLogger(__name__)
+
+#: Checks that wait for something of ours. More of them would only take memory.
+MAX_WAITING = 1000
+#: Pages of profiles that can only wait. Beyond that, reading on would only take memory.
+MAX_PAGES = 10
+#: Seconds between two looks at the checks that take long.
+SECONDS_BETWEEN_LOOKS = 0.25
+#: Seconds. A checker that says "paused" without an end must not be asked all the time.
+SHORTEST_PAUSE = 0.05
+
+
+class End(Enum):
+    TIMEOUT = auto()
+    MAKES_ROOM = auto()  # it is slow, and others wait
+
+
+@dataclass(slots=True, eq=False)
+class Check:
+    """A check that is under way. `end` is why we have cancelled it, if we have."""
+
+    turn: Turn
+    clock: Clock
+    task: asyncio.Task[Any]
+    end: End | None = None
+
+
+class Checks:
+    """At most `concurrency` checks at once.
+
+    A check that waits for something of ours leaves its place to another. Half of the places are for slow checks: one
+    that becomes slow when these are taken makes room for a profile that waits, and starts again later. A profile of a
+    paused host is put off until the pause is over. If nothing else is left to do, it fails after `max_retry_after`
+    seconds without any result.
+
+    `on_progress` is called after each check, and whenever there may be room for more profiles.
+    """
+
+    def __init__(self, checker: Checker, name: str, config: Config, on_progress: Callable[[], None]) -> None:
+        self.results: list[tuple[int, CheckResult]] = []
+        #: A bug of ours; an error of the checker only fails that profile.
+        self.fault: BaseException | None = None
+        self._checker = checker
+        self._name = name
+        self._config = config
+        self._on_progress = on_progress
+        self._window = Window(config.per_host, max(1, config.concurrency // 2))
+        self._pace = Pace()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: dict[Check, None] = {}  # the oldest first
+        self._waiting = 0
+        self._is_last = False
+        self._stopping = False
+        self._logged: set[type[BaseException]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._last_result = self._loop.time()
+        self._look: asyncio.TimerHandle | None = None
+        self._end_of_pause: asyncio.TimerHandle | None = None
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the next profiles should be read."""
+        page = self._config.page_size
+        return self._window.supply <= page // 2 and len(self._window) < MAX_PAGES * page
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every profile that was added has its result, or was left pending when the run stopped."""
+        return not self._tasks and not self._window
+
+    def add(self, profiles: Iterable[ProfileToCheck]) -> None:
+        for profile in profiles:
+            self._window.add(profile)
+        self.start()
+
+    def add_no_more(self) -> None:
+        self._is_last = True
+        self._window.end_shares()
+        self.start()
+        self._give_up_pauses()
+
+    def start(self) -> None:
+        """Start a task for each profile that is ready, up to the limit. Each task continues while profiles are left."""
+        places = self._config.concurrency - (len(self._tasks) - self._waiting)
+        for _ in range(min(self._window.ready, places, MAX_WAITING - self._waiting)):
+            task = self._loop.create_task(self._check_profiles())
+            self._tasks.add(task)
+            task.add_done_callback(self._on_task_ended)
+        if self._tasks and self._look is None:
+            self._look = self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._look_at_checks)
+
+    def stop(self) -> None:
+        """Start no more checks. Their profiles stay pending."""
+        self._stopping = True
+        self._window.clear()
+        self._on_progress()
+
+    def cancel(self) -> None:
+        """End the checks that are under way, too."""
+        self.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    async def close(self) -> None:
+        self.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for timer in (self._look, self._end_of_pause):
+            if timer:
+                timer.cancel()
+
+    # Checking
+
+    async def _check_profiles(self) -> None:
+        while turn := self._next_turn():
+            result, is_slow = None, None
+            try:
+                result, is_slow = await self._check(turn)
+            finally:
+                self._window.release(turn, is_slow=is_slow)
+            if result is None:
+                self._put_back(turn)
+            else:
+                self._add_result(turn, result)
+
+    def _next_turn(self) -> Turn | None:
+        is_crowded = len(self._tasks) - self._waiting > self._config.concurrency
+        turn = None if is_crowded or self._is_full else self._window.take()
+        self._on_progress()
+        return turn
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.results) >= 4 * self._config.record_size
+
+    async def _check(self, turn: Turn) -> tuple[CheckResult | None, bool | None]:
+        """The result and whether it took long. No result: the profile has to wait."""
+        task = asyncio.current_task()
+        assert task is not None
+        check = Check(turn, Clock(on_wait=self._on_wait), task)
+        self._under_way[check] = None
+        try:
+            async with check.clock:
+                result = require_result(await self._checker.check(turn.profile))
+        except HostPaused as pause:
+            turn.pause = pause
+            return None, None
+        except (Exception, asyncio.CancelledError) as error:
+            if self._stopping and isinstance(error, asyncio.CancelledError):
+                raise  # we cancelled it; a checker that cancels itself has failed
+            if check.end is End.MAKES_ROOM:
+                return None, True
+            result = self._explain(check, error)
+        finally:
+            del self._under_way[check]
+            if check.end:
+                task.uncancel()
+        return result, self._pace.note(check.clock.charged)
+
+    def _explain(self, check: Check, error: BaseException) -> CheckResult:
+        if check.end is End.TIMEOUT:
+            return CheckResult(False, f"The check did not finish within {self._config.check_timeout:g} s.")
+        self._log_once(error, check.turn.profile)
+        kind = type(error).__name__
+        return CheckResult(False, f"The checker “{self._name}” failed: {kind}: {clean_text(error, MAX_ERROR)}")
+
+    def _log_once(self, error: BaseException, profile: ProfileToCheck) -> None:
+        """Only the first traceback of each type: a broken checker would fill the disk with a million of them."""
+        if type(error) not in self._logged:
+            self._logged.add(type(error))
+            logger.error("The checker “%s” failed on %s", self._name, profile.url, exc_info=error)
+
+    def _on_task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()):
+            self.fault = fault
+            self._window.clear()
+        if not self._is_full:
+            self.start()
+        self._give_up_pauses()
+        self._on_progress()
+
+    def _add_result(self, turn: Turn, result: CheckResult) -> None:
+        self.results.append((turn.profile.profile_id, result))
+        self._last_result = self._loop.time()
+
+    # Slow checks, and checks that wait for us
+
+    def _on_wait(self, begins: bool) -> None:
+        self._waiting += 1 if begins else -1
+        if begins:
+            self.start()
+
+    def _look_at_checks(self) -> None:
+        self._look = None
+        for check in list(self._under_way):
+            if check.clock.charged > self._config.check_timeout:
+                self._end(check, End.TIMEOUT)
+            elif not check.turn.is_slow and check.clock.is_running and check.clock.charged > self._pace.slow_seconds:
+                self._on_slow(check)
+        self.start()
+
+    def _on_slow(self, check: Check) -> None:
+        makes_room = not self._window.has_room_for_slow and self._window.ready > 0
+        self._window.mark_slow(check.turn)
+        if makes_room:
+            self._end(check, End.MAKES_ROOM)
+
+    def _end(self, check: Check, end: End) -> None:
+        check.end = check.end or end
+        check.task.cancel()
+
+    # Paused hosts
+
+    def _put_back(self, turn: Turn) -> None:
+        if self._stopping:
+            return
+        pause = turn.pause
+        self._window.put_back(turn, pause.host if pause else turn.host)
+        if pause:
+            self._window.pause(pause, self._loop.time() + max(pause.seconds, SHORTEST_PAUSE))
+            self._wait_for_pauses()
+        self.start()
+
+    def _wait_for_pauses(self) -> None:
+        if self._end_of_pause:
+            self._end_of_pause.cancel()
+        until = self._window.next_end_of_pause
+        self._end_of_pause = None if until is None else self._loop.call_at(until, self._end_pauses)
+
+    def _end_pauses(self) -> None:
+        self._window.end_pauses(self._loop.time())
+        self._wait_for_pauses()
+        self.start()
+
+    def _give_up_pauses(self) -> None:
+        """If nothing is left but paused hosts, and the next pause ends too late."""
+        until = self._window.next_end_of_pause
+        if until is None or self._tasks or self._window.ready or not (self._is_last or not self.wants_more):
+            return
+        if until > self._last_result + self._config.max_retry_after:
+            for turn, pause in self._window.take_paused():
+                status = turn.pause.http_status if turn.pause else None
+                self._add_result(turn, CheckResult(False, str(pause), status))
+            self._on_progress()
