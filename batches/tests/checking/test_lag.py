@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from batches.checking import lag as lag_module
 from batches.checking.lag import LoopLag, measuring_lag
 from batches.tests.support.working import work
 
@@ -50,18 +49,21 @@ def test_a_machine_that_is_busy_with_something_else_is_not_a_fault_of_the_loop(c
     assert warnings(caplog) == []
 
 
-def test_the_worst_of_a_minute_is_logged(caplog, monkeypatch):
-    monkeypatch.setattr(lag_module, "SECONDS_BETWEEN_WARNINGS", 0.6)
-
+def test_a_loop_that_is_blocked_again_and_again_is_logged_once_a_minute_with_the_worst(caplog, monkeypatch):
     async def run():
-        async with measuring_lag():
-            for seconds in (0.15, 0.25, 0.2, 0.15):
+        async with measuring_lag() as lag:
+            for seconds in (0.15, 0.25, 0.2):
                 await asyncio.sleep(0)
                 compute(seconds)
                 await asyncio.sleep(0.05)
+            assert len(warnings(caplog)) == 1
+            monkeypatch.setattr(lag, "_next_warning", 0.0)
+            compute(0.15)
+            await asyncio.sleep(0.05)
 
     asyncio.run(run())
-    assert len(warnings(caplog)) < 4
+    assert len(warnings(caplog)) == 2
+    assert " 0.2" in warnings(caplog)[1]
 
 
 @pytest.mark.django_db(transaction=True)
