@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import NoneType
-from typing import Self
+from typing import NamedTuple, Self
 
 from batches.conf import Config
 
@@ -100,6 +100,17 @@ class FetchError(Exception):
         self.transient = transient
 
 
+class HostNote(NamedTuple):
+    """What a host wants, for the next run to remember: no request for `pause_seconds`, and at least `interval` seconds
+    between two. `refusals` is how often in a row it refused, and `last_status` its last HTTP status."""
+
+    name: str
+    pause_seconds: float = 0.0
+    refusals: int = 0
+    interval: float = 0.0
+    last_status: int | None = None
+
+
 class HostPaused(Exception):
     """This host wants no request for `seconds`. The profile has not failed: it is checked when the pause is over.
 
@@ -128,6 +139,14 @@ class Checker(ABC):
 
     async def __aexit__(self, *exc_info: object) -> None:
         return None
+
+    def take_host_notes(self) -> Sequence[HostNote]:
+        """What hosts have asked for since the last call. The run stores it."""
+        return ()
+
+    def recall_hosts(self, notes: Iterable[HostNote]) -> None:
+        """What hosts have asked for in earlier runs. Called before the first check."""
+        return
 
     @abstractmethod
     async def check(self, profile: ProfileToCheck) -> CheckResult: ...

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,16 +24,16 @@ from yarl import URL
 
 from batches.conf import Config
 
-from .base import Checker, CheckResult, FetchError, ProfileToCheck
-from .clock import Clock
+from .base import Checker, CheckResult, FetchError, HostNote, ProfileToCheck
+from .clock import Clock, not_charged
 from .guard import NOT_PUBLIC, open_guarded_socket, read_networks
-from .hosts import HostSlots, describe_pause
+from .hosts import HostSlots
 
 ACCEPT = "application/atom+xml, application/rss+xml, application/feed+json, text/html;q=0.9, */*;q=0.8"
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 BUSY = frozenset({429, 503})
-TRANSIENT = frozenset({429, 500, 502, 503, 504})
+TRANSIENT = frozenset({500, 502, 503, 504})
 
 # Seconds before the second attempt, doubled for each further one, with jitter so that attempts do not come in waves.
 FIRST_BACKOFF = 0.5
@@ -125,7 +125,7 @@ class FetchingChecker(Checker):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._hosts = HostSlots(config.per_host, config.max_retry_after)
+        self._hosts = HostSlots(config.per_host)
 
     async def __aenter__(self) -> Self:
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
@@ -134,6 +134,12 @@ class FetchingChecker(Checker):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
+
+    def take_host_notes(self) -> Sequence[HostNote]:
+        return self._hosts.take_notes()
+
+    def recall_hosts(self, notes: Iterable[HostNote]) -> None:
+        self._hosts.recall(notes)
 
     async def check(self, profile: ProfileToCheck) -> CheckResult:
         async with Clock() as clock:
@@ -155,7 +161,8 @@ class FetchingChecker(Checker):
             except FetchError as error:
                 if not error.transient:
                     raise
-            await asyncio.sleep(FIRST_BACKOFF * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
+            with not_charged():
+                await asyncio.sleep(FIRST_BACKOFF * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
         return await self._follow(url, headers, read_body)
 
     async def _follow(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
@@ -178,22 +185,23 @@ class FetchingChecker(Checker):
             ):
                 status = response.status
                 if status in REDIRECTS:
+                    self._hosts.note_answer(host, status)
                     return find_redirect_target(response)
                 if not (200 <= status < 300 or (status == 304 and headers)):
                     raise self._fail(response, host)
+                self._hosts.note_answer(host, status)
                 body = await self._read_body(response) if read_body and status != 304 else b""
                 return Response(str(response.url), status, response.headers, body)
         except FAULTS as fault:
             raise explain_fault(fault, self.config.timeout) from fault
 
     def _fail(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
-        """The failure for an error status. Pauses the host if it says when to come back."""
+        """The failure for an error status. Raises HostPaused if the host wants to be asked later."""
         status = response.status
-        wait = parse_retry_after(response.headers.get("Retry-After", "")) if status in BUSY else 0.0
-        if wait > 0:
-            self._hosts.pause(host, wait)
-        if wait > self.config.max_retry_after:
-            return FetchError(describe_pause(wait), status)
+        if status in BUSY:
+            self._hosts.note_refusal(host, status, parse_retry_after(response.headers.get("Retry-After", "")))
+        else:
+            self._hosts.note_answer(host, status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:

@@ -1,58 +1,149 @@
-"""Politeness: limits the requests to a host at once, and honours the pauses that hosts ask for."""
+"""Politeness: limits the requests to a host at once and in a row, and honours the pauses that hosts ask for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import monotonic
 from weakref import WeakValueDictionary
 
-from .base import FetchError
+from .base import HostNote, HostPaused
+from .clock import not_charged
 
-# Pauses are remembered for hosts not in use, too. At most this many, of about 200 bytes each.
-MAX_PAUSED_HOSTS = 10_000
+# Hosts with a pause or an interval are remembered while they are not in use, too. At most this many, of 300 bytes each.
+MAX_HOSTS = 10_000
+# Seconds. A host that answers 429 without saying for how long is asked again after the first pause, then after twice as
+# long, and so on. An answer ends that.
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 900.0
+# Seconds between two requests to a host that has answered 429. Doubled each time, and shortened with each good answer.
+FIRST_INTERVAL, LONGEST_INTERVAL = 1.0, 10.0
+RELIEF = 0.9
+# A host that says "in ten years" is asked next week.
+MAX_RETRY_AFTER = 7 * 24 * 3600.0
+
+
+@dataclass(slots=True)
+class Manners:
+    """How a host wants to be treated. Times are those of `monotonic`."""
+
+    paused_until: float = 0.0
+    reason: str = ""
+    refusals: int = 0  # without an answer in between
+    interval: float = 0.0
+    next_request: float = 0.0
+    last_status: int | None = None
 
 
 class HostSlots:
-    """Slots per host name. Forgets hosts that are neither in use nor paused."""
+    """Slots per host name. Forgets hosts that are neither in use nor want anything special."""
 
-    def __init__(self, per_host: int, longest_wait: float) -> None:
+    def __init__(self, per_host: int) -> None:
         self._per_host = per_host
-        self._longest_wait = longest_wait
         self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._paused_until: dict[str, float] = {}
+        self._manners: dict[str, Manners] = {}
+        self._changed: set[str] = set()
 
     @asynccontextmanager
     async def slot(self, name: str) -> AsyncIterator[None]:
-        """Hold a slot of the host, after its pause. Raises FetchError if the pause is too long."""
+        """Hold a slot of the host. Waiting for it is not charged to the check. Raises HostPaused during a pause."""
         # As long as somebody waits for a slot or holds one, all get the same semaphore.
         slots = self._slots.setdefault(name, asyncio.Semaphore(self._per_host))
-        async with slots:
-            # Checked while holding the slot: its previous holder may have been told to wait.
-            await self._wait_for_pause(name)
+        if slots.locked():
+            self._require_no_pause(name)
+            with not_charged():
+                await slots.acquire()
+        else:
+            await slots.acquire()
+        try:
+            # While holding the slot: its previous holder may have been told to wait.
+            self._require_no_pause(name)
+            if name in self._manners:
+                await self._keep_interval(name)
             yield
+        finally:
+            slots.release()
 
-    async def _wait_for_pause(self, name: str) -> None:
-        while until := self._paused_until.get(name):
-            seconds = until - monotonic()
-            if seconds > self._longest_wait:
-                raise FetchError(describe_pause(seconds))
-            if seconds <= 0:
-                self._paused_until.pop(name, None)
-            else:
-                await asyncio.sleep(seconds)
+    def _require_no_pause(self, name: str) -> None:
+        manners = self._manners.get(name)
+        seconds = manners.paused_until - monotonic() if manners else 0.0
+        if manners and seconds > 0:
+            raise HostPaused(name, seconds, manners.reason)
 
-    def pause(self, name: str, seconds: float) -> None:
-        """Send this host nothing for `seconds`. A longer pause already set stays."""
-        until = monotonic() + seconds
-        self._paused_until[name] = max(until, self._paused_until.pop(name, 0.0))
-        if len(self._paused_until) > MAX_PAUSED_HOSTS:
-            now = monotonic()
-            self._paused_until = {name: until for name, until in self._paused_until.items() if until > now}
-        while len(self._paused_until) > MAX_PAUSED_HOSTS:
-            del self._paused_until[next(iter(self._paused_until))]
+    async def _keep_interval(self, name: str) -> None:
+        manners = self._manners[name]
+        now = monotonic()
+        start = max(now, manners.next_request)
+        manners.next_request = start + manners.interval
+        if start > now:
+            with not_charged():
+                await asyncio.sleep(start - now)
+            self._require_no_pause(name)
 
+    def note_refusal(self, name: str, status: int, retry_after: float) -> None:
+        """The host has answered 429 or 503, and said for how long (0: it did not). Raises HostPaused if it pauses."""
+        if not retry_after and status != 429:
+            return
+        manners = self._manners.pop(name, None) or Manners()
+        self._manners[name] = manners  # at the end
+        now = monotonic()
+        if now >= manners.paused_until:  # of several requests that were under way, one counts
+            manners.refusals += 1
+            manners.interval = min(max(2 * manners.interval, FIRST_INTERVAL), LONGEST_INTERVAL)
+        if retry_after:
+            seconds = min(retry_after, MAX_RETRY_AFTER)
+            reason = f"asked us to wait {retry_after:.0f} s"
+        else:
+            seconds = min(FIRST_PAUSE * 2 ** (manners.refusals - 1), LONGEST_PAUSE)
+            reason = "answered 429 Too Many Requests"
+        if now + seconds > manners.paused_until:
+            manners.paused_until, manners.reason = now + seconds, reason
+        manners.last_status = status
+        self._note_change(name)
+        raise HostPaused(name, manners.paused_until - now, reason, status)
 
-def describe_pause(seconds: float) -> str:
-    return f"asked us to wait {seconds:.0f} s"
+    def note_answer(self, name: str, status: int) -> None:
+        """The host has answered something else."""
+        manners = self._manners.get(name)
+        if manners is None:
+            return
+        manners.refusals = 0
+        manners.interval *= RELIEF
+        manners.last_status = status
+        if manners.interval < FIRST_INTERVAL / 2:
+            manners.interval = 0.0
+            if monotonic() >= manners.paused_until:
+                self._note_change(name)
+                del self._manners[name]
+
+    def take_notes(self) -> list[HostNote]:
+        """What has changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return [self._describe(name) for name in changed]
+
+    def recall(self, notes: Iterable[HostNote]) -> None:
+        """Treat these hosts as they wanted it earlier."""
+        now = monotonic()
+        for note in notes:
+            reason = f"asked us earlier to wait, for {note.pause_seconds:.0f} s more"
+            self._manners[note.name] = Manners(
+                now + note.pause_seconds, reason, note.refusals, note.interval, last_status=note.last_status
+            )
+        self._forget_surplus()
+
+    def _describe(self, name: str) -> HostNote:
+        manners = self._manners.get(name) or Manners()
+        pause = max(0.0, manners.paused_until - monotonic())
+        return HostNote(name, pause, manners.refusals, manners.interval, manners.last_status)
+
+    def _note_change(self, name: str) -> None:
+        self._changed.add(name)
+        self._forget_surplus()
+
+    def _forget_surplus(self) -> None:
+        """Those that have asked for something the longest time ago."""
+        while len(self._manners) > MAX_HOSTS:
+            oldest = next(iter(self._manners))
+            del self._manners[oldest]
+            self._changed.discard(oldest)

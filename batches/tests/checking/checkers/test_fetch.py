@@ -209,7 +209,7 @@ def test_a_path_may_be_long_and_have_double_slashes(server):
 #: Error statuses with their names in our words.
 PERMANENT = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 410: "Gone", 799: ""}
 PERMANENT |= {501: "Not Implemented"}
-TRANSIENT = {429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
+TRANSIENT = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
 TRANSIENT |= {504: "Gateway Timeout"}
 
 

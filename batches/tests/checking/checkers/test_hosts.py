@@ -1,8 +1,8 @@
 """Politeness: few requests at once to one host, and none while it asked to be left alone."""
 
 import asyncio
+import itertools
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,10 +10,10 @@ import pytest
 
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers import hosts as hosts_module
-from batches.checking.checkers.base import FetchError
+from batches.checking.checkers.base import HostNote, HostPaused, ProfileToCheck
 from batches.checking.checkers.hosts import HostSlots
 from batches.checking.checkers.http import HttpChecker
-from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply, Request
+from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
 
 from .conftest import fetch, quick_config, run_with
 
@@ -67,47 +67,62 @@ def test_a_redirect_releases_one_hosts_slot_and_takes_the_others(server):
         await asyncio.gather(*redirected, *waiting)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_host_that_asks_for_a_pause_gets_no_request_at_all(status, server):
-    times = []
+REFUSALS = [
+    (429, {}, 5.0, "answered 429 Too Many Requests"),
+    (429, {"Retry-After": "40"}, 40.0, "asked us to wait 40 s"),
+    (503, {"Retry-After": "3600"}, 3600.0, "asked us to wait 3600 s"),
+    (429, {"Retry-After": "9" * 30}, 7 * 24 * 3600.0, "asked us to wait 999999999 s"),
+]
 
-    def note_time(_: Request) -> Reply:
-        times.append(time.monotonic())
-        return Reply(body=b"a")
 
-    server.answer("/busy", status=status, headers={"Retry-After": "1"})
-    server.answer_in_turn("/", note_time)
+@pytest.mark.parametrize(("status", "headers", "seconds", "reason"), REFUSALS)
+def test_a_host_that_wants_a_pause_gets_no_request_and_the_others_do(status, headers, seconds, reason, server):
+    server.answer("/busy", status=status, headers=headers)
 
-    @with_checker()
+    @with_checker(retries=2)
     async def _(checker: HttpChecker) -> None:
-        started = time.monotonic()
-        with pytest.raises(FetchError, match=rf"^answered {status} "):
-            await checker.fetch(server.url("/busy"))
-        await asyncio.gather(*start_fetches(checker, *[server.url("/")] * 5))
-        assert len(times) == 5
-        assert min(times) - started >= 1
-
-
-@pytest.mark.usefixtures("no_backoff")
-def test_a_request_is_retried_after_the_pause(server):
-    server.answer_in_turn("/", Reply(503, headers={"Retry-After": "1"}), Reply(body=b"at last"))
-    started = time.monotonic()
-    assert fetch(server.url("/"), retries=1).body == b"at last"
-    assert time.monotonic() - started >= 1
-
-
-def test_a_pause_that_is_too_long_is_a_failure_and_the_host_gets_no_request(server):
-    server.answer("/busy", status=429, headers={"Retry-After": "3600"})
-
-    @with_checker(retries=2, max_retry_after=30)
-    async def _(checker: HttpChecker) -> None:
-        for path, status in {"/busy": 429, "/": None, "/?again": None}.items():
-            with pytest.raises(FetchError, match=r"^asked us to wait 3[56]\d\d s$") as failure:
-                await checker.fetch(server.url(path))
-            assert failure.value.http_status == status
+        for path, http_status in {"/busy": status, "/": None, "/?again": None}.items():
+            with pytest.raises(HostPaused) as pause:
+                await checker.check(ProfileToCheck(1, server.url(path)))
+            assert (pause.value.host, str(pause.value), pause.value.http_status) == ("127.0.0.1", reason, http_status)
+            assert seconds - 60 < pause.value.seconds <= seconds
         await checker.fetch(server.url("/", host="127.0.0.2"))
 
     assert [request.host for request in server.requests] == ["127.0.0.1", "127.0.0.2"]
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_host_that_has_no_time_and_says_nothing_of_a_pause_is_asked_again(server):
+    server.answer_in_turn("/", Reply(503), Reply(body=b"at last"))
+    assert fetch(server.url("/"), retries=1).body == b"at last"
+
+
+def test_a_profile_that_redirects_to_a_paused_host_waits_for_that_one(server):
+    server.redirect("/moved", server.url("/hub", host="127.0.0.2"))
+    server.answer("/hub", status=429)
+
+    @with_checker()
+    async def _(checker: HttpChecker) -> None:
+        for _ in range(2):
+            with pytest.raises(HostPaused) as pause:
+                await checker.check(ProfileToCheck(1, server.url("/moved")))
+            assert pause.value.host == "127.0.0.2"
+
+    assert (server.hits("/moved"), server.hits("/hub")) == (2, 1)
+
+
+def test_waiting_for_a_slot_is_not_charged_to_the_check(server):
+    gate = server.hold("/")
+
+    @with_checker(per_host=1, timeout=WAIT_SECONDS)
+    async def _(checker: HttpChecker) -> None:
+        checks = [asyncio.create_task(checker.check(ProfileToCheck(1, server.url("/")))) for _ in range(3)]
+        await asyncio.to_thread(gate.wait_for)
+        await asyncio.sleep(0.5)
+        gate.open()
+        durations = sorted([(await check).duration for check in checks])
+        assert durations[1] < 0.4
+        assert durations[2] > 0.4
 
 
 @pytest.mark.parametrize("status", [404, 200])
@@ -122,31 +137,131 @@ def test_the_retry_after_of_another_status_is_ignored(status, server):
     assert server.hits("/") == 2
 
 
+# The manners of hosts
+
+
+class Clock:
+    """The time that `hosts` sees, and its sleep."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(hosts_module, "monotonic", lambda: self.now)
+        monkeypatch.setattr(hosts_module.asyncio, "sleep", self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def refuse(slots: HostSlots, name: str = "a.example", status: int = 429, retry_after: float = 0.0) -> float:
+    """The seconds of the pause."""
+    with pytest.raises(HostPaused) as pause:
+        slots.note_refusal(name, status, retry_after)
+    return pause.value.seconds
+
+
+async def request(slots: HostSlots, name: str = "a.example", status: int = 200) -> None:
+    async with slots.slot(name):
+        slots.note_answer(name, status)
+
+
+def test_a_host_that_refuses_again_and_again_is_asked_less_and_less_often(clock):
+    slots, pauses = HostSlots(2), []
+    for _ in range(10):
+        pauses.append(refuse(slots))
+        clock.now += pauses[-1]
+    assert pauses == [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]
+    slots.note_answer("a.example", 200)
+    assert refuse(slots) == 5
+
+
+def test_two_refusals_of_requests_at_once_count_once(clock):
+    slots = HostSlots(2)
+    assert [refuse(slots), refuse(slots)] == [5, 5]
+    clock.now += 5
+    assert refuse(slots) == 10
+
+
+def test_a_host_that_has_refused_gets_requests_at_an_interval_until_it_has_answered_often(clock):
+    slots, times = HostSlots(2), []
+    clock.now += refuse(slots)
+
+    async def run() -> None:
+        for _ in range(12):
+            await request(slots)
+            times.append(clock.now)
+
+    asyncio.run(run())
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert gaps[:3] == pytest.approx([1.0, 0.9, 0.81])
+    assert gaps[-3:] == [0, 0, 0]
+    assert slots._manners == {}
+
+
+def test_the_interval_grows_up_to_ten_seconds(clock):
+    slots, intervals = HostSlots(2), []
+    for _ in range(6):
+        clock.now += refuse(slots)
+        intervals.append(slots.take_notes()[0].interval)
+    assert intervals == [1, 2, 4, 8, 10, 10]
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one(clock):
+    slots = HostSlots(2)
+    assert refuse(slots, retry_after=3600.0) == 3600
+    assert refuse(slots, retry_after=1.0) == 3600
+
+
+def test_what_hosts_want_is_noted_once_and_recalled_in_the_next_run(clock):
+    slots = HostSlots(2)
+    assert slots.take_notes() == []
+    refuse(slots, "a.example", 429, 40.0)
+    refuse(slots, "b.example", 503, 60.0)
+    clock.now += 10
+    notes = slots.take_notes()
+    assert sorted(notes) == [HostNote("a.example", 30, 1, 1, 429), HostNote("b.example", 50, 1, 1, 503)]
+    assert slots.take_notes() == []
+    later = HostSlots(2)
+    later.recall(notes)
+    assert later.take_notes() == []
+    with pytest.raises(HostPaused, match=r"^asked us earlier to wait, for 30 s more$") as pause:
+        asyncio.run(request(later))
+    assert pause.value.seconds == 30
+
+
+def test_a_host_that_is_well_again_is_noted_too(clock):
+    slots = HostSlots(2)
+    clock.now += refuse(slots)
+    slots.take_notes()
+    for _ in range(10):
+        slots.note_answer("a.example", 200)
+    assert slots.take_notes() == [HostNote("a.example")]
+
+
 def test_nothing_is_kept_of_hosts_that_are_not_in_use():
     async def run() -> None:
-        slots = HostSlots(per_host=2, longest_wait=1)
+        slots = HostSlots(per_host=2)
         for number in range(1000):
             async with slots.slot(f"{number}.example"):
+                slots.note_answer(f"{number}.example", 200)
                 assert len(slots._slots) == 1
-        assert (len(slots._slots), len(slots._paused_until)) == (0, 0)
+        assert (len(slots._slots), len(slots._manners), slots.take_notes()) == (0, 0, [])
 
     asyncio.run(run())
 
 
 def test_a_million_paused_hosts_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(hosts_module, "MAX_PAUSED_HOSTS", 100)
-    slots = HostSlots(per_host=2, longest_wait=1)
+    monkeypatch.setattr(hosts_module, "MAX_HOSTS", 100)
+    slots = HostSlots(per_host=2)
     for number in range(1000):
-        slots.pause(f"{number}.example", 3600)
-    assert list(slots._paused_until) == [f"{number}.example" for number in range(900, 1000)]
-
-
-def test_a_shorter_pause_does_not_end_a_longer_one():
-    slots = HostSlots(per_host=2, longest_wait=1)
-    slots.pause("a.example", 3600)
-    slots.pause("a.example", 1)
-    with pytest.raises(FetchError, match="3600"):
-        asyncio.run(slots.slot("a.example").__aenter__())
+        refuse(slots, f"{number}.example")
+    slots.recall([HostNote("recalled.example", 5.0)])
+    assert list(slots._manners) == [*(f"{number}.example" for number in range(901, 1000)), "recalled.example"]
+    assert len(slots.take_notes()) == 99
 
 
 def test_a_cancelled_check_leaves_no_slot_taken(server):
