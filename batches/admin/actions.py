@@ -160,7 +160,9 @@ class BatchAdminBase(ListAdmin):
 
     def run_bulk(self, request: HttpRequest, action: Action, ids: Sequence[object], left: int = 0) -> None:
         """A confirmed deletion deletes only what is still as it was shown."""
-        expected = {"expected_in": unchanged_since(request.POST.get("seen"))} if action == Action.DELETE_BATCH else {}
+        expected: dict[str, Any] = {}
+        if action == Action.DELETE_BATCH:
+            expected["expected_in"] = unchanged_since(request.POST.get("seen"))
         result = run_bulk(get_manager(request), action, ids, left, skip_idle=True, **expected)
         if action == Action.DELETE_BATCH:
             self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])  # type: ignore[arg-type]

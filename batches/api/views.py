@@ -6,7 +6,7 @@ The docstrings are the descriptions in docs/openapi.yaml: the first sentence is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ImportResult
 from batches.models import Action, Batch, Channel, Queue
-from batches.queue.bulk import run_bulk, select_batches
+from batches.queue.bulk import preparing_repeats, run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
@@ -216,11 +216,12 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         self.require_permission(DELETE if bulk_action == Action.DELETE_BATCH else OPERATE)
         if "filter" in fields:  # the outcomes show which batches match
             self.require_permission(VIEW)
-        return self.run_once(lambda: self.respond_bulk(bulk_action, **fields))
+        return self.run_prepared_once(lambda: self.preparing_bulk(bulk_action, **fields), lambda respond: respond())
 
-    def respond_bulk(
+    @contextmanager
+    def preparing_bulk(
         self, bulk_action: Action, ids: Sequence[object] = (), filter: QuerySet[Batch] | None = None
-    ) -> Response:
+    ) -> Iterator[Callable[[], Response]]:
         left = 0
         expected: dict[str, Any] = {}
         if filter is not None:
@@ -230,7 +231,12 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
                 ids, left = select_batches(bulk_action, filter.filter(RULES[bulk_action].is_offered_for))
             except Refused as refused:
                 raise ValidationError({"filter": [str(refused)]}) from refused
-        return Response(BulkSerializer(run_bulk(self.manager, bulk_action, ids, left, **expected)).data)
+        in_one_transaction = self.wanted is not None and bulk_action == Action.REPEAT_BATCH
+        preparing = preparing_repeats(self.manager, ids) if in_one_transaction else nullcontext()
+        with preparing as prepared:
+            yield lambda: Response(
+                BulkSerializer(run_bulk(self.manager, bulk_action, ids, left, prepared=prepared, **expected)).data
+            )
 
     def require_permission(self, permission: str) -> None:
         if not self.request.user.has_perm(permission):

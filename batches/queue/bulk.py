@@ -7,7 +7,8 @@ delete): each closes its own gap and writes its own log line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -17,7 +18,7 @@ from django.db.models import Case, F, QuerySet, When
 from batches.models import Action, Batch
 from batches.text import clean_text
 
-from .refusals import Code, Refusal, Refused
+from .refusals import Code, Refusal, Refused, refusable
 from .transitions import CODE_BY_STATUS, RULES, Rule
 from .values import as_uuid
 
@@ -26,11 +27,16 @@ MAX_REASONS = 20
 #: Characters of a text that is not an id, as an outcome repeats it.
 MAX_ID = 100
 
+#: The second half of a repeat.
+Reveal = Callable[[], Batch | Refusal]
+
 
 class Manager(Protocol):
     """BatchManager, which stands above this room. Its other methods have the names of the actions."""
 
     def delete_batches(self, batch_ids: Iterable[object], **expected: Any) -> list[Literal[True] | Refusal]: ...
+
+    def preparing_repeat(self, batch_id: object) -> AbstractContextManager[Callable[[], Batch]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +118,22 @@ def _order(rule: Rule) -> list[Any]:
 
 
 def run_bulk(
-    manager: Manager, action: Action, ids: Sequence[object], left: int = 0, *, skip_idle: bool = False, **expected: Any
+    manager: Manager,
+    action: Action,
+    ids: Sequence[object],
+    left: int = 0,
+    *,
+    skip_idle: bool = False,
+    prepared: Mapping[object, Reveal] | None = None,
+    **expected: Any,
 ) -> BulkResult:
     """Call the action for each of these different ids, with `expected` as `transition` takes it.
 
-    `skip_idle` refuses batches that have the status already: somebody who selects many does not mean to move the
-    queued ones to the end.
+    `prepared` has the calls that replace those of the manager. `skip_idle` refuses batches that have the status
+    already: somebody who selects many does not mean to move the queued ones to the end.
     """
     rule, before = RULES[action], find_batches(ids)
-    results = {
+    results: dict[object, Any] = {
         batch_id: Refusal(CODE_BY_STATUS[batch.status], f"“{batch}” is already {batch.status}.")
         for batch_id, batch in before.items()
         if skip_idle and batch and batch.status in rule.changes_nothing_for
@@ -128,13 +141,31 @@ def run_bulk(
     to_call = [batch_id for batch_id in ids if batch_id not in results]
     if rule.leaves_queue:
         to_call.sort(key=lambda batch_id: getattr(before[batch_id], "position", None) or 0, reverse=True)
-    results |= zip(to_call, _call(manager, action, to_call, expected), strict=True)
+    if prepared is not None:
+        results |= {batch_id: prepared[batch_id]() for batch_id in to_call}
+    else:
+        results |= zip(to_call, _call(manager, action, to_call, expected), strict=True)
     after = find_batches(ids)
     return BulkResult(
         action,
         [Outcome(clean_text(pk, MAX_ID), before[pk], after[pk], results[pk]) for pk in ids],
         left,
     )
+
+
+@contextmanager
+def preparing_repeats(manager: Manager, ids: Sequence[object]) -> Iterator[Mapping[object, Reveal]]:
+    """Store the rows of repeats of these batches in transactions of their own. Yields what reveals each of them.
+
+    For a caller who runs the action in one transaction, which would hold the queue for as long as the rows take.
+    """
+    with ExitStack() as stack:
+        prepare = refusable(lambda batch_id: stack.enter_context(manager.preparing_repeat(batch_id)))
+        yield {batch_id: _reveal(prepare(batch_id)) for batch_id in ids}
+
+
+def _reveal(prepared: Callable[[], Batch] | Refusal) -> Reveal:
+    return (lambda: prepared) if isinstance(prepared, Refusal) else refusable(prepared)
 
 
 def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:

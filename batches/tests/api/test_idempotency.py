@@ -296,9 +296,14 @@ def test_a_second_request_makes_the_change_if_the_first_fails(overlapping, monke
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("kind", ["create", "repeat"])
+@pytest.mark.parametrize("kind", ["create", "repeat", "bulk"])
 def test_rows_are_stored_before_the_transaction_of_the_key(client, make_batch, monkeypatch, kind):
     source = make_batch("done")
+    path, body, status = {
+        "create": ("/api/batches/", NEW, 201),
+        "repeat": (f"/api/batches/{source.pk}/repeat/", None, 201),
+        "bulk": ("/api/batches/bulk/", {"action": "repeat", "ids": ["unknown", str(source.pk)]}, 200),
+    }[kind]
     in_transaction, store = [], contents._store_chunks
 
     def watch(*arguments):
@@ -306,9 +311,8 @@ def test_rows_are_stored_before_the_transaction_of_the_key(client, make_batch, m
         return store(*arguments)
 
     monkeypatch.setattr(contents, "_store_chunks", watch)
-    path, body = ("/api/batches/", NEW) if kind == "create" else (f"/api/batches/{source.pk}/repeat/", None)
     first, again = post(client, path, body), post(client, path, body)
-    assert (first.status_code, is_replayed(again), again.content) == (201, True, first.content)
+    assert (first.status_code, is_replayed(again), again.content) == (status, True, first.content)
     # The repetition stores nothing.
     assert in_transaction == ([False, False] if kind == "create" else [False])
     assert Batch.everything.count() == 2
