@@ -4,48 +4,65 @@ from __future__ import annotations
 
 import html
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
-from itertools import islice
 
 from batches.limits import MAX_STORY_ID, MAX_TITLE, MAX_URL
 from batches.text import clean_text
 
 from .base import Story
+from .dates import parse_date
+from .elements import Entry
 from .page import join_url
-from .parse import MAX_STORIES, Entry, Feed
+from .parse import Feed
 
-# Dates outside these years stand for zero or infinity.
-FIRST_YEAR, LAST_YEAR = 1900, 2199
+# What a title made of a story's text has at most.
+MAX_BEGINNING = 100
 
 
 def make_stories(feed: Feed, address: str) -> list[Story]:
     """Return the feed's stories in its order, each id once. `address` is the feed's, for relative links."""
-    base = join_url(address, feed.base) if feed.base else address
-    home = feed.home.strip().rstrip("/")
-    stories: dict[str, Story] = {}
-    for entry in islice(feed.entries, MAX_STORIES):
-        story = make_story(entry, base, home)
-        if story is not None:
-            stories.setdefault(story.id, story)
-    return list(stories.values())
+    base = join_url(address, feed.base)
+    stories = [story for entry in feed.entries if (story := make_story(entry, base, feed.home))]
+    shared = find_shared_ids(stories)
+    if shared:
+        stories = [identify_by_content(story) if story.id in shared else story for story in stories]
+    unique: dict[str, Story] = {}
+    for story in stories:
+        unique.setdefault(story.id, story)
+    return list(unique.values())
 
 
 def make_story(entry: Entry, base: str, home: str) -> Story | None:
     """Returns None for an entry without content."""
-    title = strip_markup(entry.get("title") or "")
-    link = entry.get("link") or ""
-    url = clean_link(link, base)
-    published = parse_date(entry.get("published"))
-    identity = entry.get("id") or link
-    # A link to the site's own page does not identify a story.
-    if not identity or identity.rstrip("/") == home:
-        summary = " ".join((entry.get("description") or "").split())
-        content = (title, url, published.isoformat() if published else "", summary)
+    title = strip_markup(entry.title)
+    url = clean_link(entry.link, join_url(base, entry.base) if entry.base else base)
+    published = next((date for text in entry.dates if (date := parse_date(text))), None)
+    identity = entry.find_identity(home)
+    if not identity:
+        content = (title, url, format_date(published), " ".join(entry.text.split()))
         if not any(content):
             return None
         identity = hash_text("\n".join(content))
-    return Story(clean_id(identity), title, url, published)
+    return Story(clean_id(identity), title or cut_beginning(entry.text), url, published)
+
+
+def find_shared_ids(stories: Iterable[Story]) -> set[str]:
+    """The ids of several different stories, which therefore identify none of them."""
+    first: dict[str, Story] = {}
+    return {
+        story.id for story in stories if (known := first.setdefault(story.id, story)) is not story and known != story
+    }
+
+
+def identify_by_content(story: Story) -> Story:
+    return replace(story, id=hash_text("\n".join((story.url, story.title, format_date(story.published)))))
+
+
+def format_date(date: datetime | None) -> str:
+    return date.isoformat() if date else ""
 
 
 def clean_id(identity: str) -> str:
@@ -78,6 +95,18 @@ def strip_markup(markup: str) -> str:
     return text[:MAX_TITLE] if text.isprintable() else clean_text(text, MAX_TITLE)
 
 
+TAG = re.compile(r"<[a-z/!][^<>]*>", re.IGNORECASE)
+
+
+def cut_beginning(markup: str) -> str:
+    """The first words of a text, for a story without a title."""
+    markup = TAG.sub("", HTML_BREAK.sub(" ", markup[: 20 * MAX_TITLE]))
+    text = strip_markup(markup)
+    if len(text) <= MAX_BEGINNING:
+        return text
+    return f"{text[:MAX_BEGINNING].rpartition(' ')[0] or text[:MAX_BEGINNING]}…"
+
+
 def clean_link(link: str, base: str) -> str:
     """Return `link` as an http or https address, or "": people will click it."""
     if not link:
@@ -86,16 +115,3 @@ def clean_link(link: str, base: str) -> str:
         link = join_url(base, link)
     is_usable = link[:8].lower().startswith(("http://", "https://")) and len(link) <= MAX_URL and link.isprintable()
     return link if is_usable else ""
-
-
-def parse_date(text: str | None) -> datetime | None:
-    """Parse an ISO 8601 date into UTC. Returns None if it is invalid or implausible."""
-    if not text:
-        return None
-    try:
-        date = datetime.fromisoformat(text)
-        if date.tzinfo is not UTC:
-            date = date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-    return date if FIRST_YEAR <= date.year <= LAST_YEAR else None

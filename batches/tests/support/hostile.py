@@ -177,6 +177,12 @@ def documents() -> dict[str | int, dict[str, bytes]]:
             "an encoding that is a compression": with_encoding(b"zip"),
             "an encoding that is slow": with_encoding(b"punycode", b"a-" * 2_000_000),
             "UTF-16 cut in the middle": feed().decode().encode("utf-16")[:-3],
+            "300,000 attributes": feed(attribute=b" ".join(b"a%d='1'" % n for n in range(300_000))),
+            "a link of 50,000 bases": ITEM
+            + b"a</title>"
+            + b"<link xml:base='b/' href='c'/>" * 50_000
+            + b"</item>"
+            + END,
             "UTF-8 that is too long": feed(b"\xc0\xbcscript\xc0\xbe \xf8\x88\x80\x80\x80" * 1000),
         },
         MAX_STORIES: {
@@ -185,6 +191,17 @@ def documents() -> dict[str | int, dict[str, bytes]]:
         },
         0: {
             "nested items": START + b"<item>" * 100_000,
+            "nested items and channels": START + b"<item><channel>" * 120_000,
+            "nested channels and other ends": START + b"<channel>" * 200_000 + b"</image>" * 200_000,
+            "100,000 nested name spaces": START + b"".join(b'<a xmlns:n%d="u%d">' % (n, n) for n in range(100_000)),
+            "100,000 prefixes of items": START + b"".join(b"<p%d:item>" % n for n in range(100_000)) + b"</b>",
+            "150,000 names of elements": START + b"<item>" + b"".join(b"<t xmlns='u%d'/>" % n for n in range(150_000)),
+            "240,000 titles without end": ITEM + b"<title>" * 240_000 + b"<b a=>",
+            "an attribute of 4 MB": START + b"<item " + b"a" * 4_000_000 + b">",
+            "a million attributes without quotes": START + b"<item " + b"a  " * 1_000_000 + b">",
+            "a million attributes of half a quote": START + b"<item " + b"a=\"' " * 800_000 + b">",
+            "a million ends of CDATA": START + b"<item><b a=>" + b"]]>" * 1_300_000,
+            "400,000 line breaks in a title": START + b"<item><title>" + b"<br/>" * 400_000 + b"</title></item>" + END,
             "nested tags in a title": ITEM + b"<b>" * 200_000,
             "the name of an element of 4 MB": START + b"<" + b"a" * 4_000_000,
             "20,000 categories": ITEM + b"a<b/></title>" + b"".join(categories),
@@ -201,11 +218,9 @@ def documents() -> dict[str | int, dict[str, bytes]]:
             "a file's name in place of a feed": b"@FILE@",
             "a million items of nothing": START + b"<item/>" * 700_000 + END,
             "a million nested elements": feed(before=b"<a>" * 1_000_000),
-            "100,000 nested name spaces": START + b"".join(b'<a xmlns:n%d="u%d">' % (n, n) for n in range(100_000)),
             "two million nested brackets": b'{"items": ' + b"[" * 2_000_000,
             "700,000 small brackets": b'{"items": [' + b"[[[]]]," * 700_000 + b"{}]}",
             "a number of four million digits": b'{"items": [{"id": ' + b"9" * 4_000_000 + b"}]}",
-            "300,000 attributes": feed(attribute=b" ".join(b"a%d='1'" % n for n in range(300_000))),
             "a title of a million entities": feed(b"&a;" * 1_000_000),
             "a million CDATA sections without end": ITEM + b"<![CDATA[" * 500_000,
             "four million brackets": b"<" * 4_000_000,

@@ -1,0 +1,189 @@
+"""Finds the items of a feed in an XML document, and in each item the texts that make a story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+from lxml import etree
+
+# A feed has tens of stories, an archive hundreds. Broken generators make more, and each would become a row.
+MAX_STORIES = 5000
+
+
+class Entry(NamedTuple):
+    """One item, as it stands there. `dates` has the best first; `base` is what its links are relative to."""
+
+    id: str = ""
+    title: str = ""
+    link: str = ""
+    dates: Sequence[str] = ()
+    text: str = ""
+    base: str = ""
+
+    def find_identity(self, home: str) -> str:
+        """The id or else the link, unless it leads to the site's own page, as that of other items may do."""
+        identity = self.id or self.link
+        return "" if identity.rstrip("/") == home.rstrip("/") else identity
+
+
+HEADS = frozenset({"rss", "rdf", "feed", "channel"})
+ITEMS = frozenset({"item", "entry"})
+# The elements of an item, the best first. Those in the item's own namespace have no prefix here; "*" is any other
+# namespace. Documents that declare none, or a wrong one, use the same prefixes.
+DATES = (
+    "pubdate", "published", "issued", "dc:date", "date", "dcterms:issued", "dcterms:created", "created",
+    "atom:published", "updated", "modified", "dcterms:modified", "atom:updated",
+)  # fmt: skip
+TITLES = ("title", "dc:title", "atom:title", "*:title")
+IDS = ("guid", "id", "atom:id", "about")
+TEXTS = (
+    "description", "summary", "content", "*:encoded", "atom:summary", "atom:content", "dc:description",
+    "*:description", "*:summary",
+)  # fmt: skip
+# The text of "link", then hrefs by what `name_relation` calls them, and others that a reader can open.
+LINKS = ("link", "alternate", "other type", "guid", "id", "about", "related", "via", "enclosure")
+MAY_BE_LINK = frozenset({"guid", "id", "about"})
+HREFS = frozenset({"link", "atom:link", "*:link"})
+FIELDS = HREFS.union(TITLES, IDS, DATES, ["enclosure"])
+WANTED = FIELDS.union(TEXTS)
+PREFIXES = {"dc": "dc", "dcterms": "dcterms", "dct": "dcterms", "atom": "atom", "atom10": "atom", "a10": "atom"}
+NAMESPACES = {
+    "http://purl.org/dc/elements/1.1/": "dc",
+    "http://purl.org/dc/elements/1.0/": "dc",
+    "http://purl.org/dc/terms/": "dcterms",
+    "http://www.w3.org/2005/atom": "atom",
+    "http://purl.org/atom/ns#": "atom",
+}
+READABLE_TYPES = frozenset({"", "text/html", "application/xhtml+xml"})
+# These separate words in a text.
+BLOCKS = [f"{{*}}{name}" for name in ("br", "p", "div", "li", "h1", "h2", "h3", "h4", "h5", "h6", "td")]
+# Of names with their namespaces. Longer ones are not kept in memory.
+MAX_NAME = 120
+BASE = "{http://www.w3.org/XML/1998/namespace}base"
+ABOUT = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}about"
+
+
+def find_items(root: etree._Element) -> Iterator[etree._Element]:
+    """The first MAX_STORIES items that are not within another."""
+    items = root.iter(*(f"{{*}}{name}" for name in ITEMS))
+    return islice((item for item in items if not is_within_item(item)), MAX_STORIES)
+
+
+def is_within_item(element: etree._Element) -> bool:
+    parent = element.getparent()
+    if parent is None or local_name(parent) in HEADS:
+        return False
+    return any(local_name(ancestor) in ITEMS for ancestor in element.iterancestors())
+
+
+def find_head(root: etree._Element) -> etree._Element | None:
+    """The element with the site's title and link; None if this is no feed."""
+    head = next(root.iter("{*}channel", "{*}feed"), None)
+    if head is None:
+        head = next(root.iter("{*}rss", "{*}RDF", *(f"{{*}}{name}" for name in ITEMS)), None)
+    return head
+
+
+def find_home(head: etree._Element) -> str:
+    """The address of the site's page, as it stands there."""
+    found: dict[str, str] = {}
+    for link in head.iterchildren("{*}link"):
+        keep_field(found, "link", link)
+    return pick(("link", "alternate"), found)
+
+
+def read_entry(item: etree._Element, home: str, *, has_bases: bool) -> Entry:
+    found = find_fields(item)
+    entry = Entry(
+        id=pick(IDS, found),
+        title=pick(TITLES, found),
+        link=find_link(found),
+        dates=[found[name] for name in DATES if name in found],
+        base=find_base(item) if has_bases else "",
+    )
+    # Texts are most of a document, and seldom needed.
+    if entry.title and entry.find_identity(home):
+        return entry
+    return entry._replace(text=pick(TEXTS, find_fields(item, frozenset(TEXTS))))
+
+
+def find_fields(item: etree._Element, wanted: frozenset[str] = FIELDS) -> dict[str, str]:
+    """The texts and addresses of an item by their names. The first of each name counts."""
+    found: dict[str, str] = {}
+    own = item.tag[1:].rpartition("}")[0]
+    for child in item.iterchildren("*"):
+        if len(child.tag) <= MAX_NAME and (name := classify(child.tag, own)) in wanted and name not in found:
+            keep_field(found, name, child)
+    if about := item.get(ABOUT) or item.get("href"):
+        found["about"] = about.strip()
+    return found
+
+
+def keep_field(found: dict[str, str], name: str, element: etree._Element) -> None:
+    if name in HREFS and (text := element.get("href")):
+        name = name_relation(element)
+    elif name == "enclosure":
+        text = element.get("url")
+    elif name in HREFS and name != "link":
+        return
+    else:
+        text = gather_text(element) if len(element) else element.text
+    if text and name not in found and (text := text.strip()):
+        found[name] = text
+
+
+def find_link(found: Mapping[str, str]) -> str:
+    for name in LINKS:
+        if name in found and (name not in MAY_BE_LINK or is_address(found[name])):
+            return found[name]
+    return ""
+
+
+def find_base(item: etree._Element) -> str:
+    """What `xml:base` says of the item's link, or else of the item, all around them included."""
+    return next((link for link in item.iterchildren("{*}link") if link.get(BASE)), item).base or ""
+
+
+def pick(names: Iterable[str], found: Mapping[str, str]) -> str:
+    for name in names:
+        if name in found:
+            return found[name]
+    return ""
+
+
+@lru_cache(maxsize=2000)
+def classify(tag: str, own: str) -> str:
+    """Return the name of an element as in the lists above, or "" if it is not wanted."""
+    if tag.startswith("{"):
+        space, _, name = tag[1:].lower().rpartition("}")
+        prefix = "" if space == own.lower() else NAMESPACES.get(space, "*")
+    else:
+        prefix, _, name = tag.lower().rpartition(":")
+        prefix = PREFIXES.get(prefix, "*") if prefix else ""
+    name = f"{prefix}:{name}" if prefix else name
+    if name not in WANTED:
+        name = f"*:{name.rpartition(':')[2]}" if prefix else ""
+    return name if name in WANTED else ""
+
+
+def local_name(element: etree._Element) -> str:
+    return element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else ""
+
+
+def name_relation(link: etree._Element) -> str:
+    relation = link.get("rel", "").strip().lower().rpartition("/")[2] or "alternate"
+    kind = link.get("type", "").partition(";")[0].strip().lower()
+    return "other type" if relation == "alternate" and kind not in READABLE_TYPES else relation
+
+
+def gather_text(element: etree._Element) -> str:
+    for block in element.iter(*BLOCKS):
+        block.text = f" {block.text or ''}"
+    return "".join(map(str, element.itertext()))
+
+
+def is_address(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
