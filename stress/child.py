@@ -21,9 +21,10 @@ import django
 django.setup()
 
 # The children need these; import them before the fork.
-import aiohttp  # noqa: E402, F401
+import aiodns  # noqa: E402, F401
 import httpx  # noqa: E402, F401
 import psycopg  # noqa: E402, F401
+import pycurl  # noqa: E402, F401
 from django.conf import settings  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.urls import get_resolver  # noqa: E402

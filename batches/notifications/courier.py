@@ -15,15 +15,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 
 from batches.checking.checkers.base import FetchError
-from batches.checking.checkers.fetch import (
-    FAULTS,
-    REDIRECTS,
-    describe_status,
-    explain_fault,
-    open_guarded_session,
-    parse_retry_after,
-    parse_url,
-)
+from batches.checking.checkers.client import Client
+from batches.checking.checkers.fetch import REDIRECTS, describe_status, parse_retry_after
+from batches.checking.checkers.target import parse_url
 from batches.conf import Config
 from batches.limits import MAX_ERROR
 from batches.models import DATABASE_FAULTS, Database, WebhookDelivery
@@ -35,6 +29,7 @@ from .signatures import sign
 
 logger = logging.getLogger(__name__)
 
+HEADERS = ("Content-Type: application/json", "Accept: */*")
 #: Seconds between deletions of old deliveries.
 PRUNE_INTERVAL = 3600.0
 #: Seconds to wait after a fault of our own.
@@ -86,15 +81,11 @@ class Courier:
     async def work(self) -> None:
         """Deliver until `finish` is called or `stop` is set. Faults are logged, never raised."""
         try:
-            self._session = open_guarded_session(
-                self.config,
-                self.timeout,
-                {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"},
-            )
+            self._client = Client(self.config, HEADERS, timeout=self.timeout)
         except Exception:
             logger.exception("Webhooks are not delivered")
             return
-        async with self._session:
+        async with self._client:
             try:
                 while not (self._finishing or self.stop.is_set()):
                     pause = await self._run_once()
@@ -171,13 +162,16 @@ class Courier:
             url = parse_url(claim.webhook.url, "the address")
             body = claim.payload.encode()
             headers = sign(outbox.signing_secrets(claim.webhook), str(claim.event_id), int(time.time()), body)
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                wait = parse_retry_after(response.headers.get("Retry-After", ""))
-                return AttemptResult(response.status, _describe_failure(response.status), wait)
+            lines = [f"{name}: {value}" for name, value in headers.items()]
+            async with asyncio.timeout(self.timeout):
+                with self._client.chain() as transfer:
+                    answer = await self._client.request(transfer, url, lines, data=body)
+            wait = parse_retry_after(answer.headers.get("Retry-After", ""))
+            return AttemptResult(answer.status, _describe_failure(answer.status), wait)
         except FetchError as error:
             return AttemptResult(None, str(error))
-        except FAULTS as fault:
-            return AttemptResult(None, str(explain_fault(fault, self.timeout)))
+        except TimeoutError:
+            return AttemptResult(None, f"did not answer within {self.timeout:g} s")
         except Exception as error:  # counts as an attempt; otherwise it would be retried forever
             logger.exception("A delivery to “%s” could not be sent", claim.webhook)
             return AttemptResult(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")

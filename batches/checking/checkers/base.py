@@ -52,6 +52,8 @@ class CheckResult:
     etag: str | None = None
     last_modified: str | None = None
     fingerprint: str | None = None
+    #: Where the profile's address permanently redirects to (301 or 308 on every hop), or empty.
+    moved_to: str = ""
 
 
 OPTIONAL_TEXT = (str, NoneType)
@@ -61,6 +63,7 @@ RESULT_TYPES: Mapping[str, tuple[type, ...]] = {
     "http_status": (int, NoneType),
     "duration": (int, float),
     "stories": (Sequence,),
+    "moved_to": (str,),
     **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint"), OPTIONAL_TEXT),
 }
 STORY_TYPES: Mapping[str, tuple[type, ...]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 from batches.limits import MAX_VALIDATOR
@@ -29,9 +30,14 @@ class FeedChecker(FetchingChecker):
 
     async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:
         response, feed_url = await self._fetch_feed_or_page(profile)
+        result = await self._evaluate(profile, response, feed_url)
+        is_of_remembered_feed = profile.feed_url and feed_url is None
+        return result if is_of_remembered_feed else replace(result, moved_to=response.moved_to)
+
+    async def _evaluate(self, profile: ProfileToCheck, response: Response, feed_url: str | None) -> CheckResult:
         if response.status == 304:
-            return CheckResult(True, http_status=304)
-        body = make_body(response)
+            return make_unchanged(response)
+        body = make_body(response, self.config.max_body)
         fingerprint = await self._parsers.compute_fingerprint(body)
         if fingerprint == profile.fingerprint:
             return make_result(response, Reading(), fingerprint, feed_url)
@@ -45,7 +51,7 @@ class FeedChecker(FetchingChecker):
     async def _fetch_declared(self, feed_url: str) -> CheckResult:
         try:
             response = await self.fetch(feed_url)
-            body = make_body(response)._replace(is_feed=True)
+            body = make_body(response, self.config.max_body)._replace(is_feed=True)
             fingerprint = await self._parsers.compute_fingerprint(body)
             return make_result(response, await self._read(body, response), fingerprint, feed_url)
         except FetchError as error:
@@ -70,8 +76,20 @@ class FeedChecker(FetchingChecker):
             raise FetchError(str(error), response.status) from None
 
 
-def make_body(response: Response) -> Body:
+def make_body(response: Response, limit: int) -> Body:
+    if response.is_cut:
+        raise FetchError(f"the body is larger than {limit / 1e6:g} MB", response.status)
     return Body(response.body, response.url, response.charset, response.headers.get("Content-Type", ""))
+
+
+def make_unchanged(response: Response) -> CheckResult:
+    """For a 304. It may have new validators, which replace the remembered ones (RFC 9111, 4.3.4)."""
+    return CheckResult(
+        ok=True,
+        http_status=response.status,
+        etag=read_validator(response.headers, "ETag") or None,
+        last_modified=read_validator(response.headers, "Last-Modified") or None,
+    )
 
 
 def make_result(response: Response, reading: Reading, fingerprint: str, feed_url: str | None) -> CheckResult:

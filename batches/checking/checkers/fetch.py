@@ -3,72 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import random
 import re
-import socket
-import ssl
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
-from http.client import responses as HTTP_PHRASES
-from typing import NamedTuple, Self
-
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
+from http.client import responses
+from typing import Self
 
 from batches.conf import Config
 
 from .base import Checker, CheckResult, FetchError, HostNote, ProfileToCheck
+from .client import Answer, Client, Transfer
 from .clock import Clock, not_charged
-from .guard import NOT_PUBLIC, open_guarded_socket, read_networks
+from .compression import Unpacked, is_packed, unpack
 from .hosts import HostSlots
+from .memory import SMALL_BYTES
+from .target import Target, parse_url
 
 ACCEPT = "application/atom+xml, application/rss+xml, application/feed+json, text/html;q=0.9, */*;q=0.8"
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PERMANENT = frozenset({301, 308})
 BUSY = frozenset({429, 503})
-TRANSIENT = frozenset({500, 502, 503, 504})
+# The last five are Cloudflare's, for a site behind it that does not answer.
+TRANSIENT = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+PHRASES = {int(status): phrase for status, phrase in responses.items()} | {
+    520: "Web Server Returned an Unknown Error",
+    521: "Web Server Is Down",
+    522: "Connection Timed Out",
+    523: "Origin Is Unreachable",
+    524: "A Timeout Occurred",
+    525: "SSL Handshake Failed",
+    526: "Invalid SSL Certificate",
+}
 
 # Seconds before the second attempt, doubled for each further one, with jitter so that attempts do not come in waves.
 FIRST_BACKOFF = 0.5
-# Some sites send policies and cookies well over aiohttp's 8 kB. Nobody sends this much.
-MAX_HEADER_BYTES = 64 * 1024
-# Bodies are decompressed in steps of this size, and dropped once they are too large.
-READ_BYTES = 64 * 1024
-# Idle connections are reused, but with hundreds of hosts a second they must not use up the file descriptors.
-KEEPALIVE_SECONDS = 1.0
-DNS_CACHE_SECONDS = 60
-# A dead name server holds its thread for seconds, and good names must not wait behind dead ones.
-DNS_THREADS = 32
+# Smaller bodies are decompressed in the event loop: a thread's round trip takes as long.
+SMALL_PACKED = 4 * 1024
 
-CLEAN_URL = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # printable ASCII without what must be percent-encoded
-# A name has at most 253 characters. Converting the 64 kB that fit into a header blocked the event loop for 1 s.
-LONG_HOST = re.compile(r"\s*+(?:[^/?#:]*+:)?+//[^/?#]{300}")
 CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE)
 
-# All that a request can raise. Odd addresses and headers surface as ValueError (UnicodeError).
-FAULTS = (aiohttp.ClientError, OSError, ValueError)
-UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ETIMEDOUT)
-CONNECTION_FAULTS: dict[int | None, str] = {
-    errno.ECONNREFUSED: "refused the connection",
-    **dict.fromkeys(UNREACHABLE, "could not be reached"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "was not checked: too many files are open on this machine"),
-}
 
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Response:
+    """A final response: 2xx, or 304 to a conditional request. Its room in memory is free again when it is gone."""
 
-class Response(NamedTuple):
-    """A final response: 2xx, or 304 to a conditional request. `url` is that of the last hop."""
-
-    url: str
+    url: str  # of the last hop, without a fragment
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = b""
+    #: The body goes on, beyond what is allowed.
+    is_cut: bool = False
+    #: The same as `url` if redirects led there and all of them were permanent, or else empty.
+    moved_to: str = ""
 
     @property
     def charset(self) -> str:
@@ -77,63 +69,21 @@ class Response(NamedTuple):
         return charset[1] if charset else ""
 
 
-class Resolver(AbstractResolver):
-    """Resolves names by the operating system, in its own threads."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(DNS_THREADS, "dns")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        addresses = await loop.run_in_executor(
-            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
-        )
-        return [
-            ResolveResult(hostname=host, host=str(ip), port=int(port), family=family, proto=proto, flags=0)
-            for family, _, proto, _, (ip, port, *_) in addresses
-        ]
-
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def open_guarded_session(config: Config, timeout: float, headers: Mapping[str, str]) -> aiohttp.ClientSession:
-    """Open a pool of connections to public addresses and allowed networks, within a running loop. `timeout` is for a
-    whole exchange, in seconds."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=0,  # callers limit themselves
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            ttl_dns_cache=DNS_CACHE_SECONDS,
-            resolver=Resolver(),
-            socket_factory=partial(open_guarded_socket, read_networks(config.allowed_networks)),
-        ),
-        headers={"User-Agent": config.user_agent, **headers},
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=timeout),
-        trust_env=False,  # a proxy would bypass the guard
-        read_bufsize=READ_BYTES,
-        max_line_size=MAX_HEADER_BYTES,
-        max_field_size=MAX_HEADER_BYTES,
-    )
-
-
 class FetchingChecker(Checker):
     """The base of all checkers that fetch by HTTP, over one pool of connections."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._hosts = HostSlots(config.per_host)
+        headers = [f"Accept: {ACCEPT}", "Accept-Encoding: gzip, deflate"]
+        self._client = Client(config, headers, timeout=config.timeout, limit=config.max_body)
 
     async def __aenter__(self) -> Self:
-        headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip, deflate"}
-        self._session = open_guarded_session(self.config, self.config.timeout, headers)
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._session.close()
+        await self._client.__aexit__(*exc_info)
 
     def take_host_notes(self) -> Sequence[HostNote]:
         return self._hosts.take_notes()
@@ -166,84 +116,81 @@ class FetchingChecker(Checker):
         return await self._follow(url, headers, read_body)
 
     async def _follow(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
-        """Follow redirects here, not in aiohttp: each hop is checked and takes a slot of its own host."""
-        hop = parse_url(url, "the address")
-        for _ in range(self.config.max_redirects + 1):
-            result = await self._request(hop, headers, read_body)
-            if isinstance(result, Response):
-                return result
-            hop = result
+        """Follow redirects here, not in libcurl: each hop is checked and takes a slot of its own host."""
+        target = parse_url(url, "the address")
+        lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
+        statuses: set[int] = set()
+        try:
+            async with Clock(self.config.timeout):
+                with self._client.chain() as transfer:
+                    for _ in range(self.config.max_redirects + 1):
+                        answer = await self._request(transfer, target, lines, read_body)
+                        if answer.status not in REDIRECTS:
+                            moved_to = target.url if statuses and statuses <= PERMANENT else ""
+                            return await self._make_response(answer, target, moved_to)
+                        statuses.add(answer.status)
+                        target = find_redirect_target(answer, target)
+        except TimeoutError:
+            # Not retried: it has taken its time, and the next check will come.
+            raise FetchError(f"did not answer within {self.config.timeout:g} s") from None
         raise FetchError(f"redirected more than {self.config.max_redirects} times")
 
-    async def _request(self, url: URL, headers: Mapping[str, str] | None, read_body: bool) -> Response | URL:
-        """Make one request in a slot of its host. Returns the response, or the redirect target."""
-        host = (url.raw_host or "").lower()  # an address that is sent as it is written may be in capitals
-        try:
-            async with (
-                self._hosts.slot(host),
-                self._session.get(url, headers=headers, allow_redirects=False) as response,
-            ):
-                status = response.status
-                if status in REDIRECTS:
-                    self._hosts.note_answer(host, status)
-                    return find_redirect_target(response)
-                if not (200 <= status < 300 or (status == 304 and headers)):
-                    raise self._fail(response, host)
-                self._hosts.note_answer(host, status)
-                body = await self._read_body(response) if read_body and status != 304 else b""
-                return Response(str(response.url), status, response.headers, body)
-        except FAULTS as fault:
-            raise explain_fault(fault, self.config.timeout) from fault
+    async def _request(self, transfer: Transfer, target: Target, headers: Sequence[str], read_body: bool) -> Answer:
+        """Make one request in a slot of its host. The answer is final or a redirect."""
+        async with self._hosts.slot(target.host):
+            answer = await self._client.request(transfer, target, headers, reads_body=read_body)
+            status = answer.status
+            if not (200 <= status < 300 or status in REDIRECTS or (status == 304 and headers)):
+                raise self._fail(answer, target.host)
+            self._hosts.note_answer(target.host, status)
+            return answer
 
-    def _fail(self, response: aiohttp.ClientResponse, host: str) -> FetchError:
+    def _fail(self, answer: Answer, host: str) -> FetchError:
         """The failure for an error status. Raises HostPaused if the host wants to be asked later."""
-        status = response.status
+        status = answer.status
         if status in BUSY:
-            self._hosts.note_refusal(host, status, parse_retry_after(response.headers.get("Retry-After", "")))
+            self._hosts.note_refusal(host, status, parse_retry_after(answer.headers.get("Retry-After", "")))
         else:
             self._hosts.note_answer(host, status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        limit = self.config.max_body
-        body = bytearray()
-        is_too_large = (response.content_length or 0) > limit
-        while not is_too_large and (chunk := await response.content.readany()):
-            body += chunk
-            is_too_large = len(body) > limit
-        if is_too_large:
-            raise FetchError(f"the body is larger than {limit / 1e6:g} MB", response.status)
-        return bytes(body)
+    async def _make_response(self, answer: Answer, target: Target, moved_to: str) -> Response:
+        share = answer.share
+        try:
+            body, is_cut = await self._unpack(answer)
+        except BaseException:
+            share.close()
+            raise
+        response = Response(target.url, answer.status, answer.headers, body, answer.is_cut or is_cut, moved_to)
+        if len(body) > SMALL_BYTES:
+            weakref.finalize(response, share.close)
+        else:
+            share.close()
+        return response
+
+    async def _unpack(self, answer: Answer) -> Unpacked:
+        packed, encodings, limit = answer.body, answer.headers.get("Content-Encoding", ""), self.config.max_body
+        if not is_packed(packed, encodings):
+            return Unpacked(packed)
+        if len(packed) <= SMALL_PACKED:
+            unpacked = unpack(packed, encodings, limit)
+        else:
+            with not_charged():
+                await answer.share.wait_to_grow(limit)
+                unpacked = await asyncio.to_thread(unpack, packed, encodings, limit)
+        answer.share.resize(len(unpacked.body))
+        return unpacked
 
 
-def parse_url(text: str, subject: str, base: URL | None = None) -> URL:
-    """Parse an address to fetch; it may be relative to `base`. Raises FetchError about the `subject`."""
-    if LONG_HOST.match(text):
-        raise FetchError(f"{subject} has a host name that is too long")
-    try:
-        # Keep existing percent-encoding: some servers distinguish "%7E" and "~".
-        url = URL(text, encoded=CLEAN_URL.fullmatch(text) is not None)
-        url = base.join(url) if base is not None else url
-        if url.scheme not in {"http", "https"}:
-            raise FetchError(f"{subject} is not http or https")
-        if "@" in url.raw_authority:
-            raise FetchError(f"{subject} contains a user name or password")
-        if not url.raw_host:
-            raise FetchError(f"{subject} has no host")
-    except ValueError:
-        raise FetchError(f"{subject} is not valid") from None
-    return url
-
-
-def find_redirect_target(response: aiohttp.ClientResponse) -> URL:
-    location = response.headers.get("Location", "").strip()
+def find_redirect_target(answer: Answer, base: Target) -> Target:
+    location = answer.headers.get("Location", "")
     if not location:
-        raise FetchError(f"{describe_status(response.status)} without a Location header", response.status)
-    return parse_url(location, "the redirect target", response.url)
+        raise FetchError(f"{describe_status(answer.status)} without a Location header", answer.status)
+    return parse_url(location, "the redirect target", base.url)
 
 
 def describe_status(status: int) -> str:
-    return f"answered {status} {HTTP_PHRASES.get(status, '')}".rstrip()
+    return f"answered {status} {PHRASES.get(status, '')}".rstrip()
 
 
 def parse_retry_after(value: str) -> float:
@@ -256,29 +203,3 @@ def parse_retry_after(value: str) -> float:
         return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
     except (ValueError, OverflowError):
         return 0.0
-
-
-def explain_fault(fault: Exception, timeout: float) -> FetchError:
-    """Turn one of FAULTS into a reason that people understand."""
-    if private := NOT_PUBLIC.search(str(fault)):
-        return FetchError(private[0])
-    if isinstance(fault, TimeoutError):
-        # Not retried: it has taken its time, and the next check will come.
-        return FetchError(f"did not answer within {timeout:g} s")
-    if isinstance(fault, aiohttp.ClientConnectorCertificateError):
-        problem = fault.certificate_error
-        return FetchError(f"the certificate is not valid: {getattr(problem, 'verify_message', problem)}")
-    if isinstance(fault, aiohttp.ClientConnectorDNSError):
-        if fault.errno == socket.EAI_AGAIN:
-            return FetchError("no such host, or its name servers do not answer", transient=True)
-        return FetchError("no such host")
-    if isinstance(fault, ssl.SSLError):
-        return FetchError("the TLS handshake failed")
-    if isinstance(fault, aiohttp.ServerConnectionError | OSError):
-        reason = CONNECTION_FAULTS.get(getattr(fault, "errno", None), "broke off the connection")
-        return FetchError(reason, transient=True)
-    if isinstance(fault, aiohttp.ClientResponseError) and "bytes" in fault.message:
-        return FetchError(f"sent headers larger than {MAX_HEADER_BYTES // 1024} kB")
-    if isinstance(fault, aiohttp.InvalidURL | UnicodeError):
-        return FetchError("the address is not valid")
-    return FetchError("sent an invalid response")

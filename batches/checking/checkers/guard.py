@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 Network = IPv4Network | IPv6Network
 
@@ -24,8 +24,16 @@ SPECIAL_NETWORKS = """
 """
 SPECIAL = [ip_network(network) for network in SPECIAL_NETWORKS.split()]
 
-# In the text of an error. For a host with several addresses, aiohttp joins their errors in one text.
 NOT_PUBLIC = re.compile(r"the address \S+ is not public")
+
+
+class Address(NamedTuple):
+    """As libcurl hands it to OPENSOCKETFUNCTION."""
+
+    family: int
+    socktype: int
+    protocol: int
+    addr: tuple[Any, ...]
 
 
 def is_public(address: str | IPv4Address | IPv6Address, allowed: Iterable[Network] = ()) -> bool:
@@ -47,10 +55,9 @@ def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
-def open_guarded_socket(allowed: Iterable[Network], addr_info: tuple[Any, ...]) -> socket.socket:
-    """A socket factory for aiohttp, which calls it for every connection."""
-    family, kind, proto, _, sockaddr = addr_info
-    if not is_public(sockaddr[0], allowed):
-        # An OSError, so that a host's other addresses are still tried.
-        raise PermissionError(errno.EACCES, f"the address {sockaddr[0]} is not public")
-    return socket.socket(family=family, type=kind, proto=proto)
+def open_guarded_socket(allowed: Iterable[Network], address: Address) -> int:
+    """Open a socket for a connection to `address`. Returns its descriptor; raises OSError."""
+    ip = address.addr[0]
+    if not is_public(ip, allowed):
+        raise PermissionError(errno.EACCES, f"the address {ip} is not public")
+    return socket.socket(address.family, address.socktype, address.protocol).detach()

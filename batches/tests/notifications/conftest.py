@@ -17,9 +17,10 @@ from batches.notifications.courier import Courier
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
+from batches.tests.support.nameserver import names
 from batches.tests.support.working import commands, configure, script
 
-__all__ = ["canary", "commands", "configure", "hostile", "script"]
+__all__ = ["canary", "commands", "configure", "hostile", "names", "script"]
 
 
 @pytest.fixture

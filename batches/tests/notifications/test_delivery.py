@@ -131,7 +131,10 @@ def test_an_endless_body_is_not_read(receiver, webhook, deliver):
 @one_database
 @pytest.mark.parametrize(
     ("raw", "error"),
-    [(b"", "broke off the connection"), (b"SSH-2.0-OpenSSH_9.2\r\n", "sent an invalid response")],
+    [
+        (b"", "broke off the connection"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "sent an invalid response: Received HTTP/0.9 when not allowed"),
+    ],
 )
 def test_a_response_that_is_not_http_is_a_failure(receiver, webhook, deliver, raw, error):
     receiver.answer("/", raw=raw)

@@ -151,7 +151,7 @@ def test_deliveries_go_on_while_a_batch_is_checked(receiver, script, configure):
         (outbox, "claim_due", "Webhooks could not be delivered, next try in 15 s"),
         (outbox, "prune", "Webhooks could not be delivered, next try in 15 s"),
         (outbox, "settle", "The outcome of a delivery to “http://127.0.0.1"),
-        (courier, "open_guarded_session", "Webhooks are not delivered"),
+        (courier, "Client", "Webhooks are not delivered"),
     ],
 )
 def test_a_fault_in_the_deliveries_stops_neither_the_batch_nor_the_worker(

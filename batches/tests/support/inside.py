@@ -10,22 +10,26 @@ import asyncio
 import errno
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from ipaddress import ip_address
 from itertools import product
 from typing import Any
 
+import pycurl
 import pytest
 
 from batches.tests.conftest import skip_or_fail
 
 from .feedserver import WAIT_SECONDS, FeedServer, Request
+from .nameserver import NameServer
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 OPEN = ("0.0.0.0/0", "::/0")
 
 #: The address of `public.example`, and one where nobody answers.
 PUBLIC, DEAD = "93.184.215.14", "93.184.215.15"
+PUBLIC_IPV6 = f"::ffff:{PUBLIC}"
 
 
 def words(text: str) -> list[str]:
@@ -37,7 +41,7 @@ def table(text: str) -> dict[str, str]:
 
 
 NAMES_IPV4 = table("""
-    localhost=127.0.0.1 localhost.=127.0.0.1 localhost.localdomain=127.0.0.1 any.localhost=127.0.0.1
+    localhost.localdomain=127.0.0.1
     localtest.me=127.0.0.1 lvh.me=127.0.0.1 127.0.0.1.nip.io=127.0.0.1 127-0-0-1.nip.io=127.0.0.1
     7f000001.nip.io=127.0.0.1 www.127.0.0.1.sslip.io=127.0.0.1 10.0.0.1.nip.io=10.0.0.1
     192-168-0-1.sslip.io=192.168.0.1 169.254.169.254.nip.io=169.254.169.254 metadata.google.internal=169.254.169.254
@@ -45,7 +49,7 @@ NAMES_IPV4 = table("""
     shared.example=100.64.0.1 mapped.example=::ffff:127.0.0.1 mapped-private.example=::ffff:10.0.0.1
 """)
 NAMES_IPV6 = table("""
-    ip6-localhost=::1 ip6-loopback=::1 localhost6=::1 --1.sslip.io=::1 v6.any.localhost=::1 fd00--1.sslip.io=fd00::1
+    ip6-localhost=::1 ip6-loopback=::1 localhost6=::1 --1.sslip.io=::1 fd00--1.sslip.io=fd00::1
     fe80--1.sslip.io=fe80::1 64-ff9b--7f00-1.sslip.io=64:ff9b::7f00:1 2002-7f00-1--1.sslip.io=2002:7f00:1::1
     compatible.example=::7f00:1 v6.intranet.example=fd12:3456:789a::1
 """)
@@ -69,18 +73,13 @@ HOSTS_IPV4 = [
     192.168.0.1 192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 239.255.255.250
     239.255.255.255 240.0.0.1 255.255.255.255
 
-    0x7f000001 0x7f.1 0x7f.0.1 0x7f.0.0.1 0x7f.0x1 0X7F.0.0.1 0x7F.0x0.0x0.0x1 127.0.0.0x1 127.0x1 0x0 0xa000001
-    0xa9fea9fe 0xA9.0xFE.0xA9.0xFE 169.254.0xa9fe 0xc0a80001 0x0000007f.0x1 0x7f.1.2.3 0x7F000001 127.0x000001
-    127.0x0.0x0.0x1 127.0.0x1
-
     １２７.0.0.1 １２７．０．０．１ 127。0。0。1 127｡0｡0｡1 127．0．0．1 ①②⑦.⓪.⓪.① ①②⑦.0.0.1 ⑫⑦.0.0.1 ¹²⁷.⁰.⁰.¹
-    ₁₂₇.₀.₀.₁ 𝟏𝟐𝟕.𝟎.𝟎.𝟏 𝟙𝟚𝟟.0.0.1 127.０.0.1 ①⓪.0.0.1 ①⑥⑨.②⑤④.①⑥⑨.②⑤④ １６９。２５４。１６９。２５４ ⓪x7f.1 0ⓧ7f.0.0.1
+    ₁₂₇.₀.₀.₁ 𝟏𝟐𝟕.𝟎.𝟎.𝟏 𝟙𝟚𝟟.0.0.1 127.０.0.1 ①⓪.0.0.1 ①⑥⑨.②⑤④.①⑥⑨.②⑤④ １６９。２５４。１６９。２５４
 
     [::ffff:127.0.0.1] [::ffff:7f00:1] [::ffff:7f00:0001] [0::ffff:127.0.0.1] [::FFFF:127.0.0.1]
     [0:0:0:0:0:ffff:7f00:1] [0:0:0:0:0:ffff:127.0.0.1] [::ffff:10.0.0.1] [::ffff:169.254.169.254]
     [::ffff:a9fe:a9fe] [::ffff:192.168.0.1] [::ffff:0:0] [::ffff:0.0.0.0]
 
-    LOCALHOST LocalHost ⓛⓞⓒⓐⓛⓗⓞⓢⓣ ｌｏｃａｌｈｏｓｔ ˡᵒᶜᵃˡʰᵒˢᵗ ℓocalhost any。localhost
     """),
     *NAMES_IPV4,
 ]
@@ -88,7 +87,7 @@ HOSTS_IPV4 = [
 HOSTS_IPV6 = [
     *spellings_of_loopback(),
     *words("""
-    [::01] [::001] [::1%1] [::] [0::] [::0.0.0.0] [::%16777216]
+    [::01] [::001] [::1%1] [::] [0::] [::0.0.0.0]
 
     [::127.0.0.1] [::7f00:1] [::10.0.0.1] [::a00:1] [::169.254.169.254] [::8.8.8.8] [::ffff]
     [::ffff:0:7f00:1] [::ffff:0:127.0.0.1] [::fffe:127.0.0.1]
@@ -106,6 +105,9 @@ HOSTS_IPV6 = [
     [febf::1] [fec0::1] [feff::1] [ff01::1] [ff02::1] [ff05::2] [ff0e::1]
 
     IP6-LOCALHOST ⓘp6-localhost
+
+    localhost localhost. any.localhost v6.any.localhost LOCALHOST LocalHost ⓛⓞⓒⓐⓛⓗⓞⓢⓣ ｌｏｃａｌｈｏｓｔ ˡᵒᶜᵃˡʰᵒˢᵗ
+    ℓocalhost any。localhost
     """),
     *NAMES_IPV6,
 ]
@@ -130,12 +132,17 @@ HOPELESS = [
     *(
         "http://" + host + ":{port}/"
         for host in words("""
+        0x7f000001 0x7f.1 0x7f.0.1 0x7f.0.0.1 0x7f.0x1 0X7F.0.0.1 0x7F.0x0.0x0.0x1 127.0.0.0x1 127.0x1 0x0 0xa000001
+        0xa9fea9fe 0xA9.0xFE.0xA9.0xFE 169.254.0xa9fe 0xc0a80001 0x0000007f.0x1 0x7f.1.2.3 0x7F000001 127.0x000001
+        127.0x0.0x0.0x1 127.0.0x1
+
         127.1 127.0.1 127.65535 2130706433 017700000001 0177.0.0.1 0177.1 127.0.0.01 0127.0.0.1 0 00.0.0.0 127.0.0.1.
-        4294967297 127.0.0.257 127.0.0.1.0 0x100000001 2852039166 0251.0376.0251.0376 10.1 ⑯.1
+        4294967297 127.0.0.257 127.0.0.1.0 0x100000001 2852039166 0251.0376.0251.0376 10.1 ⑯.1 ⓪x7f.1 0ⓧ7f.0.0.1
         ١٢٧.٠.٠.١ ۱۲۷.۰.۰.۱ १२७.०.०.१ ⒈27.0.0.1 127.0.0.⒈ ⑴27.0.0.1
         127%2e0%2e0%2e1 %31%32%37.0.0.1 %6c%6f%63alhost 127.0.0.1%00 127.0.0.1%00.public.example 127.0.0.1%2f
         127.0.0.1%20 %5B::1%5D 127.0.0.1%23.public.example lo%E2%80%8Bcalhost 127.0.0.1%0d%0aHost:x
         [fe80::1%25lo] [fe80::1%lo0] [::1%25lo] [::1%lo] [::1%25] [::ffff:0x7f.0.0.1] [::ffff:127.1] [v1.127.0.0.1]
+        [::%16777216]
         [127.0.0.1] [localhost] [::1]. [::1]@ [::１] [::①] 1.0.0.127.in-addr.arpa 127.0.0.1,8.8.8.8 127.0.0.1;x
         127.0.0.1&x ::1
         """)
@@ -180,7 +187,7 @@ class Canary(FeedServer):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as own:
             own.settimeout(WAIT_SECONDS)
-            super(socket.socket, own).connect((host, self.port))  # past the `World`
+            own.connect((host, self.port))
             own.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert own.recv(100).startswith(b"HTTP/1.1 46")
         self._accepted[host] -= 1
@@ -201,48 +208,49 @@ class Canary(FeedServer):
 
 
 class World:
-    """`PUBLIC` is a server of ours, and every other address is the canary's.
+    """`PUBLIC` is a server of ours, nobody answers at `DEAD`, and every other address is the canary's.
 
-    Replaces the two lowest functions that Python has, `getaddrinfo` and `connect`: no library bypasses it. `connected`
-    are the addresses that this process has connected to.
+    Names are asked for at a real name server. libcurl gets its sockets from the function that it is given for this, and
+    here they are then connected to where they should lead. `connected` are the addresses that it got a socket for.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, canary: Canary, server_port: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, canary: Canary, server_port: int, names: NameServer) -> None:
         self.canary = canary
         self.connected: list[str] = []
         self._server = (IPV4, server_port)
-        self._names: dict[str, list[Sequence[str]]] = {}
-        self._getaddrinfo = socket.getaddrinfo
+        self.name = names.answer
+        names.use(monkeypatch)
         for name, address in (NAMES_IPV4 | NAMES_IPV6 | {"public.example": PUBLIC}).items():
             self.name(name, [address])
-        monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
-        monkeypatch.setattr(socket.socket, "connect", lambda own, address: self.connect(own, address))
+        world = self
 
-    def name(self, name: str, *answers: Sequence[str]) -> None:
-        """Set what look-ups of this name find, one after the other; the last answer stays."""
-        self._names[name] = list(answers)
+        class Curl(pycurl.Curl):
+            def setopt(self, option: int, value: Any) -> None:
+                if option == pycurl.OPENSOCKETFUNCTION:
+                    super().setopt(pycurl.SOCKOPTFUNCTION, lambda fd, purpose: pycurl.SOCKOPT_ALREADY_CONNECTED)
+                    value = partial(world.open_socket, value)
+                super().setopt(option, value)
 
-    def getaddrinfo(
-        self, host: str, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> list[Any]:
-        answers = self._names.get(host.lower())
-        if answers is None:  # what the operating system reads as an address: 0x7f.1
-            return self._getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
-        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
-        return [
-            found
-            for address in addresses
-            for found in self._getaddrinfo(address, port, 0, socket.SOCK_STREAM, proto, socket.AI_NUMERICHOST)
-        ]
+        monkeypatch.setattr(pycurl, "Curl", Curl)
 
-    def connect(self, own: socket.socket, address: tuple[Any, ...]) -> None:
-        self.connected.append(address[0])
-        super(socket.socket, own).connect(self._route(own, address))
+    def open_socket(self, guard: Callable[..., int], purpose: int, address: Any) -> int:
+        fd = guard(purpose, address)
+        if fd == pycurl.SOCKET_BAD:
+            return fd
+        self.connected.append(address.addr[0])
+        with socket.socket(fileno=fd) as own:
+            try:
+                own.connect(self._route(own, address.addr))
+            except OSError:
+                return int(pycurl.SOCKET_BAD)
+            return own.detach()
 
     def _route(self, own: socket.socket, address: tuple[Any, ...]) -> tuple[Any, ...]:
         ip = ip_address(address[0])
         if address[0] == PUBLIC:
             return self._server
+        if address[0] == PUBLIC_IPV6:
+            return (f"::ffff:{self._server[0]}", self._server[1], 0, 0)
         if address[0] == DEAD:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         if ip.is_loopback or ip.is_unspecified:
@@ -256,7 +264,7 @@ class World:
         """The canary has accepted nothing, and only public servers were tried."""
         reached = self.canary.reached()
         assert reached == {IPV4: 0, IPV6: 0}, f"connections that the canary accepted: {reached}"
-        tried = set(self.connected) - {PUBLIC, DEAD}
+        tried = set(self.connected) - {PUBLIC, PUBLIC_IPV6, DEAD}
         assert not tried, f"connections were begun to {tried}"
 
 

@@ -16,8 +16,9 @@ from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
+from batches.tests.support.nameserver import names
 
-__all__ = ["canary", "hostile"]
+__all__ = ["canary", "hostile", "names"]
 
 
 def quick_config(**values: object) -> Config:

@@ -2,13 +2,11 @@
 
 import asyncio
 import itertools
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers import hosts as hosts_module
 from batches.checking.checkers.base import HostNote, HostPaused, ProfileToCheck
 from batches.checking.checkers.hosts import HostSlots
@@ -276,26 +274,3 @@ def test_a_cancelled_check_leaves_no_slot_taken(server):
         await asyncio.gather(*fetches, return_exceptions=True)
         gate.open()
         assert (await checker.fetch(server.url("/"))).body == b"a"
-
-
-def test_unanswered_name_look_ups_do_not_hold_up_other_requests(monkeypatch, server):
-    """Each holds a thread for seconds, but none of those that anything else runs in."""
-    started = threading.Semaphore(0)
-    go_on = threading.Event()
-
-    def look_up_slowly(*_: object) -> None:
-        started.release()
-        go_on.wait(WAIT_SECONDS)
-        raise OSError("nobody knows")
-
-    monkeypatch.setattr(fetch_module.socket, "getaddrinfo", look_up_slowly)
-
-    @with_checker(timeout=WAIT_SECONDS)
-    async def _(checker: HttpChecker) -> None:
-        lookups = start_fetches(checker, *(f"http://{number}.example/" for number in range(20)))
-        for _ in lookups:
-            assert await asyncio.to_thread(started.acquire, timeout=WAIT_SECONDS)
-        assert (await checker.fetch(server.url("/"))).body == b"a"
-        assert not any(lookup.done() for lookup in lookups)
-        go_on.set()
-        await asyncio.gather(*lookups, return_exceptions=True)

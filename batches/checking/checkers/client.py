@@ -1,0 +1,394 @@
+"""HTTP by libcurl, in the event loop: one watched file descriptor for all connections, whatever their number.
+
+libcurl reports the sockets that it waits for, and a selector of our own watches them. asyncio watches that selector
+only, so its cost per event is not paid for each socket, and no thread is involved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import selectors
+import ssl
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, NamedTuple, Self
+
+import pycurl
+
+from batches.conf import Config
+
+from .base import FetchError
+from .clock import not_charged
+from .guard import NOT_PUBLIC, Network, open_guarded_socket, read_networks
+from .memory import Memory, Share
+from .resolver import NO_SUCH_HOST, Resolver
+from .target import Target
+
+# Idle connections are reused, but with hundreds of hosts a second they must not use up the file descriptors.
+MAX_IDLE_CONNECTIONS = 200
+IDLE_SECONDS = 5
+# A body that nobody needs is read if it is short, so that its connection can be used again.
+UNWANTED_BYTES = 16 * 1024
+UNWANTED_SECONDS = 1.0
+# Who does not connect in half of the time will not answer in the other.
+CONNECT_SHARE = 0.5
+# A TLS handshake takes 2 ms, and a hundred may be due at the same moment. The event loop has other work too.
+SECONDS_AT_ONCE = 0.02
+# All bodies of a process together, and how many bodies at their limit fit into the reserve: packed and unpacked.
+MEMORY_BYTES = 64_000_000
+RESERVED_BODIES = 2
+
+#: libcurl refuses a line of more than 100 kB, more than 300 kB in all, and more than 5,000 lines.
+LARGE_HEADERS = 64 * 1024
+END_OF_HEAD = frozenset({b"\r\n", b"\n"})
+STATUS_LINE = re.compile(rb"HTTP/\S+\s+([0-9]{3})")
+SWITCHING_PROTOCOLS = 101
+# Headers that are lists: each of several lines counts.
+LISTS = frozenset({"link"})
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+INTERESTS = {pycurl.POLL_IN: READ, pycurl.POLL_OUT: WRITE, pycurl.POLL_INOUT: READ | WRITE}
+READINESS = {READ: pycurl.CSELECT_IN, WRITE: pycurl.CSELECT_OUT, READ | WRITE: pycurl.CSELECT_IN | pycurl.CSELECT_OUT}
+
+
+class Headers(Mapping[str, str]):
+    """The headers of an answer, by name in any case. Of repeated ones, the first counts, except for LISTS."""
+
+    def __init__(self, lines: Iterable[bytes] = ()) -> None:
+        self._values: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.decode("utf-8", "surrogateescape").partition(":")
+            name, value = name.strip().lower(), value.strip()
+            if name in LISTS and name in self._values:
+                self._values[name] += f", {value}"
+            elif colon:
+                self._values.setdefault(name, value)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Answer(NamedTuple):
+    """A final answer. `body` is as it was sent, and empty if it was not wanted or the answer is not successful."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    is_cut: bool  # the rest of the body is beyond the limit
+    share: Share  # the room in memory that the body has; to be closed when it is no longer needed
+
+
+class Transfer:
+    """One of libcurl's handles, and what it has received for its present request."""
+
+    def __init__(self, options: Mapping[int, Any], allowed: Sequence[Network], memory: Memory) -> None:
+        self._allowed = allowed
+        self._memory = memory
+        self.connect_seconds = options[pycurl.CONNECTTIMEOUT_MS] / 1000
+        self.curl = pycurl.Curl()
+        for option, value in options.items():
+            self.curl.setopt(option, value)
+        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._take_header)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._take_body)
+
+    def prepare(self, target: Target, addresses: Sequence[str], headers: Sequence[str], limit: int) -> None:
+        """Set up the next request. `limit` is for the bytes of the body; 0 if it is not wanted."""
+        self.status = 0
+        self.head: list[bytes] = []
+        self.body: list[bytes] = []
+        self.share = Share(self._memory)
+        self.room_needed = 0
+        self.is_cut = self.is_unwanted = self.has_ended = False
+        self.refusal: OSError | None = None  # by our guard, or of a socket by the operating system
+        self.fault: tuple[int, str] | None = None  # libcurl's code and message
+        self._limit = limit
+        self._received = 0
+        self._linger: asyncio.TimerHandle | None = None
+        self._news: asyncio.Future[None] | None = None
+        self.curl.setopt(pycurl.URL, target.url)
+        self.curl.setopt(pycurl.REQUEST_TARGET, target.path)
+        self.curl.setopt(pycurl.HTTPHEADER, headers)
+        self.curl.setopt(pycurl.RESOLVE, [describe_addresses(target, addresses)] if addresses else [])
+
+    def forget_cookies(self) -> None:
+        self.curl.setopt(pycurl.COOKIELIST, "ALL")
+
+    async def wait(self) -> None:
+        """Wait until the request has ended or needs room in memory."""
+        if not (self.has_ended or self.room_needed):
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+
+    def go_on(self) -> None:
+        """Receive more, after there was no room for it."""
+        self.room_needed = 0
+        self.curl.pause(pycurl.PAUSE_CONT)
+
+    def end(self, fault: tuple[int, str] | None = None) -> None:
+        if not self.has_ended:
+            self.has_ended = True
+            self.fault = fault
+            self._tell()
+
+    def release(self) -> None:
+        if self._linger:
+            self._linger.cancel()
+        self.head, self.body = [], []
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    # Called by libcurl:
+
+    def _open_socket(self, purpose: int, address: Any) -> int:
+        """The guard: libcurl will connect to this very address. It tries the host's others if this one is refused."""
+        try:
+            return open_guarded_socket(self._allowed, address)
+        except OSError as refusal:
+            self.refusal = refusal
+            return int(pycurl.SOCKET_BAD)
+
+    def _take_header(self, line: bytes) -> None:
+        if line in END_OF_HEAD:
+            self._end_head()
+        elif not self.status:  # otherwise it is a trailer
+            self.head.append(line)
+
+    def _end_head(self) -> None:
+        line = STATUS_LINE.match(self.head[0]) if self.head else None
+        status = int(line[1]) if line else 0
+        if 100 <= status < 200 and status != SWITCHING_PROTOCOLS:
+            self.head.clear()
+        elif not self.status:
+            self.status = status
+            self.is_unwanted = not (self._limit and 200 <= status < 300)
+            if self.is_unwanted:
+                self._linger = asyncio.get_running_loop().call_later(UNWANTED_SECONDS, self.end)
+
+    def _take_body(self, piece: bytes) -> int | None:
+        """Returns None if all of it is taken."""
+        received = self._received + len(piece)
+        if self.is_unwanted:
+            self.is_cut = received > UNWANTED_BYTES
+        else:
+            self.is_cut = received > self._limit
+            piece = piece[: self._limit - self._received]
+            needed = self._received + len(piece) - self.share.size
+            if needed > 0 and not self.share.grow(needed):
+                self.room_needed = needed
+                self._tell()
+                return int(pycurl.WRITEFUNC_PAUSE)
+            self.body.append(piece)
+        self._received = received
+        if self.is_cut:
+            self.end()
+            return 0
+        return None
+
+
+class Client:
+    """A pool of connections to public addresses and allowed networks. Entered and left within one event loop.
+
+    `headers` are lines that every request has. `timeout` is for an exchange, in seconds; the caller watches it.
+    `limit` is for the bytes of a body; larger ones are cut.
+    """
+
+    def __init__(self, config: Config, headers: Sequence[str], *, timeout: float, limit: int = 0) -> None:
+        self._headers = headers
+        self._limit = limit
+        self._allowed = read_networks(config.allowed_networks)
+        self._options = choose_options(config, timeout)
+        reserve = RESERVED_BODIES * limit
+        self.memory = Memory(max(MEMORY_BYTES, 2 * reserve), reserve)
+        self._idle: list[Transfer] = []
+        self._running: dict[Any, Transfer] = {}
+        self._timer: asyncio.Handle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._resolver = Resolver()
+        self._sockets = selectors.DefaultSelector()
+        self._loop.add_reader(self._sockets.fileno(), self._on_ready)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_IDLE_CONNECTIONS)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_interest)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._on_timer(-1)
+        for transfer in list(self._running.values()):
+            self._remove(transfer)
+        for transfer in self._idle:
+            transfer.curl.close()
+        self._multi.close()
+        self._loop.remove_reader(self._sockets.fileno())
+        self._sockets.close()
+        await self._resolver.close()
+
+    @contextmanager
+    def chain(self) -> Iterator[Transfer]:
+        """A transfer for requests that follow from each other: they share cookies, which then are forgotten."""
+        transfer = self._idle.pop() if self._idle else Transfer(self._options, self._allowed, self.memory)
+        try:
+            yield transfer
+        finally:
+            transfer.forget_cookies()
+            self._idle.append(transfer)
+
+    async def request(
+        self,
+        transfer: Transfer,
+        target: Target,
+        headers: Sequence[str] = (),
+        *,
+        reads_body: bool = True,
+        data: bytes | None = None,
+    ) -> Answer:
+        """Make one request (a POST if there is `data`), and follow no redirect. Raises FetchError."""
+        addresses = () if target.is_numeric else await self._resolver.resolve(target.host)
+        transfer.prepare(target, addresses, [*self._headers, *headers], self._limit if reads_body else 0)
+        if data is not None:
+            transfer.curl.setopt(pycurl.POSTFIELDS, data)
+        self._running[transfer.curl] = transfer
+        self._multi.add_handle(transfer.curl)
+        try:
+            while True:
+                await transfer.wait()
+                if transfer.has_ended:
+                    return read_answer(transfer)
+                with not_charged():
+                    await transfer.share.wait_to_grow(transfer.room_needed)
+                if not transfer.has_ended:  # the connection may be lost by now
+                    transfer.go_on()
+        except BaseException:
+            transfer.share.close()
+            raise
+        finally:
+            self._remove(transfer)
+
+    def _remove(self, transfer: Transfer) -> None:
+        """Also closes the connection if the answer is not complete."""
+        if self._running.pop(transfer.curl, None):
+            self._multi.remove_handle(transfer.curl)
+        transfer.release()
+
+    def _on_interest(self, event: int, fd: int, multi: Any, data: Any) -> None:
+        """Called by libcurl: it waits for this socket, or no longer."""
+        is_watched = fd in self._sockets.get_map()
+        if event == pycurl.POLL_REMOVE:
+            if is_watched:
+                self._sockets.unregister(fd)
+        elif is_watched:
+            self._sockets.modify(fd, INTERESTS[event])
+        else:
+            self._sockets.register(fd, INTERESTS[event])
+
+    def _on_timer(self, milliseconds: int) -> None:
+        """Called by libcurl: it has something to do by then, and before that nothing (-1: nothing at all)."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None if milliseconds < 0 else self._loop.call_later(milliseconds / 1000, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._end_transfers()
+
+    def _on_ready(self) -> None:
+        enough = perf_counter() + SECONDS_AT_ONCE
+        for socket, events in self._sockets.select(0):
+            self._multi.socket_action(socket.fd, READINESS[events])
+            if perf_counter() > enough:
+                break  # the others are ready in the next turn of the event loop as well
+        self._end_transfers()
+
+    def _end_transfers(self) -> None:
+        remaining = 1
+        while remaining:
+            remaining, complete, failed = self._multi.info_read()
+            for curl in complete:
+                self._running[curl].end()
+            for curl, *fault in failed:
+                self._running[curl].end(tuple(fault))
+
+
+def choose_options(config: Config, timeout: float) -> dict[int, Any]:
+    """What all requests have in common. No proxies of the environment: they would bypass the guard."""
+    options = {
+        pycurl.USERAGENT: config.user_agent,
+        pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+        pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+        pycurl.PROXY: "",
+        pycurl.PATH_AS_IS: True,
+        pycurl.COOKIEFILE: "",  # keep cookies, but in memory
+        pycurl.CONNECTTIMEOUT_MS: max(1, int(1000 * CONNECT_SHARE * timeout)),
+        pycurl.MAXAGE_CONN: IDLE_SECONDS,
+        pycurl.NOSIGNAL: True,
+    }
+    authorities = ssl.get_default_verify_paths()  # the operating system's; libcurl's wheel does not know them
+    if authorities.cafile:
+        options[pycurl.CAINFO] = authorities.cafile
+    if authorities.capath:
+        options[pycurl.CAPATH] = authorities.capath
+    return options
+
+
+def describe_addresses(target: Target, addresses: Sequence[str]) -> str:
+    """For CURLOPT_RESOLVE. "+": libcurl forgets them again."""
+    wrapped = (f"[{address}]" if ":" in address else address for address in addresses)
+    return f"+{target.host}:{target.port}:{','.join(wrapped)}"
+
+
+def read_answer(transfer: Transfer) -> Answer:
+    """The answer of a transfer that has ended. Raises FetchError."""
+    if transfer.fault and not (transfer.status and transfer.is_unwanted):
+        code, message = transfer.fault
+        message = message or pycurl.easy_strerror(code)
+        number = transfer.curl.getinfo(pycurl.OS_ERRNO)
+        raise explain_fault(code, message, transfer.refusal or OSError(number, ""), transfer.connect_seconds)
+    return Answer(transfer.status, Headers(transfer.head), b"".join(transfer.body), transfer.is_cut, transfer.share)
+
+
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ETIMEDOUT)
+CONNECTION_FAULTS: dict[int | None, str] = {
+    errno.ECONNREFUSED: "refused the connection",
+    **dict.fromkeys(UNREACHABLE, "could not be reached"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "was not checked: too many files are open on this machine"),
+}
+LOST = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_PARTIAL_FILE, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
+# These come as E_RECV_ERROR too, but trying again would not help.
+NOT_LOST = re.compile("chunk|headers", re.IGNORECASE)
+LARGE_HEADER = re.compile("Too large response headers|grew larger")
+
+
+def explain_fault(code: int, message: str, cause: OSError, connect_seconds: float) -> FetchError:
+    """Turn libcurl's code into a reason that people understand. `cause` is the operating system's error, if any."""
+    if code == pycurl.E_COULDNT_CONNECT:
+        if NOT_PUBLIC.search(str(cause)):
+            return FetchError(str(cause.strerror))
+        return FetchError(CONNECTION_FAULTS.get(cause.errno, "could not be reached"), transient=True)
+    if code == pycurl.E_OPERATION_TIMEDOUT:
+        return FetchError(f"did not answer within {connect_seconds:g} s")
+    if code == pycurl.E_PEER_FAILED_VERIFICATION:
+        return FetchError(f"the certificate is not valid: {message.partition(': ')[2] or message}")
+    if code == pycurl.E_SSL_CONNECT_ERROR:
+        return FetchError("the TLS handshake failed")
+    if code == pycurl.E_COULDNT_RESOLVE_HOST:
+        return FetchError(NO_SUCH_HOST)
+    if code in LOST and not NOT_LOST.search(message):
+        return FetchError("broke off the connection", transient=True)
+    if LARGE_HEADER.search(message):
+        return FetchError(f"sent headers larger than {LARGE_HEADERS // 1024} kB")
+    return FetchError(f"sent an invalid response: {message}")

@@ -1,0 +1,108 @@
+"""Decompresses bodies, by their bytes rather than by what the header says, and never to more than a limit."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import brotli
+import zstandard
+
+GZIP, ZSTANDARD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+# "gzip, gzip" exists: a proxy that packs what is packed.
+MAX_LAYERS = 2
+# Some servers send a gzip member for each part of a page. Empty ones without end would only cost time.
+MAX_MEMBERS = 100
+# zstd asks for up to 2 GB of memory, as the stream says. RFC 8878 recommends that 8 MB are supported.
+MAX_WINDOW = 8 * 1024 * 1024
+STEP = 64 * 1024
+
+ERRORS = (zlib.error, brotli.error, zstandard.ZstdError)
+
+
+class Unpacked(NamedTuple):
+    body: bytes
+    is_cut: bool = False  # the rest is beyond the limit
+
+
+def unpack(body: bytes, encodings: str, limit: int) -> Unpacked:
+    """Decompress what is compressed, whatever the Content-Encoding header (`encodings`) says.
+
+    A body that is not what the header says is returned unchanged. Of one that is damaged or ends early, what comes
+    before is returned. Bytes behind the end are left out.
+    """
+    result = Unpacked(body)
+    for layer in range(MAX_LAYERS):
+        method = choose(result.body, "" if layer else encodings)
+        unpacked = collect(method(result.body), limit) if method else None
+        if not unpacked or not unpacked.body:
+            break
+        result = unpacked
+    return result
+
+
+def is_packed(body: bytes, encodings: str) -> bool:
+    return choose(body, encodings) is not None
+
+
+def choose(body: bytes, encodings: str) -> Callable[[bytes], Iterator[bytes]] | None:
+    if body.startswith(GZIP):
+        return unpack_gzip
+    if body.startswith(ZSTANDARD):
+        return unpack_zstandard
+    if body[:1] in {b"<", b"{"}:  # a document, whatever the header says
+        return None
+    if "deflate" in encodings.lower():
+        return unpack_deflate
+    return unpack_brotli if "br" in encodings.lower() else None
+
+
+def collect(pieces: Iterator[bytes], limit: int) -> Unpacked:
+    """Join the pieces until the limit, or until something is wrong with them."""
+    body = bytearray()
+    try:
+        for piece in pieces:
+            body += piece
+            if len(body) > limit:
+                return Unpacked(bytes(body[:limit]), is_cut=True)
+    except ERRORS:
+        pass
+    return Unpacked(bytes(body))
+
+
+def unpack_gzip(body: bytes) -> Iterator[bytes]:
+    for _ in range(MAX_MEMBERS):
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        yield from _inflate(member, body)
+        body = member.unused_data
+        if not body.startswith(GZIP):
+            break
+
+
+def unpack_deflate(body: bytes) -> Iterator[bytes]:
+    """With a zlib header, as the standard says, or without one, as some servers send it."""
+    has_header = len(body) > 1 and body[0] & 15 == zlib.DEFLATED and (body[0] << 8 | body[1]) % 31 == 0
+    yield from _inflate(zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS), body)
+
+
+def _inflate(stream: zlib._Decompress, body: bytes) -> Iterator[bytes]:
+    while body and not stream.eof:
+        piece = stream.decompress(body, STEP)
+        if not piece and not stream.unconsumed_tail:
+            break
+        yield piece
+        body = stream.unconsumed_tail
+
+
+def unpack_brotli(body: bytes) -> Iterator[bytes]:
+    stream = brotli.Decompressor()
+    yield stream.process(body, output_buffer_limit=STEP)
+    while not stream.is_finished() and (piece := stream.process(b"", output_buffer_limit=STEP)):
+        yield piece
+
+
+def unpack_zstandard(body: bytes) -> Iterator[bytes]:
+    with zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(body, read_across_frames=True) as stream:
+        while piece := stream.read(STEP):
+            yield piece

@@ -1,0 +1,99 @@
+"""Looks up names without threads: a name that nobody answers for costs a packet, and delays no other name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from time import monotonic
+from typing import NamedTuple
+
+import aiodns
+import pycares
+
+from .base import FetchError
+
+# c-ares asks again sooner when a name server is known to be fast, and waits twice as long each time.
+FIRST_SECONDS, TRIES = 2.0, 6
+#: Seconds after which a look-up has failed: names that take longer are dead.
+MAX_SECONDS = 8.0
+#: Seconds that answers are remembered at most. A failure too: other profiles of a dead name need not wait again.
+CACHE_SECONDS = 60.0
+MAX_CACHED = 20_000
+# libcurl tries addresses of both families by turns. c-ares would open a socket to each, only to sort them.
+NO_SORT = 1 << 7
+
+UNKNOWN = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA, aiodns.error.ARES_EBADNAME})
+#: RFC 6761: these names are never asked for.
+LOCALHOST, LOOPBACK = "localhost", ("127.0.0.1", "::1")
+
+NO_SUCH_HOST = "no such host"
+NO_ANSWER = "no such host, or its name servers do not answer"
+
+LookUp = asyncio.Future[pycares.AddrInfoResult]
+
+
+class Known(NamedTuple):
+    """The addresses of a name, or why there are none."""
+
+    until: float
+    addresses: Sequence[str] = ()
+    problem: str = ""
+
+
+class Resolver:
+    """Must be made, used and closed in one event loop."""
+
+    def __init__(self) -> None:
+        self._dns = aiodns.DNSResolver(timeout=FIRST_SECONDS, tries=TRIES)
+        self._known: dict[str, Known] = {}
+        self._under_way: dict[str, LookUp] = {}
+
+    async def close(self) -> None:
+        await self._dns.close()
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        """The addresses of `name`, at least one. Raises FetchError."""
+        if f".{name.removesuffix('.')}".endswith(f".{LOCALHOST}"):
+            return LOOPBACK
+        known = self._known.get(name)
+        if known is None or known.until <= monotonic():
+            known = await self._look_up(name)
+        if known.problem:
+            raise FetchError(known.problem)
+        return known.addresses
+
+    async def _look_up(self, name: str) -> Known:
+        """Ask once, however many wait for the answer; one that is cancelled leaves it to the others."""
+        look_up = self._under_way.get(name)
+        if look_up is None:
+            look_up = self._under_way[name] = self._dns.getaddrinfo(name, flags=NO_SORT)
+            limit = asyncio.get_running_loop().call_later(MAX_SECONDS, give_up, look_up)
+            look_up.add_done_callback(partial(self._remember, name, limit))
+        await asyncio.wait([look_up])
+        return read_answer(look_up)
+
+    def _remember(self, name: str, limit: asyncio.TimerHandle, look_up: LookUp) -> None:
+        limit.cancel()
+        self._under_way.pop(name, None)
+        self._known.pop(name, None)  # to the end
+        self._known[name] = read_answer(look_up)
+        if len(self._known) > MAX_CACHED:
+            del self._known[next(iter(self._known))]
+
+
+def give_up(look_up: LookUp) -> None:
+    if not look_up.done():
+        look_up.set_exception(aiodns.error.DNSError(aiodns.error.ARES_ETIMEOUT))
+
+
+def read_answer(look_up: LookUp) -> Known:
+    now = monotonic()
+    fault = look_up.exception()
+    if fault is not None:
+        return Known(now + CACHE_SECONDS, problem=NO_SUCH_HOST if fault.args[0] in UNKNOWN else NO_ANSWER)
+    nodes = look_up.result().nodes
+    if not nodes:
+        return Known(now + CACHE_SECONDS, problem=NO_SUCH_HOST)
+    seconds = min([CACHE_SECONDS, *(node.ttl for node in nodes)])
+    return Known(now + seconds, [node.addr[0].decode() for node in nodes])

@@ -1,0 +1,104 @@
+"""Addresses to fetch, read by the parser of the client that connects to them: two parsers could see two hosts."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import quote_from_bytes
+
+import idna
+import pycurl
+
+from .base import FetchError
+
+PORTS = {"http": 80, "https": 443}
+
+# With dot segments. libcurl reads other schemes too, so that the reason can name them; they are refused below.
+AS_WRITTEN = pycurl.U_PATH_AS_IS | pycurl.U_NON_SUPPORT_SCHEME
+
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
+AUTHORITY = re.compile(r"((?:[a-z][a-z0-9+.-]*:)?//)([^/?#]*)", re.ASCII | re.IGNORECASE)
+# A name has at most 253 characters. Converting the 64 kB that fit into a header blocked the event loop for 1 s.
+MAX_AUTHORITY = 300
+IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")  # as libcurl writes all spellings that it reads as one
+IGNORED = dict.fromkeys(map(ord, "\t\r\n"))  # as browsers do
+TO_QUOTE = re.compile(r"[^!#-;=?-\[\]_a-z~]+")  # all but the printable ASCII that an address may contain
+
+
+class Target(NamedTuple):
+    """An http(s) address without a fragment. `host` is in lower case and without brackets."""
+
+    url: str
+    host: str
+    port: int
+    is_numeric: bool  # the host is an IP address
+
+    @property
+    def path(self) -> str:
+        """Path and query as they are to be requested. libcurl by itself would change "%c3" to "%C3"."""
+        return "/" + self.url.split("/", 3)[3]
+
+
+def parse_url(text: str, subject: str, base: str = "") -> Target:
+    """Parse an address to fetch; it may be relative to `base`. Raises FetchError about the `subject`."""
+    text = text.strip().translate(IGNORED)
+    authority = AUTHORITY.match(text)
+    if authority and len(authority[2]) > MAX_AUTHORITY:
+        raise FetchError(f"{subject} has a host name that is too long")
+    scheme = SCHEME.match(text)
+    if (scheme and scheme[1].lower() not in PORTS) or not (scheme or base):
+        raise FetchError(f"{subject} is not http or https")
+    if authority and scheme and not authority[2]:
+        raise FetchError(f"{subject} has no host")
+    try:
+        text = _to_ascii(text, authority)
+        url = pycurl.CurlUrl(text, AS_WRITTEN) if scheme else pycurl.CurlUrl(_join(base, text))
+        if url.user is not None or url.password is not None:
+            raise FetchError(f"{subject} contains a user name or password")
+        url.fragment = None
+        host = str(url.host).lower()
+        name = host.strip("[]")
+        is_ipv4 = IPV4.fullmatch(host) is not None
+        if (
+            is_ipv4 and authority and host not in text
+        ) or not host.isascii():  # not as it is written: 127.1, or percent-encoded
+            raise ValueError
+        return Target(url.url, name, int(url.port or PORTS[url.scheme]), is_ipv4 or name != host)
+    except (pycurl.error, ValueError):
+        raise FetchError(f"{subject} is not valid") from None
+
+
+def _to_ascii(text: str, authority: re.Match[str] | None) -> str:
+    """Percent-encode what a request cannot contain, and nothing else: some servers distinguish "%7E" and "~"."""
+    if not TO_QUOTE.search(text):
+        return text
+    start = ""
+    if authority:
+        start, text = authority[1] + _host_to_ascii(authority[2]), text[authority.end() :]
+    return start + TO_QUOTE.sub(_quote, text)
+
+
+def _join(base: str, text: str) -> str:
+    """RFC 3986, 5.2.3. libcurl's own changes the case of escapes, and Python's removes one of two slashes."""
+    path = base.partition("?")[0]
+    if text.startswith("//"):
+        return base.partition("//")[0] + text
+    if text.startswith("/"):
+        return "/".join(base.split("/", 3)[:3]) + text
+    if text.startswith("?"):
+        return path + text
+    return path[: path.rindex("/") + 1] + text if text and text[0] != "#" else base
+
+
+def _host_to_ascii(authority: str) -> str:
+    if "\\" in authority:  # browsers read a "/"
+        raise ValueError
+    if authority.isascii() or "@" in authority:
+        return authority
+    host, colon, port = authority.partition(":")
+    return idna.encode(host, uts46=True).decode() + colon + port
+
+
+def _quote(match: re.Match[str]) -> str:
+    # Bytes of a header that are not UTF-8 stay as they are.
+    return quote_from_bytes(match[0].encode("utf-8", "surrogateescape"), safe="")
