@@ -1,8 +1,10 @@
 """Storing the rows of a batch: in bounded transactions that nobody waits for, hidden until the last one."""
 
 import re
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
@@ -11,10 +13,11 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile
-from batches.queue import contents
+from batches.queue import contents, sql
 from batches.queue.refusals import Code
 from batches.reports.doctor import diagnose
 from batches.tests.support.factories import assert_consistent, make_batch, profile_ids, urls
+from batches.tests.support.tables import run_sql
 from batches.tests.support.threads import TIMEOUT, in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -149,3 +152,41 @@ def test_in_a_transaction_of_the_caller_foreign_keys_are_checked_before_the_queu
     checked = max(index for index, sql in enumerate(done) if sql == "SET CONSTRAINTS ALL IMMEDIATE")
     inserted = max(index for index, sql in enumerate(done) if "INSERT INTO batches_batchprofile" in sql)
     assert inserted < checked < locked
+
+
+# SQLite's write-ahead log
+
+
+def size_of_log():
+    return Path(f"{connection.settings_dict['NAME']}-wal").stat().st_size
+
+
+@pytest.mark.databases("sqlite")
+def test_the_log_of_an_import_does_not_grow_with_it(manager, monkeypatch):
+    monkeypatch.setattr(contents, "INSERT_CHUNK", 100)
+    monkeypatch.setattr(sql, "SECONDS_OF_WORK", 0)
+    monkeypatch.setattr(sql, "SECONDS_OF_PAUSE", 0)
+    run_sql("PRAGMA wal_autocheckpoint=0")  # at 32 MB
+    run_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert manager.create_batch("small", urls(100))
+    small = size_of_log()
+    assert manager.create_batch("large", urls(5_000))
+    assert size_of_log() < 4 * small
+    connection.close()  # and with it the setting
+
+
+@pytest.mark.databases("sqlite")
+def test_the_log_that_a_long_reader_has_caused_is_cut(manager):
+    assert run_sql("PRAGMA wal_autocheckpoint") == [(8000,)]
+    assert run_sql("PRAGMA journal_size_limit") == [(64 * 1024 * 1024,)]
+    run_sql("PRAGMA wal_autocheckpoint=1")
+    run_sql("PRAGMA journal_size_limit=100000")
+    with closing(sqlite3.connect(connection.settings_dict["NAME"])) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM batches_batch").fetchone()
+        assert manager.create_batch("large", urls(5_000))
+        assert size_of_log() > 1_000_000
+    for number in range(2):  # the first checkpoint after the reader, and the first write after that
+        assert manager.hold_queue(f"{number}")
+    assert size_of_log() <= 100_000
+    connection.close()  # and with it the settings

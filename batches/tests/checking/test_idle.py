@@ -1,0 +1,52 @@
+"""A worker without a batch to check completes what a killed process has left."""
+
+import pytest
+from django.db.models.functions import Now
+
+from batches.batch_manager import BatchManager
+from batches.checking.checkers.base import CheckResult
+from batches.checking.worker import Worker
+from batches.models import Batch, BatchProfile
+from batches.queue import contents, resets
+from batches.tests.support.factories import assert_consistent, make_batch, row_statuses
+from batches.tests.support.working import work
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MANY_POLLS = 1000
+
+
+def test_an_idle_worker_removes_what_an_interrupted_import_or_deletion_has_left(configure):
+    make_batch("hidden", 5, queue=False)
+    hidden = Batch.everything.filter(name="hidden")
+    hidden.update(deleted_at=Now() + contents.PREPARATION)
+    left = []
+
+    def finished():
+        left.append(hidden.count())
+        if len(left) == 3:  # the worker has started and been idle twice
+            hidden.update(deleted_at=Now())
+        return not left[-1] or len(left) > MANY_POLLS
+
+    Worker(finished=finished).work()
+    assert left == [1, 1, 1, 0]
+    assert not BatchProfile.objects.exists()
+
+
+def test_an_idle_worker_completes_an_interrupted_retry_and_then_checks_it(script, monkeypatch):
+    async def fail(profile):
+        return CheckResult(ok=False, error="It is gone.")
+
+    script(fail)
+    batch = make_batch("it", 8, checker="scripted")
+    work()
+    checked = script()
+    with monkeypatch.context() as patch:
+        patch.setattr(resets, "RESET_CHUNK", 3)
+        patch.setattr(BatchManager, "finish_resets", lambda manager: None)
+        assert BatchManager().retry_failed(batch.pk)
+    assert row_statuses(batch) == ["pending"] * 3 + ["failed"] * 5
+    work()
+    assert row_statuses(batch) == ["ok"] * 8
+    assert len(checked) == 16
+    assert_consistent()
