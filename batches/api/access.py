@@ -35,10 +35,15 @@ VIEW_ROWS = "batches.view_batchprofile"
 VIEW_LOGS = "batches.view_batchlog"
 VIEW_STORIES = "batches.view_storyresult"
 VIEW_PROFILES = "batches.view_profile"
+VIEW_LISTS = "batches.view_profilelist"
+VIEW_MEMBERS = "batches.view_listprofile"
+ADD_LIST = "batches.add_profilelist"
+CHANGE_LIST = "batches.change_profilelist"
+DELETE_LIST = "batches.delete_profilelist"
 
 
 #: What a token can be used for; one without a scope, or to operate, for everything its user may do.
-READING = {VIEW, VIEW_ROWS, VIEW_LOGS, VIEW_STORIES, VIEW_PROFILES}
+READING = {VIEW, VIEW_ROWS, VIEW_LOGS, VIEW_STORIES, VIEW_PROFILES, VIEW_LISTS, VIEW_MEMBERS}
 IN_SCOPE = {AccessToken.Scope.READ: READING, AccessToken.Scope.ADD: READING | {ADD}}
 
 

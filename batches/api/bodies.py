@@ -86,33 +86,18 @@ class NothingBody(Body):
     """A body without fields; it can be left out."""
 
 
-class BatchBody(Body):
-    """A new batch, apart from its list of profiles."""
+class ProfilesBody(Body):
+    """Profiles in a body."""
 
-    name = serializers.CharField(max_length=MAX_NAME)
-    priority = serializers.IntegerField(
-        min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text="0 unless given; higher runs first."
-    )
-    checker = serializers.CharField(required=False, help_text="The name of a checker; `feed` unless given.")
-    queue = serializers.BooleanField(default=True, help_text="False creates a paused batch.")
     strict = serializers.BooleanField(
-        default=False, help_text="True creates nothing if an entry is not a valid profile."
+        default=False, help_text="True changes nothing if an entry is not a valid profile."
     )
 
     #: The field with the list, and the field that numbers its rejected entries.
     list_field: str
     number_field: str
-
-    def validate_checker(self, checker: str) -> str:
-        known = get_config().all_checkers
-        if checker not in known:
-            raise ValidationError(f"Unknown checker. Use one of {', '.join(known)}.")
-        return checker
-
-    def attributes(self) -> dict[str, Any]:
-        """What the manager takes as it is."""
-        names = ("name", "priority", "checker", "queue")
-        return {name: self.validated_data[name] for name in names if name in self.validated_data}
+    #: What a refused body did not do.
+    aim = "changed"
 
     def read_list(self) -> ImportResult:
         """The list of profiles. Raises EntriesRefused if it cannot be read, has no profile, or fails `strict`."""
@@ -157,15 +142,8 @@ class ProfileField(serializers.JSONField):
     pass
 
 
-@with_examples(
-    From_a_list={
-        "name": "Press",
-        "priority": 5,
-        "profiles": ["https://example.org/feed", {"url": "https://example.com/news", "name": "The News"}],
-    }
-)
-class BatchJSON(BatchBody):
-    """A new batch with its profiles."""
+class ProfilesJSON(ProfilesBody):
+    """Profiles in JSON."""
 
     profiles = EntriesField(
         child=ProfileField(), min_length=1, help_text="Addresses, or objects with `url` and optionally `name`."
@@ -179,17 +157,13 @@ class BatchJSON(BatchBody):
         for index, entry in enumerate(entries):
             _add_entry(collector, index, entry)
         if not collector.profiles or (strict and collector.rejects):
-            message = f"{len(collector.rejects):,} of {len(entries):,} entries are not valid. Nothing was created."
+            message = f"{len(collector.rejects):,} of {len(entries):,} entries are not valid. Nothing was {self.aim}."
             raise InvalidList(message, collector.rejects)
         return collector.result(strict)
 
 
-@with_examples(
-    "multipart/form-data",
-    From_a_file={"name": "Magazines", "file": "https://example.org/feed\nhttps://example.com/news\n", "queue": False},
-)
-class BatchUpload(BatchBody):
-    """A new batch with its profiles in a file."""
+class ProfilesUpload(ProfilesBody):
+    """Profiles in a file."""
 
     file = serializers.FileField(help_text="Plain text, CSV, OPML or JSON Lines.")
     format = serializers.ChoiceField(
@@ -201,6 +175,60 @@ class BatchUpload(BatchBody):
     def _read_list(self, *, strict: bool) -> ImportResult:
         file = self.validated_data["file"]
         return read_profiles(file, filename=file.name, format=self.validated_data.get("format"), strict=strict)
+
+
+class NewBody(Body):
+    """What new batches and new lists have in common, apart from their profiles."""
+
+    aim = "created"
+
+    name = serializers.CharField(max_length=MAX_NAME)
+    priority = serializers.IntegerField(
+        min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text="0 unless given; higher runs first."
+    )
+    checker = serializers.CharField(required=False, help_text="The name of a checker; `feed` unless given.")
+
+    def validate_checker(self, checker: str) -> str:
+        return require_known(checker)
+
+    def attributes(self, *names: str) -> dict[str, Any]:
+        """What the manager takes as it is."""
+        names = ("name", "priority", "checker", *names)
+        return {name: self.validated_data[name] for name in names if name in self.validated_data}
+
+
+class BatchBody(NewBody):
+    """A new batch, apart from its profiles."""
+
+    queue = serializers.BooleanField(default=True, help_text="False creates a paused batch.")
+    keep = serializers.BooleanField(default=False, help_text="True keeps the profiles as a list of that name.")
+
+
+@with_examples(
+    From_a_list={
+        "name": "Press",
+        "priority": 5,
+        "profiles": ["https://example.org/feed", {"url": "https://example.com/news", "name": "The News"}],
+    }
+)
+class BatchJSON(BatchBody, ProfilesJSON):
+    """A new batch with its profiles."""
+
+
+@with_examples(
+    "multipart/form-data",
+    From_a_file={"name": "Magazines", "file": "https://example.org/feed\nhttps://example.com/news\n", "queue": False},
+)
+class BatchUpload(BatchBody, ProfilesUpload):
+    """A new batch with its profiles in a file."""
+
+
+def require_known(checker: str) -> str:
+    """Raises ValidationError."""
+    known = get_config().all_checkers
+    if checker not in known:
+        raise ValidationError(f"Unknown checker. Use one of {', '.join(known)}.")
+    return checker
 
 
 @with_examples(Both={"name": "Press, daily", "priority": 7})
@@ -231,6 +259,85 @@ class HoldBody(Body):
     """Why the queue is held."""
 
     reason = serializers.CharField(max_length=MAX_ERROR, allow_blank=True, default="")
+
+
+# Lists
+
+
+@with_examples(From_a_list={"name": "Press", "profiles": ["https://example.org/feed"]}, Empty={"name": "Blogs"})
+class ListJSON(NewBody, ProfilesJSON):
+    """A new list with its profiles."""
+
+    profiles = EntriesField(
+        child=ProfileField(),
+        required=False,
+        help_text="Addresses, or objects with `url` and optionally `name`. Without them, the list is empty at first.",
+    )
+
+    def _read_list(self, *, strict: bool) -> ImportResult:
+        return super()._read_list(strict=strict) if self.validated_data.get("profiles") else ImportResult([], [], 0)
+
+
+@with_examples("multipart/form-data", From_a_file={"name": "Magazines", "file": "https://example.org/feed\n"})
+class ListUpload(NewBody, ProfilesUpload):
+    """A new list with its profiles in a file."""
+
+
+@with_examples(All={"name": "Press, daily", "priority": 7, "checker": "http"})
+class ChangeListBody(Body):
+    """The attributes of a list to change."""
+
+    name = serializers.CharField(max_length=MAX_NAME, required=False)
+    priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
+    checker = serializers.CharField(required=False)
+
+    def validate_checker(self, checker: str) -> str:
+        return require_known(checker)
+
+
+class EditBody(Body):
+    """An edit of a list."""
+
+    list_version = serializers.IntegerField(
+        min_value=0,
+        max_value=2**63 - 1,
+        required=False,
+        help_text="The `version` of the list that you have seen. If it has changed since, the call is refused.",
+    )
+
+
+@with_examples(Addresses={"profiles": ["https://example.org/feed"], "list_version": 1})
+class EditJSON(EditBody, ProfilesJSON):
+    """Profiles to add to a list, or to remove from it."""
+
+
+class SyncBody(EditBody):
+    """An import of a list as a whole."""
+
+    allow_removals = serializers.BooleanField(
+        default=False, help_text="True allows to remove more than a tenth of the profiles."
+    )
+    dry_run = serializers.BooleanField(default=False, help_text="True only says what would change.")
+
+
+@with_examples(Preview={"profiles": ["https://example.org/feed"], "dry_run": True})
+class SyncJSON(SyncBody, ProfilesJSON):
+    """All profiles that a list is to have."""
+
+
+@with_examples(
+    "multipart/form-data", From_a_file={"file": "https://example.org/feed\n", "allow_removals": True, "list_version": 1}
+)
+class SyncUpload(SyncBody, ProfilesUpload):
+    """All profiles that a list is to have, in a file."""
+
+
+@with_examples(Moved={"address": "https://example.org/feed", "new_address": "https://example.org/news/feed"})
+class CorrectBody(EditBody):
+    """A profile's address in the list, and the one that it has now."""
+
+    address = serializers.CharField(max_length=MAX_URL)
+    new_address = serializers.CharField(max_length=MAX_URL)
 
 
 class FilterValues(serializers.CharField):

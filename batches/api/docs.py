@@ -38,6 +38,7 @@ SETTINGS = {
     "TAGS": [
         {"name": "batches", "description": "Batches and their results."},
         {"name": "queue", "description": "The one queue."},
+        {"name": "lists", "description": "Lists that last. A batch is one run of a list, or of picked profiles."},
         {"name": "profiles", "description": "The profiles of all batches."},
         {"name": "stories", "description": "The stories that all batches found."},
     ],

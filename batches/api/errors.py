@@ -20,12 +20,10 @@ from rest_framework.settings import api_settings
 
 from batches.models import discard_connections, is_database_fault, is_too_complex
 from batches.queue.refusals import Code, Refusal, Refused
-from batches.queue.values import find_batch
 from batches.text import clean_text
 from batches.web.outages import RETRY_AFTER, describe_outage
 
 from .bodies import EntriesRefused
-from .serializers import BatchSerializer
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +78,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
     body: dict[str, Any] = {"code": refusal.code, "detail": refusal.message}
     status = STATUS_BY_CODE.get(refusal.code, 409)
-    if status == 409:
+    if status == 409 and "pk" in context["kwargs"]:  # without one, it is about nothing that exists yet
         try:
-            batch = find_batch(context["kwargs"]["pk"])
+            body |= context["view"].render_current(context["kwargs"]["pk"])
         except Refused as not_found:  # deleted since the call was refused
             return _refusal(not_found.refusal, context)
-        body["batch"] = BatchSerializer(batch, context=context).data
     return Response(body, status)
 
 

@@ -26,7 +26,7 @@ from batches.limits import (
     MIN_PRIORITY,
 )
 from batches.lists.addresses import InvalidAddress, address_prefixes
-from batches.models import Batch, BatchProfile, Channel, Profile
+from batches.models import Batch, BatchProfile, Channel, ListProfile, Profile
 from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.queries import match_host
 from batches.web.search import validate_words
@@ -124,6 +124,7 @@ class BulkFilters(filters.FilterSet):  # type: ignore[misc]
     created_before = MomentFilter("created_at", "lte")
     completed_after = MomentFilter("completed_at", "gte")
     completed_before = MomentFilter("completed_at", "lte")
+    list = filters.UUIDFilter(help_text="The list that the batch is a run of.")
     search = SearchFilter("name", "checker", "error", help_text="Words in the name, the checker or the error.")
 
 
@@ -132,6 +133,27 @@ class BatchFilters(BulkFilters):
         fields=["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"],
         help_text="One or more fields; `-` reverses one. Batches without a value come last.",
     )
+
+
+class ListFilters(filters.FilterSet):  # type: ignore[misc]
+    priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
+    checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
+    name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
+    created_after = MomentFilter("created_at", "gte")
+    created_before = MomentFilter("created_at", "lte")
+    search = SearchFilter("name", "checker", help_text="Words in the name or the checker.")
+    ordering = filters.OrderingFilter(
+        fields=["name", "priority", "created_at"], help_text="One or more fields; `-` reverses one."
+    )
+
+
+class MemberFilters(filters.FilterSet):  # type: ignore[misc]
+    host = HostFilter("profile__url")
+    failing = FlagFilter(method="filter_failing", help_text="Whether the last check failed.")
+    search = SearchFilter("profile__url", "profile__name", help_text="Words in the address or the name.")
+
+    def filter_failing(self, members: QuerySet[ListProfile], name: str, value: bool) -> QuerySet[ListProfile]:
+        return members.exclude(profile__last_error="") if value else members.filter(profile__last_error="")
 
 
 class RowFilters(filters.FilterSet):  # type: ignore[misc]

@@ -44,7 +44,7 @@ ERRORS = {
     403: "The user does not have the permission, or the session has sent no CSRF token.",
     404: "Not found.",
     406: "The call answers in JSON only, and `Accept` does not allow that.",
-    409: "The batch's status does not allow the call. Nothing was changed.",
+    409: "The state of the batch or of the list does not allow the call. Nothing was changed.",
     412: "`If-Match` or `If-Unmodified-Since` does not hold.",
     413: "The body is too large. Upload a long list as a file, or split it.",
     415: "The call does not take this type of body, or the body is not in UTF-8.",
@@ -64,7 +64,7 @@ def header(name: str, description: str, schema: Any = str, response: list[int] |
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=response)
 
 
-IF_MATCH = header("If-Match", "The `ETag` of the batch that you have seen. If it has changed since, the answer is 412.")
+IF_MATCH = header("If-Match", "The `ETag` of what you have seen. If it has changed since, the answer is 412.")
 RETRY_AFTER = header("Retry-After", "Try again after this many seconds.", SECONDS, response=[429, 503])
 IDEMPOTENCY = [
     header(
@@ -79,7 +79,7 @@ IDEMPOTENCY = [
         {"type": "string", "enum": ["true"]},
         response=[200, 201],
     ),
-    header("Location", "The address of the new batch.", {"type": "string", "format": "uri"}, response=[201]),
+    header("Location", "The address of what was created.", {"type": "string", "format": "uri"}, response=[201]),
 ]
 
 
@@ -99,6 +99,11 @@ def refusals(action: Action, *codes: Code) -> dict[int, OpenApiResponse]:
         "batch": BATCH_EXAMPLE | {"status": "done", "position": None},
     }
     return {409: error_response(409, f"`code` is {' or '.join(names)}.", [OpenApiExample("Finished", example)])}
+
+
+def conflict(*codes: Code) -> dict[int, OpenApiResponse]:
+    """The 409 of a call that is refused with these codes."""
+    return {409: error_response(409, f"`code` is {' or '.join(f'`{code}`' for code in codes)}.")}
 
 
 def describe(**options: Any) -> Callable[[F], F]:

@@ -8,7 +8,7 @@ from django.db.models import DateTimeField, Model
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, vocabulary
+from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList, StoryResult, vocabulary
 from batches.reports.comparison import Comparison
 
 M = TypeVar("M", bound=Model)
@@ -163,6 +163,55 @@ class CreatedSerializer(serializers.Serializer[Any]):
     rejected = RejectSerializer(many=True)
 
 
+class ListSerializer(ModelSerializer[ProfileList]):
+    """A list. `version` grows with every change of it."""
+
+    total_profiles = serializers.IntegerField(read_only=True)
+    url = serializers.HyperlinkedIdentityField(view_name="batches_api:list-detail")
+
+    class Meta:
+        model = ProfileList
+        fields = [*vocabulary.LIST, "url"]
+        read_only_fields = fields
+
+
+class CreatedListSerializer(serializers.Serializer[Any]):
+    """A new list, and what became of the entries of the request."""
+
+    list = ListSerializer()
+    accepted = serializers.IntegerField(help_text="Different profiles.")
+    duplicates = serializers.IntegerField(help_text="Entries that repeat a profile.")
+    rejected = RejectSerializer(many=True)
+
+
+class ChangedListSerializer(serializers.Serializer[Any]):
+    """A list, how an edit changed its profiles, and what became of the entries of the request."""
+
+    list = ListSerializer()
+    added = serializers.IntegerField(source="change.added")
+    removed = serializers.IntegerField(source="change.removed")
+    unchanged = serializers.IntegerField(source="change.unchanged", help_text="Profiles that stay.")
+    duplicates = serializers.IntegerField(help_text="Entries that repeat a profile.")
+    rejected = RejectSerializer(many=True)
+
+
+class MemberSerializer(ModelSerializer[ListProfile]):
+    """A profile of a list. `last_error` is empty if the last check succeeded."""
+
+    profile = serializers.IntegerField(source="profile_id")
+    url = serializers.CharField(source="profile.url")
+    name = serializers.CharField(source="profile.name")
+    feed_url = serializers.CharField(source="profile.feed_url")
+    last_checked_at = MomentField(source="profile.last_checked_at", allow_null=True)
+    last_error = serializers.CharField(source="profile.last_error")
+    last_story_at = MomentField(source="profile.last_story_at", allow_null=True)
+
+    class Meta:
+        model = ListProfile
+        fields = ["id", "profile", "url", "name", "feed_url", "last_checked_at", "last_error", "last_story_at"]
+        read_only_fields = fields
+
+
 class OutcomeSerializer(serializers.Serializer[Any]):
     """The outcome for one batch."""
 
@@ -217,3 +266,4 @@ class ErrorSerializer(serializers.Serializer[Any]):
     )
     rejected = RejectSerializer(many=True, required=False, help_text="400: entries that are not valid profiles.")
     batch = BatchSerializer(required=False, help_text="409: the batch as it is now.")
+    list = ListSerializer(required=False, help_text="409: the list as it is now.")

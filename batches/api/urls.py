@@ -2,7 +2,7 @@ from django.db import transaction
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from . import results
+from . import lists, results
 from .docs import DocsView, SchemaView
 from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
@@ -11,10 +11,12 @@ app_name = ROOT
 
 router = SimpleRouter()
 router.register("batches", BatchViewSet, "batch")
+router.register("lists", lists.ProfileListViewSet, "list")
 
 calls = [
     *router.urls,
     *results.urls,
+    *lists.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),
     path("queue/hold/", QueueViewSet.as_view({"post": "hold"}), name="queue-hold"),
     path("queue/release/", QueueViewSet.as_view({"post": "release"}), name="queue-release"),

@@ -30,7 +30,7 @@ from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
 from batches.reports.outlook import forecast_queue, queue_as_dict
 
-from .access import ADD, CHANGE, DELETE, OPERATE, VIEW
+from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW, is_in_scope
 from .base import BaseView
 from .bodies import BULK_ACTIONS, BatchJSON, BatchUpload, Body, BulkBody, ChangeBody, HoldBody, MoveBody, NothingBody
 from .conditional import make_etag, make_queue_etag, require_match, respond_conditionally
@@ -67,6 +67,10 @@ def batch_action(rule: Action, *codes: Code, body: type[Body] = NothingBody) -> 
 
 
 class ManagerView(IdempotentPosts):
+    def require_permission(self, permission: str) -> None:
+        if not (is_in_scope(self.request.auth, permission) and self.request.user.has_perm(permission)):
+            self.permission_denied(self.request)
+
     @property
     def manager(self) -> BatchManager:
         return BatchManager(actor=self.request.user.get_username(), channel=Channel.API)
@@ -94,8 +98,8 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
 
     def get_parsers(self) -> list[BaseParser]:
         """JSON, and forms for the one call that takes a file. Called before `action` is set."""
-        is_create = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
-        return [*super().get_parsers(), MultiPartParser()] if is_create else super().get_parsers()
+        takes_file = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
+        return [*super().get_parsers(), MultiPartParser()] if takes_file else super().get_parsers()
 
     @describes_etag(BatchSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
@@ -114,9 +118,11 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
             BatchUpload(data=request.data) if isinstance(request.data, QueryDict) else BatchJSON(data=request.data)
         )
         body.is_valid(raise_exception=True)
+        if body.validated_data["keep"]:
+            self.require_permission(ADD_LIST)
         found = body.read_list()
         return self.run_prepared_once(
-            lambda: self.manager.preparing_batch(profiles=found.profiles, **body.attributes()),
+            lambda: self.manager.preparing_batch(profiles=found.profiles, **body.attributes("queue", "keep")),
             lambda reveal: self.respond_created(body, found, reveal()),
         )
 
@@ -238,10 +244,6 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
                 BulkSerializer(run_bulk(self.manager, bulk_action, ids, left, prepared=prepared, **expected)).data
             )
 
-    def require_permission(self, permission: str) -> None:
-        if not self.request.user.has_perm(permission):
-            self.permission_denied(self.request)
-
     def respond(self, pk: str, outcome: Any = True) -> Response:
         """The batch as it is now, or the new batch that the call has made."""
         if isinstance(outcome, Batch):
@@ -250,6 +252,10 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
 
     def render(self, batch: Batch) -> Any:
         return self.get_serializer(batch).data
+
+    def render_current(self, pk: str) -> dict[str, Any]:
+        """For a refusal."""
+        return {"batch": self.render(find_batch(pk))}
 
     def address_of(self, batch: Batch) -> str:
         return reverse("batches_api:batch-detail", [batch.pk], request=self.request)

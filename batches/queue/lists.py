@@ -52,6 +52,19 @@ class ListCalls(QueueWriter):
         id: uuid.UUID | None = None,
     ) -> ProfileList:
         """All or nothing. If the caller chooses the `id`, a second call is refused as `already_exists`."""
+        with self.preparing_list(name, profiles, priority, checker, id) as create:
+            return create()
+
+    @contextmanager
+    def preparing_list(
+        self,
+        name: str,
+        profiles: Addresses = (),
+        priority: int = 0,
+        checker: str = "feed",
+        id: uuid.UUID | None = None,
+    ) -> Iterator[Callable[[], ProfileList]]:
+        """The first half of `create_list`: store the profiles. Yields the second half. Raises Refused."""
         name = clean_name(name, "list")
         require_priority(priority)
         require_checker(checker)
@@ -59,11 +72,15 @@ class ListCalls(QueueWriter):
         names = collect_names(profiles)
         insert_profiles(names)
         created = ProfileList(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker)
-        with transaction.atomic():
-            self._insert_list(created)
-            total = insert_members(created.pk, names)
-            self._log(None, Action.CREATE_LIST, pluralise(total, "profile"), list_id=created.pk)
-        return created
+
+        def create() -> ProfileList:
+            with transaction.atomic():
+                self._insert_list(created)
+                total = insert_members(created.pk, names)
+                self._log(None, Action.CREATE_LIST, pluralise(total, "profile"), list_id=created.pk)
+            return created
+
+        yield create
 
     def _insert_list(self, created: ProfileList) -> None:
         try:
@@ -107,13 +124,23 @@ class ListCalls(QueueWriter):
     @refusable
     def add_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
         """Add those that it does not have yet."""
+        with self.preparing_addition(list_id, profiles) as add:
+            return add(expected_version)
+
+    @contextmanager
+    def preparing_addition(self, list_id: object, profiles: Addresses) -> Iterator[Callable[[int | None], ListChange]]:
+        """The first half of `add_profiles`, as `preparing_list` is of `create_list`."""
         find_list(list_id)
         names = collect_names(profiles)
         insert_profiles(names)
-        with self._changing(list_id, expected_version) as changed:
-            before = changed.total_profiles
-            change = ListChange(added=insert_members(changed.pk, names), unchanged=before)
-            return self._write_change(changed, Action.ADD_PROFILES, change)
+
+        def add(expected_version: int | None) -> ListChange:
+            with self._changing(list_id, expected_version) as changed:
+                before = changed.total_profiles
+                change = ListChange(added=insert_members(changed.pk, names), unchanged=before)
+                return self._write_change(changed, Action.ADD_PROFILES, change)
+
+        yield add
 
     @refusable
     def remove_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
@@ -135,16 +162,28 @@ class ListCalls(QueueWriter):
         expected_version: int | None = None,
     ) -> ListChange:
         """Let it have exactly these profiles. Removing more than a tenth is refused unless the caller allows it."""
+        with self.preparing_sync(list_id, profiles, allow_removals) as sync:
+            return sync(expected_version)
+
+    @contextmanager
+    def preparing_sync(
+        self, list_id: object, profiles: Addresses, allow_removals: bool = False
+    ) -> Iterator[Callable[[int | None], ListChange]]:
+        """The first half of `sync_list`, as `preparing_list` is of `create_list`."""
         found = find_list(list_id)
         names = collect_names(profiles)
         _require_allowed(found, compare(found.pk, names)[0], allow_removals)  # before anything is stored
         insert_profiles(names)
-        with self._changing(list_id, expected_version) as changed:
-            change, removed = compare(changed.pk, names)
-            _require_allowed(changed, change, allow_removals)
-            remove_members(changed.pk, removed)
-            insert_members(changed.pk, names)
-            return self._write_change(changed, Action.SYNC_LIST, change)
+
+        def sync(expected_version: int | None) -> ListChange:
+            with self._changing(list_id, expected_version) as changed:
+                change, removed = compare(changed.pk, names)
+                _require_allowed(changed, change, allow_removals)
+                remove_members(changed.pk, removed)
+                insert_members(changed.pk, names)
+                return self._write_change(changed, Action.SYNC_LIST, change)
+
+        yield sync
 
     @refusable
     def preview_sync(self, list_id: object, profiles: Addresses) -> ListChange:

@@ -10,6 +10,8 @@ from django.urls import URLPattern, URLResolver
 from batches.api.docs import DocsView, SchemaView
 from batches.api.urls import urlpatterns
 from batches.api.views import NothingHere
+from batches.models import Batch, ProfileList
+from batches.tests.support.factories import urls
 
 #: Views without authentication, without data and without writes.
 OPEN = (DocsView, NothingHere, SchemaView)
@@ -46,8 +48,13 @@ class Call:
 
     def send(self, client: Any, batch: Any, body: Any = None, **options: Any) -> Any:
         """The answer for a batch, or for anything in place of its id; with the call's own body unless one is given."""
-        pk = getattr(batch, "pk", batch)
-        return getattr(client, self.method)(f"/api/v1/{self.path.format(pk=pk)}", body or self.body, **options)
+        return getattr(client, self.method)(f"/api/v1/{fill(self.path, batch)}", body or self.body, **options)
+
+
+def fill(path: str, batch: Any) -> str:
+    """With the id of the batch and of the list that there is, or with anything in place of both."""
+    of_list = ProfileList.objects.values_list("pk", flat=True).first() if isinstance(batch, Batch) else batch
+    return path.format(pk=getattr(batch, "pk", batch), list=of_list)
 
 
 CALLS = [
@@ -80,6 +87,31 @@ CALLS = [
     Call("post", "batch-retry", "operate_batch", "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
     Call("post", "batch-repeat", "operate_batch", "batches/{pk}/repeat/", None, (CREATED,) * 5),
     Call("post", "batch-bulk", "operate_batch", "batches/bulk/", {"action": "pause", "ids": ["x"]}),
+    Call("get", "list-list", "view_profilelist", "lists/"),
+    Call("get", "list-detail", "view_profilelist", "lists/{list}/"),
+    Call("get", "list-profiles", "view_listprofile", "lists/{list}/profiles/"),
+    Call("get", "list-logs", "view_batchlog", "lists/{list}/logs/"),
+    Call("get", "list-export", "view_listprofile", "lists/{list}/export/csv/"),
+    Call("post", "list-list", "add_profilelist", "lists/", {"name": "new", "profiles": [ADDRESS]}, (CREATED,) * 5),
+    Call("patch", "list-detail", "change_profilelist", "lists/{list}/", {"name": "x", "priority": 7}),
+    Call("delete", "list-detail", "delete_profilelist", "lists/{list}/", None, (GONE,) * 5),
+    Call("post", "list-add", "change_profilelist", "lists/{list}/add/", {"profiles": [ADDRESS]}),
+    Call("post", "list-remove", "change_profilelist", "lists/{list}/remove/", {"profiles": urls(1)}),
+    Call(
+        "post",
+        "list-sync",
+        "change_profilelist",
+        "lists/{list}/sync/",
+        {"profiles": [ADDRESS], "allow_removals": True},
+    ),
+    Call(
+        "post",
+        "list-correct",
+        "change_profilelist",
+        "lists/{list}/correct/",
+        {"address": urls(1)[0], "new_address": "https://example.org/corrected"},
+    ),
+    Call("post", "list-run", "operate_batch", "lists/{list}/run/", None, (CREATED,) * 5),
     Call("post", "queue-hold", "operate_batch", "queue/hold/", {"reason": "maintenance"}),
     Call("post", "queue-release", "operate_batch", "queue/release/"),
 ]
@@ -87,6 +119,7 @@ WRITING = [call for call in CALLS if call.method != "get"]
 POSTS = [call for call in CALLS if call.method == "post"]
 WITH_BODY = [call for call in CALLS if call.method in {"post", "patch"}]
 OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
+OF_A_LIST = [call for call in CALLS if "{list}" in call.path]
 
 
 def patterns(entries: Any) -> Iterator[URLPattern]:
@@ -103,7 +136,9 @@ VIEWS = {str(pattern.name): pattern.callback.cls for pattern in patterns(urlpatt
 LISTS = {
     call.path: [*view.filterset_class.base_filters]
     for call in CALLS
-    if call.method == "get" and call.route != "batch-detail" and hasattr(view := VIEWS[call.route], "filterset_class")
+    if call.method == "get"
+    and call.route not in {"batch-detail", "list-detail"}
+    and hasattr(view := VIEWS[call.route], "filterset_class")
 }
 
 

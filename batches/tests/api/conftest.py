@@ -62,6 +62,11 @@ def make_batch():
     return batch_with
 
 
+@pytest.fixture
+def a_list():
+    return factories.make_list("the list", 2)
+
+
 def batch_with(status="queued", *, name="a batch", profiles=2, failed=0, priority=0):
     """A batch with this many profiles, the first `failed` of which have failed."""
     batch = factories.make_batch(name, profiles, priority=priority)
@@ -99,5 +104,5 @@ def errors_of(answer):
 
 def refusal_of(answer):
     """The status and the code of an error."""
-    assert {"code", "detail"} <= answer.json().keys() <= {"code", "detail", "errors", "rejected", "batch"}
+    assert {"code", "detail"} <= answer.json().keys() <= {"code", "detail", "errors", "rejected", "batch", "list"}
     return answer.status_code, answer.json()["code"]

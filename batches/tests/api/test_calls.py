@@ -18,7 +18,7 @@ from batches.models import BatchLog
 from batches.tests.support.tables import every_column, every_table
 
 from ..browser.pages import make_rows
-from .calls import CALLS, OF_A_BATCH, STATES, WITH_BODY, WRITING, Call, api_routes, patterns
+from .calls import CALLS, OF_A_BATCH, OF_A_LIST, STATES, WITH_BODY, WRITING, Call, api_routes, patterns
 from .conftest import make_user, nothing_changes, refusal_of, token_client
 
 # Permissions and bodies do not depend on the database; what the calls then do is tested on both.
@@ -49,7 +49,7 @@ def test_no_view_takes_a_policy_from_the_settings_of_the_project():
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_batch, state):
+def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_batch, a_list, state):
     batch = make_batch(state, failed=1)
     with nothing_changes():
         for call in CALLS:
@@ -68,7 +68,7 @@ def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_ba
 
 
 @pytest.mark.parametrize("permission", sorted({call.permission for call in CALLS}))
-def test_a_permission_opens_its_own_calls_and_no_others(make_batch, permission):
+def test_a_permission_opens_its_own_calls_and_no_others(make_batch, a_list, permission):
     client, batch = token_client(make_user(permission)), make_batch("paused", failed=1)
     own = [call for call in CALLS if call.permission == permission]
     with nothing_changes():
@@ -82,7 +82,7 @@ def test_a_permission_opens_its_own_calls_and_no_others(make_batch, permission):
             transaction.set_rollback(True)
 
 
-def test_without_a_token_every_call_is_refused(make_batch):
+def test_without_a_token_every_call_is_refused(make_batch, a_list):
     batch = make_batch("paused", failed=1)
     with nothing_changes():
         for call in CALLS:
@@ -91,9 +91,9 @@ def test_without_a_token_every_call_is_refused(make_batch):
             assert answer["WWW-Authenticate"] == "Token"
 
 
-def test_without_the_permission_nobody_learns_which_batches_exist(make_batch):
+def test_without_the_permission_nobody_learns_which_batches_and_lists_exist(make_batch, a_list):
     client, batch = token_client(make_user()), make_batch()
-    for call in OF_A_BATCH:
+    for call in OF_A_BATCH + OF_A_LIST:
         unknown = call.send(client, "00000000-0000-0000-0000-000000000000")
         assert call.send(client, batch).content == unknown.content, call
 
@@ -135,7 +135,7 @@ def test_a_session_needs_the_csrf_token_for_a_change_and_a_token_needs_none(make
     assert token_client(user, enforce_csrf_checks=True).post(f"{path}/queue/").status_code == 200
 
 
-def test_the_log_names_the_user_and_the_channel(client, make_batch):
+def test_the_log_names_the_user_and_the_channel(client, make_batch, a_list):
     batch = make_batch("paused", failed=1)
     last, actions = BatchLog.objects.latest("pk").pk, set()
     for call in WRITING:
@@ -148,6 +148,8 @@ def test_the_log_names_the_user_and_the_channel(client, make_batch):
     assert actions == {
         *("create_batch", "rename_batch", "set_priority", "delete_batch", "queue_batch", "start_batch"),
         *("retry_failed", "repeat_batch", "hold_queue"),
+        *("create_list", "change_list", "add_profiles", "remove_profiles", "sync_list", "correct_address"),
+        *("run_list", "delete_list"),
     }
 
 
@@ -173,13 +175,13 @@ NOT_IDS = [
 @pytest.mark.parametrize("pk", NOT_IDS, ids=range(len(NOT_IDS)))
 def test_an_unknown_id_is_not_found(client, pk):
     with nothing_changes():
-        for call in OF_A_BATCH:
+        for call in OF_A_BATCH + OF_A_LIST:
             answer = call.send(client, pk)
             assert refusal_of(answer) == (404, "not_found"), call
             assert answer.json().keys() == {"code", "detail"}
 
 
-def test_a_method_that_an_address_does_not_have_changes_nothing(client, make_batch):
+def test_a_method_that_an_address_does_not_have_changes_nothing(client, make_batch, a_list):
     batch, methods = make_batch(), defaultdict(set)
     for call in CALLS:
         methods[call.path].add(call.method)
@@ -212,7 +214,7 @@ def test_an_unknown_version_is_not_found_and_the_known_ones_are_named(client, pa
         assert (answer.status_code, answer.json()) == (404, {"code": "not_found", "detail": detail})
 
 
-def test_every_call_answers_in_json_only(client, make_batch):
+def test_every_call_answers_in_json_only(client, make_batch, a_list):
     batch = make_batch("done", failed=1)
     for call in CALLS:
         if "export" not in call.route:
@@ -230,14 +232,12 @@ def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, d
     columns = dict.fromkeys(BatchSerializer.Meta.fields, 5) | dict(every_column())
     before, tried = every_table(), 0
     for call in WITH_BODY:
-        kinds = described["paths"][f"/api/v1/{call.path.format(pk='{id}')}"][call.method]["requestBody"]["content"]
+        kinds = described["paths"][f"/api/v1/{call.path.format(pk='{id}', list='{id}')}"][call.method]["requestBody"][
+            "content"
+        ]
         for kind, content in kinds.items():
             component = described["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-            body = (
-                (call.body or {})
-                if kind == JSON
-                else {"name": "x", "file": ContentFile(b"https://example.org/", "list")}
-            )
+            body = (call.body or {}) if kind == JSON else {"file": ContentFile(b"https://example.org/", "list")}
             foreign = sorted(columns.keys() - component.get("properties", {}).keys())
             for names in (foreign[start : start + MAX_UNKNOWN] for start in range(0, len(foreign), MAX_UNKNOWN)):
                 sent = body | {name: columns[name] for name in names}
@@ -245,5 +245,5 @@ def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, d
                 assert answer.status_code == 400, (call, kind, names)
                 assert answer.json()["errors"] == {name: ["Unknown field."] for name in names}, (call, kind)
             tried += 1
-    assert tried == len(WITH_BODY) + 1  # a new batch can also be sent as a form
+    assert tried == len(WITH_BODY) + 3  # a new batch, a new list and an import can also be sent as a form
     assert every_table() == before

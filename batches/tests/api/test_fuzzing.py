@@ -27,8 +27,9 @@ from schemathesis.transport.wsgi import WSGITransport
 
 from batches.api.idempotency import KEY
 from batches.batch_manager import BatchManager
-from batches.models import Batch
+from batches.models import Batch, ProfileList
 from batches.queue.values import as_uuid
+from batches.tests.support.factories import make_list
 
 from .calls import FORM, MULTIPART
 from .conftest import batch_with, make_root, refusal_of
@@ -56,11 +57,12 @@ def configure(examples, phases):
 
 
 def use_a_living_batch_and_a_new_key(case, chance):
-    """Give three in four calls the id of a batch in the database, which always has one in each status, and nine in ten
-    a new key. Otherwise most POSTs would be refused as repetitions."""
+    """Give three in four calls the id of a batch or list in the database, which always has a batch in each status, and
+    nine in ten a new key. Otherwise most POSTs would be refused as repetitions."""
     wanted = as_uuid(case.path_parameters.get("id"))
     if wanted and wanted.int % 4:
-        case.path_parameters["id"] = str(living_batches()[wanted.int % len(Batch.Status.values)])
+        living = living_lists() if "/lists/" in case.path else living_batches()
+        case.path_parameters["id"] = str(living[wanted.int % len(living)])
     if KEY.fullmatch(str(case.headers.get("Idempotency-Key", ""))) and chance.random() < 0.9:
         case.headers["Idempotency-Key"] = str(uuid4())
 
@@ -73,6 +75,10 @@ def living_batches():
         for status in sorted(set(Batch.Status.values) - there.keys(), key=lambda status: status == "running"):
             there[status] = batch_with(status, profiles=3, failed=1).pk
     return [there.get(status) or batch_with(status).pk for status in Batch.Status.values]
+
+
+def living_lists():
+    return [*ProfileList.objects.values_list("pk", flat=True)[:5]] or [make_list(profiles=2).pk]
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def is_replayed(answer):
 
 
 @pytest.mark.parametrize("call", POSTS, ids=str)
-def test_a_repeated_post_changes_nothing_and_gets_the_same_answer(client, make_batch, call):
+def test_a_repeated_post_changes_nothing_and_gets_the_same_answer(client, make_batch, a_list, call):
     batch = make_batch("done" if call.route in {"batch-queue", "batch-retry"} else "queued", failed=1)
     body = {"action": "repeat", "ids": [str(batch.pk)]} if call.route == "batch-bulk" else None
     first = call.send(client, batch, body, headers={"Idempotency-Key": KEY})

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .calls import ADDRESS, FORM, LISTS, MULTIPART, NEW_BATCH, UNKNOWN_ID, WITH_BODY, upload
+from .calls import ADDRESS, FORM, LISTS, MULTIPART, NEW_BATCH, UNKNOWN_ID, WITH_BODY, fill, upload
 from .conftest import errors_of, nothing_changes, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -28,6 +28,32 @@ BODIES = {
             "\ud800": [1],
             "x" * 100_000: [1],
         },
+    ),
+    "lists/": (
+        {"name": "new"},
+        {
+            "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201],
+            "priority": [None, "5", True, 40_000, 10**4000],
+            "checker": [*NOT_TEXTS, "nonsense", ""],
+            "strict": ["false", 0],
+            "profiles": [None, ADDRESS, {"url": ADDRESS}, ["nonsense"]],
+            "queue": [True],
+            "version": [1],
+        },
+    ),
+    "lists/{list}/sync/": (
+        {"profiles": [ADDRESS]},
+        {
+            "profiles": [None, [], ADDRESS, ["nonsense"]],
+            "allow_removals": ["yes", 1, None],
+            "dry_run": ["no", 0, None],
+            "list_version": ["1", True, -1, 2**63, None],
+            "name": ["x"],
+        },
+    ),
+    "lists/{list}/correct/": (
+        {"address": "https://example.org/0", "new_address": ADDRESS},
+        {"address": [*NOT_TEXTS, "", "x" * 2001], "new_address": [*NOT_TEXTS, "", "x" * 2001], "url": [ADDRESS]},
     ),
     "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001]}),
     "batches/bulk/": (
@@ -53,15 +79,15 @@ BODIES = {
     [(path, field) for path, (_, fields) in BODIES.items() for field in fields],
     ids=lambda value: ascii(value)[:30],
 )
-def test_an_invalid_field_is_refused_by_name(client, make_batch, path, field):
-    make_batch("done")
+def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, path, field):
+    address = f"/api/{fill(path, make_batch('done'))}"
     body, fields = BODIES[path]
     outer, _, inner = field.partition(".")
     known_as = field.replace("\0", "").replace("\ud800", "")[:500]
     with nothing_changes():
         for value in fields[field]:
             sent = body | {outer: {inner: value} if inner else value}
-            answer = client.post(f"/api/{path}", json.dumps(sent), content_type=JSON)
+            answer = client.post(address, json.dumps(sent), content_type=JSON)
             assert errors_of(answer) == {known_as}, value
 
 
@@ -153,6 +179,8 @@ QUERIES = {
     },
     "stories/": {"batch": ["nonsense"], "page_size": ["1001"], "profile": [2**63]},
     "batches/{pk}/logs/": {"channel": ["nonsense"]},
+    "lists/": {"ordering": ["nonsense", "checker", "version"], "priority": ["high"], "page_size": ["201"]},
+    "lists/{list}/profiles/": {"failing": ["maybe"], "host": ["a.example/path"], "page_size": ["1001"]},
     "batches/{pk}/profiles/": {"change": ["nonsense"], "http_status": ["99"], "status": ["done"]},
 }
 UNKNOWN = ["nonsense", "Status", "profile__url", "batch_id", "run_token", "page", "format"]
@@ -160,8 +188,8 @@ HOSTILE = ["", "%20%0A", "%00", "a%00b", "9" * 5000, "x" * 3000]
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_an_invalid_query_is_refused_by_name(client, make_batch, path):
-    address, of_pages = f"/api/{path.format(pk=make_batch().pk)}", ["1"] if "export" in path else HOSTILE
+def test_an_invalid_query_is_refused_by_name(client, make_batch, a_list, path):
+    address, of_pages = f"/api/{fill(path, make_batch())}", ["1"] if "export" in path else HOSTILE
     queries = [*QUERIES.get(path, {}).items(), ("cursor", of_pages), ("page_size", of_pages)]
     queries += [(name, ["1"]) for name in UNKNOWN] + [(name, HOSTILE) for name in LISTS[path]]
     for name, values in queries:
@@ -227,11 +255,12 @@ def test_a_body_of_the_wrong_kind_is_refused(client, make_batch, body, content_t
 
 
 @pytest.mark.databases("sqlite")
-def test_a_form_is_refused_except_for_a_new_batch_with_all_its_parts(client, make_batch):
+def test_a_form_is_refused_except_for_profiles_with_all_their_parts(client, make_batch, a_list):
     batch = make_batch("done", failed=1)
     with nothing_changes():
         for call in WITH_BODY:
-            expected = (400, "invalid") if call.route == "batch-list" else (415, "unsupported_media_type")
+            takes_file = call.route in {"batch-list", "list-list", "list-sync"} and call.method == "post"
+            expected = (400, "invalid") if takes_file else (415, "unsupported_media_type")
             assert refusal_of(call.send(client, batch, {"a": "b"}, format="multipart")) == expected, call
         for content_type, code in (("multipart/form-data", "parse_error"), (MULTIPART, "invalid")):
             assert refusal_of(client.post("/api/batches/", b"{}", content_type=content_type)) == (400, code)

@@ -1,12 +1,15 @@
 """The API's description is complete, committed, served to everybody, and its examples work."""
 
 import io
+from itertools import count
 
 import jsonschema
 import pytest
 from django.core.files.base import ContentFile
 from django.core.management import call_command
 from rest_framework.test import APIClient
+
+from batches.batch_manager import BatchManager
 
 from .calls import api_routes
 from .conftest import COMMITTED
@@ -89,6 +92,11 @@ def test_a_refusal_names_the_codes_of_every_status_that_forbids_the_call(describ
         ("BatchJSONRequest", {"name": "Press", "profiles": []}),
         ("BatchJSONRequest", {"name": "Press", "profiles": [{"url": "https://example.org/", "colour": "red"}]}),
         ("BatchUploadRequest", {"name": "Press", "file": "", "format": "pdf"}),
+        ("ListJSONRequest", {"profiles": ["https://example.org/"]}),
+        ("ListJSONRequest", {"name": "Press", "queue": True}),
+        ("EditJSONRequest", {"list_version": 1}),
+        ("SyncJSONRequest", {"profiles": ["https://example.org/"], "allow_removals": "yes"}),
+        ("CorrectRequest", {"address": "https://example.org/"}),
         ("BulkRequest", {"action": "start", "ids": ["1"]}),
         ("BulkRequest", {"action": "queue", "ids": []}),
         ("BulkRequest", {"action": "queue", "filter": {"ordering": "name"}}),
@@ -112,25 +120,33 @@ def validator(described, schema):
 # Examples
 
 
+def list_of(name):
+    return BatchManager().create_list(name, ["https://example.org/feed"])
+
+
 @pytest.mark.django_db
 @pytest.mark.databases("sqlite")
 def test_each_example_of_a_request_is_accepted(client, make_batch, described):
-    batch, accepted = make_batch(), []
+    batch, accepted, number = make_batch(), [], count()
     for path, method, call in calls(described):
         for kind, content in call.get("requestBody", {"content": {}})["content"].items():
             for name, example in content.get("examples", {}).items():
                 body = example["value"]
                 if kind != JSON:
                     body = body | {"file": ContentFile(body["file"].encode(), "list.txt")}
+                of = list_of(f"list {next(number)}") if "/lists/" in path else batch
                 answer = getattr(client, method)(
-                    path.format(id=batch.pk), body, format="json" if kind == JSON else "multipart"
+                    path.format(id=of.pk), body, format="json" if kind == JSON else "multipart"
                 )
                 assert answer.status_code in {200, 201}, (name, answer.content)
                 accepted.append(name)
                 documented = call["responses"][str(answer.status_code)]["content"][JSON]["schema"]
                 validator(described, documented).validate(answer.json())
     assert sorted(accepted) == sorted(
-        ["FromAList", "FromAFile", "Both", "ToTheFront", "WithAReason", "ById", "ByFilter"]
+        [
+            *("FromAList", "FromAFile", "Both", "ToTheFront", "WithAReason", "ById", "ByFilter"),
+            *("FromAList", "FromAFile", "Empty", "All", "Addresses", "Addresses", "Preview", "FromAFile", "Moved"),
+        ]
     )
 
 

@@ -50,7 +50,7 @@ def value_of(name: str, route: str, rows: Any) -> Any:
     if is_admin and name in {"object_id", "id", "pk"} and not route.startswith("/admin/r/"):
         return getattr(rows, route.split("/")[3]).pk
     return {
-        "pk": rows.done.pk,
+        "pk": rows.profilelist.pk if "/lists/" in route else rows.done.pk,
         "object_id": rows.done.pk,
         "batch_id": rows.queued.pk,
         "kind": "csv",

@@ -1,0 +1,317 @@
+"""Lists that last: the calls that create, edit, import, run and delete them, and what they contain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponseBase, QueryDict
+from django.urls import path
+from django.utils.text import slugify
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
+from rest_framework.mixins import ListModelMixin
+from rest_framework.parsers import BaseParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.viewsets import GenericViewSet
+
+from batches.lists.exports import MEMBER_EXPORTERS
+from batches.lists.imports import ImportResult
+from batches.models import Batch, BatchLog, ListProfile, ProfileList, Queue
+from batches.queue.members import ListChange
+from batches.queue.refusals import Code
+from batches.queue.values import find_list
+from batches.reports import queries
+from batches.web.downloads import stream_download
+
+from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
+from .base import BaseView
+from .bodies import (
+    ChangeListBody,
+    CorrectBody,
+    EditJSON,
+    ListJSON,
+    ListUpload,
+    NothingBody,
+    ProfilesBody,
+    SyncJSON,
+    SyncUpload,
+)
+from .conditional import make_etag, require_match, respond_conditionally
+from .errors import require_granted
+from .filters import ListFilters, LogFilters, MemberFilters
+from .pagination import KeysetPagination
+from .results import EXPORT, LIST, ListViewSet
+from .schema import FORM, IF_MATCH, JSON, conflict, describe, describes_etag, describes_export, error_response
+from .serializers import (
+    BatchSerializer,
+    ChangedListSerializer,
+    CreatedListSerializer,
+    ListSerializer,
+    LogSerializer,
+    MemberSerializer,
+)
+from .views import ManagerView, parse_body
+
+STALE = conflict(Code.STALE_VERSION)
+NAME_TAKEN = conflict(Code.ALREADY_EXISTS)
+
+
+class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList]):
+    """List the lists.
+
+    They are in the order of their names, unless `ordering` is given.
+    """
+
+    queryset = ProfileList.objects.with_totals().order_by("name")
+    serializer_class = ListSerializer
+    filterset_class = ListFilters
+    pagination_class = KeysetPagination
+
+    required_permissions = {
+        "list": VIEW_LISTS,
+        "retrieve": VIEW_LISTS,
+        "create": ADD_LIST,
+        "destroy": DELETE_LIST,
+        "run": OPERATE,
+    } | dict.fromkeys(("partial_update", "add", "remove", "sync", "correct"), CHANGE_LIST)
+
+    def get_parsers(self) -> list[BaseParser]:
+        """JSON, and forms for the calls that take a file. Called before `action` is set."""
+        takes_file = self.request and self.action_map.get(str(self.request.method).lower()) in {"create", "sync"}
+        return [*super().get_parsers(), MultiPartParser()] if takes_file else super().get_parsers()
+
+    @describes_etag(ListSerializer)
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
+        """Get a list."""
+        body = self.render(find_list(pk))
+        return respond_conditionally(request, make_etag(body), lambda: body)
+
+    @describe(request={JSON: ListJSON, FORM: ListUpload}, responses={201: CreatedListSerializer} | NAME_TAKEN)
+    def create(self, request: Request) -> Response:
+        """Create a list.
+
+        Send the profiles in JSON or upload a file, or leave them out. Entries that are not valid profiles are listed in
+        `rejected` and the others are added; with `strict` nothing is created.
+        """
+        body: ListJSON | ListUpload = (
+            ListUpload(data=request.data) if isinstance(request.data, QueryDict) else ListJSON(data=request.data)
+        )
+        body.is_valid(raise_exception=True)
+        found = body.read_list()
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_list(profiles=found.profiles, **body.attributes()),
+            lambda create: self.respond_created(body, found, create()),
+        )
+
+    def respond_created(self, body: ProfilesBody, found: ImportResult, created: ProfileList) -> Response:
+        facts = {
+            "list": created,
+            "accepted": len(found.profiles),
+            "duplicates": found.duplicates,
+            "rejected": body.rejected(found.rejects),
+        }
+        data = CreatedListSerializer(facts, context=self.get_serializer_context()).data
+        address = reverse("batches_api:list-detail", [created.pk], request=self.request)
+        return Response(data, 201, headers={"Location": address})
+
+    @describe(
+        request=ChangeListBody,
+        parameters=[IF_MATCH],
+        responses={200: ListSerializer, 412: error_response(412)} | NAME_TAKEN,
+    )
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """Rename a list, or set the priority or the checker of its next runs."""
+        changes = parse_body(ChangeListBody, request)
+        with self.if_it_matches(pk):
+            require_granted(self.manager.change_list(pk, **changes))
+        return Response(self.render(find_list(pk)))
+
+    @describe(parameters=[IF_MATCH], responses={204: None, 412: error_response(412)})
+    def destroy(self, request: Request, pk: str) -> Response:
+        """Delete a list.
+
+        Its profiles, its runs and their results stay.
+        """
+        with self.if_it_matches(pk):
+            require_granted(self.manager.delete_list(pk))
+        return Response(status=204)
+
+    @contextmanager
+    def if_it_matches(self, pk: str) -> Iterator[None]:
+        """Make a call only if the list has the tag that `If-Match` expects. Raises PreconditionFailed."""
+        if "If-Match" not in self.request.headers:
+            yield
+            return
+        with Queue.objects.locked():  # first, since a deletion takes both locks
+            require_match(self.request, make_etag(self.render(find_list(pk, lock=True))))
+            yield
+
+    @describe(request=EditJSON, responses={200: ChangedListSerializer} | STALE)
+    @action(detail=True, methods=["post"])
+    def add(self, request: Request, pk: str) -> Response:
+        """Add profiles to a list."""
+        body, found = self.read_body(EditJSON)
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_addition(pk, found.profiles),
+            lambda add: self.respond_changed(pk, body, found, add(version_in(body))),
+        )
+
+    @describe(request=EditJSON, responses={200: ChangedListSerializer} | STALE)
+    @action(detail=True, methods=["post"])
+    def remove(self, request: Request, pk: str) -> Response:
+        """Remove profiles from a list.
+
+        Their history stays, and other lists keep them.
+        """
+        body, found = self.read_body(EditJSON)
+        return self.run_once(
+            lambda: self.respond_changed(
+                pk, body, found, self.manager.remove_profiles(pk, found.profiles, version_in(body))
+            )
+        )
+
+    @describe(
+        request={JSON: SyncJSON, FORM: SyncUpload},
+        responses={200: ChangedListSerializer} | conflict(Code.STALE_VERSION, Code.TOO_MANY_REMOVALS),
+    )
+    @action(detail=True, methods=["post"])
+    def sync(self, request: Request, pk: str) -> Response:
+        """Give a list exactly these profiles.
+
+        With `dry_run` the answer only says what would change. Removing more than a tenth is refused unless
+        `allow_removals` is true.
+        """
+        body, found = self.read_body(SyncUpload if isinstance(request.data, QueryDict) else SyncJSON)
+        if body.validated_data["dry_run"]:
+            return self.respond_changed(pk, body, found, self.manager.preview_sync(pk, found.profiles))
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_sync(pk, found.profiles, body.validated_data["allow_removals"]),
+            lambda sync: self.respond_changed(pk, body, found, sync(version_in(body))),
+        )
+
+    @describe(
+        request=CorrectBody,
+        responses={200: ListSerializer} | conflict(Code.STALE_VERSION, Code.ALREADY_EXISTS),
+    )
+    @action(detail=True, methods=["post"])
+    def correct(self, request: Request, pk: str) -> Response:
+        """Give a profile of a list another address.
+
+        Its checks and its stories stay. An address that is a profile already is refused.
+        """
+        body = CorrectBody(data=request.data)
+        body.is_valid(raise_exception=True)
+        old, new = body.validated_data["address"], body.validated_data["new_address"]
+
+        def call() -> Response:
+            require_granted(self.manager.correct_address(pk, old, new, version_in(body)))
+            return Response(self.render(find_list(pk)))
+
+        return self.run_once(call)
+
+    @describe(
+        request=NothingBody,
+        responses={201: BatchSerializer} | conflict(Code.ALREADY_QUEUED, Code.ALREADY_RUNNING),
+    )
+    @action(detail=True, methods=["post"])
+    def run(self, request: Request, pk: str) -> Response:
+        """Queue a batch of the profiles that a list has now."""
+        parse_body(NothingBody, request)
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_run(pk), lambda reveal: self.respond_with_run(reveal())
+        )
+
+    def respond_with_run(self, batch: Batch) -> Response:
+        address = reverse("batches_api:batch-detail", [batch.pk], request=self.request)
+        data = BatchSerializer(batch, context=self.get_serializer_context()).data
+        return Response(data, 201, headers={"Location": address})
+
+    def read_body(self, body_class: type[ProfilesBody]) -> tuple[ProfilesBody, ImportResult]:
+        body = body_class(data=self.request.data)
+        body.is_valid(raise_exception=True)
+        return body, body.read_list()
+
+    def respond_changed(self, pk: str, body: ProfilesBody, found: ImportResult, outcome: Any) -> Response:
+        change: ListChange = require_granted(outcome)
+        facts = {
+            "list": find_list(pk),
+            "change": change,
+            "duplicates": found.duplicates,
+            "rejected": body.rejected(found.rejects),
+        }
+        return Response(ChangedListSerializer(facts, context=self.get_serializer_context()).data)
+
+    def render(self, found: ProfileList) -> Any:
+        return self.get_serializer(found).data
+
+    def render_current(self, pk: str) -> dict[str, Any]:
+        """For a refusal."""
+        return {"list": self.render(find_list(pk))}
+
+
+def version_in(body: Any) -> int | None:
+    version: int | None = body.validated_data.get("list_version")
+    return version
+
+
+class OfList(BaseView):
+    """A view below the address of a list."""
+
+    @cached_property
+    def list_(self) -> ProfileList:
+        return find_list(self.kwargs["pk"])
+
+
+class ListMembers(OfList, ListViewSet[ListProfile]):
+    """List the profiles of a list.
+
+    They are in the order in which they were added.
+    """
+
+    required_permissions = {"list": VIEW_MEMBERS, "export": VIEW_MEMBERS}
+    queryset = ListProfile.objects.select_related("profile").order_by("pk")
+    serializer_class = MemberSerializer
+    filterset_class = MemberFilters
+
+    def get_queryset(self) -> QuerySet[ListProfile]:
+        return super().get_queryset().filter(list=self.list_)
+
+    @describes_export(MEMBER_EXPORTERS)
+    def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
+        """Export the profiles of a list.
+
+        The filters are those of the list of its profiles.
+        """
+        if kind not in MEMBER_EXPORTERS:
+            raise NotFound(f"Unknown type of export. Use {', '.join(MEMBER_EXPORTERS)}.")
+        rows = self.filter_queryset(self.get_queryset())
+        lines = () if request.method == "HEAD" else MEMBER_EXPORTERS[kind](queries.stream_members(rows))
+        return stream_download(lines, slugify(self.list_.name)[:50] or str(self.list_.pk), kind)
+
+
+class ListLogs(OfList, ListViewSet[BatchLog]):
+    """List the changes of a list.
+
+    The newest comes first.
+    """
+
+    required_permissions = {"list": VIEW_LOGS}
+    queryset = BatchLog.objects.newest_first()
+    serializer_class = LogSerializer
+    filterset_class = LogFilters
+
+    def get_queryset(self) -> QuerySet[BatchLog]:
+        return super().get_queryset().filter(list=self.list_)
+
+
+urls = [
+    path("lists/<str:pk>/profiles/", ListMembers.as_view(LIST), name="list-profiles"),
+    path("lists/<str:pk>/logs/", ListLogs.as_view(LIST), name="list-logs"),
+    path("lists/<str:pk>/export/<str:kind>/", ListMembers.as_view(EXPORT, pagination_class=None), name="list-export"),
+]

@@ -1,0 +1,322 @@
+"""Lists that last: created, edited, imported, run and deleted through the API. `calls` has who may do what."""
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from rest_framework.test import APIClient
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, Profile, ProfileList, vocabulary
+from batches.models.api import AccessToken
+from batches.tests.support.factories import failed, make_list, profile_ids, record, start_run, urls, urls_of
+from batches.tests.support.tables import every_table
+from batches.tests.support.threads import run_in_threads
+
+from .conftest import errors_of, make_user, nothing_changes, refusal_of, token_client
+
+pytestmark = pytest.mark.django_db
+
+
+def post(client, found, call, **body):
+    return client.post(f"/api/lists/{found.pk}/{call}/", body)
+
+
+def upload(client, path, content, **fields):
+    file = SimpleUploadedFile("list.txt", content)
+    return client.post(path, {"file": file} | fields, format="multipart")
+
+
+def changed(answer):
+    assert answer.status_code == 200, answer.content
+    return tuple(answer.json()[name] for name in vocabulary.CHANGE)
+
+
+# Creating
+
+
+def test_a_list_is_created_with_its_profiles_and_says_what_became_of_each_entry(client):
+    answer = client.post(
+        "/api/lists/",
+        {"name": "News", "priority": 3, "checker": "http", "profiles": [*urls(2), *urls(1), "nonsense", {"url": 5}]},
+    )
+    assert answer.status_code == 201
+    body, created = answer.json(), ProfileList.objects.get()
+    assert (created.name, created.priority, created.checker, urls_of(created)) == ("News", 3, "http", urls(2))
+    assert (body["accepted"], body["duplicates"]) == (2, 1)
+    assert [entry["index"] for entry in body["rejected"]] == [3, 4]
+    assert body["list"] == client.get(answer["Location"]).json()
+    assert body["list"].keys() == {*vocabulary.LIST, "url"}
+    assert BatchLog.objects.get().channel == "api"
+
+
+def test_a_list_is_created_from_a_file_or_without_profiles(client):
+    answer = upload(client, "/api/lists/", b"https://a.example/\nnonsense\n", name="File")
+    assert (answer.json()["accepted"], answer.json()["rejected"][0]["line"]) == (1, 2)
+    assert client.post("/api/lists/", {"name": "Empty"}).json()["list"]["total_profiles"] == 0
+    assert client.post("/api/lists/", {"name": "Also empty", "profiles": []}).status_code == 201
+
+
+def test_a_name_that_is_taken_is_refused(client, a_list):
+    with nothing_changes():
+        answer = client.post("/api/lists/", {"name": "the list"})
+    assert refusal_of(answer) == (409, "already_exists")
+    assert answer.json().keys() == {"code", "detail"}
+
+
+def test_with_strict_an_invalid_entry_creates_nothing(client):
+    with nothing_changes():
+        answer = client.post("/api/lists/", {"name": "x", "strict": True, "profiles": [*urls(1), "nonsense"]})
+        assert errors_of(answer) == {"profiles"}
+    assert answer.json()["rejected"][0]["text"] == "nonsense"
+
+
+# Reading
+
+
+def test_the_lists_are_in_the_order_of_their_names_and_can_be_filtered(client):
+    for name, priority, checker in (("Beta", 1, "feed"), ("Alpha", 2, "http"), ("Gamma", 2, "feed")):
+        make_list(name, 1, priority=priority, checker=checker)
+
+    def names(query=""):
+        return [found["name"] for found in client.get(f"/api/lists/{query}").json()["results"]]
+
+    assert names() == ["Alpha", "Beta", "Gamma"]
+    assert names("?priority=2") == ["Alpha", "Gamma"]
+    assert names("?checker=http") == ["Alpha"]
+    assert names("?name=ET") == ["Beta"]
+    assert names("?search=feed gamma") == ["Gamma"]
+    assert names("?ordering=-priority,-name") == ["Gamma", "Alpha", "Beta"]
+    assert names("?created_before=2020-01-01") == []
+
+
+def test_pages_of_lists_follow_each_other(client):
+    for number in range(5):
+        make_list(f"list {number}", number)
+    found, address = [], "/api/lists/?page_size=2"
+    while address:
+        page = client.get(address).json()
+        found += [(entry["name"], entry["total_profiles"]) for entry in page["results"]]
+        address = page["next"]
+    assert found == [(f"list {number}", number) for number in range(5)]
+
+
+def test_the_profiles_of_a_list_are_in_its_order_with_their_last_check(client):
+    found = make_list("News", 3)
+    run = start_run(BatchManager().run_list(found.pk))
+    record(run, [(profile_ids(run.batch)[1], failed())])
+    answer = client.get(f"/api/lists/{found.pk}/profiles/").json()["results"]
+    assert [member["url"] for member in answer] == urls(3)
+    assert [bool(member["last_checked_at"]) for member in answer] == [False, True, False]
+    failing = client.get(f"/api/lists/{found.pk}/profiles/?failing=true").json()["results"]
+    assert [(member["url"], member["profile"]) for member in failing] == [(urls(2)[1], answer[1]["profile"])]
+    assert client.get(f"/api/lists/{found.pk}/profiles/?host=example.net").json()["results"] == []
+    page = client.get(f"/api/lists/{found.pk}/profiles/?page_size=2").json()
+    assert [member["url"] for member in client.get(page["next"]).json()["results"]] == urls(3)[2:]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "opml"])
+def test_an_export_can_be_imported_again(client, kind):
+    found = make_list("News of the day", 3)
+    answer = client.get(f"/api/lists/{found.pk}/export/{kind}/")
+    assert f'filename="news-of-the-day.{kind}"' in answer["Content-Disposition"]
+    file = SimpleUploadedFile(f"list.{kind}", b"".join(answer.streaming_content))
+    answer = client.post(f"/api/lists/{found.pk}/sync/", {"file": file}, format="multipart")
+    assert changed(answer) == (0, 0, 3)
+    assert refusal_of(client.get(f"/api/lists/{found.pk}/export/pdf/")) == (404, "not_found")
+
+
+def test_the_log_of_a_list_has_its_changes_and_its_runs(client):
+    found = make_list("News", 1)
+    assert post(client, found, "add", profiles=urls(3)).status_code == 200
+    assert post(client, found, "run").status_code == 201
+    lines = client.get(f"/api/lists/{found.pk}/logs/").json()["results"]
+    assert [(line["action"], line["message"]) for line in lines] == [
+        ("run_list", "3 profiles"),
+        ("add_profiles", "+2 −0 =1"),
+        ("create_list", "1 profile"),
+    ]
+    assert lines[0].keys() == set(vocabulary.LOG)
+
+
+# Editing
+
+
+def test_attributes_are_changed_together(client, a_list):
+    answer = client.patch(f"/api/lists/{a_list.pk}/", {"name": "Press", "priority": 7, "checker": "http"})
+    assert answer.json() == client.get(f"/api/lists/{a_list.pk}/").json()
+    a_list.refresh_from_db()
+    assert (a_list.name, a_list.priority, a_list.checker, a_list.version) == ("Press", 7, "http", 2)
+    make_list("taken")
+    with nothing_changes():
+        answer = client.patch(f"/api/lists/{a_list.pk}/", {"name": "taken", "priority": 1})
+        assert refusal_of(answer) == (409, "already_exists")
+        assert answer.json()["list"]["name"] == "Press"
+        assert errors_of(client.patch(f"/api/lists/{a_list.pk}/", {"checker": "nonsense"})) == {"checker"}
+
+
+def test_a_change_and_a_deletion_take_if_match(client, a_list):
+    path = f"/api/lists/{a_list.pk}/"
+    etag = client.get(path)["ETag"]
+    assert client.get(path, headers={"If-None-Match": etag}).status_code == 304
+    assert client.patch(path, {"priority": 1}, headers={"If-Match": etag}).status_code == 200
+    with nothing_changes():
+        for method, body in (("patch", {"priority": 2}), ("delete", None)):
+            answer = getattr(client, method)(path, body, headers={"If-Match": etag})
+            assert refusal_of(answer) == (412, "precondition_failed")
+    assert client.delete(path, headers={"If-Match": client.get(path)["ETag"]}).status_code == 204
+
+
+def test_profiles_are_added_and_removed(client, a_list):
+    answer = post(client, a_list, "add", profiles=[*urls(4), "nonsense"])
+    assert changed(answer) == (2, 0, 2)
+    assert answer.json()["rejected"][0]["index"] == 4
+    assert answer.json()["list"]["total_profiles"] == 4
+    assert changed(post(client, a_list, "remove", profiles=urls(3))) == (0, 3, 1)
+    assert urls_of(a_list) == urls(4)[3:]
+
+
+def test_an_import_is_previewed_and_then_made(client, a_list):
+    make_list("ten", 10)
+    a_list = ProfileList.objects.get(name="ten")
+    wanted = urls(12)[1:]
+    with nothing_changes():
+        assert changed(post(client, a_list, "sync", profiles=wanted, dry_run=True)) == (2, 1, 9)
+    assert changed(post(client, a_list, "sync", profiles=wanted)) == (2, 1, 9)
+    assert urls_of(a_list) == wanted
+
+
+def test_an_import_that_removes_more_than_a_tenth_needs_a_flag(client, a_list):
+    with nothing_changes():
+        answer = post(client, a_list, "sync", profiles=urls(1))
+        assert refusal_of(answer) == (409, "too_many_removals")
+        assert answer.json()["list"]["total_profiles"] == 2
+    answer = upload(client, f"/api/lists/{a_list.pk}/sync/", b"https://example.org/0", allow_removals="true")
+    assert changed(answer) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("add", {"profiles": urls(2)}),
+        ("remove", {"profiles": urls(1)}),
+        ("sync", {"profiles": urls(2)}),
+        ("correct", {"address": urls(1)[0], "new_address": "https://example.org/new"}),
+    ],
+)
+def test_an_edit_that_was_decided_from_an_older_version_is_refused(client, a_list, call, body):
+    assert client.patch(f"/api/lists/{a_list.pk}/", {"priority": 1}).json()["version"] == 2
+    with nothing_changes():
+        answer = post(client, a_list, call, **body, list_version=1)
+        assert refusal_of(answer) == (409, "stale_version")
+        assert answer.json()["list"]["version"] == 2
+    assert post(client, a_list, call, **body, list_version=2).status_code == 200
+
+
+def test_an_address_is_corrected(client, a_list):
+    answer = post(client, a_list, "correct", address=urls(1)[0], new_address="https://example.net/")
+    assert answer.json()["version"] == 2
+    assert urls_of(a_list) == ["https://example.net/", urls(2)[1]]
+    assert Profile.objects.count() == 2
+    with nothing_changes():
+        for old, new, refusal in (
+            ("https://example.net/", urls(2)[1], (409, "already_exists")),
+            ("https://example.net/", "nonsense", (400, "bad_value")),
+            ("https://unknown.example/", "https://example.net/2", (404, "not_found")),
+        ):
+            assert refusal_of(post(client, a_list, "correct", address=old, new_address=new)) == refusal
+
+
+# Running
+
+
+def test_a_run_is_a_batch_of_the_list(client, a_list):
+    answer = post(client, a_list, "run")
+    assert answer.status_code == 201
+    assert answer.json() == client.get(answer["Location"]).json()
+    assert (answer.json()["list"], answer.json()["total_profiles"]) == (str(a_list.pk), 2)
+    with nothing_changes():
+        again = post(client, a_list, "run")
+        assert refusal_of(again) == (409, "already_queued")
+        assert again.json()["list"]["id"] == str(a_list.pk)
+    BatchManager().create_batch("another")
+    runs = client.get(f"/api/batches/?list={a_list.pk}").json()["results"]
+    assert [run["id"] for run in runs] == [answer.json()["id"]]
+
+
+def test_a_new_batch_is_kept_as_a_list(client):
+    answer = client.post("/api/batches/", {"name": "News", "profiles": urls(2), "keep": True})
+    kept = ProfileList.objects.get()
+    assert (answer.json()["batch"]["list"], urls_of(kept)) == (str(kept.pk), urls(2))
+    with nothing_changes():
+        again = client.post("/api/batches/", {"name": "News", "profiles": urls(2), "keep": True})
+        assert refusal_of(again) == (409, "already_exists")
+
+
+def test_keeping_a_batch_as_a_list_needs_the_permission_to_add_lists(client):
+    body = {"name": "News", "profiles": urls(2), "keep": True}
+    user = make_user("add_batch")
+    adder = token_client(user)
+    with nothing_changes():
+        assert refusal_of(adder.post("/api/batches/", body)) == (403, "permission_denied")
+    assert adder.post("/api/batches/", body | {"keep": False}).status_code == 201
+    assert (
+        token_client(make_user("add_batch", "add_profilelist", name="both")).post("/api/batches/", body).status_code
+        == 201
+    )
+
+
+@pytest.mark.parametrize("scope", ["read", "add"])
+def test_a_token_that_cannot_operate_reads_lists_and_changes_none(client, a_list, scope):
+    token = AccessToken(
+        user=make_user("view_profilelist", "change_profilelist", "add_profilelist", "add_batch"), scope=scope
+    )
+    key = token.new_key()
+    token.save()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
+    assert client.get("/api/lists/").status_code == 200
+    before = every_table()
+    kept = {"name": "News", "profiles": urls(1), "keep": True}
+    for answer in (
+        client.post("/api/lists/", {"name": "x"}),
+        client.patch(f"/api/lists/{a_list.pk}/", {"priority": 1}),
+        post(client, a_list, "add", profiles=urls(5)),
+        client.post("/api/batches/", kept),
+    ):
+        assert refusal_of(answer) == (403, "permission_denied")
+    after = every_table()
+    assert after | {"batches_accesstoken": []} == before | {"batches_accesstoken": []}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_run_asked_for_at_the_same_time_is_made_once_and_answered_twice(client, a_list):
+    def ask():
+        clone = token_client_of(client)
+        return clone.post(f"/api/lists/{a_list.pk}/run/", headers={"Idempotency-Key": "once"})
+
+    answers = run_in_threads([ask] * 3)
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert Batch.everything.get().total_profiles == 2
+
+
+def token_client_of(client):
+    clone = APIClient()
+    clone.credentials(**client._credentials)
+    return clone
+
+
+# What it costs
+
+
+def test_a_page_of_lists_takes_as_many_queries_for_many_as_for_one(client, django_assert_max_num_queries):
+    for number in range(30):
+        make_list(f"list {number}", 3)
+    with django_assert_max_num_queries(3):
+        assert len(client.get("/api/lists/").json()["results"]) == 30
+
+
+def test_a_deleted_list_is_gone_and_its_runs_stay(client, a_list):
+    run = post(client, a_list, "run").json()["id"]
+    assert client.delete(f"/api/lists/{a_list.pk}/").status_code == 204
+    assert refusal_of(client.get(f"/api/lists/{a_list.pk}/")) == (404, "not_found")
+    assert client.get(f"/api/batches/{run}/").json()["list"] is None
+    assert Batch.objects.get().total_profiles == 2
