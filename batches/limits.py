@@ -2,6 +2,8 @@
 
 #: An address in its normal form.
 MAX_URL = 2000
+#: The name of a host.
+MAX_HOST = 255
 #: The name of a batch, a profile or a webhook.
 MAX_NAME = 200
 #: The words of a search; it has the length of a name.

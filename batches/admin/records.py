@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from batches.lists.addresses import host_of
-from batches.models import BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import BatchLog, BatchProfile, Host, Profile, StoryResult
 
 from . import display
 from .base import ReadOnlyAdmin
@@ -81,3 +81,10 @@ class BatchLogAdmin(ReadOnlyAdmin):
     list_select_related = ("batch",)
     search_fields = ("batch__name", "action", "actor", "message")
     search_help_text = "Batch, action, person or message"
+
+
+@admin.register(Host)
+class HostAdmin(ReadOnlyAdmin):
+    list_display = ("name", display.column("not_before", "not before", display.moment), "interval", "last_status")
+    search_fields = ("name",)
+    search_help_text = "Name"

@@ -12,6 +12,7 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import Checker
 from batches.conf import Config
 from batches.models import Database
+from batches.queue.hosts import recall_hosts, remember_hosts
 from batches.queue.runs import ClaimedRun
 from batches.reports import queries
 
@@ -52,6 +53,7 @@ class Run:
         """
         async with AsyncExitStack() as stack:
             await self._enter_checker(stack)
+            self._checker.recall_hosts(await self._database(recall_hosts))
             tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._read())]
             try:
                 await asyncio.gather(*tasks)
@@ -119,6 +121,7 @@ class Run:
         renewed = time.monotonic()
         while not (self._settled.is_set() and not self._checks.results):
             await self._wait_for_chunk()
+            await self._remember_hosts()
             if self._checks.fault is not None:
                 raise self._checks.fault
             if chunk := self._checks.results[:size]:
@@ -129,6 +132,10 @@ class Run:
             elif time.monotonic() - renewed > self._seconds_between_renewals:
                 await self._call_as_owner(self._manager.renew_lease)
                 renewed = time.monotonic()
+
+    async def _remember_hosts(self) -> None:
+        if notes := self._checker.take_host_notes():
+            await self._database(remember_hosts, notes)
 
     async def _wait_for_chunk(self) -> None:
         """Until a chunk is full, everything is settled, or the first result has waited long enough for others."""

@@ -14,6 +14,7 @@ from .connections import (
     snapshot,
 )
 from .functions import Minute, SecondsSince
+from .hosts import Host
 from .lists import ListProfile, ProfileList
 from .logs import Action, BatchLog, Channel
 from .profiles import Profile, StoryResult

@@ -5,13 +5,13 @@ from urllib.parse import urlencode
 
 import pytest
 
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook, WebhookDelivery
+from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook, WebhookDelivery
 
 from .conftest import QUEUE, QUEUE_LIVE, SCRIPT, address, batch_with, page_of, story, text_of
 
 pytestmark = pytest.mark.django_db
 
-MODELS = [Batch, Profile, BatchProfile, StoryResult, BatchLog, Webhook, WebhookDelivery]
+MODELS = [Batch, Profile, BatchProfile, StoryResult, BatchLog, Host, Webhook, WebhookDelivery]
 models = pytest.mark.parametrize("model", MODELS)
 KEYS = ["123", "0", "-1", "0" * 32, str(2**63), "9" * 400, "%00", "x" * 3000, "a/b", "_5F", "%ED%A0%80", SCRIPT]
 QUERIES = [

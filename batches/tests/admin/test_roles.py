@@ -8,11 +8,12 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.urls import reverse
+from django.utils import timezone
 
 from batches.admin.queue_content import move_query
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook, WebhookDelivery
+from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.factories import make_list
 from batches.tests.support.tables import every_column, every_table, stable_rows
@@ -77,6 +78,7 @@ ADDRESSES = {
             "batchprofile": SEE_ROWS,
             "storyresult": SEE_ROWS,
             "batchlog": SEE_ROWS,
+            "host": OF_SUPERUSERS,
             "webhookdelivery": OF_SUPERUSERS,
         }.items()
         for view in ("changelist", "add", "change", "delete", "history")
@@ -114,6 +116,7 @@ ADDRESSES = {
 #: Django's own addresses.
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "jsi18n", "autocomplete", "view_on_site"}
 
+READ_ONLY = (Profile, BatchProfile, StoryResult, BatchLog, Host, WebhookDelivery)
 #: Each action of each list: who may use it.
 ACTIONS = {
     **{
@@ -126,7 +129,7 @@ ACTIONS = {
     (WebhookDelivery, "reschedule_all"): OF_SUPERUSERS,
     # Django's own, which it gives to every list.
     **{(model, "delete_selected"): OF_SUPERUSERS for model in (Webhook, User, Group)},
-    **{(model, "delete_selected"): NOBODY for model in (Profile, BatchProfile, StoryResult, BatchLog, WebhookDelivery)},
+    **{(model, "delete_selected"): NOBODY for model in READ_ONLY},
 }
 
 
@@ -141,6 +144,7 @@ def batch():
     Group.objects.create(name="a group")
     batch_with("done", ok=1, failed=1, stories=[story()])
     make_list("the list", 2)
+    Host.objects.create(name="a.example", not_before=timezone.now())
     batch = batch_with(name="it")
     batch_with(name="another")
     assert BatchManager().hold_queue("")

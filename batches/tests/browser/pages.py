@@ -8,10 +8,11 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, User
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import Page as BrowserPage
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook
+from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook
 from batches.models.api import AccessToken, ApiToken
 
 from ..admin.conftest import batch_with, names_of_addresses, reread, story
@@ -129,7 +130,7 @@ STATES = {
 
 #: Views without a page: they serve scripts, act on a click, or are refused because their rows are read-only.
 ACTIONS = {"details", "export", "live", "operate", "hold", "release", "move", "selected"}
-READ_ONLY = {"profile", "batchprofile", "storyresult", "batchlog", "webhookdelivery"}
+READ_ONLY = {"profile", "batchprofile", "storyresult", "batchlog", "host", "webhookdelivery"}
 
 
 def every_page() -> dict[str, Page]:
@@ -179,6 +180,7 @@ def make_rows() -> Rows:
         batchprofile=BatchProfile.objects.filter(status="failed").latest("pk"),
         storyresult=StoryResult.objects.latest("pk"),
         batchlog=BatchLog.objects.latest("pk"),
+        host=Host.objects.create(name="busy.example", not_before=timezone.now(), interval=1.0, last_status=429),
         webhook=webhook,
         webhookdelivery=webhook.deliveries.latest("pk"),
         apitoken=ApiToken.objects.create(user=user),

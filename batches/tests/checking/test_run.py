@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections import Counter
 from datetime import UTC, datetime, tzinfo
@@ -19,11 +20,12 @@ from batches.checking.checks import Checks
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
-from batches.models import Batch, BatchProfile, Queue, StoryResult
+from batches.models import Batch, BatchProfile, Host, Queue, StoryResult
 from batches.queue import results
 from batches.reports import queries
 from batches.tests.support.checkers import NAMES, NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, values_of
+from batches.tests.support.feedserver import Reply
 from batches.tests.support.hostile import CONFIG, SECRET, attacks, peak
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
@@ -465,6 +467,38 @@ def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplo
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.exc_info[0] for record in logged] == [ValueError, KeyError]
     assert logged[0].getMessage() == f"The checker “scripted” failed on {urls(1)[0]}"
+
+
+# -- Hosts that ask for a pause ----------------------------------------------------------------------------------------
+
+
+def test_a_pause_holds_also_for_the_next_run(configure, server):
+    configure(allowed_networks=("127.0.0.0/8",), max_retry_after=0)
+    server.answer("/1", status=429, headers={"Retry-After": "3600"})
+    batches = [BatchManager().create_batch("it", [server.url(path)], checker="http") for path in ("/1", "/2")]
+    work()
+    assert [error for batch in batches for error in errors(batch)] == [
+        "asked us to wait 3600 s",
+        f"asked us earlier to wait, for {recalled_seconds(batches[1])} s more",
+    ]
+    assert [request.path for request in server.requests] == ["/1"]
+    assert (Host.objects.get().name, Host.objects.get().last_status) == ("127.0.0.1", 429)
+
+
+def recalled_seconds(batch):
+    (seconds,) = re.findall(r"for (3[56]\d\d) s", errors(batch)[0])
+    return seconds
+
+
+def test_the_profiles_of_a_host_that_asks_for_a_pause_are_checked_after_it(configure, server):
+    configure(allowed_networks=("127.0.0.0/8",), per_host=1)
+    busy = Reply(429, headers={"Retry-After": "1"})
+    server.otherwise = Reply(body=b"a")
+    server.answer_in_turn("/0", busy, Reply(body=b"a"))
+    batch = BatchManager().create_batch("it", [server.url(f"/{number}") for number in range(4)], checker="http")
+    work()
+    assert row_statuses(batch) == ["ok"] * 4
+    assert server.hits("/0") == 2
 
 
 # -- Batches that cannot be worked on ----------------------------------------------------------------------------------

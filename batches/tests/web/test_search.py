@@ -21,7 +21,7 @@ SLOW = {
     "postgresql": "SELECT pg_sleep(600)",
 }
 API_LISTS = ["batches/", "stories/", "profiles/", "batches/{batch}/stories/"]
-ADMIN_LISTS = ["batch", "profile", "batchprofile", "storyresult", "batchlog", "webhook", "webhookdelivery"]
+ADMIN_LISTS = ["batch", "profile", "batchprofile", "storyresult", "batchlog", "host", "webhook", "webhookdelivery"]
 
 texts = pytest.mark.parametrize(
     ("text", "message"),

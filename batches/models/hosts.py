@@ -1,0 +1,24 @@
+"""How hosts want to be treated, from one run to the next."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from batches.limits import MAX_HOST
+
+
+class Host(models.Model):
+    """A host that has asked for fewer requests. There is no row for a host that wants nothing special."""
+
+    name = models.CharField(max_length=MAX_HOST, unique=True)
+    not_before = models.DateTimeField(help_text="The host gets no request before this time.")
+    interval = models.FloatField(default=0.0, help_text="Seconds between two requests.")
+    refusals = models.PositiveIntegerField(default=0, help_text="In a row, without an answer in between.")
+    last_status = models.PositiveSmallIntegerField("last HTTP status", null=True, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="host_interval_not_negative", condition=Q(interval__gte=0))]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,55 @@
+"""What hosts have asked for: stored by the run that was told, and known to the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import DurationField, ExpressionWrapper, F
+from django.db.models.functions import Now
+
+from batches.checking.checkers.base import HostNote
+from batches.limits import MAX_HOST
+from batches.models import Host
+
+#: What a run is told of at most, those with the longest pauses first.
+MAX_RECALLED = 10_000
+#: SQLite limits the parameters of a statement.
+CHUNK = 100
+
+
+def remember_hosts(notes: Sequence[HostNote]) -> None:
+    """Safe to repeat. Forgets hosts that want nothing special any more."""
+    well = [note.name for note in notes if not (note.pause_seconds or note.interval or note.refusals)]
+    rows = [make_row(note) for note in notes if note.name not in set(well) and len(note.name) <= MAX_HOST]
+    with transaction.atomic():
+        for start in range(0, len(well), CHUNK):
+            Host.objects.filter(name__in=well[start : start + CHUNK]).delete()
+        Host.objects.bulk_create(
+            rows,
+            CHUNK,
+            update_conflicts=True,
+            unique_fields=["name"],
+            update_fields=["not_before", "interval", "refusals", "last_status"],
+        )
+
+
+def make_row(note: HostNote) -> Host:
+    """With times by the database's clock: the next run may be on another machine."""
+    not_before = Now() + timedelta(seconds=note.pause_seconds)
+    return Host(
+        name=note.name,
+        not_before=not_before,
+        interval=note.interval,
+        refusals=note.refusals,
+        last_status=note.last_status,
+    )
+
+
+def recall_hosts() -> list[HostNote]:
+    left = ExpressionWrapper(F("not_before") - Now(), DurationField())
+    hosts = Host.objects.order_by("-not_before", "name").values_list(
+        "name", left, "refusals", "interval", "last_status"
+    )
+    return [HostNote(name, max(0.0, left.total_seconds()), *rest) for name, left, *rest in hosts[:MAX_RECALLED]]

@@ -1,0 +1,50 @@
+"""What hosts have asked for outlives the run that was told."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from batches.checking.checkers.base import HostNote
+from batches.limits import MAX_HOST
+from batches.models import Host
+from batches.queue import hosts
+from batches.queue.hosts import recall_hosts, remember_hosts
+
+pytestmark = pytest.mark.django_db
+
+
+def test_what_hosts_ask_for_is_remembered_until_they_want_nothing_special_any_more():
+    a, b = HostNote("a.example", 3600.0, 2, 4.0, 429), HostNote("b.example", 0.0, 0, 1.0, 200)
+    for _ in range(2):  # a call that is repeated changes nothing
+        remember_hosts([a, b])
+        first, second = recall_hosts()
+        assert 3590 < first.pause_seconds <= 3600
+        assert (first._replace(pause_seconds=3600.0), second) == (a, b)
+    remember_hosts([HostNote("a.example", 0.0, 0, 0.0, 200), b._replace(pause_seconds=60.0)])
+    assert [note.name for note in recall_hosts()] == ["b.example"]
+    assert 50 < recall_hosts()[0].pause_seconds <= 60
+    assert Host.objects.count() == 1
+
+
+def test_a_pause_ends_by_the_databases_clock():
+    remember_hosts([HostNote("a.example", 3600.0, 1, 1.0, 503)])
+    now = timezone.now()
+    not_before = Host.objects.get().not_before
+    assert timedelta(minutes=59) < not_before - now < timedelta(minutes=61)
+    Host.objects.update(not_before=not_before - timedelta(hours=2))
+    assert recall_hosts() == [HostNote("a.example", 0.0, 1, 1.0, 503)]
+
+
+def test_many_hosts_are_remembered_at_once_and_the_longest_pauses_recalled(monkeypatch):
+    remember_hosts([HostNote(f"{number}.example", float(number), 1) for number in range(1, 1001)])
+    assert Host.objects.count() == 1000
+    monkeypatch.setattr(hosts, "MAX_RECALLED", 3)
+    assert [note.name for note in recall_hosts()] == ["1000.example", "999.example", "998.example"]
+    remember_hosts([HostNote(f"{number}.example") for number in range(1, 1001)])
+    assert Host.objects.count() == 0
+
+
+def test_a_name_that_is_too_long_to_be_one_is_not_remembered():
+    remember_hosts([HostNote("a" * (MAX_HOST + 1), 60.0), HostNote("b.example", 60.0)])
+    assert [note.name for note in recall_hosts()] == ["b.example"]
