@@ -1,7 +1,8 @@
 """Every change of the queue's state, and nothing else.
 
 Each transition is one transaction: lock the queue, read the batch again, check, write, log. Lock order: queue → batch →
-profiles and webhooks. Expected outcomes are returned (True, a batch, or a falsy `Refusal`); faults are raised.
+leases → partitions → profiles; webhooks after the batch. Expected outcomes are returned (True, a batch, or a falsy
+`Refusal`); faults are raised.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from .checking.checkers.base import CheckResult
-from .conf import get_config
-from .limits import MAX_ACTOR, MAX_ERROR
+from .limits import MAX_ERROR
 from .lists.imports import ProfileAddress
-from .models import Action, Batch, BatchProfile, Profile, Queue
+from .models import Action, Batch, Profile, Queue
 from .queue.contents import (
     COUNTERS_AT_ZERO,
     collect_names,
@@ -34,10 +33,17 @@ from .queue.contents import (
 )
 from .queue.lists import ListCalls, new_batch_of
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
-from .queue.repairs import derive_repairs, find_orphans, renumber_queue
+from .queue.repairs import (
+    absorb_leases,
+    derive_repairs,
+    describe_repairs,
+    drop_leases,
+    find_orphans,
+    lock_leases,
+    renumber_queue,
+)
 from .queue.resets import begin_reset, continue_reset
-from .queue.results import record
-from .queue.runs import ClaimedRun, is_owned, lock_head, lock_running, renew_lease, run_seconds
+from .queue.runs import lease_of, lock_head
 from .queue.values import (
     clean_name,
     find_batch,
@@ -49,14 +55,18 @@ from .queue.values import (
     require_progress,
     require_startable,
 )
-from .queue.writer import run_call, transition
+from .queue.worker_calls import WorkerCalls
+from .queue.writer import transition
 from .text import clean_text, pluralise
 
 Status = Batch.Status
 
 
-class BatchManager(ListCalls):
-    """Changes batches, lists and the queue in the name of `actor`, who uses `channel`."""
+class BatchManager(ListCalls, WorkerCalls):
+    """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
+
+    The calls that change lists are in `ListCalls`, those of workers in `WorkerCalls`.
+    """
 
     # Creating batches
 
@@ -255,7 +265,7 @@ class BatchManager(ListCalls):
 
         A worker passes its `run_token`, so that a run that is over cannot stop a later run.
         """
-        if run_token is not None and batch.run_token != run_token:
+        if run_token is not None and not lease_of(batch.pk, run_token).exists():
             raise Fenced
         self._fail(
             batch, Action.HANDLE_ERROR, clean_text(message, MAX_ERROR).strip() or "Stopped without an error message."
@@ -349,12 +359,15 @@ class BatchManager(ListCalls):
         running batch is paused.
         """
         logged = batch.logs.newest_first().values_list("to_status", "to_position").first() or ("", None)
+        has_stray_leases = lock_leases(batch)
         repairs = derive_repairs(batch)
-        if repairs or logged[0] != batch.status:
-            Batch.objects.filter(pk=batch.pk).update(**repairs)
+        if repairs or has_stray_leases or logged[0] != batch.status:
+            Batch.objects.filter(pk=batch.pk).update(**absorb_leases(batch) | repairs)
+            if has_stray_leases or "status" in repairs:
+                drop_leases(batch)
             Queue.objects.bump_version()
             batch.refresh_from_db()
-            message = "set " + ", ".join(sorted(repairs)) if repairs else "the log did not record this status"
+            message = describe_repairs(repairs, has_stray_leases)
             self._log(batch, Action.REPAIR_BATCH, message, before=logged, after=(batch.status, batch.position))
             if "status" in repairs:
                 self._notify(batch)
@@ -369,80 +382,3 @@ class BatchManager(ListCalls):
         self.purge_deleted()
         self.finish_resets()
         return gone
-
-    # Called by workers
-
-    def claim_run(self, worker: str) -> ClaimedRun | None:
-        """Claim the running batch if nobody owns it, else start the next one. None if there is nothing to do yet."""
-        worker = clean_text(worker, MAX_ACTOR)
-        token = uuid.uuid4()
-        with Queue.objects.locked() as queue:
-            Queue.objects.update(worker=worker, worker_seen_at=Now())
-            running = lock_running()
-            if running is not None and (is_owned(running) or running.reset_after is not None):
-                return None
-            if running is not None and self._take_over(running, worker, token):
-                return ClaimedRun(running, token)
-            head = None if queue.held else lock_head()
-            if head is None or head.reset_after is not None:
-                return None
-            self._start(
-                head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}", run_token=token, worker=worker, lease_at=Now()
-            )
-            return ClaimedRun(head, token)
-
-    def _take_over(self, batch: Batch, worker: str, token: uuid.UUID) -> bool:
-        """Claim a run without an owner, or stop a batch that was taken over too often without progress."""
-        if batch.run_token is None:  # started by somebody, or released
-            self._apply(batch, Action.CLAIM_RUN, f"by worker {worker}", run_token=token, worker=worker, lease_at=Now())
-            return True
-        lost = batch.takeovers + 1
-        if lost > get_config().max_takeovers:
-            message = f"{lost} workers in a row sent no heartbeat, and the batch made no progress."
-            self._fail(batch, Action.TAKE_OVER, message)
-            return False
-        message = f"by worker {worker}: no heartbeat from the previous worker"
-        self._apply(batch, Action.TAKE_OVER, message, run_token=token, worker=worker, lease_at=Now(), takeovers=lost)
-        return True
-
-    @refusable
-    def record_results(
-        self, batch_id: object, run_token: uuid.UUID, results: Iterable[tuple[int, CheckResult]]
-    ) -> Literal[True]:
-        """Record the (profile_id, result) pairs of a run and renew its lease. All or nothing.
-
-        A profile that already has a result keeps it, so recording twice is safe. Never takes the queue's lock.
-        """
-        by_profile = dict(results)
-        with transaction.atomic():
-            renew_lease(batch_id, run_token)
-            record(uuid.UUID(str(batch_id)), by_profile)
-        return True
-
-    @refusable
-    def renew_lease(self, batch_id: object, run_token: uuid.UUID) -> Literal[True]:
-        """The heartbeat of the run's worker."""
-        renew_lease(batch_id, run_token)
-        return True
-
-    @run_call
-    def release_run(self, batch: Batch) -> Literal[True]:
-        """Release a run, so that the next worker continues at once instead of waiting for the lease to expire."""
-        self._apply(batch, Action.RELEASE_RUN, run_seconds=run_seconds(), run_token=None, worker=None, lease_at=None)
-        return True
-
-    @run_call
-    def finish_run(self, batch: Batch) -> Literal[True]:
-        """Complete a run without pending profiles.
-
-        A batch that expects profiles but has no rows goes to `error`, since nothing was checked.
-        """
-        rows = batch.profiles
-        if rows.filter(status=BatchProfile.Status.PENDING).exists():
-            raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
-        if batch.completed_profiles < batch.total_profiles and not rows.exists():
-            message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."
-            self._fail(batch, Action.FINISH_RUN, message)
-        else:
-            self._complete(batch, Action.FINISH_RUN, "" if batch.total_profiles else "The batch has no profiles.")
-        return True

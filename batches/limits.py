@@ -28,6 +28,8 @@ MAX_QUOTE = 200
 #: What PostgreSQL's smallint holds.
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 
+#: Into how many partitions the rows of a batch fall at most. Stored with each row.
+PARTITIONS = 256
 #: Batches that one bulk action changes at most.
 MAX_BULK = 1000
 #: Bytes of a list that is imported.

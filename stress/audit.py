@@ -11,10 +11,14 @@ from typing import Any
 from django.db import connection
 from django.db.backends.signals import connection_created
 
-from batches.models import Batch, BatchProfile, Profile
+from batches.models import Batch, BatchProfile, Partition, Profile
 
 CHANGES = "stress_change"
 BATCH, ROW, PROFILE = Batch._meta.db_table, BatchProfile._meta.db_table, Profile._meta.db_table
+
+#: The token of the worker that leases the partition of the row.
+TOKEN = f"""(SELECT lease_id FROM {Partition._meta.db_table} AS partition
+              WHERE partition.batch_id = NEW.batch_id AND partition.number = NEW.partition)"""
 
 TABLE = f"""
 CREATE TABLE {CHANGES} (
@@ -38,12 +42,12 @@ SELECT NEW.id, NEW.profile_id, OLD.status, NEW.status, batch.status, {{token}}, 
 SQLITE = [
     TABLE.format(key="integer"),
     f"CREATE TRIGGER {CHANGES} AFTER UPDATE OF status ON {ROW} BEGIN "
-    f"{INSERT.format(token='batch.run_token', given='stress_token()')}; END",
+    f"{INSERT.format(token=TOKEN, given='stress_token()')}; END",
 ]
 POSTGRESQL = [
     TABLE.format(key="bigserial"),
     f"CREATE FUNCTION {CHANGES}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-    + INSERT.format(token="replace(batch.run_token::text, '-', '')", given="current_setting('stress.token', true)")
+    + INSERT.format(token=f"replace({TOKEN}::text, '-', '')", given="current_setting('stress.token', true)")
     + "; RETURN NEW; END $$",
     f"CREATE TRIGGER {CHANGES} AFTER UPDATE OF status ON {ROW} FOR EACH ROW EXECUTE FUNCTION {CHANGES}()",
 ]

@@ -14,8 +14,9 @@ from typing import Any
 from django.db import connection, connections, transaction
 from django.db.models import QuerySet
 
-from batches.models import Batch, BatchProfile, BatchQuerySet, Queue
-from batches.queue import results, runs, writer
+from batches import batch_manager
+from batches.models import BatchProfile, BatchQuerySet, Lease, Queue
+from batches.queue import results, runs, worker_calls, writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,11 @@ def _unlocked_queue() -> Iterator[Queue]:
             yield Queue.objects.get()
 
 
-def _find_any_run(batch_id: Any, run_token: Any) -> QuerySet[Batch]:
-    return Batch.objects.running().filter(pk=batch_id)
+def _find_any_lease(batch_id: Any, run_token: Any) -> QuerySet[Lease]:
+    return Lease.objects.filter(batch=batch_id)
 
 
-def _find_rows_in_any_state(batch_id: uuid.UUID, profile_ids: Any) -> dict[int, int]:
+def _find_rows_in_any_state(batch_id: uuid.UUID, run_token: uuid.UUID, profile_ids: Any) -> dict[int, int]:
     rows = BatchProfile.objects.filter(batch=batch_id, profile__in=list(profile_ids))
     return dict(rows.values_list("profile_id", "pk"))
 
@@ -51,7 +52,8 @@ def _no_queue_lock() -> None:
 
 
 def _no_run_token() -> None:
-    runs.run_of = writer.run_of = _find_any_run
+    for module in (runs, worker_calls, writer, batch_manager):
+        module.lease_of = _find_any_lease
 
 
 def _no_pending_guard() -> None:

@@ -20,7 +20,7 @@ from typing import Any, Self
 from django.db import DatabaseError, connection, connections
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
+from batches.models import Batch, BatchLog, Lease, Partition, Profile, Queue, StoryResult
 from batches.reports.doctor import diagnose
 
 from . import audit, callers, child, databases, server, site, watcher, worker
@@ -381,4 +381,4 @@ def empty_tables(*, close: bool = True) -> None:
         connections.close_all()
 
 
-_ROWS = (Batch.profiles.rel.related_model, Batch, Profile, Queue)
+_ROWS = (Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue)

@@ -19,14 +19,14 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches.models import Batch, BatchLog, Queue
+from batches.models import Batch, BatchLog, Lease, Queue
 from batches.reports.outlook import is_recent
 
 #: The queue's tag changes after this many seconds even if nothing happens: expected times drift, heartbeats age.
 DRIFT = 60
 
 #: The columns of the running batch that change without a log line.
-RUNNING = ("completed_profiles", "successful_checks", "failed_checks", "stories_found", "lease_at")
+RUNNING = ("completed_profiles", "successful_checks", "failed_checks", "stories_found")
 
 
 class PreconditionFailed(APIException):
@@ -74,12 +74,13 @@ def make_queue_etag() -> str | None:
     queue = Queue.objects.annotate(
         now=Now(),
         latest_line=Subquery(BatchLog.objects.order_by("-pk").values("pk")[:1]),
+        heartbeat_at=Subquery(Lease.objects.order_by("-lease_at").values("lease_at")[:1]),
         **{name: Subquery(running.values(name)[:1]) for name in RUNNING},
     )
     row = queue.values().first()
     if row is None:
         return None
     state: dict[str, Any] = {**row}
-    now, *heartbeats = (state.pop(name) for name in ("now", "worker_seen_at", "lease_at"))
+    now, *heartbeats = (state.pop(name) for name in ("now", "worker_seen_at", "heartbeat_at"))
     alive = [is_recent(heartbeat, now) for heartbeat in heartbeats]
     return f"W/{make_etag([state, alive, now.timestamp() // DRIFT])}"

@@ -2,7 +2,7 @@
 
 from django.apps import apps
 
-from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet
+from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet, aggregate_counters
 from .connections import (
     DATABASE_FAULTS,
     OUTDATED,
@@ -13,8 +13,10 @@ from .connections import (
     is_too_complex,
     snapshot,
 )
+from .counters import is_live
 from .functions import Minute, SecondsSince
 from .hosts import Host
+from .leases import Lease, Partition
 from .lists import ListProfile, ProfileList
 from .logs import Action, BatchLog, Channel
 from .profiles import Profile, StoryResult

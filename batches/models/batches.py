@@ -12,8 +12,9 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from batches.limits import MAX_ACTOR, MAX_CHECKER, MAX_NAME, MAX_STATUS
+from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
 
+from .counters import LiveCount, LiveSeconds
 from .lists import ProfileList
 from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
@@ -145,21 +146,19 @@ class Batch(models.Model):
     checker = models.CharField(max_length=MAX_CHECKER, default="feed")
 
     total_profiles = models.PositiveIntegerField("profiles", default=0)
-    completed_profiles = models.PositiveIntegerField("checked", default=0)
-    successful_checks = models.PositiveIntegerField("ok", default=0)
-    failed_checks = models.PositiveIntegerField("failed", default=0)
-    stories_found = models.PositiveIntegerField("new stories", default=0)
+    completed_profiles = LiveCount("checked", default=0, counted="SUM(lease.successful_checks + lease.failed_checks)")
+    successful_checks = LiveCount("ok", default=0, counted="SUM(lease.successful_checks)")
+    failed_checks = LiveCount("failed", default=0, counted="SUM(lease.failed_checks)")
+    stories_found = LiveCount("new stories", default=0, counted="SUM(lease.stories_found)")
     error = models.TextField(blank=True)
 
     created_at = models.DateTimeField("created", default=timezone.now, editable=False, db_index=True)
     started_at = models.DateTimeField("started", null=True, blank=True, help_text="Start of the latest run.")
     completed_at = models.DateTimeField("completed", null=True, blank=True)
-    run_seconds = models.FloatField(default=0.0, help_text="Seconds that workers have spent on it.")
-
-    run_token = models.UUIDField(null=True, blank=True, editable=False)
-    # NULL, so that workers of the previous version can go on inserting during an upgrade.
-    worker = models.CharField(max_length=MAX_ACTOR, null=True, blank=True, editable=False)  # noqa: DJ001
-    lease_at = models.DateTimeField(null=True, blank=True, help_text="Last heartbeat of the worker.")
+    # Workers count at the same time, so the one that counts longest counts for all.
+    run_seconds = LiveSeconds(
+        default=0.0, counted="MAX(lease.run_seconds)", help_text="Seconds that workers have spent on it."
+    )
     takeovers = models.PositiveSmallIntegerField(default=0, help_text="Takeovers since the last progress.")
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")
     list = models.ForeignKey(  # not in an index of its own: `batch_of_list` begins with it
@@ -188,11 +187,6 @@ class Batch(models.Model):
                 violation_error_message="Status and position contradict each other.",
             ),
             models.CheckConstraint(
-                name="batch_run_only_while_running",
-                condition=Q(status="running") | Q(run_token__isnull=True, lease_at__isnull=True),
-                violation_error_message="Only a running batch belongs to a run.",
-            ),
-            models.CheckConstraint(
                 name="batch_counters_add_up",
                 condition=Q(completed_profiles__gte=F("successful_checks") + F("failed_checks"))
                 & Q(total_profiles__gte=F("completed_profiles")),
@@ -211,10 +205,6 @@ class Batch(models.Model):
             models.CheckConstraint(
                 name="batch_deleted_is_out_of_queue",
                 condition=Q(deleted_at__isnull=True) | Q(position__isnull=True),
-            ),
-            models.CheckConstraint(
-                name="batch_reset_before_run",
-                condition=Q(reset_after__isnull=True) | Q(run_token__isnull=True),
             ),
         ]
         # For "done today" and for the speed of recent batches, however many have finished.
@@ -265,6 +255,11 @@ class Batch(models.Model):
         return found.filter(pk__gte=Coalesce(Subquery(oldest), 0)).newest_first()
 
     @property
+    def heartbeat_at(self) -> datetime | None:
+        """The last heartbeat of the workers that check it now; None without any."""
+        return max(self.leases.values_list("lease_at", flat=True), default=None)
+
+    @property
     def percent(self) -> int:
         """Rounded down, so that 100 means that everything is checked."""
         return 100 * self.completed_profiles // self.total_profiles if self.total_profiles else 0
@@ -309,6 +304,8 @@ class BatchProfile(models.Model):
     duration = models.FloatField("seconds", null=True, blank=True)
     has_story = models.BooleanField("new story", default=False)
     checked_at = models.DateTimeField("checked", null=True, blank=True)
+    #: Follows from the domain that is fetched first, see `queue/partitions.py`.
+    partition = models.PositiveSmallIntegerField(db_default=0, editable=False)
 
     objects = BatchProfileQuerySet.as_manager()
 
@@ -323,16 +320,26 @@ class BatchProfile(models.Model):
             # For keyset paging through a batch. No index or condition of one may name a column that recording a result
             # writes: PostgreSQL then writes each row again into every index (0 instead of 90 % HOT updates).
             models.Index(fields=["batch", "id"], name="batchprofile_keyset"),
+            # For reading ahead in each partition.
+            models.Index(fields=["batch", "partition", "id"], name="batchprofile_by_partition"),
         ]
 
     def __str__(self) -> str:
         return f"{self.profile} ({self.status})"
 
 
-#: The right values of a batch's counters, as aggregates over its rows.
-COUNTER_AGGREGATES = {
-    "total_profiles": Count("pk"),
-    "completed_profiles": Count("pk", filter=~Q(status=BatchProfile.Status.PENDING)),
-    "successful_checks": Count("pk", filter=Q(status=BatchProfile.Status.OK)),
-    "failed_checks": Count("pk", filter=Q(status=BatchProfile.Status.FAILED)),
-}
+def aggregate_counters(path: str = "") -> dict[str, Count]:
+    """The right values of a batch's counters, as aggregates over its rows at this path."""
+
+    def count(status: str) -> Count:
+        return Count(f"{path}pk", filter=Q(**{f"{path}status": status}))
+
+    return {
+        "total_profiles": Count(f"{path}pk"),
+        "completed_profiles": Count(f"{path}pk", filter=~Q(**{f"{path}status": BatchProfile.Status.PENDING})),
+        "successful_checks": count(BatchProfile.Status.OK),
+        "failed_checks": count(BatchProfile.Status.FAILED),
+    }
+
+
+COUNTER_AGGREGATES = aggregate_counters()

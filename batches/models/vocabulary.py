@@ -25,12 +25,12 @@ def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
 
 
 #: What only the manager and the workers need is hidden.
-BATCH = _names_of(Batch, "run_token", "worker", "lease_at", "takeovers", "deleted_at", "reset_after")
+BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after")
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")
 #: A profile of a batch with its result.
-ROW = (*_names_of(BatchProfile, "batch"), "url", "name", "feed_url")
+ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
 LIST = (*_names_of(ProfileList), "total_profiles")
 #: How an edit changed the profiles of a list.
 CHANGE = ("added", "removed", "unchanged")

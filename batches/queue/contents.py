@@ -25,6 +25,7 @@ from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchProfile, ListProfile, Profile, Queue, StoryResult
 from batches.text import clean_text
 
+from .partitions import partition_of
 from .refusals import Code, Refused
 from .sql import PROFILE, ROW, as_json, execute, fetch_all, json_table, now, paced, time_parameter, uuid_parameter
 from .values import find_list
@@ -41,6 +42,7 @@ PURGE_CHUNK = 100
 
 NUMBERED_URL = {"number": "bigint", "url": "text"}
 NUMBERED_ID = {"number": "bigint", "id": "bigint"}
+NEW_ROW = {"number": "bigint", "profile_id": "bigint", "partition": "integer"}
 
 #: A row as it was before its check.
 UNCHECKED: dict[str, Any] = {
@@ -189,14 +191,17 @@ def _insert_known(batch_id: uuid.UUID, profile_ids: QuerySet[Any, int]) -> int:
 
 
 def _insert_rows(batch_id: uuid.UUID, wanted_profiles: str, wanted: Iterable[Any]) -> int:
-    statement = f"""INSERT INTO {ROW} (batch_id, profile_id, status, error, has_story)
-                    SELECT %s, profile.id, 'pending', '', false
-                      FROM {wanted_profiles} ORDER BY wanted.number"""
-    return _store_chunks(
-        enumerate(wanted),
-        lambda chunk: execute(statement, [uuid_parameter(batch_id), as_json(chunk)]),
-        lambda: stay_hidden(batch_id),
-    )
+    find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url)
+                 FROM {wanted_profiles}"""
+    insert = f"""INSERT INTO {ROW} (batch_id, profile_id, partition, status, error, has_story)
+                 SELECT %s, row.profile_id, row.partition, 'pending', '', false
+                   FROM {json_table(NEW_ROW)} AS row ORDER BY row.number"""
+
+    def store(chunk: list[Any]) -> int:
+        rows = [(number, pk, partition_of(address)) for number, pk, address in fetch_all(find, [as_json(chunk)])]
+        return execute(insert, [uuid_parameter(batch_id), as_json(rows)])
+
+    return _store_chunks(enumerate(wanted), store, lambda: stay_hidden(batch_id))
 
 
 def _store_chunks(items: Iterable[Any], store: Callable[[list[Any]], int], after_chunk: Callable[[], None]) -> int:

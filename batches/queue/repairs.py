@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from batches.models import COUNTER_AGGREGATES, DETOUR, Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import (
+    COUNTER_AGGREGATES,
+    DETOUR,
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Lease,
+    Partition,
+    Profile,
+    StoryResult,
+    is_live,
+)
 
 from .sql import BATCH, execute
 
@@ -19,10 +31,37 @@ def find_orphans() -> list[QuerySet[Any]]:
     no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
     no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
     return [
+        Partition.objects.filter(no_batch),
+        Lease.objects.filter(no_batch),
         BatchProfile.objects.filter(no_batch | no_profile),
         StoryResult.objects.filter((no_batch & Q(batch__isnull=False)) | no_profile),
         BatchLog.objects.filter(no_batch & Q(batch__isnull=False)),
     ]
+
+
+def lock_leases(batch: Batch) -> bool:
+    """Wait for the results that are being recorded, and read the batch again. Whether it has leases that must end."""
+    has_leases = bool(Lease.objects.select_for_update(no_key=True).filter(batch=batch).order_by("pk"))
+    batch.refresh_from_db()
+    return has_leases and batch.status != Status.RUNNING
+
+
+def absorb_leases(batch: Batch) -> dict[str, Any]:
+    """What the batch and its leases have counted together, for its row. The leases count from zero again."""
+    batch.leases.update(run_seconds=0.0, successful_checks=0, failed_checks=0, stories_found=0)
+    return {field.attname: getattr(batch, field.attname) for field in Batch._meta.concrete_fields if is_live(field)}
+
+
+def drop_leases(batch: Batch) -> None:
+    batch.partitions.all().delete()
+    batch.leases.all().delete()
+
+
+def describe_repairs(repairs: Mapping[str, Any], has_stray_leases: bool) -> str:
+    """For the log."""
+    done = ["ended its leases"] if has_stray_leases else []
+    done += ["set " + ", ".join(sorted(repairs))] if repairs else []
+    return "; ".join(done) or "the log did not record this status"
 
 
 def derive_repairs(batch: Batch) -> dict[str, Any]:
@@ -44,11 +83,9 @@ def _derive_from_status(batch: Batch) -> dict[str, Any]:
     elif batch.status != Status.RUNNING:
         wanted["position"] = None
     elif Batch.objects.running().exclude(pk=batch.pk).exists():
-        wanted |= {"status": Status.PAUSED, "position": None, "run_token": None, "worker": None, "lease_at": None}
+        wanted |= {"status": Status.PAUSED, "position": None}
     else:
         wanted["position"] = 0
-    if batch.status != Status.RUNNING:
-        wanted |= {"run_token": None, "worker": None, "lease_at": None}
     return wanted
 
 

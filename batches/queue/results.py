@@ -19,10 +19,22 @@ from django.utils import timezone
 
 from batches.checking.checkers.base import CheckResult, Story
 from batches.limits import MAX_ERROR, MAX_FINGERPRINT, MAX_STORY_ID, MAX_TITLE, MAX_URL, MAX_VALIDATOR
-from batches.models import Batch, BatchProfile
+from batches.models import BatchProfile, Lease
 from batches.text import clean_text
 
-from .sql import PROFILE, ROW, STORY, as_json, execute, fetch_all, json_table, now, time_parameter, uuid_parameter
+from .sql import (
+    PARTITION,
+    PROFILE,
+    ROW,
+    STORY,
+    as_json,
+    execute,
+    fetch_all,
+    json_table,
+    now,
+    time_parameter,
+    uuid_parameter,
+)
 
 Status = BatchProfile.Status
 
@@ -30,9 +42,9 @@ Status = BatchProfile.Status
 MAX_DURATION = 1e6
 
 
-def record(batch_id: uuid.UUID, given: Mapping[int, CheckResult]) -> None:
-    """Record results by profile ID. Results for profiles that are not pending in this batch are ignored."""
-    row_ids = find_pending_rows(batch_id, given)
+def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckResult]) -> None:
+    """Record results by profile ID. Ignores those for profiles that are not pending in a partition of this lease."""
+    row_ids = find_pending_rows(batch_id, run_token, given)
     if not row_ids:
         return
     results = {profile_id: clean_result(given[profile_id]) for profile_id in row_ids}
@@ -65,17 +77,15 @@ def record(batch_id: uuid.UUID, given: Mapping[int, CheckResult]) -> None:
         ]
     )
     successful = sum(result.ok for result in results.values())
-    Batch.objects.filter(pk=batch_id).update(
-        completed_profiles=F("completed_profiles") + len(results),
+    Lease.objects.filter(pk=run_token).update(
         successful_checks=F("successful_checks") + successful,
         failed_checks=F("failed_checks") + len(results) - successful,
         stories_found=F("stories_found") + new_stories.total(),
-        takeovers=0,
     )
 
 
-def find_pending_rows(batch_id: uuid.UUID, profile_ids: Iterable[int]) -> dict[int, int]:
-    """Row IDs by profile ID, for the profiles that are pending in this batch.
+def find_pending_rows(batch_id: uuid.UUID, run_token: uuid.UUID, profile_ids: Iterable[int]) -> dict[int, int]:
+    """Row IDs by profile ID, for the profiles that are pending in the partitions of this lease.
 
     Looks each profile up in the unique index. With a join and without statistics, as after an import, both databases
     read the whole batch for each profile: 13 s for 500 results in a batch of 20,000. So does PostgreSQL with statistics
@@ -88,9 +98,10 @@ def find_pending_rows(batch_id: uuid.UUID, profile_ids: Iterable[int]) -> dict[i
     rows = fetch_all(
         f"""SELECT wanted.profile_id,
                    (SELECT row.id FROM {ROW} AS row
-                     WHERE row.profile_id = wanted.profile_id AND {batch_is} AND row.status = 'pending')
+                     WHERE row.profile_id = wanted.profile_id AND {batch_is} AND row.status = 'pending'
+                       AND row.partition IN (SELECT number FROM {PARTITION} WHERE lease_id = %s))
               FROM {json_table({"profile_id": "bigint"})} AS wanted""",
-        [*batch_ids, as_json([(profile_id,) for profile_id in profile_ids])],
+        [*batch_ids, uuid_parameter(run_token), as_json([(profile_id,) for profile_id in profile_ids])],
     )
     return {profile_id: row_id for profile_id, row_id in rows if row_id is not None}
 

@@ -1,28 +1,36 @@
-"""Runs and leases: which worker owns the running batch, and for how long without a heartbeat."""
+"""Runs and leases: which workers have a part in the running batch, and for how long without a heartbeat.
+
+A worker's part is one row of `Lease`. Its token fences: it is valid as long as the row exists, and whoever ends the run
+or takes over waits for the row's lock, so for a recording that is under way. Lock order: batch → leases → partitions.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.db.models import F, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 from batches.conf import get_config
-from batches.models import Batch, SecondsSince
+from batches.models import Batch, Lease, Partition, SecondsSince
 
+from .partitions import create_partitions, lease_free_partitions, leased_partitions
 from .refusals import Fenced
 from .values import as_uuid
+
+COUNTERS = ("successful_checks", "failed_checks", "stories_found")
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that its claimer owns while it renews the lease."""
+    """A worker's part in a run: the partitions that are its own while it renews the lease."""
 
     batch: Batch
     run_token: uuid.UUID
+    partitions: tuple[int, ...] = ()
 
 
 def lock_head() -> Batch | None:
@@ -33,29 +41,74 @@ def lock_running() -> Batch | None:
     return Batch.objects.select_for_update(no_key=True).running().first()
 
 
-def run_of(batch_id: object, run_token: object) -> QuerySet[Batch]:
-    """The batch, if this run of it is still going on; else none."""
+def lease_of(batch_id: object, run_token: object) -> QuerySet[Lease]:
+    """The lease with this token, if it is still valid for this batch; else none."""
     pk, token = as_uuid(batch_id), as_uuid(run_token)
-    if pk is None or token is None:  # a started batch that nobody has claimed yet has no token
-        return Batch.objects.none()
-    return Batch.objects.running().filter(pk=pk, run_token=token)
+    if pk is None or token is None:
+        return Lease.objects.none()
+    return Lease.objects.filter(batch=pk, run_token=token)
 
 
 def renew_lease(batch_id: object, run_token: object) -> None:
-    """The fence: a conditional write that fails for every run but the current one."""
-    if not run_of(batch_id, run_token).update(lease_at=Now(), run_seconds=run_seconds()):
+    """The fence: a conditional write that fails for every token but the valid ones."""
+    if not lease_of(batch_id, run_token).update(lease_at=Now(), run_seconds=run_seconds()):
         raise Fenced
-
-
-def is_owned(batch: Batch) -> bool:
-    """Whether its worker sent a heartbeat within the lease, by the database's clock.
-
-    A heartbeat too far in the future does not count either: a clock was set back.
-    """
-    lease = timedelta(seconds=get_config().lease_seconds)
-    return Batch.objects.filter(pk=batch.pk, lease_at__range=(Now() - lease, Now() + lease)).exists()
 
 
 def run_seconds() -> Combinable:
     """The run time including the time since the last heartbeat, at most one lease: after that the worker was gone."""
-    return F("run_seconds") + SecondsSince("lease_at", at_most=get_config().lease_seconds)
+    return F("run_seconds") + seconds_since_heartbeat()
+
+
+def seconds_since_heartbeat() -> SecondsSince:
+    return SecondsSince("lease_at", at_most=get_config().lease_seconds)
+
+
+def join_run(batch: Batch, worker: str, limit: int | None) -> ClaimedRun | None:
+    """A new lease of the running batch, with up to `limit` partitions that nobody has.
+
+    None if others work on all that is left. Without a live lease there is always one: somebody has to finish the run.
+    """
+    is_alone = not batch.leases.exists()
+    if is_alone and not batch.partitions.exists():
+        create_partitions(batch.pk)
+    if not is_alone and not batch.partitions.filter(lease=None).exists():
+        return None
+    lease = Lease.objects.create(batch=batch, worker=worker, lease_at=Now())
+    lease_free_partitions(lease, limit)
+    return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)))
+
+
+def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> bool:
+    """Add what all leases have counted to the batch. End these (by default all) and free their partitions.
+
+    Returns whether any of them has recorded a result since the last call. Call it before the first write to the batch:
+    a recording that is under way may need the batch's key, and is waited for here.
+    """
+    locked = Lease.objects.select_for_update(no_key=True).filter(batch=batch).order_by("pk")
+    leases = list(locked.annotate(unseen=seconds_since_heartbeat()).values("pk", "run_seconds", "unseen", *COUNTERS))
+    if not leases:
+        return False
+    ending = {lease["pk"] for lease in leases if tokens is None or lease["pk"] in tokens}
+    successful, failed, stories = (sum(lease[counter] for lease in leases) for counter in COUNTERS)
+    progress = {"takeovers": 0} if successful or failed else {}
+    # They worked at the same time.
+    seconds = max(lease["run_seconds"] + lease["unseen"] * (lease["pk"] in ending) for lease in leases)
+    Batch.objects.filter(pk=batch.pk).update(
+        **progress,
+        completed_profiles=F("completed_profiles") + successful + failed,
+        successful_checks=F("successful_checks") + successful,
+        failed_checks=F("failed_checks") + failed,
+        stories_found=F("stories_found") + stories,
+        run_seconds=F("run_seconds") + seconds,
+    )
+    if len(ending) < len(leases):
+        Lease.objects.filter(batch=batch).update(run_seconds=0.0, **dict.fromkeys(COUNTERS, 0))
+    Lease.objects.filter(pk__in=ending).delete()
+    return bool(progress)
+
+
+def end_run(batch: Batch) -> None:
+    """End all leases: no further result is recorded."""
+    end_leases(batch)
+    Partition.objects.filter(batch=batch).delete()

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from batches.models import Batch, BatchProfile, ListProfile, Profile, StoryResult
+from batches.models import Batch, BatchProfile, ListProfile, Partition, Profile, StoryResult
 
 T = TypeVar("T")
 
@@ -29,22 +29,23 @@ ROW = BatchProfile._meta.db_table
 MEMBER = ListProfile._meta.db_table
 STORY = StoryResult._meta.db_table
 BATCH = Batch._meta.db_table
+PARTITION = Partition._meta.db_table
 
 
 def json_table(columns: Mapping[str, str]) -> str:
     """A subquery with these columns (SQL types by name). Its one parameter is `as_json` of rows in the same order."""
     fields = ", ".join(f"{_read_field(index, kind)} AS {name}" for index, (name, kind) in enumerate(columns.items()))
-    return f"(SELECT {fields} FROM {'json_array_elements(%s::json)' if _is_postgresql() else 'json_each(%s)'})"
+    return f"(SELECT {fields} FROM {'json_array_elements(%s::json)' if is_postgresql() else 'json_each(%s)'})"
 
 
 def _read_field(index: int, kind: str) -> str:
-    if _is_postgresql():
+    if is_postgresql():
         return f"CAST(value->>{index} AS {kind})"
     # SQLite stores a time as text. A cast to `timestamptz` would make it a number.
     return f"CAST(json_extract(value, '$[{index}]') AS {'text' if kind == 'timestamptz' else kind})"
 
 
-def _is_postgresql() -> bool:
+def is_postgresql() -> bool:
     return connection.vendor == "postgresql"
 
 
@@ -55,7 +56,7 @@ def as_json(rows: Sequence[tuple[Any, ...]]) -> str:
 def format_time(moment: datetime) -> str:
     """As the database's adapter writes it, but without its look-ups for each value: a fifth of the time to record."""
     text = moment.astimezone(UTC).isoformat(" ")
-    return text if _is_postgresql() else text.removesuffix("+00:00")
+    return text if is_postgresql() else text.removesuffix("+00:00")
 
 
 def now() -> str:
@@ -64,7 +65,7 @@ def now() -> str:
 
 
 def time_parameter() -> str:
-    return "CAST(%s AS timestamptz)" if _is_postgresql() else "%s"
+    return "CAST(%s AS timestamptz)" if is_postgresql() else "%s"
 
 
 def uuid_parameter(batch_id: UUID) -> Any:

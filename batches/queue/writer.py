@@ -11,13 +11,13 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
-from batches.models import Action, Batch, BatchLog, Channel, Event, Queue
+from batches.models import Action, Batch, BatchLog, Channel, Event, Lease, Queue
 from batches.notifications import outbox
 from batches.text import clean_text, pluralise
 
 from .contents import require_preparation
 from .refusals import Fenced, Refusal, refusable
-from .runs import run_of, run_seconds
+from .runs import end_run, lease_of
 from .transitions import require_allowed
 from .values import find_batch, require_expected
 
@@ -65,16 +65,17 @@ def transition(
     return guard
 
 
-def run_call(change: Callable[[Any, Batch], R]) -> Callable[[Any, object, uuid.UUID], R | Refusal]:
-    """Call the method with the batch of the run, read under the queue's lock, if that run is still going on."""
+def run_call(change: Callable[Concatenate[Any, Batch, Lease, P], R]) -> Callable[..., R | Refusal]:
+    """Call the method with the batch and the lease of this token, read under the queue's lock, if it is still valid."""
 
     @wraps(change)
-    def call(self: Any, batch_id: object, run_token: uuid.UUID) -> R:
+    def call(self: Any, batch_id: object, run_token: uuid.UUID, *args: P.args, **kwargs: P.kwargs) -> R:
         with Queue.objects.locked():
-            batch = run_of(batch_id, run_token).select_for_update(no_key=True).first()
-            if batch is None:
+            lease = lease_of(batch_id, run_token).first()
+            if lease is None:
                 raise Fenced
-            return change(self, batch)
+            batch = find_batch(lease.batch_id, lock=True)
+            return change(self, batch, lease, *args, **kwargs)
 
     return refusable(call)
 
@@ -136,7 +137,7 @@ class QueueWriter:
         """Enter a status outside the waiting queue: log it, notify webhooks, and close the gap."""
         before = batch.status, batch.position
         if batch.status == Status.RUNNING:
-            changes = {"run_seconds": run_seconds(), "run_token": None, "worker": None, "lease_at": None} | changes
+            end_run(batch)
         position = 0 if status == Status.RUNNING else None
         self._leave_queue(batch, status=status, position=position, **changes)
         Queue.objects.bump_version()
@@ -183,7 +184,7 @@ def reserve_position(batch: Batch) -> dict[str, Any]:
 
 def _update(batch: Batch, **changes: Any) -> None:
     """Write, on condition that the batch still has the status that the change was decided from."""
-    if not Batch.objects.filter(pk=batch.pk, status=batch.status).update(**changes):
+    if changes and not Batch.objects.filter(pk=batch.pk, status=batch.status).update(**changes):
         raise RuntimeError(
             f"Batch {batch.pk} changed while the queue was locked. Something wrote without BatchManager."
         )

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db.models import CheckConstraint, Count, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import CheckConstraint, Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile
+from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, Lease, aggregate_counters
 from batches.queue.repairs import find_orphans
 from batches.text import pluralise
 
@@ -30,7 +31,8 @@ CHECKS = {check.name: check.condition for check in Batch._meta.constraints if is
 #: What must not be true of a batch in a status. A constraint rules out the first two, but a restored dump may lack it.
 CONTRADICTIONS = {
     "status and position contradict each other": ~Q(CHECKS["batch_status_matches_position"]),
-    "has a run token or a lease, but is not running": ~Q(CHECKS["batch_run_only_while_running"]),
+    "is leased by a worker, but is not running": ~Q(status=Status.RUNNING)
+    & Exists(Lease.objects.filter(batch=OuterRef("pk"))),
     "is done, but has no completion time": Q(status=Status.DONE, completed_at__isnull=True),
     "has a completion time, but is not done": ~Q(status=Status.DONE) & Q(completed_at__isnull=False),
     "is in error, but has no error message": Q(status=Status.ERROR, error=""),
@@ -92,17 +94,14 @@ def _check_states() -> Iterator[Finding]:
 
 def _check_counters() -> Iterator[Finding]:
     """Rows and counters in one statement, since a worker may be recording results."""
-    counts = {f"rows_{field}": count for field, count in COUNTER_AGGREGATES.items()}
-    stored = [f"batch__{field}" for field in COUNTER_AGGREGATES]
-    rows = BatchProfile.objects.filter(batch__in=Batch.objects.with_exact_ledger()).values(
-        "batch_id", "batch__name", *stored
-    )
-    for row in rows.annotate(**counts):
+    counts: dict[str, Any] = {f"rows_{field}": count for field, count in aggregate_counters("profiles__").items()}
+    for batch in Batch.objects.with_exact_ledger().annotate(**counts).iterator():
+        values = vars(batch)
         for field in COUNTER_AGGREGATES:
-            counter, count = row[f"batch__{field}"], row[f"rows_{field}"]
-            if counter != count:
+            counter, count = values[field], values[f"rows_{field}"]
+            if counter != count and values["rows_total_profiles"]:
                 message = f"{field} is {counter:,}, but its rows add up to {count:,}"
-                yield Finding(message, row["batch_id"], row["batch__name"])
+                yield Finding(message, batch.pk, batch.name)
 
 
 def _check_logs() -> Iterator[Finding]:
@@ -115,9 +114,10 @@ def _check_logs() -> Iterator[Finding]:
 
 def _check_heartbeats() -> Iterator[Finding]:
     lease = timedelta(seconds=get_config().lease_seconds) * MISSED_LEASES
-    overdue = Batch.objects.running().exclude(lease_at__range=(Now() - lease, Now() + lease))
+    recent = Lease.objects.filter(batch=OuterRef("pk"), lease_at__range=(Now() - lease, Now() + lease))
+    overdue = Batch.objects.running().exclude(Exists(recent))
     for batch in overdue.filter(started_at__lt=Now() - lease):
-        since = f"no heartbeat since {batch.lease_at:%Y-%m-%d %H:%M:%S %Z}" if batch.lease_at else ""
+        since = f"no heartbeat since {batch.heartbeat_at:%Y-%m-%d %H:%M:%S %Z}" if batch.heartbeat_at else ""
         message = f"{since or 'no worker has claimed it'}. Start a worker with: manage.py batchworker"
         yield Finding(message, batch.pk, batch.name, can_be_fixed=False)
 

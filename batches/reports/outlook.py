@@ -71,6 +71,9 @@ class Outlook:
     now: datetime
     queue: Queue
     running: Batch | None
+    #: Those that work on the running batch, and the last heartbeat of any of them.
+    workers: Sequence[str]
+    heartbeat_at: datetime | None
     worker_seen_at: datetime | None
     waiting_profiles: int
     durations: Sequence[float | None]
@@ -82,7 +85,7 @@ class Outlook:
 
     @property
     def run_is_alive(self) -> bool:
-        return self.running is not None and is_recent(self.running.lease_at, self.now)
+        return is_recent(self.heartbeat_at, self.now)
 
     @property
     def waiting(self) -> int:
@@ -130,8 +133,9 @@ def forecast_queue() -> Outlook:
     row = Queue.objects.annotate(now=Now()).first()
     queue, now = (row, row.now) if row else (Queue(), timezone.now())
     running = Batch.objects.running().first()
-    heartbeats = [queue.worker_seen_at, running.lease_at if running else None]
-    seen_at = max(filter(None, heartbeats), default=None)
+    leases = list(running.leases.order_by("worker").values_list("worker", "lease_at")) if running else []
+    heartbeat_at = max((heartbeat for _, heartbeat in leases), default=None)
+    seen_at = max(filter(None, [queue.worker_seen_at, heartbeat_at]), default=None)
     waiting = Batch.objects.queued().order_by("position")
     work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
     rates = _rates(running)
@@ -140,10 +144,12 @@ def forecast_queue() -> Outlook:
         now=now,
         queue=queue,
         running=running,
+        workers=[worker for worker, _ in leases],
+        heartbeat_at=heartbeat_at,
         worker_seen_at=seen_at,
         waiting_profiles=sum(total - completed for _, total, completed in work),
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
-        free_in=None if is_idle else _seconds_left(running, now, rates),
+        free_in=None if is_idle else _seconds_left(running, heartbeat_at, now, rates),
     )
 
 
@@ -159,7 +165,7 @@ def queue_as_dict(
         "held_by": queue.held_by,
         "held_at": queue.held_at,
         "hold_reason": queue.hold_reason,
-        "worker": (outlook.running.worker or "") if outlook.running else queue.worker,
+        "worker": ", ".join(outlook.workers) if outlook.running else queue.worker,
         "worker_seen_at": outlook.worker_seen_at,
         "worker_alive": outlook.worker_is_alive,
         "running": batch_as_dict(outlook.running) if outlook.running else None,
@@ -195,11 +201,13 @@ def _rates(running: Batch | None) -> Mapping[str, float]:
     return {checker: checked[checker] / took for checker, took in seconds.items() if took > 0}
 
 
-def _seconds_left(running: Batch | None, now: datetime, rates: Mapping[str, float]) -> float | None:
+def _seconds_left(
+    running: Batch | None, heartbeat_at: datetime | None, now: datetime, rates: Mapping[str, float]
+) -> float | None:
     """Seconds until the next batch can be promoted; None if unknown."""
     if running is None:
         return 0.0
-    if running.lease_at is not None and not is_recent(running.lease_at, now):
+    if heartbeat_at is not None and not is_recent(heartbeat_at, now):
         return None
     left = running.seconds_left
     return _seconds(running.total_profiles, rates.get(running.checker)) if left is None else left

@@ -12,7 +12,7 @@ from django.utils import timezone
 from batches.admin import display, queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.support.factories import make_waiting, waiting_names
+from batches.tests.support.factories import age_leases, make_waiting, waiting_names
 
 from .conftest import (
     BY_SCRIPT,
@@ -78,7 +78,7 @@ def test_a_run_without_a_worker_and_one_without_a_heartbeat_differ(client):
     BatchManager("ada").start_batch(batch_with().pk)
     assert run_facts(client)["Worker"] == "not claimed by a worker yet"
     BatchManager("host:1", "worker").claim_run("host:1")
-    Batch.objects.running().update(lease_at=timezone.now() - timedelta(hours=1))
+    age_leases(Batch.objects.running().get())
     known = run_facts(client)
     assert known["Worker"].startswith("no heartbeat since ")
     assert known["Worker"].endswith(" (host:1)")

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from batches.api import conditional
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Queue
+from batches.models import Batch, BatchLog, Lease, Queue
 from batches.tests.support.factories import failed, make_batch, ok, record_one, start_run, values_of
 
 from .conftest import make_user, refusal_of, token_client
@@ -48,7 +48,7 @@ def queued():
 def set_heartbeat(ago):
     """Set the time of the worker's last heartbeat."""
     Queue.objects.update(worker_seen_at=Now() - ago)
-    return Batch.objects.filter(position=0).update(lease_at=Now() - ago)
+    return Lease.objects.update(lease_at=Now() - ago)
 
 
 def renew(run):

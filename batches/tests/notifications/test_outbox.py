@@ -13,7 +13,16 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch, Channel, Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.outbox import AttemptResult
-from batches.tests.support.factories import claim, half_checked, make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.factories import (
+    age_leases,
+    claim,
+    half_checked,
+    make_batch,
+    ok,
+    profile_ids,
+    record,
+    start_run,
+)
 from batches.tests.support.tables import explain, run_sql
 from batches.tests.support.threads import in_thread
 
@@ -46,7 +55,8 @@ def finish_without_rows(manager, batch):
 
 def take_over_too_often(manager, batch):
     start_run(batch)
-    Batch.objects.filter(pk=batch.pk).update(lease_at=None, takeovers=3)
+    assert age_leases(batch)
+    Batch.objects.filter(pk=batch.pk).update(takeovers=3)
     assert manager.claim_run("another") is None
 
 

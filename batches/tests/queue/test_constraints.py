@@ -1,19 +1,16 @@
 """What the database itself refuses, past all code. A CHECK passes on NULL: each NULL has its line."""
 
-import uuid
-
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from batches.models import Batch, BatchProfile, Profile, Queue, StoryResult
+from batches.models import Batch, BatchProfile, Lease, Partition, Profile, Queue, StoryResult
 from batches.tests.support.factories import half_checked, make_batch, values_of
 
 pytestmark = pytest.mark.django_db
 
 NOW = timezone.now()
-TOKEN = uuid.uuid4()
 
 REQUIRED = [
     "total_profiles", "completed_profiles", "successful_checks", "failed_checks", "stories_found", "takeovers",
@@ -26,11 +23,6 @@ IMPOSSIBLE = {
         for status in (*Batch.Status.values, "lost", "", "PAUSED", None)
         for position in (None, -1, 0, 7)
         if (status, position) not in PLACES
-    },
-    **{
-        f"a {name} of a {status} batch": {"status": status, "position": 7 if status == "queued" else None} | field
-        for status in ("paused", "queued", "done", "error")
-        for name, field in (("run token", {"run_token": TOKEN}), ("lease", {"lease_at": NOW}))
     },
     "more completed than there are": {"completed_profiles": 4},
     "more results than completed": {"successful_checks": 2},
@@ -67,8 +59,7 @@ def assert_impossible(write):
 
 
 POSSIBLE = {
-    "running": {"status": "running", "position": 0, "run_token": TOKEN, "lease_at": NOW},
-    "running for nobody": {"status": "running", "position": 0},
+    "running": {"status": "running", "position": 0},
     "queued far behind": {"status": "queued", "position": 1_999_999_999},
     "done": {"status": "done", "position": None},
     "failed": {"status": "error", "position": None},
@@ -116,6 +107,22 @@ def test_an_impossible_row_of_a_batch_is_refused(change):
 def test_a_profile_is_in_a_batch_once():
     row = make_batch(profiles=1).profiles.get()
     assert_impossible(lambda: BatchProfile.objects.create(batch=row.batch, profile=row.profile))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [*({name: -1} for name in ("successful_checks", "failed_checks", "stories_found")), {"worker": None}],
+)
+def test_an_impossible_lease_is_refused(change):
+    half_checked("running")
+    assert_impossible(lambda: Lease.objects.update(**change))
+
+
+@pytest.mark.parametrize("number", [-1, 256])
+def test_a_partition_has_a_known_number_and_is_there_once(number):
+    it = half_checked("running")
+    assert_impossible(lambda: Partition.objects.create(batch=it, number=number))
+    assert_impossible(lambda: Partition.objects.create(batch=it, number=it.partitions.get().number))
 
 
 def test_an_address_is_one_profile():

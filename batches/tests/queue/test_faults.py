@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -14,12 +13,13 @@ from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import Batch, Profile
+from batches.models import Batch, Partition, Profile
 from batches.queue.values import fingerprint_of
 from batches.reports.doctor import diagnose
 from batches.tests.conftest import empty_tables
 from batches.tests.queue.test_transitions import ALLOWED, CALLS, OTHERS
 from batches.tests.support.factories import (
+    age_leases,
     assert_consistent,
     everything,
     failed,
@@ -27,6 +27,7 @@ from batches.tests.support.factories import (
     make_list,
     ok,
     profile_ids,
+    remember_token,
     urls,
 )
 
@@ -34,7 +35,8 @@ RUNNING, PAUSED = "running", "paused"
 
 
 def expire_lease(it: Batch, **changes: Any) -> None:
-    Batch.objects.filter(pk=it.pk).update(lease_at=Now() - timedelta(hours=1), **changes)
+    assert age_leases(it)
+    Batch.objects.filter(pk=it.pk).update(**{"takeovers": 0} | changes)
 
 
 def lose_runs(it: Batch) -> None:
@@ -42,11 +44,13 @@ def lose_runs(it: Batch) -> None:
 
 
 def release_run(it: Batch) -> None:
-    assert BatchManager().release_run(it.pk, it.run_token)
+    remember_token(it)
+    assert BatchManager().release_run(it.pk, it.token)
 
 
 def check_all(it: Batch) -> None:
-    assert BatchManager().record_results(it.pk, it.run_token, [(profile_id, ok()) for profile_id in profile_ids(it)])
+    remember_token(it)
+    assert BatchManager().record_results(it.pk, it.token, [(profile_id, ok()) for profile_id in profile_ids(it)])
 
 
 def remove_rows(it: Batch) -> None:
@@ -87,13 +91,20 @@ def give_list(it: Batch) -> None:
     it.refresh_from_db()
 
 
+def free_partitions(it: Batch) -> None:
+    """Its worker has checked one of three partitions, and nobody has the others."""
+    lease = it.leases.get()
+    it.partitions.bulk_create(Partition(batch=it, number=number, lease=lease) for number in (0, 255))
+    it.partitions.filter(number__in=[1, 255]).update(lease=None)
+
+
 def keep(it: Batch) -> None:
     """Nothing happens to it first."""
 
 
 def record_all(manager: BatchManager, it: Batch) -> Any:
     results = zip(profile_ids(it), [ok("late"), ok("late"), failed()], strict=True)
-    return manager.record_results(it.pk, it.run_token, results)
+    return manager.record_results(it.pk, it.token, results)
 
 
 #: The status of the batch "it", what happens to it first, and the call. A name starts with the method's.
@@ -117,14 +128,20 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "repair_rows": (PAUSED, mark_deleted, lambda manager, it: manager.repair_rows()),
     "claim_run of the head": (PAUSED, keep, lambda manager, it: manager.claim_run("worker")),
     "claim_run released": (RUNNING, release_run, lambda manager, it: manager.claim_run("worker")),
+    "claim_run joining": (RUNNING, free_partitions, lambda manager, it: manager.claim_run("worker", 1)),
     "claim_run expired": (RUNNING, expire_lease, lambda manager, it: manager.claim_run("worker")),
     "claim_run owned": (RUNNING, keep, lambda manager, it: manager.claim_run("worker")),
     "claim_run lost too often": (RUNNING, lose_runs, lambda manager, it: manager.claim_run("worker")),
     "record_results": (RUNNING, keep, record_all),
-    "renew_lease": (RUNNING, keep, lambda manager, it: manager.renew_lease(it.pk, it.run_token)),
-    "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.run_token)),
-    "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.run_token)),
-    "finish_run without rows": (RUNNING, remove_rows, lambda manager, it: manager.finish_run(it.pk, it.run_token)),
+    "renew_lease": (RUNNING, keep, lambda manager, it: manager.renew_lease(it.pk, it.token)),
+    "lease_partitions": (
+        RUNNING,
+        free_partitions,
+        lambda manager, it: manager.lease_partitions(it.pk, it.token, 5, [0, 255]),
+    ),
+    "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.token)),
+    "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.token)),
+    "finish_run without rows": (RUNNING, remove_rows, lambda manager, it: manager.finish_run(it.pk, it.token)),
     "create_batch kept as a list": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5), keep=True)),
     "repeat_batch of a list": (PAUSED, give_list, lambda manager, it: manager.repeat_batch(it.pk)),
     "create_list": (PAUSED, keep, lambda manager, it: manager.create_list("new", urls(5))),
@@ -140,7 +157,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     ),
     "run_list": (PAUSED, give_list, lambda manager, it: manager.run_list(it.list_id)),
     "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
-    "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.run_token)),
+    "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.token)),
 }
 
 
@@ -209,6 +226,7 @@ def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, manager):
             it = half_checked(status, rows="update_progress" not in scene)
             prepare(it)
             it.refresh_from_db()
+            remember_token(it)
             before = everything()
         with fail_at(step) as fault:
             try:

@@ -174,7 +174,7 @@ def test_the_head_of_the_queue_is_promoted_unless_one_runs_or_the_queue_is_empty
     promoted = manager.promote_next_batch()
     assert Queue.objects.get().version == version + 1
     assert promoted == first
-    assert (promoted.status, promoted.position, promoted.run_token) == ("running", 0, None)
+    assert (promoted.status, promoted.position, promoted.leases.exists()) == ("running", 0, False)
     assert promoted.started_at is not None
     assert waiting_names() == ["2"]
     assert_logged("promote_next_batch", first, ("queued", 1), ("running", 0))

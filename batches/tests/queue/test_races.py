@@ -12,6 +12,7 @@ from batches.queue.refusals import Code
 from batches.queue.runs import ClaimedRun
 from batches.queue.writer import QueueWriter
 from batches.tests.support.factories import (
+    age_leases,
     assert_consistent,
     claim,
     failed,
@@ -22,6 +23,7 @@ from batches.tests.support.factories import (
     profile_ids,
     row_statuses,
     start_run,
+    token_of,
     urls,
     waiting_names,
 )
@@ -109,11 +111,11 @@ def test_one_of_several_claims_gets_the_run(status):
             assert BatchManager().start_batch(it.pk)
         if status == "expired":
             claim()
-            Batch.objects.filter(pk=it.pk).update(lease_at=None)
+            assert age_leases(it)
         runs = run_in_threads([lambda: BatchManager().claim_run("worker")] * 4)
         [run] = [run for run in runs if run]
         it.refresh_from_db()
-        assert (run.batch, run.run_token) == (it, it.run_token)
+        assert (run.batch, run.run_token) == (it, token_of(it))
         assert it.takeovers == (status == "expired")
 
 
@@ -158,9 +160,7 @@ ENDINGS = {
     "pause": lambda pk: BatchManager().pause_batch(pk),
     "complete": lambda pk: BatchManager().complete_batch(pk),
     "error": lambda pk: BatchManager().handle_error(pk, "It broke."),
-    "take over": lambda pk: (
-        Batch.objects.filter(pk=pk).update(lease_at=None) and bool(BatchManager().claim_run("another"))
-    ),
+    "take over": lambda pk: age_leases(pk) and bool(BatchManager().claim_run("another")),
     "pause and delete": lambda pk: BatchManager().pause_batch(pk) and BatchManager().delete_batch(pk),
 }
 

@@ -11,8 +11,9 @@ from django.utils import timezone as django_timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
-from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
+from batches.models import Batch, BatchLog, Lease, Profile, Queue, StoryResult
 from batches.tests.support.factories import (
+    age_leases,
     assert_consistent,
     everything,
     failed,
@@ -91,14 +92,17 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
 def test_a_profile_keeps_its_first_result_and_a_repetition_is_no_progress(run):
     one, two, *_ = profile_ids(run.batch)
     record(run, [(one, ok("s")), (two, failed())])
-    Batch.objects.filter(pk=run.batch.pk).update(takeovers=2)
     before = everything()
     record(run, [(one, failed("another outcome")), (two, ok("another"))])
     assert without_lease(everything()) == without_lease(before)
 
 
 def without_lease(tables):
-    return {**tables, "Batch": [batch | {"lease_at": None, "run_seconds": None} for batch in tables["Batch"]]}
+    return {
+        **tables,
+        "Batch": [batch | {"run_seconds": None} for batch in tables["Batch"]],
+        "Lease": [lease | {"lease_at": None, "run_seconds": None} for lease in tables["Lease"]],
+    }
 
 
 def test_of_several_results_for_one_profile_in_one_call_the_last_is_recorded(run):
@@ -121,12 +125,11 @@ def test_results_for_unknown_profiles_and_for_those_of_other_batches_are_ignored
 
 
 def test_recording_nothing_is_a_heartbeat_without_progress(run):
-    Batch.objects.filter(pk=run.batch.pk).update(takeovers=2, lease_at=None)
+    before = everything()
+    age_leases(run.batch)
     record(run, [])
-    assert values_of(run.batch.pk)["lease_at"] is not None
-    assert values_of(run.batch.pk)["takeovers"] == 2
-    record(run, [(profile_ids(run.batch)[0], ok())])
-    assert values_of(run.batch.pk)["takeovers"] == 0
+    assert not Lease.objects.expired().exists()
+    assert without_lease(everything()) == without_lease(before)
 
 
 def test_results_can_be_a_generator_and_the_id_a_text(run):

@@ -1,7 +1,7 @@
 """Checking a batch again: decided at once, while the rows follow in small transactions that nobody waits for."""
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
@@ -162,8 +162,3 @@ def test_under_the_lock_of_the_queue_a_bounded_number_of_rows_is_written(case, d
     assert written == case[1][:3] + before[3:]
     updates = [query["sql"] for query in captured if 'UPDATE "batches_batchprofile"' in query["sql"]]
     assert len(updates) == 1
-
-
-def test_no_run_can_record_while_rows_are_being_reset(done):
-    with pytest.raises(IntegrityError, match="batch_reset_before_run"), transaction.atomic():
-        Batch.objects.filter(pk=done.pk).update(status="running", position=0, run_token=done.pk, reset_after=1)

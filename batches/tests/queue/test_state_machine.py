@@ -11,7 +11,6 @@ from operator import attrgetter
 import pytest
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,10 +26,10 @@ from hypothesis.stateful import (
 
 from batches.batch_manager import BatchManager
 from batches.conf import Config
-from batches.models import Action, Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.models import Action, Batch, BatchLog, BatchProfile, Lease, Profile, Queue
 from batches.queue.refusals import Code
 from batches.queue.transitions import RULES
-from batches.tests.support.factories import failed, ok, urls
+from batches.tests.support.factories import age_leases, failed, ok, urls
 
 from .test_transitions import CALLS, DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUN_CALLS, RUNNING
 
@@ -66,7 +65,12 @@ class Expected:
     stories_found: int = 0
     run_token: uuid.UUID | None = None
     is_expired: bool = False
+    #: Its leases have counted results that are not added to its row yet.
+    has_progressed: bool = False
     takeovers: int = 0
+
+    def fold(self) -> None:
+        self.takeovers, self.has_progressed = 0 if self.has_progressed else self.takeovers, False
 
     def count(self) -> None:
         if self.rows:
@@ -79,7 +83,8 @@ class Expected:
         self.count()
 
 
-STORED = [name for name in Expected.__dataclass_fields__ if name not in {"id", "rows", "is_expired"}]
+HIDDEN = {"id", "rows", "run_token", "is_expired", "has_progressed"}
+STORED = [name for name in Expected.__dataclass_fields__ if name not in HIDDEN]
 read_stored = attrgetter(*STORED)
 
 
@@ -129,6 +134,7 @@ class QueueMachine(RuleBasedStateMachine):
     def enter(self, batch: Expected, status: str) -> None:
         if batch.status == QUEUED:
             self.waiting.remove(batch)
+        batch.fold()
         batch.status, batch.run_token, batch.is_expired = status, None, False
         if status == QUEUED:
             self.place(batch)
@@ -311,6 +317,7 @@ class QueueMachine(RuleBasedStateMachine):
             return None
         if batch:
             self.lines += 1
+            batch.fold()
             if not batch.run_token or batch.takeovers < MAX_TAKEOVERS:
                 batch.takeovers += batch.run_token is not None
                 return batch
@@ -326,8 +333,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(target=runs, is_clock_set_back=st.booleans(), outcomes=OUTCOMES_OF_CHECKS)
     def a_worker_freezes_and_comes_back(self, is_clock_set_back, outcomes):
         zombie = Run(self.running, self.running.run_token)
-        moment = Now() + EXPIRED if is_clock_set_back else Now() - EXPIRED
-        assert Batch.objects.filter(pk=self.running.id).update(lease_at=moment) == 1
+        assert age_leases(self.running.id, -EXPIRED if is_clock_set_back else EXPIRED)
         self.running.is_expired = True
         run = self.claim_run()
         self.record_results(zombie, outcomes)
@@ -359,7 +365,7 @@ class QueueMachine(RuleBasedStateMachine):
         for url, outcome in outcomes.items():
             if batch.rows.get(url) == "pending":
                 batch.rows[url] = "failed" if outcome == "failed" else "ok"
-                batch.takeovers = 0
+                batch.has_progressed = True
                 if outcome == "story":
                     batch.stories_found += (url, "a story") not in self.known_stories
                     self.known_stories.add((url, "a story"))
@@ -375,6 +381,7 @@ class QueueMachine(RuleBasedStateMachine):
         batch.is_expired = False
         self.lines += call != "renew_lease"
         if call == "release_run":
+            batch.fold()
             batch.run_token = None
         elif call != "renew_lease":
             is_hollow = batch.completed_profiles < batch.total_profiles and not batch.rows
@@ -397,6 +404,8 @@ class QueueMachine(RuleBasedStateMachine):
             it.pk: (*read_stored(it), it.position, it.completed_at is not None, bool(it.error), rows.get(it.pk, {}))
             for it in Batch.objects.all()
         }
+        owned = {it.id: it.run_token for it in self.all if it.run_token}
+        assert dict(Lease.objects.values_list("batch", "run_token")) == owned
 
     @invariant()
     def each_change_has_one_log_entry(self):

@@ -21,6 +21,7 @@ from batches.tests.support.factories import (
     profile_ids,
     row_statuses,
     start_run,
+    token_of,
     unchanged,
     values_of,
     waiting_names,
@@ -119,7 +120,7 @@ ALLOWED = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, After
 FORBIDDEN = [key for key, outcome in OUTCOMES.items() if isinstance(outcome, Code)]
 
 #: A batch has these only while it runs.
-RUN_FIELDS = {"run_token", "worker", "lease_at", "run_seconds"}
+RUN_FIELDS = {"run_seconds"}
 
 
 def test_the_matrix_is_complete():
@@ -144,8 +145,7 @@ def test_an_allowed_call_does_what_the_matrix_says_and_is_logged_once(call, stat
     changed = {name for name in now if now[name] != before[name]} - RUN_FIELDS - {"status", "position"}
     assert {name: now[name] for name in changed} == after.changes
     assert all(now[name] is not None for name in changed & {"started_at"})
-    if after.status != RUNNING:
-        assert (now["run_token"], now["worker"], now["lease_at"]) == (None, None, None)
+    assert it.leases.exists() == (after.status == RUNNING == status)
     assert tuple(row_statuses(it)) == after.rows
     assert waiting_names() == after.waiting
     assert_one_line_if_changed(call, before, after, lines)
@@ -232,7 +232,7 @@ INVALID_IDS = {
 
 @pytest.mark.parametrize("batch_id", INVALID_IDS.values(), ids=INVALID_IDS.keys())
 def test_an_invalid_id_is_not_found_and_has_no_run(batch_id, manager):
-    token = half_checked(RUNNING).run_token
+    token = token_of(half_checked(RUNNING))
     with unchanged():
         for name, call in CALLS.items():
             answer = call(manager, batch_id)
@@ -286,7 +286,7 @@ RUN_CALLS = {
 @pytest.mark.parametrize("call", RUN_CALLS)
 def test_a_run_that_is_over_is_fenced_in_every_status(call, status, manager):
     it = half_checked(RUNNING)
-    old = it.run_token
+    old = token_of(it)
     assert manager.pause_batch(it.pk)
     steps = {
         QUEUED: manager.queue_batch,
@@ -306,7 +306,7 @@ def test_a_run_that_is_over_is_fenced_in_every_status(call, status, manager):
 @pytest.mark.parametrize("token", [None, "", "123", 7, "\0", uuid.UUID(int=0)])
 def test_an_invalid_token_is_fenced_even_if_the_batch_has_none(token, manager):
     it = half_checked(RUNNING)
-    assert manager.release_run(it.pk, it.run_token)
+    assert manager.release_run(it.pk, token_of(it))
     with unchanged():
         for name, call in RUN_CALLS.items():
             if not (name == "handle_error" and token is None):  # a call without a run

@@ -1,10 +1,9 @@
 """`manage.py batch doctor` finds damage, repairs what can be derived, and logs it."""
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from unittest.mock import Mock
-from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -12,10 +11,12 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.management.batch import changing
-from batches.models import Batch, BatchLog, BatchProfile, StoryResult, Webhook, WebhookDelivery
+from batches.models import Batch, BatchLog, BatchProfile, Lease, Partition, StoryResult, Webhook, WebhookDelivery
+from batches.queue.runs import ClaimedRun, end_leases
 from batches.reports import doctor
 from batches.tests.support.factories import (
     WAYS,
+    age_leases,
     assert_consistent,
     half_checked,
     last_line,
@@ -24,7 +25,9 @@ from batches.tests.support.factories import (
     ok,
     record_one,
     start_run,
+    token_of,
     unchanged,
+    values_of,
     waiting_names,
 )
 
@@ -95,6 +98,7 @@ def test_a_queue_that_only_the_manager_changed_has_no_findings(status, rows):
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.PAUSED, Status.DONE])
 def test_counters_are_recounted_from_the_rows(status, counters):
     batch = half_checked(status)
+    end_leases(batch, ())
     break_batch(batch, **counters)
     assert len(messages()) == len(counters)
     assert all("its rows add up to" in message for message in messages())
@@ -102,6 +106,28 @@ def test_counters_are_recounted_from_the_rows(status, counters):
     line = last_line()
     assert (line.batch_id, line.action, line.actor) == (batch.pk, "repair_batch", "a doctor")
     assert all(counter in line.message for counter in counters)
+
+
+@pytest.mark.parametrize("status", [Status.PAUSED, Status.QUEUED, Status.DONE, Status.ERROR])
+def test_leases_of_a_batch_that_does_not_run_are_ended(status):
+    batch = half_checked(status)
+    Lease.objects.create(batch=batch, worker="worker", lease_at=timezone.now(), successful_checks=3)
+    assert messages() == ["is leased by a worker, but is not running"]
+    before = values_of(batch.pk)
+    assert_is_repaired()
+    assert values_of(batch.pk) == before
+    assert last_line().message == "ended its leases"
+
+
+def test_a_running_batch_keeps_its_workers_while_it_is_repaired():
+    batch = half_checked(Status.RUNNING)
+    token = token_of(batch)
+    break_batch(batch, failed_checks=1)
+    assert_is_repaired()
+    assert record_one(ClaimedRun(batch, token), ok("new"))
+    batch.refresh_from_db()
+    assert (batch.completed_profiles, batch.stories_found) == (3, 2)
+    assert_consistent()
 
 
 def test_the_counters_of_a_batch_without_rows_are_not_checked():
@@ -132,8 +158,6 @@ def test_gaps_in_the_queue_are_closed_in_its_order():
         (Status.QUEUED, {"position": 0}),
         (Status.RUNNING, {"position": None}),
         (Status.RUNNING, {"position": 9}),
-        (Status.PAUSED, {"run_token": uuid4()}),
-        (Status.DONE, {"lease_at": timezone.now()}),
         (Status.DONE, {"completed_at": None}),
         (Status.RUNNING, {"completed_at": timezone.now()}),
         (Status.ERROR, {"error": ""}),
@@ -187,7 +211,8 @@ def test_a_status_that_is_not_logged_is_logged():
 def test_a_run_without_a_heartbeat_is_reported_and_left_to_the_next_worker(since):
     run = start_run(make_batch("it", 2))
     long_ago = timezone.now() - timedelta(hours=2)
-    Batch.objects.filter(pk=run.batch.pk).update(lease_at=timezone.now() + since, started_at=long_ago)
+    assert age_leases(run.batch, -since)
+    Batch.objects.filter(pk=run.batch.pk).update(started_at=long_ago)
     [finding] = doctor.diagnose()
     assert "no heartbeat since" in finding.message
     assert not finding.can_be_fixed
@@ -206,13 +231,17 @@ def test_a_started_batch_that_no_worker_claims_is_reported():
 def test_rows_without_a_batch_are_deleted():
     kept, lost = make_batch("kept", 2), make_batch("lost", 3)
     record_one(start_run(lost), ok("a story"))
-    with unconstrained(BatchProfile), unconstrained(StoryResult), unconstrained(BatchLog):
+    with ExitStack() as stack:
+        for model in (Partition, Lease, BatchProfile, StoryResult, BatchLog):
+            stack.enter_context(unconstrained(model))
         Batch.everything.filter(pk=lost.pk)._raw_delete("default")
         assert any("batch profiles refer to" in message for message in messages())
-        assert len(messages()) == 3
+        assert len(messages()) == 5
         assert_is_repaired()
     assert set(BatchProfile.objects.values_list("batch", flat=True)) == {kept.pk}
     assert not StoryResult.objects.exists()
+    assert not Lease.objects.exists()
+    assert not Partition.objects.exists()
 
 
 def test_an_interrupted_deletion_is_completed(monkeypatch):
@@ -241,7 +270,8 @@ def test_the_command_reports_findings_and_repairs_what_it_can(manage):
         assert (finding["batch"], finding["name"], finding["can_be_fixed"]) == (str(batch.pk), "it", True)
     run = start_run(make_batch("lost", 2))
     long_ago = timezone.now() - timedelta(hours=2)
-    Batch.objects.filter(pk=run.batch.pk).update(lease_at=long_ago, started_at=long_ago)
+    assert age_leases(run.batch)
+    Batch.objects.filter(pk=run.batch.pk).update(started_at=long_ago)
     answer = manage("batch", "doctor", "--fix")
     assert (answer.code, last_line().channel) == (1, "command")
     assert "Repaired: 1. Left: 1." in answer.out

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Queue
+from batches.models import Batch, Lease, Queue
 from batches.reports.outlook import forecast_queue
 from batches.tests.support.factories import make_batch, make_waiting, start_run
 
@@ -53,7 +53,7 @@ def running(profiles, completed, seconds):
 
 
 def expire_lease():
-    Batch.objects.running().update(lease_at=F("lease_at") - timedelta(seconds=LEASE + 5))
+    Lease.objects.update(lease_at=F("lease_at") - timedelta(seconds=LEASE + 5))
 
 
 def seen(seconds_ago):

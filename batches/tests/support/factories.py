@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
@@ -13,7 +16,9 @@ from batches.models import (
     BatchLog,
     BatchProfile,
     Host,
+    Lease,
     ListProfile,
+    Partition,
     Profile,
     ProfileList,
     Queue,
@@ -32,6 +37,8 @@ MODELS = (
     ListProfile,
     Batch,
     BatchProfile,
+    Lease,
+    Partition,
     StoryResult,
     BatchLog,
     Queue,
@@ -80,6 +87,21 @@ def start_run(batch: Batch) -> ClaimedRun:
     """Start the batch and claim its run."""
     assert BatchManager().start_batch(batch.pk)
     return claim()
+
+
+def age_leases(batch: Any, age: timedelta = timedelta(days=1)) -> bool:
+    """As if the last heartbeat of its workers was `age` ago (negative: in the future), by the database's clock."""
+    return Lease.objects.filter(batch=batch).update(lease_at=Now() - age) > 0
+
+
+def token_of(batch: Any) -> UUID:
+    """The token of its only worker."""
+    return Lease.objects.get(batch=batch).run_token
+
+
+def remember_token(batch: Any) -> None:
+    """Keep the token of its only worker, if it has one, as `batch.token`."""
+    batch.token = Lease.objects.filter(batch=batch).values_list("run_token", flat=True).first()
 
 
 def claim(worker: str = "worker") -> ClaimedRun:
@@ -200,7 +222,7 @@ def assert_consistent() -> None:
     assert waiting == list(range(1, len(waiting) + 1))
     for batch in batches:
         assert (batch.position is None) == (batch.status not in {Status.RUNNING, Status.QUEUED})
-        assert batch.run_token is None or batch.status == Status.RUNNING
+        assert batch.status == Status.RUNNING or not (batch.leases.exists() or batch.partitions.exists())
         assert (batch.completed_at is not None) == (batch.status == Status.DONE)
         assert bool(batch.error) == (batch.status == Status.ERROR)
         assert_ledger_is_exact(batch)

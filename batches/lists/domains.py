@@ -1,0 +1,34 @@
+"""The registrable domain of an address: what one owner registered, such as `example.co.uk`."""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+
+from publicsuffixlist import PublicSuffixList
+
+from .addresses import hostname_of
+
+_IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}", re.ASCII)
+
+
+def domain_of(url: str) -> str:
+    """The registrable domain of a normalised address.
+
+    An IP address and a name that is a public suffix itself (`localhost`, `github.io`) stand for themselves.
+    """
+    return _domain_of_host(hostname_of(url))
+
+
+# The look-up takes 4 µs, and the profiles of a list often share their hosts.
+@lru_cache(maxsize=16_384)
+def _domain_of_host(host: str) -> str:
+    if ":" in host or _IPV4.fullmatch(host):
+        return host
+    return _suffixes().privatesuffix(host) or host
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    """Loaded when it is first used: it takes 0.07 s."""
+    return PublicSuffixList()

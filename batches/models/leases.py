@@ -1,0 +1,80 @@
+"""Who works on the running batch: its partitions, and the leases of the workers that share them out.
+
+Both exist only while the batch runs: leaving that status ends its leases in the same transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from batches.conf import get_config
+from batches.limits import MAX_ACTOR, PARTITIONS
+
+from .batches import Batch
+
+
+class LeaseQuerySet(models.QuerySet["Lease"]):
+    def expired(self) -> Self:
+        """Those whose worker sent no heartbeat in time, by the database's clock.
+
+        A heartbeat too far in the future does not count either: a clock was set back.
+        """
+        lease = timedelta(seconds=get_config().lease_seconds)
+        return self.exclude(lease_at__range=(Now() - lease, Now() + lease))
+
+
+class Lease(models.Model):
+    """One worker's part in a run: it owns partitions until it releases them or its heartbeats stop.
+
+    What it has counted is added to the batch when it ends. Until then every SELECT of the batch adds it up, see
+    `counters`.
+    """
+
+    run_token = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="leases")
+    worker = models.CharField(max_length=MAX_ACTOR)
+    lease_at = models.DateTimeField("last heartbeat")
+    run_seconds = models.FloatField(default=0.0)
+    successful_checks = models.PositiveIntegerField("ok", default=0)
+    failed_checks = models.PositiveIntegerField("failed", default=0)
+    stories_found = models.PositiveIntegerField("new stories", default=0)
+
+    objects = models.Manager.from_queryset(LeaseQuerySet)()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="lease_counters_not_negative",
+                condition=Q(successful_checks__gte=0, failed_checks__gte=0, stories_found__gte=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.batch_id} by {self.worker}"
+
+
+class Partition(models.Model):
+    """The rows of a running batch with this partition number, until all of them are checked.
+
+    All profiles of a registrable domain are in the same one, and only the worker that leases it checks them. So what is
+    polite within one process is polite across all.
+    """
+
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="partitions", db_index=False)
+    number = models.PositiveSmallIntegerField()
+    lease = models.ForeignKey(Lease, models.SET_NULL, null=True, blank=True, related_name="partitions", db_index=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["batch", "number"], name="one_row_per_partition"),
+            models.CheckConstraint(name="partition_number_known", condition=Q(number__gte=0, number__lt=PARTITIONS)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.batch_id}/{self.number}"

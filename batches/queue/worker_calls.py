@@ -1,0 +1,136 @@
+"""The calls of workers: claim a part of the running batch, record, renew, lease more, release, finish.
+
+The first one that claims starts a run. Others join it while partitions are left that nobody has, and the one that finds
+nothing pending any more finishes it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Literal
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from batches.checking.checkers.base import CheckResult
+from batches.conf import get_config
+from batches.limits import MAX_ACTOR
+from batches.models import Action, Batch, BatchProfile, Lease, Queue
+from batches.text import clean_text, pluralise
+
+from .partitions import lease_free_partitions, leased_partitions, remove_checked
+from .refusals import Code, Refused, refusable
+from .results import record
+from .runs import ClaimedRun, end_leases, join_run, lease_of, lock_head, lock_running, renew_lease
+from .writer import QueueWriter, run_call
+
+Status = Batch.Status
+
+
+class WorkerCalls(QueueWriter):
+    """What BatchManager does for workers. None of them waits for another's recording."""
+
+    def claim_run(self, worker: str, partitions: int | None = None) -> ClaimedRun | None:
+        """Claim up to so many partitions of the running batch that nobody has, else start the next batch.
+
+        None if there is nothing to do yet. Without a limit, nothing is left for others.
+        """
+        worker = clean_text(worker, MAX_ACTOR)
+        with Queue.objects.locked() as queue:
+            Queue.objects.update(worker=worker, worker_seen_at=Now())
+            running = lock_running()
+            if running is not None and running.reset_after is not None:
+                return None
+            if running is not None:
+                claimed = self._join(running, worker, partitions)
+                if claimed or running.status == Status.RUNNING:
+                    return claimed
+            head = None if queue.held else lock_head()
+            if head is None or head.reset_after is not None:
+                return None
+            self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}")
+            return join_run(head, worker, partitions)
+
+    def _join(self, batch: Batch, worker: str, partitions: int | None) -> ClaimedRun | None:
+        """Join the run, or stop a batch that was taken over too often without progress."""
+        lost = list(batch.leases.expired().values_list("pk", flat=True))
+        has_progressed = end_leases(batch, lost) if lost else True
+        takeovers = 1 if has_progressed else batch.takeovers + 1
+        if lost and takeovers > get_config().max_takeovers:
+            message = f"{takeovers} workers in a row sent no heartbeat, and the batch made no progress."
+            self._fail(batch, Action.TAKE_OVER, message)
+            return None
+        claimed = join_run(batch, worker, partitions)
+        if claimed and lost:
+            message = f"by worker {worker}: no heartbeat from the previous worker"
+            self._apply(batch, Action.TAKE_OVER, message, takeovers=takeovers)
+        elif claimed:
+            self._apply(batch, Action.CLAIM_RUN, f"by worker {worker}")
+        return claimed
+
+    @refusable
+    def record_results(
+        self, batch_id: object, run_token: uuid.UUID, results: Iterable[tuple[int, CheckResult]]
+    ) -> Literal[True]:
+        """Record the (profile_id, result) pairs of a run and renew its lease. All or nothing.
+
+        Ignores results for profiles that have one already, so recording twice is safe, and for profiles in partitions
+        of others. Takes neither the queue's lock nor the batch's.
+        """
+        by_profile = dict(results)
+        with transaction.atomic():
+            renew_lease(batch_id, run_token)
+            record(uuid.UUID(str(batch_id)), run_token, by_profile)
+        return True
+
+    @refusable
+    def renew_lease(self, batch_id: object, run_token: uuid.UUID) -> Literal[True]:
+        """The heartbeat of the run's worker."""
+        renew_lease(batch_id, run_token)
+        return True
+
+    @refusable
+    def lease_partitions(
+        self, batch_id: object, run_token: uuid.UUID, limit: int, checked: Iterable[int] = ()
+    ) -> list[int]:
+        """Lease up to `limit` more partitions that nobody has.
+
+        `checked` are those in which nothing is pending any more. Returns all that the lease has now, so a caller that
+        lost the answer can repeat the call.
+        """
+        with transaction.atomic():
+            renew_lease(batch_id, run_token)
+            lease = lease_of(batch_id, run_token).get()
+            remove_checked(lease, checked)
+            lease_free_partitions(lease, limit)
+            return leased_partitions(lease)
+
+    @run_call
+    def release_run(self, batch: Batch, lease: Lease, checked: Iterable[int] = ()) -> Literal[True]:
+        """Release a run, so that the next worker continues at once instead of waiting for the lease to expire.
+
+        `checked` are the partitions in which nothing is pending any more.
+        """
+        remove_checked(lease, checked)
+        end_leases(batch, [lease.pk])
+        self._apply(batch, Action.RELEASE_RUN, f"by worker {lease.worker}")
+        return True
+
+    @run_call
+    def finish_run(self, batch: Batch, lease: Lease) -> Literal[True]:
+        """Complete a run without pending profiles.
+
+        A batch that expects profiles but has no rows goes to `error`, since nothing was checked.
+        """
+        rows = batch.profiles
+        if batch.completed_profiles < batch.total_profiles:
+            others = batch.leases.exclude(pk=lease.pk)
+            if others.exists() or rows.filter(status=BatchProfile.Status.PENDING).exists():
+                raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
+        if batch.completed_profiles < batch.total_profiles and not rows.exists():
+            message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."
+            self._fail(batch, Action.FINISH_RUN, message)
+        else:
+            self._complete(batch, Action.FINISH_RUN, "" if batch.total_profiles else "The batch has no profiles.")
+        return True
