@@ -257,7 +257,8 @@ class Batch(models.Model):
     @property
     def heartbeat_at(self) -> datetime | None:
         """The last heartbeat of the workers that check it now; None without any."""
-        return max(self.leases.values_list("lease_at", flat=True), default=None)
+        is_running = self.status == self.Status.RUNNING
+        return max(self.leases.values_list("lease_at", flat=True), default=None) if is_running else None
 
     @property
     def percent(self) -> int:

@@ -16,7 +16,7 @@ from batches.lists import exports
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile
 from batches.reports import queries
-from batches.tests.support.factories import failed, ok, profile_ids, record, start_run
+from batches.tests.support.factories import empty_leases, failed, ok, profile_ids, record, start_run
 
 from .conftest import (
     PERMISSIONS,
@@ -76,6 +76,7 @@ def repeat():
 @pytest.mark.parametrize("name", ["change", "live"])
 def test_the_page_and_its_live_part_show_how_far_the_batch_is(client, name):
     batch = batch_with("running", name="Morning feeds", ok=3, failed=2, pending=45)
+    empty_leases(batch)
     Batch.objects.update(run_seconds=0.1)
     response = client.get(page_of(batch, name))
     texts, known = parts(response), facts(response)

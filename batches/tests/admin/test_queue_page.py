@@ -12,7 +12,7 @@ from django.utils import timezone
 from batches.admin import display, queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.tests.support.factories import age_leases, make_waiting, waiting_names
+from batches.tests.support.factories import age_leases, empty_leases, make_waiting, waiting_names
 
 from .conftest import (
     BY_SCRIPT,
@@ -59,6 +59,7 @@ def run_facts(client):
 
 def test_the_running_batch_is_shown_with_its_progress(client):
     batch = batch_with("running", name="Morning feeds", ok=3, failed=2, pending=45)
+    empty_leases(batch)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=0.1, stories_found=4)
     assert part(client, "running") == "Morning feeds"
     known = run_facts(client)

@@ -6,6 +6,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, vocabulary
+from batches.tests.support.factories import empty_leases
 
 from .conftest import errors_of
 
@@ -19,6 +20,7 @@ def names(answer):
 
 def test_a_batch_has_its_progress_and_is_the_same_in_the_list(client, make_batch):
     batch = make_batch("running", profiles=4, failed=1)
+    empty_leases(batch)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=0.5)
     answer = client.get(f"/api/batches/{batch.pk}/").json()
     assert answer.keys() == {*vocabulary.BATCH, "progress", "url"}

@@ -290,7 +290,7 @@ BUDGETS = {
     "/api/batches/": 3,
     "/api/batches/?ordering=position&status=queued": 3,
     "/api/batches/{pk}/": 2,
-    "/api/queue/": 7,
+    "/api/queue/": 8,
     "/api/batches/{pk}/profiles/": 3,
     "/api/batches/{pk}/profiles/?change=recovered&host=a.example": 4,
     "/api/batches/{pk}/stories/": 3,

@@ -14,6 +14,7 @@ from playwright.sync_api import Page as BrowserPage
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook
 from batches.models.api import AccessToken, ApiToken
+from batches.tests.support.factories import empty_leases
 
 from ..admin.conftest import batch_with, names_of_addresses, reread, story
 from ..support.factories import make_list
@@ -158,6 +159,7 @@ def make_rows() -> Rows:
     for number in (1, 2, 3):
         queued = batch_with(name=f"number {number}")
     running = batch_with("running", name="the running one", ok=3, failed=1, pending=6)
+    empty_leases(running)
     Batch.objects.filter(pk=running.pk).update(run_seconds=2)
     repeat = BatchManager("ada", "admin").repeat_batch(done.pk)
     BatchManager("ada", "admin").hold_queue("The network is down.")

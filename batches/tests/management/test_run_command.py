@@ -19,6 +19,7 @@ from batches.management.progress import ProgressDisplay, describe
 from batches.models import Batch, Profile, Queue, Webhook, WebhookDelivery
 from batches.tests.support.factories import (
     assert_consistent,
+    empty_leases,
     half_checked,
     make_batch,
     row_statuses,
@@ -327,6 +328,7 @@ def test_a_bar_shows_the_progress_and_the_estimate_of_a_batch_that_runs(
 ):
     batch = half_checked(status)
     values = {"total_profiles": total, "completed_profiles": completed, "run_seconds": seconds}
+    empty_leases(batch)
     Batch.objects.filter(pk=batch.pk).update(**values)
     batch.refresh_from_db()
     assert describe(batch) == f"[{'#' * filled:-<30}] {text}"
@@ -378,6 +380,7 @@ def test_a_file_gets_a_line_for_each_change(updates):
     file = Screen()
     with ProgressDisplay(batch.pk, file):
         wait_until(lambda: len(updates) > 3)
+        empty_leases(batch)
         Batch.objects.update(run_seconds=1.0)
         wait_until(lambda: file.shows("2/s"))
         assert BatchManager().pause_batch(batch.pk)
@@ -391,6 +394,7 @@ def test_a_file_gets_few_lines_and_the_last_one_is_where_the_batch_ended(updates
     monkeypatch.setattr(progress, "LINE_SECONDS", 3600.0)
     with ProgressDisplay(batch.pk, file):
         wait_until(lambda: updates)
+        empty_leases(batch)
         Batch.objects.update(stories_found=7)
         wait_until(lambda: "new stories 7" in updates[-1])
         assert not file.shows("new stories 7")

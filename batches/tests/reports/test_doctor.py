@@ -12,12 +12,13 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.management.batch import changing
 from batches.models import Batch, BatchLog, BatchProfile, Lease, Partition, StoryResult, Webhook, WebhookDelivery
-from batches.queue.runs import ClaimedRun, end_leases
+from batches.queue.runs import ClaimedRun
 from batches.reports import doctor
 from batches.tests.support.factories import (
     WAYS,
     age_leases,
     assert_consistent,
+    empty_leases,
     half_checked,
     last_line,
     make_batch,
@@ -98,7 +99,7 @@ def test_a_queue_that_only_the_manager_changed_has_no_findings(status, rows):
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.PAUSED, Status.DONE])
 def test_counters_are_recounted_from_the_rows(status, counters):
     batch = half_checked(status)
-    end_leases(batch, ())
+    empty_leases(batch)
     break_batch(batch, **counters)
     assert len(messages()) == len(counters)
     assert all("its rows add up to" in message for message in messages())
