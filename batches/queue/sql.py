@@ -7,8 +7,10 @@ chunk takes a quarter of that.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,7 +22,7 @@ from batches.models import Batch, BatchProfile, ListProfile, Partition, Profile,
 
 T = TypeVar("T")
 
-#: SQLite's waiters do not queue. Each asks again every 100 ms at the latest, so after this many seconds of chunks, a
+#: SQLite's waiters do not queue. Each asks again every 100 ms at the latest, so after this many seconds of writing, a
 #: pause of this many seconds lets each of them in.
 SECONDS_OF_WORK, SECONDS_OF_PAUSE = 0.2, 0.12
 
@@ -87,11 +89,38 @@ def fetch_all(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 def paced(chunks: Iterable[T]) -> Iterator[T]:
     """Yield each chunk, to be written in a transaction of its own, and let others write in between on SQLite."""
-    began = time.monotonic()
     for chunk in chunks:
-        yield chunk
-        if connection.vendor == "sqlite" and time.monotonic() - began > SECONDS_OF_WORK:
-            if not connection.in_atomic_block:
-                fetch_all("PRAGMA wal_checkpoint(PASSIVE)", [])  # otherwise the log grows with the whole import
-                time.sleep(SECONDS_OF_PAUSE)
-            began = time.monotonic()
+        with taking_turns(cut_log=True):
+            yield chunk
+
+
+@contextmanager
+def taking_turns(*, cut_log: bool = False) -> Iterator[None]:
+    """Around one of many transactions: after some of them, the caller pauses, so that others can write on SQLite.
+
+    `cut_log`: the write-ahead log would grow with all of these transactions.
+    """
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        yield
+        return
+    began = time.monotonic()
+    if began - _turn.ended > SECONDS_OF_PAUSE:
+        _turn.seconds = 0.0
+    yield
+    _turn.ended = time.monotonic()
+    _turn.seconds += _turn.ended - began
+    if _turn.seconds > SECONDS_OF_WORK:
+        if cut_log:
+            fetch_all("PRAGMA wal_checkpoint(PASSIVE)", [])
+        time.sleep(SECONDS_OF_PAUSE)
+        _turn.seconds = 0.0
+
+
+class _Turn(threading.local):
+    """For how many seconds this thread has written since its last pause, and until when."""
+
+    seconds = 0.0
+    ended = 0.0
+
+
+_turn = _Turn()
