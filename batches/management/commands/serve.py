@@ -103,7 +103,7 @@ def web_child(host: str, port: int, prefix: str) -> Child:
     if get_config().api_proxies:  # it would drop X-Forwarded-For too, and all visitors would share one address
         options.append("--no-clear-untrusted-proxy-headers")
     # waitress itself gives running requests 5 seconds.
-    return Child("web", "waitress", [*options, settings.WSGI_APPLICATION], grace=8.0)
+    return Child("web", "batches.web.server", [*options, settings.WSGI_APPLICATION], grace=8.0)
 
 
 def worker_child(*, reach_loopback: bool) -> Child:

@@ -195,8 +195,10 @@ def test_each_visitor_behind_the_proxy_has_an_address(ports):
     assert [get(ports, "/api/v1/queue/", **{"X-Forwarded-For": it})[0] for it in addresses] == [401, 401, 429, 401]
 
 
-def test_the_readme_starts_waitress_with_the_same_limits():
-    [command] = re.findall(r"\n    waitress-serve ((?:.*\\\n)*.*)\n", (settings.BASE_DIR / "README.md").read_text())
+def test_the_readme_starts_the_server_with_the_same_limits():
+    [command] = re.findall(
+        r"\n    python -m batches.web.server ((?:.*\\\n)*.*)\n", (settings.BASE_DIR / "README.md").read_text()
+    )
     *options, application = command.replace("\\\n", " ").split()
     assert tuple(options) == serve_module.SERVER_OPTIONS
     assert application == settings.WSGI_APPLICATION.replace("wsgi.", "wsgi:")

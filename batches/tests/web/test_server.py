@@ -1,0 +1,76 @@
+"""What the server stores of a request before the application knows who sends it."""
+
+import pytest
+from waitress.adjustments import Adjustments
+
+from batches.web import server
+from batches.web.server import MAX_BYTES_OF_STRANGERS, Parser
+from batches.web.uploads import MAX_FORM_BYTES
+
+MEGABYTE = 1_000_000
+
+STRANGERS = ["", "Cookie: csrftoken=x\r\n", "Cookie: othersessionid\r\n"]
+KNOWN = ["Authorization: Token x\r\n", "Cookie: csrftoken=x; sessionid=y\r\n"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stored():
+    yield
+    assert Parser.stored_by_all() == 0
+
+
+def begin(headers, length=None):
+    """A request whose headers were read, with a body of this length, or in chunks."""
+    parser = Parser(Adjustments(max_request_body_size=MAX_FORM_BYTES, inbuf_overflow=MAX_FORM_BYTES))
+    kind = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    header = f"POST / HTTP/1.1\r\nHost: x\r\n{headers}{kind}\r\n\r\n".encode()
+    assert parser.received(header) == len(header)
+    return parser
+
+
+def send_chunk(parser, size=MEGABYTE // 4):
+    parser.received(b"%x\r\n%b\r\n" % (size, b"x" * size))
+
+
+def status(parser):
+    return parser.error and parser.error.code
+
+
+@pytest.mark.parametrize(
+    ("headers", "length", "expected"),
+    [
+        *((headers, MAX_BYTES_OF_STRANGERS - 1, None) for headers in STRANGERS),
+        *((headers, MAX_BYTES_OF_STRANGERS, 413) for headers in STRANGERS),
+        *((headers, MAX_FORM_BYTES - 1, None) for headers in KNOWN),
+        *((headers, MAX_FORM_BYTES, 413) for headers in KNOWN),
+    ],
+)
+def test_a_body_of_known_length_is_refused_before_it_comes(headers, length, expected):
+    parser = begin(headers, length)
+    assert (status(parser), parser.completed) == (expected, bool(expected))
+    if expected and headers in STRANGERS:
+        assert "send a token" in parser.error.body
+
+
+@pytest.mark.parametrize("headers", [*STRANGERS, *KNOWN])
+def test_a_body_in_chunks_is_refused_when_it_is_too_large(headers):
+    parser, sent = begin(headers), 0
+    while not parser.completed and sent < 8:
+        send_chunk(parser)
+        sent += 1
+    assert (status(parser), sent) == ((413, 4) if headers in STRANGERS else (None, 8))
+
+
+def test_large_bodies_of_all_senders_have_a_limit_together(monkeypatch):
+    monkeypatch.setattr(server, "MAX_BYTES_OF_ALL", 5 * MEGABYTE)
+    first, second, small = (begin(KNOWN[0]) for _ in range(3))
+    for _ in range(12):
+        send_chunk(first)
+    for _ in range(8):
+        send_chunk(second)
+    assert (status(first), status(second)) == (None, 503)
+    send_chunk(small, 1000)
+    assert status(small) is None
+    del second
+    send_chunk(first)
+    assert status(first) is None

@@ -1,0 +1,71 @@
+"""waitress that stores no large body for a stranger: `python -m batches.web.server`, with the options of waitress.
+
+It stores a body before the application can check who sends it, also one whose length was not announced. So the body of
+a request without credentials has to be small. Credentials can be invented, so all large bodies together have a limit.
+"""
+
+from __future__ import annotations
+
+import sys
+from copy import copy
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+from django.conf import settings
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.runner import run
+from waitress.utilities import Error, RequestEntityTooLarge
+
+from .uploads import MAX_FORM_BYTES
+
+#: Enough for a form to log in.
+MAX_BYTES_OF_STRANGERS = 1_000_000
+MAX_BYTES_OF_ALL = 5 * MAX_FORM_BYTES
+
+
+class Busy(Error):  # type: ignore[misc]
+    code = 503
+    reason = "Service Unavailable"
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Reads one request. Only one thread reads, so the sum of what is stored is exact."""
+
+    adj: Any
+    error: Any
+    storing: ClassVar[WeakSet[Parser]] = WeakSet()
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if not self.has_credentials:
+            self.adj = copy(self.adj)
+            self.adj.max_request_body_size = min(MAX_BYTES_OF_STRANGERS, self.adj.max_request_body_size)
+        if self.body_rcv is not None:
+            self.storing.add(self)
+
+    @property
+    def has_credentials(self) -> bool:
+        cookie = f"{settings.SESSION_COOKIE_NAME}="
+        return "AUTHORIZATION" in self.headers or cookie in self.headers.get("COOKIE", "")
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        if isinstance(self.error, RequestEntityTooLarge) and not self.has_credentials:
+            self.error = RequestEntityTooLarge("Log in, or send a token, before you upload a list.")
+        elif self.body_bytes_received > MAX_BYTES_OF_STRANGERS and self.stored_by_all() > MAX_BYTES_OF_ALL:
+            self.error, self.completed = Busy("Too many uploads at the same time. Try again in a minute."), True
+        return consumed
+
+    @classmethod
+    def stored_by_all(cls) -> int:
+        return sum(parser.body_bytes_received for parser in cls.storing)
+
+
+def main() -> int:
+    HTTPChannel.parser_class = Parser
+    return int(run(sys.argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
