@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 1000
 #: Pages of profiles that can only wait. Beyond that, reading on would only take memory.
 MAX_PAGES = 10
+#: Stories that are recorded in one transaction. A feed has at most 5,000, and those of 500 feeds would fill the memory.
+STORIES_AT_ONCE = 10_000
 #: Seconds between two looks at the checks that take long.
 SECONDS_BETWEEN_LOOKS = 0.25
 #: Seconds. A checker that says "paused" without an end must not be asked all the time.
@@ -57,7 +60,8 @@ class Checks:
     """
 
     def __init__(self, checker: Checker, name: str, config: Config, on_progress: Callable[[], None]) -> None:
-        self.results: list[tuple[int, CheckResult]] = []
+        self._results: deque[tuple[int, CheckResult]] = deque()
+        self._stories = 0  # in these results
         #: A bug of ours; an error of the checker only fails that profile.
         self.fault: BaseException | None = None
         self._checker = checker
@@ -98,6 +102,25 @@ class Checks:
         self._window.end_shares()
         self.start()
         self._give_up_pauses()
+
+    @property
+    def has_results(self) -> bool:
+        return bool(self._results)
+
+    @property
+    def has_chunk(self) -> bool:
+        """Whether there are as many results as are recorded at once."""
+        return len(self._results) >= self._config.record_size or self._stories >= STORIES_AT_ONCE
+
+    def take_chunk(self) -> list[tuple[int, CheckResult]]:
+        """The oldest results, at most `record_size`, and not many more stories than STORIES_AT_ONCE."""
+        chunk: list[tuple[int, CheckResult]] = []
+        stories = 0
+        while self._results and len(chunk) < self._config.record_size and stories < STORIES_AT_ONCE:
+            chunk.append(self._results.popleft())
+            stories += len(chunk[-1][1].stories)
+        self._stories -= stories
+        return chunk
 
     def start(self) -> None:
         """Start a task for each profile that is ready, up to the limit. Each task continues while profiles are left."""
@@ -150,7 +173,7 @@ class Checks:
 
     @property
     def _is_full(self) -> bool:
-        return len(self.results) >= 4 * self._config.record_size
+        return len(self._results) >= 4 * self._config.record_size or self._stories >= 4 * STORIES_AT_ONCE
 
     async def _check(self, turn: Turn) -> tuple[CheckResult | None, bool | None]:
         """The result and whether it took long. No result: the profile has to wait."""
@@ -200,7 +223,8 @@ class Checks:
         self._on_progress()
 
     def _add_result(self, turn: Turn, result: CheckResult) -> None:
-        self.results.append((turn.profile.profile_id, result))
+        self._results.append((turn.profile.profile_id, result))
+        self._stories += len(result.stories)
         self._last_result = self._loop.time()
 
     # Slow checks, and checks that wait for us

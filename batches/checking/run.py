@@ -113,19 +113,17 @@ class Run:
         is_settled = self._all_read and self._checks.is_idle
         if is_settled:
             self._settled.set()
-        if is_settled or self._checks.fault or len(self._checks.results) >= self._config.record_size:
+        if is_settled or self._checks.fault or self._checks.has_chunk:
             self._chunk_ready.set()
 
     async def _record(self) -> None:
-        size = self._config.record_size
         renewed = time.monotonic()
-        while not (self._settled.is_set() and not self._checks.results):
+        while not (self._settled.is_set() and not self._checks.has_results):
             await self._wait_for_chunk()
             await self._remember_hosts()
             if self._checks.fault is not None:
                 raise self._checks.fault
-            if chunk := self._checks.results[:size]:
-                del self._checks.results[:size]
+            if chunk := self._checks.take_chunk():
                 await self._call_as_owner(self._manager.record_results, chunk)
                 renewed = time.monotonic()
                 self._checks.start()
@@ -139,7 +137,7 @@ class Run:
 
     async def _wait_for_chunk(self) -> None:
         """Until a chunk is full, everything is settled, or the first result has waited long enough for others."""
-        if len(self._checks.results) < self._config.record_size and not self._settled.is_set():
+        if not self._checks.has_chunk and not self._settled.is_set():
             self._chunk_ready.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._config.record_seconds):

@@ -268,7 +268,7 @@ class Client:
                 await transfer.wait()
                 if transfer.has_ended:
                     return read_answer(transfer)
-                with not_charged():
+                with not_charged(keeps_place=True):  # its connection is open
                     await transfer.share.wait_to_grow(transfer.room_needed)
                 if not transfer.has_ended:  # the connection may be lost by now
                     transfer.go_on()

@@ -104,7 +104,18 @@ class FetchingChecker(Checker):
         """Return the result without its duration. Raises FetchError."""
 
     async def fetch(self, url: str, headers: Mapping[str, str] | None = None, *, read_body: bool = True) -> Response:
-        """Return the final response for `url` after redirects, waits and retries. Raises FetchError."""
+        """Return the final response for `url` after redirects, waits and retries. Raises FetchError.
+
+        All of them together have one deadline: a site that is slow to fail takes no longer than one that is slow.
+        """
+        try:
+            async with Clock(self.config.timeout):
+                return await self._try(url, headers, read_body)
+        except TimeoutError:
+            # Not retried: it has taken its time, and the next check will come.
+            raise FetchError(f"did not answer within {self.config.timeout:g} s") from None
+
+    async def _try(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
         for attempt in range(self.config.retries):
             try:
                 return await self._follow(url, headers, read_body)
@@ -120,19 +131,14 @@ class FetchingChecker(Checker):
         target = parse_url(url, "the address")
         lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
         statuses: set[int] = set()
-        try:
-            async with Clock(self.config.timeout):
-                with self._client.chain() as transfer:
-                    for _ in range(self.config.max_redirects + 1):
-                        answer = await self._request(transfer, target, lines, read_body)
-                        if answer.status not in REDIRECTS:
-                            moved_to = target.url if statuses and statuses <= PERMANENT else ""
-                            return await self._make_response(answer, target, moved_to)
-                        statuses.add(answer.status)
-                        target = find_redirect_target(answer, target)
-        except TimeoutError:
-            # Not retried: it has taken its time, and the next check will come.
-            raise FetchError(f"did not answer within {self.config.timeout:g} s") from None
+        with self._client.chain() as transfer:
+            for _ in range(self.config.max_redirects + 1):
+                answer = await self._request(transfer, target, lines, read_body)
+                if answer.status not in REDIRECTS:
+                    moved_to = target.url if statuses and statuses <= PERMANENT else ""
+                    return await self._make_response(answer, target, moved_to)
+                statuses.add(answer.status)
+                target = find_redirect_target(answer, target)
         raise FetchError(f"redirected more than {self.config.max_redirects} times")
 
     async def _request(self, transfer: Transfer, target: Target, headers: Sequence[str], read_body: bool) -> Answer:

@@ -1,6 +1,6 @@
 """Reads a response's body: what kind of document it is, its stories, the feeds it declares. No network, no event loop.
 
-The time it takes grows with the document, so only `parser_pool` calls it.
+The time it takes grows with the document, so only `parsers` calls it.
 """
 
 from __future__ import annotations

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from batches.checking.checkers.base import Checker, CheckResult, HostPaused, ProfileToCheck
+from batches.checking.checkers.base import Checker, CheckResult, HostPaused, ProfileToCheck, Story
 from batches.checking.checkers.clock import not_charged
 from batches.checking.checks import SECONDS_BETWEEN_LOOKS, Checks
 from batches.checking.pace import SLOW_SECONDS, Pace
 from batches.conf import Config
 from batches.tests.support.time import Time, in_time
 
-Script = Callable[[str], Awaitable[None]]
+Script = Callable[[str], Awaitable[CheckResult | None]]
 ONE_LOOK = SECONDS_BETWEEN_LOOKS + 0.01
 SLOW = SLOW_SECONDS + ONE_LOOK
 
@@ -28,8 +28,7 @@ class Scripted(Checker):
     async def check(self, profile: ProfileToCheck) -> CheckResult:
         host = profile.url.split("/")[2]
         self.checked.append(host)
-        await self._script(host)
-        return CheckResult(True)
+        return await self._script(host) or CheckResult(True)
 
 
 class World:
@@ -51,9 +50,13 @@ class World:
         self.checks.add(ProfileToCheck(start + number, f"http://{host}/{number}") for number, host in enumerate(hosts))
 
     @property
+    def results(self) -> list[tuple[int, CheckResult]]:
+        return list(self.checks._results)
+
+    @property
     def errors(self) -> dict[str, str]:
         """By host; the last result of each counts."""
-        return {self.hosts[number]: result.error for number, result in self.checks.results}
+        return {self.hosts[number]: result.error for number, result in self.results}
 
 
 def in_world(script: Script, work: Callable[[World], Awaitable[None]], **config: object) -> None:
@@ -69,6 +72,45 @@ def in_world(script: Script, work: Callable[[World], Awaitable[None]], **config:
 
 async def nothing(host: str) -> None:
     pass
+
+
+# Results
+
+
+def test_results_are_taken_in_chunks_that_have_not_too_many_stories(monkeypatch):
+    monkeypatch.setattr("batches.checking.checks.STORIES_AT_ONCE", 10)
+
+    async def work(world: World) -> None:
+        world.add(*(f"{number}" for number in range(9)))
+        await world.time.pass_by()
+        chunks = []
+        while world.checks.has_results:
+            chunks.append((len(world.checks.take_chunk()), world.checks.has_chunk))
+        assert chunks == [(3, True), (3, True), (2, False), (1, False)]
+        assert world.checks._stories == 0
+
+    async def answer(host: str) -> CheckResult:
+        return CheckResult(True, stories=[Story(f"{number}") for number in range(5 if int(host) in {6, 7} else 4)])
+
+    in_world(answer, work, record_size=3)
+
+
+def test_no_check_starts_while_many_stories_wait_to_be_recorded(monkeypatch):
+    monkeypatch.setattr("batches.checking.checks.STORIES_AT_ONCE", 2)
+
+    async def work(world: World) -> None:
+        world.add(*(f"{number}" for number in range(20)))
+        await world.time.pass_by()
+        assert len(world.checked) == 8
+        world.checks.take_chunk()
+        world.checks.start()
+        await world.time.pass_by()
+        assert len(world.checked) == 10
+
+    async def answer(host: str) -> CheckResult:
+        return CheckResult(True, stories=[Story("1")])
+
+    in_world(answer, work, concurrency=1)
 
 
 # Waiting for something of ours
@@ -287,7 +329,7 @@ def test_the_profiles_of_a_paused_host_are_put_off_and_checked_when_its_pause_is
         assert not world.checks.is_idle
         await world.time.pass_by(2.0)
         assert world.checked == ["a", "b", "c", "a", "a", "a"]
-        assert [result.ok for _, result in world.checks.results] == [True] * 5
+        assert [result.ok for _, result in world.results] == [True] * 5
         assert world.checks.is_idle
 
     in_world(pauses("a", 40.0), work, per_host=1)
@@ -310,7 +352,7 @@ def test_profiles_of_a_paused_host_do_not_fail_while_others_are_checked():
         theirs.set()
         await world.time.pass_by()
         assert world.errors == {"b": "", "a": "answered 429 Too Many Requests"}
-        assert [result.http_status for _, result in world.checks.results] == [None, None, 429]
+        assert [result.http_status for _, result in world.results] == [None, None, 429]
         assert world.checks.is_idle
 
     in_world(check, work, check_timeout=1e6)
@@ -333,7 +375,7 @@ def test_a_batch_waits_for_its_last_hosts_as_long_as_they_answer_now_and_then():
         world.checks.add_no_more()
         for _ in range(30):
             await world.time.pass_by(10.0)
-        assert [result.ok for _, result in world.checks.results] == [True] * 4
+        assert [result.ok for _, result in world.results] == [True] * 4
         assert len(world.checked) == 4 + 4
 
     async def check(host: str) -> None:

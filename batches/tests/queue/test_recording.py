@@ -1,5 +1,6 @@
 """Recording results: each exactly once, and cleaned of whatever strangers send."""
 
+import json
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -12,6 +13,7 @@ from django.utils import timezone as django_timezone
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, Lease, Profile, Queue, StoryResult
+from batches.queue.sql import ROWS_AT_ONCE, as_json
 from batches.tests.support.factories import (
     age_leases,
     assert_consistent,
@@ -334,3 +336,9 @@ def test_postgresql_updates_results_in_place():
     [(updated, in_place)] = run_sql(f"SELECT n_tup_upd, n_tup_hot_upd {table}")
     assert updated == 2000
     assert in_place >= 0.85 * updated
+
+
+@pytest.mark.parametrize("number", [0, 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 1])
+def test_rows_are_one_json_array_however_many_they_are(number):
+    rows = [[row, "a,b]", None] for row in range(number)]
+    assert json.loads(as_json([tuple(row) for row in rows])) == rows
