@@ -29,7 +29,7 @@ class Config:
 
     #: Checkers by name, as dotted paths, in addition to the built-in ones.
     checkers: Mapping[str, str] = field(default_factory=dict)
-    #: Maximum concurrent checks, in total and per host.
+    #: Maximum concurrent checks, in total and per registrable domain.
     concurrency: int = 100
     per_host: int = 2
     #: Time limits in seconds: for one HTTP exchange, and for a whole check with its redirects, retries and waits.

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from batches.checking.checkers.base import HostPaused, ProfileToCheck
-from batches.lists.addresses import hostname_of
+from batches.lists.domains import domain_of
 
 #: Of a host, at most so many profiles keep the run from reading on: it has others to check.
 HOST_SHARE = 20
@@ -210,5 +210,5 @@ class Window:
 
 
 def _host(profile: ProfileToCheck) -> str:
-    """The host of the address that is fetched first."""
-    return hostname_of(profile.feed_url or profile.url)
+    """The registrable domain of the address that is fetched first: all of its hosts share the slots."""
+    return domain_of(profile.feed_url or profile.url)

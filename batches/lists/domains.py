@@ -17,12 +17,13 @@ def domain_of(url: str) -> str:
 
     An IP address and a name that is a public suffix itself (`localhost`, `github.io`) stand for themselves.
     """
-    return _domain_of_host(hostname_of(url))
+    return domain_of_host(hostname_of(url))
 
 
 # The look-up takes 4 µs, and the profiles of a list often share their hosts.
 @lru_cache(maxsize=16_384)
-def _domain_of_host(host: str) -> str:
+def domain_of_host(host: str) -> str:
+    """The same of a host name in lower case, or of an IP address without brackets."""
     if ":" in host or _IPV4.fullmatch(host):
         return host
     return _suffixes().privatesuffix(host) or host

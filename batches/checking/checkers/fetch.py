@@ -15,6 +15,7 @@ from http.client import responses
 from typing import Self
 
 from batches.conf import Config
+from batches.lists.domains import domain_of_host
 
 from .base import Checker, CheckResult, FetchError, HostNote, ProfileToCheck
 from .client import Answer, Client, Transfer
@@ -142,22 +143,23 @@ class FetchingChecker(Checker):
         raise FetchError(f"redirected more than {self.config.max_redirects} times")
 
     async def _request(self, transfer: Transfer, target: Target, headers: Sequence[str], read_body: bool) -> Answer:
-        """Make one request in a slot of its host. The answer is final or a redirect."""
-        async with self._hosts.slot(target.host):
+        """Make one request in a slot of its domain. The answer is final or a redirect."""
+        domain = domain_of_host(target.host)
+        async with self._hosts.slot(domain):
             answer = await self._client.request(transfer, target, headers, reads_body=read_body)
             status = answer.status
             if not (200 <= status < 300 or status in REDIRECTS or (status == 304 and headers)):
-                raise self._fail(answer, target.host)
-            self._hosts.note_answer(target.host, status)
+                raise self._fail(answer, domain)
+            self._hosts.note_answer(domain, status)
             return answer
 
-    def _fail(self, answer: Answer, host: str) -> FetchError:
-        """The failure for an error status. Raises HostPaused if the host wants to be asked later."""
+    def _fail(self, answer: Answer, domain: str) -> FetchError:
+        """The failure for an error status. Raises HostPaused if the site wants to be asked later."""
         status = answer.status
         if status in BUSY:
-            self._hosts.note_refusal(host, status, parse_retry_after(answer.headers.get("Retry-After", "")))
+            self._hosts.note_refusal(domain, status, parse_retry_after(answer.headers.get("Retry-After", "")))
         else:
-            self._hosts.note_answer(host, status)
+            self._hosts.note_answer(domain, status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
     async def _make_response(self, answer: Answer, target: Target, moved_to: str) -> Response:

@@ -37,7 +37,10 @@ class Manners:
 
 
 class HostSlots:
-    """Slots per host name. Forgets hosts that are neither in use nor want anything special."""
+    """Slots per host, which here is a registrable domain: a site has many names.
+
+    Forgets hosts that are neither in use nor want anything special.
+    """
 
     def __init__(self, per_host: int) -> None:
         self._per_host = per_host

@@ -76,7 +76,8 @@ def test_hosts_take_turns():
     ("hosts", "feed_url", "ready"),
     [
         (["a.example", "b.example"], "", 2),
-        (["a.example", "a.example:8080"], "", 1),
+        (["a.example", "a.example:8080", "b.a.example"], "", 1),
+        (["a.github.io", "b.github.io", "127.0.0.1", "127.0.0.2"], "", 4),
         # The host of the feed counts if it is known.
         (["page.example", "feeds.example"], "https://feeds.example/1", 1),
         (["page.example", "feeds.example"], "http://feeds.example", 1),
