@@ -103,6 +103,10 @@ class FetchError(Exception):
         self.transient = transient
 
 
+class NoAnswer(FetchError):
+    """The site took too long. It may only be slow today."""
+
+
 class HostNote(NamedTuple):
     """What a host wants, for the next run to remember: no request for `pause_seconds`, and at least `interval` seconds
     between two. `refusals` is how often in a row it refused, and `last_status` its last HTTP status."""

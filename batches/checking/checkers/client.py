@@ -20,7 +20,7 @@ import pycurl
 
 from batches.conf import Config
 
-from .base import FetchError
+from .base import FetchError, NoAnswer
 from .clock import not_charged
 from .guard import NOT_PUBLIC, Network, open_guarded_socket, read_networks
 from .memory import Memory, Share
@@ -380,7 +380,7 @@ def explain_fault(code: int, message: str, cause: OSError, connect_seconds: floa
             return FetchError(str(cause.strerror))
         return FetchError(CONNECTION_FAULTS.get(cause.errno, "could not be reached"), transient=True)
     if code == pycurl.E_OPERATION_TIMEDOUT:
-        return FetchError(f"did not answer within {connect_seconds:g} s")
+        return NoAnswer(f"did not answer within {connect_seconds:g} s")
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
         return FetchError(f"the certificate is not valid: {message.partition(': ')[2] or message}")
     if code == pycurl.E_SSL_CONNECT_ERROR:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from batches.limits import MAX_VALIDATOR
 
-from .base import CheckResult, FetchError, ProfileToCheck
+from .base import CheckResult, FetchError, NoAnswer, ProfileToCheck
+from .dates import parse_date
 from .fetch import FetchingChecker, Response
 from .parsers import Parsers
 from .reading import Body, Reading, Unreadable
 
-GONE = frozenset({404, 410})
+# With these, a remembered feed is searched again. It is too with a lasting fault that has no such status.
+GONE = frozenset({403, 404, 410})
+NONE: Mapping[str, FetchError] = {}
+# A server's clock may be a day ahead.
+CLOCK_DIFFERENCE = timedelta(days=1)
 # Sent back as a header's value, so it must not be anything else.
 VALIDATOR = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_VALIDATOR - 2}}}[!-~])?")
 
@@ -29,57 +35,105 @@ class FeedChecker(FetchingChecker):
         self._parsers.close()
 
     async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:
-        response, feed_url = await self._fetch_feed_or_page(profile)
-        result = await self._evaluate(profile, response, feed_url)
-        is_of_remembered_feed = profile.feed_url and feed_url is None
-        return result if is_of_remembered_feed else replace(result, moved_to=response.moved_to)
-
-    async def _evaluate(self, profile: ProfileToCheck, response: Response, feed_url: str | None) -> CheckResult:
-        if response.status == 304:
-            return make_unchanged(response)
-        body = make_body(response, self.config.max_body)
-        fingerprint = await self._parsers.compute_fingerprint(body)
-        if fingerprint == profile.fingerprint:
-            return make_result(response, Reading(), fingerprint, feed_url)
-        reading = await self._read(body, response)
-        if not reading.is_page:
-            return make_result(response, reading, fingerprint, feed_url)
-        if not reading.feeds:
-            raise FetchError("the page declares no feed", response.status)
-        return await self._fetch_declared(reading.feeds[0])
-
-    async def _fetch_declared(self, feed_url: str) -> CheckResult:
+        if not profile.feed_url:
+            return await self._check_page(profile, find_validators(profile), NONE)
         try:
-            response = await self.fetch(feed_url)
-            body = make_body(response, self.config.max_body)._replace(is_feed=True)
-            fingerprint = await self._parsers.compute_fingerprint(body)
-            return make_result(response, await self._read(body, response), fingerprint, feed_url)
+            response = await self.fetch(profile.feed_url, find_validators(profile))
+            return await self._evaluate(response, profile.feed_url, profile, NONE)
         except FetchError as error:
-            raise FetchError(f"its feed: {error}", error.http_status) from error
-
-    async def _fetch_feed_or_page(self, profile: ProfileToCheck) -> tuple[Response, str | None]:
-        """The response of the feed or else of the page, and the feed address to remember (None: no change)."""
-        remembered = {"If-None-Match": profile.etag, "If-Modified-Since": profile.last_modified}
-        validators = {name: value for name, value in remembered.items() if value}
-        try:
-            return await self.fetch(profile.feed_url or profile.url, validators), None
-        except FetchError as error:
-            if not profile.feed_url or error.http_status not in GONE:
+            if not is_dead(error):
                 raise
-        # The feed has moved, and the page knows where. The validators are the old feed's.
-        return await self.fetch(profile.url), ""
+            # The page may know where the feed is now. The validators are the old feed's.
+            return await self._check_page(profile, {}, {profile.feed_url: error})
+
+    async def _check_page(
+        self, profile: ProfileToCheck, validators: Mapping[str, str], dead: Mapping[str, FetchError]
+    ) -> CheckResult:
+        response = await self.fetch(profile.url, validators)
+        result = await self._evaluate(response, profile.url, profile, dead)
+        return replace(result, moved_to=response.moved_to)
+
+    async def _evaluate(
+        self, response: Response, url: str, profile: ProfileToCheck, dead: Mapping[str, FetchError]
+    ) -> CheckResult:
+        """Read what was fetched from `url`: a feed, or a page that leads to one. Feeds that are `dead` do not count."""
+        for _ in range(self.config.max_redirects + 1):
+            if response.status == 304:
+                return make_unchanged(response)
+            body = make_body(response)
+            fingerprint = await self._parsers.compute_fingerprint(body)
+            is_known = fingerprint == profile.fingerprint
+            reading = Reading() if is_known else await self._read(body, response)
+            if not reading.is_page:
+                return make_result(response, reading, fingerprint, find_change(profile, url))
+            if reading.feeds:
+                return await self._fetch_declared(reading.feeds, dead)
+            if not reading.refresh:
+                raise FetchError("the page declares no feed", response.status)
+            url = reading.refresh
+            response = await self.fetch(url)
+        raise FetchError(f"redirected more than {self.config.max_redirects} times")
+
+    async def _fetch_declared(self, feeds: Sequence[str], dead: Mapping[str, FetchError]) -> CheckResult:
+        """Return the result of the first feed that can be read."""
+        failures = []
+        for feed_url in feeds:
+            try:
+                if error := dead.get(feed_url):
+                    raise error
+                return await self._fetch_feed(feed_url)
+            except FetchError as error:
+                failures.append(error)
+        raise FetchError(f"its feed: {failures[0]}", failures[0].http_status) from failures[0]
+
+    async def _fetch_feed(self, feed_url: str) -> CheckResult:
+        response = await self.fetch(feed_url)
+        body = make_body(response)._replace(is_feed=True)
+        fingerprint = await self._parsers.compute_fingerprint(body)
+        return make_result(response, await self._read(body, response), fingerprint, feed_url)
 
     async def _read(self, body: Body, response: Response) -> Reading:
         try:
             return await self._parsers.read(body)
         except Unreadable as error:
-            raise FetchError(str(error), response.status) from None
+            limit = self.config.max_body / 1e6
+            sentence = f"the body is larger than {limit:g} MB" if response.is_cut else str(error)
+            raise FetchError(sentence, response.status) from None
 
 
-def make_body(response: Response, limit: int) -> Body:
-    if response.is_cut:
-        raise FetchError(f"the body is larger than {limit / 1e6:g} MB", response.status)
-    return Body(response.body, response.url, response.charset, response.headers.get("Content-Type", ""))
+def is_dead(error: FetchError) -> bool:
+    """Whether a feed has gone for good, or become something else."""
+    is_status = error.http_status is not None and error.http_status >= 400
+    return error.http_status in GONE if is_status else not (error.transient or isinstance(error, NoAnswer))
+
+
+def find_validators(profile: ProfileToCheck) -> dict[str, str]:
+    """The headers that ask only for what has changed."""
+    date = parse_date(profile.last_modified)
+    # With a date in the future, the server would hide every new story until then.
+    is_future = date is not None and date > datetime.now(UTC) + CLOCK_DIFFERENCE
+    validators = {"If-None-Match": profile.etag, "If-Modified-Since": "" if is_future else profile.last_modified}
+    return {name: value for name, value in validators.items() if value}
+
+
+def find_change(profile: ProfileToCheck, url: str) -> str | None:
+    """The feed address to remember when the feed was read from `url`; None for no change."""
+    if url == (profile.feed_url or profile.url):
+        return None
+    return "" if url == profile.url else url
+
+
+def make_body(response: Response) -> Body:
+    headers = response.headers
+    return Body(
+        response.body,
+        response.url,
+        response.charset,
+        headers.get("Content-Type", ""),
+        is_cut=response.is_cut,
+        links=headers.get("Link", ""),
+        refresh=headers.get("Refresh", ""),
+    )
 
 
 def make_unchanged(response: Response) -> CheckResult:

@@ -17,7 +17,7 @@ from typing import Self
 from batches.conf import Config
 from batches.lists.domains import domain_of_host
 
-from .base import Checker, CheckResult, FetchError, HostNote, ProfileToCheck
+from .base import Checker, CheckResult, FetchError, HostNote, NoAnswer, ProfileToCheck
 from .client import Answer, Client, Transfer
 from .clock import Clock, not_charged
 from .compression import Unpacked, is_packed, unpack
@@ -114,7 +114,7 @@ class FetchingChecker(Checker):
                 return await self._try(url, headers, read_body)
         except TimeoutError:
             # Not retried: it has taken its time, and the next check will come.
-            raise FetchError(f"did not answer within {self.config.timeout:g} s") from None
+            raise NoAnswer(f"did not answer within {self.config.timeout:g} s") from None
 
     async def _try(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
         for attempt in range(self.config.retries):

@@ -1,12 +1,13 @@
-"""HTML pages: tells them from feeds, and finds the feed that a page declares."""
+"""HTML pages: tells them from feeds, and finds the feeds that a page declares."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from itertools import islice
-from urllib.parse import urljoin
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 from batches.lists.addresses import InvalidAddress, normalise_address
 
@@ -27,20 +28,43 @@ def is_html(document: bytes, content_type: str) -> bool:
 
 
 # Finds the tags that matter and skips what cannot contain tags. A tree of the whole page would take ten times its size
-# in memory, and libxml2 is quadratic in the attributes of a tag.
+# in memory.
 TOKEN = re.compile(
     rb"""<!--.*?(?:-->|\Z)
-    | <(?P<raw>script|style|textarea|title|template|iframe|xmp)\b.*?(?:</(?P=raw)\b|\Z)
-    | (?P<tag> <(?:link|base)\b [^<>"']*+ (?:(?:"[^"]{0,2000}+"|'[^']{0,2000}+') [^<>"']*+){0,50}+ >)""",
+    | <(?P<raw>script|style|textarea|title|template|iframe|xmp)\b (?: [^<>]*+(?<=/)> | .*?(?:</(?P=raw)\b|\Z) )
+    | (?P<tag> <(?:link|base|meta)\b [^<>"']*+ (?:(?:"[^"]{0,2000}+"|'[^']{0,2000}+') [^<>"']*+){0,50}+ >)""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 # A page has tens of them.
 MAX_LINK_TAGS = 500
 MAX_TAG_BYTES = 4000
 
-FEED_TYPES = frozenset({"application/rss+xml", "application/atom+xml", "application/feed+json"})
-# Declared for other things too, such as WordPress's API: used only if there is nothing better.
-JSON_TYPE = "application/json"
+# By how surely it is a feed. The last ones are declared for other things too, such as WordPress's API.
+FEED_TYPES = {
+    "application/rss+xml": 0, "application/atom+xml": 0, "application/feed+json": 0,
+    "application/rdf+xml": 1, "application/x-rss+xml": 1, "application/xml": 1, "text/xml": 1, "application/json": 2,
+}  # fmt: skip
+COMMENTS = re.compile(r"\bcomments?\b|kommentar|comentario|commentaire|commenti\b", re.IGNORECASE)
+# Each is a request.
+MAX_FEEDS = 5
+
+LINK_HEADER = re.compile(r"""<([^<>]*)>((?:\s*;\s*[\w*-]+\s*=\s*(?:"[^"]*"|[^\s",;]*))*)""")
+PARAMETER = re.compile(r""";\s*([\w*-]+)\s*=\s*(?:"([^"]*)"|([^\s",;]*))""")
+MAX_HEADER = 10_000
+
+REFRESH = re.compile(
+    r"""\s*+(\d{1,4})[\d.]*+\s*+[;,]?+\s*+(?:url\s*+=\s*+)?+(?:"([^"]+)"?|'([^']+)'?|([^\s"'].*))\s*""",
+    re.IGNORECASE | re.DOTALL,
+)
+# A page that shows itself for longer, or loads itself again, is meant to be read.
+MAX_REFRESH_SECONDS = 10
+
+
+class Declared(NamedTuple):
+    """What a page says of other documents: its feeds, the best first, and where it sends its readers at once."""
+
+    feeds: Sequence[str] = ()
+    refresh: str = ""
 
 
 class TagReader(HTMLParser):
@@ -58,34 +82,58 @@ class TagReader(HTMLParser):
         self.attributes = {name: value or "" for name, value in reversed(attrs)}
 
 
-def find_feed(document: bytes, address: str) -> str | None:
-    """Return the normalised address of the first feed that the page (UTF-8) at `address` declares."""
-    base = None
-    json_feed = None
-    for tag in find_link_tags(document):
-        href = tag.attributes.get("href", "").strip()
-        if tag.name == "base" and href and base is None:
-            base = join_url(address, href)
-        kind = get_feed_type(tag)
-        if kind and href and (url := normalise_or_empty(join_url(base or address, href))):
-            if kind in FEED_TYPES:
-                return url
-            json_feed = json_feed or url
-    return json_feed
+def read_page(document: bytes, address: str, link_header: str = "", refresh_header: str = "") -> Declared:
+    """Find what the page (UTF-8) at `address` declares, in itself or in the headers of its response."""
+    base = address
+    refresh = find_refresh(refresh_header, address)
+    ranks: dict[str, int] = {}
+    tags = list(find_tags(document))
+    if href := next((tag.attributes["href"] for tag in tags if tag.name == "base" and tag.attributes.get("href")), ""):
+        base = join_url(address, href.strip())
+    for tag in tags:
+        if tag.name == "link":
+            add_feed(ranks, tag.attributes, base)
+        elif tag.name == "meta" and tag.attributes.get("http-equiv", "").strip().lower() == "refresh":
+            refresh = refresh or find_refresh(tag.attributes.get("content", ""), base)
+    for href, parameters in LINK_HEADER.findall(link_header[:MAX_HEADER]):
+        named = {name.lower(): quoted or bare for name, quoted, bare in reversed(PARAMETER.findall(parameters))}
+        add_feed(ranks, {**named, "href": href}, address)
+    feeds = sorted(ranks, key=lambda url: ranks[url])[:MAX_FEEDS]
+    return Declared(feeds, "" if refresh == normalise_or_empty(address) else refresh)
 
 
-def find_link_tags(document: bytes) -> Iterator[TagReader]:
+def find_tags(document: bytes) -> Iterator[TagReader]:
     tags = (match["tag"] for match in TOKEN.finditer(document) if match["tag"])
     for tag in islice(tags, MAX_LINK_TAGS):
         if len(tag) <= MAX_TAG_BYTES:
             yield TagReader(tag)
 
 
-def get_feed_type(tag: TagReader) -> str:
-    """Return the type of the feed that the tag declares, or ""."""
-    kind = tag.attributes.get("type", "").partition(";")[0].strip().lower()
-    is_alternate = tag.name == "link" and "alternate" in tag.attributes.get("rel", "").lower().split()
-    return kind if is_alternate and (kind in FEED_TYPES or kind == JSON_TYPE) else ""
+def add_feed(ranks: dict[str, int], link: Mapping[str, str], base: str) -> None:
+    """Add the address of a link if it is a feed's. Feeds of comments come after all others."""
+    relations = link.get("rel", "").lower().split()
+    rank = FEED_TYPES.get(link.get("type", "").partition(";")[0].strip().lower())
+    if rank is None and "feed" in relations:
+        rank = 1
+    if rank is None or not {"alternate", "feed"} & set(relations) or not link.get("href", "").strip():
+        return
+    if url := make_url(link["href"], base):
+        is_of_comments = COMMENTS.search(f"{link.get('title', '')} {urlsplit(url).path}")
+        ranks.setdefault(url, rank + (len(FEED_TYPES) if is_of_comments else 0))
+
+
+def find_refresh(text: str, base: str) -> str:
+    """Where a reader is sent by the content of "Refresh", or ""."""
+    match = REFRESH.fullmatch(text[:MAX_HEADER])
+    if match is None or int(match[1]) > MAX_REFRESH_SECONDS:
+        return ""
+    return make_url(match[2] or match[3] or match[4], base)
+
+
+def make_url(href: str, base: str) -> str:
+    """Return the normalised address, or "" for a link that cannot be followed."""
+    href = "".join(href.strip().splitlines()).replace(" ", "%20")
+    return normalise_or_empty(join_url(base, href))
 
 
 def join_url(base: str, link: str) -> str:

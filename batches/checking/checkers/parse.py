@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lxml import etree
 
 from .document import MAX_TAGS, is_oversized, remove_doctype
-from .elements import MAX_STORIES, Entry, find_head, find_home, find_items, local_name, read_entry
+from .elements import MAX_STORIES, Entry, find_head, find_home, find_items, is_address, local_name, read_entry
 from .repair import rebuild, repair
 
 
@@ -49,6 +50,36 @@ def read_thoroughly(document: bytes) -> Feed:
         document = rebuild(repair(make_safe(document)))
         feed = read_xml(parse_xml(document)[0], document)
     return feed
+
+
+ROOT = re.compile(rb"<((?:[a-z][\w.-]*:)?(rss|feed|rdf))\b", re.IGNORECASE)
+ITEM_END = re.compile(rb"</(?:[a-z][\w.-]*:)?(?:item|entry)\s*>", re.IGNORECASE)
+JSON_ITEMS = re.compile(r'"items"\s*:\s*\[')
+BETWEEN = re.compile(r"[\s,]*")
+
+
+def cut_last_item(document: bytes) -> bytes:
+    """End the beginning of a feed (UTF-8) after its last whole item. Raises InvalidFeed if it has none."""
+    if document.lstrip()[:1] == b"{":
+        return cut_last_json_item(document.decode("utf-8", "replace"))
+    root = ROOT.search(document)
+    end = max((match.end() for match in ITEM_END.finditer(document)), default=0)
+    if root is None or not end:
+        raise InvalidFeed
+    return document[:end] + (b"</channel>" if root[2].lower() == b"rss" else b"") + b"</%b>" % root[1]
+
+
+def cut_last_json_item(text: str) -> bytes:
+    start = JSON_ITEMS.search(text)
+    if start is None:
+        raise InvalidFeed
+    decoder, end = json.JSONDecoder(strict=False), start.end()
+    with suppress(ValueError, RecursionError):
+        while between := BETWEEN.match(text, end):
+            _, end = decoder.raw_decode(text, between.end())
+    if end == start.end():
+        raise InvalidFeed
+    return f"{text[:end]}]}}".encode()
 
 
 def make_safe(document: bytes) -> bytes:
@@ -107,9 +138,21 @@ def convert_item(item: dict[str, Any]) -> Entry:
     return Entry(
         id=get_text(item, "id"),
         title=get_text(item, "title"),
-        link=get_text(item, "url") or get_text(item, "external_url"),
+        link=find_json_link(item),
         dates=[date for key in ("date_published", "date_modified") if (date := get_text(item, key))],
         text=get_text(item, "summary") or get_text(item, "content_text") or get_text(item, "content_html"),
+    )
+
+
+def find_json_link(item: dict[str, Any]) -> str:
+    attachments = item.get("attachments")
+    enclosure = attachments[0] if isinstance(attachments, list) and attachments else {}
+    identity = get_text(item, "id")
+    return (
+        get_text(item, "url")
+        or get_text(item, "external_url")
+        or (identity if is_address(identity) else "")
+        or (get_text(enclosure, "url") if isinstance(enclosure, dict) else "")
     )
 
 

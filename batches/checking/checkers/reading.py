@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from .base import Story
 from .document import to_utf8
-from .page import find_feed, is_html
-from .parse import InvalidFeed, read_quickly, read_thoroughly
+from .page import is_html, read_page
+from .parse import InvalidFeed, cut_last_item, read_quickly, read_thoroughly
 from .stories import make_stories
 
 # Part of every fingerprint. Change it when documents are read differently, so that all are read again.
@@ -20,21 +20,32 @@ READER = b"reader 2"
 
 
 class Body(NamedTuple):
-    """What a server sent. `url` is that of the last hop. `is_feed`: a page has declared it, so it cannot be a page."""
+    """What a server sent. `url` is that of the last hop. `is_feed`: a page has declared it, so it cannot be a page.
+
+    `is_cut`: only the beginning, because it is too large. `links` and `refresh` are the headers of these names.
+    """
 
     content: bytes
     url: str = ""
     charset: str = ""
     content_type: str = ""
     is_feed: bool = False
+    is_cut: bool = False
+    links: str = ""
+    refresh: str = ""
 
 
 class Reading(NamedTuple):
-    """What a document is: a feed with its stories, or a page with the addresses of the feeds that it declares."""
+    """What a document is: a feed with its stories, or a page.
+
+    `feeds` are the addresses of the feeds that the page declares, the best first. `refresh` is where it sends its
+    readers at once.
+    """
 
     stories: Sequence[Story] = ()
     is_page: bool = False
     feeds: Sequence[str] = ()
+    refresh: str = ""
 
 
 class Unreadable(Exception):
@@ -45,10 +56,11 @@ def read(body: Body, *, thoroughly: bool) -> Reading | None:
     """Read a document. Returns None if it should be read thoroughly, which is slow. Raises Unreadable."""
     document = to_utf8(body.content, body.charset)
     if not body.is_feed and is_html(document, body.content_type):
-        feed_url = find_feed(document, body.url)
-        return Reading(is_page=True, feeds=[feed_url] if feed_url else [])
+        declared = read_page(document, body.url, body.links, body.refresh)
+        return Reading(is_page=True, feeds=declared.feeds, refresh=declared.refresh)
+    read_feed = read_thoroughly if thoroughly else read_quickly
     try:
-        feed = read_thoroughly(document) if thoroughly else read_quickly(document)
+        feed = read_feed(cut_last_item(document) if body.is_cut else document)
     except InvalidFeed:
         raise Unreadable("the response is not a feed") from None
     return Reading(make_stories(feed, body.url)) if feed else None

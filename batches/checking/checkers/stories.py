@@ -25,7 +25,7 @@ MAX_BEGINNING = 100
 def make_stories(feed: Feed, address: str) -> list[Story]:
     """Return the feed's stories in its order, each id once. `address` is the feed's, for relative links."""
     base = join_url(address, feed.base)
-    stories = [story for entry in feed.entries if (story := make_story(entry, base, feed.home))]
+    stories = [story for entry in feed.entries if (story := make_story(entry, address, base, feed.home))]
     shared = find_shared_ids(stories)
     if shared:
         stories = [identify_by_content(story) if story.id in shared else story for story in stories]
@@ -35,10 +35,14 @@ def make_stories(feed: Feed, address: str) -> list[Story]:
     return list(unique.values())
 
 
-def make_story(entry: Entry, base: str, home: str) -> Story | None:
+def make_story(entry: Entry, address: str, base: str, home: str) -> Story | None:
     """Returns None for an entry without content."""
     title = strip_markup(entry.title)
-    url = clean_link(entry.link, join_url(base, entry.base) if entry.base else base)
+    if entry.link.startswith("//"):  # only the scheme is missing, and the feed's is known to work
+        base = address
+    elif entry.base:
+        base = join_url(base, entry.base)
+    url = clean_link(entry.link, base)
     published = next((date for text in entry.dates if (date := parse_date(text))), None)
     identity = entry.find_identity(home)
     if not identity:

@@ -1,18 +1,19 @@
 """A check of a profile, from its address to its stories, against a real server."""
 
 import itertools
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from batches.checking.checkers import load_checker
-from batches.checking.checkers.base import Story
+from batches.checking.checkers.base import ProfileToCheck, Story
 from batches.checking.checkers.feed import FeedChecker
 from batches.checking.checkers.parsers import Parsers
 from batches.conf import Config
 from batches.tests.support.feedserver import Reply, Request
 
-from .conftest import check, item, link, page, rss, short
+from .conftest import check, item, link, page, quick_config, rss, run_with, short
 
 XML = {"Content-Type": "application/rss+xml"}
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -110,10 +111,23 @@ def test_a_remembered_feed_is_fetched_without_its_page(server):
     assert server.hits("/") == 0
 
 
-@pytest.mark.parametrize("status", [404, 410])
-def test_a_feed_that_is_gone_is_searched_on_its_page(status, server):
-    server.answer("/old", status=status)
-    server.answer("/", page(link("/new")), headers=HTML)
+DEAD = {
+    "404": Reply(404),
+    "410": Reply(410),
+    "403": Reply(403),
+    "a parked page": Reply(body=page("<title>For sale</title>")),
+    "something else": Reply(body=b"User-agent: *"),
+    "nothing": Reply(),
+    "a loop": Reply(301, headers={"Location": "/old"}),
+    "an invalid redirect": Reply(302, headers={"Location": "http://["}),
+    "an inside address": Reply(302, headers={"Location": "http://10.0.0.1/"}),
+}
+
+
+@pytest.mark.parametrize("reply", DEAD.values(), ids=DEAD)
+def test_a_feed_that_is_dead_is_searched_on_its_page(reply, server):
+    server.answer_in_turn("/old", reply)
+    server.answer("/", page(link("/old") + link("/new")), headers=HTML)
     server.answer("/new", rss(item(1)))
     result = check(server.url("/"), feed_url=server.url("/old"), etag='"old"', last_modified="then")
     assert (result.ok, result.feed_url, result.etag) == (True, server.url("/new"), "")
@@ -134,19 +148,118 @@ def test_a_feed_that_redirects_to_a_page_leads_to_the_feed_this_one_declares(ser
     assert check(server.url("/"), feed_url=server.url("/old")).feed_url == server.url("/new")
 
 
-def test_a_feed_that_is_gone_is_searched_once(server):
+def test_a_feed_that_is_dead_is_asked_and_searched_once(server):
     server.answer("/", page(link("/gone")), headers=HTML)
     result = check(server.url("/"), feed_url=server.url("/gone"))
     assert (result.ok, result.error, result.http_status) == (False, "its feed: answered 404 Not Found", 404)
-    assert [request.path for request in server.requests] == ["/gone", "/", "/gone"]
+    assert [request.path for request in server.requests] == ["/gone", "/"]
 
 
-@pytest.mark.parametrize("status", [403, 500])
-def test_a_feed_that_fails_otherwise_is_not_searched(status, server):
-    server.answer("/feed", status=status)
+@pytest.mark.parametrize("reply", [Reply(500), Reply(400), Reply(raw=b"")], ids=["500", "400", "lost"])
+def test_a_feed_that_fails_for_now_is_not_searched(reply, server):
+    server.answer_in_turn("/feed", reply)
     result = check(server.url("/"), feed_url=server.url("/feed"))
-    assert (result.ok, result.http_status, result.feed_url) == (False, status, None)
+    assert (result.ok, result.feed_url) == (False, None)
     assert server.hits("/") == 0
+
+
+def test_a_feed_that_is_slow_is_not_searched(server):
+    server.hold("/feed")
+    profile = ProfileToCheck(1, server.url("/"), feed_url=server.url("/feed"))
+    result = run_with(FeedChecker(quick_config(timeout=0.2)), lambda checker: checker.check(profile))
+    assert (result.ok, result.error) == (False, "did not answer within 0.2 s")
+    assert server.hits("/") == 0
+
+
+def test_the_next_feed_is_tried_when_one_fails_and_the_first_failure_is_told_when_all_do(server):
+    paths = ("/gone", "/page", "/nonsense", "/feed")
+    server.answer("/", page("".join(map(link, paths))), headers=HTML)
+    server.answer("/page", page(link("/feed")))
+    server.answer("/nonsense", "hello")
+    server.answer("/feed", rss(item(1)), headers=XML)
+    result = check(server.url("/"))
+    assert (result.ok, story_ids(result), result.feed_url) == (True, ["tag:1"], server.url("/feed"))
+    server.answer("/feed", status=403)
+    result = check(server.url("/"))
+    assert (result.ok, result.error, result.http_status) == (False, "its feed: answered 404 Not Found", 404)
+
+
+def test_a_feed_of_the_link_header_is_found(server):
+    declaration = '</feed>; rel="alternate"; type="application/rss+xml"'
+    server.answer("/", page(), headers=HTML | {"Link": declaration})
+    server.answer("/feed", rss(item(1)))
+    assert check(server.url("/")).feed_url == server.url("/feed")
+
+
+@pytest.mark.parametrize("in_header", [False, True])
+def test_a_page_that_sends_its_readers_to_the_feed_is_followed_as_a_redirect_is(in_header, server):
+    content = "0;url=/moved"
+    tag = "" if in_header else f'<meta http-equiv="refresh" content="{content}">'
+    server.answer("/", page(tag), headers=HTML | ({"Refresh": content} if in_header else {}))
+    server.answer("/moved", rss(item(1)), headers={"ETag": '"5"'})
+    result = check(server.url("/"), etag='"old"')
+    assert (result.ok, result.feed_url, result.etag) == (True, server.url("/moved"), '"5"')
+    assert "if-none-match" not in server.last_request("/moved").headers
+    again = check(server.url("/"), feed_url=result.feed_url, fingerprint=result.fingerprint or "")
+    assert (again.ok, list(again.stories), again.feed_url) == (True, [], None)
+
+
+def test_pages_that_send_their_readers_round_and_round_or_inside_are_a_failure(server):
+    for number in range(20):
+        server.answer(f"/{number}", page(f'<meta http-equiv="refresh" content="0;url=/{number + 1}">'))
+    result = check(server.url("/0"))
+    assert (result.ok, result.error) == (False, "redirected more than 5 times")
+    assert len(server.requests) == 7
+    server.answer("/", page('<meta http-equiv="refresh" content="0;url=http://10.0.0.1/">'))
+    assert check(server.url("/")).error == "the address 10.0.0.1 is not public"
+
+
+def test_the_date_of_a_version_is_not_sent_back_while_it_lies_in_the_future(server):
+    """The server would answer 304 until then."""
+    server.answer("/feed", rss(item(1)))
+    for date, is_sent in {"Sat, 16 Nov 2199 19:11:00 GMT": False, "Sat, 16 Nov 2019 19:11:00 GMT": True}.items():
+        assert check(server.url("/feed"), last_modified=date).ok
+        assert ("if-modified-since" in server.last_request("/feed").headers) is is_sent
+
+
+# Large documents
+
+
+def large(kind: str) -> tuple[bytes, list[str]]:
+    """A document of 6 MB, and the ids within its first 5 MB."""
+    texts = {str(number): "text " * 2000 for number in range(600)}
+    if kind == "JSON Feed":
+        items = [{"id": number, "content_text": text, "tags": ["}", "]"]} for number, text in texts.items()]
+        document = json.dumps({"version": "1", "items": items, "title": "T"}).encode()
+    else:
+        root, name, identity = ("feed", "entry", "id") if kind == "Atom" else ("rss", "item", "guid")
+        items = "".join(
+            f"<{name}><{identity}>{number}</{identity}><title>{text}</title></{name}>" for number, text in texts.items()
+        )
+        document = f"<{root}>{items}</{root}>".encode()
+    whole = document[:5_000_000].count({"RSS": b"</item>", "Atom": b"</entry>"}.get(kind, b'"]"]}'))
+    return document, list(texts)[:whole]
+
+
+@pytest.mark.parametrize("kind", ["RSS", "Atom", "JSON Feed"])
+def test_of_a_feed_that_is_too_large_the_first_stories_are_read(kind, server):
+    document, expected = large(kind)
+    server.answer("/feed", document)
+    result = check(server.url("/feed"))
+    assert (result.ok, story_ids(result)) == (True, expected)
+    assert 450 < len(expected) < 550
+
+
+def test_a_page_that_is_too_large_still_leads_to_its_feed(server):
+    server.answer("/", page(link("/feed"), "x" * 6_000_000), headers=HTML)
+    server.answer("/feed", rss(item(1)))
+    assert check(server.url("/")).feed_url == server.url("/feed")
+
+
+@pytest.mark.parametrize("start", [b"x", b"<rss><channel><item><guid>1</guid><title>", b'{"items": [{"id": "'])
+def test_a_document_that_is_too_large_without_a_whole_story_is_a_failure(start, server):
+    server.answer("/", start + b"x" * 6_000_000)
+    assert check(server.url("/")).error == "the body is larger than 5 MB"
 
 
 # Failures

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batches.checking.checkers.page import find_feed, is_html
+from batches.checking.checkers.page import MAX_FEEDS, Declared, is_html, read_page
 
 from .conftest import atom, link, page, rss, short
 
@@ -81,8 +81,6 @@ WITHOUT_FEED = [
         ('<base href="http://other.example/x/">' + link("feed"), "http://other.example/x/feed"),
         ('<base href="/x/"><base href="/y/">' + link("feed"), "http://site.example/x/feed"),
         ('<base target="_blank">' + link("feed"), "http://site.example/dir/feed"),
-        (link("/one") + link("/two"), "http://site.example/one"),
-        (link("/api", "application/json") + link("/feed"), FEED),
         (link("javascript:alert(1)") + link("/feed"), FEED),
         (link("http://user:secret@site.example/") + link("/feed"), FEED),
         (link("http://[") + link("") + link("/feed"), FEED),
@@ -93,8 +91,93 @@ WITHOUT_FEED = [
         ("<style>" + link("/style") + "</style>" + link("/feed"), FEED),
         ("<noscript>" + link("/feed") + "</noscript>", FEED),
         ("<script src='a.js'></script>" + link("/feed"), FEED),
+        ("<script src='a.js' /><title/>" + link("/feed"), FEED),
+        *((link(FEED, kind), FEED) for kind in ("application/rdf+xml", "text/xml", "application/xml; charset=utf-8")),
+        (link(FEED, "application/rss&#43;xml"), FEED),
+        (link(FEED, "", "feed"), FEED),
+        (link("/my feed.xml"), "http://site.example/my%20feed.xml"),
+        (link("/long\n  feed"), "http://site.example/long%20%20feed"),
+        (link("feed://site.example/feed"), FEED),
+        (link("feed:https://site.example/feed"), "https://site.example/feed"),
     ],
     ids=short,
 )
-def test_the_first_feed_that_a_page_declares_is_found_if_there_is_one(head, feed):
-    assert find_feed(page(head), ADDRESS) == find_feed(page(body=head), ADDRESS) == feed
+def test_the_feed_that_a_page_declares_is_found_wherever_it_stands(head, feed):
+    found = [read_page(document, ADDRESS).feeds for document in (page(head), page(body=head))]
+    assert found == [[feed] if feed else []] * 2
+
+
+def titled(href: str, title: str) -> str:
+    return link(href).replace("<link", f'<link title="{title}"')
+
+
+#: What a page declares, and the paths of its feeds, the best first.
+ORDERED = {
+    link("/1") + link("/2", "application/atom+xml") + link("/3", "application/feed+json"): "1 2 3",
+    link("/1") + link("/2") + link("/1"): "1 2",
+    link("/3", "application/json") + link("/2", "text/xml") + link("/1"): "1 2 3",
+    titled("/2", "Site » Comments Feed") + link("/1"): "1 2",
+    titled("/3", "Site » Kommentar-Feed") + link("/comments/feed/") + titled("/1", "Community"): "1 3 comments/feed/",
+    titled("/2", "All comments") + link("/1", "application/json"): "1 2",
+    titled("/1", "Comments") + titled("/2", "Commentary"): "2 1",
+    "".join(link(f"/{number}") for number in range(MAX_FEEDS + 2)): " ".join(map(str, range(MAX_FEEDS))),
+}
+
+
+@pytest.mark.parametrize(("head", "paths"), ORDERED.items(), ids=short)
+def test_all_feeds_of_a_page_are_found_the_best_first(head, paths):
+    assert list(read_page(page(head), ADDRESS).feeds) == [f"http://site.example/{path}" for path in paths.split()]
+
+
+#: A header "Link", and the paths of its feeds.
+LINK_HEADERS = {
+    '</1>; rel="alternate"; type="application/rss+xml"': "1",
+    "<1> ;rel=alternate;type=application/atom+xml": "dir/1",
+    '</a.css>; rel=preload, </1>; type="text/xml"; title="a, b; c"; rel="alternate", </2>; rel=feed': "1 2",
+    '</1>; rel="alternate"; rel=x; type="application/rss+xml"': "1",
+    '</2>; rel="alternate"; type="application/rss+xml"; title="Comments", </1>; rel=feed': "1 2",
+    '</1>; rel="next"; type="application/rss+xml"': "",
+    '<javascript:a>; rel="alternate"; type="application/rss+xml"': "",
+    "</1; rel=feed": "",
+    "": "",
+    "<" * 10_000: "",
+    "<a>" + ";" * 10_000: "",
+}
+
+
+@pytest.mark.parametrize(("header", "paths"), LINK_HEADERS.items(), ids=short)
+def test_the_header_of_a_page_declares_feeds_too(header, paths):
+    feeds = [f"http://site.example/{path}" for path in paths.split()]
+    assert list(read_page(page(), ADDRESS, header).feeds) == feeds
+    assert list(read_page(page(link("/0")), ADDRESS, header).feeds)[:1] == ["http://site.example/0"]
+
+
+#: What "Refresh" says, and where it leads.
+REFRESHES = {
+    "0;url=/feed": FEED,
+    "0; URL='feed'": "http://site.example/dir/feed",
+    '5,url="http://other.example/"': "http://other.example/",
+    " 0.5 ; url = /feed ": FEED,
+    "0;/feed": FEED,
+    "0; url=/my feed": "http://site.example/my%20feed",
+    "0": "",
+    "0;url=": "",
+    "60;url=/feed": "",
+    "0;url=page.html": "",
+    "0;url=page.html#top": "",
+    "0;url=javascript:alert(1)": "",
+    "0;url=ftp://site.example/": "",
+    "soon;url=/feed": "",
+    " " * 9000: "",
+}
+
+
+@pytest.mark.parametrize(("content", "target"), REFRESHES.items(), ids=short)
+def test_a_page_that_sends_its_readers_away_says_where(content, target):
+    quoted = content.replace('"', "&quot;")
+    tag = f'<META content="{quoted}" HTTP-EQUIV=Refresh>'
+    for declared in (read_page(page(tag), ADDRESS), read_page(page(), ADDRESS, refresh_header=content)):
+        assert declared == Declared([], target)
+    assert (
+        read_page(page(tag + link("/first")), ADDRESS, refresh_header="0;url=/header").refresh == f"{FEED[:-4]}header"
+    )

@@ -299,7 +299,7 @@ def based(link: str = "a", channel: str = "", item: str = "", home: str = "https
 RELATIVE = {
     based(): "https://www.other.example/news/a",
     based("/a?b#c"): "https://www.other.example/a?b#c",
-    based("//third.example/a"): "https://third.example/a",
+    based("//third.example/a"): "http://third.example/a",
     based(home="/en/"): "http://site.example/en/a",
     based(home=""): "http://site.example/dir/a",
     based(home="not a page"): "http://site.example/dir/a",
