@@ -44,8 +44,8 @@ schema: .venv/installed-dev ## update docs/openapi.yaml after a change of the AP
 fuzz: .venv/installed-dev ## make more than 12,000 random API calls, half of them on each database
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s -m "" batches/tests/api/test_fuzzing.py
 
-bench: .venv/installed-dev ## run the benchmarks
-	@$(VENV) -m benchmarks
+bench: .venv/installed-dev var/bench/installed ## measure against other queues and readers (hours; continues where it stopped; ROWS="feeds", SMALL=1)
+	@$(VENV) -m benchmarks $(ROWS) $(if $(SMALL),--small)
 
 screenshots: .venv/installed-dev ## take the README's screenshots with Chromium
 	@$(VENV) docs/screenshots.py
@@ -78,6 +78,16 @@ clean: ## remove .venv and all caches; keep the database in var/
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
+
+# What cannot be installed here is left out, and its rows say so.
+var/bench/installed: benchmarks/requirements.txt benchmarks/package.json
+	@echo "Installing $^ into var/bench"
+	@test -x var/bench/venv/bin/python || $(VENV) -m venv var/bench/venv
+	@var/bench/venv/bin/python -m pip --disable-pip-version-check --quiet install -r $< || grep '^[a-z]' $< | \
+	  xargs -n 1 var/bench/venv/bin/python -m pip --disable-pip-version-check --quiet install || true
+	@mkdir -p var/bench/node && cp benchmarks/package.json var/bench/node/
+	@npm --prefix var/bench/node install --silent --no-fund --no-audit || echo "Without npm there is no graphile-worker."
+	@touch $@
 
 # Debian and Ubuntu ship Python without ensurepip, which venv needs. A good Python has both.
 GOOD_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))

@@ -1,70 +1,111 @@
-"""Runs each benchmark in a new process on a new SQLite database, or on the one in BENCH_DATABASE_URL."""
+"""Measures the queue against what people would use instead, and prints a table.
+
+Each measurement is stored at once. A run that was interrupted continues where it stopped, and finished rows are not
+measured again, unless `--again` is given.
+"""
+
+from __future__ import annotations
 
 import argparse
-import os
-import secrets
-import subprocess
+import resource
 import sys
-import tempfile
-from importlib import import_module
+import time
+import traceback
 
-BENCHMARKS = {
-    "noop": "checks that do nothing, end to end: the overhead of the queue",
-    "feeds": "feeds over loopback, compared with a loop that fetches and parses but records nothing",
-    "memory": "the memory of a worker on a batch of a million profiles",
-    "api_upload": "uploading a list of 100,000 addresses through the API",
-    "queue": "each transition with 10,000 queued batches",
-    "locks": "how long others wait for the queue while a batch of a million profiles is stored or checked again",
-    "api": "reading through the API: lists of a million rows at any depth, 10,000 queued batches, 50 polling clients",
-    "export": "exporting a batch of a million profiles: speed, and memory that must not grow",
-    "console": "the live queue page with 10,000 queued batches",
-}
+from benchmarks import commands, report
+from benchmarks.commands import VAR, CommandFailed
+from benchmarks.frame import Contest, Row, Scale, Unavailable, turns
+from benchmarks.machine import describe_machine, describe_versions
+from benchmarks.rows import ROWS
+from benchmarks.store import Store
 
 
-def main() -> None:
+def main() -> int:
+    options = make_parser().parse_args()
+    allow_many_files()
+    store = Store(VAR / ("small.json" if options.small else "results.json"))
+    if options.list:
+        print("\n".join(f"{row.name:<24} {row.title}" for row in ROWS.values()))
+        return 0
+    faults = 0 if options.report else run(store, [ROWS[name] for name in options.row or ROWS], options)
+    print(report.table(store.content, options.row or list(ROWS)))
+    if options.publish:
+        report.publish(store.content)
+    return min(faults, 1)
+
+
+def allow_many_files() -> None:
+    """As many as the system lets us: hundreds of connections on both sides."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("benchmark", nargs="*", choices=[*BENCHMARKS, []], help="; ".join(BENCHMARKS))
-    parser.add_argument("--profiles", type=int, help="Number of profiles or batches (default: that of the benchmark).")
-    parser.add_argument("--rounds", type=int, default=3, help="Number of rounds; the median counts (default: 3).")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.here:
-        measure(options.benchmark[0], options.profiles, options.rounds)
-        return
-    for name in options.benchmark or BENCHMARKS:
-        print(f"\n{name}: {BENCHMARKS[name]}", flush=True)
-        run_in_new_process(name, options.profiles, options.rounds)
+    parser.add_argument("row", nargs="*", choices=[*ROWS, []], metavar="ROW", help="Names of rows (default: all).")
+    parser.add_argument("--list", action="store_true", help="List the rows.")
+    parser.add_argument("--small", action="store_true", help="Little work and one round: shows that everything works.")
+    parser.add_argument("--rounds", type=int, help="Number of rounds (default: 3); the median counts.")
+    parser.add_argument("--minutes", type=float, help="Time limit for each row (default: its own).")
+    parser.add_argument("--again", action="store_true", help="Measure finished rows again.")
+    parser.add_argument("--report", action="store_true", help="Measure nothing, print what is stored.")
+    parser.add_argument("--publish", action="store_true", help="Write docs/performance.md's table and its picture.")
+    return parser
 
 
-def run_in_new_process(name: str, profiles: int | None, rounds: int) -> None:
-    command = [sys.executable, "-m", "benchmarks", name, "--here", f"--rounds={rounds}"]
-    command += [f"--profiles={profiles}"] if profiles else []
-    with tempfile.TemporaryDirectory() as folder:
-        database = os.environ.get("BENCH_DATABASE_URL") or f"sqlite:///{folder}/bench.sqlite3"
-        environment = {
-            **os.environ,
-            "DATABASE_URL": database,
-            "SECRET_KEY": secrets.token_urlsafe(50),
-            "DJANGO_SETTINGS_MODULE": "batchproject.settings",
-            "BATCHES_CHECKERS": "noop=benchmarks.noop.NoopChecker",
-            "BATCHES_ALLOWED_NETWORKS": "127.0.0.1/32",
-            "BATCHES_PER_HOST": "100",
-            "LOG_LEVEL": "WARNING",
-        }
-        subprocess.run(command, env=environment, check=True)
+def run(store: Store, rows: list[Row], options: argparse.Namespace) -> int:
+    """Measure these rows. A fault ends its row only: a run takes hours. Returns the number of faults."""
+    rounds = options.rounds or (1 if options.small else 3)
+    store.content |= {"machine": describe_machine(), "versions": describe_versions()}
+    faults = 0
+    for row in rows:
+        if options.again:
+            store.forget(row)
+        if store.is_finished(row, rounds):
+            print(f"{row.name}: measured already", flush=True)
+            continue
+        try:
+            measure(store, row, Scale(options.small), rounds, 60 * (options.minutes or row.minutes))
+        except Exception as fault:
+            faults += 1
+            print(traceback.format_exc(), flush=True)
+            store.fail(store.content["rows"][row.name], f"{type(fault).__name__}: {fault}")
+    return faults
 
 
-def measure(name: str, profiles: int | None, rounds: int) -> None:
-    import django
+def measure(store: Store, row: Row, scale: Scale, rounds: int, seconds: float) -> None:
+    print(f"\n{row.name}: {row.title}", flush=True)
+    commands.limit_commands(seconds)
+    record = store.begin(row)
+    try:
+        with row.open(scale) as contest:
+            take_turns(store, record, contest, rounds)
+            store.finish(record, contest)
+    except (Unavailable, CommandFailed) as error:
+        print(f"  cannot be measured: {error}", flush=True)
+        store.fail(record, str(error))
 
-    django.setup()
-    from django.core.management import call_command
 
-    call_command("migrate", verbosity=0)
-    benchmark = import_module(f"benchmarks.{name}")
-    for line in benchmark.run(profiles or benchmark.PROFILES, rounds):
-        print(f"  {line}", flush=True)
+def take_turns(store: Store, record: dict, contest: Contest, rounds: int) -> None:  # type: ignore[type-arg]
+    for number, contender in turns(contest, rounds):
+        done = number < len(record["rounds"]) and contender.name in record["rounds"][number]
+        if done or contender.name in record["problems"]:
+            continue
+        if commands.deadline.is_over:
+            record["problem"] = f"The time limit ended the measurement in round {number + 1}."
+            print(f"  {record['problem']}", flush=True)
+            return
+        started = time.perf_counter()
+        try:
+            figures = contender.measure(number)
+        except (Unavailable, CommandFailed) as error:
+            record["problems"][contender.name] = str(error)
+            print(f"  {contender.name}: {error}", flush=True)
+            continue
+        store.add(record, number, contender.name, figures)
+        print(f"  {number + 1}. {contender.name}: {report.figures_text(figures)}", end=" ")
+        print(f"({time.perf_counter() - started:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

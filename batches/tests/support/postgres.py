@@ -19,7 +19,7 @@ PACKAGE_BINARIES = Path(PACKAGE, "pginstall", "bin")
 # The server lives as long as the standard input of this script. It is a pipe from this process alone, so the kernel
 # closes it however this process ends: normally, after Ctrl-C, or by kill -9.
 KEEPER = """
-bin=$1 dir=$2
+bin=$1 dir=$2 settings=$3
 stop() {
     "$bin/pg_ctl" stop --pgdata="$dir/data" --mode=immediate >/dev/null 2>&1
     rm -rf "$dir"
@@ -36,6 +36,7 @@ synchronous_commit = off
 full_page_writes = off
 # Plans are tested with and without statistics: these come when a test collects them, and at no other time.
 autovacuum = off
+$settings
 END
 "$bin/pg_ctl" start --pgdata="$dir/data" --log="$dir/log" --timeout=30 >/dev/null 2>&1 || {
     cat "$dir/log"
@@ -53,16 +54,17 @@ class PostgresUnavailableError(Exception):
 
 
 @contextmanager
-def temporary_postgres() -> Iterator[str]:
+def temporary_postgres(settings: str = "") -> Iterator[str]:
     """Yields the DATABASE_URL of a database, still to be created, on a private server.
 
     The server listens on a socket in a directory that only its user and root can enter. It does not survive a crash of
-    the machine (no fsync). Raises PostgresUnavailableError.
+    the machine (no fsync), unless the `settings`, lines for its postgresql.conf, say otherwise. Raises
+    PostgresUnavailableError.
     """
     # Always /tmp: a socket path is limited to 103 bytes, and the server's user needs access.
     directory = Path(tempfile.mkdtemp(prefix="batches-postgres-", dir="/tmp"))
     try:
-        keeper = _start_keeper(directory)
+        keeper = _start_keeper(directory, settings)
     except BaseException:
         shutil.rmtree(directory)
         raise
@@ -75,13 +77,13 @@ def temporary_postgres() -> Iterator[str]:
         keeper.communicate()
 
 
-def _start_keeper(directory: Path) -> subprocess.Popen[str]:
+def _start_keeper(directory: Path, settings: str) -> subprocess.Popen[str]:
     account = unprivileged_account()
     try:
         if account:
             os.chown(directory, account.pw_uid, account.pw_gid)
         return subprocess.Popen(
-            ["/bin/sh", "-c", KEEPER, "keeper", find_binaries(account, directory), directory],
+            ["/bin/sh", "-c", KEEPER, "keeper", find_binaries(account, directory), directory, settings],
             cwd=directory,
             env={name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"},
             stdin=subprocess.PIPE,

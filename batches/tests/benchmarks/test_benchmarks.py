@@ -1,0 +1,258 @@
+"""The benchmarks: what they compare, how they continue after an interruption, and that one of them works."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+
+from batches.checking.checkers.parse import read_quickly
+from benchmarks import commands, documents, picture, report
+from benchmarks.__main__ import measure, run
+from benchmarks.commands import ROOT, CommandFailed
+from benchmarks.frame import OURS, Contender, Contest, Goal, Row, Scale, Unavailable
+from benchmarks.rows import ROWS
+from benchmarks.services import internet
+from benchmarks.store import Store
+
+pytestmark = pytest.mark.databases("sqlite")
+
+SPEED = "speed"
+
+
+@pytest.fixture(autouse=True)
+def no_limit():
+    yield
+    commands.limit_commands(float("inf"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results.json")
+
+
+def make_row(calls, goals=(), **speeds):
+    """A row whose contenders note their calls. A speed can be an exception."""
+
+    def contender(name, speed):
+        def turn(number):
+            calls.append(f"{number} {name}")
+            if isinstance(speed, BaseException):
+                raise speed
+            return {SPEED: speed}
+
+        return Contender(name, turn)
+
+    @contextmanager
+    def open_row(scale):
+        yield Contest([contender(name, speed) for name, speed in speeds.items()], list(goals), "Nothing differs.")
+
+    return Row("row", "A row", 1, open_row)
+
+
+def measured(store, row, rounds=2):
+    measure(store, row, Scale(), rounds, 60)
+    return store.content["rows"]["row"]
+
+
+def test_contenders_take_turns(store):
+    calls = []
+    measured(store, make_row(calls, ours=1.0, other=2.0))
+    assert calls == ["0 ours", "0 other", "1 ours", "1 other"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "values", "reached"),
+    [
+        (Goal("", SPEED, 5), [10, 30], True),
+        (Goal("", SPEED, 5, at_most=True), [10, 30], False),
+        (Goal("", SPEED, 3, against=("slow", "fast")), [2.5, 3.0], False),
+        (Goal("", SPEED, 2.5, against=("slow", "fast")), [2.5, 3.0], True),
+        (Goal("", SPEED, 2.5, against=("slow", "missing")), [5.0, 15.0], True),
+        (Goal("", SPEED, 1, against=("missing",)), [], None),
+        (Goal("", SPEED, 4, against=("fast",), against_figure="memory"), [5.0], True),
+    ],
+)
+def test_a_goal_compares_within_each_round_and_with_the_best(store, goal, values, reached):
+    rounds = [
+        {OURS: {SPEED: 10}, "slow": {SPEED: 2}, "fast": {SPEED: 4}},
+        {OURS: {SPEED: 30}, "slow": {SPEED: 2}, "fast": {SPEED: 10, "memory": 6}},
+    ]
+    assert goal.values(rounds) == values
+    record = store.begin(make_row([]))
+    record["rounds"] = rounds
+    store.finish(record, Contest([], [goal]))
+    assert record["goals"][0]["reached"] is reached
+
+
+def test_an_interrupted_row_continues_where_it_stopped(store):
+    calls = []
+    with pytest.raises(KeyboardInterrupt):
+        measured(store, make_row(calls, ours=1.0, other=KeyboardInterrupt()))
+    again = Store(store._path)
+    record = measured(again, make_row(calls, ours=1.0, other=2.0))
+    assert calls == ["0 ours", "0 other", "0 other", "1 ours", "1 other"]
+    assert record["rounds"] == [{"ours": {SPEED: 1.0}, "other": {SPEED: 2.0}}] * 2
+    assert again.is_finished(make_row([]), 2)
+    assert not again.is_finished(make_row([]), 3)
+
+
+def test_an_unfinished_row_of_another_commit_begins_again(store):
+    record = measured(store, make_row([], ours=1.0), rounds=1)
+    record |= {"commit": "another", "finished": None}
+    calls = []
+    measured(store, make_row(calls, ours=1.0), rounds=1)
+    assert calls == ["0 ours"]
+
+
+def test_a_finished_row_is_not_measured_again(store, monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__.describe_machine", dict)
+    monkeypatch.setattr("benchmarks.__main__.describe_versions", dict)
+    calls = []
+    options = SimpleNamespace(rounds=1, small=False, minutes=None, again=False)
+    for _ in range(2):
+        assert run(store, [make_row(calls, ours=1.0)], options) == 0
+    assert calls == ["0 ours"]
+    options.again = True
+    run(store, [make_row(calls, ours=1.0)], options)
+    assert calls == ["0 ours"] * 2
+
+
+def test_who_cannot_be_measured_says_why_and_the_others_go_on(store):
+    calls = []
+    row = make_row(
+        calls, [Goal("of the other", SPEED, 1, "ours", ("other",))], other=Unavailable("install it"), ours=1.0
+    )
+    record = measured(store, row)
+    assert calls == ["0 other", "0 ours", "1 ours"]
+    assert record["problems"] == {"other": "install it"}
+    text = report.table(store.content, ["row"])
+    assert "other: install it" in text
+    assert "≥ 1 × of the other: not measured" in text
+
+
+def test_a_row_with_a_fault_does_not_stop_the_others(store, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.__main__.describe_machine", dict)
+    monkeypatch.setattr("benchmarks.__main__.describe_versions", dict)
+    calls = []
+    rows = [make_row(calls, bad=ValueError("a bug")), make_row(calls, good=1.0)]
+    options = SimpleNamespace(rounds=1, small=False, minutes=None, again=False)
+    assert run(store, rows, options) == 1
+    assert calls == ["0 bad", "0 good"]
+    assert "ValueError: a bug" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_time_limit_stops_a_command_with_all_that_it_started(tmp_path):
+    commands.limit_commands(0.5)
+    mark = tmp_path / "children"
+    script = "import subprocess, sys; subprocess.run(['sh', '-c', f'echo $$ > {sys.argv[1]}; exec sleep 60'])"
+    with pytest.raises(CommandFailed, match="the time of the row was over"):
+        commands.run([sys.executable, "-c", script, mark])
+    assert commands.deadline.is_over
+    wait_until_gone(int(mark.read_text()))
+
+
+def wait_until_gone(pid):
+    """Whoever adopts it collects it in its own time."""
+    with suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+
+
+def test_a_failing_command_says_what_it_printed_last():
+    with pytest.raises(CommandFailed, match="exited with 1: ValueError: no luck"):
+        commands.run([sys.executable, "-c", "raise ValueError('no luck')"])
+
+
+def test_the_table_and_the_picture_show_the_medians_of_hostile_names(store):
+    rounds = [{OURS: {"checks/s": speed}, "<b> & co": {"checks/s": 100}} for speed in (900, 1000, 2000)]
+    row = {"title": "No-op <checks>", "rounds": rounds, "problem": "", "problems": {}, "goals": [], "commit": "c0ffee"}
+    content = {"machine": {}, "versions": {}, "rows": {"checks-sqlite-1": row}}
+    root = ElementTree.fromstring(picture.draw(content))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["No-op <checks>, checks/s", OURS, "1,000", "<b> & co", "100"]
+    assert "1,000 (900 to 2,000)" in report.markdown(content)
+    assert "1,000 (900 to 2,000)" in report.table(content, ["checks-sqlite-1"])
+
+
+def test_publishing_replaces_only_the_measured_part(tmp_path, monkeypatch):
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "PICTURE", tmp_path / "performance.svg")
+    report.publish({"machine": {"cores": "2"}, "versions": {}, "rows": {}})
+    text = page.read_text()
+    assert text.startswith(f"before\n{report.BEGIN}\n")
+    assert text.endswith(f"{report.END}\nafter\n")
+    assert "cores: 2" in text
+    assert "old" not in text
+
+
+def test_the_page_has_a_place_for_the_tables():
+    text = report.PAGE.read_text()
+    assert text.count(report.BEGIN) == text.count(report.END) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "stories", "size"),
+    [
+        (documents.small_feed(7), documents.STORIES, documents.SIZE),
+        (documents.small_feed(7, 1), documents.STORIES, documents.SIZE + 1),
+        (documents.large_feed(7), documents.LARGE_STORIES, documents.LARGE_SIZE),
+    ],
+)
+def test_the_documents_are_feeds_of_the_promised_size(document, stories, size):
+    assert len(read_quickly(document).entries) == stories
+    assert len(document) == pytest.approx(size, rel=0.1)
+
+
+def test_of_100_hosts_two_are_dead_two_are_tarpits_and_one_has_no_address():
+    kinds = [internet.kind_of(number) for number in range(100)]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        internet.GOOD: 95, internet.DEAD: 2, internet.TARPIT: 2, internet.MISSING: 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "code", "address"),
+    [
+        ("host7.example", 1, 0, b"\x7f\x00\x02\x08"),
+        ("host7.example", 28, 0, b""),
+        ("HOST0.example", 1, 0, b"\x7f\x00\x03\x01"),
+        ("host2.example", 1, 3, b""),
+        ("other.example", 1, 3, b""),
+    ],
+)
+def test_the_name_server_answers(name, kind, code, address):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + labels + b"\0" + bytes([0, kind, 0, 1])
+    reply = internet.answer(query)
+    assert reply[:2] == query[:2]
+    assert reply[3] & 15 == code
+    assert reply[12 : 12 + len(query) - 12] == query[12:]
+    assert reply[len(query) :][12:] == address
+    assert reply[7] == bool(address)
+
+
+def test_each_row_has_a_title_and_a_limit():
+    assert all(row.title and 0 < row.minutes <= 120 for row in ROWS.values())
+
+
+@pytest.mark.slow
+def test_a_small_benchmark_works_without_any_of_its_peers(tmp_path):
+    environment = {**os.environ, "BENCH_VAR": str(tmp_path)}
+    command = [sys.executable, "-m", "benchmarks", "--small", "checks-sqlite-1", "transitions-sqlite"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "small.json").read_text())["rows"]
+    [checks] = rows["checks-sqlite-1"]["rounds"]
+    assert checks[OURS]["checks/s"] > 0
+    assert checks["grouped plain SQL"]["checks/s"] > 0
+    assert rows["checks-sqlite-1"]["problems"]["huey"] == "huey is not installed: make bench"
+    queries = next(goal for goal in rows["transitions-sqlite"]["goals"] if goal["at_most"])
+    assert queries["reached"]

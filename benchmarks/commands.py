@@ -1,0 +1,195 @@
+"""Runs commands and measures them as whole processes: time, CPU and memory, with everything that they start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.frame import Deadline
+
+ROOT = Path(__file__).parent.parent
+VAR = Path(os.environ.get("BENCH_VAR") or ROOT / "var" / "bench")
+PEERS = ROOT / "benchmarks" / "peers"
+PEER_PYTHON = VAR / "venv" / "bin" / "python"
+NODE_MODULES = VAR / "node" / "node_modules"
+
+#: Set by the row that is being measured. It ends every command that runs longer.
+deadline = Deadline(float("inf"))
+#: Between two looks at the memory of a command. Each costs the kernel a walk through its pages.
+SAMPLE_SECONDS = 0.25
+
+
+class CommandFailed(Exception):
+    """The message is one line about the exit code or the time limit, and the end of the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """`cpu` is in seconds, of the command and of all that it waited for; `memory` is the peak of all of them in MB."""
+
+    seconds: float
+    cpu: float
+    memory: float
+    output: str
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The JSON object in the last line of the output."""
+        try:
+            figures: dict[str, Any] = json.loads(self.output.strip().splitlines()[-1])
+        except (IndexError, ValueError) as error:
+            raise CommandFailed(f"printed no figures: {self.output[-300:]}") from error
+        return figures
+
+
+def limit_commands(seconds: float) -> Deadline:
+    """Let no command run for longer than this from now on."""
+    global deadline
+    deadline = Deadline(seconds)
+    return deadline
+
+
+def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Path = ROOT, stdin: str = "") -> Finished:
+    """Run a command to its end. Raises CommandFailed if it fails or if the time of the row is over."""
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = start(command, env, cwd, output, stdin)
+        memory = PeakMemory(process.pid)
+        with memory:
+            usage = wait(process)
+        seconds = time.perf_counter() - started
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    name = Path(str(command[0])).name if len(command) < 2 else f"{Path(str(command[0])).name} {command[1]}"
+    if usage is None:
+        raise CommandFailed(f"{name} was stopped after {seconds:.0f} s: the time of the row was over")
+    if process.returncode:
+        raise CommandFailed(f"{name} exited with {process.returncode}: {last_line(text)}")
+    return Finished(seconds, usage.ru_utime + usage.ru_stime, memory.megabytes, text)
+
+
+def last_line(text: str) -> str:
+    """The line that says most: that of the exception, or the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip(" ^~")]
+    return lines[-1][:400] if lines else "no output"
+
+
+def start(
+    command: Sequence[object], env: Mapping[str, str] | None, cwd: Path, output: Any, stdin: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, so that it can be stopped with all that it starts."""
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    if process.stdin:
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
+    return process
+
+
+def wait(process: subprocess.Popen[bytes]) -> Any:
+    """Its resource usage, including that of its children; None if it had to be stopped."""
+    timer = threading.Timer(max(deadline.seconds_left, 0.0), stop, [process])
+    if deadline.seconds_left != float("inf"):
+        timer.start()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return None if process.returncode < 0 and deadline.is_over else usage
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def background(command: Sequence[object], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that runs until the context is left: SIGTERM, then SIGKILL after 30 s."""
+    VAR.mkdir(parents=True, exist_ok=True)
+    with (VAR / "background.log").open("ab") as output:
+        process = start(command, env, ROOT, output)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            stop(process)
+            process.wait()
+
+
+class PeakMemory:
+    """Adds up the memory of a process and its descendants again and again, without what they share with each other."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.megabytes = 0.0
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        is_first = True
+        while is_first or not self._ended.wait(SAMPLE_SECONDS):
+            is_first = False
+            self.note(sum(map(memory_of, family_of(self._pid))))
+
+    def note(self, megabytes: float) -> None:
+        self.megabytes = max(self.megabytes, megabytes)
+
+
+def family_of(pid: int) -> list[int]:
+    """The process and its descendants, as far as they still run."""
+    family = [pid]
+    for member in family:
+        with suppress(OSError):
+            for task in Path(f"/proc/{member}/task").iterdir():
+                family += [int(child) for child in (task / "children").read_text().split()]
+    return family
+
+
+def memory_of(pid: int) -> float:
+    """Megabytes: the proportional set size, which counts shared pages once among all who share them."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def manage(*arguments: object) -> list[object]:
+    """A command of the project."""
+    return [sys.executable, "manage.py", *arguments]
+
+
+def peer(script: str, **options: object) -> list[object]:
+    """A script in `peers/`, which runs in the peers' own environment and prints figures as JSON."""
+    return [PEER_PYTHON, PEERS / script, json.dumps(options)]

@@ -1,0 +1,120 @@
+"""How a row is measured: its contenders take turns (A B A B …), and each goal compares them within the same round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from statistics import median
+
+OURS = "batches"
+
+#: What a contender measured in one round, by name. All are better when higher, except those that a goal limits.
+Figures = dict[str, float]
+#: The figures of each contender in each round.
+Rounds = list[dict[str, Figures]]
+
+
+class Unavailable(Exception):
+    """Cannot be measured here. The message says why, and what to install."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much work: of a full measurement, or of a small one that only shows that the benchmark works."""
+
+    small: bool = False
+
+    def pick(self, full: int, small: int) -> int:
+        return small if self.small else full
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """`measure` does the work once and returns its figures. It gets the number of the round, from 0."""
+
+    name: str
+    measure: Callable[[int], Figures]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bound for a figure of a contender or, with `against`, for its ratio to the best of these others."""
+
+    text: str
+    figure: str
+    bound: float
+    of: str = OURS
+    against: tuple[str, ...] = ()
+    against_figure: str = ""
+    at_most: bool = False
+
+    def values(self, rounds: Rounds) -> list[float]:
+        """The value in each round that has all of its parts."""
+        return [value for figures in rounds if (value := self._value(figures)) is not None]
+
+    def _value(self, figures: dict[str, Figures]) -> float | None:
+        value = figures.get(self.of, {}).get(self.figure)
+        if value is None or not self.against:
+            return value
+        name = self.against_figure or self.figure
+        others = [others[name] for other in self.against if name in (others := figures.get(other, {}))]
+        return value / max(others) if others else None
+
+    def is_reached(self, value: float) -> bool:
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The contenders of an open row in the order of their turns. `differs` says what is not the same for all."""
+
+    contenders: list[Contender]
+    goals: list[Goal]
+    differs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table. `open` starts what it needs, such as a web server, and stops it afterwards.
+
+    No measurement starts after `minutes`; one that is running then is stopped.
+    """
+
+    name: str
+    title: str
+    minutes: float
+    open: Callable[[Scale], AbstractContextManager[Contest]]
+
+
+def prose(text: str) -> str:
+    """Text that was written over several lines, as one line."""
+    return " ".join(text.split())
+
+
+class Deadline:
+    """The time limit of a row, for the commands that it runs."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def seconds_left(self) -> float:
+        return self._end - time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        return self.seconds_left <= 0
+
+
+def turns(contest: Contest, rounds: int) -> Iterator[tuple[int, Contender]]:
+    """A B C, A B C, …: what disturbs the machine for a while disturbs all of them."""
+    for number in range(rounds):
+        for contender in contest.contenders:
+            yield number, contender
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Median, lowest and highest."""
+    return median(values), min(values), max(values)

@@ -1,0 +1,88 @@
+"""Runs the project as its users do: `manage.py` in a process of its own, on a new database."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.commands import Finished, manage, run
+from benchmarks.frame import Figures, Unavailable
+
+SECRET_KEY = secrets.token_urlsafe(50)
+NOOP = {"BATCHES_CHECKERS": "noop=benchmarks.noop.NoopChecker"}
+
+
+class Project:
+    """The project on one database."""
+
+    def __init__(self, database: str, **settings: object) -> None:
+        self.environment = {
+            "DATABASE_URL": database,
+            "SECRET_KEY": SECRET_KEY,
+            "DJANGO_SETTINGS_MODULE": "batchproject.settings",
+            "LOG_LEVEL": "WARNING",
+            "BATCHES_ALLOWED_NETWORKS": "127.0.0.0/8",
+            **NOOP,
+            **{name: str(value) for name, value in settings.items()},
+        }
+
+    def manage(self, *arguments: object, stdin: str = "") -> Finished:
+        return run(manage(*arguments), self.environment, stdin=stdin)
+
+    def migrate(self) -> None:
+        self.manage("migrate", "--verbosity=0")
+
+    def create(self, file: Path, checker: str = "feed", *more: object) -> str:
+        """A batch from a list; its ID."""
+        output = self.manage("batch", "create", file, "--checker", checker, "--json", *more).output
+        return str(find_object(output)["id"])
+
+    def check(self, batch_id: str, processes: int = 1) -> Finished:
+        """Work until this batch is finished: the whole command."""
+        return self.manage("batch", "run", "--resume", batch_id, "--json", *workers(processes))
+
+    def check_list(self, file: Path, processes: int = 1) -> Finished:
+        """From a list to a finished batch: the whole command."""
+        return self.manage("batch", "run", file, "--json", *workers(processes))
+
+    def inside(self, module: str, **options: object) -> Figures:
+        """The figures of a module in `inside/`, which calls the project's code in a process of its own."""
+        command = ["-m", "benchmarks.inside", module, json.dumps(options)]
+        return run([manage()[0], *command], self.environment).figures
+
+
+def find_object(output: str) -> dict[str, Any]:
+    """The JSON object in what a command printed: other lines may be around it."""
+    found: dict[str, Any] = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    return found
+
+
+def run_seconds(details: dict[str, Any]) -> float:
+    """From the claim of the batch to its completion, without the start of the process."""
+    started, completed = (datetime.fromisoformat(details[name]) for name in ("started_at", "completed_at"))
+    return (completed - started).total_seconds()
+
+
+def require_complete(details: dict[str, Any], profiles: int, stories: int | None = None) -> None:
+    """A speed counts only if all of the work was done."""
+    assert details["status"] == "done", details["error"]
+    assert details["completed_profiles"] == profiles, details["completed_profiles"]
+    assert stories is None or details["stories_found"] == stories, details["stories_found"]
+
+
+@cache
+def has_processes() -> bool:
+    return "--processes" in run(manage("batch", "run", "--help"), Project("sqlite:///:memory:").environment).output
+
+
+def workers(processes: int) -> list[str]:
+    """The arguments for this number of processes. Raises Unavailable."""
+    if has_processes():
+        return [f"--processes={processes}"]
+    if processes == 1:
+        return []
+    raise Unavailable("`batch run` has no option --processes yet")

@@ -1,0 +1,115 @@
+"""What was measured, as text for the terminal, and as a table and a picture for docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarks import picture
+from benchmarks.commands import ROOT
+from benchmarks.frame import Figures, spread
+
+PAGE = ROOT / "docs" / "performance.md"
+PICTURE = ROOT / "docs" / "performance.svg"
+BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
+REACHED = {True: "reached", False: "not reached", None: "not measured"}
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def figures_text(figures: Figures) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in figures.items())
+
+
+def spread_text(values: Sequence[float]) -> str:
+    """The median and, if there are several, the lowest and the highest."""
+    middle, lowest, highest = spread(list(values))
+    return number(middle) if len(values) == 1 else f"{number(middle)} ({number(lowest)} to {number(highest)})"
+
+
+def table(content: dict[str, Any], names: Sequence[str]) -> str:
+    """All rows with these names: their figures and goals."""
+    rows = [row for name in names if (row := content["rows"].get(name))]
+    return "\n\n".join("\n".join(_row_lines(row)) for row in rows)
+
+
+def _row_lines(row: dict[str, Any]) -> Iterator[str]:
+    yield f"{row['title']}  [{row['commit']}, {len(row['rounds'])} rounds]"
+    if row["problem"]:
+        yield f"  ! {row['problem']}"
+    for contender in contenders_of(row):
+        yield f"  {contender}"
+        for figure, values in figures_of(row, contender).items():
+            yield f"      {spread_text(values):>32}  {figure}"
+    for contender, problem in row["problems"].items():
+        yield f"  {contender}: {problem}"
+    for goal in row["goals"]:
+        yield f"  goal: {goal_text(goal)}"
+
+
+def contenders_of(row: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name for figures in row["rounds"] for name in figures))
+
+
+def figures_of(row: dict[str, Any], contender: str) -> dict[str, list[float]]:
+    """The values of each figure over the rounds."""
+    found: dict[str, list[float]] = {}
+    for figures in row["rounds"]:
+        for name, value in figures.get(contender, {}).items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def goal_text(goal: dict[str, Any]) -> str:
+    bound = f"{'≤' if goal['at_most'] else '≥'} {number(goal['bound'])}{' ×' if goal['is_ratio'] else ''}"
+    if goal["reached"] is None:
+        return f"{bound} {goal['text']}: not measured"
+    values = [goal["median"], goal["lowest"], goal["highest"]]
+    measured = spread_text(values[:1] if len(set(values)) == 1 else values)
+    return f"{bound} {goal['text']}: {measured}, {REACHED[goal['reached']]}"
+
+
+# For docs/performance.md
+
+
+def publish(content: dict[str, Any]) -> None:
+    """Replace the measured part of the page, and draw the picture."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n\n{markdown(content)}\n\n{END}{after}")
+    PICTURE.write_text(picture.draw(content))
+
+
+def markdown(content: dict[str, Any]) -> str:
+    machine = ", ".join(f"{name}: {text}" for name, text in content["machine"].items())
+    versions = ", ".join(f"{name} {text}" for name, text in content["versions"].items())
+    parts = [f"Machine: {machine}.", f"Versions: {versions}.", *_goal_table(content)]
+    parts += ["\n".join(_markdown_row(row)) for row in content["rows"].values()]
+    return "\n\n".join(parts)
+
+
+def _goal_table(content: dict[str, Any]) -> Iterator[str]:
+    lines = ["| work | goal | measured: median (lowest to highest) | |", "|---|---|--:|---|"]
+    for row in content["rows"].values():
+        for goal in row["goals"]:
+            wanted, _, measured = goal_text(goal).partition(": ")
+            value, _, verdict = measured.rpartition(", ")
+            lines.append(f"| {row['title']} | {wanted} | {value} | {verdict} |")
+        if row["problem"] or not row["goals"]:
+            lines.append(f"| {row['title']} | | | {row['problem'] or 'not measured'} |")
+    yield "\n".join(lines)
+
+
+def _markdown_row(row: dict[str, Any]) -> Iterator[str]:
+    yield f"### {row['title']}\n"
+    yield f"{len(row['rounds'])} rounds, commit {row['commit']}. {row.get('differs', '')}\n"
+    names = list(dict.fromkeys(name for contender in contenders_of(row) for name in figures_of(row, contender)))
+    yield f"| | {' | '.join(names)} |"
+    yield f"|---|{'--:|' * len(names)}"
+    for contender in contenders_of(row):
+        found = figures_of(row, contender)
+        yield f"| {contender} | {' | '.join(spread_text(found[name]) if name in found else '' for name in names)} |"
+    for contender, problem in row["problems"].items():
+        yield f"\n{contender}: {problem}"

@@ -1,0 +1,90 @@
+"""A batch of a million profiles: how soon the first result is there, how soon a pause ends it, and the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.commands import VAR, PeakMemory, background, manage
+from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
+from benchmarks.lists import addresses, write_list
+from benchmarks.ours import Project, workers
+from benchmarks.services.databases import Databases, databases
+
+FIRST, LAST = "s to the first result", "s to the last after a pause"
+MEMORY, GROWTH = "MB of all processes", "MB more at the end than at the beginning"
+TWO = "batches, 2 processes"
+
+DIFFERS = prose("""
+    A worker that is idle, with its default settings (it looks for work once a second), and checks that do nothing.
+    The pause is measured until its call returned and no further result appeared for 2 s. Memory is that of the
+    worker with all of its processes, without what they share with each other; growth compares the last third with
+    the first.
+""")
+
+
+@contextmanager
+def open_million(vendor: str, scale: Scale) -> Iterator[Contest]:
+    with databases(vendor) as created, TemporaryDirectory(dir=VAR) as folder:
+        file = write_list(Path(folder) / "list.txt", addresses(scale.pick(1_000_000, 20_000)))
+        seconds = 0.2 if scale.small else 5.0
+        yield Contest(
+            [
+                Contender(OURS, lambda _: measure(created, file, 1, seconds)),
+                Contender(TWO, lambda _: measure(created, file, 2, seconds)),
+            ],
+            [goal for name in (OURS, TWO) for goal in goals_of(name)],
+            DIFFERS,
+        )
+
+
+def goals_of(name: str) -> list[Goal]:
+    suffix = "" if name == OURS else ", 2 processes"
+    return [
+        Goal(f"{FIRST}{suffix}", FIRST, 1, of=name, at_most=True),
+        Goal(f"{LAST}{suffix}", LAST, 1, of=name, at_most=True),
+        Goal(f"{MEMORY}{suffix}", MEMORY, 300, of=name, at_most=True),
+        Goal(f"{GROWTH}{suffix}", GROWTH, 20, of=name, at_most=True),
+    ]
+
+
+def measure(created: Databases, file: Path, processes: int, seconds: float) -> Figures:
+    with created.new() as database, TemporaryDirectory(dir=VAR) as folder:
+        project = Project(database)
+        project.migrate()
+        warm_up = project.create(write_list(Path(folder) / "one.txt", addresses(1, "warm-up")), "noop")
+        batch = project.create(file, "noop", "--paused")
+        with background(manage("batchworker", *workers(processes)), project.environment) as worker:
+            project.inside("waiting", batch_id=warm_up)  # the worker has started
+            watch = MemoryOverTime(worker.pid)
+            with watch:
+                figures = project.inside("reaction", batch_id=batch, seconds=seconds)
+                project.manage("batch", "queue", batch)
+                project.inside("waiting", batch_id=batch)
+    return figures | {MEMORY: watch.megabytes, GROWTH: watch.growth}
+
+
+class MemoryOverTime(PeakMemory):
+    """Keeps the samples, to compare the end with the beginning."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid)
+        self.samples: list[float] = []
+
+    def note(self, megabytes: float) -> None:
+        super().note(megabytes)
+        self.samples.append(megabytes)
+
+    @property
+    def growth(self) -> float:
+        third = max(len(self.samples) // 3, 1)
+        return max(self.samples[-third:], default=0.0) - max(self.samples[:third], default=0.0)
+
+
+ROWS = [
+    Row(f"million-{vendor}", f"A batch of 1,000,000 profiles on {label}", 60, partial(open_million, vendor))
+    for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
+]
