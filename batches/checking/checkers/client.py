@@ -358,6 +358,8 @@ def read_answer(transfer: Transfer) -> Answer:
         message = message or pycurl.easy_strerror(code)
         number = transfer.curl.getinfo(pycurl.OS_ERRNO)
         raise explain_fault(code, message, transfer.refusal or OSError(number, ""), transfer.connect_seconds)
+    if not transfer.status:  # for libcurl, a head may end with the connection
+        raise FetchError(BROKEN_OFF, transient=True)
     return Answer(transfer.status, Headers(transfer.head), b"".join(transfer.body), transfer.is_cut, transfer.share)
 
 
@@ -367,6 +369,7 @@ CONNECTION_FAULTS: dict[int | None, str] = {
     **dict.fromkeys(UNREACHABLE, "could not be reached"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "was not checked: too many files are open on this machine"),
 }
+BROKEN_OFF = "broke off the connection"
 LOST = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_PARTIAL_FILE, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 # These come as E_RECV_ERROR too, but trying again would not help.
 NOT_LOST = re.compile("chunk|headers", re.IGNORECASE)
@@ -388,7 +391,7 @@ def explain_fault(code: int, message: str, cause: OSError, connect_seconds: floa
     if code == pycurl.E_COULDNT_RESOLVE_HOST:
         return FetchError(NO_SUCH_HOST)
     if code in LOST and not NOT_LOST.search(message):
-        return FetchError("broke off the connection", transient=True)
+        return FetchError(BROKEN_OFF, transient=True)
     if LARGE_HEADER.search(message):
         return FetchError(f"sent headers larger than {LARGE_HEADERS // 1024} kB")
     return FetchError(f"sent an invalid response: {message}")

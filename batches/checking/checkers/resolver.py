@@ -12,6 +12,7 @@ import aiodns
 import pycares
 
 from .base import FetchError
+from .clock import not_charged
 
 # c-ares asks again sooner when a name server is known to be fast, and waits twice as long each time.
 FIRST_SECONDS, TRIES = 2.0, 6
@@ -70,7 +71,8 @@ class Resolver:
             look_up = self._under_way[name] = self._dns.getaddrinfo(name, flags=NO_SORT)
             limit = asyncio.get_running_loop().call_later(MAX_SECONDS, give_up, look_up)
             look_up.add_done_callback(partial(self._remember, name, limit))
-        await asyncio.wait([look_up])
+        with not_charged():  # a check that waits for a name leaves its place to another
+            await asyncio.wait([look_up])
         return read_answer(look_up)
 
     def _remember(self, name: str, limit: asyncio.TimerHandle, look_up: LookUp) -> None:

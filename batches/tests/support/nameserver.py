@@ -28,9 +28,9 @@ class NameServer:
 
     def __init__(self, ttl: int = 0) -> None:
         self.port = 0
+        self.ttl = ttl
         #: The names that were looked up.
         self.asked: list[str] = []
-        self._ttl = ttl
         self._answers: dict[tuple[str, str], list[Sequence[str] | str]] = {}
 
     def answer(self, name: str, *answers: Sequence[str] | str) -> None:
@@ -77,7 +77,7 @@ class NameServer:
             ip = ip_address(address)
             if kind == ("A" if ip.version == 4 else "AAAA"):
                 data = A(address) if ip.version == 4 else AAAA(tuple(ip.packed))
-                reply.add_answer(RR(question.q.qname, question.q.qtype, rdata=data, ttl=self._ttl))
+                reply.add_answer(RR(question.q.qname, question.q.qtype, rdata=data, ttl=self.ttl))
         return reply
 
     def _next(self, name: str, kind: str) -> Sequence[str] | str:

@@ -18,10 +18,10 @@ from batches.checking.checkers.base import FetchError
 from batches.checking.checkers.client import explain_fault
 from batches.checking.checkers.fetch import Response, parse_retry_after
 from batches.checking.checkers.http import HttpChecker
-from batches.tests.support.feedserver import FeedServer, Reply
-from batches.tests.support.hostile import HEAD
+from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
+from batches.tests.support.hostile import CHUNKED, HEAD, Forever
 
-from .conftest import fetch, quick_config, run_with, short
+from .conftest import check, fetch, quick_config, run_with, short
 
 
 def failure_of(url, *arguments, **config):
@@ -62,6 +62,29 @@ def test_what_a_request_cannot_contain_is_percent_encoded(path, requested, serve
     assert fetch(server.url(path)).body == b"a"
 
 
+def test_cookies_live_as_long_as_a_chain_of_redirects(server):
+    """As sites need them that set one and send back to the same address."""
+    gate = Reply(302, headers={"Location": "/gate"})
+    server.answer_in_turn(
+        "/", lambda request: Reply(body=b"a") if "open=1" in request.headers.get("cookie", "") else gate
+    )
+    server.answer("/gate", status=302, headers={"Location": "/", "Set-Cookie": "open=1; Path=/"})
+
+    async def fetch_both(checker: HttpChecker) -> None:
+        for _ in range(2):
+            assert (await checker.fetch(server.url("/"))).body == b"a"
+
+    run_with(HttpChecker(quick_config()), fetch_both)
+    assert [request.headers.get("cookie") for request in server.requests] == [None, None, "open=1"] * 2
+
+
+def test_a_cookie_stays_with_its_host(server):
+    server.answer("/", status=302, headers={"Location": server.url("/b", host="127.0.0.2"), "Set-Cookie": "a=1"})
+    server.answer("/b", body=b"b")
+    assert fetch(server.url("/")).body == b"b"
+    assert "cookie" not in server.last_request("/b").headers
+
+
 # Responses
 
 
@@ -71,6 +94,37 @@ def test_a_response_has_the_final_address_the_headers_and_the_body(server):
     response: Response = fetch(server.url("/old"))
     assert (response.url, response.status, response.body) == (server.url("/new/er?x=1"), 200, b"hello")
     assert (response.headers["etag"], response.charset) == ('"5"', "KOI8-R")
+
+
+@pytest.mark.parametrize(
+    ("location", "requested"),
+    [
+        (b"/caf\xc3\xa9", "/caf%C3%A9"),
+        (b"/caf\xe9", "/caf%E9"),  # neither UTF-8 nor ASCII: byte for byte
+        (b"/a b\tc", "/a%20bc"),
+        (b"?a=1", "/?a=1"),
+        (b"#top", "/"),
+        (b"./a/../b", "/b"),
+        (b"//127.0.0.2:@PORT@/c", "/c"),
+    ],
+)
+def test_a_location_is_read_as_browsers_read_it(location, requested, server):
+    location = location.replace(b"@PORT@", str(server.port).encode())
+    redirect = Reply(raw=b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n")
+    server.answer_in_turn("/", redirect, Reply(body=b"a"))
+    server.answer(requested, body=b"a") if requested != "/" else None
+    assert fetch(server.url("/")).body == b"a"
+    assert server.requests[-1].path == requested
+
+
+def test_a_response_tells_where_its_address_has_moved_for_good(server):
+    statuses = {"/1": 301, "/2": 308, "/3": 302}
+    for path, status in statuses.items():
+        server.redirect(path, f"/{int(path[1:]) - 1}" if path != "/3" else "/2", status)
+    server.answer("/0", body=b"a")
+    moved = {path: fetch(server.url(path)).moved_to for path in ("/0", "/1", "/2", "/3")}
+    assert moved == {"/0": "", "/1": server.url("/0"), "/2": server.url("/0"), "/3": ""}
+    assert check(server.url("/2"), "http").moved_to == server.url("/0")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -113,6 +167,45 @@ def test_a_body_is_read_until_it_is_as_large_as_allowed(body, server):
     for limit, is_cut in ((300_000, False), (299_999, True)):
         response = fetch(server.url("/"), max_body=limit)
         assert (len(response.body), response.is_cut) == (limit, is_cut)
+
+
+SLOPPY = {
+    "bytes behind the length": HEAD + b"Content-Length: 2\r\n\r\nhi\r\n<!-- cached -->",
+    "bytes behind the last chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n<!-- cached -->",
+    "lines that end in LF": b"HTTP/1.1 200 OK\nContent-Length: 2\nETag: 1\n\nhi",
+    "a header over two lines": HEAD + b"X-Long: one\r\n two\r\nContent-Length: 2\r\n\r\nhi",
+    "a header in Latin-1": HEAD + b"X-City: Z\xfcrich\r\nContent-Length: 2\r\n\r\nhi",
+    "the same length twice": HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+    "a space before the colon": HEAD + b"Content-Length : 2\r\n\r\nhi",
+    "no reason": b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi",
+    "an interim answer": b"HTTP/1.1 103 Early Hints\r\nETag: 0\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\nhi",
+    "trailers": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nETag: 2\r\n\r\n",
+    "HTTP/1.0": b"HTTP/1.0 200 OK\r\n\r\nhi",
+}
+
+
+@pytest.mark.parametrize("raw", SLOPPY.values(), ids=SLOPPY)
+def test_a_sloppy_answer_is_read_as_curl_and_browsers_read_it(raw, server):
+    server.answer("/", raw=raw)
+    response = fetch(server.url("/"))
+    assert response.body == b"hi"
+    assert response.headers.get("ETag") in {None, "1"}
+
+
+def test_the_first_of_repeated_headers_counts_except_for_lists(server):
+    head = b"ETag: 1\r\nLink: <a>\r\nETag: 2\r\nLink: <b>\r\nNo colon here:\r\n"
+    server.answer("/", raw=HEAD + head + b"Content-Length: 0\r\n\r\n")
+    headers = fetch(server.url("/")).headers
+    assert dict(headers) == {"etag": "1", "link": "<a>, <b>", "no colon here": "", "content-length": "0"}
+
+
+def test_what_follows_a_redirect_is_not_read_for_long(server):
+    """Neither much of it nor for more than a second."""
+    server.answer("/", raw=[HEAD.replace(b"200 OK", b"302 Found") + b"Location: /b\r\n\r\n"] + [b"x"] * 1000, every=0.1)
+    server.answer("/endless", raw=Forever(b"x" * 65_536, HEAD.replace(b"200 OK", b"404 Gone") + b"\r\n"))
+    server.answer("/b", body=b"b")
+    assert fetch(server.url("/"), timeout=WAIT_SECONDS).body == b"b"
+    assert failure_of(server.url("/endless"), timeout=WAIT_SECONDS) == "answered 404 Not Found"
 
 
 def test_304_is_a_response_to_a_conditional_request_only(server):
@@ -186,6 +279,30 @@ def test_a_path_may_be_long_and_have_double_slashes(server):
     assert fetch(server.url("/")).body == fetch(server.url("/relative")).body == b"hello"
 
 
+INVALID = {
+    "Received HTTP/0.9 when not allowed": b"<rss/>",
+    "Header without colon": HEAD + b"X-XSS-Protection=1;\r\n\r\n",
+    "Invalid Content-Length: value": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+}
+
+
+@pytest.mark.parametrize(("why", "raw"), INVALID.items(), ids=INVALID)
+def test_the_reason_says_what_is_wrong_with_an_answer(why, raw, server):
+    server.answer("/", raw=raw)
+    assert failure_of(server.url("/")) == f"sent an invalid response: {why}"
+
+
+def test_one_time_limit_is_for_all_hops_together(server):
+    """Each hop is quick enough, but all of them are not."""
+    for number in range(5):
+        raw = b"HTTP/1.1 302 Found\r\nLocation: /%d\r\nContent-Length: 0\r\n\r\n" % (number + 1)
+        server.answer(f"/{number}", raw=[raw[:20], raw[20:]], every=0.5)
+    server.answer("/5", body=b"a")
+    assert failure_of(server.url("/0"), timeout=1.2) == "did not answer within 1.2 s"
+    assert server.hits("/4") == 0
+    assert fetch(server.url("/4"), timeout=WAIT_SECONDS).body == b"a"
+
+
 # Retries
 
 
@@ -193,7 +310,7 @@ def test_a_path_may_be_long_and_have_double_slashes(server):
 PERMANENT = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 410: "Gone", 799: ""}
 PERMANENT |= {501: "Not Implemented"}
 TRANSIENT = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
-TRANSIENT |= {504: "Gateway Timeout"}
+TRANSIENT |= {504: "Gateway Timeout", 408: "Request Timeout", 522: "Connection Timed Out"}
 
 
 @pytest.mark.usefixtures("no_backoff")
@@ -207,11 +324,26 @@ def test_a_failure_names_its_status_and_only_a_transient_one_is_retried(status, 
     assert server.hits("/") == (3 if status in TRANSIENT else 1)
 
 
+LOST = {
+    "before the answer": b"",
+    "in the head": HEAD + b"Content-Type: te",
+    "in the body": HEAD + b"Content-Length: 500\r\n\r\nhello",
+    "in a chunk": CHUNKED + b"200\r\nhello",
+    "before the last chunk": CHUNKED + b"5\r\nhello\r\n",
+}
+
+
 @pytest.mark.usefixtures("no_backoff")
-@pytest.mark.parametrize("fault", [*map(Reply, TRANSIENT), Reply(raw=b"")], ids=lambda reply: reply.status)
+@pytest.mark.parametrize("fault", [*map(Reply, TRANSIENT), *(Reply(raw=raw) for raw in LOST.values())], ids=short)
 def test_a_transient_fault_is_retried(fault, server):
     server.answer_in_turn("/", fault, fault, Reply(body=b"at last"))
     assert fetch(server.url("/"), retries=2).body == b"at last"
+
+
+@pytest.mark.parametrize("raw", LOST.values(), ids=LOST)
+def test_a_connection_that_is_lost_again_and_again_is_named(raw, server):
+    server.answer("/", raw=raw)
+    assert failure_of(server.url("/")) == "broke off the connection"
 
 
 @pytest.mark.usefixtures("no_backoff")

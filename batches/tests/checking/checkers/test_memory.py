@@ -1,0 +1,123 @@
+"""Room for bodies: many large ones wait for each other, small ones for nobody, and all are received in the end."""
+
+import asyncio
+
+from batches.checking.checkers import client as client_module
+from batches.checking.checkers.http import HttpChecker
+from batches.checking.checkers.memory import SMALL_BYTES, Memory, Share
+from batches.tests.support.feedserver import WAIT_SECONDS
+from batches.tests.support.hostile import peak
+
+from .conftest import quick_config, run_with
+
+LARGE = 10 * SMALL_BYTES
+
+
+def test_room_is_given_until_there_is_no_more_and_small_bodies_always_have_some():
+    memory = Memory(3 * LARGE, LARGE)
+    shares = [Share(memory) for _ in range(4)]
+    assert [share.grow(LARGE) for share in shares] == [True, True, False, False]
+    assert all(share.grow(SMALL_BYTES) for share in shares[2:])
+    assert not shares[2].grow(1)
+    shares[0].close()
+    assert shares[2].grow(LARGE - 2 * SMALL_BYTES)
+
+
+def test_one_body_at_a_time_may_use_the_reserve_so_that_all_are_received_in_the_end():
+    async def run() -> None:
+        memory = Memory(4 * LARGE, LARGE)
+        received = []
+
+        async def receive(number: int) -> None:
+            share = Share(memory)
+            for _ in range(20):  # each twice as large as what is given to all of them
+                await share.wait_to_grow(LARGE // 20)
+                await asyncio.sleep(0)
+            received.append(number)
+            share.close()
+
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.gather(*map(receive, range(30)))
+        assert sorted(received) == list(range(30))
+        assert memory.free == 3 * LARGE
+
+    asyncio.run(run())
+
+
+def test_a_body_that_waits_and_is_cancelled_leaves_its_turn_to_the_next():
+    async def run() -> None:
+        memory = Memory(2 * LARGE, LARGE)
+        holder, favoured, cancelled, waiting = (Share(memory) for _ in range(4))
+        assert holder.grow(LARGE)
+        await favoured.wait_to_grow(LARGE)
+        waits = [asyncio.create_task(share.wait_to_grow(LARGE)) for share in (cancelled, waiting)]
+        await asyncio.sleep(0)
+        waits[0].cancel()
+        favoured.close()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await waits[1]
+        cancelled.close()
+        assert (waiting.size, memory.free) == (LARGE, -LARGE)
+
+    asyncio.run(run())
+
+
+def test_to_give_room_back_twice_changes_nothing():
+    memory = Memory(LARGE, 0)
+    share = Share(memory)
+    share.grow(SMALL_BYTES)
+    share.resize(2 * SMALL_BYTES)
+    assert memory.free == LARGE - 2 * SMALL_BYTES
+    share.close()
+    share.close()
+    assert memory.free == LARGE
+
+
+# With a server
+
+
+def test_hosts_that_send_large_bodies_at_the_same_moment_get_their_answers_one_after_the_other(server, monkeypatch):
+    size, count, piece = 1_000_000, 40, 50_000
+    monkeypatch.setattr(client_module, "MEMORY_BYTES", 6 * size)
+    pieces = [bytes(piece)] * (size // piece - 1) + [bytes(piece - 1), b"\0"]
+    for number in range(count):
+        server.answer(f"/{number}", pieces, headers={"Content-Length": str(size)}, every=0.001)
+
+    async def fetch_all(checker: HttpChecker) -> int:
+        async def fetch(number: int) -> int:
+            return len((await checker.fetch(server.url(f"/{number}"))).body)
+
+        assert await asyncio.gather(*map(fetch, range(count))) == [size] * count
+        return checker._client.memory.free
+
+    config = quick_config(per_host=count, timeout=WAIT_SECONDS, max_body=size)
+    with peak(25_000_000):
+        assert run_with(HttpChecker(config), fetch_all) == 4 * size
+
+
+def test_to_wait_for_room_is_not_charged(server, monkeypatch):
+    """A body that waits may wait longer than any time-out."""
+    size, timeout = 1_000_000, 1.0
+    monkeypatch.setattr(client_module, "MEMORY_BYTES", 0)
+    server.answer("/", bytes(size))
+
+    async def fetch(checker: HttpChecker) -> None:
+        memory = checker._client.memory
+        waits = asyncio.Event()
+
+        async def wait(original=memory.wait_for_change) -> None:
+            waits.set()
+            await original()
+
+        memory.wait_for_change = wait
+        held = Share(memory)
+        assert held.grow(memory.free)
+        assert memory.favour(held)
+        waiting = asyncio.create_task(checker.fetch(server.url("/")))
+        await waits.wait()
+        await asyncio.sleep(1.5 * timeout)
+        assert not waiting.done()
+        held.close()
+        assert len((await waiting).body) == size
+
+    run_with(HttpChecker(quick_config(timeout=timeout, max_body=size)), fetch)

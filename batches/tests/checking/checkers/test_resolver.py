@@ -1,0 +1,182 @@
+"""Names: looked up once for many, without threads, and with an end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from batches.checking.checkers import resolver as resolver_module
+from batches.checking.checkers.base import FetchError
+from batches.checking.checkers.clock import Clock
+from batches.checking.checkers.http import HttpChecker
+from batches.checking.checkers.resolver import LOOPBACK, NO_ANSWER, NO_SUCH_HOST, Resolver
+from batches.tests.support.feedserver import WAIT_SECONDS
+from batches.tests.support.nameserver import SILENT, NameServer
+
+from .conftest import quick_config, run_with
+
+
+@pytest.fixture
+def names(names: NameServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    """The only name server that is asked."""
+    names.use(monkeypatch)
+    return names
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look-up is given up during the test."""
+    monkeypatch.setattr(resolver_module, "TRIES", 1000)
+    monkeypatch.setattr(resolver_module, "MAX_SECONDS", 3600.0)
+
+
+def with_resolver(work: Callable[[Resolver], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        resolver = Resolver()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await work(resolver)
+        finally:
+            await resolver.close()
+
+    return asyncio.run(run())
+
+
+def resolve(*names: str) -> list[Any]:
+    """What each name leads to: addresses, or the reason why not."""
+
+    async def one(resolver: Resolver, name: str) -> Any:
+        try:
+            return list(await resolver.resolve(name))
+        except FetchError as error:
+            return str(error)
+
+    async def all_of_them(resolver: Resolver) -> list[Any]:
+        return [await one(resolver, name) for name in names]
+
+    found: list[Any] = with_resolver(all_of_them)
+    return found
+
+
+def test_a_name_leads_to_its_addresses_of_both_families(names):
+    names.answer("both.example", ["192.0.2.1", "192.0.2.2", "2001:db8::1"])
+    [found] = resolve("both.example")
+    assert sorted(found) == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+
+
+@pytest.mark.parametrize("name", ["localhost", "localhost.", "a.localhost", "a.b.localhost."])
+def test_a_loopback_name_is_never_asked_for(name, names):
+    assert resolve(name) == [list(LOOPBACK)]
+    assert names.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [("NXDOMAIN", NO_SUCH_HOST), ([], NO_SUCH_HOST), ("SERVFAIL", NO_ANSWER), ("REFUSED", NO_ANSWER)],
+    ids=str,
+)
+def test_a_name_without_addresses_has_a_reason_which_is_remembered(answer, reason, names):
+    names.answer("dead.example", answer)
+    assert resolve("dead.example") == [reason]
+    asked = len(names.asked)
+    assert resolve(*["dead.example"] * 5) == [reason] * 5
+    assert len(names.asked) == 2 * asked  # by the second resolver, once
+
+
+@pytest.mark.parametrize("name", ["a" * 64 + ".example", ".".join(["a" * 60] * 5), "a..example"])
+def test_what_is_no_name_is_not_asked_for(name, names):
+    assert resolve(name) == [NO_SUCH_HOST]
+    assert names.asked == []
+
+
+def test_a_name_that_nobody_answers_for_has_an_end_and_is_not_asked_for_again(names, monkeypatch):
+    monkeypatch.setattr(resolver_module, "MAX_SECONDS", 0.2)
+    names.answer("silent.example", SILENT)
+    assert resolve("silent.example", "silent.example") == [NO_ANSWER] * 2
+    assert len(names.asked) == 1
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [(1, 1), (30, 30), (3600, 60)])
+def test_an_answer_is_remembered_for_as_long_as_it_says_but_at_most_a_minute(ttl, seconds, names, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(resolver_module, "monotonic", lambda: now[0])
+    names.ttl = ttl
+    names.answer("a.example", ["192.0.2.1"])
+
+    async def work(resolver: Resolver) -> None:
+        await resolver.resolve("a.example")
+        known = resolver._known["a.example"]
+        now[0] += seconds - 0.5
+        await resolver.resolve("a.example")
+        assert resolver._known["a.example"] is known
+        now[0] += 1
+        await resolver.resolve("a.example")
+        assert resolver._known["a.example"] is not known
+
+    with_resolver(work)
+
+
+def test_many_who_ask_for_one_name_wait_for_one_answer_and_who_is_cancelled_spoils_nothing(names, monkeypatch):
+    monkeypatch.setattr(resolver_module, "FIRST_SECONDS", 0.2)
+    names.answer("a.example", SILENT, ["192.0.2.1"])
+
+    async def work(resolver: Resolver) -> None:
+        lookups = [asyncio.create_task(resolver.resolve("a.example")) for _ in range(20)]
+        await asyncio.sleep(0)
+        lookups.pop(0).cancel()
+        assert await asyncio.gather(*lookups) == [["192.0.2.1"]] * 19
+        assert names.asked == ["a.example"] * 2  # c-ares asks again
+
+    with_resolver(work)
+
+
+def test_the_names_that_are_remembered_are_limited(names, monkeypatch):
+    monkeypatch.setattr(resolver_module, "MAX_CACHED", 10)
+
+    async def work(resolver: Resolver) -> None:
+        for number in range(30):
+            with pytest.raises(FetchError):
+                await resolver.resolve(f"{number}.example")
+        assert list(resolver._known) == [f"{number}.example" for number in range(20, 30)]
+
+    with_resolver(work)
+
+
+def test_a_resolver_is_closed_at_once_whatever_it_waits_for(names, endless):
+    names.answer("silent.example", SILENT)
+
+    async def work(resolver: Resolver) -> None:
+        lookup = asyncio.create_task(resolver.resolve("silent.example"))
+        await asyncio.sleep(0)
+        await resolver.close()
+        with pytest.raises(FetchError, match=NO_ANSWER):
+            await lookup
+
+    with_resolver(work)
+
+
+# With a checker
+
+
+def test_names_that_nobody_answers_for_hold_up_no_other_and_are_not_charged(names, endless, server):
+    for number in range(200):
+        names.answer(f"{number}.example", SILENT)
+    names.answer("good.example", ["127.0.0.1"])
+    server.answer("/", body=b"a")
+    waits = []
+
+    async def check(checker: HttpChecker) -> None:
+        async def fetch_silent(number: int) -> None:
+            async with Clock(on_wait=waits.append):
+                await checker.fetch(f"http://{number}.example/")
+
+        silent = [asyncio.create_task(fetch_silent(number)) for number in range(200)]
+        for _ in range(50):
+            assert (await checker.fetch(server.url("/", host="good.example"))).body == b"a"
+        assert not any(task.done() for task in silent)
+        assert waits == [True] * 200  # each has left its place to another
+        for task in silent:
+            task.cancel()
+
+    run_with(HttpChecker(quick_config()), check)
