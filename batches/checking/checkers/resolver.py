@@ -11,7 +11,7 @@ from typing import NamedTuple
 import aiodns
 import pycares
 
-from .base import FetchError
+from .base import FetchError, NoAnswer
 from .clock import not_charged
 
 # c-ares asks again sooner when a name server is known to be fast, and waits twice as long each time.
@@ -61,7 +61,7 @@ class Resolver:
         if known is None or known.until <= monotonic():
             known = await self._look_up(name)
         if known.problem:
-            raise FetchError(known.problem)
+            raise (NoAnswer if known.problem == NO_ANSWER else FetchError)(known.problem)
         return known.addresses
 
     async def _look_up(self, name: str) -> Known:

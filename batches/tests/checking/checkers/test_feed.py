@@ -84,6 +84,17 @@ def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server)
     assert (second.etag, second.last_modified, second.feed_url) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("headers", "etag", "last_modified"),
+    [({"ETag": '"6"'}, '"6"', None), ({"Last-Modified": "now"}, None, "now"), ({"ETag": "caf\u00e9"}, None, None)],
+)
+def test_a_304_with_another_version_replaces_the_remembered_one(headers, etag, last_modified, server):
+    """RFC 9111, 4.3.4. What it does not say is kept (None)."""
+    server.answer("/feed", status=304, headers=headers)
+    result = check(server.url("/feed"), etag='"5"', last_modified="then")
+    assert (result.ok, result.etag, result.last_modified) == (True, etag, last_modified)
+
+
 @pytest.mark.parametrize("value", ["", "a" * 501, "caf\u00e9", "a\x7fb"], ids=short)
 def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server):
     server.answer("/feed", rss(item(1)), headers={"ETag": value, "Last-Modified": value})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batches.checking.checkers import resolver as resolver_module
-from batches.checking.checkers.base import FetchError
+from batches.checking.checkers.base import FetchError, NoAnswer
 from batches.checking.checkers.clock import Clock
 from batches.checking.checkers.http import HttpChecker
 from batches.checking.checkers.resolver import LOOPBACK, NO_ANSWER, NO_SUCH_HOST, Resolver
@@ -150,7 +150,7 @@ def test_a_resolver_is_closed_at_once_whatever_it_waits_for(names, endless):
         lookup = asyncio.create_task(resolver.resolve("silent.example"))
         await asyncio.sleep(0)
         await resolver.close()
-        with pytest.raises(FetchError, match=NO_ANSWER):
+        with pytest.raises(NoAnswer, match=NO_ANSWER):
             await lookup
 
     with_resolver(work)
