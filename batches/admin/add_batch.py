@@ -43,6 +43,8 @@ class AddBatchAdmin(BatchAdminBase):
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = AddBatchForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
+        if not request.user.has_perm("batches.add_profilelist"):
+            del form.fields["keep"]
         context: dict[str, Any] = {}
         if form.is_valid():
             # Only a list that was previewed is added.
@@ -60,7 +62,7 @@ class AddBatchAdmin(BatchAdminBase):
             return render(request, "admin/batches/adding/result.html", {"form": form, **extra_context})
         form.keep_file()
         context = {
-            **self.form_context(request, form, form.field_order),
+            **self.form_context(request, form, [name for name in form.field_order if name in form.fields]),
             "title": "Add batch",
             "inline_admin_formsets": [],
             "preserved_filters": self.get_preserved_filters(request),
@@ -112,6 +114,7 @@ def create_batch(
         checker=values["checker"],
         queue=values["queue"],
         id=batch_id,
+        keep=values.get("keep", False),
     )
     if isinstance(result, Batch):
         return result, True

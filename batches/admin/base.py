@@ -65,6 +65,10 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def profile_link(self, row: Any) -> str:
         return self.page_link(row.profile)
 
+    @admin.display(description="list")
+    def of_list(self, row: Any) -> str:
+        return self.page_link(row.list)
+
     @admin.display(description="webhook")
     def webhook_link(self, row: Any) -> str:
         return self.page_link(row.webhook)

@@ -19,6 +19,7 @@ from . import display
 from .actions import describe_deletion, get_manager, latest_line
 from .add_batch import AddBatchAdmin
 from .batch_page import BatchPage
+from .filters import ListFilter
 from .forms import ChangeBatchForm
 from .queue_views import QueuePage
 
@@ -51,7 +52,7 @@ class BatchAdmin(AddBatchAdmin):
         display.column("created_at", "created", display.moment, ordering="created_at"),
     )
     list_display_links = ("name",)
-    list_filter = ("status", "priority", "checker", "created_at")
+    list_filter = ("status", "priority", "checker", "created_at", ListFilter)
     search_fields = ("name", "id")
     search_help_text = "Name or id"
     actions = (

@@ -73,7 +73,7 @@ class BatchPage(BatchView):
         }
 
     def live(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
-        context = self.live_context(request, get_object_or_404(Batch, pk=batch_id))
+        context = self.live_context(request, get_object_or_404(Batch.objects.select_related("list"), pk=batch_id))
         return render(request, "admin/batches/batch/live.html", context)
 
     def details(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:

@@ -14,9 +14,9 @@ from django.utils import timezone
 from django.utils.text import Truncator, capfirst
 
 from batches.lists.addresses import InvalidAddress
-from batches.models import Batch, BatchProfile
+from batches.models import Batch, BatchProfile, ProfileList
 from batches.queue.refusals import Refused
-from batches.queue.values import find_batch
+from batches.queue.values import find_batch, find_list
 from batches.reports import comparison, queries
 
 #: The most frequent reasons by which a batch's profiles can be filtered, and the length of each label.
@@ -59,6 +59,20 @@ class BatchFilter(ValueFilter):
 class ProfilesOfBatchFilter(BatchFilter):
     def rows_of_batch(self, rows: Any, batch: Batch) -> QuerySet[Any]:
         return rows.of_batch(batch)  # type: ignore[no-any-return]
+
+
+class ListFilter(ValueFilter):
+    """The rows of one list, which its page links to: `?list=<id>`."""
+
+    title = "list"
+    parameter_name = "list"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        self.list = selected_list(request)
+        return [(value, str(self.list or "unknown")) for value, _ in super().lookups(request, model_admin)]
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return rows.filter(list=self.list) if self.list else rows.none()
 
 
 class OutcomeFilter(admin.ChoicesFieldListFilter):
@@ -116,6 +130,14 @@ def selected_batch(request: HttpRequest) -> Batch | None:
     """The batch that the list is filtered by, if it exists."""
     try:
         return find_batch(request.GET.get(BatchFilter.parameter_name))
+    except Refused:
+        return None
+
+
+def selected_list(request: HttpRequest) -> ProfileList | None:
+    """The list that the rows are filtered by, if it exists."""
+    try:
+        return find_list(request.GET.get(ListFilter.parameter_name))
     except Refused:
         return None
 

@@ -1,4 +1,4 @@
-"""The forms that add and change a batch."""
+"""The forms that add and change a batch or a list."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from django import forms
 from django.conf import settings
 from django.contrib.admin import widgets
+from django.db.models import TextChoices
 from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 
 from batches.conf import get_config
-from batches.limits import MAX_LIST_BYTES, MAX_NAME, MAX_PRIORITY, MIN_PRIORITY
+from batches.limits import MAX_LIST_BYTES, MAX_NAME, MAX_PRIORITY, MAX_URL, MIN_PRIORITY
+from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import detect_format, read_profiles
 from batches.lists.source import HEAD
-from batches.models import Batch
+from batches.models import Batch, ListProfile, ProfileList
 
 #: Bytes of a file that is returned as text to a browser without JavaScript. A page of that size still opens.
 MAX_KEPT = 5_000_000
@@ -47,12 +49,16 @@ class Token(forms.Field):
         return data or initial
 
 
+def checkers() -> list[tuple[str, str]]:
+    return [(name, name) for name in get_config().all_checkers]
+
+
 class NewBatchForm(forms.Form):
     """The fields of every new batch, wherever its profiles come from."""
 
     name = BatchName(max_length=MAX_NAME)
     priority = Priority(initial=0)
-    checker = forms.ChoiceField(choices=lambda: [(name, name) for name in get_config().all_checkers], initial="feed")
+    checker = forms.ChoiceField(choices=checkers, initial="feed")
     queue = forms.BooleanField(
         required=False, initial=True, label="Queue it now", help_text="Otherwise it stays paused until you queue it."
     )
@@ -67,12 +73,12 @@ class NewBatchForm(forms.Form):
         token = self.cleaned_data["token"]
         if not token:
             return uuid4()
-        values = [self.cleaned_data[name] for name in ("name", "priority", "checker", "queue")]
+        values = [self.cleaned_data.get(name) for name in ("name", "priority", "checker", "queue", "keep")]
         return uuid5(NAMESPACE_URL, json.dumps([token, *values, *content]))
 
 
-class AddBatchForm(NewBatchForm):
-    """A new batch from a file or from pasted text. Once valid, `imported` has its profiles."""
+class ContentForm(forms.Form):
+    """Profiles from a file or from pasted text. Once valid, `imported` has them."""
 
     file = forms.FileField(
         required=False,
@@ -87,8 +93,6 @@ class AddBatchForm(NewBatchForm):
         widget=widgets.AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
     )
     strict = forms.BooleanField(required=False, help_text="Add nothing if any line is not a valid address.")
-
-    field_order = ("name", "priority", "checker", "file", "addresses", "queue", "strict")
 
     imported: ImportResult
 
@@ -135,6 +139,31 @@ class AddBatchForm(NewBatchForm):
         self["addresses"].help_text = format_html("This is the content of “{}”. You can correct it here.", source.name)
 
 
+class AddBatchForm(NewBatchForm, ContentForm):
+    """A new batch from a file or from pasted text, which can be kept as a list."""
+
+    keep = forms.BooleanField(
+        required=False, label="Keep as a list", help_text="To check these profiles again, and to edit them."
+    )
+
+    field_order = ("name", "priority", "checker", "file", "addresses", "queue", "keep", "strict")
+
+
+class ListImportForm(ContentForm):
+    """Profiles for a list."""
+
+    class What(TextChoices):
+        ADD = "add", "Add these profiles"
+        REMOVE = "remove", "Remove these profiles"
+        SYNC = "sync", "Let the list have exactly these profiles"
+
+    what = forms.ChoiceField(
+        choices=What.choices, initial=What.ADD, widget=widgets.AdminRadioSelect, label="What to do"
+    )
+
+    field_order = ("what", "file", "addresses", "strict")
+
+
 def text_of(source: Any) -> str | None:
     """The content of an uploaded file, or None if it would not be the same list when pasted as text."""
     if not source.size or source.size > MAX_KEPT:
@@ -162,3 +191,39 @@ class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Batch
         fields = ("name", "priority")
+
+
+class ListForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The attributes of a list. A stale form changes only what was edited, as that of a batch."""
+
+    name = BatchName(max_length=MAX_NAME, show_hidden_initial=True)
+    priority = Priority(show_hidden_initial=True, initial=0)
+    checker = forms.ChoiceField(choices=checkers, initial="feed", show_hidden_initial=True)
+
+    class Meta:
+        model = ProfileList
+        fields = ("name", "priority", "checker")
+
+
+class MemberForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The address of a profile of a list."""
+
+    address = forms.CharField(
+        max_length=MAX_URL,
+        widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
+        help_text="Another address is the same profile with its history, in every list.",
+    )
+
+    class Meta:
+        model = ListProfile
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["address"].initial = self.instance.profile.url
+
+    def clean_address(self) -> str:
+        try:
+            return normalise_address(self.cleaned_data["address"])
+        except InvalidAddress as error:
+            raise forms.ValidationError(str(error)) from error

@@ -19,6 +19,7 @@ from .filters import (
     ErrorFilter,
     HostFilter,
     LastCheckFilter,
+    ListFilter,
     OutcomeFilter,
     ProfilesOfBatchFilter,
     StoryAgeFilter,
@@ -76,9 +77,9 @@ class StoryResultAdmin(ReadOnlyAdmin):
 
 @admin.register(BatchLog)
 class BatchLogAdmin(ReadOnlyAdmin):
-    list_display = (AT, "batch_link", "action", "actor", "channel", display.movement, "message")
-    list_filter = (BatchFilter, "channel", "created_at")
-    list_select_related = ("batch",)
+    list_display = (AT, "batch_link", "of_list", "action", "actor", "channel", display.movement, "message")
+    list_filter = (BatchFilter, ListFilter, "channel", "created_at")
+    list_select_related = ("batch", "list")
     search_fields = ("batch__name", "action", "actor", "message")
     search_help_text = "Batch, action, person or message"
 

@@ -23,6 +23,7 @@ PERMISSIONS = {
     "operator": [*VIEW, "operate_batch"],
     "adder": ["view_batch", "add_batch"],
     "checker": [*VIEW, "add_batch"],
+    "curator": [f"{action}_profilelist" for action in ("view", "add", "change", "delete")] + ["view_listprofile"],
     "editor": ["view_batch", "change_batch", "delete_batch"],
 }
 SCRIPT = "<script>alert(1)</script>"

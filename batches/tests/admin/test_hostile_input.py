@@ -5,19 +5,30 @@ from urllib.parse import urlencode
 
 import pytest
 
-from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook, WebhookDelivery
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Host,
+    ListProfile,
+    Profile,
+    ProfileList,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 
 from .conftest import QUEUE, QUEUE_LIVE, SCRIPT, address, batch_with, page_of, story, text_of
 
 pytestmark = pytest.mark.django_db
 
-MODELS = [Batch, Profile, BatchProfile, StoryResult, BatchLog, Host, Webhook, WebhookDelivery]
+MODELS = [Batch, ProfileList, ListProfile, Profile, BatchProfile, StoryResult, BatchLog, Host, Webhook, WebhookDelivery]
 models = pytest.mark.parametrize("model", MODELS)
 KEYS = ["123", "0", "-1", "0" * 32, str(2**63), "9" * 400, "%00", "x" * 3000, "a/b", "_5F", "%ED%A0%80", SCRIPT]
 QUERIES = [
     "q=%00", "q=%ED%A0%80", "q='", 'q="', "q=%25_\\", "q=" + "x" * 5000,
     "status__exact=%00", "status=%00", "channel__exact=%00", "channel=%00", "checker=%00", "priority=%00",
-    "priority=99999999999999999999", "priority=x", "last_error__isempty=%00", "batch=%00",
+    "priority=99999999999999999999", "priority=x", "last_error__isempty=%00", "batch=%00", "list=%00",
     "batch__id__exact=%00", "profile__id__exact=99999999999999999999", "id=%00", "name=%00", "error=%00",
     "has_story__exact=%00", "has_story__exact=7", "created_at__gte=%00", "created_at__year=999999999",
     "found_at__gte=9999999999-01-01", "o=%00", "o=99.-99", "p=%00", "p=-1", "p=99999999999999999999", "all=",
@@ -66,7 +77,7 @@ def test_no_query_string_breaks_the_queue_page(client, name):
 
 @models
 def test_no_id_breaks_a_page_or_a_button(client, model):
-    for key, view in product(KEYS, ["change", "delete", "history", "operate"]):
+    for key, view in product(KEYS, ["change", "delete", "history", "operate", "import", "run", "export/csv"]):
         url = f"/admin/batches/{model._meta.model_name}/{key}/{view}/"
         assert client.get(url).status_code in {302, 403, 404, 405}, url
         assert client.post(url, {"call": "queue_batch"}).status_code in {302, 403, 404, 405}, url

@@ -6,13 +6,25 @@ import pytest
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult, Webhook, WebhookDelivery
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    ListProfile,
+    Profile,
+    ProfileList,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 
+from ..support.factories import make_list
 from .conftest import LIST, NUMBERS, QUEUE, QUEUE_LIVE, address, batch_with, page_of, queries_of, story
 
 pytestmark = pytest.mark.django_db
 
-LISTS = [address(model, "changelist") for model in (Profile, BatchProfile, StoryResult, BatchLog, Webhook)]
+MODELS = (Profile, BatchProfile, StoryResult, BatchLog, Webhook, ProfileList, ListProfile)
+LISTS = [address(model, "changelist") for model in MODELS]
 DELIVERIES = address(WebhookDelivery, "changelist")
 
 
@@ -26,6 +38,8 @@ def fill(rows):
         batch = batch_with(status, ok=rows, failed=rows, stories=stories)
         for priority in range(rows):
             BatchManager().set_priority(batch.pk, priority + 1)
+        found = make_list(f"list {next(NUMBERS)}", rows)
+        Batch.objects.filter(pk=batch.pk).update(list=found)
         if status == "done":
             repeat = BatchManager().repeat_batch(batch.pk)
     batch_with()
@@ -36,12 +50,16 @@ def pages(batch):
     yield from (QUEUE, QUEUE_LIVE, page_of(batch, "live"), LIST, *LISTS, DELIVERIES)
     yield from (page_of(batch, name) for name in ("change", "details", "delete"))
     yield f"{address(BatchProfile, 'changelist')}?batch={batch.pk}&change=unchanged&error=x"
+    yield from (page_of(batch.list, name) for name in ("change", "delete", "import"))
     yield reverse("admin:index")
 
 
 def test_no_page_takes_more_queries_when_it_shows_more_rows(client):
     def count(batch):
-        return {url.replace(str(batch.pk), "…"): queries_of(partial(client.get, url)) for url in pages(batch)}
+        return {
+            url.replace(str(batch.pk), "…").replace(str(batch.list_id), "…"): queries_of(partial(client.get, url))
+            for url in pages(batch)
+        }
 
     batch = fill(1)
     count(batch)

@@ -13,7 +13,18 @@ from django.utils import timezone
 from batches.admin.queue_content import move_query
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
-from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook, WebhookDelivery
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Host,
+    ListProfile,
+    Profile,
+    ProfileList,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.factories import make_list
 from batches.tests.support.tables import every_column, every_table, stable_rows
@@ -23,13 +34,14 @@ from .conftest import batch_with, names_of_addresses, story
 # Permissions do not depend on the database; what is then done is tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
-EVERYBODY = {"anonymous", "staff", "viewer", "operator", "adder", "editor", "superuser"}
+EVERYBODY = {"anonymous", "staff", "viewer", "operator", "adder", "editor", "curator", "superuser"}
 SEE_BATCHES = {"viewer", "operator", "adder", "editor", "superuser"}
 SEE_ROWS = {"viewer", "operator", "superuser"}
 OPERATE = {"operator", "superuser"}
 ADD = {"adder", "superuser"}
 EDIT = {"editor", "superuser"}
 OF_SUPERUSERS = {"superuser"}
+CURATE = {"curator", "superuser"}
 STAFF = EVERYBODY - {"anonymous"}
 NOBODY = set()
 
@@ -44,6 +56,14 @@ NEW = {
 }
 #: The form of the action that creates a batch of profiles.
 CONFIRMED = {"confirmed": "yes", "name": "new", "priority": "0", "checker": "feed"}
+LIST_CHANGED = {"name": "changed", "priority": "0", "checker": "feed"}
+IMPORT = {
+    "what": "add",
+    "addresses": "https://example.org/new",
+    "apply": "Change the list",
+    "previewed": f"{NEW['previewed']} add 1",
+}
+REMOVED = {"action": "remove_selected", "_selected_action": "{member}", "confirmed": "yes"}
 HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on"}
 TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
 CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-priority": "0"}
@@ -53,7 +73,7 @@ PAUSE = {"call": "pause_batch"}
 #: By the URL's name (and after a colon what it does): who sees it, who can change something with a POST, its fields.
 ADDRESSES = {
     "index": (STAFF, NOBODY, {}),
-    "app_list": (SEE_BATCHES, NOBODY, {}),
+    "app_list": (SEE_BATCHES | CURATE, NOBODY, {}),
     "batches_batch_changelist": (SEE_BATCHES, OPERATE, {"action": "pause_batches", "_selected_action": "{batch}"}),
     "batches_batch_add": (ADD, ADD, NEW),
     "batches_batch_change": (SEE_BATCHES, EDIT, CHANGED),
@@ -71,6 +91,19 @@ ADDRESSES = {
     "batches_batch_queue_operate": (NOBODY, OPERATE, {}),
     "batches_batch_queue_selected": (NOBODY, OPERATE, {"selected": "{batch}"}),
     "batches_batch_queue_selected:delete": (NOBODY, EDIT, {"selected": "{batch}", "confirmed": "yes"}),
+    "batches_profilelist_changelist": (CURATE, NOBODY, {}),
+    "batches_profilelist_add": (CURATE, CURATE, {"name": "new", "priority": "0", "checker": "feed"}),
+    "batches_profilelist_change": (CURATE, CURATE, LIST_CHANGED),
+    "batches_profilelist_delete": (CURATE, CURATE, {"post": "yes"}),
+    "batches_profilelist_history": ({"curator"}, NOBODY, {}),
+    "batches_profilelist_import": (CURATE, CURATE, IMPORT),
+    "batches_profilelist_run": (NOBODY, OPERATE, {}),
+    "batches_profilelist_export": (CURATE, NOBODY, {}),
+    "batches_listprofile_changelist": (CURATE, CURATE, REMOVED),
+    "batches_listprofile_add": (NOBODY, NOBODY, {}),
+    "batches_listprofile_change": (CURATE, CURATE, {"address": "https://example.org/corrected"}),
+    "batches_listprofile_delete": (NOBODY, NOBODY, {"post": "yes"}),
+    "batches_listprofile_history": (CURATE, NOBODY, {}),
     **{
         f"batches_{model}_{view}": (may_see if view in {"changelist", "change", "history"} else NOBODY, NOBODY, {})
         for model, may_see in {
@@ -125,11 +158,13 @@ ACTIONS = {
     },
     (Batch, "delete_selected"): EDIT,
     (Profile, "check_selected"): ADD & SEE_ROWS,
+    (ListProfile, "remove_selected"): CURATE,
     (Webhook, "send_test_events"): OF_SUPERUSERS,
     (WebhookDelivery, "reschedule_all"): OF_SUPERUSERS,
     # Django's own, which it gives to every list.
     **{(model, "delete_selected"): OF_SUPERUSERS for model in (Webhook, User, Group)},
     **{(model, "delete_selected"): NOBODY for model in READ_ONLY},
+    **{(model, "delete_selected"): NOBODY for model in (ProfileList, ListProfile)},
 }
 
 
@@ -159,6 +194,7 @@ def address(name, batch):
         "batches_batch_queue_selected": ["pause_batch"],
         "batches_batch_queue_selected:delete": ["delete_batch"],
         "batches_batch_export": [batch.pk, "csv"],
+        "batches_profilelist_export": [ProfileList.objects.get().pk, "csv"],
     }
     if name == "batches_batch_queue_move":
         return f"{reverse(f'admin:{name}', args=[batch.pk])}?{move_query(batch, 1)}"
@@ -166,7 +202,7 @@ def address(name, batch):
         return reverse(f"admin:{name.partition(':')[0]}", args=arguments[name])
     app, _, rest = name.partition("_")
     model, _, view = rest.partition("_")
-    if view in {"change", "delete", "history", "operate", "live", "details", "password_change"}:
+    if view in {"change", "delete", "history", "operate", "live", "details", "password_change", "import", "run"}:
         row = batch if model == "batch" else newest(apps.get_model(app, model))
         return reverse(f"admin:{name}", args=[row.pk])
     return reverse(f"admin:{name}")
@@ -174,6 +210,8 @@ def address(name, batch):
 
 def newest(model):
     """Of users the newcomer, never the one who is logged in."""
+    if model is ProfileList:  # its ID is random
+        return model.objects.get()
     return User.objects.get(username="newcomer") if model is User else model.objects.latest("pk")
 
 
@@ -190,6 +228,7 @@ def keys(batch):
         "hook": Webhook.objects.get().pk,
         "user": user.pk if user else "",
         "group": Group.objects.get().pk,
+        "member": ListProfile.objects.latest("pk").pk,
     }
 
 

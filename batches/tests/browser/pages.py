@@ -86,6 +86,13 @@ def preview_a_list(page: BrowserPage) -> None:
     page.locator("#add-title").wait_for()
 
 
+def preview_an_import(page: BrowserPage) -> None:
+    page.get_by_label("Let the list have exactly these profiles").check()
+    page.locator("#id_addresses").fill(f"https://example.org/feed\n{SCRIPT}\nhttps://example.org/feed")
+    page.get_by_role("button", name="Preview").click()
+    page.locator("#id_allow_removals").wait_for()
+
+
 def edit_a_previewed_list(page: BrowserPage) -> None:
     preview_a_list(page)
     page.locator("#id_addresses").press("Enter")
@@ -115,6 +122,8 @@ STATES = {
     "a batch without anything": Page("batches_batch_add", steps=send_an_empty_form),
     "a batch's preview": Page("batches_batch_add", steps=preview_a_list),
     "a batch's outdated preview": Page("batches_batch_add", steps=edit_a_previewed_list),
+    "importing into a list": Page("batches_profilelist_import", of="profilelist", steps=preview_an_import),
+    "removing from a list": Page("batches_listprofile_changelist", steps=select_all_and("remove_selected")),
     "profiles": Page("batches_profile_changelist"),
     "checking profiles": Page("batches_profile_changelist", steps=select_all_and("check_selected")),
     "checks": Page("batches_batchprofile_changelist"),
@@ -130,8 +139,8 @@ STATES = {
 }
 
 #: Views without a page: they serve scripts, act on a click, or are refused because their rows are read-only.
-ACTIONS = {"details", "export", "live", "operate", "hold", "release", "move", "selected"}
-READ_ONLY = {"profile", "batchprofile", "storyresult", "batchlog", "host", "webhookdelivery"}
+ACTIONS = {"details", "export", "live", "operate", "hold", "release", "move", "selected", "run"}
+READ_ONLY = {"profile", "batchprofile", "listprofile", "storyresult", "batchlog", "host", "webhookdelivery"}
 
 
 def every_page() -> dict[str, Page]:
@@ -145,7 +154,7 @@ def plain_page(name: str) -> Page | None:
     _, model, *_, view = name.split("_")
     if view in ACTIONS or (view in {"add", "delete"} and model in READ_ONLY) or name == "batches_apitoken_add":
         return None
-    return Page(name, of=model if view in {"change", "delete", "history"} else "")
+    return Page(name, of=model if view in {"change", "delete", "history", "import"} else "")
 
 
 def make_rows() -> Rows:
@@ -167,6 +176,7 @@ def make_rows() -> Rows:
     for row in [webhook, *Batch.objects.all()]:
         LogEntry.objects.log_actions(user.pk, [row], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
     profilelist = make_list("the list", 3)
+    BatchManager("ada", "admin").run_list(profilelist.pk)
     return Rows(
         user=user,
         profilelist=profilelist,

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import expect
 
-from batches.models import Batch, BatchLog, BatchProfile, Queue
+from batches.models import Batch, BatchLog, BatchProfile, ProfileList, Queue
 
 from .pages import every_page, make_rows
 from .steps import CONFLICT
@@ -58,6 +58,7 @@ def test_every_page_is_accessible_keeps_the_policy_and_fits_a_phone(open_page, p
 
 def write_long_texts(rows):
     Batch.objects.filter(pk__in=[rows.queued.pk, rows.repeat.pk]).update(name="x" * 200)
+    ProfileList.objects.update(name="x" * 200)
     Batch.objects.filter(status="error").update(error="y" * 2000)
     BatchProfile.objects.filter(status="failed").update(error="y" * 500)
     BatchLog.objects.update(message="z" * 300)

@@ -11,7 +11,17 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, StoryResult, Webhook, WebhookDelivery
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Profile,
+    ProfileList,
+    Queue,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 
 from ..admin.conftest import QUEUE, batch_with, page_of, story
 from .pages import every_page, make_rows
@@ -84,6 +94,7 @@ EACH_LENGTH = [
 #: The columns on the pages that strangers write, directly or by their servers, and those that users write.
 TEXTS = {
     Batch: ["name", "error"],
+    ProfileList: ["name", "checker"],
     Profile: ["url", "name", "last_error", "etag", "last_modified"],
     BatchProfile: ["error"],
     StoryResult: ["story_id", "title", "url"],

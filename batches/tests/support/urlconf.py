@@ -53,6 +53,7 @@ def value_of(name: str, route: str, rows: Any) -> Any:
         "pk": rows.profilelist.pk if "/lists/" in route else rows.done.pk,
         "object_id": rows.done.pk,
         "batch_id": rows.queued.pk,
+        "list_id": rows.profilelist.pk,
         "kind": "csv",
         "form": "csv",
         "call": "pause_batch",

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 
-from batches.tests.support.factories import make_batch
+from batches.tests.support.factories import make_batch, make_list
 from batches.tests.support.tables import run_sql
 from batches.web import search
 from batches.web.search import SearchTooSlow, limited_search
@@ -20,8 +20,19 @@ SLOW = {
     "sqlite": f"{NUMBERS}) SELECT count(*) FROM number",
     "postgresql": "SELECT pg_sleep(600)",
 }
-API_LISTS = ["batches/", "stories/", "profiles/", "batches/{batch}/stories/"]
-ADMIN_LISTS = ["batch", "profile", "batchprofile", "storyresult", "batchlog", "host", "webhook", "webhookdelivery"]
+API_LISTS = ["batches/", "stories/", "profiles/", "batches/{batch}/stories/", "lists/", "lists/{list}/profiles/"]
+ADMIN_LISTS = [
+    "batch",
+    "profilelist",
+    "listprofile",
+    "profile",
+    "batchprofile",
+    "storyresult",
+    "batchlog",
+    "host",
+    "webhook",
+    "webhookdelivery",
+]
 
 texts = pytest.mark.parametrize(
     ("text", "message"),
@@ -58,7 +69,7 @@ def slow_searches(monkeypatch):
 @pytest.mark.parametrize("path", API_LISTS)
 @texts
 def test_the_api_searches_for_ten_words_and_200_characters(client, path, text, message):
-    response = client.get(f"/api/v1/{path.format(batch=make_batch().pk)}", {"search": text})
+    response = client.get(f"/api/v1/{path.format(batch=make_batch().pk, list=make_list().pk)}", {"search": text})
     if message is None:
         assert response.status_code == 200
     else:

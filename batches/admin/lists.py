@@ -1,0 +1,331 @@
+"""Lists that last in the admin: their pages, the import with its preview, and their profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import CharField, OuterRef, QuerySet, Subquery, UUIDField
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import path
+from django.utils.html import format_html
+from django.utils.text import slugify
+
+from batches.lists.exports import MEMBER_EXPORTERS
+from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
+from batches.queue.members import ListChange
+from batches.queue.refusals import Refusal, Refused
+from batches.reports import queries
+from batches.text import pluralise
+from batches.web.downloads import stream_download
+
+from . import display
+from .actions import get_manager, parse_number
+from .base import ListAdmin
+from .filters import ListFilter
+from .forms import ListForm, ListImportForm, MemberForm
+
+What = ListImportForm.What
+
+View = Callable[..., HttpResponseBase]
+
+
+def require_accepted(outcome: Any) -> Any:
+    """The outcome of a call of the manager. Raises Refused."""
+    if isinstance(outcome, Refusal):
+        raise Refused(outcome.code, outcome.message)
+    return outcome
+
+
+class RefusableAdmin(ListAdmin):
+    """Django's own views report success whatever happens. Here a refusal becomes a message."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        return self.or_warn(request, super().changeform_view, *args, **options)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        return self.or_warn(request, super().delete_view, *args, **options)
+
+    def or_warn(self, request: HttpRequest, view: Any, *args: Any, **options: Any) -> HttpResponse:
+        try:
+            response: HttpResponse = view(request, *args, **options)
+        except Refused as refused:
+            self.message_user(request, str(refused), messages.WARNING)
+            return redirect(request.get_full_path())
+        return response
+
+
+@admin.register(ProfileList)
+class ProfileListAdmin(RefusableAdmin):
+    form = ListForm
+    fields = ("name", "priority", "checker")
+    list_display = (
+        "name",
+        display.column("total_profiles", "profiles", display.number),
+        "checker",
+        "priority",
+        "latest_run",
+        display.column("created_at", "created", display.moment, ordering="created_at"),
+    )
+    list_filter = ("checker", "priority")
+    search_fields = ("name", "id")
+    search_help_text = "Name or id"
+    ordering = ("name",)
+    change_form_template = "admin/batches/profilelist/change_form.html"
+    delete_confirmation_template = "admin/batches/profilelist/delete_confirmation.html"
+
+    def get_urls(self) -> list[Any]:
+        own = {"import": self.import_view, "run": self.run_view}
+        return [
+            *(
+                path(f"<uuid:list_id>/{name}/", self.admin_site.admin_view(view), name=f"batches_profilelist_{name}")
+                for name, view in own.items()
+            ),
+            path(
+                "<uuid:list_id>/export/<slug:form>/",
+                self.admin_site.admin_view(self.export_view),
+                name="batches_profilelist_export",
+            ),
+            *super().get_urls(),
+        ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProfileList]:
+        runs = Batch.objects.filter(list=OuterRef("pk")).order_by("-created_at")
+        return ProfileList.objects.with_totals().annotate(
+            run_id=Subquery(runs.values("pk")[:1], output_field=UUIDField()),
+            run_status=Subquery(runs.values("status")[:1], output_field=CharField()),
+        )
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """None: a list is deleted on its page, which says what stays."""
+        return {}
+
+    @admin.display(description="latest run")
+    def latest_run(self, found: Any) -> str:
+        if found.run_id is None:
+            return display.NOTHING
+        address = self.address_of("batch_change", found.run_id)
+        return format_html('<a href="{}">{}</a>', address, found.run_status)
+
+    # The page
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        if obj := options.get("obj"):
+            context |= {
+                "show_save_and_add_another": False,
+                "can_operate": request.user.has_perm("batches.operate_batch"),
+                "runs": obj.runs.order_by("-created_at")[:10],
+                "exports": list(MEMBER_EXPORTERS) if request.user.has_perm("batches.view_listprofile") else [],
+            }
+        return super().render_change_form(request, context, *args, **options)
+
+    def save_model(self, request: HttpRequest, obj: ProfileList, form: Any, change: bool) -> None:
+        manager, values = get_manager(request), form.cleaned_data
+        if change:
+            edited = {name: values[name] for name in form.changed_data}
+            require_accepted(manager.change_list(obj.pk, **edited))
+        else:
+            require_accepted(manager.create_list(values["name"], (), values["priority"], values["checker"], id=obj.pk))
+
+    def response_post_save_add(self, request: HttpRequest, obj: ProfileList) -> Any:
+        """To the import of its profiles."""
+        if self.has_change_permission(request, obj):
+            return redirect(self.address_of("profilelist_import", obj.pk))
+        return super().response_post_save_add(request, obj)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Its log, with the changes through every channel."""
+        if not self.admin_site.get_model_admin(BatchLog).has_view_permission(request):
+            return super().history_view(request, object_id, extra_context)
+        return redirect(self.address_of("batchlog_changelist", list=unquote(object_id)))
+
+    # Deleting
+
+    def delete_model(self, request: HttpRequest, obj: ProfileList) -> None:
+        """Only what is still as it was shown."""
+        seen = parse_number(request.POST.get("seen", ""))
+        require_accepted(get_manager(request).delete_list(obj.pk, expected_version=seen))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Without what stays: Django's own version would load each profile of the list."""
+        return [str(found) for found in objs], {"lists": len(objs)}, set(), []
+
+    # Views beside Django's own
+
+    def find(self, request: HttpRequest, list_id: UUID, permission: str) -> ProfileList:
+        if not request.user.has_perm(f"batches.{permission}"):
+            raise PermissionDenied
+        return get_object_or_404(ProfileList, pk=list_id)
+
+    def run_view(self, request: HttpRequest, list_id: UUID) -> HttpResponse:
+        page = self.address_of("profilelist_change", list_id)
+        if request.method != "POST":  # a login leads back here, and must not press the button
+            return redirect(page)
+        found = self.find(request, list_id, "operate_batch")
+        result = get_manager(request).run_list(list_id)
+        if isinstance(result, Refusal):
+            self.message_user(request, result.message, messages.WARNING)
+            return redirect(page)
+        self.message_user(request, f"A run of “{found}” was queued at position {result.position:,}.", messages.SUCCESS)
+        return redirect(self.address_of("batch_change", result.pk))
+
+    def export_view(self, request: HttpRequest, list_id: UUID, form: str) -> HttpResponseBase:
+        if form not in MEMBER_EXPORTERS:
+            raise Http404
+        found = self.find(request, list_id, "view_listprofile")
+        lines = MEMBER_EXPORTERS[form](queries.stream_members(found.profiles.all()))
+        name = slugify(found.name, allow_unicode=True)[:60] or "list"
+        return stream_download(lines, f"{name}-{str(found.pk)[:8]}", form)
+
+    def import_view(self, request: HttpRequest, list_id: UUID) -> HttpResponse:
+        """A preview of what would change, which stores nothing, then the change. Both answer the same form."""
+        found = self.find(request, list_id, "change_profilelist")
+        form = ListImportForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
+        preview: dict[str, Any] = {}
+        if form.is_valid():
+            preview = self.preview(request, found, form)
+            if "apply" in request.POST and request.POST.get("previewed") == preview["previewed"]:
+                result = apply_import(request, found, form)
+                if not isinstance(result, Refusal):
+                    self.message_user(request, f"“{found}” was changed: {result}.", messages.SUCCESS)
+                    return redirect(self.address_of("profilelist_change", found.pk))
+                form.add_error(None, result.message)
+                preview = self.preview(request, found, form)
+        form.keep_file()
+        context = {
+            **self.form_context(request, form, form.field_order),
+            "title": "Import profiles",
+            "original": found,
+            **preview,
+        }
+        return render(request, "admin/batches/profilelist/import.html", context)
+
+    def preview(self, request: HttpRequest, found: ProfileList, form: ListImportForm) -> dict[str, Any]:
+        what = form.cleaned_data["what"]
+        plan = get_manager(request).preview_sync(found.pk, form.imported.profiles)
+        if isinstance(plan, Refusal):  # deleted since it was read
+            raise Http404
+        change = {What.ADD: plan.if_added, What.REMOVE: plan.if_removed, What.SYNC: plan}[What(what)]
+        return {
+            "imported": form.imported,
+            "change": change,
+            "asks": what == What.SYNC and change.removes_much,
+            # Only what was previewed, for the list as it was shown, is done.
+            "previewed": f"{form.imported.digest} {what} {found.version}",
+        }
+
+
+def apply_import(request: HttpRequest, found: ProfileList, form: ListImportForm) -> ListChange | Refusal:
+    manager, profiles, version = get_manager(request), form.imported.profiles, found.version
+    result: ListChange | Refusal
+    if form.cleaned_data["what"] == What.ADD:
+        result = manager.add_profiles(found.pk, profiles, version)
+    elif form.cleaned_data["what"] == What.REMOVE:
+        result = manager.remove_profiles(found.pk, profiles, version)
+    else:
+        result = manager.sync_list(found.pk, profiles, "allow_removals" in request.POST, version)
+    return result
+
+
+@admin.register(ListProfile)
+class ListProfileAdmin(RefusableAdmin):
+    """The profiles of a list: each can be given another address, or removed."""
+
+    form = MemberForm
+    fields = ("address", "of_list", "profile_link")
+    readonly_fields = ("of_list", "profile_link")
+    list_display = ("address", "name", "last_checked", "last_error", "of_list")
+    list_select_related = ("list", "profile")
+    list_filter = (ListFilter,)
+    search_fields = ("profile__url", "profile__name")
+    search_help_text = "Address or name"
+    ordering = ("pk",)
+    actions = ("remove_selected",)
+    show_full_result_count = False
+    sortable_by = ()
+
+    def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
+        # Not in the overview: these rows are reached from the page of their list.
+        return {}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("batches.change_profilelist") and self.has_view_rows(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_view_rows(request)
+
+    def has_view_rows(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.view_listprofile")
+
+    @admin.display
+    def address(self, member: ListProfile) -> str:
+        return member.profile.url
+
+    @admin.display
+    def name(self, member: ListProfile) -> str:
+        return member.profile.name
+
+    @admin.display(description="last check")
+    def last_checked(self, member: ListProfile) -> str:
+        return display.moment(member.profile.last_checked_at)
+
+    @admin.display
+    def last_error(self, member: ListProfile) -> str:
+        return member.profile.last_error
+
+    def save_model(self, request: HttpRequest, obj: ListProfile, form: Any, change: bool) -> None:
+        if not change:  # a forged `_saveasnew` would insert a row past the manager
+            raise PermissionDenied
+        address = form.cleaned_data["address"]
+        require_accepted(get_manager(request).correct_address(obj.list_id, obj.profile.url, address))
+
+    def response_post_save_change(self, request: HttpRequest, obj: ListProfile) -> Any:
+        return redirect(self.address_of("listprofile_changelist", list=obj.list_id))
+
+    @admin.action(permissions=["change"], description="Remove from the list")
+    def remove_selected(self, request: HttpRequest, members: QuerySet[ListProfile]) -> HttpResponse | None:
+        lists = ProfileList.objects.filter(pk__in=members.order_by().values("list").distinct())
+        if "confirmed" not in request.POST:
+            return self.confirm_removal(request, members, lists)
+        for found in lists:
+            profiles = Profile.objects.filter(lists__in=members.filter(list=found)).order_by("pk")
+            seen = parse_number(request.POST.get(f"seen_{found.pk}", ""))
+            result = get_manager(request).remove_profiles(found.pk, profiles.iterator(), expected_version=seen)
+            if isinstance(result, Refusal):
+                self.message_user(request, result.message, messages.WARNING)
+            else:
+                count = pluralise(result.removed, "profile")
+                self.message_user(request, f"{count} removed from “{found}”.", messages.SUCCESS)
+        return None
+
+    def confirm_removal(
+        self, request: HttpRequest, members: QuerySet[ListProfile], lists: QuerySet[ProfileList]
+    ) -> HttpResponse:
+        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        across = request.POST.get("select_across", "0")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Remove profiles?",
+            "opts": self.opts,
+            "counted": pluralise(members.count(), "profile"),
+            "lists": lists,
+            "form": {"action": "remove_selected", "select_across": across, "confirmed": "yes"},
+            # Django requires one even if all are meant.
+            "selected": selected[:1] if across == "1" else selected,
+            "cancel_url": request.get_full_path(),
+        }
+        return render(request, "admin/batches/profilelist/remove.html", context)

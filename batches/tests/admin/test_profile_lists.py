@@ -1,0 +1,291 @@
+"""Lists that last in the admin: editing them in place, the import with its preview, their profiles and their runs."""
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+
+from batches.admin import forms
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
+from batches.tests.support.factories import last_line, make_batch, make_list, unchanged, urls, urls_of
+
+from .conftest import act, address, hidden_fields, listed, messages_of, page_of, text_of, words
+
+pytestmark = pytest.mark.django_db
+
+LISTS = address(ProfileList, "changelist")
+MEMBERS = address(ListProfile, "changelist")
+INITIAL = {"initial-name": "News", "initial-priority": "0", "initial-checker": "feed"}
+
+
+@pytest.fixture
+def news():
+    return make_list("News", 3)
+
+
+def save(client, found, **values):
+    fields = {"name": "News", "priority": "0", "checker": "feed"} | INITIAL | values
+    return client.post(page_of(found), fields, follow=True)
+
+
+def preview(client, found, what="sync", addresses=(), **fields):
+    form = {"what": what, "addresses": "\n".join(addresses), "preview": "Preview"}
+    return client.post(page_of(found, "import"), form | fields)
+
+
+def apply(client, response, **fields):
+    """Confirm what a preview shows."""
+    sent = {name: response.context["form"].data.get(name, "") for name in ("what", "addresses")}
+    confirmed = {"apply": "Change the list", "previewed": hidden_fields(text_of(response))["previewed"]}
+    return client.post(response.request["PATH_INFO"], sent | confirmed | fields, follow=True)
+
+
+def counts(response):
+    change = response.context["change"]
+    return change.added, change.removed, change.unchanged
+
+
+# Lists
+
+
+def test_the_lists_have_their_sizes_and_their_latest_runs(client, news):
+    run = BatchManager().run_list(news.pk)
+    make_list("Empty")
+    html = text_of(client.get(LISTS))
+    assert [found.name for found in client.get(LISTS).context["cl"].result_list] == ["Empty", "News"]
+    assert f'<a href="{page_of(run)}">queued</a>' in html
+    assert '<td class="field-profiles">3</td>' in html
+
+
+def test_a_new_list_is_created_by_the_manager_and_leads_to_the_import(client):
+    values = {"name": " Press  list ", "priority": "3", "checker": "http"}
+    response = client.post(address(ProfileList, "add"), values, follow=True)
+    created = ProfileList.objects.get()
+    assert (created.name, created.priority, created.checker) == ("Press list", 3, "http")
+    assert response.redirect_chain[-1][0] == page_of(created, "import")
+    assert (last_line().action, last_line().actor, last_line().channel) == ("create_list", "superuser", "admin")
+
+
+def test_a_name_that_is_taken_is_refused_by_its_field(client, news):
+    with unchanged():
+        response = client.post(address(ProfileList, "add"), {"name": "News", "priority": "0", "checker": "feed"})
+    assert "name" in response.context["adminform"].form.errors
+
+
+def test_a_name_that_is_taken_in_between_becomes_a_message(client, news, monkeypatch):
+    monkeypatch.setattr(forms.ListForm, "validate_unique", lambda self: None)
+    with unchanged():
+        values = {"name": "News", "priority": "0", "checker": "feed"}
+        response = client.post(address(ProfileList, "add"), values, follow=True)
+    assert messages_of(response) == [("warning", "Another list has the name “News”. Choose another name.")]
+
+
+def test_an_edit_changes_only_what_was_edited(client, news):
+    assert BatchManager().change_list(news.pk, priority=5)  # since the form was opened
+    response = save(client, news, name="Press")
+    news.refresh_from_db()
+    assert (news.name, news.priority, news.checker) == ("Press", 5, "feed")
+    assert last_line().action == "change_list"
+    assert messages_of(response)[0][0] == "success"
+
+
+def test_the_page_shows_the_runs_and_leads_to_profiles_import_and_exports(client, news):
+    run = BatchManager().run_list(news.pk)
+    html = text_of(client.get(page_of(news)))
+    for target in (
+        page_of(run),
+        f"{MEMBERS}?list={news.pk}",
+        f"{address(Batch, 'changelist')}?list={news.pk}",
+        page_of(news, "import"),
+        page_of(news, "run"),
+        *(page_of(news, "export", kind) for kind in ("csv", "jsonl", "opml")),
+    ):
+        assert f'"{target}"' in html, target
+    assert listed(client, Batch, list=news.pk) == [run]
+    assert client.get(page_of(news, "history")).url == f"{address(BatchLog, 'changelist')}?list={news.pk}"
+    assert {line.action for line in listed(client, BatchLog, list=news.pk)} == {"create_list", "run_list"}
+
+
+def test_the_page_of_a_run_names_its_list(client, news):
+    run = BatchManager().run_list(news.pk)
+    assert f'<a href="{page_of(news)}">News</a>' in text_of(client.get(page_of(run)))
+
+
+def test_a_deletion_says_what_stays_and_deletes_only_what_was_shown(client, news):
+    run = BatchManager().run_list(news.pk)
+    page = text_of(client.get(page_of(news, "delete")))
+    assert "Delete the list “News” with 3 profiles? The profiles, the runs and their results stay." in page
+    seen = hidden_fields(page)["seen"]
+    assert BatchManager().add_profiles(news.pk, urls(5))
+    with unchanged():
+        response = client.post(page_of(news, "delete"), {"post": "yes", "seen": seen}, follow=True)
+    assert messages_of(response) == [("warning", "“News” has changed. Check it and try again.")]
+    client.post(page_of(news, "delete"), {"post": "yes", "seen": "2"})
+    assert not ProfileList.objects.exists()
+    assert (Batch.objects.get(pk=run.pk).list, Profile.objects.count()) == (None, 5)
+
+
+def test_an_export_has_the_profiles_of_the_list(client, news):
+    response = client.get(page_of(news, "export", "csv"))
+    assert response.getvalue().decode().splitlines() == ["url,name,feed_url", *(f"{url},," for url in urls(3))]
+    assert client.get(page_of(news, "export", "pdf")).status_code == 404
+
+
+# Runs
+
+
+def test_run_now_queues_a_run_once(client, news):
+    response = client.post(page_of(news, "run"), follow=True)
+    run = news.runs.get()
+    assert response.redirect_chain[-1][0] == page_of(run)
+    assert messages_of(response) == [("success", "A run of “News” was queued at position 1.")]
+    with unchanged():
+        response = client.post(page_of(news, "run"), follow=True)
+    assert messages_of(response) == [("warning", "A run of “News” waits at position 1 already.")]
+    assert client.get(page_of(news, "run")).status_code == 302
+
+
+# The import
+
+
+def test_a_preview_says_what_would_change_and_changes_nothing(client, news):
+    with unchanged():
+        response = preview(client, news, addresses=[*urls(5)[1:], "nonsense", urls(2)[1]])
+    assert counts(response) == (2, 1, 2)
+    text = words(text_of(response))
+    for part in (
+        "Added +2",
+        "Removed −1",
+        "Stay =2",
+        "Duplicates skipped 1",
+        "Rejected lines 1",
+        "5 nonsense It has no",
+    ):
+        assert part in text, part
+    assert "allow_removals" in text_of(response)  # a third of the list
+
+
+@pytest.mark.parametrize(
+    ("what", "addresses", "expected"),
+    [("add", urls(5), urls(5)), ("remove", urls(2), urls(3)[2:]), ("sync", urls(4), urls(4))],
+)
+def test_what_was_previewed_is_done(client, news, what, addresses, expected):
+    response = apply(client, preview(client, news, what, addresses))
+    assert urls_of(news) == expected
+    assert response.redirect_chain[-1][0] == page_of(news)
+    assert messages_of(response)[0][1].startswith("“News” was changed: +")
+    assert (last_line().actor, last_line().channel) == ("superuser", "admin")
+
+
+def test_removing_more_than_a_tenth_needs_a_tick(client, news):
+    shown = preview(client, news, addresses=urls(1))
+    with unchanged():
+        response = apply(client, shown)
+    assert "This would remove 2 of the 3 profiles of “News”, more than a tenth." in text_of(response)
+    apply(client, shown, allow_removals="on")
+    assert urls_of(news) == urls(1)
+
+
+def test_a_list_that_has_changed_since_the_preview_is_previewed_again(client, news):
+    make_batch(profiles=9)
+    shown = preview(client, news, addresses=urls(4))
+    assert BatchManager().add_profiles(news.pk, urls(9))
+    with unchanged():
+        response = apply(client, shown, allow_removals="on")
+    assert counts(response) == (0, 5, 4)
+    apply(client, response, allow_removals="on")
+    assert urls_of(news) == urls(4)
+
+
+def test_other_addresses_than_those_previewed_are_previewed_again(client, news):
+    make_batch(profiles=9)
+    shown = preview(client, news, addresses=urls(4))
+    with unchanged():
+        response = apply(client, shown, addresses="\n".join(urls(5)))
+    assert counts(response) == (2, 0, 3)
+
+
+def test_a_file_is_previewed_and_its_content_is_kept_in_the_form(client, news):
+    file = SimpleUploadedFile("list.txt", "\n".join(urls(4)).encode())
+    shown = client.post(page_of(news, "import"), {"what": "sync", "file": file, "preview": "Preview"})
+    apply(client, shown)
+    assert urls_of(news) == urls(4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "The list is empty. Choose a file or paste addresses."),
+        ({"addresses": "nonsense"}, "The list has no valid address"),
+        ({"addresses": "https://a.example/\nnonsense", "strict": "on"}, "1 entry is not valid"),
+        ({"addresses": "https://a.example/", "what": "explode"}, "Select a valid choice."),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_refused(client, news, fields, message):
+    with unchanged():
+        response = client.post(page_of(news, "import"), {"what": "add", "preview": "Preview"} | fields)
+    assert message in text_of(response)
+
+
+# Its profiles
+
+
+def test_a_profile_is_given_another_address(client, news):
+    member = news.profiles.earliest("pk")
+    page = page_of(member)
+    assert f'value="{urls(1)[0]}"' in text_of(client.get(page))
+    response = client.post(page, {"address": "https://Example.net"}, follow=True)
+    assert response.redirect_chain[-1][0] == f"{MEMBERS}?list={news.pk}"
+    assert urls_of(news)[0] == "https://example.net/"
+    with unchanged():
+        response = client.post(page, {"address": urls(2)[1]}, follow=True)
+        assert messages_of(response)[0][1].startswith(f"{urls(2)[1]} is a profile already.")
+        assert "It has no scheme" in text_of(client.post(page, {"address": "nonsense"}))
+
+
+def test_selected_profiles_are_removed_after_a_question(client, news):
+    other = make_list("Press", 3)
+    first, *_ = news.profiles.order_by("pk")
+    with unchanged():
+        page = act(client, "remove_selected", first, url=f"{MEMBERS}?list={news.pk}")
+    assert "1 profile will be removed from “News”. Their history stays" in words(text_of(page))
+    confirmed = {f"seen_{news.pk}": "1", "confirmed": "yes"}
+    response = act(client, "remove_selected", first, url=f"{MEMBERS}?list={news.pk}", **confirmed)
+    assert messages_of(response) == [("success", "1 profile removed from “News”.")]
+    assert (urls_of(news), urls_of(other)) == (urls(3)[1:], urls(3))
+
+
+def test_all_profiles_that_match_are_removed_and_only_from_the_list_that_was_shown(client, news):
+    make_list("Press", 3)
+    url = f"{MEMBERS}?list={news.pk}&q=example.org/2"
+    confirmed = {"select_across": "1", "confirmed": "yes", f"seen_{news.pk}": "1"}
+    act(client, "remove_selected", news.profiles.latest("pk"), url=url, **confirmed)
+    assert urls_of(news) == urls(2)
+    with unchanged():  # of another version of the list
+        response = act(
+            client, "remove_selected", *news.profiles.all(), url=MEMBERS, **confirmed | {"select_across": "0"}
+        )
+    assert messages_of(response) == [("warning", "“News” has changed. Check it and try again.")]
+
+
+# Keeping a new batch
+
+
+def test_a_new_batch_is_kept_as_a_list(client):
+    values = {"name": "News", "priority": "0", "checker": "feed", "addresses": "\n".join(urls(2)), "queue": "on"}
+    add = address(Batch, "add")
+    shown = client.post(add, values | {"keep": "on", "preview": "Preview"})
+    previewed = hidden_fields(text_of(shown))["previewed"]
+    sent = values | {"keep": "on", "add": "Add batch", "previewed": previewed}
+    client.post(add, sent)
+    kept = ProfileList.objects.get()
+    assert (kept.name, urls_of(kept), Batch.objects.get().list) == ("News", urls(2), kept)
+    with unchanged():
+        response = client.post(add, sent)
+    assert "Another list has the name “News”. Choose another name." in text_of(response)
+
+
+def test_keeping_is_offered_to_those_who_may_add_lists(client_of):
+    add = reverse("admin:batches_batch_add")
+    assert "Keep as a list" not in text_of(client_of("adder").get(add))
+    assert "Keep as a list" in text_of(client_of("superuser").get(add))
