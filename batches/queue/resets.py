@@ -20,7 +20,7 @@ from django.db import transaction
 from batches.models import Batch, BatchProfile
 
 from .contents import UNCHECKED
-from .sql import paced
+from .sql import taking_turns
 
 Status = BatchProfile.Status
 
@@ -34,8 +34,10 @@ def begin_reset(batch: Batch) -> bool:
 
 
 def continue_reset(batch_id: uuid.UUID) -> None:
-    for _ in paced(iter(lambda: _continue(batch_id), False)):
-        pass
+    has_more = True
+    while has_more:
+        with taking_turns(cut_log=True):
+            has_more = _continue(batch_id)
 
 
 def _continue(batch_id: uuid.UUID) -> bool:

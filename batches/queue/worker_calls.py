@@ -23,6 +23,7 @@ from .partitions import lease_free_partitions, leased_partitions, remove_checked
 from .refusals import Code, Refused, refusable
 from .results import record
 from .runs import ClaimedRun, end_leases, join_run, lease_of, lock_head, lock_running, renew_lease
+from .sql import taking_turns
 from .writer import QueueWriter, run_call
 
 Status = Batch.Status
@@ -79,7 +80,7 @@ class WorkerCalls(QueueWriter):
         of others. Takes neither the queue's lock nor the batch's.
         """
         by_profile = dict(results)
-        with transaction.atomic():
+        with taking_turns(), transaction.atomic():
             renew_lease(batch_id, run_token)
             record(uuid.UUID(str(batch_id)), run_token, by_profile)
         return True

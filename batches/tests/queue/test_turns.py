@@ -1,12 +1,14 @@
 """A caller that writes one transaction after the other on SQLite lets those who wait have their turn."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
-from batches.queue import sql
+from batches.queue import contents, resets, sql
 from batches.queue.sql import paced, taking_turns
+from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run, urls
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases("sqlite")]
 
@@ -50,6 +52,41 @@ def test_chunks_are_written_in_turns(clock):
         written.append(chunk)
     assert written == list(range(10))
     assert clock.pauses == [0.36, 0.72]
+
+
+def record_each(manager, run):
+    """One result a call, as a worker with slow checks does."""
+    return all(manager.record_results(run.batch.pk, run.run_token, [(pk, ok())]) for pk in profile_ids(run.batch))
+
+
+CALLS = {
+    "create": lambda manager, run: manager.create_batch("new", urls(60)),
+    "repeat": lambda manager, run: manager.repeat_batch(run.batch.pk),
+    "retry": lambda manager, run: manager.retry_failed(run.batch.pk),
+    "queue again": lambda manager, run: manager.queue_batch(run.batch.pk),
+    "delete": lambda manager, run: manager.delete_batch(run.batch.pk),
+    "record": record_each,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_each_call_with_many_transactions_takes_turns(name, manager, clock, monkeypatch):
+    run = start_run(make_batch("it", 60))
+    if name != "record":
+        record(run, [(pk, failed()) for pk in profile_ids(run.batch)])
+        assert manager.finish_run(run.batch.pk, run.run_token)
+    for module, chunk in ((contents, "INSERT_CHUNK"), (contents, "DELETE_CHUNK"), (resets, "RESET_CHUNK")):
+        monkeypatch.setattr(module, chunk, 3)
+    clock.now, clock.pauses = 1000.0, []
+
+    def take_time(execute, *arguments):
+        clock.now += 0.03
+        return execute(*arguments)
+
+    with connection.execute_wrapper(take_time):
+        assert CALLS[name](manager, run)
+    moments = [0.0, *clock.pauses, clock.now - 1000]
+    assert max(later - earlier for earlier, later in pairwise(moments)) < 1
 
 
 def test_in_a_transaction_there_is_no_pause_since_nobody_else_could_write(clock):
