@@ -53,7 +53,10 @@ class StoryResult(models.Model):
         verbose_name = "story"
         verbose_name_plural = "stories"
         constraints = [models.UniqueConstraint(fields=["profile", "story_id"], name="one_result_per_story")]
-        indexes = [models.Index(fields=["batch", "id"], name="storyresult_keyset")]
+        indexes = [
+            models.Index(fields=["batch", "id"], name="storyresult_keyset"),
+            models.Index(fields=["profile", "id"], name="storyresult_of_profile"),
+        ]
 
     def __str__(self) -> str:
         return self.title or self.story_id

@@ -7,7 +7,6 @@ results.
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -26,7 +25,6 @@ from .sql import (
     PARTITION,
     PROFILE,
     ROW,
-    STORY,
     as_json,
     execute,
     fetch_all,
@@ -35,6 +33,7 @@ from .sql import (
     time_parameter,
     uuid_parameter,
 )
+from .stories import insert_stories
 
 Status = BatchProfile.Status
 
@@ -158,35 +157,6 @@ def _clean_memory(text: str | None, limit: int) -> str | None:
 
 
 # Writing. Rows are plain tuples: named ones took a tenth of the time to record.
-
-NEW_STORY = {
-    "profile_id": "bigint",
-    "story_id": "text",
-    "title": "text",
-    "url": "text",
-    "published_at": "timestamptz",
-}
-
-
-def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> Counter[int]:
-    """Store the stories that are new. Returns their number by profile ID."""
-    stories = [
-        (profile_id, story.id, story.title, story.url, story.published)
-        for profile_id, result in results.items()
-        for story in result.stories
-    ]
-    if not stories:
-        return Counter()
-    inserted = fetch_all(
-        f"""INSERT INTO {STORY} (batch_id, profile_id, story_id, title, url, published_at, found_at)
-            SELECT %s, profile_id, story_id, title, url, published_at, {time_parameter()}
-              FROM {json_table(NEW_STORY)} AS story WHERE true
-                ON CONFLICT (profile_id, story_id) DO NOTHING
-         RETURNING profile_id""",
-        [uuid_parameter(batch_id), now(), as_json(stories)],
-    )
-    return Counter(profile_id for (profile_id,) in inserted)
-
 
 ROW_RESULT = {
     "row_id": "bigint",

@@ -44,7 +44,7 @@ TEXTS = (
     "*:description", "*:summary",
 )  # fmt: skip
 # The text of "link", then hrefs by what `name_relation` calls them, and others that a reader can open.
-LINKS = ("link", "alternate", "other type", "guid", "id", "about", "related", "via", "enclosure")
+LINKS = ("alternate", "link", "unnamed", "other type", "guid", "id", "about", "related", "via", "enclosure")
 MAY_BE_LINK = frozenset({"guid", "id", "about"})
 HREFS = frozenset({"link", "atom:link", "*:link"})
 FIELDS = HREFS.union(TITLES, IDS, DATES, ["enclosure"])
@@ -92,7 +92,7 @@ def find_home(head: etree._Element) -> str:
     found: dict[str, str] = {}
     for link in head.iterchildren("{*}link"):
         keep_field(found, "link", link)
-    return pick(("link", "alternate"), found)
+    return pick(("link", "alternate", "unnamed"), found)
 
 
 def read_entry(item: etree._Element, home: str, *, has_bases: bool) -> Entry:
@@ -174,9 +174,11 @@ def local_name(element: etree._Element) -> str:
 
 
 def name_relation(link: etree._Element) -> str:
-    relation = link.get("rel", "").strip().lower().rpartition("/")[2] or "alternate"
+    relation = link.get("rel", "").strip().lower().rpartition("/")[2]
     kind = link.get("type", "").partition(";")[0].strip().lower()
-    return "other type" if relation == "alternate" and kind not in READABLE_TYPES else relation
+    if relation in ("", "alternate") and kind not in READABLE_TYPES:
+        return "other type"
+    return relation or "unnamed"
 
 
 def gather_text(element: etree._Element) -> str:

@@ -258,6 +258,8 @@ PAGES = {
     f"<link>{SITE}1</link>": "1",
     f"<link>\n {SITE}1\n</link>": "1",
     f"<atom:link rel='self' href='{SITE}self'/><link>{SITE}1</link>": "1",
+    f"<atom:link rel='alternate' href='{SITE}1'/><link>{SITE}2</link>": "1",
+    f"<atom:link href='{SITE}2'/><link>{SITE}1</link>": "1",
     f"<a10:link href='{SITE}1'/><enclosure url='{SITE}a.mp3'/>": "1",
     f"<guid>{SITE}1</guid><enclosure url='{SITE}a.mp3'/>": "1",
     f"<guid isPermaLink='false'>{SITE}1</guid>": "1",

@@ -1,0 +1,147 @@
+"""Storing the stories that are new.
+
+A story is known by its id. But sites change the ids of stories that they have published: they move to https, or make
+new ids with each answer. So when at least half of the ids in a document are new, a story is also known by its link and
+title, and by its date if both have one.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+from batches.checking.checkers.base import CheckResult, Story
+
+from .sql import STORY, as_json, fetch_all, is_postgresql, json_table, now, time_parameter, uuid_parameter
+
+#: The stories of a profile that were found last. A document has tens of them.
+MAX_KNOWN = 1000
+#: Profiles whose known stories are read at once: with the longest titles and links, 30 MB.
+PROFILES_AT_ONCE = 10
+
+STORY_ID = {"profile_id": "bigint", "story_id": "text"}
+NEW_STORY = STORY_ID | {"title": "text", "url": "text", "published_at": "timestamptz"}
+
+
+def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> Counter[int]:
+    """Store the stories that are new. Returns their number by profile ID."""
+    new = drop_renamed(results, find_unknown(results))
+    if not new:
+        return Counter()
+    inserted = fetch_all(
+        f"""INSERT INTO {STORY} (batch_id, profile_id, story_id, title, url, published_at, found_at)
+            SELECT %s, profile_id, story_id, title, url, published_at, {time_parameter()}
+              FROM {json_table(NEW_STORY)} AS story WHERE true
+                ON CONFLICT (profile_id, story_id) DO NOTHING
+         RETURNING profile_id""",
+        [uuid_parameter(batch_id), now(), as_json(new)],
+    )
+    return Counter(profile_id for (profile_id,) in inserted)
+
+
+class Unknown(NamedTuple):
+    """The stories of a profile whose ids are not stored yet, and whether others are."""
+
+    stories: list[Story]
+    has_known: bool
+
+
+def find_unknown(results: Mapping[int, CheckResult]) -> dict[int, Unknown]:
+    """By profile ID. Each ID is looked up in the unique index: see `results.find_pending_rows`."""
+    found = [(profile_id, story) for profile_id, result in results.items() for story in result.stories]
+    if not found:
+        return {}
+    rows = fetch_all(
+        f"""SELECT number, (SELECT id FROM {STORY} AS story WHERE story.profile_id = wanted.profile_id LIMIT 1)
+              FROM (SELECT number, profile_id,
+                           (SELECT id FROM {STORY} AS story
+                             WHERE story.profile_id = given.profile_id AND story.story_id = given.story_id) AS known_id
+                      FROM {json_table({"number": "bigint"} | STORY_ID)} AS given) AS wanted
+             WHERE known_id IS NULL""",
+        [as_json([(number, profile_id, story.id) for number, (profile_id, story) in enumerate(found)])],
+    )
+    unknown: dict[int, Unknown] = {}
+    for number, other_id in sorted(rows):
+        profile_id, story = found[number]
+        unknown.setdefault(profile_id, Unknown([], other_id is not None)).stories.append(story)
+    return unknown
+
+
+def drop_renamed(results: Mapping[int, CheckResult], unknown: Mapping[int, Unknown]) -> list[tuple[Any, ...]]:
+    """The rows of the stories that are not known under another id."""
+    suspects = [
+        profile_id
+        for profile_id, (stories, has_known) in unknown.items()
+        if has_known and 2 * len(stories) >= len(results[profile_id].stories)
+    ]
+    candidates = {}
+    for start in range(0, len(suspects), PROFILES_AT_ONCE):
+        for profile_id, known in fetch_known(suspects[start : start + PROFILES_AT_ONCE]):
+            still_there = {story.id for story in results[profile_id].stories}
+            candidates[profile_id] = Candidates(story for story in known if story.id not in still_there)
+    return [
+        (profile_id, story.id, story.title, story.url, story.published)
+        for profile_id, (stories, _) in unknown.items()
+        for story in stories
+        if profile_id not in candidates or not candidates[profile_id].take(story)
+    ]
+
+
+def fetch_known(profile_ids: Sequence[int]) -> Iterator[tuple[int, list[Story]]]:
+    """Yield the stories of each profile that were found last."""
+    as_array, as_list = ("json_build_array", "json_agg") if is_postgresql() else ("json_array", "json_group_array")
+    rows = fetch_all(
+        f"""SELECT wanted.profile_id,
+                   (SELECT CAST({as_list}({as_array}(story_id, title, url, published_at)) AS text)
+                      FROM (SELECT story_id, title, url, published_at FROM {STORY} AS story
+                             WHERE story.profile_id = wanted.profile_id ORDER BY id DESC LIMIT {MAX_KNOWN}) AS last)
+              FROM {json_table({"profile_id": "bigint"})} AS wanted""",
+        [as_json([(profile_id,) for profile_id in profile_ids])],
+    )
+    for profile_id, stories in rows:
+        known = json.loads(stories or "[]")
+        yield profile_id, [Story(story_id, title, url, _read_time(time)) for story_id, title, url, time in known]
+
+
+def _read_time(text: str | None) -> datetime | None:
+    time = datetime.fromisoformat(text) if text else None
+    return time and (time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+class Candidates:
+    """Known stories that a document has no longer, at least not under the same ids."""
+
+    def __init__(self, stories: Iterable[Story]) -> None:
+        self._dates: defaultdict[tuple[str, str], Counter[datetime | None]] = defaultdict(Counter)
+        for story in stories:
+            self._dates[self._name(story)][story.published] += 1
+
+    def take(self, story: Story) -> bool:
+        """Take the one that this story is, if there is one: the next story is another."""
+        dates = self._dates.get(self._name(story)) if story.title else None
+        for date in find_dates(story, dates or {}):
+            if dates and date in dates:
+                dates[date] -= 1
+                if not dates[date]:
+                    del dates[date]
+                return True
+        return False
+
+    @staticmethod
+    def _name(story: Story) -> tuple[str, str]:
+        return story.url.partition("://")[2], story.title
+
+
+def find_dates(story: Story, known: Iterable[datetime | None]) -> Iterator[datetime | None]:
+    """The dates that the same story may have had. Without a link, only its own date tells it from others."""
+    if story.url or story.published:
+        yield story.published
+    if story.url:
+        yield None
+    if story.url and story.published is None:
+        yield from list(islice(known, 1))

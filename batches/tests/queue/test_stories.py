@@ -1,0 +1,219 @@
+"""Stories are stored once, also when the site changes their ids, or a new version of the reader does."""
+
+from datetime import UTC, datetime
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from batches.batch_manager import BatchManager
+from batches.checking.checkers.base import CheckResult, Story
+from batches.checking.checkers.reading import Body, read
+from batches.models import Batch, Profile, StoryResult
+from batches.queue import stories as stories_module
+from batches.tests.support.factories import make_batch, profile_ids, record, start_run, values_of
+
+pytestmark = pytest.mark.django_db
+
+SITE = "http://site.example/"
+MONDAY, TUESDAY = (datetime(2024, 1, day, 10, 0, 0, 250_000, tzinfo=UTC) for day in (1, 2))
+
+
+def story(identity, title="One", path="1", published=None):
+    return Story(identity, title, SITE + path if path else "", published)
+
+
+def find(*stories):
+    """Record a check of one profile. Returns the ids that are new, in the order of the document."""
+    batch = make_batch("it", 1)
+    run = start_run(batch)
+    [profile_id] = profile_ids(batch)
+    before = set(StoryResult.objects.values_list("story_id", flat=True))
+    record(run, [(profile_id, CheckResult(True, stories=stories))])
+    new = StoryResult.objects.filter(batch=batch).order_by("pk")
+    assert values_of(batch.pk)["stories_found"] == len(new)
+    assert batch.profiles.get().has_story is bool(new)
+    assert before.isdisjoint(found.story_id for found in new)
+    assert BatchManager().complete_batch(batch.pk)
+    return [found.story_id for found in new]
+
+
+def secure(given):
+    return Story(
+        given.id.replace("http:", "https:"), given.title, given.url.replace("http:", "https:"), given.published
+    )
+
+
+#: Two documents, and the ids of the second that are new.
+PAIRS = {
+    "the same": ([story("a"), story("b", "Two")], [story("a"), story("b", "Two")], ""),
+    "other ids": ([story("a"), story("b", "Two")], [story("c"), story("d", "Two")], ""),
+    "other ids and a new story": ([story("a")], [story("n", "New", "n"), story("c")], "n"),
+    "from http to https": ([story("http://a"), story("http://b", "Two")], [secure(story("http://a"))], ""),
+    "the same dates": ([story("a", published=MONDAY)], [story("c", published=MONDAY)], ""),
+    "another date": ([story("a", published=MONDAY)], [story("c", published=TUESDAY)], "c"),
+    "no date any more": ([story("a", published=MONDAY)], [story("c")], ""),
+    "a date at last": ([story("a")], [story("c", published=MONDAY)], ""),
+    "another title": ([story("a")], [story("c", "Two")], "c"),
+    "another link": ([story("a")], [story("c", path="2")], "c"),
+    "no title": ([story("a", "")], [story("c", "")], "c"),
+    "no link": ([story("a", path="")], [story("c", path="")], "c"),
+    "no link but a date": ([story("a", path="", published=MONDAY)], [story("c", path="", published=MONDAY)], ""),
+    "no link and another date": ([story("a", path="", published=MONDAY)], [story("c", path="")], "c"),
+    "two for one": ([story("a")], [story("c"), story("d")], "d"),
+    "two for two": ([story("a"), story("b")], [story("c"), story("d"), story("e")], "e"),
+    "a new one beside the old one": ([story("a")], [story("c"), story("a")], "c"),
+    "the second of two dates": (
+        [story("a", published=MONDAY), story("b", published=TUESDAY)],
+        [story("c", published=TUESDAY), story("d", published=TUESDAY)],
+        "d",
+    ),
+    # Less than half of the ids are new, so ids are to be trusted.
+    "one other id of three": (
+        [story("a"), story("b", "Two"), story("d", "Three")],
+        [story("c"), story("b", "Two"), story("d", "Three")],
+        "c",
+    ),
+    "one other id of two": ([story("a"), story("b", "Two")], [story("c"), story("b", "Two")], ""),
+    "nothing": ([story("a")], [], ""),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "new"), PAIRS.values(), ids=PAIRS)
+def test_a_story_is_known_by_link_title_and_date_when_ids_have_changed(first, second, new):
+    assert find(*first) == [given.id for given in first]
+    assert find(*second) == list(new)
+    assert find(*second) == []
+
+
+def test_other_profiles_know_nothing_of_it():
+    run = start_run(make_batch("it", 2))
+    one, two = profile_ids(run.batch)
+    record(run, [(one, CheckResult(True, stories=[story("a")]))])
+    record(run, [(two, CheckResult(True, stories=[story("c")]))])
+    assert values_of(run.batch.pk)["stories_found"] == 2
+
+
+def test_the_stories_that_were_found_last_are_compared(monkeypatch):
+    monkeypatch.setattr(stories_module, "MAX_KNOWN", 2)
+    find(story("z", "One"), story("y", "Two"), story("x", "Three"))
+    assert find(story("a", "One"), story("b", "Two"), story("c", "Three")) == ["a"]
+
+
+@pytest.mark.parametrize("profiles", [1, 10])
+def test_profiles_whose_ids_have_changed_are_read_in_few_statements(profiles):
+    for number in (1, 2):
+        run = start_run(make_batch("it", profiles))
+        results = [(pk, CheckResult(True, stories=[story(f"{number}")])) for pk in profile_ids(run.batch)]
+        with CaptureQueriesContext(connection) as captured:
+            record(run, results)
+        assert len([query for query in captured if "storyresult" in query["sql"]]) == 2
+        assert BatchManager().complete_batch(run.batch.pk)
+    assert StoryResult.objects.count() == profiles
+
+
+#: What the reader before made of documents: ids, titles, addresses and dates. The ids of some are others now.
+READ_BEFORE = {
+    """<rss><channel><link>http://site.example/</link>
+    <item><title>One</title><link>http://site.example/1</link><guid>tag:1</guid>
+      <pubDate>Mon, 01 Jan 2024 10:00:00 GMT</pubDate></item>
+    <item><title>Two</title><link>http://site.example/2</link></item>
+    <item><title>No link</title><description>Some  text</description></item>
+    <item><title>Home</title><link>http://site.example</link><pubDate>Tue, 02 Jan 2024 10:00:00 +0200</pubDate></item>
+    <item><guid>http://site.example/5</guid><description>Untitled</description></item></channel></rss>""": [
+        ("tag:1", "One", "http://site.example/1", datetime(2024, 1, 1, 10, tzinfo=UTC)),
+        ("http://site.example/2", "Two", "http://site.example/2", None),
+        ("e5742edad79f3b6f9aa7b7c3d8659b6af1648f8ac997101ef9938254512cef7f", "No link", "", None),
+        (
+            "99bfff3e7306b87cfb98f7b8b71cb4e8b1a04852370568ad2d5054d4588e44b2",
+            "Home",
+            "http://site.example",
+            datetime(2024, 1, 2, 8, tzinfo=UTC),
+        ),
+        ("http://site.example/5", "", "http://site.example/5", None),
+    ],
+    """<feed xmlns='http://www.w3.org/2005/Atom'><link href='http://site.example/'/>
+    <entry><id>tag:1</id><title>One</title><link href='/1'/><updated>2024-01-01T10:00:00Z</updated></entry>
+    <entry><title>Two</title><link href='/2'/></entry>
+    <entry><title>Three</title><summary>Text</summary></entry></feed>""": [
+        ("tag:1", "One", "http://site.example/1", datetime(2024, 1, 1, 10, tzinfo=UTC)),
+        ("/2", "Two", "http://site.example/2", None),
+        ("c79622f0fbe2567b7130925597b6a08b37136a9dc02e3ec72ae10f0563a7cf97", "Three", "", None),
+    ],
+    """<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns='http://purl.org/rss/1.0/'>
+    <item rdf:about='http://site.example/1'><title>One</title><link>http://site.example/1?x</link></item>
+    </rdf:RDF>""": [("http://site.example/1", "One", "http://site.example/1?x", None)],
+    """{"items": [{"id": 1, "title": "One", "url": "http://site.example/1"},
+                  {"title": "Two", "content_text": "Text"}]}""": [
+        ("1", "One", "http://site.example/1", None),
+        ("41b9ba023991c4bf5a46512118b63fb207fc4e22237ae639d43170d68b72d3a0", "Two", "", None),
+    ],
+    # Two ids
+    """<rss xmlns:atom='http://www.w3.org/2005/Atom'><channel><item><atom:id>tag:1</atom:id><guid>1</guid>
+    <title>One</title><link>http://site.example/1</link></item></channel></rss>""": [
+        ("tag:1", "One", "http://site.example/1", None)
+    ],
+    # Two links
+    """<rss xmlns:atom='http://www.w3.org/2005/Atom'><channel><item><title>One</title>
+    <link>http://site.example/1</link><atom:link rel='alternate' href='http://site.example/one'/>
+    </item></channel></rss>""": [("http://site.example/one", "One", "http://site.example/one", None)],
+    # Two titles
+    """<rss xmlns:m='http://search.yahoo.com/mrss/'><channel>
+    <item><m:title>M</m:title><title>One</title><guid>1</guid></item>
+    <item><m:title>M</m:title><title>Two</title><link>http://site.example/2</link></item></channel></rss>""": [
+        ("1", "M", "", None),
+        ("http://site.example/2", "M", "http://site.example/2", None),
+    ],
+    # Dates that were wrong
+    """<rss><channel><item><guid>1</guid><title>One</title><pubDate>18:30</pubDate></item>
+    <item><guid>2</guid><title>Two</title><pubDate>Tue, 02 Jul 2024 06:30:00 PM</pubDate></item></channel></rss>""": [
+        ("1", "One", "", datetime(2026, 11, 29, 18, 30, tzinfo=UTC)),
+        ("2", "Two", "", datetime(2024, 7, 2, 6, 30, tzinfo=UTC)),
+    ],
+    # Broken
+    """<rss><channel><item><title>One</title><link>http://site.example/1</link><description><p>a<br>b</description>
+    </item><item><title>Two &nbsp; &</title><guid>2</guid></item></channel></rss>""": [
+        ("http://site.example/1", "One", "http://site.example/1", None),
+        ("2", "Two &", "http://site.example/2", None),
+    ],
+}
+
+
+@pytest.mark.parametrize(("document", "stored"), READ_BEFORE.items(), ids=lambda value: ascii(value)[:30])
+def test_what_an_earlier_version_has_stored_is_not_new_again(document, stored):
+    assert find(*(Story(*values) for values in stored)) == [values[0] for values in stored]
+    assert find(*read_stories(document)) == []
+
+
+def test_of_an_id_that_stories_shared_only_those_that_were_lost_are_new():
+    assert find(Story("N/A", "One", f"{SITE}1")) == ["N/A"]
+    items = (
+        f"<item><guid>N/A</guid><title>{title}</title><link>{SITE}{n}</link></item>"
+        for n, title in ((1, "One"), (2, "Two"))
+    )
+    one, two = read_stories(f"<rss><channel>{''.join(items)}</channel></rss>")
+    assert find(one, two) == [two.id]
+
+
+def read_stories(document):
+    reading = read(Body(document.encode(), f"{SITE}feed"), thoroughly=True)
+    assert reading is not None
+    return reading.stories
+
+
+@pytest.mark.slow
+def test_the_index_finds_the_last_stories_of_a_profile(statistics):
+    """Without it, PostgreSQL would read all stories from the end to find some of one profile."""
+    batch = Batch.objects.create(name="it")
+    profiles = Profile.objects.bulk_create(Profile(url=f"{SITE}{number}") for number in range(200))
+    StoryResult.objects.bulk_create(
+        StoryResult(profile=profile, batch=batch, story_id=str(number)) for number in range(100) for profile in profiles
+    )
+    statistics()
+    with CaptureQueriesContext(connection) as captured:
+        list(stories_module.fetch_known([profile.pk for profile in profiles[:10]]))
+    with connection.cursor() as cursor:
+        explain = "EXPLAIN " if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN "
+        cursor.execute(explain + captured[0]["sql"])
+        plan = "\n".join(str(line) for line in cursor.fetchall())
+    assert "storyresult_of_profile" in plan, plan
