@@ -385,7 +385,7 @@ def explain_fault(code: int, message: str, cause: OSError, connect_seconds: floa
     if code == pycurl.E_OPERATION_TIMEDOUT:
         return NoAnswer(f"did not answer within {connect_seconds:g} s")
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
-        return FetchError(f"the certificate is not valid: {message.partition(': ')[2] or message}")
+        return FetchError(f"the certificate is not valid: {describe_certificate(message)}")
     if code == pycurl.E_SSL_CONNECT_ERROR:
         return FetchError("the TLS handshake failed")
     if code == pycurl.E_COULDNT_RESOLVE_HOST:
@@ -395,3 +395,10 @@ def explain_fault(code: int, message: str, cause: OSError, connect_seconds: floa
     if LARGE_HEADER.search(message):
         return FetchError(f"sent headers larger than {LARGE_HEADERS // 1024} kB")
     return FetchError(f"sent an invalid response: {message}")
+
+
+def describe_certificate(message: str) -> str:
+    """In OpenSSL's words, without its number and the certificate's own names."""
+    if "does not match" in message or "no alternative certificate subject name" in message:
+        return "hostname mismatch"
+    return re.sub(r" \(\d+\)$", "", message.rpartition(": ")[2])

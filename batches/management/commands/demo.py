@@ -1,9 +1,10 @@
 import os
 import secrets
+import signal
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import web
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, CommandParser
 from django.db import transaction
@@ -77,14 +78,11 @@ class Command(DatabaseCommand):
 
     def serve_feeds(self, port: int) -> None:
         require_free_port(HOST, port, "Stop the program that uses it, then serve the demo feeds again.")
-        web.run_app(
-            FeedServer().app(),
-            host=HOST,
-            port=port,
-            print=lambda *_: self.stdout.write(f"Serving the demo feeds on http://{HOST}:{port}{PATH}"),
-            access_log=None,
-            shutdown_timeout=1,
-        )
+        with FeedServer(port) as server:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: sys.exit())
+            self.stdout.write(f"Serving the demo feeds on http://{HOST}:{port}{PATH}")
+            server.serve_forever()
 
     def print_box(self, *lines: str) -> None:
         width = max(map(len, lines))
