@@ -81,6 +81,7 @@ def make_queue_etag() -> str | None:
     if row is None:
         return None
     state: dict[str, Any] = {**row}
+    del state["wanted_at"]  # of no interest to clients
     now, *heartbeats = (state.pop(name) for name in ("now", "worker_seen_at", "heartbeat_at"))
     alive = [is_recent(heartbeat, now) for heartbeat in heartbeats]
     return f"W/{make_etag([state, alive, now.timestamp() // DRIFT])}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -13,10 +12,14 @@ from batches.checking.checkers.base import Checker
 from batches.conf import Config
 from batches.models import Database
 from batches.queue.hosts import recall_hosts, remember_hosts
+from batches.queue.partitions import are_wanted
+from batches.queue.refusals import Refusal
 from batches.queue.runs import ClaimedRun
 from batches.reports import queries
 
 from .checks import Checks
+from .heartbeat import Heartbeat
+from .partitions import Partitions, Scan
 
 
 class RunOver(Exception):
@@ -26,19 +29,32 @@ class RunOver(Exception):
 class Run:
     """Reads rows in pages, checks profiles and records results in chunks, all at the same time.
 
+    It reads its share of the batch, then leases partitions that nobody has. While another worker has none, it gives
+    half of those away that it has not read.
+
     Each step waits for the next one, so memory does not grow with the batch: a page is read when half of the previous
     page is checked or being checked, and no check starts while four chunks wait to be recorded.
     """
 
     def __init__(
-        self, claimed: ClaimedRun, manager: BatchManager, checker: Checker, config: Config, database: Database
+        self,
+        claimed: ClaimedRun,
+        manager: BatchManager,
+        checker: Checker,
+        config: Config,
+        database: Database,
+        processes: int = 1,
     ) -> None:
         self._batch = claimed.batch
         self._token = claimed.run_token
+        self._partitions = Partitions(claimed.partitions)
         self._manager = manager
         self._checker = checker
         self._config = config
         self._database = database
+        self._processes = processes
+        self._loop = asyncio.get_running_loop()
+        self._refusal: Refusal | None = None
         self._checks = Checks(checker, claimed.batch.checker, config, self._on_progress)
         self._all_read = False
         self._stopping = False
@@ -52,6 +68,7 @@ class Run:
         Raises RunOver when the run was taken away, and errors of the database or of the checker's set-up.
         """
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._make_heartbeat())
             await self._enter_checker(stack)
             self._checker.recall_hosts(await self._database(recall_hosts))
             tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._read())]
@@ -73,8 +90,30 @@ class Run:
         self.stop()
         self._checks.cancel()
 
+    @property
+    def checked(self) -> list[int]:
+        """The partitions in which every row has its result."""
+        return self._partitions.checked
+
+    def _make_heartbeat(self) -> Heartbeat:
+        """Well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
+        interval = min(self._config.lease_seconds / 3, 2.0)
+        patience = max(self._config.lease_seconds, self._config.check_timeout)
+        return Heartbeat(self._beat, self._on_refused, interval, patience)
+
+    def _beat(self) -> object:
+        """In the thread of the heartbeat."""
+        answer = self._manager.renew_lease(self._batch.pk, self._token)
+        if answer and are_wanted(self._batch):
+            self._loop.call_soon_threadsafe(self._partitions.give_half_away)
+        return answer
+
+    def _on_refused(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        self._chunk_ready.set()
+
     async def _enter_checker(self, stack: AsyncExitStack) -> None:
-        """Within the lease, because nothing renews it here, and a worker must not hang forever."""
+        """A worker must not wait for it forever."""
         seconds = self._config.lease_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -90,17 +129,24 @@ class Run:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self) -> None:
-        last_id = 0
-        while not self._stopping:
-            page = await self._database(queries.fetch_pending, self._batch, last_id, self._config.page_size)
-            if not page or self._stopping:
-                break
-            self._checks.add(profile for _, profile in page)
-            last_id = page[-1][0]
-            await self._wait_for_room()
+        while not self._stopping and (scan := self._partitions.scan or await self._lease_more()):
+            size = self._config.page_size
+            page = await self._database(queries.fetch_pending, self._batch, set(scan.partitions), scan.last_id, size)
+            if not self._stopping:
+                self._checks.add(self._partitions.add(scan, page, size))
+                await self._wait_for_room()
         self._all_read = True
         self._checks.add_no_more()
         self._on_progress()
+
+    async def _lease_more(self) -> Scan | None:
+        """What there is to read of partitions that others have released in the meantime."""
+        await self._return_partitions()
+        return self._partitions.scan
+
+    async def _return_partitions(self, released: Sequence[int] = ()) -> None:
+        call, checked = self._manager.lease_partitions, self._partitions.checked
+        self._partitions.lease(await self._call_as_owner(call, self._processes, checked, released))
 
     async def _wait_for_room(self) -> None:
         while not self._checks.wants_more and not self._stopping:
@@ -117,19 +163,19 @@ class Run:
             self._chunk_ready.set()
 
     async def _record(self) -> None:
-        renewed = time.monotonic()
         while not (self._settled.is_set() and not self._checks.has_results):
             await self._wait_for_chunk()
             await self._remember_hosts()
             if self._checks.fault is not None:
                 raise self._checks.fault
+            if self._refusal is not None:
+                raise RunOver(str(self._refusal))
             if chunk := self._checks.take_chunk():
                 await self._call_as_owner(self._manager.record_results, chunk)
-                renewed = time.monotonic()
+                self._partitions.note_recorded(profile_id for profile_id, _ in chunk)
                 self._checks.start()
-            elif time.monotonic() - renewed > self._seconds_between_renewals:
-                await self._call_as_owner(self._manager.renew_lease)
-                renewed = time.monotonic()
+            if released := self._partitions.released:
+                await self._return_partitions(released)
 
     async def _remember_hosts(self) -> None:
         if notes := self._checker.take_host_notes():
@@ -143,12 +189,8 @@ class Run:
                 async with asyncio.timeout(self._config.record_seconds):
                     await self._chunk_ready.wait()
 
-    @property
-    def _seconds_between_renewals(self) -> float:
-        """Well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
-        return min(self._config.lease_seconds / 3, 2.0)
-
-    async def _call_as_owner(self, call: Callable[..., Any], *arguments: Any) -> None:
-        accepted = await self._database(call, self._batch.pk, self._token, *arguments)
-        if not accepted:
-            raise RunOver(str(accepted))
+    async def _call_as_owner(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        answer = await self._database(call, self._batch.pk, self._token, *arguments)
+        if isinstance(answer, Refusal):
+            raise RunOver(str(answer))
+        return answer

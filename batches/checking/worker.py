@@ -39,17 +39,21 @@ class Worker:
     """Works on one batch at a time until a signal arrives or `finished` returns True.
 
     `finished` is called before each claim, in the database thread. Webhooks are delivered only if it `delivers`: the
-    settings of somebody's shell may not allow their addresses. SIGTERM, SIGINT and SIGHUP stop the worker: running
+    settings of somebody's shell may not allow their addresses. `processes` is how many workers were started together:
+    each leaves a fair share of a batch to the others. SIGTERM, SIGINT and SIGHUP stop the worker: running
     checks have the grace period to finish, their results are recorded, and the lease is released. A second signal
     stops it immediately.
     """
 
-    def __init__(self, finished: Callable[[], bool] = lambda: False, *, delivers: bool = True) -> None:
+    def __init__(
+        self, finished: Callable[[], bool] = lambda: False, *, delivers: bool = True, processes: int = 1
+    ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._manager = BatchManager(actor=self.name, channel=Channel.WORKER)
         self._config = get_config()
         self._finished = finished
         self._delivers = delivers
+        self._processes = processes
         self._run: Run | None = None
         #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
@@ -78,7 +82,7 @@ class Worker:
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
         async with measuring_lag(), delivers:
             while not self._stop.is_set() and not await self._database(self._finished):
-                claimed = await self._database(self._manager.claim_run, self.name)
+                claimed = await self._database(self._manager.claim_run, self.name, self._processes)
                 if claimed is None:
                     await self._database(self._manager.purge_deleted)
                     await self._database(self._manager.finish_resets)
@@ -106,14 +110,14 @@ class Worker:
         logger.info("Checking “%s”: %s of %s profiles done", batch, done, total)
         try:
             checker = load_checker(batch.checker, self._config)
-            self._run = Run(claimed, self._manager, checker, self._config, self._database)
+            self._run = Run(claimed, self._manager, checker, self._config, self._database, self._processes)
             if self._stop.is_set():
                 self._run.stop()
             await self._run.work()
             if await self._database(self._manager.finish_run, batch.pk, token):
                 _log_outcome(await self._database(_reload, batch))
             else:
-                await self._database(self._manager.release_run, batch.pk, token)
+                await self._database(self._manager.release_run, batch.pk, token, self._run.checked)
         except RunOver as over:
             logger.info("“%s”: %s", batch, over)
         except asyncio.CancelledError:

@@ -76,9 +76,10 @@ class Migration(migrations.Migration):
             field=models.PositiveSmallIntegerField(db_default=0, editable=False),
         ),
         migrations.RunPython(number_rows, migrations.RunPython.noop),
-        migrations.AddIndex(
-            model_name='batchprofile',
-            index=models.Index(fields=['batch', 'partition', 'id'], name='batchprofile_by_partition'),
+        migrations.AddField(
+            model_name='queue',
+            name='wanted_at',
+            field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
             model_name='lease',

@@ -321,8 +321,6 @@ class BatchProfile(models.Model):
             # For keyset paging through a batch. No index or condition of one may name a column that recording a result
             # writes: PostgreSQL then writes each row again into every index (0 instead of 90 % HOT updates).
             models.Index(fields=["batch", "id"], name="batchprofile_keyset"),
-            # For reading ahead in each partition.
-            models.Index(fields=["batch", "partition", "id"], name="batchprofile_by_partition"),
         ]
 
     def __str__(self) -> str:

@@ -42,6 +42,8 @@ class Queue(models.Model):
     #: The last worker that looked for work. The one at work belongs to the run: `Batch.worker`.
     worker = models.CharField(max_length=MAX_ACTOR, blank=True)
     worker_seen_at = models.DateTimeField(null=True, blank=True)
+    #: The last time that a worker found no partition of the running batch that nobody has.
+    wanted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = QueueManager()
 

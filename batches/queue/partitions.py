@@ -6,17 +6,21 @@ many processes and machines work on the batch.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
+from datetime import timedelta
+from math import ceil
 from zlib import crc32
+
+from django.db.models.functions import Now
 
 from batches.limits import PARTITIONS
 from batches.lists.domains import domain_of
-from batches.models import Lease, Partition
+from batches.models import Batch, Lease, Partition, Queue
 
-from .sql import PARTITION, ROW, as_json, execute, is_postgresql, json_table, uuid_parameter
-
-NUMBER = {"number": "integer"}
+#: A larger batch gets all partitions: those without rows cost less than looking for them.
+FEW_ROWS = 2_500
+#: Seconds for which a worker that found nothing to do is remembered. It looks again every `POLL_SECONDS`.
+WANTED_SECONDS = 3.0
 
 
 def partition_of(address: str) -> int:
@@ -24,40 +28,24 @@ def partition_of(address: str) -> int:
     return crc32(domain_of(address).encode()) % PARTITIONS
 
 
-def create_partitions(batch_id: uuid.UUID) -> None:
-    """Create those that have rows, 256 look-ups in the index at most, however many rows there are."""
-    execute(
-        f"""INSERT INTO {PARTITION} (batch_id, number)
-            SELECT %s, wanted.number FROM {json_table(NUMBER)} AS wanted
-             WHERE EXISTS (SELECT 1 FROM {ROW} AS row WHERE {in_partition("wanted.number")})""",
-        [
-            uuid_parameter(batch_id),
-            as_json([(number,) for number in range(PARTITIONS)]),
-            *in_partition_parameters(batch_id),
-        ],
-    )
+def create_partitions(batch: Batch) -> None:
+    """Under the lock of the queue, so at a cost that does not grow with the batch."""
+    numbers: Iterable[int] = range(PARTITIONS)
+    if batch.total_profiles <= FEW_ROWS:
+        numbers = batch.profiles.order_by().values_list("partition", flat=True).distinct()
+    Partition.objects.bulk_create(Partition(batch=batch, number=number) for number in numbers)
 
 
-def in_partition(number: str) -> str:
-    """A condition on `row`, with `in_partition_parameters`, that only the index by partition can answer.
+def lease_free_partitions(lease: Lease, processes: int) -> None:
+    """Give the lease a fair share of the partitions that nobody has, if there are any.
 
-    Without statistics, or with those from before the batch, PostgreSQL would read the whole batch for each partition.
-    """
-    pair = f"(%s, {number})"
-    return f"(row.batch_id, row.partition) {f'BETWEEN {pair} AND' if is_postgresql() else '='} {pair}"
-
-
-def in_partition_parameters(batch_id: uuid.UUID) -> list[object]:
-    return [uuid_parameter(batch_id)] * (2 if is_postgresql() else 1)
-
-
-def lease_free_partitions(lease: Lease, limit: int | None) -> None:
-    """Give the lease up to `limit` partitions (None: all) that nobody has.
-
+    All workers that have a part in the run share them, and so do the `processes` that start together with this one.
     Workers that lease at the same time skip each other's.
     """
-    free = Partition.objects.select_for_update(skip_locked=True).filter(batch=lease.batch_id, lease=None)
-    chosen = list(free.order_by("number").values_list("pk", flat=True)[:limit])
+    left = Partition.objects.filter(batch=lease.batch_id)
+    share = ceil(left.count() / max(processes, Lease.objects.filter(batch=lease.batch_id).count()))
+    free = left.filter(lease=None).select_for_update(skip_locked=True)
+    chosen = list(free.order_by("number").values_list("pk", flat=True)[:share])
     Partition.objects.filter(pk__in=chosen).update(lease=lease)
 
 
@@ -65,6 +53,19 @@ def leased_partitions(lease: Lease) -> list[int]:
     return list(Partition.objects.filter(lease=lease).order_by("number").values_list("number", flat=True))
 
 
-def remove_checked(lease: Lease, numbers: Iterable[int]) -> None:
-    """Remove partitions of this lease in which nothing is pending any more."""
-    Partition.objects.filter(lease=lease, number__in=list(numbers)).delete()
+def return_partitions(lease: Lease, checked: Iterable[int], released: Iterable[int]) -> None:
+    """Remove those in which every row is checked, and let others have those that are released."""
+    own = Partition.objects.filter(lease=lease)
+    own.filter(number__in=list(checked)).delete()
+    own.filter(number__in=list(released)).update(lease=None)
+
+
+def note_wanted() -> None:
+    """A worker found no partition that nobody has."""
+    Queue.objects.update(wanted_at=Now())
+
+
+def are_wanted(batch: Batch) -> bool:
+    """Whether a worker looks for partitions of this batch, and all belong to others."""
+    is_recent = Queue.objects.filter(wanted_at__gt=Now() - timedelta(seconds=WANTED_SECONDS))
+    return is_recent.exists() and not Partition.objects.filter(batch=batch, lease=None).exists()

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from batches.conf import get_config
 from batches.models import Batch, Lease, Partition, SecondsSince
 
-from .partitions import create_partitions, lease_free_partitions, leased_partitions
+from .partitions import create_partitions, lease_free_partitions, leased_partitions, note_wanted
 from .refusals import Fenced
 from .values import as_uuid
 
@@ -64,18 +64,19 @@ def seconds_since_heartbeat() -> SecondsSince:
     return SecondsSince("lease_at", at_most=get_config().lease_seconds)
 
 
-def join_run(batch: Batch, worker: str, limit: int | None) -> ClaimedRun | None:
-    """A new lease of the running batch, with up to `limit` partitions that nobody has.
+def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
+    """A new lease of the running batch, with a fair share of the partitions that nobody has.
 
     None if others work on all that is left. Without a live lease there is always one: somebody has to finish the run.
     """
     is_alone = not batch.leases.exists()
     if is_alone and not batch.partitions.exists():
-        create_partitions(batch.pk)
+        create_partitions(batch)
     if not is_alone and not batch.partitions.filter(lease=None).exists():
+        note_wanted()
         return None
     lease = Lease.objects.create(batch=batch, worker=worker, lease_at=Now())
-    lease_free_partitions(lease, limit)
+    lease_free_partitions(lease, processes)
     return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)))
 
 

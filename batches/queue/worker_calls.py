@@ -19,7 +19,7 @@ from batches.limits import MAX_ACTOR
 from batches.models import Action, Batch, BatchProfile, Lease, Queue
 from batches.text import clean_text, pluralise
 
-from .partitions import lease_free_partitions, leased_partitions, remove_checked
+from .partitions import lease_free_partitions, leased_partitions, return_partitions
 from .refusals import Code, Refused, refusable
 from .results import record
 from .runs import ClaimedRun, end_leases, join_run, lease_of, lock_head, lock_running, renew_lease
@@ -32,10 +32,10 @@ Status = Batch.Status
 class WorkerCalls(QueueWriter):
     """What BatchManager does for workers. None of them waits for another's recording."""
 
-    def claim_run(self, worker: str, partitions: int | None = None) -> ClaimedRun | None:
-        """Claim up to so many partitions of the running batch that nobody has, else start the next batch.
+    def claim_run(self, worker: str, processes: int = 1) -> ClaimedRun | None:
+        """Claim the share of one of so many processes in the running batch, else start the next batch.
 
-        None if there is nothing to do yet. Without a limit, nothing is left for others.
+        None if there is nothing to do yet.
         """
         worker = clean_text(worker, MAX_ACTOR)
         with Queue.objects.locked() as queue:
@@ -44,16 +44,16 @@ class WorkerCalls(QueueWriter):
             if running is not None and running.reset_after is not None:
                 return None
             if running is not None:
-                claimed = self._join(running, worker, partitions)
+                claimed = self._join(running, worker, processes)
                 if claimed or running.status == Status.RUNNING:
                     return claimed
             head = None if queue.held else lock_head()
             if head is None or head.reset_after is not None:
                 return None
             self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}")
-            return join_run(head, worker, partitions)
+            return join_run(head, worker, processes)
 
-    def _join(self, batch: Batch, worker: str, partitions: int | None) -> ClaimedRun | None:
+    def _join(self, batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
         """Join the run, or stop a batch that was taken over too often without progress."""
         lost = list(batch.leases.expired().values_list("pk", flat=True))
         has_progressed = end_leases(batch, lost) if lost else True
@@ -62,7 +62,7 @@ class WorkerCalls(QueueWriter):
             message = f"{takeovers} workers in a row sent no heartbeat, and the batch made no progress."
             self._fail(batch, Action.TAKE_OVER, message)
             return None
-        claimed = join_run(batch, worker, partitions)
+        claimed = join_run(batch, worker, processes)
         if claimed and lost:
             message = f"by worker {worker}: no heartbeat from the previous worker"
             self._apply(batch, Action.TAKE_OVER, message, takeovers=takeovers)
@@ -93,18 +93,25 @@ class WorkerCalls(QueueWriter):
 
     @refusable
     def lease_partitions(
-        self, batch_id: object, run_token: uuid.UUID, limit: int, checked: Iterable[int] = ()
+        self,
+        batch_id: object,
+        run_token: uuid.UUID,
+        processes: int = 1,
+        checked: Iterable[int] = (),
+        released: Iterable[int] = (),
     ) -> list[int]:
-        """Lease up to `limit` more partitions that nobody has.
+        """Return partitions, and lease a share of those that nobody has unless `released` lets others have some.
 
         `checked` are those in which nothing is pending any more. Returns all that the lease has now, so a caller that
         lost the answer can repeat the call.
         """
+        released = list(released)
         with transaction.atomic():
             renew_lease(batch_id, run_token)
             lease = lease_of(batch_id, run_token).get()
-            remove_checked(lease, checked)
-            lease_free_partitions(lease, limit)
+            return_partitions(lease, checked, released)
+            if not released:
+                lease_free_partitions(lease, processes)
             return leased_partitions(lease)
 
     @run_call
@@ -113,7 +120,7 @@ class WorkerCalls(QueueWriter):
 
         `checked` are the partitions in which nothing is pending any more.
         """
-        remove_checked(lease, checked)
+        return_partitions(lease, checked, ())
         end_leases(batch, [lease.pk])
         self._apply(batch, Action.RELEASE_RUN, f"by worker {lease.worker}")
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -56,12 +56,14 @@ def count_checks_per_minute(batch: Batch) -> list[tuple[datetime, int, int]]:
 PROFILE_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
 
 
-def fetch_pending(batch: Batch, last_id: int, limit: int) -> list[tuple[int, ProfileToCheck]]:
-    """(row ID, profile) of the next `limit` pending rows after the row `last_id`."""
+def fetch_pending(
+    batch: Batch, partitions: Collection[int], last_id: int, limit: int
+) -> list[tuple[int, int, ProfileToCheck]]:
+    """(row ID, partition, profile) of the next `limit` pending rows of these partitions after the row `last_id`."""
     pending = BatchProfile.objects.of_batch(batch).filter(status=BatchProfile.Status.PENDING)
-    rows = pending.filter(pk__gt=last_id).order_by("pk")
-    columns = ("pk", "profile_id", *(f"profile__{name}" for name in PROFILE_COLUMNS))
-    return [(row_id, ProfileToCheck(*values)) for row_id, *values in rows.values_list(*columns)[:limit]]
+    rows = pending.filter(pk__gt=last_id, partition__in=sorted(partitions)).order_by("pk")
+    columns = ("pk", "partition", "profile_id", *(f"profile__{name}" for name in PROFILE_COLUMNS))
+    return [(row_id, number, ProfileToCheck(*values)) for row_id, number, *values in rows.values_list(*columns)[:limit]]
 
 
 def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Any]:

@@ -73,8 +73,8 @@ def check_all(batch: Batch) -> bool:
     claimed = manager.claim_run("benchmark")
     assert isinstance(claimed, ClaimedRun)
     last_id = 0
-    while page := fetch_pending(claimed.batch, last_id, PAGE):
-        results = [(it.profile_id, CheckResult(ok=bool(row % 2), error="Not found")) for row, it in page]
+    while page := fetch_pending(claimed.batch, claimed.partitions, last_id, PAGE):
+        results = [(it.profile_id, CheckResult(ok=bool(row % 2), error="Not found")) for row, _, it in page]
         assert manager.record_results(claimed.batch.pk, claimed.run_token, results)
         last_id = page[-1][0]
     return bool(manager.finish_run(claimed.batch.pk, claimed.run_token))

@@ -8,13 +8,13 @@ import signal
 from collections import Counter
 from datetime import UTC, datetime, tzinfo
 from functools import partial
-from types import SimpleNamespace
+from threading import Event, Semaphore
 
 import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
 from batches.batch_manager import BatchManager
-from batches.checking import run, worker
+from batches.checking import worker
 from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.checks import Checks
 from batches.checking.run import Run
@@ -221,7 +221,7 @@ def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(co
     batch = of_many_hosts(20)
     second_page, reads = asyncio.Event(), []
 
-    async def note(proceed, batch, last_id, limit):
+    async def note(proceed, batch, partitions, last_id, limit):
         reads.append(len(checked))
         if last_id:
             second_page.set()
@@ -243,7 +243,7 @@ def test_a_batch_is_one_run_even_if_a_page_is_read_after_all_earlier_results_are
     batch = scripted(4)
     recorded = asyncio.Event()
 
-    async def wait_for_the_results(proceed, batch, last_id, limit):
+    async def wait_for_the_results(proceed, batch, partitions, last_id, limit):
         if last_id:
             await recorded.wait()
         return await proceed()
@@ -265,7 +265,7 @@ def test_no_more_checks_run_at_once_than_allowed(configure, script, around):
     of_many_hosts(20)
     running, most, second_page = 0, 0, asyncio.Event()
 
-    async def note(proceed, batch, last_id, limit):
+    async def note(proceed, batch, partitions, last_id, limit):
         page = await proceed()
         if last_id:
             second_page.set()
@@ -285,31 +285,60 @@ def test_no_more_checks_run_at_once_than_allowed(configure, script, around):
     assert most == 3
 
 
-@pytest.mark.parametrize(("lease", "interval"), [(3, 1.0), (30, 2.0)])
-def test_an_idle_run_renews_its_lease_after_a_third_of_it_or_two_seconds(
-    lease, interval, configure, script, around, monkeypatch
-):
-    configure(lease_seconds=lease)
+def test_an_idle_run_renews_its_lease(configure, script, monkeypatch):
+    configure(lease_seconds=0.3)
     scripted(1)
-    clock, renewals, renewed = [], [], asyncio.Event()
+    renewed, renew = Event(), BatchManager.renew_lease
 
-    def tick():
-        clock.append(len(clock) / 2)
-        return clock[-1]
-
-    async def note(proceed, *_):
-        renewals.append(clock[-1])
+    def note(*arguments):
+        answer = renew(*arguments)
         renewed.set()
-        return await proceed()
+        return answer
 
     async def wait(profile):
-        await renewed.wait()
+        await asyncio.to_thread(renewed.wait, WAIT_SECONDS)
 
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=tick))
-    around("renew_lease", note)
+    monkeypatch.setattr(BatchManager, "renew_lease", note)
     script(wait)
     work()
-    assert renewals[0] == interval + 0.5  # the first tick after it
+    assert renewed.is_set()
+
+
+def test_a_lease_is_renewed_while_the_event_loop_is_blocked(configure, script, monkeypatch):
+    configure(lease_seconds=0.3)
+    batch = scripted(1)
+    renewals, renew = Semaphore(0), BatchManager.renew_lease
+
+    def note(*arguments):
+        answer = renew(*arguments)
+        renewals.release()
+        return answer
+
+    async def block(profile):
+        assert all(renewals.acquire(timeout=WAIT_SECONDS) for _ in range(5))
+
+    monkeypatch.setattr(BatchManager, "renew_lease", note)
+    script(block)
+    work()
+    assert row_statuses(batch) == ["ok"]
+
+
+def test_a_run_whose_event_loop_is_blocked_for_too_long_loses_its_lease(configure, script, caplog):
+    configure(lease_seconds=0.2, check_timeout=0.2)
+    batch = scripted(1)
+
+    def take_over_and_pause():
+        wait_until(lambda: BatchManager().claim_run("another"))
+        assert BatchManager().pause_batch(batch.pk)
+
+    async def block_until_another_takes_over(profile):
+        in_thread(take_over_and_pause).result(WAIT_SECONDS)
+
+    script(block_until_another_takes_over)
+    work()
+    assert row_statuses(batch) == ["pending"]
+    assert "take_over" in [action for action, _ in log(batch)]
+    assert any("The event loop has been blocked for more than" in record.getMessage() for record in caplog.records)
 
 
 def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, script):

@@ -137,7 +137,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "lease_partitions": (
         RUNNING,
         free_partitions,
-        lambda manager, it: manager.lease_partitions(it.pk, it.token, 5, [0, 255]),
+        lambda manager, it: manager.lease_partitions(it.pk, it.token, 1, checked=[0]),
     ),
     "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.token)),
     "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.token)),

@@ -55,7 +55,7 @@ def test_the_end_of_a_batch_is_found_without_reading_later_batches(collected, st
         statistics()
     failures = rows.filter(status="failed")
     for page, most in (
-        (lambda: queries.fetch_pending(batch, last - 20, 1000), 20),
+        (lambda: queries.fetch_pending(batch, range(256), last - 20, 1000), 20),
         (lambda: list(failures.filter(pk__gt=last - 20)[:100]), 20),
         (lambda: list(failures.reverse()[:1]), 20),
         (lambda: list(failures[:100]), BIG),

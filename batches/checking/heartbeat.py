@@ -1,0 +1,74 @@
+"""Renews the lease of a run in a thread of its own, which neither a document nor a blocked event loop holds up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+from django.db import Error, connections
+
+from batches.models import discard_connections
+from batches.queue.refusals import Refusal
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two signs of life of the event loop.
+LOOP_INTERVAL = 0.5
+
+
+class Heartbeat:
+    """While entered, calls `beat` every `interval` seconds, and `on_refused` in the event loop if that is refused.
+
+    A loop that is blocked for more than `patience` seconds will not go on by itself. Then the beats stop, so that
+    another worker takes over.
+    """
+
+    def __init__(
+        self, beat: Callable[[], object], on_refused: Callable[[Refusal], None], interval: float, patience: float
+    ) -> None:
+        self._beat = beat
+        self._on_refused = on_refused
+        self._interval = interval
+        self._patience = patience
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._show_life()
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Does not wait for a beat that waits for the database."""
+        self._ended.set()
+        self._timer.cancel()
+
+    def _show_life(self) -> None:
+        self._seen = time.monotonic()
+        self._timer = self._loop.call_later(LOOP_INTERVAL, self._show_life)
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.wait(self._interval):
+                if time.monotonic() - self._seen > self._patience:
+                    logger.error("The event loop has been blocked for more than %g s. The lease ends.", self._patience)
+                    return
+                self._call()
+        finally:
+            connections.close_all()
+
+    def _call(self) -> None:
+        try:
+            answer = self._beat()
+        except Error as error:  # also while a migration runs
+            logger.warning("The lease could not be renewed: %s", str(error).strip())
+            discard_connections()
+            return
+        if isinstance(answer, Refusal) and not self._ended.is_set():
+            self._ended.set()
+            self._loop.call_soon_threadsafe(self._on_refused, answer)
