@@ -124,7 +124,7 @@ class Checks:
 
     def start(self) -> None:
         """Start a task for each profile that is ready, up to the limit. Each task continues while profiles are left."""
-        places = self._config.concurrency - (len(self._tasks) - self._waiting)
+        places = 0 if self._is_full else self._config.concurrency - (len(self._tasks) - self._waiting)
         for _ in range(min(self._window.ready, places, MAX_WAITING - self._waiting)):
             task = self._loop.create_task(self._check_profiles())
             self._tasks.add(task)
@@ -217,8 +217,7 @@ class Checks:
         if not task.cancelled() and (fault := task.exception()):
             self.fault = fault
             self._window.clear()
-        if not self._is_full:
-            self.start()
+        self.start()
         self._give_up_pauses()
         self._on_progress()
 
