@@ -51,18 +51,29 @@ DOCTYPE = re.compile(
 )
 
 
+PROLOG = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
+
+
 def remove_doctype(document: bytes) -> bytes:
-    """Remove DOCTYPEs, and so all entities: nothing can be expanded or loaded. Returns b"" if one has no end."""
+    """Remove the DOCTYPE, and so all entities: nothing can be expanded or loaded. Returns b"" if it has no end.
+
+    It stands before all elements. Later ones are none, but articles on HTML in CDATA.
+    """
     pieces = []
     position = 0
-    while (start := document.find(b"<!DOCTYPE", position)) >= 0:
+    while document.startswith(b"<!DOCTYPE", start := find_prolog_end(document, position)):
         doctype = DOCTYPE.match(document, start)
         if doctype is None:
             return b""
         pieces.append(document[position:start])
         position = doctype.end()
     # With a space, so that the text around one does not form another.
-    return b" ".join([*pieces, document[position:]])
+    return b" ".join([*pieces, document[position:]]) if pieces else document
+
+
+def find_prolog_end(document: bytes, position: int) -> int:
+    prolog = PROLOG.match(document, position)
+    return prolog.end() if prolog else position
 
 
 # A tree takes 200 bytes a tag.

@@ -41,7 +41,7 @@ TITLES = ("title", "dc:title", "atom:title", "*:title")
 IDS = ("guid", "id", "atom:id", "about")
 TEXTS = (
     "description", "summary", "content", "*:encoded", "atom:summary", "atom:content", "dc:description",
-    "*:description", "*:summary",
+    "*:description", "*:summary", "body", "*:body", "fullitem",
 )  # fmt: skip
 # The text of "link", then hrefs by what `name_relation` calls them, and others that a reader can open.
 LINKS = ("alternate", "link", "unnamed", "other type", "guid", "id", "about", "related", "via", "enclosure")

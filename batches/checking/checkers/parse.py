@@ -32,7 +32,7 @@ def read_quickly(document: bytes) -> Feed | None:
     document = make_safe(document)
     root, is_faulty = parse_xml(document)
     if is_faulty:
-        document = repair(document)
+        document = make_safe(repair(document))
         root, is_faulty = parse_xml(document)
     if is_faulty or (root is not None and find_head(root) is None and MAY_BE_FEED.search(document)):
         return None
@@ -86,7 +86,7 @@ def make_safe(document: bytes) -> bytes:
     """Raises InvalidFeed if that is not possible."""
     if is_oversized(document):
         raise InvalidFeed
-    return remove_doctype(document) if b"<!DOCTYPE" in document else document
+    return remove_doctype(document)
 
 
 def read_xml(root: etree._Element | None, document: bytes) -> Feed:

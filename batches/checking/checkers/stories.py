@@ -46,7 +46,8 @@ def make_story(entry: Entry, address: str, base: str, home: str) -> Story | None
     published = next((date for text in entry.dates if (date := parse_date(text))), None)
     identity = entry.find_identity(home)
     if not identity:
-        content = (title, url, format_date(published), " ".join(entry.text.split()))
+        text = entry.text if title or entry.text else entry.title  # the title may be a picture
+        content = (title, url, format_date(published), " ".join(text.split()))
         if not any(content):
             return None
         identity = hash_text("\n".join(content))

@@ -113,6 +113,9 @@ DOCTYPES = [
     "<!DOCTYPE rss SYSTEM 'http://127.0.0.1:9/a.dtd' [ ] >",
     '<!DOCTYPE rdf:RDF [<!ENTITY % HTMLlat1 PUBLIC "-//W3C//ENTITIES Latin 1" "http://a/lat1.ent"> %HTMLlat1;]>',
     "<!DOCTYPE a><!DOCTYPE b [<!ENTITY c 'd'>]>",
+    "<?xml version='1.0'?><!-- a --><!DOCTYPE rss [<!ENTITY eacute 'declared'>]><!-- <!DOCTYPE b [ -->",
+    "<b>Warning</b><?xml version='1.0'?><!DOCTYPE rss [<!ENTITY eacute 'declared'>]>",
+    "<b>Warning</b><!DOCTYPE rss [<!ENTITY eacute 'declared'>]>",
     "<!DOC<!DOCTYPE a>TYPE rss [<!ENTITY eacute 'declared'>]>",
 ]
 TITLES = {
@@ -245,6 +248,10 @@ TITLED = {
     "<content:encoded>&lt;figure&gt;&lt;img src='a'&gt;&lt;/figure&gt;Text&amp;amp;more</content:encoded>": "Text&more",
     "<media:description>M</media:description><content:encoded>C</content:encoded>": "C",
     "<enclosure url='/a.mp3'/>": "",
+    # Articles on HTML
+    "<description><![CDATA[<!DOCTYPE html> starts a page]]></description>": "starts a page",
+    "<title><![CDATA[What <!DOCTYPE means]]></title>": "What <!DOCTYPE means",
+    "<body xmlns='http://www.w3.org/1999/xhtml'><p>XHTML</p></body>": "XHTML",
 }
 
 
