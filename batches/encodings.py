@@ -12,13 +12,19 @@ MARKS = {
     codecs.BOM_UTF32_BE: "utf_32",
     codecs.BOM_UTF16_LE: "utf_16",
     codecs.BOM_UTF16_BE: "utf_16",
+    b"<\0\0\0": "utf_32_le",
+    b"\0\0\0<": "utf_32_be",
     b"<\0": "utf_16_le",
     b"\0<": "utf_16_be",
 }
 DECLARED_ENCODING = re.compile(rb"\s*<\?xml\s[^<>]*?\bencoding\s*=\s*[\"']([\w.:-]{1,40})[\"']")
 MAX_DECLARATION = 200
-# Python's codecs for the encodings of real documents. Of the others, `punycode` is quadratic, `unicode_escape` warns.
-TEXT_CODEC = re.compile(r"utf_8|cp\d+|iso8859_\d+|koi8_\w|mac_\w+|gb18030|big5\w*|euc_\w+|iso2022_\w+|johab|hz|ptcp154")
+# Python's codecs for the encodings of real documents. Of the others, `punycode` is quadratic, `unicode_escape` warns,
+# and no declaration that can be read is in EBCDIC.
+TEXT_CODEC = re.compile(
+    r"utf_8|cp(?!037|273|424|500|875|1026|1140)\d+|iso8859_\d+|koi8_\w|mac_\w+|gb18030|big5\w*"
+    r"|euc_\w+|iso2022_\w+|johab|hz|ptcp154"
+)
 # Documents that claim the first are usually in the second, which has all characters of the first.
 WIDER_CODECS = {
     "ascii": "cp1252",

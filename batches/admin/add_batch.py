@@ -151,7 +151,7 @@ def _describe_rejects(rejects: Sequence[Reject]) -> str:
     lines = [(reject.line, reject.text, reject.reason) for reject in rejects[:SHOWN_REJECTS]]
     more = len(rejects) - len(lines)
     return format_html(
-        "{} skipped because the address is not valid:{}{}",
+        "{} skipped because they are not valid:{}{}",
         pluralise(len(rejects), "line"),
         format_html_join("", "<br>Line {}: “{}”. {}", lines),
         format_html("<br>… and {} more.", f"{more:,}") if more else "",

@@ -82,8 +82,8 @@ class ContentForm(forms.Form):
 
     file = forms.FileField(
         required=False,
-        help_text="Plain text with one address per line, CSV with a “url” column and an optional “name” column, OPML "
-        f"or JSON Lines. Up to {MAX_LIST_BYTES // 1_000_000} MB.",
+        help_text="Plain text with one address per line, CSV with a column of addresses and perhaps one of names, OPML "
+        f"or JSON. Up to {MAX_LIST_BYTES // 1_000_000} MB.",
         widget=forms.FileInput(attrs={"data-limit": MAX_LIST_BYTES}),
     )
     # Not a CharField: that refuses the whole text because of a NUL, but only the line with it is rejected.

@@ -165,7 +165,7 @@ class ProfilesJSON(ProfilesBody):
 class ProfilesUpload(ProfilesBody):
     """Profiles in a file."""
 
-    file = serializers.FileField(help_text="Plain text, CSV, OPML or JSON Lines.")
+    file = serializers.FileField(help_text="Plain text, CSV, OPML or JSON.")
     format = serializers.ChoiceField(
         FORMATS, required=False, help_text="Needed only if neither the name nor the content of the file shows it."
     )

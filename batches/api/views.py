@@ -111,7 +111,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
     def create(self, request: Request) -> Response:
         """Create a batch.
 
-        Send the profiles in JSON or upload a file: plain text, CSV, OPML or JSON Lines. Entries that are not valid
+        Send the profiles in JSON or upload a file: plain text, CSV, OPML or JSON. Entries that are not valid
         profiles are listed in `rejected` and the others are imported; with `strict` nothing is created.
         """
         body: BatchJSON | BatchUpload = (

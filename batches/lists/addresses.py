@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from functools import lru_cache
 
 import idna
@@ -19,6 +20,17 @@ _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])", re.IGNORECASE | re.ASCII)
 _HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+
+# The schemes of programs that subscribe to feeds, and what they stand for.
+_READER_SCHEMES = {"feed": "http", "feeds": "https", "itpc": "http", "pcast": "http"}
+_SCHEMES = (*DEFAULT_PORTS, *_READER_SCHEMES)
+_READER_SCHEME = re.compile(rf"\A({'|'.join(_READER_SCHEMES)})://", re.IGNORECASE | re.ASCII)
+# "feed:https://…", "http://https://…", and "http://https//…", which browsers make of it.
+_SOME_SCHEME = rf"(?:{'|'.join(_SCHEMES)})"
+_EXTRA_SCHEMES = re.compile(
+    rf"\A(?:{_SOME_SCHEME}:(?://)?)+(?=(?:{_SOME_SCHEME}:|https?)//[^/])", re.IGNORECASE | re.ASCII
+)
+_SCHEME_WITHOUT_COLON = re.compile(r"\A(https?)//", re.IGNORECASE | re.ASCII)
 
 # These would turn the rest of a host into a path, a query or a password.
 _NOT_IN_HOST = re.compile(r"[/?#@\s\\]")
@@ -39,8 +51,8 @@ def normalise_address(text: str) -> str:
 
     Spellings that RFC 3986 calls equivalent give the same result, and the result is its own normal form: scheme and
     host in lower case, the host in ASCII (IDNA 2008 with UTS 46) without a final dot, no default port, no empty query,
-    no dot segments, "/" for an empty path, normal percent-encoding. The query keeps its order. Feed readers export
-    `feed://host`, which means `http://host`, and `feed:https://host`, which means `https://host`.
+    no dot segments, "/" for an empty path, normal percent-encoding. The query keeps its order. The schemes of feed
+    readers (`feed://host`, `feed:https://host`) stand for http or https, and of several schemes the last one counts.
 
     Raises InvalidAddress for everything else. Credentials are invalid because everybody who sees the profile sees them.
     """
@@ -49,7 +61,9 @@ def normalise_address(text: str) -> str:
         raise InvalidAddress(f"It is longer than {MAX_URL:,} characters.")
     if forbidden := _FORBIDDEN.search(text):
         raise InvalidAddress(f"It contains {_describe(forbidden[0])}.")
-    parts = _ADDRESS.fullmatch(_without_feed_scheme(text))
+    parts = _ADDRESS.fullmatch(text)
+    if not parts or parts[2].rstrip(":").lower() in _SCHEMES:
+        parts = _ADDRESS.fullmatch(_with_one_web_scheme(text))
     if not parts:
         raise InvalidAddress(_why_not_http(text))
     scheme, authority, path, query = parts.groups(default="")
@@ -97,11 +111,11 @@ def _describe(character: str) -> str:
     return f"a control character (U+{ord(character):04X})"
 
 
-def _without_feed_scheme(text: str) -> str:
-    if text[:5].lower() != "feed:":
-        return text
-    rest = text[5:]
-    return f"http:{rest}" if rest.startswith("//") else rest
+def _with_one_web_scheme(text: str) -> str:
+    text, extra = _EXTRA_SCHEMES.subn("", text)
+    if extra:
+        text = _SCHEME_WITHOUT_COLON.sub(r"\1://", text)
+    return _READER_SCHEME.sub(lambda match: f"{_READER_SCHEMES[match[1].lower()]}://", text)
 
 
 def _why_not_http(text: str) -> str:
@@ -110,7 +124,7 @@ def _why_not_http(text: str) -> str:
     scheme = _SCHEME.match(text)
     if not scheme:
         return "It has no scheme; start it with https://."
-    if scheme[0].lower() in {"http:", "https:", "feed:"}:
+    if scheme[0][:-1].lower() in _SCHEMES:
         return "It must begin with http:// or https://, with two slashes."
     return f'It begins with "{scheme[0][:30]}", and only http:// and https:// can be checked.'
 
@@ -153,7 +167,17 @@ def _to_ascii(host: str) -> str:
     try:
         return idna.encode(host, uts46=True).decode("ascii")
     except UnicodeError as error:
-        raise InvalidAddress(f'"{host[:80]}" is not a valid host name: {error}.') from error
+        try:
+            return ".".join(map(_encode_symbols, idna.uts46_remap(host, std3_rules=False).split(".")))
+        except UnicodeError:
+            raise InvalidAddress(f'"{host[:80]}" is not a valid host name: {error}.') from error
+
+
+def _encode_symbols(label: str) -> str:
+    """The label in ASCII. IDNA 2008 excludes emoji and other symbols; registries sell them, and browsers open them."""
+    letters = "".join(letter for letter in label if unicodedata.category(letter) not in {"So", "Sk", "Me"})
+    encoded = idna.encode(letters).decode("ascii") if letters else ""
+    return encoded if letters == label else f"xn--{label.encode('punycode').decode('ascii')}"
 
 
 def _normalise_escape(match: re.Match[str]) -> str:

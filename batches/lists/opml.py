@@ -1,98 +1,169 @@
-"""OPML: the subscription lists that feed readers export. Reads a stream; fetches and expands nothing."""
+"""OPML: the subscription lists that feed readers export, well-formed or not. Fetches and expands nothing.
+
+Not an XML parser: many public collections are not well-formed, and a parser refuses the whole list for a bare "&". Only
+the attributes of outlines count, wherever they are. So neither entities nor nesting nor many attributes make it slow.
+"""
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import re
+import sys
+from collections.abc import Sequence
+from html.entities import html5
 
-from lxml import etree
-
-from batches.limits import MAX_QUOTE
-
+from .fields import rank_fields
 from .imports import Collector, InvalidList, clean_line
-from .source import HEAD
+from .source import MAX_LINE, ListSource, Piecewise
 
-# huge_tree=False bounds the depth (256), the length of a text and the growth by entities.
-SAFELY = {"resolve_entities": False, "load_dtd": False, "no_network": True, "huge_tree": False}
-SAFELY |= {"recover": False, "collect_ids": False}
-ATTRIBUTES = ("xmlurl", "htmlurl", "title", "text")
+ROOTS = {"opml", "head", "body", "outline"}
+
+NOT_CLOSED = "The {} that begins here has no end; it hides the rest of the list."
+NOT_READABLE = 'Its address cannot be read; write each attribute as name="value".'
+CUT = "The list ends within this entry."
+INCLUSION = "It includes another list, which is not fetched; import that list by itself."
+
+_NAME = r"[A-Za-z_][\w.-]{0,100}"
+_START = re.compile(rf"<(?:(!--)|(!\[CDATA\[)|(?:{_NAME}:)?({_NAME})(?=[\s/>]))")
+_HIDING = {1: ("comment", re.compile("-->")), 2: ("CDATA section", re.compile(r"\]\]>"))}
+_NEXT_TAG = re.compile(rf"</?(?:{_NAME}:)?(?:outline|body|opml)\b", re.IGNORECASE)
+_TAG = re.compile(r"""(?:\s++[\w:.-]++\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))*+\s*+/?>""")
+_ATTRIBUTE = re.compile(r"""([\w:.-]++)\s*+=\s*+("[^"<]*+"|'[^'<]*+')""")
+
+# Within a tag that is not well-formed.
+_END_OR_ATTRIBUTE = re.compile(r"""(>)|(?<![\w:.-])([\w:.-]++)\s*+=\s*+(["']?)""")
+_AFTER_QUOTE = r"""(?=\s*+[\w:.-]++\s*+=\s*+["']|\s++[\w:.-]++\s*+=|\s*+/?\s*+>|\s*+\Z)"""
+_CLOSING = {quote: re.compile(quote + _AFTER_QUOTE) for quote in "\"'"}
+_ATTRIBUTE_IN_VALUE = re.compile(
+    r"""\s(?:xmlUrl|htmlUrl|url|text|title|type|description|version|category|language)\s*+=\s*+["']""", re.IGNORECASE
+)
+_ADDRESS = re.compile(r"""\s(?:xmlUrl|htmlUrl|url)\s*+=\s*+["']""", re.IGNORECASE)
+_UNQUOTED = re.compile(r"""[^\s"'>]*?(?=[\s"']|/?>|\Z)""")
+
+_ENTITY = re.compile(r"&(?:#(\d{1,7})|#x([\da-f]{1,6})|([a-z]\w{0,40}));", re.IGNORECASE)
+
+#: Names and values, with their quotes.
+Attributes = list[tuple[str, str]]
 
 
-class _HeadLimiter:
-    """The bytes of an OPML; its root must be within the first HEAD.
+def read_opml(source: ListSource, collector: Collector) -> None:
+    """Outlines at any depth with an address: `xmlUrl`, or else `url`, or else `htmlUrl`. Others are folders or notes.
 
-    libxml2 is quadratic in the declarations before the root, used or not: 40,000 attributes in 1 MB took a minute.
+    They are named by `title`, or else `text`.
     """
-
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self.stream = stream
-        self.left = HEAD
-        self.has_root = False
-
-    def read(self, size: int) -> bytes:
-        if self.has_root:
-            return self.stream.read(size)
-        if not self.left:
-            raise InvalidList(f"There is no <opml> in the first {HEAD // 1024} KB; remove what precedes it.")
-        piece = self.stream.read(min(size, self.left))
-        self.left -= len(piece)
-        return piece
-
-
-def read_opml(stream: io.BufferedReader, collector: Collector) -> None:
-    """Outlines at any depth with `xmlUrl` or else `htmlUrl`, named by `title` or else `text`. Others are folders."""
-    source = _HeadLimiter(stream)
-    events = etree.iterparse(source, events=("start", "end"), **SAFELY)
-    try:
-        for event, element in events:
-            if event == "end":
-                _free(element)
-            elif element.getparent() is None:
-                _check_root(element)
-                source.has_root = True
-            elif _local_name(element) == "outline":
-                _add_outline(element, collector)
-    except etree.XMLSyntaxError as error:
-        raise InvalidList(_describe_error(error, events.error_log)) from error
+    window = Piecewise(source)
+    root = ""
+    while start := window.find(_START):
+        line = window.line
+        window.at = start.end()
+        if start.lastindex in _HIDING:
+            _skip_hidden(window, line, start[0], *_HIDING[start.lastindex], collector)
+            continue
+        root = root or _require_root(start[3])
+        if start[3].lower() == "outline":
+            _read_outline(window, line, collector)
+    if not root and source.head.strip():
+        raise InvalidList("This is not OPML: there is no <opml> in it.")
 
 
-def _add_outline(element: Any, collector: Collector) -> None:
-    # Not attrib.items(), which is quadratic: 40,000 attributes took 6 s.
-    names = {name.lower(): name for name in element.attrib}
-    values = {name: element.get(names[name]).strip() for name in ATTRIBUTES if name in names}
-    if "xmlurl" in values or "htmlurl" in values:
-        url, name = values.get("xmlurl") or values.get("htmlurl", ""), values.get("title") or values.get("text", "")
-        collector.add(element.sourceline, url, name)
+def _require_root(name: str) -> str:
+    if name.lower() not in ROOTS:
+        raise InvalidList(f"This is XML but not OPML: it starts with <{clean_line(name, 80)}>, not with <opml>.")
+    return name
 
 
-def _check_root(root: Any) -> None:
-    if _local_name(root) != "opml":
-        raise InvalidList(f"This is XML but not OPML: it starts with <{clean_line(root.tag, 80)}>, not with <opml>.")
-    dtd = root.getroottree().docinfo.internalDTD
-    # libxml2 expands declared entities in attributes in spite of resolve_entities=False.
-    if dtd is not None and any(True for _ in dtd.iterentities()):
-        raise InvalidList("The OPML declares its own entities, which are not supported; remove its DOCTYPE.")
+def _skip_hidden(
+    window: Piecewise, line: int, written: str, kind: str, end: re.Pattern[str], collector: Collector
+) -> None:
+    if found := window.find(end):
+        window.at = found.end()
+    else:
+        collector.reject(line, written, NOT_CLOSED.format(kind))
 
 
-def _local_name(element: Any) -> str:
-    return str(element.tag).rpartition("}")[2].lower()
+def _read_outline(window: Piecewise, line: int, collector: Collector) -> None:
+    """Add the outline whose attributes begin at `at`, and move behind them."""
+    while not (tag := _TAG.match(window.text, window.at)):
+        following = _NEXT_TAG.search(window.text, window.at)
+        is_long = len(window.text) - window.at > MAX_LINE
+        if following or is_long or window.is_whole:
+            end = following.start() if following else len(window.text)
+            written = window.text[window.at : end]
+            window.at = end
+            if is_long and not following:
+                collector.reject(line, written, f"It is longer than {MAX_LINE:,} characters.")
+                window.find(_NEXT_TAG)
+            else:
+                _mend_outline(line, written, not following, collector)
+            return
+        window.read_on()
+    attributes = _ATTRIBUTE.findall(window.text, window.at, tag.end())
+    window.at = tag.end()
+    _add_outline(line, attributes, collector)
 
 
-def _free(element: Any) -> None:
-    """Drop what has been read: 280,000 outlines take 1 MB instead of 340 MB."""
-    element.clear()
-    parent = element.getparent()
-    # What precedes the root (a comment, a style sheet) has no parent, and stays.
-    while parent is not None and element.getprevious() is not None:
-        del parent[0]
+def _mend_outline(line: int, written: str, is_last: bool, collector: Collector) -> None:
+    attributes, has_end = _read_loosely(written)
+    if is_last and not has_end:
+        collector.reject(line, written, CUT)
+    elif not _add_outline(line, attributes, collector) and "url" in written.lower():
+        collector.reject(line, written, NOT_READABLE)
 
 
-def _describe_error(error: Any, log: Any) -> str:
-    # Not the exception itself: for an unknown entity it has neither the line nor the cause.
-    fatal = next(iter(log.filter_from_fatals()), None)
-    line, message = (fatal.line, fatal.message) if fatal else (error.lineno, error.msg)
-    if fatal and fatal.type_name == "ERR_RESOURCE_LIMIT":
-        message = "it is nested too deeply, or one of its texts is too long"
-    if "EntityRef" in message or "Entity '" in message:
-        message = f'{message} (write "&amp;" for a bare "&")'
-    return f"The OPML is broken in line {max(line or 0, 1)}: {clean_line(message, MAX_QUOTE).rstrip('.')}."
+def _add_outline(line: int, attributes: Attributes, collector: Collector) -> bool:
+    """Returns whether the outline is an entry, valid or not."""
+    attributes.reverse()
+    values = dict(attributes)  # the first of two equal ones counts
+    address_fields, name_fields = rank_fields(tuple(values)[::-1])
+    if not address_fields:
+        return False
+    url = _first_of(values, address_fields)
+    if url and values.get("type", "").strip("\"' \t\n").lower() == "include":
+        collector.reject(line, url, INCLUSION)
+    else:
+        collector.add(line, url, _first_of(values, name_fields))
+    return True
+
+
+def _first_of(values: dict[str, str], fields: Sequence[str]) -> str:
+    for field in fields:
+        if value := values[field][1:-1].strip():
+            return _ENTITY.sub(_decode_entity, value) if "&" in value else value
+    return ""
+
+
+def _decode_entity(match: re.Match[str]) -> str:
+    """The character of an entity that XML or HTML knows. An address is not valid with one that XML forbids."""
+    if match[3]:
+        return html5.get(f"{match[3]};", match[0])
+    number = int(match[1]) if match[1] else int(match[2], 16)
+    return chr(number) if number <= sys.maxunicode else match[0]
+
+
+def _read_loosely(written: str) -> tuple[Attributes, bool]:
+    """The attributes of a tag that is not well-formed, and whether it has an end.
+
+    A quote closes a value if an attribute or the end of the tag follows. If none does, or if an attribute is within the
+    value, the quote was forgotten. What precedes an address is not the end, but HTML within a description. Linear: the
+    next closing quote is searched only once.
+    """
+    attributes: Attributes = []
+    closing: dict[str, int] = {}
+    last_address = max((found.start() for found in _ADDRESS.finditer(written)), default=0)
+    position = 0
+    while (found := _END_OR_ATTRIBUTE.search(written, position)) and not (found[1] and found.start() > last_address):
+        if found[1]:
+            position = found.end()
+            continue
+        start, quote = found.end(), found[3]
+        if quote and closing.get(quote, -1) < start:
+            close = _CLOSING[quote].search(written, start)
+            closing[quote] = close.start() if close else len(written)
+        if quote and (end := closing[quote]) < len(written):
+            inner = _ATTRIBUTE_IN_VALUE.search(written, start, end)
+            end = inner.start() if inner else end
+            position = end if inner else end + 1
+        else:
+            bare = _UNQUOTED.match(written, start)
+            end = position = bare.end() if bare else start
+        attributes.append((found[2], f'"{written[start:end]}"'))
+    return attributes, found is not None

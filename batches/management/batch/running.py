@@ -99,7 +99,7 @@ class RunActions(ActionCommand):
 def list_parser() -> ArgumentParser:
     """The arguments that say which list becomes which batch."""
     parser = ArgumentParser(add_help=False)
-    parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON Lines; - for standard input.")
+    parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON; - for standard input.")
     parser.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
     parser.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")

@@ -23,7 +23,7 @@ from batches.text import clean_text, pluralise
 # Arguments that several actions share.
 LIST, CONTENT = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
 LIST.add_argument("list", metavar="LIST", help="Its name, or its ID, which you can shorten to four characters.")
-CONTENT.add_argument("file", help="Text, CSV, OPML or JSON Lines; - for standard input.")
+CONTENT.add_argument("file", help="Text, CSV, OPML or JSON; - for standard input.")
 CONTENT.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
 CONTENT.add_argument("--strict", action="store_true", help="Change nothing if any line is rejected.")
 CONTENT.add_argument("--dry-run", action="store_true", help="Only report what would change.")

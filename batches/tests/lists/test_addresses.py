@@ -38,8 +38,23 @@ SPELLINGS = {
     "http://[2001:db8::1]/": ["http://[2001:DB8:0:0::1]/"],
     "http://[::1]/": ["http://[::1]:80/"],
     "http://[::1]:8000/": ["http://[::1]:8000/"],
-    "http://example.com/rss": ["feed://example.com/rss", "FEED:HTTP://example.com/rss"],
-    "https://example.com/rss": ["feed:https://example.com/rss"],
+    "http://example.com/rss": ["feed://example.com/rss", "FEED:HTTP://example.com/rss", "itpc://example.com/rss",
+        "feed:feed://example.com/rss", "https://http://example.com/rss", "pcast:http://example.com/rss"],
+    "https://example.com/rss": ["feed:https://example.com/rss", "feed://https://example.com/rss",
+        "feed://https//example.com/rss", "http://https//example.com/rss", "http://https://example.com/rss",
+        "HTTP://HTTPS://https://example.com/rss", "feeds://example.com/rss", "feeds:https://example.com/rss",
+        "http:https://example.com/rss"],
+    # Hosts that are called like a scheme.
+    "http://http/rss": ["http://http/rss"],
+    "https://https:8080/": ["https://https:8080/"],
+    "http://feed/": ["feed://feed/"],
+    "https://https.example//rss": ["https://https.example//rss"],
+    "https://example.com/feed://b.example/": ["https://example.com/feed://b.example/"],
+    # Emoji: not in IDNA 2008, but registered, and opened by browsers.
+    "https://xn--i-7iq.example/": ["https://i❤.example/", "https://I❤️.example/"],
+    "https://xn--yp8h.example/": ["https://👍.example/"],
+    "https://a.xn--on8h5e.example/": ["https://a.👍🏽.example/"],
+    "https://xn--b-eha0160a.example/": ["https://bü❤.example/"],
 }  # fmt: skip
 PATHS = {
     "/a/./b/../c": "/a/c", "/a/b/..": "/a/", "/..": "/", "/../../a": "/a", "/a/.": "/a/", "/a//../b": "/a/b",
@@ -93,7 +108,8 @@ INVALID = {
         "https://256.0.0.1/", "https://１２７.1/"],
     "not a valid host name": ["https://exa%6Dple.com/", "https://a..example/", "https://.example/", "https://./",
         "https://example.com../", "https://exam!ple.com/", "https://" + "a" * 64 + ".example/",
-        "https://" + "a." * 130 + "example/", "https://i❤.example/", "https://℀.example/", "https://bü_cher.example/",
+        "https://" + "a." * 130 + "example/", "https://℀.example/", "https://❤_a.example/", "https://❤\u200d.example/", "https://❤..example/",
+        "https://" + "❤a" * 40 + ".example/", "https://\ufffd.example/", "https://bü_cher.example/",
         "https://example.com／feed/"],
     "white space": ["https://exam ple.com/", "https://example.com/a\tb", "https://example.com/a\u3000b",
         "https://example.com/\nhttps://example.com/"],
@@ -129,7 +145,18 @@ def test_an_address_of_2000_characters_is_taken():
 
 hosts = st.one_of(
     st.sampled_from(
-        ["Example.COM", "bücher.example", "日本。jp", "127.0.0.1", "[::1]", "[2001:DB8::1.2.3.4]", "a_b", "ß.ẞ"]
+        [
+            "Example.COM",
+            "bücher.example",
+            "日本。jp",
+            "https",
+            "i❤.la",
+            "127.0.0.1",
+            "[::1]",
+            "[2001:DB8::1.2.3.4]",
+            "a_b",
+            "ß.ẞ",
+        ]
     ),
     st.text(min_size=1, max_size=20),
 )
@@ -142,7 +169,7 @@ tails = st.lists(
 ).map("".join)
 addresses = st.builds(
     "{}://{}{}/{}".format,
-    st.sampled_from(["http", "https", "HTTPS", "feed", "feed:https"]),
+    st.sampled_from(["http", "https", "HTTPS", "feed", "feed:https", "feeds", "http://https", "http://https://feed"]),
     hosts,
     st.sampled_from(["", ":", ":80", ":443", ":8080", ":0443"]),
     tails,

@@ -1,0 +1,35 @@
+"""What lists call the address and the name of an entry: columns in CSV, keys in JSON, attributes in OPML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+#: The best first. `url` precedes `feed_url`, because our own exports have both.
+ADDRESS_FIELDS = (
+    *("xmlurl", "url", "feedurl", "rssurl", "atomurl", "feed", "rss", "atom", "rssfeed", "feedlink", "feedaddress"),
+    *("channelurl", "profileurl", "urls", "feeds", "feedurls", "uri", "href", "address", "addresses", "link", "links"),
+    *("htmlurl", "weburl", "website", "websiteurl", "websites", "siteurl", "site", "sites", "homepage", "homepageurl"),
+    *("blog", "blogurl", "page", "pageurl", "profile", "channel"),
+)
+NAME_FIELDS = (
+    *("name", "title", "text", "label", "feedtitle", "feedname", "channeltitle", "channelname", "profilename"),
+    *("sitetitle", "sitename", "websitetitle", "websitename", "blogtitle", "blogname", "pagetitle"),
+)
+
+
+def simplify(field: str) -> str:
+    """`Feed URL`, `feed_url` and `feedUrl` are one field."""
+    return "".join(filter(str.isalnum, field)).lower()
+
+
+@lru_cache(maxsize=8)  # all entries of a list have the same fields, or nearly
+def rank_fields(fields: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Those that have the address, and those that have the name, each with the best first."""
+    return rank(fields, ADDRESS_FIELDS), rank(fields, NAME_FIELDS)
+
+
+def rank(fields: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Those of the fields that are known, the best first."""
+    by_name = {simplify(field): field for field in reversed(fields)}  # the first of two equal ones counts
+    return [by_name[name] for name in known if name in by_name]

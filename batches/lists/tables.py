@@ -1,0 +1,204 @@
+"""CSV as people have it: with or without a header, separated by whatever a spreadsheet writes, with a broken line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, takewhile
+from typing import NamedTuple
+
+from batches.limits import MAX_QUOTE
+
+from .addresses import InvalidAddress, normalise_address
+from .fields import ADDRESS_FIELDS, NAME_FIELDS, rank, rank_fields, simplify
+from .imports import Collector, InvalidList, clean_line
+from .source import MAX_LINE, ListSource, find_first_line
+
+DELIMITERS = ",;\t|"
+#: Excel obeys this line, and other programs write it for Excel. The sign cannot be one that addresses have.
+SEPARATOR_LINE = re.compile(r"""\s*["']?sep=([,;|^!*\t])["']?\s*""", re.IGNORECASE)
+#: The last ones are names in some lists, and addresses in others.
+NAME_COLUMNS = (*NAME_FIELDS, "blog", "site", "website", "feed", "channel", "profile", "page")
+#: Rows and cells that decide the layout.
+SAMPLED_ROWS, SAMPLED_CELLS = 50, 100
+#: A row over several lines that breaks off is read again from its second line. After so many, each line is a row.
+MAX_REREADS = 100
+#: Lines of one row.
+MAX_ROW = 10_000
+
+Line = tuple[int, str]
+Row = tuple[int, list[str]]
+
+
+class Layout(NamedTuple):
+    """Which columns have the address and the name of an entry; of several, the first that is not empty counts."""
+
+    delimiter: str
+    addresses: Sequence[int]
+    names: Sequence[int]
+    #: The line of the header. It and what is above it are not entries.
+    header: int
+    #: Whether the header names a column of addresses, and how many rows of the sample have one.
+    is_named: bool
+    matches: int
+
+
+def read_csv(source: ListSource, collector: Collector) -> None:
+    """A column of addresses and perhaps a column of names. Other columns and blank rows are ignored.
+
+    The header says which they are. If it does not, or if there is none, it is the column that holds addresses.
+    """
+    layout = find_layout(source.head)
+    if not layout.addresses and (first := clean_line(find_first_line(source.head), MAX_QUOTE)):
+        raise InvalidList(f'No column holds addresses; name it "url" in the first line, instead of: {first}.')
+    for number, row in read_rows(source.read_lines(), layout.delimiter, collector.reject):
+        if number > layout.header:
+            collector.add(number, _first_of(row, layout.addresses or [0]), _first_of(row, layout.names))
+
+
+def is_table(head: str) -> bool:
+    """Whether a text is CSV: it starts with a header for addresses, or with an address and something else."""
+    first = find_first_line(head)
+    if SEPARATOR_LINE.fullmatch(first):
+        return True
+    layout = find_layout(head)
+    cells = next(csv.reader([first], delimiter=layout.delimiter, skipinitialspace=True), [])
+    if any(simplify(cell) in ADDRESS_FIELDS for cell in cells):
+        return len(cells) > 1 or simplify(first) == "url"
+    return not first.startswith("#") and not _is_address(first) and sum(map(_is_address, cells)) == 1
+
+
+def find_layout(head: str) -> Layout:
+    """The layout by which most rows have an address, or else the one whose header names a column of addresses."""
+    lines = list(io.StringIO(head, newline=None))
+    match = SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
+    stated = match[1] if match else ""
+    if len(lines) > SAMPLED_ROWS:
+        del lines[-1]  # it may be cut
+    numbered = list(enumerate(lines, 1))[1 if stated else 0 :]
+    layouts = [_lay_out(numbered, delimiter) for delimiter in dict.fromkeys(stated + DELIMITERS)]
+    first = find_first_line(head)
+
+    def fit(layout: Layout) -> tuple[bool, int, bool, int]:
+        is_meant = layout.is_named or layout.delimiter == stated
+        return is_meant and layout.matches > 0, layout.matches, layout.is_named, first.count(layout.delimiter)
+
+    best = max(layouts, key=fit)
+    return best._replace(header=max(best.header, len(stated)))  # the line that states the separator is the first
+
+
+def read_rows(lines: Iterable[Line], delimiter: str, reject: Callable[[int, str, str], None]) -> Iterator[Row]:
+    """Each row that is not blank, with its first line. A line that cannot be read is rejected by itself."""
+    row_lines = _RowLines(lines)
+    reader = csv.reader(row_lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    while True:
+        row_lines.begin_row()
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            has_more_lines = len(row_lines.row) > 1
+            reject(*row_lines.give_back(), _describe_error(str(error), has_more_lines))
+        else:
+            if row_lines.length >= MAX_LINE:
+                reject(*row_lines.give_back(), f"It is longer than {MAX_LINE:,} characters.")
+            elif any(cell.strip() for cell in row):
+                yield row_lines.row[0][0], row
+
+
+class _RowLines:
+    """Lines for a `csv.reader`. Those of the current row, apart from its first, can be given back."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self._again: deque[Line] = deque()
+        self._rereads = 0
+        self.row: list[Line] = []
+        self.length = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        # Without these ends, a broken quote in each line would read the rest of the list again and again.
+        if self.row and (self.length > MAX_LINE or len(self.row) > MAX_ROW or self._rereads > MAX_REREADS):
+            raise StopIteration
+        line = self._again.popleft() if self._again else next(self._lines)
+        self.row.append(line)
+        self.length += len(line[1])
+        return line[1]
+
+    def begin_row(self) -> None:
+        self.row = []
+        self.length = 0
+
+    def give_back(self) -> Line:
+        """Give back all lines of this row but the first, which is returned."""
+        first, *others = self.row
+        self._again.extendleft(reversed(others))
+        self._rereads += bool(others)
+        return first
+
+
+def _lay_out(lines: Sequence[Line], delimiter: str) -> Layout:
+    sample = islice(read_rows(lines, delimiter, lambda *_: None), SAMPLED_ROWS)
+    rows = [(number, row[:SAMPLED_CELLS]) for number, row in sample]
+    found = Counter(column for _, row in rows for column, cell in enumerate(row) if _is_address(cell))
+    above = list(takewhile(lambda row: not any(map(_is_address, row[1])), rows))
+    header, fields = max(above, key=lambda row: _count_fields(row[1]), default=(0, []))
+    known = [fields.index(field) for field in rank_fields(tuple(fields))[0]]
+    if not known:
+        header = max((number for number, _ in takewhile(lambda row: not _may_be_entry(row[1]), above)), default=0)
+    addresses = _choose_addresses(fields, known, found)
+    names = [column for column in map(fields.index, rank(fields, NAME_COLUMNS)) if column not in {*addresses, *found}]
+    if not known and len(addresses) == 1 and max(len(row) for _, row in rows) == 2:
+        names = [1 - addresses[0]]
+    matches = sum(any(_is_address(cell) for cell in _cells(row, addresses)) for _, row in rows)
+    return Layout(delimiter, addresses, names, header, bool(known), matches)
+
+
+def _choose_addresses(fields: Sequence[str], known: Sequence[int], found: Counter[int]) -> list[int]:
+    holding = [column for column in known if found[column]]
+    certain = [column for column in known if column not in holding and "url" in simplify(fields[column])]
+    return [*holding, *certain] or [column for column, _ in found.most_common(1)] or [*known]
+
+
+def _count_fields(row: Sequence[str]) -> int:
+    """How many of its cells are the name of a known field; 0 if none is that of an address."""
+    fields = set(map(simplify, row))
+    return len(fields & {*ADDRESS_FIELDS, *NAME_COLUMNS}) if fields & {*ADDRESS_FIELDS} else 0
+
+
+def _may_be_entry(row: Sequence[str]) -> bool:
+    """Whether it may be an address with a fault, rather than a title."""
+    return any("." in cell or "/" in cell for cell in row)
+
+
+def _cells(row: Sequence[str], columns: Sequence[int]) -> Iterator[str]:
+    return (row[column] for column in columns if column < len(row))
+
+
+def _first_of(row: Sequence[str], columns: Sequence[int]) -> str:
+    for column in columns:  # not a generator, since this is called for each row
+        if column < len(row) and row[column].strip():
+            return row[column]
+    return ""
+
+
+def _is_address(cell: str) -> bool:
+    try:
+        return '"' not in cell and bool(normalise_address(cell))
+    except InvalidAddress:
+        return False
+
+
+def _describe_error(message: str, has_more_lines: bool) -> str:
+    if "field limit" in message and not has_more_lines:
+        return f"It has a field of more than {csv.field_size_limit():,} characters."
+    if "after" in message and not has_more_lines:
+        return "It has text after a closing quote; within quotes, write each quote twice."
+    return "It opens a quote that is never closed; within quotes, write each quote twice."
