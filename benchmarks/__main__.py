@@ -19,11 +19,15 @@ from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.rows import ROWS
 from benchmarks.store import Store
 
+#: Where the measurements of each scale are stored.
+NAMES = {1.0: "results.json", 0.0: "small.json"}
+
 
 def main() -> int:
     options = make_parser().parse_args()
     allow_many_files()
-    store = Store(VAR / ("small.json" if options.small else "results.json"))
+    options.scale = 0.0 if options.small else options.scale
+    store = Store(VAR / NAMES.get(options.scale, f"results-{options.scale:g}.json"))
     if options.list:
         print("\n".join(f"{row.name:<24} {row.title}" for row in ROWS.values()))
         return 0
@@ -45,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("row", nargs="*", choices=[*ROWS, []], metavar="ROW", help="Names of rows (default: all).")
     parser.add_argument("--list", action="store_true", help="List the rows.")
     parser.add_argument("--small", action="store_true", help="Little work and one round: shows that everything works.")
+    parser.add_argument("--scale", type=float, default=1.0, help="Multiply the amount of work, as in 0.1 (default: 1).")
     parser.add_argument("--rounds", type=int, help="Number of rounds (default: 3); the median counts.")
     parser.add_argument("--minutes", type=float, help="Time limit for each row (default: its own).")
     parser.add_argument("--again", action="store_true", help="Measure finished rows again.")
@@ -65,7 +70,7 @@ def run(store: Store, rows: list[Row], options: argparse.Namespace) -> int:
             print(f"{row.name}: measured already", flush=True)
             continue
         try:
-            measure(store, row, Scale(options.small), rounds, 60 * (options.minutes or row.minutes))
+            measure(store, row, Scale(options.scale), rounds, 60 * (options.minutes or row.minutes))
         except Exception as fault:
             faults += 1
             print(traceback.format_exc(), flush=True)

@@ -22,12 +22,17 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much work: of a full measurement, or of a small one that only shows that the benchmark works."""
+    """How much work: 1 for a full measurement, 0 for the least that shows that a row works."""
 
-    small: bool = False
+    factor: float = 1.0
+
+    @property
+    def small(self) -> bool:
+        return self.factor == 0
 
     def pick(self, full: int, small: int) -> int:
-        return small if self.small else full
+        """The full size multiplied by the factor, but at least the small one."""
+        return max(round(full * self.factor), small)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -43,11 +44,17 @@ class Project:
 
     def check(self, batch_id: str, processes: int = 1) -> Finished:
         """Work until this batch is finished: the whole command."""
-        return self.manage("batch", "run", "--resume", batch_id, "--json", *workers(processes))
+        return self.manage("batch", "run", "--resume", batch_id, *workers(processes))
 
-    def check_list(self, file: Path, processes: int = 1) -> Finished:
-        """From a list to a finished batch: the whole command."""
-        return self.manage("batch", "run", file, "--json", *workers(processes))
+    def check_list(self, file: Path, processes: int = 1, prefix: Sequence[str] = ()) -> Finished:
+        """From a list to a finished batch: the whole command, behind the `prefix` of a namespace."""
+        return run([*prefix, *manage("batch", "run", file, *workers(processes))], self.environment)
+
+    def newest_batch(self) -> dict[str, Any]:
+        """Its fields, without its profiles and stories. Nothing else may be queued."""
+        output = self.manage("batch", "list", "--limit", 1, "--json").output
+        found: list[dict[str, Any]] = json.loads(output[output.index("[") :])
+        return found[0]
 
     def inside(self, module: str, **options: object) -> Figures:
         """The figures of a module in `inside/`, which calls the project's code in a process of its own."""
@@ -70,6 +77,7 @@ def run_seconds(details: dict[str, Any]) -> float:
 def require_complete(details: dict[str, Any], profiles: int, stories: int | None = None) -> None:
     """A speed counts only if all of the work was done."""
     assert details["status"] == "done", details["error"]
+    assert details["total_profiles"] == profiles, details["total_profiles"]
     assert details["completed_profiles"] == profiles, details["completed_profiles"]
     assert stories is None or details["stories_found"] == stories, details["stories_found"]
 

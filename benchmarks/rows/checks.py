@@ -12,7 +12,7 @@ from benchmarks.commands import NODE_MODULES, VAR, peer, run
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, Unavailable, prose
 from benchmarks.lists import addresses, write_list
 from benchmarks.machine import installed_peers
-from benchmarks.ours import Project, find_object, require_complete, run_seconds
+from benchmarks.ours import Project, require_complete, run_seconds
 from benchmarks.services.databases import Databases, databases
 from benchmarks.services.redis import redis
 
@@ -85,7 +85,7 @@ def measure_ours(created: Databases, file: Path, count: int, processes: int) -> 
         project.migrate()
         batch = project.create(file, "noop")
         finished = project.check(batch, processes)
-        details = find_object(finished.output)
+        details = project.newest_batch()
         require_complete(details, count)
         return {CHECKS: count / run_seconds(details), "CPU µs/check": 1e6 * finished.cpu / count, "MB": finished.memory}
 

@@ -14,7 +14,7 @@ from benchmarks.documents import LARGE_STORIES, write_large_feeds
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, Unavailable, prose
 from benchmarks.lists import write_list
 from benchmarks.machine import installed_peers
-from benchmarks.ours import Project, find_object, workers
+from benchmarks.ours import Project, require_complete
 from benchmarks.rows.feeds import AIOHTTP, CURL, SCRAPY, TWO, Site, measure_loop
 from benchmarks.services import internet
 from benchmarks.services.certificates import Authority
@@ -115,10 +115,9 @@ def measure_ours(place: Internet, created: Databases, processes: int) -> Figures
     with created.new() as database:
         project = Project(database, BATCHES_CONCURRENCY=AT_ONCE, BATCHES_TIMEOUT=TIMEOUT)
         project.migrate()
-        command = manage("batch", "run", place.all_file, "--json", *workers(processes))
-        finished = run(within(place.prefix, command), project.environment)
-    details = find_object(finished.output)
-    assert details["status"] == "done", details["error"]
+        finished = project.check_list(place.all_file, processes, place.prefix)
+        details = project.newest_batch()
+    require_complete(details, place.count)
     return {
         SPEED: place.count / finished.seconds,
         FAILED: len(place.good) - details["successful_checks"],

@@ -15,7 +15,8 @@ from ipaddress import IPv4Address
 GOOD, DEAD, TARPIT, MISSING = "good", "dead", "tarpit", "missing"
 KINDS = {0: DEAD, 50: DEAD, 1: TARPIT, 51: TARPIT, 2: MISSING}
 
-GOOD_ADDRESSES = 200
+#: Few: nginx keeps a table of all names for each.
+GOOD_ADDRESSES = 4
 DEAD_ADDRESS, TARPIT_ADDRESS = "127.0.3.1", "127.0.4.1"
 #: As a resolver takes that has to ask others.
 LOOKUP_SECONDS = 0.05

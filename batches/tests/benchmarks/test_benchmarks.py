@@ -113,7 +113,7 @@ def test_a_finished_row_is_not_measured_again(store, monkeypatch):
     monkeypatch.setattr("benchmarks.__main__.describe_machine", dict)
     monkeypatch.setattr("benchmarks.__main__.describe_versions", dict)
     calls = []
-    options = SimpleNamespace(rounds=1, small=False, minutes=None, again=False)
+    options = SimpleNamespace(rounds=1, scale=1.0, small=False, minutes=None, again=False)
     for _ in range(2):
         assert run(store, [make_row(calls, ours=1.0)], options) == 0
     assert calls == ["0 ours"]
@@ -140,7 +140,7 @@ def test_a_row_with_a_fault_does_not_stop_the_others(store, monkeypatch, capsys)
     monkeypatch.setattr("benchmarks.__main__.describe_versions", dict)
     calls = []
     rows = [make_row(calls, bad=ValueError("a bug")), make_row(calls, good=1.0)]
-    options = SimpleNamespace(rounds=1, small=False, minutes=None, again=False)
+    options = SimpleNamespace(rounds=1, scale=1.0, small=False, minutes=None, again=False)
     assert run(store, rows, options) == 1
     assert calls == ["0 bad", "0 good"]
     assert "ValueError: a bug" in capsys.readouterr().out
@@ -221,7 +221,7 @@ def test_of_100_hosts_two_are_dead_two_are_tarpits_and_one_has_no_address():
 @pytest.mark.parametrize(
     ("name", "kind", "code", "address"),
     [
-        ("host7.example", 1, 0, b"\x7f\x00\x02\x08"),
+        ("host7.example", 1, 0, b"\x7f\x00\x02\x04"),
         ("host7.example", 28, 0, b""),
         ("HOST0.example", 1, 0, b"\x7f\x00\x03\x01"),
         ("host2.example", 1, 3, b""),
