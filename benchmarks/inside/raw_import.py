@@ -70,13 +70,13 @@ METHODS = {"executemany": execute_many, "copy": copy}
 
 
 def defaults_of(model: type[models.Model]) -> dict[str, Any]:
-    """The columns that are not given, with the values of a new row. Those that stay NULL are left out."""
+    """The columns that are not given, with the values of a new row. Left out: NULL, and what the database fills in."""
     return dict(_defaults(model))
 
 
 def _defaults(model: type[models.Model]) -> Iterator[tuple[str, Any]]:
     for field in model._meta.concrete_fields:
-        if not field.primary_key and field.column not in GIVEN:
+        if not (field.primary_key or field.has_db_default() or field.column in GIVEN):
             value = field.get_db_prep_save(field.get_default(), connection)
             if value is not None:
                 yield field.column, value
