@@ -3,7 +3,8 @@
 The row of the key is written in the transaction of the change. A fault or a killed process undoes both, and the next
 attempt does the work. A second request with the key waits for the first, on PostgreSQL at the unique index and on
 SQLite at BEGIN IMMEDIATE, and gets the same answer, so clients never see "409, in flight". Lists are read, and the rows
-of a new batch are stored, before that transaction, so no lock is held while they are.
+of a new batch are stored, before that transaction, so no lock is held while they are. A bulk call is done in steps: the
+row of the key has its progress, and each request with the key takes the next step.
 
 Answers of calls that ran are stored, refusals (404, 409) included. A request that was refused before it ran (400, 401,
 403, 413, 415, 429) is not stored: the client can correct it and use the same key. The status codes are those of
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from hashlib import sha256
@@ -47,6 +48,14 @@ REMOVED_AT_ONCE = 100
 
 #: A stored answer has at most this many rejected entries: a list of 2 MB can have 25 MB of them.
 STORED_REJECTS = 100
+
+#: Changes in one transaction of a call that makes many. The queue is locked for 5 to 9 ms for each.
+STEP = 5
+
+#: Stores what the changes of a step need before its transaction, and yields the call that makes them.
+Prepare = Callable[[Sequence[Any]], AbstractContextManager[Callable[[], list[Any]]]]
+#: Makes the answer of all outcomes.
+Finish = Callable[[list[Any], Any], Any]
 
 #: Visible ASCII. The quotes of the draft belong to the key.
 KEY = re.compile(rf"[!-~]{{1,{MAX_KEY}}}")
@@ -106,6 +115,29 @@ class IdempotentPosts(BaseView):
                 return self._replay(stored)
             raise
 
+    def run_steps_once(
+        self, select: Callable[[], tuple[Sequence[Any], Any]], prepare: Prepare, finish: Finish
+    ) -> Response:
+        """As `run_once`, for many changes: a few of them at a time, in a transaction that also writes their outcomes.
+
+        Whoever sends the request again continues where it was interrupted. `select` returns all items, and what else
+        `finish` needs to make the answer of all outcomes.
+        """
+        if self.wanted is None:
+            items, rest = select()
+            with prepare(items) as run:
+                return Response(finish(run(), rest))
+        stored, is_new = unexpired(self.wanted).first(), False
+        if stored is None:
+            items, rest = select()
+            remove_expired()
+            self.wanted.body = json.dumps({"items": list(items), "rest": rest, "outcomes": []}, default=str)
+            with transaction.atomic(durable=True):
+                stored, is_new = _claim_key(self.wanted)
+        while stored.status_code is None and stored.fingerprint == self.wanted.fingerprint:
+            stored = _take_step(stored, prepare, finish)
+        return answer_of(stored) if is_new else self._replay(stored)
+
     def _replay(self, stored: StoredResponse) -> Response:
         if self.wanted is None or stored.fingerprint != self.wanted.fingerprint:
             raise KeyReused
@@ -136,7 +168,23 @@ def _claim_key(wanted: StoredResponse) -> tuple[StoredResponse, bool]:
     """The row of the key, and whether it is new. Waits for a transaction that is inserting it."""
     key = {"user": wanted.user, "key": wanted.key}
     expired().filter(**key).delete()
-    return StoredResponse.objects.get_or_create(**key, defaults={"fingerprint": wanted.fingerprint})
+    defaults = {"fingerprint": wanted.fingerprint, "body": wanted.body}
+    return StoredResponse.objects.get_or_create(**key, defaults=defaults)
+
+
+def _take_step(seen: StoredResponse, prepare: Prepare, finish: Finish) -> StoredResponse:
+    progress = json.loads(seen.body)
+    with prepare(progress["items"][:STEP]) as run, transaction.atomic(durable=True):
+        stored = StoredResponse.objects.select_for_update(no_key=True).get(pk=seen.pk)
+        if stored.body == seen.body:  # otherwise another request with the key has taken this step
+            progress["outcomes"] += run()
+            progress["items"] = progress["items"][STEP:]
+            if progress["items"]:
+                stored.body = Renderer().render(progress).decode()
+                stored.save(update_fields=["body"])
+            else:
+                _store(stored, Response(finish(progress["outcomes"], progress["rest"])))
+    return stored
 
 
 def _store(stored: StoredResponse, response: Response) -> None:
@@ -150,7 +198,13 @@ def _store(stored: StoredResponse, response: Response) -> None:
 
 
 def replay(stored: StoredResponse) -> Response:
-    headers = {REPLAYED: "true"} | ({"Location": stored.location} if stored.location else {})
+    response = answer_of(stored)
+    response.headers[REPLAYED] = "true"
+    return response
+
+
+def answer_of(stored: StoredResponse) -> Response:
+    headers = {"Location": stored.location} if stored.location else {}
     return Response(json.loads(stored.body), stored.status_code, headers=headers)
 
 

@@ -24,7 +24,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ImportResult
 from batches.models import Action, Batch, Channel, Queue
-from batches.queue.bulk import preparing_repeats, run_bulk, select_batches
+from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
@@ -39,7 +39,7 @@ from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
 from .schema import FORM, IF_MATCH, JSON, describe, describes_etag, error_response, refusals
-from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, QueueSerializer
+from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, OutcomeSerializer, QueueSerializer
 from .versioning import PathVersioning
 
 #: The queue contains this many queued batches at most; the list of batches has all of them.
@@ -222,27 +222,31 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         self.require_permission(DELETE if bulk_action == Action.DELETE_BATCH else OPERATE)
         if "filter" in fields:  # the outcomes show which batches match
             self.require_permission(VIEW)
-        return self.run_prepared_once(lambda: self.preparing_bulk(bulk_action, **fields), lambda respond: respond())
+        return self.run_bulk_once(bulk_action, **fields)
 
-    @contextmanager
-    def preparing_bulk(
+    def run_bulk_once(
         self, bulk_action: Action, ids: Sequence[object] = (), filter: QuerySet[Batch] | None = None
-    ) -> Iterator[Callable[[], Response]]:
-        left = 0
-        expected: dict[str, Any] = {}
-        if filter is not None:
-            if bulk_action != Action.REPEAT_BATCH:  # which changes nothing about the batch
-                expected = {"expected_in": filter}
+    ) -> Response:
+        # A repeat changes nothing about the batch.
+        is_filtered = filter is not None and bulk_action != Action.REPEAT_BATCH
+        expected: dict[str, Any] = {"expected_in": filter} if is_filtered else {}
+
+        def select() -> tuple[Sequence[object], int]:
+            if filter is None:
+                return ids, 0
             try:
-                ids, left = select_batches(bulk_action, filter.filter(RULES[bulk_action].is_offered_for))
+                return select_batches(bulk_action, filter.filter(RULES[bulk_action].is_offered_for))
             except Refused as refused:
                 raise ValidationError({"filter": [str(refused)]}) from refused
-        in_one_transaction = self.wanted is not None and bulk_action == Action.REPEAT_BATCH
-        preparing = preparing_repeats(self.manager, ids) if in_one_transaction else nullcontext()
-        with preparing as prepared:
-            yield lambda: Response(
-                BulkSerializer(run_bulk(self.manager, bulk_action, ids, left, prepared=prepared, **expected)).data
-            )
+
+        @contextmanager
+        def prepare(ids: Sequence[object]) -> Iterator[Callable[[], list[Any]]]:
+            in_a_transaction = self.wanted is not None and bulk_action == Action.REPEAT_BATCH
+            preparing = preparing_repeats(self.manager, ids) if in_a_transaction else nullcontext()
+            with preparing as prepared:
+                yield lambda: render_outcomes(run_bulk(self.manager, bulk_action, ids, prepared=prepared, **expected))
+
+        return self.run_steps_once(select, prepare, sum_up_outcomes)
 
     def respond(self, pk: str, outcome: Any = True) -> Response:
         """The batch as it is now, or the new batch that the call has made."""
@@ -307,6 +311,16 @@ class NothingHere(BaseView):
         if version and version not in known:
             raise NotFound(f"The API has no version {version}. Use {', '.join(known)}.")
         raise NotFound("No such address. The addresses of the API end with a slash.")
+
+
+def render_outcomes(result: BulkResult) -> list[Any]:
+    return list(OutcomeSerializer(result.outcomes, many=True).data)
+
+
+def sum_up_outcomes(outcomes: list[Any], left: int) -> dict[str, Any]:
+    """In the form of `BulkSerializer`."""
+    done = sum(outcome["ok"] for outcome in outcomes)
+    return {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
 
 
 def parse_body(body_class: type[Body], request: Request) -> dict[str, Any]:

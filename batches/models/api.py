@@ -20,12 +20,15 @@ SHOWN_KEY = len(KEY_PREFIX) + 4
 
 
 class StoredResponse(models.Model):
-    """The response to a request with an `Idempotency-Key`, written in the transaction of the request's change."""
+    """The response to a request with an `Idempotency-Key`, written in the transaction of the request's change.
+
+    A bulk call has several: until the last one `status_code` is NULL, and `body` has the progress.
+    """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     key = models.CharField(max_length=MAX_KEY)
     fingerprint = models.CharField(max_length=MAX_FINGERPRINT, help_text="Hash of the request.")
-    #: NULL between the insertion of the key and the response. One transaction writes both, so nobody sees it.
+    #: NULL between the insertion of the key and the response.
     status_code = models.PositiveSmallIntegerField(null=True)
     location = models.TextField(blank=True)
     body = models.TextField(blank=True)

@@ -2,12 +2,14 @@
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from batches.api import views
+from batches.api import idempotency, views
 from batches.api.bodies import BulkBody
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 from batches.tests.support.factories import assert_consistent, cap_bulk
+from batches.tests.support.threads import TIMEOUT, in_thread
 
 from .calls import UNKNOWN_ID
 from .conftest import errors_of, make_user, nothing_changes, refusal_of, token_client
@@ -132,8 +134,27 @@ def test_each_action_needs_the_permission_of_its_call(make_batch, permission):
 # Transactions
 
 
+@pytest.fixture
+def in_steps_of_two(monkeypatch):
+    monkeypatch.setattr(idempotency, "STEP", 2)
+
+
 @pytest.mark.django_db(transaction=True)
-def test_without_a_key_each_batch_is_a_transaction_and_with_one_all_of_them_are(client, make_batch, monkeypatch):
+@pytest.mark.parametrize("action", ["pause", "repeat", "delete"])
+def test_with_a_key_a_few_batches_at_a_time_are_a_transaction(client, make_batch, in_steps_of_two, action):
+    batches = [make_batch() for _ in range(5)]
+    with CaptureQueriesContext(connection) as captured:
+        answer = send(client, action, batches, key="k")
+    assert outcomes_of(answer) == [("ok", ACTIONS[action] if action != "repeat" else "queued")] * 5
+    assert answer.json()["done"] == 5
+    transactions = "".join(query["sql"] for query in captured).split("COMMIT")
+    changes = [sqls.count('INSERT INTO "batches_batchlog"') for sqls in transactions]
+    assert [number for number in changes if number] == [2, 2, 1]
+    assert send(client, action, batches, key="k").content == answer.content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_key_each_batch_is_a_transaction(client, make_batch, monkeypatch):
     batches, pause, atomic = [make_batch() for _ in range(3)], BatchManager.pause_batch, []
 
     def note_and_pause(manager, pk):
@@ -142,24 +163,42 @@ def test_without_a_key_each_batch_is_a_transaction_and_with_one_all_of_them_are(
 
     monkeypatch.setattr(BatchManager, "pause_batch", note_and_pause)
     send(client, "pause", batches)
-    send(client, "pause", batches, key="k")
-    assert atomic == [False] * 3 + [True] * 3
+    assert atomic == [False] * 3
 
 
 @pytest.mark.django_db(transaction=True)
-def test_with_a_key_a_fault_undoes_everything_and_the_next_attempt_does_it(client, make_batch, monkeypatch):
-    batches, pause, calls = [make_batch() for _ in range(3)], BatchManager.pause_batch, []
+def test_with_a_key_a_fault_undoes_its_step_and_the_next_attempt_does_exactly_the_rest(
+    client, make_batch, monkeypatch, in_steps_of_two
+):
+    batches, reveal, calls = [make_batch() for _ in range(5)], BatchManager._reveal, []
 
-    def fail_second(manager, pk):
-        calls.append(pk)
-        return pause(manager, pk) if len(calls) != 2 else 1 / 0
+    def fail_fourth(manager, *arguments, **options):
+        calls.append(arguments)
+        return reveal(manager, *arguments, **options) if len(calls) != 4 else 1 / 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(BatchManager, "pause_batch", fail_second)
+        patch.setattr(BatchManager, "_reveal", fail_fourth)
         with pytest.raises(ZeroDivisionError):
-            send(client, "pause", batches, key="k")
-    assert Batch.objects.queued().count() == 3
-    assert send(client, "pause", batches, key="k").json()["done"] == 3
+            send(client, "repeat", batches, key="k")
+    assert Batch.objects.count() == Batch.everything.count() == 5 + 2
+    answer = send(client, "repeat", batches, key="k")
+    assert outcomes_of(answer) == [("ok", "queued")] * 5
+    assert Batch.objects.count() == 5 + 5
+    made = [outcome["made"] for outcome in answer.json()["outcomes"]]
+    assert [Batch.objects.get(pk=pk).previous for pk in made] == batches
+    assert send(client, "repeat", batches, key="k").content == answer.content
+    assert refusal_of(send(client, "pause", batches, key="k")) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_requests_with_a_key_share_the_steps_and_get_the_same_answer(client, make_batch, in_steps_of_two):
+    batches = [make_batch() for _ in range(6)]
+    sent = [in_thread(lambda: send(client, "repeat", batches, key="k")) for _ in range(2)]
+    one, two = (answer.result(TIMEOUT) for answer in sent)
+    assert one.content == two.content
+    assert outcomes_of(one) == [("ok", "queued")] * 6
+    assert Batch.everything.count() == 12
+    assert_consistent()
 
 
 @pytest.mark.django_db(transaction=True)
