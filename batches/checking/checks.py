@@ -99,7 +99,7 @@ class Checks:
 
     def add_no_more(self) -> None:
         self._is_last = True
-        self._window.end_shares()
+        self._window.add_no_more()
         self.start()
         self._give_up_pauses()
 
@@ -243,7 +243,7 @@ class Checks:
         self.start()
 
     def _on_slow(self, check: Check) -> None:
-        makes_room = not self._window.has_room_for_slow and self._window.ready > 0
+        makes_room = self._window.needs_room
         self._window.mark_slow(check.turn)
         if makes_room:
             self._end(check, End.MAKES_ROOM)

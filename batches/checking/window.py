@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -43,12 +42,13 @@ class Window:
     """Assigns at most `per_host` profiles of a host at once, and lets no host block the others.
 
     Lists often have many addresses of one host in a row. In list order, all other hosts would wait behind them. Slow
-    hosts are assigned at most `slow_share` profiles at once, until no others will come. Paused hosts are assigned none.
+    hosts are assigned at most `slow_share` profiles at once while others may come. Paused hosts are assigned none.
     """
 
     def __init__(self, per_host: int, slow_share: int) -> None:
         self._per_host = per_host
         self._slow_share = slow_share
+        self._is_last = False
         self._hosts: dict[str, Host] = {}
         self._slow_hosts: dict[str, None] = {}  # in the order in which they were seen
         # Hosts in turn, one entry for each profile with a free slot.
@@ -71,15 +71,17 @@ class Window:
     @property
     def ready(self) -> int:
         """Number of profiles that `take` can return now."""
-        return len(self._quick) + min(len(self._slow), max(0, self._slow_share - self._slow_taken))
+        room = len(self._slow) if self._is_last else max(0, self._slow_share - self._slow_taken)
+        return len(self._quick) + min(len(self._slow), room)
 
     @property
-    def has_room_for_slow(self) -> bool:
-        return self._slow_taken < self._slow_share
+    def needs_room(self) -> bool:
+        """Whether others wait while slow hosts have all of their share."""
+        return bool(self._quick) and self._slow_taken >= self._slow_share
 
-    def end_shares(self) -> None:
-        """No others will come: let slow hosts have every slot that nobody else needs."""
-        self._slow_share = sys.maxsize
+    def add_no_more(self) -> None:
+        """From now on, slow hosts may have every slot that no other can take."""
+        self._is_last = True
 
     @property
     def next_end_of_pause(self) -> float | None:
@@ -114,7 +116,7 @@ class Window:
         """The next profile of a host with a free slot, or None. Call `release` after its check."""
         if self._quick:
             host = self._quick.popleft()
-        elif self._slow and self.has_room_for_slow:
+        elif self._slow and (self._is_last or self._slow_taken < self._slow_share):
             host = self._slow.popleft()
         else:
             return None

@@ -105,7 +105,7 @@ def serve(number: int) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    os.nice(5)  # the event loop goes first
+    os.nice(10)  # the event loop goes first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     with Connection(number) as connection, suppress(EOFError, OSError):

@@ -239,6 +239,20 @@ def test_slow_hosts_get_half_of_the_places_and_the_others_the_rest():
     in_world(tarpits(*slow), work, concurrency=4)
 
 
+def test_slow_hosts_make_room_also_when_everything_was_read():
+    slow = ["s1", "s2", "s3", "s4"]
+
+    async def work(world: World) -> None:
+        world.add(*slow, "a", "b", "c")
+        world.checks.add_no_more()
+        await world.time.pass_by()
+        await world.time.pass_by(SLOW)
+        assert world.errors == dict.fromkeys("abc", "")
+        assert world.checked == [*slow, "a", "b", "c", "s3", "s4"]
+
+    in_world(tarpits(*slow), work, concurrency=4)
+
+
 def test_no_check_makes_room_if_nobody_waits():
     async def work(world: World) -> None:
         world.add("s1", "s2", "a")

@@ -110,7 +110,7 @@ def test_slow_hosts_get_all_slots_when_no_others_will_come():
     make_slow(window, "s1", "s2")
     for host in ("s1", "s2", "q"):
         window.add(profile(1, host))
-    window.end_shares()
+    window.add_no_more()
     assert window.ready == 3
     assert hosts_of(take_all(window)) == ["q", "s1", "s2"]
 
