@@ -97,6 +97,10 @@ class Checks:
             self._window.add(profile)
         self.start()
 
+    def take_crowded(self) -> set[str]:
+        """The hosts of which too many profiles were added: others should be read first."""
+        return self._window.take_crowded()
+
     def add_no_more(self) -> None:
         self._is_last = True
         self._window.add_no_more()

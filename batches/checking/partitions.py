@@ -71,6 +71,14 @@ class Partitions:
             self._scans = [other for other in self._scans if other is not scan]
         return [profile for _, profile in wanted]
 
+    def put_off(self, numbers: Iterable[int]) -> None:
+        """Read on without these partitions, and only then the rest of them: thousands of rows of one slow host wait,
+        and those of others come after them."""
+        for number in set(numbers):
+            for scan in [scan for scan in self._scans if number in scan.partitions and len(scan.partitions) > 1]:
+                scan.partitions.remove(number)
+                self._scans.append(Scan({number}, scan.last_id))
+
     def note_recorded(self, profile_ids: Iterable[int]) -> None:
         for profile_id in profile_ids:
             self._unrecorded[self._partition_of.pop(profile_id)] -= 1

@@ -12,7 +12,7 @@ from batches.checking.checkers.base import Checker
 from batches.conf import Config
 from batches.models import Database
 from batches.queue.hosts import recall_hosts, remember_hosts
-from batches.queue.partitions import are_wanted
+from batches.queue.partitions import are_wanted, partition_of_domain
 from batches.queue.refusals import Refusal
 from batches.queue.runs import ClaimedRun
 from batches.reports import queries
@@ -134,6 +134,7 @@ class Run:
             page = await self._database(queries.fetch_pending, self._batch, set(scan.partitions), scan.last_id, size)
             if not self._stopping:
                 self._checks.add(self._partitions.add(scan, page, size))
+                self._partitions.put_off(partition_of_domain(host) for host in self._checks.take_crowded())
                 await self._wait_for_room()
         self._all_read = True
         self._checks.add_no_more()

@@ -12,6 +12,8 @@ from batches.lists.domains import domain_of
 
 #: Of a host, at most so many profiles keep the run from reading on: it has others to check.
 HOST_SHARE = 20
+#: A host with more profiles than this is crowded: more of them would only take memory.
+CROWD = 500
 #: Slow hosts that are remembered while none of their profiles is in the window.
 MAX_SLOW_HOSTS = 10_000
 
@@ -57,6 +59,7 @@ class Window:
         self._paused: list[tuple[float, int, Host]] = []
         self._numbers = count()
         self._slow_taken = 0
+        self._crowded: set[str] = set()
         self._size = 0
         self._counted = 0
 
@@ -90,6 +93,11 @@ class Window:
     def add(self, profile: ProfileToCheck) -> None:
         self._put(Turn(profile, _host(profile)))
 
+    def take_crowded(self) -> set[str]:
+        """The hosts of which too many profiles were added since the last call."""
+        crowded, self._crowded = self._crowded, set()
+        return crowded
+
     def put_back(self, turn: Turn, host: str) -> None:
         """Let a profile that could not be checked wait again, from now on for this host. Call `release` before."""
         turn.host = host
@@ -103,6 +111,8 @@ class Window:
         self._size += 1
         if len(host.waiting) <= HOST_SHARE and not host.pause:
             self._counted += 1
+        if len(host.waiting) > CROWD:
+            self._crowded.add(host.name)
         self._queue(host)
 
     def _queue(self, host: Host) -> None:

@@ -25,7 +25,11 @@ WANTED_SECONDS = 3.0
 
 def partition_of(address: str) -> int:
     """The number of the partition for the profile of which this address is fetched first."""
-    return crc32(domain_of(address).encode()) % PARTITIONS
+    return partition_of_domain(domain_of(address))
+
+
+def partition_of_domain(domain: str) -> int:
+    return crc32(domain.encode()) % PARTITIONS
 
 
 def create_partitions(batch: Batch) -> None:

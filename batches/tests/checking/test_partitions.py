@@ -30,6 +30,19 @@ def test_partitions_that_are_leased_later_are_read_from_the_beginning():
     assert (partitions.scan.partitions, partitions.scan.last_id) == ({2}, 0)
 
 
+def test_a_partition_that_is_put_off_is_read_on_after_the_others():
+    partitions = Partitions([1, 2, 3])
+    read(partitions, 1, 1, 2, limit=3)
+    partitions.put_off([1])
+    assert (partitions.scan.partitions, partitions.scan.last_id) == ({2, 3}, 3)
+    assert read(partitions, 1, 2, 3, first=4) == [5, 6]
+    assert (partitions.scan.partitions, partitions.scan.last_id) == ({1}, 3)
+    partitions.put_off([1])  # there is nothing else to read
+    assert read(partitions, 1, first=4) == [4]
+    partitions.note_recorded([1, 2, 3, 5, 6])
+    assert (partitions.scan, partitions.checked) == (None, [2, 3])
+
+
 def test_a_partition_is_checked_when_it_is_read_and_everything_is_recorded():
     partitions = Partitions([1, 2, 3])
     read(partitions, 1, 2, limit=2)

@@ -14,7 +14,7 @@ import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
 from batches.batch_manager import BatchManager
-from batches.checking import worker
+from batches.checking import window, worker
 from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.checks import Checks
 from batches.checking.run import Run
@@ -339,6 +339,35 @@ def test_a_run_whose_event_loop_is_blocked_for_too_long_loses_its_lease(configur
     assert row_statuses(batch) == ["pending"]
     assert "take_over" in [action for action, _ in log(batch)]
     assert any("The event loop has been blocked for more than" in record.getMessage() for record in caplog.records)
+
+
+def test_thousands_of_rows_of_a_slow_host_first_leave_no_other_host_idle_and_fill_no_memory(
+    configure, script, monkeypatch
+):
+    configure(concurrency=4, page_size=40)
+    monkeypatch.setattr(window, "CROWD", 20)
+    slow = [f"https://slow.example/{number}" for number in range(3000)]
+    quick = [f"https://quick{number}.example/" for number in range(10)]
+    batch = BatchManager().create_batch("it", slow + quick, checker="scripted")
+    quick_ones_checked, held = asyncio.Event(), []
+    count = Checks.add
+
+    def note(checks, profiles):
+        count(checks, profiles)
+        if not quick_ones_checked.is_set():
+            held.append(len(checks._window))
+
+    async def hold_the_slow_host(profile):
+        if sum("quick" in url for url in checked) == 10:
+            quick_ones_checked.set()
+        if "slow" in profile.url and not quick_ones_checked.is_set():
+            await quick_ones_checked.wait()
+
+    monkeypatch.setattr(Checks, "add", note)
+    checked = script(hold_the_slow_host)
+    work()
+    assert row_statuses(batch) == ["ok"] * 3010
+    assert max(held) <= 40 + 10
 
 
 def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, script):

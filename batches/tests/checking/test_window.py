@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from batches.checking import window as window_module
 from batches.checking.checkers.base import HostPaused, ProfileToCheck
-from batches.checking.window import HOST_SHARE, Window
+from batches.checking.window import CROWD, HOST_SHARE, Window
 
 
 def profile(number, host="a.example", feed_url=""):
@@ -61,6 +61,13 @@ def test_a_long_block_of_one_host_counts_little_as_supply():
     while turn := window.take():
         window.release(turn)
     assert (len(window), window.supply) == (0, 0)
+
+
+def test_a_host_with_too_many_profiles_is_crowded():
+    window = filled(1, *["busy"] * CROWD, "b")
+    assert window.take_crowded() == set()
+    window.add(profile(0, "busy"))
+    assert [window.take_crowded(), window.take_crowded()] == [{"busy"}, set()]
 
 
 def test_hosts_take_turns():
