@@ -44,6 +44,7 @@ from .queue.repairs import (
 )
 from .queue.resets import begin_reset, continue_reset
 from .queue.runs import lease_of, lock_head
+from .queue.schedules import ScheduleCalls
 from .queue.values import (
     clean_name,
     find_batch,
@@ -62,7 +63,7 @@ from .text import clean_text, pluralise
 Status = Batch.Status
 
 
-class BatchManager(ListCalls, WorkerCalls):
+class BatchManager(ListCalls, ScheduleCalls, WorkerCalls):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
     The calls that change lists are in `ListCalls`, those of workers in `WorkerCalls`.

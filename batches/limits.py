@@ -23,6 +23,11 @@ MAX_ACTOR = 150
 MAX_STATUS = 10
 MAX_ACTION = 30
 MAX_CHECKER = 50
+#: A cron expression, and the name of a time zone.
+MAX_SCHEDULE = 100
+MAX_TIME_ZONE = 50
+#: Minutes (a week).
+MAX_DELAY = 10_080
 #: What a message quotes of a text that it rejects.
 MAX_QUOTE = 200
 #: What PostgreSQL's smallint holds.

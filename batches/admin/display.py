@@ -23,7 +23,7 @@ NOTHING = "–"
 register = template.Library()
 
 
-def column(field: str, label: str, show: Callable[[Any], str], ordering: str | None = None) -> Callable[[Model], str]:
+def column(field: str, label: str, show: Callable[[Any], str], ordering: Any = None) -> Callable[[Model], str]:
     """A column of a list: this field of each row."""
 
     @admin.display(description=label, ordering=ordering)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
@@ -11,13 +12,24 @@ from django.conf import settings
 from django.contrib.admin import widgets
 from django.db.models import TextChoices
 from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
 from django.utils.html import format_html
 
 from batches.conf import get_config
-from batches.limits import MAX_LIST_BYTES, MAX_NAME, MAX_PRIORITY, MAX_URL, MIN_PRIORITY
+from batches.limits import (
+    MAX_DELAY,
+    MAX_LIST_BYTES,
+    MAX_NAME,
+    MAX_PRIORITY,
+    MAX_SCHEDULE,
+    MAX_TIME_ZONE,
+    MAX_URL,
+    MIN_PRIORITY,
+)
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import detect_format, read_profiles
+from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.lists.source import HEAD
 from batches.models import Batch, ListProfile, ProfileList
 
@@ -199,10 +211,47 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
     name = BatchName(max_length=MAX_NAME, show_hidden_initial=True)
     priority = Priority(show_hidden_initial=True, initial=0)
     checker = forms.ChoiceField(choices=checkers, initial="feed", show_hidden_initial=True)
+    schedule = forms.CharField(
+        required=False,
+        max_length=MAX_SCHEDULE,
+        show_hidden_initial=True,
+        widget=widgets.AdminTextInputWidget,
+        help_text="When it runs by itself: minute, hour, day of the month, month and day of the week, such as "
+        "“30 6 * * MON-FRI”. Empty: never.",
+    )
+    time_zone = forms.CharField(
+        max_length=MAX_TIME_ZONE,
+        initial="UTC",
+        show_hidden_initial=True,
+        widget=widgets.AdminTextInputWidget,
+        help_text="Of the schedule, such as Europe/Berlin.",
+    )
+    delay_minutes = forms.IntegerField(
+        min_value=0,
+        max_value=MAX_DELAY,
+        initial=0,
+        label="Random delay",
+        show_hidden_initial=True,
+        widget=widgets.AdminIntegerFieldWidget,
+        help_text="Each run starts up to this many minutes later.",
+    )
+    schedule_active = forms.BooleanField(required=False, initial=True, label="Schedule is on", show_hidden_initial=True)
 
     class Meta:
         model = ProfileList
-        fields = ("name", "priority", "checker")
+        fields = ("name", "priority", "checker", "schedule", "time_zone", "delay_minutes", "schedule_active")
+
+    def clean(self) -> None:
+        super().clean()
+        values = self.cleaned_data
+        try:
+            if values.get("schedule") and not self.errors:
+                delay = timedelta(minutes=values["delay_minutes"])
+                require_schedule(values["schedule"], values["time_zone"], delay, timezone.now())
+        except InvalidSchedule as error:
+            text = str(error)
+            at_fault = "time_zone" if "time zone" in text else "delay_minutes" if "delay" in text else "schedule"
+            self.add_error(at_fault, text)
 
 
 class MemberForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import CharField, OuterRef, QuerySet, Subquery, UUIDField
+from django.db.models import CharField, F, OuterRef, QuerySet, Subquery, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -19,6 +19,7 @@ from django.utils.text import slugify
 
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
+from batches.queue.lists import SCHEDULE
 from batches.queue.members import ListChange
 from batches.queue.refusals import Refusal, Refused
 from batches.reports import queries
@@ -64,13 +65,17 @@ class RefusableAdmin(ListAdmin):
 @admin.register(ProfileList)
 class ProfileListAdmin(RefusableAdmin):
     form = ListForm
-    fields = ("name", "priority", "checker")
+    fieldsets = (
+        (None, {"fields": ("name", "priority", "checker")}),
+        ("Schedule", {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
+    )
     list_display = (
         "name",
         display.column("total_profiles", "profiles", display.number),
         "checker",
         "priority",
         "latest_run",
+        display.column("next_run_at", "next run", display.moment, ordering=F("next_run_at").asc(nulls_last=True)),
         display.column("created_at", "created", display.moment, ordering="created_at"),
     )
     list_filter = ("checker", "priority")
@@ -132,8 +137,10 @@ class ProfileListAdmin(RefusableAdmin):
         if change:
             edited = {name: values[name] for name in form.changed_data}
             require_accepted(manager.change_list(obj.pk, **edited))
-        else:
-            require_accepted(manager.create_list(values["name"], (), values["priority"], values["checker"], id=obj.pk))
+            return
+        require_accepted(manager.create_list(values["name"], (), values["priority"], values["checker"], id=obj.pk))
+        if values["schedule"]:
+            require_accepted(manager.change_list(obj.pk, **{name: values[name] for name in SCHEDULE}))
 
     def response_post_save_add(self, request: HttpRequest, obj: ProfileList) -> Any:
         """To the import of its profiles."""

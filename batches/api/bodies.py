@@ -14,7 +14,17 @@ from rest_framework.fields import empty
 from rest_framework.utils import html
 
 from batches.conf import get_config
-from batches.limits import MAX_BULK, MAX_ERROR, MAX_NAME, MAX_PRIORITY, MAX_URL, MIN_PRIORITY
+from batches.limits import (
+    MAX_BULK,
+    MAX_DELAY,
+    MAX_ERROR,
+    MAX_NAME,
+    MAX_PRIORITY,
+    MAX_SCHEDULE,
+    MAX_TIME_ZONE,
+    MAX_URL,
+    MIN_PRIORITY,
+)
 from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
 from batches.lists.reading import FORMATS, read_profiles
 from batches.models import Action, Batch
@@ -283,13 +293,33 @@ class ListUpload(NewBody, ProfilesUpload):
     """A new list with its profiles in a file."""
 
 
-@with_examples(All={"name": "Press, daily", "priority": 7, "checker": "http"})
+@with_examples(
+    All={"name": "Press, daily", "priority": 7, "checker": "http"},
+    A_schedule={"schedule": "30 6 * * MON-FRI", "time_zone": "Europe/Berlin", "delay_minutes": 10},
+    Off={"schedule_active": False},
+)
 class ChangeListBody(Body):
     """The attributes of a list to change."""
 
     name = serializers.CharField(max_length=MAX_NAME, required=False)
     priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
     checker = serializers.CharField(required=False)
+    schedule = serializers.CharField(
+        max_length=MAX_SCHEDULE,
+        allow_blank=True,
+        required=False,
+        help_text="When the list runs by itself: a cron expression with five fields. Empty for never.",
+    )
+    time_zone = serializers.CharField(
+        max_length=MAX_TIME_ZONE, required=False, help_text="The time zone of the schedule, such as `Europe/Berlin`."
+    )
+    delay_minutes = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_DELAY,
+        required=False,
+        help_text="Each run starts up to this many minutes later, at random.",
+    )
+    schedule_active = serializers.BooleanField(required=False, help_text="False switches the schedule off.")
 
     def validate_checker(self, checker: str) -> str:
         return require_known(checker)

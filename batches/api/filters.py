@@ -141,9 +141,11 @@ class ListFilters(filters.FilterSet):  # type: ignore[misc]
     name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
+    scheduled = FlagFilter("next_run_at", "isnull", exclude=True, help_text="Whether the list runs by itself.")
     search = SearchFilter("name", "checker", help_text="Words in the name or the checker.")
     ordering = filters.OrderingFilter(
-        fields=["name", "priority", "created_at"], help_text="One or more fields; `-` reverses one."
+        fields=["name", "priority", "created_at", "next_run_at"],
+        help_text="One or more fields; `-` reverses one. Lists without a value come last.",
     )
 
 

@@ -126,7 +126,11 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         responses={200: ListSerializer, 412: error_response(412)} | NAME_TAKEN,
     )
     def partial_update(self, request: Request, pk: str) -> Response:
-        """Rename a list, or set the priority or the checker of its next runs."""
+        """Change the attributes of a list.
+
+        Its runs so far keep theirs. A changed schedule begins now: what it would have missed is not caught up. A cron
+        expression that cannot be read, an unknown time zone and a day that never comes are refused.
+        """
         changes = parse_body(ChangeListBody, request)
         with self.if_it_matches(pk):
             require_granted(self.manager.change_list(pk, **changes))

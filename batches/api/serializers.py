@@ -167,6 +167,13 @@ class ListSerializer(ModelSerializer[ProfileList]):
     """A list. `version` grows with every change of it."""
 
     total_profiles = serializers.IntegerField(read_only=True)
+    next_run_at = MomentField(
+        read_only=True, allow_null=True, help_text="With its random delay; null while the list does not run by itself."
+    )
+    schedule_in_words = serializers.CharField(read_only=True)
+    next_times = serializers.ListField(
+        child=MomentField(), read_only=True, help_text="The next three times of the schedule, without the delay."
+    )
     url = serializers.HyperlinkedIdentityField(view_name="batches_api:list-detail")
 
     class Meta:

@@ -26,6 +26,7 @@ from batches.text import clean_text
 from .checkers import load_checker
 from .lag import measuring_lag
 from .run import Run, RunOver
+from .scheduling import scheduling
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +39,11 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 class Worker:
     """Works on one batch at a time until a signal arrives or `finished` returns True.
 
-    `finished` is called before each claim, in the database thread. Webhooks are delivered only if it `delivers`: the
-    settings of somebody's shell may not allow their addresses. `processes` is how many workers were started together:
-    each leaves a fair share of a batch to the others. SIGTERM, SIGINT and SIGHUP stop the worker: running
-    checks have the grace period to finish, their results are recorded, and the lease is released. A second signal
-    stops it immediately.
+    `finished` is called before each claim, in the database thread. Webhooks are delivered, and due lists queued, only
+    if it `delivers`: the settings of somebody's shell may not allow their addresses. `processes` is how many workers
+    were started together: each leaves a fair share of a batch to the others. SIGTERM, SIGINT and SIGHUP stop the
+    worker: running checks have the grace period to finish, their results are recorded, and the lease is released. A
+    second signal stops it immediately.
     """
 
     def __init__(
@@ -80,7 +81,8 @@ class Worker:
                 asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         await self._database(self._manager.purge_deleted)
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
-        async with measuring_lag(), delivers:
+        schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
+        async with measuring_lag(), delivers, schedules:
             while not self._stop.is_set() and not await self._database(self._finished):
                 claimed = await self._database(self._manager.claim_run, self.name, self._processes)
                 if claimed is None:

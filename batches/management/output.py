@@ -34,10 +34,17 @@ def batch_table(batches: Iterable[Batch]) -> list[str]:
 
 def list_table(lists: Iterable[ProfileList]) -> list[str]:
     rows = [
-        (shorten(found.name, 40), f"{found.total_profiles:,}", str(found.priority), found.checker, str(found.pk))
+        (
+            shorten(found.name, 40),
+            f"{found.total_profiles:,}",
+            str(found.priority),
+            found.checker,
+            when(found.next_run_at),
+            str(found.pk),
+        )
         for found in lists
     ]
-    return table(("name", "profiles", "prio", "checker", "id"), rows)
+    return table(("name", "profiles", "prio", "checker", "next run", "id"), rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

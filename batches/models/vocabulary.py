@@ -31,7 +31,7 @@ STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
-LIST = (*_names_of(ProfileList), "total_profiles")
+LIST = (*_names_of(ProfileList), "total_profiles", "schedule_in_words", "next_times")
 #: How an edit changed the profiles of a list.
 CHANGE = ("added", "removed", "unchanged")
 

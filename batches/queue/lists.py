@@ -8,28 +8,36 @@ gets one exact version of its list.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
+from django.utils import timezone
 
 from batches.lists.imports import ProfileAddress
+from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.models import Action, Batch, Profile, ProfileList, Queue
 from batches.text import pluralise
 
 from .contents import collect_names, copy_list_profiles, hidden, insert_profiles
 from .members import ListChange, compare, find_profiles, insert_members, insert_members_of_batch, remove_members
 from .refusals import Code, Refused, refusable
+from .schedules import choose_next_run
 from .transitions import CODE_BY_STATUS
 from .values import (
     clean_name,
+    clean_schedule,
     find_list,
     require_checker,
+    require_delay,
+    require_flag,
     require_free_name,
     require_list_version,
     require_priority,
+    require_time_zone,
 )
 from .writer import QueueWriter
 
@@ -37,6 +45,18 @@ Addresses = Iterable[ProfileAddress | Profile | str]
 
 #: What a check remembers of an address. Another address has its own.
 FORGOTTEN = {"feed_url": "", "etag": "", "last_modified": "", "fingerprint": ""}
+
+
+#: The attributes that decide when a list runs.
+SCHEDULE = frozenset({"schedule", "time_zone", "delay_minutes", "schedule_active"})
+
+REQUIRE: Mapping[str, Callable[[object], None]] = {
+    "priority": require_priority,
+    "checker": require_checker,
+    "time_zone": require_time_zone,
+    "delay_minutes": require_delay,
+    "schedule_active": require_flag,
+}
 
 
 class ListCalls(QueueWriter):
@@ -109,16 +129,19 @@ class ListCalls(QueueWriter):
 
     @refusable
     def change_list(self, list_id: object, expected_version: int | None = None, **values: Any) -> Literal[True]:
-        """Set its `name`, `priority` or `checker`. Its runs so far keep theirs."""
+        """Set its `name`, `priority`, `checker`, `schedule`, `time_zone`, `delay_minutes` or `schedule_active`.
+
+        Its runs so far keep theirs. A changed schedule begins now: what it would have missed is not caught up.
+        """
         with self._changing(list_id, expected_version) as changed:
-            values = {name: _clean(name, value) for name, value in values.items()}
             before = {name: getattr(changed, name) for name in values}
-            news = {name: value for name, value in values.items() if value != before[name]}
+            news = {name: value for name in values if (value := _clean(name, values[name])) != before[name]}
             if "name" in news:
                 require_free_name(news["name"], but=changed)
             if news:
                 message = ", ".join(f"{name}: “{before[name]}” → “{value}”" for name, value in news.items())
-                self._write(changed, Action.CHANGE_LIST, message, **news)
+                next_run = find_next_run(changed, news) if SCHEDULE & news.keys() else {}
+                self._write(changed, Action.CHANGE_LIST, message, **news, **next_run)
         return True
 
     @refusable
@@ -299,8 +322,24 @@ def _clean(name: str, value: Any) -> Any:
     """The value of this attribute of a list. Raises Refused."""
     if name == "name":
         return clean_name(value, "list")
-    {"priority": require_priority, "checker": require_checker}[name](value)
+    if name == "schedule":
+        return clean_schedule(value)
+    REQUIRE[name](value)
     return value
+
+
+def find_next_run(changed: ProfileList, news: Mapping[str, Any]) -> dict[str, datetime | None]:
+    """What to write for the schedule that the list has after this change. Raises Refused if there is no such one."""
+    for name, value in news.items():
+        setattr(changed, name, value)
+    if not changed.schedule:
+        return {"next_run_at": None}
+    now, delay = timezone.now(), timedelta(minutes=changed.delay_minutes)
+    try:
+        require_schedule(changed.schedule, changed.time_zone, delay, now)
+        return {"next_run_at": choose_next_run(changed, now) if changed.schedule_active else None}
+    except InvalidSchedule as error:
+        raise Refused(Code.BAD_VALUE, str(error)) from error
 
 
 def _require_allowed(found: ProfileList, change: ListChange, allow_removals: bool) -> None:

@@ -46,8 +46,8 @@ def json_table(columns: Mapping[str, str]) -> str:
 def _read_field(index: int, kind: str) -> str:
     if is_postgresql():
         return f"CAST(value->>{index} AS {kind})"
-    # SQLite stores a time as text. A cast to `timestamptz` would make it a number.
-    return f"CAST(json_extract(value, '$[{index}]') AS {'text' if kind == 'timestamptz' else kind})"
+    # SQLite stores times and UUIDs as text. A cast to `timestamptz` would make it a number.
+    return f"CAST(json_extract(value, '$[{index}]') AS {'text' if kind in {'timestamptz', 'uuid'} else kind})"
 
 
 def is_postgresql() -> bool:

@@ -10,7 +10,8 @@ from typing import TypeGuard
 from django.db.models import QuerySet
 
 from batches.conf import get_config
-from batches.limits import MAX_NAME, MAX_PRIORITY, MAX_STATUS, MIN_PRIORITY
+from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MIN_PRIORITY
+from batches.lists.schedules import known_zones
 from batches.models import Batch, ProfileList, Queue
 from batches.text import clean_text, is_visible
 
@@ -138,3 +139,27 @@ def require_free_name(name: str, but: ProfileList | None = None) -> None:
     others = ProfileList.objects.exclude(pk=but.pk) if but else ProfileList.objects
     if others.filter(name=name).exists():
         raise Refused(Code.ALREADY_EXISTS, f"Another list has the name “{name}”. Choose another name.")
+
+
+def clean_schedule(schedule: object) -> str:
+    """The cron expression with single blanks; "" for none. `find_next_run` reads it, with its time zone."""
+    usable = " ".join(clean_text(schedule, len(schedule)).split()) if isinstance(schedule, str) else None
+    if usable is None or len(usable) > MAX_SCHEDULE:
+        raise Refused(Code.BAD_VALUE, f"A schedule is a text of at most {MAX_SCHEDULE} characters.")
+    return usable
+
+
+def require_time_zone(zone: object) -> None:
+    if not isinstance(zone, str) or zone not in known_zones():
+        message = f"{clean_text(zone, 40)!r} is not a known time zone. Write one such as Europe/Berlin or UTC."
+        raise Refused(Code.BAD_VALUE, message)
+
+
+def require_delay(minutes: object) -> None:
+    if not is_int(minutes) or not 0 <= minutes <= MAX_DELAY:
+        raise Refused(Code.BAD_VALUE, f"The delay must be a whole number of minutes from 0 to {MAX_DELAY:,}.")
+
+
+def require_flag(value: object) -> None:
+    if not isinstance(value, bool):
+        raise Refused(Code.BAD_VALUE, "The schedule is either on or off: true or false.")

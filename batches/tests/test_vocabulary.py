@@ -71,7 +71,8 @@ def test_the_names_are_a_promise():
         "run_seconds", "previous", "list",
     )  # fmt: skip
     assert vocabulary.LIST == (
-        "id", "name", "checker", "priority", "version", "created_at", "total_profiles",
+        "id", "name", "checker", "priority", "schedule", "time_zone", "delay_minutes", "schedule_active", "next_run_at",
+        "version", "created_at", "total_profiles", "schedule_in_words", "next_times",
     )  # fmt: skip
     assert vocabulary.PROGRESS == ("percent", "rate", "seconds_left")
     assert vocabulary.STORY == (

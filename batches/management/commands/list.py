@@ -12,7 +12,7 @@ from batches.lists.reading import FORMATS
 from batches.management.base import JSON, ActionCommand, add_export_options, with_id_prefix
 from batches.management.batch.changing import require_confirmed
 from batches.management.batch.running import read_list
-from batches.management.output import MAX_SHOWN, list_table, printable
+from batches.management.output import MAX_SHOWN, list_table, printable, when
 from batches.models import ProfileList
 from batches.models.vocabulary import batch_as_dict, change_as_dict, list_as_dict
 from batches.queue.members import ListChange
@@ -44,6 +44,7 @@ class Command(ActionCommand):
         change.add_argument("--name")
         change.add_argument("--priority", type=int, help="Higher goes first.")
         change.add_argument("--checker", choices=list(get_config().all_checkers))
+        self.add_schedule()
         self.add_action("add", Command.add, "Add profiles to a list.", LIST, CONTENT, JSON)
         self.add_action("remove", Command.remove, "Remove profiles from a list.", LIST, CONTENT, JSON)
         description = "Let a list have exactly these profiles."
@@ -69,6 +70,18 @@ class Command(ActionCommand):
         create.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
         create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
         create.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
+
+    def add_schedule(self) -> None:
+        schedule = self.add_action("schedule", Command.schedule, "Let a list run by itself.", LIST, JSON)
+        text = "When, as a cron expression such as “30 6 * * MON-FRI” (default: show its schedule)."
+        schedule.add_argument("expression", nargs="?", help=text)
+        schedule.add_argument("--time-zone", help="Such as Europe/Berlin (default: as it is, or UTC).")
+        schedule.add_argument(
+            "--delay", type=int, metavar="MINUTES", help="Start up to so many minutes later, at random."
+        )
+        switch = schedule.add_mutually_exclusive_group()
+        switch.add_argument("--on", action="store_true", default=None, help="Switch it on again.")
+        switch.add_argument("--off", action="store_false", dest="on", help="Switch it off, and keep it.")
 
     def create(
         self, *, name: str, file: str | None, priority: int, checker: str, dry_run: bool, as_json: bool, **options: Any
@@ -119,6 +132,31 @@ class Command(ActionCommand):
             self.print_json(list_as_dict(found))
         else:
             self.stdout.write(f"“{printable(found.name)}” was changed.")
+
+    def schedule(
+        self,
+        *,
+        list: str,
+        expression: str | None,
+        time_zone: str | None,
+        delay: int | None,
+        on: bool | None,
+        as_json: bool,
+        **options: Any,
+    ) -> None:
+        found = self.find_list(list)
+        given = {"schedule": expression, "time_zone": time_zone, "delay_minutes": delay, "schedule_active": on}
+        values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+        if values:
+            self.require_accepted(self.manager.change_list(found.pk, **values))
+            found.refresh_from_db()
+        if as_json:
+            self.print_json(list_as_dict(found))
+            return
+        self.stdout.write(f"“{printable(found.name)}”: {found.schedule_in_words or 'no schedule'}")
+        if found.next_run_at:
+            self.stdout.write(f"Next run: {when(found.next_run_at)}")
+            self.stdout.write("Next times: " + ", ".join(when(time) for time in found.next_times))
 
     # Its profiles
 

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.django_db
 
 LISTS = address(ProfileList, "changelist")
 MEMBERS = address(ListProfile, "changelist")
-INITIAL = {"initial-name": "News", "initial-priority": "0", "initial-checker": "feed"}
+NO_SCHEDULE = {"schedule": "", "time_zone": "UTC", "delay_minutes": "0", "schedule_active": "on"}
+NEW = {"name": "News", "priority": "0", "checker": "feed"} | NO_SCHEDULE
+INITIAL = {f"initial-{name}": value for name, value in (NEW | {"schedule_active": "True"}).items()}
 
 
 @pytest.fixture
@@ -24,8 +26,7 @@ def news():
 
 
 def save(client, found, **values):
-    fields = {"name": "News", "priority": "0", "checker": "feed"} | INITIAL | values
-    return client.post(page_of(found), fields, follow=True)
+    return client.post(page_of(found), NEW | INITIAL | values, follow=True)
 
 
 def preview(client, found, what="sync", addresses=(), **fields):
@@ -58,7 +59,7 @@ def test_the_lists_have_their_sizes_and_their_latest_runs(client, news):
 
 
 def test_a_new_list_is_created_by_the_manager_and_leads_to_the_import(client):
-    values = {"name": " Press  list ", "priority": "3", "checker": "http"}
+    values = NEW | {"name": " Press  list ", "priority": "3", "checker": "http"}
     response = client.post(address(ProfileList, "add"), values, follow=True)
     created = ProfileList.objects.get()
     assert (created.name, created.priority, created.checker) == ("Press list", 3, "http")
@@ -68,15 +69,14 @@ def test_a_new_list_is_created_by_the_manager_and_leads_to_the_import(client):
 
 def test_a_name_that_is_taken_is_refused_by_its_field(client, news):
     with unchanged():
-        response = client.post(address(ProfileList, "add"), {"name": "News", "priority": "0", "checker": "feed"})
+        response = client.post(address(ProfileList, "add"), NEW)
     assert "name" in response.context["adminform"].form.errors
 
 
 def test_a_name_that_is_taken_in_between_becomes_a_message(client, news, monkeypatch):
     monkeypatch.setattr(forms.ListForm, "validate_unique", lambda self: None)
     with unchanged():
-        values = {"name": "News", "priority": "0", "checker": "feed"}
-        response = client.post(address(ProfileList, "add"), values, follow=True)
+        response = client.post(address(ProfileList, "add"), NEW, follow=True)
     assert messages_of(response) == [("warning", "Another list has the name “News”. Choose another name.")]
 
 
@@ -129,6 +129,50 @@ def test_an_export_has_the_profiles_of_the_list(client, news):
     response = client.get(page_of(news, "export", "csv"))
     assert response.getvalue().decode().splitlines() == ["url,name,feed_url", *(f"{url},," for url in urls(3))]
     assert client.get(page_of(news, "export", "pdf")).status_code == 404
+
+
+# Schedules
+
+
+def test_a_schedule_is_set_shown_in_words_and_switched_off(client, news):
+    save(client, news, schedule="30 6 * * MON-FRI", time_zone="Europe/Berlin", delay_minutes="10")
+    news.refresh_from_db()
+    assert (news.schedule, news.time_zone, news.delay_minutes) == ("30 6 * * MON-FRI", "Europe/Berlin", 10)
+    assert news.next_run_at is not None
+    html = words(text_of(client.get(page_of(news))))
+    assert "At 06:30 on Monday through Friday (Europe/Berlin), up to 10 minutes later." in html
+    assert len(news.next_times) == 3
+    for time in news.next_times:
+        assert f"{time:%a %Y-%m-%d}" in html
+    stored = {"schedule": "30 6 * * MON-FRI", "time_zone": "Europe/Berlin", "delay_minutes": "10"}
+    initial = {f"initial-{name}": value for name, value in stored.items()}
+    off = NEW | INITIAL | stored | initial
+    del off["schedule_active"]
+    client.post(page_of(news), off)
+    news.refresh_from_db()
+    assert (news.schedule_active, news.next_run_at, news.schedule) == (False, None, "30 6 * * MON-FRI")
+
+
+def test_a_new_list_can_have_a_schedule(client):
+    client.post(address(ProfileList, "add"), NEW | {"schedule": "0 6 * * *"})
+    assert ProfileList.objects.get().next_run_at is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "message"),
+    [
+        ({"schedule": "0 0 30 2 *"}, "schedule", "is not valid, or never comes."),
+        ({"schedule": "nonsense"}, "schedule", "“nonsense” has 1 fields, not 5."),
+        ({"schedule": "0 6 * * *", "time_zone": "Mars"}, "time_zone", "“Mars” is not a known time zone."),
+        ({"schedule": "0 * * * *", "delay_minutes": "60"}, "delay_minutes", "shorter than the time between two runs"),
+        ({"delay_minutes": "-1"}, "delay_minutes", "greater than or equal to 0"),
+        ({"time_zone": ""}, "time_zone", "This field is required."),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_by_its_field(client, news, values, field, message):
+    with unchanged():
+        response = save(client, news, **values)
+    assert message in " ".join(response.context["adminform"].form.errors[field])
 
 
 # Runs

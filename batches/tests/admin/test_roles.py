@@ -56,7 +56,8 @@ NEW = {
 }
 #: The form of the action that creates a batch of profiles.
 CONFIRMED = {"confirmed": "yes", "name": "new", "priority": "0", "checker": "feed"}
-LIST_CHANGED = {"name": "changed", "priority": "0", "checker": "feed"}
+SCHEDULE = {"schedule": "0 6 * * *", "time_zone": "UTC", "delay_minutes": "0", "schedule_active": "on"}
+LIST_CHANGED = {"name": "changed", "priority": "0", "checker": "feed", **SCHEDULE}
 IMPORT = {
     "what": "add",
     "addresses": "https://example.org/new",
@@ -92,7 +93,7 @@ ADDRESSES = {
     "batches_batch_queue_selected": (NOBODY, OPERATE, {"selected": "{batch}"}),
     "batches_batch_queue_selected:delete": (NOBODY, EDIT, {"selected": "{batch}", "confirmed": "yes"}),
     "batches_profilelist_changelist": (CURATE, NOBODY, {}),
-    "batches_profilelist_add": (CURATE, CURATE, {"name": "new", "priority": "0", "checker": "feed"}),
+    "batches_profilelist_add": (CURATE, CURATE, LIST_CHANGED),
     "batches_profilelist_change": (CURATE, CURATE, LIST_CHANGED),
     "batches_profilelist_delete": (CURATE, CURATE, {"post": "yes"}),
     "batches_profilelist_history": ({"curator"}, NOBODY, {}),

@@ -225,6 +225,43 @@ def test_an_address_is_corrected(client, a_list):
             assert refusal_of(post(client, a_list, "correct", address=old, new_address=new)) == refusal
 
 
+# Schedules
+
+
+def test_a_schedule_is_set_shown_in_words_and_switched_off(client, a_list):
+    path = f"/api/lists/{a_list.pk}/"
+    answer = client.patch(path, {"schedule": "30 6 * * *", "time_zone": "Asia/Kolkata", "delay_minutes": 0}).json()
+    assert answer["schedule_in_words"] == "At 06:30 every day (Asia/Kolkata)"
+    assert answer["next_run_at"] == answer["next_times"][0]
+    assert [time[10:] for time in answer["next_times"]] == ["T01:00:00Z"] * 3
+    assert client.get("/api/lists/?scheduled=true").json()["results"] == [answer]
+    answer = client.patch(path, {"schedule_active": False}).json()
+    assert (answer["next_run_at"], answer["next_times"], answer["schedule"]) == (None, [], "30 6 * * *")
+    assert client.get("/api/lists/?scheduled=true").json()["results"] == []
+    assert client.patch(path, {"schedule_active": True}).json()["next_run_at"]
+    assert client.patch(path, {"schedule": ""}).json()["next_run_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        ({"schedule": "0 0 30 2 *"}, "bad_value"),
+        ({"schedule": "nonsense"}, "bad_value"),
+        ({"schedule": "0 6 * * *", "time_zone": "Mars"}, "bad_value"),
+        ({"time_zone": "../etc"}, "bad_value"),
+        ({"schedule": "0 * * * *", "delay_minutes": 60}, "bad_value"),
+        ({"schedule": "0 " * 60}, "invalid"),
+        ({"delay_minutes": -1}, "invalid"),
+        ({"delay_minutes": 10_081}, "invalid"),
+        ({"schedule_active": "off"}, "invalid"),
+        ({"next_run_at": "2026-01-01T00:00:00Z"}, "invalid"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(client, a_list, body, refusal):
+    with nothing_changes():
+        assert refusal_of(client.patch(f"/api/lists/{a_list.pk}/", body)) == (400, refusal)
+
+
 # Running
 
 

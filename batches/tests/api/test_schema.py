@@ -145,7 +145,19 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, described):
     assert sorted(accepted) == sorted(
         [
             *("FromAList", "FromAFile", "Both", "ToTheFront", "WithAReason", "ById", "ByFilter"),
-            *("FromAList", "FromAFile", "Empty", "All", "Addresses", "Addresses", "Preview", "FromAFile", "Moved"),
+            *(
+                "FromAList",
+                "FromAFile",
+                "Empty",
+                "All",
+                "ASchedule",
+                "Off",
+                "Addresses",
+                "Addresses",
+                "Preview",
+                "FromAFile",
+                "Moved",
+            ),
         ]
     )
 

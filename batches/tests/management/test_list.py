@@ -94,9 +94,9 @@ def test_all_lists_are_shown_with_their_sizes(manage):
     assert manage("list", "show").out == "No lists. Create one: manage.py list create NAME FILE\n"
     news, press = make_list("News", 1200, priority=2), make_list("A press", 1)
     assert manage("list", "show").out.splitlines() == [
-        "name     profiles  prio  checker  id",
-        f"A press  1         0     feed     {press.pk}",
-        f"News     1,200     2     feed     {news.pk}",
+        "name     profiles  prio  checker  next run  id",
+        f"A press  1         0     feed     -         {press.pk}",
+        f"News     1,200     2     feed     -         {news.pk}",
     ]
     shown = json.loads(manage("list", "show", "--json").out)
     assert [tuple(found) for found in shown] == [vocabulary.LIST] * 2
@@ -213,6 +213,44 @@ def test_an_export_can_be_imported_again(manage, format, tmp_path):
     printed = manage("list", "export", "News", "--format", format).out
     assert printed.replace("\r\n", "\n") == path.read_bytes().decode().replace("\r\n", "\n")
     assert urls_of(found) == urls(3)
+
+
+# Schedules
+
+
+def test_a_schedule_is_set_shown_in_words_and_switched_off(manage, settings):
+    found = make_list("News", 1)
+    assert manage("list", "schedule", "News").out == "“News”: no schedule\n"
+    output = manage("list", "schedule", "News", "30 6 * * *", "--time-zone", "Asia/Kolkata", "--delay", "5").out
+    lines = output.splitlines()
+    assert lines[0] == "“News”: At 06:30 every day (Asia/Kolkata), up to 5 minutes later"
+    assert lines[1].startswith("Next run: ")
+    assert lines[2].startswith("Next times: ")
+    assert lines[2].count(" 01:00:00") == 3  # in the time zone of the server
+    assert "schedule   At 06:30 every day" in manage("list", "show", "News").out
+    assert manage("list", "schedule", "News", "--off").out == (
+        "“News”: At 06:30 every day (Asia/Kolkata), up to 5 minutes later, off\n"
+    )
+    shown = json.loads(manage("list", "schedule", "News", "--on", "--json").out)
+    found.refresh_from_db()
+    assert (shown["schedule_active"], shown["next_run_at"] is not None) == (True, True)
+    assert manage("list", "schedule", "News", "").out.startswith("“News”: no schedule")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["0 0 30 2 *"], "The day of month of “0 0 30 2 *” is not valid, or never comes."),
+        (["0 6 * * *", "--time-zone", "Mars"], "'Mars' is not a known time zone."),
+        (["0 * * * *", "--delay", "60"], "A delay has to be shorter than the time between two runs, 60 minutes."),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(manage, arguments, message):
+    make_list("News")
+    with unchanged():
+        output = manage("list", "schedule", "News", *arguments)
+    assert (output.code, output.out) == (1, "")
+    assert output.err.startswith(message)
 
 
 # Running and deleting

@@ -10,10 +10,11 @@ import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import Batch, Partition, Profile
+from batches.models import Batch, Partition, Profile, ProfileList
 from batches.queue.values import fingerprint_of
 from batches.reports.doctor import diagnose
 from batches.tests.conftest import empty_tables
@@ -98,6 +99,14 @@ def free_partitions(it: Batch) -> None:
     it.partitions.filter(number__in=[1, 255]).update(lease=None)
 
 
+def make_due(it: Batch) -> None:
+    """Let its list be due, and another one of another priority."""
+    give_list(it)
+    due = {"schedule": "0 * * * *", "next_run_at": timezone.now()}
+    ProfileList.objects.filter(pk=it.list_id).update(**due)
+    ProfileList.objects.filter(pk=make_list("urgent", 2, priority=7).pk).update(**due)
+
+
 def keep(it: Batch) -> None:
     """Nothing happens to it first."""
 
@@ -156,6 +165,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         lambda manager, it: manager.correct_address(it.list_id, urls(1)[0], "https://example.org/new"),
     ),
     "run_list": (PAUSED, give_list, lambda manager, it: manager.run_list(it.list_id)),
+    "queue_due_lists": (PAUSED, make_due, lambda manager, it: manager.queue_due_lists()),
     "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
     "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.token)),
 }
@@ -180,6 +190,7 @@ IN_SEVERAL_TRANSACTIONS = {
     "add_profiles",
     "sync_list",
     "run_list",
+    "queue_due_lists",
 }
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 FEW, MANY = 10, 1000
 
-WHOLE_BATCHES = {name for name in SCENES if name.startswith(("create_batch", "repeat_batch", "run_list"))}
+WHOLE_BATCHES = {name for name in SCENES if name.startswith(("create_batch", "repeat_batch", "run_list", "queue_due"))}
 #: Not one transition: these have several transactions, no lock of the queue, or a batch without rows.
 OTHERS = {
     "delete_batch",

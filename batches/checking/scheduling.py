@@ -1,0 +1,53 @@
+"""Queues the lists that are due, beside the checks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from threading import Event
+
+from django.db import close_old_connections, connections
+
+from batches.batch_manager import BatchManager
+from batches.models import discard_connections
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def scheduling(manager: BatchManager, poll_seconds: float) -> AsyncIterator[None]:
+    """Look for due lists in the background of the `async with` block.
+
+    In a thread with a connection of its own: the rows of a long list must not keep results and heartbeats waiting.
+    """
+    ended, thread = Event(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="schedules")
+    work = asyncio.create_task(_poll(manager, poll_seconds, ended, thread))
+    try:
+        yield
+    finally:
+        ended.set()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        thread.submit(connections.close_all)
+        thread.shutdown()
+
+
+async def _poll(manager: BatchManager, poll_seconds: float, ended: Event, thread: ThreadPoolExecutor) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await loop.run_in_executor(thread, _queue_due_lists, manager, ended)
+        await asyncio.sleep(poll_seconds)
+
+
+def _queue_due_lists(manager: BatchManager, ended: Event) -> None:
+    """A fault is logged; the next look repeats what it prevented."""
+    close_old_connections()
+    try:
+        if queued := manager.queue_due_lists(should_stop=ended.is_set):
+            logger.info("Queued %s due lists", len(queued))
+    except Exception:
+        logger.exception("Due lists could not be queued")
+        discard_connections()

@@ -1,0 +1,310 @@
+"""Queues a run of each list that is due, with as many statements for a thousand lists as for one.
+
+The runs are stored as all new batches are: hidden, in bounded transactions, revealed together under the lock of the
+queue. Their IDs follow from the list and its time, so of several workers that see the same list one makes its run. A
+list stays due until its run is revealed: a time that comes while an earlier run waits or runs, or while no worker is
+there, is caught up, once. What a worker that was killed has stored is purged, and another one begins again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Exists, Max, OuterRef, Subquery
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from batches.lists.schedules import InvalidSchedule, iterate_times
+from batches.models import DETOUR, Action, Batch, BatchLog, BatchQuerySet, ProfileList, Queue
+from batches.text import pluralise
+
+from .contents import INSERT_CHUNK, PREPARATION, purge_deleted
+from .partitions import partition_of
+from .sql import (
+    BATCH,
+    MEMBER,
+    PROFILE,
+    ROW,
+    as_json,
+    execute,
+    fetch_all,
+    format_time,
+    json_table,
+    paced,
+    time_parameter,
+    uuid_parameter,
+)
+from .writer import QueueWriter
+
+logger = logging.getLogger(__name__)
+
+LIST = ProfileList._meta.db_table
+LOG = BatchLog._meta.db_table
+
+#: Runs that are stored and revealed together.
+MAX_DUE = 1_000
+
+RUN_ROW = {"number": "bigint", "batch": "uuid", "profile_id": "bigint", "partition": "integer"}
+
+
+@dataclass(frozen=True, slots=True)
+class DueRun:
+    """A run to be made: its ID, its list, the list's profiles now, and when the list is due next."""
+
+    id: uuid.UUID
+    list: ProfileList
+    next_run_at: datetime
+    total: int = 0
+
+
+def choose_next_run(found: ProfileList, after: datetime) -> datetime:
+    """The next time of its schedule, with a random delay. Raises InvalidSchedule."""
+    time = next(iterate_times(found.schedule, found.time_zone, after), None)
+    if time is None:
+        raise InvalidSchedule(f"“{found.schedule}” never comes. Choose a day that exists.")
+    return time + timedelta(seconds=random.randint(0, found.delay_minutes * 60))  # noqa: S311 — no secret
+
+
+class ScheduleCalls(QueueWriter):
+    def queue_due_lists(
+        self, moment: datetime | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> list[uuid.UUID]:
+        """Queue a run of each list that is due at this moment (default: now). Returns the IDs of the runs.
+
+        `should_stop` is asked between the chunks; what is not revealed by then is left to the next call.
+        """
+        moment = moment or timezone.now()
+        planned = self._plan_runs(find_due(moment), moment)
+        made, revealed = insert_hidden_runs(planned), list[uuid.UUID]()
+        try:
+            if filled := fill_runs(made, should_stop):
+                revealed = self._reveal_runs(filled, moment)
+            return revealed
+        finally:
+            if len(revealed) < len(planned):  # what is left of them, or of a worker that was killed
+                hidden(made).update(deleted_at=Now())
+                purge_deleted()
+
+    def _plan_runs(self, due: Sequence[ProfileList], moment: datetime) -> list[DueRun]:
+        planned = []
+        for found in due:
+            assert found.next_run_at is not None
+            try:
+                following = choose_next_run(found, moment)
+            except InvalidSchedule as error:
+                self._switch_off(found, str(error))
+            else:
+                run_id = uuid.uuid5(found.pk, found.next_run_at.isoformat())
+                planned.append(DueRun(run_id, found, following))
+        return planned
+
+    def _switch_off(self, found: ProfileList, reason: str) -> None:
+        """A schedule that cannot be read any more, since its time zone was removed from the system."""
+        with transaction.atomic():
+            due = ProfileList.objects.filter(pk=found.pk, next_run_at=found.next_run_at)
+            if due.update(schedule_active=False, next_run_at=None):
+                logger.error("The schedule of the list “%s” was switched off: %s", found, reason)
+                self._log(None, Action.CHANGE_LIST, f"switched off: {reason}", list_id=found.pk)
+
+    def _reveal_runs(self, runs: Sequence[DueRun], moment: datetime) -> list[uuid.UUID]:
+        with Queue.objects.locked():
+            # Others may have changed, run or deleted the lists while the rows were stored.
+            still_due = {found.pk: found for found in find_due(moment, hidden_too=False)}
+            runs = [run for run in runs if is_unchanged(run, still_due.get(run.list.pk))]
+            if not runs:
+                return []
+            reveal(runs, {pk: found.latest for pk, found in still_due.items()})
+            write_next_runs(runs)
+            Queue.objects.bump_version()
+            self._log_runs(runs)
+        return [run.id for run in runs]
+
+    def _log_runs(self, runs: Sequence[DueRun]) -> None:
+        columns = {"batch": "uuid", "list": "uuid", "position": "integer", "message": "text"}
+        positions = dict(Batch.objects.queued().values_list("pk", "position"))
+        lines = [
+            (
+                key(run.id),
+                key(run.list.pk),
+                positions[run.id],
+                f"{pluralise(run.total, 'profile')}, due {run.list.next_run_at:%Y-%m-%d %H:%M:%S} UTC",
+            )
+            for run in runs
+        ]
+        execute(
+            f"""INSERT INTO {LOG} (batch_id, list_id, action, actor, channel, from_status, to_status, to_position,
+                                   message, created_at)
+                SELECT batch, list, %s, %s, %s, '', %s, position, message, {time_parameter()}
+                  FROM {json_table(columns)} AS line""",
+            [
+                Action.RUN_LIST.value,
+                self.actor,
+                self.channel.value,
+                Batch.Status.QUEUED.value,
+                format_time(timezone.now()),
+                as_json(lines),
+            ],
+        )
+
+
+def key(pk: uuid.UUID) -> str:
+    """A UUID as the database's column has it."""
+    return str(uuid_parameter(pk))
+
+
+def find_due(moment: datetime, *, hidden_too: bool = True) -> list[Any]:
+    """The lists to run, longest due first, without those that have a run that waits, runs or is being stored.
+
+    Each has its `latest` run, and the time of the database.
+    """
+    runs = Batch.everything.filter(list=OuterRef("pk"))
+    latest = Batch.objects.filter(list=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
+    due = ProfileList.objects.due(moment).exclude(Exists(runs.filter(position__isnull=False)))
+    if hidden_too:
+        due = due.exclude(Exists(runs.filter(deleted_at__gt=Now())))
+    return list(due.annotate(latest=Subquery(latest), now=Now()).order_by("next_run_at", "pk")[:MAX_DUE])
+
+
+def is_unchanged(run: DueRun, now: ProfileList | None) -> bool:
+    return now is not None and (now.version, now.next_run_at) == (run.list.version, run.list.next_run_at)
+
+
+# Rows
+
+
+def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
+    """Those that another worker is not making already."""
+    if not runs:
+        return []
+    varying = {"id": "uuid", "list_id": "uuid", "name": "text", "priority": "integer", "checker": "text"}
+    until = runs[0].list.now + PREPARATION  # type: ignore[attr-defined]
+    template = Batch(status=Batch.Status.PAUSED, deleted_at=until)
+    fixed = {
+        str(field.column): field.get_db_prep_save(getattr(template, field.attname), connection)
+        for field in Batch._meta.concrete_fields
+        if field.column not in varying
+    }
+    rows = [(key(run.id), key(run.list.pk), run.list.name, run.list.priority, run.list.checker) for run in runs]
+    inserted = fetch_all(
+        f"""INSERT INTO {BATCH} ({", ".join([*varying, *fixed])})
+            SELECT {", ".join([*(f"run.{name}" for name in varying), *["%s"] * len(fixed)])}
+              FROM {json_table(varying)} AS run WHERE true
+                ON CONFLICT (id) DO NOTHING
+         RETURNING id""",
+        [*fixed.values(), as_json(rows)],
+    )
+    ids = {uuid.UUID(str(pk)) for (pk,) in inserted}
+    return [run for run in runs if run.id in ids]
+
+
+def fill_runs(runs: Sequence[DueRun], should_stop: Callable[[], bool]) -> list[DueRun]:
+    """Store a row for each profile that the lists have now, read in one statement. Empty if it was stopped."""
+    if not runs:
+        return []
+    numbers, profiles = read_members(runs)
+    insert = f"""INSERT INTO {ROW} (batch_id, profile_id, partition, status, error, has_story)
+                 SELECT row.batch, row.profile_id, row.partition, 'pending', '', false
+                   FROM {json_table(RUN_ROW)} AS row ORDER BY row.number"""
+    find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url)
+                 FROM {json_table({"number": "bigint", "id": "bigint"})} AS wanted
+                 JOIN {PROFILE} AS profile USING (id) ORDER BY wanted.number"""
+    keys, totals = [key(run.id) for run in runs], [0] * len(runs)
+    for first in paced(range(0, len(profiles), INSERT_CHUNK)):
+        if should_stop():
+            return []
+        chunk = range(first, min(first + INSERT_CHUNK, len(profiles)))
+        with transaction.atomic():
+            found = fetch_all(find, [as_json([(index, profiles[index]) for index in chunk])])
+            rows = [(index, keys[numbers[index]], pk, partition_of(address)) for index, pk, address in found]
+            execute(insert, [as_json(rows)])
+            if not keep_hidden(runs):
+                return []
+        for index, _, _ in found:
+            totals[numbers[index]] += 1
+    return [replace(run, total=total) for run, total in zip(runs, totals, strict=True)]
+
+
+def read_members(runs: Sequence[DueRun]) -> tuple[array[int], array[int]]:
+    """The number of the run, and the profile, for each member. Sixteen bytes for each."""
+    numbers, profiles = array("q"), array("q")
+    statement = f"""SELECT wanted.number, member.profile_id
+                      FROM {json_table({"number": "bigint", "list": "uuid"})} AS wanted
+                      JOIN {MEMBER} AS member ON member.list_id = wanted.list
+                     ORDER BY wanted.number, member.id"""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [as_json([(number, key(run.list.pk)) for number, run in enumerate(runs)])])
+        while rows := cursor.fetchmany(INSERT_CHUNK):
+            numbers.extend(number for number, _ in rows)
+            profiles.extend(profile for _, profile in rows)
+    return numbers, profiles
+
+
+def hidden(runs: Sequence[DueRun]) -> BatchQuerySet:
+    return Batch.everything.in_preparation().filter(pk__in=[run.id for run in runs])
+
+
+def keep_hidden(runs: Sequence[DueRun]) -> bool:
+    """A fence, as `stay_hidden` is: False if some may be purged already."""
+    return hidden(runs).update(deleted_at=Now() + PREPARATION) == len(runs)
+
+
+# Revealing, under the lock of the queue
+
+
+def reveal(runs: Sequence[DueRun], latest: dict[uuid.UUID, uuid.UUID | None]) -> None:
+    """Put each behind the last queued batch of at least its priority, all in one renumbering."""
+    ends = dict(Batch.objects.queued().order_by().values_list("priority").annotate(Max("position")))
+    new = [
+        (
+            number,
+            key(run.id),
+            max((position for priority, position in ends.items() if priority >= run.list.priority), default=0),
+            run.list.priority,
+            run.total,
+            None if (previous := latest[run.list.pk]) is None else key(previous),
+        )
+        for number, run in enumerate(runs)
+    ]
+    columns = {
+        "number": "integer",
+        "id": "uuid",
+        "behind": "integer",
+        "priority": "integer",
+        "total": "integer",
+        "previous": "uuid",
+    }
+    run = f"{json_table(columns)} AS run"
+    rows = as_json(new)
+    execute(
+        f"""UPDATE {BATCH} AS batch SET total_profiles = run.total, previous_id = run.previous
+              FROM {run} WHERE batch.id = run.id""",
+        [rows],
+    )
+    execute(
+        f"""UPDATE {BATCH} AS batch SET status = 'queued', deleted_at = NULL, position = placed.number + %s
+              FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY behind, is_new, -priority, number) AS number
+                      FROM (SELECT id, position AS behind, 0 AS is_new, 0 AS priority, 0 AS number
+                              FROM {BATCH} WHERE position >= 1
+                             UNION ALL
+                            SELECT run.id, run.behind, 1, run.priority, run.number FROM {run}) AS everybody) AS placed
+             WHERE batch.id = placed.id""",
+        [DETOUR, rows],
+    )
+    execute(f"UPDATE {BATCH} SET position = position - %s WHERE position > %s", [DETOUR, DETOUR])
+
+
+def write_next_runs(runs: Sequence[DueRun]) -> None:
+    rows = [(key(run.list.pk), format_time(run.next_run_at)) for run in runs]
+    execute(
+        f"""UPDATE {LIST} AS list SET next_run_at = due.moment
+              FROM {json_table({"id": "uuid", "moment": "timestamptz"})} AS due WHERE list.id = due.id""",
+        [as_json(rows)],
+    )

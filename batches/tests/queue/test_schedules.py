@@ -1,0 +1,448 @@
+"""Lists run by themselves when they are due: once, with their own clock, and with few statements."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from batches.batch_manager import BatchManager
+from batches.checking.scheduling import scheduling
+from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
+from batches.queue import lists, schedules
+from batches.queue.refusals import Code
+from batches.reports.doctor import diagnose
+from batches.tests.support.factories import (
+    assert_consistent,
+    last_line,
+    make_batch,
+    make_list,
+    start_run,
+    unchanged,
+    urls,
+    urls_of,
+    waiting_names,
+)
+from batches.tests.support.threads import run_in_threads
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    """The clock of the manager: lists are due by this one."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+    def pass_(self, **time):
+        self.now += timedelta(**time)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock(NOON)
+    monkeypatch.setattr(lists.timezone, "now", clock)
+    return clock
+
+
+def scheduled(manager, name="News", profiles=3, schedule="0 * * * *", priority=0, **values):
+    found = make_list(name, profiles, priority=priority)
+    outcome = manager.change_list(found.pk, schedule=schedule, **values)
+    assert outcome, outcome
+    found.refresh_from_db()
+    return found
+
+
+def names_of(ids):
+    return [Batch.objects.get(pk=pk).name for pk in ids]
+
+
+def tick(clock):
+    return BatchManager("the worker", "worker").queue_due_lists(clock.now)
+
+
+def finish_all():
+    """Check everything that waits."""
+    while (batch := Batch.objects.queued().order_by("position").first()) is not None:
+        run = start_run(batch)
+        assert BatchManager().complete_batch(run.batch.pk)
+
+
+# Setting a schedule
+
+
+def test_a_schedule_is_set_changed_and_switched_off_and_on(manager, clock):
+    found = scheduled(manager, schedule=" 30  6 * * * ", time_zone="Asia/Kolkata")
+    assert (found.schedule, found.next_run_at) == ("30 6 * * *", datetime(2026, 6, 2, 1, tzinfo=UTC))
+    assert last_line().message == "schedule: “” → “30 6 * * *”, time_zone: “UTC” → “Asia/Kolkata”"
+    assert found.schedule_in_words == "At 06:30 every day (Asia/Kolkata)"
+    assert found.next_times == [datetime(2026, 6, day, 1, tzinfo=UTC) for day in (2, 3, 4)]
+    assert manager.change_list(found.pk, time_zone="UTC")
+    found.refresh_from_db()
+    assert found.next_run_at == datetime(2026, 6, 2, 6, 30, tzinfo=UTC)
+    assert manager.change_list(found.pk, schedule_active=False)
+    found.refresh_from_db()
+    assert (found.next_run_at, found.next_times) == (None, [])
+    assert found.schedule_in_words == "At 06:30 every day (UTC), off"
+    clock.pass_(days=10)
+    assert manager.change_list(found.pk, schedule_active=True)
+    found.refresh_from_db()
+    assert found.next_run_at == datetime(2026, 6, 12, 6, 30, tzinfo=UTC)  # nothing is caught up
+    assert manager.change_list(found.pk, schedule="")
+    found.refresh_from_db()
+    assert (found.next_run_at, found.schedule_in_words) == (None, "")
+
+
+def test_another_edit_leaves_the_next_run_alone(manager, clock):
+    found = scheduled(manager, delay_minutes=30)
+    clock.pass_(minutes=1)
+    assert manager.change_list(found.pk, name="Press", priority=3)
+    assert manager.add_profiles(found.pk, urls(9))
+    assert ProfileList.objects.get().next_run_at == found.next_run_at
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"schedule": "0 0 30 2 *"},
+        {"schedule": "nonsense"},
+        {"schedule": "0 0 * * * *"},
+        {"schedule": "0 " * 60},
+        {"schedule": 5},
+        {"schedule": "0 0 * * *", "time_zone": "Mars/Olympus"},
+        {"time_zone": "\0"},
+        {"time_zone": None},
+        {"delay_minutes": -1},
+        {"delay_minutes": "5"},
+        {"delay_minutes": 10_081},
+        {"schedule": "0 * * * *", "delay_minutes": 60},
+        {"schedule_active": "yes"},
+        {"schedule_active": None},
+    ],
+    ids=repr,
+)
+def test_a_schedule_that_cannot_be_is_refused(values, manager):
+    found = make_list()
+    with unchanged():
+        assert manager.change_list(found.pk, **values).code == Code.BAD_VALUE
+
+
+def test_a_time_zone_or_a_delay_that_does_not_fit_the_schedule_is_refused(manager, clock):
+    found = scheduled(manager)
+    with unchanged():
+        assert manager.change_list(found.pk, delay_minutes=60).code == Code.BAD_VALUE
+    assert manager.change_list(found.pk, delay_minutes=59)
+
+
+# Being due
+
+
+def test_a_list_that_is_due_is_queued_once(manager, clock):
+    make_batch("first")
+    found = scheduled(manager)
+    assert tick(clock) == []
+    clock.pass_(hours=1)
+    [pk] = tick(clock)
+    run = Batch.objects.get(pk=pk)
+    assert (run.name, run.list, run.position, run.total_profiles) == ("News", found, 2, 3)
+    assert (urls_of(run), run.status, run.previous) == (urls(3), "queued", None)
+    found.refresh_from_db()
+    assert found.next_run_at == NOON + timedelta(hours=2)
+    line = last_line()
+    assert (line.action, line.batch, line.list, line.actor, line.channel) == (
+        "run_list",
+        run,
+        found,
+        "the worker",
+        "worker",
+    )
+    assert (line.to_status, line.to_position) == ("queued", 2)
+    assert line.message == "3 profiles, due 2026-06-01 13:00:00 UTC"
+    with unchanged():
+        assert tick(clock) == []
+    assert_consistent()
+    assert diagnose() == []
+
+
+def test_the_next_run_follows_the_latest_one(manager, clock):
+    found = scheduled(manager)
+    first = manager.run_list(found.pk)
+    finish_all()
+    clock.pass_(hours=1)
+    [pk] = tick(clock)
+    assert Batch.objects.get(pk=pk).previous == first
+
+
+def test_runs_go_behind_the_last_of_at_least_their_priority(manager, clock):
+    for name, priority in (("urgent", 9), ("usual", 0), ("moved up", -5)):
+        make_batch(name, priority=priority)
+    assert manager.move_batch(Batch.objects.get(name="moved up").pk, 2)
+    for name, priority in (("low", -9), ("list 9", 9), ("list 5", 5), ("another 5", 5), ("list 0", 0)):
+        scheduled(manager, name, 1, priority=priority)
+    ProfileList.objects.filter(name="another 5").update(next_run_at=F("next_run_at") + timedelta(seconds=1))
+    clock.pass_(hours=2)
+    assert len(tick(clock)) == 5
+    assert waiting_names() == ["urgent", "list 9", "list 5", "another 5", "moved up", "usual", "list 0", "low"]
+    assert_consistent()
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_no_second_run_is_queued_while_one_waits_or_runs_and_then_it_is_caught_up_once(status, manager, clock):
+    found = scheduled(manager)
+    run = manager.run_list(found.pk)
+    if status == "running":
+        start_run(run)
+    for _ in range(5):
+        clock.pass_(hours=1)
+        assert tick(clock) == []
+    if status == "queued":
+        start_run(run)
+    assert manager.complete_batch(run.pk)
+    assert len(tick(clock)) == 1
+    finish_all()
+    assert tick(clock) == []
+    found.refresh_from_db()
+    assert found.next_run_at == NOON + timedelta(hours=6)
+
+
+def test_times_that_were_missed_are_caught_up_once(manager, clock):
+    scheduled(manager)
+    clock.pass_(days=3, minutes=1)
+    assert len(tick(clock)) == 1
+    finish_all()
+    assert tick(clock) == []
+    clock.pass_(minutes=59)
+    assert len(tick(clock)) == 1
+
+
+def test_a_held_queue_collects_runs(manager, clock):
+    scheduled(manager)
+    assert manager.hold_queue("Maintenance")
+    clock.pass_(hours=1)
+    assert len(tick(clock)) == 1
+
+
+def test_an_empty_list_runs_as_an_empty_batch(manager, clock):
+    scheduled(manager, profiles=0)
+    clock.pass_(hours=1)
+    [pk] = tick(clock)
+    assert Batch.objects.get(pk=pk).total_profiles == 0
+    assert_consistent()
+
+
+def test_the_delay_is_random_and_within_its_bounds(manager, clock):
+    starts = set()
+    found = scheduled(manager, delay_minutes=30)
+    for _ in range(20):
+        assert manager.change_list(found.pk, schedule_active=False)
+        assert manager.change_list(found.pk, schedule_active=True)
+        delay = ProfileList.objects.get().next_run_at - (NOON + timedelta(hours=1))
+        assert timedelta(0) <= delay <= timedelta(minutes=30)
+        starts.add(delay)
+    assert len(starts) > 5
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        # In Berlin the clocks go forward on the 29th of March, and back on the 25th of October.
+        ("2026-03-27T12:00+00:00", ["03-28 01:30", "03-29 01:00", "03-30 00:30", "03-31 00:30"]),
+        ("2026-10-23T12:00+00:00", ["10-24 00:30", "10-25 00:30", "10-26 01:30", "10-27 01:30"]),
+    ],
+)
+def test_a_run_a_day_stays_one_when_the_clocks_change(start, expected, manager, clock):
+    clock.now = datetime.fromisoformat(start)
+    scheduled(manager, schedule="30 2 * * *", time_zone="Europe/Berlin")
+    made = []
+    for _ in range(4 * 24 * 6):
+        clock.pass_(minutes=10)
+        made += [f"{clock.now:%m-%d %H:%M}" for _ in tick(clock)]
+        finish_all()
+    assert made == expected
+
+
+def test_a_schedule_that_cannot_be_read_any_more_is_switched_off_and_the_others_run(manager, clock):
+    broken, fine = scheduled(manager, "broken"), scheduled(manager, "fine")
+    ProfileList.objects.filter(pk=broken.pk).update(time_zone="Mars/Olympus")
+    clock.pass_(hours=1)
+    assert names_of(tick(clock)) == ["fine"]
+    broken.refresh_from_db()
+    assert (broken.schedule_active, broken.next_run_at) == (False, None)
+    assert broken.logs.latest("pk").message == (
+        "switched off: “Mars/Olympus” is not a known time zone. Write one such as Europe/Berlin or UTC."
+    )
+    assert fine.runs.count() == 1
+
+
+# At the same time
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_several_workers_one_makes_each_run(manager, clock):
+    for number in range(5):
+        scheduled(manager, f"list {number}", 3)
+    clock.pass_(hours=1)
+    made = run_in_threads([lambda: BatchManager().queue_due_lists(clock.now)] * 4)
+    assert sorted(names_of([pk for ids in made for pk in ids])) == [f"list {number}" for number in range(5)]
+    assert Batch.everything.count() == 5
+    assert_consistent()
+
+
+@pytest.fixture
+def at_each_chunk(monkeypatch):
+    """Stores two rows at a time, and calls a function before each chunk."""
+    monkeypatch.setattr(schedules, "INSERT_CHUNK", 2)
+
+    def watch(between):
+        partition_of = schedules.partition_of
+
+        def watched(address):
+            between()
+            return partition_of(address)
+
+        monkeypatch.setattr(schedules, "partition_of", watched)
+
+    return watch
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        lambda found: BatchManager().run_list(found.pk),
+        lambda found: BatchManager().change_list(found.pk, schedule_active=False),
+        lambda found: BatchManager().delete_list(found.pk),
+        lambda found: Batch.everything.in_preparation().update(deleted_at=Now() - timedelta(hours=1)),
+    ],
+    ids=["run by hand", "switched off", "deleted", "interrupted for too long"],
+)
+def test_what_happens_to_the_list_while_its_run_is_stored_wins(meanwhile, manager, clock, at_each_chunk):
+    found = scheduled(manager, profiles=1)
+    clock.pass_(hours=1)
+    at_each_chunk(
+        lambda: run_in_threads([lambda: meanwhile(found)]) if connection.vendor == "postgresql" else meanwhile(found)
+    )
+    assert tick(clock) == []
+    assert Batch.everything.filter(deleted_at__isnull=False).count() == 0
+    assert Batch.objects.count() <= 1
+    assert_consistent()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_stops_leaves_the_list_to_the_next_one(manager, clock):
+    found = scheduled(manager, profiles=3)
+    clock.pass_(hours=1)
+    assert manager.queue_due_lists(clock.now, should_stop=lambda: True) == []
+    assert not Batch.everything.exists()
+    assert len(tick(clock)) == 1
+    assert urls_of(found.runs.get()) == urls(3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_killed_worker_has_stored_is_purged_and_made_again(manager, clock, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill():
+        raise Killed
+
+    found = scheduled(manager, profiles=3)
+    clock.pass_(hours=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(schedules, "purge_deleted", lambda: None)
+        patch.setattr(schedules, "hidden", lambda runs: Batch.everything.none())
+        patch.setattr(schedules, "partition_of", lambda address: kill())
+        with pytest.raises(Killed):
+            tick(clock)
+    assert Batch.everything.in_preparation().count() == 1
+    assert tick(clock) == []  # it may still be alive
+    Batch.everything.update(deleted_at=Now() - timedelta(seconds=1))
+    assert tick(clock) == []  # purges it
+    assert len(tick(clock)) == 1
+    assert urls_of(found.runs.get()) == urls(3)
+
+
+# What it costs
+
+
+def many_lists(count, members):
+    """Lists that are due, with so many profiles each."""
+    make_batch(profiles=members)
+    profiles = list(Profile.objects.values_list("pk", flat=True))
+    due = [
+        ProfileList(name=f"list {number:04}", schedule="0 * * * *", next_run_at=NOON, priority=number % 7)
+        for number in range(count)
+    ]
+    ProfileList.objects.bulk_create(due)
+    ListProfile.objects.bulk_create(ListProfile(list=found, profile_id=pk) for found in due for pk in profiles)
+
+
+def count_statements(call):
+    with CaptureQueriesContext(connection) as captured:
+        call()
+    return len(captured)
+
+
+@pytest.mark.slow
+def test_a_thousand_lists_cost_as_many_statements_as_one(clock):
+    many_lists(1, 2)
+    few = count_statements(lambda: tick(clock))
+    ProfileList.objects.all().delete()
+    many_lists(1000, 2)
+    assert count_statements(lambda: tick(clock)) == few <= 30
+    assert Batch.objects.queued().count() == 1003
+    priorities = list(
+        Batch.objects.queued().filter(list__isnull=False).order_by("position").values_list("priority", flat=True)
+    )
+    assert priorities == sorted(priorities, reverse=True)
+    assert_consistent()
+    nothing = count_statements(lambda: tick(clock))
+    assert nothing == 1
+
+
+def test_the_rows_are_stored_before_the_queue_is_locked(manager, clock):
+    scheduled(manager, profiles=10)
+    clock.pass_(hours=1)
+    with CaptureQueriesContext(connection) as captured:
+        assert tick(clock)
+    done = [query["sql"].replace('"', "") for query in captured]
+    locked = next(index for index, sql in enumerate(done) if "FROM batches_queue" in sql)
+    assert not any("batches_batchprofile" in sql for sql in done[locked:])
+    assert any("INSERT INTO batches_batchprofile" in sql for sql in done[:locked])
+
+
+# In the worker
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_queues_what_is_due_beside_its_checks(manager):
+    found = scheduled(manager)
+    ProfileList.objects.filter(pk=found.pk).update(next_run_at=timezone.now())
+
+    class Watched(BatchManager):
+        def queue_due_lists(self, *args, **options):
+            queued = super().queue_due_lists(*args, **options)
+            if queued:
+                loop.call_soon_threadsafe(seen.set)
+            return queued
+
+    async def work():
+        nonlocal loop, seen
+        loop, seen = asyncio.get_running_loop(), asyncio.Event()
+        async with asyncio.timeout(60), scheduling(Watched("w", "worker"), 0.01):
+            await seen.wait()
+
+    loop = seen = None
+    asyncio.run(work())
+    run = found.runs.get()
+    assert (run.status, urls_of(run)) == ("queued", urls(3))
+    assert BatchLog.objects.latest("pk").actor == "w"
