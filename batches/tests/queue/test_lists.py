@@ -29,7 +29,7 @@ from batches.tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
 
-UNKNOWN = [None, "", "x", 7, "00000000-0000-0000-0000-000000000000", "\0", [], uuid.uuid4()]
+UNKNOWN = [None, "", "x", 7, "00000000-0000-0000-0000-000000000000", "\0", [], uuid.UUID(int=7)]
 
 
 def assert_logged(action, found, message):
