@@ -32,9 +32,8 @@ from .values import find_list
 
 #: Rows per transaction when a batch is stored, in 0.1 s. On SQLite, others wait for 0.9 s at times with 10,000.
 INSERT_CHUNK = 2_500
-#: How long a batch stays hidden after its last chunk before it counts as interrupted. A bulk call reveals up to 1,000
-#: repeats when the rows of the last one are stored.
-PREPARATION = timedelta(hours=1)
+#: How long a batch stays hidden after its last chunk before it counts as interrupted. A chunk can wait 20 s for a lock.
+PREPARATION = timedelta(minutes=10)
 #: Rows deleted per transaction, so that deleting a batch of a million rows blocks nobody.
 DELETE_CHUNK = 10_000
 #: Deleted batches that are removed under one lock, once their rows are gone.

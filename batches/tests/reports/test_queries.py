@@ -11,7 +11,7 @@ from batches.batch_manager import BatchManager
 from batches.models import BatchProfile
 from batches.reports import queries
 from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
-from batches.tests.support.tables import run_sql
+from batches.tests.support.tables import explain, run_sql
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,6 @@ BIG = 20_000
 
 
 @pytest.mark.slow
-@pytest.mark.databases("postgresql")  # which alone says how many rows it has read
 @pytest.mark.parametrize("collected", ["never", "now"])
 def test_the_end_of_a_batch_is_found_without_reading_later_batches(collected, statistics):
     batch, _ = make_batch("it", BIG, queue=False), make_batch("later", BIG, queue=False)
@@ -68,7 +67,9 @@ def test_the_end_of_a_batch_is_found_without_reading_later_batches(collected, st
 
 
 def count_rows_read(sql):
-    """The rows that a statement has read and did not return."""
+    """The rows that a statement has read and did not return. SQLite says only whether it has read the whole table."""
+    if connection.vendor == "sqlite":
+        return run_sql("SELECT COUNT(*) FROM batches_batchprofile")[0][0] if "SCAN" in explain(sql) else 0
     run_sql("SET LOCAL enable_seqscan = off")  # reading a small table once may seem cheaper than by index
     plan = "\n".join(row[0] for row in run_sql(f"EXPLAIN (ANALYZE, COSTS OFF) {sql}"))
     run_sql("SET LOCAL enable_seqscan = on")
