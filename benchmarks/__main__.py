@@ -50,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="List the rows.")
     parser.add_argument("--small", action="store_true", help="Little work and one round: shows that everything works.")
     parser.add_argument("--scale", type=float, default=1.0, help="Multiply the amount of work, as in 0.1 (default: 1).")
-    parser.add_argument("--rounds", type=int, help="Number of rounds (default: 3); the median counts.")
+    parser.add_argument("--rounds", type=int, help="Number of rounds (default: 3, or the row's own).")
     parser.add_argument("--minutes", type=float, help="Time limit for each row (default: its own).")
     parser.add_argument("--again", action="store_true", help="Measure finished rows again.")
     parser.add_argument("--report", action="store_true", help="Measure nothing, print what is stored.")
@@ -60,10 +60,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(store: Store, rows: list[Row], options: argparse.Namespace) -> int:
     """Measure these rows. A fault ends its row only: a run takes hours. Returns the number of faults."""
-    rounds = options.rounds or (1 if options.small else 3)
     store.content |= {"machine": describe_machine(), "versions": describe_versions()}
     faults = 0
     for row in rows:
+        rounds = options.rounds or (1 if options.small else row.rounds)
         if options.again:
             store.forget(row)
         if store.is_finished(row, rounds):

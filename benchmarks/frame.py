@@ -84,13 +84,15 @@ class Contest:
 class Row:
     """One row of the table. `open` starts what it needs, such as a web server, and stops it afterwards.
 
-    No measurement starts after `minutes`; one that is running then is stopped.
+    No measurement starts after `minutes`; one that is running then is stopped. One round is enough for a row without
+    other contenders, whose measurement repeats everything by itself.
     """
 
     name: str
     title: str
     minutes: float
     open: Callable[[Scale], AbstractContextManager[Contest]]
+    rounds: int = 3
 
 
 def prose(text: str) -> str:

@@ -44,7 +44,7 @@ DIFFERS = prose("""
 @contextmanager
 def open_checks(vendor: str, processes: int, scale: Scale) -> Iterator[Contest]:
     with databases(vendor) as created, optional_redis() as redis_url, TemporaryDirectory(dir=VAR) as folder:
-        count = scale.pick(200_000, 2_000)
+        count = scale.pick(100_000, 2_000)
         file = write_list(Path(folder) / "list.txt", addresses(count))
         contenders = [
             Contender(OURS, lambda _: measure_ours(created, file, count, processes)),
@@ -102,7 +102,7 @@ def measure_queue(name: str, created: Databases, redis_url: str, processes: int,
     script, places = QUEUES[name]
     if name not in installed_peers():
         raise Unavailable(f"{name} is not installed: make bench")
-    count = scale.pick(200_000, 10_000) if name == GRAPHILE else scale.pick(10_000, 1_000)
+    count = scale.pick(200_000, 10_000) if name == GRAPHILE else scale.pick(5_000, 1_000)
     with created.new() as database:
         url = redis_url if "redis" in places else database
         if not url:

@@ -36,6 +36,6 @@ def measure(created: Databases, rows: int, waiting: int) -> Figures:
 
 
 ROWS = [
-    Row(f"pages-{vendor}", f"Pages of lists with 1,000,000 rows on {label}", 45, partial(open_pages, vendor))
+    Row(f"pages-{vendor}", f"Pages of lists with 1,000,000 rows on {label}", 45, partial(open_pages, vendor), rounds=1)
     for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
 ]

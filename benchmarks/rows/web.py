@@ -19,7 +19,9 @@ FEW = 1_000
 
 
 @contextmanager
-def open_inside(module: str, vendor: str, goals: list[Goal], options: Callable[[Scale], dict], scale: Scale):  # type: ignore[no-untyped-def,type-arg]
+def open_inside(
+    module: str, vendor: str, goals: list[Goal], options: Callable[[Scale], dict[str, int]], scale: Scale
+) -> Iterator[Contest]:
     """A contest of the project with its goals alone."""
     with databases(vendor) as created:
 
@@ -66,7 +68,7 @@ ROWS = [
             lambda scale: {"profiles": scale.pick(100_000, 500)},
         ),
     ),
-    Row("export", "Exporting a batch of 1,000,000 profiles through the API", 30, open_export),
+    Row("export", "Exporting a batch of 1,000,000 profiles through the API", 30, open_export, rounds=1),
     Row(
         "polling",
         f"{CLIENTS} clients poll a queue of 10,000 batches through the web server",
@@ -91,6 +93,7 @@ ROWS = [
                 [at_most("usual wait, ms", 50), at_most("longest wait, ms", 1_000)],
                 lambda scale: {"profiles": scale.pick(1_000_000, 2_000)},
             ),
+            rounds=1,
         )
         for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
     ),
