@@ -34,7 +34,7 @@ def main() -> int:
     faults = 0 if options.report else run(store, [ROWS[name] for name in options.row or ROWS], options)
     print(report.table(store.content, options.row or list(ROWS)))
     if options.publish:
-        report.publish(store.content)
+        report.publish(store.content, list(ROWS))
     return min(faults, 1)
 
 

@@ -66,8 +66,12 @@ def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Pa
         started = time.perf_counter()
         process = start(command, env, cwd, output, stdin)
         memory = PeakMemory(process.pid)
-        with memory:
-            usage = wait(process)
+        try:
+            with memory:
+                usage = wait(process)
+        except BaseException:  # Ctrl-C reaches only us
+            stop(process)
+            raise
         seconds = time.perf_counter() - started
         output.seek(0)
         text = output.read().decode(errors="replace")

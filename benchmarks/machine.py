@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.commands import NODE_MODULES, PEER_PYTHON
 
-OUR_PACKAGES = ("django", "psycopg", "fastfeedparser", "pycurl", "aiohttp", "lxml")
+OUR_PACKAGES = ("django", "psycopg", "pycurl", "aiodns", "lxml")
 PEER_PACKAGES = (
     "huey", "django-q2", "django-tasks-db", "procrastinate", "celery", "dramatiq", "scrapy", "reader", "feedparser",
     "requests", "aiohttp", "pycurl", "fastfeedparser",
@@ -71,7 +71,9 @@ def installed_peers() -> dict[str, str]:
 
 
 def _peer_versions() -> dict[str, str]:
-    return {name if name not in OUR_PACKAGES else f"{name} (peers)": text for name, text in installed_peers().items()}
+    return {
+        f"{name} (of the others)" if name in OUR_PACKAGES else name: text for name, text in installed_peers().items()
+    }
 
 
 def _processor() -> str:

@@ -74,8 +74,9 @@ def goal_text(goal: dict[str, Any]) -> str:
 # For docs/performance.md
 
 
-def publish(content: dict[str, Any]) -> None:
-    """Replace the measured part of the page, and draw the picture."""
+def publish(content: dict[str, Any], names: Sequence[str]) -> None:
+    """Replace the measured part of the page with the rows of these names, and draw the picture."""
+    content = content | {"rows": {name: content["rows"][name] for name in names if name in content["rows"]}}
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}\n\n{markdown(content)}\n\n{END}{after}")
@@ -85,7 +86,7 @@ def publish(content: dict[str, Any]) -> None:
 def markdown(content: dict[str, Any]) -> str:
     machine = ", ".join(f"{name}: {text}" for name, text in content["machine"].items())
     versions = ", ".join(f"{name} {text}" for name, text in content["versions"].items())
-    parts = [f"Machine: {machine}.", f"Versions: {versions}.", *_goal_table(content)]
+    parts = [f"![Speeds]({PICTURE.name})", f"Machine: {machine}.", f"Versions: {versions}.", *_goal_table(content)]
     parts += ["\n".join(_markdown_row(row)) for row in content["rows"].values()]
     return "\n\n".join(parts)
 

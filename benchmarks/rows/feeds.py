@@ -91,7 +91,7 @@ GOALS = [
     Goal("of the bare aiohttp loop, second pass (304)", KNOWN, 2, against=(AIOHTTP,), against_figure=FIRST),
     Goal("of the bare aiohttp loop, changed documents", CHANGED, 0.75, against=(AIOHTTP,), against_figure=FIRST),
     Goal("of the bare curl loop, whole command", FIRST, 0.6, against=(CURL,)),
-    Goal("two processes as a multiple of one", FIRST, 1.7, of=TWO, against=(OURS,)),
+    Goal("of one process, 2 processes", FIRST, 1.7, of=TWO, against=(OURS,)),
     *(Goal(f"of {name}", FIRST, 10, against=(name,)) for name in (SCRAPY, READER, NEWSBOAT, THREADS)),
 ]
 

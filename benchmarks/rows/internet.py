@@ -104,7 +104,7 @@ def open_internet(scale: Scale) -> Iterator[Contest]:
                 ],
                 [
                     Goal("of the CPU-bound ideal", SPEED, 0.65, against=(IDEAL,)),
-                    Goal("two processes, of the CPU-bound ideal of one core", SPEED, 0.65, of=TWO, against=(IDEAL,)),
+                    Goal("of the CPU-bound ideal of one core, 2 processes", SPEED, 0.65, of=TWO, against=(IDEAL,)),
                     Goal("good feeds that failed", FAILED, 0, at_most=True),
                 ],
                 DIFFERS,
@@ -182,7 +182,7 @@ def open_latency(scale: Scale) -> Iterator[Contest]:
                 ],
                 [
                     Goal("of 4,000/s", "of the ideal", 0.65),
-                    Goal("of 4,000/s, two processes", "of the ideal", 0.65, of=TWO),
+                    Goal("of 4,000/s, 2 processes", "of the ideal", 0.65, of=TWO),
                 ],
                 LATENCY_DIFFERS,
             )

@@ -175,7 +175,7 @@ def test_the_table_and_the_picture_show_the_medians_of_hostile_names(store):
     content = {"machine": {}, "versions": {}, "rows": {"checks-sqlite-1": row}}
     root = ElementTree.fromstring(picture.draw(content))
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts == ["No-op <checks>, checks/s", OURS, "1,000", "<b> & co", "100"]
+    assert texts == ["No-op <checks>, checks/s", OURS, "1,000", "<b> & co", "100", picture.LEGEND]
     assert "1,000 (900 to 2,000)" in report.markdown(content)
     assert "1,000 (900 to 2,000)" in report.table(content, ["checks-sqlite-1"])
 
@@ -185,7 +185,7 @@ def test_publishing_replaces_only_the_measured_part(tmp_path, monkeypatch):
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     monkeypatch.setattr(report, "PAGE", page)
     monkeypatch.setattr(report, "PICTURE", tmp_path / "performance.svg")
-    report.publish({"machine": {"cores": "2"}, "versions": {}, "rows": {}})
+    report.publish({"machine": {"cores": "2"}, "versions": {}, "rows": {}}, ["feeds"])
     text = page.read_text()
     assert text.startswith(f"before\n{report.BEGIN}\n")
     assert text.endswith(f"{report.END}\nafter\n")
