@@ -4,9 +4,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import ClassVar
 
+import aiodns
+
+from batches.checking.checkers import resolver
 from batches.checking.checkers.base import Checker, CheckResult
+from batches.checking.checkers.http import HttpChecker
 
 OK = CheckResult(ok=True, http_status=200)
 
@@ -54,8 +59,18 @@ class NeverReady(Effortless):
         await asyncio.Event().wait()
 
 
+class OwnNames(HttpChecker):
+    """Asks the name server of a test for as long as it takes."""
+
+    async def __aenter__(self):
+        server = os.environ["NAME_SERVER"]
+        resolver.aiodns.DNSResolver = partial(aiodns.DNSResolver, nameservers=[server], lookups="b")
+        resolver.MAX_SECONDS = 3600.0
+        return await super().__aenter__()
+
+
 #: Their names in the settings of tests.
 NAMES = {
     checker.__name__.lower(): f"{__name__}.{checker.__name__}"
-    for checker in (Scripted, Effortless, Endless, Deadly, Unready, NeverReady)
+    for checker in (Scripted, Effortless, Endless, Deadly, Unready, NeverReady, OwnNames)
 }
