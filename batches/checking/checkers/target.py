@@ -16,12 +16,12 @@ PORTS = {"http": 80, "https": 443}
 # With dot segments. libcurl reads other schemes too, so that the reason can name them; they are refused below.
 AS_WRITTEN = pycurl.U_PATH_AS_IS | pycurl.U_NON_SUPPORT_SCHEME
 
-SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
-AUTHORITY = re.compile(r"((?:[a-z][a-z0-9+.-]*:)?//)([^/?#]*)", re.ASCII | re.IGNORECASE)
+START = re.compile(r"(?:([a-z][a-z0-9+.-]*):)?(?://([^/?#]*))?", re.ASCII | re.IGNORECASE)  # scheme and authority
 # A name has at most 253 characters. Converting the 64 kB that fit into a header blocked the event loop for 1 s.
 MAX_AUTHORITY = 300
 IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")  # as libcurl writes all spellings that it reads as one
 IGNORED = dict.fromkeys(map(ord, "\t\r\n"))  # as browsers do
+CLEAN = re.compile(r"[!#-;=?-\[\]_a-z~]*")
 TO_QUOTE = re.compile(r"[^!#-;=?-\[\]_a-z~]+")  # all but the printable ASCII that an address may contain
 
 
@@ -41,41 +41,44 @@ class Target(NamedTuple):
 
 def parse_url(text: str, subject: str, base: str = "") -> Target:
     """Parse an address to fetch; it may be relative to `base`. Raises FetchError about the `subject`."""
-    text = text.strip().translate(IGNORED)
-    authority = AUTHORITY.match(text)
-    if authority and len(authority[2]) > MAX_AUTHORITY:
+    text = text.strip()
+    is_clean = CLEAN.fullmatch(text) is not None
+    text = text if is_clean else text.translate(IGNORED)
+    start = START.match(text)
+    scheme, authority = start.groups() if start else (None, None)
+    if authority and len(authority) > MAX_AUTHORITY:
         raise FetchError(f"{subject} has a host name that is too long")
-    scheme = SCHEME.match(text)
-    if (scheme and scheme[1].lower() not in PORTS) or not (scheme or base):
+    if (scheme and scheme.lower() not in PORTS) or not (scheme or base):
         raise FetchError(f"{subject} is not http or https")
-    if authority and scheme and not authority[2]:
+    if scheme and authority == "":
         raise FetchError(f"{subject} has no host")
     try:
-        text = _to_ascii(text, authority)
+        text = text if is_clean else _to_ascii(text, authority)
         url = pycurl.CurlUrl(text, AS_WRITTEN) if scheme else pycurl.CurlUrl(_join(base, text))
-        if url.user is not None or url.password is not None:
-            raise FetchError(f"{subject} contains a user name or password")
-        url.fragment = None
-        host = str(url.host).lower()
-        name = host.strip("[]")
-        is_ipv4 = IPV4.fullmatch(host) is not None
-        if (
-            is_ipv4 and authority and host not in text
-        ) or not host.isascii():  # not as it is written: 127.1, or percent-encoded
-            raise ValueError
-        return Target(url.url, name, int(url.port or PORTS[url.scheme]), is_ipv4 or name != host)
+        return _make_target(url, subject, text if authority else "")
     except (pycurl.error, ValueError):
         raise FetchError(f"{subject} is not valid") from None
 
 
-def _to_ascii(text: str, authority: re.Match[str] | None) -> str:
+def _make_target(url: pycurl.CurlUrl, subject: str, written: str) -> Target:
+    if url.user is not None:
+        raise FetchError(f"{subject} contains a user name or password")
+    host = url.host.lower()
+    if not host.isascii():  # it was percent-encoded
+        raise ValueError
+    is_ipv4 = IPV4.fullmatch(host) is not None
+    if is_ipv4 and written and host not in written:  # it was "127.1", or "0x7f.0.0.1"
+        raise ValueError
+    name = host.strip("[]")
+    port = int(url.port or PORTS[url.scheme])
+    return Target(url.url.partition("#")[0], name, port, is_ipv4 or name != host)
+
+
+def _to_ascii(text: str, authority: str | None) -> str:
     """Percent-encode what a request cannot contain, and nothing else: some servers distinguish "%7E" and "~"."""
-    if not TO_QUOTE.search(text):
-        return text
-    start = ""
-    if authority:
-        start, text = authority[1] + _host_to_ascii(authority[2]), text[authority.end() :]
-    return start + TO_QUOTE.sub(_quote, text)
+    start, _, rest = text.partition("//") if authority else ("", "", text)
+    quoted = TO_QUOTE.sub(_quote, rest[len(authority or "") :])
+    return f"{start}//{_host_to_ascii(authority)}{quoted}" if authority else quoted
 
 
 def _join(base: str, text: str) -> str:
