@@ -31,7 +31,8 @@ from .queue.contents import (
     purge_deleted,
     stay_hidden,
 )
-from .queue.lists import ListCalls, new_batch_of
+from .queue.lists import new_batch_of
+from .queue.redirect_calls import RedirectCalls
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
 from .queue.repairs import (
     absorb_leases,
@@ -63,10 +64,10 @@ from .text import clean_text, pluralise
 Status = Batch.Status
 
 
-class BatchManager(ListCalls, ScheduleCalls, WorkerCalls):
+class BatchManager(RedirectCalls, ScheduleCalls, WorkerCalls):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
-    The calls that change lists are in `ListCalls`, those of workers in `WorkerCalls`.
+    The calls that change lists are in `ListCalls`, and others in `RedirectCalls`, `ScheduleCalls` and `WorkerCalls`.
     """
 
     # Creating batches

@@ -21,6 +21,7 @@ from .lists import ListProfile, ProfileList
 from .logs import Action, BatchLog, Channel
 from .profiles import Profile, StoryResult
 from .queue import Queue
+from .redirects import Redirect
 from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
 
 if apps.is_installed("rest_framework.authtoken"):

@@ -44,6 +44,7 @@ class Action(models.TextChoices):
     SYNC_LIST = "sync_list"
     RUN_LIST = "run_list"
     DELETE_LIST = "delete_list"
+    ACCEPT_REDIRECT = "accept_redirect"
 
 
 class Channel(models.TextChoices):

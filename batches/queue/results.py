@@ -21,6 +21,7 @@ from batches.limits import MAX_ERROR, MAX_FINGERPRINT, MAX_STORY_ID, MAX_TITLE, 
 from batches.models import BatchProfile, Lease
 from batches.text import clean_text
 
+from .redirects import clean_moved_to, note_redirects
 from .sql import (
     PARTITION,
     PROFILE,
@@ -75,6 +76,7 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
             for profile_id, result in results.items()
         ]
     )
+    note_redirects(results)
     successful = sum(result.ok for result in results.values())
     Lease.objects.filter(pk=run_token).update(
         successful_checks=F("successful_checks") + successful,
@@ -123,6 +125,7 @@ def clean_result(result: CheckResult) -> CheckResult:
         etag=_clean_memory(result.etag, MAX_VALIDATOR),
         last_modified=_clean_memory(result.last_modified, MAX_VALIDATOR),
         fingerprint=_clean_memory(result.fingerprint, MAX_FINGERPRINT),
+        moved_to=clean_moved_to(result.moved_to),
     )
 
 

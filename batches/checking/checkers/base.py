@@ -52,8 +52,9 @@ class CheckResult:
     etag: str | None = None
     last_modified: str | None = None
     fingerprint: str | None = None
-    #: Where the profile's address permanently redirects to (301 or 308 on every hop), or empty.
-    moved_to: str = ""
+    #: Where the profile's address permanently redirects to (301 or 308 on every hop), or empty. None if it was not
+    #: asked: a remembered feed was, or nothing answered.
+    moved_to: str | None = None
 
 
 OPTIONAL_TEXT = (str, NoneType)
@@ -63,8 +64,7 @@ RESULT_TYPES: Mapping[str, tuple[type, ...]] = {
     "http_status": (int, NoneType),
     "duration": (int, float),
     "stories": (Sequence,),
-    "moved_to": (str,),
-    **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint"), OPTIONAL_TEXT),
+    **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint", "moved_to"), OPTIONAL_TEXT),
 }
 STORY_TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "title", "url"), (str,)),

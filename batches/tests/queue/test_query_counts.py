@@ -127,9 +127,15 @@ def test_the_last_step_of_a_deletion_locks_the_queue_first_because_it_writes_to_
 # Recording
 
 
+#: Where profiles have moved to: nowhere, or elsewhere.
+MOVED_TO = ("", "https://new.example/")
+
+
 def capture_recording(size):
     run = start_run(make_batch("it", size))
-    results = [(pk, ok(f"{pk}", "s") if pk % 3 else failed()) for pk in profile_ids(run.batch)]
+    results = [
+        (pk, ok(f"{pk}", "s", moved_to=MOVED_TO[pk % 2]) if pk % 3 else failed()) for pk in profile_ids(run.batch)
+    ]
     with CaptureQueriesContext(connection) as captured:
         record(run, results)
     assert BatchManager().pause_batch(run.batch.pk)
@@ -142,7 +148,8 @@ def test_recording_is_one_transaction_of_as_many_statements_for_a_thousand_as_fo
         begin, fence, *rest, commit = capture_recording(size)
         assert begin.startswith("BEGIN")
         assert fence.startswith('UPDATE "batches_lease" SET "lease_at"')
-        assert len(rest) == 6  # pending rows, unknown stories, stories, rows, profiles, counters
+        # Pending rows, unknown stories, stories, rows, profiles, redirects that are there and that are not, counters.
+        assert len(rest) == 8
         assert commit == "COMMIT"
         assert not any("batches_queue" in sql or 'UPDATE "batches_batch"' in sql for sql in rest)
 
@@ -157,6 +164,8 @@ RECORDING_LOOKUPS = {
     "INSERT INTO batches_storyresult": set(),
     "UPDATE batches_batchprofile": {"id"},
     "UPDATE batches_profile": {"id"},
+    "INSERT INTO batches_redirect": {"id"},
+    "DELETE FROM batches_redirect": {"profile_id"},
     'UPDATE "batches_lease" SET "successful_checks"': {"run_token"},
 }
 
@@ -172,7 +181,7 @@ def test_recording_finds_its_rows_by_index_in_a_big_batch(collected, manager, st
     run = start_run(make_batch("it", BIG))
     if collected == "now":
         statistics()
-    results = [(pk, ok("s", "t")) for pk in profile_ids(run.batch)[:500]]
+    results = [(pk, ok("s", "t", moved_to=MOVED_TO[pk % 2])) for pk in profile_ids(run.batch)[:500]]
     with CaptureQueriesContext(connection) as captured:
         assert manager.record_results(run.batch.pk, run.run_token, results)
     statements = [query["sql"] for query in captured][1:-1]

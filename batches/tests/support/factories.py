@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
@@ -22,6 +23,7 @@ from batches.models import (
     Profile,
     ProfileList,
     Queue,
+    Redirect,
     StoryResult,
     Webhook,
     WebhookDelivery,
@@ -43,6 +45,7 @@ MODELS = (
     BatchLog,
     Queue,
     Host,
+    Redirect,
     Webhook,
     WebhookDelivery,
     StoredResponse,
@@ -134,6 +137,13 @@ def record_one(run: ClaimedRun, result: CheckResult) -> BatchProfile:
     row.refresh_from_db()
     row.profile.refresh_from_db()
     return row
+
+
+def propose_redirect(old: str, new: str, **values: Any) -> Redirect:
+    """A permanent redirect that three checks have seen over three days, from one profile's address to another one."""
+    profile, _ = Profile.objects.get_or_create(url=old)
+    seen = {"first_seen_at": timezone.now() - timedelta(days=3), "last_seen_at": timezone.now(), "checks": 3}
+    return Redirect.objects.create(profile=profile, url=new, **seen | values)
 
 
 def profile_ids(batch: Batch) -> list[int]:

@@ -1,0 +1,44 @@
+"""Profiles whose address redirects permanently: proposals to change it, which somebody accepts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models import Exists, F, OuterRef
+
+from batches.limits import MAX_URL
+
+from .profiles import Profile
+
+#: A redirect is proposed when so many checks in a row have seen it, over so many days. A site that is being moved, or
+#: was taken over for an afternoon, redirects permanently too.
+MIN_CHECKS = 3
+MIN_AGE = timedelta(days=2)
+
+
+class RedirectQuerySet(models.QuerySet["Redirect"]):
+    def proposed(self) -> Self:
+        """Those that can be accepted, each with its profile and `merges`: whether its target is a profile already."""
+        lasting = self.filter(checks__gte=MIN_CHECKS, last_seen_at__gte=F("first_seen_at") + MIN_AGE)
+        known = Profile.objects.filter(url=OuterRef("url"))
+        return lasting.select_related("profile").annotate(merges=Exists(known)).order_by("pk")
+
+
+class Redirect(models.Model):
+    """Where the address of a profile leads, if every redirect on the way was permanent (301 or 308)."""
+
+    profile = models.OneToOneField(Profile, models.CASCADE)
+    url = models.CharField("new address", max_length=MAX_URL)
+    checks = models.PositiveIntegerField(default=1, help_text="In a row that were redirected there.")
+    first_seen_at = models.DateTimeField("first seen")
+    last_seen_at = models.DateTimeField("last seen")
+
+    objects = models.Manager.from_queryset(RedirectQuerySet)()
+
+    class Meta:
+        verbose_name = "permanent redirect"
+
+    def __str__(self) -> str:
+        return f"{self.profile.url} → {self.url}"

@@ -1,0 +1,91 @@
+"""The calls of BatchManager that accept permanent redirects, which checks have seen for days: one by one, or many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db import IntegrityError, transaction
+
+from batches.models import Action, ListProfile, Profile, ProfileList, Redirect, StoryResult
+
+from .lists import ListCalls
+from .refusals import Code, NotFound, Refusal, Refused, refusable
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedRedirect:
+    """The profile that has the new address now. If it had it before, the old one was merged into it."""
+
+    profile: Profile
+    old_url: str
+    is_merged: bool
+
+    def __str__(self) -> str:
+        return f"{self.old_url} → {self.profile.url}{' (merged)' if self.is_merged else ''}"
+
+
+class RedirectCalls(ListCalls):
+    """Accepts redirects. Lock order: lists → profiles → redirects, as checks note them."""
+
+    @refusable
+    def accept_redirect(self, redirect_id: object, expected_url: str | None = None) -> AcceptedRedirect:
+        """Give the profile the address that it redirects to; refused unless that is proposed, and `expected_url`.
+
+        If that is a profile already, the two are merged: it replaces the old one in all lists and gets its stories, so
+        that none is new again. The old one stays with its checks, and is in no list.
+        """
+        with transaction.atomic():
+            found = find_proposal(redirect_id)
+            memberships = ListProfile.objects.filter(profile=found.profile).values("list")
+            lists = list(ProfileList.objects.select_for_update(no_key=True).filter(pk__in=memberships).order_by("pk"))
+            urls = [found.profile.url, found.url]
+            profiles = Profile.objects.select_for_update(no_key=True).filter(url__in=urls).order_by("pk")
+            by_url = {profile.url: profile for profile in profiles}
+            if find_proposal(redirect_id).url != found.url or expected_url not in {None, found.url}:
+                raise Refused(Code.STALE_VERSION, f"{found.profile.url} redirects to another address now.")
+            accepted = _move(by_url[found.profile.url], found.url, by_url.get(found.url))
+            Redirect.objects.filter(profile=found.profile).delete()
+            for changed in lists:
+                self._write(changed, Action.ACCEPT_REDIRECT, str(accepted))
+            if not lists:
+                self._log(None, Action.ACCEPT_REDIRECT, str(accepted))
+        return accepted
+
+    def accept_redirects(self, proposals: Iterable[Redirect]) -> list[AcceptedRedirect | Refusal]:
+        """Each in a transaction of its own, and only if it is still as it was read."""
+        return [self.accept_redirect(found.pk, expected_url=found.url) for found in proposals]
+
+
+def find_proposal(redirect_id: object) -> Redirect:
+    """Raises Refused for any value that is not the ID of a redirect that is proposed."""
+    number = str(redirect_id) if isinstance(redirect_id, int | str) else ""
+    is_id = number.isascii() and number.isdigit() and len(number) < 19
+    found = Redirect.objects.proposed().filter(pk=int(number)).first() if is_id else None
+    if found is None:
+        raise NotFound(redirect_id, "proposed redirect")
+    return found
+
+
+def _move(old: Profile, new_url: str, target: Profile | None) -> AcceptedRedirect:
+    if target is not None:
+        _merge(old, target)
+        return AcceptedRedirect(target, old.url, True)
+    old_url, old.url = old.url, new_url
+    try:
+        with transaction.atomic():
+            old.save(update_fields=["url"])
+    except IntegrityError as error:
+        raise Refused(Code.STALE_VERSION, f"{new_url} has just become a profile. Try again.") from error
+    return AcceptedRedirect(old, old_url, False)
+
+
+def _merge(old: Profile, target: Profile) -> None:
+    members = ListProfile.objects.filter(profile=old)
+    members.filter(list__in=ListProfile.objects.filter(profile=target).values("list")).delete()
+    members.update(profile=target)
+    known = StoryResult.objects.filter(profile=target).values("story_id")
+    StoryResult.objects.filter(profile=old).exclude(story_id__in=known).update(profile=target)
+    if old.name and not target.name:
+        target.name = old.name
+        target.save(update_fields=["name"])

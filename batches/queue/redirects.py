@@ -1,0 +1,46 @@
+"""Noting permanent redirects with the results of checks. See `redirect_calls` for what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from batches.checking.checkers.base import CheckResult
+from batches.lists.addresses import InvalidAddress, normalise_address
+from batches.models import Redirect
+
+from .sql import PROFILE, as_json, execute, is_postgresql, json_table, now, time_parameter
+
+REDIRECT = Redirect._meta.db_table
+SEEN = {"profile_id": "bigint", "url": "text"}
+ASKED = {"profile_id": "bigint"}
+
+
+def note_redirects(results: Mapping[int, CheckResult]) -> None:
+    """Note where profiles have moved to, and forget redirects that are gone. Checks that did not ask change nothing."""
+    asked = {profile_id: result.moved_to for profile_id, result in results.items() if result.moved_to is not None}
+    if moved := [(profile_id, url) for profile_id, url in asked.items() if url]:
+        execute(
+            f"""INSERT INTO {REDIRECT} AS known (profile_id, url, checks, first_seen_at, last_seen_at)
+                SELECT profile.id, seen.url, 1, {time_parameter()}, {time_parameter()}
+                  FROM {json_table(SEEN)} AS seen JOIN {PROFILE} AS profile ON profile.id = seen.profile_id
+                 WHERE profile.url <> seen.url
+                    ON CONFLICT (profile_id) DO UPDATE
+                   SET checks = CASE WHEN known.url = excluded.url THEN known.checks + 1 ELSE 1 END,
+                       first_seen_at = CASE WHEN known.url = excluded.url
+                                            THEN known.first_seen_at ELSE excluded.first_seen_at END,
+                       url = excluded.url, last_seen_at = excluded.last_seen_at""",
+            [now(), now(), as_json(moved)],
+        )
+    if stayed := [(profile_id,) for profile_id, url in asked.items() if not url]:
+        wanted = f"(SELECT profile_id FROM {json_table(ASKED)} AS asked)"
+        # An array, because PostgreSQL would read the whole table for a join.
+        condition = f"= ANY (ARRAY{wanted})" if is_postgresql() else f"IN {wanted}"
+        execute(f"DELETE FROM {REDIRECT} WHERE profile_id {condition}", [as_json(stayed)])
+
+
+def clean_moved_to(url: str | None) -> str | None:
+    """In its normal form; "" if it cannot become the address of a profile."""
+    try:
+        return normalise_address(url) if url else url
+    except InvalidAddress:
+        return ""
