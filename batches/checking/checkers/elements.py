@@ -104,10 +104,13 @@ def read_entry(item: etree._Element, home: str, *, has_bases: bool) -> Entry:
         dates=[found[name] for name in DATES if name in found],
         base=find_base(item) if has_bases else "",
     )
-    # Texts are most of a document, and seldom needed.
-    if entry.title and entry.find_identity(home):
-        return entry
-    return entry._replace(text=pick(TEXTS, find_fields(item, frozenset(TEXTS))))
+    if needs_text(entry, home):
+        return entry._replace(text=pick(TEXTS, find_fields(item, frozenset(TEXTS))))
+    return entry
+
+
+def needs_text(entry: Entry, home: str) -> bool:
+    return not (entry.title and entry.find_identity(home))
 
 
 def find_fields(item: etree._Element, wanted: frozenset[str] = FIELDS) -> dict[str, str]:

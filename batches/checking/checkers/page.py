@@ -104,7 +104,9 @@ def read_page(document: bytes, address: str, link_header: str = "", refresh_head
 
 def find_tags(document: bytes) -> Iterator[TagReader]:
     tags = (match["tag"] for match in TOKEN.finditer(document) if match["tag"])
-    for tag in islice(tags, MAX_LINK_TAGS):
+    # Of all that a page says of itself, only where it leads to matters. Reading a tag takes 20 µs.
+    wanted = (tag for tag in tags if tag[1:5].lower() != b"meta" or b"refresh" in tag.lower())
+    for tag in islice(wanted, MAX_LINK_TAGS):
         if len(tag) <= MAX_TAG_BYTES:
             yield TagReader(tag)
 

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 from lxml import etree
 
 from .document import MAX_TAGS, is_oversized, remove_doctype
-from .elements import MAX_STORIES, Entry, find_head, find_home, find_items, is_address, local_name, read_entry
+from .elements import (
+    MAX_STORIES,
+    Entry,
+    find_head,
+    find_home,
+    find_items,
+    is_address,
+    local_name,
+    needs_text,
+    read_entry,
+)
 from .repair import rebuild, repair
 
 
@@ -30,6 +40,8 @@ def read_quickly(document: bytes) -> Feed | None:
     if document.lstrip()[:1] == b"{":
         return read_json(document)
     document = make_safe(document)
+    if feed := read_without_texts(document):
+        return feed
     root, is_faulty = parse_xml(document)
     if is_faulty:
         document = make_safe(repair(document))
@@ -37,6 +49,40 @@ def read_quickly(document: bytes) -> Feed | None:
     if is_faulty or (root is not None and find_head(root) is None and MAY_BE_FEED.search(document)):
         return None
     return read_xml(root, document)
+
+
+# Most of a large feed are the articles, which libxml2 reads letter by letter, and which are seldom needed.
+LARGE_BYTES = 20_000
+LONG_TEXT = 1000
+TEXT_START = re.compile(
+    rb"<(?:description|summary|content|content:encoded)(?:\s[^<>]*)?(?<!/)>\s*(?P<cdata><!\[CDATA\[)?"
+)
+
+
+def read_without_texts(document: bytes) -> Feed | None:
+    """Read a large feed without its articles. Returns None if something is missing."""
+    if len(document) < LARGE_BYTES:
+        return None
+    document = drop_long_texts(document)
+    root, is_faulty = parse_xml(document)
+    if root is None or is_faulty or find_head(root) is None:
+        return None
+    feed = read_xml(root, document)
+    return None if any(needs_text(entry, feed.home) for entry in feed.entries) else feed
+
+
+def drop_long_texts(document: bytes) -> bytes:
+    pieces, position = [], 0
+    for text in TEXT_START.finditer(document):
+        start = text.end()
+        if start >= position:  # not within one that was dropped
+            end = document.find(b"]]>" if text["cdata"] else b"<", start)
+            if end < 0:
+                break
+            if end - start > LONG_TEXT:
+                pieces.append(document[position:start])
+                position = end
+    return b"".join([*pieces, document[position:]])
 
 
 # In capitals, or with a prefix that is not declared.

@@ -212,6 +212,7 @@ def documents() -> dict[str | int, dict[str, bytes]]:
             "300 long dates": START + b"".join(dates),
             "a comment of 4 MB without end": START + b"<!--" + b"-" * 4_000_000,
             "comments in CDATA without end": ITEM + b"<![CDATA[" + b"<!--" * 150_000,
+            "150,000 texts in CDATA without end": START + b"<item><description><![CDATA[" * 150_000,
             "quotes without end": START + b'<a b="' * 100_000,
         },
         NO_FEED: {

@@ -1,6 +1,7 @@
 """No address leads to a server inside, in any spelling and by any way. The servers inside are real."""
 
 import asyncio
+import html
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -48,7 +49,8 @@ def check_all(checker: str, profiles: list[ProfileToCheck], **config: object) ->
     return run_with(load_checker(checker, quick_config(**values)), check)
 
 
-# The ways to an address: a profile's own, a redirect, one remembered from an earlier check, one that a page declares.
+# The ways to an address: a profile's own, a redirect, one remembered from an earlier check, one that a page declares,
+# and one to which a page sends its readers.
 
 
 def direct(server, number, url):
@@ -75,8 +77,14 @@ def declare(server, number, url):
     return ProfileToCheck(number, f"http://public.example/{number}")
 
 
+def refresh(server, number, url):
+    content = html.escape(f"0;url={url}")
+    server.answer(f"/{number}", page(f'<meta http-equiv="refresh" content="{content}">'))
+    return ProfileToCheck(number, f"http://public.example/{number}")
+
+
 WAYS = [("feed", direct), ("http", direct), ("feed", redirect), ("http", redirect), ("feed", second_redirect)]
-WAYS += [("feed", remember), ("feed", declare)]
+WAYS += [("feed", remember), ("feed", declare), ("feed", refresh)]
 by_each_way = pytest.mark.parametrize(("checker", "way"), WAYS)
 stride = pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.exhaustive)])
 
@@ -96,7 +104,7 @@ def test_no_address_leads_to_a_canary(checker, way, stride, world, server):
 @pytest.mark.parametrize("family", LEADING)
 def test_with_the_networks_opened_the_same_addresses_do_lead_there(family, checker, way, stride, world, server):
     urls = addresses(LEADING[family], world.canary.port)[::stride]
-    if way is declare:
+    if way in (declare, refresh):
         urls = [url for url in urls if normalise_or_empty(url)]
     profiles = [way(server, number, url) for number, url in enumerate(urls)]
     results = check_all(checker, profiles, allowed_networks=OPEN)

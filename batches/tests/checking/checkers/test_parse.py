@@ -216,9 +216,35 @@ DOCUMENTS: list[tuple[bytes | str, list[Story]]] = [
 ]
 
 
+@pytest.fixture(params=["small", "large"])
+def any_size(request, monkeypatch):
+    """Of large documents, long texts are only read if they are needed. Here, all are large or none."""
+    is_large = request.param == "large"
+    monkeypatch.setattr(parse_module, "LARGE_BYTES", 0 if is_large else 10**9)
+    monkeypatch.setattr(parse_module, "LONG_TEXT", 0)
+
+
 @pytest.mark.parametrize(("document", "expected"), DOCUMENTS, ids=short)
-def test_a_document_gives_its_stories(document, expected):
+def test_a_document_gives_its_stories(document, expected, any_size):
     assert stories(document if isinstance(document, bytes) else document.encode()) == expected
+
+
+def test_the_articles_of_a_large_feed_are_not_parsed(monkeypatch):
+    parsed = []
+
+    def note(document: bytes, original=parse_module.parse_xml):
+        parsed.append(len(document))
+        return original(document)
+
+    monkeypatch.setattr(parse_module, "parse_xml", note)
+    articles = [
+        "<description>" + "&nbsp; a & b " * 5000 + "</description>",
+        "<content:encoded a='b'> <![CDATA[" + "<p><description>" * 5000 + "]]></content:encoded>",
+        "<summary/><content>" + "]]> " * 5000 + "</content>",
+    ]
+    document = rss(*(article + item(number) for number, article in enumerate(articles)))
+    assert stories(document) == [story(number) for number in range(3)]
+    assert [size < 5000 < len(document) for size in parsed] == [True]
 
 
 def entry(text: str, namespaces: str = "", base: str = "") -> str:
@@ -256,7 +282,7 @@ TITLED = {
 
 
 @pytest.mark.parametrize(("elements", "title"), TITLED.items(), ids=short)
-def test_an_item_s_own_title_wins_over_all_others(elements, title):
+def test_an_item_s_own_title_wins_over_all_others(elements, title, any_size):
     assert titles(rss(f"<guid>1</guid>{elements}")) == [title]
 
 
@@ -458,7 +484,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("items", BROKEN, ids=short)
-def test_broken_xml_is_read_as_it_was_meant(items):
+def test_broken_xml_is_read_as_it_was_meant(items, any_size):
     found = stories(f"<rss><channel>{items.format(SITE)}".encode())
     assert [(story.id, story.title, story.url) for story in found] == [("1", "One", f"{SITE}1"), ("2", "Two", "")]
 
@@ -512,7 +538,7 @@ def test_a_link_is_the_id_of_a_story_without_one_unless_it_leads_to_the_site():
     assert {len(two), len(three)} == {64}
 
 
-def test_a_text_alone_makes_a_story():
+def test_a_text_alone_makes_a_story(any_size):
     texts = [
         "<description>A</description>", "<content:encoded>B</content:encoded>", "<summary>C</summary>",
         "<description>A</description>", "<media:description>D</media:description>",
