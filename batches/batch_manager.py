@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from django.db import transaction
@@ -51,6 +52,7 @@ from .queue.values import (
     find_batch,
     require_checker,
     require_free_name,
+    require_future,
     require_passed,
     require_position,
     require_priority,
@@ -211,25 +213,23 @@ class BatchManager(RedirectCalls, ScheduleCalls, WorkerCalls):
                 )
         return True
 
-    def hold_queue(self, reason: str = "") -> Literal[True]:
-        """Start no batch until `release_queue`. The running batch continues."""
+    @refusable
+    def hold_queue(self, reason: str = "", until: datetime | None = None) -> Literal[True]:
+        """Start no batch until `release_queue`, or until this time. The running batch continues."""
         reason = clean_text(reason, MAX_ERROR).strip()
+        require_future(until)
         with Queue.objects.locked() as queue:
-            if not (queue.held and queue.hold_reason == reason):
-                self._set_hold(Action.HOLD_QUEUE, reason, held=True, by=self.actor, at=timezone.now(), why=reason)
+            if not (queue.held and (queue.hold_reason, queue.held_until) == (reason, until)):
+                message = f"{reason} (until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC)".strip() if until else reason
+                self._set_hold(message, by=self.actor, at=timezone.now(), until=until, why=reason)
         return True
 
     def release_queue(self) -> Literal[True]:
         """Allow batches to start again."""
         with Queue.objects.locked() as queue:
             if queue.held:
-                self._set_hold(Action.RELEASE_QUEUE, queue.hold_reason, held=False, by="", at=None, why="")
+                self._release(queue.hold_reason)
         return True
-
-    def _set_hold(self, action: Action, message: str, *, held: bool, by: str, at: Any, why: str) -> None:
-        Queue.objects.update(held=held, held_by=by, held_at=at, hold_reason=why)
-        Queue.objects.bump_version()
-        self._log(None, action, message)
 
     # Starting and ending
 
@@ -243,7 +243,7 @@ class BatchManager(RedirectCalls, ScheduleCalls, WorkerCalls):
     def promote_next_batch(self) -> Batch | None:
         """Start the head of the queue. None if a batch runs, the queue is empty or held."""
         with Queue.objects.locked() as queue:
-            batch = None if queue.held or Batch.objects.running().exists() else lock_head()
+            batch = None if queue.is_blocked or Batch.objects.running().exists() else lock_head()
             if batch is not None:
                 self._start(batch, Action.PROMOTE_NEXT_BATCH)
         return batch

@@ -139,7 +139,8 @@ def describe_hold(outlook: Outlook) -> str:
     if not queue.held:
         return ""
     by = f" by {queue.held_by}" if queue.held_by else ""
-    return f"held{by} since {clock(queue.held_at)}{f': {queue.hold_reason}' if queue.hold_reason else ''}"
+    until = f" until {clock(queue.held_until)}" if queue.held_until else ""
+    return f"held{by} since {clock(queue.held_at)}{until}{f': {queue.hold_reason}' if queue.hold_reason else ''}"
 
 
 def describe_missing_worker(outlook: Outlook) -> str:

@@ -12,6 +12,8 @@ from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLPattern
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.gzip import gzip_page
 
 from batches.models import Action, Batch
@@ -59,7 +61,16 @@ class QueuePage(BatchView):
         return queue_context(request.GET, request.user)
 
     def hold(self, request: HttpRequest) -> Result:
-        return get_manager(request).hold_queue(request.POST.get("reason", "")), "The queue is held."
+        text = request.POST.get("until", "")
+        try:
+            until = parse_datetime(text) if text else None
+        except ValueError:  # a day that does not exist
+            until = None
+        if text and until is None:
+            return Refusal(Code.BAD_VALUE, "The end of the hold is not a valid time. Choose one."), ""
+        if until is not None and timezone.is_naive(until):
+            until = timezone.make_aware(until)
+        return get_manager(request).hold_queue(request.POST.get("reason", ""), until), "The queue is held."
 
     def release(self, request: HttpRequest) -> Result:
         return get_manager(request).release_queue(), "The queue was released."

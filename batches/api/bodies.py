@@ -57,6 +57,7 @@ JSON_TYPES: dict[type, tuple[type, str]] = {
     serializers.ChoiceField: (str, "Send a text."),
     serializers.IntegerField: (int, "Send a whole number."),
     serializers.BooleanField: (bool, "Send true or false."),
+    serializers.DateTimeField: (str, "Send a time in ISO 8601."),
     serializers.ListField: (list, "Send a list."),
     serializers.DictField: (dict, "Send an object."),
 }
@@ -266,9 +267,15 @@ class MoveBody(Body):
 
 @with_examples(With_a_reason={"reason": "The network is being repaired."})
 class HoldBody(Body):
-    """Why the queue is held."""
+    """Why the queue is held, and until when."""
 
     reason = serializers.CharField(max_length=MAX_ERROR, allow_blank=True, default="")
+    until = serializers.DateTimeField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="When a worker releases the queue, unless somebody does.",
+    )
 
 
 # Lists

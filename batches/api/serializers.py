@@ -65,13 +65,15 @@ class QueueSerializer(serializers.Serializer[Any]):
     """The queue.
 
     The expected times are estimated from the speed of the running batch and of the latest finished ones. They are null
-    while the queue is held, while no worker is alive, and behind a batch with a checker that has not been timed yet.
+    while the queue is held without an end, while no worker is alive, and behind a batch with a checker that has not
+    been timed yet.
     """
 
     version = serializers.IntegerField(help_text="Grows with every change. Send it as `queue_version` to move a batch.")
     held = serializers.BooleanField()
     held_by = serializers.CharField()
     held_at = MomentField(allow_null=True)
+    held_until = MomentField(allow_null=True, help_text="When a worker releases the queue; null: when somebody does.")
     hold_reason = serializers.CharField()
     worker = serializers.CharField(help_text="The one at work; if nothing runs, the last one that looked for work.")
     worker_seen_at = MomentField(allow_null=True)

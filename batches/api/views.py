@@ -278,10 +278,10 @@ class QueueViewSet(ManagerView, ViewSet):
     def hold(self, request: Request) -> Response:
         """Hold the queue.
 
-        No batch is started until the queue is released. The running batch continues.
+        No batch is started until the queue is released, or until the end of the hold. The running batch continues.
         """
-        reason = parse_body(HoldBody, request)["reason"]
-        return self.run_once(lambda: self.respond(self.manager.hold_queue(reason)))
+        fields = parse_body(HoldBody, request)
+        return self.run_once(lambda: self.respond(require_granted(self.manager.hold_queue(**fields))))
 
     @describe(request=NothingBody)
     def release(self, request: Request) -> Response:

@@ -83,4 +83,5 @@ def change(entry: BatchLog) -> str:
 
 def hold_line(queue: Queue) -> str:
     reason = f": {printable(queue.hold_reason)}" if queue.hold_reason else ""
-    return f"Queue held by {printable(queue.held_by) or 'someone'} since {when(queue.held_at)}{reason}"
+    until = f" until {when(queue.held_until)}" if queue.held_until else ""
+    return f"Queue held by {printable(queue.held_by) or 'someone'} since {when(queue.held_at)}{until}{reason}"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from django.db import models, transaction
 from django.db.models import F, Q
+from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
 
@@ -38,6 +39,8 @@ class Queue(models.Model):
     held = models.BooleanField(default=False)
     held_by = models.CharField(max_length=MAX_ACTOR, blank=True)
     held_at = models.DateTimeField(null=True, blank=True)
+    #: When a worker releases it. NULL: when somebody does.
+    held_until = models.DateTimeField(null=True, blank=True)
     hold_reason = models.TextField(blank=True)
     #: The last worker that looked for work. The one at work belongs to the run: `Batch.worker`.
     worker = models.CharField(max_length=MAX_ACTOR, blank=True)
@@ -52,3 +55,13 @@ class Queue(models.Model):
 
     def __str__(self) -> str:
         return "the queue"
+
+    @property
+    def hold_is_over(self) -> bool:
+        """Its end has come, and no worker has released it yet."""
+        return self.held and self.held_until is not None and self.held_until <= timezone.now()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Nothing may start."""
+        return self.held and not self.hold_is_over

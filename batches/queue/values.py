@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TypeGuard
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from batches.conf import get_config
 from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MIN_PRIORITY
@@ -25,7 +27,7 @@ def require_startable() -> None:
             Code.ANOTHER_RUNNING, f"“{running}” is running, and only one batch can run at a time. Pause it first."
         )
     queue = Queue.objects.get()
-    if queue.held:
+    if queue.is_blocked:
         why = f": {queue.hold_reason.rstrip('.')}" if queue.hold_reason else ""
         raise Refused(Code.QUEUE_HELD, f"The queue is held{why}. Release it first.")
 
@@ -163,3 +165,14 @@ def require_delay(minutes: object) -> None:
 def require_flag(value: object) -> None:
     if not isinstance(value, bool):
         raise Refused(Code.BAD_VALUE, "The schedule is either on or off: true or false.")
+
+
+def require_future(until: object) -> None:
+    """The end of a hold, with a time zone. None means that somebody ends it."""
+    if until is None:
+        return
+    if not isinstance(until, datetime) or timezone.is_naive(until):
+        raise Refused(Code.BAD_VALUE, "The end of a hold must be a time with a time zone.")
+    # Within a year: what starts after the last day of the calendar has no time.
+    if not timezone.now() < until < timezone.now() + timedelta(days=366):
+        raise Refused(Code.BAD_VALUE, "The end of a hold must be in the future, and within a year.")

@@ -40,6 +40,8 @@ class WorkerCalls(QueueWriter):
         worker = clean_text(worker, MAX_ACTOR)
         with Queue.objects.locked() as queue:
             Queue.objects.update(worker=worker, worker_seen_at=Now())
+            if queue.hold_is_over:
+                self._release("The end of the hold has come.")
             running = lock_running()
             if running is not None and running.reset_after is not None:
                 return None
@@ -47,7 +49,7 @@ class WorkerCalls(QueueWriter):
                 claimed = self._join(running, worker, processes)
                 if claimed or running.status == Status.RUNNING:
                     return claimed
-            head = None if queue.held else lock_head()
+            head = None if queue.is_blocked else lock_head()
             if head is None or head.reset_after is not None:
                 return None
             self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
@@ -144,6 +145,16 @@ class QueueWriter:
         batch.refresh_from_db()
         self._log(batch, action, message, before=before, after=(status, position))
         self._notify(batch)
+
+    def _set_hold(self, message: str, *, by: str, at: datetime, until: datetime | None, why: str) -> None:
+        Queue.objects.update(held=True, held_by=by, held_at=at, held_until=until, hold_reason=why)
+        Queue.objects.bump_version()
+        self._log(None, Action.HOLD_QUEUE, message)
+
+    def _release(self, message: str) -> None:
+        Queue.objects.update(held=False, held_by="", held_at=None, held_until=None, hold_reason="")
+        Queue.objects.bump_version()
+        self._log(None, Action.RELEASE_QUEUE, message)
 
     def _notify(self, batch: Batch) -> None:
         if batch.status in EVENTS:

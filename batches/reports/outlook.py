@@ -65,7 +65,7 @@ class Outlook:
     """The queue at one moment (`now`, by the database's clock), and its forecast.
 
     `durations` are the expected seconds of the waiting batches, in queue order. `free_in` are the seconds until the
-    next one is promoted: None if unknown, while the queue is held, or while no worker sends a heartbeat.
+    next one is promoted: None if unknown, while the queue is held without an end, or while no worker sends a heartbeat.
     """
 
     now: datetime
@@ -139,7 +139,10 @@ def forecast_queue() -> Outlook:
     waiting = Batch.objects.queued().order_by("position")
     work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
     rates = _rates(running)
-    is_idle = queue.held or not is_recent(seen_at, now)
+    # A hold with an end delays the next start; one without leaves it unknown.
+    hold = max(0.0, (queue.held_until - now).total_seconds()) if queue.held and queue.held_until else 0.0
+    is_idle = (queue.held and not queue.held_until) or not is_recent(seen_at, now)
+    left = None if is_idle else _seconds_left(running, heartbeat_at, now, rates)
     return Outlook(
         now=now,
         queue=queue,
@@ -149,7 +152,7 @@ def forecast_queue() -> Outlook:
         worker_seen_at=seen_at,
         waiting_profiles=sum(total - completed for _, total, completed in work),
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
-        free_in=None if is_idle else _seconds_left(running, heartbeat_at, now, rates),
+        free_in=None if left is None else max(left, hold),
     )
 
 
@@ -164,6 +167,7 @@ def queue_as_dict(
         "held": queue.held,
         "held_by": queue.held_by,
         "held_at": queue.held_at,
+        "held_until": queue.held_until,
         "hold_reason": queue.hold_reason,
         "worker": ", ".join(outlook.workers) if outlook.running else queue.worker,
         "worker_seen_at": outlook.worker_seen_at,

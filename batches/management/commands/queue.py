@@ -1,9 +1,12 @@
+from argparse import ArgumentTypeError
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils import timezone
 
 from batches.management.base import JSON, ActionCommand, add_limit
-from batches.management.output import batch_table, hold_line
+from batches.management.output import batch_table, hold_line, when
 from batches.models import Batch
 from batches.reports.outlook import forecast_queue, queue_as_dict
 
@@ -17,6 +20,8 @@ class Command(ActionCommand):
         add_limit(show, "queued batches")
         hold = self.add_action("hold", Command.hold, "Start no other batch; the running one continues.")
         hold.add_argument("--reason", default="", help="Shown to everybody who looks at the queue.")
+        text = "Release it at this time, such as 06:00 or 2026-01-31T06:00 (default: when somebody does)."
+        hold.add_argument("--until", type=moment, metavar="TIME", help=text)
         self.add_action("release", Command.release, "Let batches start again.")
 
     def show(self, *, limit: int, as_json: bool, **options: Any) -> None:
@@ -35,10 +40,24 @@ class Command(ActionCommand):
         if (more := outlook.waiting - limit) > 0:
             self.stdout.write(f"and {more:,} more; show them with --limit")
 
-    def hold(self, *, reason: str, **options: Any) -> None:
-        self.manager.hold_queue(reason)
-        self.stdout.write("The queue is held. The running batch continues; release it with: manage.py queue release")
+    def hold(self, *, reason: str, until: datetime | None, **options: Any) -> None:
+        self.require_accepted(self.manager.hold_queue(reason, until))
+        held = f"The queue is held until {when(until)}." if until else "The queue is held."
+        self.stdout.write(f"{held} The running batch continues; release it with: manage.py queue release")
 
     def release(self, **options: Any) -> None:
         self.manager.release_queue()
         self.stdout.write("The queue is released.")
+
+
+def moment(text: str) -> datetime:
+    """For argparse: a time in the time zone of the server; without a date, the next one of that time of day."""
+    try:
+        if len(text) <= 5:
+            now = timezone.localtime()
+            parsed = datetime.combine(now.date(), time.fromisoformat(text))
+            return timezone.make_aware(parsed + timedelta(days=parsed <= now.replace(tzinfo=None)))
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a time such as 06:00 or 2026-01-31T06:00.") from error
+    return parsed if timezone.is_aware(parsed) else timezone.make_aware(parsed)

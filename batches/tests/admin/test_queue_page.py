@@ -247,6 +247,22 @@ def test_the_queue_is_held_with_a_reason_and_released(client_of):
     assert set(logs) == {("hold_queue", "operator", reason), ("release_queue", "operator", reason)}
 
 
+def test_a_hold_can_have_an_end(client_of):
+    client, until = client_of("operator"), timezone.localtime() + timedelta(hours=1)
+    response = client.post(url("hold"), {"reason": "quiet", "until": f"{until:%Y-%m-%dT%H:%M}"}, follow=True)
+    banner = rf"held by operator since {TIME} until ([-0-9]+ )?{until:%H:%M}: quiet"
+    assert re.search(banner, parts(response)["queue-banner"])
+    for text, message in (
+        ("nonsense", "The end of the hold is not a valid time. Choose one."),
+        ("2026-02-30T06:00", "The end of the hold is not a valid time. Choose one."),
+        ("2020-01-01T06:00", "The end of a hold must be in the future, and within a year."),
+        ("9999-12-31T23:59", "The end of a hold must be in the future, and within a year."),
+    ):
+        response = client.post(url("hold"), {"until": text}, follow=True)
+        assert messages_of(response) == [("warning", message)]
+    assert Queue.objects.get().hold_reason == "quiet"
+
+
 def previewed(batch, to, query=()):
     """The query of a row's button that moves the batch from its position to another one."""
     return {"move": batch.pk, "from": reread(batch).position, "to": to} | dict(query)

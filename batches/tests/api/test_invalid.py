@@ -55,7 +55,7 @@ BODIES = {
         {"address": "https://example.org/0", "new_address": ADDRESS},
         {"address": [*NOT_TEXTS, "", "x" * 2001], "new_address": [*NOT_TEXTS, "", "x" * 2001], "url": [ADDRESS]},
     ),
-    "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001]}),
+    "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001], "until": ["tomorrow", 5, True, [], "", "a\0b"]}),
     "batches/bulk/": (
         {"action": "delete"},
         {

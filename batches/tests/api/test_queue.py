@@ -1,8 +1,10 @@
 """The queue: its order, its expected times, and whether it is held."""
 
 import json
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from batches.models import Batch, Queue
 from batches.models.vocabulary import as_json
@@ -18,6 +20,7 @@ EMPTY = {
     "held": False,
     "held_by": "",
     "held_at": None,
+    "held_until": None,
     "hold_reason": "",
     "worker": "",
     "worker_seen_at": None,
@@ -73,3 +76,14 @@ def test_the_queue_has_the_expected_times_of_each_batch(client, make_batch, monk
     assert queue["waiting"][0]["expected_start"] == expected["waiting"][0]["expected_start"] < queue["all_done"]
     assert (queue["worker"], queue["worker_alive"]) == ("worker", True)
     assert queue["worker_seen_at"] == expected["worker_seen_at"] is not None
+
+
+def test_a_hold_can_have_an_end(client):
+    until = (timezone.now() + timedelta(hours=1)).replace(microsecond=0)
+    answer = client.post("/api/queue/hold/", {"reason": "Quiet hours", "until": until.isoformat()})
+    assert answer.status_code == 200
+    assert answer.json()["held_until"] == f"{until:%Y-%m-%dT%H:%M:%S}Z"
+    assert client.post("/api/queue/release/").json()["held_until"] is None
+    with nothing_changes():
+        answer = client.post("/api/queue/hold/", {"until": "2020-01-01T00:00:00Z"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_value")

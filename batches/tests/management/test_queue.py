@@ -1,8 +1,10 @@
 """`manage.py queue`: show it, hold it, release it."""
 
 import json
+from datetime import UTC, timedelta
 
 import pytest
+from django.utils import timezone
 
 from batches.models import Batch, Queue
 from batches.tests.support.factories import half_checked, make_batch, make_waiting
@@ -41,3 +43,16 @@ def test_a_held_queue_says_who_holds_it_and_why_until_it_is_released(manage, mon
     assert manage("queue", "show").out.startswith(f"Queue held by ada since {held_at}: New disk\n")
     assert manage("queue", "release") == (0, "The queue is released.\n", "")
     assert "held" not in manage("queue", "show").out
+
+
+def test_a_hold_can_have_an_end(manage):
+    until = timezone.localtime() + timedelta(hours=1)
+    output = manage("queue", "hold", "--until", f"{until:%Y-%m-%dT%H:%M}").out
+    assert output.startswith(f"The queue is held until {until:%Y-%m-%d %H:%M}:00. ")
+    assert f"{Queue.objects.get().held_until:%H:%M}" == f"{until.astimezone(UTC):%H:%M}"
+    assert f" until {until:%Y-%m-%d %H:%M}:00" in manage("queue", "show").out
+    assert manage("queue", "hold", "--until", f"{until:%H:%M}").code == 0
+    assert Queue.objects.get().held_until - timezone.now() <= timedelta(hours=1)
+    yesterday = manage("queue", "hold", "--until", "2020-01-01")
+    assert (yesterday.code, yesterday.err) == (1, "The end of a hold must be in the future, and within a year.")
+    assert "'soon' is not a time such as 06:00" in manage("queue", "hold", "--until", "soon").err
