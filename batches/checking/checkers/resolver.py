@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -18,6 +17,10 @@ from .clock import not_charged
 FIRST_SECONDS, TRIES = 2.0, 6
 #: Seconds after which a look-up has failed: names that take longer are dead.
 MAX_SECONDS = 8.0
+# A thousand questions at the same moment are too many for some name servers, which then lose them. Names that nobody
+# answers for give their room to others after the first second.
+MAX_AT_ONCE = 100
+QUICK_SECONDS = 1.0
 #: Seconds that answers are remembered at most. A failure too: other profiles of a dead name need not wait again.
 CACHE_SECONDS = 60.0
 MAX_CACHED = 20_000
@@ -30,8 +33,6 @@ LOCALHOST, LOOPBACK = "localhost", ("127.0.0.1", "::1")
 
 NO_SUCH_HOST = "no such host"
 NO_ANSWER = "no such host, or its name servers do not answer"
-
-LookUp = asyncio.Future[pycares.AddrInfoResult]
 
 
 class Known(NamedTuple):
@@ -48,9 +49,14 @@ class Resolver:
     def __init__(self) -> None:
         self._dns = aiodns.DNSResolver(timeout=FIRST_SECONDS, tries=TRIES)
         self._known: dict[str, Known] = {}
-        self._under_way: dict[str, LookUp] = {}
+        self._under_way: dict[str, asyncio.Task[Known]] = {}
+        self._room = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def close(self) -> None:
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._dns.close()
 
     async def resolve(self, name: str) -> Sequence[str]:
@@ -66,35 +72,35 @@ class Resolver:
 
     async def _look_up(self, name: str) -> Known:
         """Ask once, however many wait for the answer; one that is cancelled leaves it to the others."""
-        look_up = self._under_way.get(name)
-        if look_up is None:
-            look_up = self._under_way[name] = self._dns.getaddrinfo(name, flags=NO_SORT)
-            limit = asyncio.get_running_loop().call_later(MAX_SECONDS, give_up, look_up)
-            look_up.add_done_callback(partial(self._remember, name, limit))
+        task = self._under_way.get(name)
+        if task is None:
+            task = self._under_way[name] = asyncio.create_task(self._ask(name))
+            task.add_done_callback(lambda _: self._under_way.pop(name))
         with not_charged():  # a check that waits for a name leaves its place to another
-            await asyncio.wait([look_up])
-        return read_answer(look_up)
+            await asyncio.wait([task])
+        return Known(0.0, problem=NO_ANSWER) if task.cancelled() else task.result()
 
-    def _remember(self, name: str, limit: asyncio.TimerHandle, look_up: LookUp) -> None:
-        limit.cancel()
-        self._under_way.pop(name, None)
+    async def _ask(self, name: str) -> Known:
+        async with self._room:
+            answer = self._dns.getaddrinfo(name, flags=NO_SORT)
+            await asyncio.wait([answer], timeout=QUICK_SECONDS)
+        await asyncio.wait([answer], timeout=MAX_SECONDS - QUICK_SECONDS)
+        known = read_answer(answer)
+        answer.cancel()
         self._known.pop(name, None)  # to the end
-        self._known[name] = read_answer(look_up)
+        self._known[name] = known
         if len(self._known) > MAX_CACHED:
             del self._known[next(iter(self._known))]
+        return known
 
 
-def give_up(look_up: LookUp) -> None:
-    if not look_up.done():
-        look_up.set_exception(aiodns.error.DNSError(aiodns.error.ARES_ETIMEOUT))
-
-
-def read_answer(look_up: LookUp) -> Known:
+def read_answer(answer: asyncio.Future[pycares.AddrInfoResult]) -> Known:
     now = monotonic()
-    fault = look_up.exception()
-    if fault is not None:
+    if not answer.done():
+        return Known(now + CACHE_SECONDS, problem=NO_ANSWER)
+    if fault := answer.exception():
         return Known(now + CACHE_SECONDS, problem=NO_SUCH_HOST if fault.args[0] in UNKNOWN else NO_ANSWER)
-    nodes = look_up.result().nodes
+    nodes = answer.result().nodes
     if not nodes:
         return Known(now + CACHE_SECONDS, problem=NO_SUCH_HOST)
     seconds = min([CACHE_SECONDS, *(node.ttl for node in nodes)])
