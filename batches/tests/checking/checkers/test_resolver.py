@@ -133,20 +133,21 @@ def test_many_who_ask_for_one_name_wait_for_one_answer_and_who_is_cancelled_spoi
 
 def test_only_so_many_names_are_asked_for_at_once_but_silent_ones_make_room(names, endless, monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_AT_ONCE", 3)
-    asked = []
 
     async def work(resolver: Resolver) -> None:
+        asked: asyncio.Queue[str] = asyncio.Queue()
+
         def ask(name: str, flags: int) -> asyncio.Future[Any]:
-            asked.append(name)
+            asked.put_nowait(name)
             return asyncio.get_running_loop().create_future()
 
         monkeypatch.setattr(resolver._dns, "getaddrinfo", ask)
         lookups = [asyncio.create_task(resolver.resolve(f"{number}.example")) for number in range(9)]
-        for count in (3, 6, 9):  # three a quick second
-            while len(asked) < count:
-                await asyncio.sleep(0)
+        for _ in range(3):
+            for _ in range(3):
+                await asked.get()
             await asyncio.sleep(0.02)
-            assert len(asked) == count
+            assert asked.empty()
         await resolver.close()
         await asyncio.gather(*lookups, return_exceptions=True)
 
