@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,9 @@ BUILT_IN_CHECKERS = {
 
 ZERO_ALLOWED = {"retries", "max_retry_after", "max_redirects", "grace_seconds", "api_proxies"}
 
+#: Those that this process may use: fewer than the machine has in a container.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 
 
@@ -29,7 +33,9 @@ class Config:
 
     #: Checkers by name, as dotted paths, in addition to the built-in ones.
     checkers: Mapping[str, str] = field(default_factory=dict)
-    #: Maximum concurrent checks, in total and per registrable domain.
+    #: Worker processes that `batchworker`, `serve` and `batch run` start: one for each core, at most four.
+    processes: int = min(4, CORES)
+    #: Maximum concurrent checks of a process, and of all processes per registrable domain.
     concurrency: int = 100
     per_host: int = 2
     #: Time limits in seconds: for one HTTP exchange, and for a whole check with its redirects, retries and waits.

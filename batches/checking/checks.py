@@ -88,6 +88,11 @@ class Checks:
         return self._window.supply <= page // 2 and len(self._window) < MAX_PAGES * page
 
     @property
+    def runs_low(self) -> bool:
+        """Whether there will soon be fewer profiles than places."""
+        return self._window.supply < self._config.concurrency
+
+    @property
     def is_idle(self) -> bool:
         """Whether every profile that was added has its result, or was left pending when the run stopped."""
         return not self._tasks and not self._window

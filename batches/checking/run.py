@@ -21,6 +21,9 @@ from .checks import Checks
 from .heartbeat import Heartbeat
 from .partitions import Partitions, Scan
 
+#: Seconds of the grace period that are left to record the last results and to release the run.
+RESERVE_SECONDS = 2.0
+
 
 class RunOver(Exception):
     """The fence refused: the batch was paused, finished or taken over. Unrecorded results are dropped."""
@@ -83,7 +86,8 @@ class Run:
             self._stopping = True
             self._checks.stop()
             self._room.set()
-            asyncio.get_running_loop().call_later(self._config.grace_seconds, self.stop_immediately)
+            grace = self._config.grace_seconds
+            self._loop.call_later(grace - min(RESERVE_SECONDS, grace / 5), self.stop_immediately)
 
     def stop_immediately(self) -> None:
         """Cancel the running checks too. Their profiles stay pending."""
@@ -135,13 +139,14 @@ class Run:
             if not self._stopping:
                 self._checks.add(self._partitions.add(scan, page, size))
                 self._partitions.put_off(partition_of_domain(host) for host in self._checks.take_crowded())
-                await self._wait_for_room()
+                await self._wait_until(lambda: self._checks.wants_more)
         self._all_read = True
         self._checks.add_no_more()
         self._on_progress()
 
     async def _lease_more(self) -> Scan | None:
-        """What there is to read of partitions that others have released in the meantime."""
+        """What there is to read of partitions that nobody has by then: processes that start later have a share too."""
+        await self._wait_until(lambda: self._checks.wants_more and self._checks.runs_low)
         await self._return_partitions()
         return self._partitions.scan
 
@@ -149,8 +154,9 @@ class Run:
         call, checked = self._manager.lease_partitions, self._partitions.checked
         self._partitions.lease(await self._call_as_owner(call, self._processes, checked, released))
 
-    async def _wait_for_room(self) -> None:
-        while not self._checks.wants_more and not self._stopping:
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Looks at the condition whenever there is room for more profiles."""
+        while not condition() and not self._stopping:
             self._room.clear()
             await self._room.wait()
 

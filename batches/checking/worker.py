@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -34,6 +35,9 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Backoff in seconds while the database does not answer: the first wait and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+#: Seconds in which the same signal does not count as a second one: systemd sends it to a supervisor and to its workers,
+#: and then the supervisor sends it too.
+ECHO_SECONDS = 1.0
 
 
 class Worker:
@@ -58,18 +62,21 @@ class Worker:
         self._run: Run | None = None
         #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
+        self._stopped_at = 0.0
         # One thread owns the only connection: it records while the event loop checks.
         self._database_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
     def work(self) -> None:
         """Blocks until stopped. Must be called in the main thread, where signals arrive."""
+        loop = asyncio.new_event_loop()
         try:
-            asyncio.run(self._work())
+            loop.run_until_complete(self._work())
         except asyncio.CancelledError:
             if self.stopped_by is None:
                 raise
             logger.info("Stopped immediately")
         finally:
+            _close(loop)
             self._database_thread.submit(connections.close_all)
             self._database_thread.shutdown()
 
@@ -93,6 +100,9 @@ class Worker:
                     await self._work_on(claimed)
 
     def _on_signal(self, number: int) -> None:
+        if number == self.stopped_by and time.monotonic() - self._stopped_at < ECHO_SECONDS:
+            return
+        self._stopped_at = time.monotonic()
         self.stopped_by = self.stopped_by or number
         if self._stop.is_set() and self._task is not None:
             self._task.cancel()  # whatever it is waiting for
@@ -150,6 +160,16 @@ class Worker:
     async def _in_database_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._database_thread, partial(_with_fresh_connection, call, *arguments))
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """As `asyncio.run` does, but it does not wait for threads that hang, such as in a checker's look-up of a name."""
+    if tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(tasks))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:

@@ -16,12 +16,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from itertools import groupby
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds to wait for the last lines of a child that has ended.
 DRAIN_SECONDS = 1.0
+#: Seconds before a child starts again: the first time and at most. After a long life it is the first time.
+FIRST_DELAY, LONGEST_DELAY, LONG_LIFE = 1.0, 60.0, 120.0
 
 Echo = Callable[[str, str], None]
 
@@ -30,7 +33,9 @@ Echo = Callable[[str, str], None]
 class Child:
     """A process that runs `python -m module arguments…`. `grace` is its seconds between SIGTERM and SIGKILL.
 
-    If it `listens_on` a host and port, the next child starts when it does.
+    If it `listens_on` a host and port, the next child starts when it does. If it `restarts`, it starts again when it
+    ends by itself, after a delay that doubles while it lives only for a short time. It may end with exit code 0 if it
+    `may_finish`.
     """
 
     name: str
@@ -39,14 +44,16 @@ class Child:
     grace: float
     environ: Mapping[str, str] = field(default_factory=dict)
     listens_on: tuple[str, int] | None = None
+    restarts: bool = False
+    may_finish: bool = False
 
 
 def supervise(children: Sequence[Child], echo: Echo) -> str:
-    """Run the children until SIGINT, SIGTERM or SIGHUP arrives, or until one of them ends.
+    """Run the children until SIGINT, SIGTERM or SIGHUP arrives, or until one of them ends that does not restart.
 
-    They start in the given order and stop in reverse, each within its grace period. A second signal kills them.
-    `echo(name, line)` receives every line they write, and is called from several threads. Returns how a child ended
-    by itself, or "" after a signal.
+    They start in the given order and stop in reverse, each within its grace period; those that restart stop together. A
+    second signal kills them. `echo(name, line)` receives every line they write, and is called from several threads.
+    Returns how a child ended by itself, or "" after a signal.
     """
     for number in STOP_SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under `nohup`
@@ -54,29 +61,67 @@ def supervise(children: Sequence[Child], echo: Echo) -> str:
     # If nobody reads the output any longer, this process ends, and with it the children (see `_end_with_supervisor`).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     running: list[Running] = []
-    ended: SimpleQueue[Running] = SimpleQueue()
+    ended: SimpleQueue[Running | None] = SimpleQueue()
     fault = ""
     try:
         with suppress(KeyboardInterrupt):
             for child in children:
                 running.append(Running(child, echo, ended))
                 running[-1].wait_until_it_listens()
-            fault = ended.get().exit_reason
+            fault = keep_running(running, ended)
         with suppress(KeyboardInterrupt):
-            for process in reversed(running):
-                process.stop()
+            stop(running)
     finally:
         for process in running:
             process.kill()
     return fault
 
 
+def keep_running(running: list[Running], ended: SimpleQueue[Running | None]) -> str:
+    """Start children again that restart, until another one ends. Returns how; "" if None in the queue ended it."""
+    waiting: dict[str, tuple[float, Running]] = {}  # when each starts again
+    while True:
+        next_start = min((at for at, _ in waiting.values()), default=None)
+        try:
+            process = ended.get(timeout=None if next_start is None else max(0.0, next_start - time.monotonic()))
+        except Empty:
+            for at, dead in list(waiting.values()):
+                if at <= time.monotonic():
+                    del waiting[dead.child.name]
+                    running[running.index(dead)] = dead.start_again()
+            continue
+        if process is None:
+            return ""
+        if process.child.may_finish and process.process.returncode == 0:
+            continue
+        if not process.child.restarts:
+            return process.exit_reason
+        process.kill()  # what it has started
+        process.echo(process.child.name, f"{process.exit_reason}, and starts again in {process.next_delay:g} s")
+        waiting[process.child.name] = time.monotonic() + process.next_delay, process
+
+
+def stop(running: Sequence[Running]) -> None:
+    """In reverse order, each within its grace period."""
+    for _, group in groupby(reversed(running), key=lambda process: process.child.restarts or process.child.name):
+        together = list(group)
+        for process in together:
+            process.process.terminate()
+        for process in together:
+            process.wait_for_end()
+
+
 class Running:
     """A started child. Its own session shields it from the terminal's Ctrl-C: we stop it when its turn comes."""
 
-    def __init__(self, child: Child, echo: Echo, ended: SimpleQueue[Running]) -> None:
+    def __init__(
+        self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float = FIRST_DELAY
+    ) -> None:
         self.child = child
         self.echo = echo
+        self._ended = ended
+        self._delay = delay
+        self._started = time.monotonic()
         # With it, the children find the project wherever they are started from.
         import_path = os.pathsep.join(filter(None, sys.path))
         self.process = subprocess.Popen(  # noqa: S603 — our own command, no shell
@@ -95,6 +140,14 @@ class Running:
         Thread(target=self._watch, args=(ended,), daemon=True).start()
 
     @property
+    def next_delay(self) -> float:
+        """Seconds before it should start again."""
+        return FIRST_DELAY if time.monotonic() - self._started > LONG_LIFE else self._delay
+
+    def start_again(self) -> Running:
+        return Running(self.child, self.echo, self._ended, min(2 * self.next_delay, LONGEST_DELAY))
+
+    @property
     def exit_reason(self) -> str:
         code = self.process.returncode
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
@@ -107,9 +160,8 @@ class Running:
                 return
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Send SIGTERM, and wait until the child has ended or its grace period is over."""
-        self.process.terminate()
+    def wait_for_end(self) -> None:
+        """After SIGTERM, until the child has ended or its grace period is over."""
         try:
             self.process.wait(self.child.grace)
         except subprocess.TimeoutExpired:
@@ -127,7 +179,7 @@ class Running:
         for line in self.process.stdout:
             self.echo(self.child.name, line.rstrip("\n"))
 
-    def _watch(self, ended: SimpleQueue[Running]) -> None:
+    def _watch(self, ended: SimpleQueue[Running | None]) -> None:
         self.process.wait()
         ended.put(self)
 

@@ -19,6 +19,7 @@ from batches.text import clean_text, format_duration
         ("LEASE_SECONDS", float("nan"), "Use a number > 0"),
         ("POLL_SECONDS", float("inf"), "Use a number > 0"),
         ("RETRIES", True, "Use a number ≥ 0"),
+        ("PROCESSES", 0, "Use a number > 0"),
         ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "Use CIDR notation such as '10.0.0.0/8'"),
         ("CHECKERS", {"mine": "no.such.Class"}, "'no.such.Class' cannot be imported"),
         *(

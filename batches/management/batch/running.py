@@ -18,6 +18,7 @@ from batches.management.base import JSON, ActionCommand
 from batches.management.batch.showing import details_as_dict, details_context
 from batches.management.output import printable
 from batches.management.progress import ProgressDisplay
+from batches.management.workers import Helpers, add_processes, process_count_for
 from batches.models import Batch
 from batches.models.vocabulary import batch_as_dict
 
@@ -29,6 +30,7 @@ class RunActions(ActionCommand):
         description = "Create a batch from a list, check it and print a summary."
         run = self.add_action("run", RunActions.run, description, list_parser(), JSON)
         run.add_argument("--resume", metavar="ID", help="Continue this batch instead of creating a new one.")
+        add_processes(run)
         description = "Create a batch from a list and queue it."
         create = self.add_action("create", RunActions.create, description, list_parser(), JSON)
         create.add_argument("--paused", action="store_true", help="Do not queue it yet.")
@@ -56,12 +58,13 @@ class RunActions(ActionCommand):
             self.stdout.write(f"Created “{printable(batch.name)}”, {place}: {batch.pk}")
         return batch
 
-    def run(self, *, resume: str | None, as_json: bool, **options: Any) -> None:
+    def run(self, *, resume: str | None, as_json: bool, processes: int | None, **options: Any) -> None:
         batch = self.resume(resume, **options) if resume else self.create_from_list(True, as_json, **options)
         if batch is None:
             return
         logging.getLogger("batches").setLevel(logging.WARNING)  # log lines would break up the progress bar
-        stopped_by = work_until_finished(batch, sys.stderr if as_json else sys.stdout)
+        out = sys.stderr if as_json else sys.stdout
+        stopped_by = work_until_finished(batch, out, process_count_for(batch, processes))
         self.conclude(batch, stopped_by, as_json)
 
     def resume(self, batch_id: str, *, file: str | None, dry_run: bool, keep: bool, **options: Any) -> Batch:
@@ -131,12 +134,13 @@ def open_list(file: str) -> BinaryIO:
         raise CommandError(f"Cannot read {printable(file)}: this is not a valid file name.") from error
 
 
-def work_until_finished(batch: Batch, out: TextIO) -> int | None:
+def work_until_finished(batch: Batch, out: TextIO, processes: int) -> int | None:
     """Work on the queue until this batch has ended. Returns the signal that stopped it, if any."""
     unfinished = Batch.objects.filter(pk=batch.pk, status__in=[Status.QUEUED, Status.RUNNING])
-    worker = Worker(finished=lambda: not unfinished.exists(), delivers=False)
+    worker = Worker(finished=lambda: not unfinished.exists(), delivers=False, processes=processes)
+    display = ProgressDisplay(batch.pk, out, lambda: "Stopping after the running checks. " if worker.stopped_by else "")
     try:
-        with ProgressDisplay(batch.pk, out, lambda: "Stopping after the running checks. " if worker.stopped_by else ""):
+        with display, Helpers(batch, processes, lambda: worker.stopped_by):
             worker.work()
     except KeyboardInterrupt:  # shortly before or after the worker handles signals itself
         return signal.SIGINT

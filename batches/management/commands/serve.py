@@ -1,4 +1,5 @@
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock
 from typing import Any
@@ -15,6 +16,7 @@ from batches.demo.profiles import HOST as DEMO_HOST
 from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
+from batches.management.workers import add_processes, worker_children
 from batches.web.uploads import MAX_FORM_BYTES
 
 #: What waitress allows visitors who are idle, slow or rude. The README has the same for other ways to start it.
@@ -29,7 +31,8 @@ SERVER_OPTIONS = (
     # What a slow reader has not read of an export waits in a file: by default, a thread waits from 16 MB on.
     "--outbuf-high-watermark=2000000000",
 )
-COLOURS = {"web": "cyan", "worker": "green", "demo": "magenta"}
+COLOURS = {"web": "cyan", "demo": "magenta"}
+WORKER_COLOUR = "green"
 
 
 class Command(DatabaseCommand):
@@ -43,6 +46,7 @@ class Command(DatabaseCommand):
         prefix = settings.FORCE_SCRIPT_NAME or ""
         text = "Path of the site behind a proxy, such as /batches, whether or not the proxy removes it."
         parser.add_argument("--url-prefix", type=url_prefix, default=prefix, metavar="PATH", help=text)
+        add_processes(parser)
         text = "Set up the demo queue first, serve its feeds too, and let the worker connect to 127.0.0.1."
         parser.add_argument("--demo", action="store_true", help=text)
 
@@ -54,11 +58,12 @@ class Command(DatabaseCommand):
         # The worker starts after it: profiles that nobody serves yet would fail.
         demo = Child("demo", "django", ["demo", "--serve"], grace=3.0, listens_on=(DEMO_HOST, demo_port() or 0))
         children = [demo] if has_demo else []
-        children += [web_child(host, port, url_prefix), worker_child(reach_loopback=has_demo)]
+        processes = options["processes"] or get_config().processes
+        children += [web_child(host, port, url_prefix), *workers(processes, reach_loopback=has_demo)]
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
         self.stdout.flush()
-        if fault := supervise(children, self.make_echo(coloured=supports_color() and not options["no_color"])):
+        if fault := supervise(children, self.make_echo(children, supports_color() and not options["no_color"])):
             raise CommandError(f"{fault}. All processes were stopped.")
         self.stdout.write("Stopped.")
 
@@ -76,14 +81,15 @@ class Command(DatabaseCommand):
         self.stdout.write(f"For the demo, this worker may also check addresses on {DEMO_HOST}.")
         return True
 
-    def make_echo(self, coloured: bool) -> Echo:
+    def make_echo(self, children: Sequence[Child], coloured: bool) -> Echo:
         """Writes whole lines, one at a time, after the name of their process."""
-        lock = Lock()
+        lock, width = Lock(), max(len(child.name) for child in children)
 
         def echo(name: str, line: str) -> None:
-            prefix = f"{name:<6} |"
+            prefix = f"{name:<{width}} |"
             with lock, suppress(CommandError):  # a full disk must not stop the processes
-                self.stdout.write(f"{colorize(prefix, fg=COLOURS[name]) if coloured else prefix} {line}")
+                colour = COLOURS.get(name, WORKER_COLOUR)
+                self.stdout.write(f"{colorize(prefix, fg=colour) if coloured else prefix} {line}")
                 self.stdout.flush()
 
         return echo
@@ -106,10 +112,9 @@ def web_child(host: str, port: int, prefix: str) -> Child:
     return Child("web", "batches.web.server", [*options, settings.WSGI_APPLICATION], grace=8.0)
 
 
-def worker_child(*, reach_loopback: bool) -> Child:
+def workers(processes: int, *, reach_loopback: bool) -> list[Child]:
     environ = {"BATCHES_ALLOWED_NETWORKS": ",".join([*get_config().allowed_networks, f"{DEMO_HOST}/32"])}
-    grace = get_config().grace_seconds + 5.0  # the worker then records the results and releases the lease
-    return Child("worker", "django", ["batchworker"], grace, environ if reach_loopback else {})
+    return worker_children(processes, environ if reach_loopback else {})
 
 
 def reachable_host(host: str) -> str:

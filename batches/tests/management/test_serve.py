@@ -127,17 +127,17 @@ def test_below_a_path_every_style_and_script_loads_whether_or_not_a_proxy_remove
     assert get(ports, "/below/favicon.ico")[1] == "/below/static/batches/icon.svg"
 
 
-def test_without_the_demo_only_web_and_worker_run_and_the_death_of_one_ends_the_other(serve, ports):
+def test_without_the_demo_only_web_and_worker_run_and_the_death_of_the_web_application_ends_both(serve, ports):
     process = serve()
     process.wait_for(lambda: "Serving on" in process.out)
     assert process.out.startswith(f"Admin: http://127.0.0.1:{ports['PORT']}/admin/\nStop with Ctrl-C.\n")
     assert children(process).keys() == {"web", "worker"}
     assert not User.objects.exists()
     assert not Batch.objects.exists()
-    os.kill(children(process)["worker"], signal.SIGKILL)
+    os.kill(children(process)["web"], signal.SIGKILL)
     assert process.wait() == 1
     assert_gone(children(process).values())
-    assert process.err == "CommandError: worker ended unexpectedly (SIGKILL). All processes were stopped.\n"
+    assert process.err == "CommandError: web ended unexpectedly (SIGKILL). All processes were stopped.\n"
 
 
 def test_with_https_the_header_of_the_proxy_counts_and_plain_http_is_redirected(serve, ports):
@@ -263,9 +263,15 @@ def test_a_command_without_a_usable_database_gets_one_sentence(database, sentenc
 PROGRAM = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "NOHUP" in os.environ else signal.SIG_DFL)
+from batches.management import supervisor
 from batches.management.supervisor import Child, supervise
+supervisor.FIRST_DELAY, supervisor.LONGEST_DELAY = 0.01, 0.03
 ports = {"late": ("127.0.0.1", int(os.environ.get("LATE_PORT", "0")))}
-children = [Child(name, name, [], float(sys.argv[1]), listens_on=ports.get(name)) for name in sys.argv[2:]]
+restarting = os.environ.get("RESTARTING", "").split()
+children = [
+    Child(name, name, [], float(sys.argv[1]), listens_on=ports.get(name), restarts=name in restarting)
+    for name in sys.argv[2:]
+]
 # In one piece: it is called by several threads.
 print(supervise(children, lambda name, line: os.write(1, f"{name} | {line}\\n".encode())) or "stopped", flush=True)
 """
@@ -302,13 +308,25 @@ time.sleep(600)
 """,
 }
 MODULES["courteous"] = MODULES["polite"]
+MODULES["one"] = MODULES["two"] = """
+import signal, time
+from pathlib import Path
+def end(*_):
+    (Path("FOLDER") / f"{__spec__.name}.ends").touch()
+    while not all((Path("FOLDER") / f"{name}.ends").exists() for name in ("one", "two")):
+        time.sleep(0.01)
+    raise SystemExit
+signal.signal(signal.SIGTERM, end)
+print("up")
+time.sleep(600)
+"""
 
 
 @pytest.fixture
 def supervise(commands, tmp_path):
     """Starts a supervisor with children that run these modules, and waits until they are up or it has ended."""
     for name, source in MODULES.items():
-        (tmp_path / f"{name}.py").write_text(source)
+        (tmp_path / f"{name}.py").write_text(source.replace("FOLDER", str(tmp_path)))
 
     def start(*names, grace=60.0, environ=None, **streams):
         environ = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{settings.BASE_DIR}", **(environ or {})}
@@ -411,3 +429,35 @@ def test_a_child_that_ends_by_itself_is_named_after_its_last_line(name, code, su
     assert_gone(children(process).values())
     assert process.out.endswith(f"\n{name} ended unexpectedly (exit code {code})\n")
     assert ("crashing | ZeroDivisionError: division by zero" in process.out) == (name == "crashing")
+
+
+def test_a_child_that_restarts_starts_again_and_again_with_longer_and_longer_delays(supervise):
+    process = supervise("polite", "failing", environ={"RESTARTING": "failing"})
+    line = "failing | failing ended unexpectedly (exit code 3), and starts again in"
+    process.wait_for(lambda: process.out.count(line) >= 4)
+    delays = re.findall(rf"{re.escape(line)} (\S+) s", process.out)
+    assert delays[:4] == ["0.01", "0.02", "0.03", "0.03"]
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert process.out.endswith("polite | down\nstopped\n")
+
+
+def test_children_that_restart_stop_together(supervise):
+    """Each of these ends when the other one has got its signal."""
+    process = supervise("one", "two", environ={"RESTARTING": "one two"})
+    process.wait_for(lambda: process.out.count("| up") == 2)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert "is killed" not in process.out
+
+
+def test_serve_starts_a_killed_worker_again_and_goes_on(serve, ports):
+    process = serve("--processes", "2")
+    process.wait_for(lambda: "Serving on" in process.out and "worker2" in children(process))
+    killed = children(process)["worker1"]
+    os.kill(killed, signal.SIGKILL)
+    process.wait_for(lambda: children(process)["worker1"] != killed)
+    assert get_login(ports)[0] == 200
+    press_ctrl_c(process)
+    assert process.wait() == 0
+    assert_gone(children(process).values())

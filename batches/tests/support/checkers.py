@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import ClassVar
@@ -69,8 +70,16 @@ class OwnNames(HttpChecker):
         return await super().__aenter__()
 
 
+class Hung(Checker):
+    """Waits in a thread that nothing can end, as a look-up of a name does."""
+
+    async def check(self, profile):
+        await asyncio.to_thread(threading.Event().wait)
+        return OK
+
+
 #: Their names in the settings of tests.
 NAMES = {
     checker.__name__.lower(): f"{__name__}.{checker.__name__}"
-    for checker in (Scripted, Effortless, Endless, Deadly, Unready, NeverReady, OwnNames)
+    for checker in (Scripted, Effortless, Endless, Deadly, Unready, NeverReady, OwnNames, Hung)
 }

@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "BATCHES_CHECK_TIMEOUT": "600",
     "BATCHES_CHECKERS": ",".join(f"{name}={path}" for name, path in NAMES.items()),
     "BATCHES_POLL_SECONDS": "0.05",
+    "BATCHES_PROCESSES": "1",
     "BATCHES_RECORD_SECONDS": "0.05",
     "BATCHES_RETRIES": "0",
     "BATCHES_TIMEOUT": "600",

@@ -1,0 +1,87 @@
+"""Worker processes: how many, and as children of a supervisor."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import ceil
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Self
+
+from batches.conf import get_config
+from batches.management.base import number_to
+from batches.management.supervisor import Child, Running, keep_running, stop
+from batches.models import Batch
+
+MAX_PROCESSES = 64
+#: A list with fewer profiles for each process is done before another one has started.
+PROFILES_PER_PROCESS = 500
+#: Seconds between two looks at whether the helpers should stop.
+INTERVAL = 0.1
+
+process_count = number_to(MAX_PROCESSES, f"a whole number from 1 to {MAX_PROCESSES}")
+
+
+def add_processes(parser: ArgumentParser) -> None:
+    text = "Number of worker processes (default: one for each core, at most 4; BATCHES_PROCESSES)."
+    parser.add_argument("--processes", type=process_count, default=None, metavar="N", help=text)
+
+
+def worker_children(processes: int, environ: Mapping[str, str] | None = None, *options: str) -> list[Child]:
+    """`processes` workers that share the batches, and start again if they end."""
+    grace = get_config().grace_seconds + 5.0  # they then record the results and release their leases
+    names = [f"worker{number}" for number in range(1, processes + 1)] if processes > 1 else ["worker"]
+    arguments = ["batchworker", "--processes=1", f"--together={processes}", *options]
+    return [Child(name, "django", arguments, grace, environ or {}, restarts=True) for name in names]
+
+
+class Helpers:
+    """While entered, workers help the one in this process with a batch, until `is_stopped` returns a true value."""
+
+    def __init__(self, batch: Batch, processes: int, is_stopped: Callable[[], object]) -> None:
+        children = worker_children(processes, {"LOG_LEVEL": "WARNING"}, f"--batch={batch.pk}")[1:]
+        self._children = [replace(child, may_finish=True) for child in children]
+        self._is_stopped = is_stopped
+        self._running: list[Running] = []
+        self._ended: SimpleQueue[Running | None] = SimpleQueue()
+        self._left = Event()
+        self._thread = Thread(target=self._stop_in_time, name="helpers")
+
+    def __enter__(self) -> Self:
+        self._running += [Running(child, _echo_faults, self._ended) for child in self._children]
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+    def _stop_in_time(self) -> None:
+        """At the same time as the worker in this process, which also has its grace period."""
+        keeper = Thread(target=keep_running, args=(self._running, self._ended), daemon=True)
+        keeper.start()
+        while not (self._left.wait(INTERVAL) or self._is_stopped()):
+            pass
+        self._ended.put(None)
+        keeper.join()
+        stop(self._running)
+        for process in self._running:
+            process.kill()
+
+
+def process_count_for(batch: Batch, wanted: int | None) -> int:
+    """As many processes as are wanted, by default `BATCHES_PROCESSES`, but fewer for a short list."""
+    return max(1, min(wanted or get_config().processes, ceil(batch.total_profiles / PROFILES_PER_PROCESS)))
+
+
+def echo(name: str, line: str) -> None:
+    print(f"{name} | {line}", file=sys.stderr, flush=True)
+
+
+def _echo_faults(name: str, line: str) -> None:
+    """Other lines would break up the progress bar."""
+    if "started as process" not in line:
+        echo(name, line)

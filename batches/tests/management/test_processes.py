@@ -1,0 +1,189 @@
+"""`--processes`: several workers on one batch as real processes, with one supervisor."""
+
+import os
+import re
+import signal
+from itertools import count
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, Lease
+from batches.queue.partitions import partition_of
+from batches.tests.support.factories import assert_consistent, row_statuses, values_of
+from batches.tests.support.feedserver import FeedServer, Reply
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+Status = Batch.Status
+HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
+
+
+@pytest.fixture
+def farm(monkeypatch):
+    """A server with many addresses, each of which is a domain of its own."""
+    # So low that a process does not run out of profiles while another one starts.
+    monkeypatch.setenv("BATCHES_CONCURRENCY", "8")
+    with FeedServer(HOSTS) as farm:
+        farm.otherwise = Reply()
+        yield farm
+
+
+def batch_on(farm, profiles=120, name="it"):
+    addresses = [farm.url(f"/{number}", HOSTS[number % len(HOSTS)]) for number in range(profiles)]
+    return BatchManager().create_batch(name, addresses, checker="http")
+
+
+def workers_of(batch):
+    return set(Lease.objects.filter(batch=batch).values_list("worker", flat=True))
+
+
+def pids(text):
+    return {name: int(pid) for name, pid in re.findall(r"(worker\d*) *\| started as process (\d+)", text)}
+
+
+def is_done(*batches):
+    return lambda: all(values_of(batch.pk)["status"] == Status.DONE for batch in batches)
+
+
+def hold(farm, *numbers):
+    return [farm.hold(f"/{number}") for number in numbers]
+
+
+def actions(batch):
+    return list(batch.logs.order_by("pk").values_list("action", flat=True))
+
+
+def assert_polite(farm, at_most=2):
+    assert max(farm.most_at_once(f"{host}:{farm.port}") for host in HOSTS) <= at_most
+    assert max(farm.most_at_once(host) for host in HOSTS) <= at_most
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_a_batch(processes, farm, commands):
+    batch = batch_on(farm, 240)
+    gates = hold(farm, *range(len(HOSTS)))
+    command = commands.start("batchworker", f"--processes={processes}")
+    command.wait_for(lambda: len(workers_of(batch)) == processes)
+    for gate in gates:
+        gate.open()
+    command.wait_for(is_done(batch))
+    assert row_statuses(batch) == ["ok"] * 240
+    assert_polite(farm)
+    assert_consistent()
+    second = batch_on(farm, name="second")
+    command.wait_for(is_done(second))
+    command.signal(signal.SIGTERM)
+    assert command.wait() == 0
+    assert_consistent()
+
+
+def test_a_killed_process_starts_again_and_its_partitions_are_taken_over(farm, commands):
+    batch = batch_on(farm)
+    gates = hold(farm, *range(len(HOSTS)))
+    command = commands.start("batchworker", "--processes=2", environ={"BATCHES_LEASE_SECONDS": "1"})
+    command.wait_for(lambda: len(workers_of(batch)) == 2)
+    killed = pids(command.err)["worker1"]
+    os.kill(killed, signal.SIGKILL)
+    for gate in gates:
+        gate.open()
+    command.wait_for(lambda: pids(command.err)["worker1"] != killed)
+    assert "worker1 | worker1 ended unexpectedly (SIGKILL), and starts again in 1 s" in command.err
+    command.wait_for(is_done(batch))
+    assert row_statuses(batch) == ["ok"] * 120
+    assert "take_over" in actions(batch)
+    assert_consistent()
+    command.signal(signal.SIGINT)
+    assert command.wait() == 0
+
+
+def test_a_pause_stops_all_processes(farm, commands):
+    batch = batch_on(farm)
+    gates = hold(farm, *range(len(HOSTS)))
+    command = commands.start("batchworker", "--processes=2")
+    command.wait_for(lambda: len(workers_of(batch)) == 2)
+    assert BatchManager().pause_batch(batch.pk)
+    assert not Lease.objects.exists()
+    for gate in gates:
+        gate.open()
+    command.wait_for(lambda: command.err.count("This run is over") == 2)
+    assert row_statuses(batch) == ["pending"] * 120
+    assert BatchManager().queue_batch(batch.pk)
+    command.wait_for(is_done(batch))
+    assert row_statuses(batch) == ["ok"] * 120
+    assert_consistent()
+
+
+def test_a_worker_that_comes_later_gets_half_of_what_is_not_read(farm, commands):
+    batch = batch_on(farm, 240)
+    first = commands.start_worker(page_size=24)
+    gates = hold(farm, *range(24, 48))
+    first.wait_for(lambda: workers_of(batch))
+    second = commands.start_worker(page_size=24)
+    first.wait_for(
+        lambda: sum(request.path in {f"/{n}" for n in range(24, 48)} for request in list(farm.requests)) >= 12
+    )
+    for gate in gates:
+        gate.open()
+    second.wait_for(lambda: len(workers_of(batch)) == 2 or is_done(batch)())
+    second.wait_for(is_done(batch))
+    assert_polite(farm)
+    assert_consistent()
+
+
+def test_batch_run_checks_a_long_list_with_several_processes(farm, commands, tmp_path):
+    addresses = [farm.url(f"/{number}", HOSTS[number % len(HOSTS)]) for number in range(1200)]
+    (tmp_path / "list.txt").write_text("\n".join(addresses))
+    gates = hold(farm, *range(len(HOSTS)))
+    command = commands.start("batch", "run", "--checker", "http", "--processes=3", str(tmp_path / "list.txt"))
+    command.wait_for(lambda: Lease.objects.count() == 3)
+    for gate in gates:
+        gate.open()
+    assert command.wait() == 0, command.describe()
+    assert "ok        1,200" in command.out
+    assert command.err == ""
+    assert_polite(farm)
+    assert_consistent()
+
+
+def test_ctrl_c_stops_batch_run_and_its_helpers_and_pauses_the_batch(farm, commands, tmp_path):
+    addresses = [farm.url(f"/{number}", HOSTS[number % len(HOSTS)]) for number in range(1200)]
+    (tmp_path / "list.txt").write_text("\n".join(addresses))
+    gates = hold(farm, *range(len(HOSTS)))
+    command = commands.start("batch", "run", "--checker", "http", "--processes=2", str(tmp_path / "list.txt"))
+    command.wait_for(lambda: Lease.objects.count() == 2)
+    command.signal(signal.SIGINT)
+    command.wait_for(lambda: "Stopping after the running checks" in command.out)
+    for gate in gates:
+        gate.open()
+    assert command.wait() == 130
+    batch = Batch.objects.get()
+    assert (batch.status, Lease.objects.count()) == (Status.PAUSED, 0)
+    assert 0 < batch.completed_profiles < 1200
+    assert_consistent()
+
+
+def test_a_process_that_is_killed_between_leasing_and_recording_loses_nothing(farm, commands):
+    """The host that it has leased is checked by the other one."""
+    addresses, numbers = [], set()
+    for number in count():
+        host = HOSTS[number % len(HOSTS)]
+        if partition_of(f"http://{host}/") not in numbers:
+            numbers.add(partition_of(f"http://{host}/"))
+            addresses.append(farm.url(f"/{number}", host))
+        if len(addresses) == 4:
+            break
+    batch = BatchManager().create_batch("it", addresses, checker="http")
+    gates = hold(farm, *range(4))
+    workers = [commands.start_worker(lease_seconds=1), commands.start_worker(lease_seconds=1)]
+    workers[0].wait_for(lambda: len(farm.requests) == 4)
+    [owner] = workers_of(batch)
+    dead, other = sorted(workers, key=lambda worker: not owner.endswith(f":{worker.popen.pid}"))
+    dead.signal(signal.SIGKILL)
+    dead.wait()
+    for gate in gates:
+        gate.open()
+    other.wait_for(is_done(batch))
+    assert row_statuses(batch) == ["ok"] * 4
+    assert len(farm.requests) == 8
+    assert_consistent()
