@@ -87,7 +87,7 @@ class Run:
             self._checks.stop()
             self._room.set()
             grace = self._config.grace_seconds
-            self._loop.call_later(grace - min(RESERVE_SECONDS, grace / 5), self.stop_immediately)
+            self._loop.call_later(grace - min(RESERVE_SECONDS, grace / 3), self.stop_immediately)
 
     def stop_immediately(self) -> None:
         """Cancel the running checks too. Their profiles stay pending."""

@@ -115,12 +115,12 @@ class Running:
     """A started child. Its own session shields it from the terminal's Ctrl-C: we stop it when its turn comes."""
 
     def __init__(
-        self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float = FIRST_DELAY
+        self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float | None = None
     ) -> None:
         self.child = child
         self.echo = echo
         self._ended = ended
-        self._delay = delay
+        self._delay = FIRST_DELAY if delay is None else delay
         self._started = time.monotonic()
         # With it, the children find the project wherever they are started from.
         import_path = os.pathsep.join(filter(None, sys.path))
