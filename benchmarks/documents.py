@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from string import ascii_lowercase
 
 STORIES = 4
 #: Bytes of a small document. The median of real feeds is larger, so parsing costs less here than there.
 SIZE = 1_900
-#: Of the real feeds that our sample has, the median is 47 KB.
-LARGE_SIZE, LARGE_STORIES = 47_000, 20
-WORDS = "Some words about it, of the kind that a person writes in a hurry & without a second thought. "
+#: Bytes of a large document after compression, as those of real feeds with whole articles. It is three times as long.
+LARGE_SIZE, LARGE_STORIES = 47_000, 25
+ARTICLE_WORDS = 783
+#: Of three to nine random letters each: texts of them can be compressed about as well as people's.
+VOCABULARY = 3_000
 
 
 def small_feed(number: int, mark: int = 0) -> bytes:
     """Four stories. With another mark the document differs and its stories are the same."""
-    text = document(f"Feed {number}, edition {mark}", str(number), STORIES, "Some words about it. " * 9)
+    text = document(f"Feed {number}, edition {mark}", str(number), ["Some words about it. " * 9] * STORIES)
     return text.ljust(SIZE + mark).encode()
 
 
 def large_feed(number: int) -> bytes:
-    """Twenty stories with some text each."""
-    words = WORDS * 24
-    text = document(f"Large feed {number}", f"large{number}", LARGE_STORIES, words.replace("&", "&amp;"))
-    return text.ljust(LARGE_SIZE).encode()
+    """Stories with whole articles. The same for the same number."""
+    words = vocabulary()
+    chance = random.Random(number)
+    often = [1 / rank for rank in range(1, VOCABULARY + 1)]  # Zipf's law
+    articles = [" ".join(chance.choices(words, often, k=ARTICLE_WORDS)) for _ in range(LARGE_STORIES)]
+    return document(f"Large feed {number}", f"large{number}", articles).encode()
 
 
-def document(title: str, name: str, stories: int, words: str) -> str:
+@cache
+def vocabulary() -> list[str]:
+    chance = random.Random(0)
+    return ["".join(chance.choices(ascii_lowercase, k=chance.randint(3, 9))) for _ in range(VOCABULARY)]
+
+
+def document(title: str, name: str, texts: Sequence[str]) -> str:
     items = "".join(
         f"<item><title>Story {story} of {name}</title><link>http://feeds.example/{name}/{story}</link>"
         f"<guid isPermaLink='false'>{name}/{story}</guid>"
-        f"<pubDate>Mon, {story % 28 + 1:02} Jun 2026 08:00:00 +0000</pubDate><description>{words}</description></item>"
-        for story in range(stories)
+        f"<pubDate>Mon, {story % 28 + 1:02} Jun 2026 08:00:00 +0000</pubDate><description>{text}</description></item>"
+        for story, text in enumerate(texts)
     )
     return f"<?xml version='1.0'?><rss version='2.0'><channel><title>{title}</title>{items}</channel></rss>"
 
@@ -49,7 +62,7 @@ def write_large_feeds(folder: Path, count: int) -> None:
     for number in range(count):
         content = large_feed(number)
         (folder / f"{number}.xml").write_bytes(content)
-        (folder / f"{number}.xml.gz").write_bytes(gzip.compress(content))
+        (folder / f"{number}.xml.gz").write_bytes(gzip.compress(content, 6))
 
 
 def loopback_addresses(count: int) -> Iterator[str]:
