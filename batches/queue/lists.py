@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from batches.lists.imports import ProfileAddress
 from batches.lists.schedules import InvalidSchedule, require_schedule
-from batches.models import Action, Batch, Profile, ProfileList, Queue
+from batches.models import Action, Batch, Profile, ProfileList, Queue, Redirect
 from batches.text import pluralise
 
 from .contents import collect_names, copy_list_profiles, hidden, insert_profiles
@@ -227,9 +227,7 @@ class ListCalls(QueueWriter):
             if member is None:
                 raise Refused(Code.NOT_FOUND, f"“{changed}” has no profile with the address {old}.")
             if old != new:
-                if Profile.objects.filter(url=new).exists():
-                    raise Refused(Code.ALREADY_EXISTS, f"{new} is a profile already. Remove {old}, then add {new}.")
-                Profile.objects.filter(pk=member.profile_id).update(url=new, **FORGOTTEN)
+                give_address(member.profile_id, old, new)
                 self._write(changed, Action.CORRECT_ADDRESS, f"{old} → {new}")
         return True
 
@@ -287,6 +285,17 @@ class ListCalls(QueueWriter):
         if change.added or change.removed:
             self._write(changed, action, str(change))
         return change
+
+
+def give_address(profile_id: int, old: str, new: str) -> None:
+    """Write the address of a profile, and forget where the old one led to. Raises Refused."""
+    try:
+        with transaction.atomic():
+            Profile.objects.filter(pk=profile_id).update(url=new, **FORGOTTEN)
+    except IntegrityError as error:
+        message = f"{new} is a profile already. Remove {old}, then add {new}."
+        raise Refused(Code.ALREADY_EXISTS, message) from error
+    Redirect.objects.filter(profile=profile_id).delete()
 
 
 def lock_list(list_id: object, expected_version: int | None) -> ProfileList:

@@ -15,8 +15,10 @@ from batches.models import (
     BatchLog,
     BatchProfile,
     Lease,
+    ListProfile,
     Partition,
     Profile,
+    ProfileList,
     StoryResult,
     is_live,
 )
@@ -27,13 +29,15 @@ Status = Batch.Status
 
 
 def find_orphans() -> list[QuerySet[Any]]:
-    """Rows whose batch or profile does not exist. Only possible in a database that was damaged or edited by hand."""
+    """Rows whose batch, list or profile does not exist, in a database that was damaged or edited by hand."""
     no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
     no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
+    no_list = ~Exists(ProfileList.objects.filter(pk=OuterRef("list_id")))
     return [
         Partition.objects.filter(no_batch),
         Lease.objects.filter(no_batch),
         BatchProfile.objects.filter(no_batch | no_profile),
+        ListProfile.objects.filter(no_list | no_profile),
         StoryResult.objects.filter((no_batch & Q(batch__isnull=False)) | no_profile),
         BatchLog.objects.filter(no_batch & Q(batch__isnull=False)),
     ]

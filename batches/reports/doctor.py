@@ -126,7 +126,7 @@ def _check_orphans() -> Iterator[Finding]:
     for rows in find_orphans():
         if count := rows.count():
             names = rows.model._meta.verbose_name_plural
-            yield Finding(f"{count:,} {names} refer to a batch or profile that no longer exists.")
+            yield Finding(f"{count:,} {names} refer to a batch, list or profile that no longer exists.")
 
 
 def _check_interrupted() -> Iterator[Finding]:

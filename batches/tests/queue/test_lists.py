@@ -5,10 +5,11 @@ import uuid
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ProfileAddress
-from batches.models import Action, Batch, BatchLog, ListProfile, Profile, ProfileList, Queue, StoryResult
+from batches.models import Action, Batch, BatchLog, ListProfile, Profile, ProfileList, Queue, Redirect, StoryResult
 from batches.queue import members
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code
@@ -216,9 +217,12 @@ def test_a_corrected_address_keeps_its_history_and_forgets_what_belongs_to_the_o
     run = start_run(manager.run_list(found.pk))
     record(run, [(profile_ids(run.batch)[0], ok("a story", etag='"1"', feed_url="https://example.org/feed"))])
     assert manager.complete_batch(run.batch.pk)
+    seen_at = timezone.now()
+    Redirect.objects.create(profile=found.profiles.earliest("pk").profile, first_seen_at=seen_at, last_seen_at=seen_at)
     assert manager.correct_address(found.pk, urls(1)[0], "https://Example.net/new#top")
     profile = StoryResult.objects.get().profile
     assert (profile.url, profile.etag, profile.feed_url) == ("https://example.net/new", "", "")
+    assert not Redirect.objects.exists()
     assert profile.last_checked_at is not None
     assert urls_of(found) == ["https://example.net/new", urls(2)[1]]
     assert_logged("correct_address", found, f"{urls(1)[0]} → https://example.net/new")

@@ -11,7 +11,18 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.management.batch import changing
-from batches.models import Batch, BatchLog, BatchProfile, Lease, Partition, StoryResult, Webhook, WebhookDelivery
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    Lease,
+    ListProfile,
+    Partition,
+    ProfileList,
+    StoryResult,
+    Webhook,
+    WebhookDelivery,
+)
 from batches.queue.runs import ClaimedRun
 from batches.reports import doctor
 from batches.tests.support.factories import (
@@ -22,6 +33,7 @@ from batches.tests.support.factories import (
     half_checked,
     last_line,
     make_batch,
+    make_list,
     make_waiting,
     ok,
     record_one,
@@ -243,6 +255,16 @@ def test_rows_without_a_batch_are_deleted():
     assert not StoryResult.objects.exists()
     assert not Lease.objects.exists()
     assert not Partition.objects.exists()
+
+
+def test_profiles_of_a_list_that_is_gone_are_deleted():
+    kept, lost = make_list("kept", 2), make_list("lost", 3)
+    with unconstrained(ListProfile), unconstrained(BatchLog):
+        ProfileList.objects.filter(pk=lost.pk)._raw_delete("default")
+        assert messages() == ["3 profiles of lists refer to a batch, list or profile that no longer exists."]
+        assert_is_repaired()
+        BatchLog.objects.filter(list=lost.pk).update(list=None)
+    assert set(ListProfile.objects.values_list("list", flat=True)) == {kept.pk}
 
 
 def test_an_interrupted_deletion_is_completed(monkeypatch):
