@@ -133,7 +133,7 @@ def test_a_document_that_is_too_much_for_its_process_fails_alone_and_says_why(co
 
 
 def test_a_process_that_does_not_answer_is_ended(obedient, monkeypatch, tmp_path):
-    monkeypatch.setattr(parser_process, "PATIENCE", 0.01)
+    monkeypatch.setattr(parser_process, "PATIENCE", 0.1)
     with pytest.raises(Unreadable, match=r"ended \(SIGKILL\)$"):
         with_parsers(lambda parsers: parsers.read(body(f"wait {pipe(tmp_path)}")))
 
