@@ -3,9 +3,9 @@
 from django.apps import apps
 from django.contrib import admin
 
-from . import batch, lists, records, webhooks
+from . import batch, lists, records, redirects, webhooks
 
-__all__ = ["batch", "lists", "records", "register", "webhooks"]
+__all__ = ["batch", "lists", "records", "redirects", "register", "webhooks"]
 
 if apps.is_installed("rest_framework.authtoken"):  # otherwise a system check asks for it
     from . import tokens  # noqa: F401

@@ -16,14 +16,15 @@ from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog
 from batches.tests.support import factories
 
-VIEW = ["view_batch", "view_batchprofile", "view_profile", "view_storyresult", "view_batchlog"]
+VIEW = ["view_batch", "view_batchprofile", "view_profile", "view_storyresult", "view_batchlog", "view_redirect"]
 PERMISSIONS = {
     "staff": [],
     "viewer": VIEW,
     "operator": [*VIEW, "operate_batch"],
     "adder": ["view_batch", "add_batch"],
     "checker": [*VIEW, "add_batch"],
-    "curator": [f"{action}_profilelist" for action in ("view", "add", "change", "delete")] + ["view_listprofile"],
+    "curator": [f"{action}_profilelist" for action in ("view", "add", "change", "delete")]
+    + ["view_listprofile", "change_redirect"],
     "editor": ["view_batch", "change_batch", "delete_batch"],
 }
 SCRIPT = "<script>alert(1)</script>"

@@ -13,6 +13,7 @@ from batches.models import (
     ListProfile,
     Profile,
     ProfileList,
+    Redirect,
     StoryResult,
     Webhook,
     WebhookDelivery,
@@ -22,7 +23,19 @@ from .conftest import QUEUE, QUEUE_LIVE, SCRIPT, address, batch_with, page_of, s
 
 pytestmark = pytest.mark.django_db
 
-MODELS = [Batch, ProfileList, ListProfile, Profile, BatchProfile, StoryResult, BatchLog, Host, Webhook, WebhookDelivery]
+MODELS = [
+    Batch,
+    ProfileList,
+    ListProfile,
+    Profile,
+    BatchProfile,
+    StoryResult,
+    BatchLog,
+    Host,
+    Redirect,
+    Webhook,
+    WebhookDelivery,
+]
 models = pytest.mark.parametrize("model", MODELS)
 KEYS = ["123", "0", "-1", "0" * 32, str(2**63), "9" * 400, "%00", "x" * 3000, "a/b", "_5F", "%ED%A0%80", SCRIPT]
 QUERIES = [

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batches.admin.queue_content import move_query
+from batches.admin.redirects import digest_of
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import (
@@ -21,12 +22,13 @@ from batches.models import (
     ListProfile,
     Profile,
     ProfileList,
+    Redirect,
     StoryResult,
     Webhook,
     WebhookDelivery,
 )
 from batches.models.api import AccessToken, ApiToken
-from batches.tests.support.factories import make_list
+from batches.tests.support.factories import make_list, propose_redirect
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
 from .conftest import batch_with, names_of_addresses, story
@@ -64,6 +66,7 @@ IMPORT = {
     "apply": "Change the list",
     "previewed": f"{NEW['previewed']} add 1",
 }
+ACCEPTED = {"action": "accept_selected", "_selected_action": "{redirect}", "confirmed": "{accepted}"}
 REMOVED = {"action": "remove_selected", "_selected_action": "{member}", "confirmed": "yes"}
 HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on"}
 TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
@@ -105,6 +108,11 @@ ADDRESSES = {
     "batches_listprofile_change": (CURATE, CURATE, {"address": "https://example.org/corrected"}),
     "batches_listprofile_delete": (NOBODY, NOBODY, {"post": "yes"}),
     "batches_listprofile_history": (CURATE, NOBODY, {}),
+    "batches_redirect_changelist": (SEE_ROWS | CURATE, CURATE, ACCEPTED),
+    "batches_redirect_add": (NOBODY, NOBODY, {}),
+    "batches_redirect_change": (SEE_ROWS | CURATE, NOBODY, {}),
+    "batches_redirect_delete": (NOBODY, NOBODY, {}),
+    "batches_redirect_history": (SEE_ROWS | CURATE, NOBODY, {}),
     **{
         f"batches_{model}_{view}": (may_see if view in {"changelist", "change", "history"} else NOBODY, NOBODY, {})
         for model, may_see in {
@@ -150,7 +158,7 @@ ADDRESSES = {
 #: Django's own addresses.
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "jsi18n", "autocomplete", "view_on_site"}
 
-READ_ONLY = (Profile, BatchProfile, StoryResult, BatchLog, Host, WebhookDelivery)
+READ_ONLY = (Profile, BatchProfile, StoryResult, BatchLog, Host, Redirect, WebhookDelivery)
 #: Each action of each list: who may use it.
 ACTIONS = {
     **{
@@ -160,6 +168,7 @@ ACTIONS = {
     (Batch, "delete_selected"): EDIT,
     (Profile, "check_selected"): ADD & SEE_ROWS,
     (ListProfile, "remove_selected"): CURATE,
+    (Redirect, "accept_selected"): CURATE,
     (Webhook, "send_test_events"): OF_SUPERUSERS,
     (WebhookDelivery, "reschedule_all"): OF_SUPERUSERS,
     # Django's own, which it gives to every list.
@@ -180,6 +189,7 @@ def batch():
     Group.objects.create(name="a group")
     batch_with("done", ok=1, failed=1, stories=[story()])
     make_list("the list", 2)
+    propose_redirect("https://old.example/", "https://new.example/")
     Host.objects.create(name="a.example", not_before=timezone.now())
     batch = batch_with(name="it")
     batch_with(name="another")
@@ -230,6 +240,8 @@ def keys(batch):
         "user": user.pk if user else "",
         "group": Group.objects.get().pk,
         "member": ListProfile.objects.latest("pk").pk,
+        "redirect": getattr(Redirect.objects.first(), "pk", ""),
+        "accepted": digest_of(list(Redirect.objects.proposed())),
     }
 
 
@@ -296,6 +308,8 @@ def test_an_action_is_offered_to_the_roles_it_is_for_and_works_for_them_only(cli
 def choose(client, action, row, beside=None):
     selected = {"_selected_action": row.pk, "selected": row.pk}
     chosen = (beside or {}) | {"action": action, "post": "yes", **selected, **CONFIRMED}
+    if isinstance(row, Redirect):
+        chosen["confirmed"] = digest_of(list(Redirect.objects.proposed()))
     return client.post(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist"), chosen)
 
 

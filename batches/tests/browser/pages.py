@@ -17,7 +17,7 @@ from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.factories import empty_leases
 
 from ..admin.conftest import batch_with, names_of_addresses, reread, story
-from ..support.factories import make_list
+from ..support.factories import make_list, propose_redirect
 
 Rows = SimpleNamespace
 #: What somebody may type into a form. Nothing of it may become an element.
@@ -124,6 +124,7 @@ STATES = {
     "a batch's outdated preview": Page("batches_batch_add", steps=edit_a_previewed_list),
     "importing into a list": Page("batches_profilelist_import", of="profilelist", steps=preview_an_import),
     "removing from a list": Page("batches_listprofile_changelist", steps=select_all_and("remove_selected")),
+    "accepting redirects": Page("batches_redirect_changelist", steps=select_all_and("accept_selected")),
     "profiles": Page("batches_profile_changelist"),
     "checking profiles": Page("batches_profile_changelist", steps=select_all_and("check_selected")),
     "checks": Page("batches_batchprofile_changelist"),
@@ -140,7 +141,7 @@ STATES = {
 
 #: Views without a page: they serve scripts, act on a click, or are refused because their rows are read-only.
 ACTIONS = {"details", "export", "live", "operate", "hold", "release", "move", "selected", "run"}
-READ_ONLY = {"profile", "batchprofile", "listprofile", "storyresult", "batchlog", "host", "webhookdelivery"}
+READ_ONLY = {"profile", "batchprofile", "listprofile", "storyresult", "batchlog", "host", "redirect", "webhookdelivery"}
 
 
 def every_page() -> dict[str, Page]:
@@ -193,6 +194,7 @@ def make_rows() -> Rows:
         storyresult=StoryResult.objects.latest("pk"),
         batchlog=BatchLog.objects.latest("pk"),
         host=Host.objects.create(name="busy.example", not_before=timezone.now(), interval=1.0, last_status=429),
+        redirect=propose_redirect("https://old.example/", "https://new.example/"),
         webhook=webhook,
         webhookdelivery=webhook.deliveries.latest("pk"),
         apitoken=ApiToken.objects.create(user=user),

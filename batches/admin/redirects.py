@@ -1,0 +1,93 @@
+"""Permanent redirects that can be accepted: some that are selected, or all that match, after a confirmation."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from batches.limits import MAX_BULK
+from batches.models import Redirect
+from batches.queue.refusals import Refusal
+from batches.text import pluralise
+
+from . import display
+from .actions import get_manager
+from .base import ReadOnlyAdmin
+
+SHOWN = 20
+
+
+@admin.register(Redirect)
+class RedirectAdmin(ReadOnlyAdmin):
+    list_display = (
+        "profile_link",
+        "new_address",
+        "effect",
+        "checks",
+        display.column("first_seen_at", "first seen", display.moment),
+        display.column("last_seen_at", "last seen", display.moment),
+    )
+    search_fields = ("profile__url", "profile__name", "url")
+    search_help_text = "Old or new address, or name"
+    actions = ("accept_selected",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Redirect]:
+        return Redirect.objects.proposed()
+
+    def has_accept_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.change_redirect")
+
+    @admin.display
+    def new_address(self, found: Redirect) -> str:
+        return found.url
+
+    @admin.display(description="if accepted")
+    def effect(self, found: Any) -> str:
+        return "is merged into that profile" if found.merges else "gets the new address"
+
+    @admin.action(permissions=["accept"], description="Accept selected redirects")
+    def accept_selected(self, request: HttpRequest, redirects: QuerySet[Redirect]) -> HttpResponse | None:
+        """Only what was shown: if the selection has changed since the question, it is asked again."""
+        chosen = list(redirects[:MAX_BULK])
+        shown = digest_of(chosen)
+        if request.POST.get("confirmed") != shown:
+            if "confirmed" in request.POST:
+                self.message_user(request, "The redirects have changed. Check them again.", messages.WARNING)
+            return self.ask(request, chosen, redirects.count() - len(chosen), shown)
+        results = get_manager(request).accept_redirects(chosen)
+        refusals = [result for result in results if isinstance(result, Refusal)]
+        accepted = pluralise(len(results) - len(refusals), "redirect")
+        self.message_user(request, f"{accepted} accepted.", messages.SUCCESS)
+        for refusal in refusals[:SHOWN]:
+            self.message_user(request, refusal.message, messages.WARNING)
+        return None
+
+    def ask(self, request: HttpRequest, chosen: list[Redirect], left: int, shown: str) -> HttpResponse:
+        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        across = request.POST.get("select_across", "0")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Accept redirects?",
+            "opts": self.opts,
+            "counted": pluralise(len(chosen), "profile"),
+            "first": chosen[:SHOWN],
+            "more": len(chosen) - SHOWN,
+            "left": left,
+            "form": {"action": "accept_selected", "select_across": across, "confirmed": shown},
+            # Django requires one even if all are meant.
+            "selected": selected[:1] if across == "1" else selected,
+            "cancel_url": request.get_full_path(),
+        }
+        return render(request, "admin/batches/redirect/accept.html", context)
+
+
+def digest_of(redirects: list[Redirect]) -> str:
+    """Identifies redirects with their addresses, and what they do."""
+    lines = (f"{found.pk} {found.profile.url} {found.url} {getattr(found, 'merges', '')}\n" for found in redirects)
+    return sha256("".join(lines).encode()).hexdigest()
