@@ -81,12 +81,18 @@ class Resolver:
         return Known(0.0, problem=NO_ANSWER) if task.cancelled() else task.result()
 
     async def _ask(self, name: str) -> Known:
-        async with self._room:
-            answer = self._dns.getaddrinfo(name, flags=NO_SORT)
-            await asyncio.wait([answer], timeout=QUICK_SECONDS)
-        await asyncio.wait([answer], timeout=MAX_SECONDS - QUICK_SECONDS)
-        known = read_answer(answer)
-        answer.cancel()
+        answer = None
+        try:
+            async with self._room:
+                answer = self._dns.getaddrinfo(name, flags=NO_SORT)
+                await asyncio.wait([answer], timeout=QUICK_SECONDS)
+            await asyncio.wait([answer], timeout=MAX_SECONDS - QUICK_SECONDS)
+            return self._remember(name, read_answer(answer))
+        finally:
+            if answer:
+                answer.cancel()
+
+    def _remember(self, name: str, known: Known) -> Known:
         self._known.pop(name, None)  # to the end
         self._known[name] = known
         if len(self._known) > MAX_CACHED:
