@@ -134,7 +134,7 @@ class Candidates:
 
     @staticmethod
     def _name(story: Story) -> tuple[str, str]:
-        return story.url.partition("://")[2], story.title
+        return story.url.partition("://")[2].removeprefix("www.").rstrip("/"), story.title
 
 
 def find_dates(story: Story, known: Iterable[datetime | None]) -> Iterator[datetime | None]:

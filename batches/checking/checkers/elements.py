@@ -191,4 +191,5 @@ def gather_text(element: etree._Element) -> str:
 
 
 def is_address(text: str) -> bool:
-    return text.startswith(("http://", "https://"))
+    """Whether an id is also an address; it may be relative."""
+    return text.startswith(("http://", "https://", "/"))

@@ -17,7 +17,7 @@ from .parsers import Parsers
 from .reading import Body, Reading, Unreadable
 
 # With these, a remembered feed is searched again. It is too with a lasting fault that has no such status.
-GONE = frozenset({403, 404, 410})
+GONE = frozenset({401, 403, 404, 410})
 NONE: Mapping[str, FetchError] = {}
 # A server's clock may be a day ahead.
 CLOCK_DIFFERENCE = timedelta(days=1)

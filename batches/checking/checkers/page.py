@@ -42,8 +42,10 @@ MAX_TAG_BYTES = 4000
 # By how surely it is a feed. The last ones are declared for other things too, such as WordPress's API.
 FEED_TYPES = {
     "application/rss+xml": 0, "application/atom+xml": 0, "application/feed+json": 0,
-    "application/rdf+xml": 1, "application/x-rss+xml": 1, "application/xml": 1, "text/xml": 1, "application/json": 2,
+    "application/xml": 1, "text/xml": 1, "application/json": 2,
 }  # fmt: skip
+LIKE_FEED_TYPE = re.compile(r"rss|atom|rdf")
+NAMED_LIKE_FEED = re.compile(r"\b(?:rss|atom|feed)\b", re.IGNORECASE)
 COMMENTS = re.compile(r"\bcomments?\b|kommentar|comentario|commentaire|commenti\b", re.IGNORECASE)
 # Each is a request.
 MAX_FEEDS = 5
@@ -113,15 +115,26 @@ def find_tags(document: bytes) -> Iterator[TagReader]:
 
 def add_feed(ranks: dict[str, int], link: Mapping[str, str], base: str) -> None:
     """Add the address of a link if it is a feed's. Feeds of comments come after all others."""
-    relations = link.get("rel", "").lower().split()
-    rank = FEED_TYPES.get(link.get("type", "").partition(";")[0].strip().lower())
-    if rank is None and "feed" in relations:
-        rank = 1
-    if rank is None or not {"alternate", "feed"} & set(relations) or not link.get("href", "").strip():
+    rank = rank_link(link)
+    if rank is None or not link.get("href", "").strip():
         return
     if url := make_url(link["href"], base):
         is_of_comments = COMMENTS.search(f"{link.get('title', '')} {urlsplit(url).path}")
         ranks.setdefault(url, rank + (len(FEED_TYPES) if is_of_comments else 0))
+
+
+def rank_link(link: Mapping[str, str]) -> int | None:
+    """Return how surely the link is a feed's, 0 for the surest. None if it is none."""
+    relations = link.get("rel", "").lower().split()
+    kind = link.get("type", "").partition(";")[0].strip().lower()
+    if "alternate" in relations:
+        if kind in FEED_TYPES:
+            return FEED_TYPES[kind]
+        if LIKE_FEED_TYPE.search(kind):
+            return 1
+        if not kind and NAMED_LIKE_FEED.search(f"{link.get('title', '')} {link.get('href', '')}"):
+            return 2
+    return 1 if "feed" in relations else None
 
 
 def find_refresh(text: str, base: str) -> str:

@@ -50,6 +50,7 @@ PAIRS = {
     "other ids": ([story("a"), story("b", "Two")], [story("c"), story("d", "Two")], ""),
     "other ids and a new story": ([story("a")], [story("n", "New", "n"), story("c")], "n"),
     "from http to https": ([story("http://a"), story("http://b", "Two")], [secure(story("http://a"))], ""),
+    "to another host name and path": ([story("a")], [Story("c", "One", "https://www.site.example/1/")], ""),
     "the same dates": ([story("a", published=MONDAY)], [story("c", published=MONDAY)], ""),
     "another date": ([story("a", published=MONDAY)], [story("c", published=TUESDAY)], "c"),
     "no date any more": ([story("a", published=MONDAY)], [story("c")], ""),

@@ -126,6 +126,7 @@ DEAD = {
     "404": Reply(404),
     "410": Reply(410),
     "403": Reply(403),
+    "401": Reply(401),
     "a parked page": Reply(body=page("<title>For sale</title>")),
     "something else": Reply(body=b"User-agent: *"),
     "nothing": Reply(),

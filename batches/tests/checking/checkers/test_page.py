@@ -47,6 +47,9 @@ WITHOUT_FEED = [
     "",
     link("/style.css", "text/css", "stylesheet"),
     link("/de/", "text/html"),
+    link("/feed", "text/html"),
+    link("/de/", ""),
+    link("/feedback", ""),
     link("/feed", rel="stylesheet"),
     link("/oembed", "application/json+oembed"),
     '<link rel="alternate" type="application/rss+xml">',
@@ -92,9 +95,14 @@ WITHOUT_FEED = [
         ("<noscript>" + link("/feed") + "</noscript>", FEED),
         ("<script src='a.js'></script>" + link("/feed"), FEED),
         ("<script src='a.js' /><title/>" + link("/feed"), FEED),
-        *((link(FEED, kind), FEED) for kind in ("application/rdf+xml", "text/xml", "application/xml; charset=utf-8")),
+        *(
+            (link(FEED, kind), FEED)
+            for kind in ("application/rdf+xml", "text/xml", "application/xml; charset=utf-8", "text/rss")
+        ),
         (link(FEED, "application/rss&#43;xml"), FEED),
         (link(FEED, "", "feed"), FEED),
+        (link(FEED, ""), FEED),
+        (link("/index.xml", "").replace("<link", "<link title='Our RSS'"), "http://site.example/index.xml"),
         (link("/my feed.xml"), "http://site.example/my%20feed.xml"),
         (link("/long\n  feed"), "http://site.example/long%20%20feed"),
         (link("feed://site.example/feed"), FEED),

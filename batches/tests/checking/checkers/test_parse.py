@@ -296,6 +296,7 @@ PAGES = {
     f"<a10:link href='{SITE}1'/><enclosure url='{SITE}a.mp3'/>": "1",
     f"<guid>{SITE}1</guid><enclosure url='{SITE}a.mp3'/>": "1",
     f"<guid isPermaLink='false'>{SITE}1</guid>": "1",
+    "<guid>/1</guid>": "1",
     f"<guid>tag:1</guid><enclosure url='{SITE}a.mp3'/>": "a.mp3",
     "<link/><enclosure url='/a.mp3'/>": "a.mp3",
     f"<media:link>{SITE}1</media:link><media:content url='{SITE}1'/>": None,
