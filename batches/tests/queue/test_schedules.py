@@ -270,6 +270,47 @@ def test_a_run_a_day_stays_one_when_the_clocks_change(start, expected, manager, 
     assert made == expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("start", "daily"),
+    [
+        ("2026-03-26T00:00", ["26 01:30", "27 01:30", "28 01:30", "29 01:00", "30 00:30", "31 00:30", "01 00:30"]),
+        ("2026-10-22T00:00", ["22 00:30", "23 00:30", "24 00:30", "25 00:30", "26 01:30", "27 01:30", "28 01:30"]),
+    ],
+)
+def test_a_week_in_fast_motion(start, daily, manager, clock):
+    """Each look is a new worker's. On the third day there is none for ten hours, on the fifth nothing is checked."""
+    clock.now = begin = datetime.fromisoformat(f"{start}+00:00")
+    scheduled(manager, "daily", 2, "30 2 * * *", time_zone="Europe/Berlin")
+    scheduled(manager, "hourly", 2, "0 * * * *")
+    scheduled(manager, "office hours", 2, "0 9 * * MON-FRI", time_zone="America/New_York")
+    off = scheduled(manager, "off from the second day to the fourth", 2, "0 12 * * *")
+    made = {found.name: [] for found in ProfileList.objects.all()}
+    for _ in range(7 * 24 * 2):
+        clock.pass_(minutes=30)
+        passed = clock.now - begin
+        if passed in {timedelta(days=1), timedelta(days=4)}:
+            assert manager.change_list(off.pk, schedule_active=passed > timedelta(days=2))
+        if timedelta(days=2, hours=12) < passed <= timedelta(days=2, hours=22):
+            continue
+        for name in names_of(tick(clock)):
+            made[name].append(f"{clock.now:%d %H:%M}")
+        if passed.days != 4:
+            finish_all()
+    assert made["daily"] == daily
+    assert len(made["hourly"]) == 7 * 24 - 9 - 23  # one for the ten that nobody saw, one for the day without checks
+    assert len(set(made["hourly"])) == len(made["hourly"])
+    assert [time.partition(" ")[2] for time in made["office hours"]] == ["13:00"] * 5
+    assert len(made["off from the second day to the fourth"]) == 4
+    runs = Batch.objects.order_by("created_at")
+    assert runs.count() == sum(map(len, made.values()))
+    for found in ProfileList.objects.all():
+        of_list = list(runs.filter(list=found))
+        assert [run.previous for run in of_list] == [None, *of_list[:-1]]
+    assert_consistent()
+    assert diagnose() == []
+
+
 def test_a_schedule_that_cannot_be_read_any_more_is_switched_off_and_the_others_run(manager, clock):
     broken, fine = scheduled(manager, "broken"), scheduled(manager, "fine")
     ProfileList.objects.filter(pk=broken.pk).update(time_zone="Mars/Olympus")
