@@ -44,7 +44,7 @@ schema: .venv/installed-dev ## update docs/openapi.yaml after a change of the AP
 fuzz: .venv/installed-dev ## make more than 12,000 random API calls, half of them on each database
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s -m "" batches/tests/api/test_fuzzing.py
 
-bench: .venv/installed-dev var/bench/installed ## measure against other queues and readers (hours; continues where it stopped; ROWS="feeds", SMALL=1)
+bench: .venv/installed-dev var/bench/installed ## measure against other queues and readers (3 hours; continues where it stopped; ROWS="feeds", SMALL=1)
 	@$(VENV) -m benchmarks $(ROWS) $(if $(SMALL),--small)
 
 screenshots: .venv/installed-dev ## take the README's screenshots with Chromium

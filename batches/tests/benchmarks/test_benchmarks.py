@@ -251,6 +251,7 @@ def test_each_row_has_a_title_and_a_limit():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_small_benchmark_works_without_any_of_its_peers(tmp_path):
     environment = {**os.environ, "BENCH_VAR": str(tmp_path)}
     command = [sys.executable, "-m", "benchmarks", "--small", "checks-sqlite-1", "transitions-sqlite"]
