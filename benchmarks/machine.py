@@ -9,9 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from batches.tests.support.postgres import PostgresUnavailableError, find_binaries, unprivileged_account
 from benchmarks.commands import NODE_MODULES, PEER_PYTHON
 
 OUR_PACKAGES = ("django", "psycopg", "pycurl", "aiodns", "lxml")
@@ -24,7 +27,6 @@ PROGRAMS = {
     "Redis": ["redis-server", "--version"],
     "newsboat": ["newsboat", "--version"],
     "Node.js": ["node", "--version"],
-    "PostgreSQL": ["postgres", "--version"],
 }
 ASK_FOR_VERSIONS = """
 import importlib.metadata as m, json, sys
@@ -49,7 +51,7 @@ def describe_machine() -> dict[str, str]:
 def describe_versions() -> dict[str, str]:
     import sqlite3
 
-    found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
+    found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version, "PostgreSQL": _postgres_version()}
     for name in OUR_PACKAGES:
         try:
             found[name] = version(name)
@@ -74,6 +76,16 @@ def _peer_versions() -> dict[str, str]:
     return {
         f"{name} (of the others)" if name in OUR_PACKAGES else name: text for name, text in installed_peers().items()
     }
+
+
+def _postgres_version() -> str:
+    """Of the server that the measurements start."""
+    account = unprivileged_account()
+    with TemporaryDirectory(dir="/tmp") as folder, suppress(PostgresUnavailableError):
+        if account:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        return _ask([str(find_binaries(account, Path(folder)) / "postgres"), "--version"])
+    return "not installed"
 
 
 def _processor() -> str:
