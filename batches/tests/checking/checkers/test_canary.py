@@ -2,15 +2,23 @@
 
 import asyncio
 import html
+import json
+import os
+import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
+from django.conf import settings
 
 from batches.checking.checkers import load_checker
 from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
 from batches.checking.checkers.guard import is_public, read_networks
 from batches.checking.checkers.page import normalise_or_empty
+from batches.tests.support import network
+from batches.tests.support.feedserver import WAIT_SECONDS
 from batches.tests.support.inside import (
     DEAD,
     HOPELESS,
@@ -152,6 +160,20 @@ def test_a_name_that_is_public_at_first_and_inside_from_then_on_leads_nowhere(in
             world.assert_untouched()
             assert server.hits("/") == 1
         assert result.error.endswith(tuple(reasons))
+
+
+@pytest.mark.slow
+def test_in_a_network_where_every_address_answers_none_inside_is_connected_to():
+    """Here libcurl connects by itself, and would reach any address."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("A network of one's own needs root, unshare and ip.")
+    command = ("unshare", "--net", sys.executable, "-m", network.__name__)
+    done = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=WAIT_SECONDS)
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip(f"A network of one's own is not allowed: {done.stderr}")
+    guarded, opened = json.loads(done.stdout)
+    assert guarded == 0
+    assert opened > 200
 
 
 # Other addresses
