@@ -102,7 +102,6 @@ class Transfer:
         self._allowed = allowed
         self._memory = memory
         self.connect_seconds = options[pycurl.CONNECTTIMEOUT_MS] / 1000
-        self._has_addresses = False  # of an earlier request
         self.curl = pycurl.Curl()
         for option, value in options.items():
             self.curl.setopt(option, value)
@@ -127,9 +126,7 @@ class Transfer:
         self.curl.setopt(pycurl.URL, target.url)
         self.curl.setopt(pycurl.REQUEST_TARGET, target.path)
         self.curl.setopt(pycurl.HTTPHEADER, headers)
-        if addresses or self._has_addresses:
-            self.curl.setopt(pycurl.RESOLVE, [describe_addresses(target, addresses)] if addresses else [])
-            self._has_addresses = bool(addresses)
+        self.curl.setopt(pycurl.RESOLVE, [describe_addresses(target, addresses)] if addresses else [])
 
     def forget_cookies(self) -> None:
         self.curl.setopt(pycurl.COOKIELIST, "ALL")

@@ -21,6 +21,9 @@ MAX_SECONDS = 8.0
 # answers for give their room to others after the first second.
 MAX_AT_ONCE = 100
 QUICK_SECONDS = 1.0
+# A check that waits longer for a name leaves its place to another. If it did so at once, too many checks would be under
+# way, because most names are found within milliseconds.
+PATIENCE = 0.1
 #: Seconds that answers are remembered at most. A failure too: other profiles of a dead name need not wait again.
 CACHE_SECONDS = 60.0
 MAX_CACHED = 20_000
@@ -76,8 +79,11 @@ class Resolver:
         if task is None:
             task = self._under_way[name] = asyncio.create_task(self._ask(name))
             task.add_done_callback(lambda _: self._under_way.pop(name))
-        with not_charged():  # a check that waits for a name leaves its place to another
-            await asyncio.wait([task])
+        with not_charged(keeps_place=True):
+            await asyncio.wait([task], timeout=PATIENCE)
+        if not task.done():
+            with not_charged():
+                await asyncio.wait([task])
         return Known(0.0, problem=NO_ANSWER) if task.cancelled() else task.result()
 
     async def _ask(self, name: str) -> Known:

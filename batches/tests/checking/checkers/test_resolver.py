@@ -183,19 +183,43 @@ def test_a_resolver_is_closed_at_once_whatever_it_waits_for(names, endless):
 # With a checker
 
 
+def test_a_name_that_is_found_at_once_leaves_its_place_to_nobody(names, server):
+    """Otherwise, any number of checks would be under way after their look-ups."""
+    names.answer("good.example", ["127.0.0.1"])
+    server.answer("/", body=b"a")
+    waits: list[bool] = []
+
+    async def check(checker: HttpChecker) -> None:
+        async with Clock(on_wait=waits.append):
+            await checker.fetch(server.url("/", host="good.example"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resolver_module, "PATIENCE", 60.0)
+        run_with(HttpChecker(quick_config()), check)
+    assert waits == []
+
+
 def test_names_that_nobody_answers_for_hold_up_no_other_and_are_not_charged(names, endless, server):
     for number in range(200):
         names.answer(f"{number}.example", SILENT)
     names.answer("good.example", ["127.0.0.1"])
     server.answer("/", body=b"a")
-    waits = []
+    waits: list[bool] = []
 
     async def check(checker: HttpChecker) -> None:
+        all_wait = asyncio.Event()
+
+        def on_wait(begins: bool) -> None:
+            waits.append(begins)
+            if len(waits) == 200:
+                all_wait.set()
+
         async def fetch_silent(number: int) -> None:
-            async with Clock(on_wait=waits.append):
+            async with Clock(on_wait=on_wait):
                 await checker.fetch(f"http://{number}.example/")
 
         silent = [asyncio.create_task(fetch_silent(number)) for number in range(200)]
+        await all_wait.wait()
         for _ in range(50):
             assert (await checker.fetch(server.url("/", host="good.example"))).body == b"a"
         assert not any(task.done() for task in silent)
