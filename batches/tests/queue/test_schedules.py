@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking.scheduling import scheduling
-from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
+from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList
 from batches.queue import lists, schedules
 from batches.queue.refusals import Code
 from batches.reports.doctor import diagnose
@@ -188,7 +188,10 @@ def test_runs_go_behind_the_last_of_at_least_their_priority(manager, clock):
     assert manager.move_batch(Batch.objects.get(name="moved up").pk, 2)
     for name, priority in (("low", -9), ("list 9", 9), ("list 5", 5), ("another 5", 5), ("list 0", 0)):
         scheduled(manager, name, 1, priority=priority)
-    ProfileList.objects.filter(name="another 5").update(next_run_at=F("next_run_at") + timedelta(seconds=1))
+    # Of those behind the same batch, the priority decides first, and then who is due for longer.
+    for name, seconds in (("another 5", 1), ("list 9", 2)):
+        later = F("next_run_at") + timedelta(seconds=seconds)
+        ProfileList.objects.filter(name=name).update(next_run_at=later)
     clock.pass_(hours=2)
     assert len(tick(clock)) == 5
     assert waiting_names() == ["urgent", "list 9", "list 5", "another 5", "moved up", "usual", "list 0", "low"]
@@ -393,19 +396,25 @@ def test_what_a_killed_worker_has_stored_is_purged_and_made_again(manager, clock
     class Killed(BaseException):
         pass
 
-    def kill():
-        raise Killed
+    monkeypatch.setattr(schedules, "INSERT_CHUNK", 2)
+    calls = []
+
+    def kill(address):
+        calls.append(address)
+        if len(calls) == 3:  # in the second chunk
+            raise Killed
+        return 0
 
     found = scheduled(manager, profiles=3)
     clock.pass_(hours=1)
     with monkeypatch.context() as patch:
         patch.setattr(schedules, "purge_deleted", lambda: None)
-        patch.setattr(schedules, "hidden", lambda runs: Batch.everything.none())
-        patch.setattr(schedules, "partition_of", lambda address: kill())
+        patch.setattr(schedules, "partition_of", kill)
         with pytest.raises(Killed):
             tick(clock)
-    assert Batch.everything.in_preparation().count() == 1
+    Batch.everything.update(deleted_at=Now() + timedelta(minutes=1))  # a kill would not have marked it
     assert tick(clock) == []  # it may still be alive
+    assert BatchProfile.objects.count() == 2
     Batch.everything.update(deleted_at=Now() - timedelta(seconds=1))
     assert tick(clock) == []  # purges it
     assert len(tick(clock)) == 1
