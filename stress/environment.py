@@ -12,6 +12,8 @@ from batches.tests.support import environment as tests  # keeps the developer's 
 LEASE_SECONDS = 0.6
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 2.0
+#: Requests to a host at once, over all processes.
+PER_HOST = 2
 
 #: Seconds added to every time limit, because processes take time to start and up to ten of them share a core.
 #: Set STRESS_TOLERANCE to more on a busy machine.
@@ -25,7 +27,7 @@ SETTINGS = {
     "BATCHES_ALLOWED_NETWORKS": "127.0.0.0/8",
     "BATCHES_CHECKERS": "deadly=batches.tests.support.checkers.Deadly",
     "BATCHES_CONCURRENCY": "8",
-    "BATCHES_PER_HOST": "8",
+    "BATCHES_PER_HOST": str(PER_HOST),
     "BATCHES_GRACE_SECONDS": str(GRACE_SECONDS),
     "BATCHES_LEASE_SECONDS": str(LEASE_SECONDS),
     "BATCHES_MAX_TAKEOVERS": str(NEVER),

@@ -15,8 +15,12 @@ from django.db import connection, connections, transaction
 from django.db.models import QuerySet
 
 from batches import batch_manager
+from batches.checking import partitions
+from batches.limits import PARTITIONS
 from batches.models import BatchProfile, BatchQuerySet, Lease, Queue
 from batches.queue import results, runs, worker_calls, writer
+
+SCAN = partitions.Scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,14 @@ def _one_step_shift() -> None:
     BatchQuerySet._renumber = lambda rows, position: rows.update(position=position)
 
 
+def _scan_everything(numbers: set[int]) -> partitions.Scan:
+    return SCAN(set(range(PARTITIONS)))
+
+
+def _no_partitions() -> None:
+    partitions.Scan = _scan_everything
+
+
 def _default_transactions() -> None:
     del connections["default"].settings_dict["OPTIONS"]["transaction_mode"]
 
@@ -73,6 +85,7 @@ def _default_transactions() -> None:
 MUTANTS = {
     "no-queue-lock": Mutant("the queue lock", "pairs", _no_queue_lock),
     "no-run-token": Mutant("the check of the run token", "freeze", _no_run_token),
+    "no-partitions": Mutant("the limit to the partitions that a worker leases", "share", _no_partitions),
     "no-pending-guard": Mutant("the check that a row is pending", "lose", _no_pending_guard),
     "one-step-shift": Mutant("the two-step shift of positions", "pairs", _one_step_shift),
     "default-transactions": Mutant("BEGIN IMMEDIATE", "pairs", _default_transactions, ("sqlite",)),

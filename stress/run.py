@@ -26,7 +26,7 @@ from .pairs import PAIRS
 from .stage import Actor, House, Stage
 
 #: Enough to try each pair of calls once.
-MUTANT_COUNT = {"pairs": len(PAIRS), "freeze": 4, "lose": 6}
+MUTANT_COUNT = {"pairs": len(PAIRS), "freeze": 4, "lose": 6, "share": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def run_fault(house: House, name: str, seed: int, scale: float, mutant: str = ""
     fault, vendor = FAULTS[name], house.database.vendor
     count = MUTANT_COUNT[name] if mutant else scale_count(fault, scale)
     began = time.monotonic()
-    with Stage(house, mutant, dict(fault.config), f"{seed} {vendor} {name} {mutant}") as stage:
+    with Stage(house, mutant, dict(fault.config), fault.workers, f"{seed} {vendor} {name} {mutant}") as stage:
         try:
             fault.make(stage, count)
             if not stage.not_tried:

@@ -1,4 +1,7 @@
-"""A web server that answers every address and counts the hits of each. A path is /<delay in milliseconds>/…"""
+"""A web server that answers every address, counts the hits of each, and the most requests to a host at once.
+
+A path is /<delay in milliseconds>/…; each of HOSTS is a domain of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,54 @@ from collections import Counter
 from multiprocessing.connection import Connection
 from typing import Any
 
+HOSTS = [f"127.0.0.{number}" for number in range(1, 9)]
+
 HITS = "/hits"
+MOST = "/most"
 FORGET = "/forget"
 
 
 class Responder(asyncio.Protocol):
-    def __init__(self, hits: Counter[str]) -> None:
+    def __init__(self, hits: Counter[str], now: Counter[str], most: Counter[str]) -> None:
         self._hits = hits
+        self._now = now
+        self._most = most
+        self._answering: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._host = transport.get_extra_info("sockname")[0]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answering:  # the client has been killed
+            self._answering.cancel()
+            self._end()
 
     def data_received(self, data: bytes) -> None:
         path = data.split(b" ", 2)[1].decode()
         if path == HITS:
             self._respond(json.dumps(self._hits))
+        elif path == MOST:
+            self._respond(json.dumps(self._most))
         elif path == FORGET:
             self._hits.clear()
+            self._most.clear()
             self._respond("")
         else:
             self._hits[path] += 1
-            asyncio.get_running_loop().call_later(int(path.split("/", 2)[1]) / 1000, self._respond, "")
+            self._now[self._host] += 1
+            self._most[self._host] = max(self._most[self._host], self._now[self._host])
+            delay = int(path.split("/", 2)[1]) / 1000
+            self._answering = asyncio.get_running_loop().call_later(delay, self._answer)
+
+    def _answer(self) -> None:
+        self._end()
+        self._respond("")
+
+    def _end(self) -> None:
+        self._answering = None
+        self._now[self._host] -= 1
 
     def _respond(self, body: str) -> None:
         self._transport.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
@@ -40,10 +69,13 @@ def serve(link: Connection) -> None:
     """Serve until terminated."""
 
     async def forever() -> None:
-        hits: Counter[str] = Counter()
-        server = await asyncio.get_running_loop().create_server(lambda: Responder(hits), "127.0.0.1", 0)
-        link.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
+        counters: list[Counter[str]] = [Counter(), Counter(), Counter()]
+        loop, port = asyncio.get_running_loop(), 0
+        for host in HOSTS:
+            server = await loop.create_server(lambda: Responder(*counters), host, port)
+            port = server.sockets[0].getsockname()[1]
+        link.send(port)
+        await asyncio.Event().wait()
 
     asyncio.run(forever())
 

@@ -26,7 +26,7 @@ from batches.reports.doctor import diagnose
 from . import audit, callers, child, databases, server, site, watcher, worker
 from .child import Setup, Task
 from .databases import Database
-from .environment import LEASE_SECONDS, POLL_SECONDS, TOLERANCE
+from .environment import LEASE_SECONDS, PER_HOST, POLL_SECONDS, TOLERANCE
 
 #: Processes are forked from one that has loaded Django and has no connection.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -106,6 +106,8 @@ class Stage:
     house: House
     mutant: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    #: How many share each batch.
+    workers: int = 2
     #: Of the choices of this process and of those that it starts.
     seed: str = ""
     url: str = ""
@@ -159,11 +161,11 @@ class Stage:
         return actor
 
     def start_worker(self, plan: worker.Plan | None = None) -> Actor:
-        return self.start(worker.work, plan)
+        return self.start(worker.work, plan, self.workers)
 
     def start_workers(self, plan: Callable[[], worker.Plan | None] = lambda: None) -> None:
-        """Start two workers and the callers."""
-        for _ in range(2):
+        """Start the workers, which share each batch, and the callers."""
+        for _ in range(self.workers):
             self.start_worker(plan())
         self.start_callers()
 
@@ -298,8 +300,9 @@ class Stage:
 
     def make_batch(self, profiles: int = PROFILES, delay_ms: int = DELAY_MS, checker: str = "http") -> Batch:
         number = next(self._number)
-        base = f"http://127.0.0.1:{self.house.port}/{delay_ms}/{number}"
-        batch = self.manager.create_batch(f"{number}", [f"{base}/{n}" for n in range(profiles)], checker=checker)
+        path = f":{self.house.port}/{delay_ms}/{number}"
+        urls = [f"http://{server.HOSTS[n % len(server.HOSTS)]}{path}/{n}" for n in range(profiles)]
+        batch = self.manager.create_batch(f"{number}", urls, checker=checker)
         assert isinstance(batch, Batch), batch
         return batch
 
@@ -338,6 +341,7 @@ class Stage:
         self.breaches += audit.breaches()
         self.breaches += [f"doctor: {finding.name} {finding.message}" for finding in diagnose()]
         self.breaches += [*self._find_unfinished(), *self._find_unvisited(), *self._find_bad_orders()]
+        self.breaches += self._find_impolite()
 
     def _stop_watcher(self) -> None:
         self._get_watcher().send("stop")
@@ -357,10 +361,16 @@ class Stage:
 
     def _find_unvisited(self) -> Iterator[str]:
         hits = server.get(self.house.port, server.HITS)
-        base = f"http://127.0.0.1:{self.house.port}"
         for url, results in audit.results_by_url().items():
-            if results > hits.get(url.removeprefix(base), 0) and url.startswith(base):
-                yield f"{url} has {results} results but was requested {hits.get(url.removeprefix(base), 0)} times"
+            _, _, path = url.partition(f":{self.house.port}")
+            if results > hits.get(path, 0) and path:
+                yield f"{url} has {results} results but was requested {hits.get(path, 0)} times"
+
+    def _find_impolite(self) -> Iterator[str]:
+        """Over all processes, whatever happened to them."""
+        for host, most in server.get(self.house.port, server.MOST).items():
+            if most > PER_HOST:
+                yield f"{host} got {most} requests at once, and {PER_HOST} are allowed"
 
     def _find_bad_orders(self) -> Iterator[str]:
         """A confirmed order is one batch, even if it was sent twice."""

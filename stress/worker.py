@@ -39,14 +39,14 @@ class Plan:
 
 
 def plan_death(number: int) -> Plan:
-    """Die, in turn, anywhere, just before a COMMIT, and just after one."""
-    where = (ANYWHERE, BEFORE_COMMIT, AFTER_COMMIT)[number % 3]
+    """Die, in turn, anywhere, just before a COMMIT, just after one, and with results that are not recorded."""
+    where = (ANYWHERE, BEFORE_COMMIT, AFTER_COMMIT, BEFORE_RECORDING)[number % 4]
     return Plan("die", where, random.randint(1, 6), random.uniform(0, 0.15))
 
 
-def work(link: Connection, plan: Plan | None = None) -> None:
+def work(link: Connection, plan: Plan | None = None, processes: int = 1) -> None:
     Instrument(link, plan).install()
-    Worker().work()
+    Worker(processes=processes).work()
 
 
 @dataclass

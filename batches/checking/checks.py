@@ -56,10 +56,18 @@ class Checks:
     paused host is put off until the pause is over. If nothing else is left to do, it fails after `max_retry_after`
     seconds without any result.
 
-    `on_progress` is called after each check, and whenever there may be room for more profiles.
+    `on_progress` is called after each check, and whenever there may be room for more profiles. No check starts while
+    `may_start` returns False; call `start` when it returns True again.
     """
 
-    def __init__(self, checker: Checker, name: str, config: Config, on_progress: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        checker: Checker,
+        name: str,
+        config: Config,
+        on_progress: Callable[[], None],
+        may_start: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._results: deque[tuple[int, CheckResult]] = deque()
         self._stories = 0  # in these results
         #: A bug of ours; an error of the checker only fails that profile.
@@ -68,6 +76,7 @@ class Checks:
         self._name = name
         self._config = config
         self._on_progress = on_progress
+        self._may_start = may_start
         self._window = Window(config.per_host, max(1, config.concurrency // 2))
         self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,7 +185,7 @@ class Checks:
 
     def _next_turn(self) -> Turn | None:
         is_crowded = len(self._tasks) - self._waiting > self._config.concurrency
-        turn = None if is_crowded or self._is_full else self._window.take()
+        turn = None if is_crowded or self._is_full or not self._may_start() else self._window.take()
         self._on_progress()
         return turn
 

@@ -23,19 +23,36 @@ LOOP_INTERVAL = 0.5
 class Heartbeat:
     """While entered, calls `beat` every `interval` seconds, and `on_refused` in the event loop if that is refused.
 
+    `is_valid` says whether the last beat is less than a `lease` ago, so that nobody has taken over. `on_renewed` is
+    called when that is true again.
+
     A loop that is blocked for more than `patience` seconds will not go on by itself. Then the beats stop, so that
     another worker takes over.
     """
 
     def __init__(
-        self, beat: Callable[[], object], on_refused: Callable[[Refusal], None], interval: float, patience: float
+        self,
+        beat: Callable[[], object],
+        on_refused: Callable[[Refusal], None],
+        on_renewed: Callable[[], None],
+        interval: float,
+        lease: float,
+        patience: float,
     ) -> None:
         self._beat = beat
+        self._on_renewed = on_renewed
+        self._lease = lease
+        self._renewed = time.monotonic()
         self._on_refused = on_refused
         self._interval = interval
         self._patience = patience
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    @property
+    def is_valid(self) -> bool:
+        """A process that was frozen for longer than its lease finds out here, before it asks its hosts again."""
+        return time.monotonic() - self._renewed < self._lease
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -63,12 +80,19 @@ class Heartbeat:
             connections.close_all()
 
     def _call(self) -> None:
+        began, was_valid = time.monotonic(), self.is_valid
         try:
             answer = self._beat()
         except Error as error:  # also while a migration runs
             logger.warning("The lease could not be renewed: %s", str(error).strip())
             discard_connections()
             return
-        if isinstance(answer, Refusal) and not self._ended.is_set():
+        if self._ended.is_set():
+            return
+        if isinstance(answer, Refusal):
             self._ended.set()
             self._loop.call_soon_threadsafe(self._on_refused, answer)
+            return
+        self._renewed = began
+        if not was_valid:
+            self._loop.call_soon_threadsafe(self._on_renewed)

@@ -58,7 +58,10 @@ class Run:
         self._processes = processes
         self._loop = asyncio.get_running_loop()
         self._refusal: Refusal | None = None
-        self._checks = Checks(checker, claimed.batch.checker, config, self._on_progress)
+        self._heartbeat = self._make_heartbeat()
+        self._checks = Checks(
+            checker, claimed.batch.checker, config, self._on_progress, lambda: self._heartbeat.is_valid
+        )
         self._all_read = False
         self._stopping = False
         self._room = asyncio.Event()
@@ -71,7 +74,7 @@ class Run:
         Raises RunOver when the run was taken away, and errors of the database or of the checker's set-up.
         """
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._make_heartbeat())
+            await stack.enter_async_context(self._heartbeat)
             await self._enter_checker(stack)
             self._checker.recall_hosts(await self._database(recall_hosts))
             tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._read())]
@@ -103,7 +106,9 @@ class Run:
         """Well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
         interval = min(self._config.lease_seconds / 3, 2.0)
         patience = max(self._config.lease_seconds, self._config.check_timeout)
-        return Heartbeat(self._beat, self._on_refused, interval, patience)
+        return Heartbeat(
+            self._beat, self._on_refused, lambda: self._checks.start(), interval, self._config.lease_seconds, patience
+        )
 
     def _beat(self) -> object:
         """In the thread of the heartbeat."""

@@ -27,6 +27,8 @@ class Fault:
     least: int = 1
     #: Whether each process needs libfaketime.
     needs_clock: bool = False
+    #: Workers that share each batch.
+    workers: int = 2
 
 
 FAULTS = {
@@ -37,6 +39,9 @@ FAULTS = {
         workers.kill,
         least=3,
     ),
+    "kill-4": Fault(
+        "the same with four workers on each batch", "every batch ends as done", 200, workers.kill, least=3, workers=4
+    ),
     "lose": Fault("the response to a worker's COMMIT is lost", "nothing is recorded twice", 100, workers.lose),
     "freeze": Fault(
         "worker frozen longer than its lease, then resumed",
@@ -44,6 +49,22 @@ FAULTS = {
         200,
         workers.freeze,
         least=3,
+    ),
+    "freeze-4": Fault(
+        "the same with four workers on each batch",
+        "its late results are refused",
+        60,
+        workers.freeze,
+        least=3,
+        workers=4,
+    ),
+    "share": Fault(
+        "four workers share each batch, come and go",
+        "no host gets more requests at once than allowed",
+        200,
+        workers.share,
+        least=4,
+        workers=4,
     ),
     "sigterm": Fault(
         "SIGTERM in the middle of a batch",
@@ -58,8 +79,12 @@ FAULTS = {
         5,
         workers.poison,
         config={"MAX_TAKEOVERS": workers.MAX_TAKEOVERS},
+        workers=1,
     ),
     "pause": Fault("pause and resume during a run", "no result after the pause", 1000, operators.pause),
+    "pause-4": Fault(
+        "the same with four workers on each batch", "no result after the pause", 300, operators.pause, workers=4
+    ),
     "pairs": Fault(
         "two identical transitions at the same instant",
         "one wins, no exception",
@@ -112,5 +137,13 @@ FAULTS = {
     ),
     "clock": Fault(
         "the clock jumps an hour either way", "recovery within lease and poll", 20, clock.jump, needs_clock=True
+    ),
+    "clock-4": Fault(
+        "the same with four workers on each batch",
+        "recovery within lease and poll",
+        20,
+        clock.jump,
+        needs_clock=True,
+        workers=4,
     ),
 }

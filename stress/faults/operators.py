@@ -21,7 +21,7 @@ def pause(stage: Stage, count: int) -> None:
 
     The batch is alone in the queue, or the next one would run instead.
     """
-    for _ in range(2):
+    for _ in range(stage.workers):
         stage.start_worker()
     stage.watch(TAKEOVER_SECONDS)
     while stage.has_more_to_try(count):

@@ -370,6 +370,36 @@ def test_thousands_of_rows_of_a_slow_host_first_leave_no_other_host_idle_and_fil
     assert max(held) <= 40 + 10
 
 
+def test_a_run_that_may_have_lost_its_lease_starts_no_check_until_it_is_renewed(configure, script, monkeypatch):
+    """As after a freeze: another worker may have its hosts by now."""
+    configure(lease_seconds=0.3, concurrency=1)
+    batch = scripted(2)
+    worker, renew, may_renew, seen = Worker(finished=nothing_left), BatchManager.renew_lease, Event(), []
+
+    def fail_at_first(*arguments):
+        if not may_renew.is_set():
+            raise OperationalError("away")
+        return renew(*arguments)
+
+    def wait_for_the_end_of_the_lease():
+        wait_until(lambda: not worker._run._heartbeat.is_valid)
+
+    async def outlive_the_lease(profile):
+        if len(checked) == 1:
+            await asyncio.to_thread(wait_for_the_end_of_the_lease)
+            asyncio.get_running_loop().call_later(0.2, note_and_renew)
+
+    def note_and_renew():
+        seen.append(len(checked))
+        may_renew.set()
+
+    monkeypatch.setattr(BatchManager, "renew_lease", fail_at_first)
+    checked = script(outlive_the_lease)
+    worker.work()
+    assert seen == [1]
+    assert row_statuses(batch) == ["ok", "ok"]
+
+
 def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, script):
     configure(concurrency=10, per_host=2)
     slow = [f"https://slow.example/{number}" for number in range(30)]
