@@ -40,10 +40,12 @@ VIEW_MEMBERS = "batches.view_listprofile"
 ADD_LIST = "batches.add_profilelist"
 CHANGE_LIST = "batches.change_profilelist"
 DELETE_LIST = "batches.delete_profilelist"
+VIEW_REDIRECTS = "batches.view_redirect"
+ACCEPT = "batches.change_redirect"
 
 
 #: What a token can be used for; one without a scope, or to operate, for everything its user may do.
-READING = {VIEW, VIEW_ROWS, VIEW_LOGS, VIEW_STORIES, VIEW_PROFILES, VIEW_LISTS, VIEW_MEMBERS}
+READING = {VIEW, VIEW_ROWS, VIEW_LOGS, VIEW_STORIES, VIEW_PROFILES, VIEW_LISTS, VIEW_MEMBERS, VIEW_REDIRECTS}
 IN_SCOPE = {AccessToken.Scope.READ: READING, AccessToken.Scope.ADD: READING | {ADD}}
 
 

@@ -30,7 +30,7 @@ from batches.lists.reading import FORMATS, read_profiles
 from batches.models import Action, Batch
 from batches.queue.values import as_uuid
 
-from .filters import MAX_UNKNOWN, BulkFilters, refuse_unusable
+from .filters import MAX_HOST, MAX_ID, MAX_UNKNOWN, BulkFilters, refuse_unusable, require_host
 
 BULK_ACTIONS = {
     "queue": Action.QUEUE_BATCH,
@@ -375,6 +375,36 @@ class CorrectBody(EditBody):
 
     address = serializers.CharField(max_length=MAX_URL)
     new_address = serializers.CharField(max_length=MAX_URL)
+
+
+@with_examples(By_id={"ids": [17, 18]}, All_at_a_host={"all": True, "host": "example.org", "dry_run": True})
+class AcceptBody(Body):
+    """The redirects to accept: those with these `ids`, or with `all` true all that there are, perhaps at one host."""
+
+    ids = EntriesField(
+        child=serializers.IntegerField(),
+        min_length=1,
+        max_length=MAX_BULK,
+        error_messages={"max_length": f"Send at most {MAX_BULK:,} ids."},
+        required=False,
+    )
+    all = serializers.BooleanField(default=False)
+    host = serializers.CharField(max_length=MAX_HOST, required=False, validators=[require_host])
+    dry_run = serializers.BooleanField(default=False, help_text="True only reports what would change.")
+
+    def validate_ids(self, ids: list[Any]) -> list[int]:
+        """Each of them once. An unknown id is not an error of the body, but an outcome."""
+        for index, number in enumerate(ids):
+            if type(number) is not int or not 0 < number <= MAX_ID:
+                raise ValidationError(f"Each id is a positive whole number. Entry {index} (from 0) is not.")
+        return list(dict.fromkeys(ids))
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("ids" in attrs) == attrs["all"]:
+            raise ValidationError({"ids": ["Send either ids, or all as true."]})
+        if "ids" in attrs and "host" in attrs:
+            raise ValidationError({"host": ["Send a host only with all."]})
+        return attrs
 
 
 class FilterValues(serializers.CharField):

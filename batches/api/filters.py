@@ -65,6 +65,14 @@ def validate_host(host: str) -> None:
         raise forms.ValidationError(str(error)) from error
 
 
+def require_host(host: str) -> None:
+    """`validate_host` for the field of a body."""
+    try:
+        address_prefixes(host)
+    except InvalidAddress as error:
+        raise ValidationError(str(error)) from error
+
+
 class IntegerFilter(filters.NumberFilter):  # type: ignore[misc]
     field_class = forms.IntegerField
 
@@ -156,6 +164,11 @@ class MemberFilters(filters.FilterSet):  # type: ignore[misc]
 
     def filter_failing(self, members: QuerySet[ListProfile], name: str, value: bool) -> QuerySet[ListProfile]:
         return members.exclude(profile__last_error="") if value else members.filter(profile__last_error="")
+
+
+class RedirectFilters(filters.FilterSet):  # type: ignore[misc]
+    host = HostFilter("profile__url")
+    search = SearchFilter("profile__url", "profile__name", "url", help_text="Words in an address or the name.")
 
 
 class RowFilters(filters.FilterSet):  # type: ignore[misc]

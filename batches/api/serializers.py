@@ -8,7 +8,17 @@ from django.db.models import DateTimeField, Model
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
-from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList, StoryResult, vocabulary
+from batches.models import (
+    Batch,
+    BatchLog,
+    BatchProfile,
+    ListProfile,
+    Profile,
+    ProfileList,
+    Redirect,
+    StoryResult,
+    vocabulary,
+)
 from batches.reports.comparison import Comparison
 
 M = TypeVar("M", bound=Model)
@@ -247,6 +257,41 @@ class BulkSerializer(serializers.Serializer[Any]):
     refused = serializers.IntegerField()
     left = serializers.IntegerField(help_text="Batches that match the filter and need another request.")
     outcomes = OutcomeSerializer(many=True)
+
+
+class RedirectSerializer(ModelSerializer[Redirect]):
+    """A permanent redirect that can be accepted. `merges` says that the new address is a profile already."""
+
+    profile = serializers.IntegerField(source="profile_id")
+    profile_url = serializers.CharField(source="profile.url")
+    profile_name = serializers.CharField(source="profile.name")
+    merges = serializers.BooleanField()
+
+    class Meta:
+        model = Redirect
+        fields = vocabulary.REDIRECT
+        read_only_fields = fields
+
+
+class AcceptOutcomeSerializer(serializers.Serializer[Any]):
+    """What became of one redirect: the profile that has the new address, or why it was refused."""
+
+    id = serializers.IntegerField()
+    code = serializers.CharField(source="result.code", default=None, help_text="Why it was refused, or null.")
+    detail = serializers.CharField(source="result.message", default="", help_text="The same for people.")
+    profile = serializers.IntegerField(source="result.profile_id", default=None, allow_null=True)
+    old_url = serializers.CharField(source="result.old_url", default=None, allow_null=True)
+    url = serializers.CharField(source="result.url", default=None, allow_null=True)
+    merged = serializers.BooleanField(source="result.merged", default=None, allow_null=True)
+
+
+class AcceptedSerializer(serializers.Serializer[Any]):
+    """The outcome for each redirect."""
+
+    done = serializers.IntegerField()
+    refused = serializers.IntegerField()
+    left = serializers.IntegerField(help_text="Redirects that match and need another request.")
+    outcomes = AcceptOutcomeSerializer(many=True)
 
 
 @extend_schema_serializer(

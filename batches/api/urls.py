@@ -2,7 +2,7 @@ from django.db import transaction
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from . import lists, results
+from . import lists, redirects, results
 from .docs import DocsView, SchemaView
 from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
@@ -17,6 +17,7 @@ calls = [
     *router.urls,
     *results.urls,
     *lists.urls,
+    *redirects.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),
     path("queue/hold/", QueueViewSet.as_view({"post": "hold"}), name="queue-hold"),
     path("queue/release/", QueueViewSet.as_view({"post": "release"}), name="queue-release"),

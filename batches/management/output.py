@@ -6,7 +6,7 @@ from datetime import datetime
 from django.template import Library
 from django.utils import timezone
 
-from batches.models import Batch, BatchLog, ProfileList, Queue
+from batches.models import Batch, BatchLog, ProfileList, Queue, Redirect
 
 #: Reasons, stories, log entries and rejected lines of one batch.
 MAX_SHOWN = 10
@@ -45,6 +45,21 @@ def list_table(lists: Iterable[ProfileList]) -> list[str]:
         for found in lists
     ]
     return table(("name", "profiles", "prio", "checker", "next run", "id"), rows)
+
+
+def redirect_table(redirects: Iterable[Redirect]) -> list[str]:
+    rows = [
+        (
+            str(found.pk),
+            printable(found.profile.url),
+            printable(found.url),
+            "merges" if getattr(found, "merges", False) else "moves",
+            str(found.checks),
+            when(found.first_seen_at),
+        )
+        for found in redirects
+    ]
+    return table(("id", "profile", "new address", "then", "checks", "first seen"), rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

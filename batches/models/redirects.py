@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Self
 
 from django.db import models
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Subquery
 
 from batches.limits import MAX_URL
 
@@ -20,10 +20,17 @@ MIN_AGE = timedelta(days=2)
 
 class RedirectQuerySet(models.QuerySet["Redirect"]):
     def proposed(self) -> Self:
-        """Those that can be accepted, each with its profile and `merges`: whether its target is a profile already."""
+        """Those that can be accepted, each with its profile.
+
+        `merges` says that the new address is a profile already: `target_id`.
+        """
         lasting = self.filter(checks__gte=MIN_CHECKS, last_seen_at__gte=F("first_seen_at") + MIN_AGE)
         known = Profile.objects.filter(url=OuterRef("url"))
-        return lasting.select_related("profile").annotate(merges=Exists(known)).order_by("pk")
+        return (
+            lasting.select_related("profile")
+            .annotate(merges=Exists(known), target_id=Subquery(known.values("pk")))
+            .order_by("pk")
+        )
 
 
 class Redirect(models.Model):

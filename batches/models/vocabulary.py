@@ -18,6 +18,7 @@ from .batches import Batch, BatchProfile
 from .lists import ProfileList
 from .logs import BatchLog
 from .profiles import StoryResult
+from .redirects import Redirect
 
 
 def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
@@ -32,6 +33,9 @@ LOG = _names_of(BatchLog, "batch", "list")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
 LIST = (*_names_of(ProfileList), "total_profiles", "schedule_in_words", "next_times")
+#: A permanent redirect that can be accepted, and what became of it.
+REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")
+ACCEPTANCE = ("profile", "old_url", "url", "merged")
 #: How an edit changed the profiles of a list.
 CHANGE = ("added", "removed", "unchanged")
 
@@ -60,6 +64,14 @@ def list_as_dict(profiles: ProfileList) -> dict[str, Any]:
 
 def change_as_dict(change: object) -> dict[str, Any]:
     return _as_dict(change, CHANGE)
+
+
+def redirect_as_dict(found: Redirect) -> dict[str, Any]:
+    return _as_dict(found, REDIRECT)
+
+
+def acceptance_as_dict(accepted: object) -> dict[str, Any]:
+    return _as_dict(accepted, ACCEPTANCE)
 
 
 def log_as_dict(entry: BatchLog) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from .refusals import Code, NotFound, Refusal, Refused, refusable
 class AcceptedRedirect:
     """The profile that has the new address now. If it had it before, the old one was merged into it."""
 
-    profile: Profile
+    profile_id: int
     old_url: str
-    is_merged: bool
+    url: str
+    merged: bool
 
     def __str__(self) -> str:
-        return f"{self.old_url} → {self.profile.url}{' (merged)' if self.is_merged else ''}"
+        return f"{self.old_url} → {self.url}{' (merged)' if self.merged else ''}"
 
 
 class RedirectCalls(ListCalls):
@@ -52,6 +53,11 @@ class RedirectCalls(ListCalls):
                 self._log(None, Action.ACCEPT_REDIRECT, str(accepted))
         return accepted
 
+    @refusable
+    def find_redirect(self, redirect_id: object) -> Redirect:
+        """The redirect with this ID that `accept_redirect` would accept. Changes nothing."""
+        return find_proposal(redirect_id)
+
     def accept_redirects(self, proposals: Iterable[Redirect]) -> list[AcceptedRedirect | Refusal]:
         """Each in a transaction of its own, and only if it is still as it was read."""
         return [self.accept_redirect(found.pk, expected_url=found.url) for found in proposals]
@@ -70,14 +76,14 @@ def find_proposal(redirect_id: object) -> Redirect:
 def _move(old: Profile, new_url: str, target: Profile | None) -> AcceptedRedirect:
     if target is not None:
         _merge(old, target)
-        return AcceptedRedirect(target, old.url, True)
+        return AcceptedRedirect(target.pk, old.url, new_url, merged=True)
     old_url, old.url = old.url, new_url
     try:
         with transaction.atomic():
             old.save(update_fields=["url"])
     except IntegrityError as error:
         raise Refused(Code.STALE_VERSION, f"{new_url} has just become a profile. Try again.") from error
-    return AcceptedRedirect(old, old_url, False)
+    return AcceptedRedirect(old.pk, old_url, new_url, merged=False)
 
 
 def _merge(old: Profile, target: Profile) -> None:

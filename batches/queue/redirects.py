@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from batches.checking.checkers.base import CheckResult
@@ -12,7 +13,6 @@ from .sql import PROFILE, as_json, execute, is_postgresql, json_table, now, time
 
 REDIRECT = Redirect._meta.db_table
 SEEN = {"profile_id": "bigint", "url": "text"}
-ASKED = {"profile_id": "bigint"}
 
 
 def note_redirects(results: Mapping[int, CheckResult]) -> None:
@@ -31,11 +31,13 @@ def note_redirects(results: Mapping[int, CheckResult]) -> None:
                        url = excluded.url, last_seen_at = excluded.last_seen_at""",
             [now(), now(), as_json(moved)],
         )
-    if stayed := [(profile_id,) for profile_id, url in asked.items() if not url]:
-        wanted = f"(SELECT profile_id FROM {json_table(ASKED)} AS asked)"
-        # An array, because PostgreSQL would read the whole table for a join.
-        condition = f"= ANY (ARRAY{wanted})" if is_postgresql() else f"IN {wanted}"
-        execute(f"DELETE FROM {REDIRECT} WHERE profile_id {condition}", [as_json(stayed)])
+    if stayed := [profile_id for profile_id, url in asked.items() if not url]:
+        # In this form, because they are nearly all results: as a `json_table` it took an eighth of the time to record.
+        if is_postgresql():
+            execute(f"DELETE FROM {REDIRECT} WHERE profile_id = ANY (%s)", [stayed])
+        else:
+            wanted = "(SELECT value FROM json_each(%s))"
+            execute(f"DELETE FROM {REDIRECT} WHERE profile_id IN {wanted}", [json.dumps(stayed)])
 
 
 def clean_moved_to(url: str | None) -> str | None:

@@ -78,6 +78,10 @@ def test_the_names_are_a_promise():
     assert vocabulary.STORY == (
         "id", "profile", "batch", "story_id", "title", "url", "published_at", "found_at", "profile_url", "profile_name",
     )  # fmt: skip
+    assert vocabulary.REDIRECT == (
+        "id", "profile", "url", "checks", "first_seen_at", "last_seen_at", "profile_url", "profile_name", "merges",
+    )  # fmt: skip
+    assert vocabulary.ACCEPTANCE == ("profile", "old_url", "url", "merged")
     assert vocabulary.LOG == (
         "id", "action", "actor", "channel", "from_status", "to_status", "from_position", "to_position", "message",
         "created_at",

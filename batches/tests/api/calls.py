@@ -112,6 +112,8 @@ CALLS = [
         {"address": urls(1)[0], "new_address": "https://example.org/corrected"},
     ),
     Call("post", "list-run", "operate_batch", "lists/{list}/run/", None, (CREATED,) * 5),
+    Call("get", "redirects", "view_redirect", "redirects/"),
+    Call("post", "redirects-accept", "change_redirect", "redirects/accept/", {"ids": [1]}),
     Call("post", "queue-hold", "operate_batch", "queue/hold/", {"reason": "maintenance"}),
     Call("post", "queue-release", "operate_batch", "queue/release/"),
 ]

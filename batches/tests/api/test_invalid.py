@@ -55,6 +55,16 @@ BODIES = {
         {"address": "https://example.org/0", "new_address": ADDRESS},
         {"address": [*NOT_TEXTS, "", "x" * 2001], "new_address": [*NOT_TEXTS, "", "x" * 2001], "url": [ADDRESS]},
     ),
+    "redirects/accept/": (
+        {"ids": [1]},
+        {
+            "ids": [None, [], 1, ["1"], [True], [0], [2**63], [1.5], [[1]], [1] * 1001],
+            "all": ["yes", 1, None],
+            "dry_run": ["no", 0, None],
+            "host": [None, 5, "", "a/b", "x" * 261, "example.org"],
+            "url": [ADDRESS],
+        },
+    ),
     "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001], "until": ["tomorrow", 5, True, [], "", "a\0b"]}),
     "batches/bulk/": (
         {"action": "delete"},

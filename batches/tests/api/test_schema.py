@@ -157,6 +157,8 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, described):
                 "Preview",
                 "FromAFile",
                 "Moved",
+                "ById",
+                "AllAtAHost",
             ),
         ]
     )

@@ -98,7 +98,7 @@ def test_an_accepted_redirect_gives_the_profile_its_new_address_and_leaves_its_h
     record(run, [(profile_ids(run.batch)[0], ok("s", etag="1", fingerprint="f"))])
     before = Profile.objects.get(url=OLD)
     accepted = manager.accept_redirect(propose_redirect(OLD, NEW).pk, expected_url=NEW)
-    assert (accepted.profile.pk, str(accepted)) == (before.pk, f"{OLD} → {NEW}")
+    assert (accepted.profile_id, str(accepted)) == (before.pk, f"{OLD} → {NEW}")
     after = Profile.objects.get(pk=before.pk)
     assert (after.url, after.etag, after.fingerprint) == (NEW, "1", "f")
     assert StoryResult.objects.get().profile == after
@@ -127,7 +127,7 @@ def test_a_target_that_is_a_profile_takes_the_place_of_the_old_one_with_its_stor
     found = propose_redirect(OLD, OTHER)
     assert Redirect.objects.proposed().get().merges
     accepted = manager.accept_redirect(found.pk)
-    assert (accepted.profile.pk, accepted.is_merged, str(accepted)) == (target, True, f"{OLD} → {OTHER} (merged)")
+    assert (accepted.profile_id, accepted.merged, str(accepted)) == (target, True, f"{OLD} → {OTHER} (merged)")
     assert urls_of(both) == urls_of(only) == [OTHER]
     assert set(StoryResult.objects.filter(profile=target).values_list("story_id", flat=True)) == {"shared", "own"}
     assert Profile.objects.get(pk=target).name == "Its name"

@@ -1,0 +1,81 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db.models import QuerySet
+
+from batches.lists.addresses import InvalidAddress
+from batches.management.base import JSON, ActionCommand, add_limit
+from batches.management.output import printable, redirect_table
+from batches.models import Redirect
+from batches.models.vocabulary import acceptance_as_dict, redirect_as_dict
+from batches.queue.refusals import Refusal
+from batches.reports.queries import match_host
+from batches.text import pluralise
+
+HOST = ArgumentParser(add_help=False)
+HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this host now.")
+
+
+class Command(ActionCommand):
+    help = "List profiles that redirect permanently, and give them the addresses that they redirect to."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        description = "List what can be accepted: several checks have seen the redirect, over days."
+        add_limit(self.add_action("list", Command.show, description, HOST, JSON), "redirects")
+        description = "Give profiles the addresses that they redirect to."
+        accept = self.add_action("accept", Command.accept, description, HOST, JSON)
+        accept.add_argument("ids", nargs="*", metavar="ID", help="As the list shows them.")
+        accept.add_argument("--all", action="store_true", dest="takes_all", help="All that match.")
+        accept.add_argument("--dry-run", action="store_true", help="Only report what would change.")
+
+    def show(self, *, host: str | None, limit: int, as_json: bool, **options: Any) -> None:
+        redirects = self.find(host)
+        if as_json:
+            self.print_json([redirect_as_dict(found) for found in redirects[:limit]])
+        elif not redirects:
+            self.stdout.write("No profile redirects permanently.")
+        else:
+            self.print_lines(redirect_table(redirects[:limit]))
+            if (more := redirects.count() - limit) > 0:
+                self.stdout.write(f"and {more:,} more; show them with --limit")
+
+    def accept(
+        self, *, ids: list[str], takes_all: bool, host: str | None, dry_run: bool, as_json: bool, **options: Any
+    ) -> None:
+        if bool(ids) == takes_all or (ids and host):
+            raise CommandError("Name the redirects by their IDs, or give --all, with --host for those at one host.")
+        if dry_run:
+            self.report_plan([*self.find(host)] if takes_all else self.find_all(ids), as_json)
+            return
+        if takes_all:
+            results = self.manager.accept_redirects(self.find(host))
+        else:
+            results = [self.manager.accept_redirect(redirect_id) for redirect_id in dict.fromkeys(ids)]
+        accepted = [result for result in results if not isinstance(result, Refusal)]
+        refused = [result for result in results if isinstance(result, Refusal)]
+        if as_json:
+            self.print_json([acceptance_as_dict(result) for result in accepted])
+        else:
+            self.print_lines(printable(str(result)) for result in accepted)
+            self.stdout.write(f"{pluralise(len(accepted), 'redirect')} accepted.")
+        if refused:
+            raise CommandError("\n".join(printable(refusal.message) for refusal in refused))
+
+    def report_plan(self, redirects: list[Redirect], as_json: bool) -> None:
+        if as_json:
+            self.print_json([redirect_as_dict(found) for found in redirects])
+        else:
+            self.print_lines(redirect_table(redirects) if redirects else ["Nothing to accept."])
+        self.stderr.write("Dry run: nothing was saved.")
+
+    def find(self, host: str | None) -> QuerySet[Redirect]:
+        redirects = Redirect.objects.proposed()
+        try:
+            return redirects.filter(match_host("profile__url", host)) if host else redirects
+        except InvalidAddress as error:
+            raise CommandError(f"{printable(str(host))[:100]}: {error}") from error
+
+    def find_all(self, ids: list[str]) -> list[Redirect]:
+        return [self.require_accepted(self.manager.find_redirect(redirect_id)) for redirect_id in dict.fromkeys(ids)]
