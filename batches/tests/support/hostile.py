@@ -152,6 +152,8 @@ def with_encoding(encoding: bytes, title: bytes = b"One") -> bytes:
 REPEATED_IN_PAGES = [
     b"<link ", b'<link "', b"<link '", b'<link a="', b"<link a ", b"<link " + b"a " * 3000 + b">", b"<base href='//[' ",
     b"<link" + b" a=''" * 60 + b">", b"<!--", b"<script>", b"<style", b"<", b"<link " + b"a='b' " * 600_000 + b">",
+    b"<script />", b"<title /", b'<meta http-equiv=refresh content="0;url=">',
+    b"<meta refresh " + b"0;url=" * 300_000 + b">",
     b'<link rel="alternate" type="application/rss+xml" href="">', b'<link rel=alternate href="javascript:a">',
 ]  # fmt: skip
 
