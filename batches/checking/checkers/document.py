@@ -57,7 +57,7 @@ PROLOG = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
 def remove_doctype(document: bytes) -> bytes:
     """Remove the DOCTYPE, and so all entities: nothing can be expanded or loaded. Returns b"" if it has no end.
 
-    It stands before all elements. Later ones are none, but articles on HTML in CDATA.
+    It stands before all elements. What looks like one further on is text, such as an article on HTML in CDATA.
     """
     pieces = []
     position = 0

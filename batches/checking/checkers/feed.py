@@ -16,10 +16,10 @@ from .fetch import FetchingChecker, Response
 from .parsers import Parsers
 from .reading import Body, Reading, Unreadable
 
-# With these, a remembered feed is searched again. It is too with a lasting fault that has no such status.
+# With these, the page is searched again for its feed. Lasting faults that have no error status count as well.
 GONE = frozenset({401, 403, 404, 410})
 NONE: Mapping[str, FetchError] = {}
-# A server's clock may be a day ahead.
+# A server's clock may be ahead, and its date may have no zone.
 CLOCK_DIFFERENCE = timedelta(days=1)
 # Sent back as a header's value, so it must not be anything else.
 VALIDATOR = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_VALIDATOR - 2}}}[!-~])?")

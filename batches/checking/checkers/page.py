@@ -124,7 +124,7 @@ def add_feed(ranks: dict[str, int], link: Mapping[str, str], base: str) -> None:
 
 
 def rank_link(link: Mapping[str, str]) -> int | None:
-    """Return how surely the link is a feed's, 0 for the surest. None if it is none."""
+    """Return how surely the link leads to a feed, 0 for the surest. Returns None if it does not."""
     relations = link.get("rel", "").lower().split()
     kind = link.get("type", "").partition(";")[0].strip().lower()
     if "alternate" in relations:

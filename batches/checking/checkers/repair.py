@@ -80,7 +80,7 @@ def rebuild(document: bytes) -> bytes:
 
 
 class Rebuilder:
-    """Writes a document anew, from left to right."""
+    """Writes a document again, from left to right, with only what is known."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
