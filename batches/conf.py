@@ -38,7 +38,8 @@ class Config:
     #: Maximum concurrent checks of a process, and of all processes per registrable domain.
     concurrency: int = 100
     per_host: int = 2
-    #: Time limits in seconds: for one HTTP exchange, and for a whole check with its redirects, retries and waits.
+    #: Time limits in seconds: for one address with its redirects and retries, and for a whole check, which may fetch
+    #: several. Half of the first is for the connection. Waits for something of ours are not counted.
     timeout: float = 20.0
     check_timeout: float = 120.0
     #: Retries after a transient error.
