@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import NamedTuple
 
-from batches.lists.addresses import host_of
+from batches.lists.domains import domain_of
 
 from .clock import not_charged
 from .parser_process import ParserProcess
@@ -71,7 +71,7 @@ class Lane:
         self._seconds_used: defaultdict[str, float] = defaultdict(float)
 
     async def read(self, body: Body, *, thoroughly: bool) -> Reading | None:
-        host = host_of(body.url)
+        host = domain_of(body.url)
         loop = asyncio.get_running_loop()
         with not_charged():
             await self._wait_for_turn(host, len(body.content))

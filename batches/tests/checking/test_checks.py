@@ -151,13 +151,14 @@ def test_a_check_that_waits_with_an_open_connection_keeps_its_place():
 
 
 def test_checks_that_go_on_after_a_wait_have_their_places_before_new_ones():
-    ours, theirs, running = asyncio.Event(), asyncio.Event(), []
+    ours, running = asyncio.Event(), []
+    theirs = {host: asyncio.Event() for host in "abcd"}
 
     async def wait(host: str) -> None:
         with not_charged():
             await ours.wait()
         running.append(host)
-        await theirs.wait()
+        await theirs[host].wait()
         running.remove(host)
 
     async def work(world: World) -> None:
@@ -166,10 +167,10 @@ def test_checks_that_go_on_after_a_wait_have_their_places_before_new_ones():
         ours.set()
         await world.time.pass_by()
         world.add("d")
-        await world.time.pass_by()
-        assert running == ["a", "b", "c"]
-        theirs.set()
-        await world.time.pass_by()
+        for host, others in {"a": ["b", "c"], "b": ["c"], "c": ["d"], "d": []}.items():
+            theirs[host].set()
+            await world.time.pass_by()
+            assert running == others
         assert len(world.errors) == 4
 
     in_world(wait, work, concurrency=1)
@@ -205,6 +206,26 @@ def test_the_time_of_a_check_is_what_its_site_takes():
         assert world.errors == {"a": "The check did not finish within 5 s."}
 
     in_world(wait, work, check_timeout=5.0)
+
+
+def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one():
+    """Libraries would take it for a cancellation of their own."""
+    cancellations = []
+
+    async def check(host: str) -> None:
+        if host == "a":
+            await asyncio.Event().wait()
+        task = asyncio.current_task()
+        cancellations.append(task.cancelling() if task else None)
+
+    async def work(world: World) -> None:
+        world.add("a", "b")
+        await world.time.pass_by()
+        await world.time.pass_by(6.0)
+        assert world.errors == {"a": "The check did not finish within 5 s.", "b": ""}
+        assert cancellations == [0]
+
+    in_world(check, work, concurrency=1, check_timeout=5.0)
 
 
 # Slow hosts
@@ -437,3 +458,21 @@ def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_off():
         assert (world.checks.is_idle, world.errors, world.checked) == (True, {}, ["a"])
 
     in_world(pauses("a", 10.0), work)
+
+
+def test_a_check_that_meets_a_pause_while_the_run_stops_is_not_waited_for():
+    theirs = asyncio.Event()
+
+    async def check(host: str) -> None:
+        await theirs.wait()
+        raise HostPaused(host, 10.0, "asked us to wait 10 s")
+
+    async def work(world: World) -> None:
+        world.add("a")
+        await world.time.pass_by()
+        world.checks.stop()
+        theirs.set()
+        await world.time.pass_by()
+        assert (world.checks.is_idle, world.errors) == (True, {})
+
+    in_world(check, work)
