@@ -1,0 +1,126 @@
+"""The client by itself: what it keeps between requests, and that nothing is left of it."""
+
+import asyncio
+import os
+
+import pycurl
+import pytest
+
+from batches.checking.checkers import client as client_module
+from batches.checking.checkers.base import FetchError
+from batches.checking.checkers.client import Client, Headers, describe_certificate
+from batches.checking.checkers.http import HttpChecker
+from batches.checking.checkers.target import parse_url
+from batches.tests.support.feedserver import WAIT_SECONDS
+from batches.tests.support.processes import wait_until
+
+from .conftest import fetch, quick_config, run_with
+
+
+def test_a_kept_connection_is_not_used_by_who_may_not_open_it(server):
+    """A checker that may connect to an address leaves none of its connections to one that may not."""
+    server.answer("/", body=b"a")
+
+    async def run() -> None:
+        async with HttpChecker(quick_config()) as allowed, HttpChecker(quick_config(allowed_networks=())) as guarded:
+            for _ in range(2):
+                assert (await allowed.fetch(server.url("/"))).body == b"a"
+            assert server.connections == 1
+            with pytest.raises(FetchError, match=r"^the address 127\.0\.0\.1 is not public$"):
+                await guarded.fetch(server.url("/"))
+
+    asyncio.run(run())
+
+
+def test_nothing_is_open_any_more_when_a_client_is_closed_whatever_it_did(server):
+    server.answer("/", body=b"a")
+    gate = server.hold("/held")
+    before = len(os.listdir("/dev/fd"))
+
+    async def work(checker: HttpChecker) -> None:
+        held = [asyncio.create_task(checker.fetch(server.url("/held", host=host))) for host in server.hosts]
+        for host in server.hosts * 3:
+            assert (await checker.fetch(server.url("/", host=host))).body == b"a"
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    for _ in range(3):
+        run_with(HttpChecker(quick_config()), work)
+    gate.open()  # the server's ends are closed as well
+    wait_until(lambda: len(os.listdir("/dev/fd")) <= before)
+
+
+def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
+    gate = server.hold("/")
+
+    async def run() -> None:
+        async with Client(quick_config(), (), timeout=WAIT_SECONDS) as client:
+            with client.chain() as transfer:
+                request = asyncio.create_task(client.request(transfer, parse_url(server.url("/"), "the address")))
+                await asyncio.to_thread(gate.wait_for)
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_few_connections_are_kept(server, monkeypatch):
+    monkeypatch.setattr(client_module, "MAX_IDLE_CONNECTIONS", 1)
+    server.answer("/", body=b"a")
+
+    async def work(checker: HttpChecker) -> None:
+        for host in server.hosts * 3:
+            await checker.fetch(server.url("/", host=host))
+
+    run_with(HttpChecker(quick_config()), work)
+    assert server.connections == 6
+
+
+def test_the_event_loop_has_its_turn_between_many_sockets(server, monkeypatch):
+    """A hundred TLS handshakes at the same moment would take 200 ms."""
+    monkeypatch.setattr(client_module, "SECONDS_AT_ONCE", 0.0)  # one socket a turn
+    server.answer("/", body=b"a")
+    gate = server.hold("/")
+
+    async def work(checker: HttpChecker) -> None:
+        fetches = [asyncio.create_task(checker.fetch(server.url("/"))) for _ in range(20)]
+        await asyncio.to_thread(gate.wait_for, 20)
+        gate.open()
+        done_in_turn = set()
+        while not all(task.done() for task in fetches):
+            await asyncio.sleep(0)
+            done_in_turn.add(sum(task.done() for task in fetches))
+        assert len(done_in_turn) > 10
+
+    run_with(HttpChecker(quick_config(per_host=20)), work)
+
+
+def test_headers_are_found_in_any_case_and_none_that_is_not_there():
+    headers = Headers([b"HTTP/1.1 200 OK\r\n", b"ETAG: 1\r\n", b"X-etag: 2\r\n", b"Empty:\r\n"])
+    assert (headers["etag"], headers["x-ETag"], headers["empty"], headers.get("tag")) == ("1", "2", "", None)
+    assert list(headers) == ["etag", "x-etag", "empty"]
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("SSL certificate OpenSSL verify result: self-signed certificate (18)", "self-signed certificate"),
+        ("SSL certificate problem: certificate has expired", "certificate has expired"),
+        ("SSL: certificate subject name 'a' does not match target hostname 'b'", "hostname mismatch"),
+        ("SSL: no alternative certificate subject name matches target host name 'b'", "hostname mismatch"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_said_in_few_words(message, problem):
+    assert describe_certificate(message) == problem
+
+
+def test_libcurl_is_not_asked_to_decompress_or_to_follow(server):
+    """It could be made to keep 64 MB of a paused bomb, or to follow a redirect past our checks."""
+    server.answer("/", body=b"a", headers={"Content-Encoding": "gzip", "Set-Cookie": "a=1"})
+    fetch(server.url("/"))
+    request = server.last_request("/")
+    assert request.headers["accept-encoding"] == "gzip, deflate"
+    options = client_module.choose_options(quick_config(), 20.0)
+    assert not {pycurl.ENCODING, pycurl.FOLLOWLOCATION} & options.keys()
+    assert options[pycurl.PROXY] == ""
