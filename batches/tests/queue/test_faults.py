@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import Batch, Partition, Profile, ProfileList
+from batches.models import Batch, Partition, Profile, ProfileList, Redirect
 from batches.queue.values import fingerprint_of
 from batches.reports.doctor import diagnose
 from batches.tests.conftest import empty_tables
@@ -28,6 +28,7 @@ from batches.tests.support.factories import (
     make_list,
     ok,
     profile_ids,
+    propose_redirect,
     remember_token,
     urls,
 )
@@ -99,6 +100,12 @@ def free_partitions(it: Batch) -> None:
     it.partitions.filter(number__in=[1, 255]).update(lease=None)
 
 
+def see_redirect(it: Batch) -> None:
+    """Let an address of its list redirect for days."""
+    give_list(it)
+    propose_redirect(urls(1)[0], "https://example.org/moved")
+
+
 def make_due(it: Batch) -> None:
     """Let its list be due, and another one of another priority."""
     give_list(it)
@@ -166,6 +173,21 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     ),
     "run_list": (PAUSED, give_list, lambda manager, it: manager.run_list(it.list_id)),
     "queue_due_lists": (PAUSED, make_due, lambda manager, it: manager.queue_due_lists()),
+    "accept_redirect": (
+        PAUSED,
+        see_redirect,
+        lambda manager, it: manager.accept_redirect(Redirect.objects.values_list("pk", flat=True).first()),
+    ),
+    "find_redirect": (
+        PAUSED,
+        see_redirect,
+        lambda manager, it: manager.find_redirect(Redirect.objects.values_list("pk", flat=True).first()),
+    ),
+    "accept_redirects": (
+        PAUSED,
+        see_redirect,
+        lambda manager, it: all(manager.accept_redirects(Redirect.objects.proposed())),
+    ),
     "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
     "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.token)),
 }

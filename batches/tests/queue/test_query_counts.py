@@ -49,6 +49,9 @@ OTHERS = {
     "sync_list",
     "preview_sync",
     "correct_address",
+    "accept_redirect",
+    "accept_redirects",
+    "find_redirect",
 }
 TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
 
