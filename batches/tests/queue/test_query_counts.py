@@ -162,7 +162,7 @@ BIG = 20_000
 #: The indexed columns by which each statement of a recording finds its rows: of these, or none for an insert.
 RECORDING_LOOKUPS = {
     'UPDATE "batches_lease" SET "lease_at"': {"run_token", "batch_id"},  # a batch has few leases
-    "SELECT wanted.profile_id": {"profile_id, batch_id", "number"},
+    "SELECT wanted.profile_id": {"profile_id, batch_id", "number", "lease_id"},  # the last two of its partitions
     "SELECT number": {"profile_id, story_id", "profile_id"},
     "INSERT INTO batches_storyresult": set(),
     "UPDATE batches_batchprofile": {"id"},
