@@ -114,8 +114,8 @@ def make_due(it: Batch) -> None:
     ProfileList.objects.filter(pk=make_list("urgent", 2, priority=7).pk).update(**due)
 
 
-def propose(it: Any) -> None:
-    """A new address for one of the profiles of its list, which another one has already: they are merged."""
+def propose_merger(it: Any) -> None:
+    """One of its profiles redirects to another one."""
     give_list(it)
     it.redirect = propose_redirect(urls(1)[0], urls(2)[1])
 
@@ -195,9 +195,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         lambda manager, it: all(manager.accept_redirects(Redirect.objects.proposed())),
     ),
     "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
-    "find_redirect": (PAUSED, propose, lambda manager, it: manager.find_redirect(it.redirect.pk)),
-    "accept_redirect": (PAUSED, propose, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
-    "accept_redirects": (PAUSED, propose, lambda manager, it: all(manager.accept_redirects([it.redirect]))),
+    "accept_redirect merging": (PAUSED, propose_merger, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
     "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.token)),
 }
 
