@@ -68,14 +68,19 @@ ABOUT = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}about"
 
 def find_items(root: etree._Element) -> Iterator[etree._Element]:
     """The first MAX_STORIES items that are not within another."""
-    items = root.iter(*(f"{{*}}{name}" for name in ITEMS))
-    return islice((item for item in items if not is_within_item(item)), MAX_STORIES)
+    return islice(_find_outer_items(root), MAX_STORIES)
+
+
+def _find_outer_items(root: etree._Element) -> Iterator[etree._Element]:
+    known_parent = None  # most items are siblings
+    for item in root.iter(*(f"{{*}}{name}" for name in ITEMS)):
+        parent = item.getparent()
+        if parent is None or parent is known_parent or not is_within_item(item):
+            known_parent = parent
+            yield item
 
 
 def is_within_item(element: etree._Element) -> bool:
-    parent = element.getparent()
-    if parent is None or local_name(parent) in HEADS:
-        return False
     return any(local_name(ancestor) in ITEMS for ancestor in element.iterancestors())
 
 

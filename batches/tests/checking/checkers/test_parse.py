@@ -240,7 +240,7 @@ def test_the_articles_of_a_large_feed_are_not_parsed(monkeypatch):
     articles = [
         "<description>" + "&nbsp; a & b " * 5000 + "</description>",
         "<content:encoded a='b'> <![CDATA[" + "<p><description>" * 5000 + "]]></content:encoded>",
-        "<summary/><content>" + "]]> " * 5000 + "</content>",
+        "<content:encoded><![CDATA[<description>" + "x" * 20_000 + "<br>]]></content:encoded>",
     ]
     document = rss(*(article + item(number) for number, article in enumerate(articles)))
     assert stories(document) == [story(number) for number in range(3)]
@@ -343,7 +343,7 @@ RELATIVE = {
     based(channel="xml:base='http://base.example/x/'", item="xml:base='y/'"): "http://base.example/x/y/a",
     based(channel="xml:base='y/'"): "https://www.other.example/news/y/a",
     # Atom's are relative to the document, whatever the site's page is.
-    entry("<link href='a'/>"): "http://site.example/dir/a",
+    "<feed><link href='https://www.other.example/'/><entry><link href='a'/></entry></feed>": "http://site.example/dir/a",
     entry("<link href='a'/>", base=" xml:base='/x/'"): "http://site.example/x/a",
     entry("<link href='a' xml:base='http://base.example/z/'/>", base=" xml:base='/x/'"): "http://base.example/z/a",
     '{"home_page_url": "https://www.other.example/news/", "items": [{"url": "a"}]}': "https://www.other.example/news/a",
@@ -353,6 +353,15 @@ RELATIVE = {
 @pytest.mark.parametrize(("document", "address"), RELATIVE.items(), ids=short)
 def test_a_relative_link_is_joined_to_what_it_is_relative_to(document, address):
     assert [story.url for story in stories(document.encode())] == [address]
+
+
+def test_items_within_an_item_are_not_stories():
+    inner = (
+        "<content:items><rdf:li><content:item><guid>2</guid><title>Two</title></content:item></rdf:li></content:items>"
+    )
+    assert ids(rss(f"<guid>1</guid>{inner}<title>One</title>", "<guid>3</guid>")) == ["1", "3"]
+    comments = "<gd:feedLink xmlns:gd='g'><feed><entry><id>2</id></entry></feed></gd:feedLink>"
+    assert ids(entry(f"<id>1</id>{comments}").encode()) == ["1"]
 
 
 #: The elements of an item with a guid, and the day in January 2024 on which it was published.
