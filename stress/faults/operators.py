@@ -21,6 +21,7 @@ def pause(stage: Stage, count: int) -> None:
 
     The batch is alone in the queue, or the next one would run instead.
     """
+    stage.has_pauses = True
     for _ in range(stage.workers):
         stage.start_worker()
     stage.watch(TAKEOVER_SECONDS)

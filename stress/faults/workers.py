@@ -103,8 +103,9 @@ def _thaw_after_takeover(stage: Stage, frozen: Actor, since: float, where: str) 
 
 
 def share(stage: Stage, count: int) -> None:
-    """Batch after batch; now and then a worker leaves and another comes, so that partitions change hands."""
-    stage.start_workers()
+    """Batch after batch; a worker is killed or leaves, and another comes, so that partitions change hands."""
+    for _ in range(stage.workers):
+        stage.start_worker()
     stage.watch(TAKEOVER_SECONDS)
     while stage.has_more_to_try(count):
         stage.keep_waiting()

@@ -22,7 +22,6 @@ HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
 @pytest.fixture
 def farm(monkeypatch):
     """A server with many addresses, each of which is a domain of its own."""
-    # So low that a process does not run out of profiles while another one starts.
     monkeypatch.setenv("BATCHES_CONCURRENCY", "8")
     with FeedServer(HOSTS) as farm:
         farm.otherwise = Reply()
@@ -46,8 +45,9 @@ def is_done(*batches):
     return lambda: all(values_of(batch.pk)["status"] == Status.DONE for batch in batches)
 
 
-def hold(farm, *numbers):
-    return [farm.hold(f"/{number}") for number in numbers]
+def hold_all(farm, profiles):
+    """Nothing is answered until these are opened, so no process runs out of profiles while another one starts."""
+    return [farm.hold(f"/{number}") for number in range(profiles)]
 
 
 def actions(batch):
@@ -62,7 +62,7 @@ def assert_polite(farm, at_most=2):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_a_batch(processes, farm, commands):
     batch = batch_on(farm, 240)
-    gates = hold(farm, *range(len(HOSTS)))
+    gates = hold_all(farm, 240)
     command = commands.start("batchworker", f"--processes={processes}")
     command.wait_for(lambda: len(workers_of(batch)) == processes)
     for gate in gates:
@@ -80,7 +80,7 @@ def test_processes_share_a_batch(processes, farm, commands):
 
 def test_a_killed_process_starts_again_and_its_partitions_are_taken_over(farm, commands):
     batch = batch_on(farm)
-    gates = hold(farm, *range(len(HOSTS)))
+    gates = hold_all(farm, 120)
     command = commands.start("batchworker", "--processes=2", environ={"BATCHES_LEASE_SECONDS": "1"})
     command.wait_for(lambda: len(workers_of(batch)) == 2)
     killed = pids(command.err)["worker1"]
@@ -99,7 +99,7 @@ def test_a_killed_process_starts_again_and_its_partitions_are_taken_over(farm, c
 
 def test_a_pause_stops_all_processes(farm, commands):
     batch = batch_on(farm)
-    gates = hold(farm, *range(len(HOSTS)))
+    gates = hold_all(farm, 120)
     command = commands.start("batchworker", "--processes=2")
     command.wait_for(lambda: len(workers_of(batch)) == 2)
     assert BatchManager().pause_batch(batch.pk)
@@ -117,7 +117,7 @@ def test_a_pause_stops_all_processes(farm, commands):
 def test_a_worker_that_comes_later_gets_half_of_what_is_not_read(farm, commands):
     batch = batch_on(farm, 240)
     first = commands.start_worker(page_size=24)
-    gates = hold(farm, *range(24, 48))
+    gates = [farm.hold(f"/{number}") for number in range(24, 48)]
     first.wait_for(lambda: workers_of(batch))
     second = commands.start_worker(page_size=24)
     first.wait_for(
@@ -134,7 +134,7 @@ def test_a_worker_that_comes_later_gets_half_of_what_is_not_read(farm, commands)
 def test_batch_run_checks_a_long_list_with_several_processes(farm, commands, tmp_path):
     addresses = [farm.url(f"/{number}", HOSTS[number % len(HOSTS)]) for number in range(1200)]
     (tmp_path / "list.txt").write_text("\n".join(addresses))
-    gates = hold(farm, *range(len(HOSTS)))
+    gates = hold_all(farm, 1200)
     command = commands.start("batch", "run", "--checker", "http", "--processes=3", str(tmp_path / "list.txt"))
     command.wait_for(lambda: Lease.objects.count() == 3)
     for gate in gates:
@@ -149,7 +149,7 @@ def test_batch_run_checks_a_long_list_with_several_processes(farm, commands, tmp
 def test_ctrl_c_stops_batch_run_and_its_helpers_and_pauses_the_batch(farm, commands, tmp_path):
     addresses = [farm.url(f"/{number}", HOSTS[number % len(HOSTS)]) for number in range(1200)]
     (tmp_path / "list.txt").write_text("\n".join(addresses))
-    gates = hold(farm, *range(len(HOSTS)))
+    gates = hold_all(farm, 1200)
     command = commands.start("batch", "run", "--checker", "http", "--processes=2", str(tmp_path / "list.txt"))
     command.wait_for(lambda: Lease.objects.count() == 2)
     command.signal(signal.SIGINT)
@@ -174,7 +174,7 @@ def test_a_process_that_is_killed_between_leasing_and_recording_loses_nothing(fa
         if len(addresses) == 4:
             break
     batch = BatchManager().create_batch("it", addresses, checker="http")
-    gates = hold(farm, *range(4))
+    gates = hold_all(farm, 4)
     workers = [commands.start_worker(lease_seconds=1), commands.start_worker(lease_seconds=1)]
     workers[0].wait_for(lambda: len(farm.requests) == 4)
     [owner] = workers_of(batch)
