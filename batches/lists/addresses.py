@@ -68,9 +68,11 @@ def normalise_address(text: str) -> str:
         raise InvalidAddress(_why_not_http(text))
     scheme, authority, path, query = parts.groups(default="")
     scheme = scheme.lower()
-    address = f"{scheme}://{_normalise_authority(authority, scheme)}"
+    host = _normalise_authority(authority, scheme)
     # Escapes first: "%2E%2E" is a dot segment too.
-    address += _without_dot_segments(_TO_ENCODE.sub(_normalise_escape, path)) or "/"
+    address = f"{scheme}://{host}" + (_without_dot_segments(_TO_ENCODE.sub(_normalise_escape, path)) or "/")
+    if host in DEFAULT_PORTS and _EXTRA_SCHEMES.match(address):  # without its port it would be another address
+        raise InvalidAddress(f'"{host}" is the name of a scheme, not of a host.')
     if query:
         address += "?" + _TO_ENCODE.sub(_normalise_escape, query)
     if len(address) > MAX_URL:

@@ -111,6 +111,7 @@ INVALID = {
         "https://" + "a." * 130 + "example/", "https://℀.example/", "https://❤_a.example/", "https://❤\u200d.example/", "https://❤..example/",
         "https://" + "❤a" * 40 + ".example/", "https://\ufffd.example/", "https://bü_cher.example/",
         "https://example.com／feed/"],
+    "the name of a scheme": ["http://https:80//example.com/", "https://http.//a", "http://https:80/.//a"],
     "white space": ["https://exam ple.com/", "https://example.com/a\tb", "https://example.com/a\u3000b",
         "https://example.com/\nhttps://example.com/"],
     "backslash": ["https://example.com\\@evil.example/", "https://example.com/a\\b"],
