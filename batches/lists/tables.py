@@ -82,9 +82,8 @@ def find_layout(head: str) -> Layout:
     layouts = [_lay_out(numbered, delimiter) for delimiter in dict.fromkeys(stated + DELIMITERS)]
     first = find_first_line(head)
 
-    def fit(layout: Layout) -> tuple[bool, int, bool, int]:
-        is_meant = layout.is_named or layout.delimiter == stated
-        return is_meant and layout.matches > 0, layout.matches, layout.is_named, first.count(layout.delimiter)
+    def fit(layout: Layout) -> tuple[int, bool, int]:
+        return layout.matches, layout.is_named, first.count(layout.delimiter)
 
     best = max(layouts, key=fit)
     return best._replace(header=max(best.header, len(stated)))  # the line that states the separator is the first

@@ -146,6 +146,7 @@ COLUMNS = {
         [ONE],
         [(number, NO_SCHEME) for number in range(2, 62)],
     ),
+    "a column of names that are called URLs": (f"URL,Link\nslug-1,{A}\nslug-2,{B}\n", [A, B]),
     "two columns of one name": (f"url,url,name\n{A},{C},one\n", [ONE]),
 }
 
@@ -288,6 +289,7 @@ DOCUMENTS = {
     ),
     "a quote that is not closed": (f'[\n"{A}",\n"{B},\n"{C}"\n]', [A, C], [(3, NOT_JSON)]),
     "strings behind an object with a fault": (f'[\n{{"url": "{B}",,\n"{A}",\n"{C}"]', [A, C], [(2, NOT_JSON)]),
+    "no bracket before the next object": (f'[\n{{"url": "{B}", \n {{"url": "{C}"}}]', [C], [(2, NOT_JSON)]),
     "a line with a fault": (f'[\n"{A}",\nb.example,\n"{C}"\n]', [A, C], [(3, NOT_JSON)]),
     "what is not an address": (
         pretty({"url": A}, {"url": "b.example"}, {"name": "three"}, 5, None, {"url": C}),
