@@ -21,6 +21,8 @@ from .window import Turn, Window
 
 logger = logging.getLogger(__name__)
 
+#: One place in so many is for slow checks. With half of the places, tarpits took half of the others' speed.
+SLOW_SHARE = 4
 #: Checks that wait for something of ours. More of them would only take memory.
 MAX_WAITING = 1000
 #: Pages of profiles that can only wait. Beyond that, reading on would only take memory.
@@ -51,10 +53,10 @@ class Check:
 class Checks:
     """At most `concurrency` checks at once.
 
-    A check that waits for something of ours leaves its place to another. Half of the places are for slow checks: one
-    that becomes slow when these are taken makes room for a profile that waits, and starts again later. A profile of a
-    paused host is put off until the pause is over. If nothing else is left to do, it fails after `max_retry_after`
-    seconds without any result.
+    A check that waits for something of ours leaves its place to another. A quarter of the places is for slow checks:
+    one that becomes slow when these are taken makes room for a profile that waits, and starts again later. A profile
+    of a paused host is put off until the pause is over. If nothing else is left to do, it fails after
+    `max_retry_after` seconds without any result.
 
     `on_progress` is called after each check, and whenever there may be room for more profiles. No check starts while
     `may_start` returns False; call `start` when it returns True again.
@@ -77,7 +79,7 @@ class Checks:
         self._config = config
         self._on_progress = on_progress
         self._may_start = may_start
-        self._window = Window(config.per_host, max(1, config.concurrency // 2))
+        self._window = Window(config.per_host, max(1, config.concurrency // SLOW_SHARE))
         self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[Check, None] = {}  # the oldest first
