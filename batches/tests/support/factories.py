@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -94,7 +95,8 @@ def start_run(batch: Batch) -> ClaimedRun:
 
 def empty_leases(batch: Any) -> None:
     """Add what its leases have counted to its row, so that a test can set the counters there."""
-    end_leases(batch, ())
+    with transaction.atomic():
+        end_leases(batch, ())
 
 
 def age_leases(batch: Any, age: timedelta = timedelta(days=1)) -> bool:
