@@ -246,7 +246,7 @@ def test_two_parallel_recordings_of_the_same_results_count_them_once():
 def test_a_repeat_is_refused_if_its_source_is_deleted_during_the_copy(monkeypatch):
     """On SQLite the two cannot meet: each holds the one lock for all writers."""
     source = make_batch("source", 5)
-    gate = Gate(monkeypatch, batch_manager, "copy_batch_profiles")
+    gate = Gate(monkeypatch, batch_manager, "copy_profiles")
     repeating = gate.stop(lambda: BatchManager().repeat_batch(source.pk))
     assert BatchManager().delete_batch(source.pk) is True
     gate.open()
@@ -271,8 +271,8 @@ def test_a_batch_can_be_referred_to_and_copied_while_it_is_changed(prepare, chan
     gate = Gate(monkeypatch, QueueWriter, "_log")
     changing = gate.stop(lambda: change(source, run))
     BatchLog.objects.create(batch=source)
-    copy = batch_manager.copy_batch_profiles
-    monkeypatch.setattr(batch_manager, "copy_batch_profiles", lambda *pks: gate.open() or copy(*pks))
+    copy = batch_manager.copy_profiles
+    monkeypatch.setattr(batch_manager, "copy_profiles", lambda *source: gate.open() or copy(*source))
     assert BatchManager().repeat_batch(source.pk)
     assert changing.result(TIMEOUT)
 
