@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Queue, StoryResult
@@ -144,9 +144,15 @@ def test_after_kill_9_another_worker_takes_over_and_each_result_is_recorded_once
     assert actions(half.batch)[-2:] == ["take_over", "finish_run"]
 
 
+def freeze(worker):
+    """Not while it holds SQLite's write lock, as it does for a moment whenever it renews its lease."""
+    with transaction.atomic():
+        worker.signal(signal.SIGSTOP)
+
+
 def test_the_results_of_a_frozen_worker_are_refused_when_it_continues(server, commands):
     half = HalfWay(server, commands, lease_seconds=1)
-    half.worker.signal(signal.SIGSTOP)
+    freeze(half.worker)
     answered_late = half.under_way
     half.gates[:2] = [server.hold(path) for path in paths(12)[5:7]]
     for gate in answered_late:
