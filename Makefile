@@ -23,7 +23,7 @@ run: setup ## set up and run the web application and a worker with the demo queu
 
 setup: .venv/installed ## install requirements.txt into .venv
 
-test: lint ## set up and run the checks and the tests on SQLite and PostgreSQL (6 minutes)
+test: lint ## set up and run the checks and the tests on SQLite and PostgreSQL (9 minutes)
 	@$(VENV) -m pytest $(IN_PARALLEL)
 
 test-room: .venv/installed-dev ## run the fast tests of one folder on SQLite while you edit (ROOM=queue)
