@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
@@ -41,28 +41,31 @@ def measure(profiles: int) -> dict[str, float]:
 
 
 def waits_while(call: Callable[[], Any]) -> list[float]:
-    """Call it while another connection renames a batch again and again, which takes the queue's lock."""
-    ended, waits = threading.Event(), []
-    caller = threading.Thread(target=keep_calling, args=(ended, waits))
+    """Call it while another process renames a batch again and again, which takes the queue's lock."""
+    connections.close_all()  # the processes must not share them
+    parallel = get_context("fork")
+    ended, waits = parallel.Event(), parallel.SimpleQueue()
+    caller = parallel.Process(target=keep_calling, args=(ended, waits))
     caller.start()
     try:
         assert (result := call()), result
     finally:
         ended.set()
+        measured: list[float] = waits.get()
         caller.join()
-    return waits
+    return measured
 
 
-def keep_calling(ended: threading.Event, waits: list[float]) -> None:
-    try:
-        pk = Batch.objects.get(name__startswith="Others").pk
-        while not waits or not ended.is_set():
-            started = time.perf_counter()
-            assert manager.rename_batch(pk, f"Others {len(waits)}")
-            waits.append(time.perf_counter() - started)
-            time.sleep(PAUSE_SECONDS)
-    finally:
-        connections.close_all()
+def keep_calling(ended: Any, waits: Any) -> None:
+    pk = Batch.objects.get(name__startswith="Others").pk
+    measured: list[float] = []
+    while not measured or not ended.is_set():
+        started = time.perf_counter()
+        assert manager.rename_batch(pk, f"Others {len(measured)}")
+        measured.append(time.perf_counter() - started)
+        time.sleep(PAUSE_SECONDS)
+    connections.close_all()
+    waits.put(measured)
 
 
 def check_all(batch: Batch) -> bool:
@@ -83,7 +86,8 @@ def check_all(batch: Batch) -> bool:
 def share_of_hot_updates() -> dict[str, float]:
     if connection.vendor != "postgresql":
         return {}
-    time.sleep(1.5)  # the server's statistics follow within a second
+    connection.close()  # it then sends its statistics, which follow within a second
+    time.sleep(1.5)
     statement = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s"
     [(updates, hot)] = fetch_all(statement, [BatchProfile._meta.db_table])
     return {"% of the updates are HOT": 100 * hot / max(updates, 1)}
