@@ -6,7 +6,8 @@ tag is made of. The permission is checked before anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -35,11 +36,17 @@ class PreconditionFailed(APIException):
     default_code = "precondition_failed"
 
 
-def require_match(request: Request, etag: str) -> None:
-    """Raises PreconditionFailed if the header `If-Match` has other tags."""
-    expected = parse_etags(request.headers["If-Match"])  # empty if it is malformed
-    if etag not in expected and "*" not in expected:
-        raise PreconditionFailed
+@contextmanager
+def matching(request: Request, render: Callable[[], Any]) -> Iterator[None]:
+    """Make a call only if what is rendered has a tag that `If-Match` expects. Raises PreconditionFailed."""
+    if "If-Match" not in request.headers:
+        yield
+        return
+    with Queue.objects.locked():  # so that nothing changes between, and before any other lock
+        expected = parse_etags(request.headers["If-Match"])  # empty if it is malformed
+        if make_etag(render()) not in expected and "*" not in expected:
+            raise PreconditionFailed
+        yield
 
 
 def respond_conditionally(request: Request, etag: str | None, render: Callable[[], Any]) -> HttpResponseBase:

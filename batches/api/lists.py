@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +20,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.lists.imports import ImportResult
-from batches.models import Batch, BatchLog, ListProfile, ProfileList, Queue
+from batches.models import Batch, BatchLog, ListProfile, ProfileList
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code
 from batches.queue.values import find_list
@@ -42,7 +40,7 @@ from .bodies import (
     SyncJSON,
     SyncUpload,
 )
-from .conditional import make_etag, require_match, respond_conditionally
+from .conditional import make_etag, matching, respond_conditionally
 from .errors import require_granted
 from .filters import ListFilters, LogFilters, MemberFilters
 from .pagination import KeysetPagination
@@ -132,7 +130,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         expression that cannot be read, an unknown time zone and a day that never comes are refused.
         """
         changes = parse_body(ChangeListBody, request)
-        with self.if_it_matches(pk):
+        with matching(request, lambda: self.render(find_list(pk, lock=True))):
             require_granted(self.manager.change_list(pk, **changes))
         return Response(self.render(find_list(pk)))
 
@@ -142,19 +140,9 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
 
         Its profiles, its runs and their results stay.
         """
-        with self.if_it_matches(pk):
+        with matching(request, lambda: self.render(find_list(pk, lock=True))):
             require_granted(self.manager.delete_list(pk))
         return Response(status=204)
-
-    @contextmanager
-    def if_it_matches(self, pk: str) -> Iterator[None]:
-        """Make a call only if the list has the tag that `If-Match` expects. Raises PreconditionFailed."""
-        if "If-Match" not in self.request.headers:
-            yield
-            return
-        with Queue.objects.locked():  # first, since a deletion takes both locks
-            require_match(self.request, make_etag(self.render(find_list(pk, lock=True))))
-            yield
 
     @describe(request=EditJSON, responses={200: ChangedListSerializer} | STALE)
     @action(detail=True, methods=["post"])

@@ -23,7 +23,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ImportResult
-from batches.models import Action, Batch, Channel, Queue
+from batches.models import Action, Batch, Channel
 from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import RULES
@@ -33,7 +33,7 @@ from batches.reports.outlook import forecast_queue, queue_as_dict
 from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW, is_in_scope
 from .base import BaseView
 from .bodies import BULK_ACTIONS, BatchJSON, BatchUpload, Body, BulkBody, ChangeBody, HoldBody, MoveBody, NothingBody
-from .conditional import make_etag, make_queue_etag, require_match, respond_conditionally
+from .conditional import make_etag, make_queue_etag, matching, respond_conditionally
 from .errors import require_granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
@@ -143,7 +143,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         A queued batch with a new priority moves to the end of the batches with that priority.
         """
         changes = parse_body(ChangeBody, request)
-        with self.if_it_matches(pk):
+        with matching(request, lambda: self.render(find_batch(pk))):
             if "name" in changes:
                 require_granted(self.manager.rename_batch(pk, changes["name"]))
             if "priority" in changes:
@@ -153,19 +153,9 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
     @describe(parameters=[IF_MATCH], responses={204: None, 412: error_response(412)} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a batch."""
-        with self.if_it_matches(pk):
+        with matching(request, lambda: self.render(find_batch(pk))):
             require_granted(self.manager.delete_batch(pk))
         return Response(status=204)
-
-    @contextmanager
-    def if_it_matches(self, pk: str) -> Iterator[None]:
-        """Make a call only if the batch has the tag that `If-Match` expects. Raises PreconditionFailed."""
-        if "If-Match" not in self.request.headers:
-            yield
-            return
-        with Queue.objects.locked():  # so that nothing changes between
-            require_match(self.request, make_etag(self.render(find_batch(pk))))
-            yield
 
     @batch_action(Action.QUEUE_BATCH)
     def queue(self, pk: str) -> Any:
