@@ -338,7 +338,7 @@ def _clean(name: str, value: Any) -> Any:
 
 
 def find_next_run(changed: ProfileList, news: Mapping[str, Any]) -> dict[str, datetime | None]:
-    """What to write for the schedule that the list has after this change. Raises Refused if there is no such one."""
+    """What to write for the schedule that the list has after this change. Raises Refused if it is not valid."""
     for name, value in news.items():
         setattr(changed, name, value)
     if not changed.schedule:

@@ -89,7 +89,7 @@ _innermost: ContextVar[Clock | None] = ContextVar("innermost", default=None)
 
 @contextmanager
 def not_charged(*, keeps_place: bool = False) -> Iterator[None]:
-    """What is awaited in here is our fault: no clock of this check runs meanwhile."""
+    """What is awaited in here is our fault: the clocks of this check stand still."""
     stopped = list(_clocks_around())
     leaving = [clock._on_wait for clock in stopped if clock._on_wait and not keeps_place]
     for clock in stopped:

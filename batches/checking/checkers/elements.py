@@ -85,7 +85,7 @@ def is_within_item(element: etree._Element) -> bool:
 
 
 def find_head(root: etree._Element) -> etree._Element | None:
-    """The element with the site's title and link; None if this is no feed."""
+    """The element with the site's title and link; None if the document is not a feed."""
     head = next(root.iter("{*}channel", "{*}feed"), None)
     if head is None:
         head = next(root.iter("{*}rss", "{*}RDF", *(f"{{*}}{name}" for name in ITEMS)), None)

@@ -67,7 +67,7 @@ class Share:
                 await self._memory.wait_for_change()
 
     def resize(self, size: int) -> None:
-        """What it takes up from now on. It may grow in this way a little; nobody is asked."""
+        """Set what it takes from now on, without waiting. Let it grow only a little this way."""
         self._memory.free += self.size - size
         self.size = size
 
