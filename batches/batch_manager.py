@@ -45,7 +45,7 @@ from .queue.repairs import (
     renumber_queue,
 )
 from .queue.resets import begin_reset, continue_reset
-from .queue.runs import lease_of, lock_head
+from .queue.runs import lease_of, lock_head, lock_running
 from .queue.schedules import ScheduleCalls
 from .queue.values import (
     clean_name,
@@ -234,10 +234,17 @@ class BatchManager(RedirectCalls, ScheduleCalls, WorkerCalls):
     # Starting and ending
 
     @transition(Action.START_BATCH)
-    def start_batch(self, batch: Batch) -> Literal[True]:
-        """Make it the running batch, for the next worker that claims a run."""
-        require_startable()
-        self._start(batch, Action.START_BATCH)
+    def start_batch(self, batch: Batch, preempt: bool = False) -> Literal[True]:
+        """Make it the running batch, for the next worker that claims a run.
+
+        With `preempt` it takes the place of another that runs, which goes back to position 1 and continues afterwards.
+        """
+        require_startable(preempt)
+        running = lock_running()
+        if running is not None:
+            self._interrupt(running, f"interrupted by “{batch}”")
+            batch.refresh_from_db()  # the others have made room
+        self._start(batch, Action.START_BATCH, f"interrupts “{running}”" if running else "")
         return True
 
     def promote_next_batch(self) -> Batch | None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from html import unescape
 from io import StringIO
 from multiprocessing.connection import Connection
 from typing import Any
@@ -41,8 +42,8 @@ ENOUGH = 3
 DONE, REFUSED, UNAVAILABLE = "done", "refused", "unavailable"
 
 QUEUE_PAGE = "/admin/batches/batch/queue/"
-BUTTON = re.compile(r'formaction="(/admin/batches/batch/queue/(\w+)/[0-9a-f-]{36}/)"')
-ROW = re.compile(r'name="move" value="([0-9a-f-]{36})">\s*<input type="hidden" name="version" value="(\d+)"')
+BUTTON = re.compile(r'formaction="(/admin/batches/batch/queue/(\w+)/[0-9a-f-]{36}/\?[^"]+)"')
+ROW = re.compile(r'name="move" value="([0-9a-f-]{36})">\s*<input type="hidden" name="from" value="(\d+)"')
 CSRF_TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 
 Status = Batch.Status
@@ -72,22 +73,32 @@ def use_admin(link: Connection, site: str, credentials: Credentials) -> None:
     with httpx.Client(base_url=site, cookies=cookies, timeout=PATIENCE) as client:
 
         def act() -> str:
-            page = client.get(QUEUE_PAGE)
+            nonlocal shown_move
+            page = client.get(QUEUE_PAGE, params=shown_move)
             form = CSRF_TOKEN.search(page.text)
             if _classify(page) != DONE or form is None:
                 return _classify(page)
-            body = {"csrfmiddlewaretoken": form[1]}
-            return _classify(client.post(random.choice(_buttons(page.text)), data=body))
+            waiting, body = ROW.findall(page.text), {"csrfmiddlewaretoken": form[1]}
+            outcome = _classify(client.post(_choose_button(page.text, len(waiting)), data=body))
+            shown_move = {}
+            if waiting and random.random() < 0.5:  # the next page asks for the confirmation of a move
+                pk, position = random.choice(waiting)
+                shown_move = {"move": pk, "from": position, "to": str(random.randint(1, ENOUGH))}
+            return outcome
 
+        shown_move: dict[str, str] = {}
         _repeat(link, act)
 
 
-def _buttons(page: str) -> list[str]:
-    waiting = ROW.findall(page)
-    wanted = {"queue_batch", "start_batch", *(["pause_batch"] if len(waiting) > ENOUGH else [])}
-    pressed = [address for address, call in BUTTON.findall(page) if call in wanted]
-    moved = [f"{QUEUE_PAGE}move/{pk}/{random.randint(1, ENOUGH)}/{version}/" for pk, version in waiting]
-    return [*pressed, *moved, f"{QUEUE_PAGE}release/"]
+def _choose_button(page: str, waiting: int) -> str:
+    """One of those that do the same, so that each is pressed as often, however long the queue."""
+    wanted = {"queue_batch", "start_batch", "move", *(["pause_batch"] if waiting > ENOUGH else [])}
+    by_call = {call: unescape(address) for address, call in random_order(BUTTON.findall(page)) if call in wanted}
+    return random.choice([*by_call.values(), f"{QUEUE_PAGE}release/"])
+
+
+def random_order(found: list[Any]) -> list[Any]:
+    return random.sample(found, len(found))
 
 
 def use_api(link: Connection, site: str, credentials: Credentials, base: str) -> None:
@@ -185,7 +196,7 @@ def _commands() -> list[tuple[str, ...]]:
         ("batch", "move", some, str(random.randint(1, ENOUGH))),
         ("batch", "priority", some, str(random.randint(0, 1))),
         ("batch", "pause" if len(waiting) > ENOUGH else "start", some),
-        *(("batch", call, pk) for pk in aside[:1] for call in ("queue", "start")),
+        *(("batch", *call, pk) for pk in aside[:1] for call in (("queue",), ("start", "--now"))),
         ("queue", "release"),
     ]
 

@@ -153,6 +153,12 @@ def _claim_started() -> Sequence[Call]:
     return [("claim_run", ("worker",))] * 2
 
 
+def _interrupt() -> Sequence[Call]:
+    _make_in_status("running")
+    [pk] = _make_waiting(1)
+    return [("start_batch", (pk, True))] * 2
+
+
 def _move_to_the_head() -> Sequence[Call]:
     pk = _make_in_status("queued")
     assert manager.move_batch(pk, 3)
@@ -163,6 +169,7 @@ PAIRS = {
     "start a queued one": Pair(_call_twice("queued", "start_batch"), [YES, Code.ALREADY_RUNNING], 1),
     "start a paused one": Pair(_call_twice("paused", "start_batch"), [YES, Code.ALREADY_RUNNING], 1),
     "start two": Pair(_call_on_two("queued", "start_batch"), [YES, Code.ANOTHER_RUNNING], 1),
+    "interrupt": Pair(_interrupt, [YES, Code.ALREADY_RUNNING], 2),
     "pause": Pair(_call_twice("running", "pause_batch"), [YES, YES], 1),
     "complete": Pair(_call_twice("running", "complete_batch"), [YES, Code.FINISHED], 1),
     "fail": Pair(_call_twice("running", "handle_error", "It broke."), [YES, Code.FINISHED], 1),

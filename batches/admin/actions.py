@@ -52,8 +52,15 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
     batch, success = Batch.objects.filter(pk=batch_id).first(), RULES[Action(call)].success
     if call == Action.REPEAT_BATCH:
         return repeat_once(request, batch_id), success.format(batch)
-    result = getattr(get_manager(request), call)(batch_id, expected_status=request.GET.get("status"))
-    return result, success.format(batch)
+    values = {"expected_status": request.GET.get("status")} | preemption(request, call)
+    return getattr(get_manager(request), call)(batch_id, **values), success.format(batch)
+
+
+def preemption(request: HttpRequest, call: str) -> dict[str, Any]:
+    """What “Run now” adds to a start. It interrupts only the batch that was shown as running."""
+    if call != Action.START_BATCH or "preempt" not in request.GET:
+        return {}
+    return {"preempt": True, "expected_version": parse_number(request.GET.get("version", "")) or 0}
 
 
 def repeat_once(request: HttpRequest, batch_id: UUID) -> Batch | Refusal:

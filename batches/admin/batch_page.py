@@ -11,6 +11,7 @@ from uuid import UUID
 from zlib import crc32
 
 from django.core.exceptions import PermissionDenied
+from django.db.models import Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern
@@ -65,7 +66,7 @@ class BatchPage(BatchView):
             "batch": batch,
             "now": timezone.now(),
             "summary": summarise(batch, logs),
-            "version": Queue.objects.values_list("version", flat=True).first(),
+            **queue_state(batch),
             "can_operate": self.batch_admin.has_operate_permission(request),
             "previous": previous,
             "logs": logs,
@@ -110,6 +111,13 @@ class BatchPage(BatchView):
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
         lines = EXPORTERS[form](queries.stream_rows(BatchProfile.objects.of_batch(batch)))
         return stream_download(lines, f"{name}-{str(batch.pk)[:8]}", form)
+
+
+def queue_state(batch: Batch) -> dict[str, Any]:
+    """The version of the queue, and the name of another batch that runs: of one moment, for the button that it has."""
+    name = Batch.objects.running().exclude(pk=batch.pk).values("name")[:1]
+    queue = Queue.objects.annotate(running=Subquery(name)).values("version", "running").first()
+    return dict(queue or {"version": 0, "running": None})
 
 
 def has_export_permission(request: HttpRequest) -> bool:

@@ -250,18 +250,32 @@ class ChangeBody(Body):
     priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
 
 
-@with_examples(To_the_front={"position": 1})
-class MoveBody(Body):
-    """The new position of a batch."""
+class OrderBody(Body):
+    """A change of the order that was decided from what the queue looked like."""
 
-    position = serializers.IntegerField(
-        min_value=1, max_value=2**31 - 1, help_text="A position behind the last one means the last one."
-    )
     queue_version = serializers.IntegerField(
         min_value=0,
         max_value=2**63 - 1,
         required=False,
         help_text="The `version` of the queue that you have seen. If it has changed since, the call is refused.",
+    )
+
+
+@with_examples(Before_all_others={"preempt": True})
+class StartBody(OrderBody):
+    """Whether the batch may interrupt another one."""
+
+    preempt = serializers.BooleanField(
+        default=False, help_text="True interrupts the running batch, which continues afterwards."
+    )
+
+
+@with_examples(To_the_front={"position": 1})
+class MoveBody(OrderBody):
+    """The new position of a batch."""
+
+    position = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, help_text="A position behind the last one means the last one."
     )
 
 

@@ -32,7 +32,18 @@ from batches.reports.outlook import forecast_queue, queue_as_dict
 
 from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW, is_in_scope
 from .base import BaseView
-from .bodies import BULK_ACTIONS, BatchJSON, BatchUpload, Body, BulkBody, ChangeBody, HoldBody, MoveBody, NothingBody
+from .bodies import (
+    BULK_ACTIONS,
+    BatchJSON,
+    BatchUpload,
+    Body,
+    BulkBody,
+    ChangeBody,
+    HoldBody,
+    MoveBody,
+    NothingBody,
+    StartBody,
+)
 from .conditional import make_etag, make_queue_etag, matching, respond_conditionally
 from .errors import require_granted
 from .filters import BatchFilters
@@ -166,10 +177,14 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         """
         return self.manager.queue_batch(pk)
 
-    @batch_action(Action.START_BATCH, Code.ANOTHER_RUNNING, Code.QUEUE_HELD)
-    def start(self, pk: str) -> Any:
-        """Start a batch now."""
-        return self.manager.start_batch(pk)
+    @batch_action(Action.START_BATCH, Code.ANOTHER_RUNNING, Code.QUEUE_HELD, Code.STALE_VERSION, body=StartBody)
+    def start(self, pk: str, preempt: bool, queue_version: int | None = None) -> Any:
+        """Start a batch now.
+
+        It is refused while another batch runs. With `preempt`, that one goes back to the front of the queue with its
+        results, and continues afterwards.
+        """
+        return self.manager.start_batch(pk, preempt, expected_version=queue_version)
 
     @batch_action(Action.PAUSE_BATCH)
     def pause(self, pk: str) -> Any:

@@ -24,9 +24,10 @@ from django.template.loader import render_to_string
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
-from batches.models import Batch, Channel, is_database_fault
-from batches.models.vocabulary import as_json
+from batches.models import Action, Batch, Channel, is_database_fault
+from batches.models.vocabulary import as_json, batch_as_dict
 from batches.queue.refusals import Refusal
+from batches.queue.transitions import RULES
 from batches.text import pluralise
 from batches.web.outages import describe_outage_to_operator
 
@@ -148,6 +149,16 @@ class ActionCommand(DatabaseCommand):
             raise CommandError(printable(outcome.message))
         return outcome
 
+    def conclude_new(self, batch: Batch, now: bool, as_json: bool) -> None:
+        """Start a new batch `now` if wanted, and print it as JSON if wanted. Raises CommandError if it has to wait."""
+        outcome = self.manager.start_batch(batch.pk, preempt=True) if now else True
+        batch.refresh_from_db()
+        if as_json:
+            self.print_json(batch_as_dict(batch))
+        elif now and outcome:
+            self.stdout.write(RULES[Action.START_BATCH].success.format(printable(batch.name)))
+        self.require_accepted(outcome)
+
     def find_batch(self, batch_id: str) -> Batch:
         """The batch with this ID, or with the only ID that starts like this. Raises CommandError."""
         matches = list(with_id_prefix(Batch.objects.all(), batch_id)[:2])
@@ -197,6 +208,12 @@ class ActionCommand(DatabaseCommand):
 def add_export_options(parser: ArgumentParser, formats: Iterable[str]) -> None:
     parser.add_argument("--format", choices=list(formats), default="csv")
     parser.add_argument("--output", type=Path, metavar="FILE", help="Output file (default: standard output).")
+
+
+def add_now(parser: Any) -> None:
+    """To the parser, or to a group of options that exclude each other."""
+    text = "Start it at once; a running batch goes back to the front of the queue and continues afterwards."
+    parser.add_argument("--now", action="store_true", help=text)
 
 
 def add_limit(parser: ArgumentParser, noun: str) -> None:

@@ -20,6 +20,7 @@ class Action(models.TextChoices):
     QUEUE_BATCH = "queue_batch"
     MOVE_BATCH = "move_batch"
     START_BATCH = "start_batch"
+    INTERRUPT_BATCH = "interrupt_batch"
     PROMOTE_NEXT_BATCH = "promote_next_batch"
     PAUSE_BATCH = "pause_batch"
     COMPLETE_BATCH = "complete_batch"

@@ -20,9 +20,10 @@ from batches.text import clean_text, is_visible
 from .refusals import Code, NotFound, OrderChanged, Refused
 
 
-def require_startable() -> None:
+def require_startable(preempt: bool = False) -> None:
+    """Raises Refused while another batch runs, unless the caller wants to interrupt it, or while the queue is held."""
     running = Batch.objects.running().first()
-    if running is not None:
+    if running is not None and not preempt:
         raise Refused(
             Code.ANOTHER_RUNNING, f"“{running}” is running, and only one batch can run at a time. Pause it first."
         )

@@ -127,6 +127,12 @@ class QueueWriter:
     def _start(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
         self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
 
+    def _interrupt(self, batch: Batch, message: str) -> None:
+        """Let the running batch wait at position 1, with its results. It continues when its turn comes."""
+        end_run(batch)
+        Batch.objects.shift(1, by=1)
+        self._apply(batch, Action.INTERRUPT_BATCH, message, status=Status.QUEUED, position=1, takeovers=0)
+
     def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
         # By our clock: SQLite's has only milliseconds, and the API's cursors need microseconds.
         self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, count
+from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, count
 from batches.management.output import batch_table, printable
 from batches.models import Action, Batch
 from batches.queue.transitions import RULES
@@ -32,6 +32,8 @@ class ChangeActions(ActionCommand):
             parser = self.add_action(name, ChangeActions.apply, description)
             parser.set_defaults(action=action)
             parser.add_argument("ids", nargs="+", metavar="ID", help=SHORT_ID)
+            if action == Action.START_BATCH:
+                add_now(parser)
             if action == Action.DELETE_BATCH:
                 parser.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
         move = self.add_action("move", ChangeActions.move, "Move a queued batch to another position.", ID)
@@ -47,8 +49,9 @@ class ChangeActions(ActionCommand):
         examine = self.add_action("doctor", ChangeActions.examine, description, JSON)
         examine.add_argument("--fix", action="store_true", help="Repair what can be derived, and log it.")
 
-    def apply(self, *, action: Action, ids: list[str], yes: bool = True, **options: Any) -> None:
+    def apply(self, *, action: Action, ids: list[str], yes: bool = True, now: bool = False, **options: Any) -> None:
         """Each batch by itself: a refusal does not stop the others."""
+        values = {"preempt": True} if now else {}
         if not yes and sys.stdin.isatty():
             names = ", ".join(f"“{printable(self.find_batch(batch_id).name)}”" for batch_id in ids)
             require_confirmed(f"Delete {names} with all results?")
@@ -56,7 +59,7 @@ class ChangeActions(ActionCommand):
         for batch_id in ids:
             try:
                 batch = self.find_batch(batch_id)
-                outcome = self.require_accepted(getattr(self.manager, action)(batch.pk))
+                outcome = self.require_accepted(getattr(self.manager, action)(batch.pk, **values))
             except CommandError as error:
                 self.stderr.write(self.style.ERROR(str(error)))
                 refused = True

@@ -14,13 +14,12 @@ from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
-from batches.management.base import JSON, ActionCommand
+from batches.management.base import JSON, ActionCommand, add_now
 from batches.management.batch.showing import details_as_dict, details_context
 from batches.management.output import printable
 from batches.management.progress import ProgressDisplay
 from batches.management.workers import Helpers, add_processes, process_count_for
 from batches.models import Batch
-from batches.models.vocabulary import batch_as_dict
 
 Status = Batch.Status
 
@@ -33,12 +32,14 @@ class RunActions(ActionCommand):
         add_processes(run)
         description = "Create a batch from a list and queue it."
         create = self.add_action("create", RunActions.create, description, list_parser(), JSON)
-        create.add_argument("--paused", action="store_true", help="Do not queue it yet.")
+        when = create.add_mutually_exclusive_group()
+        when.add_argument("--paused", action="store_true", help="Do not queue it yet.")
+        add_now(when)
 
-    def create(self, *, paused: bool, as_json: bool, **options: Any) -> None:
+    def create(self, *, paused: bool, now: bool, as_json: bool, **options: Any) -> None:
         batch = self.create_from_list(not paused, as_json, **options)
-        if batch is not None and as_json:
-            self.print_json(batch_as_dict(batch))
+        if batch is not None:
+            self.conclude_new(batch, now, as_json)
 
     def create_from_list(self, queue: bool, quiet: bool, *, file: str | None, **options: Any) -> Batch | None:
         """The new batch, after a report on the list; None for a dry run."""

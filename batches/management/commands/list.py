@@ -9,7 +9,7 @@ from batches.conf import get_config
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.lists.imports import ImportResult
 from batches.lists.reading import FORMATS
-from batches.management.base import JSON, ActionCommand, add_export_options, with_id_prefix
+from batches.management.base import JSON, ActionCommand, add_export_options, add_now, with_id_prefix
 from batches.management.batch.changing import require_confirmed
 from batches.management.batch.running import read_list
 from batches.management.output import MAX_SHOWN, list_table, printable, when
@@ -56,7 +56,7 @@ class Command(ActionCommand):
         correct.add_argument("new_address")
         export = self.add_action("export", Command.export, "Export the profiles of a list.", LIST)
         add_export_options(export, MEMBER_EXPORTERS)
-        self.add_action("run", Command.run, "Queue a batch of the profiles that a list has now.", LIST, JSON)
+        add_now(self.add_action("run", Command.run, "Queue a batch of the profiles that a list has now.", LIST, JSON))
         description = "Delete a list; its profiles, its runs and their results stay."
         delete = self.add_action("delete", Command.delete, description, LIST)
         delete.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
@@ -221,13 +221,12 @@ class Command(ActionCommand):
 
     # Its runs, and its end
 
-    def run(self, *, list: str, as_json: bool, **options: Any) -> None:
+    def run(self, *, list: str, now: bool, as_json: bool, **options: Any) -> None:
         batch = self.require_accepted(self.manager.run_list(self.find_list(list).pk))
-        if as_json:
-            self.print_json(batch_as_dict(batch))
-        else:
+        if not as_json:
             total = pluralise(batch.total_profiles, "profile")
             self.stdout.write(f"Queued “{printable(batch.name)}” at position {batch.position} with {total}: {batch.pk}")
+        self.conclude_new(batch, now, as_json)
 
     def delete(self, *, list: str, yes: bool, **options: Any) -> None:
         found = self.find_list(list)

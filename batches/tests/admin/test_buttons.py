@@ -23,6 +23,7 @@ from .conftest import (
     reread,
     state,
     text_of,
+    words,
 )
 
 pytestmark = pytest.mark.django_db
@@ -96,6 +97,39 @@ def test_an_action_does_what_it_says_and_the_log_names_the_user(client_of, way, 
     assert log.batch == (batch.repeats.get() if call == "repeat_batch" else batch)
 
 
+def address_of_button(client, page, batch, call):
+    """Where the page sends the button."""
+    [button] = document(client.get(page)).xpath(f"//button[@id='{call}' or @id='{call}-{batch.pk}']")
+    return button.get("formaction")
+
+
+PAGES = pytest.mark.parametrize("page", [page_of, lambda batch: QUEUE], ids=["batch", "queue"])
+
+
+@PAGES
+def test_while_another_batch_runs_the_button_interrupts_it(client_of, page):
+    client, first, batch = client_of("operator"), batch_with("running", name="<first>", ok=1), batch_with()
+    [button] = document(client.get(page(batch))).xpath(f"//button[@id='start_batch' or @id='start_batch-{batch.pk}']")
+    assert (words(button), button.get("title")) == ("Run now", "Interrupts “<first>”, which continues afterwards")
+    response = client.post(button.get("formaction"), {"call": "start_batch"}, follow=True)
+    assert messages_of(response) == [("success", "“a batch” was started. A worker will begin shortly.")]
+    assert (reread(batch).status, reread(first).position, reread(first).completed_profiles) == ("running", 1, 1)
+    assert BatchLog.objects.filter(actor="operator", channel="admin").count() == 2
+
+
+@PAGES
+def test_run_now_interrupts_no_other_batch_than_the_one_that_was_shown(client, page):
+    first, batch = batch_with("running", name="first"), batch_with()
+    stale = address_of_button(client, page(batch), batch, "start_batch")
+    BatchManager().complete_batch(first.pk)
+    batch_with("running", name="second")
+    before = state()
+    for address in (stale, stale.replace("version=", "version=x")):
+        response = client.post(address, {"call": "start_batch"}, follow=True)
+        assert messages_of(response) == [("warning", "The queue has changed. Check the new order and try again.")]
+    assert state() == before
+
+
 @ways
 def test_a_refusal_is_a_warning_and_changes_nothing(client_of, way):
     batch_with("running", name="first")
@@ -131,15 +165,6 @@ def test_the_button_repeat_leads_to_the_new_batch(client_of):
     assert response.redirect_chain == [(page_of(first), 302)]
     response = press(client, "repeat_batch", batch, headers=BY_SCRIPT)
     assert (response.status_code, response["Location"]) == (201, page_of(batch.repeats.exclude(pk=first.pk).get()))
-
-
-def address_of_button(client, page, batch, call):
-    """Where the page sends the button."""
-    [button] = document(client.get(page)).xpath(f"//button[@id='{call}' or @id='{call}-{batch.pk}']")
-    return button.get("formaction")
-
-
-PAGES = pytest.mark.parametrize("page", [page_of, lambda batch: QUEUE], ids=["batch", "queue"])
 
 
 @PAGES

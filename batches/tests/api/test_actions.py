@@ -31,7 +31,7 @@ def test_a_refusal_has_a_reason(client, make_batch, call, before, code, reason):
 
 
 def test_a_batch_that_is_deleted_while_its_call_is_refused_is_not_found(client, make_batch, monkeypatch):
-    def refuse_and_delete(manager, batch_id):
+    def refuse_and_delete(manager, batch_id, *values, **expected):
         assert manager.delete_batch(batch_id)
         return Refusal(Code.ANOTHER_RUNNING, "Another batch is running.")
 
@@ -58,6 +58,18 @@ def test_a_repeat_creates_a_batch_that_names_the_previous_one(client, make_batch
     assert (again["name"], again["status"], again["total_profiles"]) == ("weekly", "queued", 2)
     assert again["previous"] == str(batch.pk)
     assert client.get(again["url"]).json() == again
+
+
+def test_a_start_can_interrupt_the_running_batch_that_was_seen(client, make_batch):
+    first, batch = make_batch("running", name="first"), make_batch()
+    seen = client.get("/api/queue/").json()["version"]
+    with nothing_changes():
+        assert refusal_of(act(client, batch, "start", {"queue_version": seen})) == (409, "another_running")
+        stale = {"preempt": True, "queue_version": seen - 1}
+        assert refusal_of(act(client, batch, "start", stale)) == (409, "stale_version")
+        assert errors_of(act(client, batch, "start", {"preempt": "yes"})) == {"preempt"}
+    assert act(client, batch, "start", {"preempt": True, "queue_version": seen}).json()["status"] == "running"
+    assert client.get(f"/api/batches/{first.pk}/").json()["position"] == 1
 
 
 def test_a_move_stops_at_the_end_and_is_refused_if_it_was_decided_from_an_older_queue(client, make_batch):

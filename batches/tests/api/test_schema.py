@@ -66,7 +66,7 @@ def calls(described):
 @pytest.mark.parametrize(
     ("call", "codes"),
     [
-        ("start", "`already_running` or `finished` or `another_running` or `queue_held`"),
+        ("start", "`already_running` or `finished` or `another_running` or `queue_held` or `stale_version`"),
         ("pause", "`finished`"),
         ("move", "`already_running` or `not_queued` or `finished` or `stale_version`"),
         ("repeat", None),
@@ -144,7 +144,7 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, described):
                 validator(described, documented).validate(answer.json())
     assert sorted(accepted) == sorted(
         [
-            *("FromAList", "FromAFile", "Both", "ToTheFront", "WithAReason", "ById", "ByFilter"),
+            *("FromAList", "FromAFile", "Both", "BeforeAllOthers", "ToTheFront", "WithAReason", "ById", "ByFilter"),
             *(
                 "FromAList",
                 "FromAFile",

@@ -48,18 +48,18 @@ def test_a_running_batch_is_followed_live(open_page):
 def test_buttons_act_without_a_reload_and_show_refusals_beside_them(open_page, problems):
     problems.expected.append(CONFLICT)
     batch = batch_with("paused", name="this one", ok=1, failed=1)
-    other = batch_with("running", name="the other one")
+    BatchManager().hold_queue("repairs")
     page = open_page(page_of(batch), role="operator")
     mark(page)
     start = page.locator("#start_batch")
     start.click()
-    expect_refusal(start, "“the other one” is running")
+    expect_refusal(start, "The queue is held: repairs.")
     BatchManager().set_priority(batch.pk, 3)
     poll_now(page)
     expect(page.locator("#batch-log")).to_contain_text("set_priority")  # the page was updated
-    expect_refusal(start, "“the other one” is running")
+    expect_refusal(start, "The queue is held: repairs.")
 
-    BatchManager().pause_batch(other.pk)
+    BatchManager().release_queue()
     start.click()
     expect(page.locator("#batch-messages")).to_contain_text("“this one”")
     expect(page.locator(".live-refusal")).to_have_count(0)

@@ -169,6 +169,21 @@ def test_the_results_of_a_frozen_worker_are_refused_when_it_continues(server, co
     assert actions(half.batch)[-2:] == ["take_over", "finish_run"]
 
 
+def test_a_batch_that_runs_now_passes_another_which_loses_and_repeats_no_result(server, commands):
+    half = HalfWay(server, commands, lease_seconds=1)
+    other = commands.start_worker(lease_seconds=1)
+    urgent = batch_of(server, "/urgent", name="urgent")
+    assert BatchManager().start_batch(urgent.pk, preempt=True)
+    other.wait_for(is_done(urgent))
+    half.open()
+    other.wait_for(is_done(half.batch))
+    half.assert_complete()
+    assert hits(server, 12) == [1] * 5 + [2] * 2 + [1] * 5
+    assert [action for action in actions(half.batch) if action != "claim_run"] == [
+        *("create_batch", "promote_next_batch", "interrupt_batch", "promote_next_batch", "finish_run")
+    ]
+
+
 def test_two_workers_never_check_at_the_same_time(server, commands):
     first = batch_of(server, *paths(10), name="first")
     others = [batch_of(server, f"/{name}/0", f"/{name}/1", name=name) for name in ("second", "third")]

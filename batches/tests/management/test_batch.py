@@ -71,6 +71,28 @@ def test_options_set_the_values_of_the_new_batch(manage, list_file):
     assert manage("batch", "create", "--format", "opml", path).code == 1
 
 
+def test_a_new_batch_can_start_before_all_others(manage, list_file):
+    first = half_checked("running")
+    output = manage("batch", "create", "--now", list_file())
+    batch = Batch.objects.get(name="morning")
+    assert output.out.splitlines()[1:] == [
+        f"Created “morning”, queued at position 3: {batch.pk}",
+        "“morning” was started. A worker will begin shortly.",
+    ]
+    assert (batch.status, waiting_names()) == (Status.RUNNING, ["it", "first", "last"])
+    assert last_line().message == "interrupts “it”"
+    assert manage("batch", "start", first.pk).code == 1
+    assert manage("batch", "start", first.pk, "--now").out == "“it” was started. A worker will begin shortly.\n"
+    assert waiting_names() == ["morning", "first", "last"]
+
+
+def test_a_new_batch_that_cannot_start_now_waits_and_the_reason_is_printed(manage, list_file):
+    BatchManager().hold_queue("repairs")
+    output = manage("batch", "create", "--now", "--json", list_file())
+    assert (output.code, json.loads(output.out)["status"]) == (1, "queued")
+    assert output.err.endswith("The queue is held: repairs. Release it first.")
+
+
 def test_a_list_can_come_from_standard_input(manage):
     content = piped(b"name,url\nA,https://a.example/\n")
     assert manage("batch", "create", "-", "--format", "csv", stdin=content).code == 0

@@ -269,6 +269,17 @@ def test_a_list_is_run(manage):
     assert json.loads(manage("list", "run", "News", "--json").out)["previous"] == str(run.pk)
 
 
+def test_a_list_is_run_before_all_others(manage):
+    found, first = make_list("News", 3), make_batch("first", 1)
+    start_run(first)
+    output = manage("list", "run", "News", "--now").out.splitlines()
+    assert output[1:] == ["“News” was started. A worker will begin shortly."]
+    first.refresh_from_db()
+    assert (found.runs.get().status, first.position) == ("running", 1)
+    assert BatchManager().complete_batch(found.runs.get().pk)
+    assert json.loads(manage("list", "run", "News", "--now", "--json").out)["status"] == "running"
+
+
 def test_a_list_is_deleted_after_a_question(manage):
     make_list("News", 3)
     with unchanged():

@@ -138,6 +138,11 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "create_batch": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5))),
     "create_batch paused": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5), queue=False)),
     "create_batch selected": (PAUSED, keep, lambda manager, it: manager.create_batch("new", Profile.objects.all())),
+    "start_batch interrupting": (
+        RUNNING,
+        keep,
+        lambda manager, it: manager.start_batch(Batch.objects.get(name="last").pk, preempt=True),
+    ),
     "move_batch_past": ("queued", show_move, lambda manager, it: manager.move_batch_past(it.pk, *it.shown_move)),
     "delete_batches": (PAUSED, keep, lambda manager, it: all(manager.delete_batches([it.pk, it.pk.hex]))),
     "purge_deleted": (PAUSED, mark_deleted, lambda manager, it: manager.purge_deleted()),

@@ -1,6 +1,7 @@
 """Parallel calls on real databases: one wins, the others are refused, and none raises an exception."""
 
 import random
+from functools import partial
 
 import pytest
 
@@ -94,6 +95,34 @@ def test_of_two_starts_or_moves_one_is_refused():
         assert codes(moves) == sorted([True, Code.STALE_VERSION], key=str)
         starts = run_in_threads([lambda pk=it.pk: BatchManager().start_batch(pk) for it in batches[2:]])
         assert codes(starts) == sorted([True, Code.ANOTHER_RUNNING], key=str)
+
+
+def test_of_two_that_interrupt_the_running_batch_the_second_also_interrupts_the_first():
+    for _ in rounds():
+        it = half_checked("running")
+        others = [make_batch(str(number)) for number in range(2)]
+        starts = run_in_threads([lambda pk=it.pk: BatchManager().start_batch(pk, preempt=True) for it in others])
+        assert starts == [True, True]
+        assert Batch.objects.get(position=0) in others
+        assert waiting_names()[1:] == ["it", "first", "last"]
+        assert Batch.objects.get(pk=it.pk).completed_profiles == 2
+
+
+def test_results_that_are_recorded_during_an_interruption_count_once():
+    for _ in rounds():
+        run, urgent = start_run(make_batch("it", 20)), make_batch("urgent")
+        recordings = [partial(record_late, run, pk) for pk in profile_ids(run.batch)[:4]]
+        *answers, interrupted = run_in_threads(
+            [*recordings, partial(BatchManager().start_batch, urgent.pk, preempt=True)]
+        )
+        assert interrupted is True
+        recorded = sum(map(bool, answers))
+        assert row_statuses(run.batch).count("ok") == recorded
+        assert Batch.objects.get(pk=run.batch.pk).completed_profiles == recorded
+
+
+def record_late(run, profile_id):
+    return BatchManager().record_results(run.batch.pk, run.run_token, [(profile_id, ok())])
 
 
 def test_one_of_several_promotions_starts_the_head():

@@ -263,6 +263,18 @@ class QueueMachine(RuleBasedStateMachine):
         self.enter(batch, RULES[Action(call)].goes_to)
         self.lines += (batch.status, self.waiting) != before
 
+    @precondition(lambda self: self.running)
+    @rule(batch=batches)
+    def interrupt_running(self, batch):
+        interrupted = self.running
+        answer = self.manager.start_batch(batch.id, preempt=True)
+        if not self.is_refused("start_batch", batch, answer, Code.QUEUE_HELD if self.held else None):
+            self.enter(interrupted, QUEUED)
+            self.waiting.remove(interrupted)
+            self.waiting.insert(0, interrupted)
+            self.enter(batch, RUNNING)
+            self.lines += 2
+
     @rule()
     def promote_next_batch(self):
         head = self.waiting[0] if self.waiting and not self.running and not self.held else None
