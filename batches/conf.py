@@ -19,7 +19,7 @@ BUILT_IN_CHECKERS = {
     "http": "batches.checking.checkers.http.HttpChecker",
 }
 
-ZERO_ALLOWED = {"retries", "max_retry_after", "max_redirects", "grace_seconds", "api_proxies"}
+ZERO_ALLOWED = {"retries", "rest_after", "max_retry_after", "max_redirects", "grace_seconds", "api_proxies"}
 
 #: Those that this process may use: fewer than the machine has in a container.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -56,6 +56,11 @@ class Config:
     lease_seconds: float = 30.0
     #: Takeovers without progress after which a batch goes to `error`.
     max_takeovers: int = 3
+    #: Failures in a row after which scheduled runs leave a profile out for a while (0: never): first for so many
+    #: seconds, then twice as long after each further failure, up to the longest rest. One success ends it.
+    rest_after: int = 3
+    first_rest: float = 21_600.0
+    longest_rest: float = 604_800.0
     #: Seconds between two polls of an idle worker.
     poll_seconds: float = 1.0
     #: Seconds that running checks have to finish after SIGTERM.

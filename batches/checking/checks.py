@@ -303,5 +303,5 @@ class Checks:
         if until > self._last_result + self._config.max_retry_after:
             for turn, pause in self._window.take_paused():
                 status = turn.pause.http_status if turn.pause else None
-                self._add_result(turn, CheckResult(False, str(pause), status))
+                self._add_result(turn, CheckResult(False, str(pause), status, host_paused=True))
             self._on_progress()

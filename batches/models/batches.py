@@ -15,7 +15,7 @@ from django.utils import timezone
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
 
 from .counters import LiveCount, LiveSeconds
-from .lists import ProfileList
+from .lists import COUNT_FIRST, ProfileList
 from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
 from .queue import Queue
@@ -144,11 +144,15 @@ class Batch(models.Model):
     position = models.IntegerField(null=True, blank=True, unique=True)
     priority = models.SmallIntegerField(default=0, help_text="Higher goes first.")
     checker = models.CharField(max_length=MAX_CHECKER, default="feed")
+    count_first = models.BooleanField(default=False, db_default=False, help_text=COUNT_FIRST)
 
     total_profiles = models.PositiveIntegerField("profiles", default=0)
     completed_profiles = LiveCount("checked", default=0, counted="SUM(lease.successful_checks + lease.failed_checks)")
     successful_checks = LiveCount("ok", default=0, counted="SUM(lease.successful_checks)")
     failed_checks = LiveCount("failed", default=0, counted="SUM(lease.failed_checks)")
+    skipped_profiles = models.PositiveIntegerField(
+        "skipped", default=0, db_default=0, help_text="Profiles that rest after many failures. They count as checked."
+    )
     stories_found = LiveCount("new stories", default=0, counted="SUM(lease.stories_found)")
     error = models.TextField(blank=True)
 
@@ -188,7 +192,7 @@ class Batch(models.Model):
             ),
             models.CheckConstraint(
                 name="batch_counters_add_up",
-                condition=Q(completed_profiles__gte=F("successful_checks") + F("failed_checks"))
+                condition=Q(completed_profiles__gte=F("successful_checks") + F("failed_checks") + F("skipped_profiles"))
                 & Q(total_profiles__gte=F("completed_profiles")),
                 violation_error_message="The counters do not add up.",
             ),
@@ -199,6 +203,7 @@ class Batch(models.Model):
                     completed_profiles__gte=0,
                     successful_checks__gte=0,
                     failed_checks__gte=0,
+                    skipped_profiles__gte=0,
                     stories_found__gte=0,
                 ),
             ),
@@ -268,7 +273,8 @@ class Batch(models.Model):
     @property
     def rate(self) -> float | None:
         """Profiles per second; None while unknown."""
-        return self.completed_profiles / self.run_seconds if self.completed_profiles and self.run_seconds > 0 else None
+        checked = self.completed_profiles - self.skipped_profiles
+        return checked / self.run_seconds if checked and self.run_seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -295,6 +301,7 @@ class BatchProfile(models.Model):
         PENDING = "pending"
         OK = "ok"
         FAILED = "failed"
+        SKIPPED = "skipped"  # it rests after many failures, and a scheduled run left it out
 
     # Without indexes of their own: the compound indexes below begin with these columns.
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="profiles", db_index=False)
@@ -314,7 +321,7 @@ class BatchProfile(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["profile", "batch"], name="one_row_per_profile_and_batch"),
             models.CheckConstraint(
-                name="batchprofile_status_known", condition=Q(status__in=["pending", "ok", "failed"])
+                name="batchprofile_status_known", condition=Q(status__in=["pending", "ok", "failed", "skipped"])
             ),
         ]
         indexes = [
@@ -338,6 +345,7 @@ def aggregate_counters(path: str = "") -> dict[str, Count]:
         "completed_profiles": Count(f"{path}pk", filter=~Q(**{f"{path}status": BatchProfile.Status.PENDING})),
         "successful_checks": count(BatchProfile.Status.OK),
         "failed_checks": count(BatchProfile.Status.FAILED),
+        "skipped_profiles": count(BatchProfile.Status.SKIPPED),
     }
 
 

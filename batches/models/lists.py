@@ -18,6 +18,8 @@ from batches.text import pluralise
 
 from .profiles import Profile
 
+COUNT_FIRST = "Stories that are there when a profile is first read count as new, too."
+
 
 class ProfileListQuerySet(models.QuerySet["ProfileList"]):
     def due(self, moment: datetime) -> Self:
@@ -36,6 +38,7 @@ class ProfileList(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME, unique=True)
     checker = models.CharField(max_length=MAX_CHECKER, default="feed")
+    count_first = models.BooleanField(default=False, db_default=False, help_text=COUNT_FIRST)
     priority = models.SmallIntegerField(default=0, help_text="Of its runs. Higher goes first.")
     schedule = models.CharField(
         max_length=MAX_SCHEDULE, blank=True, help_text="When it runs by itself, as a cron expression. Empty: never."

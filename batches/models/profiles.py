@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from batches.limits import MAX_FINGERPRINT, MAX_NAME, MAX_STORY_ID, MAX_TITLE, MAX_URL, MAX_VALIDATOR
@@ -24,7 +25,25 @@ class Profile(models.Model):
     last_checked_at = models.DateTimeField("last check", null=True, blank=True)
     last_error = models.TextField(blank=True, help_text="Empty when the last check was ok.")
     last_story_at = models.DateTimeField("last new story", null=True, blank=True)
+    #: The first check that read its stories; those that were there are its baseline.
+    first_read_at = models.DateTimeField("first read", null=True, blank=True)
+    # Memory of failures. A host that asks for a pause is not a failure of the profile.
+    failures = models.PositiveIntegerField(default=0, db_default=0, help_text="Failed checks in a row.")
+    failing_since = models.DateTimeField(null=True, blank=True, help_text="Empty when the last check was ok.")
+    #: Until then scheduled runs leave it out. See `queue/failures.py`.
+    rests_until = models.DateTimeField("next try", null=True, blank=True)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="profile_fails_since_its_first_failure",
+                condition=Q(failures=0, failing_since__isnull=True, rests_until__isnull=True)
+                | Q(failures__gt=0, failing_since__isnull=False),
+            )
+        ]
+        # NULL for every profile that answers, so their updates stay HOT: see `BatchProfile`.
+        indexes = [models.Index(fields=["rests_until"], name="profile_resting", condition=Q(rests_until__isnull=False))]
 
     def __str__(self) -> str:
         return self.name or self.url
@@ -46,6 +65,9 @@ class StoryResult(models.Model):
     url = models.CharField("address", max_length=MAX_URL, blank=True)
     published_at = models.DateTimeField("published", null=True, blank=True)
     found_at = models.DateTimeField("found", default=timezone.now)
+    is_baseline = models.BooleanField(
+        "baseline", default=False, db_default=False, help_text="It was there when the profile was first read: not new."
+    )
 
     objects = models.Manager.from_queryset(StoryResultQuerySet)()
 
@@ -56,6 +78,9 @@ class StoryResult(models.Model):
         indexes = [
             models.Index(fields=["batch", "id"], name="storyresult_keyset"),
             models.Index(fields=["profile", "id"], name="storyresult_of_profile"),
+            # The first read of a list of a million profiles is millions of stories that nobody asks for.
+            models.Index(fields=["id"], name="storyresult_new", condition=Q(is_baseline=False)),
+            models.Index(fields=["batch", "id"], name="storyresult_new_of_batch", condition=Q(is_baseline=False)),
         ]
 
     def __str__(self) -> str:

@@ -58,6 +58,7 @@ COUNTERS_AT_ZERO: dict[str, Any] = {
     "completed_profiles": 0,
     "successful_checks": 0,
     "failed_checks": 0,
+    "skipped_profiles": 0,
     "stories_found": 0,
 }
 

@@ -5,7 +5,8 @@ follow, as those of a deleted batch do. Until then `Batch.reset_after` is the la
 
 - Readers see the new status and counters at once; rows behind `reset_after` still show their previous results.
 - Nobody records: while it is set, no worker can claim a run, and a constraint rules out a run token.
-- The counters say what has to go. A retry keeps the successful checks, checking again sets them to zero.
+- The counters say what has to go. A retry keeps the successful checks and the profiles that were skipped, checking
+  again sets both to zero.
 - Whoever continues reads and moves `reset_after` under the lock of the batch, so several can at any time: the call
   itself, and after a kill each worker that looks for work. Other transitions leave it alone, and checking again
   restarts it.
@@ -51,7 +52,8 @@ def _reset_chunk(batch: Batch, after: int) -> bool:
     ids = list(rows.order_by("pk").values_list("pk", flat=True)[: RESET_CHUNK + 1])
     has_more = len(ids) > RESET_CHUNK
     if ids:
-        stale = (Status.FAILED,) if batch.successful_checks else (Status.OK, Status.FAILED)
+        counted = {Status.OK: batch.successful_checks, Status.SKIPPED: batch.skipped_profiles}
+        stale = [Status.FAILED, *(status for status, count in counted.items() if not count)]
         rows.filter(pk__lte=ids[:RESET_CHUNK][-1], status__in=stale).update(**UNCHECKED)
     reset_after = ids[RESET_CHUNK - 1] if has_more else None
     if reset_after != batch.reset_after:

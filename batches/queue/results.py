@@ -21,6 +21,7 @@ from batches.limits import MAX_ERROR, MAX_FINGERPRINT, MAX_STORY_ID, MAX_TITLE, 
 from batches.models import BatchProfile, Lease
 from batches.text import clean_text
 
+from .failures import write_rest
 from .redirects import clean_moved_to, note_redirects
 from .sql import (
     PARTITION,
@@ -29,8 +30,8 @@ from .sql import (
     as_json,
     execute,
     fetch_all,
+    format_time,
     json_table,
-    now,
     time_parameter,
     uuid_parameter,
 )
@@ -48,7 +49,8 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
     if not row_ids:
         return
     results = {profile_id: clean_result(given[profile_id]) for profile_id in row_ids}
-    new_stories = insert_stories(batch_id, results)
+    moment = timezone.now()
+    new_stories = insert_stories(batch_id, results, moment)
     update_batch_profiles(
         [
             (
@@ -60,7 +62,8 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
                 profile_id in new_stories,
             )
             for profile_id, result in results.items()
-        ]
+        ],
+        moment,
     )
     update_profiles(
         [
@@ -72,9 +75,12 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
                 result.last_modified,
                 result.fingerprint,
                 profile_id in new_stories,
+                result.ok and result.reads_stories,
+                not (result.ok or result.host_paused),
             )
             for profile_id, result in results.items()
-        ]
+        ],
+        moment,
     )
     note_redirects(results)
     successful = sum(result.ok for result in results.values())
@@ -126,6 +132,8 @@ def clean_result(result: CheckResult) -> CheckResult:
         last_modified=_clean_memory(result.last_modified, MAX_VALIDATOR),
         fingerprint=_clean_memory(result.fingerprint, MAX_FINGERPRINT),
         moved_to=clean_moved_to(result.moved_to),
+        reads_stories=result.reads_stories,
+        host_paused=result.host_paused,
     )
 
 
@@ -173,14 +181,14 @@ ROW_RESULT = {
 }
 
 
-def update_batch_profiles(results: Sequence[tuple[Any, ...]]) -> None:
+def update_batch_profiles(results: Sequence[tuple[Any, ...]], moment: datetime) -> None:
     execute(
         f"""UPDATE {ROW} AS row
                SET status = result.status, error = result.error, http_status = result.http_status,
                    duration = result.duration, has_story = result.has_story, checked_at = {time_parameter()}
               FROM {json_table(ROW_RESULT)} AS result
              WHERE row.id = result.row_id AND row.status = 'pending'""",
-        [now(), as_json(results)],
+        [format_time(moment), as_json(results)],
     )
 
 
@@ -193,10 +201,15 @@ PROFILE_MEMORY = {
     "last_modified": "text",
     "fingerprint": "text",
     "has_story": "boolean",
+    "was_read": "boolean",
+    "has_failed": "boolean",
 }
 
 
-def update_profiles(memories: Sequence[tuple[Any, ...]]) -> None:
+def update_profiles(memories: Sequence[tuple[Any, ...]], moment: datetime) -> None:
+    """Without an error the profile answers; with one it has failed, unless its host only asked for a pause."""
+    now = format_time(moment)
+    rest, rest_parameters = write_rest("profile.failures + 1", moment)
     execute(
         f"""UPDATE {PROFILE} AS profile
                SET last_error = memory.error,
@@ -205,8 +218,17 @@ def update_profiles(memories: Sequence[tuple[Any, ...]]) -> None:
                    last_modified = COALESCE(memory.last_modified, profile.last_modified),
                    fingerprint = COALESCE(memory.fingerprint, profile.fingerprint),
                    last_story_at = CASE WHEN memory.has_story THEN {time_parameter()} ELSE profile.last_story_at END,
+                   first_read_at = CASE WHEN memory.was_read AND profile.first_read_at IS NULL
+                                        THEN {time_parameter()} ELSE profile.first_read_at END,
+                   failures = CASE WHEN memory.error = '' THEN 0 WHEN memory.has_failed THEN profile.failures + 1
+                                   ELSE profile.failures END,
+                   failing_since = CASE WHEN memory.error = '' THEN NULL
+                                        WHEN memory.has_failed AND profile.failures = 0 THEN {time_parameter()}
+                                        ELSE profile.failing_since END,
+                   rests_until = CASE WHEN memory.error = '' THEN NULL WHEN memory.has_failed THEN {rest}
+                                      ELSE profile.rests_until END,
                    last_checked_at = {time_parameter()}
               FROM {json_table(PROFILE_MEMORY)} AS memory
              WHERE profile.id = memory.profile_id""",
-        [now(), now(), as_json(memories)],
+        [now, now, now, *rest_parameters, now, as_json(memories)],
     )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from batches.checking.checkers.base import CheckResult, Story
 
-from .sql import STORY, as_json, fetch_all, is_postgresql, json_table, now, time_parameter, uuid_parameter
+from .sql import STORY, as_json, fetch_all, format_time, is_postgresql, json_table, time_parameter, uuid_parameter
 
 #: The stories of a profile that were found last. A document has tens of them.
 MAX_KNOWN = 1000
@@ -28,7 +28,7 @@ STORY_ID = {"profile_id": "bigint", "story_id": "text"}
 NEW_STORY = STORY_ID | {"title": "text", "url": "text", "published_at": "timestamptz"}
 
 
-def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> Counter[int]:
+def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult], moment: datetime) -> Counter[int]:
     """Store the stories that are new. Returns their number by profile ID."""
     new = drop_renamed(results, find_unknown(results))
     if not new:
@@ -39,7 +39,7 @@ def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult]) -> C
               FROM {json_table(NEW_STORY)} AS story WHERE true
                 ON CONFLICT (profile_id, story_id) DO NOTHING
          RETURNING profile_id""",
-        [uuid_parameter(batch_id), now(), as_json(new)],
+        [uuid_parameter(batch_id), format_time(moment), as_json(new)],
     )
     return Counter(profile_id for (profile_id,) in inserted)
 

@@ -33,11 +33,12 @@ CHANGES = {
 }
 
 # The same for the database. Each condition uses `before` once, since each use is one lookup of the previous row.
+NO_RESULT = [Status.PENDING, Status.SKIPPED]
 CONDITIONS = {
     Change.NEWLY_FAILING: Q(status=Status.FAILED, before=Status.OK),
     Change.RECOVERED: Q(status=Status.OK, before=Status.FAILED),
     Change.UNCHANGED: Q(status__in=[Status.OK, Status.FAILED], before=F("status")),
-    Change.NOT_COMPARED: Q(status=Status.PENDING) | Q(before=Status.PENDING),
+    Change.NOT_COMPARED: Q(status__in=NO_RESULT) | Q(before__in=NO_RESULT),
 }
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -192,16 +193,17 @@ def is_recent(moment: datetime | None, now: datetime) -> bool:
 
 def _rates(running: Batch | None) -> Mapping[str, float]:
     """Profiles per second by checker, without checkers that have no recent batch."""
-    finished = Batch.objects.filter(status=Batch.Status.DONE, completed_profiles__gt=0, run_seconds__gt=0)
-    columns = ("checker", "completed_profiles", "run_seconds")
-    samples = list(finished.order_by("-completed_at").values_list(*columns)[:RECENT])
+    finished = Batch.objects.filter(
+        status=Batch.Status.DONE, completed_profiles__gt=F("skipped_profiles"), run_seconds__gt=0
+    )
+    samples = list(finished.order_by("-completed_at")[:RECENT])
     if running is not None:
-        samples.append((running.checker, running.completed_profiles, running.run_seconds))
+        samples.append(running)
     checked: defaultdict[str, int] = defaultdict(int)
     seconds: defaultdict[str, float] = defaultdict(float)
-    for checker, profiles, took in samples:
-        checked[checker] += profiles
-        seconds[checker] += took
+    for batch in samples:
+        checked[batch.checker] += batch.completed_profiles - batch.skipped_profiles
+        seconds[batch.checker] += batch.run_seconds
     return {checker: checked[checker] / took for checker, took in seconds.items() if took > 0}
 
 

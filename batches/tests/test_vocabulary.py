@@ -66,17 +66,18 @@ def command(manage):
 
 def test_the_names_are_a_promise():
     assert vocabulary.BATCH == (
-        "id", "name", "status", "position", "priority", "checker", "total_profiles", "completed_profiles",
-        "successful_checks", "failed_checks", "stories_found", "error", "created_at", "started_at", "completed_at",
-        "run_seconds", "previous", "list",
+        "id", "name", "status", "position", "priority", "checker", "count_first", "total_profiles",
+        "completed_profiles", "successful_checks", "failed_checks", "skipped_profiles", "stories_found", "error",
+        "created_at", "started_at", "completed_at", "run_seconds", "previous", "list",
     )  # fmt: skip
     assert vocabulary.LIST == (
-        "id", "name", "checker", "priority", "schedule", "time_zone", "delay_minutes", "schedule_active", "next_run_at",
-        "version", "created_at", "total_profiles", "schedule_in_words", "next_times",
+        "id", "name", "checker", "count_first", "priority", "schedule", "time_zone", "delay_minutes", "schedule_active",
+        "next_run_at", "version", "created_at", "total_profiles", "schedule_in_words", "next_times",
     )  # fmt: skip
     assert vocabulary.PROGRESS == ("percent", "rate", "seconds_left")
     assert vocabulary.STORY == (
-        "id", "profile", "batch", "story_id", "title", "url", "published_at", "found_at", "profile_url", "profile_name",
+        "id", "profile", "batch", "story_id", "title", "url", "published_at", "found_at", "is_baseline", "profile_url",
+        "profile_name",
     )  # fmt: skip
     assert vocabulary.REDIRECT == (
         "id", "profile", "url", "checks", "first_seen_at", "last_seen_at", "profile_url", "profile_name", "merges",

@@ -55,6 +55,10 @@ class CheckResult:
     #: Where the profile's address permanently redirects to (301 or 308 on every hop), or empty. None if it was not
     #: asked: a remembered feed was, or nothing answered.
     moved_to: str | None = None
+    #: False if it did not look for stories. Those of the first check that does are the profile's baseline.
+    reads_stories: bool = True
+    #: The host asked us to wait for too long. The profile itself has not failed.
+    host_paused: bool = False
 
 
 OPTIONAL_TEXT = (str, NoneType)
@@ -64,6 +68,7 @@ RESULT_TYPES: Mapping[str, tuple[type, ...]] = {
     "http_status": (int, NoneType),
     "duration": (int, float),
     "stories": (Sequence,),
+    **dict.fromkeys(("reads_stories", "host_paused"), (bool,)),
     **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint", "moved_to"), OPTIONAL_TEXT),
 }
 STORY_TYPES: Mapping[str, tuple[type, ...]] = {

@@ -11,4 +11,4 @@ class HttpChecker(FetchingChecker):
 
     async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:
         response = await self.fetch(profile.url, read_body=False)
-        return CheckResult(True, http_status=response.status, moved_to=response.moved_to)
+        return CheckResult(True, http_status=response.status, moved_to=response.moved_to, reads_stories=False)

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.django_db
 NOW = timezone.now()
 
 REQUIRED = [
-    "total_profiles", "completed_profiles", "successful_checks", "failed_checks", "stories_found", "takeovers",
-    "priority", "name", "error",
+    "total_profiles", "completed_profiles", "successful_checks", "failed_checks", "skipped_profiles", "stories_found",
+    "takeovers", "priority", "name", "error", "count_first",
 ]  # fmt: skip
 PLACES = {("running", 0), ("queued", 7), ("paused", None), ("done", None), ("error", None)}
 IMPOSSIBLE = {
@@ -26,12 +26,14 @@ IMPOSSIBLE = {
     },
     "more completed than there are": {"completed_profiles": 4},
     "more results than completed": {"successful_checks": 2},
+    "more results and skipped profiles than completed": {"skipped_profiles": 1},
     "more failures than completed": {"failed_checks": 3, "successful_checks": 0},
     "a total below what is completed": {"total_profiles": 1},
     "a negative total": {"total_profiles": -1, "completed_profiles": -1, "successful_checks": -1, "failed_checks": -1},
     "a negative number of completed": {"completed_profiles": -1, "successful_checks": -1, "failed_checks": -1},
     "a negative number of successes": {"successful_checks": -1},
     "a negative number of failures": {"failed_checks": -1},
+    "a negative number of skipped profiles": {"skipped_profiles": -1},
     "a negative number of stories": {"stories_found": -1},
     "negative take-overs": {"takeovers": -1},
     **{f"no {field}": {field: None} for field in REQUIRED},
@@ -65,6 +67,7 @@ POSSIBLE = {
     "failed": {"status": "error", "position": None},
     "deleted": {"status": "paused", "position": None, "deleted_at": NOW},
     "completed without a verdict": {"completed_profiles": 3},
+    "one skipped": {"completed_profiles": 3, "skipped_profiles": 1},
     "all done": {"completed_profiles": 3, "successful_checks": 3, "failed_checks": 0},
 }
 
@@ -128,6 +131,25 @@ def test_a_partition_has_a_known_number_and_is_there_once(number):
 def test_an_address_is_one_profile():
     Profile.objects.create(url="https://example.org/")
     assert_impossible(lambda: Profile.objects.create(url="https://example.org/"))
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"failures": -1, "failing_since": NOW},
+        {"failures": 1},
+        {"failing_since": NOW},
+        {"rests_until": NOW},
+        {"failures": None},
+    ],
+)
+def test_an_impossible_memory_of_a_profile_is_refused(memory):
+    Profile.objects.create(url="https://example.org/")
+    assert_impossible(lambda: Profile.objects.update(**memory))
+
+
+def test_a_profile_rests_only_while_it_fails():
+    Profile.objects.create(url="https://example.org/", failures=3, failing_since=NOW, rests_until=NOW)
 
 
 def test_a_story_is_new_once_per_profile():

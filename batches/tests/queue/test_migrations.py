@@ -1,6 +1,7 @@
 """The migrations go forward and backward with data in the tables."""
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from django.core.management import call_command
@@ -8,7 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Profile, ProfileList
+from batches.models import Batch, BatchLog, Profile, ProfileList, StoryResult
 from batches.tests.support.factories import (
     MODELS,
     assert_consistent,
@@ -111,3 +112,30 @@ def test_batches_that_repeat_each_other_become_the_runs_of_a_list():
         pass
     assert ProfileList.objects.count() == 2
     assert repeat(news).list.name == "News"
+
+
+def test_what_was_known_of_profiles_counts_as_read_or_failing():
+    read, ok_once, seen, failing, _ = (Profile.objects.create(url=url) for url in urls(5))
+    day = [datetime(2026, 6, number, tzinfo=UTC) for number in range(1, 6)]
+    counters = {"total_profiles": 2, "completed_profiles": 2, "successful_checks": 1, "skipped_profiles": 1}
+    batch = Batch.objects.create(name="old", status="paused", **counters)
+    batch.profiles.create(profile=ok_once, status="ok", checked_at=day[1])
+    skipped = batch.profiles.create(profile=failing, status="skipped", error="It rests.")
+    StoryResult.objects.create(profile=read, story_id="a", found_at=day[0])
+    Profile.objects.filter(pk=ok_once.pk).update(last_checked_at=day[2], last_error="It is gone.")
+    Profile.objects.filter(pk=seen.pk).update(last_checked_at=day[3])
+    Profile.objects.filter(pk=failing.pk).update(last_checked_at=day[4], last_error="It is gone.")
+    with back_at("0017"), connection.cursor() as cursor:
+        cursor.execute("SELECT status FROM batches_batchprofile ORDER BY id")
+        assert cursor.fetchall() == [("ok",), ("pending",)]
+    memories = Profile.objects.order_by("pk").values_list("first_read_at", "failures", "failing_since", "rests_until")
+    assert list(memories) == [
+        (day[0], 0, None, None),
+        (day[1], 1, day[2], None),
+        (day[3], 0, None, None),
+        (None, 1, day[4], None),
+        (None, 0, None, None),
+    ]
+    skipped.refresh_from_db()
+    assert (skipped.status, skipped.error) == ("pending", "")
+    assert_consistent()

@@ -248,10 +248,11 @@ def assert_consistent() -> None:
 def assert_ledger_is_exact(batch: Batch) -> None:
     rows = row_statuses(batch)
     if rows:
-        counters = (len(rows), rows.count("ok") + rows.count("failed"), rows.count("ok"), rows.count("failed"))
-        assert counters == (
+        counters = [len(rows), len(rows) - rows.count("pending"), *map(rows.count, ("ok", "failed", "skipped"))]
+        assert counters == [
             batch.total_profiles,
             batch.completed_profiles,
             batch.successful_checks,
             batch.failed_checks,
-        )
+            batch.skipped_profiles,
+        ]

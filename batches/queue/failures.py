@@ -1,0 +1,69 @@
+"""Memory of failures: a profile that fails again and again rests. Scheduled runs leave it out, for longer each time.
+
+Each check counts, whoever asked for it: a failure that is retried and fails again is two. A host that asks for a pause
+says nothing about the profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Case, F, TextField, Value, When
+
+from batches.conf import get_config
+from batches.models import Batch, BatchProfile, Profile
+
+from .contents import UNCHECKED
+from .sql import format_time, time_parameter
+
+Status = BatchProfile.Status
+
+
+def write_rest(failures: str, moment: datetime) -> tuple[str, list[Any]]:
+    """SQL for the end of the rest that begins at this moment after so many failures, with its parameters.
+
+    One arm for each length: so neither database has to add to a time.
+    """
+    config = get_config()
+    if not config.rest_after:
+        return "NULL", []
+    ends = [format_time(moment + timedelta(seconds=seconds)) for seconds in list_rests()]
+    arms = [
+        f"WHEN {failures} = {number} THEN {time_parameter()}" for number, _ in enumerate(ends[1:], config.rest_after)
+    ]
+    sql = f"CASE WHEN {failures} < {config.rest_after} THEN NULL {' '.join(arms)} ELSE {time_parameter()} END"
+    return sql, ends
+
+
+def list_rests() -> list[float]:
+    """The lengths of the rests in seconds, each twice the previous one, up to the longest."""
+    config = get_config()
+    rest, longest = config.first_rest, config.longest_rest
+    rests = []
+    while rest < longest:
+        rests.append(rest)
+        rest *= 2
+    return [*rests, longest]
+
+
+def undo_failures(batch: Batch, row_ids: Collection[int]) -> int:
+    """Make these failed rows pending again, as if their checks had never been made. Returns how many there were.
+
+    Under the lock of the queue, after the end of the run, so that the batch itself has all counts. For a few hundred
+    rows at once. A profile that had not failed before answers again; of the others the last error is lost.
+    """
+    failed = BatchProfile.objects.filter(batch=batch, pk__in=row_ids, status=Status.FAILED)
+    profile_ids = list(failed.values_list("profile_id", flat=True))
+    count = failed.update(**UNCHECKED)
+    Profile.objects.filter(pk__in=profile_ids, failures__gt=0).update(
+        failures=F("failures") - 1,
+        failing_since=Case(When(failures=1, then=None), default=F("failing_since")),
+        last_error=Case(When(failures=1, then=Value("")), default=F("last_error"), output_field=TextField()),
+        rests_until=None,
+    )
+    Batch.objects.filter(pk=batch.pk).update(
+        completed_profiles=F("completed_profiles") - count, failed_checks=F("failed_checks") - count
+    )
+    return count
