@@ -32,6 +32,7 @@ from .queue.contents import (
     purge_deleted,
     stay_hidden,
 )
+from .queue.forgetting import ForgetCalls
 from .queue.lists import new_batch_of
 from .queue.redirect_calls import RedirectCalls
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
@@ -44,7 +45,7 @@ from .queue.repairs import (
     lock_leases,
     renumber_queue,
 )
-from .queue.resets import begin_reset, continue_reset
+from .queue.resets import begin_reset, finish_resets
 from .queue.runs import lease_of, lock_head, lock_running
 from .queue.schedules import ScheduleCalls
 from .queue.values import (
@@ -66,10 +67,11 @@ from .text import clean_text, pluralise
 Status = Batch.Status
 
 
-class BatchManager(RedirectCalls, ScheduleCalls, WorkerCalls):
+class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, WorkerCalls):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
-    The calls that change lists are in `ListCalls`, and others in `RedirectCalls`, `ScheduleCalls` and `WorkerCalls`.
+    The calls that change lists are in `ListCalls`, and others in `ForgetCalls`, `RedirectCalls`, `ScheduleCalls` and
+    `WorkerCalls`.
     """
 
     # Creating batches
@@ -322,8 +324,7 @@ class BatchManager(RedirectCalls, ScheduleCalls, WorkerCalls):
 
     def finish_resets(self) -> None:
         """Make the rows of the batches that are checked again pending, where that is still to be done."""
-        for pk in list(Batch.objects.to_reset().values_list("pk", flat=True)):
-            continue_reset(pk)
+        finish_resets()
 
     def delete_batch(self, batch_id: object, **expected: Any) -> Literal[True] | Refusal:
         """Delete it with its rows and its log. Its stories stay, so that they are not new again.

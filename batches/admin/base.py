@@ -85,6 +85,20 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "media": self.media + admin_form.media,
         }
 
+    def question_context(self, request: HttpRequest, title: str, action: str, confirmed: str = "yes") -> dict[str, Any]:
+        """The context of a page that asks before an action on selected rows, and posts it again with `confirmed`."""
+        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        across = request.POST.get("select_across", "0")
+        return {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "form": {"action": action, "select_across": across, "confirmed": confirmed},
+            # Django requires one even if all are meant.
+            "selected": selected[:1] if across == "1" else selected,
+            "cancel_url": request.get_full_path(),
+        }
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             if not (search := request.GET.get(SEARCH_VAR)):

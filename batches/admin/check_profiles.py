@@ -33,8 +33,6 @@ VISIBLE = ["name", "priority", "checker", "queue"]
 class CheckProfilesAdmin(ListAdmin):
     """The list of profiles, with the action that creates a batch of them."""
 
-    actions = ("check_selected",)
-
     def has_add_batch_permission(self, request: HttpRequest) -> bool:
         return self.admin_site.get_model_admin(Batch).has_add_permission(request)
 

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import CharField, F, OuterRef, QuerySet, Subquery, UUIDField
@@ -322,17 +321,9 @@ class ListProfileAdmin(RefusableAdmin):
     def confirm_removal(
         self, request: HttpRequest, members: QuerySet[ListProfile], lists: QuerySet[ProfileList]
     ) -> HttpResponse:
-        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-        across = request.POST.get("select_across", "0")
         context = {
-            **self.admin_site.each_context(request),
-            "title": "Remove profiles?",
-            "opts": self.opts,
+            **self.question_context(request, "Remove profiles?", "remove_selected"),
             "counted": pluralise(members.count(), "profile"),
             "lists": lists,
-            "form": {"action": "remove_selected", "select_across": across, "confirmed": "yes"},
-            # Django requires one even if all are meant.
-            "selected": selected[:1] if across == "1" else selected,
-            "cancel_url": request.get_full_path(),
         }
         return render(request, "admin/batches/profilelist/remove.html", context)

@@ -24,10 +24,12 @@ from .filters import (
     ProfilesOfBatchFilter,
     StoryAgeFilter,
 )
+from .forget_profiles import ForgetProfilesAdmin
 
 
 @admin.register(Profile)
-class ProfileAdmin(CheckProfilesAdmin, ReadOnlyAdmin):
+class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
+    actions = ("check_selected", "forget_selected")
     list_display = ("url", "name", "last_checked_at", "last_error", "last_story_at")
     list_filter = (LastCheckFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")

@@ -6,7 +6,6 @@ from hashlib import sha256
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin import helpers
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -69,20 +68,12 @@ class RedirectAdmin(ReadOnlyAdmin):
         return None
 
     def ask(self, request: HttpRequest, chosen: list[Redirect], left: int, shown: str) -> HttpResponse:
-        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-        across = request.POST.get("select_across", "0")
         context = {
-            **self.admin_site.each_context(request),
-            "title": "Accept redirects?",
-            "opts": self.opts,
+            **self.question_context(request, "Accept redirects?", "accept_selected", shown),
             "counted": pluralise(len(chosen), "profile"),
             "first": chosen[:SHOWN],
             "more": len(chosen) - SHOWN,
             "left": left,
-            "form": {"action": "accept_selected", "select_across": across, "confirmed": shown},
-            # Django requires one even if all are meant.
-            "selected": selected[:1] if across == "1" else selected,
-            "cancel_url": request.get_full_path(),
         }
         return render(request, "admin/batches/redirect/accept.html", context)
 

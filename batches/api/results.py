@@ -21,17 +21,21 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.queue.forgetting import find_profile
+from batches.queue.refusals import Code
 from batches.queue.values import find_batch
 from batches.reports import queries
 from batches.reports.comparison import compare
 from batches.web.downloads import stream_download
 
-from .access import VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
+from .access import FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
+from .errors import require_granted
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination
-from .schema import describes_export
+from .schema import NUMBER, conflict, describe, describes_export
 from .serializers import ComparisonSerializer, LogSerializer, ProfileSerializer, RowSerializer, StorySerializer
+from .views import ManagerView
 
 Row = TypeVar("Row", bound=Model)
 Line = TypeVar("Line")
@@ -155,16 +159,35 @@ class Stories(ListViewSet[StoryResult]):
     filterset_class = StoryFilters
 
 
-class Profiles(ListViewSet[Profile]):
+class Profiles(ManagerView, ListViewSet[Profile]):
     """List the profiles of all batches.
 
     The oldest comes first.
     """
 
-    required_permissions = {"list": VIEW_PROFILES}
+    required_permissions = {"list": VIEW_PROFILES, "retrieve": VIEW_PROFILES, "destroy": FORGET}
+    id_schema = NUMBER
     queryset = Profile.objects.order_by("pk")
     serializer_class = ProfileSerializer
     filterset_class = ProfileFilters
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """Get a profile."""
+        return Response(self.get_serializer(find_profile(pk)).data)
+
+    @describe(responses={204: None} | conflict(Code.BEING_ADDED))
+    def destroy(self, request: Request, pk: str) -> Response:
+        """Forget a profile.
+
+        It is deleted with its stories, its rows in all batches, its memberships in lists, and its address in the log.
+        The counters of its batches go down. This is refused while a batch with the profile is being stored.
+        """
+        require_granted(self.manager.forget_profile(pk))
+        return Response(status=204)
+
+    def render_current(self, pk: str) -> dict[str, Any]:
+        """For a refusal."""
+        return {}
 
 
 LIST: dict[str, Any] = {"get": "list"}
@@ -183,5 +206,6 @@ urls = [
         name="batch-stories-export",
     ),
     path("profiles/", Profiles.as_view(LIST), name="profiles"),
+    path("profiles/<str:pk>/", Profiles.as_view({"get": "retrieve", "delete": "destroy"}), name="profile"),
     path("stories/", Stories.as_view(LIST), name="stories"),
 ]

@@ -54,6 +54,8 @@ ERRORS = {
 }
 
 ID = {"type": "string", "format": "uuid"}
+#: The ID of a row that is numbered.
+NUMBER = {"type": "integer", "minimum": 1}
 KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"}
 BOUNDS = {"max_length": "maxLength", "min_value": "minimum", "max_value": "maximum"}
 NOT_EMPTY = r"\S"
@@ -162,7 +164,7 @@ class CallSchema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         parameters = [RETRY_AFTER]
         if "{id}" in self.path:
-            parameters.append(OpenApiParameter("id", ID, OpenApiParameter.PATH))
+            parameters.append(OpenApiParameter("id", getattr(self.view, "id_schema", ID), OpenApiParameter.PATH))
         if self.method == "POST":
             parameters += IDEMPOTENCY
         return parameters

@@ -46,6 +46,7 @@ class Action(models.TextChoices):
     RUN_LIST = "run_list"
     DELETE_LIST = "delete_list"
     ACCEPT_REDIRECT = "accept_redirect"
+    FORGET_PROFILE = "forget_profile"
 
 
 class Channel(models.TextChoices):

@@ -27,7 +27,19 @@ from batches.text import clean_text
 
 from .partitions import partition_of
 from .refusals import Code, Refused
-from .sql import PROFILE, ROW, as_json, execute, fetch_all, json_table, now, paced, time_parameter, uuid_parameter
+from .sql import (
+    PROFILE,
+    ROW,
+    as_json,
+    execute,
+    fetch_all,
+    json_table,
+    keeping_profiles,
+    now,
+    paced,
+    time_parameter,
+    uuid_parameter,
+)
 from .values import find_list
 
 #: Rows per transaction when a batch is stored, in 0.1 s. On SQLite, others wait for 0.9 s at times with 10,000.
@@ -192,7 +204,7 @@ def _insert_known(batch_id: uuid.UUID, profile_ids: QuerySet[Any, int]) -> int:
 
 def _insert_rows(batch_id: uuid.UUID, wanted_profiles: str, wanted: Iterable[Any]) -> int:
     find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url)
-                 FROM {wanted_profiles}"""
+                 FROM {wanted_profiles} {keeping_profiles()}"""
     insert = f"""INSERT INTO {ROW} (batch_id, profile_id, partition, status, error, has_story)
                  SELECT %s, row.profile_id, row.partition, 'pending', '', false
                    FROM {json_table(NEW_ROW)} AS row ORDER BY row.number"""
@@ -243,6 +255,12 @@ def purge_rows(batch_id: uuid.UUID) -> None:
         rows.filter(pk__lte=last).delete()
     for last in paced(iter(lambda: _find_chunk_end(stories), None)):
         stories.filter(pk__lte=last).update(batch=None)
+
+
+def purge_stories(stories: QuerySet[StoryResult]) -> None:
+    """Delete stories in bounded transactions."""
+    for last in paced(iter(lambda: _find_chunk_end(stories), None)):
+        stories.filter(pk__lte=last).delete()
 
 
 def _find_chunk_end(rows: QuerySet[Any]) -> int | None:

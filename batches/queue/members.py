@@ -14,7 +14,7 @@ from uuid import UUID
 
 from batches.models import ListProfile
 
-from .sql import MEMBER, PROFILE, ROW, as_json, execute, fetch_all, json_table, uuid_parameter
+from .sql import MEMBER, PROFILE, ROW, as_json, execute, fetch_all, json_table, keeping_profiles, uuid_parameter
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def insert_members(list_id: UUID, urls: Iterable[str]) -> int:
     statement = f"""INSERT INTO {MEMBER} (list_id, profile_id)
                     SELECT %s, profile.id
                       FROM {json_table(NUMBERED_URL)} AS wanted JOIN {PROFILE} AS profile USING (url)
-                     WHERE true ORDER BY wanted.number
+                     WHERE true ORDER BY wanted.number {keeping_profiles()}
                         ON CONFLICT (profile_id, list_id) DO NOTHING"""
     return sum(execute(statement, [uuid_parameter(list_id), as_json(chunk)]) for chunk in _chunks(enumerate(urls)))
 

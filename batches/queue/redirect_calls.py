@@ -11,6 +11,7 @@ from batches.models import Action, ListProfile, Profile, ProfileList, Redirect, 
 
 from .lists import ListCalls
 from .refusals import Code, NotFound, Refusal, Refused, refusable
+from .values import as_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,7 @@ class RedirectCalls(ListCalls):
 
 def find_proposal(redirect_id: object) -> Redirect:
     """Raises Refused for any value that is not the ID of a redirect that is proposed."""
-    number = str(redirect_id) if isinstance(redirect_id, int | str) else ""
-    is_id = number.isascii() and number.isdigit() and len(number) < 19
-    found = Redirect.objects.proposed().filter(pk=int(number)).first() if is_id else None
+    found = Redirect.objects.proposed().filter(pk=as_number(redirect_id)).first()
     if found is None:
         raise NotFound(redirect_id, "proposed redirect")
     return found

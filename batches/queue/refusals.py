@@ -32,6 +32,7 @@ class Code(StrEnum):
     NOT_FINISHED = "not_finished"
     ALREADY_EXISTS = "already_exists"
     TOO_MANY_REMOVALS = "too_many_removals"
+    BEING_ADDED = "being_added"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,12 @@ def begin_reset(batch: Batch) -> bool:
     return _reset_chunk(batch, 0)
 
 
+def finish_resets() -> None:
+    """Make the rows of the batches that are checked again pending, where that is still to be done."""
+    for pk in list(Batch.objects.to_reset().values_list("pk", flat=True)):
+        continue_reset(pk)
+
+
 def continue_reset(batch_id: uuid.UUID) -> None:
     has_more = True
     while has_more:

@@ -38,6 +38,7 @@ from .sql import (
     fetch_all,
     format_time,
     json_table,
+    keeping_profiles,
     paced,
     time_parameter,
     uuid_parameter,
@@ -215,7 +216,7 @@ def fill_runs(runs: Sequence[DueRun], should_stop: Callable[[], bool]) -> list[D
                    FROM {json_table(RUN_ROW)} AS row ORDER BY row.number"""
     find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url)
                  FROM {json_table({"number": "bigint", "id": "bigint"})} AS wanted
-                 JOIN {PROFILE} AS profile USING (id) ORDER BY wanted.number"""
+                 JOIN {PROFILE} AS profile USING (id) ORDER BY wanted.number {keeping_profiles()}"""
     keys, totals = [key(run.id) for run in runs], [0] * len(runs)
     for first in paced(range(0, len(profiles), INSERT_CHUNK)):
         if should_stop():

@@ -50,6 +50,14 @@ def _read_field(index: int, kind: str) -> str:
     return f"CAST(json_extract(value, '$[{index}]') AS {'text' if kind in {'timestamptz', 'uuid'} else kind})"
 
 
+def keeping_profiles() -> str:
+    """Ends a SELECT of profiles for which rows are then stored: none of them is forgotten before the COMMIT.
+
+    The COMMIT itself takes the same locks, for the foreign keys. On SQLite the transaction writes alone.
+    """
+    return "FOR KEY SHARE OF profile" if is_postgresql() else ""
+
+
 def is_postgresql() -> bool:
     return connection.vendor == "postgresql"
 

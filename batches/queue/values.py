@@ -110,6 +110,12 @@ def as_uuid(value: object) -> uuid.UUID | None:
         return None
 
 
+def as_number(value: object) -> int:
+    """The ID of a row that is numbered; 0, which no row has, for any other value."""
+    number = str(value) if isinstance(value, int | str) else ""
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0
+
+
 def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
     """Raises Refused for any value that is not the ID of a batch."""
     pk = as_uuid(batch_id)

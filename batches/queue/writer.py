@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -180,7 +180,23 @@ class QueueWriter:
         after: tuple[str, int | None] = ("", None),
         list_id: uuid.UUID | None = None,
     ) -> None:
-        BatchLog.objects.create(
+        self._line(batch, action, message, before, after, list_id).save()
+
+    def _log_all(self, batches: Iterable[Batch], action: Action, message: str) -> None:
+        """An entry for each, for a change of neither status nor position."""
+        states = ((batch, (batch.status, batch.position)) for batch in batches)
+        BatchLog.objects.bulk_create(self._line(batch, action, message, state, state) for batch, state in states)
+
+    def _line(
+        self,
+        batch: Batch | None,
+        action: Action,
+        message: str,
+        before: tuple[str, int | None],
+        after: tuple[str, int | None],
+        list_id: uuid.UUID | None = None,
+    ) -> BatchLog:
+        return BatchLog(
             batch=batch,
             list_id=list_id,
             action=action,

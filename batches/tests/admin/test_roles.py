@@ -10,6 +10,7 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from batches.admin import forget_profiles
 from batches.admin.queue_content import move_query
 from batches.admin.redirects import digest_of
 from batches.batch_manager import BatchManager
@@ -167,6 +168,7 @@ ACTIONS = {
     },
     (Batch, "delete_selected"): EDIT,
     (Profile, "check_selected"): ADD & SEE_ROWS,
+    (Profile, "forget_selected"): OF_SUPERUSERS,
     (ListProfile, "remove_selected"): CURATE,
     (Redirect, "accept_selected"): CURATE,
     (Webhook, "send_test_events"): OF_SUPERUSERS,
@@ -310,6 +312,8 @@ def choose(client, action, row, beside=None):
     chosen = (beside or {}) | {"action": action, "post": "yes", **selected, **CONFIRMED}
     if isinstance(row, Redirect):
         chosen["confirmed"] = digest_of(list(Redirect.objects.proposed()))
+    if action == "forget_selected":
+        chosen["confirmed"] = forget_profiles.digest_of([row])
     return client.post(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist"), chosen)
 
 

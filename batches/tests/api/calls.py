@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver
 from batches.api.docs import DocsView, SchemaView
 from batches.api.urls import urlpatterns
 from batches.api.views import NothingHere
-from batches.models import Batch, ProfileList
+from batches.models import Batch, Profile, ProfileList
 from batches.tests.support.factories import urls
 
 #: Views without authentication, without data and without writes.
@@ -52,9 +52,13 @@ class Call:
 
 
 def fill(path: str, batch: Any) -> str:
-    """With the id of the batch and of the list that there is, or with anything in place of both."""
-    of_list = ProfileList.objects.values_list("pk", flat=True).first() if isinstance(batch, Batch) else batch
-    return path.format(pk=getattr(batch, "pk", batch), list=of_list)
+    """With the id of the batch, and of the list and the profile that there are, or with anything in place of them."""
+    others = {"list": ProfileList, "profile": Profile}
+    ids = {
+        name: model.objects.values_list("pk", flat=True).first() if isinstance(batch, Batch) else batch
+        for name, model in others.items()
+    }
+    return path.format(pk=getattr(batch, "pk", batch), **ids)
 
 
 CALLS = [
@@ -69,6 +73,8 @@ CALLS = [
     Call("get", "batch-export", "view_batchprofile", "batches/{pk}/export/csv/"),
     Call("get", "batch-stories-export", "view_storyresult", "batches/{pk}/stories/export/csv/"),
     Call("get", "profiles", "view_profile", "profiles/"),
+    Call("get", "profile", "view_profile", "profiles/{profile}/"),
+    Call("delete", "profile", "delete_profile", "profiles/{profile}/", None, (GONE,) * 5),
     Call("get", "stories", "view_storyresult", "stories/"),
     Call("post", "batch-list", "add_batch", "batches/", NEW_BATCH, (CREATED,) * 5),
     Call("patch", "batch-detail", "change_batch", "batches/{pk}/", {"name": "x", "priority": 7}),
@@ -121,6 +127,7 @@ WRITING = [call for call in CALLS if call.method != "get"]
 POSTS = [call for call in CALLS if call.method == "post"]
 WITH_BODY = [call for call in CALLS if call.method in {"post", "patch"}]
 OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
+OF_A_PROFILE = [call for call in CALLS if "{profile}" in call.path]
 OF_A_LIST = [call for call in CALLS if "{list}" in call.path]
 
 
@@ -139,7 +146,7 @@ LISTS = {
     call.path: [*view.filterset_class.base_filters]
     for call in CALLS
     if call.method == "get"
-    and call.route not in {"batch-detail", "list-detail"}
+    and call.route not in {"batch-detail", "list-detail", "profile"}
     and hasattr(view := VIEWS[call.route], "filterset_class")
 }
 

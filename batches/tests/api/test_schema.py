@@ -48,7 +48,8 @@ def test_each_call_has_a_text_and_all_its_answers(described):
         assert ("413" in responses) == (method in {"post", "patch"}), name
         assert ("400" in responses) == (has_query or method in {"post", "patch"}), name
         assert ("304" in responses) == (("header", "If-None-Match") in parameters), name
-        if_match = method in {"patch", "delete"}
+        # A profile may be in many batches, and cannot be forgotten under one lock.
+        if_match = method in {"patch", "delete"} and path != "/api/v1/profiles/{id}/"
         assert (("header", "If-Match") in parameters) == if_match == ("412" in responses and "304" not in responses), (
             name
         )

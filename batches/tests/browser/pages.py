@@ -127,6 +127,7 @@ STATES = {
     "accepting redirects": Page("batches_redirect_changelist", steps=select_all_and("accept_selected")),
     "profiles": Page("batches_profile_changelist"),
     "checking profiles": Page("batches_profile_changelist", steps=select_all_and("check_selected")),
+    "forgetting profiles": Page("batches_profile_changelist", steps=select_all_and("forget_selected")),
     "checks": Page("batches_batchprofile_changelist"),
     "profiles that changed": Page("batches_batchprofile_changelist", query="?batch={repeat}&change=unchanged"),
     "users": Page("auth_user_changelist"),

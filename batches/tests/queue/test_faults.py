@@ -199,6 +199,8 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         see_redirect,
         lambda manager, it: all(manager.accept_redirects(Redirect.objects.proposed())),
     ),
+    "forget_profile": (RUNNING, give_list, lambda manager, it: manager.forget_profile(profile_ids(it)[0])),
+    "forget_profile of a list": (PAUSED, give_list, lambda manager, it: manager.forget_profile(profile_ids(it)[1])),
     "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
     "accept_redirect merging": (PAUSED, propose_merger, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
     "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.token)),
@@ -225,6 +227,8 @@ IN_SEVERAL_TRANSACTIONS = {
     "sync_list",
     "run_list",
     "queue_due_lists",
+    # A profile may be in many batches, and stays until it is in none.
+    "forget_profile",
 }
 
 

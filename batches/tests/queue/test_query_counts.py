@@ -52,6 +52,7 @@ OTHERS = {
     "accept_redirect",
     "accept_redirects",
     "find_redirect",
+    "forget_profile",
 }
 TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
 

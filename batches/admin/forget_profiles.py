@@ -1,0 +1,64 @@
+"""Forget profiles: those selected in their list, all that match its filters, or the one whose page it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from batches.limits import MAX_BULK
+from batches.models import Profile
+from batches.queue.forgetting import count_traces
+from batches.queue.refusals import Refusal
+from batches.text import pluralise
+
+from .actions import get_manager
+from .base import ListAdmin
+
+SHOWN = 20
+
+
+class ForgetProfilesAdmin(ListAdmin):
+    """The list of profiles, with the action that forgets some. The button on a profile's page posts the same action."""
+
+    change_form_template = "admin/batches/profile/change_form.html"
+
+    def has_forget_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.delete_profile")
+
+    @admin.action(permissions=["forget"], description="Forget selected profiles")
+    def forget_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
+        """Only what was shown: if the selection has changed since the question, it is asked again."""
+        chosen = list(profiles.order_by("pk")[:MAX_BULK])
+        shown = digest_of(chosen)
+        if request.POST.get("confirmed") != shown:
+            if "confirmed" in request.POST:
+                self.message_user(request, "The profiles have changed. Check them again.", messages.WARNING)
+            return self.ask(request, chosen, profiles.count() - len(chosen), shown)
+        manager = get_manager(request)
+        results = [manager.forget_profile(profile.pk) for profile in chosen]
+        refusals = [result for result in results if isinstance(result, Refusal)]
+        forgotten = pluralise(len(results) - len(refusals), "profile")
+        self.message_user(request, f"{forgotten} forgotten.", messages.SUCCESS)
+        for refusal in refusals[:SHOWN]:
+            self.message_user(request, refusal.message, messages.WARNING)
+        return None
+
+    def ask(self, request: HttpRequest, chosen: list[Profile], left: int, shown: str) -> HttpResponse:
+        context = {
+            **self.question_context(request, "Forget profiles?", "forget_selected", shown),
+            "counted": pluralise(len(chosen), "profile"),
+            "traces": count_traces(chosen),
+            "first": chosen[:SHOWN],
+            "more": len(chosen) - SHOWN,
+            "left": left,
+        }
+        return render(request, "admin/batches/profile/forget.html", context)
+
+
+def digest_of(profiles: Iterable[Profile]) -> str:
+    return sha256("".join(f"{profile.pk} {profile.url}\n" for profile in profiles).encode()).hexdigest()

@@ -1,0 +1,233 @@
+"""Forgetting profiles: each goes with its stories, its rows in all batches, its memberships, and texts that name it.
+
+A profile may be in 10,000 batches, so its rows go in bounded transactions. Each takes the rows out of some batches
+together with what they count for, so the ledger of every batch is exact at any time; a running batch first adds up what
+its leases have counted. The profile goes last. Whoever stores a row for it holds its key until the row is committed
+(`sql.keeping_profiles`), so none is left behind. Lock order: queue → batches → leases; lists → profile.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import astuple, dataclass
+
+from django.apps import apps
+from django.db import transaction
+from django.db.models import F, QuerySet, Value
+from django.db.models.functions import Replace
+
+from batches.limits import MAX_NAME
+from batches.models import (
+    Action,
+    Batch,
+    BatchLog,
+    BatchProfile,
+    ListProfile,
+    Profile,
+    ProfileList,
+    Queue,
+    Redirect,
+    StoryResult,
+)
+from batches.text import pluralise
+
+from .contents import purge_stories
+from .lists import ListCalls
+from .refusals import Code, NotFound, Refused, refusable
+from .resets import finish_resets
+from .runs import end_leases
+from .sql import taking_turns
+from .values import as_number
+
+if apps.is_installed("rest_framework.authtoken"):
+    from batches.models.api import StoredResponse
+if apps.is_installed("django.contrib.admin"):
+    from django.contrib.admin.models import LogEntry
+
+Status = BatchProfile.Status
+
+#: Batches that one transaction changes under the lock of the queue, in 10 to 40 ms.
+BATCHES_AT_ONCE = 100
+
+#: The counters that a row counts for, besides the number of profiles.
+COUNTED_AS: Mapping[str, tuple[str, ...]] = {
+    Status.PENDING: (),
+    Status.OK: ("completed_profiles", "successful_checks"),
+    Status.FAILED: ("completed_profiles", "failed_checks"),
+    Status.SKIPPED: ("completed_profiles", "skipped_profiles"),
+}
+
+#: What the log and other texts say in place of an address.
+FORGOTTEN = "(forgotten)"
+LOGGED = "A profile was forgotten."
+#: Log entries with these actions have addresses, as "old → new".
+NAMING_ACTIONS = (Action.CORRECT_ADDRESS, Action.ACCEPT_REDIRECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What is stored of profiles: rows in batches, stories, and memberships in lists."""
+
+    profiles: int = 0
+    rows: int = 0
+    stories: int = 0
+    lists: int = 0
+
+    def __add__(self, other: Traces) -> Traces:
+        return Traces(*(own + more for own, more in zip(astuple(self), astuple(other), strict=True)))
+
+    def __str__(self) -> str:
+        return (
+            f"{pluralise(self.rows, 'row')} in batches, {pluralise(self.stories, 'story', 'stories')} "
+            f"and {pluralise(self.lists, 'membership')} in lists"
+        )
+
+
+def count_traces(profiles: Collection[Profile]) -> Traces:
+    """What `forget_profile` would delete."""
+    return Traces(
+        len(profiles),
+        BatchProfile.objects.filter(profile__in=profiles, batch__deleted_at=None).count(),
+        StoryResult.objects.filter(profile__in=profiles).count(),
+        ListProfile.objects.filter(profile__in=profiles).count(),
+    )
+
+
+class ForgetCalls(ListCalls):
+    @refusable
+    def forget_profile(self, profile_id: object) -> Traces:
+        """Delete a profile with all that is stored of it. Returns what that was.
+
+        Refused while a batch with the profile is being stored. A check of it that is under way is not recorded. If the
+        call is interrupted, repeat it. The address is not blocked: who adds it again gets a new profile.
+        """
+        found = find_profile(profile_id)
+        traces = count_traces([found])
+        while not self._delete_profile(found, traces):
+            self._forget_in_batches(found)
+        return traces
+
+    def _forget_in_batches(self, found: Profile) -> None:
+        """Raises Refused if one of them is being stored: its number of profiles is not known yet."""
+        adding = Batch.everything.in_preparation().filter(profiles__profile=found)
+        if adding.exists():
+            message = "A batch with this profile is being stored. Try again in a minute."
+            raise Refused(Code.BEING_ADDED, message)
+        finish_resets()  # until then, the counters do not say what the rows do
+        purge_stories(StoryResult.objects.filter(profile=found, batch=None))
+        batch_ids = find_batches_with(found)
+        for first in range(0, len(batch_ids), BATCHES_AT_ONCE):
+            with taking_turns(), Queue.objects.locked():
+                self._forget_in(found, batch_ids[first : first + BATCHES_AT_ONCE])
+
+    def _forget_in(self, found: Profile, batch_ids: Collection[uuid.UUID]) -> None:
+        locked = Batch.everything.select_for_update(no_key=True).filter(pk__in=batch_ids, reset_after=None)
+        batches = list(locked.exclude(pk__in=Batch.everything.in_preparation().values("pk")).order_by("pk"))
+        for batch in batches:
+            if batch.status == Batch.Status.RUNNING:  # waits for results that are being recorded
+                end_leases(batch, ())
+                batch.refresh_from_db()
+        uncount_rows(found, batches)
+        uncount_stories(found, batches)
+        self._log_all(batches, Action.FORGET_PROFILE, LOGGED)
+
+    def _delete_profile(self, found: Profile, traces: Traces) -> bool:
+        """False if it is still in a batch."""
+        naming = find_lines_with(found.url)
+        memberships = ListProfile.objects.filter(profile=found)
+        with transaction.atomic():
+            lists = list(
+                ProfileList.objects.select_for_update(no_key=True)
+                .filter(pk__in=memberships.values("list"))
+                .order_by("pk")
+            )
+            # With its key: from here on, nobody can store a row for it.
+            locked = Profile.objects.select_for_update().filter(pk=found.pk).first()
+            if locked is None:
+                raise NotFound(found.pk, "profile")
+            if (
+                locked.url != found.url
+                or BatchProfile.objects.filter(profile=found).exists()
+                or StoryResult.objects.filter(profile=found).exists()
+                or memberships.exclude(list__in=lists).exists()
+            ):
+                found.refresh_from_db()
+                return False
+            erase_from_texts(found, naming)
+            for changed in lists:
+                self._write(changed, Action.FORGET_PROFILE, LOGGED)
+            self._log(None, Action.FORGET_PROFILE, f"{LOGGED} With it: {traces}.")
+            locked.delete()
+        return True
+
+
+def find_profile(profile_id: object) -> Profile:
+    """Raises Refused for any value that is not the ID of a profile."""
+    found = Profile.objects.filter(pk=as_number(profile_id)).first()
+    if found is None:
+        raise NotFound(profile_id, "profile")
+    return found
+
+
+def find_batches_with(found: Profile) -> list[uuid.UUID]:
+    """The batches that have a row or a story of it. After a merger, a batch may have only stories."""
+    rows = BatchProfile.objects.filter(profile=found).values_list("batch_id", flat=True)
+    stories = StoryResult.objects.filter(profile=found, batch__isnull=False).values_list("batch_id", flat=True)
+    return sorted({*rows, *filter(None, stories.distinct())})
+
+
+def uncount_rows(found: Profile, batches: Collection[Batch]) -> None:
+    """Delete its rows in these batches, which are locked, and no longer count them."""
+    rows = BatchProfile.objects.filter(profile=found, batch__in=batches)
+    by_status = defaultdict[str, list[uuid.UUID]](list)
+    for batch_id, status in rows.values_list("batch_id", "status"):
+        by_status[status].append(batch_id)
+    for status, batch_ids in by_status.items():
+        less = {name: F(name) - 1 for name in ("total_profiles", *COUNTED_AS[status])}
+        Batch.everything.filter(pk__in=batch_ids).update(**less)
+    rows.delete()
+
+
+def uncount_stories(found: Profile, batches: Collection[Batch]) -> None:
+    stories = StoryResult.objects.filter(profile=found, batch__in=batches)
+    with_stories = set(stories.values_list("batch_id", flat=True))
+    for batch in batches:
+        if batch.pk in with_stories and (counted := batch.new_stories.filter(profile=found).count()):
+            Batch.everything.filter(pk=batch.pk).update(stories_found=F("stories_found") - counted)
+    stories.delete()
+
+
+# Texts. They name no profile, so they are found by its address.
+
+
+def find_lines_with(address: str) -> list[int]:
+    """The log entries that name the address, or one that it had before."""
+    lines = BatchLog.objects.filter(action__in=NAMING_ACTIONS)
+    addresses, found = [address], set[int]()
+    for name in addresses:  # grows with each address that it was corrected from
+        for pk, message in lines.filter(message__contains=name).values_list("pk", "message"):
+            named = re.split(r" → | \(merged\)$", message)
+            if name in named and pk not in found:
+                found.add(pk)
+                addresses += [other for other in named if other and other not in addresses]
+    return sorted(found)
+
+
+def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
+    BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
+    Redirect.objects.filter(url=found.url).delete()  # of other profiles: to this one
+    if apps.is_installed("rest_framework.authtoken"):
+        replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
+    if apps.is_installed("django.contrib.admin"):  # whose history names each row that somebody has edited
+        names = {found.url[:MAX_NAME], found.name[:MAX_NAME]} - {""}
+        edited = LogEntry.objects.filter(content_type__app_label="batches", content_type__model="listprofile")
+        edited.filter(object_repr__in=names).update(object_repr=FORGOTTEN)
+
+
+def replace_in(texts: QuerySet[StoredResponse], field: str, quoted: str) -> None:
+    """Replace a text in JSON."""
+    new = Replace(field, Value(quoted), Value(f'"{FORGOTTEN}"'))
+    texts.filter(**{f"{field}__contains": quoted}).update(**{field: new})

@@ -1,0 +1,32 @@
+"""A profile, and forgetting it."""
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import BatchLog, Profile
+from batches.tests.support.factories import make_batch, urls
+
+from .conftest import nothing_changes, refusal_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_profile_is_shown_forgotten_and_then_unknown(client):
+    make_batch("it", 2)
+    profile = Profile.objects.get(url=urls(1)[0])
+    address = f"/api/v1/profiles/{profile.pk}/"
+    assert client.get(address).json() == client.get("/api/v1/profiles/").json()["results"][0]
+    assert client.delete(address).status_code == 204
+    assert client.get("/api/v1/batches/").json()["results"][0]["total_profiles"] == 1
+    line = BatchLog.objects.latest("pk")
+    assert (line.actor, line.channel, line.batch) == ("root", "api", None)
+    for answer in (client.get(address), client.delete(address)):
+        assert refusal_of(answer) == (404, "not_found")
+
+
+def test_while_a_batch_with_it_is_stored_it_stays(client):
+    with BatchManager().preparing_batch("it", urls(1)) as reveal:
+        with nothing_changes():
+            answer = client.delete(f"/api/v1/profiles/{Profile.objects.get().pk}/")
+        assert refusal_of(answer) == (409, "being_added")
+        assert reveal()

@@ -1,0 +1,88 @@
+"""`manage.py profile forget`: by address or ID, counted first."""
+
+import io
+import json
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import BatchLog, Profile
+from batches.queue.refusals import Code, Refusal
+from batches.tests.support.factories import make_batch, make_list, ok, record_one, start_run, unchanged, urls
+
+pytestmark = pytest.mark.django_db
+
+COUNTED = "2 rows in batches, 2 stories and 2 memberships in lists"
+
+
+@pytest.fixture
+def profiles():
+    make_list("people", 2)
+    record_one(start_run(make_batch("it", 3)), ok("a", "b"))
+    return list(Profile.objects.order_by("pk"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_profiles_are_named_by_address_or_id_and_each_counts_once(manage, profiles):
+    output = manage("profile", "forget", "https://EXAMPLE.org/0", profiles[1].pk, profiles[0].pk)
+    assert (output.code, output.out) == (0, f"2 profiles forgotten: {COUNTED}.\n")
+    assert list(Profile.objects.all()) == profiles[2:]
+    assert BatchLog.objects.filter(action="forget_profile", channel="command", batch=None, list=None).count() == 2
+
+
+def test_json_has_the_counts(manage, profiles):
+    made = json.loads(manage("profile", "forget", *urls(2), "--json").out)
+    assert made == {"profiles": 2, "rows": 2, "stories": 2, "lists": 2}
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"]])
+def test_a_dry_run_changes_nothing(manage, profiles, options):
+    with unchanged():
+        output = manage("profile", "forget", *urls(2), "--dry-run", *options)
+        assert json.loads(manage("profile", "forget", *urls(2), "--dry-run", "--json").out)["rows"] == 2
+    assert output == (0, f"2 profiles would be forgotten: {COUNTED}.\n", "Dry run: nothing was deleted.\n")
+
+
+def test_a_terminal_is_asked_first(manage, profiles):
+    with unchanged():
+        output = manage("profile", "forget", *urls(2), stdin=Terminal("n\n"))
+    assert (output.code, output.err) == (1, "Nothing was deleted.")
+    assert output.out == "\n".join([*urls(2), f"Forget 2 profiles, with {COUNTED}? [y/N] "])
+    assert manage("profile", "forget", *urls(1), stdin=Terminal("y\n")).code == 0
+    assert manage("profile", "forget", urls(2)[1], "--yes", stdin=Terminal("")).code == 0
+    assert list(Profile.objects.all()) == profiles[2:]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ("999", "No profile has the ID '999'."),
+        ("https://unknown.example/", "No profile has the address https://unknown.example/."),
+        ("ftp://unknown.example/", "is neither an address nor an ID"),
+        ("\x1b[31m", "is neither an address nor an ID"),
+    ],
+)
+def test_what_names_no_profile_is_refused_before_anything_is_deleted(manage, profiles, wanted, sentence):
+    with unchanged():
+        output = manage("profile", "forget", urls(1)[0], wanted)
+    assert (output.code, output.out) == (1, "")
+    assert sentence in output.err
+    assert "\x1b" not in output.err
+
+
+def test_a_refusal_is_told_and_the_others_are_forgotten(manage, profiles, monkeypatch):
+    real = BatchManager.forget_profile
+
+    def refuse_first(manager, pk):
+        return Refusal(Code.BEING_ADDED, "It is being stored.") if pk == profiles[0].pk else real(manager, pk)
+
+    monkeypatch.setattr(BatchManager, "forget_profile", refuse_first)
+    output = manage("profile", "forget", *urls(2))
+    assert output.code == 1
+    assert output.out.startswith("1 profile forgotten: ")
+    assert output.err == "It is being stored."
+    assert profiles[0] in Profile.objects.all()
