@@ -75,7 +75,7 @@ clean: ## remove .venv and all caches; keep the database in var/
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-celery.txt .venv/installed
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -55,6 +56,18 @@ def check_project(**kwargs: Any) -> list[CheckMessage]:
         hint = "Derive it from AbstractUser, or from AbstractBaseUser and PermissionsMixin with a field is_active."
         problems.append(Error(problem, hint=hint, id="batches.E006"))
     return problems
+
+
+@register()
+def check_executor(**kwargs: Any) -> list[CheckMessage]:
+    try:
+        executor = get_config().executor
+    except ImproperlyConfigured:
+        return []  # batches.E001 says so
+    if executor != "celery" or find_spec("celery") is not None:
+        return []
+    problem = "BATCHES['EXECUTOR'] is 'celery', but Celery is not installed."
+    return [Error(problem, hint="Run: pip install -r requirements-celery.txt", id="batches.E008")]
 
 
 @register()

@@ -19,6 +19,8 @@ BUILT_IN_CHECKERS = {
     "http": "batches.checking.checkers.http.HttpChecker",
 }
 
+EXECUTORS = ("processes", "celery")
+
 ZERO_ALLOWED = {"retries", "rest_after", "max_retry_after", "max_redirects", "grace_seconds", "api_proxies"}
 
 #: Those that this process may use: fewer than the machine has in a container.
@@ -35,6 +37,10 @@ class Config:
     checkers: Mapping[str, str] = field(default_factory=dict)
     #: Worker processes that `batchworker`, `serve` and `batch run` start: one for each core, at most four.
     processes: int = min(4, CORES)
+    #: What runs the workers: processes (`batchworker`), or "celery". Then `processes` are of all machines together, and
+    #: a task starts no checks after `task_seconds`.
+    executor: str = "processes"
+    task_seconds: float = 30.0
     #: Maximum concurrent checks of a process, and of all processes per registrable domain.
     concurrency: int = 100
     per_host: int = 2
@@ -92,6 +98,8 @@ class Config:
             for name, value in numbers
             if not _is_number(value) or value < 0 or (value == 0 and name not in ZERO_ALLOWED)
         ]
+        if self.executor not in EXECUTORS:
+            problems.append(f"BATCHES['EXECUTOR'] is {self.executor!r}. Use one of: {', '.join(EXECUTORS)}.")
         problems += [
             f"BATCHES['ALLOWED_NETWORKS'] contains {network!r}. Use CIDR notation such as '10.0.0.0/8'."
             for network in self.allowed_networks

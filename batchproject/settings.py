@@ -94,6 +94,8 @@ TEMPLATES = [
 ]
 
 BATCHES = config_from_environment(os.environ)
+# For BATCHES_EXECUTOR=celery: amqp://user:password@host:5672/name or redis://:password@host:6379/0
+CELERY_BROKER_URL = read_text("CELERY_BROKER_URL")
 
 # BEGIN IMMEDIATE takes SQLite's write lock at the start. Otherwise two transactions can both read, both try to write,
 # and fail with "database is locked". WAL lets readers continue during a write. A checkpoint every 8,000 pages (32 MB)

@@ -152,11 +152,12 @@ class Checks:
         if self._tasks and self._look is None:
             self._look = self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._look_at_checks)
 
-    def stop(self) -> None:
-        """Start no more checks. Their profiles stay pending."""
+    def stop(self) -> list[int]:
+        """Start no more checks. Returns the profiles that waited: they stay pending."""
         self._stopping = True
-        self._window.clear()
+        waited = self._window.clear()
         self._on_progress()
+        return waited
 
     def cancel(self) -> None:
         """End the checks that are under way, too."""

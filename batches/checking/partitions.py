@@ -91,3 +91,10 @@ class Partitions:
             for scan in self._scans:
                 scan.partitions -= self._leaving
             self._scans = [scan for scan in self._scans if scan.partitions]
+
+    def leave(self, profile_ids: Iterable[int]) -> None:
+        """Let others have all that is not checked to the end. These profiles were read, and will not be checked."""
+        waited = list(profile_ids)
+        self._leaving |= self._unread | {self._partition_of[profile_id] for profile_id in waited}
+        self._scans.clear()
+        self.note_recorded(waited)

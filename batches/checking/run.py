@@ -83,19 +83,25 @@ class Run:
             finally:
                 await self._cancel(tasks)
 
-    def stop(self) -> None:
-        """Start no new checks. Running checks have the grace period to finish, and their results are recorded."""
-        if not self._stopping:
-            self._stopping = True
-            self._checks.stop()
-            self._room.set()
-            grace = self._config.grace_seconds
-            self._loop.call_later(grace - min(RESERVE_SECONDS, grace / 3), self.stop_immediately)
+    def stop(self, seconds: float | None = None) -> None:
+        """Start no new checks. Running checks have so much time to finish, by default the grace period, and their
+        results are recorded. Others can have what is not under way.
+        """
+        self._start_no_more()
+        left = self._config.grace_seconds if seconds is None else seconds
+        self._loop.call_later(left - min(RESERVE_SECONDS, left / 3), self.stop_immediately)
 
     def stop_immediately(self) -> None:
         """Cancel the running checks too. Their profiles stay pending."""
-        self.stop()
+        self._start_no_more()
         self._checks.cancel()
+
+    def _start_no_more(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._partitions.leave(self._checks.stop())
+            self._room.set()
+            self._chunk_ready.set()
 
     @property
     def checked(self) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Event
@@ -38,15 +38,15 @@ async def scheduling(manager: BatchManager, poll_seconds: float) -> AsyncIterato
 async def _poll(manager: BatchManager, poll_seconds: float, ended: Event, thread: ThreadPoolExecutor) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        await loop.run_in_executor(thread, _queue_due_lists, manager, ended)
+        await loop.run_in_executor(thread, queue_due_lists, manager, ended.is_set)
         await asyncio.sleep(poll_seconds)
 
 
-def _queue_due_lists(manager: BatchManager, ended: Event) -> None:
+def queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
     """A fault is logged; the next look repeats what it prevented."""
     close_old_connections()
     try:
-        if queued := manager.queue_due_lists(should_stop=ended.is_set):
+        if queued := manager.queue_due_lists(should_stop=should_stop):
             logger.info("Queued %s due lists", len(queued))
     except Exception:
         logger.exception("Due lists could not be queued")

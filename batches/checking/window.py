@@ -210,8 +210,9 @@ class Window:
         self._size -= len(taken)
         return taken
 
-    def clear(self) -> None:
-        """Remove all profiles that wait."""
+    def clear(self) -> list[int]:
+        """Remove all profiles that wait, and return their IDs."""
+        waited = [turn.profile.profile_id for host in self._hosts.values() for turn in host.waiting]
         for host in list(self._hosts.values()):
             host.waiting.clear()
             host.queued = 0
@@ -219,6 +220,7 @@ class Window:
         self._quick.clear()
         self._slow.clear()
         self._size = self._counted = 0
+        return waited
 
 
 def _host(profile: ProfileToCheck) -> str:

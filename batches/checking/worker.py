@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -27,7 +27,7 @@ from batches.text import clean_text
 from .checkers import load_checker
 from .lag import measuring_lag
 from .run import Run, RunOver
-from .scheduling import scheduling
+from .scheduling import queue_due_lists, scheduling
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,18 @@ class Worker:
     were started together: each leaves a fair share of a batch to the others. SIGTERM, SIGINT and SIGHUP stop the
     worker: running checks have the grace period to finish, their results are recorded, and the lease is released. A
     second signal stops it immediately.
+
+    With `seconds` it is a task that others start again and again: it ends when it finds nothing to do, and starts no
+    checks after that time. Those that are under way then may take as long as any check.
     """
 
     def __init__(
-        self, finished: Callable[[], bool] = lambda: False, *, delivers: bool = True, processes: int = 1
+        self,
+        finished: Callable[[], bool] = lambda: False,
+        *,
+        delivers: bool = True,
+        processes: int = 1,
+        seconds: float | None = None,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._manager = BatchManager(actor=self.name, channel=Channel.WORKER)
@@ -59,6 +67,8 @@ class Worker:
         self._finished = finished
         self._delivers = delivers
         self._processes = processes
+        self._seconds = seconds
+        self._is_over = False
         self._run: Run | None = None
         #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
@@ -68,36 +78,67 @@ class Worker:
 
     def work(self) -> None:
         """Blocks until stopped. Must be called in the main thread, where signals arrive."""
+        self._block_on(self._work)
+
+    def tend(self) -> None:
+        """Do once all that a worker does beside its checks. Must be called in the main thread."""
+        self._block_on(self._tend)
+
+    def _block_on(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         loop = asyncio.new_event_loop()
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
-            loop.run_until_complete(self._work())
+            loop.run_until_complete(self._listen_and(work))
         except asyncio.CancelledError:
             if self.stopped_by is None:
                 raise
             logger.info("Stopped immediately")
         finally:
             _close(loop)
+            for number, handler in handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)
             self._database_thread.submit(connections.close_all)
             self._database_thread.shutdown()
 
-    async def _work(self) -> None:
+    async def _listen_and(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._stop = asyncio.Event()
         self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under `nohup`
-                asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+                loop.add_signal_handler(number, self._on_signal, number)
+        if self._seconds is not None:
+            loop.call_later(self._seconds, self._end)
+        await work()
+
+    async def _work(self) -> None:
         await self._database(self._manager.purge_deleted)
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
         schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
         async with measuring_lag(), delivers, schedules:
-            while not self._stop.is_set() and not await self._database(self._finished):
+            while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
                 claimed = await self._database(self._manager.claim_run, self.name, self._processes)
-                if claimed is None:
-                    await self._database(self._manager.purge_deleted)
-                    await self._database(self._manager.finish_resets)
-                    await self._wait(self._config.poll_seconds)
-                else:
+                if claimed is not None:
                     await self._work_on(claimed)
+                    continue
+                await self._tidy()
+                if self._seconds is not None:
+                    break
+                await self._wait(self._config.poll_seconds)
+
+    async def _tend(self) -> None:
+        async with delivering(self._config, self._database, self._stop):
+            await self._tidy()
+            await self._database(queue_due_lists, self._manager, self._stop.is_set)
+
+    async def _tidy(self) -> None:
+        await self._database(self._manager.purge_deleted)
+        await self._database(self._manager.finish_resets)
+
+    def _end(self) -> None:
+        self._is_over = True
+        if self._run is not None:
+            self._run.stop(self._config.check_timeout)
 
     def _on_signal(self, number: int) -> None:
         if number == self.stopped_by and time.monotonic() - self._stopped_at < ECHO_SECONDS:
@@ -123,7 +164,7 @@ class Worker:
         try:
             checker = load_checker(batch.checker, self._config)
             self._run = Run(claimed, self._manager, checker, self._config, self._database, self._processes)
-            if self._stop.is_set():
+            if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()
             if await self._database(self._manager.finish_run, batch.pk, token):
@@ -151,7 +192,7 @@ class Worker:
             try:
                 return await self._in_database_thread(call, *arguments)
             except DATABASE_FAULTS as error:
-                if self._stop.is_set():
+                if self._stop.is_set() or self._is_over:
                     raise
                 logger.error("Database error, next attempt in %g s: %s", wait, str(error).strip())
                 await self._wait(wait)

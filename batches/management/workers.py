@@ -11,6 +11,8 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Self
 
+from django.conf import settings
+
 from batches.conf import get_config
 from batches.management.base import number_to
 from batches.management.supervisor import Child, Running, keep_running, stop
@@ -21,6 +23,11 @@ MAX_PROCESSES = 64
 PROFILES_PER_PROCESS = 500
 #: Seconds between two looks at whether the helpers should stop.
 INTERVAL = 0.1
+
+#: The application is expected beside the project's `urls`, in a module `celery`.
+CELERY_COMMAND = ("celery", "-A", settings.ROOT_URLCONF.rpartition(".")[0], "worker")
+#: `promote` and `tend` need no place for long, but must not wait for those that check.
+SPARE_PROCESSES = 2
 
 process_count = number_to(MAX_PROCESSES, f"a whole number from 1 to {MAX_PROCESSES}")
 
@@ -35,7 +42,20 @@ def worker_children(processes: int, environ: Mapping[str, str] | None = None, *o
     grace = get_config().grace_seconds + 5.0  # they then record the results and release their leases
     names = [f"worker{number}" for number in range(1, processes + 1)] if processes > 1 else ["worker"]
     arguments = ["batchworker", "--processes=1", f"--together={processes}", *options]
-    return [Child(name, "django", arguments, grace, environ or {}, restarts=True) for name in names]
+    environ = {"BATCHES_EXECUTOR": "processes", **(environ or {})}
+    return [Child(name, "django", arguments, grace, environ, restarts=True) for name in names]
+
+
+def celery_children(processes: int, environ: Mapping[str, str] | None = None) -> list[Child]:
+    """Celery's worker with `processes` that check, and the beat that orders the tasks."""
+    grace = get_config().grace_seconds + 10.0
+    celery, *app, worker = CELERY_COMMAND
+    options = [f"--concurrency={processes + SPARE_PROCESSES}", "--without-gossip", "--without-mingle"]
+    environ = {"BATCHES_EXECUTOR": "celery", "BATCHES_PROCESSES": str(processes), **(environ or {})}
+    return [
+        Child("celery", celery, ["--quiet", *app, worker, *options], grace, environ, restarts=True),
+        Child("beat", celery, ["--quiet", *app, "beat"], 5.0, environ, restarts=True),
+    ]
 
 
 class Helpers:

@@ -20,13 +20,20 @@ from .batches import Batch
 
 
 class LeaseQuerySet(models.QuerySet["Lease"]):
-    def expired(self) -> Self:
-        """Those whose worker sent no heartbeat in time, by the database's clock.
+    def live(self) -> Self:
+        """Those whose worker sent a heartbeat in time, by the database's clock.
 
-        A heartbeat too far in the future does not count either: a clock was set back.
+        A heartbeat too far in the future does not count: a clock was set back.
         """
-        lease = timedelta(seconds=get_config().lease_seconds)
-        return self.exclude(lease_at__range=(Now() - lease, Now() + lease))
+        return self.filter(_is_live())
+
+    def expired(self) -> Self:
+        return self.exclude(_is_live())
+
+
+def _is_live() -> Q:
+    lease = timedelta(seconds=get_config().lease_seconds)
+    return Q(lease_at__range=(Now() - lease, Now() + lease))
 
 
 class Lease(models.Model):

@@ -32,8 +32,10 @@ def partition_of_domain(domain: str) -> int:
     return crc32(domain.encode()) % PARTITIONS
 
 
-def create_partitions(batch: Batch) -> None:
-    """Under the lock of the queue, so at a cost that does not grow with the batch."""
+def create_missing_partitions(batch: Batch) -> None:
+    """For a run that begins. Under the lock of the queue, so at a cost that does not grow with the batch."""
+    if batch.partitions.exists():
+        return
     numbers: Iterable[int] = range(PARTITIONS)
     if batch.total_profiles <= FEW_ROWS:
         numbers = batch.profiles.order_by().values_list("partition", flat=True).distinct()

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from batches.conf import get_config
 from batches.models import Batch, Lease, Partition, SecondsSince
 
-from .partitions import create_partitions, lease_free_partitions, leased_partitions, note_wanted
+from .partitions import create_missing_partitions, lease_free_partitions, leased_partitions, note_wanted
 from .refusals import Fenced
 from .values import as_uuid
 
@@ -31,6 +31,14 @@ class ClaimedRun:
     batch: Batch
     run_token: uuid.UUID
     partitions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many have a part in the running batch, and how many more it can use."""
+
+    at_work: int
+    wanted: int
 
 
 def lock_head() -> Batch | None:
@@ -64,14 +72,23 @@ def seconds_since_heartbeat() -> SecondsSince:
     return SecondsSince("lease_at", at_most=get_config().lease_seconds)
 
 
+def count_workers(batch: Batch, limit: int) -> Workers:
+    """One more for each partition that nobody has. If all have an owner, one more gets some of another's."""
+    if not batch.leases.exists():
+        create_missing_partitions(batch)
+    at_work = batch.leases.live().count()
+    free = batch.partitions.exclude(lease__in=batch.leases.live()).count()
+    return Workers(at_work, max(0, min(max(free, 1), limit - at_work)))
+
+
 def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
     """A new lease of the running batch, with a fair share of the partitions that nobody has.
 
     None if others work on all that is left. Without a live lease there is always one: somebody has to finish the run.
     """
     is_alone = not batch.leases.exists()
-    if is_alone and not batch.partitions.exists():
-        create_partitions(batch)
+    if is_alone:
+        create_missing_partitions(batch)
     if not is_alone and not batch.partitions.filter(lease=None).exists():
         note_wanted()
         return None

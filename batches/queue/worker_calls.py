@@ -22,7 +22,17 @@ from batches.text import clean_text, pluralise
 from .partitions import lease_free_partitions, leased_partitions, return_partitions
 from .refusals import Code, Refused, refusable
 from .results import record
-from .runs import ClaimedRun, end_leases, join_run, lease_of, lock_head, lock_running, renew_lease
+from .runs import (
+    ClaimedRun,
+    Workers,
+    count_workers,
+    end_leases,
+    join_run,
+    lease_of,
+    lock_head,
+    lock_running,
+    renew_lease,
+)
 from .sql import taking_turns
 from .writer import QueueWriter, run_call
 
@@ -39,9 +49,7 @@ class WorkerCalls(QueueWriter):
         """
         worker = clean_text(worker, MAX_ACTOR)
         with Queue.objects.locked() as queue:
-            Queue.objects.update(worker=worker, worker_seen_at=Now())
-            if queue.hold_is_over:
-                self._release("The end of the hold has come.")
+            self._note_worker(queue, worker)
             running = lock_running()
             if running is not None and running.reset_after is not None:
                 return None
@@ -49,11 +57,28 @@ class WorkerCalls(QueueWriter):
                 claimed = self._join(running, worker, processes)
                 if claimed or running.status == Status.RUNNING:
                     return claimed
-            head = None if queue.is_blocked else lock_head()
-            if head is None or head.reset_after is not None:
-                return None
-            self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}")
-            return join_run(head, worker, processes)
+            head = self._promote_head(queue, worker)
+            return join_run(head, worker, processes) if head else None
+
+    def ensure_run(self, worker: str, limit: int) -> Workers:
+        """Promote the next batch if none is running. Returns how many workers the run has and can use, of `limit`."""
+        worker = clean_text(worker, MAX_ACTOR)
+        with Queue.objects.locked() as queue:
+            self._note_worker(queue, worker)
+            batch = lock_running() or self._promote_head(queue, worker)
+            return count_workers(batch, limit) if batch else Workers(0, 0)
+
+    def _note_worker(self, queue: Queue, worker: str) -> None:
+        Queue.objects.update(worker=worker, worker_seen_at=Now())
+        if queue.hold_is_over:
+            self._release("The end of the hold has come.")
+
+    def _promote_head(self, queue: Queue, worker: str) -> Batch | None:
+        head = None if queue.is_blocked else lock_head()
+        if head is None or head.reset_after is not None:
+            return None
+        self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}")
+        return head
 
     def _join(self, batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
         """Join the run, or stop a batch that was taken over too often without progress."""

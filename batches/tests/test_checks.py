@@ -5,7 +5,8 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
-from batches.checks import check_config, check_sqlite, check_wal_reset_bug
+from batches import checks
+from batches.checks import check_config, check_executor, check_sqlite, check_wal_reset_bug
 from batches.conf import config_from_environment
 from batches.text import clean_text, format_duration
 
@@ -27,6 +28,7 @@ from batches.text import clean_text, format_duration
             for rate in ("fast", "100", "0/minute", "-1/minute", "100/fortnight", "1.5/second", "٣/minute", "/")
         ),
         ("API_PROXIES", -1, "Use a number ≥ 0"),
+        ("EXECUTOR", "threads", "Use one of: processes, celery."),
         ("COLOUR", "red", "Unknown keys in BATCHES: COLOUR"),
     ],
 )
@@ -83,6 +85,16 @@ def test_an_old_name_of_a_limit_is_refused_with_the_new_one(name):
 def test_an_invalid_variable_of_the_environment_is_named(name, text):
     with pytest.raises(ImproperlyConfigured, match=f"{name}='{text}'"):
         config_from_environment({name: text})
+
+
+def test_a_missing_celery_is_reported_with_the_command_that_installs_it(settings, monkeypatch):
+    settings.BATCHES = {"EXECUTOR": "celery"}
+    assert check_executor() == []
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    (error,) = check_executor()
+    assert (error.id, error.hint) == ("batches.E008", "Run: pip install -r requirements-celery.txt")
+    settings.BATCHES = {}
+    assert check_executor() == []
 
 
 def test_an_sqlite_that_is_too_old_is_reported(monkeypatch):

@@ -12,7 +12,7 @@ from batches.checking.worker import Worker
 from batches.conf import get_config
 from batches.management.base import DatabaseCommand
 from batches.management.supervisor import supervise
-from batches.management.workers import add_processes, echo, process_count, worker_children
+from batches.management.workers import CELERY_COMMAND, add_processes, echo, process_count, worker_children
 from batches.models import Batch
 
 
@@ -29,6 +29,8 @@ class Command(DatabaseCommand):
         parser.add_argument("--batch", help=SUPPRESS)
 
     def handle(self, *args: Any, processes: int | None, together: int, batch: str | None, **options: Any) -> None:
+        if get_config().executor == "celery" and batch is None:
+            raise CommandError(f"BATCHES_EXECUTOR is celery. Start the workers with: {' '.join(CELERY_COMMAND)}")
         processes = processes or get_config().processes
         if processes > 1:
             self.supervise_workers(processes)

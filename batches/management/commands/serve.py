@@ -1,6 +1,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from threading import Lock
 from typing import Any
 
@@ -11,12 +12,12 @@ from django.db import connections
 from django.urls import reverse, set_script_prefix
 from django.utils.termcolors import colorize
 
-from batches.conf import get_config
+from batches.conf import EXECUTORS, get_config
 from batches.demo.profiles import HOST as DEMO_HOST
 from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
-from batches.management.workers import add_processes, worker_children
+from batches.management.workers import add_processes, celery_children, worker_children
 from batches.web.uploads import MAX_FORM_BYTES
 
 #: What waitress allows visitors who are idle, slow or rude. The README has the same for other ways to start it.
@@ -47,10 +48,14 @@ class Command(DatabaseCommand):
         text = "Path of the site behind a proxy, such as /batches, whether or not the proxy removes it."
         parser.add_argument("--url-prefix", type=url_prefix, default=prefix, metavar="PATH", help=text)
         add_processes(parser)
+        text = "What runs the workers: processes of their own, or Celery (default: %(default)s; BATCHES_EXECUTOR)."
+        parser.add_argument("--executor", choices=EXECUTORS, default=get_config().executor, help=text)
         text = "Set up the demo queue first, serve its feeds too, and let the worker connect to 127.0.0.1."
         parser.add_argument("--demo", action="store_true", help=text)
 
     def handle(self, *args: Any, host: str, port: int, url_prefix: str, **options: Any) -> None:
+        if options["executor"] == "celery":
+            require_celery()
         set_script_prefix(url_prefix)
         require_free_port(host, port, f"Choose another one: PORT={port + 1} make run")
         site = f"http://{reachable_host(host)}:{port}"
@@ -59,7 +64,9 @@ class Command(DatabaseCommand):
         demo = Child("demo", "django", ["demo", "--serve"], grace=3.0, listens_on=(DEMO_HOST, demo_port() or 0))
         children = [demo] if has_demo else []
         processes = options["processes"] or get_config().processes
-        children += [web_child(host, port, url_prefix), *workers(processes, reach_loopback=has_demo)]
+        reachable = {"BATCHES_ALLOWED_NETWORKS": ",".join([*get_config().allowed_networks, f"{DEMO_HOST}/32"])}
+        make_children = celery_children if options["executor"] == "celery" else worker_children
+        children += [web_child(host, port, url_prefix), *make_children(processes, reachable if has_demo else {})]
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
         self.stdout.flush()
@@ -95,6 +102,13 @@ class Command(DatabaseCommand):
         return echo
 
 
+def require_celery() -> None:
+    if find_spec("celery") is None:
+        raise CommandError("Celery is not installed. Run: pip install -r requirements-celery.txt")
+    if not getattr(settings, "CELERY_BROKER_URL", ""):
+        raise CommandError("Celery needs a broker. Set CELERY_BROKER_URL to amqp://localhost or redis://localhost.")
+
+
 def url_prefix(text: str) -> str:
     """For argparse: a path with a slash at its start and none at its end, as WSGI takes it; "" for the root."""
     return f"/{text.strip('/')}" if text.strip("/") else ""
@@ -110,11 +124,6 @@ def web_child(host: str, port: int, prefix: str) -> Child:
         options.append("--no-clear-untrusted-proxy-headers")
     # waitress itself gives running requests 5 seconds.
     return Child("web", "batches.web.server", [*options, settings.WSGI_APPLICATION], grace=8.0)
-
-
-def workers(processes: int, *, reach_loopback: bool) -> list[Child]:
-    environ = {"BATCHES_ALLOWED_NETWORKS": ",".join([*get_config().allowed_networks, f"{DEMO_HOST}/32"])}
-    return worker_children(processes, environ if reach_loopback else {})
 
 
 def reachable_host(host: str) -> str:

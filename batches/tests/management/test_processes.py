@@ -78,6 +78,14 @@ def test_processes_share_a_batch(processes, farm, commands):
     assert_consistent()
 
 
+def test_with_celery_the_worker_refuses_and_says_what_to_start(commands):
+    command = commands.start("batchworker", environ={"BATCHES_EXECUTOR": "celery"})
+    assert command.wait() == 1
+    assert command.err == (
+        "CommandError: BATCHES_EXECUTOR is celery. Start the workers with: celery -A batchproject worker\n"
+    )
+
+
 def test_a_killed_process_starts_again_and_its_partitions_are_taken_over(farm, commands):
     batch = batch_on(farm)
     gates = hold_all(farm, 120)

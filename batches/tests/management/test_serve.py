@@ -17,7 +17,8 @@ from django.core.management import call_command
 from rest_framework.authtoken.models import Token
 
 from batches.management.commands import serve as serve_module
-from batches.models import Batch, BatchProfile
+from batches.models import Batch, BatchProfile, Lease
+from batches.tests.support.brokers import open_broker
 from batches.tests.support.factories import make_batch
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 
@@ -101,6 +102,23 @@ def test_web_worker_and_demo_run_together_and_ctrl_c_ends_them_all(serve, ports)
     assert process.out.endswith("\nStopped.\n")
     with pytest.raises(ConnectionRefusedError):
         get_login(ports)
+
+
+def test_celery_runs_the_workers_if_it_has_a_broker(serve, ports):
+    assert serve("--executor", "celery").wait() == 1
+    refused = serve("--executor", "celery", CELERY_BROKER_URL="")
+    assert refused.wait() == 1
+    assert refused.err == (
+        "CommandError: Celery needs a broker. Set CELERY_BROKER_URL to amqp://localhost or redis://localhost.\n"
+    )
+    with open_broker("redis") as broker:
+        process = serve("--demo", "--executor=celery", "--processes=2", CELERY_BROKER_URL=broker.url)
+        process.wait_for(lambda: children(process).keys() == {"demo", "web", "celery", "beat"})
+        process.wait_for(lambda: BatchProfile.objects.filter(status=BatchProfile.Status.OK).exists())
+        press_ctrl_c(process)
+        assert process.wait() == 0
+        assert_gone(children(process).values())
+    assert not Lease.objects.exists()
 
 
 def test_a_second_start_keeps_the_demo_and_kill_9_leaves_no_child(serve, ports):

@@ -159,6 +159,8 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "claim_run expired": (RUNNING, expire_lease, lambda manager, it: manager.claim_run("worker")),
     "claim_run owned": (RUNNING, keep, lambda manager, it: manager.claim_run("worker")),
     "claim_run lost too often": (RUNNING, lose_runs, lambda manager, it: manager.claim_run("worker")),
+    "ensure_run": (PAUSED, keep, lambda manager, it: manager.ensure_run("worker", 4)),
+    "ensure_run of a run": (RUNNING, free_partitions, lambda manager, it: manager.ensure_run("worker", 4)),
     "record_results": (RUNNING, keep, record_all),
     "renew_lease": (RUNNING, keep, lambda manager, it: manager.renew_lease(it.pk, it.token)),
     "lease_partitions": (

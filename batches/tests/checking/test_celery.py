@@ -1,0 +1,184 @@
+"""Celery as real processes with a real broker and PostgreSQL: no fault loses a result or doubles it."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, Lease
+from batches.tests.support.brokers import BROKERS, open_broker
+from batches.tests.support.factories import assert_consistent, make_list, row_statuses, values_of
+from batches.tests.support.feedserver import FeedServer, Reply
+from batches.tests.support.processes import wait_until
+from batches.tests.support.tables import run_sql
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.databases("postgresql"),
+    pytest.mark.django_db(transaction=True),
+]
+
+Status = Batch.Status
+HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
+PROFILES = 96
+CELERY = (sys.executable, "-m", "celery")
+EVERY_TASK_TWICE = "batches.tests.support.celery_twice"
+
+
+@pytest.fixture(scope="module", params=sorted(BROKERS))
+def broker(request):
+    with open_broker(request.param) as broker:
+        yield broker
+
+
+@pytest.fixture
+def farm():
+    with FeedServer(HOSTS) as farm:
+        farm.otherwise = Reply()
+        yield farm
+
+
+class Team:
+    """Celery's workers with three processes each, and the beat."""
+
+    def __init__(self, commands, broker, farm, app="batchproject", workers=2, **config):
+        self.commands, self.broker, self.farm, self.app = commands, broker, farm, app
+        # A busy machine must keep up with the orders.
+        config = {
+            "poll_seconds": 0.5,
+            "concurrency": 4,
+            "lease_seconds": 3,
+            "page_size": 24,
+            "processes": 2 * workers,
+        } | config
+        self.environ = {"BATCHES_EXECUTOR": "celery", "CELERY_BROKER_URL": broker.url}
+        self.environ |= {f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
+        options = ("--concurrency=3", "--without-gossip", "--without-mingle")
+        self.workers = [self.start("worker", f"--hostname=celery{n}@%h", *options) for n in range(workers)]
+        self.beat = self.start("beat")
+
+    def start(self, *arguments):
+        return self.commands.start_program(*CELERY, "-A", self.app, *arguments, environ=self.environ)
+
+    def inspect(self, what):
+        command = [*CELERY, "-A", self.app, "inspect", what, "--timeout=30"]
+        return subprocess.run(
+            command, env={**self.commands.environ, **self.environ}, capture_output=True, text=True, timeout=60
+        ).stdout
+
+    def wait_for(self, condition):
+        wait_until(condition, lambda: "".join(process.describe() for process in [*self.workers, self.beat]))
+
+    def begin(self, name):
+        """A batch of which a part is recorded, a part under way and a part not begun."""
+        paths = [f"/{name}/{number}" for number in range(PROFILES)]
+        self.gates = [self.farm.hold(path) for path in paths[PROFILES // 4 :]]
+        addresses = [self.farm.url(path, HOSTS[number % len(HOSTS)]) for number, path in enumerate(paths)]
+        batch = BatchManager().create_batch(name, addresses, checker="http")
+        self.wait_for(lambda: values_of(batch.pk)["completed_profiles"] >= PROFILES // 4 and self.leases(batch))
+        return batch
+
+    def finish(self, batch):
+        for gate in self.gates:
+            gate.open()
+        self.wait_for(lambda: values_of(batch.pk)["status"] == Status.DONE)
+        assert row_statuses(batch) == ["ok"] * PROFILES
+        assert values_of(batch.pk)["successful_checks"] == PROFILES
+        assert_consistent()
+
+    def leases(self, batch):
+        return list(Lease.objects.filter(batch=batch).values_list("worker", flat=True))
+
+
+@pytest.fixture
+def start_team(commands, broker, farm):
+    with suppress(Exception):
+        broker.empty()  # what an earlier test has left
+    return lambda **options: Team(commands, broker, farm, **options)
+
+
+# -- Faults ------------------------------------------------------------------------------------------------------------
+
+
+def kill_worker(team, batch):
+    pid = int(team.leases(batch)[0].rpartition(":")[2])
+    os.kill(pid, signal.SIGKILL)
+
+
+def restart_broker(team, batch):
+    team.broker.restart()
+
+
+def empty_broker(team, batch):
+    team.broker.empty()
+
+
+def end_sessions(team, batch):
+    """As a restart of PostgreSQL does."""
+    others = "pid <> pg_backend_pid() AND datname = current_database()"
+    run_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+
+
+def kill_promoter(team, batch):
+    team.beat.signal(signal.SIGKILL)
+    team.beat.wait()
+    team.beat = team.start("beat")
+
+
+FAULTS = (kill_worker, restart_broker, empty_broker, end_sessions, kill_promoter)
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
+def test_no_fault_loses_or_doubles_a_result(workers, start_team):
+    team = start_team(workers=workers)
+    for fault in FAULTS:
+        batch = team.begin(fault.__name__)
+        fault(team, batch)
+        team.finish(batch)
+    requests = len(team.farm.requests)
+    # What was under way when a worker died is asked for again, and nothing that was recorded.
+    assert len(FAULTS) * PROFILES <= requests < (len(FAULTS) + 2) * PROFILES
+
+
+def test_every_order_delivered_twice_checks_nothing_twice(start_team):
+    team = start_team(app=EVERY_TASK_TWICE, lease_seconds=30)
+    batch = team.begin("twice")
+    team.finish(batch)
+    assert len(team.farm.requests) == PROFILES
+    assert max(team.farm.most_at_once(f"{host}:{team.farm.port}") for host in HOSTS) <= 2
+
+
+def test_a_pause_ends_the_tasks_and_the_work_goes_on_afterwards(start_team):
+    team = start_team()
+    batch = team.begin("it")
+    assert BatchManager().pause_batch(batch.pk)
+    team.wait_for(lambda: sum(worker.err.count("This run is over") for worker in team.workers) >= 1)
+    team.wait_for(lambda: "batches.check" not in team.inspect("active"))
+    assert "batches.promote" in team.inspect("registered")
+    assert BatchManager().queue_batch(batch.pk)
+    team.finish(batch)
+
+
+def test_sigterm_stops_the_tasks_within_their_grace_period_and_leaves_the_rest_pending(start_team):
+    team = start_team(workers=1, grace_seconds=1)
+    batch = team.begin("it")
+    team.beat.signal(signal.SIGTERM)
+    [worker] = team.workers
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert not Lease.objects.exists()
+    assert values_of(batch.pk)["status"] == Status.RUNNING
+    assert "running checks have 1 s to finish" in worker.err
+
+
+def test_the_beat_also_queues_due_lists(start_team):
+    due = make_list("due", 2)
+    BatchManager().change_list(due.pk, schedule="0 * * * *")
+    start_team(workers=1)
+    type(due).objects.filter(pk=due.pk).update(next_run_at=due.created_at)
+    wait_until(lambda: Batch.objects.filter(list=due).exists())
