@@ -6,12 +6,13 @@ says nothing about the profile.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
 from django.db.models import Case, F, TextField, Value, When
 
+from batches.checking.checkers.base import CheckResult
 from batches.conf import get_config
 from batches.models import Batch, BatchProfile, Profile
 
@@ -21,7 +22,42 @@ from .sql import format_time, time_parameter
 Status = BatchProfile.Status
 
 
-def write_rest(failures: str, moment: datetime) -> tuple[str, list[Any]]:
+class Assignments(NamedTuple):
+    """What an UPDATE of profiles sets, in SQL that ends with a comma, and its parameters."""
+
+    sql: str
+    parameters: list[str]
+
+
+def remember_outcome(result: CheckResult) -> Callable[[datetime], Assignments]:
+    """What the profile remembers of this result. Returns one of few functions, so that results can be grouped by it."""
+    if result.ok:
+        return remember_read if result.reads_stories else remember_answer
+    return remember_pause if result.host_paused else remember_failure
+
+
+def remember_answer(moment: datetime) -> Assignments:
+    return Assignments("failures = 0, failing_since = NULL, rests_until = NULL, ", [])
+
+
+def remember_read(moment: datetime) -> Assignments:
+    first_read = f"first_read_at = COALESCE(profile.first_read_at, {time_parameter()}), "
+    return Assignments(remember_answer(moment).sql + first_read, [format_time(moment)])
+
+
+def remember_pause(moment: datetime) -> Assignments:
+    return Assignments("", [])
+
+
+def remember_failure(moment: datetime) -> Assignments:
+    rest, ends = write_rest("profile.failures + 1", moment)
+    since = f"failing_since = COALESCE(profile.failing_since, {time_parameter()})"
+    return Assignments(
+        f"failures = profile.failures + 1, {since}, rests_until = {rest}, ", [format_time(moment), *ends]
+    )
+
+
+def write_rest(failures: str, moment: datetime) -> tuple[str, list[str]]:
     """SQL for the end of the rest that begins at this moment after so many failures, with its parameters.
 
     One arm for each length: so neither database has to add to a time.
