@@ -152,8 +152,9 @@ def test_recording_is_one_transaction_of_as_many_statements_for_a_thousand_as_fo
         begin, fence, *rest, commit = capture_recording(size)
         assert begin.startswith("BEGIN")
         assert fence.startswith('UPDATE "batches_lease" SET "lease_at"')
-        # Pending rows, unknown stories, stories, rows, profiles, redirects that are there and that are not, counters.
-        assert len(rest) == 8
+        # Pending rows, unknown stories, stories, rows, profiles that answer and that fail, redirects that are there and
+        # that are not, counters.
+        assert len(rest) == 9
         assert commit == "COMMIT"
         assert not any("batches_queue" in sql or 'UPDATE "batches_batch"' in sql for sql in rest)
 
