@@ -1,8 +1,9 @@
 """Fixtures for all tests. Tests with a database run on SQLite and on a PostgreSQL server that the run starts."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 
 import pytest
@@ -18,6 +19,8 @@ from batches.tests.support.tables import run_sql
 from batchproject.settings import parse_database_url
 
 VENDORS = ("sqlite", "postgresql")
+#: In one table. Removing them takes 50 ms.
+MOST_DEAD_BYTES = 1 << 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,6 +56,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [test for test in items if vendor_of(test) in {chosen, None}]
     slow_groups = {group_of(test) for test in items if {"slow", "exhaustive"} & set(test.keywords)}
     items.sort(key=lambda test: (group_of(test) not in slow_groups, group_of(test)))
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector the thousands of collected tests, and most of its passes: a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -116,6 +126,9 @@ def django_db_setup(database_url: str, django_test_environment: None, django_db_
     """Makes the test's database the default, with the settings of an installation. pytest-django's own cannot."""
     configured = parse_database_url(database_url)
     configured["TEST"] = {"NAME": configured["NAME"]}
+    if "init_command" in configured["OPTIONS"]:
+        # Tests do not survive a crash of the machine, so nothing waits for its disk.
+        configured["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"
     before = connections.settings[DEFAULT_DB_ALIAS]
     replace_default_database(connections.configure_settings({DEFAULT_DB_ALIAS: configured})[DEFAULT_DB_ALIAS])
     with django_db_blocker.unblock():
@@ -139,12 +152,39 @@ def create_tables(url: str) -> None:
 
 def empty_tables() -> None:
     """Replaces Django's flush, which truncates all tables and makes the permissions again: 0.1 s on PostgreSQL."""
-    kept = {ContentType._meta.db_table, Permission._meta.db_table}
-    tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - kept
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(f"SELECT '{it}' WHERE EXISTS (SELECT 1 FROM {it})" for it in sorted(tables)))
+    tables = tables_to_empty(connection.vendor)
+    with unchecked_foreign_keys(), connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(f"SELECT '{it}' WHERE EXISTS (SELECT 1 FROM {it})" for it in tables))
         for (table,) in cursor.fetchall():
             cursor.execute(f"DELETE FROM {table}")
+    if connection.vendor == "postgresql":
+        remove_bloat(tables)
+
+
+@cache
+def tables_to_empty(vendor: str) -> list[str]:
+    """All tables except those that migrations fill. Asking for them takes 5 ms."""
+    kept = {ContentType._meta.db_table, Permission._meta.db_table}
+    return sorted(set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - kept)
+
+
+@contextmanager
+def unchecked_foreign_keys() -> Iterator[None]:
+    """A transaction that does not look for references to each row that it deletes: in large tables that takes long."""
+    if connection.vendor == "sqlite":
+        with connection.constraint_checks_disabled(), transaction.atomic():
+            yield
+    else:
+        with transaction.atomic():
+            run_sql("SET LOCAL session_replication_role = replica")
+            yield
+
+
+def remove_bloat(tables: list[str]) -> None:
+    """Every search reads the dead rows, also those that were rolled back. Nothing else removes them here."""
+    names = ", ".join(f"'{table}'" for table in tables)
+    if run_sql(f"SELECT 1 FROM pg_class WHERE relname IN ({names}) AND pg_relation_size(oid) > {MOST_DEAD_BYTES}"):
+        run_sql(f"TRUNCATE {', '.join(tables)}")
 
 
 @pytest.fixture

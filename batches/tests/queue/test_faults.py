@@ -30,6 +30,7 @@ from batches.tests.support.factories import (
     profile_ids,
     propose_redirect,
     remember_token,
+    restore,
     urls,
 )
 
@@ -270,15 +271,12 @@ def fail_at(step: int) -> Iterator[object]:
 def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, manager):
     """Most calls are one transaction. What a deletion or an import leaves behind, the next one removes."""
     status, prepare, call = SCENES[scene]
-    it = None
+    it = half_checked(status, rows="update_progress" not in scene)
+    prepare(it)
+    it.refresh_from_db()
+    remember_token(it)
+    before = everything()
     for step in count(1):
-        if it is None:
-            empty_tables()
-            it = half_checked(status, rows="update_progress" not in scene)
-            prepare(it)
-            it.refresh_from_db()
-            remember_token(it)
-            before = everything()
         with fail_at(step) as fault:
             try:
                 answer = call(manager, it)
@@ -292,7 +290,9 @@ def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, manager):
             Batch.everything.in_preparation().update(deleted_at=Now())
             manager.purge_deleted()
             assert_sound()
-            it = None
+            empty_tables()
+            restore(before)
+            it.refresh_from_db()
     assert step > 1
     assert_sound()
 

@@ -63,10 +63,12 @@ def test_all_can_be_undone_and_applied_again_with_data_in_the_tables():
         Profile.objects.bulk_create([Profile(url="https://example.org/0")])
 
 
-def test_data_survive_the_way_back_to_each_step_and_forward_again():
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+def test_data_survive_the_way_back_to_each_step_and_forward_again(every):
+    """The way back to the first step leads through all others. One at a time they show which of them loses what."""
     half_checked("done")
     before = everything()
-    for step in steps()[::-1]:
+    for step in steps()[::-1] if every else [steps()[-2], steps()[0]]:
         with back_at(step):
             pass
         assert everything() == before

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -182,8 +182,24 @@ def assert_logged(action: str, batch: Any, before: Any = OUTSIDE, after: Any = O
 
 
 def everything() -> Mapping[str, list[dict[str, Any]]]:
-    """Every row of every table."""
-    return {model.__name__: list(model._base_manager.order_by("pk").values()) for model in MODELS}
+    """Every row of every table, by its columns as the database gives them: many tests compare all again and again."""
+    with connection.cursor() as cursor:
+        return {model.__name__: _read_rows(cursor, model._meta) for model in MODELS}
+
+
+def _read_rows(cursor: Any, table: Any) -> list[dict[str, Any]]:
+    cursor.execute(f"SELECT * FROM {table.db_table} ORDER BY {table.pk.column}")
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def restore(rows: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Put `everything` that was read into the empty tables."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        for model in MODELS:
+            for row in rows[model.__name__]:
+                values = ", ".join(["%s"] * len(row))
+                cursor.execute(f"INSERT INTO {model._meta.db_table} VALUES ({values})", list(row.values()))
 
 
 @contextmanager
