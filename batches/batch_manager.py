@@ -48,6 +48,7 @@ from .queue.repairs import (
 from .queue.resets import begin_reset, finish_resets
 from .queue.runs import lease_of, lock_head, lock_running
 from .queue.schedules import ScheduleCalls
+from .queue.subscription_calls import SubscriptionCalls
 from .queue.values import (
     clean_name,
     find_batch,
@@ -67,11 +68,11 @@ from .text import clean_text, pluralise
 Status = Batch.Status
 
 
-class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, WorkerCalls):
+class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, WorkerCalls):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
-    The calls that change lists are in `ListCalls`, and others in `ForgetCalls`, `RedirectCalls`, `ScheduleCalls` and
-    `WorkerCalls`.
+    The calls that change lists are in `ListCalls`, and others in `ForgetCalls`, `RedirectCalls`, `ScheduleCalls`,
+    `SubscriptionCalls` and `WorkerCalls`.
     """
 
     # Creating batches

@@ -13,10 +13,11 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import PermissionsMixin
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 from django.db.models import Model
 
 from .conf import get_config
+from .models import Subscription
 
 #: The first version with RETURNING.
 OLDEST_SQLITE = (3, 35)
@@ -104,6 +105,23 @@ def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register(Tags.database)
+def check_base_url(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """A database check too. Messages without links are sent all the same."""
+    if "default" not in (databases or ()) or get_config().base_url or not _has_subscriptions():
+        return []
+    problem = "There are subscriptions, but BATCHES_BASE_URL is not set: their messages have no links."
+    hint = "Set it to the address at which people reach the site, such as https://batches.example.org."
+    return [Warning(problem, hint=hint, id="batches.W003")]
+
+
+def _has_subscriptions() -> bool:
+    try:
+        return Subscription.objects.exists()
+    except DatabaseError:  # before the first migration
+        return False
 
 
 @register(Tags.database)

@@ -28,6 +28,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 
+BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -85,6 +87,8 @@ class Config:
     login_rate: str = "10/minute"
     #: How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     api_proxies: int = 0
+    #: Where people reach the site, such as https://batches.example.org, for the links in messages.
+    base_url: str = ""
 
     @property
     def all_checkers(self) -> dict[str, str]:
@@ -115,6 +119,10 @@ class Config:
             for name in ("api_rate", "api_anonymous_rate", "login_rate")
             if not RATE.fullmatch(rate := getattr(self, name))
         ]
+        if self.base_url and not BASE_URL.fullmatch(self.base_url):
+            problems.append(
+                f"BATCHES['BASE_URL'] is {self.base_url!r}. Use an address like https://batches.example.org."
+            )
         return problems
 
 

@@ -28,6 +28,8 @@ MAX_SCHEDULE = 100
 MAX_TIME_ZONE = 50
 #: Minutes (a week).
 MAX_DELAY = 10_080
+#: Of a list, or of the queue: their messages are written under the lock of the queue.
+MAX_SUBSCRIPTIONS = 100
 #: What a message quotes of a text that it rejects.
 MAX_QUOTE = 200
 #: What PostgreSQL's smallint holds.

@@ -26,6 +26,11 @@ def clean_text(value: object, limit: int) -> str:
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
 
 
+def one_line(text: str) -> str:
+    """For a message: on one line, and without characters that control how the rest of it is shown."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
 def pluralise(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 batch", "2,000 batches". The plural is the noun with an s by default."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

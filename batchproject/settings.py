@@ -151,6 +151,16 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
 ]
 
+# The mail server for the messages of subscriptions. The timeout is that of each step.
+EMAIL_HOST = read_text("EMAIL_HOST", "localhost")
+EMAIL_PORT = read_number("EMAIL_PORT", 25)
+EMAIL_HOST_USER = read_text("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = os.environ.get("EMAIL_HOST_PASSWORD", "")
+EMAIL_USE_TLS = read_switch("EMAIL_USE_TLS")
+EMAIL_USE_SSL = read_switch("EMAIL_USE_SSL")
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = read_text("DEFAULT_FROM_EMAIL", "batches@localhost")
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = read_time_zone("TIME_ZONE", "UTC", available_timezones())
 

@@ -69,10 +69,6 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def of_list(self, row: Any) -> str:
         return self.page_link(row.list)
 
-    @admin.display(description="webhook")
-    def webhook_link(self, row: Any) -> str:
-        return self.page_link(row.webhook)
-
     def form_context(self, request: HttpRequest, form: Any, fields: Any) -> dict[str, Any]:
         """The context of a page with a form that is not a model's."""
         admin_form = helpers.AdminForm(form, [(None, {"fields": fields})], {}, model_admin=self)

@@ -1,4 +1,4 @@
-"""Webhooks in the admin, and the log of their deliveries."""
+"""Webhooks in the admin, and the log of all deliveries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet
+from django.db.models import QuerySet, UUIDField
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST
 from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
+from batches.queue.values import as_uuid
 from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
 
@@ -49,9 +50,13 @@ class PageWithButtons(ListAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(require_POST(self.operate_view))
-        return [path("<int:pk>/operate/", view, name=f"batches_{self.opts.model_name}_operate"), *super().get_urls()]
+        kind = "uuid" if isinstance(self.opts.pk, UUIDField) else "int"
+        return [
+            path(f"<{kind}:pk>/operate/", view, name=f"batches_{self.opts.model_name}_operate"),
+            *super().get_urls(),
+        ]
 
-    def operate_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+    def operate_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         if not self.has_operate_permission(request):
             raise PermissionDenied
         row = get_object_or_404(self.model, pk=pk)
@@ -74,7 +79,7 @@ class PageWithButtons(ListAdmin):
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Webhook
-        fields = ("name", "url", "is_active")
+        fields = ("name", "url", "is_active", "every_batch")
 
     def clean_url(self) -> str:
         try:
@@ -101,7 +106,7 @@ class WebhookAdmin(PageWithButtons):
     # The page
 
     def get_fields(self, request: HttpRequest, obj: Webhook | None = None) -> Any:
-        fields = ["name", "url", "is_active"]
+        fields = ["name", "url", "is_active", "every_batch"]
         if obj is None:
             return fields
         # Anyone with the secret can sign messages as we do.
@@ -143,11 +148,7 @@ class WebhookAdmin(PageWithButtons):
             self.message_user(request, sentence, messages.WARNING)
             return
         self.log_change(request, webhook, "Sent a test event.")
-        outlook = forecast_queue()
-        if outlook.worker_is_alive:
-            sentence, level = "The worker sends it within seconds. See its deliveries for the result.", messages.SUCCESS
-        else:
-            sentence, level = f"It waits for a worker: {describe_missing_worker(outlook)}.", messages.WARNING
+        level, sentence = describe_sending()
         self.message_user(request, f"A test event for “{webhook}” was created. {sentence}", level)
 
     def rotate_secret(self, request: HttpRequest, webhooks: Iterable[Webhook]) -> None:
@@ -173,6 +174,24 @@ class WebhookAdmin(PageWithButtons):
         return [str(webhook) for webhook in objs], counts, set(), []
 
 
+def describe_sending() -> tuple[int, str]:
+    """When a delivery that was just written is sent: the level of the message, and a sentence."""
+    outlook = forecast_queue()
+    if outlook.worker_is_alive:
+        return messages.SUCCESS, "The worker sends it within seconds. See its deliveries for the result."
+    return messages.WARNING, f"It waits for a worker: {describe_missing_worker(outlook)}."
+
+
+class SubscriptionFilter(ValueFilter):
+    """The deliveries of one subscription, which its page links to: `?subscription=<id>`."""
+
+    title = "subscription"
+    parameter_name = "subscription"
+
+    def filter_by(self, rows: QuerySet[WebhookDelivery], value: str) -> QuerySet[WebhookDelivery]:
+        return rows.filter(subscription=pk) if (pk := as_uuid(value)) else rows.none()
+
+
 class StateFilter(ValueFilter):
     title = "state"
     parameter_name = "state"
@@ -186,16 +205,16 @@ class StateFilter(ValueFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
-    list_display = (AT, "type", "webhook_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
-    list_select_related = ("webhook", "batch")
-    list_filter = (StateFilter, "type", "webhook", BatchFilter)
+    list_display = (AT, "type", "receiver_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
+    list_select_related = ("webhook", "batch", "subscription__list")
+    list_filter = (StateFilter, "type", "webhook", SubscriptionFilter, BatchFilter)
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")
     search_help_text = "Event ID, webhook or error"
     actions = ("reschedule_all",)
     fields = (
         "type",
         "state",
-        "webhook",
+        "receiver_link",
         "batch",
         "created_at",
         "attempts",
@@ -205,10 +224,14 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
         "event_id",
         "payload_sent",
     )
-    readonly_fields = ("state", "last_response", "next_attempt", "payload_sent")
+    readonly_fields = ("state", "receiver_link", "last_response", "next_attempt", "payload_sent")
 
     def buttons(self, row: WebhookDelivery) -> dict[str, str]:
         return {"reschedule_all": "Deliver again"} if row.state == State.FAILED else {}
+
+    @admin.display(description="receiver")
+    def receiver_link(self, delivery: WebhookDelivery) -> str:
+        return self.page_link(delivery.receiver)
 
     @admin.display(description="last response")
     def last_response(self, delivery: WebhookDelivery) -> str:
@@ -216,8 +239,8 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
 
     @admin.display(description="next attempt")
     def next_attempt(self, delivery: WebhookDelivery) -> str:
-        if delivery.next_attempt_at and not delivery.webhook.is_active:
-            return "when the webhook is active again"
+        if delivery.next_attempt_at and not delivery.is_open:
+            return "when the receiver is active again"
         return display.moment(delivery.next_attempt_at)
 
     @admin.display(description="payload")

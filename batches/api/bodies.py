@@ -27,10 +27,13 @@ from batches.limits import (
 )
 from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
 from batches.lists.reading import FORMATS, read_profiles
-from batches.models import Action, Batch
+from batches.models import Action, Batch, Subscription
 from batches.queue.values import as_uuid
 
 from .filters import MAX_HOST, MAX_ID, MAX_UNKNOWN, BulkFilters, refuse_unusable, require_host
+
+#: Of one subscription, some perhaps twice.
+MAX_TOPICS = 50
 
 BULK_ACTIONS = {
     "queue": Action.QUEUE_BATCH,
@@ -389,6 +392,39 @@ class CorrectBody(EditBody):
 
     address = serializers.CharField(max_length=MAX_URL)
     new_address = serializers.CharField(max_length=MAX_URL)
+
+
+def topics_field(**options: Any) -> serializers.ListField:
+    child = serializers.ChoiceField(Subscription.Topic.choices)
+    help_text = "What its messages are about."
+    return serializers.ListField(child=child, min_length=1, max_length=MAX_TOPICS, help_text=help_text, **options)
+
+
+@with_examples(Off={"is_active": False}, A_digest={"topics": ["stories"], "digest_hour": 7})
+class ChangeSubscriptionBody(Body):
+    """The attributes of a subscription to change."""
+
+    topics = topics_field(required=False)
+    failed_percent = serializers.IntegerField(
+        min_value=0, max_value=100, required=False, help_text="Failed profiles in percent that are many failures."
+    )
+    digest_hour = serializers.IntegerField(
+        min_value=0,
+        max_value=23,
+        required=False,
+        allow_null=True,
+        help_text="The hour of one message a day, in the time zone of the list; null for a message for each run.",
+    )
+    is_active = serializers.BooleanField(required=False, help_text="False lets its messages wait.")
+
+
+@with_examples(By_mail={"address": "ada@example.org", "topics": ["stories", "error"]})
+class SubscribeBody(ChangeSubscriptionBody):
+    """A new subscription."""
+
+    channel = serializers.ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
+    address = serializers.CharField(max_length=MAX_URL, help_text="An e-mail address, or that of a webhook.")
+    topics = topics_field()
 
 
 @with_examples(By_id={"ids": [17, 18]}, All_at_a_host={"all": True, "host": "example.org", "dry_run": True})

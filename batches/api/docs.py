@@ -49,6 +49,9 @@ SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "BatchStatus": "batches.models.Batch.Status",
         "ResultStatus": "batches.models.BatchProfile.Status",
+        "Channel": "batches.models.Channel",
+        "SubscriptionChannel": "batches.models.Subscription.Channel",
+        "Topic": "batches.models.Subscription.Topic",
     },
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_SUFFIX": "",

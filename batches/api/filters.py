@@ -26,7 +26,7 @@ from batches.limits import (
     MIN_PRIORITY,
 )
 from batches.lists.addresses import InvalidAddress, address_prefixes
-from batches.models import Batch, BatchProfile, Channel, ListProfile, Profile
+from batches.models import Batch, BatchProfile, Channel, ListProfile, Profile, Subscription
 from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.queries import match_host
 from batches.web.search import validate_words
@@ -169,6 +169,13 @@ class MemberFilters(filters.FilterSet):  # type: ignore[misc]
 class RedirectFilters(filters.FilterSet):  # type: ignore[misc]
     host = HostFilter("profile__url")
     search = SearchFilter("profile__url", "profile__name", "url", help_text="Words in an address or the name.")
+
+
+class SubscriptionFilters(filters.FilterSet):  # type: ignore[misc]
+    channel = filters.MultipleChoiceFilter(
+        choices=Subscription.Channel.choices, distinct=False, help_text="Can be given more than once."
+    )
+    is_active = FlagFilter(help_text="Whether its messages are sent.")
 
 
 class RowFilters(filters.FilterSet):  # type: ignore[misc]

@@ -17,6 +17,7 @@ from batches.models import (
     ProfileList,
     Redirect,
     StoryResult,
+    Subscription,
     vocabulary,
 )
 from batches.reports.comparison import Comparison
@@ -228,6 +229,20 @@ class MemberSerializer(ModelSerializer[ListProfile]):
     class Meta:
         model = ListProfile
         fields = ["id", "profile", "url", "name", "feed_url", "last_checked_at", "last_error", "last_story_at"]
+        read_only_fields = fields
+
+
+class SubscriptionSerializer(ModelSerializer[Subscription]):
+    """Who is notified of what. `list` is null for the queue."""
+
+    list = serializers.UUIDField(source="list_id", allow_null=True)
+    address = serializers.CharField(source="shown_address", help_text="Of Apprise only its beginning: it is a secret.")
+    topics = serializers.ListField(child=serializers.ChoiceField(Subscription.Topic.choices))
+    url = serializers.HyperlinkedIdentityField(view_name="batches_api:subscription-detail")
+
+    class Meta:
+        model = Subscription
+        fields = [*vocabulary.SUBSCRIPTION, "url"]
         read_only_fields = fields
 
 

@@ -1,4 +1,4 @@
-"""Queues the lists that are due, beside the checks."""
+"""Prepares messages and queues the lists that are due, beside the checks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from threading import Event
 
 from django.db import close_old_connections, connections
 
 from batches.batch_manager import BatchManager
 from batches.models import discard_connections
+from batches.notifications.messages import prepare_messages
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def scheduling(manager: BatchManager, poll_seconds: float) -> AsyncIterator[None]:
-    """Look for due lists in the background of the `async with` block.
+    """Look for messages and due lists in the background of the `async with` block.
 
     In a thread with a connection of its own: the rows of a long list must not keep results and heartbeats waiting.
     """
@@ -38,16 +40,26 @@ async def scheduling(manager: BatchManager, poll_seconds: float) -> AsyncIterato
 async def _poll(manager: BatchManager, poll_seconds: float, ended: Event, thread: ThreadPoolExecutor) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        await loop.run_in_executor(thread, queue_due_lists, manager, ended.is_set)
+        await loop.run_in_executor(thread, do_what_is_due, manager, ended.is_set)
         await asyncio.sleep(poll_seconds)
 
 
-def queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
+def do_what_is_due(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
+    """Messages first: what they say is read, and long lists take their time."""
+    _attempt("Messages could not be prepared", prepare_messages)
+    _attempt("Due lists could not be queued", partial(_queue_due_lists, manager, should_stop))
+
+
+def _queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
+    if queued := manager.queue_due_lists(should_stop=should_stop):
+        logger.info("Queued %s due lists", len(queued))
+
+
+def _attempt(failed: str, call: Callable[[], None]) -> None:
     """A fault is logged; the next look repeats what it prevented."""
     close_old_connections()
     try:
-        if queued := manager.queue_due_lists(should_stop=should_stop):
-            logger.info("Queued %s due lists", len(queued))
+        call()
     except Exception:
-        logger.exception("Due lists could not be queued")
+        logger.exception(failed)
         discard_connections()

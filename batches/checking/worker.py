@@ -27,7 +27,7 @@ from batches.text import clean_text
 from .checkers import load_checker
 from .lag import measuring_lag
 from .run import Run, RunOver
-from .scheduling import queue_due_lists, scheduling
+from .scheduling import do_what_is_due, scheduling
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Worker:
     async def _tend(self) -> None:
         async with delivering(self._config, self._database, self._stop):
             await self._tidy()
-            await self._database(queue_due_lists, self._manager, self._stop.is_set)
+            await self._database(do_what_is_due, self._manager, self._stop.is_set)
 
     async def _tidy(self) -> None:
         await self._database(self._manager.purge_deleted)

@@ -22,6 +22,7 @@ from .logs import Action, BatchLog, Channel
 from .profiles import Profile, StoryResult
 from .queue import Queue
 from .redirects import Redirect
+from .subscriptions import Subscription
 from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
 
 if apps.is_installed("rest_framework.authtoken"):

@@ -47,6 +47,9 @@ class Action(models.TextChoices):
     DELETE_LIST = "delete_list"
     ACCEPT_REDIRECT = "accept_redirect"
     FORGET_PROFILE = "forget_profile"
+    SUBSCRIBE = "subscribe"
+    CHANGE_SUBSCRIPTION = "change_subscription"
+    UNSUBSCRIBE = "unsubscribe"
 
 
 class Channel(models.TextChoices):

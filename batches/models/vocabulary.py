@@ -19,6 +19,7 @@ from .lists import ProfileList
 from .logs import BatchLog
 from .profiles import StoryResult
 from .redirects import Redirect
+from .subscriptions import Subscription
 
 
 def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
@@ -36,6 +37,8 @@ LIST = (*_names_of(ProfileList), "total_profiles", "schedule_in_words", "next_ti
 #: A permanent redirect that can be accepted, and what became of it.
 REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")
 ACCEPTANCE = ("profile", "old_url", "url", "merged")
+#: Who is notified. The address of Apprise is a secret, and shortened.
+SUBSCRIPTION = _names_of(Subscription, "webhook")
 #: How an edit changed the profiles of a list.
 CHANGE = ("added", "removed", "unchanged")
 
@@ -74,6 +77,10 @@ def acceptance_as_dict(accepted: object) -> dict[str, Any]:
     return _as_dict(accepted, ACCEPTANCE)
 
 
+def subscription_as_dict(subscription: Subscription) -> dict[str, Any]:
+    return _as_dict(subscription, SUBSCRIPTION) | {"address": subscription.shown_address}
+
+
 def log_as_dict(entry: BatchLog) -> dict[str, Any]:
     return _as_dict(entry, LOG)
 
@@ -89,6 +96,11 @@ class VocabularyEncoder(DjangoJSONEncoder):
         if isinstance(value, datetime):
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return super().default(value)
+
+
+def as_plain(value: Any) -> Any:
+    """As it is in JSON."""
+    return json.loads(as_json(value))
 
 
 def as_json(value: Any, **options: Any) -> str:

@@ -1,4 +1,4 @@
-"""Webhooks and their deliveries."""
+"""Webhooks, and the deliveries to them and to subscriptions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from django.utils import timezone
 
 from batches.limits import MAX_NAME, MAX_URL
 
+from .subscriptions import Subscription
+
 #: The Standard Webhooks specification asks for this prefix and a key of 24 to 64 bytes.
 SECRET_PREFIX = "whsec_"  # noqa: S105 — it is public
 KEY_BYTES = 32
@@ -24,7 +26,7 @@ def new_secret() -> str:
 
 
 class Webhook(models.Model):
-    """An address that is notified about batches."""
+    """An address that is notified about batches, and by the subscriptions that name it."""
 
     name = models.CharField(
         max_length=MAX_NAME, blank=True, help_text="For your own use: who receives it, or what it is for."
@@ -33,6 +35,9 @@ class Webhook(models.Model):
         "address", max_length=MAX_URL, unique=True, help_text="Must accept a POST with JSON and answer with 2xx."
     )
     is_active = models.BooleanField("active", default=True, help_text="Deliveries to an inactive webhook wait.")
+    every_batch = models.BooleanField(
+        default=True, help_text="Notified when any batch ends or is paused. Off: only of what subscriptions name."
+    )
     secret = models.CharField(max_length=100, default=new_secret, editable=False)
     #: Keeps signing until then, so that receivers can switch without downtime.
     previous_secret = models.CharField(max_length=100, blank=True, editable=False)
@@ -54,12 +59,18 @@ class Webhook(models.Model):
 
 
 class Event(models.TextChoices):
-    """Events that webhooks are notified about."""
+    """What a delivery is about."""
 
     BATCH_DONE = "batch.done", "batch.done"
     BATCH_ERROR = "batch.error", "batch.error"
     BATCH_PAUSED = "batch.paused", "batch.paused"
     TEST = "webhook.test", "webhook.test"
+    # To subscriptions
+    RUN = "list.run", "list.run"
+    #: Waits for the digest of the day.
+    DIGEST_PART = "list.digest_part", "list.digest_part"
+    DIGEST = "list.digest", "list.digest"
+    SUBSCRIPTION_TEST = "subscription.test", "subscription.test"
 
 
 class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
@@ -69,6 +80,15 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
     def due(self) -> Self:
         return self.filter(next_attempt_at__lte=Now())
 
+    def to_prepare(self) -> Self:
+        """Written by the change that they report, without their content yet."""
+        return self.filter(payload="")
+
+    def claimable(self) -> Self:
+        """Due, with their content, and to nobody who is switched off."""
+        is_on = Q(webhook=None) | Q(webhook__is_active=True), Q(subscription=None) | Q(subscription__is_active=True)
+        return self.due().filter(*is_on).exclude(payload="").exclude(type=Event.DIGEST_PART)
+
     def delivered(self) -> Self:
         return self.filter(delivered_at__isnull=False)
 
@@ -77,18 +97,27 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
 
 
 class WebhookDelivery(models.Model):
-    """One event for one webhook: part of the outbox while it waits, of the log afterwards. Only `outbox` writes it."""
+    """One message to a webhook or a subscription: part of the outbox while it waits, of the log afterwards.
+
+    Only `notifications` writes it. Its name is from the time when there were only webhooks: it is in addresses and in
+    the names of permissions. One to a subscription by webhook has both.
+    """
 
     class State(models.TextChoices):
         WAITING = "waiting"
         DELIVERED = "delivered"
         FAILED = "failed"
 
-    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries", db_index=False)
-    event_id = models.UUIDField("event", help_text="Sent as webhook-id, the same in each attempt.")
+    webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries", db_index=False)
+    subscription = models.ForeignKey(
+        "Subscription", models.CASCADE, null=True, related_name="deliveries", db_index=False
+    )
+    event_id = models.UUIDField("event", help_text="Sent as webhook-id or Message-ID, the same in each attempt.")
     type = models.CharField(max_length=30, choices=Event)
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="webhook_deliveries")
-    payload = models.TextField(help_text="Exactly as signed and sent.")
+    #: What the change knew, until the content is prepared from it.
+    facts = models.JSONField(default=dict, editable=False)
+    payload = models.TextField(help_text="As it is signed and sent, or what a message is written from.")
     created_at = models.DateTimeField("created", default=timezone.now, db_index=True)
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(
@@ -101,9 +130,15 @@ class WebhookDelivery(models.Model):
     objects = models.Manager.from_queryset(WebhookDeliveryQuerySet)()
 
     class Meta:
-        verbose_name_plural = "webhook deliveries"
+        verbose_name = "delivery"
+        verbose_name_plural = "deliveries"
         constraints = [
             models.UniqueConstraint(fields=["webhook", "event_id"], name="one_delivery_per_webhook_and_event"),
+            models.UniqueConstraint(fields=["subscription", "event_id"], name="one_delivery_per_subscriber_and_event"),
+            models.CheckConstraint(
+                name="webhookdelivery_has_a_receiver",
+                condition=Q(webhook__isnull=False) | Q(subscription__isnull=False),
+            ),
             # It waits, was delivered, or failed with an error.
             models.CheckConstraint(
                 name="webhookdelivery_state_is_one",
@@ -118,11 +153,28 @@ class WebhookDelivery(models.Model):
                 fields=["webhook", "next_attempt_at"],
                 name="webhookdelivery_waiting",
                 condition=Q(next_attempt_at__isnull=False),
-            )
+            ),
+            models.Index(
+                fields=["subscription", "next_attempt_at"],
+                name="delivery_waiting_for_somebody",
+                condition=Q(subscription__isnull=False, next_attempt_at__isnull=False),
+            ),
+            models.Index(fields=["id"], name="delivery_to_prepare", condition=Q(payload="")),
         ]
 
     def __str__(self) -> str:
-        return f"{self.type} for {self.webhook}"
+        return f"{self.type} for {self.receiver}"
+
+    @property
+    def receiver(self) -> Webhook | Subscription:
+        receiver = self.subscription or self.webhook
+        assert receiver is not None
+        return receiver
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody that it goes to is active."""
+        return all(one.is_active for one in (self.webhook, self.subscription) if one)
 
     @property
     def state(self) -> State:

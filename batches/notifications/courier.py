@@ -1,4 +1,4 @@
-"""Delivers the outbox of the webhooks while the worker does its other work.
+"""Delivers the outbox while the worker does its other work.
 
 A receiver that hangs delays nobody else: it holds a few slots until the timeout, separate from the checks in the same
 event loop. Faults are logged and never stop a batch or the worker.
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 
 from batches.checking.checkers.base import FetchError
 from batches.checking.checkers.client import Client
@@ -20,12 +21,15 @@ from batches.checking.checkers.fetch import REDIRECTS, describe_status, parse_re
 from batches.checking.checkers.target import parse_url
 from batches.conf import Config
 from batches.limits import MAX_ERROR
-from batches.models import DATABASE_FAULTS, Database, WebhookDelivery
+from batches.models import DATABASE_FAULTS, Database, Subscription, Webhook, WebhookDelivery
 from batches.text import clean_text
 
 from . import outbox
+from .chats import send_chat
+from .mail import send_mail
 from .outbox import AttemptResult
 from .signatures import sign
+from .threads import in_own_thread
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ async def delivering(config: Config, database: Database, stop: asyncio.Event) ->
 
 @dataclass(eq=False)
 class Courier:
-    """Claims due deliveries, sends them signed, and settles them."""
+    """Claims due deliveries, sends them, and settles them."""
 
     config: Config
     database: Database
@@ -63,9 +67,11 @@ class Courier:
     _: KW_ONLY
     #: Seconds that a receiver has to send the head of its response; the body is not read.
     timeout: float = 15.0
-    #: Concurrent deliveries: in total and for each webhook.
+    #: Seconds for all steps of a message by other channels.
+    message_timeout: float = 30.0
+    #: Concurrent deliveries: in total and for each receiver.
     max_concurrent: int = 20
-    max_per_webhook: int = 2
+    max_per_receiver: int = 2
 
     def __post_init__(self) -> None:
         self._in_flight: dict[asyncio.Task[None], WebhookDelivery] = {}
@@ -83,7 +89,7 @@ class Courier:
         try:
             self._client = Client(self.config, HEADERS, timeout=self.timeout)
         except Exception:
-            logger.exception("Webhooks are not delivered")
+            logger.exception("Messages are not delivered")
             return
         async with self._client:
             try:
@@ -107,13 +113,13 @@ class Courier:
         except DATABASE_FAULTS:
             pass  # stopping while the database is unavailable
         except Exception:
-            logger.exception("Webhooks could not be delivered, next try in %g s", FAULT_PAUSE)
+            logger.exception("Messages could not be delivered, next try in %g s", FAULT_PAUSE)
             return FAULT_PAUSE
         return self.config.poll_seconds
 
     async def _drain(self) -> None:
         if self._in_flight:
-            logger.info("Webhook deliveries in flight get %g s to finish", self.config.grace_seconds)
+            logger.info("Deliveries in flight get %g s to finish", self.config.grace_seconds)
         try:
             async with asyncio.timeout(self.config.grace_seconds):
                 while True:
@@ -122,14 +128,14 @@ class Courier:
                         break
                     await self._wake.wait()
         except TimeoutError:
-            logger.info("Webhook deliveries without a response, to be sent again: %d", len(self._in_flight))
+            logger.info("Deliveries without a response, to be sent again: %d", len(self._in_flight))
 
     async def _start_due(self) -> None:
         free = self.max_concurrent - len(self._in_flight)
         if free <= 0 or self.stop.is_set():
             return
-        in_flight = Counter(claim.webhook_id for claim in self._in_flight.values())
-        for claim in await self.database(outbox.claim_due, free, in_flight, self.max_per_webhook):
+        in_flight = Counter(map(outbox.receiver_of, self._in_flight.values()))
+        for claim in await self.database(outbox.claim_due, free, in_flight, self.max_per_receiver):
             task = asyncio.create_task(self._deliver(claim))
             self._in_flight[task] = claim
             task.add_done_callback(self._after_delivery)
@@ -148,33 +154,49 @@ class Courier:
             result = await self._send(claim)
             await self.database(outbox.settle, claim, result)
             if result.error:
-                failure = claim.webhook, claim.type, claim.attempts, result.error
-                logger.warning("Webhook “%s”, %s, attempt %d: %s", *failure)
+                failure = name_receiver(claim), claim.type, claim.attempts, result.error
+                logger.warning("%s, %s, attempt %d: %s", *failure)
             else:
-                logger.info("Webhook “%s”, %s: delivered", claim.webhook, claim.type)
+                logger.info("%s, %s: delivered", name_receiver(claim), claim.type)
         except DATABASE_FAULTS:
             pass  # stopping while the database is unavailable: sent again later
         except Exception:
-            logger.exception("The outcome of a delivery to “%s” could not be recorded", claim.webhook)
+            logger.exception("The outcome of a delivery could not be recorded: %s", name_receiver(claim))
 
     async def _send(self, claim: WebhookDelivery) -> AttemptResult:
+        timeout = self.timeout if claim.webhook else self.message_timeout
         try:
-            url = parse_url(claim.webhook.url, "the address")
-            body = claim.payload.encode()
-            headers = sign(outbox.signing_secrets(claim.webhook), str(claim.event_id), int(time.time()), body)
-            lines = [f"{name}: {value}" for name, value in headers.items()]
-            async with asyncio.timeout(self.timeout):
-                with self._client.chain() as transfer:
-                    answer = await self._client.request(transfer, url, lines, data=body)
-            wait = parse_retry_after(answer.headers.get("Retry-After", ""))
-            return AttemptResult(answer.status, _describe_failure(answer.status), wait)
+            async with asyncio.timeout(timeout):
+                if claim.webhook:
+                    return await self._post(claim, claim.webhook)
+                return await in_own_thread(partial(send_message, claim))
         except FetchError as error:
             return AttemptResult(None, str(error))
         except TimeoutError:
-            return AttemptResult(None, f"did not answer within {self.timeout:g} s")
+            return AttemptResult(None, f"did not answer within {timeout:g} s")
         except Exception as error:  # counts as an attempt; otherwise it would be retried forever
-            logger.exception("A delivery to “%s” could not be sent", claim.webhook)
+            logger.exception("A delivery could not be sent: %s", name_receiver(claim))
             return AttemptResult(None, f"could not be sent: {type(error).__name__}: {clean_text(error, MAX_ERROR)}")
+
+    async def _post(self, claim: WebhookDelivery, webhook: Webhook) -> AttemptResult:
+        url = parse_url(webhook.url, "the address")
+        body = claim.payload.encode()
+        headers = sign(outbox.signing_secrets(webhook), str(claim.event_id), int(time.time()), body)
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        with self._client.chain() as transfer:
+            answer = await self._client.request(transfer, url, lines, data=body)
+        wait = parse_retry_after(answer.headers.get("Retry-After", ""))
+        return AttemptResult(answer.status, _describe_failure(answer.status), wait)
+
+
+def send_message(claim: WebhookDelivery) -> AttemptResult:
+    """Blocks."""
+    assert claim.subscription is not None
+    return (send_chat if claim.subscription.channel == Subscription.Channel.APPRISE else send_mail)(claim)
+
+
+def name_receiver(claim: WebhookDelivery) -> str:
+    return f"Webhook “{claim.webhook}”" if claim.webhook else str(claim.subscription)
 
 
 def _describe_failure(status: int) -> str:

@@ -1,9 +1,10 @@
-"""The outbox of the webhooks: events are stored as deliveries until they are delivered or have failed for good.
+"""The outbox: messages to webhooks and subscriptions are stored as deliveries until they are delivered or have failed.
 
 An event is written in the transaction of the change that it reports: no change without its event, no event of a change
-that was rolled back. A worker claims due deliveries until a visibility timeout, sends them and settles them; what a
-killed worker had claimed is due again after the timeout. So each event arrives at least once, and its ID lets receivers
-detect repeats. Lock order: webhook → deliveries.
+that was rolled back. What a subscription is told about a run is prepared afterwards, see `messages`. A worker claims
+due deliveries until a visibility timeout, sends them and settles them; what a killed worker had claimed is due again
+after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock order:
+subscription → webhook → deliveries.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -24,7 +26,7 @@ from batches.checking.checkers.guard import is_public, read_networks
 from batches.conf import get_config
 from batches.limits import MAX_ERROR
 from batches.lists.addresses import InvalidAddress, hostname_of, normalise_address
-from batches.models import Batch, Event, Webhook, WebhookDelivery, new_secret
+from batches.models import Batch, Event, Subscription, Webhook, WebhookDelivery, new_secret
 from batches.models.vocabulary import as_json, batch_as_dict
 from batches.text import clean_text
 
@@ -53,7 +55,7 @@ PRUNE_CHUNK = 1000
 def write_event(event: Event, batch: Batch) -> None:
     """Notify each active webhook of this batch. Call it in the transaction of the change."""
     # The lock keeps a webhook from being deleted before this commits, which would roll back the change as well.
-    active = Webhook.objects.select_for_update(no_key=True).filter(is_active=True).order_by("pk")
+    active = Webhook.objects.select_for_update(no_key=True).filter(is_active=True, every_batch=True).order_by("pk")
     _insert_deliveries(event, active.values_list("pk", flat=True), batch)
 
 
@@ -84,38 +86,57 @@ def _insert_deliveries(event: Event, webhook_ids: Iterable[int], batch: Batch | 
 class AttemptResult:
     """The outcome of an attempt. `http_status` is None without a response, `error` is empty after a success.
 
-    `retry_after` are the seconds that the receiver asked to wait.
+    `retry_after` are the seconds that the receiver asked to wait. A refusal that is `final` is not tried again.
     """
 
     http_status: int | None
     error: str = ""
     retry_after: float = 0.0
+    final: bool = False
 
 
-def claim_due(limit: int, in_flight: Mapping[int, int], max_per_webhook: int) -> list[WebhookDelivery]:
-    """Claim up to `limit` due deliveries of active webhooks, until the visibility timeout.
+#: Whom a delivery goes to, for fair shares: the webhook, or else the subscription.
+Receiver = tuple[int | None, uuid.UUID | None]
 
-    `in_flight` counts the caller's deliveries by webhook. A webhook gets at most `max_per_webhook` at once, and those
-    with fewer in flight go first, so that a backlog for a dead receiver does not delay the others.
+
+def receiver_of(delivery: WebhookDelivery) -> Receiver:
+    return delivery.webhook_id, None if delivery.webhook_id else delivery.subscription_id
+
+
+def claim_due(limit: int, in_flight: Mapping[Receiver, int], max_per_receiver: int) -> list[WebhookDelivery]:
+    """Claim up to `limit` due deliveries to active receivers, until the visibility timeout.
+
+    `in_flight` counts the caller's deliveries by receiver. A receiver gets at most `max_per_receiver` at once, and
+    those with fewer in flight go first, so that a backlog for a dead one does not delay the others.
     """
-    oldest = WebhookDelivery.objects.due().filter(webhook=OuterRef("pk")).order_by("next_attempt_at")
-    waiting = Webhook.objects.filter(is_active=True).annotate(due=Subquery(oldest.values("next_attempt_at")[:1]))
+    webhooks = [(when, (pk, None)) for pk, when in _waiting_for(Webhook.objects.all(), "webhook")]
+    others = Subscription.objects.filter(webhook=None)
+    receivers = webhooks + [(when, (None, pk)) for pk, when in _waiting_for(others, "subscription")]
     claims: list[WebhookDelivery] = []
-    for webhook in sorted(waiting.exclude(due=None).order_by("due"), key=lambda webhook: in_flight.get(webhook.pk, 0)):
-        free = min(max_per_webhook - in_flight.get(webhook.pk, 0), limit - len(claims))
+    for _, receiver in sorted(receivers, key=lambda waiting: (in_flight.get(waiting[1], 0), waiting[0])):
+        free = min(max_per_receiver - in_flight.get(receiver, 0), limit - len(claims))
         if free > 0:
-            claims += _claim_from(webhook, free)
+            claims += _claim_for(receiver, free)
     return claims
 
 
-def _claim_from(webhook: Webhook, limit: int) -> list[WebhookDelivery]:
+def _waiting_for(receivers: QuerySet[Any], field: str) -> QuerySet[Any]:
+    """(ID, since when) of the active receivers that something is due for."""
+    oldest = WebhookDelivery.objects.claimable().filter(**{field: OuterRef("pk")}).order_by("next_attempt_at")
+    due = receivers.filter(is_active=True).annotate(due=Subquery(oldest.values("next_attempt_at")[:1]))
+    waiting: QuerySet[Any] = due.exclude(due=None).values_list("pk", "due")
+    return waiting
+
+
+def _claim_for(receiver: Receiver, limit: int) -> list[WebhookDelivery]:
     """Claims with one conditional write each: of two workers that saw a delivery due, one hits the row."""
-    due = WebhookDelivery.objects.due().filter(webhook=webhook)
+    webhook, subscription = receiver
+    own = {"webhook": webhook} if webhook else {"webhook": None, "subscription": subscription}
+    due = WebhookDelivery.objects.claimable().filter(**own)
     claims = []
-    for delivery in due.order_by("next_attempt_at")[:limit]:
-        same = due.filter(pk=delivery.pk, attempts=delivery.attempts)
+    for delivery in due.select_related("webhook", "subscription__list").order_by("next_attempt_at")[:limit]:
+        same = WebhookDelivery.objects.due().filter(pk=delivery.pk, attempts=delivery.attempts)
         if same.update(next_attempt_at=Now() + VISIBILITY, attempts=F("attempts") + 1):
-            delivery.webhook = webhook
             delivery.attempts += 1
             claims.append(delivery)
     return claims
@@ -134,9 +155,12 @@ def settle(claim: WebhookDelivery, result: AttemptResult) -> None:
         return
     with transaction.atomic():
         is_gone = result.http_status == HTTPStatus.GONE
-        if is_gone:  # the receiver wants no more events, unless the webhook has a new address
+        if (
+            is_gone and claim.webhook_id and claim.webhook
+        ):  # it wants no more events, unless the webhook has a new address
             Webhook.objects.filter(pk=claim.webhook_id, url=claim.webhook.url).update(is_active=False)
-        wait = None if is_gone else seconds_to_next_attempt(claim.attempts, result.retry_after)
+        is_over = is_gone or result.final
+        wait = None if is_over else seconds_to_next_attempt(claim.attempts, result.retry_after)
         delivery.waiting().filter(attempts=claim.attempts).update(
             next_attempt_at=None if wait is None else Now() + timedelta(seconds=wait),
             http_status=result.http_status,
@@ -153,8 +177,9 @@ def seconds_to_next_attempt(attempt: int, retry_after: float) -> float | None:
 
 
 def prune() -> bool:
-    """Delete a chunk of old deliveries that are settled or whose webhook is not active. True if there may be more."""
+    """Delete a chunk of old deliveries that are settled or whose receiver is not active. True if there may be more."""
     idle = Q(next_attempt_at=None) | Q(webhook__in=Webhook.objects.filter(is_active=False))
+    idle |= Q(subscription__in=Subscription.objects.filter(is_active=False))
     old = WebhookDelivery.objects.filter(idle, created_at__lt=timezone.now() - RETENTION).order_by("created_at")
     chunk = list(old.values_list("pk", flat=True)[:PRUNE_CHUNK])
     WebhookDelivery.objects.filter(pk__in=chunk).delete()
@@ -180,10 +205,12 @@ def rotate_secret(webhook: Webhook) -> None:
 
 
 def delete_webhooks(webhook_ids: Iterable[int]) -> None:
-    """Delete them with their deliveries."""
+    """Delete them with their deliveries, and with the subscriptions that name them."""
+    webhook_ids = list(webhook_ids)
     with transaction.atomic():
-        # Without the lock, an event written at the same time would make the deletion fail.
-        locked = Webhook.objects.select_for_update().filter(pk__in=list(webhook_ids)).order_by("pk")
+        # Without the locks, an event written at the same time would make the deletion fail.
+        list(Subscription.objects.select_for_update().filter(webhook__in=webhook_ids).order_by("pk"))
+        locked = Webhook.objects.select_for_update().filter(pk__in=webhook_ids).order_by("pk")
         Webhook.objects.filter(pk__in=[webhook.pk for webhook in locked]).delete()
 
 

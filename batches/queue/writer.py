@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
 from batches.models import Action, Batch, BatchLog, Channel, Event, Lease, Queue
-from batches.notifications import outbox
+from batches.notifications import outbox, subscriptions
 from batches.text import clean_text, pluralise
 
 from .contents import require_preparation
@@ -33,6 +33,8 @@ EVENTS: Mapping[str, Event] = {
     Status.DONE: Event.BATCH_DONE,
     Status.ERROR: Event.BATCH_ERROR,
 }
+#: The statuses that end a run, which subscriptions are told about.
+ENDS = frozenset({Status.DONE, Status.ERROR})
 
 
 def transition(
@@ -141,7 +143,7 @@ class QueueWriter:
         self._leave(batch, action, Status.ERROR, message, error=message)
 
     def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
-        """Enter a status outside the waiting queue: log it, notify webhooks, and close the gap."""
+        """Enter a status outside the waiting queue: log it, notify who wants to know, and close the gap."""
         before = batch.status, batch.position
         if batch.status == Status.RUNNING:
             end_run(batch)
@@ -163,6 +165,8 @@ class QueueWriter:
         self._log(None, Action.RELEASE_QUEUE, message)
 
     def _notify(self, batch: Batch) -> None:
+        if batch.status in ENDS:
+            subscriptions.write_run(batch)
         if batch.status in EVENTS:
             outbox.write_event(EVENTS[batch.status], batch)
 

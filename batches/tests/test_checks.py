@@ -6,8 +6,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
 from batches import checks
-from batches.checks import check_config, check_executor, check_sqlite, check_wal_reset_bug
+from batches.checks import check_base_url, check_config, check_executor, check_sqlite, check_wal_reset_bug
 from batches.conf import config_from_environment
+from batches.tests.support.factories import make_list, subscribe
 from batches.text import clean_text, format_duration
 
 
@@ -29,6 +30,10 @@ from batches.text import clean_text, format_duration
         ),
         ("API_PROXIES", -1, "Use a number ≥ 0"),
         ("EXECUTOR", "threads", "Use one of: processes, celery."),
+        *(
+            ("BASE_URL", address, "Use an address like https://batches.example.org.")
+            for address in ("batches.example.org", "ftp://example.org", "https://", "https://a b", "https://a/?q=1")
+        ),
         ("COLOUR", "red", "Unknown keys in BATCHES: COLOUR"),
     ],
 )
@@ -120,12 +125,26 @@ def test_transactions_that_start_without_the_lock_are_reported(monkeypatch):
     ("version", "is_reported"),
     [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 53, 0), False)],
 )
-def test_an_sqlite_with_the_wal_reset_bug_is_reported_by_the_database_checks(version, is_reported, monkeypatch):
+def test_an_sqlite_with_the_wal_reset_bug_is_reported_by_the_database_checks(
+    version, is_reported, monkeypatch, settings
+):
+    settings.BATCHES = {"BASE_URL": "https://batches.example.org"}
     monkeypatch.setattr(connection, "vendor", "sqlite")
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
     reported = [warning.id for warning in run_checks(tags=["database"], databases=["default"])]
     assert reported == (["batches.W002"] if is_reported else [])
     assert check_wal_reset_bug(databases=None) == []
+
+
+@pytest.mark.django_db
+def test_subscriptions_without_an_address_for_their_links_are_reported(settings):
+    assert check_base_url(databases=["default"]) == []
+    subscribe(make_list())
+    (warning,) = check_base_url(databases=["default"])
+    assert (warning.id, "BATCHES_BASE_URL" in warning.msg) == ("batches.W003", True)
+    assert check_base_url(databases=None) == []
+    settings.BATCHES = {"BASE_URL": "https://batches.example.org/site"}
+    assert check_base_url(databases=["default"]) == []
 
 
 def test_an_object_without_a_text_gets_the_name_of_its_type():

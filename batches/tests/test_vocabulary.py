@@ -82,6 +82,9 @@ def test_the_names_are_a_promise():
     assert vocabulary.REDIRECT == (
         "id", "profile", "url", "checks", "first_seen_at", "last_seen_at", "profile_url", "profile_name", "merges",
     )  # fmt: skip
+    assert vocabulary.SUBSCRIPTION == (
+        "id", "list", "channel", "address", "topics", "failed_percent", "digest_hour", "is_active", "created_at",
+    )  # fmt: skip
     assert vocabulary.ACCEPTANCE == ("profile", "old_url", "url", "merged")
     assert vocabulary.LOG == (
         "id", "action", "actor", "channel", "from_status", "to_status", "from_position", "to_position", "message",

@@ -9,10 +9,11 @@ from batches.conf import get_config
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.lists.imports import ImportResult
 from batches.lists.reading import FORMATS
-from batches.management.base import JSON, ActionCommand, add_export_options, add_now, with_id_prefix
+from batches.management.base import JSON, add_export_options, add_now, with_id_prefix
 from batches.management.batch.changing import require_confirmed
 from batches.management.batch.running import read_list
 from batches.management.output import MAX_SHOWN, list_table, printable, when
+from batches.management.subscriptions import SubscriptionActions
 from batches.models import ProfileList
 from batches.models.vocabulary import batch_as_dict, change_as_dict, list_as_dict
 from batches.queue.members import ListChange
@@ -29,8 +30,8 @@ CONTENT.add_argument("--strict", action="store_true", help="Change nothing if an
 CONTENT.add_argument("--dry-run", action="store_true", help="Only report what would change.")
 
 
-class Command(ActionCommand):
-    help = "Create, edit, run and export lists of profiles that last."
+class Command(SubscriptionActions):
+    help = "Create, edit, run and export lists of profiles that last, and subscribe to them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -57,6 +58,7 @@ class Command(ActionCommand):
         export = self.add_action("export", Command.export, "Export the profiles of a list.", LIST)
         add_export_options(export, MEMBER_EXPORTERS)
         add_now(self.add_action("run", Command.run, "Queue a batch of the profiles that a list has now.", LIST, JSON))
+        self.add_subscription_actions(LIST)
         description = "Delete a list; its profiles, its runs and their results stay."
         delete = self.add_action("delete", Command.delete, description, LIST)
         delete.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")

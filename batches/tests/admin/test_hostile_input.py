@@ -15,6 +15,7 @@ from batches.models import (
     ProfileList,
     Redirect,
     StoryResult,
+    Subscription,
     Webhook,
     WebhookDelivery,
 )
@@ -33,6 +34,7 @@ MODELS = [
     BatchLog,
     Host,
     Redirect,
+    Subscription,
     Webhook,
     WebhookDelivery,
 ]
@@ -45,7 +47,7 @@ QUERIES = [
     "batch__id__exact=%00", "profile__id__exact=99999999999999999999", "id=%00", "name=%00", "error=%00",
     "has_story__exact=%00", "has_story__exact=7", "created_at__gte=%00", "created_at__year=999999999",
     "found_at__gte=9999999999-01-01", "o=%00", "o=99.-99", "p=%00", "p=-1", "p=99999999999999999999", "all=",
-    "state=%00", "type__exact=%00", "webhook__id__exact=99999999999999999999",
+    "state=%00", "subscription=%00", "type__exact=%00", "webhook__id__exact=99999999999999999999",
     "nonsense=1", "e=1", "_facets=True", "_changelist_filters=%00",
 ]  # fmt: skip
 

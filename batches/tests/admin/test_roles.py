@@ -25,11 +25,12 @@ from batches.models import (
     ProfileList,
     Redirect,
     StoryResult,
+    Subscription,
     Webhook,
     WebhookDelivery,
 )
 from batches.models.api import AccessToken, ApiToken
-from batches.tests.support.factories import make_list, propose_redirect
+from batches.tests.support.factories import make_list, propose_redirect, subscribe
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
 from .conftest import batch_with, names_of_addresses, story
@@ -69,8 +70,10 @@ IMPORT = {
 }
 ACCEPTED = {"action": "accept_selected", "_selected_action": "{redirect}", "confirmed": "{accepted}"}
 REMOVED = {"action": "remove_selected", "_selected_action": "{member}", "confirmed": "yes"}
-HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on"}
+HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on", "every_batch": "on"}
 TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
+TOLD = {"topics": "error", "failed_percent": "10", "digest_hour": "7", "is_active": "on"}
+SUBSCRIBED = {"list": "{list}", "channel": "email", "address": "new@example.org", **TOLD}
 CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-priority": "0"}
 PASSWORD = {"usable_password": "true", "password1": "of-the-newcomer-1", "password2": "of-the-newcomer-1"}
 PAUSE = {"call": "pause_batch"}
@@ -109,6 +112,12 @@ ADDRESSES = {
     "batches_listprofile_change": (CURATE, CURATE, {"address": "https://example.org/corrected"}),
     "batches_listprofile_delete": (NOBODY, NOBODY, {"post": "yes"}),
     "batches_listprofile_history": (CURATE, NOBODY, {}),
+    "batches_subscription_changelist": (CURATE, NOBODY, {}),
+    "batches_subscription_add": (CURATE, CURATE, SUBSCRIBED),
+    "batches_subscription_change": (CURATE, CURATE, TOLD),
+    "batches_subscription_delete": (CURATE, CURATE, {"post": "yes"}),
+    "batches_subscription_history": (CURATE, NOBODY, {}),
+    "batches_subscription_operate": (NOBODY, CURATE, {"call": "send_test_message"}),
     "batches_redirect_changelist": (SEE_ROWS | CURATE, CURATE, ACCEPTED),
     "batches_redirect_add": (NOBODY, NOBODY, {}),
     "batches_redirect_change": (SEE_ROWS | CURATE, NOBODY, {}),
@@ -176,7 +185,7 @@ ACTIONS = {
     # Django's own, which it gives to every list.
     **{(model, "delete_selected"): OF_SUPERUSERS for model in (Webhook, User, Group)},
     **{(model, "delete_selected"): NOBODY for model in READ_ONLY},
-    **{(model, "delete_selected"): NOBODY for model in (ProfileList, ListProfile)},
+    **{(model, "delete_selected"): NOBODY for model in (ProfileList, ListProfile, Subscription)},
 }
 
 
@@ -190,7 +199,7 @@ def batch():
     User.objects.create_user("newcomer")
     Group.objects.create(name="a group")
     batch_with("done", ok=1, failed=1, stories=[story()])
-    make_list("the list", 2)
+    subscribe(make_list("the list", 2))
     propose_redirect("https://old.example/", "https://new.example/")
     Host.objects.create(name="a.example", not_before=timezone.now())
     batch = batch_with(name="it")
@@ -223,7 +232,7 @@ def address(name, batch):
 
 def newest(model):
     """Of users the newcomer, never the one who is logged in."""
-    if model is ProfileList:  # its ID is random
+    if model in {ProfileList, Subscription}:  # their IDs are random
         return model.objects.get()
     return User.objects.get(username="newcomer") if model is User else model.objects.latest("pk")
 
@@ -241,6 +250,7 @@ def keys(batch):
         "hook": Webhook.objects.get().pk,
         "user": user.pk if user else "",
         "group": Group.objects.get().pk,
+        "list": getattr(ProfileList.objects.first(), "pk", ""),
         "member": ListProfile.objects.latest("pk").pk,
         "redirect": getattr(Redirect.objects.first(), "pk", ""),
         "accepted": digest_of(list(Redirect.objects.proposed())),

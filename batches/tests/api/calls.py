@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver
 from batches.api.docs import DocsView, SchemaView
 from batches.api.urls import urlpatterns
 from batches.api.views import NothingHere
-from batches.models import Batch, Profile, ProfileList
+from batches.models import Batch, Profile, ProfileList, Subscription
 from batches.tests.support.factories import urls
 
 #: Views without authentication, without data and without writes.
@@ -52,8 +52,8 @@ class Call:
 
 
 def fill(path: str, batch: Any) -> str:
-    """With the id of the batch, and of the list and the profile that there are, or with anything in place of them."""
-    others = {"list": ProfileList, "profile": Profile}
+    """With the id of the batch and of the others that there are, or with anything in place of them."""
+    others = {"list": ProfileList, "profile": Profile, "subscription": Subscription}
     ids = {
         name: model.objects.values_list("pk", flat=True).first() if isinstance(batch, Batch) else batch
         for name, model in others.items()
@@ -118,6 +118,25 @@ CALLS = [
         {"address": urls(1)[0], "new_address": "https://example.org/corrected"},
     ),
     Call("post", "list-run", "operate_batch", "lists/{list}/run/", None, (CREATED,) * 5),
+    Call("get", "list-subscriptions", "change_profilelist", "lists/{list}/subscriptions/"),
+    Call(
+        "post",
+        "list-subscriptions",
+        "change_profilelist",
+        "lists/{list}/subscriptions/",
+        {"address": "new@example.org", "topics": ["stories"]},
+        (CREATED,) * 5,
+    ),
+    Call("get", "subscription-detail", "change_profilelist", "subscriptions/{subscription}/"),
+    Call(
+        "patch",
+        "subscription-detail",
+        "change_profilelist",
+        "subscriptions/{subscription}/",
+        {"topics": ["done", "error"], "digest_hour": 7},
+    ),
+    Call("delete", "subscription-detail", "change_profilelist", "subscriptions/{subscription}/", None, (GONE,) * 5),
+    Call("post", "subscription-test", "change_profilelist", "subscriptions/{subscription}/test/"),
     Call("get", "redirects", "view_redirect", "redirects/"),
     Call("post", "redirects-accept", "change_redirect", "redirects/accept/", {"ids": [1]}),
     Call("post", "queue-hold", "operate_batch", "queue/hold/", {"reason": "maintenance"}),
@@ -128,7 +147,7 @@ POSTS = [call for call in CALLS if call.method == "post"]
 WITH_BODY = [call for call in CALLS if call.method in {"post", "patch"}]
 OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
 OF_A_PROFILE = [call for call in CALLS if "{profile}" in call.path]
-OF_A_LIST = [call for call in CALLS if "{list}" in call.path]
+OF_A_LIST = [call for call in CALLS if "{list}" in call.path or "{subscription}" in call.path]
 
 
 def patterns(entries: Any) -> Iterator[URLPattern]:
@@ -146,7 +165,7 @@ LISTS = {
     call.path: [*view.filterset_class.base_filters]
     for call in CALLS
     if call.method == "get"
-    and call.route not in {"batch-detail", "list-detail", "profile"}
+    and call.route not in {"batch-detail", "list-detail", "profile", "subscription-detail"}
     and hasattr(view := VIEWS[call.route], "filterset_class")
 }
 

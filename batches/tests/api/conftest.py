@@ -64,7 +64,10 @@ def make_batch():
 
 @pytest.fixture
 def a_list():
-    return factories.make_list("the list", 2)
+    """With a subscription."""
+    made = factories.make_list("the list", 2)
+    factories.subscribe(made)
+    return made
 
 
 def batch_with(status="queued", *, name="a batch", profiles=2, failed=0, priority=0):

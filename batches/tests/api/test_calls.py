@@ -150,6 +150,7 @@ def test_the_log_names_the_user_and_the_channel(client, make_batch, a_list):
         *("retry_failed", "repeat_batch", "hold_queue"),
         *("create_list", "change_list", "add_profiles", "remove_profiles", "sync_list", "correct_address"),
         *("run_list", "delete_list", "forget_profile"),
+        *("subscribe", "change_subscription", "unsubscribe"),
     }
 
 
@@ -232,9 +233,9 @@ def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, d
     columns = dict.fromkeys(BatchSerializer.Meta.fields, 5) | dict(every_column())
     before, tried = every_table(), 0
     for call in WITH_BODY:
-        kinds = described["paths"][f"/api/v1/{call.path.format(pk='{id}', list='{id}')}"][call.method]["requestBody"][
-            "content"
-        ]
+        kinds = described["paths"][f"/api/v1/{call.path.format(pk='{id}', list='{id}', subscription='{id}')}"][
+            call.method
+        ]["requestBody"]["content"]
         for kind, content in kinds.items():
             component = described["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
             body = (call.body or {}) if kind == JSON else {"file": ContentFile(b"https://example.org/", "list")}

@@ -27,9 +27,9 @@ from schemathesis.transport.wsgi import WSGITransport
 
 from batches.api.idempotency import KEY
 from batches.batch_manager import BatchManager
-from batches.models import Batch, ProfileList
+from batches.models import Batch, ProfileList, Subscription
 from batches.queue.values import as_uuid
-from batches.tests.support.factories import make_list
+from batches.tests.support.factories import make_list, subscribe
 
 from .calls import FORM, MULTIPART
 from .conftest import batch_with, make_root, refusal_of
@@ -61,7 +61,8 @@ def use_a_living_batch_and_a_new_key(case, chance):
     nine in ten a new key. Otherwise most POSTs would be refused as repetitions."""
     wanted = as_uuid(case.path_parameters.get("id"))
     if wanted and wanted.int % 4:
-        living = living_lists() if "/lists/" in case.path else living_batches()
+        others = {"/lists/": living_lists, "/subscriptions/": living_subscriptions}
+        living = next((find for part, find in others.items() if part in case.path), living_batches)()
         case.path_parameters["id"] = str(living[wanted.int % len(living)])
     if KEY.fullmatch(str(case.headers.get("Idempotency-Key", ""))) and chance.random() < 0.9:
         case.headers["Idempotency-Key"] = str(uuid4())
@@ -79,6 +80,11 @@ def living_batches():
 
 def living_lists():
     return [*ProfileList.objects.values_list("pk", flat=True)[:5]] or [make_list(profiles=2).pk]
+
+
+def living_subscriptions():
+    found = ProfileList.objects.get(pk=living_lists()[0])
+    return [*Subscription.objects.values_list("pk", flat=True)[:5]] or [subscribe(found).pk]
 
 
 @pytest.mark.slow

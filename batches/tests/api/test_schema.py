@@ -10,6 +10,7 @@ from django.core.management import call_command
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
+from batches.tests.support.factories import subscribe
 
 from .calls import api_routes
 from .conftest import COMMITTED
@@ -136,6 +137,7 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, described):
                 if kind != JSON:
                     body = body | {"file": ContentFile(body["file"].encode(), "list.txt")}
                 of = list_of(f"list {next(number)}") if "/lists/" in path else batch
+                of = subscribe(list_of(f"list {next(number)}")) if "/subscriptions/{id}/" in path else of
                 answer = getattr(client, method)(
                     path.format(id=of.pk), body, format="json" if kind == JSON else "multipart"
                 )
@@ -158,6 +160,9 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, described):
                 "Preview",
                 "FromAFile",
                 "Moved",
+                "ByMail",
+                "ADigest",
+                "Off",
                 "ById",
                 "AllAtAHost",
             ),

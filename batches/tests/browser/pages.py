@@ -17,7 +17,7 @@ from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.factories import empty_leases
 
 from ..admin.conftest import batch_with, names_of_addresses, reread, story
-from ..support.factories import make_list, propose_redirect
+from ..support.factories import make_list, propose_redirect, subscribe
 
 Rows = SimpleNamespace
 #: What somebody may type into a form. Nothing of it may become an element.
@@ -179,6 +179,7 @@ def make_rows() -> Rows:
         LogEntry.objects.log_actions(user.pk, [row], CHANGE, [{"changed": {"fields": ["Name"]}}], single_object=True)
     profilelist = make_list("the list", 3)
     BatchManager("ada", "admin").run_list(profilelist.pk)
+    subscription = subscribe(profilelist)
     return Rows(
         user=user,
         profilelist=profilelist,
@@ -196,6 +197,7 @@ def make_rows() -> Rows:
         batchlog=BatchLog.objects.latest("pk"),
         host=Host.objects.create(name="busy.example", not_before=timezone.now(), interval=1.0, last_status=429),
         redirect=propose_redirect("https://old.example/", "https://new.example/"),
+        subscription=subscription,
         webhook=webhook,
         webhookdelivery=webhook.deliveries.latest("pk"),
         apitoken=ApiToken.objects.create(user=user),

@@ -20,6 +20,7 @@ from batches.models import (
     Queue,
     Redirect,
     StoryResult,
+    Subscription,
     Webhook,
     WebhookDelivery,
 )
@@ -103,6 +104,7 @@ TEXTS = {
     Queue: ["held_by", "hold_reason"],
     Redirect: ["url"],
     LogEntry: ["object_repr", "change_message"],
+    Subscription: ["address"],
     Webhook: ["name", "url"],
     WebhookDelivery: ["error", "payload"],
     User: ["username", "first_name", "last_name", "email"],

@@ -14,9 +14,11 @@ from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.courier import Courier
+from batches.notifications.messages import prepare_messages
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
+from batches.tests.support.mailserver import MailServer
 from batches.tests.support.nameserver import names
 from batches.tests.support.working import commands, configure, script
 
@@ -36,8 +38,8 @@ def deliver(configure, caplog):
     """Delivers what is due, as a worker does at its end. The other options are those of `Courier`."""
     caplog.set_level(logging.INFO, "batches")
 
-    def deliver(grace_seconds=10.0, allowed_networks=("127.0.0.0/8",), **options):
-        configure(grace_seconds=grace_seconds, allowed_networks=allowed_networks)
+    def deliver(grace_seconds=10.0, allowed_networks=("127.0.0.0/8",), base_url="", **options):
+        configure(grace_seconds=grace_seconds, allowed_networks=allowed_networks, base_url=base_url)
 
         async def run():
             courier = Courier(get_config(), database, asyncio.Event(), **options)
@@ -45,6 +47,7 @@ def deliver(configure, caplog):
             await courier.work()
 
         with ThreadPoolExecutor(1) as thread:
+            thread.submit(prepare_messages).result()
 
             async def database(call, *arguments):
                 return await asyncio.get_running_loop().run_in_executor(thread, call, *arguments)
@@ -55,6 +58,15 @@ def deliver(configure, caplog):
                 thread.submit(connections.close_all).result()
 
     return deliver
+
+
+@pytest.fixture
+def mails(settings):
+    """A mail server that accepts everything, unless a test sets something else."""
+    with MailServer() as server:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        yield server
 
 
 @pytest.fixture

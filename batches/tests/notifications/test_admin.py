@@ -259,4 +259,4 @@ def test_the_log_lists_each_state_and_can_be_filtered(client):
         assert text in html
     assert LOG + f"?webhook__id__exact={webhook.pk}" in text_of(client.get(LIST))
     Webhook.objects.update(is_active=False)
-    assert "when the webhook is active again" in text_of(client.get(LOG))
+    assert "when the receiver is active again" in text_of(client.get(LOG))

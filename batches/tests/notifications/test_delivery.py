@@ -187,7 +187,7 @@ def test_a_backlog_for_a_dead_receiver_does_not_delay_another(receiver, deliver)
     for _ in range(5):
         outbox.write_test_event(healthy)
     receiver.hold("/dead")
-    deliver(grace_seconds=1.0, max_concurrent=6, max_per_webhook=2)
+    deliver(grace_seconds=1.0, max_concurrent=6, max_per_receiver=2)
     assert receiver.hits("/dead") == 2
     assert [delivery.state for delivery in deliveries(healthy)] == ["delivered"] * 5
 
@@ -211,7 +211,7 @@ def test_the_number_of_concurrent_deliveries_is_limited_and_all_arrive(receiver,
             gate.open()
 
     opened = in_thread(open_gates)
-    deliver(max_concurrent=4, max_per_webhook=2, grace_seconds=60.0)
+    deliver(max_concurrent=4, max_per_receiver=2, grace_seconds=60.0)
     opened.result()
     assert {delivery.state for delivery in deliveries()} == {"delivered"}
     assert len(receiver.requests) == 24

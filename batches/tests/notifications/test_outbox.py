@@ -255,8 +255,8 @@ def test_a_webhook_has_one_delivery_of_an_event(waiting):
 # Claiming
 
 
-def claim_due(limit=10, in_flight=None, max_per_webhook=10):
-    return outbox.claim_due(limit, in_flight or {}, max_per_webhook)
+def claim_due(limit=10, in_flight=None, max_per_receiver=10):
+    return outbox.claim_due(limit, in_flight or {}, max_per_receiver)
 
 
 def test_a_claimed_delivery_belongs_to_its_claimer_until_the_visibility_timeout(waiting):
@@ -283,7 +283,7 @@ def test_the_webhook_with_fewer_in_flight_goes_first_and_none_gets_more_than_its
     dead, busy, healthy = (make_webhook(f"https://example.org/{name}") for name in ("dead", "busy", "healthy"))
     for webhook in [dead] * 5 + [busy] * 5 + [healthy]:
         outbox.write_test_event(webhook)
-    claims = claim_due(limit=3, in_flight={dead.pk: 2, busy.pk: 1}, max_per_webhook=2)
+    claims = claim_due(limit=3, in_flight={(dead.pk, None): 2, (busy.pk, None): 1}, max_per_receiver=2)
     assert [claim.webhook_id for claim in claims] == [healthy.pk, busy.pk]
 
 
@@ -306,10 +306,10 @@ def test_due_deliveries_are_found_by_their_index():
     run_sql("ANALYZE")
     with CaptureQueriesContext(connection) as captured:
         assert len(claim_due()) == 1
-    selects = [query["sql"] for query in captured if query["sql"].startswith("SELECT")]
-    assert len(selects) == 2
-    for sql in selects:
+    of_webhooks, of_subscriptions, claim = [query["sql"] for query in captured if query["sql"].startswith("SELECT")]
+    for sql in (of_webhooks, claim):
         assert "webhookdelivery_waiting" in explain(sql), explain(sql)
+    assert "delivery_waiting_for_somebody" in explain(of_subscriptions), explain(of_subscriptions)
 
 
 # Settling

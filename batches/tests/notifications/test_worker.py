@@ -91,7 +91,7 @@ def test_two_workers_send_each_message_once(receiver, commands):
 def test_sigterm_finishes_deliveries_in_flight_and_starts_no_others(receiver, start_sending):
     worker, gate = start_sending()
     worker.signal(signal.SIGTERM)
-    worker.wait_for(lambda: "Webhook deliveries in flight get 10 s" in worker.err)
+    worker.wait_for(lambda: "Deliveries in flight get 10 s" in worker.err)
     outbox.write_test_event(make_webhook(receiver.url("/other")))
     gate.open()
     assert worker.wait() == 0
@@ -106,7 +106,7 @@ def test_a_hanging_receiver_does_not_prevent_a_worker_from_stopping(start_sendin
     worker, _ = start_sending(grace_seconds=0.2 if signals == 1 else 3600)
     worker.signal(signal.SIGTERM)
     if signals == 2:
-        worker.wait_for(lambda: "Webhook deliveries in flight get 3600 s" in worker.err)
+        worker.wait_for(lambda: "Deliveries in flight get 3600 s" in worker.err)
         worker.signal(signal.SIGINT)  # the same one again would count only after a second
     assert worker.wait() == 0
     assert (only_delivery().state, only_delivery().error) == ("waiting", "")
@@ -148,10 +148,10 @@ def test_deliveries_go_on_while_a_batch_is_checked(receiver, script, configure):
 @pytest.mark.parametrize(
     ("module", "broken", "line"),
     [
-        (outbox, "claim_due", "Webhooks could not be delivered, next try in 15 s"),
-        (outbox, "prune", "Webhooks could not be delivered, next try in 15 s"),
-        (outbox, "settle", "The outcome of a delivery to “http://127.0.0.1"),
-        (courier, "Client", "Webhooks are not delivered"),
+        (outbox, "claim_due", "Messages could not be delivered, next try in 15 s"),
+        (outbox, "prune", "Messages could not be delivered, next try in 15 s"),
+        (outbox, "settle", "The outcome of a delivery could not be recorded: Webhook “http://127.0.0.1"),
+        (courier, "Client", "Messages are not delivered"),
     ],
 )
 def test_a_fault_in_the_deliveries_stops_neither_the_batch_nor_the_worker(

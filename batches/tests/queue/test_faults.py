@@ -31,6 +31,7 @@ from batches.tests.support.factories import (
     propose_redirect,
     remember_token,
     restore,
+    subscribe,
     urls,
 )
 
@@ -92,6 +93,12 @@ def give_list(it: Batch) -> None:
     """Let it be a run of a list of five profiles."""
     Batch.objects.filter(pk=it.pk).update(list=make_list("its list", 5))
     it.refresh_from_db()
+
+
+def give_subscription(it: Any) -> None:
+    """Let somebody be told about its list."""
+    give_list(it)
+    it.subscription = subscribe(it.list).pk
 
 
 def free_partitions(it: Batch) -> None:
@@ -206,6 +213,19 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "forget_profile of a list": (PAUSED, give_list, lambda manager, it: manager.forget_profile(profile_ids(it)[1])),
     "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
     "accept_redirect merging": (PAUSED, propose_merger, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
+    "subscribe": (PAUSED, give_list, lambda manager, it: manager.subscribe(it.list_id, "ada@example.org", ["done"])),
+    "change_subscription": (
+        PAUSED,
+        give_subscription,
+        lambda manager, it: manager.change_subscription(it.subscription, topics=["error"], digest_hour=7),
+    ),
+    "unsubscribe": (PAUSED, give_subscription, lambda manager, it: manager.unsubscribe(it.subscription)),
+    "send_test_message": (PAUSED, give_subscription, lambda manager, it: manager.send_test_message(it.subscription)),
+    "complete_batch with a subscription": (
+        PAUSED,
+        give_subscription,
+        lambda manager, it: manager.complete_batch(it.pk),
+    ),
     "handle_error of a run": (RUNNING, keep, lambda manager, it: manager.handle_error(it.pk, "Broken.", it.token)),
 }
 

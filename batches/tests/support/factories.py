@@ -26,6 +26,7 @@ from batches.models import (
     Queue,
     Redirect,
     StoryResult,
+    Subscription,
     Webhook,
     WebhookDelivery,
 )
@@ -48,6 +49,7 @@ MODELS = (
     Host,
     Redirect,
     Webhook,
+    Subscription,
     WebhookDelivery,
     StoredResponse,
 )
@@ -75,6 +77,37 @@ def make_list(name: str = "a list", profiles: int = 0, **options: Any) -> Profil
     created = BatchManager().create_list(name, urls(profiles), **options)
     assert created, created
     return created
+
+
+def subscribe(found: ProfileList | None, address: str = "ada@example.org", **options: Any) -> Subscription:
+    """A subscription of "stories", unless the options have other topics."""
+    options = {"topics": ["stories"]} | options
+    made = BatchManager().subscribe(found.pk if found else None, address, **options)
+    assert made, made
+    return made
+
+
+def story_of(number: object, title: str = "", url: str = "") -> Story:
+    return Story(str(number), title or f"Story {number}", url or f"https://example.org/stories/{number}")
+
+
+def run_list(found: ProfileList, *results: CheckResult, error: str = "") -> Batch:
+    """A run of a list that ends with these results, one for each of its profiles, which were read before."""
+    Profile.objects.filter(first_read_at=None).update(first_read_at=timezone.now())
+    batch = BatchManager().run_list(found.pk)
+    assert batch, batch
+    run = start_run(batch)
+    record(run, zip(profile_ids(batch), results, strict=False))
+    if error:
+        assert BatchManager().handle_error(batch.pk, error)
+    else:
+        assert BatchManager().complete_batch(batch.pk)
+    batch.refresh_from_db()
+    return batch
+
+
+def with_stories(*stories: Story) -> CheckResult:
+    return CheckResult(ok=True, http_status=200, stories=list(stories))
 
 
 def urls_of(holder: Batch | ProfileList) -> list[str]:

@@ -1,0 +1,184 @@
+"""Subscriptions in the admin: who is notified about a list. Who may change lists may see and change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin import widgets
+from django.http import HttpRequest, HttpResponse
+
+from batches.conf import get_config
+from batches.limits import MAX_URL
+from batches.models import ProfileList, Subscription
+from batches.queue.refusals import Refusal
+from batches.queue.values import as_uuid
+
+from .actions import get_manager
+from .filters import ListFilter
+from .lists import RefusableAdmin, require_accepted
+from .webhooks import PageWithButtons, describe_sending
+
+Topic = Subscription.Topic
+
+#: What can be changed later.
+VALUES = ("topics", "failed_percent", "digest_hour", "is_active")
+
+
+class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
+    topics = forms.MultipleChoiceField(
+        choices=Topic.choices, widget=forms.CheckboxSelectMultiple, initial=[Topic.STORIES, Topic.ERROR]
+    )
+    failed_percent = forms.IntegerField(
+        min_value=0,
+        max_value=100,
+        initial=20,
+        label="Many failures",
+        widget=widgets.AdminIntegerFieldWidget,
+        help_text="Failed profiles in percent.",
+    )
+    digest_hour = forms.IntegerField(
+        min_value=0,
+        max_value=23,
+        required=False,
+        label="Daily digest",
+        widget=widgets.AdminIntegerFieldWidget,
+        help_text="Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.",
+    )
+
+    class Meta:
+        model = Subscription
+        fields = VALUES
+
+
+class NewSubscriptionForm(SubscriptionForm):
+    # Hidden: people come from the page of a list, and there may be thousands.
+    list = forms.ModelChoiceField(
+        ProfileList.objects.all(),
+        widget=forms.HiddenInput,
+        error_messages={"required": "Open the page of a list, and choose Subscribe there."},
+    )
+    address = forms.CharField(
+        max_length=MAX_URL,
+        widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
+        help_text="An e-mail address, or that of a webhook.",
+    )
+
+    class Meta(SubscriptionForm.Meta):
+        fields = ("list", "channel", "address", *VALUES)  # type: ignore[assignment]
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
+    list_display = ("of_list", "channel", "address_shown", "topics_shown", "when", "is_active")
+    list_display_links = ("address_shown",)
+    list_filter = (ListFilter, "channel", "is_active")
+    list_select_related = ("list", "webhook")
+    search_fields = ("list__name",)
+    search_help_text = "Name of the list"
+    ordering = ("list__name", "created_at")
+    sortable_by = ()
+
+    def buttons(self, row: Subscription) -> dict[str, str]:
+        return {"send_test_message": "Send a test message"} if row.is_active else {}
+
+    # Permissions
+
+    def may_change(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.change_profilelist")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.may_change(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may_change(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.may_change(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may_change(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may_change(request)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return self.may_change(request)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """None: each is ended on its page."""
+        return {}
+
+    # The page
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
+        options["form"] = SubscriptionForm if obj else NewSubscriptionForm
+        return super().get_form(request, obj, change, **options)
+
+    def get_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        if obj is None:
+            return ("list", "channel", "address", *VALUES)
+        return ("of_list", "channel", "address_shown", *VALUES, "deliveries")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        advice = "Messages have no links. Set BATCHES_BASE_URL to the address at which people reach this site."
+        description = "" if get_config().base_url else advice
+        return [(None, {"fields": self.get_fields(request, obj), "description": description})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        return ("of_list", "channel", "address_shown", "deliveries") if obj else ()
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        context["show_save_and_add_another"] = False
+        if options.get("obj") is None:
+            field = context["adminform"].form["list"]
+            found = ProfileList.objects.filter(pk=value).first() if (value := as_uuid(field.value())) else None
+            context["title"] = f"Subscribe to “{found}”" if found else "Subscribe to a list"
+        return super().render_change_form(request, context, *args, **options)
+
+    @admin.display(description="address")
+    def address_shown(self, subscription: Subscription) -> str:
+        return subscription.shown_address
+
+    @admin.display(description="topics")
+    def topics_shown(self, subscription: Subscription) -> str:
+        return ", ".join(subscription.topics)
+
+    @admin.display
+    def when(self, subscription: Subscription) -> str:
+        return "each run" if subscription.digest_hour is None else f"daily at {subscription.digest_hour}"
+
+    @admin.display
+    def deliveries(self, subscription: Subscription) -> str:
+        return self.list_link("deliveries", "webhookdelivery", subscription=subscription.pk)
+
+    def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
+        manager, values = get_manager(request), form.cleaned_data
+        chosen = {name: values[name] for name in VALUES}
+        if change:
+            require_accepted(manager.change_subscription(obj.pk, **chosen))
+            return
+        made = manager.subscribe(values["list"].pk, values["address"], channel=values["channel"], **chosen)
+        obj.pk = require_accepted(made).pk
+
+    def delete_model(self, request: HttpRequest, obj: Subscription) -> None:
+        require_accepted(get_manager(request).unsubscribe(obj.pk))
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Without its deliveries: Django's own version would load each of them."""
+        return [f"{subscription} ({subscription.shown_address})" for subscription in objs], {}, set(), []
+
+    # Actions
+
+    def send_test_message(self, request: HttpRequest, subscriptions: Iterable[Subscription]) -> None:
+        for subscription in subscriptions:
+            result = get_manager(request).send_test_message(subscription.pk)
+            if isinstance(result, Refusal):
+                self.message_user(request, result.message, messages.WARNING)
+            else:
+                level, sentence = describe_sending()
+                self.message_user(request, f"A test message was created. {sentence}", level)

@@ -1,0 +1,120 @@
+"""Subscriptions: who is notified about a list. Who may change lists may see and change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponseBase
+from django.urls import path
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.viewsets import GenericViewSet
+
+from batches.models import Subscription
+from batches.queue.refusals import Code
+from batches.queue.subscription_calls import find_subscription
+
+from .access import CHANGE_LIST
+from .bodies import ChangeSubscriptionBody, NothingBody, SubscribeBody
+from .conditional import make_etag, matching, respond_conditionally
+from .errors import require_granted
+from .filters import SubscriptionFilters
+from .lists import OfList
+from .results import LIST, ListViewSet
+from .schema import IF_MATCH, conflict, describe, describes_etag, error_response
+from .serializers import SubscriptionSerializer
+from .views import ManagerView, parse_body
+
+
+class ListSubscriptions(OfList, ManagerView, ListViewSet[Subscription]):
+    """List the subscriptions of a list.
+
+    They are in the order in which they were made.
+    """
+
+    required_permissions = {"list": CHANGE_LIST, "create": CHANGE_LIST}
+    queryset = Subscription.objects.select_related("webhook").order_by("created_at", "pk")
+    serializer_class = SubscriptionSerializer
+    filterset_class = SubscriptionFilters
+
+    def get_queryset(self) -> QuerySet[Subscription]:
+        return super().get_queryset().filter(list=self.list_)
+
+    @describe(request=SubscribeBody, responses={201: SubscriptionSerializer} | conflict(Code.ALREADY_EXISTS))
+    def create(self, request: Request, pk: str) -> Response:
+        """Subscribe to a list.
+
+        Messages go to an e-mail address, or to a webhook that exists. An address subscribes to a list once.
+        """
+        fields = parse_body(SubscribeBody, request)
+        return self.run_once(lambda: self.respond_created(require_granted(self.manager.subscribe(pk, **fields))))
+
+    def respond_created(self, made: Subscription) -> Response:
+        address = reverse("batches_api:subscription-detail", [made.pk], request=self.request)
+        return Response(self.get_serializer(made).data, 201, headers={"Location": address})
+
+
+class Subscriptions(ManagerView, GenericViewSet[Subscription]):
+    required_permissions = dict.fromkeys(("retrieve", "partial_update", "destroy", "test"), CHANGE_LIST)
+    queryset = Subscription.objects.all()
+    serializer_class = SubscriptionSerializer
+
+    @describes_etag(SubscriptionSerializer)
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
+        """Get a subscription."""
+        body = self.render(find_subscription(pk))
+        return respond_conditionally(request, make_etag(body), lambda: body)
+
+    @describe(
+        request=ChangeSubscriptionBody,
+        parameters=[IF_MATCH],
+        responses={200: SubscriptionSerializer, 412: error_response(412)},
+    )
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """Change a subscription."""
+        changes = parse_body(ChangeSubscriptionBody, request)
+        with matching(request, lambda: self.render(find_subscription(pk))):
+            require_granted(self.manager.change_subscription(pk, **changes))
+        return self.respond(pk)
+
+    @describe(parameters=[IF_MATCH], responses={204: None, 412: error_response(412)})
+    def destroy(self, request: Request, pk: str) -> Response:
+        """End a subscription.
+
+        Messages that wait are not sent any more.
+        """
+        with matching(request, lambda: self.render(find_subscription(pk))):
+            require_granted(self.manager.unsubscribe(pk))
+        return Response(status=204)
+
+    @describe(request=NothingBody, responses={200: SubscriptionSerializer})
+    def test(self, request: Request, pk: str) -> Response:
+        """Send a test message to a subscription.
+
+        A worker sends it within seconds, with the same retries as other messages.
+        """
+        parse_body(NothingBody, request)
+
+        def call() -> Response:
+            require_granted(self.manager.send_test_message(pk))
+            return self.respond(pk)
+
+        return self.run_once(call)
+
+    def respond(self, pk: str) -> Response:
+        return Response(self.render(find_subscription(pk)))
+
+    def render(self, subscription: Subscription) -> Any:
+        return self.get_serializer(subscription).data
+
+
+OF_LIST: dict[str, Any] = LIST | {"post": "create"}
+ONE: dict[str, Any] = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+
+urls = [
+    path("lists/<str:pk>/subscriptions/", ListSubscriptions.as_view(OF_LIST), name="list-subscriptions"),
+    path("subscriptions/<str:pk>/", Subscriptions.as_view(ONE), name="subscription-detail"),
+    path("subscriptions/<str:pk>/test/", Subscriptions.as_view({"post": "test"}), name="subscription-test"),
+]

@@ -1,0 +1,142 @@
+"""The actions that subscribe people and programs to a list."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.db.models import QuerySet
+
+from batches.management.base import JSON, SHORT_ID, ActionCommand, with_id_prefix
+from batches.management.output import printable, shorten, table
+from batches.models import ProfileList, Subscription
+from batches.models.vocabulary import subscription_as_dict
+from batches.reports.outlook import forecast_queue
+
+Channel, Topic = Subscription.Channel, Subscription.Topic
+
+ID, VALUES = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
+ID.add_argument("id", help=f"As the list of subscriptions shows it. {SHORT_ID}")
+VALUES.add_argument("--failed-percent", type=int, metavar="N", help="Failed profiles in percent that are many.")
+VALUES.add_argument(
+    "--digest", type=int, metavar="HOUR", help="One message a day at this hour (0 to 23), in the list's time zone."
+)
+
+
+class SubscriptionActions(ActionCommand):
+    """Call `add_subscription_actions` in `add_arguments`."""
+
+    def add_subscription_actions(self, list_parser: ArgumentParser) -> None:
+        description = "Notify an address of what happens to a list."
+        act = SubscriptionActions.subscribe
+        subscribe = self.add_action("subscribe", act, description, list_parser, VALUES, JSON)
+        text = "An e-mail address, or that of a webhook; - reads it from standard input, since others see arguments."
+        subscribe.add_argument("address", help=text)
+        subscribe.add_argument("--channel", choices=Channel.values, default=Channel.EMAIL)
+        topics = "; ".join(f"{topic}: {topic.label}" for topic in Topic)
+        subscribe.add_argument(
+            "--topic", choices=Topic.values, action="append", help=f"{topics} (default: stories and error)."
+        )
+        description = "Change what a subscription is told, and when."
+        change = self.add_action(
+            "change-subscription", SubscriptionActions.change_subscription, description, ID, VALUES, JSON
+        )
+        change.add_argument("--topic", choices=Topic.values, action="append", help="All its topics from now on.")
+        change.add_argument("--each-run", action="store_true", help="A message for each run instead of one a day.")
+        switch = change.add_mutually_exclusive_group()
+        switch.add_argument("--on", action="store_true", default=None, help="Activate it again.")
+        switch.add_argument("--off", action="store_false", dest="on", help="Let its messages wait.")
+        description = "Show the subscriptions of a list."
+        self.add_action("subscriptions", SubscriptionActions.show_subscriptions, description, list_parser, JSON)
+        self.add_action("unsubscribe", SubscriptionActions.unsubscribe, "End a subscription.", ID)
+        self.add_action("test-message", SubscriptionActions.test, "Send a test message to a subscription.", ID)
+
+    def find_list(self, wanted: str) -> ProfileList:
+        raise NotImplementedError
+
+    def subscribe(
+        self, *, list: str, address: str, channel: str, topic: list[str] | None, as_json: bool, **options: Any
+    ) -> None:
+        address = sys.stdin.readline().strip() if address == "-" else address
+        topics, values = topic or [Topic.STORIES, Topic.ERROR], given_values(**options)
+        made = self.require_accepted(
+            self.manager.subscribe(self.find_list(list).pk, address, topics, channel, **values)
+        )
+        self.report(made, "Subscribed", as_json)
+
+    def change_subscription(
+        self,
+        *,
+        id: str,
+        topic: list[str] | None,
+        each_run: bool,
+        on: bool | None,
+        as_json: bool,
+        **options: Any,
+    ) -> None:
+        found, values = self.find_subscription(id), given_values(**options)
+        values |= {"topics": topic} if topic else {}
+        values |= {"is_active": on} if on is not None else {}
+        values |= {"digest_hour": None} if each_run else {}
+        if not values:
+            raise CommandError("Nothing to change. Give at least one option, such as --topic.")
+        self.require_accepted(self.manager.change_subscription(found.pk, **values))
+        found.refresh_from_db()
+        self.report(found, "Changed", as_json)
+
+    def show_subscriptions(self, *, list: str, as_json: bool, **options: Any) -> None:
+        subscriptions = self.find_list(list).subscriptions.select_related("webhook").order_by("created_at", "pk")
+        if as_json:
+            self.print_json([subscription_as_dict(subscription) for subscription in subscriptions])
+        elif subscriptions:
+            self.print_lines(subscription_table(subscriptions))
+        else:
+            self.stdout.write("Nobody is subscribed. Subscribe somebody: manage.py list subscribe LIST ADDRESS")
+
+    def unsubscribe(self, *, id: str, **options: Any) -> None:
+        found = self.find_subscription(id)
+        self.require_accepted(self.manager.unsubscribe(found.pk))
+        self.stdout.write(f"Ended: {printable(found.shown_address)}")
+
+    def test(self, *, id: str, **options: Any) -> None:
+        self.require_accepted(self.manager.send_test_message(self.find_subscription(id).pk))
+        if forecast_queue().worker_is_alive:
+            self.stdout.write("A worker sends the test message within seconds.")
+        else:
+            self.stdout.write("The test message waits for a worker. Start one: manage.py batchworker")
+
+    def report(self, subscription: Subscription, done: str, as_json: bool) -> None:
+        if as_json:
+            self.print_json(subscription_as_dict(subscription))
+        else:
+            about = ", ".join(subscription.topics)
+            self.stdout.write(f"{done}: {printable(subscription.shown_address)} to {about}: {subscription.pk}")
+
+    def find_subscription(self, wanted: str) -> Subscription:
+        matches = [*with_id_prefix(Subscription.objects.select_related("webhook", "list"), wanted)[:2]]
+        if len(matches) != 1:
+            which = "Several subscriptions have" if matches else "No subscription has"
+            raise CommandError(f"{which} an ID that starts with {printable(wanted)[:40]!r}.")
+        return matches[0]
+
+
+def given_values(*, failed_percent: int | None, digest: int | None, **others: Any) -> dict[str, Any]:
+    given = {"failed_percent": failed_percent, "digest_hour": digest}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def subscription_table(subscriptions: QuerySet[Subscription]) -> list[str]:
+    rows = [
+        (
+            subscription.channel,
+            shorten(subscription.shown_address, 60),
+            ", ".join(subscription.topics),
+            "each run" if subscription.digest_hour is None else f"daily at {subscription.digest_hour}",
+            "yes" if subscription.is_active else "no",
+            str(subscription.pk),
+        )
+        for subscription in subscriptions
+    ]
+    return table(("channel", "address", "topics", "when", "active", "id"), rows)

@@ -1,0 +1,92 @@
+"""Subscriptions: who is notified of what, through which channel."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from batches.limits import MAX_STATUS, MAX_URL
+
+
+def no_topics() -> list[str]:
+    """In the class below, `list` is a field."""
+    return []
+
+
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    def active(self) -> Self:
+        return self.filter(is_active=True)
+
+    def of_queue(self) -> Self:
+        return self.filter(list=None)
+
+
+class Subscription(models.Model):
+    """Who is notified about a list, or about the queue if it has no list. Only BatchManager changes it."""
+
+    class Channel(models.TextChoices):
+        EMAIL = "email", "e-mail"
+        WEBHOOK = "webhook", "webhook"
+        APPRISE = "apprise", "Apprise"
+
+    class Topic(models.TextChoices):
+        """What a message can be about."""
+
+        STORIES = "stories", "new stories"
+        DONE = "done", "a run is done, with a summary"
+        ERROR = "error", "a run stopped with an error"
+        FAILURES = "failures", "many failures: a share of the profiles, or twice as many as in the previous run"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    list = models.ForeignKey("ProfileList", models.CASCADE, null=True, blank=True, related_name="subscriptions")
+    channel = models.CharField(max_length=MAX_STATUS, choices=Channel, default=Channel.EMAIL)
+    #: Of Apprise, it is a secret. A webhook's is its own, which may change.
+    address = models.CharField(max_length=MAX_URL)
+    webhook = models.ForeignKey("Webhook", models.CASCADE, null=True, blank=True, related_name="subscriptions")
+    topics = models.JSONField(default=no_topics)
+    failed_percent = models.PositiveSmallIntegerField(
+        default=20, help_text="Failed profiles in percent that are many failures."
+    )
+    digest_hour = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        help_text="Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.",
+    )
+    is_active = models.BooleanField("active", default=True, help_text="Messages of an inactive one wait.")
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+
+    objects = models.Manager.from_queryset(SubscriptionQuerySet)()
+
+    class Meta:
+        default_permissions = ()  # who may change lists may subscribe
+        constraints = [
+            models.CheckConstraint(
+                name="subscription_has_its_webhook",
+                condition=Q(channel="webhook", webhook__isnull=False)
+                | (~Q(channel="webhook") & Q(webhook__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="subscription_digest_hour", condition=Q(digest_hour__isnull=True) | Q(digest_hour__lte=23)
+            ),
+            models.UniqueConstraint(fields=["list", "channel", "address"], name="one_subscription_per_address"),
+            models.UniqueConstraint(
+                fields=["channel", "address"],
+                condition=Q(list__isnull=True),
+                name="one_subscription_of_the_queue_per_address",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        """Without the address, which not everybody may see who sees this."""
+        return f"{self.get_channel_display()} for {f'“{self.list}”' if self.list else 'the queue'}"
+
+    @property
+    def shown_address(self) -> str:
+        """What people may see of the address."""
+        if self.channel == self.Channel.APPRISE:
+            return f"{self.address.partition('://')[0]}://…"
+        return self.webhook.url if self.webhook else self.address

@@ -1,0 +1,79 @@
+"""Sends a message through Apprise, an optional package that knows more than a hundred services.
+
+Its requests go wherever the address says: nothing here decides which hosts it may reach.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from batches.limits import MAX_ERROR
+from batches.models import WebhookDelivery
+from batches.text import clean_text, one_line
+
+from .letters import word_letter
+from .outbox import AttemptResult
+
+MISSING = "Apprise is not installed. Run: .venv/bin/python -m pip install -r requirements-apprise.txt"
+#: Characters of a message. Services that take less cut it themselves.
+MAX_TEXT = 3_000
+#: What services read as a call for attention: “@everyone”, “<!channel>”.
+MENTIONS = str.maketrans({"@": "@\u200b", "<": "<\u200b"})
+
+
+class InvalidChat(ValueError):
+    """`str(error)` says what to do. It does not quote the address, which is a secret."""
+
+
+def open_chat(address: str) -> Any:
+    """The service at this address. Raises InvalidChat."""
+    try:
+        import apprise
+    except ImportError as error:
+        raise InvalidChat(MISSING) from error
+    with captured_log():
+        chat = apprise.Apprise.instantiate(address)
+    if chat is None:
+        raise InvalidChat("Apprise does not know this address. See the addresses at https://appriseit.com.")
+    return chat
+
+
+def send_chat(delivery: WebhookDelivery) -> AttemptResult:
+    """Blocks."""
+    assert delivery.subscription is not None
+    address = delivery.subscription.address
+    try:
+        chat = open_chat(address)
+    except InvalidChat as error:
+        return AttemptResult(None, str(error))
+    letter = word_letter(delivery)
+    text = letter.text if len(letter.text) <= MAX_TEXT else f"{letter.text[:MAX_TEXT]}…"
+    with captured_log() as lines:
+        if chat.notify(body=text.translate(MENTIONS), title=letter.subject.translate(MENTIONS), body_format="text"):
+            return AttemptResult(None)
+    reason = one_line(clean_text(" ".join(lines), MAX_ERROR).replace(address, delivery.subscription.shown_address))
+    return AttemptResult(None, f"Apprise could not send it: {reason}" if reason else "Apprise could not send it")
+
+
+@contextmanager
+def captured_log() -> Iterator[list[str]]:
+    """The warnings of Apprise in this thread. They have the only reason of a failure, and may quote an address."""
+    lines: list[str] = []
+    logger, thread = logging.getLogger("apprise"), threading.get_ident()
+    logger.propagate = False
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                lines.append(record.getMessage())
+
+    handler = Handler(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)

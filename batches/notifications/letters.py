@@ -1,0 +1,122 @@
+"""Words a message for people from its payload: a subject, plain text and simple HTML. The same payload, the same words.
+
+Names and titles are strangers' texts: HTML is escaped, and each is on one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.template import Library
+from django.template.loader import render_to_string
+from django.urls import NoReverseMatch, get_script_prefix, reverse
+
+from batches.conf import get_config
+from batches.models import Event, WebhookDelivery
+from batches.text import one_line, pluralise
+
+register = Library()
+register.filter(one_line)
+
+
+@register.filter
+def is_web_address(address: str) -> bool:
+    """Others, such as `javascript:`, are not linked."""
+    return address.lower().startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    subject: str
+    text: str
+    html: str
+
+
+def word_letter(delivery: WebhookDelivery) -> Letter:
+    payload = json.loads(delivery.payload)
+    data = payload["data"]
+    runs = [RunView(run) for run in data.get("runs", [data] if "batch" in data else [])]
+    subject = one_line(word_subject(payload["type"], data, runs))
+    context = {
+        "subject": subject,
+        "runs": runs,
+        "more_runs": data.get("runs_total", 0) - len(runs) if "runs" in data else 0,
+        "is_test": payload["type"] == Event.SUBSCRIPTION_TEST,
+        "subscription_link": link("subscription_change", delivery.subscription_id),
+    }
+    text = render_to_string("batches/messages/message.txt", context)
+    return Letter(subject, text.strip() + "\n", render_to_string("batches/messages/message.html", context))
+
+
+def word_subject(event: str, data: Mapping[str, Any], runs: Sequence[RunView]) -> str:
+    name = f"“{one_line(data['list']['name'])}”" if data.get("list") else "the queue"
+    if event == Event.SUBSCRIPTION_TEST:
+        return f"Test message for {name}"
+    if event == Event.DIGEST:
+        stories = pluralise(data["stories_total"], "new story", "new stories")
+        return f"{stories} in {name}, {pluralise(data['runs_total'], 'run')} of a day"
+    [run] = runs
+    return f"{', '.join(run.headlines)} in {name}" if run.headlines else f"{name} {run.outcome}"
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as the templates show it."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def batch(self) -> Mapping[str, Any]:
+        batch: Mapping[str, Any] = self.data["batch"]
+        return batch
+
+    @property
+    def headlines(self) -> list[str]:
+        """What is special about it, the most important first."""
+        lines = []
+        if stories := self.data.get("stories"):
+            lines.append(pluralise(stories["total"], "new story", "new stories"))
+        if failures := self.data.get("failures"):
+            lines.append(f"{failures['failed']:,} of {failures['checked']:,} profiles failed")
+        return lines
+
+    @property
+    def outcome(self) -> str:
+        if self.batch["status"] == "error":
+            return f"stopped with an error: {one_line(self.batch['error'])}"[:200]
+        return f"is done: {self.batch['successful_checks']:,} ok, {self.batch['failed_checks']:,} failed"
+
+    @property
+    def stories(self) -> Mapping[str, Any] | None:
+        return self.data.get("stories")
+
+    @property
+    def more_stories(self) -> int:
+        stories = self.stories or {"total": 0, "profiles": []}
+        total: int = stories["total"]
+        return total - sum(len(profile["stories"]) for profile in stories["profiles"])
+
+    @property
+    def link(self) -> str:
+        return link("batch_change", self.batch["id"])
+
+    @property
+    def stories_link(self) -> str:
+        return link("storyresult_changelist", batch=self.batch["id"])
+
+
+def link(page: str, *args: Any, **query: Any) -> str:
+    """The address of a page of the admin for people elsewhere; "" if BATCHES_BASE_URL is not set."""
+    base = get_config().base_url
+    if not base:
+        return ""
+    try:
+        path = reverse(f"admin:batches_{page}", args=args)
+    except NoReverseMatch:  # a project without the admin
+        return ""
+    address = f"{base.rstrip('/')}/{path.removeprefix(get_script_prefix())}"
+    return f"{address}?{urlencode(query)}" if query else address

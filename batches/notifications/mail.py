@@ -1,0 +1,71 @@
+"""Sends a message by e-mail, through the mail server of Django's settings."""
+
+from __future__ import annotations
+
+import smtplib
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+
+from batches.conf import get_config
+from batches.limits import MAX_ERROR
+from batches.models import WebhookDelivery
+from batches.text import clean_text, one_line
+
+from .letters import word_letter
+from .outbox import AttemptResult
+
+#: Asked for by a server that wants us to log in: a setting is missing, and the message is not refused.
+LOGIN_REQUIRED = 530
+
+
+def send_mail(delivery: WebhookDelivery) -> AttemptResult:
+    """Blocks. A refusal of the message or of its recipient (5xx) is final; everything else is tried again."""
+    assert delivery.subscription is not None
+    try:
+        make_mail(delivery).send()
+    except smtplib.SMTPRecipientsRefused as refused:
+        code, answer = next(iter(refused.recipients.values()))
+        return describe_refusal(code, answer, final=code >= 500)
+    except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
+        code = refused.smtp_code
+        return describe_refusal(code, refused.smtp_error, final=code >= 500 and code != LOGIN_REQUIRED)
+    except smtplib.SMTPResponseException as refused:  # before the message: a greeting, or our password
+        return describe_refusal(refused.smtp_code, refused.smtp_error, final=False)
+    except smtplib.SMTPNotSupportedError as error:
+        return AttemptResult(None, f"the mail server cannot send this message: {error}", final=True)
+    except (OSError, smtplib.SMTPException) as error:
+        return AttemptResult(None, f"the mail server {name_server()} does not answer: {describe_fault(error)}")
+    return AttemptResult(None)
+
+
+def make_mail(delivery: WebhookDelivery) -> EmailMultiAlternatives:
+    letter, subscription, host = word_letter(delivery), delivery.subscription, own_host()
+    assert subscription is not None
+    headers = {
+        # RFC 3834: nobody's holiday notice answers it. RFC 2919: it can be sorted by its list.
+        "Auto-Submitted": "auto-generated",
+        "List-Id": f"<{subscription.list_id or 'queue'}.{host}>",
+        "Message-ID": f"<{delivery.event_id}@{host}>",
+    }
+    mail = EmailMultiAlternatives(letter.subject, letter.text, None, [subscription.address], headers=headers)
+    mail.attach_alternative(letter.html, "text/html")
+    return mail
+
+
+def own_host() -> str:
+    return urlsplit(get_config().base_url).hostname or "batches.localhost"
+
+
+def name_server() -> str:
+    return f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+
+
+def describe_refusal(code: int, answer: bytes | str, *, final: bool) -> AttemptResult:
+    text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+    return AttemptResult(None, f"the mail server answered {code} {one_line(clean_text(text, MAX_ERROR))}", final=final)
+
+
+def describe_fault(error: Exception) -> str:
+    return one_line(clean_text(getattr(error, "strerror", None) or error, MAX_ERROR)) or type(error).__name__

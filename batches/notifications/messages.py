@@ -1,0 +1,211 @@
+"""Prepares the content of the messages to subscriptions, after the change that they report.
+
+The change has stored a small delivery in its transaction. What a message says is read here once and kept, so that each
+attempt says the same. A message without anything to say is dropped. Of several workers that prepare the same one, the
+first counts.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from batches.models import Batch, Event, StoryResult, Subscription, WebhookDelivery
+from batches.models.vocabulary import as_json
+from batches.text import one_line
+
+Topic = Subscription.Topic
+
+#: What a message contains at most; it links to the rest.
+MAX_PROFILES = 50
+MAX_STORIES = 200
+#: Characters of the titles and addresses in a message, and of a title.
+MAX_SIZE = 100_000
+MAX_TITLE = 300
+#: Runs of a digest.
+MAX_RUNS = 50
+#: Messages that are prepared at once.
+MAX_PREPARED = 100
+#: Fewer failed profiles are not many, whatever their share.
+MIN_FAILURES = 5
+
+
+def prepare_messages() -> None:
+    """Give content to what waits for it, and merge what waits for a digest that is due."""
+    waiting = WebhookDelivery.objects.to_prepare().select_related("subscription__list", "batch")
+    for delivery in waiting.order_by("pk")[:MAX_PREPARED]:
+        prepare(delivery)
+    due = WebhookDelivery.objects.due().filter(type=Event.DIGEST_PART, subscription__is_active=True)
+    for subscription_id in set(due.exclude(payload="").values_list("subscription", flat=True)):
+        merge_parts(subscription_id)
+
+
+def prepare(delivery: WebhookDelivery) -> None:
+    data = DATA[Event(delivery.type)](delivery)
+    unprepared = WebhookDelivery.objects.to_prepare().filter(pk=delivery.pk)
+    if data is None:
+        unprepared.delete()
+    else:
+        unprepared.update(payload=render_payload(delivery.event_id, delivery.type, data))
+
+
+def render_payload(event_id: uuid.UUID, event: str, data: Any) -> str:
+    payload = {"id": event_id, "type": event, "timestamp": timezone.now(), "data": data}
+    return as_json(payload, separators=(",", ":"))
+
+
+# Runs
+
+
+def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
+    """What this subscription is told about a run; None if that is nothing."""
+    subscription, batch = delivery.subscription, delivery.batch
+    if subscription is None or subscription.list is None or batch is None:  # deleted since
+        return None
+    facts: dict[str, Any] = delivery.facts["batch"]
+    told: dict[str, Any] = {}
+    if Topic.STORIES in subscription.topics:
+        told[Topic.STORIES] = describe_stories(find_stories(delivery, batch))
+    if Topic.FAILURES in subscription.topics:
+        told[Topic.FAILURES] = describe_failures(facts, subscription, find_previous(batch))
+    if {"done": Topic.DONE, "error": Topic.ERROR}[facts["status"]] in subscription.topics:
+        told[facts["status"]] = True
+    told = {topic: what for topic, what in told.items() if what}
+    if not told:
+        return None
+    found = {"id": subscription.list_id, "name": subscription.list.name}
+    return {"list": found, "batch": facts, "topics": list(told)} | {
+        topic: what for topic, what in told.items() if what is not True
+    }
+
+
+def find_stories(delivery: WebhookDelivery, batch: Batch) -> QuerySet[StoryResult]:
+    """Those that no earlier message about the same batch had: it may have been retried, or queued again."""
+    earlier = WebhookDelivery.objects.filter(subscription=delivery.subscription_id, batch=batch, pk__lt=delivery.pk)
+    after = max((facts["last_story"] for facts in earlier.values_list("facts", flat=True)), default=0)
+    return StoryResult.objects.filter(
+        batch=batch, is_baseline=False, pk__gt=after, pk__lte=delivery.facts["last_story"]
+    )
+
+
+def describe_stories(stories: QuerySet[StoryResult]) -> dict[str, Any] | None:
+    """Grouped by profile in the order in which they were found: a profile's stories are found together."""
+    first = stories.select_related("profile").order_by("pk")[:MAX_STORIES]
+    profiles = [
+        {
+            "profile": profile.pk,
+            "profile_url": profile.url,
+            "profile_name": one_line(profile.name),
+            "stories": [
+                {"title": one_line(str(story))[:MAX_TITLE], "url": story.url, "published_at": story.published_at}
+                for story in group
+            ],
+        }
+        for profile, group in groupby(first, key=lambda story: story.profile)
+    ]
+    return {"total": stories.count(), "profiles": Room().take(profiles)} if profiles else None
+
+
+@dataclass
+class Room:
+    """What a message still has room for."""
+
+    profiles: int = field(default_factory=lambda: MAX_PROFILES)
+    stories: int = field(default_factory=lambda: MAX_STORIES)
+    size: int = field(default_factory=lambda: MAX_SIZE)
+
+    def take(self, profiles: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The profiles with their stories, as far as there is room."""
+        taken = [profile | {"stories": [*filter(self._fits, profile["stories"])]} for profile in profiles]
+        return [profile for profile in taken if profile["stories"] and self._count()]
+
+    def _fits(self, story: dict[str, Any]) -> bool:
+        self.stories -= 1
+        self.size -= len(story["title"]) + len(story["url"])
+        return self.profiles > 0 and self.stories >= 0 and self.size >= 0
+
+    def _count(self) -> bool:
+        self.profiles -= 1
+        return self.profiles >= 0
+
+
+def describe_failures(
+    facts: dict[str, Any], subscription: Subscription, previous: Batch | None
+) -> dict[str, Any] | None:
+    """None unless there are many: a share of what was checked, or twice as many as in the previous run."""
+    failed, checked = facts["failed_checks"], facts["successful_checks"] + facts["failed_checks"]
+    before = previous.failed_checks if previous else None
+    is_large = failed * 100 > checked * subscription.failed_percent
+    is_twice = before is not None and failed >= 2 * before
+    if failed < MIN_FAILURES or not (is_large or is_twice):
+        return None
+    return {"failed": failed, "checked": checked, "before": before}
+
+
+def find_previous(batch: Batch) -> Batch | None:
+    """The run of the list before this one that is done."""
+    runs = Batch.objects.filter(list=batch.list_id, created_at__lt=batch.created_at, status=Batch.Status.DONE)
+    return runs.order_by("-created_at").first()
+
+
+# Digests
+
+
+def merge_parts(subscription_id: uuid.UUID) -> None:
+    """Make one message of the parts that are due. They stay in the log, delivered with it."""
+    with transaction.atomic():
+        # Of several workers, the first one merges.
+        subscription = Subscription.objects.select_for_update(no_key=True).filter(pk=subscription_id).first()
+        due = WebhookDelivery.objects.due().filter(subscription=subscription_id, type=Event.DIGEST_PART)
+        parts = list(due.exclude(payload="").order_by("pk"))
+        if subscription is None or not parts:
+            return
+        event_id = uuid.uuid5(parts[0].event_id, Event.DIGEST)
+        WebhookDelivery.objects.create(
+            webhook_id=subscription.webhook_id,
+            subscription=subscription,
+            event_id=event_id,
+            type=Event.DIGEST,
+            payload=render_payload(event_id, Event.DIGEST, describe_digest(parts)),
+            next_attempt_at=Now(),
+        )
+        WebhookDelivery.objects.filter(pk__in=[part.pk for part in parts]).update(
+            next_attempt_at=None, delivered_at=Now()
+        )
+
+
+def describe_digest(parts: Sequence[WebhookDelivery]) -> dict[str, Any]:
+    """The runs of a day, with as many stories as one message has."""
+    runs, room = [json.loads(part.payload)["data"] for part in parts], Room()
+    for run in runs:
+        if Topic.STORIES in run:
+            run[Topic.STORIES]["profiles"] = room.take(run[Topic.STORIES]["profiles"])
+    return {
+        "list": runs[-1]["list"],
+        "topics": list(dict.fromkeys(topic for run in runs for topic in run["topics"])),
+        "runs": runs[:MAX_RUNS],
+        "runs_total": len(runs),
+        "stories_total": sum(run[Topic.STORIES]["total"] for run in runs if Topic.STORIES in run),
+    }
+
+
+def describe_test(delivery: WebhookDelivery) -> dict[str, Any]:
+    of_list = delivery.subscription.list if delivery.subscription else None
+    return {"list": {"id": of_list.pk, "name": of_list.name} if of_list else None}
+
+
+#: How the content of each event is found.
+DATA: dict[Event, Callable[[WebhookDelivery], dict[str, Any] | None]] = {
+    Event.RUN: describe_run,
+    Event.DIGEST_PART: describe_run,
+    Event.SUBSCRIPTION_TEST: describe_test,
+}

@@ -1,0 +1,75 @@
+"""Writes what subscriptions will be told: in the transaction of the change, in time that does not grow with rows.
+
+The content of a message about a run is found out afterwards, by `messages`. Lock order: subscription → webhook →
+deliveries.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from batches.lists.schedules import InvalidSchedule, iterate_times
+from batches.models import Batch, Event, ProfileList, StoryResult, Subscription, WebhookDelivery
+from batches.models.vocabulary import as_plain, batch_as_dict
+
+
+def write_run(batch: Batch) -> None:
+    """A run of a list has ended. Call it in the transaction of the change, before others are notified."""
+    if batch.list is None:
+        return
+    # The lock keeps them from being deleted before this commits, which would roll back the change as well.
+    locked = Subscription.objects.active().select_for_update(no_key=True).filter(list=batch.list_id).order_by("pk")
+    if subscriptions := list(locked):
+        last_story = StoryResult.objects.filter(batch=batch).aggregate(last=Max("pk"))["last"]
+        facts = {"batch": as_plain(batch_as_dict(batch)), "last_story": last_story or 0}
+        insert_deliveries(Event.RUN, subscriptions, facts, batch=batch, digests_of=batch.list)
+
+
+def write_test_message(subscription: Subscription) -> bool:
+    """False if it is not active."""
+    with transaction.atomic():
+        active = Subscription.objects.active().select_for_update(no_key=True).filter(pk=subscription.pk)
+        return insert_deliveries(Event.SUBSCRIPTION_TEST, active, {}) > 0
+
+
+def insert_deliveries(
+    event: Event,
+    subscriptions: Iterable[Subscription],
+    facts: dict[str, Any],
+    *,
+    batch: Batch | None = None,
+    digests_of: ProfileList | None = None,
+) -> int:
+    """One for each, without its content yet. With `digests_of`, those who want a digest get it in that."""
+    deliveries = []
+    for subscription in subscriptions:
+        hour = subscription.digest_hour if digests_of else None
+        deliveries.append(
+            WebhookDelivery(
+                webhook_id=subscription.webhook_id,
+                subscription=subscription,
+                event_id=uuid.uuid4(),
+                type=event if hour is None else Event.DIGEST_PART,
+                batch=batch,
+                facts=facts,
+                next_attempt_at=Now() if hour is None or digests_of is None else next_digest(digests_of, hour),
+            )
+        )
+    return len(WebhookDelivery.objects.bulk_create(deliveries))
+
+
+def next_digest(found: ProfileList, hour: int) -> datetime:
+    """The next time at this hour, in the time zone of the list, or in UTC if the system has lost that."""
+    now = timezone.now()
+    try:
+        return next(iterate_times(f"0 {hour} * * *", found.time_zone, now))
+    except InvalidSchedule:
+        return next(iterate_times(f"0 {hour} * * *", "UTC", now))

@@ -1,0 +1,189 @@
+"""The calls of BatchManager that change who is notified. Lock order: list → subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from batches.limits import MAX_SUBSCRIPTIONS, MAX_URL
+from batches.models import Action, Subscription, Webhook
+from batches.notifications import subscriptions
+from batches.notifications.chats import InvalidChat, open_chat
+from batches.text import clean_text
+
+from .refusals import Code, NotFound, Refused, refusable
+from .values import as_uuid, find_list, is_int
+from .writer import QueueWriter
+
+Channel, Topic = Subscription.Channel, Subscription.Topic
+
+
+class SubscriptionCalls(QueueWriter):
+    """Subscribes people and programs to what happens to a list."""
+
+    @refusable
+    def subscribe(
+        self, list_id: object, address: str, topics: object, channel: str = Channel.EMAIL, **options: Any
+    ) -> Subscription:
+        """Notify this address of these topics. The options are those of `change_subscription`."""
+        channel = require_channel(channel)
+        values = {name: clean_option(name, value) for name, value in {"topics": topics, **options}.items()}
+        with transaction.atomic():
+            of_list = find_list(list_id, lock=True)
+            others = Subscription.objects.filter(list=of_list)
+            if others.count() >= MAX_SUBSCRIPTIONS:
+                raise Refused(Code.BAD_VALUE, f"A list has at most {MAX_SUBSCRIPTIONS} subscriptions.")
+            target = RECEIVERS[channel](address)
+            if others.filter(channel=channel, address=target["address"]).exists():
+                raise Refused(Code.ALREADY_EXISTS, "This address is subscribed already. Change that subscription.")
+            made = Subscription.objects.create(list=of_list, channel=channel, **target, **values)
+            self._log_subscription(made, Action.SUBSCRIBE, describe(made))
+        return made
+
+    @refusable
+    def change_subscription(self, subscription_id: object, **values: Any) -> Literal[True]:
+        """Set its `topics`, `failed_percent`, `digest_hour` or `is_active`."""
+        cleaned = {name: clean_option(name, value) for name, value in values.items()}
+        with self._changing_subscription(subscription_id) as changed:
+            news = {name: value for name, value in cleaned.items() if value != getattr(changed, name)}
+            for name, value in news.items():
+                setattr(changed, name, value)
+            if news:
+                changed.save(update_fields=list(news))
+                self._log_subscription(changed, Action.CHANGE_SUBSCRIPTION, describe(changed))
+        return True
+
+    @refusable
+    def unsubscribe(self, subscription_id: object) -> Literal[True]:
+        """Delete it, with its deliveries: what waits is not sent."""
+        with self._changing_subscription(subscription_id) as ended:
+            self._log_subscription(ended, Action.UNSUBSCRIBE, describe(ended))
+            ended.delete()
+        return True
+
+    @refusable
+    def send_test_message(self, subscription_id: object) -> Literal[True]:
+        """For the next worker to send. Refused if it is not active."""
+        found = find_subscription(subscription_id)
+        if not subscriptions.write_test_message(found):
+            raise Refused(Code.BAD_VALUE, "The subscription is not active. Activate it before you send a test message.")
+        return True
+
+    @contextmanager
+    def _changing_subscription(self, subscription_id: object) -> Iterator[Subscription]:
+        with transaction.atomic():
+            found = find_subscription(subscription_id)
+            if found.list_id:
+                find_list(found.list_id, lock=True)
+            yield find_subscription(subscription_id, lock=True)
+
+    def _log_subscription(self, subscription: Subscription, action: Action, message: str) -> None:
+        self._log(None, action, message, list_id=subscription.list_id)
+
+
+def describe(subscription: Subscription) -> str:
+    """For the log, which more people may see than the address."""
+    topics = ", ".join(subscription.topics)
+    daily = "" if subscription.digest_hour is None else f", daily at {subscription.digest_hour}"
+    off = "" if subscription.is_active else ", off"
+    return f"{subscription.get_channel_display()}: {topics}{daily}{off}"
+
+
+def find_subscription(subscription_id: object, *, lock: bool = False) -> Subscription:
+    """Raises Refused for any value that is not the ID of a subscription."""
+    found = Subscription.objects.select_for_update(no_key=True) if lock else Subscription.objects.select_related("list")
+    pk = as_uuid(subscription_id)
+    subscription = found.filter(pk=pk).first() if pk else None
+    if subscription is None:
+        raise NotFound(subscription_id, "subscription")
+    return subscription
+
+
+# The values that callers pass
+
+
+def require_channel(channel: object) -> str:
+    if channel not in Channel.values:
+        raise Refused(Code.BAD_VALUE, f"There is no such channel. Use one of: {', '.join(Channel.values)}.")
+    return str(channel)
+
+
+def clean_option(name: str, value: Any) -> Any:
+    """The value of this attribute of a subscription. Raises Refused."""
+    return CLEAN[name](value)
+
+
+def clean_topics(value: object) -> list[str]:
+    """Each once, in our order."""
+    wanted = value if isinstance(value, list | tuple | set | frozenset) else []
+    if not wanted or not all(topic in Topic.values for topic in wanted):
+        raise Refused(Code.BAD_VALUE, f"Choose at least one of these topics: {', '.join(Topic.values)}.")
+    return [topic for topic in Topic.values if topic in wanted]
+
+
+def number_within(first: int, last: int, noun: str) -> Callable[[object], int]:
+    def clean(value: object) -> int:
+        if not is_int(value) or not first <= value <= last:
+            raise Refused(Code.BAD_VALUE, f"{noun} must be a whole number from {first} to {last:,}.")
+        return value
+
+    return clean
+
+
+def clean_hour(value: object) -> int | None:
+    return None if value is None else number_within(0, 23, "The hour of the digest")(value)
+
+
+def clean_active(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Refused(Code.BAD_VALUE, "A subscription is either active or not: true or false.")
+    return value
+
+
+CLEAN: Mapping[str, Callable[[Any], Any]] = {
+    "topics": clean_topics,
+    "failed_percent": number_within(0, 100, "The share of failed profiles"),
+    "digest_hour": clean_hour,
+    "is_active": clean_active,
+}
+
+
+def clean_email(address: object) -> dict[str, Any]:
+    text = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
+    try:
+        validate_email(text)
+    except ValidationError as error:
+        raise Refused(Code.BAD_VALUE, "This is not an e-mail address. Write one such as ada@example.org.") from error
+    return {"address": text}
+
+
+def find_webhook(address: object) -> dict[str, Any]:
+    """One that somebody has added, since it has a secret that its receiver needs."""
+    url = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
+    webhook = Webhook.objects.select_for_update(no_key=True).filter(url=url).first()
+    if webhook is None:
+        message = "No webhook has this address. Add it in the admin, and give its secret to the receiver."
+        raise Refused(Code.BAD_VALUE, message)
+    return {"address": webhook.url, "webhook": webhook}
+
+
+def clean_chat(address: object) -> dict[str, Any]:
+    text = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
+    try:
+        open_chat(text)
+    except InvalidChat as error:
+        raise Refused(Code.BAD_VALUE, str(error)) from error
+    return {"address": text}
+
+
+#: The columns of a receiver by channel.
+RECEIVERS: Mapping[str, Callable[[object], dict[str, Any]]] = {
+    Channel.EMAIL: clean_email,
+    Channel.WEBHOOK: find_webhook,
+    Channel.APPRISE: clean_chat,
+}

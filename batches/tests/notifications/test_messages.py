@@ -1,0 +1,320 @@
+"""What messages to subscriptions are about, and what they contain."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, ProfileList, StoryResult, Subscription, WebhookDelivery
+from batches.notifications import messages, outbox
+from batches.notifications.letters import word_letter
+from batches.notifications.messages import prepare_messages
+from batches.tests.support.factories import (
+    failed,
+    make_batch,
+    make_list,
+    ok,
+    profile_ids,
+    run_list,
+    story_of,
+    subscribe,
+    with_stories,
+)
+
+from .conftest import deliveries, make_webhook, only_delivery
+
+pytestmark = pytest.mark.django_db
+
+FAILURES = [failed()] * 6
+
+
+def told():
+    """The content of each message that is to be sent."""
+    prepare_messages()
+    rows = WebhookDelivery.objects.claimable().order_by("pk")
+    return [json.loads(row.payload)["data"] for row in rows]
+
+
+def titles_of(content):
+    return [story["title"] for profile in content["stories"]["profiles"] for story in profile["stories"]]
+
+
+def letters():
+    prepare_messages()
+    rows = WebhookDelivery.objects.claimable().select_related("subscription__list").order_by("pk")
+    return [word_letter(row) for row in rows]
+
+
+# Which runs are told
+
+
+@pytest.mark.parametrize(
+    ("topics", "error", "expected"),
+    [
+        (["stories"], "", ["stories"]),
+        (["done"], "", ["done"]),
+        (["error"], "", None),
+        (["failures"], "", ["failures"]),
+        (["stories", "done", "error", "failures"], "", ["stories", "failures", "done"]),
+        (["stories", "error", "done"], "It broke.", ["stories", "error"]),
+        (["done"], "It broke.", None),
+    ],
+)
+def test_a_run_is_one_message_about_the_topics_that_somebody_wants(topics, error, expected):
+    found = make_list("Press", 7)
+    subscribe(found, topics=topics)
+    run_list(found, with_stories(story_of(1)), *FAILURES, error=error)
+    contents = told()
+    assert [content["topics"] for content in contents] == ([expected] if expected else [])
+    assert WebhookDelivery.objects.count() == len(contents)
+
+
+def test_nothing_new_is_no_message():
+    found = make_list("Press", 2)
+    subscribe(found, topics=["stories", "failures", "error"])
+    run_list(found, ok(), ok())
+    assert told() == []
+    assert deliveries() == []
+
+
+def test_other_lists_and_batches_without_a_list_are_not_told():
+    subscribe(make_list("Press", 1), topics=["done", "error"])
+    run_list(make_list("Other", 1), with_stories(story_of(1)))
+    assert BatchManager().complete_batch(make_batch("it", 1).pk)
+    assert told() == []
+
+
+def test_a_baseline_is_not_told():
+    found = make_list("Press", 1)
+    subscribe(found)
+    run_list(found, with_stories(story_of(1), story_of(2)))
+    StoryResult.objects.filter(story_id="1").update(is_baseline=True)
+    [content] = told()
+    assert content["stories"]["total"] == 1
+
+
+def test_what_is_retried_or_queued_again_tells_each_story_once():
+    found = make_list("Press", 2)
+    subscribe(found)
+    batch = run_list(found, with_stories(story_of(1)), failed())
+    prepare_messages()
+    first, second = profile_ids(batch)
+    for number, call in enumerate((BatchManager().retry_failed, BatchManager().queue_batch), 2):
+        assert call(batch.pk)
+        BatchManager().finish_resets()
+        batch.refresh_from_db()
+        assert BatchManager().start_batch(batch.pk)
+        run = BatchManager().claim_run("worker")
+        pending = batch.profiles.filter(status="pending").values_list("profile_id", flat=True)
+        given = {first: with_stories(story_of(1), story_of(number)), second: with_stories(story_of(f"of 2: {number}"))}
+        results = [(profile_id, given[profile_id]) for profile_id in pending]
+        assert BatchManager().record_results(batch.pk, run.run_token, results)
+        assert BatchManager().complete_batch(batch.pk)
+    assert [titles_of(content) for content in told()] == [["Story 1"], ["Story of 2: 2"], ["Story 3", "Story of 2: 3"]]
+
+
+@pytest.mark.parametrize(
+    ("checks", "before", "percent", "is_told"),
+    [
+        ([ok()] * 3 + FAILURES, None, 66, True),
+        ([ok()] * 3 + FAILURES, None, 67, False),
+        (FAILURES, [failed()] * 3 + [ok()] * 6, 100, True),
+        (FAILURES, [failed()] * 4 + [ok()] * 5, 100, False),
+        (FAILURES[:4], [ok()] * 9, 20, False),  # too few to matter
+        ([ok()], None, 0, False),
+    ],
+    ids=["a share", "a smaller share", "twice as many", "not twice", "four", "none"],
+)
+def test_many_failures_are_a_share_or_twice_the_previous_run(checks, before, percent, is_told):
+    found = make_list("Press", 9)
+    if before:
+        run_list(found, *before)
+    subscribe(found, topics=["failures"], failed_percent=percent)
+    run_list(found, *checks)
+    assert len(told()) == is_told
+
+
+# What is in them
+
+
+def test_stories_are_grouped_by_profile_and_capped_with_a_link(configure, monkeypatch):
+    configure(base_url="https://batches.example.org")
+    monkeypatch.setattr(messages, "MAX_PROFILES", 2)
+    monkeypatch.setattr(messages, "MAX_STORIES", 4)
+    found = make_list("Press", 4)
+    subscribe(found)
+    batch = run_list(found, *(with_stories(*(story_of(n * 10 + m) for m in range(3))) for n in range(4)))
+    [content] = told()
+    assert content["stories"]["total"] == 12
+    assert [len(profile["stories"]) for profile in content["stories"]["profiles"]] == [3, 1]
+    [letter] = letters()
+    assert letter.subject == "12 new stories in “Press”"
+    link = f"https://batches.example.org/admin/batches/storyresult/?batch={batch.pk}"
+    assert f"and 8 more: {link}" in letter.text
+    assert f'and <a href="{link}">8 more</a>' in letter.html
+
+
+def test_a_message_has_at_most_so_many_characters(monkeypatch):
+    monkeypatch.setattr(messages, "MAX_SIZE", 1000)
+    found = make_list("Press", 1)
+    subscribe(found)
+    run_list(found, with_stories(*(story_of(number, "x" * 500) for number in range(10))))
+    [content] = told()
+    stories = content["stories"]["profiles"][0]["stories"]
+    assert [len(story["title"]) for story in stories] == [messages.MAX_TITLE] * 3
+
+
+def test_the_words_of_each_kind_of_message():
+    found = make_list("Press", 7)
+    subscription = subscribe(found, topics=["done", "error", "failures", "stories"])
+    run_list(found, *[ok()] * 7)
+    run_list(found, ok(), *FAILURES)
+    run_list(found, error="It broke.\nAnd more.")
+    assert BatchManager().send_test_message(subscription.pk)
+    assert [letter.subject for letter in letters()] == [
+        "“Press” is done: 7 ok, 0 failed",
+        "6 of 7 profiles failed in “Press”",
+        "“Press” stopped with an error: It broke. And more.",
+        "Test message for “Press”",
+    ]
+
+
+def test_the_content_is_that_of_the_end_of_the_run_whatever_happens_before_it_is_prepared():
+    found = make_list("Press", 2)
+    subscribe(found, topics=["done"])
+    batch = run_list(found, ok(), failed())
+    assert BatchManager().retry_failed(batch.pk)
+    [content] = told()
+    assert (content["batch"]["status"], content["batch"]["failed_checks"]) == ("done", 1)
+
+
+def test_a_deleted_batch_is_not_told():
+    found = make_list("Press", 1)
+    subscribe(found, topics=["done"])
+    assert BatchManager().delete_batch(run_list(found, ok()).pk)
+    BatchManager().purge_deleted()
+    assert told() == []
+    assert deliveries() == []
+
+
+# Digests
+
+
+def end_the_day():
+    WebhookDelivery.objects.waiting().update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+
+
+def test_a_digest_waits_for_its_hour_and_is_one_message_about_the_runs_of_the_day():
+    found = make_list("Press", 1)
+    assert BatchManager().change_list(found.pk, time_zone="Asia/Kolkata")
+    subscribe(found, topics=["stories"], digest_hour=7)
+    for number in range(3):
+        run_list(found, with_stories(story_of(number), story_of(f"also {number}")))
+    run_list(found, ok())
+    assert told() == []
+    parts = deliveries()
+    assert len(parts) == 3
+    for part in parts:
+        due = part.next_attempt_at.astimezone(timezone.zoneinfo.ZoneInfo("Asia/Kolkata"))
+        assert (due.hour, due.minute) == (7, 0)
+        assert timezone.now() < part.next_attempt_at <= timezone.now() + timedelta(days=1)
+    end_the_day()
+    [letter] = letters()
+    assert letter.subject == "6 new stories in “Press”, 3 runs of a day"
+    assert letter.text.count("- Story") == 6
+    [digest] = WebhookDelivery.objects.waiting()
+    assert told() == [json.loads(digest.payload)["data"]]
+    assert [part.state for part in deliveries()] == ["delivered"] * 3 + ["waiting"]
+
+
+def test_a_story_of_yesterdays_digest_is_not_told_again():
+    found = make_list("Press", 1)
+    subscribe(found, digest_hour=7)
+    batch = run_list(found, with_stories(story_of(1)))
+    prepare_messages()
+    end_the_day()
+    assert len(letters()) == 1
+    assert BatchManager().queue_batch(batch.pk)
+    assert BatchManager().complete_batch(batch.pk)
+    prepare_messages()
+    assert len(deliveries()) == 2
+
+
+def test_a_digest_has_no_more_stories_than_other_messages(monkeypatch):
+    monkeypatch.setattr(messages, "MAX_STORIES", 3)
+    monkeypatch.setattr(messages, "MAX_RUNS", 2)
+    found = make_list("Press", 1)
+    subscribe(found, digest_hour=7)
+    for number in range(3):
+        run_list(found, with_stories(story_of(number), story_of(f"also {number}")))
+    prepare_messages()
+    end_the_day()
+    [content] = told()
+    assert [[len(profile["stories"]) for profile in run["stories"]["profiles"]] for run in content["runs"]] == [
+        [2],
+        [1],
+    ]
+    assert (content["runs_total"], content["stories_total"]) == (3, 6)
+    [letter] = letters()
+    assert "and 1 more run" in letter.text
+
+
+def test_parts_of_a_list_whose_time_zone_is_gone_come_in_utc():
+    found = make_list("Press", 1)
+    subscribe(found, topics=["done"], digest_hour=7)
+    ProfileList.objects.update(time_zone="Atlantis/City")
+    run_list(found, ok())
+    assert only_delivery().next_attempt_at.hour == 7
+
+
+# Costs
+
+
+def test_a_run_costs_one_query_without_subscriptions_and_three_with_fifty():
+    def count_queries(found):
+        batch = BatchManager().run_list(found.pk)
+        with CaptureQueriesContext(connection) as captured:
+            assert BatchManager().complete_batch(batch.pk)
+        return sum("batches_subscription" in query["sql"] for query in captured), len(captured)
+
+    found, other = make_list("Press", 1), make_list("Other", 1)
+    for number in range(50):
+        subscribe(found, f"ada{number}@example.org", topics=["done"])
+    without, with_fifty = count_queries(other), count_queries(found)
+    assert (without[0], with_fifty[0]) == (1, 1)
+    assert with_fifty[1] - without[1] == 2
+    assert len(deliveries()) == 50
+
+
+def test_a_subscription_that_is_off_is_not_told_and_its_messages_wait():
+    found = make_list("Press", 1)
+    on, off = subscribe(found, topics=["done"]), subscribe(found, "off@example.org", topics=["done"], is_active=False)
+    run_list(found, ok())
+    assert [row.subscription for row in deliveries()] == [on]
+    assert BatchManager().change_subscription(on.pk, is_active=False)
+    assert told() == []
+    assert BatchManager().change_subscription(on.pk, is_active=True)
+    assert len(told()) == 1
+    assert off.deliveries.count() == 0
+
+
+def test_a_webhook_gets_the_events_of_its_subscription_and_not_those_of_every_batch_unless_it_wants_them():
+    found = make_list("Press", 1)
+    webhook = make_webhook(every_batch=False)
+    subscription = subscribe(found, webhook.url, channel="webhook", topics=["done"])
+    batch = run_list(found, ok())
+    prepare_messages()
+    delivery = only_delivery()
+    assert (delivery.webhook, delivery.subscription, delivery.batch) == (webhook, subscription, batch)
+    payload = json.loads(delivery.payload)
+    assert (payload["type"], payload["id"]) == ("list.run", str(delivery.event_id))
+    assert payload["data"]["batch"]["id"] == str(batch.pk)
+    assert [claim.receiver for claim in outbox.claim_due(10, {}, 10)] == [subscription]
+    outbox.delete_webhooks([webhook.pk])
+    assert not Subscription.objects.exists()
+    assert not WebhookDelivery.objects.exists()
+    assert Batch.objects.filter(pk=batch.pk).exists()
