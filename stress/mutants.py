@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from batches import batch_manager
 from batches.checking import partitions
 from batches.limits import PARTITIONS
-from batches.models import BatchProfile, BatchQuerySet, Lease, Queue
+from batches.models import BatchProfile, BatchQuerySet, EndedLease, Lease, Queue
 from batches.queue import results, runs, worker_calls, writer
 
 SCAN = partitions.Scan
@@ -78,6 +78,10 @@ def _no_partitions() -> None:
     partitions.Scan = _scan_everything
 
 
+def _forget_checks_under_way() -> None:
+    EndedLease.objects.under_way = EndedLease.objects.none
+
+
 def _default_transactions() -> None:
     del connections["default"].settings_dict["OPTIONS"]["transaction_mode"]
 
@@ -86,6 +90,9 @@ MUTANTS = {
     "no-queue-lock": Mutant("the queue lock", "pairs", _no_queue_lock),
     "no-run-token": Mutant("the check of the run token", "freeze", _no_run_token),
     "no-partitions": Mutant("the limit to the partitions that a worker leases", "share", _no_partitions),
+    "no-ended-leases": Mutant(
+        "the wait for checks of a run that was ended", "pause-4", _forget_checks_under_way, ("sqlite",)
+    ),
     "no-pending-guard": Mutant("the check that a row is pending", "lose", _no_pending_guard),
     "one-step-shift": Mutant("the two-step shift of positions", "pairs", _one_step_shift),
     "default-transactions": Mutant("BEGIN IMMEDIATE", "pairs", _default_transactions, ("sqlite",)),

@@ -32,7 +32,11 @@ class Responder(asyncio.Protocol):
         self._host = transport.get_extra_info("sockname")[0]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answering:  # the client has been killed
+        self.eof_received()
+
+    def eof_received(self) -> None:
+        """The client has been killed or has given up. In the order in which it happened, unlike `connection_lost`."""
+        if self._answering:
             self._answering.cancel()
             self._end()
 

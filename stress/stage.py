@@ -20,7 +20,7 @@ from typing import Any, Self
 from django.db import DatabaseError, connection, connections
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Lease, Partition, Profile, Queue, StoryResult
+from batches.models import Batch, BatchLog, EndedLease, Lease, Partition, Profile, Queue, StoryResult
 from batches.reports.doctor import diagnose
 
 from . import audit, callers, child, databases, server, site, watcher, worker
@@ -120,8 +120,8 @@ class Stage:
     #: How often each outcome of a call occurred.
     responses: Counter[str] = field(default_factory=Counter)
     not_tried: str = ""
-    #: Whether anybody but workers ends runs.
-    has_pauses: bool = False
+    #: How many requests a host may get at once.
+    at_once: int = PER_HOST
 
     def __post_init__(self) -> None:
         #: Every process that was started, including the watcher.
@@ -173,7 +173,6 @@ class Stage:
 
     def start_callers(self) -> None:
         """Start the web application and a caller for each channel."""
-        self.has_pauses = True
         if self._site is not None:
             return
         self._site = self.start(site.serve)
@@ -370,14 +369,10 @@ class Stage:
                 yield f"{url} has {results} results but was requested {hits.get(path, 0)} times"
 
     def _find_impolite(self) -> Iterator[str]:
-        """Over all processes, whatever happened to them.
-
-        If somebody pauses a batch and starts one at once, requests of the ended run may still be under way.
-        """
-        allowed = 2 * PER_HOST if self.has_pauses else PER_HOST
+        """Over all processes, whatever happened to them."""
         for host, most in server.get(self.house.port, server.MOST).items():
-            if most > allowed:
-                yield f"{host} got {most} requests at once, and {allowed} are allowed"
+            if most > self.at_once:
+                yield f"{host} got {most} requests at once, and {self.at_once} are allowed"
 
     def _find_bad_orders(self) -> Iterator[str]:
         """A confirmed order is one batch, even if it was sent twice."""
@@ -398,4 +393,4 @@ def empty_tables(*, close: bool = True) -> None:
         connections.close_all()
 
 
-_ROWS = (Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue)
+_ROWS = (EndedLease, Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue)

@@ -38,6 +38,7 @@ SHORTEST_PAUSE = 0.05
 class End(Enum):
     TIMEOUT = auto()
     MAKES_ROOM = auto()  # it is slow, and others wait
+    INTERRUPTED = auto()  # others may check its host by now
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +60,7 @@ class Checks:
     `max_retry_after` seconds without any result.
 
     `on_progress` is called after each check, and whenever there may be room for more profiles. No check starts while
-    `may_start` returns False; call `start` when it returns True again.
+    `may_start` returns False. Call `interrupt` when that begins, and `start` when it is over.
     """
 
     def __init__(
@@ -152,6 +153,11 @@ class Checks:
         if self._tasks and self._look is None:
             self._look = self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._look_at_checks)
 
+    def interrupt(self) -> None:
+        """End the checks that are under way, and let their profiles wait again."""
+        for check in self._under_way:
+            self._end(check, End.INTERRUPTED)
+
     def stop(self) -> list[int]:
         """Start no more checks. Returns the profiles that waited: they stay pending."""
         self._stopping = True
@@ -211,8 +217,8 @@ class Checks:
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 raise  # we cancelled it; a checker that cancels itself has failed
-            if check.end is End.MAKES_ROOM:
-                return None, True
+            if check.end in (End.MAKES_ROOM, End.INTERRUPTED):
+                return None, True if check.end is End.MAKES_ROOM else None
             result = self._explain(check, error)
         finally:
             del self._under_way[check]

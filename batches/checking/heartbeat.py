@@ -23,8 +23,8 @@ LOOP_INTERVAL = 0.5
 class Heartbeat:
     """While entered, calls `beat` every `interval` seconds, and `on_refused` in the event loop if that is refused.
 
-    `is_valid` says whether the last beat is less than a `lease` ago, so that nobody has taken over. `on_renewed` is
-    called when that is true again.
+    `is_valid` says whether the last beat is less than a `lease` ago, so that nobody has taken over. `on_lapsed` is
+    called when that is no longer so, and `on_renewed` when it is so again.
 
     A loop that is blocked for more than `patience` seconds will not go on by itself. Then the beats stop, so that
     another worker takes over.
@@ -34,12 +34,14 @@ class Heartbeat:
         self,
         beat: Callable[[], object],
         on_refused: Callable[[Refusal], None],
+        on_lapsed: Callable[[], None],
         on_renewed: Callable[[], None],
         interval: float,
         lease: float,
         patience: float,
     ) -> None:
         self._beat = beat
+        self._on_lapsed = on_lapsed
         self._on_renewed = on_renewed
         self._lease = lease
         self._renewed = time.monotonic()
@@ -57,6 +59,7 @@ class Heartbeat:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._show_life()
+        self._watch_lease()
         self._thread.start()
         return self
 
@@ -64,10 +67,17 @@ class Heartbeat:
         """Does not wait for a beat that waits for the database."""
         self._ended.set()
         self._timer.cancel()
+        self._end_of_lease.cancel()
 
     def _show_life(self) -> None:
         self._seen = time.monotonic()
         self._timer = self._loop.call_later(LOOP_INTERVAL, self._show_life)
+
+    def _watch_lease(self) -> None:
+        left = self._renewed + self._lease - time.monotonic()
+        if left <= 0:
+            self._on_lapsed()
+        self._end_of_lease = self._loop.call_later(left if left > 0 else LOOP_INTERVAL, self._watch_lease)
 
     def _run(self) -> None:
         try:

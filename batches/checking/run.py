@@ -11,7 +11,7 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import Checker
 from batches.conf import Config
 from batches.models import Database
-from batches.queue.hosts import recall_hosts, remember_hosts
+from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
 from batches.queue.partitions import are_wanted, partition_of_domain
 from batches.queue.refusals import Refusal
 from batches.queue.runs import ClaimedRun
@@ -113,14 +113,22 @@ class Run:
         interval = min(self._config.lease_seconds / 3, 2.0)
         patience = max(self._config.lease_seconds, self._config.check_timeout)
         return Heartbeat(
-            self._beat, self._on_refused, lambda: self._checks.start(), interval, self._config.lease_seconds, patience
+            self._beat,
+            self._on_refused,
+            lambda: self._checks.interrupt(),
+            lambda: self._checks.start(),
+            interval,
+            self._config.lease_seconds,
+            patience,
         )
 
     def _beat(self) -> object:
         """In the thread of the heartbeat."""
         answer = self._manager.renew_lease(self._batch.pk, self._token)
-        if answer and are_wanted(self._batch):
-            self._loop.call_soon_threadsafe(self._partitions.give_half_away)
+        if answer:
+            self._loop.call_soon_threadsafe(self._checker.recall_hosts, hear_of_hosts())
+            if are_wanted(self._batch):
+                self._loop.call_soon_threadsafe(self._partitions.give_half_away)
         return answer
 
     def _on_refused(self, refusal: Refusal) -> None:

@@ -125,6 +125,7 @@ class Worker:
                 if self._seconds is not None:
                     break
                 await self._wait(self._config.poll_seconds)
+            await self._database(self._manager.end_checks, self.name)
 
     async def _tend(self) -> None:
         async with delivering(self._config, self._database, self._stop):

@@ -16,7 +16,7 @@ from .connections import (
 from .counters import is_live
 from .functions import Minute, SecondsSince
 from .hosts import Host
-from .leases import Lease, Partition
+from .leases import EndedLease, Lease, Partition
 from .lists import ListProfile, ProfileList
 from .logs import Action, BatchLog, Channel
 from .profiles import Profile, StoryResult

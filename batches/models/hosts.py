@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from batches.limits import MAX_HOST
 
@@ -15,6 +16,8 @@ class Host(models.Model):
     not_before = models.DateTimeField(help_text="The host gets no request before this time.")
     interval = models.FloatField(default=0.0, help_text="Seconds between two requests.")
     refusals = models.PositiveIntegerField(default=0, help_text="In a row, without an answer in between.")
+    #: When a worker was told, for the others that are at work.
+    noted_at = models.DateTimeField(db_default=Now(), db_index=True, editable=False)
     last_status = models.PositiveSmallIntegerField("last HTTP status", null=True, blank=True)
 
     class Meta:

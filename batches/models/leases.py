@@ -1,6 +1,7 @@
 """Who works on the running batch: its partitions, and the leases of the workers that share them out.
 
-Both exist only while the batch runs: leaving that status ends its leases in the same transaction.
+Both exist only while the batch runs: leaving that status ends its leases in the same transaction. What their workers
+still had under way is then in `EndedLease`.
 """
 
 from __future__ import annotations
@@ -85,3 +86,27 @@ class Partition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.batch_id}/{self.number}"
+
+
+class EndedLeaseQuerySet(models.QuerySet["EndedLease"]):
+    def under_way(self) -> Self:
+        """Those whose worker may still have checks under way, by the database's clock, which may have been set back."""
+        lease = timedelta(seconds=get_config().lease_seconds)
+        return self.filter(until__range=(Now(), Now() + lease))
+
+
+class EndedLease(models.Model):
+    """A lease that somebody else ended, by a pause for example. Its worker learns of it with its next heartbeat.
+
+    Until its worker has ended its checks and looks for work again, or the lease would have expired, nobody gets these
+    partitions of any batch: their domains would be checked twice at once. A number means the same domains in all.
+    """
+
+    worker = models.CharField(max_length=MAX_ACTOR)
+    partitions = models.JSONField(default=list)
+    until = models.DateTimeField(help_text="The lease would have expired then.")
+
+    objects = models.Manager.from_queryset(EndedLeaseQuerySet)()
+
+    def __str__(self) -> str:
+        return f"{self.worker} until {self.until}"

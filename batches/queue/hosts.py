@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import DurationField, ExpressionWrapper, F
+from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 from django.db.models.functions import Now
 
 from batches.checking.checkers.base import HostNote
@@ -15,6 +15,8 @@ from batches.models import Host
 
 #: What a run is told of at most, those with the longest pauses first.
 MAX_RECALLED = 10_000
+#: Workers ask every two seconds.
+NEWS_SECONDS = 10.0
 #: SQLite limits the parameters of a statement.
 CHUNK = 100
 
@@ -31,7 +33,7 @@ def remember_hosts(notes: Sequence[HostNote]) -> None:
             CHUNK,
             update_conflicts=True,
             unique_fields=["name"],
-            update_fields=["not_before", "interval", "refusals", "last_status"],
+            update_fields=["not_before", "interval", "refusals", "last_status", "noted_at"],
         )
 
 
@@ -44,12 +46,21 @@ def make_row(note: HostNote) -> Host:
         interval=note.interval,
         refusals=note.refusals,
         last_status=note.last_status,
+        noted_at=Now(),
     )
 
 
 def recall_hosts() -> list[HostNote]:
+    """What earlier runs were told."""
+    return _read_notes(Host.objects.all())
+
+
+def hear_of_hosts() -> list[HostNote]:
+    """What any worker has been told lately: one that asks every few seconds misses nothing."""
+    return _read_notes(Host.objects.filter(noted_at__gt=Now() - timedelta(seconds=NEWS_SECONDS)))
+
+
+def _read_notes(rows: QuerySet[Host]) -> list[HostNote]:
     left = ExpressionWrapper(F("not_before") - Now(), DurationField())
-    hosts = Host.objects.order_by("-not_before", "name").values_list(
-        "name", left, "refusals", "interval", "last_status"
-    )
+    hosts = rows.order_by("-not_before", "name").values_list("name", left, "refusals", "interval", "last_status")
     return [HostNote(name, max(0.0, left.total_seconds()), *rest) for name, left, *rest in hosts[:MAX_RECALLED]]

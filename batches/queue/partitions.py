@@ -6,16 +6,21 @@ many processes and machines work on the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from math import ceil
+from typing import Any
+from uuid import UUID
 from zlib import crc32
 
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from batches.conf import get_config
 from batches.limits import PARTITIONS
 from batches.lists.domains import domain_of
-from batches.models import Batch, Lease, Partition, Queue
+from batches.models import Batch, EndedLease, Lease, Partition, Queue
 
 #: A larger batch gets all partitions: those without rows cost less than looking for them.
 FEW_ROWS = 2_500
@@ -42,6 +47,12 @@ def create_missing_partitions(batch: Batch) -> None:
     Partition.objects.bulk_create(Partition(batch=batch, number=number) for number in numbers)
 
 
+def free_partitions(batch_id: UUID) -> QuerySet[Partition]:
+    """Those that nobody has, and in which no worker of an earlier run may still have checks under way."""
+    under_way = EndedLease.objects.under_way().values_list("partitions", flat=True)
+    return Partition.objects.filter(batch=batch_id, lease=None).exclude(number__in=set().union(*under_way))
+
+
 def lease_free_partitions(lease: Lease, processes: int) -> None:
     """Give the lease a fair share of the partitions that nobody has, if there are any.
 
@@ -50,7 +61,7 @@ def lease_free_partitions(lease: Lease, processes: int) -> None:
     """
     left = Partition.objects.filter(batch=lease.batch_id)
     share = ceil(left.count() / max(processes, Lease.objects.filter(batch=lease.batch_id).count()))
-    free = left.filter(lease=None).select_for_update(skip_locked=True)
+    free = free_partitions(lease.batch_id).select_for_update(skip_locked=True)
     chosen = list(free.order_by("number").values_list("pk", flat=True)[:share])
     Partition.objects.filter(pk__in=chosen).update(lease=lease)
 
@@ -64,6 +75,28 @@ def return_partitions(lease: Lease, checked: Iterable[int], released: Iterable[i
     own = Partition.objects.filter(lease=lease)
     own.filter(number__in=list(checked)).delete()
     own.filter(number__in=list(released)).update(lease=None)
+
+
+def note_under_way(leases: Iterable[Mapping[str, Any]]) -> None:
+    """Keep the partitions of these leases, which end now, from others until their workers have ended their checks.
+
+    Under the locks of the leases. Of each it needs `pk`, `worker` and `lease_at`.
+    """
+    by_lease = defaultdict(list)
+    owned = Partition.objects.filter(lease__in=[lease["pk"] for lease in leases])
+    for token, number in owned.values_list("lease_id", "number"):
+        by_lease[token].append(number)
+    lease_seconds = timedelta(seconds=get_config().lease_seconds)
+    EndedLease.objects.filter(until__lte=Now()).delete()
+    EndedLease.objects.bulk_create(
+        EndedLease(worker=lease["worker"], partitions=by_lease[lease["pk"]], until=lease["lease_at"] + lease_seconds)
+        for lease in leases
+    )
+
+
+def end_checks(worker: str) -> None:
+    """It has no checks under way any more."""
+    EndedLease.objects.filter(worker=worker).delete()
 
 
 def note_wanted() -> None:

@@ -23,6 +23,7 @@ from batches.models import (
     is_live,
 )
 
+from .partitions import note_under_way
 from .sql import BATCH, execute
 
 Status = Batch.Status
@@ -57,6 +58,7 @@ def absorb_leases(batch: Batch) -> dict[str, Any]:
 
 
 def drop_leases(batch: Batch) -> None:
+    note_under_way(batch.leases.values("pk", "worker", "lease_at"))
     batch.partitions.all().delete()
     batch.leases.all().delete()
 

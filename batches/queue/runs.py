@@ -17,7 +17,14 @@ from django.db.models.functions import Now
 from batches.conf import get_config
 from batches.models import Batch, Lease, Partition, SecondsSince
 
-from .partitions import create_missing_partitions, lease_free_partitions, leased_partitions, note_wanted
+from .partitions import (
+    create_missing_partitions,
+    free_partitions,
+    lease_free_partitions,
+    leased_partitions,
+    note_under_way,
+    note_wanted,
+)
 from .refusals import Fenced
 from .values import as_uuid
 
@@ -84,12 +91,14 @@ def count_workers(batch: Batch, limit: int) -> Workers:
 def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
     """A new lease of the running batch, with a fair share of the partitions that nobody has.
 
-    None if others work on all that is left. Without a live lease there is always one: somebody has to finish the run.
+    None if others work on all that is left, or still have checks under way in it. A run without live leases and
+    partitions can always be joined: somebody has to finish it.
     """
     is_alone = not batch.leases.exists()
     if is_alone:
         create_missing_partitions(batch)
-    if not is_alone and not batch.partitions.filter(lease=None).exists():
+    is_left = not is_alone or batch.partitions.exists()
+    if is_left and not free_partitions(batch.pk).exists():
         note_wanted()
         return None
     lease = Lease.objects.create(batch=batch, worker=worker, lease_at=Now())
@@ -104,7 +113,8 @@ def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> boo
     a recording that is under way may need the batch's key, and is waited for here.
     """
     locked = Lease.objects.select_for_update(no_key=True).filter(batch=batch).order_by("pk")
-    leases = list(locked.annotate(unseen=seconds_since_heartbeat()).values("pk", "run_seconds", "unseen", *COUNTERS))
+    columns = ("pk", "worker", "lease_at", "run_seconds", "unseen", *COUNTERS)
+    leases = list(locked.annotate(unseen=seconds_since_heartbeat()).values(*columns))
     if not leases:
         return False
     ending = {lease["pk"] for lease in leases if tokens is None or lease["pk"] in tokens}
@@ -122,6 +132,8 @@ def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> boo
     )
     if len(ending) < len(leases):
         Lease.objects.filter(batch=batch).update(run_seconds=0.0, **dict.fromkeys(COUNTERS, 0))
+    if tokens is None and batch.completed_profiles < batch.total_profiles:
+        note_under_way(leases)  # their workers learn of it with their next heartbeats
     Lease.objects.filter(pk__in=ending).delete()
     return bool(progress)
 

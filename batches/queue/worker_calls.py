@@ -19,7 +19,7 @@ from batches.limits import MAX_ACTOR
 from batches.models import Action, Batch, BatchProfile, Lease, Queue
 from batches.text import clean_text, pluralise
 
-from .partitions import lease_free_partitions, leased_partitions, return_partitions
+from .partitions import end_checks, lease_free_partitions, leased_partitions, return_partitions
 from .refusals import Code, Refused, refusable
 from .results import record
 from .runs import (
@@ -45,11 +45,12 @@ class WorkerCalls(QueueWriter):
     def claim_run(self, worker: str, processes: int = 1) -> ClaimedRun | None:
         """Claim the share of one of so many processes in the running batch, else start the next batch.
 
-        None if there is nothing to do yet.
+        None if there is nothing to do yet. A worker that claims has no checks of earlier runs under way.
         """
         worker = clean_text(worker, MAX_ACTOR)
         with Queue.objects.locked() as queue:
             self._note_worker(queue, worker)
+            end_checks(worker)
             running = lock_running()
             if running is not None and running.reset_after is not None:
                 return None
@@ -117,6 +118,10 @@ class WorkerCalls(QueueWriter):
         """The heartbeat of the run's worker."""
         renew_lease(batch_id, run_token)
         return True
+
+    def end_checks(self, worker: str) -> None:
+        """For a worker that claims no more. Those that claim need not call it."""
+        end_checks(clean_text(worker, MAX_ACTOR))
 
     @refusable
     def lease_partitions(

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from stress.environment import PER_HOST
 from stress.stage import TAKEOVER_SECONDS, Stage
 
 from .databases import wait_for_progress
@@ -41,6 +42,8 @@ def environment(time_file: Path) -> dict[str, str]:
 
 def jump(stage: Stage, count: int) -> None:
     """Half of the time, kill the worker at the same moment, so that only its lease is left."""
+    # For the database the lease of a live worker is over. The worker learns of it with its next heartbeat.
+    stage.at_once = 2 * PER_HOST
     file = Path(os.environ[TIME_FILE])
     stage.start_workers()
     stage.watch(TAKEOVER_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import cycle
 
 from django.db import transaction
 
@@ -13,6 +14,9 @@ from stress.environment import TOLERANCE
 from stress.pairs import HEAD_START, PAIRS
 from stress.stage import TAKEOVER_SECONDS, Stage, empty_tables
 
+#: Of the answers, in turn: checks are under way when others know of the pause, or results come all the time.
+DELAYS_MS = (400, 5)
+
 Status = Batch.Status
 
 
@@ -21,7 +25,7 @@ def pause(stage: Stage, count: int) -> None:
 
     The batch is alone in the queue, or the next one would run instead.
     """
-    stage.has_pauses = True
+    delays = cycle(DELAYS_MS)
     for _ in range(stage.workers):
         stage.start_worker()
     stage.watch(TAKEOVER_SECONDS)
@@ -29,10 +33,10 @@ def pause(stage: Stage, count: int) -> None:
         running = Batch.objects.running().first()
         if running is None:
             created = time.monotonic()
-            stage.make_batch(200, delay_ms=5)
+            stage.make_batch(200, delay_ms=next(delays))
             stage.wait_for_any("claimed", since=created, refill=False)
             continue
-        time.sleep(random.uniform(0, 0.03))
+        time.sleep(random.uniform(0, 0.1))
         if not stage.manager.pause_batch(running.pk):
             continue  # it finished just before
         before = _count_results(running)

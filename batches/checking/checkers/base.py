@@ -157,7 +157,7 @@ class Checker(ABC):
         return ()
 
     def recall_hosts(self, notes: Iterable[HostNote]) -> None:
-        """What hosts have asked for in earlier runs. Called before the first check."""
+        """What hosts have asked for in earlier runs, before the first check, and then what other workers are told."""
         return
 
     @abstractmethod

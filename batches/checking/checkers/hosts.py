@@ -20,6 +20,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 900.0
 # Seconds between two requests to a host that has answered 429. Doubled each time, and shortened with each good answer.
 FIRST_INTERVAL, LONGEST_INTERVAL = 1.0, 10.0
 RELIEF = 0.9
+# Seconds by which the ends of a pause may differ that we have noted ourselves, by two clocks.
+SAME_PAUSE = 1.0
 # A host that says "in ten years" is asked next week.
 MAX_RETRY_AFTER = 7 * 24 * 3600.0
 
@@ -126,13 +128,16 @@ class HostSlots:
         return [self._describe(name) for name in changed]
 
     def recall(self, notes: Iterable[HostNote]) -> None:
-        """Treat these hosts as they wanted it earlier."""
+        """Treat these hosts as they wanted it earlier, or from another worker. What we know better stays."""
         now = monotonic()
         for note in notes:
-            reason = f"asked us earlier to wait, for {note.pause_seconds:.0f} s more"
-            self._manners[note.name] = Manners(
-                now + note.pause_seconds, reason, note.refusals, note.interval, last_status=note.last_status
-            )
+            paused_until = now + note.pause_seconds
+            known = self._manners.get(note.name)
+            if known is None or (note.pause_seconds and paused_until > known.paused_until + SAME_PAUSE):
+                reason = f"asked us earlier to wait, for {note.pause_seconds:.0f} s more"
+                self._manners[note.name] = Manners(
+                    paused_until, reason, note.refusals, note.interval, last_status=note.last_status
+                )
         self._forget_surplus()
 
     def _describe(self, name: str) -> HostNote:

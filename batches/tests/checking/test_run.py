@@ -164,7 +164,7 @@ def test_results_are_recorded_in_chunks_as_soon_as_one_is_complete(configure, sc
 
 
 def test_no_check_starts_while_four_chunks_wait_to_be_recorded(configure, script, around, before):
-    configure(record_size=2, concurrency=1)
+    configure(record_size=2, record_seconds=3600, concurrency=1)
     batch = of_many_hosts(30)
     tasks, numbers = [], []
 
@@ -370,7 +370,9 @@ def test_thousands_of_rows_of_a_slow_host_first_leave_no_other_host_idle_and_fil
     assert max(held) <= 40 + 10
 
 
-def test_a_run_that_may_have_lost_its_lease_starts_no_check_until_it_is_renewed(configure, script, monkeypatch):
+def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_until_it_is_renewed(
+    configure, script, monkeypatch
+):
     """As after a freeze: another worker may have its hosts by now."""
     configure(lease_seconds=0.3, concurrency=1)
     batch = scripted(2)
@@ -381,13 +383,13 @@ def test_a_run_that_may_have_lost_its_lease_starts_no_check_until_it_is_renewed(
             raise OperationalError("away")
         return renew(*arguments)
 
-    def wait_for_the_end_of_the_lease():
-        wait_until(lambda: not worker._run._heartbeat.is_valid)
-
     async def outlive_the_lease(profile):
         if len(checked) == 1:
-            await asyncio.to_thread(wait_for_the_end_of_the_lease)
-            asyncio.get_running_loop().call_later(0.2, note_and_renew)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                assert not worker._run._heartbeat.is_valid
+                asyncio.get_running_loop().call_later(0.2, note_and_renew)
 
     def note_and_renew():
         seen.append(len(checked))
@@ -397,6 +399,7 @@ def test_a_run_that_may_have_lost_its_lease_starts_no_check_until_it_is_renewed(
     checked = script(outlive_the_lease)
     worker.work()
     assert seen == [1]
+    assert sorted(checked) == sorted([checked[0], *urls(2)])
     assert row_statuses(batch) == ["ok", "ok"]
 
 

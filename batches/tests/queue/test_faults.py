@@ -176,6 +176,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         free_partitions,
         lambda manager, it: manager.lease_partitions(it.pk, it.token, 1, checked=[0]),
     ),
+    "end_checks": (PAUSED, keep, lambda manager, it: manager.end_checks("worker") is None),
     "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.token)),
     "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.token)),
     "finish_run without rows": (RUNNING, remove_rows, lambda manager, it: manager.finish_run(it.pk, it.token)),

@@ -1,14 +1,16 @@
 """Several workers share the partitions of one batch: each one belongs to one worker at a time."""
 
+from datetime import timedelta
 from functools import partial
 from itertools import combinations
 
 import pytest
 from django.db import OperationalError, transaction
+from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.limits import PARTITIONS
-from batches.models import Batch, Lease, Partition, Profile, Queue
+from batches.models import Batch, EndedLease, Lease, Partition, Profile, Queue
 from batches.queue import results
 from batches.queue.partitions import FEW_ROWS, are_wanted, partition_of
 from batches.queue.refusals import Code
@@ -27,6 +29,8 @@ from batches.tests.support.tables import run_sql
 from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads
 
 pytestmark = pytest.mark.django_db
+
+LEASE = timedelta(seconds=30)
 
 
 def of_domains(count):
@@ -222,6 +226,67 @@ def test_a_worker_that_finds_nothing_is_noticed_until_it_has_something(settings)
     assert BatchManager().claim_run("another").partitions == one.partitions[:2]
     Queue.objects.update(wanted_at=None)
     assert not are_wanted(batch)
+
+
+# Checks that are still under way when a run ends
+
+ENDS = {
+    "pause": lambda batch: BatchManager().pause_batch(batch.pk),
+    "complete": lambda batch: BatchManager().complete_batch(batch.pk),
+    "error": lambda batch: BatchManager().handle_error(batch.pk, "It broke."),
+}
+
+
+def begin_again(batch):
+    """Start it, or a repeat of it: of the same domains."""
+    if not BatchManager().start_batch(batch.pk):
+        assert BatchManager().start_batch(BatchManager().repeat_batch(batch.pk).pk)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_worker_whose_run_was_ended_keeps_its_partitions_of_any_batch_until_it_looks_for_work_again(end):
+    batch = of_domains(6)
+    one, two = share(batch, 2, 2)
+    assert ENDS[end](batch)
+    begin_again(batch)
+    assert BatchManager().claim_run("another") is None
+    assert BatchManager().claim_run("worker 0", 2).partitions == one.partitions
+    assert BatchManager().claim_run("another") is None
+    BatchManager().end_checks("worker 1")
+    three = BatchManager().claim_run("another")
+    assert three.partitions == two.partitions
+    assert not EndedLease.objects.exists()
+    assert_consistent()
+
+
+@pytest.mark.parametrize("ahead", [LEASE * -0.1, LEASE * 1.1], ids=["expired", "the clock was set back"])
+def test_the_partitions_of_a_worker_that_died_before_it_noticed_are_free_when_its_lease_would_have_expired(ahead):
+    [one] = share(of_domains(3), 1)
+    assert BatchManager().pause_batch(one.batch.pk)
+    assert BatchManager().start_batch(one.batch.pk)
+    EndedLease.objects.update(until=Now() + LEASE * 0.1)
+    assert BatchManager().claim_run("another") is None
+    EndedLease.objects.update(until=Now() + ahead)
+    assert BatchManager().claim_run("another").partitions == one.partitions
+
+
+def test_what_others_still_have_under_way_is_leased_later():
+    batch = of_domains(6)
+    one, two = share(batch, 2, 2)
+    assert BatchManager().pause_batch(batch.pk)
+    assert BatchManager().start_batch(batch.pk)
+    again = BatchManager().claim_run("worker 0")
+    assert lease(again) == list(one.partitions)
+    BatchManager().end_checks("worker 1")
+    assert lease(again) == sorted({*one.partitions, *two.partitions})
+
+
+def test_nothing_is_under_way_when_everything_is_checked():
+    one, two = share(of_domains(2), 2, 2)
+    for run in (one, two):
+        record(run, [(pk, ok()) for pk in profiles_of(run)])
+    assert BatchManager().finish_run(one.batch.pk, one.run_token)
+    assert not EndedLease.objects.exists()
 
 
 # Taking over
