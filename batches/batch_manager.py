@@ -32,6 +32,7 @@ from .queue.contents import (
     purge_deleted,
     stay_hidden,
 )
+from .queue.editions import settle_all
 from .queue.forgetting import ForgetCalls
 from .queue.lists import new_batch_of
 from .queue.redirect_calls import RedirectCalls
@@ -41,6 +42,7 @@ from .queue.repairs import (
     derive_repairs,
     describe_repairs,
     drop_leases,
+    find_miscounted,
     find_orphans,
     lock_leases,
     renumber_queue,
@@ -129,7 +131,11 @@ class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls,
             else:
                 insert_profiles(names, after_chunk=lambda: stay_hidden(batch.pk))
                 total = insert_batch_profiles(batch.pk, names)
-            yield lambda: self._reveal_new(batch, total, queue, keep)
+            if keep:
+                with self._preparing_first_run(batch) as reveal_both:
+                    yield lambda: reveal_both(total, queue)
+            else:
+                yield lambda: self._reveal(batch, Action.CREATE_BATCH, total, queue)
 
     @refusable
     def repeat_batch(self, batch_id: object, id: uuid.UUID | None = None) -> Batch:
@@ -344,8 +350,9 @@ class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls,
         return results
 
     def purge_deleted(self) -> None:
-        """Remove the rows of deleted batches and of interrupted imports, then the batches."""
+        """Remove what deleted batches and lists, and interrupted imports and edits, have left."""
         purge_deleted()
+        settle_all()
 
     @transition(Action.DELETE_BATCH)
     def _delete_batch(self, batch: Batch) -> Literal[True]:
@@ -390,6 +397,8 @@ class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls,
             gone = sum(rows.delete()[0] for rows in find_orphans())
             if gone:
                 self._log(None, Action.REPAIR_ROWS, f"deleted {pluralise(gone, 'row')} without a batch or profile")
+        for found in find_miscounted():
+            self._recount(found.pk)
         self.purge_deleted()
         self.finish_resets()
         return gone

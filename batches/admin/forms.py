@@ -32,6 +32,8 @@ from batches.lists.reading import detect_format, read_profiles
 from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.lists.source import HEAD
 from batches.models import Batch, ListProfile, ProfileList
+from batches.queue.refusals import Refused
+from batches.queue.values import require_free_name
 
 #: Bytes of a file that is returned as text to a browser without JavaScript. A page of that size still opens.
 MAX_KEPT = 5_000_000
@@ -240,6 +242,14 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = ProfileList
         fields = ("name", "priority", "checker", "schedule", "time_zone", "delay_minutes", "schedule_active")
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        try:
+            require_free_name(name, but=self.instance)
+        except Refused as refused:
+            raise forms.ValidationError(str(refused)) from refused
+        return name
 
     def clean(self) -> None:
         super().clean()

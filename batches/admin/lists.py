@@ -70,7 +70,7 @@ class ProfileListAdmin(RefusableAdmin):
     )
     list_display = (
         "name",
-        display.column("total_profiles", "profiles", display.number),
+        display.column("total_profiles", "profiles", display.number, ordering="total_profiles"),
         "checker",
         "priority",
         "latest_run",
@@ -101,7 +101,7 @@ class ProfileListAdmin(RefusableAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProfileList]:
         runs = Batch.objects.filter(list=OuterRef("pk")).order_by("-created_at")
-        return ProfileList.objects.with_totals().annotate(
+        return ProfileList.objects.annotate(
             run_id=Subquery(runs.values("pk")[:1], output_field=UUIDField()),
             run_status=Subquery(runs.values("status")[:1], output_field=CharField()),
         )

@@ -56,7 +56,7 @@ from .serializers import (
 )
 from .views import ManagerView, parse_body
 
-STALE = conflict(Code.STALE_VERSION)
+EDITED = conflict(Code.STALE_VERSION, Code.BEING_EDITED)
 NAME_TAKEN = conflict(Code.ALREADY_EXISTS)
 
 
@@ -66,7 +66,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
     They are in the order of their names, unless `ordering` is given.
     """
 
-    queryset = ProfileList.objects.with_totals().order_by("name")
+    queryset = ProfileList.objects.order_by("name")
     serializer_class = ListSerializer
     filterset_class = ListFilters
     pagination_class = KeysetPagination
@@ -144,7 +144,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
             require_granted(self.manager.delete_list(pk))
         return Response(status=204)
 
-    @describe(request=EditJSON, responses={200: ChangedListSerializer} | STALE)
+    @describe(request=EditJSON, responses={200: ChangedListSerializer} | EDITED)
     @action(detail=True, methods=["post"])
     def add(self, request: Request, pk: str) -> Response:
         """Add profiles to a list."""
@@ -154,7 +154,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
             lambda add: self.respond_changed(pk, body, found, add(version_in(body))),
         )
 
-    @describe(request=EditJSON, responses={200: ChangedListSerializer} | STALE)
+    @describe(request=EditJSON, responses={200: ChangedListSerializer} | EDITED)
     @action(detail=True, methods=["post"])
     def remove(self, request: Request, pk: str) -> Response:
         """Remove profiles from a list.
@@ -162,15 +162,15 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         Their history stays, and other lists keep them.
         """
         body, found = self.read_body(EditJSON)
-        return self.run_once(
-            lambda: self.respond_changed(
-                pk, body, found, self.manager.remove_profiles(pk, found.profiles, version_in(body))
-            )
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_removal(pk, found.profiles),
+            lambda remove: self.respond_changed(pk, body, found, remove(version_in(body))),
         )
 
     @describe(
         request={JSON: SyncJSON, FORM: SyncUpload},
-        responses={200: ChangedListSerializer} | conflict(Code.STALE_VERSION, Code.TOO_MANY_REMOVALS),
+        responses={200: ChangedListSerializer}
+        | conflict(Code.STALE_VERSION, Code.TOO_MANY_REMOVALS, Code.BEING_EDITED),
     )
     @action(detail=True, methods=["post"])
     def sync(self, request: Request, pk: str) -> Response:

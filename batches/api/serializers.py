@@ -179,7 +179,6 @@ class CreatedSerializer(serializers.Serializer[Any]):
 class ListSerializer(ModelSerializer[ProfileList]):
     """A list. `version` grows with every change of it."""
 
-    total_profiles = serializers.IntegerField(read_only=True)
     next_run_at = MomentField(
         read_only=True, allow_null=True, help_text="With its random delay; null while the list does not run by itself."
     )

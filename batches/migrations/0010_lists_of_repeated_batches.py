@@ -1,8 +1,9 @@
 """Batches that repeat each other become the runs of a list with the profiles of the latest one."""
 
+import uuid
 from collections import defaultdict
 
-from django.db import migrations
+from django.db import migrations, transaction
 
 #: Of a list's name.
 MAX_NAME = 200
@@ -10,19 +11,21 @@ CHUNK = 2_500
 
 
 def make_lists(apps, schema_editor):
-    Batch = apps.get_model('batches', 'Batch')
-    taken = set()
+    """In bounded transactions. What is repeated after a kill finds the list that it was making by its ID."""
+    Batch, ProfileList = apps.get_model('batches', 'Batch'), apps.get_model('batches', 'ProfileList')
     for runs in find_chains(Batch):
         latest = Batch.objects.get(pk=runs[-1])
-        name = find_free_name(latest.name, taken)
-        taken.add(name)
-        made = apps.get_model('batches', 'ProfileList').objects.create(
-            name=name, checker=latest.checker, priority=latest.priority, created_at=latest.created_at
-        )
+        if latest.list_id is not None:
+            continue
+        pk = uuid.uuid5(runs[0], 'list')
+        taken = set(ProfileList.objects.exclude(pk=pk).values_list('name', flat=True))
+        values = {'name': find_free_name(latest.name, taken), 'checker': latest.checker, 'priority': latest.priority}
+        made, _ = ProfileList.objects.get_or_create(pk=pk, defaults=values | {'created_at': latest.created_at})
         copy_members(apps, latest, made)
-        Batch.objects.filter(pk__in=runs).update(list=made)
-        message = f'made of {len(runs):,} batches that repeat each other'
-        apps.get_model('batches', 'BatchLog').objects.create(list=made, action='create_list', message=message)
+        with transaction.atomic():
+            Batch.objects.filter(pk__in=runs).update(list=made)
+            message = f'made of {len(runs):,} batches that repeat each other'
+            apps.get_model('batches', 'BatchLog').objects.create(list=made, action='create_list', message=message)
 
 
 def find_chains(Batch):
@@ -55,12 +58,16 @@ def find_free_name(name, taken):
 
 def copy_members(apps, batch, made):
     ListProfile = apps.get_model('batches', 'ListProfile')
-    rows = apps.get_model('batches', 'BatchProfile').objects.filter(batch=batch).order_by('pk')
-    members = (ListProfile(list=made, profile_id=pk) for pk in rows.values_list('profile_id', flat=True).iterator())
-    ListProfile.objects.bulk_create(members, batch_size=CHUNK)
+    rows, last = apps.get_model('batches', 'BatchProfile').objects.filter(batch=batch).order_by('pk'), 0
+    while chunk := list(rows.filter(pk__gt=last).values_list('pk', 'profile_id')[:CHUNK]):
+        members = [ListProfile(list=made, profile_id=profile_id) for _, profile_id in chunk]
+        ListProfile.objects.bulk_create(members, ignore_conflicts=True)
+        last = chunk[-1][0]
 
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('batches', '0009_lists_that_last'),

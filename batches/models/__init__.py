@@ -15,9 +15,10 @@ from .connections import (
 )
 from .counters import is_live
 from .functions import Minute, SecondsSince
+from .hidden import HideableQuerySet
 from .hosts import Host
 from .leases import EndedLease, Lease, Partition
-from .lists import ListProfile, ProfileList
+from .lists import NO_EDITION, ListProfile, ProfileList
 from .logs import Action, BatchLog, Channel
 from .profiles import Profile, StoryResult
 from .queue import Queue

@@ -9,12 +9,13 @@ from typing import Any, Self, cast
 from django.db import models
 from django.db.models import Case, Count, F, Max, Q, Subquery, Value, When
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
 
 from .counters import LiveCount, LiveSeconds
+from .hidden import HideableQuerySet
 from .lists import COUNT_FIRST, ProfileList
 from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
@@ -25,7 +26,7 @@ from .queue import Queue
 DETOUR = 1_000_000_000
 
 
-class BatchQuerySet(models.QuerySet["Batch"]):
+class BatchQuerySet(HideableQuerySet["Batch"]):
     # The position follows from the status. Naming it too lets the queries use its index, however many have finished.
 
     def running(self) -> Self:
@@ -48,14 +49,6 @@ class BatchQuerySet(models.QuerySet["Batch"]):
             began = Q(started_at__lt=moment) | Q(started_at=None, created_at__lt=moment)
             ended |= Q(status=Batch.Status.ERROR) & began
         return self.filter(ended).order_by("created_at", "pk")
-
-    def to_purge(self) -> Self:
-        """Deleted batches, and those whose import was interrupted: their rows can go."""
-        return self.filter(deleted_at__lte=Now())
-
-    def in_preparation(self) -> Self:
-        """Batches whose rows are being stored. A call that stops renewing this loses its batch to `to_purge`."""
-        return self.filter(deleted_at__gt=Now())
 
     def to_reset(self) -> Self:
         """Batches that are checked again, while some rows still have their previous results."""
@@ -168,7 +161,7 @@ class Batch(models.Model):
     list = models.ForeignKey(  # not in an index of its own: `batch_of_list` begins with it
         ProfileList, models.SET_NULL, null=True, blank=True, related_name="runs", db_index=False
     )
-    #: The batch is hidden, and its rows are removed from this time on. While they are being stored it is in the future.
+    #: The batch is hidden, and its rows are removed from this time on. See `hidden.py`.
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     #: The last row whose previous result was removed, while that is going on. See `queue/resets.py`.

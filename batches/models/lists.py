@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Self
+from typing import Self, cast
 
 from django.db import models
-from django.db.models import Count, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
-from django.utils.functional import cached_property
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_SCHEDULE, MAX_TIME_ZONE
 from batches.lists.schedules import InvalidSchedule, describe_schedule, next_times
 from batches.text import pluralise
 
+from .hidden import HideableQuerySet
 from .profiles import Profile
 
 COUNT_FIRST = "Stories that are there when a profile is first read count as new, too."
 
+#: The last edition of a profile that nobody has removed.
+NO_EDITION = 2**31 - 1
 
-class ProfileListQuerySet(models.QuerySet["ProfileList"]):
+
+class ProfileListQuerySet(HideableQuerySet["ProfileList"]):
     def due(self, moment: datetime) -> Self:
         return self.filter(next_run_at__lte=moment)
 
-    def with_totals(self) -> Self:
-        """Each with its `total_profiles`, in one query."""
-        members = ListProfile.objects.filter(list=OuterRef("pk")).order_by().values("list")
-        count = Subquery(members.annotate(count=Count("pk")).values("count"))
-        return self.annotate(total_profiles=Coalesce(count, 0))
+    def being_edited(self, editor: uuid.UUID | None) -> Self:
+        """The list that this editor holds. An editor that stops renewing this loses it to `to_settle`."""
+        return self.filter(editor=editor, edit_until__gt=Now())
+
+    def to_settle(self) -> Self:
+        """Lists with rows of an edit that has ended, or was interrupted."""
+        return self.filter(edit_until__lte=Now())
+
+
+AllLists = models.Manager.from_queryset(ProfileListQuerySet)
+
+
+class VisibleLists(AllLists["ProfileList"]):
+    """Lists without the hidden ones."""
+
+    def get_queryset(self) -> ProfileListQuerySet:
+        return cast(ProfileListQuerySet, super().get_queryset().filter(deleted_at=None))
 
 
 class ProfileList(models.Model):
     """A named, lasting list of profiles. Only BatchManager changes it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    name = models.CharField(max_length=MAX_NAME, unique=True)
+    name = models.CharField(max_length=MAX_NAME)
     checker = models.CharField(max_length=MAX_CHECKER, default="feed")
     count_first = models.BooleanField(default=False, db_default=False, help_text=COUNT_FIRST)
     priority = models.SmallIntegerField(default=0, help_text="Of its runs. Higher goes first.")
@@ -53,16 +68,34 @@ class ProfileList(models.Model):
     #: Grows with every change of the list; a change that was decided from an older one can be refused.
     version = models.PositiveBigIntegerField(default=1, editable=False)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    #: Stored, because counting a million takes longer than an edit may hold its lock.
+    total_profiles = models.PositiveIntegerField("profiles", default=0, editable=False)
 
-    objects = models.Manager.from_queryset(ProfileListQuerySet)()
+    #: Its profiles now are the rows of this edition. See `queue/editions.py`.
+    edition = models.PositiveIntegerField(default=0, editable=False)
+    #: Who stages the next edition, and until when nobody else may. A past time: some rows are not settled yet.
+    editor = models.UUIDField(null=True, editable=False)
+    edit_until = models.DateTimeField(null=True, editable=False)
+    #: The list is hidden, and its rows are removed from this time on. See `hidden.py`.
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = VisibleLists()
+    # With the hidden ones.
+    everything = AllLists()
 
     class Meta:
         verbose_name = "list"
         constraints = [
+            models.UniqueConstraint(fields=["name"], name="one_list_per_name", condition=Q(deleted_at__isnull=True)),
             models.CheckConstraint(
                 name="list_runs_only_by_its_schedule",
                 condition=Q(next_run_at__isnull=True) | (Q(schedule_active=True) & ~Q(schedule="")),
-            )
+            ),
+            models.CheckConstraint(
+                name="list_is_edited_by_somebody_for_a_time",
+                condition=Q(editor__isnull=True, edit_until__isnull=True)
+                | Q(editor__isnull=False, edit_until__isnull=False),
+            ),
         ]
         indexes = [
             models.Index(fields=["next_run_at"], name="list_by_next_run", condition=Q(next_run_at__isnull=False))
@@ -70,10 +103,6 @@ class ProfileList(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    @cached_property
-    def total_profiles(self) -> int:
-        return self.profiles.count()
 
     @property
     def schedule_in_words(self) -> str:
@@ -97,12 +126,26 @@ class ProfileList(models.Model):
             return []
 
 
+class CurrentMembers(models.Manager["ListProfile"]):
+    """The profiles that lists have now, without those that are being added or have been removed."""
+
+    def get_queryset(self) -> models.QuerySet[ListProfile]:
+        now = F("list__edition")
+        members = super().get_queryset().filter(first_edition__lte=now, last_edition__gte=now)
+        return members.filter(list__deleted_at=None)
+
+
 class ListProfile(models.Model):
-    """A profile in a list."""
+    """A profile in a list, from its first edition to its last."""
 
     # Without indexes of their own: the compound indexes below begin with these columns.
     list = models.ForeignKey(ProfileList, models.CASCADE, related_name="profiles", db_index=False)
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="lists", db_index=False)
+    first_edition = models.PositiveIntegerField(db_default=0, editable=False)
+    last_edition = models.PositiveIntegerField(db_default=NO_EDITION, editable=False)
+
+    objects = CurrentMembers()
+    everything = models.Manager["ListProfile"]()
 
     class Meta:
         verbose_name = "profile of a list"

@@ -33,7 +33,11 @@ STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
-LIST = (*_names_of(ProfileList), "total_profiles", "schedule_in_words", "next_times")
+LIST = (
+    *_names_of(ProfileList, "edition", "editor", "edit_until", "deleted_at"),
+    "schedule_in_words",
+    "next_times",
+)
 #: A permanent redirect that can be accepted, and what became of it.
 REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")
 ACCEPTANCE = ("profile", "old_url", "url", "merged")

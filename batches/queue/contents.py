@@ -1,8 +1,8 @@
-"""The rows of a batch: inserted, reset and removed in bounded transactions. None of this needs the queue's lock.
+"""The rows of a batch or a list: inserted and removed in bounded transactions. None of this needs the queue's lock.
 
-Nobody sees a batch until all its rows are stored. Until then its `deleted_at` is in the future, and each chunk moves it
-on. If the import is interrupted, that time comes, and the batch is purged as a deleted one is. The profiles that it
-stored stay, as after a deletion: other batches may have them by now.
+Nobody sees a new batch or list until all its rows are stored. Until then its `deleted_at` is in the future, and each
+chunk moves it on. If the import is interrupted, that time comes, and it is purged as a deleted one is. The profiles
+that it stored stay, as after a deletion: others may have them by now.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ProfileAddress
-from batches.models import Batch, BatchProfile, ListProfile, Profile, Queue, StoryResult
+from batches.models import Batch, BatchProfile, ListProfile, Profile, ProfileList, Queue, StoryResult
 from batches.text import clean_text
 
 from .partitions import partition_of
@@ -44,7 +44,7 @@ from .values import find_list
 
 #: Rows per transaction when a batch is stored, in 0.1 s. On SQLite, others wait for 0.9 s at times with 10,000.
 INSERT_CHUNK = 2_500
-#: How long a batch stays hidden after its last chunk before it counts as interrupted. A chunk can wait 20 s for a lock.
+#: How long after its last chunk an import counts as interrupted. A chunk can wait 20 s for a lock.
 PREPARATION = timedelta(minutes=10)
 #: Rows deleted per transaction, so that deleting a batch of a million rows blocks nobody.
 DELETE_CHUNK = 10_000
@@ -76,51 +76,52 @@ COUNTERS_AT_ZERO: dict[str, Any] = {
 
 
 @contextmanager
-def hidden(batch: Batch) -> Iterator[None]:
-    """Insert the batch so that nobody sees it. If the block does not reveal it, purge it; after a kill a worker does.
+def hidden(made: Batch | ProfileList) -> Iterator[None]:
+    """Insert it so that nobody sees it. If the block does not reveal it, purge it; after a kill a worker does.
 
     Raises Refused if the ID is taken.
     """
-    insert_hidden_batch(batch)
+    insert_hidden(made)
     try:
         yield
     except BaseException:  # Ctrl-C too
         with suppress(DatabaseError):
-            abandon(batch)
+            abandon(made)
         raise
-    if batch.deleted_at is not None:
-        abandon(batch)
+    if made.deleted_at is not None:
+        abandon(made)
 
 
-def abandon(batch: Batch) -> None:
-    Batch.everything.in_preparation().filter(pk=batch.pk).update(deleted_at=Now())
+def abandon(made: Batch | ProfileList) -> None:
+    type(made).everything.in_preparation().filter(pk=made.pk).update(deleted_at=Now())
     transaction.on_commit(purge_deleted)
 
 
-def insert_hidden_batch(batch: Batch) -> None:
-    """Raises Refused if the ID is taken, also by a hidden batch."""
-    batch.status = Batch.Status.PAUSED
-    batch.deleted_at = Now() + PREPARATION  # the clock of the database, as for a lease
+def insert_hidden(made: Batch | ProfileList) -> None:
+    """Raises Refused if the ID is taken, also by a hidden one."""
+    if isinstance(made, Batch):
+        made.status = Batch.Status.PAUSED
+    made.deleted_at = Now() + PREPARATION  # the clock of the database, as for a lease
     try:
         with transaction.atomic():
-            batch.save(force_insert=True)
+            made.save(force_insert=True)
     except IntegrityError as error:
-        other = Batch.everything.filter(pk=batch.pk).first()
+        other = type(made).everything.filter(pk=made.pk).first()
         if other is None:
-            if batch.list_id is not None:
-                find_list(batch.list_id)  # deleted since it was read
+            if isinstance(made, Batch) and made.list_id is not None:
+                find_list(made.list_id)  # deleted since it was read
             raise
         raise Refused(Code.ALREADY_EXISTS, f"“{other}” already has this ID. Nothing was added.") from error
 
 
-def stay_hidden(batch_id: uuid.UUID) -> None:
+def stay_hidden(pk: uuid.UUID, model: type[Batch | ProfileList] = Batch) -> None:
     """A fence: an import that was silent for so long that its rows may be purged already cannot go on."""
-    require_preparation(Batch.everything.in_preparation().filter(pk=batch_id).update(deleted_at=Now() + PREPARATION))
+    require_preparation(model.everything.in_preparation().filter(pk=pk).update(deleted_at=Now() + PREPARATION))
 
 
 def require_preparation(updated: int) -> None:
     if not updated:
-        raise Refused(Code.FENCED, "Storing the batch was interrupted for too long. Add it again.")
+        raise Refused(Code.FENCED, "Storing the rows was interrupted for too long. Add them again.")
 
 
 def collect_names(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:
@@ -155,7 +156,7 @@ def insert_profiles(names: Mapping[str, str], after_chunk: Callable[[], None] = 
         with _without_lock_timeout():
             return execute(statement, [now(), as_json(chunk)])
 
-    _store_chunks(sorted(names.items()), store, after_chunk)
+    store_chunks(sorted(names.items()), store, after_chunk)
 
 
 @contextmanager
@@ -213,13 +214,15 @@ def _insert_rows(batch_id: uuid.UUID, wanted_profiles: str, wanted: Iterable[Any
         rows = [(number, pk, partition_of(address)) for number, pk, address in fetch_all(find, [as_json(chunk)])]
         return execute(insert, [uuid_parameter(batch_id), as_json(rows)])
 
-    return _store_chunks(enumerate(wanted), store, lambda: stay_hidden(batch_id))
+    return store_chunks(enumerate(wanted), store, lambda: stay_hidden(batch_id))
 
 
-def _store_chunks(items: Iterable[Any], store: Callable[[list[Any]], int], after_chunk: Callable[[], None]) -> int:
+def store_chunks(
+    items: Iterable[Any], store: Callable[[list[Any]], int], after_chunk: Callable[[], None] = lambda: None
+) -> int:
     """In bounded transactions. PostgreSQL checks foreign keys at each COMMIT, not when the queue is locked."""
     total = 0
-    for chunk in paced(_chunks(items)):
+    for chunk in paced(into_chunks(items)):
         with transaction.atomic():
             total += store(chunk)
             after_chunk()
@@ -233,34 +236,37 @@ def count_known(urls: Iterable[str]) -> int:
     """How many of these different addresses are known profiles."""
     statement = f"""SELECT COUNT(*) FROM {json_table(NUMBERED_URL)} AS wanted
                      WHERE EXISTS (SELECT 1 FROM {PROFILE} AS profile WHERE profile.url = wanted.url)"""
-    return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in _chunks(enumerate(urls)))
+    return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in into_chunks(enumerate(urls)))
 
 
 def purge_deleted() -> None:
-    """Remove the rows of deleted batches and of interrupted imports, then the batches."""
-    deleted = list(Batch.everything.to_purge().values_list("pk", flat=True))
+    """Remove the rows of deleted batches and lists and of interrupted imports, then the batches and lists."""
+    _purge(Batch, purge_rows)
+    _purge(ProfileList, lambda pk: remove_rows(ListProfile.everything.filter(list=pk)))
+
+
+def _purge(model: type[Batch | ProfileList], purge_rows: Callable[[uuid.UUID], None]) -> None:
+    deleted = list(model.everything.to_purge().values_list("pk", flat=True))
     for pk in deleted:
         purge_rows(pk)
     for first in range(0, len(deleted), PURGE_CHUNK):
-        # Under the lock: this also writes to their repeats (`previous`), which somebody may be shifting.
+        # Under the lock: this also writes to batches that refer to them, which somebody may be shifting.
         with Queue.objects.locked():
-            Batch.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
+            model.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
 
 
 def purge_rows(batch_id: uuid.UUID) -> None:
     """Remove the rows of a deleted batch in bounded transactions. Its stories stay, without a batch."""
-    rows = BatchProfile.objects.filter(batch=batch_id)
+    remove_rows(BatchProfile.objects.filter(batch=batch_id))
     stories = StoryResult.objects.filter(batch=batch_id)
-    for last in paced(iter(lambda: _find_chunk_end(rows), None)):
-        rows.filter(pk__lte=last).delete()
     for last in paced(iter(lambda: _find_chunk_end(stories), None)):
         stories.filter(pk__lte=last).update(batch=None)
 
 
-def purge_stories(stories: QuerySet[StoryResult]) -> None:
-    """Delete stories in bounded transactions."""
-    for last in paced(iter(lambda: _find_chunk_end(stories), None)):
-        stories.filter(pk__lte=last).delete()
+def remove_rows(rows: QuerySet[Any]) -> None:
+    """Delete them in bounded transactions."""
+    for last in paced(iter(lambda: _find_chunk_end(rows), None)):
+        rows.filter(pk__lte=last).delete()
 
 
 def _find_chunk_end(rows: QuerySet[Any]) -> int | None:
@@ -268,7 +274,7 @@ def _find_chunk_end(rows: QuerySet[Any]) -> int | None:
     return ids[-1] if ids else None
 
 
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+def into_chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, INSERT_CHUNK)):
         yield chunk

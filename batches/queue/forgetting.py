@@ -34,7 +34,8 @@ from batches.models import (
 )
 from batches.text import pluralise
 
-from .contents import purge_stories
+from .contents import remove_rows
+from .editions import require_settled, settle_all
 from .lists import ListCalls
 from .refusals import Code, NotFound, Refused, refusable
 from .resets import finish_resets
@@ -113,11 +114,11 @@ class ForgetCalls(ListCalls):
     def _forget_in_batches(self, found: Profile) -> None:
         """Raises Refused if one of them is being stored: its number of profiles is not known yet."""
         adding = Batch.everything.in_preparation().filter(profiles__profile=found)
-        if adding.exists():
-            message = "A batch with this profile is being stored. Try again in a minute."
+        if adding.exists() or find_new_memberships(found).exists():
+            message = "A batch or a list with this profile is being stored. Try again in a minute."
             raise Refused(Code.BEING_ADDED, message)
         finish_resets()  # until then, the counters do not say what the rows do
-        purge_stories(StoryResult.objects.filter(profile=found, batch=None))
+        remove_rows(StoryResult.objects.filter(profile=found, batch=None))
         batch_ids = find_batches_with(found)
         for first in range(0, len(batch_ids), BATCHES_AT_ONCE):
             with taking_turns(), Queue.objects.locked():
@@ -137,13 +138,16 @@ class ForgetCalls(ListCalls):
     def _delete_profile(self, found: Profile, traces: Traces) -> bool:
         """False if it is still in a batch."""
         naming = find_lines_with(found.url)
-        memberships = ListProfile.objects.filter(profile=found)
+        settle_all()
+        memberships = ListProfile.everything.filter(profile=found, list__deleted_at=None)
         with transaction.atomic():
             lists = list(
                 ProfileList.objects.select_for_update(no_key=True)
                 .filter(pk__in=memberships.values("list"))
                 .order_by("pk")
             )
+            for changed in lists:
+                require_settled(changed)  # an edit has counted the profile
             # With its key: from here on, nobody can store a row for it.
             locked = Profile.objects.select_for_update().filter(pk=found.pk).first()
             if locked is None:
@@ -153,12 +157,13 @@ class ForgetCalls(ListCalls):
                 or BatchProfile.objects.filter(profile=found).exists()
                 or StoryResult.objects.filter(profile=found).exists()
                 or memberships.exclude(list__in=lists).exists()
+                or find_new_memberships(found).exists()
             ):
                 found.refresh_from_db()
                 return False
             erase_from_texts(found, naming)
             for changed in lists:
-                self._write(changed, Action.FORGET_PROFILE, LOGGED)
+                self._write(changed, Action.FORGET_PROFILE, LOGGED, total_profiles=F("total_profiles") - 1)
             self._log(None, Action.FORGET_PROFILE, f"{LOGGED} With it: {traces}.")
             locked.delete()
         return True
@@ -170,6 +175,11 @@ def find_profile(profile_id: object) -> Profile:
     if found is None:
         raise NotFound(profile_id, "profile")
     return found
+
+
+def find_new_memberships(found: Profile) -> QuerySet[ListProfile]:
+    """Its rows of lists that are being stored."""
+    return ListProfile.everything.filter(profile=found, list__in=ProfileList.everything.in_preparation())
 
 
 def find_batches_with(found: Profile) -> list[uuid.UUID]:

@@ -1,8 +1,8 @@
 """The calls of BatchManager that change lists. The queue is locked only when a run is revealed or a list is deleted.
 
-Lock order: queue → list → batch → profiles. Profiles that are not known yet are stored beforehand, in bounded
-transactions. The members of a list then change in one transaction, and a run reads them in one statement, so that it
-gets one exact version of its list.
+Lock order: queue → list → batch → profiles. Profiles that are not known yet are stored beforehand. A new list is hidden
+until all its profiles are there, and a long edit is staged (see `editions.py`): no transaction grows with a list. A run
+reads the profiles in one statement, so that it gets one exact version of its list.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.lists.imports import ProfileAddress
@@ -22,8 +23,17 @@ from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.models import Action, Batch, Profile, ProfileList, Queue, Redirect
 from batches.text import pluralise
 
-from .contents import collect_names, copy_list_profiles, hidden, insert_profiles
-from .members import ListChange, compare, find_profiles, insert_members, insert_members_of_batch, remove_members
+from .contents import (
+    collect_names,
+    copy_list_profiles,
+    hidden,
+    insert_profiles,
+    purge_deleted,
+    require_preparation,
+    stay_hidden,
+)
+from .editions import Edit, is_long, require_settled, settle, staged
+from .members import ListChange, compare, find_profiles, insert_members, insert_members_of_batch
 from .refusals import Code, Refused, refusable
 from .schedules import choose_next_run
 from .transitions import CODE_BY_STATUS
@@ -90,42 +100,39 @@ class ListCalls(QueueWriter):
         require_checker(checker)
         require_free_name(name)
         names = collect_names(profiles)
-        insert_profiles(names)
         created = ProfileList(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker)
+        with hidden(created):
+            insert_profiles(names, after_chunk=lambda: stay_hidden(created.pk, ProfileList))
+            total = insert_members(created.pk, names, 0, lambda: stay_hidden(created.pk, ProfileList))
+            yield lambda: self._reveal_list(created, total)
 
-        def create() -> ProfileList:
-            with transaction.atomic():
-                self._insert_list(created)
-                total = insert_members(created.pk, names)
-                self._log(None, Action.CREATE_LIST, pluralise(total, "profile"), list_id=created.pk)
-            return created
-
-        yield create
-
-    def _insert_list(self, created: ProfileList) -> None:
-        try:
-            with transaction.atomic():
-                created.save(force_insert=True)
-        except IntegrityError as error:  # somebody else took the name at the same time
-            require_free_name(created.name)
-            raise Refused(Code.ALREADY_EXISTS, "Another list already has this ID. Nothing was added.") from error
-
-    def _reveal_new(self, batch: Batch, total: int, queue: bool, keep: bool) -> Batch:
-        """Show a new batch, as the first run of a new list if its caller wants to keep it: both, or neither."""
+    def _reveal_list(self, created: ProfileList, total: int) -> ProfileList:
+        """Show a hidden list, which has all its profiles now."""
         with transaction.atomic():
-            kept = {"list": self._keep_as_list(batch)} if keep else {}
-            return self._reveal(batch, Action.CREATE_BATCH, total, queue, **kept)
+            unseen = ProfileList.everything.in_preparation().filter(pk=created.pk)
+            try:
+                with transaction.atomic():
+                    require_preparation(unseen.update(total_profiles=total, deleted_at=None))
+            except IntegrityError:  # somebody else took the name while the rows were stored
+                require_free_name(created.name)
+                raise
+            created.refresh_from_db()
+            self._log(None, Action.CREATE_LIST, pluralise(total, "profile"), list_id=created.pk)
+        return created
 
-    def _keep_as_list(self, batch: Batch) -> ProfileList:
-        """A list with the profiles and the name of a batch that is not shown yet."""
-        require_free_name(batch.name)
+    @contextmanager
+    def _preparing_first_run(self, batch: Batch) -> Iterator[Callable[[int, bool], Batch]]:
+        """A new list with the profiles and the name of a hidden batch. Yields what reveals both, or neither."""
         kept = ProfileList(name=batch.name, priority=batch.priority, checker=batch.checker)
-        self._insert_list(kept)
-        insert_members_of_batch(kept.pk, batch.pk)
-        self._log(None, Action.CREATE_LIST, pluralise(kept.total_profiles, "profile"), list_id=kept.pk)
-        if connection.vendor == "postgresql":
-            connection.check_constraints()  # at COMMIT they would hold the queue
-        return kept
+        with hidden(kept):
+            insert_members_of_batch(kept.pk, batch.pk, lambda: stay_hidden(kept.pk, ProfileList))
+
+            def reveal(total: int, queue: bool) -> Batch:
+                with Queue.objects.locked():
+                    found = self._reveal_list(kept, total)
+                    return self._reveal(batch, Action.CREATE_BATCH, total, queue, list=found)
+
+            yield reveal
 
     @refusable
     def change_list(self, list_id: object, expected_version: int | None = None, **values: Any) -> Literal[True]:
@@ -153,28 +160,34 @@ class ListCalls(QueueWriter):
     @contextmanager
     def preparing_addition(self, list_id: object, profiles: Addresses) -> Iterator[Callable[[int | None], ListChange]]:
         """The first half of `add_profiles`, as `preparing_list` is of `create_list`."""
-        find_list(list_id)
+        found = find_list(list_id)
         names = collect_names(profiles)
         insert_profiles(names)
 
-        def add(expected_version: int | None) -> ListChange:
-            with self._changing(list_id, expected_version) as changed:
-                before = changed.total_profiles
-                change = ListChange(added=insert_members(changed.pk, names), unchanged=before)
-                return self._write_change(changed, Action.ADD_PROFILES, change)
+        def add(edit: Edit) -> ListChange:
+            return ListChange(added=edit.insert(names), unchanged=edit.total)
 
-        yield add
+        with self._preparing_edit(found, Action.ADD_PROFILES, len(names), add) as reveal:
+            yield reveal
 
     @refusable
     def remove_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
         """Remove those that it has. Their history stays, and other lists keep them."""
+        with self.preparing_removal(list_id, profiles) as remove:
+            return remove(expected_version)
+
+    @contextmanager
+    def preparing_removal(self, list_id: object, profiles: Addresses) -> Iterator[Callable[[int | None], ListChange]]:
+        """The first half of `remove_profiles`, as `preparing_list` is of `create_list`."""
+        found = find_list(list_id)
         names = collect_names(profiles)
-        with self._changing(list_id, expected_version) as changed:
-            before = changed.total_profiles
-            removed = remove_members(changed.pk, find_profiles(names))
-            return self._write_change(
-                changed, Action.REMOVE_PROFILES, ListChange(removed=removed, unchanged=before - removed)
-            )
+
+        def remove(edit: Edit) -> ListChange:
+            removed = edit.remove(find_profiles(names))
+            return ListChange(removed=removed, unchanged=edit.total - removed)
+
+        with self._preparing_edit(found, Action.REMOVE_PROFILES, len(names), remove) as reveal:
+            yield reveal
 
     @refusable
     def sync_list(
@@ -198,15 +211,15 @@ class ListCalls(QueueWriter):
         _require_allowed(found, compare(found.pk, names)[0], allow_removals)  # before anything is stored
         insert_profiles(names)
 
-        def sync(expected_version: int | None) -> ListChange:
-            with self._changing(list_id, expected_version) as changed:
-                change, removed = compare(changed.pk, names)
-                _require_allowed(changed, change, allow_removals)
-                remove_members(changed.pk, removed)
-                insert_members(changed.pk, names)
-                return self._write_change(changed, Action.SYNC_LIST, change)
+        def sync(edit: Edit) -> ListChange:
+            change, removed = compare(found.pk, names)
+            _require_allowed(found, change, allow_removals)
+            edit.remove(removed)
+            edit.insert(names)
+            return change
 
-        yield sync
+        with self._preparing_edit(found, Action.SYNC_LIST, found.total_profiles + len(names), sync) as reveal:
+            yield reveal
 
     @refusable
     def preview_sync(self, list_id: object, profiles: Addresses) -> ListChange:
@@ -239,7 +252,9 @@ class ListCalls(QueueWriter):
             deleted = lock_list(list_id, expected_version)
             total = pluralise(deleted.total_profiles, "profile")
             self._log(None, Action.DELETE_LIST, f"“{deleted}” ({deleted.pk}) with {total}")
-            deleted.delete()
+            deleted.runs.update(list=None)
+            ProfileList.objects.filter(pk=deleted.pk).update(deleted_at=Now())
+        transaction.on_commit(purge_deleted)
         return True
 
     # Runs
@@ -281,10 +296,42 @@ class ListCalls(QueueWriter):
         ProfileList.objects.filter(pk=changed.pk).update(version=F("version") + 1, **values)
         self._log(None, action, message, list_id=changed.pk)
 
-    def _write_change(self, changed: ProfileList, action: Action, change: ListChange) -> ListChange:
+    @contextmanager
+    def _preparing_edit(
+        self, found: ProfileList, action: Action, profiles: int, make: Callable[[Edit], ListChange]
+    ) -> Iterator[Callable[[int | None], ListChange]]:
+        """Stage the edit if it touches many profiles. Yields what reveals it, or else makes it in one transaction."""
+        settle(found.pk)
+        if is_long(profiles):
+            with staged(found.pk) as edit:
+                change = make(edit)
+                yield lambda version: self._reveal_edit(action, edit, change, version)
+        else:
+            yield lambda version: self._edit_at_once(action, found.pk, make, version)
+
+    def _edit_at_once(
+        self, action: Action, list_id: uuid.UUID, make: Callable[[Edit], ListChange], version: int | None
+    ) -> ListChange:
+        with self._changing(list_id, version) as changed:
+            require_settled(changed)
+            edit = Edit(changed.pk, changed.edition, changed.total_profiles)
+            return self._write_edit(changed, action, edit, make(edit))
+
+    def _reveal_edit(self, action: Action, edit: Edit, change: ListChange, version: int | None) -> ListChange:
+        with self._changing(edit.list_id, version) as changed:
+            return self._write_edit(changed, action, edit, change)
+
+    def _write_edit(self, changed: ProfileList, action: Action, edit: Edit, change: ListChange) -> ListChange:
         if change.added or change.removed:
-            self._write(changed, action, str(change))
+            edit.reveal(change)
+            total = F("total_profiles") + change.added - change.removed
+            self._write(changed, action, str(change), total_profiles=total)
         return change
+
+    def _recount(self, list_id: uuid.UUID) -> None:
+        with self._changing(list_id, None) as changed:
+            total = changed.profiles.count()
+            self._write(changed, Action.REPAIR_ROWS, f"counted {pluralise(total, 'profile')}", total_profiles=total)
 
 
 def give_address(profile_id: int, old: str, new: str) -> None:

@@ -1,27 +1,19 @@
-"""The profiles of a list: compared with those that it should have, inserted and removed.
-
-The caller holds the transaction and the lock of the list, so that every run gets one exact version of it.
-"""
+"""The profiles of a list: compared with those that it should have, inserted and removed."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
+from typing import Any
 from uuid import UUID
 
-from batches.models import ListProfile
+from batches.models import NO_EDITION, BatchProfile, ListProfile
 
-from .sql import MEMBER, PROFILE, ROW, as_json, execute, fetch_all, json_table, keeping_profiles, uuid_parameter
+from .contents import NUMBERED_ID, NUMBERED_URL, into_chunks, store_chunks
+from .sql import MEMBER, PROFILE, as_json, execute, fetch_all, json_table, keeping_profiles, uuid_parameter
 
-T = TypeVar("T")
-
-#: Profiles a statement.
-CHUNK = 2_500
-
-NUMBERED_URL = {"number": "bigint", "url": "text"}
+Fence = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,34 +57,56 @@ def find_profiles(urls: Iterable[str]) -> Iterator[int]:
     """The IDs of the profiles that these addresses have; nothing for an unknown one."""
     statement = f"""SELECT profile.id FROM {json_table(NUMBERED_URL)} AS wanted JOIN {PROFILE} AS profile USING (url)
                      ORDER BY wanted.number"""
-    for chunk in _chunks(enumerate(urls)):
+    for chunk in into_chunks(enumerate(urls)):
         yield from (profile_id for (profile_id,) in fetch_all(statement, [as_json(chunk)]))
 
 
-def insert_members(list_id: UUID, urls: Iterable[str]) -> int:
+# These write in bounded transactions. Each begins with the fence, which raises Refused if the caller is too late.
+
+
+def insert_members(list_id: UUID, urls: Iterable[str], edition: int, fence: Fence) -> int:
     """Add the profiles of these known addresses, in this order. Returns how many the list did not have."""
-    statement = f"""INSERT INTO {MEMBER} (list_id, profile_id)
-                    SELECT %s, profile.id
-                      FROM {json_table(NUMBERED_URL)} AS wanted JOIN {PROFILE} AS profile USING (url)
+    return _insert_members(list_id, "url", urls, edition, fence)
+
+
+def insert_members_of_batch(list_id: UUID, batch_id: UUID, fence: Fence) -> int:
+    """Add the profiles of a batch, in its order, to a new list. Returns how many."""
+    rows = BatchProfile.objects.filter(batch=batch_id).order_by("pk")
+    profile_ids = array("q", rows.values_list("profile_id", flat=True).iterator())
+    return _insert_members(list_id, "id", profile_ids, 0, fence)
+
+
+def _insert_members(list_id: UUID, key: str, wanted: Iterable[Any], edition: int, fence: Fence) -> int:
+    columns = NUMBERED_URL if key == "url" else NUMBERED_ID
+    statement = f"""INSERT INTO {MEMBER} (list_id, profile_id, first_edition, last_edition)
+                    SELECT %s, profile.id, %s, {NO_EDITION}
+                      FROM {json_table(columns)} AS wanted JOIN {PROFILE} AS profile USING ({key})
                      WHERE true ORDER BY wanted.number {keeping_profiles()}
                         ON CONFLICT (profile_id, list_id) DO NOTHING"""
-    return sum(execute(statement, [uuid_parameter(list_id), as_json(chunk)]) for chunk in _chunks(enumerate(urls)))
+
+    def store(chunk: list[Any]) -> int:
+        fence()
+        return execute(statement, [uuid_parameter(list_id), edition, as_json(chunk)])
+
+    return store_chunks(enumerate(wanted), store)
 
 
-def insert_members_of_batch(list_id: UUID, batch_id: UUID) -> None:
-    """Add the profiles of a batch, in its order."""
-    statement = f"""INSERT INTO {MEMBER} (list_id, profile_id)
-                    SELECT %s, profile_id FROM {ROW} WHERE batch_id = %s ORDER BY id"""
-    execute(statement, [uuid_parameter(list_id), uuid_parameter(batch_id)])
+def delete_members(list_id: UUID, profile_ids: Iterable[int]) -> int:
+    """Remove them at once. Returns how many the list had. The profiles stay, with their history."""
+    return _change_members(list_id, f"DELETE FROM {MEMBER}", profile_ids)
 
 
-def remove_members(list_id: UUID, profile_ids: Iterable[int]) -> int:
-    """Returns how many the list had. The profiles stay, with their history."""
-    members = ListProfile.objects.filter(list=list_id)
-    return sum(members.filter(profile__in=chunk).delete()[0] for chunk in _chunks(profile_ids, 500))
+def end_members(list_id: UUID, profile_ids: Iterable[int], edition: int, fence: Fence) -> int:
+    """Let them be in the list until this edition. Returns how many it has."""
+    return _change_members(list_id, f"UPDATE {MEMBER} SET last_edition = {edition:d}", profile_ids, fence)
 
 
-def _chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _change_members(list_id: UUID, change: str, profile_ids: Iterable[int], fence: Fence = lambda: None) -> int:
+    statement = f"""{change} WHERE list_id = %s AND last_edition = {NO_EDITION}
+                                   AND profile_id IN (SELECT id FROM {json_table({"id": "bigint"})} AS wanted)"""
+
+    def write(chunk: list[int]) -> int:
+        fence()
+        return execute(statement, [uuid_parameter(list_id), as_json([(profile_id,) for profile_id in chunk])])
+
+    return store_chunks(profile_ids, write)

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from batches.models import Action, ListProfile, Profile, ProfileList, Redirect, StoryResult
 
+from .editions import require_settled
 from .lists import ListCalls
 from .refusals import Code, NotFound, Refusal, Refused, refusable
 from .values import as_number
@@ -41,6 +43,8 @@ class RedirectCalls(ListCalls):
             found = find_proposal(redirect_id)
             memberships = ListProfile.objects.filter(profile=found.profile).values("list")
             lists = list(ProfileList.objects.select_for_update(no_key=True).filter(pk__in=memberships).order_by("pk"))
+            for changed in lists:
+                require_settled(changed)
             urls = [found.profile.url, found.url]
             profiles = Profile.objects.select_for_update(no_key=True).filter(url__in=urls).order_by("pk")
             by_url = {profile.url: profile for profile in profiles}
@@ -87,7 +91,9 @@ def _move(old: Profile, new_url: str, target: Profile | None) -> AcceptedRedirec
 
 def _merge(old: Profile, target: Profile) -> None:
     members = ListProfile.objects.filter(profile=old)
-    members.filter(list__in=ListProfile.objects.filter(profile=target).values("list")).delete()
+    doubled = members.filter(list__in=ListProfile.objects.filter(profile=target).values("list"))
+    ProfileList.objects.filter(pk__in=doubled.values("list")).update(total_profiles=F("total_profiles") - 1)
+    doubled.delete()
     members.update(profile=target)
     known = StoryResult.objects.filter(profile=target).values("story_id")
     StoryResult.objects.filter(profile=old).exclude(story_id__in=known).update(profile=target)

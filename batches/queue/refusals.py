@@ -33,6 +33,7 @@ class Code(StrEnum):
     ALREADY_EXISTS = "already_exists"
     TOO_MANY_REMOVALS = "too_many_removals"
     BEING_ADDED = "being_added"
+    BEING_EDITED = "being_edited"
 
 
 @dataclass(frozen=True, slots=True)

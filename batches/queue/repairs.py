@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from batches.models import (
@@ -33,15 +34,22 @@ def find_orphans() -> list[QuerySet[Any]]:
     """Rows whose batch, list or profile does not exist, in a database that was damaged or edited by hand."""
     no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
     no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
-    no_list = ~Exists(ProfileList.objects.filter(pk=OuterRef("list_id")))
+    no_list = ~Exists(ProfileList.everything.filter(pk=OuterRef("list_id")))
     return [
         Partition.objects.filter(no_batch),
         Lease.objects.filter(no_batch),
         BatchProfile.objects.filter(no_batch | no_profile),
-        ListProfile.objects.filter(no_list | no_profile),
+        ListProfile.everything.filter(no_list | no_profile),
         StoryResult.objects.filter((no_batch & Q(batch__isnull=False)) | no_profile),
         BatchLog.objects.filter(no_batch & Q(batch__isnull=False)),
     ]
+
+
+def find_miscounted() -> QuerySet[Any]:
+    """The lists whose `total_profiles` is not the number of their profiles, which is in `members`."""
+    members = ListProfile.objects.filter(list=OuterRef("pk")).order_by().values("list")
+    count = Coalesce(Subquery(members.annotate(count=Count("pk")).values("count")), 0)
+    return ProfileList.objects.annotate(members=count).exclude(total_profiles=F("members"))
 
 
 def lock_leases(batch: Batch) -> bool:

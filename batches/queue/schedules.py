@@ -238,7 +238,9 @@ def read_members(runs: Sequence[DueRun]) -> tuple[array[int], array[int]]:
     numbers, profiles = array("q"), array("q")
     statement = f"""SELECT wanted.number, member.profile_id
                       FROM {json_table({"number": "bigint", "list": "uuid"})} AS wanted
+                      JOIN {LIST} AS list ON list.id = wanted.list
                       JOIN {MEMBER} AS member ON member.list_id = wanted.list
+                                             AND list.edition BETWEEN member.first_edition AND member.last_edition
                      ORDER BY wanted.number, member.id"""
     with connection.cursor() as cursor:
         cursor.execute(statement, [as_json([(number, key(run.list.pk)) for number, run in enumerate(runs)])])

@@ -17,8 +17,8 @@ from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, Lease, aggregate_counters
-from batches.queue.repairs import find_orphans
+from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, Lease, ProfileList, aggregate_counters
+from batches.queue.repairs import find_miscounted, find_orphans
 from batches.text import pluralise
 
 Status = Batch.Status
@@ -102,6 +102,8 @@ def _check_counters() -> Iterator[Finding]:
             if counter != count and values["rows_total_profiles"]:
                 message = f"{field} is {counter:,}, but its rows add up to {count:,}"
                 yield Finding(message, batch.pk, batch.name)
+    for found in find_miscounted():
+        yield Finding(f"The list “{found}” counts {found.total_profiles:,} profiles, but has {found.members:,}.")
 
 
 def _check_logs() -> Iterator[Finding]:
@@ -132,6 +134,10 @@ def _check_orphans() -> Iterator[Finding]:
 def _check_interrupted() -> Iterator[Finding]:
     if deleted := Batch.everything.to_purge().count():
         yield Finding(f"The deletion of {pluralise(deleted, 'batch', 'batches')} is not complete.")
+    if deleted := ProfileList.everything.to_purge().count():
+        yield Finding(f"The deletion of {pluralise(deleted, 'list')} is not complete.")
+    if edited := ProfileList.objects.to_settle().count():
+        yield Finding(f"Rows of an edit that is over are left in {pluralise(edited, 'list')}.")
     if reset := Batch.objects.to_reset().count():
         yield Finding(f"{pluralise(reset, 'batch', 'batches')} checked again still have previous results.")
 

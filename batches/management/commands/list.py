@@ -104,7 +104,7 @@ class Command(SubscriptionActions):
         if list is not None:
             self.show_one(self.find_list(list), as_json)
             return
-        lists = ProfileList.objects.with_totals().order_by("name", "pk")
+        lists = ProfileList.objects.order_by("name", "pk")
         if as_json:
             self.print_json([list_as_dict(found) for found in lists])
         elif lists:

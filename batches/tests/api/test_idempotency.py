@@ -304,13 +304,13 @@ def test_rows_are_stored_before_the_transaction_of_the_key(client, make_batch, m
         "repeat": (f"/api/batches/{source.pk}/repeat/", None, 201),
         "bulk": ("/api/batches/bulk/", {"action": "repeat", "ids": ["unknown", str(source.pk)]}, 200),
     }[kind]
-    in_transaction, store = [], contents._store_chunks
+    in_transaction, store = [], contents.store_chunks
 
     def watch(*arguments):
         in_transaction.append(connection.in_atomic_block)
         return store(*arguments)
 
-    monkeypatch.setattr(contents, "_store_chunks", watch)
+    monkeypatch.setattr(contents, "store_chunks", watch)
     first, again = post(client, path, body), post(client, path, body)
     assert (first.status_code, is_replayed(again), again.content) == (status, True, first.content)
     # The repetition stores nothing.

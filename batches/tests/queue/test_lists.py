@@ -10,7 +10,6 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ProfileAddress
 from batches.models import Action, Batch, BatchLog, ListProfile, Profile, ProfileList, Queue, Redirect, StoryResult
-from batches.queue import members
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
@@ -200,13 +199,6 @@ def test_an_import_that_would_empty_a_list_has_to_be_allowed(manager):
 def test_the_first_import_into_an_empty_list_needs_no_permission(manager):
     found = make_list()
     assert manager.sync_list(found.pk, urls(3)) == ListChange(added=3)
-
-
-def test_long_lists_are_compared_and_written_in_pieces(manager, monkeypatch):
-    monkeypatch.setattr(members, "CHUNK", 7)
-    found = make_list(profiles=50)
-    assert manager.sync_list(found.pk, addresses(30, 90), allow_removals=True) == ListChange(40, 30, 20)
-    assert urls_of(found) == addresses(30, 90)
 
 
 # Correcting an address
@@ -450,13 +442,6 @@ def test_an_edit_costs_as_many_statements_for_a_thousand_profiles_as_for_ten_and
     make_batch()  # so that there is a queue
     few, many = count_statements(manager, 10), count_statements(manager, 400)
     assert few == many
-
-
-def test_the_totals_of_many_lists_take_one_query(django_assert_num_queries):
-    for number in range(5):
-        make_list(f"list {number}", number)
-    with django_assert_num_queries(1):
-        assert [found.total_profiles for found in ProfileList.objects.with_totals().order_by("name")] == [0, 1, 2, 3, 4]
 
 
 def test_a_run_does_not_hold_the_queue_while_its_rows_are_stored(manager):

@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile
 from batches.queue import contents, sql
 from batches.queue.refusals import Code
 from batches.reports.doctor import diagnose
+from batches.tests.support.chunks import killed_at
 from batches.tests.support.factories import assert_consistent, make_batch, profile_ids, urls
 from batches.tests.support.tables import run_sql
 from batches.tests.support.threads import TIMEOUT, in_thread
@@ -39,41 +40,6 @@ def source():
 @pytest.fixture(params=CALLS)
 def call(request):
     return CALLS[request.param]
-
-
-@pytest.fixture
-def at_each_chunk(monkeypatch):
-    """Stores three rows at a time, and calls a function between two chunks."""
-    monkeypatch.setattr(contents, "INSERT_CHUNK", 3)
-    chunks = contents._chunks
-
-    def watch(between):
-        def watched(items):
-            for chunk in chunks(items):
-                yield chunk
-                between()
-
-        monkeypatch.setattr(contents, "_chunks", watched)
-
-    return watch
-
-
-class Killed(BaseException):
-    """Like a kill: no statement of the code under test is run afterwards."""
-
-
-@contextmanager
-def killed_at(number, at_each_chunk):
-    stored = []
-
-    def run_while_alive(execute, *arguments):
-        if len(stored) == number:
-            raise Killed
-        return execute(*arguments)
-
-    at_each_chunk(lambda: stored.append(True))
-    with pytest.raises(Killed), connection.execute_wrapper(run_while_alive):
-        yield
 
 
 def test_others_change_the_queue_between_the_chunks_and_do_not_see_the_batch(call, source, manager, at_each_chunk):

@@ -41,6 +41,7 @@ OTHERS = {
     "record_results",
     "renew_lease",
     "lease_partitions",
+    "delete_list",
     # They lock the list, and not the queue.
     "create_list",
     "change_list",

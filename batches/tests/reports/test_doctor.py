@@ -267,6 +267,16 @@ def test_profiles_of_a_list_that_is_gone_are_deleted():
     assert set(ListProfile.objects.values_list("list", flat=True)) == {kept.pk}
 
 
+def test_the_profiles_of_a_list_are_counted_again():
+    found = make_list("News", 3)
+    ProfileList.objects.update(total_profiles=7)
+    assert messages() == ["The list “News” counts 7 profiles, but has 3."]
+    assert_is_repaired()
+    found.refresh_from_db()
+    assert (found.total_profiles, found.version) == (3, 2)
+    assert (last_line().action, last_line().list, last_line().message) == ("repair_rows", found, "counted 3 profiles")
+
+
 def test_an_interrupted_deletion_is_completed(monkeypatch):
     batch = make_batch("deleted", 3)
     monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)

@@ -294,6 +294,9 @@ def assert_consistent() -> None:
         assert (batch.completed_at is not None) == (batch.status == Status.DONE)
         assert bool(batch.error) == (batch.status == Status.ERROR)
         assert_ledger_is_exact(batch)
+    assert [found.total_profiles for found in ProfileList.objects.order_by("pk")] == [
+        found.profiles.count() for found in ProfileList.objects.order_by("pk")
+    ]
 
 
 def assert_ledger_is_exact(batch: Batch) -> None:

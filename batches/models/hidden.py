@@ -1,0 +1,23 @@
+"""Rows that nobody sees yet, or no longer, while what belongs to them is stored or removed in small steps.
+
+Their `deleted_at` says from when on they can be purged. It is in the future while they are being stored: a caller that
+stops renewing it loses them.
+"""
+
+from __future__ import annotations
+
+from typing import Self, TypeVar
+
+from django.db import models
+from django.db.models.functions import Now
+
+M = TypeVar("M", bound=models.Model)
+
+
+class HideableQuerySet(models.QuerySet[M]):
+    def to_purge(self) -> Self:
+        """The deleted ones, and those that were never completed."""
+        return self.filter(deleted_at__lte=Now())
+
+    def in_preparation(self) -> Self:
+        return self.filter(deleted_at__gt=Now())
