@@ -175,7 +175,7 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         """Get a profile."""
         return Response(self.get_serializer(find_profile(pk)).data)
 
-    @describe(responses={204: None} | conflict(Code.BEING_ADDED))
+    @describe(responses={204: None} | conflict(Code.BEING_ADDED, Code.BEING_EDITED))
     def destroy(self, request: Request, pk: str) -> Response:
         """Forget a profile.
 

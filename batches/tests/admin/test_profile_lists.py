@@ -74,7 +74,7 @@ def test_a_name_that_is_taken_is_refused_by_its_field(client, news):
 
 
 def test_a_name_that_is_taken_in_between_becomes_a_message(client, news, monkeypatch):
-    monkeypatch.setattr(forms.ListForm, "validate_unique", lambda self: None)
+    monkeypatch.setattr(forms, "require_free_name", lambda name, but: None)
     with unchanged():
         response = client.post(address(ProfileList, "add"), NEW, follow=True)
     assert messages_of(response) == [("warning", "Another list has the name “News”. Choose another name.")]
