@@ -252,6 +252,7 @@ class ListCalls(QueueWriter):
             deleted = lock_list(list_id, expected_version)
             total = pluralise(deleted.total_profiles, "profile")
             self._log(None, Action.DELETE_LIST, f"“{deleted}” ({deleted.pk}) with {total}")
+            deleted.subscriptions.all().delete()
             deleted.runs.update(list=None)
             ProfileList.objects.filter(pk=deleted.pk).update(deleted_at=Now())
         transaction.on_commit(purge_deleted)
