@@ -134,7 +134,7 @@ def open_database(vendor: str) -> Iterator[Database]:
     """A new database with the tables of the project and of the harness. It is removed afterwards."""
     opened = _postgresql() if vendor == "postgresql" else _sqlite()
     with opened as it:
-        use(it.url)
+        use(it.patient_url)
         call_command("migrate", verbosity=0)
         audit.install()
         try:

@@ -62,10 +62,10 @@ class Instrument:
     timer: threading.Timer | None = None
 
     def install(self) -> None:
-        _wrap(BatchManager, "claim_run", self.claim_run)
-        _wrap(BatchManager, "record_results", self.record_results)
-        _wrap(BatchManager, "_log", self.log)
-        _wrap(BaseDatabaseWrapper, "_commit", self.commit)
+        wrap(BatchManager, "claim_run", self.claim_run)
+        wrap(BatchManager, "record_results", self.record_results)
+        wrap(BatchManager, "_log", self.log)
+        wrap(BaseDatabaseWrapper, "_commit", self.commit)
 
     def claim_run(self, call: Callable[[], Any], *_: Any) -> Any:
         self.read_plans()
@@ -141,7 +141,7 @@ def _signal_self(number: int) -> None:
     signal.pthread_kill(threading.get_ident(), number)
 
 
-def _wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
+def wrap(owner: type, name: str, wrapper: Callable[..., Any]) -> None:
     """Replace `owner.name` by `wrapper(call, *its arguments)`."""
     original = getattr(owner, name)
 

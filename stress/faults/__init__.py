@@ -10,7 +10,7 @@ from stress.databases import VENDORS
 from stress.pairs import PAIRS
 from stress.stage import Stage
 
-from . import clock, databases, disks, operators, versions, workers
+from . import celery, clock, databases, disks, operators, versions, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,19 @@ FAULTS = {
         20,
         versions.upgrade,
     ),
+    **{
+        f"celery-{name}": Fault(
+            f"Celery runs the workers: {what}", "the work goes on by itself", 50, make, ("postgresql",), least=2
+        )
+        for name, what, make in (
+            ("kill", "a process killed with -9", celery.inject(celery.kill_worker)),
+            ("broker", "the broker killed with -9 and started", celery.inject(celery.restart_broker)),
+            ("empty", "the broker emptied", celery.inject(celery.empty_broker)),
+            ("restart", "PostgreSQL restarted in immediate mode", celery.inject(celery.restart_database)),
+            ("promoter", "the beat killed with -9 and started", celery.inject(celery.kill_promoter)),
+            ("twice", "every task delivered twice", celery.inject(celery.nothing_else, twice=True)),
+        )
+    },
     "clock": Fault(
         "the clock jumps an hour either way", "recovery within lease and poll", 20, clock.jump, needs_clock=True
     ),

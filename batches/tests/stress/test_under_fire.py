@@ -29,7 +29,7 @@ SCALE = 0.01
 SLICE = {"kill", "pairs", "no-run-token"}
 
 #: Faults that need the queue to themselves: other callers would change the state that is tried.
-ALONE = {"pause", "pairs", "poison"}
+ALONE = {"pause", "pairs", "poison", *(name for name in FAULTS if name.startswith("celery-"))}
 
 # The first test of a database waits for the whole run.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("stress")]

@@ -1,6 +1,7 @@
 """The project's Celery application, with a broker that delivers each message twice."""
 
 from functools import wraps
+from typing import Any
 
 from batchproject.celery import app
 
@@ -8,7 +9,7 @@ send = app.amqp.send_task_message
 
 
 @wraps(send)
-def send_twice(*arguments, **options):
+def send_twice(*arguments: Any, **options: Any) -> Any:
     send(*arguments, **options)
     return send(*arguments, **options)
 

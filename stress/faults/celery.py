@@ -1,0 +1,144 @@
+"""Celery runs the workers: its processes, its beat, its broker and the database fail, half of the times with RabbitMQ
+and half with Redis.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from math import ceil
+from typing import Any
+
+from django.db import DatabaseError, connections
+from django.db.models import Sum
+
+from batches.models import Batch, Lease
+from batches.tests.support.brokers import BROKERS, Broker, BrokerUnavailableError, temporary_broker
+from stress.databases import PostgreSQL
+from stress.environment import LEASE_SECONDS
+from stress.stage import PATIENCE, Stage
+
+#: Seconds: Celery's processes need more time than ours to begin and to be noticed.
+LEASE = 4 * LEASE_SECONDS
+
+Inject = Callable[["Team"], None]
+
+
+class Team:
+    """Celery's workers and its beat, on one broker."""
+
+    def __init__(self, stage: Stage, broker: Broker, twice: bool) -> None:
+        self.stage, self.broker = stage, broker
+        config = {"EXECUTOR": "celery", "POLL_SECONDS": 0.5, "LEASE_SECONDS": LEASE, "PROCESSES": 2 * stage.workers}
+        self._environ = os.environ | {f"BATCHES_{name}": str(value) for name, value in config.items()}
+        self._environ |= {"CELERY_BROKER_URL": broker.url, "DATABASE_URL": stage.house.database.url}
+        self._environ |= {"STRESS_TWICE": "yes"} if twice else {}
+        options = ("--concurrency=3", "--without-gossip", "--without-mingle")
+        self.processes = [self._start("worker", f"--hostname={n}@%h", *options) for n in range(stage.workers)]
+        self.start_beat()
+
+    def start_beat(self) -> None:
+        self.beat = self._start("beat")
+        self.processes.append(self.beat)
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "celery", "--quiet", "-A", "stress.celery_app", *arguments]
+        with open(self.stage.house.log, "ab") as log:
+            return subprocess.Popen(
+                command, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            if process.wait(PATIENCE) not in {0, -signal.SIGKILL}:
+                self.stage.breach(f"Celery ended with {process.returncode}")
+
+    def kill(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def kill_worker(team: Team) -> None:
+    """A process in the middle of its partitions."""
+    leases = list(Lease.objects.values_list("worker", flat=True))
+    if leases:
+        pid = int(random.choice(leases).rpartition(":")[2])
+        if os.path.exists(f"/proc/{pid}"):
+            os.kill(pid, signal.SIGKILL)
+
+
+def restart_broker(team: Team) -> None:
+    team.broker.restart()
+
+
+def empty_broker(team: Team) -> None:
+    team.broker.empty()
+
+
+def restart_database(team: Team) -> None:
+    assert isinstance(team.stage.house.database, PostgreSQL)
+    team.stage.house.database.restart()
+    connections.close_all()
+
+
+def kill_promoter(team: Team) -> None:
+    team.beat.kill()
+    team.beat.wait()
+    team.start_beat()
+
+
+def nothing_else(team: Team) -> None:
+    """Every message is doubled already."""
+
+
+def inject(fault: Inject, *, twice: bool = False) -> Callable[[Stage, int], None]:
+    def make(stage: Stage, count: int) -> None:
+        stage.watch(None)
+        for number, name in enumerate(sorted(BROKERS), 1):
+            try:
+                _inject_with(stage, name, fault, twice, ceil(count * number / len(BROKERS)))
+            except BrokerUnavailableError as error:
+                stage.not_tried = str(error)
+                return
+        stage.drain()
+
+    return make
+
+
+def _inject_with(stage: Stage, broker: str, fault: Inject, twice: bool, count: int) -> None:
+    with ExitStack() as stack:
+        team = Team(stage, stack.enter_context(temporary_broker(broker)), twice)
+        stack.callback(team.kill)
+        while stage.has_more_to_try(count):
+            _wait_for_progress(stage)
+            time.sleep(random.uniform(0, 0.5))
+            fault(team)
+            struck = time.monotonic()
+            _wait_for_progress(stage)
+            stage.recoveries.append(time.monotonic() - struck)
+            stage.tried += 1
+        team.stop()
+
+
+def _wait_for_progress(stage: Stage) -> None:
+    stage.refill()
+    before = _count_results()
+    stage.wait(lambda: _count_results() not in {before, None}, "no result was recorded")
+
+
+def _count_results() -> Any:
+    try:
+        return Batch.objects.aggregate(total=Sum("completed_profiles"))["total"]
+    except DatabaseError:
+        connections.close_all()
+        return None
