@@ -9,7 +9,14 @@ from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile, Queue
-from batches.tests.support.factories import assert_consistent, everything, make_batch
+from batches.tests.support.factories import (
+    assert_consistent,
+    claim,
+    everything,
+    half_checked,
+    make_batch,
+    values_of,
+)
 from batches.tests.support.threads import TIMEOUT, in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,6 +25,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def list_ids():
     """The dump cuts times to milliseconds, so whole rows would differ."""
     return {name: [row["id"] for row in rows] for name, rows in everything().items()}
+
+
+def test_a_dump_made_during_a_run_has_its_results_once_and_the_run_goes_on_where_it_is_loaded(tmp_path):
+    it = half_checked(Batch.Status.RUNNING)
+    counted = values_of(it.pk)["completed_profiles"]
+    assert (counted, it.leases.get().successful_checks) == (2, 1)
+    call_command("dumpdata", "batches", exclude=["batches.apitoken"], output=str(tmp_path / "dump.json"))
+    call_command("flush", interactive=False)
+    Queue.objects.all().delete()
+    call_command("loaddata", str(tmp_path / "dump.json"), verbosity=0)
+    assert_consistent()
+    assert values_of(it.pk)["completed_profiles"] == 2
+    assert claim().batch == it
 
 
 def test_a_dump_made_during_a_deletion_and_an_import_loads_again(tmp_path, monkeypatch):

@@ -1,0 +1,69 @@
+"""An installation moves from SQLite to PostgreSQL as docs/scaling.md says, while a batch is half checked."""
+
+import re
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from batches.models import Batch, Profile
+from batches.tests.support.factories import assert_consistent, row_statuses
+from batches.tests.support.processes import Commands
+
+pytestmark = [pytest.mark.slow, pytest.mark.databases("postgresql"), pytest.mark.django_db(transaction=True)]
+
+PROFILES = 12
+
+
+def documented_commands():
+    """What follows "python manage.py" in the lines of the procedure."""
+    text = (Path(settings.BASE_DIR) / "docs" / "scaling.md").read_text()
+    procedure = text.partition("## From SQLite to PostgreSQL")[2].partition("\n## ")[0]
+    lines = re.findall(r"^    python manage.py (.*?)(?:   .*)?$", procedure, re.MULTILINE)
+    return [line.split() for line in lines]
+
+
+@pytest.fixture
+def old(tmp_path):
+    with Commands(f"sqlite:///{tmp_path / 'old.sqlite3'}") as old:
+        yield old
+
+
+def count_recorded(path):
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT COUNT(*) FROM batches_batchprofile WHERE status = 'ok'").fetchone()[0]
+
+
+def run(commands, *arguments, **options):
+    command = commands.start(*arguments, **options)
+    assert command.wait() == 0, command.describe()
+    return command.out
+
+
+def test_a_queue_in_the_middle_of_a_run_goes_on_in_postgresql(old, commands, server, list_file, tmp_path):
+    dump, *load = documented_commands()
+    assert (dump[0], [words[0] for words in load]) == ("dumpdata", ["migrate", "loaddata", "batch"])
+    paths = [f"/{number}" for number in range(PROFILES)]
+    for path in paths:
+        server.answer(path)
+    gates = [server.hold(path) for path in paths[5:]]
+    run(old, "migrate")
+    run(old, "batch", "create", "--checker", "http", "--name", "it", list_file("\n".join(map(server.url, paths))))
+    run(old, "batch", "create", "--checker", "http", "--name", "next", list_file(server.url("/0")))
+    worker = old.start_worker()
+    worker.wait_for(lambda: count_recorded(tmp_path / "old.sqlite3") == 5)
+    worker.wait_for(lambda: len(server.requests) == 7)
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    for gate in gates:
+        gate.open()
+    for arguments, source in [(dump, old), *((words, commands) for words in load)]:
+        run(source, *arguments, cwd=tmp_path)
+    assert row_statuses(Batch.objects.get(name="it")) == ["ok"] * 5 + ["pending"] * 7
+    commands.start_worker().wait_for(lambda: not Batch.objects.exclude(status=Batch.Status.DONE).exists())
+    assert [server.hits(path) for path in paths] == [2] + [1] * 4 + [2] * 2 + [1] * 5
+    assert_consistent()
+    assert Profile.objects.create(url="https://new.example/").pk > PROFILES  # the sequences go on
