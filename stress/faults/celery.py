@@ -48,10 +48,12 @@ class Team:
         self.processes.append(self.beat)
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "celery", "--quiet", "-A", "stress.celery_app", *arguments]
+        """As a child that ends with the harness, however that ends."""
+        celery = ["celery", "--quiet", "-A", "stress.celery_app", *arguments]
+        command = [sys.executable, "-m", "batches.management.supervisor", "5", *celery]
         with open(self.stage.house.log, "ab") as log:
             return subprocess.Popen(
-                command, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, env=self._environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
 
     def stop(self) -> None:

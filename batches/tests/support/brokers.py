@@ -24,6 +24,14 @@ from .processes import wait_until
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 REDIS = shutil.which("redis-server")
 
+#: The program and its group end when the pipe to this process closes, however it ends: also by kill -9.
+KEEPER = """
+exec 3<&0
+("$@" </dev/null; kill -9 0) &
+read -r _ <&3
+kill -9 0
+"""
+
 
 class BrokerUnavailableError(Exception):
     """The broker cannot be started here. The message says what to install."""
@@ -42,9 +50,7 @@ class Broker(ABC):
 
     def kill(self) -> None:
         """With `kill -9`, and wait until its port is free."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        kill_group(self.process)
 
     def restart(self) -> None:
         self.kill()
@@ -72,9 +78,9 @@ class Broker(ABC):
     def _run(self, *command: Any, **options: Any) -> subprocess.Popen[bytes]:
         with open(self.directory / "output", "ab") as output:
             return subprocess.Popen(
-                command,
+                ["/bin/sh", "-c", KEEPER, "keeper", *command],
                 cwd=self.directory,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -150,11 +156,16 @@ def temporary_broker(name: str) -> Iterator[Broker]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"batches-{name}-", dir="/tmp")))
         broker = BROKERS[name](directory)
         if isinstance(broker, RabbitMQ):
-            stack.callback(broker.names.wait)
-            stack.callback(broker.names.kill)
+            stack.callback(kill_group, broker.names)
         broker.start()
         stack.callback(broker.kill)
         yield broker
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 @contextmanager
