@@ -152,6 +152,15 @@ def every_page() -> dict[str, Page]:
     return STATES | {name: page for name, page in others.items() if page}
 
 
+def one_of_each_kind() -> dict[str, Page]:
+    """Return every page, but histories and questions before a deletion of batches and webhooks only."""
+    return {
+        name: page
+        for name, page in every_page().items()
+        if name.startswith(("batches_batch_", "batches_webhook_")) or not name.endswith(("_history", "_delete"))
+    }
+
+
 def plain_page(name: str) -> Page | None:
     _, model, *_, view = name.split("_")
     if view in ACTIONS or (view in {"add", "delete"} and model in READ_ONLY) or name == "batches_apitoken_add":

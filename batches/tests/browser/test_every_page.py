@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from batches.models import Batch, BatchLog, BatchProfile, ProfileList, Queue
 
-from .pages import every_page, make_rows
+from .pages import every_page, make_rows, one_of_each_kind
 from .steps import CONFLICT
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
@@ -43,13 +43,14 @@ def find_faults(page):
             yield "ignores the colour scheme", scheme
 
 
-def test_every_page_is_accessible_keeps_the_policy_and_fits_a_phone(open_page, problems):
+@pytest.mark.parametrize("pages", [one_of_each_kind, pytest.param(every_page, marks=pytest.mark.exhaustive)])
+def test_every_page_is_accessible_keeps_the_policy_and_fits_a_phone(pages, open_page, problems):
     problems.expected.append(CONFLICT)
     rows = make_rows()
     write_long_texts(rows)
     page = open_page("about:blank")
     faults = []
-    for name, each in every_page().items():
+    for name, each in pages().items():
         each.open(page, rows)
         faults += [(name, *fault) for fault in find_faults(page) if fault[0] not in DJANGOS_FAULTS.get(name, ())]
         faults += [(name, text) for text in problems.take_unexpected()]

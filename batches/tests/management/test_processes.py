@@ -158,7 +158,8 @@ def test_ctrl_c_stops_batch_run_and_its_helpers_and_pauses_the_batch(farm, comma
     addresses = [farm.url(f"/{number}", HOSTS[number % len(HOSTS)]) for number in range(1200)]
     (tmp_path / "list.txt").write_text("\n".join(addresses))
     gates = hold_all(farm, 1200)
-    command = commands.start("batch", "run", "--checker", "http", "--processes=2", str(tmp_path / "list.txt"))
+    # Elsewhere the line that it waits for would come only after 5 s.
+    command = commands.start_at_terminal("batch", "run", "--checker=http", "--processes=2", str(tmp_path / "list.txt"))
     command.wait_for(lambda: Lease.objects.count() == 2)
     command.signal(signal.SIGINT)
     command.wait_for(lambda: "Stopping after the running checks" in command.out)

@@ -1,11 +1,12 @@
 """One action on many batches: which batches, in which order, and how the result is told."""
 
 import pytest
+from django.db.models import QuerySet
 
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, BatchLog
 from batches.queue import bulk
-from batches.queue.bulk import run_bulk, select_batches
+from batches.queue.bulk import BulkResult, run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import RULES
 from batches.tests.support.factories import (
@@ -77,6 +78,16 @@ def test_the_same_call_goes_on_with_the_rest_until_nothing_is_left(monkeypatch):
         result = run_bulk(BatchManager(), Action.PAUSE_BATCH, ids, left)
         counts.append((result.done, result.refused, result.left))
     assert counts == [(2, 0, 3), (2, 0, 1), (1, 0, 0)]
+
+
+def test_nothing_is_left_unless_the_selection_says_so(monkeypatch):
+    batches = make_waiting(2)
+    result = bulk_of(Action.PAUSE_BATCH, batches)
+    assert (result.left, result.is_complete) == (0, True)
+    assert BulkResult(Action.PAUSE_BATCH, []).left == 0
+    cap_bulk(monkeypatch, 2)
+    monkeypatch.setattr(QuerySet, "count", lambda _: 1)  # one was deleted since they were selected
+    assert names_selected(Action.QUEUE_BATCH, Batch.objects.order_by("name")) == (["1", "2"], 0)
 
 
 def test_more_repeats_than_fit_are_refused_since_a_second_call_could_not_go_on(monkeypatch):

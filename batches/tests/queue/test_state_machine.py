@@ -34,7 +34,7 @@ from batches.tests.support.factories import age_leases, failed, ok, urls
 from .test_transitions import CALLS, DONE, ERROR, OUTCOMES, PAUSED, QUEUED, RUN_CALLS, RUNNING
 
 #: More examples find more: `STATE_MACHINE_EXAMPLES=1000 pytest batches/tests/queue/test_state_machine.py`.
-EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "25"))
 STEPS = 40
 MAX_BATCHES = 10
 MAX_TAKEOVERS = Config().max_takeovers

@@ -328,6 +328,15 @@ def test_the_actor_is_stored_clean_and_cut():
     assert last_line().actor == "a" * 150
 
 
+def test_a_repair_is_done_whether_or_not_something_is_broken(manager):
+    it = half_checked(PAUSED)
+    with unchanged():
+        assert manager.repair_batch(it.pk) is True
+    Batch.objects.filter(pk=it.pk).update(completed_profiles=3, successful_checks=2)
+    assert manager.repair_batch(it.pk) is True
+    assert_consistent()
+
+
 def test_an_unknown_channel_is_a_programming_error():
     with pytest.raises(ValueError, match="window"):
         BatchManager("ada", "window")
