@@ -11,10 +11,11 @@ from django.contrib.admin import widgets
 from django.http import HttpRequest, HttpResponse
 
 from batches.conf import get_config
-from batches.limits import MAX_URL
+from batches.limits import MAX_DELAY, MAX_URL
 from batches.models import ProfileList, Subscription
 from batches.queue.refusals import Refusal
 from batches.queue.values import as_uuid
+from batches.text import pluralise
 
 from .actions import get_manager
 from .filters import ListFilter
@@ -24,42 +25,48 @@ from .webhooks import PageWithButtons, describe_sending
 Topic = Subscription.Topic
 
 #: What can be changed later.
-VALUES = ("topics", "failed_percent", "digest_hour", "is_active")
+VALUES = ("topics", "after_failures", "failed_percent", "minutes", "digest_hour", "is_active")
+
+#: What has no meaning for the queue, and for a list.
+UNUSED = {True: ("after_failures", "failed_percent", "digest_hour"), False: ("minutes",)}
+
+
+def number(first: int, last: int, label: str, help_text: str, **options: Any) -> forms.IntegerField:
+    options |= {"label": label, "help_text": help_text, "widget": widgets.AdminIntegerFieldWidget}
+    return forms.IntegerField(min_value=first, max_value=last, **options)
 
 
 class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
-    topics = forms.MultipleChoiceField(
-        choices=Topic.choices, widget=forms.CheckboxSelectMultiple, initial=[Topic.STORIES, Topic.ERROR]
-    )
-    failed_percent = forms.IntegerField(
-        min_value=0,
-        max_value=100,
-        initial=20,
-        label="Many failures",
-        widget=widgets.AdminIntegerFieldWidget,
-        help_text="Failed profiles in percent.",
-    )
-    digest_hour = forms.IntegerField(
-        min_value=0,
-        max_value=23,
+    topics = forms.MultipleChoiceField(choices=Topic.choices, widget=forms.CheckboxSelectMultiple)
+    after_failures = number(1, 1000, "Begins to fail", "After this number of failed checks in a row.", initial=3)
+    failed_percent = number(0, 100, "Many failures", "Failed profiles in percent.", initial=20)
+    minutes = number(1, MAX_DELAY, "Minutes", "How long the queue is held, or no worker runs.", initial=60)
+    digest_hour = number(
+        0,
+        23,
+        "Daily digest",
+        "Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.",
         required=False,
-        label="Daily digest",
-        widget=widgets.AdminIntegerFieldWidget,
-        help_text="Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.",
     )
 
     class Meta:
         model = Subscription
         fields = VALUES
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        is_new = self.instance._state.adding
+        chosen = self.data.get("list") or self.initial.get("list") if is_new else self.instance.list_id
+        for name in UNUSED[not chosen]:
+            del self.fields[name]
+        topics: Any = self.fields["topics"]
+        topics.choices = [choice for choice in Topic.choices if (choice[0] in Subscription.OF_QUEUE) == (not chosen)]
+        topics.initial = [Topic.STORIES, Topic.ERROR] if chosen else [*Subscription.OF_QUEUE]
+
 
 class NewSubscriptionForm(SubscriptionForm):
-    # Hidden: people come from the page of a list, and there may be thousands.
-    list = forms.ModelChoiceField(
-        ProfileList.objects.all(),
-        widget=forms.HiddenInput,
-        error_messages={"required": "Open the page of a list, and choose Subscribe there."},
-    )
+    # Hidden: people come from the page of a list, and there may be thousands. None means the queue.
+    list = forms.ModelChoiceField(ProfileList.objects.all(), widget=forms.HiddenInput, required=False)
     address = forms.CharField(
         max_length=MAX_URL,
         widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
@@ -118,9 +125,11 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         return super().get_form(request, obj, change, **options)
 
     def get_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        chosen = obj.list_id if obj else request.POST.get("list") or request.GET.get("list")
+        values = [name for name in VALUES if name not in UNUSED[not chosen]]
         if obj is None:
-            return ("list", "channel", "address", *VALUES)
-        return ("of_list", "channel", "address_shown", *VALUES, "deliveries")
+            return ("list", "channel", "address", *values)
+        return ("of_list", "channel", "address_shown", *values, "deliveries")
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         advice = "Messages have no links. Set BATCHES_BASE_URL to the address at which people reach this site."
@@ -137,7 +146,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         if options.get("obj") is None:
             field = context["adminform"].form["list"]
             found = ProfileList.objects.filter(pk=value).first() if (value := as_uuid(field.value())) else None
-            context["title"] = f"Subscribe to “{found}”" if found else "Subscribe to a list"
+            context["title"] = f"Subscribe to “{found}”" if found else "Subscribe to the queue"
         return super().render_change_form(request, context, *args, **options)
 
     @admin.display(description="address")
@@ -150,6 +159,8 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
 
     @admin.display
     def when(self, subscription: Subscription) -> str:
+        if subscription.list_id is None:
+            return f"after {pluralise(subscription.minutes, 'minute')}"
         return "each run" if subscription.digest_hour is None else f"daily at {subscription.digest_hour}"
 
     @admin.display
@@ -158,11 +169,12 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
         manager, values = get_manager(request), form.cleaned_data
-        chosen = {name: values[name] for name in VALUES}
+        chosen = {name: values[name] for name in VALUES if name in values}
         if change:
             require_accepted(manager.change_subscription(obj.pk, **chosen))
             return
-        made = manager.subscribe(values["list"].pk, values["address"], channel=values["channel"], **chosen)
+        of_list = values["list"].pk if values["list"] else None
+        made = manager.subscribe(of_list, values["address"], channel=values["channel"], **chosen)
         obj.pk = require_accepted(made).pk
 
     def delete_model(self, request: HttpRequest, obj: Subscription) -> None:

@@ -405,6 +405,18 @@ class ChangeSubscriptionBody(Body):
     """The attributes of a subscription to change."""
 
     topics = topics_field(required=False)
+    after_failures = serializers.IntegerField(
+        min_value=1,
+        max_value=1000,
+        required=False,
+        help_text="Failed checks in a row after which a profile has begun to fail.",
+    )
+    minutes = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_DELAY,
+        required=False,
+        help_text="Minutes that the queue is held, or that no worker runs, until somebody is told.",
+    )
     failed_percent = serializers.IntegerField(
         min_value=0, max_value=100, required=False, help_text="Failed profiles in percent that are many failures."
     )

@@ -48,12 +48,33 @@ class ListSubscriptions(OfList, ManagerView, ListViewSet[Subscription]):
 
         Messages go to an e-mail address, or to a webhook that exists. An address subscribes to a list once.
         """
+        return self.subscribe(request, pk)
+
+    def subscribe(self, request: Request, pk: str | None) -> Response:
         fields = parse_body(SubscribeBody, request)
         return self.run_once(lambda: self.respond_created(require_granted(self.manager.subscribe(pk, **fields))))
 
     def respond_created(self, made: Subscription) -> Response:
         address = reverse("batches_api:subscription-detail", [made.pk], request=self.request)
         return Response(self.get_serializer(made).data, 201, headers={"Location": address})
+
+
+class QueueSubscriptions(ListSubscriptions):
+    """List the subscriptions of the queue.
+
+    They are in the order in which they were made.
+    """
+
+    def get_queryset(self) -> QuerySet[Subscription]:
+        return self.queryset.of_queue()
+
+    @describe(request=SubscribeBody, responses={201: SubscriptionSerializer} | conflict(Code.ALREADY_EXISTS))
+    def create(self, request: Request) -> Response:  # type: ignore[override]
+        """Subscribe to the queue.
+
+        Its topics are `held` and `no_worker`, each after some minutes.
+        """
+        return self.subscribe(request, None)
 
 
 class Subscriptions(ManagerView, GenericViewSet[Subscription]):
@@ -115,6 +136,7 @@ ONE: dict[str, Any] = {"get": "retrieve", "patch": "partial_update", "delete": "
 
 urls = [
     path("lists/<str:pk>/subscriptions/", ListSubscriptions.as_view(OF_LIST), name="list-subscriptions"),
+    path("queue/subscriptions/", QueueSubscriptions.as_view(OF_LIST), name="queue-subscriptions"),
     path("subscriptions/<str:pk>/", Subscriptions.as_view(ONE), name="subscription-detail"),
     path("subscriptions/<str:pk>/test/", Subscriptions.as_view({"post": "test"}), name="subscription-test"),
 ]

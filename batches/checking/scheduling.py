@@ -14,6 +14,7 @@ from django.db import close_old_connections, connections
 
 from batches.batch_manager import BatchManager
 from batches.models import discard_connections
+from batches.notifications.alerts import write_alerts
 from batches.notifications.messages import prepare_messages
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,14 @@ async def _poll(manager: BatchManager, poll_seconds: float, ended: Event, thread
 
 def do_what_is_due(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
     """Messages first: what they say is read, and long lists take their time."""
+    _attempt("Alerts could not be written", write_alerts)
     _attempt("Messages could not be prepared", prepare_messages)
     _attempt("Due lists could not be queued", partial(_queue_due_lists, manager, should_stop))
+
+
+def tell_of_return() -> None:
+    """Tell late that no worker ran, when one starts and before it looks for work."""
+    _attempt("Alerts could not be written", partial(write_alerts, is_back=True))
 
 
 def _queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
@@ -55,7 +62,7 @@ def _queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> 
         logger.info("Queued %s due lists", len(queued))
 
 
-def _attempt(failed: str, call: Callable[[], None]) -> None:
+def _attempt(failed: str, call: Callable[[], object]) -> None:
     """A fault is logged; the next look repeats what it prevented."""
     close_old_connections()
     try:

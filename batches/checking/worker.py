@@ -27,7 +27,7 @@ from batches.text import clean_text
 from .checkers import load_checker
 from .lag import measuring_lag
 from .run import Run, RunOver
-from .scheduling import do_what_is_due, scheduling
+from .scheduling import do_what_is_due, scheduling, tell_of_return
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,8 @@ class Worker:
 
     async def _work(self) -> None:
         await self._database(self._manager.purge_deleted)
+        if self._delivers:
+            await self._database(tell_of_return)
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
         schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
         async with measuring_lag(), delivers, schedules:

@@ -19,6 +19,8 @@ Channel, Topic = Subscription.Channel, Subscription.Topic
 
 ID, VALUES = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
 ID.add_argument("id", help=f"As the list of subscriptions shows it. {SHORT_ID}")
+VALUES.add_argument("--after-failures", type=int, metavar="N", help="Failures in a row that are told.")
+VALUES.add_argument("--minutes", type=int, metavar="N", help="Of a hold, or without a worker, that are told.")
 VALUES.add_argument("--failed-percent", type=int, metavar="N", help="Failed profiles in percent that are many.")
 VALUES.add_argument(
     "--digest", type=int, metavar="HOUR", help="One message a day at this hour (0 to 23), in the list's time zone."
@@ -26,30 +28,32 @@ VALUES.add_argument(
 
 
 class SubscriptionActions(ActionCommand):
-    """Call `add_subscription_actions` in `add_arguments`."""
+    """Call `add_subscription_actions` in `add_arguments`. Without an argument for a list, they are about the queue."""
 
-    def add_subscription_actions(self, list_parser: ArgumentParser) -> None:
-        description = "Notify an address of what happens to a list."
+    def add_subscription_actions(self, *of_list: ArgumentParser) -> None:
+        what = "a list" if of_list else "the queue"
+        possible = [topic for topic in Topic if (topic in Subscription.OF_QUEUE) == (not of_list)]
+        description = f"Notify an address of what happens to {what}."
         act = SubscriptionActions.subscribe
-        subscribe = self.add_action("subscribe", act, description, list_parser, VALUES, JSON)
+        subscribe = self.add_action("subscribe", act, description, *of_list, VALUES, JSON)
         text = "An e-mail address, or that of a webhook; - reads it from standard input, since others see arguments."
         subscribe.add_argument("address", help=text)
         subscribe.add_argument("--channel", choices=Channel.values, default=Channel.EMAIL)
-        topics = "; ".join(f"{topic}: {topic.label}" for topic in Topic)
-        subscribe.add_argument(
-            "--topic", choices=Topic.values, action="append", help=f"{topics} (default: stories and error)."
-        )
+        topics = "; ".join(f"{topic}: {topic.label}" for topic in possible)
+        default = "stories and error" if of_list else "both"
+        choices = [topic.value for topic in possible]
+        subscribe.add_argument("--topic", choices=choices, action="append", help=f"{topics} (default: {default}).")
         description = "Change what a subscription is told, and when."
         change = self.add_action(
             "change-subscription", SubscriptionActions.change_subscription, description, ID, VALUES, JSON
         )
-        change.add_argument("--topic", choices=Topic.values, action="append", help="All its topics from now on.")
+        change.add_argument("--topic", choices=choices, action="append", help="All its topics from now on.")
         change.add_argument("--each-run", action="store_true", help="A message for each run instead of one a day.")
         switch = change.add_mutually_exclusive_group()
         switch.add_argument("--on", action="store_true", default=None, help="Activate it again.")
         switch.add_argument("--off", action="store_false", dest="on", help="Let its messages wait.")
-        description = "Show the subscriptions of a list."
-        self.add_action("subscriptions", SubscriptionActions.show_subscriptions, description, list_parser, JSON)
+        description = f"Show the subscriptions of {what}."
+        self.add_action("subscriptions", SubscriptionActions.show_subscriptions, description, *of_list, JSON)
         self.add_action("unsubscribe", SubscriptionActions.unsubscribe, "End a subscription.", ID)
         self.add_action("test-message", SubscriptionActions.test, "Send a test message to a subscription.", ID)
 
@@ -57,13 +61,20 @@ class SubscriptionActions(ActionCommand):
         raise NotImplementedError
 
     def subscribe(
-        self, *, list: str, address: str, channel: str, topic: list[str] | None, as_json: bool, **options: Any
+        self,
+        *,
+        address: str,
+        channel: str,
+        topic: list[str] | None,
+        as_json: bool,
+        list: str | None = None,
+        **options: Any,
     ) -> None:
         address = sys.stdin.readline().strip() if address == "-" else address
-        topics, values = topic or [Topic.STORIES, Topic.ERROR], given_values(**options)
-        made = self.require_accepted(
-            self.manager.subscribe(self.find_list(list).pk, address, topics, channel, **values)
-        )
+        found, values = self.find_list(list) if list is not None else None, given_values(**options)
+        topics = topic or ([Topic.STORIES, Topic.ERROR] if found else [*Subscription.OF_QUEUE])
+        of_list = found.pk if found else None
+        made = self.require_accepted(self.manager.subscribe(of_list, address, topics, channel, **values))
         self.report(made, "Subscribed", as_json)
 
     def change_subscription(
@@ -86,14 +97,16 @@ class SubscriptionActions(ActionCommand):
         found.refresh_from_db()
         self.report(found, "Changed", as_json)
 
-    def show_subscriptions(self, *, list: str, as_json: bool, **options: Any) -> None:
-        subscriptions = self.find_list(list).subscriptions.select_related("webhook").order_by("created_at", "pk")
+    def show_subscriptions(self, *, as_json: bool, list: str | None = None, **options: Any) -> None:
+        of_list = self.find_list(list) if list is not None else None
+        subscriptions = Subscription.objects.filter(list=of_list).select_related("webhook").order_by("created_at", "pk")
         if as_json:
             self.print_json([subscription_as_dict(subscription) for subscription in subscriptions])
         elif subscriptions:
             self.print_lines(subscription_table(subscriptions))
         else:
-            self.stdout.write("Nobody is subscribed. Subscribe somebody: manage.py list subscribe LIST ADDRESS")
+            command = "list subscribe LIST ADDRESS" if of_list else "queue subscribe ADDRESS"
+            self.stdout.write(f"Nobody is subscribed. Subscribe somebody: manage.py {command}")
 
     def unsubscribe(self, *, id: str, **options: Any) -> None:
         found = self.find_subscription(id)
@@ -122,8 +135,8 @@ class SubscriptionActions(ActionCommand):
         return matches[0]
 
 
-def given_values(*, failed_percent: int | None, digest: int | None, **others: Any) -> dict[str, Any]:
-    given = {"failed_percent": failed_percent, "digest_hour": digest}
+def given_values(*, digest: int | None, **options: Any) -> dict[str, Any]:
+    given = {name: options[name] for name in ("after_failures", "failed_percent", "minutes")} | {"digest_hour": digest}
     return {name: value for name, value in given.items() if value is not None}
 
 

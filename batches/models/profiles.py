@@ -30,6 +30,9 @@ class Profile(models.Model):
     # Memory of failures. A host that asks for a pause is not a failure of the profile.
     failures = models.PositiveIntegerField(default=0, db_default=0, help_text="Failed checks in a row.")
     failing_since = models.DateTimeField(null=True, blank=True, help_text="Empty when the last check was ok.")
+    #: How many failures in a row its last success after one has ended, and when.
+    recovered_from = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    recovered_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Until then scheduled runs leave it out. See `queue/failures.py`.
     rests_until = models.DateTimeField("next try", null=True, blank=True)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)

@@ -39,7 +39,14 @@ class Subscription(models.Model):
         STORIES = "stories", "new stories"
         DONE = "done", "a run is done, with a summary"
         ERROR = "error", "a run stopped with an error"
+        FAILING = "failing", "profiles that have begun to fail"
+        RECOVERED = "recovered", "profiles that have recovered"
         FAILURES = "failures", "many failures: a share of the profiles, or twice as many as in the previous run"
+        HELD = "held", "the queue is held for long"
+        NO_WORKER = "no_worker", "no worker runs"
+
+    #: The topics of the queue; the others are those of lists.
+    OF_QUEUE = frozenset({Topic.HELD, Topic.NO_WORKER})
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     list = models.ForeignKey("ProfileList", models.CASCADE, null=True, blank=True, related_name="subscriptions")
@@ -50,6 +57,12 @@ class Subscription(models.Model):
     topics = models.JSONField(default=no_topics)
     failed_percent = models.PositiveSmallIntegerField(
         default=20, help_text="Failed profiles in percent that are many failures."
+    )
+    after_failures = models.PositiveSmallIntegerField(
+        default=3, help_text="Failed checks in a row after which a profile has begun to fail."
+    )
+    minutes = models.PositiveIntegerField(
+        default=60, help_text="Minutes that the queue is held, or that no worker runs, until somebody is told."
     )
     digest_hour = models.PositiveSmallIntegerField(
         null=True,

@@ -70,6 +70,8 @@ class Event(models.TextChoices):
     #: Waits for the digest of the day.
     DIGEST_PART = "list.digest_part", "list.digest_part"
     DIGEST = "list.digest", "list.digest"
+    QUEUE_HELD = "queue.held", "queue.held"
+    NO_WORKER = "queue.no_worker", "queue.no_worker"
     SUBSCRIPTION_TEST = "subscription.test", "subscription.test"
 
 

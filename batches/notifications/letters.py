@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from batches.conf import get_config
 from batches.models import Event, WebhookDelivery
-from batches.text import one_line, pluralise
+from batches.text import format_duration, one_line, pluralise
 
 register = Library()
 register.filter(one_line)
@@ -46,6 +47,8 @@ def word_letter(delivery: WebhookDelivery) -> Letter:
         "runs": runs,
         "more_runs": data.get("runs_total", 0) - len(runs) if "runs" in data else 0,
         "is_test": payload["type"] == Event.SUBSCRIPTION_TEST,
+        "alert": word_alert(payload["type"], data),
+        "queue_link": link("batch_queue"),
         "subscription_link": link("subscription_change", delivery.subscription_id),
     }
     text = render_to_string("batches/messages/message.txt", context)
@@ -56,11 +59,35 @@ def word_subject(event: str, data: Mapping[str, Any], runs: Sequence[RunView]) -
     name = f"“{one_line(data['list']['name'])}”" if data.get("list") else "the queue"
     if event == Event.SUBSCRIPTION_TEST:
         return f"Test message for {name}"
+    if event == Event.QUEUE_HELD:
+        return f"The queue has been held for {describe_time(data['held_at'], data['at'])}"
+    if event == Event.NO_WORKER:
+        return f"No worker {'ran' if data['is_back'] else 'has run'} for {describe_time(data['since'], data['at'])}"
     if event == Event.DIGEST:
         stories = pluralise(data["stories_total"], "new story", "new stories")
         return f"{stories} in {name}, {pluralise(data['runs_total'], 'run')} of a day"
     [run] = runs
     return f"{', '.join(run.headlines)} in {name}" if run.headlines else f"{name} {run.outcome}"
+
+
+def word_alert(event: str, data: Mapping[str, Any]) -> str:
+    """A sentence about the queue; "" for other events."""
+    if event == Event.QUEUE_HELD:
+        by = f" by {one_line(data['held_by'])}" if data["held_by"] else ""
+        why = f": {one_line(data['hold_reason'])}" if data["hold_reason"] else "."
+        return f"No batch has started since {shorten_time(data['held_at'])}. The queue is held{by}{why}"
+    if event == Event.NO_WORKER:
+        back = f" A worker is back since {shorten_time(data['at'])}." if data["is_back"] else ""
+        return f"The last heartbeat of a worker was at {shorten_time(data['since'])}.{back}"
+    return ""
+
+
+def describe_time(since: str, until: str) -> str:
+    return format_duration((datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds())
+
+
+def shorten_time(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True)
@@ -80,6 +107,9 @@ class RunView:
         lines = []
         if stories := self.data.get("stories"):
             lines.append(pluralise(stories["total"], "new story", "new stories"))
+        for topic, what in (("failing", "began to fail"), ("recovered", "recovered")):
+            if found := self.data.get(topic):
+                lines.append(f"{pluralise(found['total'], 'profile')} {what}")
         if failures := self.data.get("failures"):
             lines.append(f"{failures['failed']:,} of {failures['checked']:,} profiles failed")
         return lines
@@ -89,6 +119,13 @@ class RunView:
         if self.batch["status"] == "error":
             return f"stopped with an error: {one_line(self.batch['error'])}"[:200]
         return f"is done: {self.batch['successful_checks']:,} ok, {self.batch['failed_checks']:,} failed"
+
+    @property
+    def changes(self) -> list[tuple[str, Mapping[str, Any], int]]:
+        """(heading, profiles, number of those that are left out) of the profiles that began to fail, or recovered."""
+        headings = {"failing": "Began to fail", "recovered": "Recovered"}
+        found = [(heading, self.data[topic]) for topic, heading in headings.items() if topic in self.data]
+        return [(heading, part, part["total"] - len(part["profiles"])) for heading, part in found]
 
     @property
     def stories(self) -> Mapping[str, Any] | None:

@@ -11,19 +11,20 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from batches.models import Batch, Event, StoryResult, Subscription, WebhookDelivery
+from batches.models import Batch, BatchProfile, Event, StoryResult, Subscription, WebhookDelivery
 from batches.models.vocabulary import as_json
 from batches.text import one_line
 
-Topic = Subscription.Topic
+Status, Topic = BatchProfile.Status, Subscription.Topic
 
 #: What a message contains at most; it links to the rest.
 MAX_PROFILES = 50
@@ -75,8 +76,15 @@ def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
     told: dict[str, Any] = {}
     if Topic.STORIES in subscription.topics:
         told[Topic.STORIES] = describe_stories(find_stories(delivery, batch))
+    previous = find_previous(batch)
+    rows, number = BatchProfile.objects.of_batch(batch), subscription.after_failures
+    period = find_beginning(delivery, previous), datetime.fromisoformat(delivery.facts["at"])
+    if Topic.FAILING in subscription.topics and facts["failed_checks"]:
+        told[Topic.FAILING] = describe_profiles(rows.filter(have_begun_to_fail(number, period)))
+    if Topic.RECOVERED in subscription.topics and facts["successful_checks"]:
+        told[Topic.RECOVERED] = describe_profiles(rows.filter(have_recovered(number, period)))
     if Topic.FAILURES in subscription.topics:
-        told[Topic.FAILURES] = describe_failures(facts, subscription, find_previous(batch))
+        told[Topic.FAILURES] = describe_failures(facts, subscription, previous)
     if {"done": Topic.DONE, "error": Topic.ERROR}[facts["status"]] in subscription.topics:
         told[facts["status"]] = True
     told = {topic: what for topic, what in told.items() if what}
@@ -90,11 +98,16 @@ def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
 
 def find_stories(delivery: WebhookDelivery, batch: Batch) -> QuerySet[StoryResult]:
     """Those that no earlier message about the same batch had: it may have been retried, or queued again."""
-    earlier = WebhookDelivery.objects.filter(subscription=delivery.subscription_id, batch=batch, pk__lt=delivery.pk)
-    after = max((facts["last_story"] for facts in earlier.values_list("facts", flat=True)), default=0)
+    after = max((facts["last_story"] for facts in earlier_facts(delivery)), default=0)
     return StoryResult.objects.filter(
         batch=batch, is_baseline=False, pk__gt=after, pk__lte=delivery.facts["last_story"]
     )
+
+
+def earlier_facts(delivery: WebhookDelivery) -> QuerySet[WebhookDelivery, dict[str, Any]]:
+    """Of the messages about the same batch to the same subscription."""
+    earlier = WebhookDelivery.objects.filter(subscription=delivery.subscription_id, batch=delivery.batch_id)
+    return earlier.filter(pk__lt=delivery.pk).values_list("facts", flat=True)
 
 
 def describe_stories(stories: QuerySet[StoryResult]) -> dict[str, Any] | None:
@@ -136,6 +149,41 @@ class Room:
     def _count(self) -> bool:
         self.profiles -= 1
         return self.profiles >= 0
+
+
+def find_beginning(delivery: WebhookDelivery, previous: Batch | None) -> datetime:
+    """Until when it was told: until an earlier message about the same batch, else until the end of the previous run."""
+    told = [datetime.fromisoformat(facts["at"]) for facts in earlier_facts(delivery)]
+    ends = [previous.completed_at] if previous and previous.completed_at else []
+    return max([*told, *ends], default=datetime.min.replace(tzinfo=UTC))
+
+
+Period = tuple[datetime, datetime]
+
+
+def have_begun_to_fail(number: int, period: Period) -> Q:
+    """This was the failure of this number, or it is beyond: then other lists have checked the profile since."""
+    is_beyond = Q(profile__failures__gt=number, profile__failing_since__range=period)
+    return Q(status=Status.FAILED) & (Q(profile__failures=number) | is_beyond)
+
+
+def have_recovered(number: int, period: Period) -> Q:
+    return Q(status=Status.OK, profile__recovered_at__range=period, profile__recovered_from__gte=number)
+
+
+def describe_profiles(rows: QuerySet[BatchProfile]) -> dict[str, Any] | None:
+    profiles = [
+        {
+            "profile": row.profile.pk,
+            "profile_url": row.profile.url,
+            "profile_name": one_line(row.profile.name),
+            "error": one_line(row.error)[:MAX_TITLE],
+            "failing_since": row.profile.failing_since,
+        }
+        for row in rows.select_related("profile").order_by("pk")[:MAX_PROFILES]
+    ]
+    total = len(profiles) if len(profiles) < MAX_PROFILES else rows.count()
+    return {"total": total, "profiles": profiles} if profiles else None
 
 
 def describe_failures(
@@ -208,4 +256,6 @@ DATA: dict[Event, Callable[[WebhookDelivery], dict[str, Any] | None]] = {
     Event.RUN: describe_run,
     Event.DIGEST_PART: describe_run,
     Event.SUBSCRIPTION_TEST: describe_test,
+    Event.QUEUE_HELD: lambda delivery: delivery.facts,
+    Event.NO_WORKER: lambda delivery: delivery.facts,
 }

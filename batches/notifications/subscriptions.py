@@ -29,7 +29,7 @@ def write_run(batch: Batch) -> None:
     locked = Subscription.objects.active().select_for_update(no_key=True).filter(list=batch.list_id).order_by("pk")
     if subscriptions := list(locked):
         last_story = StoryResult.objects.filter(batch=batch).aggregate(last=Max("pk"))["last"]
-        facts = {"batch": as_plain(batch_as_dict(batch)), "last_story": last_story or 0}
+        facts = {"batch": batch_as_dict(batch), "last_story": last_story or 0, "at": timezone.now()}
         insert_deliveries(Event.RUN, subscriptions, facts, batch=batch, digests_of=batch.list)
 
 
@@ -59,7 +59,7 @@ def insert_deliveries(
                 event_id=uuid.uuid4(),
                 type=event if hour is None else Event.DIGEST_PART,
                 batch=batch,
-                facts=facts,
+                facts=as_plain(facts),
                 next_attempt_at=Now() if hour is None or digests_of is None else next_digest(digests_of, hour),
             )
         )

@@ -37,12 +37,17 @@ def remember_outcome(result: CheckResult) -> Callable[[datetime], Assignments]:
 
 
 def remember_answer(moment: datetime) -> Assignments:
-    return Assignments("failures = 0, failing_since = NULL, rests_until = NULL, ", [])
+    recovered = "CASE WHEN profile.failures > 0 THEN {} ELSE profile.{} END"
+    sql = f"""failures = 0, failing_since = NULL, rests_until = NULL,
+              recovered_from = {recovered.format("profile.failures", "recovered_from")},
+              recovered_at = {recovered.format(time_parameter(), "recovered_at")}, """
+    return Assignments(sql, [format_time(moment)])
 
 
 def remember_read(moment: datetime) -> Assignments:
     first_read = f"first_read_at = COALESCE(profile.first_read_at, {time_parameter()}), "
-    return Assignments(remember_answer(moment).sql + first_read, [format_time(moment)])
+    answer = remember_answer(moment)
+    return Assignments(answer.sql + first_read, [*answer.parameters, format_time(moment)])
 
 
 def remember_pause(moment: datetime) -> Assignments:

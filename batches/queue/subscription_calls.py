@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
 
-from batches.limits import MAX_SUBSCRIPTIONS, MAX_URL
+from batches.limits import MAX_DELAY, MAX_SUBSCRIPTIONS, MAX_URL
 from batches.models import Action, Subscription, Webhook
 from batches.notifications import subscriptions
 from batches.notifications.chats import InvalidChat, open_chat
@@ -24,20 +25,23 @@ Channel, Topic = Subscription.Channel, Subscription.Topic
 
 
 class SubscriptionCalls(QueueWriter):
-    """Subscribes people and programs to what happens to a list."""
+    """Subscribes people and programs to what happens to a list, or to the queue."""
 
     @refusable
     def subscribe(
         self, list_id: object, address: str, topics: object, channel: str = Channel.EMAIL, **options: Any
     ) -> Subscription:
-        """Notify this address of these topics. The options are those of `change_subscription`."""
+        """Notify this address of these topics of a list, or without `list_id` of the queue.
+
+        The options are those of `change_subscription`.
+        """
         channel = require_channel(channel)
-        values = {name: clean_option(name, value) for name, value in {"topics": topics, **options}.items()}
+        values = clean_options({"topics": topics, **options}, of_queue=list_id is None)
         with transaction.atomic():
-            of_list = find_list(list_id, lock=True)
+            of_list = None if list_id is None else find_list(list_id, lock=True)
             others = Subscription.objects.filter(list=of_list)
             if others.count() >= MAX_SUBSCRIPTIONS:
-                raise Refused(Code.BAD_VALUE, f"A list has at most {MAX_SUBSCRIPTIONS} subscriptions.")
+                raise Refused(Code.BAD_VALUE, f"A list, or the queue, has at most {MAX_SUBSCRIPTIONS} subscriptions.")
             target = RECEIVERS[channel](address)
             if others.filter(channel=channel, address=target["address"]).exists():
                 raise Refused(Code.ALREADY_EXISTS, "This address is subscribed already. Change that subscription.")
@@ -47,9 +51,9 @@ class SubscriptionCalls(QueueWriter):
 
     @refusable
     def change_subscription(self, subscription_id: object, **values: Any) -> Literal[True]:
-        """Set its `topics`, `failed_percent`, `digest_hour` or `is_active`."""
-        cleaned = {name: clean_option(name, value) for name, value in values.items()}
+        """Set its `topics`, `after_failures`, `failed_percent`, `minutes`, `digest_hour` or `is_active`."""
         with self._changing_subscription(subscription_id) as changed:
+            cleaned = clean_options(values, of_queue=changed.list_id is None)
             news = {name: value for name, value in cleaned.items() if value != getattr(changed, name)}
             for name, value in news.items():
                 setattr(changed, name, value)
@@ -113,17 +117,22 @@ def require_channel(channel: object) -> str:
     return str(channel)
 
 
-def clean_option(name: str, value: Any) -> Any:
-    """The value of this attribute of a subscription. Raises Refused."""
-    return CLEAN[name](value)
+def clean_options(values: Mapping[str, Any], *, of_queue: bool) -> dict[str, Any]:
+    """The values of these attributes of a subscription. Raises Refused."""
+    if of_queue and values.get("digest_hour") is not None:
+        raise Refused(Code.BAD_VALUE, "What is told about the queue does not wait for a digest.")
+    clean: dict[str, Callable[[Any], Any]] = {**CLEAN, "topics": partial(clean_topics, of_queue=of_queue)}
+    return {name: clean[name](value) for name, value in values.items()}
 
 
-def clean_topics(value: object) -> list[str]:
+def clean_topics(value: object, *, of_queue: bool) -> list[str]:
     """Each once, in our order."""
+    possible = [topic.value for topic in Topic if (topic in Subscription.OF_QUEUE) == of_queue]
     wanted = value if isinstance(value, list | tuple | set | frozenset) else []
-    if not wanted or not all(topic in Topic.values for topic in wanted):
-        raise Refused(Code.BAD_VALUE, f"Choose at least one of these topics: {', '.join(Topic.values)}.")
-    return [topic for topic in Topic.values if topic in wanted]
+    if not wanted or not all(topic in possible for topic in wanted):
+        what = "the queue" if of_queue else "a list"
+        raise Refused(Code.BAD_VALUE, f"Choose at least one of the topics of {what}: {', '.join(possible)}.")
+    return [topic for topic in possible if topic in wanted]
 
 
 def number_within(first: int, last: int, noun: str) -> Callable[[object], int]:
@@ -146,8 +155,9 @@ def clean_active(value: object) -> bool:
 
 
 CLEAN: Mapping[str, Callable[[Any], Any]] = {
-    "topics": clean_topics,
+    "after_failures": number_within(1, 1000, "The number of failures in a row"),
     "failed_percent": number_within(0, 100, "The share of failed profiles"),
+    "minutes": number_within(1, MAX_DELAY, "The number of minutes"),
     "digest_hour": clean_hour,
     "is_active": clean_active,
 }

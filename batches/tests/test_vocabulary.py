@@ -83,7 +83,8 @@ def test_the_names_are_a_promise():
         "id", "profile", "url", "checks", "first_seen_at", "last_seen_at", "profile_url", "profile_name", "merges",
     )  # fmt: skip
     assert vocabulary.SUBSCRIPTION == (
-        "id", "list", "channel", "address", "topics", "failed_percent", "digest_hour", "is_active", "created_at",
+        "id", "list", "channel", "address", "topics", "failed_percent", "after_failures", "minutes", "digest_hour",
+        "is_active", "created_at",
     )  # fmt: skip
     assert vocabulary.ACCEPTANCE == ("profile", "old_url", "url", "merged")
     assert vocabulary.LOG == (

@@ -5,14 +5,16 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from batches.management.base import JSON, ActionCommand, add_limit
+from batches.checking.worker import Worker
+from batches.management.base import JSON, add_limit
 from batches.management.output import batch_table, hold_line, when
+from batches.management.subscriptions import SubscriptionActions
 from batches.models import Batch
 from batches.reports.outlook import forecast_queue, queue_as_dict
 
 
-class Command(ActionCommand):
-    help = "Show the queue, hold it, or release it."
+class Command(SubscriptionActions):
+    help = "Show the queue, hold it, release it, or subscribe to it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -23,6 +25,12 @@ class Command(ActionCommand):
         text = "Release it at this time, such as 06:00 or 2026-01-31T06:00 (default: when somebody does)."
         hold.add_argument("--until", type=moment, metavar="TIME", help=text)
         self.add_action("release", Command.release, "Let batches start again.")
+        self.add_subscription_actions()
+        description = (
+            "Tell who has subscribed if the queue is held for long or no worker runs, and send what is due. For cron: "
+            "while no worker runs, nobody else does."
+        )
+        self.add_action("alert", Command.alert, description)
 
     def show(self, *, limit: int, as_json: bool, **options: Any) -> None:
         outlook = forecast_queue()
@@ -44,6 +52,11 @@ class Command(ActionCommand):
         self.require_accepted(self.manager.hold_queue(reason, until))
         held = f"The queue is held until {when(until)}." if until else "The queue is held."
         self.stdout.write(f"{held} The running batch continues; release it with: manage.py queue release")
+
+    def alert(self, **options: Any) -> None:
+        Worker().tend()
+        seen_at = forecast_queue().worker_seen_at
+        self.stdout.write(f"The last heartbeat of a worker: {when(seen_at)}" if seen_at else "No worker has run yet.")
 
     def release(self, **options: Any) -> None:
         self.manager.release_queue()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 LIST = reverse("admin:batches_subscription_changelist")
 ADD = reverse("admin:batches_subscription_add")
 FIELDS = {"channel": "email", "address": "ada@example.org", "topics": ["stories"], "failed_percent": "20",
-          "digest_hour": "", "is_active": "on"}  # fmt: skip
+          "after_failures": "3", "digest_hour": "", "is_active": "on"}  # fmt: skip
 
 
 @pytest.fixture
@@ -45,7 +45,6 @@ def test_the_page_of_a_list_leads_to_its_subscriptions_and_to_a_new_one(client, 
     ("fields", "sentence"),
     [
         ({"address": "ada"}, "This is not an e-mail address."),
-        ({"list": ""}, "Open the page of a list, and choose Subscribe there."),
         ({"list": "\0"}, "Null characters are not allowed."),
         ({"topics": []}, "This field is required."),
         ({"topics": ["weather"]}, "Select a valid choice."),
@@ -78,6 +77,21 @@ def test_the_button_sends_a_test_message(client, found):
     made.is_active = False
     made.save()
     assert "Send a test message" not in text_of(client.get(page_of(made)))
+
+
+def test_without_a_list_it_is_about_the_queue(client):
+    page = text_of(client.get(ADD))
+    assert "Subscribe to the queue" in page
+    assert 'name="minutes"' in page
+    assert 'name="digest_hour"' not in page
+    fields = {"channel": "email", "address": "ada@example.org", "topics": ["held"], "minutes": "5", "is_active": "on"}
+    client.post(ADD, fields)
+    made = Subscription.objects.get()
+    assert (made.list, made.topics, made.minutes) == (None, ["held"], 5)
+    client.post(page_of(made), fields | {"topics": ["no_worker"], "minutes": "7"})
+    made.refresh_from_db()
+    assert (made.topics, made.minutes) == (["no_worker"], 7)
+    assert "after 7 minutes" in text_of(client.get(LIST))
 
 
 def test_it_is_ended_on_its_page(client, found):

@@ -127,6 +127,15 @@ CALLS = [
         {"address": "new@example.org", "topics": ["stories"]},
         (CREATED,) * 5,
     ),
+    Call("get", "queue-subscriptions", "change_profilelist", "queue/subscriptions/"),
+    Call(
+        "post",
+        "queue-subscriptions",
+        "change_profilelist",
+        "queue/subscriptions/",
+        {"address": "new@example.org", "topics": ["held"], "minutes": 5},
+        (CREATED,) * 5,
+    ),
     Call("get", "subscription-detail", "change_profilelist", "subscriptions/{subscription}/"),
     Call(
         "patch",

@@ -24,7 +24,9 @@ def test_an_address_is_subscribed_shown_changed_tested_and_unsubscribed(manage, 
     assert shown == [
         {
             "id": str(made.pk), "list": str(found.pk), "channel": "email", "address": "ada@example.org",
-            "topics": ["stories", "error"], "failed_percent": 20, "digest_hour": None, "is_active": True,
+            "topics": ["stories", "error"], "failed_percent": 20, "after_failures": 3, "minutes": 60,
+            "digest_hour": None,
+            "is_active": True,
             "created_at": made.created_at.isoformat().replace("+00:00", "Z"),
         }
     ]  # fmt: skip

@@ -138,6 +138,67 @@ def test_many_failures_are_a_share_or_twice_the_previous_run(checks, before, per
     assert len(told()) == is_told
 
 
+def test_a_profile_is_told_once_when_it_begins_to_fail_and_once_when_it_recovers():
+    found = make_list("Press", 2)
+    subscribe(found, topics=["failing", "recovered"], after_failures=2)
+    for result in (failed("Gone."), failed("Gone."), failed("Gone."), ok(), ok(), failed(), ok()):
+        run_list(found, result, ok())
+        prepare_messages()
+    told_of = [
+        (content["topics"], [profile["error"] for profile in content[content["topics"][0]]["profiles"]])
+        for content in told()
+    ]
+    assert told_of == [(["failing"], ["Gone."]), (["recovered"], [""])]
+    assert [letter.subject for letter in letters()] == [
+        "1 profile began to fail in “Press”",
+        "1 profile recovered in “Press”",
+    ]
+    assert "Began to fail: 1\n  - https://example.org/0: Gone.\n" in letters()[0].text
+
+
+def test_what_another_list_has_seen_in_between_is_told_too():
+    found, other = make_list("Press", 1), make_list("Other", 1)
+    subscribe(found, topics=["failing", "recovered"], after_failures=2)
+    run_list(found, ok())
+    for result in (failed(), failed(), failed()):
+        run_list(other, result)
+    run_list(found, failed())
+    prepare_messages()
+    run_list(found, failed())
+    prepare_messages()
+    run_list(other, ok())
+    run_list(found, ok())
+    run_list(found, ok())
+    assert [content["topics"] for content in told()] == [["failing"], ["recovered"]]
+
+
+def test_a_retry_tells_only_what_its_first_message_did_not():
+    found = make_list("Press", 2)
+    subscribe(found, topics=["failing", "recovered"], after_failures=1)
+    batch = run_list(found, failed(), failed())
+    assert [content["failing"]["total"] for content in told()] == [2]
+    for results in ([ok(), failed()], [ok()]):
+        assert BatchManager().retry_failed(batch.pk)
+        BatchManager().finish_resets()
+        assert BatchManager().start_batch(batch.pk)
+        run = BatchManager().claim_run("worker")
+        pending = batch.profiles.filter(status="pending").order_by("pk").values_list("profile_id", flat=True)
+        assert BatchManager().record_results(batch.pk, run.run_token, zip(pending, results, strict=True))
+        assert BatchManager().complete_batch(batch.pk)
+    assert [content.get("recovered", {}).get("total") for content in told()] == [None, 1, 1]
+
+
+def test_profiles_that_changed_are_capped(monkeypatch):
+    monkeypatch.setattr(messages, "MAX_PROFILES", 2)
+    found = make_list("Press", 5)
+    subscribe(found, topics=["failing"], after_failures=1)
+    run_list(found, *[failed()] * 5)
+    [content] = told()
+    assert (content["failing"]["total"], len(content["failing"]["profiles"])) == (5, 2)
+    assert "  and 3 more\n" in letters()[0].text
+    assert "<li>and 3 more</li>" in letters()[0].html
+
+
 # What is in them
 
 

@@ -55,6 +55,10 @@ OTHERS = {
     "find_redirect",
     "forget_profile",
     "end_checks",
+    "subscribe",
+    "change_subscription",
+    "unsubscribe",
+    "send_test_message",
 }
 TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
 

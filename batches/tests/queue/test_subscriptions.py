@@ -46,10 +46,13 @@ def test_a_webhook_is_found_by_its_address(found):
         ({"address": None}, "This is not an e-mail address."),
         ({"channel": "pigeon"}, "There is no such channel. Use one of: email, webhook, apprise."),
         ({"channel": "webhook", "address": "https://example.org/other"}, "No webhook has this address."),
-        ({"topics": []}, "Choose at least one of these topics: stories, "),
-        ({"topics": "stories"}, "Choose at least one of these topics: stories, "),
-        ({"topics": ["weather"]}, "Choose at least one of these topics: stories, "),
-        ({"topics": [["stories"]]}, "Choose at least one of these topics: stories, "),
+        ({"topics": []}, "Choose at least one of the topics of a list: stories, "),
+        ({"topics": "stories"}, "Choose at least one of the topics of a list: stories, "),
+        ({"topics": ["weather"]}, "Choose at least one of the topics of a list: stories, "),
+        ({"topics": [["stories"]]}, "Choose at least one of the topics of a list: stories, "),
+        ({"topics": ["stories", "held"]}, "Choose at least one of the topics of a list: stories, "),
+        ({"after_failures": 0}, "The number of failures in a row must be a whole number from 1 to 1,000."),
+        ({"minutes": 0}, "The number of minutes must be a whole number from 1 to 10,080."),
         ({"digest_hour": 24}, "The hour of the digest must be a whole number from 0 to 23."),
         ({"digest_hour": True}, "The hour of the digest must be a whole number from 0 to 23."),
         ({"failed_percent": 101}, "The share of failed profiles must be a whole number from 0 to 100."),
@@ -64,7 +67,7 @@ def test_bad_values_are_refused_and_change_nothing(found, values, sentence):
 
 
 @pytest.mark.parametrize("call", ["subscribe", "change_subscription", "unsubscribe", "send_test_message"])
-@pytest.mark.parametrize("wanted", [None, "", "x", "\0", 7, "00000000-0000-0000-0000-000000000000"])
+@pytest.mark.parametrize("wanted", ["", "x", "\0", 7, "00000000-0000-0000-0000-000000000000"])
 def test_an_unknown_id_is_not_found(call, wanted):
     arguments = [ADDRESS, ["stories"]] if call == "subscribe" else []
     with unchanged():
@@ -101,6 +104,19 @@ def test_it_ends_with_its_messages_and_with_its_list(found, manager):
     assert manager.delete_list(found.pk)
     assert not Subscription.objects.exists()
     assert BatchLog.objects.filter(action="unsubscribe").count() == 1
+
+
+def test_somebody_subscribes_to_the_queue(manager):
+    made = manager.subscribe(None, ADDRESS, ["no_worker", "held"], minutes=5)
+    assert (made.list, made.topics, made.minutes, str(made)) == (None, ["held", "no_worker"], 5, "e-mail for the queue")
+    assert (last_line().action, last_line().list) == ("subscribe", None)
+    for refused in ({"topics": ["stories"]}, {"topics": ["held"], "digest_hour": 7}):
+        with unchanged():
+            assert manager.subscribe(None, "eve@example.org", **refused).code == "bad_value"
+    assert manager.subscribe(None, ADDRESS, ["held"]).code == "already_exists"
+    assert manager.change_subscription(made.pk, topics=["held"])
+    assert manager.change_subscription(made.pk, topics=["stories"]).code == "bad_value"
+    assert manager.unsubscribe(made.pk)
 
 
 def test_a_subscription_that_is_off_gets_no_test_message(found):

@@ -1,0 +1,80 @@
+"""Tells the subscribers of the queue that it is held for long, or that no worker runs.
+
+Each worker looks, and so does `manage.py queue alert`, for cron: while no worker runs, nobody else can tell. A worker
+that comes back tells late. The ID of an alert follows from what it is about, so it is told once by whoever is first,
+and again only when its delivery has been pruned.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+from django.db.models.functions import Now
+
+from batches.models import Event, Lease, Queue, Subscription, WebhookDelivery
+from batches.models.vocabulary import as_plain
+
+Topic = Subscription.Topic
+
+
+def write_alerts(*, is_back: bool = False) -> int:
+    """For what has lasted long enough for a subscription. Returns how many are new.
+
+    A worker that has just started says that it `is_back`, before it counts as one that runs.
+    """
+    wanted = list(Subscription.objects.active().of_queue().order_by("pk"))
+    queue = Queue.objects.annotate(now=Now()).first() if wanted else None
+    if queue is None:
+        return 0
+    alerts = [alert for subscription in wanted for alert in make_alerts(subscription, queue, is_back)]
+    ids = [alert.event_id for alert in alerts]
+    told = WebhookDelivery.objects.filter(subscription__in=wanted, event_id__in=ids)
+    known = set(told.values_list("event_id", flat=True))
+    new = [alert for alert in alerts if alert.event_id not in known]
+    return _insert(new) if new else 0
+
+
+def make_alerts(subscription: Subscription, queue: Any, is_back: bool) -> Iterator[WebhookDelivery]:
+    """`queue` has `now`, by the clock of the database."""
+    patience = timedelta(minutes=subscription.minutes)
+    if Topic.HELD in subscription.topics and queue.held and queue.held_at and queue.now - queue.held_at >= patience:
+        facts = {"held_at": queue.held_at, "held_by": queue.held_by, "hold_reason": queue.hold_reason}
+        yield _make_alert(Event.QUEUE_HELD, subscription, queue.held_at, facts | {"at": queue.now})
+    if Topic.NO_WORKER in subscription.topics:
+        since = find_heartbeat(queue) or subscription.created_at
+        if queue.now - since >= patience:
+            facts = {"worker": queue.worker, "since": since, "at": queue.now, "is_back": is_back}
+            yield _make_alert(Event.NO_WORKER, subscription, since, facts)
+
+
+def find_heartbeat(queue: Queue) -> datetime | None:
+    """The last one of any worker, idle or at work."""
+    at_work = Lease.objects.aggregate(last=Max("lease_at"))["last"]
+    return max(filter(None, [queue.worker_seen_at, at_work]), default=None)
+
+
+def _make_alert(event: Event, subscription: Subscription, since: datetime, facts: dict[str, Any]) -> WebhookDelivery:
+    return WebhookDelivery(
+        webhook_id=subscription.webhook_id,
+        subscription=subscription,
+        event_id=uuid.uuid5(subscription.pk, f"{event} {since.isoformat()}"),
+        type=event,
+        facts=as_plain(facts),
+        next_attempt_at=Now(),
+    )
+
+
+def _insert(alerts: list[WebhookDelivery]) -> int:
+    with transaction.atomic():
+        # One that is deleted at the same time would make the insertion of the others fail.
+        ids = [alert.subscription_id for alert in alerts if alert.subscription_id]
+        locked = Subscription.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+        there = {subscription.pk for subscription in locked}
+        kept = [alert for alert in alerts if alert.subscription_id in there]
+        WebhookDelivery.objects.bulk_create(kept, ignore_conflicts=True)
+    return len(kept)

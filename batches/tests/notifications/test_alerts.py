@@ -1,0 +1,114 @@
+"""What the subscribers of the queue are told: that it is held for long, or that no worker runs."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+
+from batches.batch_manager import BatchManager
+from batches.models import Lease, Queue, Subscription, WebhookDelivery
+from batches.notifications.alerts import write_alerts
+from batches.notifications.letters import word_letter
+from batches.notifications.messages import prepare_messages
+from batches.tests.support.factories import make_batch, start_run, subscribe
+
+from .conftest import deliveries
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+
+
+def age(**columns):
+    """As if these times of the queue were so long ago."""
+    Queue.objects.get_or_create(pk=Queue.THE_ONE)
+    Queue.objects.update(**{name: Now() - duration for name, duration in columns.items()})
+
+
+def subjects():
+    prepare_messages()
+    rows = WebhookDelivery.objects.claimable().select_related("subscription__list").order_by("pk")
+    return [word_letter(row).subject for row in rows]
+
+
+def test_a_hold_is_told_once_after_its_minutes_and_the_next_hold_again():
+    subscribe(None, topics=["held"], minutes=60)
+    subscribe(None, "patient@example.org", topics=["held"], minutes=90)
+    assert BatchManager("ada").hold_queue("Repairs\r\nof the network")
+    age(held_at=HOUR - timedelta(minutes=1))
+    assert write_alerts() == 0
+    age(held_at=HOUR)
+    assert [write_alerts(), write_alerts()] == [1, 0]
+    assert subjects() == ["The queue has been held for 1 h 00 min"]
+    text = word_letter(deliveries()[0]).text
+    assert "The queue is held by ada: Repairs of the network" in text
+    assert BatchManager().release_queue()
+    assert BatchManager().hold_queue()
+    assert write_alerts() == 0
+    age(held_at=2 * HOUR)
+    assert write_alerts() == 2
+
+
+def test_no_worker_is_told_once_by_its_last_heartbeat_idle_or_at_work():
+    subscribe(None, topics=["no_worker"], minutes=60)
+    BatchManager().claim_run("a worker")
+    assert write_alerts() == 0
+    age(worker_seen_at=2 * HOUR)
+    run = start_run(make_batch("it", 1))
+    age(worker_seen_at=2 * HOUR)
+    assert write_alerts() == 0
+    Lease.objects.update(lease_at=Now() - timedelta(minutes=70))
+    assert [write_alerts(), write_alerts()] == [1, 0]
+    assert subjects() == ["No worker has run for 1 h 10 min"]
+    assert BatchManager().release_run(run.batch.pk, run.run_token)
+    age_of_queue = Queue.objects.annotate(now=Now()).get()
+    assert age_of_queue.now - age_of_queue.worker_seen_at < timedelta(minutes=5)
+
+
+def test_a_worker_that_comes_back_tells_late():
+    subscribe(None, topics=["no_worker"], minutes=60)
+    age(worker_seen_at=3 * HOUR)
+    assert write_alerts(is_back=True) == 1
+    assert subjects() == ["No worker ran for 3 h 00 min"]
+    assert "A worker is back since " in word_letter(deliveries()[0]).text
+
+
+def test_without_any_worker_so_far_the_time_begins_with_the_subscription():
+    made = subscribe(None, topics=["no_worker"], minutes=60)
+    age()
+    assert write_alerts() == 0
+    Subscription.objects.update(created_at=Now() - HOUR)
+    assert write_alerts() == 1
+    [alert] = deliveries()
+    made.refresh_from_db()
+    assert alert.facts["since"] == made.created_at.isoformat().replace("+00:00", "Z")
+
+
+def test_topics_and_switches_are_heeded_and_the_content_is_that_of_its_time():
+    subscribe(None, topics=["no_worker"], minutes=1)
+    off = subscribe(None, "off@example.org", topics=["held"], minutes=1, is_active=False)
+    assert BatchManager().hold_queue("First")
+    age(held_at=HOUR, worker_seen_at=timedelta(0))
+    assert write_alerts() == 0
+    assert BatchManager().change_subscription(off.pk, is_active=True)
+    assert write_alerts() == 1
+    assert BatchManager().release_queue()
+    prepare_messages()
+    payload = json.loads(deliveries()[0].payload)
+    assert (payload["type"], payload["data"]["hold_reason"]) == ("queue.held", "First")
+
+
+def test_looking_costs_one_query_without_subscriptions_and_writes_nothing():
+    with CaptureQueriesContext(connection) as captured:
+        assert write_alerts() == 0
+    assert len(captured) == 1
+    subscribe(None, topics=["held", "no_worker"], minutes=1)
+    assert BatchManager().hold_queue()
+    age(held_at=HOUR, worker_seen_at=HOUR)
+    assert write_alerts() == 2
+    with CaptureQueriesContext(connection) as captured:
+        assert write_alerts() == 0
+    assert [query["sql"] for query in captured if not query["sql"].startswith("SELECT")] == []
