@@ -19,6 +19,10 @@ from django.db.models import Model
 from .conf import get_config
 from .models import Subscription
 
+#: Of the checks that every command makes. Django's own would import the admin and the API, which takes longer than most
+#: commands: `manage.py check` and the web server make them.
+TAG = "batches"
+
 #: The first version with RETURNING.
 OLDEST_SQLITE = (3, 35)
 #: In older versions, two connections that write and checkpoint at the same moment can, very rarely, corrupt the file:
@@ -31,7 +35,7 @@ NEEDED_APPS = ("django.contrib.humanize", "rest_framework.authtoken", "drf_spect
 OTHER_DATABASE = "Use a Python built with a newer SQLite, or PostgreSQL: DATABASE_URL=postgres://…"
 
 
-@register()
+@register(TAG)
 def check_config(**kwargs: Any) -> list[CheckMessage]:
     try:
         problems = get_config().problems()
@@ -40,7 +44,7 @@ def check_config(**kwargs: Any) -> list[CheckMessage]:
     return [Error(problem, id="batches.E002") for problem in problems]
 
 
-@register()
+@register(TAG)
 def check_project(**kwargs: Any) -> list[CheckMessage]:
     """What the app needs from the project around it."""
     problems: list[CheckMessage] = [
@@ -59,7 +63,7 @@ def check_project(**kwargs: Any) -> list[CheckMessage]:
     return problems
 
 
-@register()
+@register(TAG)
 def check_executor(**kwargs: Any) -> list[CheckMessage]:
     try:
         executor = get_config().executor
@@ -71,7 +75,7 @@ def check_executor(**kwargs: Any) -> list[CheckMessage]:
     return [Error(problem, hint="Run: pip install -r requirements-celery.txt", id="batches.E008")]
 
 
-@register()
+@register(TAG)
 def check_routers(**kwargs: Any) -> list[CheckMessage]:
     """Hand-written statements and locks use the default database, and tokens and stored responses refer to users."""
     own = [model._meta.concrete_model for model in apps.get_app_config("batches").get_models()]
@@ -88,7 +92,7 @@ def _databases_of(model: type[Model]) -> set[str]:
     return {router.db_for_read(model), router.db_for_write(model)}
 
 
-@register()
+@register(TAG)
 def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
     if connections["default"].vendor != "sqlite":
         return []

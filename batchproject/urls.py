@@ -6,6 +6,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from rest_framework.authtoken.models import TokenProxy
 
+admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = "Overview"
 admin.site.index_template = "admin/batches/overview.html"

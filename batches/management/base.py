@@ -12,7 +12,7 @@ from functools import cached_property
 from io import TextIOWrapper
 from pathlib import Path
 from string import hexdigits
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
@@ -22,6 +22,7 @@ from django.db.models import Model, QuerySet
 from django.template.loader import render_to_string
 
 from batches.batch_manager import BatchManager
+from batches.checks import TAG
 from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
 from batches.models import Action, Batch, Channel, is_database_fault
@@ -79,6 +80,7 @@ class DatabaseCommand(BaseCommand):
     """A command that ends with a sentence if the database does not answer or lacks migrations."""
 
     requires_migrations_checks = True
+    requires_system_checks: list[str] | Literal["__all__"] = [TAG]
 
     stdout: Output
     stderr: Output

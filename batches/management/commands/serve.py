@@ -39,6 +39,8 @@ WORKER_COLOUR = "green"
 class Command(DatabaseCommand):
     help = "Run the web application and the worker together, until Ctrl-C."
 
+    requires_system_checks = "__all__"
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on (default: %(default)s).")
         port = os.environ.get("PORT") or "8000"

@@ -1,0 +1,27 @@
+"""What a command imports before it does anything: the admin and the API take longer than most commands."""
+
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
+
+START = """
+import sys, manage
+sys.argv[1:] = {arguments}
+manage.main()
+print(sorted({{"batches.admin", "batches.api.urls", "rest_framework.views", "batchproject.urls"}} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["queue", "show"], ["batch", "list"], ["queue", "hold"]])
+def test_a_command_starts_without_the_admin_and_the_api(arguments, commands):
+    command = commands.start_program(sys.executable, "-c", START.format(arguments=arguments))
+    assert command.wait() == 0, command.err
+    assert command.out.splitlines()[-1] == "[]"
+
+
+def test_a_command_still_says_what_is_wrong_with_the_settings(commands):
+    command = commands.start("queue", "show", environ={"BATCHES_PER_HOST": "0"})
+    assert command.wait() == 1
+    assert "BATCHES['PER_HOST'] is 0. Use a number > 0." in command.err
