@@ -64,6 +64,8 @@ class Run:
         )
         self._all_read = False
         self._stopping = False
+        #: Whether profiles may be left that nobody checks.
+        self.was_stopped = False
         self._room = asyncio.Event()
         self._chunk_ready = asyncio.Event()
         self._settled = asyncio.Event()  # every profile that was read is checked or cancelled
@@ -98,7 +100,7 @@ class Run:
 
     def _start_no_more(self) -> None:
         if not self._stopping:
-            self._stopping = True
+            self._stopping = self.was_stopped = True
             self._partitions.leave(self._checks.stop())
             self._room.set()
             self._chunk_ready.set()

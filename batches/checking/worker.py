@@ -170,7 +170,7 @@ class Worker:
             if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()
-            if await self._database(self._manager.finish_run, batch.pk, token):
+            if not self._run.was_stopped and await self._database(self._manager.finish_run, batch.pk, token):
                 _log_outcome(await self._database(_reload, batch))
             else:
                 await self._database(self._manager.release_run, batch.pk, token, self._run.checked)

@@ -15,7 +15,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 from batches.conf import get_config
-from batches.models import Batch, Lease, Partition, SecondsSince
+from batches.models import Batch, BatchProfile, Lease, Partition, SecondsSince
 
 from .partitions import (
     create_missing_partitions,
@@ -104,6 +104,12 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
     lease = Lease.objects.create(batch=batch, worker=worker, lease_at=Now())
     lease_free_partitions(lease, processes)
     return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)))
+
+
+def has_pending(batch: Batch) -> bool:
+    """In the order of the index: `exists` has none, and PostgreSQL may then read the whole table."""
+    pending = BatchProfile.objects.of_batch(batch).filter(status=BatchProfile.Status.PENDING)
+    return pending.order_by("pk").values_list("pk").first() is not None
 
 
 def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> bool:

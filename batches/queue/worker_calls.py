@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from batches.checking.checkers.base import CheckResult
 from batches.conf import get_config
 from batches.limits import MAX_ACTOR
-from batches.models import Action, Batch, BatchProfile, Lease, Queue
+from batches.models import Action, Batch, Lease, Queue
 from batches.text import clean_text, pluralise
 
 from .partitions import end_checks, lease_free_partitions, leased_partitions, return_partitions
@@ -27,6 +27,7 @@ from .runs import (
     Workers,
     count_workers,
     end_leases,
+    has_pending,
     join_run,
     lease_of,
     lock_head,
@@ -166,7 +167,7 @@ class WorkerCalls(QueueWriter):
         rows = batch.profiles
         if batch.completed_profiles < batch.total_profiles:
             others = batch.leases.exclude(pk=lease.pk)
-            if others.exists() or rows.filter(status=BatchProfile.Status.PENDING).exists():
+            if others.exists() or has_pending(batch):
                 raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
         if batch.completed_profiles < batch.total_profiles and not rows.exists():
             message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."

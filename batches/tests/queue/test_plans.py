@@ -1,0 +1,102 @@
+"""PostgreSQL's plans for what workers do all the time, as it chooses them: no large table is read whole."""
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.queue.hosts import recall_hosts
+from batches.queue.partitions import are_wanted
+from batches.reports import queries
+from batches.reports.outlook import forecast_queue
+from batches.tests.support.factories import claim, failed, make_batch, ok
+from batches.tests.support.tables import run_sql
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.databases("postgresql"),
+    pytest.mark.django_db(transaction=True),
+]
+
+Status = Batch.Status
+PENDING, OK = BatchProfile.Status.PENDING, BatchProfile.Status.OK
+LARGE = [model._meta.db_table for model in (Profile, BatchProfile, StoryResult, BatchLog)]
+READS_WHOLE = re.compile(rf"Seq Scan on ({'|'.join(LARGE)})\b")
+
+
+def multiply(model, times, **expressions):
+    """Insert copies of its first row, with these SQL expressions of `n` instead of its values."""
+    columns = [field.column for field in model._meta.concrete_fields if not field.primary_key]
+    values = ", ".join(f"{expressions[name]} AS {name}" if name in expressions else f"it.{name}" for name in columns)
+    run_sql(
+        f"INSERT INTO {model._meta.db_table} ({', '.join(columns)}) SELECT {values} "
+        f"FROM (SELECT * FROM {model._meta.db_table} ORDER BY id LIMIT 1) AS it, generate_series(1, {times}) AS n"
+    )
+
+
+def fill(rows):
+    """A batch that is done, one that runs and is half checked, and stories of a quarter of the profiles."""
+    template = make_batch("template", 1, queue=False)
+    story = StoryResult(profile=Profile.objects.get(), batch=template, story_id="0", title="A story")
+    story.save()
+    done, running = make_batch("done", queue=False), make_batch("it", queue=False)
+    multiply(Profile, rows, url="'https://' || n || '.example/feed'")
+    first = Profile.objects.order_by("-pk").values_list("pk", flat=True)[0] - rows
+    row = {"profile_id": f"{first} + n", "partition": "n % 256"}
+    multiply(BatchProfile, rows, **row, batch_id=f"'{done.pk}'", status=f"'{OK}'")
+    multiply(
+        BatchProfile,
+        rows,
+        **row,
+        batch_id=f"'{running.pk}'",
+        status=f"CASE WHEN n % 2 = 0 THEN '{OK}' ELSE '{PENDING}' END",
+    )
+    multiply(StoryResult, rows // 4, profile_id=f"{first} + n", batch_id=f"'{done.pk}'", story_id="n::text")
+    multiply(BatchLog, rows // 10, batch_id=f"'{done.pk}'")
+    counters = {"total_profiles": rows, "completed_profiles": rows // 2, "successful_checks": rows // 2}
+    Batch.objects.filter(pk=running.pk).update(**counters)
+    run_sql("ANALYZE")
+    return running
+
+
+def work_on(batch):
+    """Everything that a worker asks for while it works on a batch."""
+    manager = BatchManager()
+    assert manager.queue_batch(batch.pk)
+    assert manager.ensure_run("worker", 4).wanted == 4
+    run, other = claim("worker"), manager.claim_run("other")
+    assert other is None
+    partitions = set(run.partitions)
+    page = queries.fetch_pending(batch, partitions, 0, 2000)
+    queries.fetch_pending(batch, partitions, page[-1][0], 2000)
+    queries.fetch_pending(batch, {1}, page[-1][0], 2000)
+    ids = [profile.profile_id for _, _, profile in page]
+    results = [(pk, ok("new") if pk % 3 else failed()) for pk in ids[:500]]
+    assert manager.record_results(batch.pk, run.run_token, results)
+    assert manager.renew_lease(batch.pk, run.run_token)
+    are_wanted(batch)
+    recall_hosts()
+    assert manager.lease_partitions(batch.pk, run.run_token, 1, checked=[1], released=[2])
+    assert not manager.finish_run(batch.pk, run.run_token)
+    forecast_queue()
+    assert manager.release_run(batch.pk, run.run_token)
+
+
+@pytest.mark.parametrize("rows", [30_000, pytest.param(1_000_000, marks=pytest.mark.exhaustive)])
+def test_no_large_table_is_read_whole_while_workers_work(rows, statistics):
+    batch = fill(rows)
+    with CaptureQueriesContext(connection) as captured:
+        work_on(batch)
+    statements = {sql for query in captured if re.match("SELECT|INSERT|UPDATE|DELETE", sql := query["sql"])}
+    plans = {sql: plan_of(sql) for sql in statements}
+    assert len(plans) > 30
+    reading_whole = [f"{sql[:500]}\n{plan}" for sql, plan in plans.items() if READS_WHOLE.search(plan)]
+    assert not reading_whole, "\n\n".join(reading_whole)
+
+
+def plan_of(sql):
+    return "\n".join(row[0] for row in run_sql(f"EXPLAIN (COSTS OFF) {sql}"))
