@@ -55,6 +55,7 @@ from .queue.values import (
     clean_name,
     find_batch,
     require_checker,
+    require_flag,
     require_free_name,
     require_future,
     require_passed,
@@ -89,6 +90,7 @@ class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls,
         queue: bool = True,
         id: uuid.UUID | None = None,
         keep: bool = False,
+        count_first: bool = False,
     ) -> Batch:
         """Create a batch, queued at the end of its priority band or (`queue=False`) paused. All or nothing.
 
@@ -98,8 +100,9 @@ class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls,
         If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
         while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
         every POST and repeats the first answer. With `keep` the batch is the first run of a new list of this name.
+        `count_first`: the stories of a profile's first read count as new.
         """
-        with self.preparing_batch(name, profiles, priority, checker, queue, id, keep) as reveal:
+        with self.preparing_batch(name, profiles, priority, checker, queue, id, keep, count_first) as reveal:
             return reveal()
 
     @contextmanager
@@ -112,6 +115,7 @@ class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls,
         queue: bool = True,
         id: uuid.UUID | None = None,
         keep: bool = False,
+        count_first: bool = False,
     ) -> Iterator[Callable[[], Batch]]:
         """The first half of `create_batch`: store the rows. Yields the second half, which reveals the batch.
 
@@ -120,11 +124,12 @@ class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls,
         name = clean_name(name)
         require_priority(priority)
         require_checker(checker)
+        require_flag(count_first)
         selected = profiles if isinstance(profiles, QuerySet) else None
         names = {} if selected is not None else collect_names(profiles)
         if keep:
             require_free_name(name)
-        batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker)
+        batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, count_first=count_first)
         with hidden(batch):
             if selected is not None:
                 total = insert_selected_profiles(batch.pk, selected)

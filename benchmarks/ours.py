@@ -48,7 +48,7 @@ class Project:
 
     def check_list(self, file: Path, processes: int = 1, prefix: Sequence[str] = ()) -> Finished:
         """From a list to a finished batch: the whole command, behind the `prefix` of a namespace."""
-        return run([*prefix, *manage("batch", "run", file, *workers(processes))], self.environment)
+        return run([*prefix, *manage("batch", "run", file, *counting_first(), *workers(processes))], self.environment)
 
     def newest_batch(self) -> dict[str, Any]:
         """Its fields, without its profiles and stories. Nothing else may be queued."""
@@ -83,13 +83,18 @@ def require_complete(details: dict[str, Any], profiles: int, stories: int | None
 
 
 @cache
-def has_processes() -> bool:
-    return "--processes" in run(manage("batch", "run", "--help"), Project("sqlite:///:memory:").environment).output
+def can(option: str) -> bool:
+    """Whether `batch run` has this option: an earlier version may be measured."""
+    return option in run(manage("batch", "run", "--help"), Project("sqlite:///:memory:").environment).output
+
+
+def counting_first() -> list[str]:
+    return ["--count-first"] if can("--count-first") else []
 
 
 def workers(processes: int) -> list[str]:
     """The arguments for this number of processes. Raises Unavailable."""
-    if has_processes():
+    if can("--processes"):
         return [f"--processes={processes}"]
     if processes == 1:
         return []

@@ -115,6 +115,7 @@ def create_batch(
         queue=values["queue"],
         id=batch_id,
         keep=values.get("keep", False),
+        count_first=values["count_first"],
     )
     if isinstance(result, Batch):
         return result, True

@@ -47,6 +47,7 @@ class BatchAdmin(AddBatchAdmin):
         display.progress_bar,
         display.column("successful_checks", "ok", display.number),
         display.column("failed_checks", "failed", display.number),
+        display.column("skipped_profiles", "skipped", display.number),
         display.column("stories_found", "new stories", display.number),
         "priority",
         display.column("created_at", "created", display.moment, ordering="created_at"),

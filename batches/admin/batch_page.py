@@ -55,7 +55,7 @@ class BatchPage(BatchView):
             **(details_context(batch) if at_once else {}),
             "has_details": at_once,
             "title": "Batch",
-            "stories": batch.new_stories[:SHOWN],
+            **stories_context(batch),
             "exports": list(EXPORTERS) if has_export_permission(request) else [],
         }
 
@@ -82,7 +82,7 @@ class BatchPage(BatchView):
         context = {
             **details_context(batch),
             "batch": batch,
-            "stories": batch.new_stories[:SHOWN],
+            **stories_context(batch),
         }
         return render(request, "admin/batches/batch/details_live.html", context)
 
@@ -142,17 +142,22 @@ def details_key(*batches: Batch | None) -> str:
     )
 
 
+def stories_context(batch: Batch) -> dict[str, Any]:
+    return {"stories": batch.new_stories[:SHOWN], "has_baseline": batch.has_baseline}
+
+
 def details_context(batch: Batch) -> dict[str, Any]:
     # The key first: a change while the rest is read causes another read.
     key = details_key(batch, comparison.find_previous(batch))
     now = timezone.now()
-    pending = batch.total_profiles - batch.successful_checks - batch.failed_checks
+    outcomes = {"ok": batch.successful_checks, "failed": batch.failed_checks, "skipped": batch.skipped_profiles}
+    outcomes = {name: count for name, count in outcomes.items() if count or name != "skipped"}
     compared, reasons = comparison.compare(batch), queries.count_failure_reasons(batch, SHOWN)
     return {
         "details_updated_at": now,
         "details_state": key,
         "chart": chart(queries.count_checks_per_minute(batch)),
-        "outcomes": shares({"ok": batch.successful_checks, "failed": batch.failed_checks, "pending": pending}),
+        "outcomes": shares(outcomes | {"pending": batch.total_profiles - sum(outcomes.values())}),
         # Each reason has the same id every time, so that the focus stays on its link.
         "reasons": [(str(crc32(reason.encode())), reason, count) for reason, count in reasons],
         "compared": compared,

@@ -27,7 +27,7 @@ from .forms import NewBatchForm
 
 SHOWN = 10
 SHOWN_SEARCH = 100
-VISIBLE = ["name", "priority", "checker", "queue"]
+VISIBLE = ["name", "priority", "checker", "queue", "count_first"]
 
 
 class CheckProfilesAdmin(ListAdmin):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import Truncator, capfirst
@@ -171,6 +172,26 @@ class LastCheckFilter(ChoiceFilter):
         }
 
 
+class BaselineFilter(ChoiceFilter):
+    """Shows the new stories unless others are asked for."""
+
+    title = "kind"
+    parameter_name = "baseline"
+
+    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+        return {
+            "include": ("All", Q()),
+            "only": ("Baseline: there at the first read", Q(is_baseline=True)),
+        }
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        first, *others = super().choices(changelist)
+        yield from [{**first, "display": "New"}, *others]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(is_baseline=False) if self.value() is None else super().queryset(request, queryset)
+
+
 class AgeFilter(ChoiceFilter):
     """When something last happened: longer ago than each of these ages, or never."""
 
@@ -192,9 +213,14 @@ class CheckAgeFilter(AgeFilter):
 
 
 class StoryAgeFilter(AgeFilter):
+    """A profile without a new story is quiet since it was first read."""
+
     title = "time since last new story"
     parameter_name = "quiet_days"
-    field = "last_story_at"
+    field = "quiet_since"
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return super().filter_by(rows.annotate(quiet_since=Coalesce("last_story_at", "first_read_at")), value)
 
 
 class HostFilter(ValueFilter):

@@ -32,11 +32,14 @@ from batches.lists.reading import detect_format, read_profiles
 from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.lists.source import HEAD
 from batches.models import Batch, ListProfile, ProfileList
+from batches.models.lists import COUNT_FIRST
 from batches.queue.refusals import Refused
 from batches.queue.values import require_free_name
 
 #: Bytes of a file that is returned as text to a browser without JavaScript. A page of that size still opens.
 MAX_KEPT = 5_000_000
+#: A form with another value in one of these fields creates another batch.
+IDENTIFYING = ("name", "priority", "checker", "queue", "keep", "count_first")
 
 
 class BatchName(forms.CharField):
@@ -73,6 +76,7 @@ class NewBatchForm(forms.Form):
     name = BatchName(max_length=MAX_NAME)
     priority = Priority(initial=0)
     checker = forms.ChoiceField(choices=checkers, initial="feed")
+    count_first = forms.BooleanField(required=False, label="Count first", help_text=COUNT_FIRST)
     queue = forms.BooleanField(
         required=False, initial=True, label="Queue it now", help_text="Otherwise it stays paused until you queue it."
     )
@@ -87,7 +91,7 @@ class NewBatchForm(forms.Form):
         token = self.cleaned_data["token"]
         if not token:
             return uuid4()
-        values = [self.cleaned_data.get(name) for name in ("name", "priority", "checker", "queue", "keep")]
+        values = [self.cleaned_data.get(name) for name in IDENTIFYING]
         return uuid5(NAMESPACE_URL, json.dumps([token, *values, *content]))
 
 
@@ -160,7 +164,7 @@ class AddBatchForm(NewBatchForm, ContentForm):
         required=False, label="Keep as a list", help_text="To check these profiles again, and to edit them."
     )
 
-    field_order = ("name", "priority", "checker", "file", "addresses", "queue", "keep", "strict")
+    field_order = ("name", "priority", "checker", "file", "addresses", "queue", "keep", "count_first", "strict")
 
 
 class ListImportForm(ContentForm):
@@ -213,6 +217,9 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
     name = BatchName(max_length=MAX_NAME, show_hidden_initial=True)
     priority = Priority(show_hidden_initial=True, initial=0)
     checker = forms.ChoiceField(choices=checkers, initial="feed", show_hidden_initial=True)
+    count_first = forms.BooleanField(
+        required=False, label="Count first", show_hidden_initial=True, help_text=COUNT_FIRST
+    )
     schedule = forms.CharField(
         required=False,
         max_length=MAX_SCHEDULE,
@@ -241,7 +248,16 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = ProfileList
-        fields = ("name", "priority", "checker", "schedule", "time_zone", "delay_minutes", "schedule_active")
+        fields = (
+            "name",
+            "priority",
+            "checker",
+            "count_first",
+            "schedule",
+            "time_zone",
+            "delay_minutes",
+            "schedule_active",
+        )
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]

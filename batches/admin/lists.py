@@ -33,6 +33,9 @@ from .forms import ListForm, ListImportForm, MemberForm
 
 What = ListImportForm.What
 
+#: What a new list has besides its schedule.
+CREATED = ("name", "priority", "checker", "count_first")
+
 View = Callable[..., HttpResponseBase]
 
 
@@ -65,7 +68,7 @@ class RefusableAdmin(ListAdmin):
 class ProfileListAdmin(RefusableAdmin):
     form = ListForm
     fieldsets = (
-        (None, {"fields": ("name", "priority", "checker")}),
+        (None, {"fields": ("name", "priority", "checker", "count_first")}),
         ("Schedule", {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
     )
     list_display = (
@@ -137,7 +140,7 @@ class ProfileListAdmin(RefusableAdmin):
             edited = {name: values[name] for name in form.changed_data}
             require_accepted(manager.change_list(obj.pk, **edited))
             return
-        require_accepted(manager.create_list(values["name"], (), values["priority"], values["checker"], id=obj.pk))
+        require_accepted(manager.create_list(id=obj.pk, **{name: values[name] for name in CREATED}))
         if values["schedule"]:
             require_accepted(manager.change_list(obj.pk, **{name: values[name] for name in SCHEDULE}))
 

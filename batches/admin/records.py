@@ -13,6 +13,7 @@ from . import display
 from .base import ReadOnlyAdmin
 from .check_profiles import CheckProfilesAdmin
 from .filters import (
+    BaselineFilter,
     BatchFilter,
     ChangeFilter,
     CheckAgeFilter,
@@ -41,7 +42,7 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
         return format_html(
             "{}, {}, {}",
             self.list_link("checks", "batchprofile", profile__id__exact=profile.pk),
-            self.list_link("stories", "storyresult", profile__id__exact=profile.pk),
+            self.list_link("stories", "storyresult", profile__id__exact=profile.pk, baseline="include"),
             self.list_link("profiles of the same host", "profile", host=host_of(profile.url)),
         )
 
@@ -72,7 +73,7 @@ class StoryResultAdmin(ReadOnlyAdmin):
         "batch_link",
     )
     list_select_related = ("batch", "profile")
-    list_filter = (BatchFilter, "found_at")
+    list_filter = (BatchFilter, BaselineFilter, "found_at")
     search_fields = ("title", "url", "profile__url", "profile__name")
     search_help_text = "Title, or address or name of the profile"
 

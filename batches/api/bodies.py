@@ -43,6 +43,8 @@ BULK_ACTIONS = {
     "delete": Action.DELETE_BATCH,
 }
 
+COUNT_FIRST = "True counts the stories that are there when a profile is first read as new; false unless given."
+
 
 def with_examples(media_type: str = "application/json", **examples: Any) -> Callable[[type[Body]], type[Body]]:
     """Describes a body with examples of these names."""
@@ -201,13 +203,14 @@ class NewBody(Body):
         min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text="0 unless given; higher runs first."
     )
     checker = serializers.CharField(required=False, help_text="The name of a checker; `feed` unless given.")
+    count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
 
     def validate_checker(self, checker: str) -> str:
         return require_known(checker)
 
     def attributes(self, *names: str) -> dict[str, Any]:
         """What the manager takes as it is."""
-        names = ("name", "priority", "checker", *names)
+        names = ("name", "priority", "checker", "count_first", *names)
         return {name: self.validated_data[name] for name in names if name in self.validated_data}
 
 
@@ -328,6 +331,7 @@ class ChangeListBody(Body):
     name = serializers.CharField(max_length=MAX_NAME, required=False)
     priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
     checker = serializers.CharField(required=False)
+    count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
     schedule = serializers.CharField(
         max_length=MAX_SCHEDULE,
         allow_blank=True,

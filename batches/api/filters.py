@@ -26,7 +26,7 @@ from batches.limits import (
     MIN_PRIORITY,
 )
 from batches.lists.addresses import InvalidAddress, address_prefixes
-from batches.models import Batch, BatchProfile, Channel, ListProfile, Profile, Subscription
+from batches.models import Batch, BatchProfile, Channel, ListProfile, Profile, StoryResult, Subscription
 from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.queries import match_host
 from batches.web.search import validate_words
@@ -210,7 +210,19 @@ class LogFilters(filters.FilterSet):  # type: ignore[misc]
     created_before = MomentFilter("created_at", "lte")
 
 
+class BaselineFilter(filters.ChoiceFilter):  # type: ignore[misc]
+    """The new stories unless others are asked for."""
+
+    def __init__(self) -> None:
+        help_text = "`include` adds the stories that were there when their profile was first read; `only` lists those."
+        super().__init__(choices=[("include", "include"), ("only", "only")], help_text=help_text)
+
+    def filter(self, stories: QuerySet[StoryResult], value: str) -> QuerySet[StoryResult]:
+        return stories if value == "include" else stories.filter(is_baseline=value == "only")
+
+
 class BatchStoryFilters(filters.FilterSet):  # type: ignore[misc]
+    baseline = BaselineFilter()
     profile = IntegerFilter(min_value=1, max_value=MAX_ID, help_text="The id of the profile.")
     found_after = MomentFilter("found_at", "gte")
     found_before = MomentFilter("found_at", "lte")

@@ -97,7 +97,7 @@ class BatchRows(ListOfBatch[BatchProfile]):
 
 
 class BatchStories(ListOfBatch[StoryResult]):
-    """List the stories that a batch found.
+    """List the new stories that a batch found.
 
     The newest comes first. Those that it found before it was done and queued again are not included.
     """
@@ -108,11 +108,11 @@ class BatchStories(ListOfBatch[StoryResult]):
     filterset_class = BatchStoryFilters
 
     def get_queryset(self) -> QuerySet[StoryResult]:
-        return self.batch.new_stories
+        return self.batch.stories
 
     @describes_export(STORY_EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
-        """Export the stories that a batch found.
+        """Export the new stories that a batch found.
 
         The filters are those of the list.
         """
@@ -148,7 +148,7 @@ class BatchComparison(OfBatch, ViewSet):
 
 
 class Stories(ListViewSet[StoryResult]):
-    """List the stories of all batches.
+    """List the new stories of all batches.
 
     The newest comes first.
     """

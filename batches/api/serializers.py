@@ -114,7 +114,7 @@ class RowSerializer(ModelSerializer[BatchProfile]):
 
 
 class StorySerializer(ModelSerializer[StoryResult]):
-    """A new story."""
+    """A story. `is_baseline` says that it was there when the profile was first read."""
 
     batch = serializers.UUIDField(
         source="batch_id", allow_null=True, help_text="The batch that found the story; null if it has been deleted."

@@ -236,5 +236,6 @@ def _log_outcome(batch: Batch) -> None:
     if batch.error:
         logger.error("“%s” failed: %s", batch, batch.error)
     else:
+        skipped = f", {batch.skipped_profiles:,} skipped (resting)" if batch.skipped_profiles else ""
         ok, failed = f"{batch.successful_checks:,}", f"{batch.failed_checks:,}"
-        logger.info("Finished “%s”: %s ok, %s failed", batch, ok, failed)
+        logger.info("Finished “%s”: %s ok, %s failed%s", batch, ok, failed, skipped)

@@ -24,12 +24,13 @@ def batch_table(batches: Iterable[Batch]) -> list[str]:
             f"{batch.completed_profiles:,}/{batch.total_profiles:,}",
             f"{batch.successful_checks:,}",
             f"{batch.failed_checks:,}",
+            f"{batch.skipped_profiles:,}",
             f"{batch.stories_found:,}",
             str(batch.pk),
         )
         for batch in batches
     ]
-    return table(("pos", "status", "name", "prio", "checked", "ok", "failed", "stories", "id"), rows)
+    return table(("pos", "status", "name", "prio", "checked", "ok", "failed", "skipped", "stories", "id"), rows)
 
 
 def list_table(lists: Iterable[ProfileList]) -> list[str]:

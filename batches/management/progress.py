@@ -80,6 +80,7 @@ def describe(batch: Batch) -> str:
         f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {batch.percent:3} %",
         f"{batch.completed_profiles:,}/{batch.total_profiles:,}",
         f"failed {batch.failed_checks:,}",
+        *([f"skipped {batch.skipped_profiles:,}"] if batch.skipped_profiles else []),
         f"new stories {batch.stories_found:,}",
     ]
     if batch.rate:

@@ -245,12 +245,25 @@ class Batch(models.Model):
     @property
     def new_stories(self) -> StoryResultQuerySet:
         """Its `stories_found`, newest first: without those that it found before it was done and queued again."""
+        if not self.stories_found:
+            return StoryResult.objects.none()
+        return self.stories.filter(is_baseline=False)
+
+    @property
+    def stories(self) -> StoryResultQuerySet:
+        """Its new stories and those of its baseline, newest first."""
         found = StoryResult.objects.filter(batch=self)
         if not self.stories_found:
-            return found.none()
-        oldest = found.order_by("-pk").values("pk")[self.stories_found - 1 : self.stories_found]
+            return found.filter(is_baseline=True).newest_first()
+        new = found.filter(is_baseline=False).order_by("-pk").values("pk")
+        oldest = new[self.stories_found - 1 : self.stories_found]
         # Fewer are left if a profile was deleted.
-        return found.filter(pk__gte=Coalesce(Subquery(oldest), 0)).newest_first()
+        return found.filter(Q(is_baseline=True) | Q(pk__gte=Coalesce(Subquery(oldest), 0))).newest_first()
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether it was the first to read a profile with stories, and did not count them."""
+        return StoryResult.objects.filter(batch=self, is_baseline=True).exists()
 
     @property
     def heartbeat_at(self) -> datetime | None:

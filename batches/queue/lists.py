@@ -54,7 +54,16 @@ from .writer import QueueWriter
 Addresses = Iterable[ProfileAddress | Profile | str]
 
 #: What a check remembers of an address. Another address has its own.
-FORGOTTEN = {"feed_url": "", "etag": "", "last_modified": "", "fingerprint": ""}
+FORGOTTEN: Mapping[str, Any] = {
+    "feed_url": "",
+    "etag": "",
+    "last_modified": "",
+    "fingerprint": "",
+    "first_read_at": None,
+    "failures": 0,
+    "failing_since": None,
+    "rests_until": None,
+}
 
 
 #: The attributes that decide when a list runs.
@@ -63,6 +72,7 @@ SCHEDULE = frozenset({"schedule", "time_zone", "delay_minutes", "schedule_active
 REQUIRE: Mapping[str, Callable[[object], None]] = {
     "priority": require_priority,
     "checker": require_checker,
+    "count_first": require_flag,
     "time_zone": require_time_zone,
     "delay_minutes": require_delay,
     "schedule_active": require_flag,
@@ -80,9 +90,10 @@ class ListCalls(QueueWriter):
         priority: int = 0,
         checker: str = "feed",
         id: uuid.UUID | None = None,
+        count_first: bool = False,
     ) -> ProfileList:
         """All or nothing. If the caller chooses the `id`, a second call is refused as `already_exists`."""
-        with self.preparing_list(name, profiles, priority, checker, id) as create:
+        with self.preparing_list(name, profiles, priority, checker, id, count_first) as create:
             return create()
 
     @contextmanager
@@ -93,14 +104,18 @@ class ListCalls(QueueWriter):
         priority: int = 0,
         checker: str = "feed",
         id: uuid.UUID | None = None,
+        count_first: bool = False,
     ) -> Iterator[Callable[[], ProfileList]]:
         """The first half of `create_list`: store the profiles. Yields the second half. Raises Refused."""
         name = clean_name(name, "list")
         require_priority(priority)
         require_checker(checker)
+        require_flag(count_first)
         require_free_name(name)
         names = collect_names(profiles)
-        created = ProfileList(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker)
+        created = ProfileList(
+            id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, count_first=count_first
+        )
         with hidden(created):
             insert_profiles(names, after_chunk=lambda: stay_hidden(created.pk, ProfileList))
             total = insert_members(created.pk, names, 0, lambda: stay_hidden(created.pk, ProfileList))
@@ -123,7 +138,9 @@ class ListCalls(QueueWriter):
     @contextmanager
     def _preparing_first_run(self, batch: Batch) -> Iterator[Callable[[int, bool], Batch]]:
         """A new list with the profiles and the name of a hidden batch. Yields what reveals both, or neither."""
-        kept = ProfileList(name=batch.name, priority=batch.priority, checker=batch.checker)
+        kept = ProfileList(
+            name=batch.name, priority=batch.priority, checker=batch.checker, count_first=batch.count_first
+        )
         with hidden(kept):
             insert_members_of_batch(kept.pk, batch.pk, lambda: stay_hidden(kept.pk, ProfileList))
 
@@ -136,7 +153,7 @@ class ListCalls(QueueWriter):
 
     @refusable
     def change_list(self, list_id: object, expected_version: int | None = None, **values: Any) -> Literal[True]:
-        """Set its `name`, `priority`, `checker`, `schedule`, `time_zone`, `delay_minutes` or `schedule_active`.
+        """Set its `name`, or one of `REQUIRE` and `schedule`.
 
         Its runs so far keep theirs. A changed schedule begins now: what it would have missed is not caught up.
         """
@@ -359,6 +376,7 @@ def new_batch_of(source: ProfileList | Batch, id: uuid.UUID | None = None) -> Ba
         name=source.name,
         priority=source.priority,
         checker=source.checker,
+        count_first=source.count_first,
         list=source if isinstance(source, ProfileList) else None,
     )
 

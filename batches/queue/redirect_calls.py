@@ -97,6 +97,7 @@ def _merge(old: Profile, target: Profile) -> None:
     members.update(profile=target)
     known = StoryResult.objects.filter(profile=target).values("story_id")
     StoryResult.objects.filter(profile=old).exclude(story_id__in=known).update(profile=target)
-    if old.name and not target.name:
-        target.name = old.name
-        target.save(update_fields=["name"])
+    # It was read through the redirect, so what it posts from now on is new.
+    target.first_read_at = min(filter(None, [old.first_read_at, target.first_read_at]), default=None)
+    target.name = target.name or old.name
+    target.save(update_fields=["name", "first_read_at"])

@@ -185,7 +185,14 @@ def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
     """Those that another worker is not making already."""
     if not runs:
         return []
-    varying = {"id": "uuid", "list_id": "uuid", "name": "text", "priority": "integer", "checker": "text"}
+    varying = {
+        "id": "uuid",
+        "list_id": "uuid",
+        "name": "text",
+        "priority": "integer",
+        "checker": "text",
+        "count_first": "boolean",
+    }
     until = runs[0].list.now + PREPARATION  # type: ignore[attr-defined]
     template = Batch(status=Batch.Status.PAUSED, deleted_at=until)
     fixed = {
@@ -193,7 +200,8 @@ def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
         for field in Batch._meta.concrete_fields
         if field.column not in varying
     }
-    rows = [(key(run.id), key(run.list.pk), run.list.name, run.list.priority, run.list.checker) for run in runs]
+    lists = [(run.id, run.list) for run in runs]
+    rows = [(key(pk), key(it.pk), it.name, it.priority, it.checker, it.count_first) for pk, it in lists]
     inserted = fetch_all(
         f"""INSERT INTO {BATCH} ({", ".join([*varying, *fixed])})
             SELECT {", ".join([*(f"run.{name}" for name in varying), *["%s"] * len(fixed)])}

@@ -3,6 +3,9 @@
 A story is known by its id. But sites change the ids of stories that they have published: they move to https, or make
 new ids with each answer. So when at least half of the ids in a document are new, a story is also known by its link and
 title, and by its date if both have one.
+
+The stories that are there when a profile is first read are its baseline: known, and not new, unless the batch counts
+them. A document with a story that is known already is no first read, whatever the profile remembers.
 """
 
 from __future__ import annotations
@@ -17,7 +20,18 @@ from typing import Any, NamedTuple
 
 from batches.checking.checkers.base import CheckResult, Story
 
-from .sql import STORY, as_json, fetch_all, format_time, is_postgresql, json_table, time_parameter, uuid_parameter
+from .sql import (
+    BATCH,
+    PROFILE,
+    STORY,
+    as_json,
+    fetch_all,
+    format_time,
+    is_postgresql,
+    json_table,
+    time_parameter,
+    uuid_parameter,
+)
 
 #: The stories of a profile that were found last. A document has tens of them.
 MAX_KNOWN = 1000
@@ -25,23 +39,25 @@ MAX_KNOWN = 1000
 PROFILES_AT_ONCE = 10
 
 STORY_ID = {"profile_id": "bigint", "story_id": "text"}
-NEW_STORY = STORY_ID | {"title": "text", "url": "text", "published_at": "timestamptz"}
+NEW_STORY = STORY_ID | {"title": "text", "url": "text", "published_at": "timestamptz", "all_unknown": "boolean"}
 
 
 def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult], moment: datetime) -> Counter[int]:
-    """Store the stories that are new. Returns their number by profile ID."""
+    """Store the stories that are not known yet. Returns the number of those that are new, by profile ID."""
     new = drop_renamed(results, find_unknown(results))
     if not new:
         return Counter()
     inserted = fetch_all(
-        f"""INSERT INTO {STORY} (batch_id, profile_id, story_id, title, url, published_at, found_at)
-            SELECT %s, profile_id, story_id, title, url, published_at, {time_parameter()}
+        f"""INSERT INTO {STORY} (batch_id, profile_id, story_id, title, url, published_at, found_at, is_baseline)
+            SELECT %s, profile_id, story_id, title, url, published_at, {time_parameter()},
+                   all_unknown AND (SELECT NOT count_first FROM {BATCH} WHERE id = %s)
+                   AND (SELECT first_read_at IS NULL FROM {PROFILE} AS profile WHERE profile.id = story.profile_id)
               FROM {json_table(NEW_STORY)} AS story WHERE true
                 ON CONFLICT (profile_id, story_id) DO NOTHING
-         RETURNING profile_id""",
-        [uuid_parameter(batch_id), format_time(moment), as_json(new)],
+         RETURNING profile_id, is_baseline""",
+        [uuid_parameter(batch_id), format_time(moment), uuid_parameter(batch_id), as_json(new)],
     )
-    return Counter(profile_id for (profile_id,) in inserted)
+    return Counter(profile_id for profile_id, is_baseline in inserted if not is_baseline)
 
 
 class Unknown(NamedTuple):
@@ -85,11 +101,15 @@ def drop_renamed(results: Mapping[int, CheckResult], unknown: Mapping[int, Unkno
             still_there = {story.id for story in results[profile_id].stories}
             candidates[profile_id] = Candidates(story for story in known if story.id not in still_there)
     return [
-        (profile_id, story.id, story.title, story.url, story.published)
+        (profile_id, story.id, story.title, story.url, story.published, all_unknown(stories, results[profile_id]))
         for profile_id, (stories, _) in unknown.items()
         for story in stories
         if profile_id not in candidates or not candidates[profile_id].take(story)
     ]
+
+
+def all_unknown(stories: Sequence[Story], result: CheckResult) -> bool:
+    return len(stories) == len(result.stories)
 
 
 def fetch_known(profile_ids: Sequence[int]) -> Iterator[tuple[int, list[Story]]]:

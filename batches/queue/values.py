@@ -171,7 +171,7 @@ def require_delay(minutes: object) -> None:
 
 def require_flag(value: object) -> None:
     if not isinstance(value, bool):
-        raise Refused(Code.BAD_VALUE, "The schedule is either on or off: true or false.")
+        raise Refused(Code.BAD_VALUE, "Use true or false: it is either on or off.")
 
 
 def require_future(until: object) -> None:

@@ -20,6 +20,7 @@ from batches.management.output import printable
 from batches.management.progress import ProgressDisplay
 from batches.management.workers import Helpers, add_processes, process_count_for
 from batches.models import Batch
+from batches.models.lists import COUNT_FIRST
 
 Status = Batch.Status
 
@@ -51,8 +52,8 @@ class RunActions(ActionCommand):
         self.stdout.flush()  # if that is not possible, before anything is created
         name = options["name"] or (Path(file).stem if file not in (None, "-") else "Standard input")
         priority, checker = options["priority"], options["checker"]
-        keep = options["keep"]
-        created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue, keep=keep)
+        choices = {name: options[name] for name in ("keep", "count_first")}
+        created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue, **choices)
         batch = self.require_accepted(created)
         if not quiet:
             place = f"queued at position {batch.position}" if queue else "paused"
@@ -108,6 +109,7 @@ def list_parser() -> ArgumentParser:
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
     parser.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
     parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+    parser.add_argument("--count-first", action="store_true", help=COUNT_FIRST)
     parser.add_argument("--keep", action="store_true", help="Keep the profiles as a list of that name.")
     parser.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
     parser.add_argument("--dry-run", action="store_true", help="Only read the list and report.")

@@ -18,7 +18,8 @@ class ShowActions(ActionCommand):
         listing.add_argument("--status", choices=Batch.Status.values)
         add_limit(listing, "batches")
         description = "Show a batch: counters, failures, new stories, log."
-        self.add_action("show", ShowActions.show_batch, description, ID, JSON)
+        show = self.add_action("show", ShowActions.show_batch, description, ID, JSON)
+        show.add_argument("--baseline", action="store_true", help="Also stories that were there at the first read.")
         logs = self.add_action("logs", ShowActions.show_logs, "Show the history of a batch, newest first.", ID, JSON)
         add_limit(logs, "entries")
         export = self.add_action("export", ShowActions.export, "Export the profiles and results of a batch.", ID)
@@ -36,12 +37,12 @@ class ShowActions(ActionCommand):
         else:
             self.stdout.write("No batches. Create one: manage.py batch create FILE")
 
-    def show_batch(self, *, id: str, as_json: bool, **options: Any) -> None:
+    def show_batch(self, *, id: str, as_json: bool, baseline: bool, **options: Any) -> None:
         batch = self.find_batch(id)
         if as_json:
-            self.print_json(details_as_dict(batch))
+            self.print_json(details_as_dict(batch, baseline))
         else:
-            self.print_template("batch", details_context(batch))
+            self.print_template("batch", details_context(batch, baseline))
 
     def show_logs(self, *, id: str, limit: int, as_json: bool, **options: Any) -> None:
         entries = self.find_batch(id).logs.newest_first()[:limit]
@@ -55,20 +56,23 @@ class ShowActions(ActionCommand):
         self.write_export(exports.EXPORTERS[format](queries.stream_rows(rows)), output)
 
 
-def details_as_dict(batch: Batch) -> dict[str, Any]:
+def details_as_dict(batch: Batch, baseline: bool = False) -> dict[str, Any]:
+    stories = batch.stories if baseline else batch.new_stories
     return batch_as_dict(batch) | {
         "failures": [{"reason": reason, "count": count} for reason, count in queries.count_failure_reasons(batch)],
-        "stories": [story_as_dict(story) for story in batch.new_stories.iterator(chunk_size=2000)],
+        "stories": [story_as_dict(story) for story in stories.iterator(chunk_size=2000)],
     }
 
 
-def details_context(batch: Batch) -> dict[str, Any]:
+def details_context(batch: Batch, baseline: bool = False) -> dict[str, Any]:
     reasons = queries.count_failure_reasons(batch)
+    stories = batch.stories if baseline else batch.new_stories
     return {
         "batch": batch,
         "reasons": reasons[:MAX_SHOWN],
         "more_reasons": len(reasons) - MAX_SHOWN,
-        "stories": batch.new_stories[:MAX_SHOWN],
-        "more_stories": batch.stories_found - MAX_SHOWN,
+        "stories": stories[:MAX_SHOWN],
+        "more_stories": stories.count() - MAX_SHOWN,
+        "baseline": baseline,
         "entries": batch.logs.newest_first()[:MAX_SHOWN],
     }

@@ -1,5 +1,5 @@
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from batches.management.batch.running import read_list
 from batches.management.output import MAX_SHOWN, list_table, printable, when
 from batches.management.subscriptions import SubscriptionActions
 from batches.models import ProfileList
+from batches.models.lists import COUNT_FIRST
 from batches.models.vocabulary import batch_as_dict, change_as_dict, list_as_dict
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refusal
@@ -45,6 +46,7 @@ class Command(SubscriptionActions):
         change.add_argument("--name")
         change.add_argument("--priority", type=int, help="Higher goes first.")
         change.add_argument("--checker", choices=list(get_config().all_checkers))
+        change.add_argument("--count-first", action=BooleanOptionalAction, help=COUNT_FIRST)
         self.add_schedule()
         self.add_action("add", Command.add, "Add profiles to a list.", LIST, CONTENT, JSON)
         self.add_action("remove", Command.remove, "Remove profiles from a list.", LIST, CONTENT, JSON)
@@ -70,6 +72,7 @@ class Command(SubscriptionActions):
         create.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
         create.add_argument("--priority", type=int, default=0, help="Of its runs; higher goes first (default: 0).")
         create.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+        create.add_argument("--count-first", action="store_true", help=COUNT_FIRST)
         create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
         create.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
 
@@ -85,15 +88,14 @@ class Command(SubscriptionActions):
         switch.add_argument("--on", action="store_true", default=None, help="Switch it on again.")
         switch.add_argument("--off", action="store_false", dest="on", help="Switch it off, and keep it.")
 
-    def create(
-        self, *, name: str, file: str | None, priority: int, checker: str, dry_run: bool, as_json: bool, **options: Any
-    ) -> None:
+    def create(self, *, name: str, file: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
         result = self.read(file, as_json, **options) if file else None
         if dry_run:
             self.stderr.write("Dry run: nothing was saved.")
             return
         profiles = result.profiles if result else []
-        created = self.require_accepted(self.manager.create_list(name, profiles, priority, checker))
+        values = {field: options[field] for field in ("priority", "checker", "count_first")}
+        created = self.require_accepted(self.manager.create_list(name, profiles, **values))
         if as_json:
             self.print_json(list_as_dict(created))
         else:
@@ -120,14 +122,12 @@ class Command(SubscriptionActions):
         entries = found.logs.newest_first()[:MAX_SHOWN]
         self.print_template("list", {"list": found, "runs": runs, "entries": entries})
 
-    def change(
-        self, *, list: str, name: str | None, priority: int | None, checker: str | None, as_json: bool, **options: Any
-    ) -> None:
+    def change(self, *, list: str, as_json: bool, **options: Any) -> None:
         found = self.find_list(list)
-        given = {"name": name, "priority": priority, "checker": checker}
+        given = {field: options[field] for field in ("name", "priority", "checker", "count_first")}
         values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
         if not values:
-            raise CommandError("Nothing to change. Give at least one of --name, --priority and --checker.")
+            raise CommandError("Nothing to change. Give at least one of --name, --priority, --checker, --count-first.")
         self.require_accepted(self.manager.change_list(found.pk, **values))
         found.refresh_from_db()
         if as_json:

@@ -77,7 +77,7 @@ def batch_with(status="queued", *, name="a batch", ok=0, failed=0, pending=1, st
     """A batch in this status with so many profiles of each outcome; the first ok one has these stories."""
     manager = BatchManager("maker")
     queue = status == "queued" and not ok and not failed
-    batch = manager.create_batch(name, urls(ok + failed + pending), priority, queue=queue)
+    batch = manager.create_batch(name, urls(ok + failed + pending), priority, queue=queue, count_first=True)
     if ok or failed or status == "running":
         assert manager.start_batch(batch.pk)
         results = [CheckResult(ok=True, stories=stories if index == 0 else ()) for index in range(ok)]

@@ -76,7 +76,7 @@ def test_the_client_drives_batches_from_their_creation_to_their_stories_and_gets
     from batches_client.types import File
 
     server.answer_feed("/feed", "The old bridge", "Rain")
-    wanted = BatchJSONRequest("Press", [server.url("/feed"), server.url("/gone")], queue=False)
+    wanted = BatchJSONRequest("Press", [server.url("/feed"), server.url("/gone")], queue=False, count_first=True)
     made = call("batches_create")(client=connected, body=wanted, idempotency_key="press-1")
     again = call("batches_create")(client=connected, body=wanted, idempotency_key="press-1")
     assert (made.batch.name, made.batch.status, made.accepted) == ("Press", BatchStatus.PAUSED, 2)

@@ -38,7 +38,7 @@ ADDRESSES = [
 @pytest.fixture
 def batch():
     """Of eight profiles: two ok (one of them with two new stories), three failed, three pending. Paused."""
-    made = BatchManager().create_batch("Näws = 1", ADDRESSES)
+    made = BatchManager().create_batch("Näws = 1", ADDRESSES, count_first=True)
     assert made
     run = start_run(made)
     rows = list(made.profiles.order_by("pk"))

@@ -176,14 +176,14 @@ def test_the_list_shows_the_queue_in_order_and_then_the_others(manage):
     it = half_checked(Status.RUNNING)
     paused = make_batch("set aside", 1, queue=False)
     header, *lines = manage("batch", "list").out.splitlines()
-    assert header.split() == ["pos", "status", "name", "prio", "checked", "ok", "failed", "stories", "id"]
+    assert header.split() == ["pos", "status", "name", "prio", "checked", "ok", "failed", "skipped", "stories", "id"]
     assert [line.split()[:3] for line in lines] == [
         ["0", "running", "it"],
         ["1", "queued", "first"],
         ["2", "queued", "last"],
         ["-", "paused", "set"],
     ]
-    assert lines[0].split()[3:] == ["0", "2/3", "1", "1", "1", str(it.pk)]
+    assert lines[0].split()[3:] == ["0", "2/3", "1", "1", "0", "1", str(it.pk)]
     assert lines[3].endswith(str(paused.pk))
     assert len(manage("batch", "list", "--status", "queued").out.splitlines()) == 3
     assert len(manage("batch", "list", "--limit", "2").out.splitlines()) == 3

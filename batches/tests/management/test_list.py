@@ -56,7 +56,7 @@ def test_a_list_is_created_without_profiles_or_from_standard_input(manage):
         (["create", " "], "A list needs a name of 1 to 200 characters."),
         (["create", "x", "--priority", "99999"], "The priority must be a whole number from -32,768 to 32,767."),
         (["create", "x", "/no/such/file"], "Cannot read /no/such/file: No such file or directory"),
-        (["change", "taken"], "Nothing to change. Give at least one of --name, --priority and --checker."),
+        (["change", "taken"], "Nothing to change. Give at least one of --name, --priority, --checker, --count-first."),
         (["change", "taken", "--name", "other"], "Another list has the name “other”. Choose another name."),
         (["correct", "taken", "https://a.example/", "x"], "'x' is not a valid profile address: It has no scheme"),
         (["show", "nothing"], "No list has the name or ID 'nothing'. Show the lists: manage.py list show"),

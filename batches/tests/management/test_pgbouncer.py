@@ -26,9 +26,8 @@ def pooled(database_url):
 def test_a_batch_is_checked_and_exported_through_a_transaction_pool(pooled, server, list_file):
     server.answer_feed("/feed", "One", "Two")
     worker = pooled.start("batchworker", environ=POOLED)
-    run = pooled.start(
-        "batch", "run", "--json", list_file(f"{server.url('/feed')}\n{server.url('/gone')}"), environ=POOLED
-    )
+    file = list_file(f"{server.url('/feed')}\n{server.url('/gone')}")
+    run = pooled.start("batch", "run", "--json", "--count-first", file, environ=POOLED)
     assert run.wait() == 0, run.describe()
     assert [json.loads(run.out)[name] for name in ("status", "stories_found", "failed_checks")] == ["done", 2, 1]
     export = pooled.start("batch", "export", str(Batch.objects.get().pk), environ=POOLED)

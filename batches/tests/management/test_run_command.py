@@ -67,7 +67,7 @@ def feeds(server, configure, list_file):
 
 
 def test_a_list_is_checked_and_summed_up(feeds, manage):
-    output = manage("batch", "run", feeds)
+    output = manage("batch", "run", "--count-first", feeds)
     batch = Batch.objects.get()
     lines = output.out.splitlines()
     assert output.code == 0
@@ -85,7 +85,7 @@ def test_a_list_is_checked_and_summed_up(feeds, manage):
 
 
 def test_with_json_a_program_gets_nothing_else_on_standard_output(feeds, manage):
-    output = manage("batch", "run", "--json", "--name", "Press", "--priority", "3", feeds)
+    output = manage("batch", "run", "--json", "--count-first", "--name", "Press", "--priority", "3", feeds)
     summary = json.loads(output.out)
     assert output.code == 0
     assert (summary["name"], summary["priority"], summary["status"]) == ("Press", 3, "done")

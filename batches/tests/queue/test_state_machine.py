@@ -113,6 +113,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.waiting: list[Expected] = []
         self.held = False
         self.known_stories: set[tuple[str, str]] = set()
+        #: Profiles that were read. The stories of a first read are not new.
+        self.read: set[str] = set()
         self.lines = 0
         self.seen: tuple[object, int] = (None, 0)
 
@@ -379,8 +381,11 @@ class QueueMachine(RuleBasedStateMachine):
                 batch.rows[url] = "failed" if outcome == "failed" else "ok"
                 batch.has_progressed = True
                 if outcome == "story":
-                    batch.stories_found += (url, "a story") not in self.known_stories
+                    is_known = (url, "a story") in self.known_stories
+                    batch.stories_found += url in self.read and not is_known
                     self.known_stories.add((url, "a story"))
+                if outcome != "failed":
+                    self.read.add(url)
         batch.count()
 
     @rule(run=runs, call=st.sampled_from(["renew_lease", "release_run", "finish_run", "handle_error"]))

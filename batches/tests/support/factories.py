@@ -68,15 +68,15 @@ def urls(count: int) -> list[str]:
 
 
 def make_batch(name: str = "a batch", profiles: int = 0, **options: Any) -> Batch:
-    """A batch of the first `profiles` addresses; all batches share them."""
-    batch = BatchManager().create_batch(name, urls(profiles), **options)
+    """A batch of the first `profiles` addresses, which all batches share. The stories of their first read count."""
+    batch = BatchManager().create_batch(name, urls(profiles), **{"count_first": True} | options)
     assert batch, batch
     return batch
 
 
 def make_list(name: str = "a list", profiles: int = 0, **options: Any) -> ProfileList:
-    """A list of the first `profiles` addresses; all lists and batches share them."""
-    created = BatchManager().create_list(name, urls(profiles), **options)
+    """A list of the first `profiles` addresses, which all lists and batches share. It counts as `make_batch` does."""
+    created = BatchManager().create_list(name, urls(profiles), **{"count_first": True} | options)
     assert created, created
     return created
 
