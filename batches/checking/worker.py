@@ -170,10 +170,10 @@ class Worker:
             if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()
-            if not self._run.was_stopped and await self._database(self._manager.finish_run, batch.pk, token):
-                _log_outcome(await self._database(_reload, batch))
-            else:
+            if self._run.was_stopped or not await self._database(self._manager.finish_run, batch.pk, token):
                 await self._database(self._manager.release_run, batch.pk, token, self._run.checked)
+            else:
+                _log_outcome(await self._database(_reload, batch))
         except RunOver as over:
             logger.info("“%s”: %s", batch, over)
         except asyncio.CancelledError:
