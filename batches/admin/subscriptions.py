@@ -15,7 +15,6 @@ from batches.limits import MAX_DELAY, MAX_URL
 from batches.models import ProfileList, Subscription
 from batches.queue.refusals import Refusal
 from batches.queue.values import as_uuid
-from batches.text import pluralise
 
 from .actions import get_manager
 from .filters import ListFilter
@@ -156,12 +155,6 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
     @admin.display(description="topics")
     def topics_shown(self, subscription: Subscription) -> str:
         return ", ".join(subscription.topics)
-
-    @admin.display
-    def when(self, subscription: Subscription) -> str:
-        if subscription.list_id is None:
-            return f"after {pluralise(subscription.minutes, 'minute')}"
-        return "each run" if subscription.digest_hour is None else f"daily at {subscription.digest_hour}"
 
     @admin.display
     def deliveries(self, subscription: Subscription) -> str:

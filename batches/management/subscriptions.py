@@ -146,7 +146,7 @@ def subscription_table(subscriptions: QuerySet[Subscription]) -> list[str]:
             subscription.channel,
             shorten(subscription.shown_address, 60),
             ", ".join(subscription.topics),
-            "each run" if subscription.digest_hour is None else f"daily at {subscription.digest_hour}",
+            subscription.when,
             "yes" if subscription.is_active else "no",
             str(subscription.pk),
         )

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from batches.limits import MAX_STATUS, MAX_URL
+from batches.text import pluralise
 
 
 def no_topics() -> list[str]:
@@ -96,6 +97,13 @@ class Subscription(models.Model):
     def __str__(self) -> str:
         """Without the address, which not everybody may see who sees this."""
         return f"{self.get_channel_display()} for {f'“{self.list}”' if self.list else 'the queue'}"
+
+    @property
+    def when(self) -> str:
+        """When a message is sent."""
+        if self.list_id is None:
+            return f"after {pluralise(self.minutes, 'minute')}"
+        return "each run" if self.digest_hour is None else f"daily at {self.digest_hour}"
 
     @property
     def shown_address(self) -> str:

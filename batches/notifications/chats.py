@@ -61,19 +61,25 @@ def send_chat(delivery: WebhookDelivery) -> AttemptResult:
 
 @contextmanager
 def captured_log() -> Iterator[list[str]]:
-    """The warnings of Apprise in this thread. They have the only reason of a failure, and may quote an address."""
-    lines: list[str] = []
-    logger, thread = logging.getLogger("apprise"), threading.get_ident()
-    logger.propagate = False
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == thread:
-                lines.append(record.getMessage())
-
-    handler = Handler(logging.WARNING)
-    logger.addHandler(handler)
+    """The warnings of Apprise in this thread, instead of in our log: they have the only reason of a failure, and may
+    quote an address."""
+    logger, collector = logging.getLogger("apprise"), Collector()
+    logger.addFilter(collector)
     try:
-        yield lines
+        yield collector.lines
     finally:
-        logger.removeHandler(handler)
+        logger.removeFilter(collector)
+
+
+class Collector(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.thread != self._thread:
+            return True
+        if record.levelno >= logging.WARNING:
+            self.lines.append(record.getMessage())
+        return False

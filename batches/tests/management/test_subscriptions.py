@@ -51,6 +51,16 @@ def test_an_address_is_read_from_standard_input(manage, found):
     assert (made["address"], made["topics"], made["failed_percent"]) == ("ada@example.org", ["done"], 5)
 
 
+def test_an_address_subscribes_to_the_queue(manage):
+    made = json.loads(manage("queue", "subscribe", "ada@example.org", "--minutes", "5", "--json").out)
+    assert (made["list"], made["topics"], made["minutes"]) == (None, ["held", "no_worker"], 5)
+    assert json.loads(manage("queue", "subscriptions", "--json").out) == [made]
+    assert "after 5 minutes" in manage("queue", "subscriptions").out
+    assert manage("queue", "change-subscription", made["id"], "--topic", "held").code == 0
+    assert manage("queue", "unsubscribe", made["id"]).code == 0
+    assert manage("queue", "subscriptions").out.endswith("Subscribe somebody: manage.py queue subscribe ADDRESS\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

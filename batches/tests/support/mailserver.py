@@ -52,7 +52,6 @@ class MailServer:
         return self.answers.get("RCPT", OK)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        await asyncio.to_thread(self.before_answer)
         if self.hangs:
             await asyncio.Event().wait()
         answer = self.answers.get("DATA", OK)
@@ -60,6 +59,7 @@ class MailServer:
             mail = message_from_bytes(envelope.content, policy=policy.default)
             assert isinstance(mail, EmailMessage)
             self.mails.append(mail)
+        await asyncio.to_thread(self.before_answer)
         if self.breaks_off:
             server.transport.abort()
         return answer

@@ -1,0 +1,120 @@
+"""Messages through Apprise to a real receiver, with its `json://` addresses."""
+
+import importlib.util
+import json
+import logging
+import sys
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import BatchLog, Subscription
+from batches.notifications import chats
+from batches.tests.conftest import skip_or_fail
+from batches.tests.support.factories import make_list, run_list, story_of, subscribe, unchanged, with_stories
+from batches.tests.support.threads import in_thread
+
+from .conftest import only_delivery, pass_time
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.databases("sqlite"),
+    pytest.mark.filterwarnings("ignore:'imghdr' is deprecated"),  # on Python 3.11 and 3.12
+]
+
+SECRET = "a-secret-token"
+
+
+@pytest.fixture
+def installed():
+    if importlib.util.find_spec("apprise") is None:
+        skip_or_fail("Apprise is not installed: pip install -r requirements-apprise.txt")
+
+
+@pytest.fixture
+def address(installed, receiver):
+    return receiver.url(f"/{SECRET}").replace("http://", "json://")
+
+
+def test_a_message_arrives_and_calls_nobody(address, receiver, deliver):
+    found = make_list("News @everyone", 1)
+    subscribe(found, address, channel="apprise")
+    run_list(found, with_stories(story_of(1, "<!channel> @here and <b>bold</b>")))
+    deliver()
+    [request] = receiver.requests
+    said = json.loads(request.body)
+    assert (request.path.strip("/"), said["title"]) == (SECRET, "1 new story in “News @\u200beveryone”")
+    assert "<\u200b!channel> @\u200bhere and <\u200bb>bold<\u200b/b>" in said["message"]
+    assert (only_delivery().state, only_delivery().error) == ("delivered", "")
+
+
+def test_a_failure_is_retried_and_its_reason_shown_without_the_secret(address, receiver, deliver, caplog):
+    assert BatchManager().send_test_message(subscribe(make_list(), address, channel="apprise").pk)
+    receiver.answer(f"/{SECRET}", status=500)
+    receiver.answer(f"/{SECRET}/", status=500)
+    deliver()
+    delivery = only_delivery()
+    assert (delivery.state, delivery.attempts) == ("waiting", 1)
+    assert delivery.error.startswith("Apprise could not send it: ")
+    assert "500" in delivery.error
+    assert SECRET not in delivery.error + caplog.text
+    receiver.answer(f"/{SECRET}")
+    receiver.answer(f"/{SECRET}/")
+    pass_time()
+    deliver()
+    assert only_delivery().state == "delivered"
+
+
+def test_a_service_that_hangs_ends_after_the_timeout(address, receiver, deliver):
+    assert BatchManager().send_test_message(subscribe(make_list(), address, channel="apprise").pk)
+    gates = [receiver.hold(f"/{SECRET}"), receiver.hold(f"/{SECRET}/")]
+    deliver(message_timeout=0.3)
+    assert only_delivery().error == "did not answer within 0.3 s"
+    for gate in gates:
+        gate.open()
+
+
+def test_a_long_message_is_cut(address, receiver, deliver):
+    found = make_list("News", 1)
+    subscribe(found, address, channel="apprise")
+    run_list(found, with_stories(*(story_of(number, f"{number} {'x' * 100}") for number in range(100))))
+    deliver()
+    [request] = receiver.requests
+    assert len(json.loads(request.body)["message"]) <= chats.MAX_TEXT + 200
+
+
+def test_the_address_is_shown_nowhere(address):
+    found = make_list("News", 1)
+    made = subscribe(found, address, channel="apprise")
+    assert (made.shown_address, str(made)) == ("json://…", "Apprise for “News”")
+    assert SECRET not in "".join(BatchLog.objects.values_list("message", flat=True))
+
+
+@pytest.mark.parametrize("text", ["nonsense", "https://example.org/", "unknown://example.org", "slack://", ""])
+def test_an_address_that_apprise_does_not_know_is_refused(installed, text, caplog):
+    found = make_list()
+    with unchanged():
+        refusal = BatchManager().subscribe(found.pk, text, ["done"], channel="apprise")
+    assert refusal.message.startswith("Apprise does not know this address.")
+    assert caplog.text == ""
+
+
+def test_without_apprise_the_answer_says_what_to_install(monkeypatch, deliver):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    found = make_list("News", 1)
+    refusal = BatchManager().subscribe(found.pk, "json://example.org", ["done"], channel="apprise")
+    assert refusal.message == chats.MISSING
+    made = Subscription.objects.create(list=found, channel="apprise", address="json://example.org", topics=["done"])
+    assert BatchManager().send_test_message(made.pk)
+    deliver()
+    assert (only_delivery().state, only_delivery().error) == ("waiting", chats.MISSING)
+
+
+def test_the_log_of_apprise_is_collected_from_this_thread_only(caplog):
+    logger = logging.getLogger("apprise")
+    with chats.captured_log() as lines:
+        logger.warning("It failed.")
+        in_thread(lambda: logger.warning("Another.")).result()
+    logger.warning("Later.")
+    assert lines == ["It failed."]
+    assert [record.getMessage() for record in caplog.records] == ["Another.", "Later."]
