@@ -33,6 +33,7 @@ from .queue.contents import (
     stay_hidden,
 )
 from .queue.editions import settle_all
+from .queue.feeds import FeedCalls
 from .queue.forgetting import ForgetCalls
 from .queue.lists import new_batch_of
 from .queue.redirect_calls import RedirectCalls
@@ -71,11 +72,11 @@ from .text import clean_text, pluralise
 Status = Batch.Status
 
 
-class BatchManager(ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, WorkerCalls):
+class BatchManager(FeedCalls, ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, WorkerCalls):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
-    The calls that change lists are in `ListCalls`, and others in `ForgetCalls`, `RedirectCalls`, `ScheduleCalls`,
-    `SubscriptionCalls` and `WorkerCalls`.
+    The calls that change lists are in `ListCalls`, and others in `FeedCalls`, `ForgetCalls`, `RedirectCalls`,
+    `ScheduleCalls`, `SubscriptionCalls` and `WorkerCalls`.
     """
 
     # Creating batches

@@ -129,6 +129,7 @@ class ProfileListAdmin(RefusableAdmin):
             context |= {
                 "show_save_and_add_another": False,
                 "can_operate": request.user.has_perm("batches.operate_batch"),
+                "feeds": obj.feeds.order_by("name"),
                 "runs": obj.runs.order_by("-created_at")[:10],
                 "exports": list(MEMBER_EXPORTERS) if request.user.has_perm("batches.view_listprofile") else [],
             }

@@ -7,23 +7,20 @@ framework's own class.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model, load_backend
-from django.db import transaction
 from django.db.models import Exists, Model, OuterRef, QuerySet
-from django.utils import timezone
 from rest_framework import authentication
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from batches.models import DATABASE_FAULTS
-from batches.models.api import KEY_PREFIX, AccessToken, digest_of
+from batches.models.api import AccessToken
+from batches.models.keys import KEY_PREFIX, digest_of
 from batches.text import UNSTORABLE
 
 VIEW = "batches.view_batch"
@@ -41,12 +38,25 @@ VIEW_MEMBERS = "batches.view_listprofile"
 ADD_LIST = "batches.add_profilelist"
 CHANGE_LIST = "batches.change_profilelist"
 DELETE_LIST = "batches.delete_profilelist"
+VIEW_FEEDS = "batches.view_listfeed"
+ADD_FEED = "batches.add_listfeed"
+REVOKE_FEED = "batches.delete_listfeed"
 VIEW_REDIRECTS = "batches.view_redirect"
 ACCEPT = "batches.change_redirect"
 
 
 #: What a token can be used for; one without a scope, or to operate, for everything its user may do.
-READING = {VIEW, VIEW_ROWS, VIEW_LOGS, VIEW_STORIES, VIEW_PROFILES, VIEW_LISTS, VIEW_MEMBERS, VIEW_REDIRECTS}
+READING = {
+    VIEW,
+    VIEW_ROWS,
+    VIEW_LOGS,
+    VIEW_STORIES,
+    VIEW_PROFILES,
+    VIEW_LISTS,
+    VIEW_MEMBERS,
+    VIEW_FEEDS,
+    VIEW_REDIRECTS,
+}
 IN_SCOPE = {AccessToken.Scope.READ: READING, AccessToken.Scope.ADD: READING | {ADD}}
 
 
@@ -60,16 +70,8 @@ class TokenAuthentication(authentication.TokenAuthentication):
         if isinstance(token, AccessToken):
             if token.is_expired:
                 raise AuthenticationFailed("The token has expired. Create another.")
-            note_use(token)
+            token.note_use()
         return token.user, token
-
-
-def note_use(token: AccessToken) -> None:
-    """At most once a minute. On SQLite even an empty transaction waits for those who write."""
-    if token.use_is_noted:
-        return
-    with suppress(*DATABASE_FAULTS), transaction.atomic():  # a reader does not fail because of it
-        AccessToken.objects.filter(pk=token.pk).update(last_used_at=timezone.now())
 
 
 def find_token(key: str) -> Any:

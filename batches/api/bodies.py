@@ -443,6 +443,14 @@ class SubscribeBody(ChangeSubscriptionBody):
     topics = topics_field()
 
 
+@with_examples(For_somebody={"list": "5eedba7c-0000-4000-8000-000000000002", "name": "The newsroom"})
+class FeedBody(Body):
+    """The list whose new stories are published, and who reads them."""
+
+    list = serializers.CharField(max_length=40, help_text="The id of the list.")
+    name = serializers.CharField(max_length=MAX_NAME)
+
+
 @with_examples(By_id={"ids": [17, 18]}, All_at_a_host={"all": True, "host": "example.org", "dry_run": True})
 class AcceptBody(Body):
     """The redirects to accept: those with these `ids`, or with `all` true all that there are, perhaps at one host."""

@@ -39,6 +39,7 @@ SETTINGS = {
         {"name": "batches", "description": "Batches and their results."},
         {"name": "queue", "description": "The one queue."},
         {"name": "lists", "description": "Lists that last. A batch is one run of a list, or of picked profiles."},
+        {"name": "feeds", "description": "Feeds of the new stories of lists, for readers without an account."},
         {"name": "profiles", "description": "The profiles of all batches."},
         {"name": "stories", "description": "The stories that all batches found."},
     ],

@@ -166,6 +166,10 @@ class MemberFilters(filters.FilterSet):  # type: ignore[misc]
         return members.exclude(profile__last_error="") if value else members.filter(profile__last_error="")
 
 
+class FeedFilters(filters.FilterSet):  # type: ignore[misc]
+    list = filters.UUIDFilter(help_text="The list whose stories they have.")
+
+
 class RedirectFilters(filters.FilterSet):  # type: ignore[misc]
     host = HostFilter("profile__url")
     search = SearchFilter("profile__url", "profile__name", "url", help_text="Words in an address or the name.")

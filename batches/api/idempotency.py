@@ -49,6 +49,9 @@ REMOVED_AT_ONCE = 100
 #: A stored answer has at most this many rejected entries: a list of 2 MB can have 25 MB of them.
 STORED_REJECTS = 100
 
+#: What a stored answer has no longer: secrets that are shown once.
+NEVER_STORED = ("atom_url", "json_url")
+
 #: Changes in one transaction of a call that makes many. The queue is locked for 5 to 9 ms for each.
 STEP = 5
 
@@ -193,6 +196,7 @@ def _store(stored: StoredResponse, response: Response) -> None:
     data = dict(response.data)
     if "rejected" in data:
         data["rejected"] = data["rejected"][:STORED_REJECTS]
+    data |= {name: None for name in NEVER_STORED if name in data}
     stored.body = Renderer().render(data).decode()
     stored.save(update_fields=["status_code", "location", "body"])
 

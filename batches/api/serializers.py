@@ -12,6 +12,7 @@ from batches.models import (
     Batch,
     BatchLog,
     BatchProfile,
+    ListFeed,
     ListProfile,
     Profile,
     ProfileList,
@@ -243,6 +244,25 @@ class SubscriptionSerializer(ModelSerializer[Subscription]):
         model = Subscription
         fields = [*vocabulary.SUBSCRIPTION, "url"]
         read_only_fields = fields
+
+
+class FeedSerializer(ModelSerializer[ListFeed]):
+    """A feed of the new stories of a list. `begins_with` are the first characters of its key."""
+
+    list = serializers.UUIDField(source="list_id")
+
+    class Meta:
+        model = ListFeed
+        fields = vocabulary.FEED
+        read_only_fields = fields
+
+
+class CreatedFeedSerializer(serializers.Serializer[Any]):
+    """A new feed with its addresses, which nobody sees again: a repeated answer has null in their place."""
+
+    feed = FeedSerializer()
+    atom_url = serializers.CharField(allow_null=True)
+    json_url = serializers.CharField(allow_null=True)
 
 
 class OutcomeSerializer(serializers.Serializer[Any]):

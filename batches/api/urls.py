@@ -2,7 +2,7 @@ from django.db import transaction
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from . import lists, redirects, results, subscriptions
+from . import feeds, lists, redirects, results, subscriptions
 from .docs import DocsView, SchemaView
 from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
@@ -17,6 +17,7 @@ calls = [
     *router.urls,
     *results.urls,
     *lists.urls,
+    *feeds.urls,
     *redirects.urls,
     *subscriptions.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),

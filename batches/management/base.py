@@ -25,11 +25,11 @@ from batches.batch_manager import BatchManager
 from batches.checks import TAG
 from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
-from batches.models import Action, Batch, Channel, is_database_fault
+from batches.models import Action, Batch, Channel, ProfileList, is_database_fault
 from batches.models.vocabulary import as_json, batch_as_dict
 from batches.queue.refusals import Refusal
 from batches.queue.transitions import RULES
-from batches.text import pluralise
+from batches.text import clean_text, pluralise
 from batches.web.outages import describe_outage_to_operator
 
 T = TypeVar("T")
@@ -131,6 +131,13 @@ class ActionCommand(DatabaseCommand):
         parser.set_defaults(act=act)
         return parser
 
+    @contextmanager
+    def adding_to(self, parser: ArgumentParser) -> Iterator[None]:
+        """Within the block, add actions of an action."""
+        outer, self._actions = self._actions, parser.add_subparsers(required=True, metavar="ACTION")
+        yield
+        self._actions = outer
+
     def handle(self, *args: Any, act: Act, **options: Any) -> None:
         try:
             act(self, **options)
@@ -168,6 +175,20 @@ class ActionCommand(DatabaseCommand):
             raise CommandError(f"No batch has the ID {batch_id[:40]!r}. List the batches: manage.py batch list")
         if len(matches) > 1:
             raise CommandError(f"Several batches have an ID that starts with {batch_id!r}. Enter more characters.")
+        return matches[0]
+
+    def find_list(self, wanted: str) -> ProfileList:
+        """The list with this name, with this ID, or with the only ID that starts like this. Raises CommandError."""
+        named = ProfileList.objects.filter(name=" ".join(clean_text(wanted, len(wanted)).split())).first()
+        if named is not None:
+            return named
+        matches = [*with_id_prefix(ProfileList.objects.all(), wanted)[:2]]
+        if not matches:
+            raise CommandError(
+                f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: manage.py list show"
+            )
+        if len(matches) > 1:
+            raise CommandError(f"Several lists have an ID that starts with {wanted!r}. Enter more characters.")
         return matches[0]
 
     def report_import(self, result: ImportResult, out: Any) -> None:

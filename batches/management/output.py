@@ -6,7 +6,7 @@ from datetime import datetime
 from django.template import Library
 from django.utils import timezone
 
-from batches.models import Batch, BatchLog, ProfileList, Queue, Redirect
+from batches.models import Batch, BatchLog, ListFeed, ProfileList, Queue, Redirect
 
 #: Reasons, stories, log entries and rejected lines of one batch.
 MAX_SHOWN = 10
@@ -46,6 +46,20 @@ def list_table(lists: Iterable[ProfileList]) -> list[str]:
         for found in lists
     ]
     return table(("name", "profiles", "prio", "checker", "next run", "id"), rows)
+
+
+def feed_table(feeds: Iterable[ListFeed]) -> list[str]:
+    rows = [
+        (
+            shorten(feed.list.name, 40),
+            shorten(feed.name, 40),
+            f"{feed.begins_with}…",
+            when(feed.created_at),
+            when(feed.last_used_at),
+        )
+        for feed in feeds
+    ]
+    return table(("list", "feed", "token", "created", "last used"), rows)
 
 
 def redirect_table(redirects: Iterable[Redirect]) -> list[str]:

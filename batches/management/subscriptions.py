@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from batches.management.base import JSON, SHORT_ID, ActionCommand, with_id_prefix
 from batches.management.output import printable, shorten, table
-from batches.models import ProfileList, Subscription
+from batches.models import Subscription
 from batches.models.vocabulary import subscription_as_dict
 from batches.reports.outlook import forecast_queue
 
@@ -56,9 +56,6 @@ class SubscriptionActions(ActionCommand):
         self.add_action("subscriptions", SubscriptionActions.show_subscriptions, description, *of_list, JSON)
         self.add_action("unsubscribe", SubscriptionActions.unsubscribe, "End a subscription.", ID)
         self.add_action("test-message", SubscriptionActions.test, "Send a test message to a subscription.", ID)
-
-    def find_list(self, wanted: str) -> ProfileList:
-        raise NotImplementedError
 
     def subscribe(
         self,

@@ -14,6 +14,7 @@ from .connections import (
     snapshot,
 )
 from .counters import is_live
+from .feeds import ListFeed
 from .functions import Minute, SecondsSince
 from .hidden import HideableQuerySet
 from .hosts import Host

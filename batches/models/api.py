@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import timedelta
-from hashlib import sha256
-
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
@@ -13,10 +9,7 @@ from rest_framework.authtoken.models import Token, TokenProxy
 
 from batches.limits import MAX_FINGERPRINT, MAX_KEY, MAX_NAME, MAX_STATUS
 
-#: New keys begin like this, so that people and scanners recognise them, and so that the old ones can be told apart.
-KEY_PREFIX = "batches_"
-#: A key's first characters identify it without giving access.
-SHOWN_KEY = len(KEY_PREFIX) + 4
+from .keys import Key
 
 
 class StoredResponse(models.Model):
@@ -41,8 +34,8 @@ class StoredResponse(models.Model):
         return f"the response to {self.key}"
 
 
-class AccessToken(models.Model):
-    """A key to the API with at most the permissions of its user. Only the key's hash is stored."""
+class AccessToken(Key):
+    """A key to the API with at most the permissions of its user."""
 
     class Scope(models.TextChoices):
         READ = "read", "read"
@@ -51,14 +44,8 @@ class AccessToken(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     name = models.CharField(max_length=MAX_NAME, help_text="What it is for, such as “nightly import”.")
-    #: A key has 256 random bits, so it needs no slow hash.
-    digest = models.CharField(max_length=MAX_FINGERPRINT, unique=True, editable=False)
-    begins_with = models.CharField("token", max_length=SHOWN_KEY, editable=False)
     scope = models.CharField(max_length=MAX_STATUS, choices=Scope.choices, default=Scope.OPERATE)
-    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
     expires_at = models.DateTimeField("expires", null=True, blank=True, help_text="Empty: never.")
-    #: Written at most once a minute, so that reading stays reading.
-    last_used_at = models.DateTimeField("last used", null=True, editable=False)
 
     class Meta:
         verbose_name = "API token"
@@ -67,23 +54,9 @@ class AccessToken(models.Model):
     def __str__(self) -> str:
         return f"{self.user.get_username()}: {self.name}"
 
-    def new_key(self) -> str:
-        """Give the token a key. This is the only time that anybody sees it."""
-        key = KEY_PREFIX + secrets.token_urlsafe(32)
-        self.digest, self.begins_with = digest_of(key), key[:SHOWN_KEY]
-        return key
-
     @property
     def is_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= timezone.now()
-
-    @property
-    def use_is_noted(self) -> bool:
-        return self.last_used_at is not None and self.last_used_at > timezone.now() - timedelta(minutes=1)
-
-
-def digest_of(key: str) -> str:
-    return sha256(key.encode(errors="replace")).hexdigest()
 
 
 class ApiToken(TokenProxy):

@@ -50,6 +50,8 @@ class Action(models.TextChoices):
     SUBSCRIBE = "subscribe"
     CHANGE_SUBSCRIPTION = "change_subscription"
     UNSUBSCRIBE = "unsubscribe"
+    CREATE_FEED = "create_feed"
+    REVOKE_FEED = "revoke_feed"
 
 
 class Channel(models.TextChoices):

@@ -53,6 +53,10 @@ class Profile(models.Model):
 
 
 class StoryResultQuerySet(models.QuerySet["StoryResult"]):
+    def new(self) -> Self:
+        """Without those of the first read."""
+        return self.filter(is_baseline=False)
+
     def newest_first(self) -> Self:
         """The latest found first, with their profiles."""
         return self.select_related("profile").order_by("-pk")

@@ -15,6 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
 from .batches import Batch, BatchProfile
+from .feeds import ListFeed
 from .lists import ProfileList
 from .logs import BatchLog
 from .profiles import StoryResult
@@ -38,6 +39,8 @@ LIST = (
     "schedule_in_words",
     "next_times",
 )
+#: Only who creates a feed gets its addresses, once.
+FEED = _names_of(ListFeed, "digest")
 #: A permanent redirect that can be accepted, and what became of it.
 REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")
 ACCEPTANCE = ("profile", "old_url", "url", "merged")
@@ -71,6 +74,10 @@ def list_as_dict(profiles: ProfileList) -> dict[str, Any]:
 
 def change_as_dict(change: object) -> dict[str, Any]:
     return _as_dict(change, CHANGE)
+
+
+def feed_as_dict(feed: ListFeed) -> dict[str, Any]:
+    return _as_dict(feed, FEED)
 
 
 def redirect_as_dict(found: Redirect) -> dict[str, Any]:

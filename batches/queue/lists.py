@@ -263,13 +263,14 @@ class ListCalls(QueueWriter):
 
     @refusable
     def delete_list(self, list_id: object, expected_version: int | None = None) -> Literal[True]:
-        """Delete it. Its profiles, its runs and their results stay."""
+        """Delete it with its subscriptions and feeds. Its profiles, its runs and their results stay."""
         # The lock of the queue: this also writes to its runs, which somebody may be shifting.
         with Queue.objects.locked():
             deleted = lock_list(list_id, expected_version)
             total = pluralise(deleted.total_profiles, "profile")
             self._log(None, Action.DELETE_LIST, f"“{deleted}” ({deleted.pk}) with {total}")
             deleted.subscriptions.all().delete()
+            deleted.feeds.all().delete()
             deleted.runs.update(list=None)
             ProfileList.objects.filter(pk=deleted.pk).update(deleted_at=Now())
         transaction.on_commit(purge_deleted)

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
 
 from batches.checking.checkers.base import ProfileToCheck
 from batches.lists.addresses import address_prefixes
 from batches.lists.exports import COLUMNS, MEMBER_COLUMNS, STORY_COLUMNS
-from batches.models import Batch, BatchProfile, ListProfile, Minute, StoryResult
+from batches.models import Batch, BatchProfile, ListProfile, Minute, ProfileList, StoryResult
+from batches.models.profiles import StoryResultQuerySet
 
 #: Rows per query when the rows of a batch are streamed.
 STREAM_CHUNK = 2000
@@ -64,6 +65,36 @@ def fetch_pending(
     rows = pending.filter(pk__gt=last_id, partition__in=sorted(partitions)).order_by("pk")
     columns = ("pk", "partition", "profile_id", *(f"profile__{name}" for name in PROFILE_COLUMNS))
     return [(row_id, number, ProfileToCheck(*values)) for row_id, number, *values in rows.values_list(*columns)[:limit]]
+
+
+#: How many stories a feed has, at most.
+FEED_STORIES = 100
+#: Of so many profiles at most, the latest story of each is looked up. In a longer list, the latest stories of all lists
+#: soon contain enough of its own; that is tried with so many of them.
+FEW_PROFILES = 5_000
+LATEST_STORIES = 50_000
+
+
+def fetch_new_stories(found: ProfileList) -> list[StoryResult]:
+    """The latest new stories of the profiles that are in the list now, whichever batch found them."""
+    members = ListProfile.objects.filter(list=found).order_by()
+    new = StoryResult.objects.new()
+    if found.total_profiles > FEW_PROFILES:
+        return _search_latest(new, members)
+    latest = Subquery(new.filter(profile=OuterRef("profile")).order_by("-pk").values("pk")[:1])
+    rows = members.annotate(latest=latest).order_by(F("latest").desc(nulls_last=True))
+    profiles = {pk: story for pk, story in rows.values_list("profile", "latest")[:FEED_STORIES] if story}
+    if len(profiles) == FEED_STORIES:  # each has one story at least from here on
+        new = new.filter(pk__gte=min(profiles.values()))
+    return list(new.filter(profile__in=profiles).newest_first()[:FEED_STORIES])
+
+
+def _search_latest(new: StoryResultQuerySet, members: QuerySet[ListProfile]) -> list[StoryResult]:
+    oldest = (StoryResult.objects.aggregate(latest=Max("pk"))["latest"] or 0) - LATEST_STORIES
+    # Not `Exists`, of which PostgreSQL may make a join with all profiles of the list.
+    membership = Subquery(members.filter(profile=OuterRef("profile")).values("pk")[:1])
+    own = new.filter(pk__gt=oldest).alias(membership=membership).filter(membership__isnull=False)
+    return list(own.newest_first()[:FEED_STORIES])
 
 
 def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Any]:

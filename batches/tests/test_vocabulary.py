@@ -86,6 +86,7 @@ def test_the_names_are_a_promise():
         "id", "list", "channel", "address", "topics", "failed_percent", "after_failures", "minutes", "digest_hour",
         "is_active", "created_at",
     )  # fmt: skip
+    assert vocabulary.FEED == ("id", "begins_with", "created_at", "last_used_at", "list", "name")
     assert vocabulary.ACCEPTANCE == ("profile", "old_url", "url", "merged")
     assert vocabulary.LOG == (
         "id", "action", "actor", "channel", "from_status", "to_status", "from_position", "to_position", "message",

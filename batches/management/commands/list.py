@@ -9,9 +9,10 @@ from batches.conf import get_config
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.lists.imports import ImportResult
 from batches.lists.reading import FORMATS
-from batches.management.base import JSON, add_export_options, add_now, with_id_prefix
+from batches.management.base import JSON, add_export_options, add_now
 from batches.management.batch.changing import require_confirmed
 from batches.management.batch.running import read_list
+from batches.management.feeds import FeedActions
 from batches.management.output import MAX_SHOWN, list_table, printable, when
 from batches.management.subscriptions import SubscriptionActions
 from batches.models import ProfileList
@@ -20,7 +21,7 @@ from batches.models.vocabulary import batch_as_dict, change_as_dict, list_as_dic
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refusal
 from batches.reports import queries
-from batches.text import clean_text, pluralise
+from batches.text import pluralise
 
 # Arguments that several actions share.
 LIST, CONTENT = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
@@ -31,8 +32,8 @@ CONTENT.add_argument("--strict", action="store_true", help="Change nothing if an
 CONTENT.add_argument("--dry-run", action="store_true", help="Only report what would change.")
 
 
-class Command(SubscriptionActions):
-    help = "Create, edit, run and export lists of profiles that last, and subscribe to them."
+class Command(FeedActions, SubscriptionActions):
+    help = "Create, edit, run, publish and export lists of profiles that last, and subscribe to them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -59,6 +60,7 @@ class Command(SubscriptionActions):
         correct.add_argument("new_address")
         export = self.add_action("export", Command.export, "Export the profiles of a list.", LIST)
         add_export_options(export, MEMBER_EXPORTERS)
+        self.add_feed_actions()
         add_now(self.add_action("run", Command.run, "Queue a batch of the profiles that a list has now.", LIST, JSON))
         self.add_subscription_actions(LIST)
         description = "Delete a list; its profiles, its runs and their results stay."
@@ -237,17 +239,3 @@ class Command(SubscriptionActions):
             require_confirmed(f"Delete the list “{printable(found.name)}” with {total}?")
         self.require_accepted(self.manager.delete_list(found.pk, expected_version=found.version))
         self.stdout.write(f"“{printable(found.name)}” was deleted.")
-
-    def find_list(self, wanted: str) -> ProfileList:
-        """The list with this name, with this ID, or with the only ID that starts like this. Raises CommandError."""
-        named = ProfileList.objects.filter(name=" ".join(clean_text(wanted, len(wanted)).split())).first()
-        if named is not None:
-            return named
-        matches = [*with_id_prefix(ProfileList.objects.all(), wanted)[:2]]
-        if not matches:
-            raise CommandError(
-                f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: manage.py list show"
-            )
-        if len(matches) > 1:
-            raise CommandError(f"Several lists have an ID that starts with {wanted!r}. Enter more characters.")
-        return matches[0]

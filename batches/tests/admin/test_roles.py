@@ -118,6 +118,11 @@ ADDRESSES = {
     "batches_subscription_delete": (CURATE, CURATE, {"post": "yes"}),
     "batches_subscription_history": (CURATE, NOBODY, {}),
     "batches_subscription_operate": (NOBODY, CURATE, {"call": "send_test_message"}),
+    "batches_listfeed_changelist": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_listfeed_add": (OF_SUPERUSERS, OF_SUPERUSERS, {"list": "{list}", "name": "new"}),
+    "batches_listfeed_change": (OF_SUPERUSERS, NOBODY, {}),
+    "batches_listfeed_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
+    "batches_listfeed_history": (OF_SUPERUSERS, NOBODY, {}),
     "batches_redirect_changelist": (SEE_ROWS | CURATE, CURATE, ACCEPTED),
     "batches_redirect_add": (NOBODY, NOBODY, {}),
     "batches_redirect_change": (SEE_ROWS | CURATE, NOBODY, {}),
@@ -199,7 +204,8 @@ def batch():
     User.objects.create_user("newcomer")
     Group.objects.create(name="a group")
     batch_with("done", ok=1, failed=1, stories=[story()])
-    subscribe(make_list("the list", 2))
+    subscribe(the_list := make_list("the list", 2))
+    assert BatchManager().create_feed(the_list.pk, "a feed")
     propose_redirect("https://old.example/", "https://new.example/")
     Host.objects.create(name="a.example", not_before=timezone.now())
     batch = batch_with(name="it")

@@ -8,13 +8,14 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import URLPattern, URLResolver
 
 from batches.api.docs import DocsView, SchemaView
+from batches.api.feeds import FeedView
 from batches.api.urls import urlpatterns
 from batches.api.views import NothingHere
-from batches.models import Batch, Profile, ProfileList, Subscription
+from batches.models import Batch, ListFeed, Profile, ProfileList, Subscription
 from batches.tests.support.factories import urls
 
-#: Views without authentication, without data and without writes.
-OPEN = (DocsView, NothingHere, SchemaView)
+#: Views without authentication: without data, or with a key of their own.
+OPEN = (DocsView, NothingHere, SchemaView, FeedView)
 
 STATES = ("queued", "running", "paused", "done", "error")
 OK, CREATED, GONE, MISSING = 200, 201, 204, 404
@@ -22,6 +23,8 @@ RUNNING, QUEUED, FINISHED = "already_running", "already_queued", "finished"
 ALWAYS = (OK,) * 5
 ADDRESS = "https://example.org/"
 NEW_BATCH = {"name": "x", "profiles": [ADDRESS]}
+#: Of the list of the fixture.
+LIST_ID = "5eedba7c-0000-4000-8000-000000000002"
 UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
 
 #: A form for a new batch with this list, as bytes.
@@ -53,7 +56,7 @@ class Call:
 
 def fill(path: str, batch: Any) -> str:
     """With the id of the batch and of the others that there are, or with anything in place of them."""
-    others = {"list": ProfileList, "profile": Profile, "subscription": Subscription}
+    others = {"list": ProfileList, "profile": Profile, "feed": ListFeed, "subscription": Subscription}
     ids = {
         name: model.objects.values_list("pk", flat=True).first() if isinstance(batch, Batch) else batch
         for name, model in others.items()
@@ -146,6 +149,9 @@ CALLS = [
     ),
     Call("delete", "subscription-detail", "change_profilelist", "subscriptions/{subscription}/", None, (GONE,) * 5),
     Call("post", "subscription-test", "change_profilelist", "subscriptions/{subscription}/test/"),
+    Call("get", "feeds", "view_listfeed", "feeds/"),
+    Call("post", "feeds", "add_listfeed", "feeds/", {"list": LIST_ID, "name": "new"}, (CREATED,) * 5),
+    Call("delete", "feed", "delete_listfeed", "feeds/{feed}/", None, (GONE,) * 5),
     Call("get", "redirects", "view_redirect", "redirects/"),
     Call("post", "redirects-accept", "change_redirect", "redirects/accept/", {"ids": [1]}),
     Call("post", "queue-hold", "operate_batch", "queue/hold/", {"reason": "maintenance"}),
@@ -156,6 +162,7 @@ POSTS = [call for call in CALLS if call.method == "post"]
 WITH_BODY = [call for call in CALLS if call.method in {"post", "patch"}]
 OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
 OF_A_PROFILE = [call for call in CALLS if "{profile}" in call.path]
+OF_A_FEED = [call for call in CALLS if "{feed}" in call.path]
 OF_A_LIST = [call for call in CALLS if "{list}" in call.path or "{subscription}" in call.path]
 
 

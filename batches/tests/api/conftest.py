@@ -1,6 +1,7 @@
 """Clients with and without permissions, and batches in each status."""
 
 from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
 import yaml
@@ -15,6 +16,8 @@ from batches.batch_manager import BatchManager
 from batches.tests.support import factories
 from batches.tests.support.tables import every_table
 from batches.tests.support.working import commands, server
+
+from .calls import LIST_ID
 
 __all__ = ["commands", "server"]
 
@@ -64,9 +67,10 @@ def make_batch():
 
 @pytest.fixture
 def a_list():
-    """With a subscription."""
-    made = factories.make_list("the list", 2)
+    """With a subscription and a feed."""
+    made = factories.make_list("the list", 2, id=UUID(LIST_ID))
     factories.subscribe(made)
+    assert BatchManager().create_feed(made.pk, "a feed")
     return made
 
 

@@ -18,7 +18,19 @@ from batches.models import BatchLog
 from batches.tests.support.tables import every_column, every_table
 
 from ..browser.pages import make_rows
-from .calls import CALLS, OF_A_BATCH, OF_A_LIST, OF_A_PROFILE, STATES, WITH_BODY, WRITING, Call, api_routes, patterns
+from .calls import (
+    CALLS,
+    OF_A_BATCH,
+    OF_A_FEED,
+    OF_A_LIST,
+    OF_A_PROFILE,
+    STATES,
+    WITH_BODY,
+    WRITING,
+    Call,
+    api_routes,
+    patterns,
+)
 from .conftest import make_user, nothing_changes, refusal_of, token_client
 
 # Permissions and bodies do not depend on the database; what the calls then do is tested on both.
@@ -93,7 +105,7 @@ def test_without_a_token_every_call_is_refused(make_batch, a_list):
 
 def test_without_the_permission_nobody_learns_which_batches_and_lists_exist(make_batch, a_list):
     client, batch = token_client(make_user()), make_batch()
-    for call in OF_A_BATCH + OF_A_LIST + OF_A_PROFILE:
+    for call in OF_A_BATCH + OF_A_LIST + OF_A_PROFILE + OF_A_FEED:
         unknown = call.send(client, "00000000-0000-0000-0000-000000000000")
         assert call.send(client, batch).content == unknown.content, call
 
@@ -149,7 +161,7 @@ def test_the_log_names_the_user_and_the_channel(client, make_batch, a_list):
         *("create_batch", "rename_batch", "set_priority", "delete_batch", "queue_batch", "start_batch"),
         *("retry_failed", "repeat_batch", "hold_queue"),
         *("create_list", "change_list", "add_profiles", "remove_profiles", "sync_list", "correct_address"),
-        *("run_list", "delete_list", "forget_profile"),
+        *("run_list", "delete_list", "forget_profile", "create_feed", "revoke_feed"),
         *("subscribe", "change_subscription", "unsubscribe"),
     }
 
@@ -176,7 +188,7 @@ NOT_IDS = [
 @pytest.mark.parametrize("pk", NOT_IDS, ids=range(len(NOT_IDS)))
 def test_an_unknown_id_is_not_found(client, pk):
     with nothing_changes():
-        for call in OF_A_BATCH + OF_A_LIST + OF_A_PROFILE:
+        for call in OF_A_BATCH + OF_A_LIST + OF_A_PROFILE + OF_A_FEED:
             answer = call.send(client, pk)
             assert refusal_of(answer) == (404, "not_found"), call
             assert answer.json().keys() == {"code", "detail"}

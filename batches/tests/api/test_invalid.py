@@ -55,6 +55,14 @@ BODIES = {
         {"address": "https://example.org/0", "new_address": ADDRESS},
         {"address": [*NOT_TEXTS, "", "x" * 2001], "new_address": [*NOT_TEXTS, "", "x" * 2001], "url": [ADDRESS]},
     ),
+    "feeds/": (
+        {"list": UNKNOWN_ID, "name": "new"},
+        {
+            "list": [None, 5, True, [UNKNOWN_ID], "", "x" * 41],
+            "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201],
+            "token": ["feed_x"],
+        },
+    ),
     "redirects/accept/": (
         {"ids": [1]},
         {

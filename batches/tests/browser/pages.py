@@ -189,9 +189,11 @@ def make_rows() -> Rows:
     profilelist = make_list("the list", 3)
     BatchManager("ada", "admin").run_list(profilelist.pk)
     subscription = subscribe(profilelist)
+    feed = BatchManager("ada", "admin").create_feed(profilelist.pk, "a feed").feed
     return Rows(
         user=user,
         profilelist=profilelist,
+        listfeed=feed,
         listprofile=profilelist.profiles.latest("pk"),
         group=Group.objects.create(name="operators"),
         queued=queued,

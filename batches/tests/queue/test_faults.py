@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import Batch, ListProfile, Partition, Profile, ProfileList, Redirect
+from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Redirect
 from batches.queue import editions
 from batches.queue.values import fingerprint_of
 from batches.reports.doctor import diagnose
@@ -110,6 +110,11 @@ def leave_edit(it: Batch) -> None:
     ProfileList.objects.filter(pk=it.list_id).update(edition=1, total_profiles=4, **editor)
     ListProfile.everything.filter(pk=it.list.profiles.earliest("pk").pk).update(last_edition=0)
     ProfileList.objects.filter(pk=make_list("deleted", 2).pk).update(deleted_at=Now())
+
+
+def publish(it: Batch) -> None:
+    give_list(it)
+    assert BatchManager().create_feed(it.list_id, "a feed")
 
 
 def free_partitions(it: Batch) -> None:
@@ -221,6 +226,8 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         see_redirect,
         lambda manager, it: all(manager.accept_redirects(Redirect.objects.proposed())),
     ),
+    "create_feed": (PAUSED, give_list, lambda manager, it: manager.create_feed(it.list_id, "new")),
+    "revoke_feed": (PAUSED, publish, lambda manager, it: manager.revoke_feed(ListFeed.objects.get().pk)),
     "forget_profile": (RUNNING, give_list, lambda manager, it: manager.forget_profile(profile_ids(it)[0])),
     "forget_profile of a list": (PAUSED, give_list, lambda manager, it: manager.forget_profile(profile_ids(it)[1])),
     "add_profiles staged": (PAUSED, give_list, lambda manager, it: manager.add_profiles(it.list_id, urls(7))),

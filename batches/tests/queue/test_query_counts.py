@@ -59,6 +59,8 @@ OTHERS = {
     "change_subscription",
     "unsubscribe",
     "send_test_message",
+    "create_feed",
+    "revoke_feed",
 }
 TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
 

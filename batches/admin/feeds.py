@@ -1,0 +1,50 @@
+"""Feeds of lists: created, shown once, and revoked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from batches.models import ListFeed
+from batches.web.feeds import addresses_of
+
+from . import display
+from .actions import get_manager
+from .filters import ListFilter
+from .lists import RefusableAdmin, require_accepted
+
+
+@admin.register(ListFeed)
+class ListFeedAdmin(RefusableAdmin):
+    """A feed cannot be edited; create another one instead."""
+
+    actions = None
+    fields = ("list", "name")
+    list_display = (
+        "name",
+        "of_list",
+        "begins_with",
+        display.column("created_at", "created", display.moment),
+        display.column("last_used_at", "last used", display.moment),
+    )
+    list_select_related = ("list",)
+    list_filter = (ListFilter,)
+    search_fields = ("name", "list__name")
+    search_help_text = "Name of the feed or of the list"
+    ordering = ("-pk",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: ListFeed, form: Any, change: bool) -> None:
+        created = require_accepted(get_manager(request).create_feed(obj.list_id, obj.name))
+        obj.pk = created.feed.pk
+        addresses = addresses_of(created, request)
+        sentence = "Its address is {} (Atom) or {} (JSON Feed). Copy it now; it will not be shown again."
+        messages.warning(request, format_html(sentence, addresses["atom"], addresses["json"]))
+
+    def delete_model(self, request: HttpRequest, obj: ListFeed) -> None:
+        require_accepted(get_manager(request).revoke_feed(obj.pk))

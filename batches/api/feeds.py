@@ -1,0 +1,123 @@
+"""Feeds of the new stories of lists: making their addresses, and answering to whoever has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponse, HttpResponseBase
+from django.urls import get_script_prefix, path
+from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.http import http_date
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from batches.lists.feeds import CONTENT_TYPES, write_feed
+from batches.models import ListFeed
+from batches.models.keys import digest_of
+from batches.queue.feeds import NewFeed
+from batches.queue.refusals import Code, Refusal
+from batches.queue.values import as_uuid
+from batches.reports.queries import fetch_new_stories
+from batches.web.feeds import addresses_of
+
+from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS
+from .base import BaseView
+from .bodies import FeedBody
+from .conditional import make_etag
+from .errors import require_granted
+from .filters import FeedFilters
+from .results import ListViewSet
+from .schema import NUMBER, conflict, describe
+from .serializers import CreatedFeedSerializer, FeedSerializer
+from .views import ManagerView, parse_body
+
+
+class Feeds(ManagerView, ListViewSet[ListFeed]):
+    """List the feeds of lists.
+
+    The newest comes first. Their addresses are not shown again.
+    """
+
+    required_permissions = {"list": VIEW_FEEDS, "create": ADD_FEED, "destroy": REVOKE_FEED}
+    id_schema = NUMBER
+    queryset = ListFeed.objects.order_by("-pk")
+    serializer_class = FeedSerializer
+    filterset_class = FeedFilters
+
+    @describe(request=FeedBody, responses={201: CreatedFeedSerializer} | conflict(Code.ALREADY_EXISTS))
+    def create(self, request: Request) -> Response:
+        """Publish the new stories of a list.
+
+        The answer has the addresses of an Atom feed and of a JSON Feed, this once. Whoever has one of them can read the
+        latest 100 new stories of the list, without an account, until the feed is revoked.
+        """
+        body = parse_body(FeedBody, request)
+        return self.run_once(lambda: self.respond(self.manager.create_feed(body["list"], body["name"])))
+
+    def respond(self, outcome: NewFeed | Refusal) -> Response:
+        created = require_granted(outcome)
+        addresses = addresses_of(created, self.request._request)
+        facts = {"feed": created.feed, "atom_url": addresses["atom"], "json_url": addresses["json"]}
+        return Response(CreatedFeedSerializer(facts).data, 201)
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        """Revoke a feed.
+
+        Its addresses answer with 404 from now on.
+        """
+        require_granted(self.manager.revoke_feed(pk))
+        return Response(status=204)
+
+
+class FeedView(BaseView):
+    """One feed, for feed readers: they send neither a token in a header nor a useful `Accept`."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    schema = None
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        return super().perform_content_negotiation(request, force=True)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Nobody else is to learn the address: no cache, no search engine, and no site that a link leads to."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        patch_cache_control(response, private=True, no_cache=True)
+        response.headers["X-Robots-Tag"] = "noindex, nofollow"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    def get(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
+        feed = find_feed(pk, request.query_params.get("token", ""))
+        feed.note_use()
+        stories = fetch_new_stories(feed.list)
+        site = request.build_absolute_uri(get_script_prefix())
+        content = write_feed(kind, feed.list_id, feed.list.name, feed.list.created_at, site, stories)
+        changed_at = max([feed.list.created_at, *(story.found_at for story in stories)])
+        return respond(request, kind, content, int(changed_at.timestamp()))
+
+
+def find_feed(list_id: str, key: str) -> ListFeed:
+    """By the hash of the key, so the time that it takes says nothing about other keys. Raises NotFound."""
+    feeds: QuerySet[ListFeed] = ListFeed.objects.select_related("list")
+    feed = feeds.filter(digest=digest_of(key), list=as_uuid(list_id)).first()
+    if feed is None:
+        raise NotFound("No such feed. It may have been revoked.")
+    return feed
+
+
+def respond(request: Request, kind: str, content: bytes, changed_at: int) -> HttpResponseBase:
+    etag = make_etag(content)
+    headers = {"ETag": etag, "Last-Modified": http_date(changed_at)}
+    whole = HttpResponse(content, content_type=CONTENT_TYPES[kind], headers=headers)
+    return get_conditional_response(request._request, etag, changed_at, whole) or whole
+
+
+urls = [
+    path("feeds/", Feeds.as_view({"get": "list", "post": "create"}), name="feeds"),
+    path("feeds/<str:pk>/", Feeds.as_view({"delete": "destroy"}), name="feed"),
+    path("lists/<str:pk>/feed.atom", FeedView.as_view(), {"kind": "atom"}, name="feed-atom"),
+    path("lists/<str:pk>/feed.json", FeedView.as_view(), {"kind": "json"}, name="feed-json"),
+]

@@ -1,0 +1,103 @@
+"""Writes stories as a feed: Atom (RFC 4287) and JSON Feed 1.1, from the same items, through Django's feed generator.
+
+A feed says the same again until its stories change, so that its ETag does too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from io import BytesIO
+from typing import Any, Protocol
+from uuid import UUID, uuid5
+
+from django.utils.feedgenerator import Atom1Feed, SyndicationFeed, rfc3339_date
+
+from batches.text import NOT_XML
+
+from .addresses import host_of
+
+UNTITLED = "(untitled)"
+
+
+class Story(Protocol):
+    """A story with the address and the name of its profile."""
+
+    pk: Any
+    title: str
+    url: str
+    published_at: datetime | None
+    found_at: Any
+    profile: Any
+
+
+class AtomFeed(Atom1Feed):
+    """Of the same time while it has no entries."""
+
+    def latest_post_date(self) -> datetime:
+        dates = [item["updateddate"] for item in self.items]
+        return max(dates, default=self.feed["created_at"])  # type: ignore[no-any-return]
+
+
+class JsonFeed(SyndicationFeed):
+    content_type = "application/feed+json; charset=utf-8"
+
+    def write(self, outfile: Any, encoding: str) -> None:
+        feed = {
+            "version": "https://jsonfeed.org/version/1.1",
+            "title": self.feed["title"],
+            "home_page_url": self.feed["link"],
+            "items": [self._as_dict(item) for item in self.items],
+        }
+        outfile.write(json.dumps(feed, ensure_ascii=False, separators=(",", ":")).encode(encoding))
+
+    def _as_dict(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "id": item["unique_id"],
+            "url": item["link"],
+            "title": item["title"],
+            "content_text": item["title"],  # an item without content is not valid
+            "date_published": rfc3339_date(item["pubdate"]),
+            "date_modified": rfc3339_date(item["updateddate"]),
+            "authors": [{"name": item["author_name"], "url": item["author_link"]}],
+        }
+
+
+#: By the end of the address.
+FEEDS: Mapping[str, type[AtomFeed | JsonFeed]] = {"atom": AtomFeed, "json": JsonFeed}
+CONTENT_TYPES: Mapping[str, str] = {kind: feed.content_type for kind, feed in FEEDS.items()}
+
+
+def write_feed(kind: str, list_id: UUID, name: str, created_at: datetime, link: str, stories: Iterable[Story]) -> bytes:
+    """It has no link to itself: the key would get to whoever the stories are passed on to."""
+    title = clean(name)
+    feed = FEEDS[kind](
+        title=title, author_name=title, link=link, description=None, feed_guid=list_id.urn, created_at=created_at
+    )
+    for story in stories:
+        profile = story.profile
+        address = clean(profile.url)
+        feed.add_item(
+            title=clean(story.title) or UNTITLED,
+            link=clean(story.url) if is_web(story.url) else address,
+            description=None,  # type: ignore[arg-type]  # "" would be an empty summary
+            unique_id=uuid5(list_id, str(story.pk)).urn,
+            author_name=clean(profile.name) or host_of(address),
+            author_link=address,
+            pubdate=story.published_at or story.found_at,
+            updateddate=story.found_at,
+        )
+    out = BytesIO()
+    feed.write(out, "utf-8")
+    return out.getvalue()
+
+
+def is_web(address: str) -> bool:
+    """A `javascript:` address would run in the reader."""
+    return address.lower().startswith(("http://", "https://"))
+
+
+def clean(text: str) -> str:
+    """Without what XML cannot express."""
+    return NOT_XML.sub("", text).strip()

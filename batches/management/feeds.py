@@ -1,0 +1,67 @@
+"""`manage.py list feed create`, `revoke` and `list`."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.db import transaction
+
+from batches.models import ListFeed, ProfileList
+from batches.models.vocabulary import feed_as_dict
+from batches.text import clean_text
+from batches.web.feeds import addresses_of
+
+from .base import JSON, ActionCommand
+from .output import feed_table, printable
+
+FEED = ArgumentParser(add_help=False)
+FEED.add_argument("list", metavar="LIST", help="The name or the ID of the list.")
+FEED.add_argument("name", metavar="NAME", help="Of the feed: who reads it.")
+
+
+class FeedActions(ActionCommand):
+    def add_feed_actions(self) -> None:
+        description = "Publish the new stories of a list as a feed, and stop that."
+        with self.adding_to(self.add_action("feed", FeedActions.list_feeds, description)):
+            description = "Create a feed, and print its addresses (Atom, JSON Feed), this once."
+            self.add_action("create", FeedActions.create_feed, description, FEED, JSON)
+            self.add_action("revoke", FeedActions.revoke_feed, "Let the addresses of a feed lead nowhere.", FEED)
+            listing = self.add_action("list", FeedActions.list_feeds, "List the feeds and their last use.", JSON)
+            listing.add_argument("list", metavar="LIST", nargs="?", help="Its name or its ID (default: all lists).")
+
+    def create_feed(self, *, list: str, name: str, as_json: bool, **options: Any) -> None:
+        found = self.find_list(list)
+        with transaction.atomic():
+            created = self.require_accepted(self.manager.create_feed(found.pk, name))
+            addresses = addresses_of(created)
+            if as_json:
+                urls = {f"{kind}_url": address for kind, address in addresses.items()}
+                self.print_json({"feed": feed_as_dict(created.feed)} | urls)
+            else:
+                self.print_lines(addresses.values())
+                self.stderr.write("Both are below the address of your site. They will not be shown again.")
+            self.require_delivered()
+
+    def revoke_feed(self, *, list: str, name: str, **options: Any) -> None:
+        feed = self.find_feed(self.find_list(list), name)
+        self.require_accepted(self.manager.revoke_feed(feed.pk))
+        self.stdout.write(f"The feed “{printable(feed.name)}” of “{printable(feed.list.name)}” was revoked.")
+
+    def list_feeds(self, *, list: str | None, as_json: bool, **options: Any) -> None:
+        feeds = ListFeed.objects.select_related("list").order_by("list__name", "name")
+        if list is not None:
+            feeds = feeds.filter(list=self.find_list(list))
+        if as_json:
+            self.print_json([feed_as_dict(feed) for feed in feeds])
+        elif feeds:
+            self.print_lines(feed_table(feeds))
+        else:
+            self.stdout.write("No feeds. Create one: manage.py list feed create LIST NAME")
+
+    def find_feed(self, found: ProfileList, name: str) -> ListFeed:
+        """Raises CommandError."""
+        wanted = " ".join(clean_text(name, len(name)).split())
+        feed = ListFeed.objects.select_related("list").filter(list=found, name=wanted).first()
+        if feed is None:
+            raise CommandError(f"“{printable(found.name)}” has no feed “{printable(wanted)}”.")
+        return feed

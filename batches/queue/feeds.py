@@ -1,0 +1,49 @@
+"""The calls of BatchManager that publish the new stories of a list, and stop that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from django.db import transaction
+
+from batches.models import Action, ListFeed
+
+from .refusals import Code, NotFound, Refused, refusable
+from .values import as_number, clean_name, find_list
+from .writer import QueueWriter
+
+
+@dataclass(frozen=True, slots=True)
+class NewFeed:
+    """A feed, and its key: only the hash is stored."""
+
+    feed: ListFeed
+    key: str
+
+
+class FeedCalls(QueueWriter):
+    @refusable
+    def create_feed(self, list_id: object, name: str) -> NewFeed:
+        """A feed of the list's new stories, for everybody who has the key."""
+        name = clean_name(name, "feed")
+        with transaction.atomic():
+            found = find_list(list_id, lock=True)
+            if ListFeed.objects.filter(list=found, name=name).exists():
+                message = f"“{found}” already has a feed “{name}”. Choose another name, or revoke that one."
+                raise Refused(Code.ALREADY_EXISTS, message)
+            feed = ListFeed(list=found, name=name)
+            key = feed.new_key()
+            feed.save()
+            self._log(None, Action.CREATE_FEED, f"“{name}”", list_id=found.pk)
+        return NewFeed(feed, key)
+
+    @refusable
+    def revoke_feed(self, feed_id: object) -> Literal[True]:
+        """From now on its address answers as one that never existed."""
+        with transaction.atomic():
+            feed = ListFeed.objects.filter(pk=as_number(feed_id)).first()
+            if feed is None or not ListFeed.objects.filter(pk=feed.pk).delete()[0]:
+                raise NotFound(feed_id, "feed")
+            self._log(None, Action.REVOKE_FEED, f"“{feed.name}”", list_id=feed.list_id)
+        return True
