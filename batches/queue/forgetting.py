@@ -32,6 +32,7 @@ from batches.models import (
     Redirect,
     StoryResult,
 )
+from batches.notifications import messages
 from batches.text import pluralise
 
 from .contents import remove_rows
@@ -229,6 +230,7 @@ def find_lines_with(address: str) -> list[int]:
 def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
     BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
     Redirect.objects.filter(url=found.url).delete()  # of other profiles: to this one
+    messages.forget_address(found.url)
     if apps.is_installed("rest_framework.authtoken"):
         replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
     if apps.is_installed("django.contrib.admin"):  # whose history names each row that somebody has edited

@@ -262,6 +262,26 @@ def test_a_deleted_batch_is_not_told():
     assert deliveries() == []
 
 
+def test_a_forgotten_profile_is_in_no_message_neither_waiting_nor_sent():
+    found, digested = make_list("Press", 2), make_list("Digested", 1)
+    subscribe(found, topics=["stories", "failing"], after_failures=1)
+    subscribe(digested, digest_hour=7)
+    batch = run_list(found, with_stories(story_of("secret")), with_stories(story_of("public")))
+    run_list(digested, with_stories(story_of("digested")))
+    prepare_messages()
+    end_the_day()
+    prepare_messages()
+    [sent] = outbox.claim_due(1, {}, 1)
+    outbox.settle(sent, outbox.AttemptResult(200))
+    assert {row.type for row in deliveries()} == {"list.run", "list.digest_part", "list.digest"}
+    assert BatchManager().forget_profile(profile_ids(batch)[0])
+    prepare_messages()
+    payloads = "".join(row.payload for row in deliveries())
+    assert "public" in payloads
+    assert "secret" not in payloads
+    assert "digested" not in payloads
+
+
 # Digests
 
 
