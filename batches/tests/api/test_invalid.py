@@ -205,6 +205,7 @@ UNKNOWN = ["nonsense", "Status", "profile__url", "batch_id", "run_token", "page"
 HOSTILE = ["", "%20%0A", "%00", "a%00b", "9" * 5000, "x" * 3000]
 
 
+@pytest.mark.databases("sqlite")  # which it does not reach
 @pytest.mark.parametrize("path", LISTS)
 def test_an_invalid_query_is_refused_by_name(client, make_batch, a_list, path):
     address, of_pages = f"/api/{fill(path, make_batch())}", ["1"] if "export" in path else HOSTILE
