@@ -68,6 +68,7 @@ class Worker:
         self._delivers = delivers
         self._processes = processes
         self._seconds = seconds
+        self._is_task = seconds is not None
         self._is_over = False
         self._run: Run | None = None
         #: The signal that stopped the worker, if any.
@@ -119,12 +120,12 @@ class Worker:
         schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
         async with measuring_lag(), delivers, schedules:
             while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
-                claimed = await self._database(self._manager.claim_run, self.name, self._processes)
+                claimed = await self._database(self._manager.claim_run, self.name, self._processes, self._is_task)
                 if claimed is not None:
                     await self._work_on(claimed)
                     continue
                 await self._tidy()
-                if self._seconds is not None:
+                if self._is_task:
                     break
                 await self._wait(self._config.poll_seconds)
             await self._database(self._manager.end_checks, self.name)
@@ -171,7 +172,7 @@ class Worker:
                 self._run.stop()
             await self._run.work()
             if self._run.was_stopped or not await self._database(self._manager.finish_run, batch.pk, token):
-                await self._database(self._manager.release_run, batch.pk, token, self._run.checked)
+                await self._database(self._manager.release_run, batch.pk, token, self._run.checked, self._is_task)
             else:
                 _log_outcome(await self._database(_reload, batch))
         except RunOver as over:

@@ -43,10 +43,11 @@ Status = Batch.Status
 class WorkerCalls(QueueWriter):
     """What BatchManager does for workers. None of them waits for another's recording."""
 
-    def claim_run(self, worker: str, processes: int = 1) -> ClaimedRun | None:
+    def claim_run(self, worker: str, processes: int = 1, is_task: bool = False) -> ClaimedRun | None:
         """Claim the share of one of so many processes in the running batch, else start the next batch.
 
-        None if there is nothing to do yet. A worker that claims has no checks of earlier runs under way.
+        None if there is nothing to do yet. A worker that claims has no checks of earlier runs under way. Tasks come and
+        go every half minute, so that is not logged.
         """
         worker = clean_text(worker, MAX_ACTOR)
         with Queue.objects.locked() as queue:
@@ -56,7 +57,7 @@ class WorkerCalls(QueueWriter):
             if running is not None and running.reset_after is not None:
                 return None
             if running is not None:
-                claimed = self._join(running, worker, processes)
+                claimed = self._join(running, worker, processes, is_task)
                 if claimed or running.status == Status.RUNNING:
                     return claimed
             head = self._promote_head(queue, worker)
@@ -82,7 +83,7 @@ class WorkerCalls(QueueWriter):
         self._start(head, Action.PROMOTE_NEXT_BATCH, f"by worker {worker}")
         return head
 
-    def _join(self, batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
+    def _join(self, batch: Batch, worker: str, processes: int, is_task: bool) -> ClaimedRun | None:
         """Join the run, or stop a batch that was taken over too often without progress."""
         lost = list(batch.leases.expired().values_list("pk", flat=True))
         has_progressed = end_leases(batch, lost) if lost else True
@@ -95,7 +96,7 @@ class WorkerCalls(QueueWriter):
         if claimed and lost:
             message = f"by worker {worker}: no heartbeat from the previous worker"
             self._apply(batch, Action.TAKE_OVER, message, takeovers=takeovers)
-        elif claimed:
+        elif claimed and not is_task:
             self._apply(batch, Action.CLAIM_RUN, f"by worker {worker}")
         return claimed
 
@@ -148,14 +149,17 @@ class WorkerCalls(QueueWriter):
             return leased_partitions(lease)
 
     @run_call
-    def release_run(self, batch: Batch, lease: Lease, checked: Iterable[int] = ()) -> Literal[True]:
+    def release_run(
+        self, batch: Batch, lease: Lease, checked: Iterable[int] = (), is_task: bool = False
+    ) -> Literal[True]:
         """Release a run, so that the next worker continues at once instead of waiting for the lease to expire.
 
         `checked` are the partitions in which nothing is pending any more.
         """
         return_partitions(lease, checked, ())
         end_leases(batch, [lease.pk])
-        self._apply(batch, Action.RELEASE_RUN, f"by worker {lease.worker}")
+        if not is_task:
+            self._apply(batch, Action.RELEASE_RUN, f"by worker {lease.worker}")
         return True
 
     @run_call

@@ -204,9 +204,11 @@ def test_after_its_time_a_task_starts_no_check_and_lets_those_under_way_finish(s
     assert sorted(row_statuses(batch)) == ["ok"] + ["pending"] * 4
     assert not batch.leases.exists()
     script()
+    configure(task_seconds=60.0)
     tasks.check(1, now())
     assert row_statuses(batch) == ["ok"] * 5
     assert_consistent()
+    assert [line.action for line in batch.logs.order_by("pk")] == ["create_batch", "promote_next_batch", "finish_run"]
 
 
 def count_free():
