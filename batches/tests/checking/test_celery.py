@@ -30,10 +30,19 @@ CELERY = (sys.executable, "-m", "celery")
 EVERY_TASK_TWICE = "batches.tests.support.celery_twice"
 
 
-@pytest.fixture(scope="module", params=sorted(BROKERS))
+@pytest.fixture(scope="module")
 def broker(request):
     with open_broker(request.param) as broker:
         yield broker
+
+
+def with_broker(tried):
+    """Runs a test with this broker in `make test`, and with each of them in `make test-all`."""
+    params = [pytest.param(it, marks=[] if it == tried else pytest.mark.exhaustive) for it in sorted(BROKERS)]
+    return pytest.mark.parametrize("broker", params, indirect=True, scope="module")
+
+
+with_redis, with_rabbitmq = with_broker("redis"), with_broker("rabbitmq")
 
 
 @pytest.fixture
@@ -135,6 +144,7 @@ def kill_promoter(team, batch):
 FAULTS = (kill_worker, restart_broker, empty_broker, end_sessions, kill_promoter)
 
 
+@with_redis
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
 def test_no_fault_loses_or_doubles_a_result(workers, start_team):
     team = start_team(workers=workers)
@@ -147,6 +157,7 @@ def test_no_fault_loses_or_doubles_a_result(workers, start_team):
     assert len(FAULTS) * PROFILES <= requests < (len(FAULTS) + 2) * PROFILES
 
 
+@with_rabbitmq
 def test_every_order_delivered_twice_checks_nothing_twice(start_team):
     team = start_team(app=EVERY_TASK_TWICE, lease_seconds=30)
     batches = [BatchManager().create_batch(name, team.addresses(name), checker="http") for name in "abc"]
@@ -156,6 +167,7 @@ def test_every_order_delivered_twice_checks_nothing_twice(start_team):
     assert max(team.farm.most_at_once(f"{host}:{team.farm.port}") for host in HOSTS) <= 2
 
 
+@with_redis
 def test_a_pause_ends_the_tasks_and_the_work_goes_on_afterwards(start_team):
     team = start_team()
     batch = team.begin("it")
@@ -167,6 +179,7 @@ def test_a_pause_ends_the_tasks_and_the_work_goes_on_afterwards(start_team):
     team.finish(batch)
 
 
+@with_redis
 def test_sigterm_stops_the_tasks_within_their_grace_period_and_leaves_the_rest_pending(start_team):
     team = start_team(workers=1, grace_seconds=1)
     batch = team.begin("it")
@@ -179,6 +192,7 @@ def test_sigterm_stops_the_tasks_within_their_grace_period_and_leaves_the_rest_p
     assert "running checks have 1 s to finish" in worker.err
 
 
+@with_redis
 def test_the_beat_also_queues_due_lists(start_team):
     due = make_list("due", 2)
     BatchManager().change_list(due.pk, schedule="0 * * * *")
