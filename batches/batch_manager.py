@@ -36,6 +36,7 @@ from .queue.editions import settle_all
 from .queue.feeds import FeedCalls
 from .queue.forgetting import ForgetCalls
 from .queue.lists import new_batch_of
+from .queue.outages import OutageCalls
 from .queue.redirect_calls import RedirectCalls
 from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
 from .queue.repairs import (
@@ -72,7 +73,7 @@ from .text import clean_text, pluralise
 Status = Batch.Status
 
 
-class BatchManager(FeedCalls, ForgetCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, WorkerCalls):
+class BatchManager(FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, WorkerCalls):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
     The calls that change lists are in `ListCalls`, and others in `FeedCalls`, `ForgetCalls`, `RedirectCalls`,

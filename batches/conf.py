@@ -21,7 +21,9 @@ BUILT_IN_CHECKERS = {
 
 EXECUTORS = ("processes", "celery")
 
-ZERO_ALLOWED = {"retries", "rest_after", "max_retry_after", "max_redirects", "grace_seconds", "api_proxies"}
+ZERO_ALLOWED = {
+    *("retries", "max_retry_after", "max_redirects", "grace_seconds", "rest_after", "outage_share", "api_proxies"),
+}
 
 #: Those that this process may use: fewer than the machine has in a container.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -69,6 +71,14 @@ class Config:
     rest_after: int = 3
     first_rest: float = 21_600.0
     longest_rest: float = 604_800.0
+    #: A worker takes it for an outage of our own if more than this share of so many latest checks, on at least so many
+    #: hosts, could not connect, and none of a few hosts answers that answered last time. It asks such hosts again every
+    #: so many seconds, and continues when one answers. A share of 0 or 1 and more: never.
+    outage_share: float = 0.6
+    outage_window: int = 200
+    outage_hosts: int = 20
+    outage_probes: int = 5
+    outage_seconds: float = 15.0
     #: Seconds between two polls of an idle worker.
     poll_seconds: float = 1.0
     #: Seconds that running checks have to finish after SIGTERM.

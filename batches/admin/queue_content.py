@@ -140,7 +140,7 @@ def describe_hold(outlook: Outlook) -> str:
         return ""
     by = f" by {queue.held_by}" if queue.held_by else ""
     until = f" until {clock(queue.held_until)}" if queue.held_until else ""
-    return f"held{by} since {clock(queue.held_at)}{until}{f': {queue.hold_reason}' if queue.hold_reason else ''}"
+    return f"held{by} since {clock(queue.held_at)}{until}{f': {queue.why_held}' if queue.why_held else ''}"
 
 
 def describe_missing_worker(outlook: Outlook) -> str:

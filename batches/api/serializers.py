@@ -87,6 +87,9 @@ class QueueSerializer(serializers.Serializer[Any]):
     held_at = MomentField(allow_null=True)
     held_until = MomentField(allow_null=True, help_text="When a worker releases the queue; null: when somebody does.")
     hold_reason = serializers.CharField()
+    outage_since = MomentField(
+        allow_null=True, help_text="Held because a worker's machine is offline. It is released when sites answer again."
+    )
     worker = serializers.CharField(help_text="The one at work; if nothing runs, the last one that looked for work.")
     worker_seen_at = MomentField(allow_null=True)
     worker_alive = serializers.BooleanField()

@@ -60,7 +60,8 @@ class Checks:
     `max_retry_after` seconds without any result.
 
     `on_progress` is called after each check, and whenever there may be room for more profiles. No check starts while
-    `may_start` returns False. Call `interrupt` when that begins, and `start` when it is over.
+    `may_start` returns False. Call `interrupt` when that begins, and `start` when it is over. `on_result` gets each
+    result with its host.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Checks:
         config: Config,
         on_progress: Callable[[], None],
         may_start: Callable[[], bool] = lambda: True,
+        on_result: Callable[[str, CheckResult], None] = lambda host, result: None,
     ) -> None:
         self._results: deque[tuple[int, CheckResult]] = deque()
         self._stories = 0  # in these results
@@ -80,6 +82,7 @@ class Checks:
         self._config = config
         self._on_progress = on_progress
         self._may_start = may_start
+        self._on_result = on_result
         self._window = Window(config.per_host, max(1, config.concurrency // SLOW_SHARE))
         self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,7 +148,8 @@ class Checks:
 
     def start(self) -> None:
         """Start a task for each profile that is ready, up to the limit. Each task continues while profiles are left."""
-        places = 0 if self._is_full else self._config.concurrency - (len(self._tasks) - self._waiting)
+        is_open = self._may_start() and not self._is_full
+        places = self._config.concurrency - (len(self._tasks) - self._waiting) if is_open else 0
         for _ in range(min(self._window.ready, places, MAX_WAITING - self._waiting)):
             task = self._loop.create_task(self._check_profiles())
             self._tasks.add(task)
@@ -157,6 +161,11 @@ class Checks:
         """End the checks that are under way, and let their profiles wait again."""
         for check in self._under_way:
             self._end(check, End.INTERRUPTED)
+
+    async def wait_for_running(self, seconds: float) -> None:
+        """At most so long, while `may_start` returns False."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     def stop(self) -> list[int]:
         """Start no more checks. Returns the profiles that waited: they stay pending."""
@@ -250,6 +259,7 @@ class Checks:
 
     def _add_result(self, turn: Turn, result: CheckResult) -> None:
         self._results.append((turn.profile.profile_id, result))
+        self._on_result(turn.host, result)
         self._stories += len(result.stories)
         self._last_result = self._loop.time()
 

@@ -19,6 +19,7 @@ from batches.reports import queries
 
 from .checks import Checks
 from .heartbeat import Heartbeat
+from .outage import Prober, Watch, unless
 from .partitions import Partitions, Scan
 
 #: Seconds of the grace period that are left to record the last results and to release the run.
@@ -59,13 +60,16 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._refusal: Refusal | None = None
         self._heartbeat = self._make_heartbeat()
+        self._watch, self._prober = Watch(config), Prober(config, database)
         self._checks = Checks(
-            checker, claimed.batch.checker, config, self._on_progress, lambda: self._heartbeat.is_valid
+            checker, claimed.batch.checker, config, self._on_progress, self._may_check, self._watch.note
         )
         self._all_read = False
         self._stopping = False
         #: Whether profiles may be left that nobody checks.
         self.was_stopped = False
+        self._interrupted = asyncio.Event()  # by a signal, or because the run is over, not at the end of a task
+        self._is_pausing = False
         self._room = asyncio.Event()
         self._chunk_ready = asyncio.Event()
         self._settled = asyncio.Event()  # every profile that was read is checked or cancelled
@@ -73,7 +77,8 @@ class Run:
     async def work(self) -> None:
         """Check and record until nothing is pending or, after `stop`, until the running checks have ended.
 
-        Raises RunOver when the run was taken away, and errors of the database or of the checker's set-up.
+        Raises RunOver when the run was taken away, Offline when this machine is, and errors of the database or of the
+        checker's set-up.
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._heartbeat)
@@ -90,12 +95,15 @@ class Run:
         results are recorded. Others can have what is not under way.
         """
         self._start_no_more()
+        if seconds is None:
+            self._interrupted.set()
         left = self._config.grace_seconds if seconds is None else seconds
         self._loop.call_later(left - min(RESERVE_SECONDS, left / 3), self.stop_immediately)
 
     def stop_immediately(self) -> None:
         """Cancel the running checks too. Their profiles stay pending."""
         self._start_no_more()
+        self._interrupted.set()
         self._checks.cancel()
 
     def _start_no_more(self) -> None:
@@ -133,9 +141,13 @@ class Run:
                 self._loop.call_soon_threadsafe(self._partitions.give_half_away)
         return answer
 
+    def _may_check(self) -> bool:
+        return self._heartbeat.is_valid and not self._is_pausing
+
     def _on_refused(self, refusal: Refusal) -> None:
         self._refusal = refusal
         self._chunk_ready.set()
+        self._interrupted.set()
 
     async def _enter_checker(self, stack: AsyncExitStack) -> None:
         """A worker must not wait for it forever."""
@@ -198,12 +210,46 @@ class Run:
                 raise self._checks.fault
             if self._refusal is not None:
                 raise RunOver(str(self._refusal))
+            await self._require_online()
             if chunk := self._checks.take_chunk():
                 await self._call_as_owner(self._manager.record_results, chunk)
                 self._partitions.note_recorded(profile_id for profile_id, _ in chunk)
                 self._checks.start()
             if released := self._partitions.released:
                 await self._return_partitions(released)
+        await self._require_online()
+
+    async def _require_online(self) -> None:
+        """Raises Offline if too many of the latest checks could not connect because this machine cannot."""
+        if self._watch.has_failures:
+            await self._prober.remember()
+        if not self._watch.suspects_outage(has_ended=self._settled.is_set()):
+            return
+        is_online = await unless(self._interrupted, self._is_online())
+        if is_online:
+            self._watch.forget()
+            return
+        await self._record_answers()  # and leave the others pending
+        if is_online is False:
+            raise self._watch.describe()
+
+    async def _is_online(self) -> bool:
+        if await self._prober.is_online():
+            return True
+        # Ask again while no check is under way: many at once may be too much for our own network.
+        self._is_pausing = True
+        self._checks.interrupt()
+        await self._checks.wait_for_running(self._config.timeout)
+        is_online = await self._prober.is_online()
+        self._is_pausing = False
+        if is_online:
+            self._checks.start()
+        return is_online
+
+    async def _record_answers(self) -> None:
+        while chunk := self._checks.take_chunk():
+            answers = [(pk, result) for pk, result in chunk if result.ok or result.http_status is not None]
+            await self._call_as_owner(self._manager.record_results, answers)
 
     async def _remember_hosts(self) -> None:
         if notes := self._checker.take_host_notes():

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -21,11 +22,14 @@ from batches.conf import get_config
 from batches.limits import MAX_ERROR
 from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, discard_connections, is_outdated
 from batches.notifications.courier import delivering
+from batches.queue.outages import have_others_continued, take_probe
 from batches.queue.runs import ClaimedRun
+from batches.reports import queries
 from batches.text import clean_text
 
 from .checkers import load_checker
 from .lag import measuring_lag
+from .outage import Offline, Prober, unless
 from .run import Run, RunOver
 from .scheduling import do_what_is_due, scheduling, tell_of_return
 
@@ -71,6 +75,8 @@ class Worker:
         self._is_task = seconds is not None
         self._is_over = False
         self._run: Run | None = None
+        self._prober = Prober(self._config, self._database)
+        self._is_offline, self._next_probe = False, 0.0
         #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
         self._stopped_at = 0.0
@@ -120,7 +126,7 @@ class Worker:
         schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
         async with measuring_lag(), delivers, schedules:
             while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
-                claimed = await self._database(self._manager.claim_run, self.name, self._processes, self._is_task)
+                claimed = await self._claim()
                 if claimed is not None:
                     await self._work_on(claimed)
                     continue
@@ -138,6 +144,7 @@ class Worker:
     async def _tidy(self) -> None:
         await self._database(self._manager.purge_deleted)
         await self._database(self._manager.finish_resets)
+        await self._recover()
 
     def _end(self) -> None:
         self._is_over = True
@@ -161,6 +168,34 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
+    async def _claim(self) -> ClaimedRun | None:
+        if self._is_offline and await self._database(have_others_continued):
+            return None  # this machine alone is offline
+        claimed = await self._database(self._manager.claim_run, self.name, self._processes, self._is_task)
+        self._is_offline = self._is_offline and claimed is None
+        return claimed
+
+    async def _recover(self) -> None:
+        """After an outage ask hosts again and again, and release the queue when one answers."""
+        if await self._is_probe_due() and await unless(self._stop, self._prober.is_online()):
+            self._is_offline = False
+            await self._database(self._manager.end_outage)
+
+    async def _is_probe_due(self) -> bool:
+        seconds = self._config.outage_seconds
+        if not self._is_offline:
+            return await self._database(take_probe, seconds)
+        is_due = time.monotonic() >= self._next_probe
+        self._next_probe = time.monotonic() + seconds if is_due else self._next_probe
+        return is_due
+
+    async def _stop_for_outage(self, batch: Batch, token: uuid.UUID, offline: Offline) -> None:
+        logger.error("“%s”: %s", batch, offline)
+        self._is_offline = True
+        self._next_probe = time.monotonic() + self._config.outage_seconds
+        since = await self._database(queries.find_start_of_outage, batch, offline.since)
+        await self._database(self._manager.report_outage, batch.pk, token, str(offline), since)
+
     async def _work_on(self, claimed: ClaimedRun) -> None:
         batch, token = claimed.batch, claimed.run_token
         done, total = f"{batch.completed_profiles:,}", f"{batch.total_profiles:,}"
@@ -177,6 +212,8 @@ class Worker:
                 _log_outcome(await self._database(_reload, batch))
         except RunOver as over:
             logger.info("“%s”: %s", batch, over)
+        except Offline as offline:
+            await self._stop_for_outage(batch, token, offline)
         except asyncio.CancelledError:
             await self._database(self._manager.release_run, batch.pk, token)
             raise

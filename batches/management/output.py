@@ -112,6 +112,6 @@ def change(entry: BatchLog) -> str:
 
 
 def hold_line(queue: Queue) -> str:
-    reason = f": {printable(queue.hold_reason)}" if queue.hold_reason else ""
+    reason = f": {printable(queue.why_held)}" if queue.why_held else ""
     until = f" until {when(queue.held_until)}" if queue.held_until else ""
     return f"Queue held by {printable(queue.held_by) or 'someone'} since {when(queue.held_at)}{until}{reason}"

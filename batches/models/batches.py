@@ -166,6 +166,8 @@ class Batch(models.Model):
 
     #: The last row whose previous result was removed, while that is going on. See `queue/resets.py`.
     reset_after = models.BigIntegerField(null=True, blank=True, editable=False)
+    #: Then only failures without an answer since this time are removed: those of an outage of our own.
+    reset_since = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = VisibleBatches()
     # With the hidden ones.
@@ -199,6 +201,9 @@ class Batch(models.Model):
                     skipped_profiles__gte=0,
                     stories_found__gte=0,
                 ),
+            ),
+            models.CheckConstraint(
+                name="batch_reset_has_a_place", condition=Q(reset_since__isnull=True) | Q(reset_after__isnull=False)
             ),
             models.CheckConstraint(
                 name="batch_deleted_is_out_of_queue",

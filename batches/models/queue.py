@@ -11,6 +11,9 @@ from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
 
+#: What a page or a command adds to the reason of a hold for an outage.
+END_OF_OUTAGE = "It is released as soon as sites answer again."
+
 
 class QueueManager(models.Manager["Queue"]):
     @contextmanager
@@ -42,6 +45,10 @@ class Queue(models.Model):
     #: When a worker releases it. NULL: when somebody does.
     held_until = models.DateTimeField(null=True, blank=True)
     hold_reason = models.TextField(blank=True)
+    #: Held for an outage of our own, which a worker found then. Workers release it when hosts answer again.
+    outage_since = models.DateTimeField(null=True, blank=True)
+    #: The last time that a worker asked hosts, to find out whether they answer again.
+    probed_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: The last worker that looked for work. The one at work belongs to the run: `Batch.worker`.
     worker = models.CharField(max_length=MAX_ACTOR, blank=True)
     worker_seen_at = models.DateTimeField(null=True, blank=True)
@@ -51,10 +58,20 @@ class Queue(models.Model):
     objects = QueueManager()
 
     class Meta:
-        constraints = [models.CheckConstraint(name="only_one_queue", condition=Q(id=1))]
+        constraints = [
+            models.CheckConstraint(name="only_one_queue", condition=Q(id=1)),
+            models.CheckConstraint(
+                name="queue_is_held_during_an_outage", condition=Q(outage_since__isnull=True) | Q(held=True)
+            ),
+        ]
 
     def __str__(self) -> str:
         return "the queue"
+
+    @property
+    def why_held(self) -> str:
+        """The reason, and for an outage of ours how it ends."""
+        return f"{self.hold_reason} {END_OF_OUTAGE}" if self.outage_since else self.hold_reason
 
     @property
     def hold_is_over(self) -> bool:

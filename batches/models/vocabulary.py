@@ -28,7 +28,7 @@ def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
 
 
 #: What only the manager and the workers need is hidden.
-BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after")
+BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after", "reset_since")
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")

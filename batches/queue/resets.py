@@ -10,17 +10,23 @@ follow, as those of a deleted batch do. Until then `Batch.reset_after` is the la
 - Whoever continues reads and moves `reset_after` under the lock of the batch, so several can at any time: the call
   itself, and after a kill each worker that looks for work. Other transitions leave it alone, and checking again
   restarts it.
+
+After an outage of our own (`outages.py`) only what failed without an answer since `reset_since` is removed, with what
+the profiles remember of it. How much that is turns out on the way, so the counters follow with each transaction.
 """
 
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from batches.models import Batch, BatchProfile
 
 from .contents import UNCHECKED
+from .failures import undo_failures
 from .sql import taking_turns
 
 Status = BatchProfile.Status
@@ -29,9 +35,12 @@ Status = BatchProfile.Status
 RESET_CHUNK = 1_000
 
 
-def begin_reset(batch: Batch) -> bool:
-    """Reset the first rows. Returns whether there are more; `continue_reset` does them after the commit."""
-    return _reset_chunk(batch, 0)
+def begin_reset(batch: Batch, since: datetime | None = None) -> bool:
+    """Reset the first rows, all or only those that failed without an answer since this time.
+
+    Returns whether there are more; `continue_reset` does them after the commit.
+    """
+    return _reset_chunk(batch, 0, since)
 
 
 def finish_resets() -> None:
@@ -50,18 +59,26 @@ def continue_reset(batch_id: uuid.UUID) -> None:
 def _continue(batch_id: uuid.UUID) -> bool:
     with transaction.atomic():
         batch = Batch.objects.to_reset().select_for_update(no_key=True).filter(pk=batch_id).first()
-        return batch is not None and _reset_chunk(batch, batch.reset_after or 0)
+        return batch is not None and _reset_chunk(batch, batch.reset_after or 0, batch.reset_since)
 
 
-def _reset_chunk(batch: Batch, after: int) -> bool:
+def _reset_chunk(batch: Batch, after: int, since: datetime | None) -> bool:
     rows = batch.profiles.filter(pk__gt=after)
     ids = list(rows.order_by("pk").values_list("pk", flat=True)[: RESET_CHUNK + 1])
     has_more = len(ids) > RESET_CHUNK
     if ids:
-        counted = {Status.OK: batch.successful_checks, Status.SKIPPED: batch.skipped_profiles}
-        stale = [Status.FAILED, *(status for status, count in counted.items() if not count)]
-        rows.filter(pk__lte=ids[:RESET_CHUNK][-1], status__in=stale).update(**UNCHECKED)
-    reset_after = ids[RESET_CHUNK - 1] if has_more else None
-    if reset_after != batch.reset_after:
-        Batch.objects.filter(pk=batch.pk).update(reset_after=reset_after)
+        _reset_rows(batch, rows.filter(pk__lte=ids[:RESET_CHUNK][-1]), since)
+    state = (ids[RESET_CHUNK - 1], since) if has_more else (None, None)
+    if state != (batch.reset_after, batch.reset_since):
+        Batch.objects.filter(pk=batch.pk).update(reset_after=state[0], reset_since=state[1])
     return has_more
+
+
+def _reset_rows(batch: Batch, rows: QuerySet[BatchProfile], since: datetime | None) -> None:
+    if since is not None:
+        lost = rows.filter(status=Status.FAILED, http_status=None, checked_at__gte=since)
+        undo_failures(batch, list(lost.values_list("pk", flat=True)))
+        return
+    counted = {Status.OK: batch.successful_checks, Status.SKIPPED: batch.skipped_profiles}
+    stale = [Status.FAILED, *(status for status, count in counted.items() if not count)]
+    rows.filter(status__in=stale).update(**UNCHECKED)

@@ -22,8 +22,8 @@ from .refusals import Code, NotFound, OrderChanged, Refused
 
 def require_startable(preempt: bool = False) -> None:
     """Raises Refused while another batch runs, unless the caller wants to interrupt it, or while the queue is held."""
-    running = Batch.objects.running().first()
-    if running is not None and not preempt:
+    running = None if preempt else Batch.objects.running().first()
+    if running is not None:
         raise Refused(
             Code.ANOTHER_RUNNING, f"“{running}” is running, and only one batch can run at a time. Pause it first."
         )

@@ -156,13 +156,16 @@ class QueueWriter:
         self._log(batch, action, message, before=before, after=(status, position))
         self._notify(batch)
 
-    def _set_hold(self, message: str, *, by: str, at: datetime, until: datetime | None, why: str) -> None:
-        Queue.objects.update(held=True, held_by=by, held_at=at, held_until=until, hold_reason=why)
+    def _set_hold(
+        self, message: str, *, by: str, at: datetime, until: datetime | None, why: str, **outage: Any
+    ) -> None:
+        hold = {"held": True, "held_by": by, "held_at": at, "held_until": until, "hold_reason": why}
+        Queue.objects.update(**{"outage_since": None} | hold | outage)
         Queue.objects.bump_version()
         self._log(None, Action.HOLD_QUEUE, message)
 
     def _release(self, message: str) -> None:
-        Queue.objects.update(held=False, held_by="", held_at=None, held_until=None, hold_reason="")
+        Queue.objects.update(held=False, held_by="", held_at=None, held_until=None, hold_reason="", outage_since=None)
         Queue.objects.bump_version()
         self._log(None, Action.RELEASE_QUEUE, message)
 

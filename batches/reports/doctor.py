@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, Lease, ProfileList, aggregate_counters
+from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, Lease, ProfileList, Queue, aggregate_counters
 from batches.queue.repairs import find_miscounted, find_orphans
 from batches.text import pluralise
 
@@ -58,6 +58,7 @@ def diagnose() -> list[Finding]:
         *_check_counters(),
         *_check_logs(),
         *_check_heartbeats(),
+        *_check_outage(),
         *_check_orphans(),
         *_check_interrupted(),
     ]
@@ -122,6 +123,15 @@ def _check_heartbeats() -> Iterator[Finding]:
         since = f"no heartbeat since {batch.heartbeat_at:%Y-%m-%d %H:%M:%S %Z}" if batch.heartbeat_at else ""
         message = f"{since or 'no worker has claimed it'}. Start a worker with: manage.py batchworker"
         yield Finding(message, batch.pk, batch.name, can_be_fixed=False)
+
+
+def _check_outage() -> Iterator[Finding]:
+    """A short one is over before anybody could do something."""
+    lease = timedelta(seconds=get_config().lease_seconds) * MISSED_LEASES
+    for queue in Queue.objects.filter(outage_since__lt=Now() - lease):
+        since = f"{queue.outage_since:%Y-%m-%d %H:%M:%S %Z}"
+        advice = "Check its network. Workers continue by themselves, or release the queue: manage.py queue release"
+        yield Finding(f"The queue is held since {since}. {queue.hold_reason} {advice}", can_be_fixed=False)
 
 
 def _check_orphans() -> Iterator[Finding]:

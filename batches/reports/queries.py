@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from random import randrange
 from typing import Any
 
 from django.db import connection
 from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Now
 
 from batches.checking.checkers.base import ProfileToCheck
+from batches.checking.checkers.client import NO_CONNECTION, TOO_LATE
 from batches.lists.addresses import address_prefixes
+from batches.lists.domains import domain_of
 from batches.lists.exports import COLUMNS, MEMBER_COLUMNS, STORY_COLUMNS
-from batches.models import Batch, BatchProfile, ListProfile, Minute, ProfileList, StoryResult
+from batches.models import Batch, BatchProfile, Host, ListProfile, Minute, Profile, ProfileList, StoryResult
 from batches.models.profiles import StoryResultQuerySet
 
 #: Rows per query when the rows of a batch are streamed.
 STREAM_CHUNK = 2000
+#: Where profiles are looked for that answer: a table without any costs no more.
+PLACES, ROWS_AT_A_PLACE = 10, 200
 
 
 def find_first_ahead(batch: Batch) -> Batch | None:
@@ -30,6 +36,14 @@ def count_failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[
         return []
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error")[:limit])
+
+
+def has_lost_all(batch: Batch) -> bool:
+    """Whether every profile of the batch has failed because there was no connection to its host."""
+    if not 0 < batch.total_profiles == batch.failed_checks:
+        return False
+    is_lost = Q(error__in=NO_CONNECTION) | Q(error__startswith=TOO_LATE)
+    return not batch.profiles.exclude(is_lost, http_status=None).exists()
 
 
 def match_host(field: str, host: str) -> Q:
@@ -95,6 +109,29 @@ def _search_latest(new: StoryResultQuerySet, members: QuerySet[ListProfile]) -> 
     membership = Subquery(members.filter(profile=OuterRef("profile")).values("pk")[:1])
     own = new.filter(pk__gt=oldest).alias(membership=membership).filter(membership__isnull=False)
     return list(own.newest_first()[:FEED_STORIES])
+
+
+def sample_answering(count: int) -> list[str]:
+    """Addresses at different domains whose last check was ok, at most `count`, from random places of the table."""
+    last = Profile.objects.aggregate(last=Max("pk"))["last"] or 0
+    resting = set(Host.objects.filter(not_before__gt=Now()).values_list("name", flat=True))
+    found: dict[str, str] = {}
+    for place in [*(randrange(last + 1) for _ in range(PLACES)), 0]:  # noqa: S311 — no secret
+        rows = Profile.objects.filter(pk__gte=place).order_by("pk")[:ROWS_AT_A_PLACE]
+        for url, feed_url, error, checked_at in rows.values_list("url", "feed_url", "last_error", "last_checked_at"):
+            domain = domain_of(feed_url or url)
+            if checked_at and not error and domain not in resting:
+                found.setdefault(domain, feed_url or url)
+            if len(found) == count:
+                return list(found.values())
+    return list(found.values())
+
+
+def find_start_of_outage(batch: Batch, noticed_at: datetime) -> datetime:
+    """When the last check of this batch was answered before, or when the run began. It reads all rows of the batch."""
+    answered = batch.profiles.filter(Q(status=BatchProfile.Status.OK) | Q(http_status__isnull=False))
+    latest = answered.aggregate(latest=Max("checked_at"))["latest"] or batch.started_at
+    return min(noticed_at, latest or noticed_at)
 
 
 def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Any]:

@@ -59,6 +59,8 @@ class CheckResult:
     reads_stories: bool = True
     #: The host asked us to wait for too long. The profile itself has not failed.
     host_paused: bool = False
+    #: No connection to the host: its name was not found, or nothing answers there. It may be our own network.
+    is_unreachable: bool = False
 
 
 OPTIONAL_TEXT = (str, NoneType)
@@ -68,7 +70,7 @@ RESULT_TYPES: Mapping[str, tuple[type, ...]] = {
     "http_status": (int, NoneType),
     "duration": (int, float),
     "stories": (Sequence,),
-    **dict.fromkeys(("reads_stories", "host_paused"), (bool,)),
+    **dict.fromkeys(("reads_stories", "host_paused", "is_unreachable"), (bool,)),
     **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint", "moved_to"), OPTIONAL_TEXT),
 }
 STORY_TYPES: Mapping[str, tuple[type, ...]] = {
@@ -110,6 +112,14 @@ class FetchError(Exception):
 
 class NoAnswer(FetchError):
     """The site took too long. It may only be slow today."""
+
+
+class Unreachable(FetchError):
+    """No connection to the host."""
+
+
+class NoConnection(NoAnswer, Unreachable):
+    """No connection to the host in time."""
 
 
 class HostNote(NamedTuple):

@@ -21,11 +21,11 @@ import pycurl
 
 from batches.conf import Config
 
-from .base import FetchError, NoAnswer
+from .base import FetchError, NoConnection, Unreachable
 from .clock import not_charged
 from .guard import NOT_PUBLIC, Network, open_guarded_socket, read_networks
 from .memory import Memory, Share
-from .resolver import NO_SUCH_HOST, Resolver
+from .resolver import NO_ANSWER, NO_SUCH_HOST, Resolver
 from .target import Target
 
 # Idle connections are reused, but with hundreds of hosts a second they must not use up the file descriptors.
@@ -384,12 +384,9 @@ def read_answer(transfer: Transfer) -> Answer:
     return Answer(transfer.status, Headers(transfer.head), b"".join(transfer.body), transfer.is_cut, transfer.share)
 
 
-UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ETIMEDOUT)
-CONNECTION_FAULTS: dict[int | None, str] = {
-    errno.ECONNREFUSED: "refused the connection",
-    **dict.fromkeys(UNREACHABLE, "could not be reached"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "was not checked: too many files are open on this machine"),
-}
+REFUSED, OUT_OF_REACH, TOO_LATE = "refused the connection", "could not be reached", "did not answer within"
+#: Why there was no connection. Another reason begins with TOO_LATE.
+NO_CONNECTION = (NO_SUCH_HOST, NO_ANSWER, REFUSED, OUT_OF_REACH)
 BROKEN_OFF = "broke off the connection"
 LOST = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_PARTIAL_FILE, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 # These come as E_RECV_ERROR too, but trying again would not help.
@@ -402,15 +399,17 @@ def explain_fault(code: int, message: str, cause: OSError, connect_seconds: floa
     if code == pycurl.E_COULDNT_CONNECT:
         if NOT_PUBLIC.search(str(cause)):
             return FetchError(str(cause.strerror))
-        return FetchError(CONNECTION_FAULTS.get(cause.errno, "could not be reached"), transient=True)
+        if cause.errno in (errno.EMFILE, errno.ENFILE):
+            return FetchError("was not checked: too many files are open on this machine", transient=True)
+        return Unreachable(REFUSED if cause.errno == errno.ECONNREFUSED else OUT_OF_REACH, transient=True)
     if code == pycurl.E_OPERATION_TIMEDOUT:
-        return NoAnswer(f"did not answer within {connect_seconds:g} s")
+        return NoConnection(f"{TOO_LATE} {connect_seconds:g} s")
     if code == pycurl.E_PEER_FAILED_VERIFICATION:
         return FetchError(f"the certificate is not valid: {describe_certificate(message)}")
     if code == pycurl.E_SSL_CONNECT_ERROR:
         return FetchError("the TLS handshake failed")
     if code == pycurl.E_COULDNT_RESOLVE_HOST:
-        return FetchError(NO_SUCH_HOST)
+        return Unreachable(NO_SUCH_HOST)
     if code in LOST and not NOT_LOST.search(message):
         return FetchError(BROKEN_OFF, transient=True)
     if LARGE_HEADER.search(message):

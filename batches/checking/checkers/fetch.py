@@ -17,8 +17,8 @@ from typing import Self
 from batches.conf import Config
 from batches.lists.domains import domain_of_host
 
-from .base import Checker, CheckResult, FetchError, HostNote, NoAnswer, ProfileToCheck
-from .client import Answer, Client, Transfer
+from .base import Checker, CheckResult, FetchError, HostNote, NoAnswer, ProfileToCheck, Unreachable
+from .client import TOO_LATE, Answer, Client, Transfer
 from .clock import Clock, not_charged
 from .compression import Unpacked, is_packed, unpack
 from .hosts import HostSlots
@@ -97,7 +97,8 @@ class FetchingChecker(Checker):
             try:
                 result = await self.fetch_result(profile)
             except FetchError as error:
-                result = CheckResult(False, str(error), error.http_status)
+                is_unreachable = isinstance(error, Unreachable)
+                result = CheckResult(False, str(error), error.http_status, is_unreachable=is_unreachable)
             return replace(result, duration=clock.charged)
 
     @abstractmethod
@@ -114,7 +115,7 @@ class FetchingChecker(Checker):
                 return await self._try(url, headers, read_body)
         except TimeoutError:
             # Not retried: it has taken its time, and the next check will come.
-            raise NoAnswer(f"did not answer within {self.config.timeout:g} s") from None
+            raise NoAnswer(f"{TOO_LATE} {self.config.timeout:g} s") from None
 
     async def _try(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
         for attempt in range(self.config.retries):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import aiodns
 import pycares
 
-from .base import FetchError, NoAnswer
+from .base import NoConnection, Unreachable
 from .clock import not_charged
 
 # c-ares asks again sooner when a name server is known to be fast, and waits twice as long each time.
@@ -70,7 +70,7 @@ class Resolver:
         if known is None or known.until <= monotonic():
             known = await self._look_up(name)
         if known.problem:
-            raise (NoAnswer if known.problem == NO_ANSWER else FetchError)(known.problem)
+            raise (NoConnection if known.problem == NO_ANSWER else Unreachable)(known.problem)
         return known.addresses
 
     async def _look_up(self, name: str) -> Known:

@@ -21,6 +21,7 @@ from batches.management.progress import ProgressDisplay
 from batches.management.workers import Helpers, add_processes, process_count_for
 from batches.models import Batch
 from batches.models.lists import COUNT_FIRST
+from batches.reports import queries
 
 Status = Batch.Status
 
@@ -96,6 +97,8 @@ class RunActions(ActionCommand):
             self.print_template("summary", details_context(fresh))
         if fresh.status == Status.ERROR:
             raise CommandError(f"The batch ended with an error: {printable(fresh.error)}")
+        if fresh.status == Status.DONE and queries.has_lost_all(fresh):
+            raise CommandError("Every profile failed to connect: is this machine online?")
         if fresh.status != Status.DONE:
             logs = f"manage.py batch logs {fresh.pk}"
             raise CommandError(f"The batch is {fresh.status}: someone else changed it. See: {logs}")

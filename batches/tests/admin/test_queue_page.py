@@ -247,6 +247,13 @@ def test_the_queue_is_held_with_a_reason_and_released(client_of):
     assert set(logs) == {("hold_queue", "operator", reason), ("release_queue", "operator", reason)}
 
 
+def test_a_hold_for_an_outage_says_how_it_ends(client_of):
+    BatchManager().hold_queue("This machine seems to be offline.")
+    Queue.objects.update(outage_since=timezone.now())
+    banner = parts(client_of("viewer").get(QUEUE_LIVE))["queue-banner"]
+    assert "This machine seems to be offline. It is released as soon as sites answer again." in banner
+
+
 def test_a_hold_can_have_an_end(client_of):
     client, until = client_of("operator"), timezone.localtime() + timedelta(hours=1)
     response = client.post(url("hold"), {"reason": "quiet", "until": f"{until:%Y-%m-%dT%H:%M}"}, follow=True)

@@ -22,6 +22,7 @@ EMPTY = {
     "held_at": None,
     "held_until": None,
     "hold_reason": "",
+    "outage_since": None,
     "worker": "",
     "worker_seen_at": None,
     "worker_alive": False,

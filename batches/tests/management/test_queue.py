@@ -45,6 +45,14 @@ def test_a_held_queue_says_who_holds_it_and_why_until_it_is_released(manage, mon
     assert "held" not in manage("queue", "show").out
 
 
+def test_a_hold_for_an_outage_says_how_it_ends(manage):
+    manage("queue", "hold", "--reason", "This machine seems to be offline.")
+    Queue.objects.update(outage_since=timezone.now())
+    line = manage("queue", "show").out.splitlines()[0]
+    assert line.endswith(": This machine seems to be offline. It is released as soon as sites answer again.")
+    assert json.loads(manage("queue", "show", "--json").out)["outage_since"]
+
+
 def test_a_hold_can_have_an_end(manage):
     until = timezone.localtime() + timedelta(hours=1)
     output = manage("queue", "hold", "--until", f"{until:%Y-%m-%dT%H:%M}").out

@@ -101,6 +101,20 @@ def test_a_batch_that_ends_with_an_error_exits_1_and_says_why(configure, list_fi
     assert output.err.endswith("The batch ended with an error: ConnectionError: The service does not know us.")
 
 
+@pytest.mark.parametrize("answers", [False, True], ids=["nothing answers", "one answers"])
+def test_if_nothing_could_be_connected_to_it_exits_1_and_asks_about_this_machine(
+    answers, configure, server, list_file, manage
+):
+    configure(allowed_networks=("127.0.0.0/8",), retries=0)
+    dead = [f"http://127.0.1.{number}:{server.port}/" for number in range(1, 4)]
+    addresses = [*dead, "http://nothing.invalid/", *([server.url("/gone")] if answers else [])]
+    output = manage("batch", "run", "--checker", "http", list_file("\n".join(addresses)))
+    assert Batch.objects.get().failed_checks == len(addresses)
+    assert output.code == (0 if answers else 1)
+    assert output.err.endswith("" if answers else "Every profile failed to connect: is this machine online?")
+    assert "failed        " in output.out
+
+
 def test_ctrl_c_while_the_list_is_read_creates_nothing(list_file, manage, monkeypatch):
     monkeypatch.setattr(running, "read_profiles", interrupt)
     assert manage("batch", "run", list_file()) == (130, "", "Stopped.")

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Redirect
+from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Queue, Redirect
 from batches.queue import editions
 from batches.queue.values import fingerprint_of
 from batches.reports.doctor import diagnose
@@ -85,6 +86,20 @@ def hold_queue(it: Batch) -> None:
     assert BatchManager().hold_queue()
 
 
+def lose_answers(it: Batch) -> None:
+    """Its failed row has had no answer."""
+    it.profiles.update(http_status=None)
+
+
+def report_outage(manager: BatchManager, it: Any) -> Any:
+    return manager.report_outage(it.pk, it.token, "Offline.", timezone.now() - timedelta(hours=1))
+
+
+def be_offline(it: Batch) -> None:
+    hold_queue(it)
+    Queue.objects.update(outage_since=Now())
+
+
 def show_move(it: Any) -> None:
     """To the front."""
     distance = 1 - it.position
@@ -144,6 +159,10 @@ def propose_merger(it: Any) -> None:
     it.redirect = propose_redirect(urls(1)[0], urls(2)[1])
 
 
+def choose_another(it: Any) -> None:
+    it.other = Batch.objects.get(name="last")
+
+
 def keep(it: Batch) -> None:
     """Nothing happens to it first."""
 
@@ -164,8 +183,8 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "create_batch selected": (PAUSED, keep, lambda manager, it: manager.create_batch("new", Profile.objects.all())),
     "start_batch interrupting": (
         RUNNING,
-        keep,
-        lambda manager, it: manager.start_batch(Batch.objects.get(name="last").pk, preempt=True),
+        choose_another,
+        lambda manager, it: manager.start_batch(it.other.pk, preempt=True),
     ),
     "move_batch_past": ("queued", show_move, lambda manager, it: manager.move_batch_past(it.pk, *it.shown_move)),
     "delete_batches": (PAUSED, keep, lambda manager, it: all(manager.delete_batches([it.pk, it.pk.hex]))),
@@ -196,6 +215,8 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.token)),
     "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.token)),
     "finish_run without rows": (RUNNING, remove_rows, lambda manager, it: manager.finish_run(it.pk, it.token)),
+    "report_outage": (RUNNING, lose_answers, report_outage),
+    "end_outage": (PAUSED, be_offline, lambda manager, it: manager.end_outage()),
     "create_batch kept as a list": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5), keep=True)),
     "repeat_batch of a list": (PAUSED, give_list, lambda manager, it: manager.repeat_batch(it.pk)),
     "create_list": (PAUSED, keep, lambda manager, it: manager.create_list("new", urls(5))),

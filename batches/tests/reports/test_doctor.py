@@ -19,6 +19,7 @@ from batches.models import (
     ListProfile,
     Partition,
     ProfileList,
+    Queue,
     StoryResult,
     Webhook,
     WebhookDelivery,
@@ -231,6 +232,17 @@ def test_a_run_without_a_heartbeat_is_reported_and_left_to_the_next_worker(since
     assert not finding.can_be_fixed
     with unchanged():
         doctor.repair([finding], BatchManager())
+
+
+def test_an_outage_that_lasts_is_reported_and_left_to_the_workers():
+    assert BatchManager().hold_queue("This machine seems to be offline.")
+    now = timezone.now()
+    Queue.objects.update(outage_since=now)
+    assert messages() == []
+    Queue.objects.update(outage_since=now - timedelta(hours=1))
+    [finding] = doctor.diagnose()
+    assert "This machine seems to be offline. Check its network. Workers continue by themselves" in finding.message
+    assert not finding.can_be_fixed
 
 
 def test_a_started_batch_that_no_worker_claims_is_reported():

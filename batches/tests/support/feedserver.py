@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
 
@@ -75,6 +75,8 @@ class FeedServer:
         self.requests: list[Request] = []
         self.otherwise = Reply(404)
         self._tls = tls
+        self._servers: list[asyncio.Server] = []
+        self._writers: set[asyncio.StreamWriter] = set()
         self._answers: dict[str, list[Script]] = {}
         self._gates: dict[str, Gate] = {}
         self._at_once: Counter[str] = Counter()
@@ -135,20 +137,42 @@ class FeedServer:
         """The most requests to one host name that were under way at once."""
         return self._most_at_once[host]
 
+    def go_away(self) -> None:
+        """Refuse connections, and break those that are open, until `come_back`."""
+        self._call(self._close)
+
+    def come_back(self) -> None:
+        """Listen again, at the same addresses, if it went away."""
+        self._call(self._listen)
+
+    def _call(self, function: Callable[[], Coroutine[object, object, None]]) -> None:
+        asyncio.run_coroutine_threadsafe(function(), self.loop).result(WAIT_SECONDS)
+
     async def _serve(self, started: threading.Event) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        servers = []
-        for host in self.hosts:
-            servers.append(await asyncio.start_server(self._converse, host, self.port, ssl=self._tls, backlog=1000))
-            self.port = servers[0].sockets[0].getsockname()[1]
+        await self._listen()
         started.set()
         await self._stop.wait()
-        for server in servers:
+        for server in self._servers:
             server.close()
+
+    async def _listen(self) -> None:
+        for host in () if self._servers else self.hosts:
+            self._servers.append(
+                await asyncio.start_server(self._converse, host, self.port, ssl=self._tls, backlog=1000)
+            )
+            self.port = self._servers[0].sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        while self._servers:
+            self._servers.pop().close()
+        for writer in list(self._writers):
+            writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
             while True:
                 request = read_request(await reader.readuntil(b"\r\n\r\n"))
@@ -158,6 +182,7 @@ class FeedServer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client has gone
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:

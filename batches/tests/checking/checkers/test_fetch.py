@@ -1,5 +1,6 @@
 """Fetching: responses and redirects as they should be, and every way in which they are not."""
 
+import asyncio
 import errno
 import gzip
 import socket
@@ -14,10 +15,11 @@ import pycurl
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers.base import FetchError
+from batches.checking.checkers.base import FetchError, ProfileToCheck, Unreachable
 from batches.checking.checkers.client import explain_fault
 from batches.checking.checkers.fetch import Response, parse_retry_after
 from batches.checking.checkers.http import HttpChecker
+from batches.conf import Config
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
 from batches.tests.support.hostile import CHUNKED, HEAD, Forever
 
@@ -225,16 +227,44 @@ def test_a_closed_port_refuses_the_connection():
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "reason", "is_unreachable"),
     [
-        (errno.EHOSTUNREACH, "could not be reached"),
-        (errno.EMFILE, "was not checked: too many files are open on this machine"),
-        (errno.EPROTO, "could not be reached"),
+        (errno.EHOSTUNREACH, "could not be reached", True),
+        (errno.EMFILE, "was not checked: too many files are open on this machine", False),
+        (errno.EPROTO, "could not be reached", True),
     ],
 )
-def test_a_fault_of_the_connection_has_its_reason_and_is_transient(code, reason):
+def test_a_fault_of_the_connection_has_its_reason_and_is_transient(code, reason, is_unreachable):
     failure = explain_fault(pycurl.E_COULDNT_CONNECT, "Whatever", OSError(code, "Whatever"), 5.0)
-    assert (str(failure), failure.transient) == (reason, True)
+    assert (str(failure), failure.transient, isinstance(failure, Unreachable)) == (reason, True, is_unreachable)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_unreachable"),
+    [
+        (pycurl.E_OPERATION_TIMEDOUT, True),
+        (pycurl.E_COULDNT_RESOLVE_HOST, True),
+        (pycurl.E_PEER_FAILED_VERIFICATION, False),
+        (pycurl.E_SSL_CONNECT_ERROR, False),
+        (pycurl.E_GOT_NOTHING, False),
+        (pycurl.E_RECV_ERROR, False),
+    ],
+)
+def test_only_a_host_without_a_connection_is_unreachable(code, is_unreachable):
+    assert isinstance(explain_fault(code, "Whatever", OSError(0, ""), 5.0), Unreachable) is is_unreachable
+
+
+def test_a_check_says_that_its_host_was_unreachable(server):
+    server.answer("/gone", status=410)
+
+    async def check(*addresses):
+        async with HttpChecker(Config(allowed_networks=("127.0.0.0/8",), retries=0)) as checker:
+            return [(await checker.check(ProfileToCheck(1, address))).is_unreachable for address in addresses]
+
+    dead = f"http://127.0.1.1:{server.port}/"
+    assert asyncio.run(check(dead, server.url("/gone"), "http://nothing.invalid/", "ftp://x/")) == [
+        *(True, False, True, False)
+    ]
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "-.-", "xn--\u0080", "a b", "\ud800.example"], ids=short)

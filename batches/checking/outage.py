@@ -1,0 +1,157 @@
+"""Our own outage: it is told from failures of sites, and its end is found out.
+
+The latest checks of a run raise the suspicion. Hosts that answered last time decide: this machine is offline if none of
+them answers, even while no check is under way. The same question ends the outage. So sites that are really dead never
+hold the queue: while others answer, their failures are recorded. And the queue is never held again without a change of
+the network in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from django.utils import timezone
+
+from batches.checking.checkers.base import CheckResult, HostPaused, ProfileToCheck
+from batches.checking.checkers.http import HttpChecker
+from batches.conf import Config
+from batches.models import Database
+from batches.reports import queries
+from batches.text import pluralise
+
+T = TypeVar("T")
+
+#: Seconds that a host has to answer. Usually one does at once.
+PATIENCE = 10.0
+
+
+class Offline(Exception):
+    """This machine is offline. What failed without an answer `since` then has not failed."""
+
+    def __init__(self, reason: str, since: datetime) -> None:
+        super().__init__(reason)
+        self.since = since
+
+
+class Seen(NamedTuple):
+    host: str
+    is_unreachable: bool
+    moment: datetime
+
+
+class Watch:
+    """The latest checks of a run, and how many of them could not connect."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._latest: deque[Seen] = deque()
+        self._hosts: Counter[str] = Counter()
+        self._unreachable = 0
+
+    def note(self, host: str, result: CheckResult) -> None:
+        seen = Seen(host, result.is_unreachable, timezone.now())
+        self._latest.append(seen)
+        self._count(seen, 1)
+        if len(self._latest) > self._config.outage_window:
+            self._count(self._latest.popleft(), -1)
+
+    def _count(self, seen: Seen, by: int) -> None:
+        self._hosts[seen.host] += by
+        if not self._hosts[seen.host]:
+            del self._hosts[seen.host]
+        self._unreachable += by * seen.is_unreachable
+
+    def forget(self) -> None:
+        self._latest.clear()
+        self._hosts.clear()
+        self._unreachable = 0
+
+    @property
+    def has_failures(self) -> bool:
+        return self._unreachable > 0 and self._is_on
+
+    def suspects_outage(self, *, has_ended: bool) -> bool:
+        """Whether too many could not connect. At the end of the run it may have been fewer checks than usual."""
+        total, share = len(self._latest), self._config.outage_share
+        is_enough = total >= self._config.outage_window or has_ended
+        return (
+            self._is_on
+            and is_enough
+            and len(self._hosts) >= self._config.outage_hosts
+            and self._unreachable > share * total
+        )
+
+    @property
+    def _is_on(self) -> bool:
+        return 0 < self._config.outage_share <= 1
+
+    def describe(self) -> Offline:
+        checks, hosts = pluralise(len(self._latest), "check"), pluralise(len(self._hosts), "host")
+        latest = f"{self._unreachable:,} of the last {checks} on {hosts} could not connect"
+        return Offline(f"This machine seems to be offline: {latest}.", self._latest[0].moment)
+
+
+class Prober:
+    """Asks a few hosts that answered last time, each time others."""
+
+    def __init__(self, config: Config, database: Database) -> None:
+        self._config = config
+        self._database = database
+        self._known: Sequence[str] | None = None
+
+    async def remember(self) -> None:
+        """Before failures are recorded: in a short list, no host might be left that answered last time."""
+        if self._known is None:
+            self._known = await self._find()
+
+    async def is_online(self) -> bool:
+        """Whether any host answers. True if none is known, as in the first run: then nothing tells the two apart."""
+        addresses = await self._find() or self._known
+        return not addresses or await does_any_answer(addresses, self._config)
+
+    async def _find(self) -> Sequence[str]:
+        found: Sequence[str] = await self._database(queries.sample_answering, self._config.outage_probes)
+        return found
+
+
+async def does_any_answer(addresses: Sequence[str], config: Config) -> bool:
+    """Ask each of them once, at the same time. Any answer counts, whatever it says."""
+    hasty = replace(config, retries=0, timeout=min(config.timeout, PATIENCE))
+    async with HttpChecker(hasty) as checker:
+        questions = [asyncio.create_task(does_answer(checker, address)) for address in addresses]
+        try:
+            for answer in asyncio.as_completed(questions):
+                if await answer:
+                    return True
+            return False
+        finally:
+            await end(*questions)
+
+
+async def does_answer(checker: HttpChecker, address: str) -> bool:
+    try:
+        result = await checker.check(ProfileToCheck(0, address))
+    except HostPaused:  # it has just said so
+        return True
+    return result.http_status is not None
+
+
+async def unless(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of the work; None if the event comes first, which ends the work."""
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        await end(*tasks)
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,363 @@
+"""When this machine is offline: sites have not failed, the worker waits, and continues by itself."""
+
+import asyncio
+import signal
+
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.checking import outage
+from batches.checking.checkers.base import CheckResult
+from batches.checking.outage import Prober, Watch, does_any_answer, unless
+from batches.checking.worker import Worker
+from batches.conf import Config
+from batches.models import Batch, BatchLog, Profile, Queue
+from batches.tests.support.factories import (
+    age_leases,
+    assert_consistent,
+    profile_ids,
+    record,
+    row_statuses,
+    start_run,
+    values_of,
+)
+from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.working import nothing_left, work
+
+LOST, ANSWERED = CheckResult(False, "no such host", is_unreachable=True), CheckResult(False, "answered 404", 404)
+HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
+DEAD = [f"127.0.1.{number}" for number in range(1, 25)]
+SOON = {"outage_window": 20, "outage_hosts": 10, "outage_seconds": 0.05}
+
+
+# -- The suspicion -----------------------------------------------------------------------------------------------------
+
+
+def watch_of(lost, answered, hosts=20, **config):
+    """A watch with the default settings that has seen so many results, evenly from so many hosts."""
+    watch = Watch(Config(**config))
+    for number, result in enumerate([ANSWERED] * answered + [LOST] * lost):
+        watch.note(f"{number % hosts}.example", result)
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_suspicious"),
+    [
+        ({"lost": 121, "answered": 79}, True),
+        ({"lost": 120, "answered": 80}, False),
+        ({"lost": 121, "answered": 78}, False),
+        ({"lost": 121, "answered": 1000}, True),
+        ({"lost": 200, "answered": 0, "hosts": 19}, False),
+        ({"lost": 200, "answered": 0, "outage_share": 0.0}, False),
+        ({"lost": 200, "answered": 0, "outage_share": 1.5}, False),
+        ({"lost": 60, "answered": 40, "outage_window": 100}, False),
+        ({"lost": 61, "answered": 39, "outage_window": 100}, True),
+        ({"lost": 200, "answered": 0, "hosts": 5, "outage_hosts": 5}, True),
+    ],
+    ids=str,
+)
+def test_more_than_the_share_of_the_latest_checks_on_enough_hosts_is_suspicious(seen, is_suspicious):
+    assert watch_of(**seen).suspects_outage(has_ended=False) is is_suspicious
+
+
+def test_at_its_end_a_run_of_fewer_checks_is_suspicious_too():
+    assert watch_of(20, 0).suspects_outage(has_ended=True)
+    assert not watch_of(20, 0).suspects_outage(has_ended=False)
+    assert not watch_of(19, 0, hosts=19).suspects_outage(has_ended=True)
+
+
+def test_the_reason_has_the_numbers_and_after_a_false_alarm_they_begin_again():
+    watch = watch_of(143, 100, hosts=96)
+    assert str(watch.describe()) == (
+        "This machine seems to be offline: 143 of the last 200 checks on 96 hosts could not connect."
+    )
+    watch.forget()
+    for number in range(199):
+        watch.note(f"{number}.example", LOST)
+    assert not watch.suspects_outage(has_ended=False)
+
+
+# -- Asking hosts ------------------------------------------------------------------------------------------------------
+
+
+def ask(*addresses):
+    return asyncio.run(does_any_answer(addresses, Config(allowed_networks=("127.0.0.0/8",))))
+
+
+def test_any_answer_counts_and_no_host_that_refuses(server):
+    server.answer("/gone", status=410)
+    server.answer("/busy", status=429)
+    for path in ("/gone", "/busy"):
+        assert ask(f"http://{DEAD[0]}:{server.port}/", server.url(path))
+    assert not ask(*(f"http://{host}:{server.port}/" for host in DEAD[:3]))
+
+
+def test_the_first_answer_is_enough(server):
+    gate = server.hold("/never")
+    assert ask(server.url("/never"), server.url("/"))
+    gate.open()
+
+
+def test_without_a_host_that_answered_last_time_nothing_tells_an_outage_from_dead_sites():
+    async def database(call, *arguments):
+        return []
+
+    assert asyncio.run(Prober(Config(), database).is_online())
+
+
+def test_hosts_are_remembered_that_answered_before_the_run_recorded_its_failures():
+    async def ask(answers):
+        async def database(call, *arguments):
+            return next(answers)
+
+        prober = Prober(Config(allowed_networks=("127.0.0.0/8",)), database)
+        for _ in range(2):
+            await prober.remember()
+        return await prober.is_online()
+
+    dead = f"http://{DEAD[0]}:9/"
+    assert not asyncio.run(ask(iter([[dead], []])))
+    assert not asyncio.run(ask(iter([[], [dead]])))
+
+
+def test_a_question_ends_with_the_run():
+    asyncio.run(end_a_question())
+
+
+async def end_a_question():
+    ended, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def ask():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    asking = asyncio.create_task(unless(ended, ask()))
+    await begun.wait()
+    ended.set()
+    assert await asking is None
+    assert cancelled.is_set()
+
+
+# -- A worker ----------------------------------------------------------------------------------------------------------
+
+in_database = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def site():
+    """Answers at all HOSTS, until it goes away."""
+    with FeedServer(HOSTS) as site:
+        for page in range(4):
+            site.answer(f"/{page}")
+        yield site
+
+
+@pytest.fixture
+def reachable(configure):
+    configure(allowed_networks=("127.0.0.0/8",), retries=0, **SOON)
+
+
+def batch_at(site, hosts, pages=1, name="it"):
+    addresses = [f"http://{host}:{site.port}/{page}" for page in range(pages) for host in hosts]
+    return BatchManager().create_batch(name, addresses, checker="http")
+
+
+def holds():
+    return BatchLog.objects.filter(action="hold_queue").count()
+
+
+@in_database
+@pytest.mark.parametrize("pages", [1, 3], ids=["at the end of a short run", "in the middle of a longer one"])
+def test_the_worker_waits_until_hosts_answer_again_and_then_checks_everything(site, reachable, configure, pages):
+    configure(outage_window=30, record_size=5)
+    batch_at(site, HOSTS, pages, "before")
+    work()
+    batch = batch_at(site, HOSTS, pages)
+    seen = []
+
+    def finished():
+        if Queue.objects.get().outage_since and not seen:
+            seen.append((row_statuses(batch), values_of(batch.pk)["position"], Queue.objects.get().hold_reason))
+            site.come_back()
+        return nothing_left()
+
+    site.go_away()
+    Worker(finished=finished).work()
+    assert row_statuses(batch) == ["ok"] * 24 * pages
+    [(statuses, position, reason)] = seen
+    assert statuses == ["pending"] * 24 * pages
+    assert position == 1
+    assert reason.startswith("This machine seems to be offline: ")
+    assert not Profile.objects.exclude(failures=0, last_error="").exists()
+    assert_consistent()
+
+
+@in_database
+def test_what_a_killed_worker_has_seen_of_the_outage_is_set_back_too(site, reachable):
+    batch_at(site, HOSTS, 4, "before")
+    work()
+    run = start_run(batch_at(site, HOSTS, 4))
+    record(run, [(pk, LOST) for pk in profile_ids(run.batch)[:40]])
+    assert age_leases(run.batch)
+
+    def finished():
+        if Queue.objects.get().outage_since:
+            site.come_back()
+        return nothing_left()
+
+    site.go_away()
+    Worker(finished=finished).work()
+    assert row_statuses(run.batch) == ["ok"] * 96
+    assert_consistent()
+
+
+@in_database
+def test_what_was_answered_before_the_outage_stays(site, reachable, configure):
+    configure(concurrency=1, outage_window=24)
+    batch_at(site, HOSTS, name="before")
+    work()
+    batch, stories = batch_at(site, HOSTS, 3), []
+
+    def leave(request):
+        site.loop.create_task(site._close())
+        return site.otherwise
+
+    def finished():
+        if Queue.objects.get().outage_since and not stories:
+            stories.append(batch.profiles.filter(status="ok").count())
+            assert not batch.profiles.filter(status="failed", http_status=None).exists()
+            site.answer("/2")
+            site.come_back()
+        return nothing_left()
+
+    site.answer_in_turn("/2", leave)
+    Worker(finished=finished).work()
+    assert stories[0] >= 24
+    assert set(row_statuses(batch)) <= {"ok", "failed"}
+    assert set(batch.profiles.filter(status="failed").values_list("error", flat=True)) <= {
+        *("answered 404 Not Found", "broke off the connection")
+    }
+    assert_consistent()
+
+
+@in_database
+def test_sites_that_are_really_dead_do_not_hold_the_queue(site, reachable, caplog):
+    batch_at(site, HOSTS[:3], name="before")
+    work()
+    dead = batch_at(site, DEAD, 4)
+    work()
+    assert row_statuses(dead) == ["failed"] * 96
+    assert holds() == 0
+    assert values_of(dead.pk)["status"] == "done"
+
+
+@in_database
+def test_in_a_first_run_failures_are_recorded_as_such(site, reachable):
+    site.go_away()
+    batch = batch_at(site, HOSTS)
+    work()
+    assert row_statuses(batch) == ["failed"] * 24
+    assert holds() == 0
+
+
+@in_database
+def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_is_under_way(site, reachable, monkeypatch):
+    """Many checks at once may be too much for our own network: then the hosts answer when they are alone."""
+    batch_at(site, HOSTS, name="before")
+    work()
+    batch, answers = batch_at(site, DEAD, 2), iter([False, True, False, True])
+    ask = Prober.is_online
+
+    async def ask_and_say(prober):
+        await ask(prober)
+        return next(answers, True)
+
+    monkeypatch.setattr(outage.Prober, "is_online", ask_and_say)
+    work()
+    assert row_statuses(batch) == ["failed"] * 48
+    assert holds() == 0
+
+
+@in_database
+def test_a_worker_that_alone_is_offline_leaves_the_queue_to_others(site, reachable, monkeypatch):
+    """Until its own hosts answer, or somebody releases the queue by hand."""
+    batch_at(site, HOSTS, name="before")
+    work()
+    batch = batch_at(site, HOSTS)
+    other, looks, online = BatchManager("another", "worker"), [], []
+
+    async def ask(prober):
+        return bool(online)
+
+    def finished():
+        queue = Queue.objects.get()
+        if queue.outage_since:
+            assert other.end_outage()
+            looks.append("released")
+        elif looks:
+            looks.append(values_of(batch.pk)["status"])
+        if len(looks) == 5:
+            assert not batch.leases.exists()
+            site.come_back()
+            online.append(True)
+        return nothing_left()
+
+    monkeypatch.setattr(Prober, "is_online", ask)
+    site.go_away()
+    Worker(finished=finished).work()
+    assert looks[:5] == ["released", "queued", "queued", "queued", "queued"]
+    assert row_statuses(batch) == ["ok"] * 24
+
+
+@in_database
+def test_a_release_by_hand_lets_the_worker_try_again(site, reachable, monkeypatch):
+    batch_at(site, HOSTS, name="before")
+    work()
+    batch = batch_at(site, HOSTS)
+
+    async def ask(prober):
+        return False
+
+    def finished():
+        if Queue.objects.get().outage_since:
+            site.come_back()
+            assert BatchManager("ada", "admin").release_queue()
+        return nothing_left()
+
+    monkeypatch.setattr(Prober, "is_online", ask)
+    site.go_away()
+    Worker(finished=finished).work()
+    assert row_statuses(batch) == ["ok"] * 24
+
+
+# -- Processes ---------------------------------------------------------------------------------------------------------
+
+
+@in_database
+@pytest.mark.slow
+def test_two_workers_one_killed_during_the_outage_and_another_one_ends_it(site, commands):
+    batch_at(site, HOSTS, 4, "before")
+    settings = SOON | {"lease_seconds": 1, "record_size": 5, "timeout": 20, "outage_window": 20}
+    workers = [commands.start_worker(**settings) for _ in range(2)]
+    workers[0].wait_for(lambda: not Batch.objects.exclude(status="done").exists())
+    BatchManager().hold_queue()
+    batch = batch_at(site, HOSTS, 4)
+    site.go_away()
+    BatchManager().release_queue()
+    workers[0].wait_for(lambda: Queue.objects.get().outage_since)
+    workers[0].wait_for(lambda: set(row_statuses(batch)) <= {"pending", "ok"})
+    for worker in workers:
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+    assert values_of(batch.pk)["position"] == 1
+    next_worker = commands.start_worker(**settings)
+    site.come_back()
+    next_worker.wait_for(lambda: values_of(batch.pk)["status"] == "done")
+    assert row_statuses(batch) == ["ok"] * 96
+    assert not Profile.objects.exclude(failures=0).exists()
+    assert BatchLog.objects.filter(action="release_queue").latest("pk").message == "This machine is online again."
+    assert_consistent()
