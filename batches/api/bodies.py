@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -398,28 +398,35 @@ class CorrectBody(EditBody):
     new_address = serializers.CharField(max_length=MAX_URL)
 
 
-def topics_field(**options: Any) -> serializers.ListField:
-    child = serializers.ChoiceField(Subscription.Topic.choices)
+def topics_field(topics: Iterable[Subscription.Topic], **options: Any) -> serializers.ListField:
+    child = serializers.ChoiceField([(topic.value, topic.label) for topic in topics])
     help_text = "What its messages are about."
     return serializers.ListField(child=child, min_length=1, max_length=MAX_TOPICS, help_text=help_text, **options)
 
 
-@with_examples(Off={"is_active": False}, A_digest={"topics": ["stories"], "digest_hour": 7})
-class ChangeSubscriptionBody(Body):
-    """The attributes of a subscription to change."""
+def minutes_field() -> serializers.IntegerField:
+    help_text = "Minutes that the queue is held, or that no worker runs, until somebody is told."
+    return serializers.IntegerField(min_value=1, max_value=MAX_DELAY, required=False, help_text=help_text)
 
-    topics = topics_field(required=False)
+
+class ReceiverBody(Body):
+    """Whom a new subscription tells."""
+
+    channel = serializers.ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
+    address = serializers.CharField(
+        max_length=MAX_URL, help_text="An e-mail address, that of a webhook that exists, or one of Apprise."
+    )
+    is_active = serializers.BooleanField(required=False, help_text="False lets its messages wait.")
+
+
+class RunTopicsBody(Body):
+    """When runs of a list are told."""
+
     after_failures = serializers.IntegerField(
         min_value=1,
         max_value=1000,
         required=False,
         help_text="Failed checks in a row after which a profile has begun to fail.",
-    )
-    minutes = serializers.IntegerField(
-        min_value=1,
-        max_value=MAX_DELAY,
-        required=False,
-        help_text="Minutes that the queue is held, or that no worker runs, until somebody is told.",
     )
     failed_percent = serializers.IntegerField(
         min_value=0, max_value=100, required=False, help_text="Failed profiles in percent that are many failures."
@@ -431,16 +438,30 @@ class ChangeSubscriptionBody(Body):
         allow_null=True,
         help_text="The hour of one message a day, in the time zone of the list; null for a message for each run.",
     )
+
+
+@with_examples(Off={"is_active": False}, A_digest={"topics": ["stories"], "digest_hour": 7})
+class ChangeSubscriptionBody(RunTopicsBody):
+    """The attributes of a subscription to change. Some have a meaning for lists only, `minutes` for the queue only."""
+
+    topics = topics_field(Subscription.Topic, required=False)
+    minutes = minutes_field()
     is_active = serializers.BooleanField(required=False, help_text="False lets its messages wait.")
 
 
 @with_examples(By_mail={"address": "ada@example.org", "topics": ["stories", "error"]})
-class SubscribeBody(ChangeSubscriptionBody):
-    """A new subscription."""
+class SubscribeBody(ReceiverBody, RunTopicsBody):
+    """A new subscription to a list."""
 
-    channel = serializers.ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
-    address = serializers.CharField(max_length=MAX_URL, help_text="An e-mail address, or that of a webhook.")
-    topics = topics_field()
+    topics = topics_field(topic for topic in Subscription.Topic if topic not in Subscription.OF_QUEUE)
+
+
+@with_examples(Without_a_worker={"address": "ada@example.org", "topics": ["no_worker"], "minutes": 15})
+class SubscribeToQueueBody(ReceiverBody):
+    """A new subscription to the queue."""
+
+    topics = topics_field(topic for topic in Subscription.Topic if topic in Subscription.OF_QUEUE)
+    minutes = minutes_field()
 
 
 @with_examples(For_somebody={"list": "5eedba7c-0000-4000-8000-000000000002", "name": "The newsroom"})

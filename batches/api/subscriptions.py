@@ -17,7 +17,7 @@ from batches.queue.refusals import Code
 from batches.queue.subscription_calls import find_subscription
 
 from .access import CHANGE_LIST
-from .bodies import ChangeSubscriptionBody, NothingBody, SubscribeBody
+from .bodies import ChangeSubscriptionBody, NothingBody, SubscribeBody, SubscribeToQueueBody
 from .conditional import make_etag, matching, respond_conditionally
 from .errors import require_granted
 from .filters import SubscriptionFilters
@@ -48,10 +48,9 @@ class ListSubscriptions(OfList, ManagerView, ListViewSet[Subscription]):
 
         Messages go to an e-mail address, or to a webhook that exists. An address subscribes to a list once.
         """
-        return self.subscribe(request, pk)
+        return self.subscribe(pk, parse_body(SubscribeBody, request))
 
-    def subscribe(self, request: Request, pk: str | None) -> Response:
-        fields = parse_body(SubscribeBody, request)
+    def subscribe(self, pk: str | None, fields: dict[str, Any]) -> Response:
         return self.run_once(lambda: self.respond_created(require_granted(self.manager.subscribe(pk, **fields))))
 
     def respond_created(self, made: Subscription) -> Response:
@@ -68,13 +67,13 @@ class QueueSubscriptions(ListSubscriptions):
     def get_queryset(self) -> QuerySet[Subscription]:
         return self.queryset.of_queue()
 
-    @describe(request=SubscribeBody, responses={201: SubscriptionSerializer} | conflict(Code.ALREADY_EXISTS))
+    @describe(request=SubscribeToQueueBody, responses={201: SubscriptionSerializer} | conflict(Code.ALREADY_EXISTS))
     def create(self, request: Request) -> Response:  # type: ignore[override]
         """Subscribe to the queue.
 
         Its topics are `held` and `no_worker`, each after some minutes.
         """
-        return self.subscribe(request, None)
+        return self.subscribe(None, parse_body(SubscribeToQueueBody, request))
 
 
 class Subscriptions(ManagerView, GenericViewSet[Subscription]):

@@ -162,6 +162,7 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, descr
                 "FromAFile",
                 "Moved",
                 "ByMail",
+                "WithoutAWorker",
                 "ADigest",
                 "Off",
                 "ById",
