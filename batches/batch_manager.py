@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from django.db import transaction
@@ -348,17 +349,19 @@ class BatchManager(FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleC
         """
         return self.delete_batches([batch_id], **expected)[0]
 
-    def delete_batches(self, batch_ids: Iterable[object], **expected: Any) -> list[Literal[True] | Refusal]:
+    def delete_batches(
+        self, batch_ids: Iterable[object], should_stop: Callable[[], bool] = lambda: False, **expected: Any
+    ) -> list[Literal[True] | Refusal]:
         """Delete several batches as `delete_batch` does, with a result for each; their rows follow together."""
         results = [self._delete_batch(batch_id, **expected) for batch_id in batch_ids]
         if any(results):
             # Inside a transaction of the caller (the admin's delete page), the queue stays locked until its commit.
-            transaction.on_commit(self.purge_deleted)
+            transaction.on_commit(partial(self.purge_deleted, should_stop))
         return results
 
-    def purge_deleted(self) -> None:
+    def purge_deleted(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Remove what deleted batches and lists, and interrupted imports and edits, have left."""
-        purge_deleted()
+        purge_deleted(should_stop)
         settle_all()
 
     @transition(Action.DELETE_BATCH)

@@ -25,6 +25,9 @@ ZERO_ALLOWED = {
     *("retries", "max_retry_after", "max_redirects", "grace_seconds", "rest_after", "outage_share", "api_proxies"),
 }
 
+#: After so many days (a century), "never" is meant.
+MAX_DAYS = 36_500
+
 #: Those that this process may use: fewer than the machine has in a container.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -83,6 +86,16 @@ class Config:
     poll_seconds: float = 1.0
     #: Seconds that running checks have to finish after SIGTERM.
     grace_seconds: float = 10.0
+    #: After how many days the worker removes what is not needed any more (0: never): batches since they ended, stories
+    #: since they were found (their IDs stay), entries of the log, messages since they were written, hosts since they
+    #: asked for a pause, sessions since they expired, and stored answers of the API.
+    prune_batches_days: int = 0
+    prune_stories_days: int = 0
+    prune_logs_days: int = 0
+    prune_deliveries_days: int = 30
+    prune_hosts_days: int = 30
+    prune_sessions_days: int = 7
+    prune_responses_days: int = 1
     #: Results per recording transaction, and the longest time (seconds) that a result waits for others.
     record_size: int = 500
     record_seconds: float = 0.2
@@ -110,7 +123,13 @@ class Config:
         problems = [
             f"BATCHES[{name.upper()!r}] is {value!r}. Use a number {'≥' if name in ZERO_ALLOWED else '>'} 0."
             for name, value in numbers
+            if not name.startswith("prune_")
             if not _is_number(value) or value < 0 or (value == 0 and name not in ZERO_ALLOWED)
+        ]
+        problems += [
+            f"BATCHES[{name.upper()!r}] is {value!r}. Use whole days from 0 (never) to {MAX_DAYS:,}."
+            for name, value in numbers
+            if name.startswith("prune_") and not (type(value) is int and 0 <= value <= MAX_DAYS)
         ]
         if self.executor not in EXECUTORS:
             problems.append(f"BATCHES['EXECUTOR'] is {self.executor!r}. Use one of: {', '.join(EXECUTORS)}.")

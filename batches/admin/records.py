@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
@@ -76,6 +77,9 @@ class StoryResultAdmin(ReadOnlyAdmin):
     list_filter = (BatchFilter, BaselineFilter, "found_at")
     search_fields = ("title", "url", "profile__url", "profile__name")
     search_help_text = "Title, or address or name of the profile"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StoryResult]:
+        return super().get_queryset(request).filter(found_at__isnull=False)
 
 
 @admin.register(BatchLog)

@@ -95,7 +95,7 @@ class FeedView(BaseView):
         stories = fetch_new_stories(feed.list)
         site = request.build_absolute_uri(get_script_prefix())
         content = write_feed(kind, feed.list_id, feed.list.name, feed.list.created_at, site, stories)
-        changed_at = max([feed.list.created_at, *(story.found_at for story in stories)])
+        changed_at = max([feed.list.created_at, *(story.found_at for story in stories if story.found_at)])
         return respond(request, kind, content, int(changed_at.timestamp()))
 
 

@@ -126,6 +126,7 @@ class StorySerializer(ModelSerializer[StoryResult]):
     profile = serializers.IntegerField(source="profile_id")
     profile_url = serializers.CharField(source="profile.url")
     profile_name = serializers.CharField(source="profile.name")
+    found_at = MomentField(read_only=True, label="Found")  # those without a time are not shown
 
     class Meta:
         model = StoryResult

@@ -1,4 +1,4 @@
-"""Prepares messages and queues the lists that are due, beside the checks."""
+"""Prepares messages, queues the lists that are due, and prunes, beside the checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from batches.models import discard_connections
 from batches.notifications.alerts import write_alerts
 from batches.notifications.messages import prepare_messages
 
+from .pruning import Pruner
+
 logger = logging.getLogger(__name__)
+
+PRUNER = Pruner()
 
 
 @asynccontextmanager
@@ -50,6 +54,7 @@ def do_what_is_due(manager: BatchManager, should_stop: Callable[[], bool]) -> No
     _attempt("Alerts could not be written", write_alerts)
     _attempt("Messages could not be prepared", prepare_messages)
     _attempt("Due lists could not be queued", partial(_queue_due_lists, manager, should_stop))
+    _attempt("Old rows could not be pruned", partial(PRUNER.prune, manager, should_stop))
 
 
 def tell_of_return() -> None:

@@ -257,13 +257,18 @@ class Batch(models.Model):
     @property
     def stories(self) -> StoryResultQuerySet:
         """Its new stories and those of its baseline, newest first."""
+        return self.counted_stories.newest_first()
+
+    @property
+    def counted_stories(self) -> StoryResultQuerySet:
+        """With those that were pruned."""
         found = StoryResult.objects.filter(batch=self)
         if not self.stories_found:
-            return found.filter(is_baseline=True).newest_first()
+            return found.filter(is_baseline=True)
         new = found.filter(is_baseline=False).order_by("-pk").values("pk")
         oldest = new[self.stories_found - 1 : self.stories_found]
         # Fewer are left if a profile was deleted.
-        return found.filter(Q(is_baseline=True) | Q(pk__gte=Coalesce(Subquery(oldest), 0))).newest_first()
+        return found.filter(Q(is_baseline=True) | Q(pk__gte=Coalesce(Subquery(oldest), 0)))
 
     @property
     def has_baseline(self) -> bool:

@@ -54,12 +54,12 @@ class Profile(models.Model):
 
 class StoryResultQuerySet(models.QuerySet["StoryResult"]):
     def new(self) -> Self:
-        """Without those of the first read."""
-        return self.filter(is_baseline=False)
+        """Without those of the first read, and those of which only the ID is left."""
+        return self.filter(is_baseline=False, found_at__isnull=False)
 
     def newest_first(self) -> Self:
-        """The latest found first, with their profiles."""
-        return self.select_related("profile").order_by("-pk")
+        """The latest found first, with their profiles. Without those of which only the ID is left."""
+        return self.filter(found_at__isnull=False).select_related("profile").order_by("-pk")
 
 
 class StoryResult(models.Model):
@@ -71,7 +71,8 @@ class StoryResult(models.Model):
     title = models.CharField(max_length=MAX_TITLE, blank=True)
     url = models.CharField("address", max_length=MAX_URL, blank=True)
     published_at = models.DateTimeField("published", null=True, blank=True)
-    found_at = models.DateTimeField("found", default=timezone.now)
+    #: NULL when the story was pruned: only its ID is left, so that it is never new again.
+    found_at = models.DateTimeField("found", default=timezone.now, null=True)
     is_baseline = models.BooleanField(
         "baseline", default=False, db_default=False, help_text="It was there when the profile was first read: not new."
     )
@@ -85,6 +86,7 @@ class StoryResult(models.Model):
         indexes = [
             models.Index(fields=["batch", "id"], name="storyresult_keyset"),
             models.Index(fields=["profile", "id"], name="storyresult_of_profile"),
+            models.Index(fields=["found_at"], name="storyresult_by_age", condition=Q(found_at__isnull=False)),
             # The first read of a list of a million profiles is millions of stories that nobody asks for.
             models.Index(fields=["id"], name="storyresult_new", condition=Q(is_baseline=False)),
             models.Index(fields=["batch", "id"], name="storyresult_new_of_batch", condition=Q(is_baseline=False)),

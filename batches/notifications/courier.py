@@ -34,8 +34,6 @@ from .threads import in_own_thread
 logger = logging.getLogger(__name__)
 
 HEADERS = ("Content-Type: application/json", "Accept: */*")
-#: Seconds between deletions of old deliveries.
-PRUNE_INTERVAL = 3600.0
 #: Seconds to wait after a fault of our own.
 FAULT_PAUSE = 15.0
 
@@ -77,7 +75,6 @@ class Courier:
         self._in_flight: dict[asyncio.Task[None], WebhookDelivery] = {}
         self._finishing = False
         self._wake = asyncio.Event()
-        self._next_pruning = 0.0
 
     def finish(self) -> None:
         """Let `work` end after a last round."""
@@ -109,7 +106,6 @@ class Courier:
         self._wake.clear()
         try:
             await self._start_due()
-            await self._prune()
         except DATABASE_FAULTS:
             pass  # stopping while the database is unavailable
         except Exception:
@@ -139,11 +135,6 @@ class Courier:
             task = asyncio.create_task(self._deliver(claim))
             self._in_flight[task] = claim
             task.add_done_callback(self._after_delivery)
-
-    async def _prune(self) -> None:
-        if time.monotonic() >= self._next_pruning and not (self._finishing or self.stop.is_set()):
-            has_more = await self.database(outbox.prune)
-            self._next_pruning = time.monotonic() + (0.0 if has_more else PRUNE_INTERVAL)
 
     def _after_delivery(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]

@@ -267,3 +267,20 @@ DATA: dict[Event, Callable[[WebhookDelivery], dict[str, Any] | None]] = {
     Event.QUEUE_HELD: lambda delivery: delivery.facts,
     Event.NO_WORKER: lambda delivery: delivery.facts,
 }
+
+
+def forget_profile(profile_id: int) -> None:
+    """Take the profile out of all messages, of those that were sent and of those that wait."""
+    for delivery in WebhookDelivery.objects.filter(payload__contains=f'"profile":{profile_id},').order_by("pk"):
+        left = json.dumps(leave_out(json.loads(delivery.payload), profile_id), separators=(",", ":"))
+        WebhookDelivery.objects.filter(pk=delivery.pk, payload=delivery.payload).update(payload=left)
+
+
+def leave_out(value: Any, profile_id: int) -> Any:
+    """Without the objects in lists that are about the profile."""
+    if isinstance(value, dict):
+        return {name: leave_out(inner, profile_id) for name, inner in value.items()}
+    if isinstance(value, list):
+        is_about = [isinstance(inner, dict) and inner.get("profile") == profile_id for inner in value]
+        return [leave_out(inner, profile_id) for inner, about in zip(value, is_about, strict=True) if not about]
+    return value

@@ -13,7 +13,7 @@ import random
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -43,10 +43,6 @@ VISIBILITY = timedelta(minutes=1)
 
 #: How long the previous secret keeps signing after a rotation, so that receivers can switch without downtime.
 ROTATION = timedelta(hours=24)
-
-#: How long settled deliveries are kept as a log, and how many are deleted at once.
-RETENTION = timedelta(days=30)
-PRUNE_CHUNK = 1000
 
 
 # Writing
@@ -176,14 +172,11 @@ def seconds_to_next_attempt(attempt: int, retry_after: float) -> float | None:
     return max(backoff, min(retry_after, MAX_RETRY_AFTER))
 
 
-def prune() -> bool:
-    """Delete a chunk of old deliveries that are settled or whose receiver is not active. True if there may be more."""
+def find_idle(before: datetime) -> QuerySet[WebhookDelivery]:
+    """Deliveries from before this time that are settled, or whose receiver is not active, oldest first."""
     idle = Q(next_attempt_at=None) | Q(webhook__in=Webhook.objects.filter(is_active=False))
     idle |= Q(subscription__in=Subscription.objects.filter(is_active=False))
-    old = WebhookDelivery.objects.filter(idle, created_at__lt=timezone.now() - RETENTION).order_by("created_at")
-    chunk = list(old.values_list("pk", flat=True)[:PRUNE_CHUNK])
-    WebhookDelivery.objects.filter(pk__in=chunk).delete()
-    return len(chunk) == PRUNE_CHUNK
+    return WebhookDelivery.objects.filter(idle, created_at__lt=before).order_by("created_at")
 
 
 # Managing: called by the doors

@@ -239,33 +239,40 @@ def count_known(urls: Iterable[str]) -> int:
     return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in into_chunks(enumerate(urls)))
 
 
-def purge_deleted() -> None:
-    """Remove the rows of deleted batches and lists and of interrupted imports, then the batches and lists."""
-    _purge(Batch, purge_rows)
-    _purge(ProfileList, lambda pk: remove_rows(ListProfile.everything.filter(list=pk)))
+def purge_deleted(should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Remove the rows of deleted batches and lists and of interrupted imports, then the batches and lists.
+
+    `should_stop` is asked between the transactions; what is left, the next call removes.
+    """
+    _purge(Batch, lambda pk: purge_rows(pk, should_stop), should_stop)
+    _purge(ProfileList, lambda pk: remove_rows(ListProfile.everything.filter(list=pk), should_stop), should_stop)
 
 
-def _purge(model: type[Batch | ProfileList], purge_rows: Callable[[uuid.UUID], None]) -> None:
+def _purge(
+    model: type[Batch | ProfileList], purge_rows: Callable[[uuid.UUID], None], should_stop: Callable[[], bool]
+) -> None:
     deleted = list(model.everything.to_purge().values_list("pk", flat=True))
     for pk in deleted:
         purge_rows(pk)
+    if should_stop():
+        return
     for first in range(0, len(deleted), PURGE_CHUNK):
         # Under the lock: this also writes to batches that refer to them, which somebody may be shifting.
         with Queue.objects.locked():
             model.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
 
 
-def purge_rows(batch_id: uuid.UUID) -> None:
+def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Remove the rows of a deleted batch in bounded transactions. Its stories stay, without a batch."""
-    remove_rows(BatchProfile.objects.filter(batch=batch_id))
+    remove_rows(BatchProfile.objects.filter(batch=batch_id), should_stop)
     stories = StoryResult.objects.filter(batch=batch_id)
-    for last in paced(iter(lambda: _find_chunk_end(stories), None)):
+    for last in paced(iter(lambda: None if should_stop() else _find_chunk_end(stories), None)):
         stories.filter(pk__lte=last).update(batch=None)
 
 
-def remove_rows(rows: QuerySet[Any]) -> None:
+def remove_rows(rows: QuerySet[Any], should_stop: Callable[[], bool] = lambda: False) -> None:
     """Delete them in bounded transactions."""
-    for last in paced(iter(lambda: _find_chunk_end(rows), None)):
+    for last in paced(iter(lambda: None if should_stop() else _find_chunk_end(rows), None)):
         rows.filter(pk__lte=last).delete()
 
 

@@ -108,6 +108,7 @@ class ForgetCalls(ListCalls):
         """
         found = find_profile(profile_id)
         traces = count_traces([found])
+        self._forget_in_batches(found)
         while not self._delete_profile(found, traces):
             self._forget_in_batches(found)
         return traces
@@ -139,6 +140,7 @@ class ForgetCalls(ListCalls):
     def _delete_profile(self, found: Profile, traces: Traces) -> bool:
         """False if it is still in a batch."""
         naming = find_lines_with(found.url)
+        messages.forget_profile(found.pk)
         settle_all()
         memberships = ListProfile.everything.filter(profile=found, list__deleted_at=None)
         with transaction.atomic():
@@ -206,9 +208,13 @@ def uncount_stories(found: Profile, batches: Collection[Batch]) -> None:
     stories = StoryResult.objects.filter(profile=found, batch__in=batches)
     with_stories = set(stories.values_list("batch_id", flat=True))
     for batch in batches:
-        if batch.pk in with_stories and (counted := batch.new_stories.filter(profile=found).count()):
+        if batch.pk in with_stories and (counted := count_counted(batch, found)):
             Batch.everything.filter(pk=batch.pk).update(stories_found=F("stories_found") - counted)
     stories.delete()
+
+
+def count_counted(batch: Batch, found: Profile) -> int:
+    return batch.counted_stories.filter(profile=found, is_baseline=False).count()
 
 
 # Texts. They name no profile, so they are found by its address.

@@ -8,6 +8,8 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone
 
+from batches.checking.pruning import list_rules
+from batches.conf import get_config
 from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, count
 from batches.management.output import batch_table, printable
 from batches.models import Action, Batch
@@ -41,9 +43,11 @@ class ChangeActions(ActionCommand):
         priority = self.add_action("priority", ChangeActions.set_priority, "Change the priority of a batch.", ID)
         priority.add_argument("priority", type=int, help="Higher goes first.")
         prune = self.add_action("prune", ChangeActions.prune, "Delete batches that ended long ago.")
-        prune.add_argument("--days", type=count, default=90, help="Days since their end (default: %(default)s).")
+        days = get_config().prune_batches_days or 90
+        prune.add_argument("--days", type=count, default=days, help="Days since their end (default: %(default)s).")
         prune.add_argument("--keep-errors", action="store_true", help="Delete only batches that are done.")
-        prune.add_argument("--dry-run", action="store_true", help="Only list them.")
+        text = "Only list them, and count what workers remove by themselves according to the settings."
+        prune.add_argument("--dry-run", action="store_true", help=text)
         prune.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
         description = "Recount everything from the rows; exit with status 1 if something is wrong."
         examine = self.add_action("doctor", ChangeActions.examine, description, JSON)
@@ -85,6 +89,9 @@ class ChangeActions(ActionCommand):
         total = pluralise(len(batches), "batch", "batches")
         if dry_run:
             self.print_lines(batch_table(batches))
+            for rule in list_rules():
+                old = pluralise(rule.find_old().count(), rule.noun, rule.plural)
+                self.stdout.write(f"Workers remove: {old} older than {pluralise(rule.days, 'day')}.")
             self.stderr.write(f"Dry run: {total} would be deleted.")
             return
         if not yes and sys.stdin.isatty():

@@ -121,9 +121,9 @@ deletions = pytest.mark.parametrize("delete", [delete_alone, delete_in_list, del
 def test_a_batch_is_deleted_with_its_rows_and_the_logs_name_the_user(client_of, delete, monkeypatch):
     in_transaction, purge = [], contents.purge_rows
 
-    def watch(batch):
+    def watch(*arguments):
         in_transaction.append(connection.in_atomic_block)
-        purge(batch)
+        purge(*arguments)
 
     monkeypatch.setattr(contents, "purge_rows", watch)
     batch, other = batch_with("queued", ok=1, stories=[story()]), batch_with("queued")

@@ -42,7 +42,7 @@ def test_a_dump_made_during_a_run_has_its_results_once_and_the_run_goes_on_where
 
 def test_a_dump_made_during_a_deletion_and_an_import_loads_again(tmp_path, monkeypatch):
     kept, deleted, imported = make_batch("kept", 2), make_batch("deleted", 3), make_batch("imported", 4)
-    monkeypatch.setattr(BatchManager, "purge_deleted", lambda manager: None)
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda *_: None)
     assert BatchManager().delete_batch(deleted.pk)
     hidden = {"status": "paused", "position": None, "deleted_at": Now() + timedelta(hours=1)}
     Batch.objects.filter(pk=imported.pk).update(**hidden)

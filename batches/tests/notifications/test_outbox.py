@@ -371,11 +371,10 @@ def test_only_a_failed_delivery_can_be_rescheduled_and_it_starts_again(waiting):
     assert only_delivery().state == "delivered"
 
 
-# Pruning, secrets
+# Old deliveries, secrets
 
 
-def test_old_settled_deliveries_are_pruned_in_chunks_but_never_one_that_will_be_sent(monkeypatch):
-    monkeypatch.setattr(outbox, "PRUNE_CHUNK", 2)
+def test_old_deliveries_are_idle_once_they_are_settled_but_never_one_that_will_be_sent():
     on, off = make_webhook(), make_webhook("https://example.org/off", is_active=False)
     old, new = NOW - timedelta(days=31), NOW - timedelta(days=29)
     for payload, webhook, created_at, values in (
@@ -389,10 +388,8 @@ def test_old_settled_deliveries_are_pruned_in_chunks_but_never_one_that_will_be_
         WebhookDelivery.objects.create(
             webhook=webhook, event_id=uuid.uuid4(), type=Event.TEST, created_at=created_at, payload=payload, **values
         )
-    assert outbox.prune()
-    assert len(deliveries()) == 4
-    assert not outbox.prune()
-    assert [delivery.payload for delivery in deliveries()] == ["kept: waiting", "kept: new", "kept: new, off"]
+    idle = outbox.find_idle(NOW - timedelta(days=30))
+    assert [delivery.payload for delivery in idle] == ["delivered", "failed", "off"]
 
 
 def test_the_previous_secret_keeps_signing_for_a_day_after_a_rotation():

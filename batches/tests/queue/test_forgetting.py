@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
-from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, StoryResult
+from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, StoryResult, WebhookDelivery
 from batches.models.api import StoredResponse
+from batches.notifications.messages import prepare_messages
 from batches.queue import contents, forgetting, lists, resets, results, schedules
 from batches.queue.forgetting import LOGGED, Traces, count_traces
 from batches.queue.refusals import Code
@@ -34,6 +35,7 @@ from batches.tests.support.factories import (
     record_one,
     row_statuses,
     start_run,
+    subscribe,
     unchanged,
     urls,
     urls_of,
@@ -96,6 +98,23 @@ def test_no_table_names_the_profile_any_more(manager):
     assert StoryResult.objects.get().story_id == "other"
     assert BatchLog.objects.filter(message="(forgotten)").count() == 2
     assert_sound()
+
+
+def test_messages_lose_it_also_those_that_wait(manager):
+    people = make_list("people", 3)
+    subscribe(people, topics=["stories", "failing"])
+    run = start_run(manager.run_list(people.pk))
+    profiles = profile_ids(run.batch)
+    stories = [CheckResult(ok=True, stories=[Story(f"s{pk}", f"Title {pk}", f"{OURS}/{pk}")]) for pk in profiles]
+    Profile.objects.update(first_read_at=timezone.now())
+    record(run, zip(profiles, stories, strict=True))
+    assert manager.finish_run(run.batch.pk, run.run_token)
+    prepare_messages()
+    assert OURS in WebhookDelivery.objects.get().payload
+    forget()
+    told = json.loads(WebhookDelivery.objects.get().payload)["data"]["stories"]["profiles"]
+    assert [profile["profile"] for profile in told] == profiles[1:]
+    assert f"Title {profiles[0]}" not in WebhookDelivery.objects.get().payload
 
 
 @pytest.mark.parametrize("status", Batch.Status.values)

@@ -1,0 +1,140 @@
+"""Removes what is not needed any more, a few rows at a time, beside the checks: one rule for each kind of row.
+
+The settings `BATCHES_PRUNE_…_DAYS` say after how many days; 0 means never. Several workers do no harm: each skips the
+rows that another has locked. A story is emptied instead: its ID stays, so that it is never new again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from batches.batch_manager import BatchManager
+from batches.conf import get_config
+from batches.models import Batch, BatchLog, Host, StoryResult
+from batches.notifications.outbox import find_idle
+from batches.queue.sql import taking_turns
+
+if apps.is_installed("django.contrib.sessions"):
+    from django.contrib.sessions.models import Session
+
+logger = logging.getLogger(__name__)
+
+#: Rows that one transaction removes, in 10 to 50 ms; of batches, whose rows follow, a few.
+CHUNK, FEW_BATCHES = 1_000, 10
+#: Seconds after which a worker looks again, once nothing is left to remove.
+INTERVAL = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`find` are the rows that are too old at this time, `setting` says how old."""
+
+    setting: str
+    noun: str
+    plural: str
+    find: Callable[[datetime], QuerySet[Any]]
+
+    @property
+    def days(self) -> int:
+        days: int = getattr(get_config(), f"prune_{self.setting}_days")
+        return days
+
+    def find_old(self) -> QuerySet[Any]:
+        return self.find(timezone.now() - timedelta(days=self.days))
+
+
+def find_stories(before: datetime) -> QuerySet[StoryResult]:
+    return StoryResult.objects.filter(found_at__lt=before).order_by("found_at")
+
+
+def find_logs(before: datetime) -> QuerySet[BatchLog]:
+    """Without the last entry of each batch, which says how it got its status."""
+    later = BatchLog.objects.filter(batch=OuterRef("batch"), pk__gt=OuterRef("pk"))
+    return BatchLog.objects.filter(Q(batch=None) | Exists(later), created_at__lt=before).order_by("pk")
+
+
+def find_hosts(before: datetime) -> QuerySet[Host]:
+    """Hosts that have asked for nothing since."""
+    return Host.objects.filter(not_before__lt=before).order_by("pk")
+
+
+def find_sessions(before: datetime) -> QuerySet[Any]:
+    return Session.objects.filter(expire_date__lt=before).order_by("expire_date")
+
+
+def find_responses(before: datetime) -> QuerySet[Any]:
+    stored: Any = apps.get_model("batches", "StoredResponse")
+    found: QuerySet[Any] = stored.objects.filter(created_at__lt=before).order_by("created_at")
+    return found
+
+
+BATCHES = Rule("batches", "batch", "batches", Batch.objects.ended_before)
+
+
+def list_rules() -> Iterator[Rule]:
+    """The rules that are on."""
+    rules = [
+        BATCHES,
+        Rule("stories", "story", "stories", find_stories),
+        Rule("logs", "log entry", "log entries", find_logs),
+        Rule("deliveries", "delivery", "deliveries", find_idle),
+        Rule("hosts", "host", "hosts", find_hosts),
+    ]
+    if apps.is_installed("django.contrib.sessions"):
+        rules.append(Rule("sessions", "expired session", "expired sessions", find_sessions))
+    if apps.is_installed("rest_framework.authtoken"):
+        rules.append(Rule("responses", "stored answer", "stored answers", find_responses))
+    return (rule for rule in rules if rule.days)
+
+
+class Pruner:
+    """Removes a chunk by each rule whenever it is called, then rests for a while when nothing is left."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def prune(self, manager: BatchManager, should_stop: Callable[[], bool]) -> None:
+        if time.monotonic() < self._next:
+            return
+        has_more = False
+        for rule in list_rules():
+            if should_stop():
+                return
+            has_more |= prune_chunk(rule, manager, should_stop)
+        self._next = time.monotonic() + (0.0 if has_more else INTERVAL)
+
+
+def prune_chunk(rule: Rule, manager: BatchManager, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Returns whether there may be more."""
+    limit = FEW_BATCHES if rule is BATCHES else CHUNK
+    old = rule.find_old()
+    # Read before anything is locked: on SQLite a transaction would lock out all writers meanwhile.
+    ids = list(old.values_list("pk", flat=True)[:limit])
+    if ids and rule is BATCHES:
+        manager.delete_batches(ids, should_stop=should_stop, expected_in=old)
+    elif ids:
+        with taking_turns(), transaction.atomic():
+            remove(old, ids)
+    if ids:
+        logger.info("Pruned %s older than %d days: %s", rule.plural, rule.days, len(ids))
+    return len(ids) == limit
+
+
+def remove(old: QuerySet[Any], ids: Sequence[Any]) -> None:
+    """Only those that are still old, and that nobody else is about to change."""
+    unlocked = old.order_by("pk").filter(pk__in=ids).select_for_update(skip_locked=True, of=("self",))
+    rows = old.model._base_manager.filter(pk__in=[row.pk for row in unlocked.only("pk")])
+    if old.model is StoryResult:
+        rows.update(title="", url="", published_at=None, found_at=None)
+    else:
+        rows.delete()
