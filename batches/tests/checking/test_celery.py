@@ -68,7 +68,8 @@ class Team:
         self.environ = {"BATCHES_EXECUTOR": "celery", "CELERY_BROKER_URL": broker.url}
         self.environ |= {f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
         options = ("--concurrency=3", "--without-gossip", "--without-mingle")
-        self.workers = [self.start("worker", f"--hostname=celery{n}@%h", *options) for n in range(workers)]
+        self.names = [f"celery{number}@localhost" for number in range(workers)]
+        self.workers = [self.start("worker", f"--hostname={name}", *options) for name in self.names]
         self.beat = self.start("beat")
         self.gates = []
 
@@ -76,7 +77,9 @@ class Team:
         return self.commands.start_program(*CELERY, "-A", self.app, *arguments, environ=self.environ)
 
     def inspect(self, what):
-        command = [*CELERY, "-A", self.app, "inspect", what, "--timeout=30"]
+        # Without their names, it would wait for answers of others until its time-out.
+        destination = f"--destination={','.join(self.names)}"
+        command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=30"]
         return subprocess.run(
             command, env={**self.commands.environ, **self.environ}, capture_output=True, text=True, timeout=60
         ).stdout
