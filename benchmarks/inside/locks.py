@@ -40,12 +40,18 @@ def measure(profiles: int) -> dict[str, float]:
     return {"longest wait, ms": max(longest.values()), "usual wait, ms": usual, **longest, **updates}
 
 
-def waits_while(call: Callable[[], Any]) -> list[float]:
-    """Call it while another process renames a batch again and again, which takes the queue's lock."""
+def rename_other(number: int) -> Any:
+    """Takes the queue's lock."""
+    pk = Batch.objects.filter(name__startswith="Others").values_list("pk", flat=True)[0]
+    return manager.rename_batch(pk, f"Others {number}")
+
+
+def waits_while(call: Callable[[], Any], write: Callable[[int], Any] = rename_other) -> list[float]:
+    """Call it while another process writes again and again."""
     connections.close_all()  # the processes must not share them
     parallel = get_context("fork")
     ended, waits = parallel.Event(), parallel.SimpleQueue()
-    caller = parallel.Process(target=keep_calling, args=(ended, waits))
+    caller = parallel.Process(target=keep_calling, args=(write, ended, waits))
     caller.start()
     try:
         assert (result := call()), result
@@ -56,16 +62,17 @@ def waits_while(call: Callable[[], Any]) -> list[float]:
     return measured
 
 
-def keep_calling(ended: Any, waits: Any) -> None:
-    pk = Batch.objects.get(name__startswith="Others").pk
+def keep_calling(write: Callable[[int], Any], ended: Any, waits: Any) -> None:
     measured: list[float] = []
-    while not measured or not ended.is_set():
-        started = time.perf_counter()
-        assert manager.rename_batch(pk, f"Others {len(measured)}")
-        measured.append(time.perf_counter() - started)
-        time.sleep(PAUSE_SECONDS)
-    connections.close_all()
-    waits.put(measured)
+    try:
+        while not measured or not ended.is_set():
+            started = time.perf_counter()
+            assert write(len(measured))
+            measured.append(time.perf_counter() - started)
+            time.sleep(PAUSE_SECONDS)
+    finally:  # the other process waits for it
+        connections.close_all()
+        waits.put(measured)
 
 
 def check_all(batch: Batch) -> bool:

@@ -97,4 +97,20 @@ ROWS = [
         )
         for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
     ),
+    *(
+        Row(
+            f"lists-{vendor}",
+            f"How long others wait while a list of 1,000,000 profiles is imported, edited and run on {label}",
+            60,
+            partial(
+                open_inside,
+                "long_lists",
+                vendor,
+                [at_most("usual wait, ms", 50), at_most("longest wait, ms", 1_000)],
+                lambda scale: {"profiles": scale.pick(1_000_000, 6_000)},
+            ),
+            rounds=1,
+        )
+        for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
+    ),
 ]
