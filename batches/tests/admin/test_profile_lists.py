@@ -2,6 +2,8 @@
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from batches.admin import forms
@@ -297,6 +299,14 @@ def test_selected_profiles_are_removed_after_a_question(client, news):
     response = act(client, "remove_selected", first, url=f"{MEMBERS}?list={news.pk}", **confirmed)
     assert messages_of(response) == [("success", "1 profile removed from “News”.")]
     assert (urls_of(news), urls_of(other)) == (urls(3)[1:], urls(3))
+
+
+def test_the_profiles_of_a_list_are_not_counted_unless_they_are_filtered(client, news):
+    for query, count, counted in (("", 3, False), ("&p=1", 3, False), ("&q=example.org/2", 1, True)):
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(f"{MEMBERS}?list={news.pk}{query}").context["cl"].result_count == count
+        assert any("COUNT(" in line["sql"] for line in captured) == counted, query
+    assert client.get(MEMBERS).context["cl"].result_count == 3
 
 
 def test_all_profiles_that_match_are_removed_and_only_from_the_list_that_was_shown(client, news):

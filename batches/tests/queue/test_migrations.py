@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 
 import pytest
 from django.core.management import call_command
@@ -10,6 +11,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Profile, ProfileList, StoryResult
+from batches.tests.support.chunks import Killed
 from batches.tests.support.factories import (
     MODELS,
     assert_consistent,
@@ -142,4 +144,27 @@ def test_what_was_known_of_profiles_counts_as_read_or_failing():
     ]
     skipped.refresh_from_db()
     assert (skipped.status, skipped.error) == ("pending", "")
+    assert_consistent()
+
+
+def test_lists_of_chains_are_made_in_small_steps_that_can_be_repeated_after_a_kill(monkeypatch):
+    news = make_batch("News", 5)
+    repeat(news)
+    module = import_module("batches.migrations.0010_lists_of_repeated_batches")
+    copy = module.copy_members
+
+    def copy_and_die(*arguments):
+        assert not connection.in_atomic_block
+        copy(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(module, "CHUNK", 2)
+    with back_at("0009"):
+        monkeypatch.setattr(module, "copy_members", copy_and_die)
+        with pytest.raises(Killed):
+            migrate("0010")
+        monkeypatch.setattr(module, "copy_members", copy)
+    [found] = ProfileList.objects.all()
+    assert (found.name, found.total_profiles, found.runs.count()) == ("News", 5, 2)
+    assert urls_of(found) == urls(5)
     assert_consistent()
