@@ -192,6 +192,16 @@ class BaselineFilter(ChoiceFilter):
         return queryset.filter(is_baseline=False) if self.value() is None else super().queryset(request, queryset)
 
 
+class RestFilter(ChoiceFilter):
+    """Those that scheduled runs leave out after many failures."""
+
+    title = "rest"
+    parameter_name = "rest"
+
+    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+        return {"resting": ("Resting", Q(rests_until__gt=timezone.now()))}
+
+
 class AgeFilter(ChoiceFilter):
     """When something last happened: longer ago than each of these ages, or never."""
 

@@ -24,6 +24,7 @@ from .filters import (
     ListFilter,
     OutcomeFilter,
     ProfilesOfBatchFilter,
+    RestFilter,
     StoryAgeFilter,
 )
 from .forget_profiles import ForgetProfilesAdmin
@@ -32,8 +33,16 @@ from .forget_profiles import ForgetProfilesAdmin
 @admin.register(Profile)
 class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
     actions = ("check_selected", "forget_selected")
-    list_display = ("url", "name", "last_checked_at", "last_error", "last_story_at")
-    list_filter = (LastCheckFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
+    list_display = (
+        "url",
+        "name",
+        "last_checked_at",
+        "last_error",
+        display.column("failing_since", "failing since", display.moment),
+        display.column("rests_until", "next try", display.moment),
+        "last_story_at",
+    )
+    list_filter = (LastCheckFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = "Address or name"
     readonly_fields = ("checks_and_stories",)

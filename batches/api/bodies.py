@@ -472,9 +472,8 @@ class FeedBody(Body):
     name = serializers.CharField(max_length=MAX_NAME)
 
 
-@with_examples(By_id={"ids": [17, 18]}, All_at_a_host={"all": True, "host": "example.org", "dry_run": True})
-class AcceptBody(Body):
-    """The redirects to accept: those with these `ids`, or with `all` true all that there are, perhaps at one host."""
+class ChosenBody(Body):
+    """Things with these `ids`, or with `all` true all that there are, perhaps at one host."""
 
     ids = EntriesField(
         child=serializers.IntegerField(),
@@ -485,7 +484,6 @@ class AcceptBody(Body):
     )
     all = serializers.BooleanField(default=False)
     host = serializers.CharField(max_length=MAX_HOST, required=False, validators=[require_host])
-    dry_run = serializers.BooleanField(default=False, help_text="True only reports what would change.")
 
     def validate_ids(self, ids: list[Any]) -> list[int]:
         """Each of them once. An unknown id is not an error of the body, but an outcome."""
@@ -500,6 +498,27 @@ class AcceptBody(Body):
         if "ids" in attrs and "host" in attrs:
             raise ValidationError({"host": ["Send a host only with all."]})
         return attrs
+
+
+@with_examples(By_id={"ids": [17, 18]}, All_at_a_host={"all": True, "host": "example.org", "dry_run": True})
+class AcceptBody(ChosenBody):
+    """The redirects to accept."""
+
+    dry_run = serializers.BooleanField(default=False, help_text="True only reports what would change.")
+
+
+@with_examples(By_id={"ids": [17, 18]}, All_that_rest={"all": True, "name": "Are they back?", "priority": 5})
+class CheckBody(ChosenBody):
+    """The profiles to check: those with these `ids`, or with `all` true all that rest; and the new batch."""
+
+    name = serializers.CharField(max_length=MAX_NAME, default="Check now")
+    priority = serializers.IntegerField(
+        min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text="0 unless given; higher runs first."
+    )
+    checker = serializers.CharField(required=False, help_text="The name of a checker; `feed` unless given.")
+
+    def validate_checker(self, checker: str) -> str:
+        return require_known(checker)
 
 
 class FilterValues(serializers.CharField):

@@ -27,6 +27,7 @@ from batches.limits import (
 )
 from batches.lists.addresses import InvalidAddress, address_prefixes
 from batches.models import Batch, BatchProfile, Channel, ListProfile, Profile, StoryResult, Subscription
+from batches.models.profiles import ProfileQuerySet
 from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.queries import match_host
 from batches.web.search import validate_words
@@ -242,6 +243,7 @@ class StoryFilters(BatchStoryFilters):
 class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
     host = HostFilter("url")
     failing = FlagFilter(method="filter_failing", help_text="Whether the last check failed.")
+    resting = FlagFilter(method="filter_resting", help_text="Whether scheduled runs leave the profile out now.")
     checked = FlagFilter(
         "last_checked_at", "isnull", exclude=True, help_text="Whether the profile has ever been checked."
     )
@@ -251,6 +253,9 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 
     def filter_failing(self, profiles: QuerySet[Profile], name: str, value: bool) -> QuerySet[Profile]:
         return profiles.exclude(last_error="") if value else profiles.filter(last_error="")
+
+    def filter_resting(self, profiles: ProfileQuerySet, name: str, value: bool) -> QuerySet[Profile]:
+        return profiles.resting() if value else profiles.exclude(pk__in=profiles.resting())
 
 
 class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]

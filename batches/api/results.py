@@ -17,6 +17,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
@@ -26,16 +27,25 @@ from batches.queue.refusals import Code
 from batches.queue.values import find_batch
 from batches.reports import queries
 from batches.reports.comparison import compare
+from batches.reports.queries import match_host
 from batches.web.downloads import stream_download
 
-from .access import FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
+from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
+from .bodies import CheckBody
 from .errors import require_granted
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination
 from .schema import NUMBER, conflict, describe, describes_export
-from .serializers import ComparisonSerializer, LogSerializer, ProfileSerializer, RowSerializer, StorySerializer
-from .views import ManagerView
+from .serializers import (
+    BatchSerializer,
+    ComparisonSerializer,
+    LogSerializer,
+    ProfileSerializer,
+    RowSerializer,
+    StorySerializer,
+)
+from .views import ManagerView, parse_body
 
 Row = TypeVar("Row", bound=Model)
 Line = TypeVar("Line")
@@ -165,7 +175,7 @@ class Profiles(ManagerView, ListViewSet[Profile]):
     The oldest comes first.
     """
 
-    required_permissions = {"list": VIEW_PROFILES, "retrieve": VIEW_PROFILES, "destroy": FORGET}
+    required_permissions = {"list": VIEW_PROFILES, "retrieve": VIEW_PROFILES, "destroy": FORGET, "check": ADD}
     id_schema = NUMBER
     queryset = Profile.objects.order_by("pk")
     serializer_class = ProfileSerializer
@@ -184,6 +194,36 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         """
         require_granted(self.manager.forget_profile(pk))
         return Response(status=204)
+
+    @describe(request=CheckBody, responses={201: BatchSerializer})
+    def check(self, request: Request) -> Response:
+        """Check profiles now, in a new batch.
+
+        Those with these ids, or all that rest, perhaps at one host. A success ends the rest of a profile. `all` also
+        needs the permission to view profiles. 404: there is no such profile.
+        """
+        body = parse_body(CheckBody, request)
+        if body["all"]:  # the number of profiles shows how many rest
+            self.require_permission(VIEW_PROFILES)
+        profiles = self.select(body)
+        if not profiles.exists():
+            raise NotFound("No profile has these ids." if "ids" in body else "No profile rests.")
+        values = {name: body[name] for name in ("name", "priority", "checker") if name in body}
+        return self.run_prepared_once(
+            lambda: self.manager.preparing_batch(profiles=profiles, **values),
+            lambda reveal: self.respond_created(reveal()),
+        )
+
+    def select(self, body: dict[str, Any]) -> QuerySet[Profile]:
+        if "ids" in body:
+            return Profile.objects.filter(pk__in=body["ids"])
+        resting = Profile.objects.resting()
+        return resting.filter(match_host("url", body["host"])) if "host" in body else resting
+
+    def respond_created(self, batch: Batch) -> Response:
+        address = reverse("batches_api:batch-detail", [batch.pk], request=self.request)
+        data = BatchSerializer(batch, context=self.get_serializer_context()).data
+        return Response(data, 201, headers={"Location": address})
 
     def render_current(self, pk: str) -> dict[str, Any]:
         """For a refusal."""
@@ -206,6 +246,7 @@ urls = [
         name="batch-stories-export",
     ),
     path("profiles/", Profiles.as_view(LIST), name="profiles"),
+    path("profiles/check/", Profiles.as_view({"post": "check"}), name="profiles-check"),
     path("profiles/<str:pk>/", Profiles.as_view({"get": "retrieve", "delete": "destroy"}), name="profile"),
     path("stories/", Stories.as_view(LIST), name="stories"),
 ]

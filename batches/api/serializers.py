@@ -135,11 +135,15 @@ class StorySerializer(ModelSerializer[StoryResult]):
 
 
 class ProfileSerializer(ModelSerializer[Profile]):
-    """A profile. `last_error` is empty if the last check succeeded."""
+    """A profile. `last_error` is empty if the last check succeeded.
+
+    `failures` are in a row, and `failing_since` is the time of the first. Until `rests_until`, the runs of schedules
+    leave the profile out.
+    """
 
     class Meta:
         model = Profile
-        fields = ["id", "url", "name", "feed_url", "last_checked_at", "last_error", "last_story_at", "created_at"]
+        fields = vocabulary.PROFILE
         read_only_fields = fields
 
 

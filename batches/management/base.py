@@ -37,10 +37,11 @@ R = TypeVar("R", bound=Model)
 Act = Callable[..., None]
 
 # Arguments that several actions share: parents of their parsers.
-JSON, ID = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
+JSON, ID, HOST = (ArgumentParser(add_help=False) for _ in range(3))
 JSON.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
 SHORT_ID = "You can shorten an ID to its first four characters."
 ID.add_argument("id", help=SHORT_ID)
+HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this host now.")
 
 
 class Output(OutputWrapper):

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.template import Library
 from django.utils import timezone
 
-from batches.models import Batch, BatchLog, ListFeed, ProfileList, Queue, Redirect
+from batches.models import Batch, BatchLog, ListFeed, Profile, ProfileList, Queue, Redirect
 
 #: Reasons, stories, log entries and rejected lines of one batch.
 MAX_SHOWN = 10
@@ -75,6 +75,21 @@ def redirect_table(redirects: Iterable[Redirect]) -> list[str]:
         for found in redirects
     ]
     return table(("id", "profile", "new address", "then", "checks", "first seen"), rows)
+
+
+def resting_table(profiles: Iterable[Profile]) -> list[str]:
+    rows = [
+        (
+            str(profile.pk),
+            printable(profile.url),
+            str(profile.failures),
+            when(profile.failing_since),
+            when(profile.rests_until),
+            shorten(profile.last_error, 60),
+        )
+        for profile in profiles
+    ]
+    return table(("id", "profile", "failures", "failing since", "next try", "last error"), rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

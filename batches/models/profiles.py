@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -9,6 +10,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from batches.limits import MAX_FINGERPRINT, MAX_NAME, MAX_STORY_ID, MAX_TITLE, MAX_URL, MAX_VALIDATOR
+
+
+class ProfileQuerySet(models.QuerySet["Profile"]):
+    def resting(self, moment: datetime | None = None) -> Self:
+        """Those that a scheduled run of this moment (default: now) would leave out."""
+        return self.filter(rests_until__gt=moment or timezone.now())
 
 
 class Profile(models.Model):
@@ -36,6 +43,8 @@ class Profile(models.Model):
     #: Until then scheduled runs leave it out. See `queue/failures.py`.
     rests_until = models.DateTimeField("next try", null=True, blank=True)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+
+    objects = models.Manager.from_queryset(ProfileQuerySet)()
 
     class Meta:
         constraints = [

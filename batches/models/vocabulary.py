@@ -18,7 +18,7 @@ from .batches import Batch, BatchProfile
 from .feeds import ListFeed
 from .lists import ProfileList
 from .logs import BatchLog
-from .profiles import StoryResult
+from .profiles import Profile, StoryResult
 from .redirects import Redirect
 from .subscriptions import Subscription
 
@@ -32,6 +32,7 @@ BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after", "reset_since"
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")
+PROFILE = _names_of(Profile, "etag", "last_modified", "fingerprint")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
 LIST = (
@@ -62,6 +63,10 @@ SOURCES = {
 
 def batch_as_dict(batch: Batch) -> dict[str, Any]:
     return _as_dict(batch, BATCH) | {"progress": _as_dict(batch, PROGRESS)}
+
+
+def profile_as_dict(profile: Profile) -> dict[str, Any]:
+    return _as_dict(profile, PROFILE)
 
 
 def story_as_dict(story: StoryResult) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from django.db.models import Exists, Max, OuterRef, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from batches.limits import MAX_ERROR
 from batches.lists.schedules import InvalidSchedule, iterate_times
-from batches.models import DETOUR, Action, Batch, BatchLog, BatchQuerySet, ProfileList, Queue
-from batches.text import pluralise
+from batches.models import DETOUR, Action, Batch, BatchLog, BatchProfile, BatchQuerySet, ProfileList, Queue
+from batches.text import clean_text, pluralise
 
 from .contents import INSERT_CHUNK, PREPARATION, purge_deleted
 from .partitions import partition_of
@@ -47,23 +48,37 @@ from .writer import QueueWriter
 
 logger = logging.getLogger(__name__)
 
+Status = BatchProfile.Status
+
 LIST = ProfileList._meta.db_table
 LOG = BatchLog._meta.db_table
+
+#: Checks take place a while after their run was due, so the rest of a day would end just after the run of the next day
+#: was made. A rest that ends so soon does not keep a profile out of a run.
+ENDS_SOON = timedelta(hours=1)
 
 #: Runs that are stored and revealed together.
 MAX_DUE = 1_000
 
-RUN_ROW = {"number": "bigint", "batch": "uuid", "profile_id": "bigint", "partition": "integer"}
+RUN_ROW = {
+    "number": "bigint",
+    "batch": "uuid",
+    "profile_id": "bigint",
+    "partition": "integer",
+    "status": "text",
+    "reason": "text",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """A run to be made: its ID, its list, the list's profiles now, and when the list is due next."""
+    """A run to be made: its ID, its list, when the list is due next, its profiles now, and how many of them rest."""
 
     id: uuid.UUID
     list: ProfileList
     next_run_at: datetime
     total: int = 0
+    skipped: int = 0
 
 
 def choose_next_run(found: ProfileList, after: datetime) -> datetime:
@@ -86,7 +101,7 @@ class ScheduleCalls(QueueWriter):
         planned = self._plan_runs(find_due(moment), moment)
         made, revealed = insert_hidden_runs(planned), list[uuid.UUID]()
         try:
-            if filled := fill_runs(made, should_stop):
+            if filled := fill_runs(made, moment, should_stop):
                 revealed = self._reveal_runs(filled, moment)
             return revealed
         finally:
@@ -136,7 +151,7 @@ class ScheduleCalls(QueueWriter):
                 key(run.id),
                 key(run.list.pk),
                 positions[run.id],
-                f"{pluralise(run.total, 'profile')}, due {run.list.next_run_at:%Y-%m-%d %H:%M:%S} UTC",
+                f"{describe_size(run)}, due {run.list.next_run_at:%Y-%m-%d %H:%M:%S} UTC",
             )
             for run in runs
         ]
@@ -154,6 +169,11 @@ class ScheduleCalls(QueueWriter):
                 as_json(lines),
             ],
         )
+
+
+def describe_size(run: DueRun) -> str:
+    skipped = f", {run.skipped:,} skipped (resting)" if run.skipped else ""
+    return pluralise(run.total, "profile") + skipped
 
 
 def key(pk: uuid.UUID) -> str:
@@ -214,31 +234,49 @@ def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
     return [run for run in runs if run.id in ids]
 
 
-def fill_runs(runs: Sequence[DueRun], should_stop: Callable[[], bool]) -> list[DueRun]:
-    """Store a row for each profile that the lists have now, read in one statement. Empty if it was stopped."""
+def fill_runs(runs: Sequence[DueRun], moment: datetime, should_stop: Callable[[], bool]) -> list[DueRun]:
+    """Store a row for each profile that the lists have now, read in one statement. Empty if it was stopped.
+
+    Profiles that rest at this moment get their row too, as skipped, so that every run accounts for the whole list.
+    """
     if not runs:
         return []
     numbers, profiles = read_members(runs)
     insert = f"""INSERT INTO {ROW} (batch_id, profile_id, partition, status, error, has_story)
-                 SELECT row.batch, row.profile_id, row.partition, 'pending', '', false
+                 SELECT row.batch, row.profile_id, row.partition, row.status, row.reason, false
                    FROM {json_table(RUN_ROW)} AS row ORDER BY row.number"""
-    find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url)
+    find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url),
+                      profile.last_error, CASE WHEN profile.rests_until > {time_parameter()} THEN profile.failures END
                  FROM {json_table({"number": "bigint", "id": "bigint"})} AS wanted
                  JOIN {PROFILE} AS profile USING (id) ORDER BY wanted.number {keeping_profiles()}"""
-    keys, totals = [key(run.id) for run in runs], [0] * len(runs)
+    keys, totals, skipped = [key(run.id) for run in runs], [0] * len(runs), [0] * len(runs)
+    rest = format_time(moment + ENDS_SOON)
     for first in paced(range(0, len(profiles), INSERT_CHUNK)):
         if should_stop():
             return []
         chunk = range(first, min(first + INSERT_CHUNK, len(profiles)))
         with transaction.atomic():
-            found = fetch_all(find, [as_json([(index, profiles[index]) for index in chunk])])
-            rows = [(index, keys[numbers[index]], pk, partition_of(address)) for index, pk, address in found]
+            found = fetch_all(find, [rest, as_json([(index, profiles[index]) for index in chunk])])
+            rows = [
+                (index, keys[numbers[index]], pk, partition_of(address), *decide(error, failures))
+                for index, pk, address, error, failures in found
+            ]
             execute(insert, [as_json(rows)])
             if not keep_hidden(runs):
                 return []
-        for index, _, _ in found:
+        for index, _, _, _, failures in found:
             totals[numbers[index]] += 1
-    return [replace(run, total=total) for run, total in zip(runs, totals, strict=True)]
+            skipped[numbers[index]] += failures is not None
+    counts = zip(runs, totals, skipped, strict=True)
+    return [replace(run, total=total, skipped=resting) for run, total, resting in counts]
+
+
+def decide(error: str, failures: int | None) -> tuple[str, str]:
+    """The status of a row, and why: `failures` in a row of a profile that rests, else None."""
+    if failures is None:
+        return Status.PENDING.value, ""
+    why = clean_text(f"It rests after {pluralise(failures, 'failure')} in a row. The last one: {error}", MAX_ERROR)
+    return Status.SKIPPED.value, why
 
 
 def read_members(runs: Sequence[DueRun]) -> tuple[array[int], array[int]]:
@@ -280,6 +318,7 @@ def reveal(runs: Sequence[DueRun], latest: dict[uuid.UUID, uuid.UUID | None]) ->
             max((position for priority, position in ends.items() if priority >= run.list.priority), default=0),
             run.list.priority,
             run.total,
+            run.skipped,
             None if (previous := latest[run.list.pk]) is None else key(previous),
         )
         for number, run in enumerate(runs)
@@ -290,12 +329,14 @@ def reveal(runs: Sequence[DueRun], latest: dict[uuid.UUID, uuid.UUID | None]) ->
         "behind": "integer",
         "priority": "integer",
         "total": "integer",
+        "skipped": "integer",
         "previous": "uuid",
     }
     run = f"{json_table(columns)} AS run"
     rows = as_json(new)
     execute(
-        f"""UPDATE {BATCH} AS batch SET total_profiles = run.total, previous_id = run.previous
+        f"""UPDATE {BATCH} AS batch SET total_profiles = run.total, completed_profiles = run.skipped,
+                   skipped_profiles = run.skipped, previous_id = run.previous
               FROM {run} WHERE batch.id = run.id""",
         [rows],
     )

@@ -177,5 +177,12 @@ class WorkerCalls(QueueWriter):
             message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."
             self._fail(batch, Action.FINISH_RUN, message)
         else:
-            self._complete(batch, Action.FINISH_RUN, "" if batch.total_profiles else "The batch has no profiles.")
+            self._complete(batch, Action.FINISH_RUN, explain_end(batch))
         return True
+
+
+def explain_end(batch: Batch) -> str:
+    """Why a run ends that has checked nothing."""
+    if not batch.total_profiles:
+        return "The batch has no profiles."
+    return "Every profile rests." if batch.skipped_profiles == batch.total_profiles else ""

@@ -3,27 +3,73 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db.models import Q, QuerySet
 
+from batches.conf import get_config
 from batches.lists.addresses import InvalidAddress, normalise_address
-from batches.management.base import JSON, ActionCommand
+from batches.management.base import HOST, JSON, ActionCommand, add_limit
 from batches.management.batch.changing import require_confirmed
-from batches.management.output import MAX_SHOWN, printable
+from batches.management.output import MAX_SHOWN, printable, resting_table
 from batches.models import Profile
+from batches.models.vocabulary import batch_as_dict, profile_as_dict
 from batches.queue.forgetting import Traces, count_traces, find_profile
 from batches.queue.refusals import Refusal, refusable
+from batches.reports.queries import match_host
 from batches.text import pluralise
 
 
 class Command(ActionCommand):
-    help = "Forget profiles."
+    help = "Show the profiles that rest, check profiles now, or forget them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
+        description = "List the profiles that scheduled runs leave out after many failures."
+        add_limit(self.add_action("resting", Command.show_resting, description, HOST, JSON), "profiles")
+        check = self.add_action("check", Command.check_now, "Check profiles now, in a new batch.", HOST, JSON)
+        check.add_argument("profiles", nargs="*", metavar="PROFILE", help="Its address, or its ID.")
+        check.add_argument("--resting", action="store_true", help="All that rest.")
+        check.add_argument("--name", default="Check now", help="Name of the batch (default: %(default)s).")
+        check.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
+        check.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
         description = "Delete profiles with everything that is stored of them: stories, rows in batches, memberships."
         forget = self.add_action("forget", Command.forget, description, JSON)
         forget.add_argument("profiles", nargs="+", metavar="PROFILE", help="Its address, or its ID.")
         forget.add_argument("--dry-run", action="store_true", help="Only report what would be deleted.")
         forget.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
+
+    def show_resting(self, *, host: str | None, limit: int, as_json: bool, **options: Any) -> None:
+        resting = self.find_resting(host).order_by("rests_until", "pk")
+        if as_json:
+            self.print_json([profile_as_dict(profile) for profile in resting[:limit]])
+        elif not resting:
+            self.stdout.write("No profile rests.")
+        else:
+            self.print_lines(resting_table(resting[:limit]))
+            if (more := resting.count() - limit) > 0:
+                self.stdout.write(f"and {more:,} more; show them with --limit")
+
+    def check_now(self, *, profiles: list[str], resting: bool, host: str | None, as_json: bool, **options: Any) -> None:
+        if bool(profiles) == resting or (profiles and host):
+            raise CommandError("Name the profiles, or give --resting, with --host for those at one host.")
+        if resting:
+            chosen = self.find_resting(host)
+        else:
+            chosen = Profile.objects.filter(pk__in=[self.find_profile(wanted).pk for wanted in profiles])
+        if not chosen.exists():
+            raise CommandError("No profile rests. Nothing was created.")
+        values = {name: options[name] for name in ("priority", "checker")}
+        batch = self.require_accepted(self.manager.create_batch(options["name"], chosen, **values))
+        if as_json:
+            self.print_json(batch_as_dict(batch))
+        else:
+            total = pluralise(batch.total_profiles, "profile")
+            self.stdout.write(f"Queued “{printable(batch.name)}” at position {batch.position} with {total}: {batch.pk}")
+
+    def find_resting(self, host: str | None) -> QuerySet[Profile]:
+        try:
+            return Profile.objects.resting().filter(match_host("url", host) if host else Q())
+        except InvalidAddress as error:
+            raise CommandError(f"{printable(str(host))[:100]}: {error}") from error
 
     def forget(self, *, profiles: list[str], dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
         found = list({profile.pk: profile for profile in map(self.find_profile, profiles)}.values())

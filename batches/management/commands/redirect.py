@@ -1,20 +1,16 @@
-from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from batches.lists.addresses import InvalidAddress
-from batches.management.base import JSON, ActionCommand, add_limit
+from batches.management.base import HOST, JSON, ActionCommand, add_limit
 from batches.management.output import printable, redirect_table
 from batches.models import Redirect
 from batches.models.vocabulary import acceptance_as_dict, redirect_as_dict
 from batches.queue.refusals import Refusal
 from batches.reports.queries import match_host
 from batches.text import pluralise
-
-HOST = ArgumentParser(add_help=False)
-HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this host now.")
 
 
 class Command(ActionCommand):

@@ -20,13 +20,16 @@ FORM = {"confirmed": "yes", "name": "a", "priority": "0", "checker": "feed"}
 
 @pytest.fixture
 def profiles():
-    """Eight of a.example, which failed; then four of b.example, which were never checked."""
+    """Eight of a.example, which failed, so that two of them rest; then four of b.example, which were never checked."""
     checked = timezone.now()
     Profile.objects.bulk_create(
         [Profile(url=f"https://a.example/{n}", last_error="broken", last_checked_at=checked) for n in range(8)]
         + [Profile(url=f"https://b.example/{n}") for n in range(4)]
     )
-    return list(Profile.objects.order_by("pk"))
+    profiles = list(Profile.objects.order_by("pk"))
+    resting = {"failures": 3, "failing_since": checked, "rests_until": checked + timedelta(days=1)}
+    Profile.objects.filter(pk__in=[profile.pk for profile in profiles[:2]]).update(**resting)
+    return profiles
 
 
 def ask(client, chosen=(), across=False, query="", **fields):
@@ -78,6 +81,7 @@ def test_selected_profiles_become_a_batch_and_the_logs_name_the_user(client_of, 
         ("check=never&q=%2F3", "Search: “/3”; last check: never checked", 1),
         ("host=a.example", "Host: a.example", 8),
         ("quiet_days=7", "Time since last new story: more than a week", 12),
+        ("rest=resting", "Rest: resting", 2),
     ],
 )
 def test_all_matching_profiles_become_a_batch_with_the_name_of_the_filters(client, profiles, query, name, number):
@@ -184,6 +188,26 @@ def test_profiles_are_filtered_by_their_last_check_and_their_last_story(client):
     assert matching(client, "unchecked_days=365") == {"new/", "old/"}
     assert matching(client, "quiet_days=30") == {"new/", "quiet/", "failed/", "old/"}
     assert matching(client, "check=ok&quiet_days=30") == {"quiet/", "old/"}
+
+
+def test_a_profile_without_a_new_story_is_quiet_since_its_first_read(client):
+    for url, days in (("yesterday/", 1), ("long/", 40)):
+        Profile.objects.create(url=f"https://{url}", first_read_at=timezone.now() - timedelta(days=days))
+    assert matching(client, "quiet_days=30") == {"long/"}
+
+
+def test_profiles_that_rest_are_listed_with_the_reason_and_the_next_try(client):
+    now = timezone.now()
+    memory = {"failures": 3, "failing_since": now - timedelta(days=40), "last_error": "It is gone."}
+    for url, hours in (("rests/", 1), ("again/", -1)):
+        Profile.objects.create(url=f"https://{url}", rests_until=now + timedelta(hours=hours), **memory)
+    assert matching(client, "rest=resting") == {"rests/"}
+    page = text_of(client.get(LIST, {"rest": "resting"}))
+    assert '<td class="field-last_error">It is gone.</td>' in page
+    for column, hours in (("failing_since", -40 * 24), ("next_try", 1)):
+        moment = timezone.localtime(now + timedelta(hours=hours))
+        assert f'<td class="field-{column}">{moment:%Y-%m-%d %H:%M:%S}</td>' in page
+    assert client.get(LIST, {"rest": "tired"}).status_code == 302
 
 
 def test_a_profile_links_to_the_profiles_of_its_host(client):

@@ -76,6 +76,8 @@ CALLS = [
     Call("get", "batch-export", "view_batchprofile", "batches/{pk}/export/csv/"),
     Call("get", "batch-stories-export", "view_storyresult", "batches/{pk}/stories/export/csv/"),
     Call("get", "profiles", "view_profile", "profiles/"),
+    # No profile has this id.
+    Call("post", "profiles-check", "add_batch", "profiles/check/", {"ids": [10**9]}, (MISSING,) * 5),
     Call("get", "profile", "view_profile", "profiles/{profile}/"),
     Call("delete", "profile", "delete_profile", "profiles/{profile}/", None, (GONE,) * 5),
     Call("get", "stories", "view_storyresult", "stories/"),

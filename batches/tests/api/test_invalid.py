@@ -73,6 +73,18 @@ BODIES = {
             "url": [ADDRESS],
         },
     ),
+    "profiles/check/": (
+        {"ids": [1]},
+        {
+            "ids": [None, [], 1, ["1"], [True], [0], [2**63], [1] * 1001],
+            "all": ["yes", 1, None],
+            "host": [None, 5, "", "a/b", "x" * 261, "example.org"],
+            "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201],
+            "priority": [None, "5", True, 40_000, 10**4000],
+            "checker": [*NOT_TEXTS, "nonsense", ""],
+            "dry_run": [True],
+        },
+    ),
     "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001], "until": ["tomorrow", 5, True, [], "", "a\0b"]}),
     "batches/bulk/": (
         {"action": "delete"},

@@ -1,12 +1,15 @@
-"""`manage.py profile forget`: by address or ID, counted first."""
+"""`manage.py profile`: profiles are forgotten by address or ID, counted first; those that rest are checked again."""
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.models import BatchLog, Profile
+from batches.management.output import when
+from batches.models import Batch, BatchLog, Profile
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import make_batch, make_list, ok, record_one, start_run, unchanged, urls
 
@@ -86,3 +89,58 @@ def test_a_refusal_is_told_and_the_others_are_forgotten(manage, profiles, monkey
     assert output.out.startswith("1 profile forgotten: ")
     assert output.err == "It is being stored."
     assert profiles[0] in Profile.objects.all()
+
+
+# Profiles that rest
+
+
+@pytest.fixture
+def resting(profiles):
+    """The first two of three profiles."""
+    now = timezone.now()
+    memory = {"failures": 4, "failing_since": now - timedelta(days=2), "last_error": "It is \x1bgone."}
+    for number, profile in enumerate(profiles[:2]):
+        until = now + timedelta(hours=2 - number)
+        Profile.objects.filter(pk=profile.pk).update(rests_until=until, **memory)
+    return list(Profile.objects.filter(failures=4).order_by("rests_until"))
+
+
+def test_those_that_rest_are_listed_with_the_reason_and_the_next_try(manage, resting):
+    header, *lines = manage("profile", "resting").out.splitlines()
+    assert header.split("  ")[0] == "id"
+    assert [line.split()[:3] for line in lines] == [[str(each.pk), each.url, "4"] for each in resting]
+    assert all(line.endswith("It is  gone.") for line in lines)
+    assert when(resting[0].rests_until) in lines[0]
+    limited = manage("profile", "resting", "--limit", "1").out.splitlines()
+    assert limited[2:] == ["and 1 more; show them with --limit"]
+    found = json.loads(manage("profile", "resting", "--host", "example.org", "--json").out)
+    assert [each["id"] for each in found] == [each.pk for each in resting]
+    assert manage("profile", "resting", "--host", "other.example").out == "No profile rests.\n"
+
+
+@pytest.mark.parametrize(("arguments", "count"), [(["--resting"], 2), ([urls(3)[2]], 1)])
+def test_they_are_checked_now_in_a_new_batch(manage, resting, arguments, count):
+    output = manage("profile", "check", *arguments, "--priority", "3", "--name", "Back?")
+    batch = Batch.objects.get(name="Back?")
+    assert (output.code, batch.priority, batch.total_profiles) == (0, 3, count)
+    total = "2 profiles" if count == 2 else "1 profile"
+    assert output.out == f"Queued “Back?” at position 1 with {total}: {batch.pk}\n"
+    assert json.loads(manage("profile", "check", *arguments, "--json").out)["name"] == "Check now"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "Name the profiles, or give --resting, with --host for those at one host."),
+        (["--resting", "1"], "Name the profiles, or give --resting, with --host for those at one host."),
+        (["1", "--host", "example.org"], "Name the profiles, or give --resting, with --host for those at one host."),
+        (["--resting", "--host", "other.example"], "No profile rests. Nothing was created."),
+        (["--resting", "--host", "a/b"], "a/b: "),
+        (["https://unknown.example/"], "No profile has the address https://unknown.example/."),
+    ],
+)
+def test_what_cannot_be_checked_exits_with_1(manage, resting, arguments, reason):
+    with unchanged():
+        output = manage("profile", "check", *arguments)
+    assert output.code == 1
+    assert output.err.startswith(reason)
