@@ -32,7 +32,7 @@ BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after", "reset_since"
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")
-PROFILE = _names_of(Profile, "etag", "last_modified", "fingerprint")
+PROFILE = _names_of(Profile, "etag", "last_modified", "fingerprint", "recovered_at", "recovered_from")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
 LIST = (

@@ -1,15 +1,18 @@
 """The API's description is complete, committed, served to everybody, and its examples work."""
 
 import io
+from datetime import timedelta
 from itertools import count
 
 import jsonschema
 import pytest
 from django.core.files.base import ContentFile
 from django.core.management import call_command
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
+from batches.models import Profile
 from batches.tests.support.factories import subscribe
 
 from .calls import api_routes
@@ -131,6 +134,8 @@ def list_of(name):
 @pytest.mark.databases("sqlite")
 def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, described):
     batch, accepted, number = make_batch(), [], count()
+    rests = {"failures": 3, "failing_since": timezone.now(), "rests_until": timezone.now() + timedelta(days=1)}
+    Profile.objects.create(pk=17, url="https://example.org/17", **rests)
     for path, method, call in calls(described):
         for kind, content in call.get("requestBody", {"content": {}})["content"].items():
             for name, example in content.get("examples", {}).items():
@@ -167,6 +172,8 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, descr
                 "Off",
                 "ById",
                 "AllAtAHost",
+                "ById",
+                "AllThatRest",
                 "ForSomebody",
             ),
         ]
