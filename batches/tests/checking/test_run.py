@@ -15,6 +15,7 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 
 from batches.batch_manager import BatchManager
 from batches.checking import window, worker
+from batches.checking.checkers import hosts
 from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.checks import Checks
 from batches.checking.run import Run
@@ -582,7 +583,8 @@ def recalled_seconds(batch):
     return seconds
 
 
-def test_the_profiles_of_a_host_that_asks_for_a_pause_are_checked_after_it(configure, server):
+def test_the_profiles_of_a_host_that_asks_for_a_pause_are_checked_after_it(configure, server, monkeypatch):
+    monkeypatch.setattr(hosts, "FIRST_INTERVAL", 0.1)
     configure(allowed_networks=("127.0.0.0/8",), per_host=1)
     busy = Reply(429, headers={"Retry-After": "1"})
     server.otherwise = Reply(body=b"a")
