@@ -77,8 +77,8 @@ Status = Batch.Status
 class BatchManager(FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, WorkerCalls):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
-    The calls that change lists are in `ListCalls`, and others in `FeedCalls`, `ForgetCalls`, `RedirectCalls`,
-    `ScheduleCalls`, `SubscriptionCalls` and `WorkerCalls`.
+    The calls that change lists are in `ListCalls`, and others in `FeedCalls`, `ForgetCalls`, `OutageCalls`,
+    `RedirectCalls`, `ScheduleCalls`, `SubscriptionCalls` and `WorkerCalls`.
     """
 
     # Creating batches

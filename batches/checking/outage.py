@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from django.utils import timezone
@@ -103,6 +104,7 @@ class Prober:
         self._config = config
         self._database = database
         self._known: Sequence[str] | None = None
+        self._online_until = 0.0
 
     async def remember(self) -> None:
         """Before failures are recorded: in a short list, no host might be left that answered last time."""
@@ -110,9 +112,16 @@ class Prober:
             self._known = await self._find()
 
     async def is_online(self) -> bool:
-        """Whether any host answers. True if none is known, as in the first run: then nothing tells the two apart."""
+        """Whether any host answers. True if none is known, as in the first run: then nothing tells the two apart.
+
+        An answer counts for a while: in a long list of dead sites, the few others would be asked every few seconds.
+        """
+        if monotonic() < self._online_until:
+            return True
         addresses = await self._find() or self._known
-        return not addresses or await does_any_answer(addresses, self._config)
+        is_online = not addresses or await does_any_answer(addresses, self._config)
+        self._online_until = monotonic() + self._config.outage_seconds if is_online else 0.0
+        return is_online
 
     async def _find(self) -> Sequence[str]:
         found: Sequence[str] = await self._database(queries.sample_answering, self._config.outage_probes)

@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import pytest
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking import outage
@@ -27,6 +28,7 @@ from batches.tests.support.working import nothing_left, work
 LOST, ANSWERED = CheckResult(False, "no such host", is_unreachable=True), CheckResult(False, "answered 404", 404)
 HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
 DEAD = [f"127.0.1.{number}" for number in range(1, 25)]
+in_database = pytest.mark.django_db(transaction=True)
 SOON = {"outage_window": 20, "outage_hosts": 10, "outage_seconds": 0.05}
 
 
@@ -121,6 +123,37 @@ def test_hosts_are_remembered_that_answered_before_the_run_recorded_its_failures
     assert not asyncio.run(ask(iter([[], [dead]])))
 
 
+def test_an_answer_counts_for_a_while(server):
+    async def ask(seconds):
+        async def database(call, *arguments):
+            return [server.url("/")]
+
+        prober = Prober(Config(allowed_networks=("127.0.0.0/8",), outage_seconds=seconds), database)
+        return [await prober.is_online() for _ in range(3)]
+
+    assert asyncio.run(ask(3600)) == [True] * 3
+    assert server.hits("/") == 1
+    assert asyncio.run(ask(1e-9)) == [True] * 3
+    assert server.hits("/") == 4
+
+
+@in_database
+def test_a_celery_task_that_tends_ends_the_outage(site, reachable):
+    batch_at(site, HOSTS, name="before")
+    work()
+    run = start_run(batch_at(site, HOSTS))
+    worker = BatchManager("worker", "worker")
+    assert worker.report_outage(run.batch.pk, run.run_token, "This machine seems to be offline.", timezone.now())
+    site.go_away()
+    Queue.objects.update(probed_at=None)
+    Worker(seconds=60).tend()
+    assert Queue.objects.get().held
+    site.come_back()
+    Queue.objects.update(probed_at=None)
+    Worker(seconds=60).tend()
+    assert not Queue.objects.get().held
+
+
 def test_a_question_ends_with_the_run():
     asyncio.run(end_a_question())
 
@@ -143,8 +176,6 @@ async def end_a_question():
 
 
 # -- A worker ----------------------------------------------------------------------------------------------------------
-
-in_database = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
