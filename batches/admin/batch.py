@@ -54,6 +54,8 @@ class BatchAdmin(AddBatchAdmin):
     )
     list_display_links = ("name",)
     list_filter = ("status", "priority", "checker", "created_at", ListFilter)
+    # Counting a million batches once is enough.
+    show_full_result_count = False
     search_fields = ("name", "id")
     search_help_text = "Name or id"
     actions = (

@@ -51,6 +51,9 @@ class Partitions:
     def _settled(self, numbers: set[int]) -> list[int]:
         return sorted(number for number in numbers if not self._unrecorded[number])
 
+    def has(self, number: int) -> bool:
+        return number in self._leased
+
     def lease(self, numbers: Iterable[int]) -> None:
         """From now on these are leased, and no others."""
         leased = set(numbers)

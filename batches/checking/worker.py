@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from django.db import Error, OperationalError, close_old_connections, connection
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.limits import MAX_ERROR
-from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, discard_connections, is_outdated
+from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, Queue, discard_connections, is_outdated
 from batches.notifications.courier import delivering
 from batches.queue.outages import have_others_continued, take_probe
 from batches.queue.runs import ClaimedRun
@@ -28,6 +29,7 @@ from batches.reports import queries
 from batches.text import clean_text
 
 from .checkers import load_checker
+from .files import fit_concurrency
 from .lag import measuring_lag
 from .outage import Offline, Prober, unless
 from .run import Run, RunOver
@@ -39,6 +41,8 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Backoff in seconds while the database does not answer: the first wait and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+#: An idle worker looks so often whether the queue has changed, so that a batch which somebody starts begins at once.
+LOOKS_PER_POLL = 5
 #: Seconds in which the same signal does not count as a second one: systemd sends it to a supervisor and to its workers,
 #: and then the supervisor sends it too.
 ECHO_SECONDS = 1.0
@@ -67,7 +71,8 @@ class Worker:
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._manager = BatchManager(actor=self.name, channel=Channel.WORKER)
-        self._config = get_config()
+        config = get_config()
+        self._config = replace(config, concurrency=fit_concurrency(config.concurrency))
         self._finished = finished
         self._delivers = delivers
         self._processes = processes
@@ -126,6 +131,7 @@ class Worker:
         schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
         async with measuring_lag(), delivers, schedules:
             while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
+                version = await self._database(Queue.objects.read_version)
                 claimed = await self._claim()
                 if claimed is not None:
                     await self._work_on(claimed)
@@ -133,7 +139,7 @@ class Worker:
                 await self._tidy()
                 if self._is_task:
                     break
-                await self._wait(self._config.poll_seconds)
+                await self._wait_for_change(version)
             await self._database(self._manager.end_checks, self.name)
 
     async def _tend(self) -> None:
@@ -162,6 +168,13 @@ class Worker:
             logger.info("Stopping: running checks have %g s to finish", self._config.grace_seconds)
             self._run.stop()
         self._stop.set()
+
+    async def _wait_for_change(self, version: int) -> None:
+        """Until the next claim is due, or sooner if the queue has changed. A look is one short query without a lock."""
+        for _ in range(LOOKS_PER_POLL):
+            await self._wait(self._config.poll_seconds / LOOKS_PER_POLL)
+            if self._stop.is_set() or await self._database(Queue.objects.read_version) != version:
+                return
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -26,6 +26,9 @@ class QueueManager(models.Manager["Queue"]):
                 queue = self.select_for_update(no_key=True).get()
             yield queue
 
+    def read_version(self) -> int:
+        return self.values_list("version", flat=True).first() or 0
+
     def bump_version(self) -> None:
         """Note that the order or a status has changed. Under the lock."""
         self.update(version=F("version") + 1)

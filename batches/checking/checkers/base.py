@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import NoneType
@@ -168,6 +168,10 @@ class Checker(ABC):
 
     def recall_hosts(self, notes: Iterable[HostNote]) -> None:
         """What hosts have asked for in earlier runs, before the first check, and then what other workers are told."""
+        return
+
+    def share_domains(self, is_foreign: Callable[[str], bool]) -> None:
+        """Called before the first check if other processes check too: one request at once to a domain of theirs."""
         return
 
     @abstractmethod

@@ -7,7 +7,7 @@ import random
 import re
 import weakref
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -91,6 +91,9 @@ class FetchingChecker(Checker):
 
     def recall_hosts(self, notes: Iterable[HostNote]) -> None:
         self._hosts.recall(notes)
+
+    def share_domains(self, is_foreign: Callable[[str], bool]) -> None:
+        self._hosts.is_foreign = is_foreign
 
     async def check(self, profile: ProfileToCheck) -> CheckResult:
         async with Clock() as clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -46,6 +46,8 @@ class HostSlots:
 
     def __init__(self, per_host: int) -> None:
         self._per_host = per_host
+        #: Whether another process may be checking this domain at the same time: a redirect can lead to any.
+        self.is_foreign: Callable[[str], bool] = lambda name: False
         self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._manners: dict[str, Manners] = {}
         self._changed: set[str] = set()
@@ -54,7 +56,9 @@ class HostSlots:
     async def slot(self, name: str) -> AsyncIterator[None]:
         """Hold a slot of the host. Waiting for it is not charged to the check. Raises HostPaused during a pause."""
         # As long as somebody waits for a slot or holds one, all get the same semaphore.
-        slots = self._slots.setdefault(name, asyncio.Semaphore(self._per_host))
+        slots = self._slots.get(name)
+        if slots is None:
+            slots = self._slots[name] = asyncio.Semaphore(1 if self.is_foreign(name) else self._per_host)
         if slots.locked():
             self._require_no_pause(name)
             with not_charged():

@@ -4,9 +4,11 @@ import pytest
 from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
+from batches.checking import worker
 from batches.checking.checkers.base import CheckResult
 from batches.checking.worker import Worker
 from batches.models import Batch, BatchProfile
+from batches.models.queue import QueueManager
 from batches.queue import contents, resets
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses
 from batches.tests.support.working import work
@@ -50,3 +52,24 @@ def test_an_idle_worker_completes_an_interrupted_retry_and_then_checks_it(script
     assert row_statuses(batch) == ["ok"] * 8
     assert len(checked) == 16
     assert_consistent()
+
+
+def test_an_idle_worker_begins_a_batch_that_somebody_queues_before_its_next_poll(configure, script, monkeypatch):
+    configure(poll_seconds=3600.0)
+    monkeypatch.setattr(worker, "LOOKS_PER_POLL", 360_000)
+    claim, read, calls = BatchManager.claim_run, QueueManager.read_version, []
+
+    def note_claim(*arguments):
+        calls.append("claim")
+        return claim(*arguments)
+
+    def queue_at_the_third_look(queue):
+        if calls.count("look") == 3:
+            make_batch("it", 1, checker="scripted")
+        calls.append("look")
+        return read(queue)
+
+    monkeypatch.setattr(BatchManager, "claim_run", note_claim)
+    monkeypatch.setattr(QueueManager, "read_version", queue_at_the_third_look)
+    Worker(finished=Batch.objects.filter(status="done").exists).work()
+    assert calls == ["look", "claim", "look", "look", "look", "look", "claim"]

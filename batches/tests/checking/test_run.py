@@ -16,13 +16,15 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 from batches.batch_manager import BatchManager
 from batches.checking import window, worker
 from batches.checking.checkers import hosts
-from batches.checking.checkers.base import CheckResult, Story
+from batches.checking.checkers.base import CheckResult, HostNote, Story
+from batches.checking.checkers.hosts import HostSlots
 from batches.checking.checks import Checks
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Host, Queue, StoryResult
 from batches.queue import results
+from batches.queue.hosts import remember_hosts
 from batches.reports import queries
 from batches.tests.support.checkers import NAMES, NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, urls_of, values_of
@@ -581,6 +583,29 @@ def test_a_pause_holds_also_for_the_next_run(configure, server):
 def recalled_seconds(batch):
     (seconds,) = re.findall(r"for (3[56]\d\d) s", errors(batch)[0])
     return seconds
+
+
+def test_a_worker_hears_of_a_pause_that_another_one_was_told_of(configure, server, monkeypatch):
+    """It would ask the host for its second profile, and hears in time that it must not."""
+    configure(allowed_networks=("127.0.0.0/8",), max_retry_after=0, per_host=1, lease_seconds=0.3)
+    batch = BatchManager().create_batch("it", [server.url("/1"), server.url("/2")], checker="http")
+    server.otherwise = Reply(body=b"a")
+    gate, recall = server.hold("/1"), HostSlots.recall
+    another = in_thread(lambda: gate.wait_for() or remember_hosts([HostNote("127.0.0.1", 3600.0, 1, 1.0, 429)]))
+
+    def open_when_it_has_heard(slots, notes):
+        notes = list(notes)
+        recall(slots, notes)
+        if notes:
+            gate.open()
+
+    monkeypatch.setattr(HostSlots, "recall", open_when_it_has_heard)
+    work()
+    assert another.result(WAIT_SECONDS) is None
+    ok, put_off = errors(batch)
+    assert ok == ""
+    assert re.fullmatch(r"asked us earlier to wait, for 3[56]\d\d s more", put_off)
+    assert [request.path for request in server.requests] == ["/1"]
 
 
 def test_the_profiles_of_a_host_that_asks_for_a_pause_are_checked_after_it(configure, server, monkeypatch):

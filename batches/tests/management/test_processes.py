@@ -16,6 +16,7 @@ from batches.tests.support.feedserver import FeedServer, Reply
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 Status = Batch.Status
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
 
 
@@ -57,6 +58,27 @@ def actions(batch):
 def assert_polite(farm, at_most=2):
     assert max(farm.most_at_once(f"{host}:{farm.port}") for host in HOSTS) <= at_most
     assert max(farm.most_at_once(host) for host in HOSTS) <= at_most
+
+
+def test_redirects_into_the_domain_of_another_process_add_one_request_at_once_for_each_process(farm, commands):
+    """Its owner sends two. No process knows what the others send, so each sends one to a domain that is not its own."""
+    hub, *sites = HOSTS
+    farm.otherwise = lambda request: (
+        Reply(raw=[ANSWER[:20], ANSWER[20:]], every=0.1)
+        if request.host == hub
+        else Reply(302, headers={"Location": farm.url(request.path, hub)})
+    )
+    addresses = [farm.url(f"/hub/{number}", hub) for number in range(20)]
+    addresses += [farm.url(f"/{number}", sites[number % len(sites)]) for number in range(100)]
+    batch = BatchManager().create_batch("it", addresses, checker="http")
+    gates = hold_all(farm, 100)
+    command = commands.start("batchworker", "--processes=4")
+    command.wait_for(lambda: len(workers_of(batch)) == 4)
+    for gate in gates:
+        gate.open()
+    command.wait_for(is_done(batch))
+    assert row_statuses(batch) == ["ok"] * 120
+    assert farm.most_at_once(hub) <= 2 + 3
 
 
 @pytest.mark.parametrize("processes", [2, 4])

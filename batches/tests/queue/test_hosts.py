@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.checking.checkers.base import HostNote
 from batches.limits import MAX_HOST
 from batches.models import Host
 from batches.queue import hosts
-from batches.queue.hosts import recall_hosts, remember_hosts
+from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
 
 pytestmark = pytest.mark.django_db
 
@@ -48,3 +49,11 @@ def test_many_hosts_are_remembered_at_once_and_the_longest_pauses_recalled(monke
 def test_a_name_that_is_too_long_to_be_one_is_not_remembered():
     remember_hosts([HostNote("a" * (MAX_HOST + 1), 60.0), HostNote("b.example", 60.0)])
     assert [note.name for note in recall_hosts()] == ["b.example"]
+
+
+def test_workers_hear_of_what_another_one_was_told_lately():
+    remember_hosts([HostNote("old.example", 60.0, 1), HostNote("new.example", 60.0, 1)])
+    Host.objects.filter(name="old.example").update(noted_at=Now() - timedelta(seconds=hosts.NEWS_SECONDS + 1))
+    assert [note.name for note in hear_of_hosts()] == ["new.example"]
+    remember_hosts([HostNote("old.example", 30.0, 2)])
+    assert {note.name for note in hear_of_hosts()} == {"old.example", "new.example"}

@@ -384,6 +384,15 @@ def test_a_timeout_is_not_retried(server):
     assert server.hits("/") == 1
 
 
+@pytest.mark.usefixtures("no_backoff")
+def test_one_time_limit_is_for_all_attempts_together(server):
+    """Each attempt fails quickly enough to be tried again, but all of them take too long."""
+    raw = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+    server.answer("/", raw=[raw[:20], raw[20:]], every=0.5)
+    assert failure_of(server.url("/"), retries=9, timeout=1.2) == "did not answer within 1.2 s"
+    assert 2 <= server.hits("/") <= 3
+
+
 def test_the_wait_before_a_retry_doubles(server, monkeypatch):
     waits = []
 

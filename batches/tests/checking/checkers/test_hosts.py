@@ -232,6 +232,17 @@ def test_what_hosts_want_is_noted_once_and_recalled_in_the_next_run(clock):
     assert pause.value.seconds == 30
 
 
+def test_what_another_worker_was_told_counts_if_it_is_more_than_we_know(clock):
+    slots = HostSlots(2)
+    refuse(slots, "a.example", 429, 40.0)
+    clock.now += 30
+    slots.recall([HostNote("a.example", 10.0, 5, 9.0, 503)])  # our own note comes back
+    assert slots.take_notes() == [HostNote("a.example", 10, 1, 1, 429)]
+    slots.recall([HostNote("a.example", 60.0, 2, 2.0, 503)])
+    with pytest.raises(HostPaused, match=r"^asked us earlier to wait, for 60 s more$"):
+        asyncio.run(request(slots))
+
+
 def test_a_host_that_is_well_again_is_noted_too(clock):
     slots = HostSlots(2)
     clock.now += refuse(slots)
