@@ -36,13 +36,13 @@ def broker(request):
         yield broker
 
 
-def with_broker(tried):
-    """Runs a test with this broker in `make test`, and with each of them in `make test-all`."""
+def with_broker(tried=""):
+    """Runs a test with this broker, if any, in `make test`, and with each of them in `make test-all`."""
     params = [pytest.param(it, marks=[] if it == tried else pytest.mark.exhaustive) for it in sorted(BROKERS)]
     return pytest.mark.parametrize("broker", params, indirect=True, scope="module")
 
 
-with_redis, with_rabbitmq = with_broker("redis"), with_broker("rabbitmq")
+with_redis, with_rabbitmq, at_length = with_broker("redis"), with_broker("rabbitmq"), with_broker()
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_every_order_delivered_twice_checks_nothing_twice(start_team):
     assert max(team.farm.most_at_once(f"{host}:{team.farm.port}") for host in HOSTS) <= 2
 
 
-@with_redis
+@at_length
 def test_a_pause_ends_the_tasks_and_the_work_goes_on_afterwards(start_team):
     team = start_team()
     batch = team.begin("it")
@@ -195,7 +195,7 @@ def test_sigterm_stops_the_tasks_within_their_grace_period_and_leaves_the_rest_p
     assert "running checks have 1 s to finish" in worker.err
 
 
-@with_redis
+@at_length
 def test_the_beat_also_queues_due_lists(start_team):
     due = make_list("due", 2)
     BatchManager().change_list(due.pk, schedule="0 * * * *")
