@@ -171,12 +171,18 @@ Period = tuple[datetime, datetime]
 
 def have_begun_to_fail(number: int, period: Period) -> Q:
     """This was the failure of this number, or it is beyond: then other lists have checked the profile since."""
-    is_beyond = Q(profile__failures__gt=number, profile__failing_since__range=period)
+    is_beyond = Q(profile__failures__gt=number) & is_within("profile__failing_since", period)
     return Q(status=Status.FAILED) & (Q(profile__failures=number) | is_beyond)
 
 
 def have_recovered(number: int, period: Period) -> Q:
-    return Q(status=Status.OK, profile__recovered_at__range=period, profile__recovered_from__gte=number)
+    return Q(status=Status.OK, profile__recovered_from__gte=number) & is_within("profile__recovered_at", period)
+
+
+def is_within(field: str, period: Period) -> Q:
+    """Without the beginning: what happened then was told."""
+    begin, end = period
+    return Q(**{f"{field}__gt": begin, f"{field}__lte": end})
 
 
 def describe_profiles(rows: QuerySet[BatchProfile]) -> dict[str, Any] | None:
