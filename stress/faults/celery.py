@@ -26,6 +26,7 @@ from stress.stage import PATIENCE, Stage
 
 #: Seconds: Celery's processes need more time than ours to begin and to be noticed.
 LEASE = 4 * LEASE_SECONDS
+BEAT = "beat"
 
 Inject = Callable[["Team"], None]
 
@@ -40,31 +41,36 @@ class Team:
         self._environ |= {"CELERY_BROKER_URL": broker.url, "DATABASE_URL": stage.house.database.url}
         self._environ |= {"STRESS_TWICE": "yes"} if twice else {}
         options = ("--concurrency=3", "--without-gossip", "--without-mingle")
-        self.processes = [self._start("worker", f"--hostname={n}@%h", *options) for n in range(stage.workers)]
-        self.start_beat()
+        self.processes: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
+        for number in range(stage.workers):
+            self._start("worker", f"--hostname={number}@%h", *options)
+        self._start(BEAT)
 
-    def start_beat(self) -> None:
-        self.beat = self._start("beat")
-        self.processes.append(self.beat)
-
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, *arguments: str) -> None:
         """As a child that ends with the harness, however that ends."""
         celery = ["celery", "--quiet", "-A", "stress.celery_app", *arguments]
         command = [sys.executable, "-m", "batches.management.supervisor", "5", *celery]
         with open(self.stage.house.log, "ab") as log:
-            return subprocess.Popen(
+            self.processes[arguments] = subprocess.Popen(
                 command, env=self._environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
 
+    def revive(self) -> None:
+        """As a supervisor does: Celery's worker can end when Redis does, by a race in its own code (kombu 5.7)."""
+        for arguments, process in list(self.processes.items()):
+            if process.poll() is not None:
+                self._start(*arguments)
+
     def stop(self) -> None:
-        for process in self.processes:
+        at_work = [process for process in self.processes.values() if process.poll() is None]
+        for process in at_work:
             process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            if process.wait(PATIENCE) not in {0, -signal.SIGKILL}:
+        for process in at_work:
+            if process.wait(PATIENCE):
                 self.stage.breach(f"Celery ended with {process.returncode}")
 
     def kill(self) -> None:
-        for process in self.processes:
+        for process in self.processes.values():
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -94,9 +100,9 @@ def restart_database(team: Team) -> None:
 
 
 def kill_promoter(team: Team) -> None:
-    team.beat.kill()
-    team.beat.wait()
-    team.start_beat()
+    beat = team.processes[BEAT,]
+    beat.kill()
+    beat.wait()
 
 
 def nothing_else(team: Team) -> None:
@@ -125,6 +131,7 @@ def _inject_with(stage: Stage, broker: str, fault: Inject, twice: bool, count: i
             _wait_for_progress(stage)
             time.sleep(random.uniform(0, 0.5))
             fault(team)
+            team.revive()
             struck = time.monotonic()
             _wait_for_progress(stage)
             stage.recoveries.append(time.monotonic() - struck)
