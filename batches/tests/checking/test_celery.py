@@ -18,7 +18,7 @@ from batches.tests.support.tables import run_sql
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.databases("postgresql"),
     pytest.mark.django_db(transaction=True),
 ]

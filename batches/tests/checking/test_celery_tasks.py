@@ -11,6 +11,7 @@ from django.db import OperationalError
 from batches.batch_manager import BatchManager
 from batches.checking import celery as tasks
 from batches.checking.celery_settings import celery_settings
+from batches.checking.worker import Worker
 from batches.conf import Config, get_config
 from batches.models import Batch, Lease, Partition, Queue
 from batches.tests.support.checkers import OK
@@ -191,11 +192,14 @@ def test_an_order_that_comes_twice_checks_nothing_twice(orders, script):
     assert_consistent()
 
 
-def test_after_its_time_a_task_starts_no_check_and_lets_those_under_way_finish(script, configure):
-    configure(task_seconds=0.2, concurrency=1, grace_seconds=0.01)
+def test_after_its_time_a_task_starts_no_check_and_lets_those_under_way_finish(script, configure, monkeypatch):
+    configure(task_seconds=3600.0, concurrency=1, grace_seconds=0.01)
+    workers = []
+    monkeypatch.setattr(tasks, "Worker", lambda **options: workers.append(Worker(**options)) or workers[0])
     batch = of_many_hosts(5)
 
     async def outlast_the_others(profile):
+        workers[0]._end()
         await asyncio.to_thread(wait_until, lambda: in_thread(count_free).result() == 4)
 
     checked = script(outlast_the_others)
@@ -204,7 +208,7 @@ def test_after_its_time_a_task_starts_no_check_and_lets_those_under_way_finish(s
     assert sorted(row_statuses(batch)) == ["ok"] + ["pending"] * 4
     assert not batch.leases.exists()
     script()
-    configure(task_seconds=60.0)
+    monkeypatch.setattr(tasks, "Worker", Worker)
     tasks.check(1, now())
     assert row_statuses(batch) == ["ok"] * 5
     assert_consistent()

@@ -24,6 +24,9 @@ from .processes import wait_until
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 REDIS = shutil.which("redis-server")
 
+#: RabbitMQ starts in 5 s, and on a machine with ten times as much work as cores in a minute.
+START_SECONDS = 180.0
+
 #: The program and its group end when the pipe to this process closes, however it ends: also by kill -9.
 KEEPER = """
 exec 3<&0
@@ -46,7 +49,7 @@ class Broker(ABC):
 
     def start(self) -> None:
         self.process = self._launch()
-        wait_until(self._answers, self._describe)
+        wait_until(self._answers, self._describe, START_SECONDS)
 
     def kill(self) -> None:
         """With `kill -9`, and wait until its port is free."""

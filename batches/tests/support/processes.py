@@ -38,8 +38,8 @@ ENVIRONMENT = {
 }
 
 
-def wait_until(condition: Callable[[], Any], describe: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
+def wait_until(condition: Callable[[], Any], describe: Callable[[], str] = str, seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"The condition never became true.{describe()}"
         time.sleep(0.005)
