@@ -13,7 +13,7 @@ from django.db import OperationalError
 from batches.batch_manager import BatchManager
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import courier, outbox
-from batches.tests.support.factories import make_batch
+from batches.tests.support.factories import make_batch, make_list, run_list, story_of, subscribe, with_stories
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.processes import wait_until
 from batches.tests.support.threads import in_thread
@@ -246,6 +246,24 @@ def test_after_a_fault_the_delivery_is_retried(webhook, deliver, monkeypatch, ca
     pass_time()
     deliver()
     assert only_delivery().state == "delivered"
+
+
+@one_database
+def test_a_message_to_a_subscription_arrives_signed_and_a_receiver_that_is_gone_ends_it(receiver, deliver):
+    webhook = make_webhook(receiver.url("/hook"), every_batch=False)
+    found = make_list("Press", 1)
+    subscribe(found, webhook.url, channel="webhook")
+    run_list(found, with_stories(story_of(1)))
+    deliver()
+    [message] = receiver.requests
+    said = verify(message, webhook.secret)
+    assert (said["type"], said["data"]["stories"]["total"]) == ("list.run", 1)
+    assert (message.headers["webhook-id"], only_delivery().state) == (said["id"], "delivered")
+    receiver.answer("/hook", status=410)
+    run_list(found, with_stories(story_of(2)))
+    deliver()
+    assert deliveries()[-1].error == "answered 410 Gone: the webhook was switched off"
+    assert not Webhook.objects.get().is_active
 
 
 def test_the_readme_verifies_a_real_message_and_documents_its_payload(receiver, deliver):
