@@ -304,6 +304,7 @@ def test_a_digest_waits_for_its_hour_and_is_one_message_about_the_runs_of_the_da
         assert (due.hour, due.minute) == (7, 0)
         assert timezone.now() < part.next_attempt_at <= timezone.now() + timedelta(days=1)
     end_the_day()
+    assert outbox.claim_due(10, {}, 10) == []  # the parts are due, but not merged yet
     [letter] = letters()
     assert letter.subject == "6 new stories in “Press”, 3 runs of a day"
     assert letter.text.count("- Story") == 6
