@@ -22,7 +22,7 @@ from batches.checking.checks import Checks
 from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
-from batches.models import Batch, BatchProfile, Host, Queue, StoryResult
+from batches.models import Batch, BatchProfile, Host, Profile, Queue, StoryResult
 from batches.queue import results
 from batches.queue.hosts import remember_hosts
 from batches.reports import queries
@@ -564,6 +564,18 @@ def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplo
     assert logged[0].getMessage() == f"The checker “scripted” failed on {urls(1)[0]}"
 
 
+def test_the_first_read_of_a_profile_is_that_of_its_feed(configure, server):
+    configure(allowed_networks=("127.0.0.0/8",))
+    server.answer_feed("/feed", "One")
+    found = []
+    for checker in ("http", "feed"):
+        assert BatchManager().create_batch(checker, [server.url("/feed")], checker=checker)
+        work()
+        found.append((Profile.objects.get().first_read_at is not None, StoryResult.objects.count()))
+    assert found == [(False, 0), (True, 1)]
+    assert StoryResult.objects.get().is_baseline
+
+
 # -- Hosts that ask for a pause ----------------------------------------------------------------------------------------
 
 
@@ -578,6 +590,7 @@ def test_a_pause_holds_also_for_the_next_run(configure, server):
     ]
     assert [request.path for request in server.requests] == ["/1"]
     assert (Host.objects.get().name, Host.objects.get().last_status) == ("127.0.0.1", 429)
+    assert set(Profile.objects.values_list("failures", flat=True)) == {0}
 
 
 def recalled_seconds(batch):
