@@ -69,6 +69,10 @@ class Heartbeat:
         self._timer.cancel()
         self._end_of_lease.cancel()
 
+    def note_renewal(self, began: float) -> None:
+        """A call that began at this time of `monotonic` has renewed the lease too."""
+        self._renewed = max(self._renewed, began)
+
     def _show_life(self) -> None:
         self._seen = time.monotonic()
         self._timer = self._loop.call_later(LOOP_INTERVAL, self._show_life)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -214,7 +215,9 @@ class Run:
                 raise RunOver(str(self._refusal))
             await self._require_online()
             if chunk := self._checks.take_chunk():
+                began = time.monotonic()
                 await self._call_as_owner(self._manager.record_results, chunk)
+                self._heartbeat.note_renewal(began)
                 self._partitions.note_recorded(profile_id for profile_id, _ in chunk)
                 self._checks.start()
             if released := self._partitions.released:

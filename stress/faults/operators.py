@@ -15,7 +15,7 @@ from stress.pairs import HEAD_START, PAIRS
 from stress.stage import TAKEOVER_SECONDS, Stage, empty_tables
 
 #: Of the answers, in turn: checks are under way when others know of the pause, or results come all the time.
-DELAYS_MS = (400, 5)
+DELAYS_MS = (250, 5)
 
 Status = Batch.Status
 
