@@ -267,10 +267,14 @@ class Batch(models.Model):
         found = StoryResult.objects.filter(batch=self)
         if not self.stories_found:
             return found.filter(is_baseline=True)
-        new = found.filter(is_baseline=False).order_by("-pk").values("pk")
-        oldest = new[self.stories_found - 1 : self.stories_found]
         # Fewer are left if a profile was deleted.
-        return found.filter(Q(is_baseline=True) | Q(pk__gte=Coalesce(Subquery(oldest), 0)))
+        return found.filter(Q(is_baseline=True) | Q(pk__gte=Coalesce(Subquery(self.oldest_counted), 0)))
+
+    @property
+    def oldest_counted(self) -> models.QuerySet[StoryResult, int]:
+        """The primary key of the oldest of its `stories_found`, of which there is at least one. Empty if it is gone."""
+        new = StoryResult.objects.filter(batch=self, is_baseline=False).order_by("-pk")
+        return new.values_list("pk", flat=True)[self.stories_found - 1 : self.stories_found]
 
     @property
     def has_baseline(self) -> bool:
