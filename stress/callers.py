@@ -35,6 +35,9 @@ PAUSE = 0.15
 #: Seconds to wait for a response: twice as long as the database waits for a lock.
 PATIENCE = 40.0
 
+#: How often a caller who could interrupt the running batch does. The workers begin again each time.
+INTERRUPTING = 0.1
+
 #: Callers pause a batch only while more than this many are queued.
 ENOUGH = 3
 
@@ -92,7 +95,8 @@ def use_admin(link: Connection, site: str, credentials: Credentials) -> None:
 
 def _choose_button(page: str, waiting: int) -> str:
     """One of those that do the same, so that each is pressed as often, however long the queue."""
-    wanted = {"queue_batch", "start_batch", "move", *(["pause_batch"] if waiting > ENOUGH else [])}
+    wanted = {"queue_batch", "move", *(["pause_batch"] if waiting > ENOUGH else [])}
+    wanted |= {"start_batch"} if random.random() < INTERRUPTING else set()
     by_call = {call: unescape(address) for address, call in random_order(BUTTON.findall(page)) if call in wanted}
     return random.choice([*by_call.values(), f"{QUEUE_PAGE}release/"])
 
@@ -190,13 +194,14 @@ def _commands() -> list[tuple[str, ...]]:
     waiting = [str(pk) for pk in Batch.objects.queued().values_list("pk", flat=True)]
     aside = [str(pk) for pk in Batch.objects.filter(status=Status.PAUSED).values_list("pk", flat=True)]
     some = random.choice(waiting) if waiting else "none"
+    now = ["--now"] if random.random() < INTERRUPTING else []
     return [
         ("queue", "show"),
         ("batch", "list"),
         ("batch", "move", some, str(random.randint(1, ENOUGH))),
         ("batch", "priority", some, str(random.randint(0, 1))),
         ("batch", "pause" if len(waiting) > ENOUGH else "start", some),
-        *(("batch", *call, pk) for pk in aside[:1] for call in (("queue",), ("start", "--now"))),
+        *(("batch", *call, pk) for pk in aside[:1] for call in (("queue",), ("start", *now))),
         ("queue", "release"),
     ]
 
