@@ -334,7 +334,13 @@ def choose(client, action, row, beside=None):
 
 
 #: Optional fields that have the name of one of our columns.
-ALSO_IN_FORM = {"auth_user_change": ["is_active"], "batches_accesstoken_add": ["expires_at"]}
+ALSO_IN_FORM = {
+    "batches_batch_add": ["count_first"],
+    "batches_profilelist_add": ["count_first"],
+    "batches_profilelist_change": ["count_first"],
+    "auth_user_change": ["is_active"],
+    "batches_accesstoken_add": ["expires_at"],
+}
 
 
 @pytest.mark.slow
@@ -354,7 +360,7 @@ def test_a_post_writes_only_the_columns_of_its_own_fields(client_of, batch):
     WebhookDelivery.objects.update(next_attempt_at=None, error="It is gone.")
     for (model, action), may_do in ACTIONS.items():
         row = {"queue_batches": paused, "retry_batches": paused}.get(action, batch) if model is Batch else newest(model)
-        own = {"action", *CONFIRMED}
+        own = {"action", *CONFIRMED, "count_first"}
         done = effects(client, columns, own, lambda beside, what=(action, row): choose(client, *what, beside))
         assert len(done) == 1 + ("superuser" in may_do), (model, action)
 
