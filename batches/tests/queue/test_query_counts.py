@@ -174,7 +174,7 @@ RECORDING_LOOKUPS = {
     'UPDATE "batches_lease" SET "lease_at"': {"run_token", "batch_id"},  # a batch has few leases
     "SELECT wanted.profile_id": {"profile_id, batch_id", "number", "lease_id"},  # the last two of its partitions
     "SELECT number": {"profile_id, story_id", "profile_id"},
-    "INSERT INTO batches_storyresult": set(),
+    "INSERT INTO batches_storyresult": {"id"},  # whether its profile was read before
     "UPDATE batches_batchprofile": {"id"},
     "UPDATE batches_profile": {"id"},
     "INSERT INTO batches_redirect": {"id"},
