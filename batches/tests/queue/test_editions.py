@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
+from batches.models import NO_EDITION, Batch, BatchLog, ListProfile, Profile, ProfileList
 from batches.queue import contents, editions
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refused
@@ -87,7 +87,8 @@ def assert_settled(found):
     """No row is left of what the list was, or should have been."""
     found.refresh_from_db()
     assert (found.editor, found.edit_until) == (None, None)
-    assert ListProfile.everything.filter(list=found).count() == found.total_profiles
+    rows = ListProfile.everything.filter(list=found)
+    assert rows.count() == rows.filter(last_edition=NO_EDITION).count() == found.total_profiles
     assert findings() == []
     assert_consistent()
 
@@ -117,7 +118,7 @@ def test_everybody_sees_the_list_before_or_after_a_long_edit_and_waits_for_no_lo
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_killed_edit_shows_nothing_and_blocks_nobody_for_ever(number, edit, found, manager, at_each_staged_chunk):
-    call, after, _ = edit
+    call, after, change = edit
     with killed_at(number, at_each_staged_chunk):
         call(manager, found.pk)
     manager.purge_deleted()  # leaves an edit alone that may be going on
@@ -130,7 +131,7 @@ def test_a_killed_edit_shows_nothing_and_blocks_nobody_for_ever(number, edit, fo
     manager.purge_deleted()
     assert_settled(found)
     assert read(found) == urls(12)
-    assert call(manager, found.pk)
+    assert call(manager, found.pk) == change
     assert read(found) == after
 
 
