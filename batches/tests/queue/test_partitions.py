@@ -134,6 +134,7 @@ def test_workers_that_claim_at_the_same_instant_get_different_partitions():
 
 def test_each_worker_records_in_its_own_partitions_only_and_all_count():
     batch = of_domains(6)
+    Profile.objects.update(first_read_at=Now())  # what was there before is not new
     one, two = share(batch, 2, 2)
     foreign = profiles_of(two)
     record(one, [(pk, ok("a story")) for pk in profile_ids(batch)])
@@ -382,4 +383,5 @@ def test_calls_at_the_same_instant_do_not_deadlock(calls):
         assert_consistent()
         BatchManager().pause_batch(batch.pk)
         assert not Lease.objects.exists()
+        BatchManager().end_checks("another")
         BatchManager().delete_batch(batch.pk)
