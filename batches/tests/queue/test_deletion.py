@@ -115,7 +115,7 @@ def test_an_interrupted_deletion_is_completed_later(steps, big, manager, monkeyp
 
 def test_several_are_deleted_with_a_result_for_each(manager, monkeypatch):
     purges = []
-    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: purges.append(self))
+    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self, should_stop: purges.append(self))
     running, *others = [batch.pk for batch in make_waiting(3)]
     assert manager.start_batch(running)
     gone, refused, gone_too, unknown = manager.delete_batches([others[0], running, others[1], "nothing"])
@@ -128,9 +128,11 @@ def test_several_are_deleted_with_a_result_for_each(manager, monkeypatch):
 
 def test_in_a_transaction_of_the_caller_the_rows_are_removed_after_its_commit(big, manager, monkeypatch):
     purged = []
-    monkeypatch.setattr(
-        contents, "purge_rows", lambda batch: purged.append(transaction.get_connection().in_atomic_block)
-    )
+
+    def purge(batch_id, should_stop):
+        purged.append(transaction.get_connection().in_atomic_block)
+
+    monkeypatch.setattr(contents, "purge_rows", purge)
     with transaction.atomic():
         assert manager.delete_batch(big.pk)
         assert not Batch.objects.filter(pk=big.pk).exists()

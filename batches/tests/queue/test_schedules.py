@@ -428,8 +428,9 @@ def many_lists(count, members):
     """Lists that are due, with so many profiles each."""
     make_batch(profiles=members)
     profiles = list(Profile.objects.values_list("pk", flat=True))
+    on_the_hour = {"schedule": "0 * * * *", "next_run_at": NOON}
     due = [
-        ProfileList(name=f"list {number:04}", schedule="0 * * * *", next_run_at=NOON, priority=number % 7)
+        ProfileList(name=f"list {number:04}", total_profiles=members, priority=number % 7, **on_the_hour)
         for number in range(count)
     ]
     ProfileList.objects.bulk_create(due)
