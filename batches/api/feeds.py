@@ -29,7 +29,7 @@ from .conditional import make_etag
 from .errors import require_granted
 from .filters import FeedFilters
 from .results import ListViewSet
-from .schema import NUMBER, conflict, describe
+from .schema import NUMBER, conflict, describe, missing
 from .serializers import CreatedFeedSerializer, FeedSerializer
 from .views import ManagerView, parse_body
 
@@ -46,7 +46,9 @@ class Feeds(ManagerView, ListViewSet[ListFeed]):
     serializer_class = FeedSerializer
     filterset_class = FeedFilters
 
-    @describe(request=FeedBody, responses={201: CreatedFeedSerializer} | conflict(Code.ALREADY_EXISTS))
+    @describe(
+        request=FeedBody, responses={201: CreatedFeedSerializer} | missing("list") | conflict(Code.ALREADY_EXISTS)
+    )
     def create(self, request: Request) -> Response:
         """Publish the new stories of a list.
 

@@ -36,7 +36,7 @@ from .bodies import CheckBody
 from .errors import require_granted
 from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination
-from .schema import NUMBER, conflict, describe, describes_export
+from .schema import NUMBER, conflict, describe, describes_export, missing
 from .serializers import (
     BatchSerializer,
     ComparisonSerializer,
@@ -195,12 +195,12 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         require_granted(self.manager.forget_profile(pk))
         return Response(status=204)
 
-    @describe(request=CheckBody, responses={201: BatchSerializer})
+    @describe(request=CheckBody, responses={201: BatchSerializer} | missing("profile"))
     def check(self, request: Request) -> Response:
         """Check profiles now, in a new batch.
 
         Those with these ids, or all that rest, perhaps at one host. A success ends the rest of a profile. `all` also
-        needs the permission to view profiles. 404: there is no such profile.
+        needs the permission to view profiles.
         """
         body = parse_body(CheckBody, request)
         if body["all"]:  # the number of profiles shows how many rest

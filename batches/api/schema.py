@@ -108,6 +108,11 @@ def conflict(*codes: Code) -> dict[int, OpenApiResponse]:
     return {409: error_response(409, f"`code` is {' or '.join(f'`{code}`' for code in codes)}.")}
 
 
+def missing(what: str) -> dict[int, OpenApiResponse]:
+    """The 404 of a call that is given the ID of something in its body."""
+    return {404: error_response(404, f"There is no such {what}.")}
+
+
 def describe(**options: Any) -> Callable[[F], F]:
     """`extend_schema` on top of CallSchema, whatever the schema class of the project is."""
 

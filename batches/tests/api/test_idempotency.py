@@ -12,8 +12,9 @@ from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from batches.api import bodies, idempotency, serializers
+from batches.api.base import Renderer
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile
+from batches.models import Batch, BatchLog, BatchProfile, Profile
 from batches.models.api import StoredResponse
 from batches.queue import contents
 from batches.tests.support.threads import Gate, in_thread, run_in_threads
@@ -42,17 +43,27 @@ def is_replayed(answer):
     return answer.headers.get("Idempotent-Replayed") == "true"
 
 
+def without_secrets(answer):
+    """The content of an answer, with null for what is shown once only: the addresses of a feed."""
+    data = answer.json()
+    return Renderer().render(data | {name: None for name in idempotency.NEVER_STORED if name in data})
+
+
 @pytest.mark.parametrize("call", POSTS, ids=str)
 def test_a_repeated_post_changes_nothing_and_gets_the_same_answer(client, make_batch, a_list, call):
     batch = make_batch("done" if call.route in {"batch-queue", "batch-retry"} else "queued", failed=1)
-    body = {"action": "repeat", "ids": [str(batch.pk)]} if call.route == "batch-bulk" else None
+    bodies_of_these = {
+        "batch-bulk": {"action": "repeat", "ids": [str(batch.pk)]},
+        "profiles-check": {"ids": [Profile.objects.earliest("pk").pk]},
+    }
+    body = bodies_of_these.get(call.route)
     first = call.send(client, batch, body, headers={"Idempotency-Key": KEY})
     assert first.status_code < 300
     assert not is_replayed(first)
     with nothing_changes():
         again = call.send(client, batch, body, headers={"Idempotency-Key": KEY})
     assert is_replayed(again)
-    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert (again.status_code, again.content) == (first.status_code, without_secrets(first))
     assert again.headers.get("Location") == first.headers.get("Location")
 
 
