@@ -40,6 +40,10 @@ class Partitions:
         return self._settled(self._leased - self._leaving - self._unread)
 
     @property
+    def has_checked_all(self) -> bool:
+        return len(self.checked) == len(self._leased)
+
+    @property
     def released(self) -> list[int]:
         """Those that others can have now: no check of theirs is under way."""
         return self._settled(self._leaving)

@@ -67,8 +67,6 @@ class Run:
         )
         self._all_read = False
         self._stopping = False
-        #: Whether profiles may be left that nobody checks.
-        self.was_stopped = False
         self._interrupted = asyncio.Event()  # by a signal, or because the run is over, not at the end of a task
         self._is_pausing = False
         self._room = asyncio.Event()
@@ -111,7 +109,7 @@ class Run:
 
     def _start_no_more(self) -> None:
         if not self._stopping:
-            self._stopping = self.was_stopped = True
+            self._stopping = True
             self._partitions.leave(self._checks.stop())
             self._room.set()
             self._chunk_ready.set()
@@ -120,6 +118,11 @@ class Run:
     def checked(self) -> list[int]:
         """The partitions in which every row has its result."""
         return self._partitions.checked
+
+    @property
+    def has_checked_all(self) -> bool:
+        """Whether nothing is left in its partitions: it was not stopped, or by then its last checks were under way."""
+        return self._partitions.has_checked_all
 
     def _make_heartbeat(self) -> Heartbeat:
         """Well within the lease, and often enough that a pause soon stops the checks, not only their recording."""

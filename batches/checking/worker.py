@@ -219,7 +219,7 @@ class Worker:
             if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()
-            if self._run.was_stopped or not await self._database(self._manager.finish_run, batch.pk, token):
+            if not self._run.has_checked_all or not await self._database(self._manager.finish_run, batch.pk, token):
                 await self._database(self._manager.release_run, batch.pk, token, self._run.checked, self._is_task)
             else:
                 _log_outcome(await self._database(_reload, batch))

@@ -128,21 +128,25 @@ def _inject_with(stage: Stage, broker: str, fault: Inject, twice: bool, count: i
         team = Team(stage, stack.enter_context(temporary_broker(broker)), twice)
         stack.callback(team.kill)
         while stage.has_more_to_try(count):
-            _wait_for_progress(stage)
+            _wait_for_progress(stage, team)
             time.sleep(random.uniform(0, 0.5))
             fault(team)
-            team.revive()
             struck = time.monotonic()
-            _wait_for_progress(stage)
+            _wait_for_progress(stage, team)
             stage.recoveries.append(time.monotonic() - struck)
             stage.tried += 1
         team.stop()
 
 
-def _wait_for_progress(stage: Stage) -> None:
+def _wait_for_progress(stage: Stage, team: Team) -> None:
     stage.refill()
     before = _count_results()
-    stage.wait(lambda: _count_results() not in {before, None}, "no result was recorded")
+
+    def has_progressed() -> bool:
+        team.revive()
+        return _count_results() not in {before, None}
+
+    stage.wait(has_progressed, "no result was recorded")
 
 
 def _count_results() -> Any:

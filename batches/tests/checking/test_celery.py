@@ -27,6 +27,7 @@ Status = Batch.Status
 HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
 PROFILES = 96
 CELERY = (sys.executable, "-m", "celery")
+OPTIONS = ("--concurrency=3", "--without-gossip", "--without-mingle")
 EVERY_TASK_TWICE = "batches.tests.support.celery_twice"
 
 
@@ -67,9 +68,9 @@ class Team:
         } | config
         self.environ = {"BATCHES_EXECUTOR": "celery", "CELERY_BROKER_URL": broker.url}
         self.environ |= {f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
-        options = ("--concurrency=3", "--without-gossip", "--without-mingle")
         self.names = [f"celery{number}@localhost" for number in range(workers)]
-        self.workers = [self.start("worker", f"--hostname={name}", *options) for name in self.names]
+        self.roles = [("worker", f"--hostname={name}", *OPTIONS) for name in self.names]
+        self.workers = [self.start(*role) for role in self.roles]
         self.beat = self.start("beat")
         self.gates = []
 
@@ -85,7 +86,17 @@ class Team:
         ).stdout
 
     def wait_for(self, condition):
-        wait_until(condition, lambda: "".join(process.describe() for process in [*self.workers, self.beat]))
+        def holds():
+            self.revive()
+            return condition()
+
+        wait_until(holds, lambda: "".join(process.describe() for process in [*self.workers, self.beat]))
+
+    def revive(self):
+        """As a supervisor does: Celery's worker can end when Redis does, by a race in its own code (kombu 5.7)."""
+        for number, worker in enumerate(self.workers):
+            if worker.popen.poll() is not None:
+                self.workers[number] = self.start(*self.roles[number])
 
     def begin(self, name):
         """A batch of which a part is recorded, a part under way and a part not begun."""

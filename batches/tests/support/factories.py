@@ -264,6 +264,7 @@ def half_checked(status: str, rows: bool = True) -> Batch:
     make_batch("last")
     for change in WAYS[status]:
         assert change(manager, it.pk)
+    manager.end_checks("worker")
     it.refresh_from_db()
     assert it.status == status
     return it
