@@ -5,8 +5,9 @@ from django.urls import reverse
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.tests.support.factories import half_known
 
-from .conftest import address, batch_with, listed, story, text_of
+from .conftest import address, batch_with, document, listed, story, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -57,6 +58,23 @@ def test_a_profile_links_to_its_checks_and_stories(client):
     for model in (BatchProfile, StoryResult):
         assert f"{address(model, 'changelist')}?profile__id__exact={profile.pk}" in html
         assert {row.profile for row in listed(client, model, profile__id__exact=profile.pk)} == {profile}
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "expected"),
+    [
+        ({}, "New", ["c", "b"]),
+        ({"baseline": "include"}, "All", ["c", "b", "a"]),
+        ({"baseline": "only"}, "Baseline: there at the first read", ["a"]),
+    ],
+)
+def test_the_list_of_stories_shows_the_baseline_to_those_who_ask(client, query, kind, expected):
+    batch = half_known()
+    for narrowed in (query, query | {"batch": str(batch.pk)}):
+        assert [found.story_id for found in listed(client, StoryResult, **narrowed)] == expected
+    page = document(client.get(address(StoryResult, "changelist"), query))
+    chosen = page.xpath("//details[@data-filter-title='kind']//li[@class='selected']/a/text()")
+    assert [text.strip() for text in chosen] == [kind]
 
 
 def test_neither_the_queue_nor_the_rows_of_batches_are_in_the_overview(client):

@@ -14,7 +14,7 @@ from batches.models import Batch, BatchProfile, Profile, StoryResult
 from batches.models.vocabulary import LOG
 from batches.reports import queries
 from batches.tests.api.test_lists import read_pages
-from batches.tests.support.factories import failed, ok, record, start_run
+from batches.tests.support.factories import failed, half_known, ok, record, start_run
 from batches.tests.support.terminal import manage
 
 from .conftest import errors_of, refusal_of
@@ -159,6 +159,20 @@ def test_stories_are_listed_newest_first(client, batch, repeat):
     path = f"/api/batches/{batch.pk}/stories/"
     assert [story["story_id"] for story in results(client, path)] == ["s2", "s1"]
     assert results(client, f"/api/stories/?batch={batch.pk}") == results(client, path)
+
+
+@pytest.mark.parametrize("path", ["stories/", "batches/{batch}/stories/"])
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", {"c": False, "b": False}),
+        ("?baseline=include", {"c": False, "b": False, "a": True}),
+        ("?baseline=only", {"a": True}),
+    ],
+)
+def test_the_baseline_is_listed_for_those_who_ask(client, path, query, expected):
+    found = results(client, "/api/v1/" + path.format(batch=half_known().pk) + query)
+    assert [(story["story_id"], story["is_baseline"]) for story in found] == list(expected.items())
 
 
 def test_the_stories_of_a_batch_that_is_checked_again_are_those_that_it_counts(client, batch, manage):

@@ -11,6 +11,7 @@ from batches.models import Batch, Profile, vocabulary
 from batches.tests.support.factories import (
     failed,
     half_checked,
+    half_known,
     last_line,
     make_batch,
     make_waiting,
@@ -263,6 +264,29 @@ def test_json_has_the_details_for_programs_and_the_stories_of_the_last_time_only
     BatchManager().queue_batch(batch.pk)
     assert json.loads(manage("batch", "show", "--json", batch.pk).out)["stories"] == []
     assert "New stories" not in manage("batch", "show", batch.pk).out
+
+
+FIRST_READ = [
+    "Some profiles were read for the first time. The stories that were there are their baseline, and not new.",
+    "Show them: manage.py batch show --baseline {}",
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "title", "expected", "hint"),
+    [
+        ([], "New stories", {"c": 1, "b": 1}, FIRST_READ),
+        (["--baseline"], "Stories, with those of the baseline", {"c": 1, "b": 1, "a": 0}, []),
+    ],
+    ids=["new", "baseline"],
+)
+def test_the_baseline_is_shown_to_those_who_ask(options, title, expected, hint, manage):
+    batch = half_known()
+    lines = manage("batch", "show", *options, batch.pk).out.splitlines()
+    shown = [f"  {story}  ({urls(2)[profile]})" for story, profile in expected.items()]
+    assert lines[lines.index(title) + 1 : lines.index("Log")] == [*shown, *(line.format(batch.pk) for line in hint)]
+    details = json.loads(manage("batch", "show", "--json", *options, batch.pk).out)
+    assert [story["story_id"] for story in details["stories"]] == list(expected)
 
 
 def test_control_characters_from_outside_do_not_reach_the_terminal(manage):

@@ -247,6 +247,16 @@ def unchanged() -> Iterator[None]:
     assert everything() == before
 
 
+def half_known() -> Batch:
+    """A batch of a profile that is read for the first time, with the story "a", and a known one, with "b" and "c"."""
+    run = start_run(make_batch("it", 2, count_first=False))
+    first, known = profile_ids(run.batch)
+    Profile.objects.filter(pk=known).update(first_read_at=timezone.now())
+    record(run, [(first, ok("a")), (known, ok("b", "c"))])
+    run.batch.refresh_from_db()
+    return run.batch
+
+
 def half_checked(status: str, rows: bool = True) -> Batch:
     """A batch "it" in this status with three profiles: one ok with a new story, one failed, one pending.
 
