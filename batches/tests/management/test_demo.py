@@ -55,6 +55,7 @@ def password_in(output):
 @pytest.mark.django_db
 def test_the_first_run_creates_three_batches_and_a_login_that_works_and_a_second_one_nothing(set_up, feed_port, client):
     output = set_up(site="http://127.0.0.1:8123")
+    assert all(Batch.objects.values_list("count_first", flat=True))
     batches = Batch.objects.in_queue_order().values_list("name", "position", "total_profiles")
     assert list(batches) == [("Morning feeds", 1, 40), ("Press", 2, 90), ("Long tail", 3, 170)]
     assert Profile.objects.count() == 300
