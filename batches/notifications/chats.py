@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email import charset
 from typing import Any
 
 from batches.limits import MAX_ERROR
@@ -35,7 +36,7 @@ def open_chat(address: str) -> Any:
         import apprise
     except ImportError as error:
         raise InvalidChat(MISSING) from error
-    with captured_log():
+    with captured_log(), kept_charsets():
         chat = apprise.Apprise.instantiate(address)
     if chat is None:
         raise InvalidChat("Apprise does not know this address. See the addresses at https://appriseit.com.")
@@ -69,6 +70,16 @@ def captured_log() -> Iterator[list[str]]:
         yield collector.lines
     finally:
         logger.removeFilter(collector)
+
+
+@contextmanager
+def kept_charsets() -> Iterator[None]:
+    """Apprise changes how this process writes the headers of all e-mail when it loads its services. This undoes it."""
+    kept = dict(charset.CHARSETS)
+    try:
+        yield
+    finally:
+        charset.CHARSETS.update(kept)
 
 
 class Collector(logging.Filter):

@@ -12,6 +12,7 @@ from batches.models import BatchLog, Subscription
 from batches.notifications import chats
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support.factories import make_list, run_list, story_of, subscribe, unchanged, with_stories
+from batches.tests.support.processes import run_python
 from batches.tests.support.threads import in_thread
 
 from .conftest import only_delivery, pass_time
@@ -118,3 +119,18 @@ def test_the_log_of_apprise_is_collected_from_this_thread_only(caplog):
     logger.warning("Later.")
     assert lines == ["It failed."]
     assert [record.getMessage() for record in caplog.records] == ["Another.", "Later."]
+
+
+OPEN_A_CHAT = """
+import django; django.setup()
+from email import charset
+from batches.notifications.chats import open_chat
+before = dict(charset.CHARSETS)
+open_chat("json://localhost")
+assert charset.CHARSETS == before, charset.CHARSETS
+"""
+
+
+def test_it_does_not_change_how_mails_are_written(installed):
+    tried = run_python("-W", "ignore", "-c", OPEN_A_CHAT, DJANGO_SETTINGS_MODULE="batchproject.settings")
+    assert tried.returncode == 0, tried.stderr
