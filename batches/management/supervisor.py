@@ -67,6 +67,7 @@ def supervise(children: Sequence[Child], echo: Echo) -> str:
         with suppress(KeyboardInterrupt):
             for child in children:
                 running.append(Running(child, echo, ended))
+                running[-1].follow()
                 running[-1].wait_until_it_listens()
             fault = keep_running(running, ended)
         with suppress(KeyboardInterrupt):
@@ -88,7 +89,9 @@ def keep_running(running: list[Running], ended: SimpleQueue[Running | None]) -> 
             for at, dead in list(waiting.values()):
                 if at <= time.monotonic():
                     del waiting[dead.child.name]
-                    running[running.index(dead)] = dead.start_again()
+                    place = running.index(dead)
+                    running[place] = dead.start_again()
+                    running[place].follow()
             continue
         if process is None:
             return ""
@@ -112,7 +115,10 @@ def stop(running: Sequence[Running]) -> None:
 
 
 class Running:
-    """A started child. Its own session shields it from the terminal's Ctrl-C: we stop it when its turn comes."""
+    """A started child. Its own session shields it from the terminal's Ctrl-C: we stop it when its turn comes.
+
+    `follow` it when it is where a signal finds it: until then, nobody can see that it runs.
+    """
 
     def __init__(
         self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float | None = None
@@ -136,8 +142,11 @@ class Running:
         )
         echo(child.name, f"started as process {self.process.pid}")
         self.relay = Thread(target=self._relay_lines, daemon=True)
+
+    def follow(self) -> None:
+        """Pass its lines on, and its end."""
         self.relay.start()
-        Thread(target=self._watch, args=(ended,), daemon=True).start()
+        Thread(target=self._watch, args=(self._ended,), daemon=True).start()
 
     @property
     def next_delay(self) -> float:
@@ -172,7 +181,8 @@ class Running:
         with suppress(ProcessLookupError, PermissionError):  # all have ended; macOS raises PermissionError
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.relay.join(DRAIN_SECONDS)
+        if self.relay.is_alive():  # it is not if a signal came before it was followed
+            self.relay.join(DRAIN_SECONDS)
 
     def _relay_lines(self) -> None:
         assert self.process.stdout is not None

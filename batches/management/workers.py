@@ -71,7 +71,9 @@ class Helpers:
         self._thread = Thread(target=self._stop_in_time, name="helpers")
 
     def __enter__(self) -> Self:
-        self._running += [Running(child, _echo_faults, self._ended) for child in self._children]
+        for child in self._children:
+            self._running.append(Running(child, _echo_faults, self._ended))
+            self._running[-1].follow()
         self._thread.start()
         return self
 

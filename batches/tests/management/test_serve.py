@@ -279,11 +279,17 @@ def test_a_command_without_a_usable_database_gets_one_sentence(database, sentenc
 # -- The supervisor, with small programs that do one thing each --------------------------------------------------------
 
 PROGRAM = """
-import os, signal, sys
+import os, signal, sys, time
 signal.signal(signal.SIGHUP, signal.SIG_IGN if "NOHUP" in os.environ else signal.SIG_DFL)
 from batches.management import supervisor
 from batches.management.supervisor import Child, supervise
 supervisor.FIRST_DELAY, supervisor.LONGEST_DELAY = 0.01, 0.03
+class SlowThread(supervisor.Thread):
+    def start(self):
+        super().start()
+        time.sleep(1.0)
+if "SLOWLY" in os.environ:
+    supervisor.Thread = SlowThread
 ports = {"late": ("127.0.0.1", int(os.environ.get("LATE_PORT", "0")))}
 restarting = os.environ.get("RESTARTING", "").split()
 children = [
@@ -460,9 +466,10 @@ def test_a_child_that_restarts_starts_again_and_again_with_longer_and_longer_del
     assert process.out.endswith("polite | down\nstopped\n")
 
 
-def test_children_that_restart_stop_together(supervise):
-    """Each of these ends when the other one has got its signal."""
-    process = supervise("one", "two", environ={"RESTARTING": "one two"})
+@pytest.mark.parametrize("environ", [{}, {"SLOWLY": "1"}], ids=["at work", "starting"])
+def test_children_that_restart_stop_together(environ, supervise):
+    """Each of these ends when the other one has got its signal, which may come while the last one is being started."""
+    process = supervise("one", "two", environ={"RESTARTING": "one two", **environ})
     process.wait_for(lambda: process.out.count("| up") == 2)
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
