@@ -24,10 +24,10 @@ from batches.web.feeds import addresses_of
 
 from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS
 from .base import BaseView
-from .bodies import FeedBody
 from .conditional import make_etag
 from .errors import require_granted
 from .filters import FeedFilters
+from .list_bodies import FeedBody
 from .results import ListViewSet
 from .schema import NUMBER, conflict, describe, missing
 from .serializers import CreatedFeedSerializer, FeedSerializer

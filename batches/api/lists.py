@@ -29,20 +29,11 @@ from batches.web.downloads import stream_download
 
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
-from .bodies import (
-    ChangeListBody,
-    CorrectBody,
-    EditJSON,
-    ListJSON,
-    ListUpload,
-    NothingBody,
-    ProfilesBody,
-    SyncJSON,
-    SyncUpload,
-)
+from .bodies import NothingBody, ProfilesBody
 from .conditional import make_etag, matching, respond_conditionally
 from .errors import require_granted
 from .filters import ListFilters, LogFilters, MemberFilters
+from .list_bodies import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
 from .pagination import KeysetPagination
 from .results import EXPORT, LIST, ListViewSet
 from .schema import FORM, IF_MATCH, JSON, conflict, describe, describes_etag, describes_export, error_response

@@ -17,10 +17,11 @@ from batches.queue.refusals import Code
 from batches.queue.subscription_calls import find_subscription
 
 from .access import CHANGE_LIST
-from .bodies import ChangeSubscriptionBody, NothingBody, SubscribeBody, SubscribeToQueueBody
+from .bodies import NothingBody
 from .conditional import make_etag, matching, respond_conditionally
 from .errors import require_granted
 from .filters import SubscriptionFilters
+from .list_bodies import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
 from .lists import OfList
 from .results import LIST, ListViewSet
 from .schema import IF_MATCH, conflict, describe, describes_etag, error_response

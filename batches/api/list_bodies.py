@@ -1,0 +1,198 @@
+"""The requests about lists, their subscriptions and their feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rest_framework import serializers
+
+from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_TIME_ZONE, MAX_URL, MIN_PRIORITY
+from batches.lists.imports import ImportResult
+from batches.models import Subscription
+
+from .bodies import (
+    COUNT_FIRST,
+    Body,
+    EntriesField,
+    NewBody,
+    ProfileField,
+    ProfilesJSON,
+    ProfilesUpload,
+    require_known,
+    with_examples,
+)
+
+#: Of one subscription, some perhaps twice.
+MAX_TOPICS = 50
+
+
+@with_examples(From_a_list={"name": "Press", "profiles": ["https://example.org/feed"]}, Empty={"name": "Blogs"})
+class ListJSON(NewBody, ProfilesJSON):
+    """A new list with its profiles."""
+
+    profiles = EntriesField(
+        child=ProfileField(),
+        required=False,
+        help_text="Addresses, or objects with `url` and optionally `name`. Without them, the list is empty at first.",
+    )
+
+    def _read_list(self, *, strict: bool) -> ImportResult:
+        return super()._read_list(strict=strict) if self.validated_data.get("profiles") else ImportResult([], [], 0)
+
+
+@with_examples("multipart/form-data", From_a_file={"name": "Magazines", "file": "https://example.org/feed\n"})
+class ListUpload(NewBody, ProfilesUpload):
+    """A new list with its profiles in a file."""
+
+
+@with_examples(
+    All={"name": "Press, daily", "priority": 7, "checker": "http"},
+    A_schedule={"schedule": "30 6 * * MON-FRI", "time_zone": "Europe/Berlin", "delay_minutes": 10},
+    Off={"schedule_active": False},
+)
+class ChangeListBody(Body):
+    """The attributes of a list to change."""
+
+    name = serializers.CharField(max_length=MAX_NAME, required=False)
+    priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
+    checker = serializers.CharField(required=False)
+    count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
+    schedule = serializers.CharField(
+        max_length=MAX_SCHEDULE,
+        allow_blank=True,
+        required=False,
+        help_text="When the list runs by itself: a cron expression with five fields. Empty for never.",
+    )
+    time_zone = serializers.CharField(
+        max_length=MAX_TIME_ZONE, required=False, help_text="The time zone of the schedule, such as `Europe/Berlin`."
+    )
+    delay_minutes = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_DELAY,
+        required=False,
+        help_text="Each run starts up to this many minutes later, at random.",
+    )
+    schedule_active = serializers.BooleanField(required=False, help_text="False switches the schedule off.")
+
+    def validate_checker(self, checker: str) -> str:
+        return require_known(checker)
+
+
+class EditBody(Body):
+    """An edit of a list."""
+
+    list_version = serializers.IntegerField(
+        min_value=0,
+        max_value=2**63 - 1,
+        required=False,
+        help_text="The `version` of the list that you have seen. If it has changed since, the call is refused.",
+    )
+
+
+@with_examples(Addresses={"profiles": ["https://example.org/feed"], "list_version": 1})
+class EditJSON(EditBody, ProfilesJSON):
+    """Profiles to add to a list, or to remove from it."""
+
+
+class SyncBody(EditBody):
+    """An import of a list as a whole."""
+
+    allow_removals = serializers.BooleanField(
+        default=False, help_text="True allows to remove more than a tenth of the profiles."
+    )
+    dry_run = serializers.BooleanField(default=False, help_text="True only says what would change.")
+
+
+@with_examples(Preview={"profiles": ["https://example.org/feed"], "dry_run": True})
+class SyncJSON(SyncBody, ProfilesJSON):
+    """All profiles that a list is to have."""
+
+
+@with_examples(
+    "multipart/form-data", From_a_file={"file": "https://example.org/feed\n", "allow_removals": True, "list_version": 1}
+)
+class SyncUpload(SyncBody, ProfilesUpload):
+    """All profiles that a list is to have, in a file."""
+
+
+@with_examples(Moved={"address": "https://example.org/feed", "new_address": "https://example.org/news/feed"})
+class CorrectBody(EditBody):
+    """A profile's address in the list, and the one that it has now."""
+
+    address = serializers.CharField(max_length=MAX_URL)
+    new_address = serializers.CharField(max_length=MAX_URL)
+
+
+def topics_field(topics: Iterable[Subscription.Topic], **options: Any) -> serializers.ListField:
+    child = serializers.ChoiceField([(topic.value, topic.label) for topic in topics])
+    help_text = "What its messages are about."
+    return serializers.ListField(child=child, min_length=1, max_length=MAX_TOPICS, help_text=help_text, **options)
+
+
+def minutes_field() -> serializers.IntegerField:
+    help_text = "Minutes that the queue is held, or that no worker runs, until somebody is told."
+    return serializers.IntegerField(min_value=1, max_value=MAX_DELAY, required=False, help_text=help_text)
+
+
+class ReceiverBody(Body):
+    """Whom a new subscription tells."""
+
+    channel = serializers.ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
+    address = serializers.CharField(
+        max_length=MAX_URL, help_text="An e-mail address, that of a webhook that exists, or one of Apprise."
+    )
+    is_active = serializers.BooleanField(required=False, help_text="False lets its messages wait.")
+
+
+class RunTopicsBody(Body):
+    """When runs of a list are told."""
+
+    after_failures = serializers.IntegerField(
+        min_value=1,
+        max_value=1000,
+        required=False,
+        help_text="Failed checks in a row after which a profile has begun to fail.",
+    )
+    failed_percent = serializers.IntegerField(
+        min_value=0, max_value=100, required=False, help_text="Failed profiles in percent that are many failures."
+    )
+    digest_hour = serializers.IntegerField(
+        min_value=0,
+        max_value=23,
+        required=False,
+        allow_null=True,
+        help_text="The hour of one message a day, in the time zone of the list; null for a message for each run.",
+    )
+
+
+@with_examples(Off={"is_active": False}, A_digest={"topics": ["stories"], "digest_hour": 7})
+class ChangeSubscriptionBody(RunTopicsBody):
+    """The attributes of a subscription to change. Some have a meaning for lists only, `minutes` for the queue only."""
+
+    topics = topics_field(Subscription.Topic, required=False)
+    minutes = minutes_field()
+    is_active = serializers.BooleanField(required=False, help_text="False lets its messages wait.")
+
+
+@with_examples(By_mail={"address": "ada@example.org", "topics": ["stories", "error"]})
+class SubscribeBody(ReceiverBody, RunTopicsBody):
+    """A new subscription to a list."""
+
+    topics = topics_field(topic for topic in Subscription.Topic if topic not in Subscription.OF_QUEUE)
+
+
+@with_examples(Without_a_worker={"address": "ada@example.org", "topics": ["no_worker"], "minutes": 15})
+class SubscribeToQueueBody(ReceiverBody):
+    """A new subscription to the queue."""
+
+    topics = topics_field(topic for topic in Subscription.Topic if topic in Subscription.OF_QUEUE)
+    minutes = minutes_field()
+
+
+@with_examples(For_somebody={"list": "5eedba7c-0000-4000-8000-000000000002", "name": "The newsroom"})
+class FeedBody(Body):
+    """The list whose new stories are published, and who reads them."""
+
+    list = serializers.CharField(max_length=40, help_text="The id of the list.")
+    name = serializers.CharField(max_length=MAX_NAME)
