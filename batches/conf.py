@@ -25,7 +25,7 @@ ZERO_ALLOWED = {
     *("retries", "max_retry_after", "max_redirects", "grace_seconds", "rest_after", "outage_share", "api_proxies"),
 }
 
-#: After so many days (a century), "never" is meant.
+#: A century. More days than that mean "never".
 MAX_DAYS = 36_500
 
 #: Those that this process may use: fewer than the machine has in a container.
@@ -69,14 +69,15 @@ class Config:
     lease_seconds: float = 30.0
     #: Takeovers without progress after which a batch goes to `error`.
     max_takeovers: int = 3
-    #: Failures in a row after which scheduled runs leave a profile out for a while (0: never): first for so many
-    #: seconds, then twice as long after each further failure, up to the longest rest. One success ends it.
+    #: Failures in a row after which scheduled runs leave a profile out for a while (0: never): first for `first_rest`
+    #: seconds, then twice as long after each further failure, up to `longest_rest`. One success ends it.
     rest_after: int = 3
     first_rest: float = 21_600.0
     longest_rest: float = 604_800.0
-    #: A worker takes it for an outage of our own if more than this share of so many latest checks, on at least so many
-    #: hosts, could not connect, and none of a few hosts answers that answered last time. It asks such hosts again every
-    #: so many seconds, and continues when one answers. A share of 0 or 1 and more: never.
+    #: A worker takes it for an outage of our own if more than this share of the latest checks could not connect, and
+    #: none of a few hosts answers that answered last time. `outage_window` is the number of checks, `outage_hosts` the
+    #: fewest hosts among them. It asks `outage_probes` hosts every `outage_seconds`, and continues when one answers. A
+    #: share of 0 or 1 and more: never.
     outage_share: float = 0.6
     outage_window: int = 200
     outage_hosts: int = 20

@@ -35,7 +35,7 @@ class Responder(asyncio.Protocol):
         self.eof_received()
 
     def eof_received(self) -> None:
-        """The client has been killed or has given up. In the order in which it happened, unlike `connection_lost`."""
+        """The client has been killed or has hung up. In the order in which it happened, unlike `connection_lost`."""
         if self._answering:
             self._answering.cancel()
             self._end()

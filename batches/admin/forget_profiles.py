@@ -1,4 +1,4 @@
-"""Forget profiles: those selected in their list, all that match its filters, or the one whose page it is."""
+"""Forget profiles: those selected in their list, all that match its filters, or the one on its own page."""
 
 from __future__ import annotations
 

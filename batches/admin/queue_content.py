@@ -172,7 +172,7 @@ def undo_query(log: BatchLog) -> str:
 
 
 def move_query(batch: Batch, by: int) -> str:
-    """A move by so many places, as it is shown now: it is confirmed only if it still passes the same batches."""
+    """A move by N places, as it is shown now: it is confirmed only if it still passes the same batches."""
     passed = Batch.objects.passed_by(batch, by).values_list("pk", flat=True)
     return urlencode({"by": by, "passed": fingerprint_of(passed)})
 

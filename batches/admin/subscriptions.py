@@ -1,4 +1,4 @@
-"""Subscriptions in the admin: who is notified about a list. Who may change lists may see and change them."""
+"""Subscriptions in the admin: who is notified about a list. Needs the permission to change lists."""
 
 from __future__ import annotations
 

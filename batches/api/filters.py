@@ -168,7 +168,7 @@ class MemberFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class FeedFilters(filters.FilterSet):  # type: ignore[misc]
-    list = filters.UUIDFilter(help_text="The list whose stories they have.")
+    list = filters.UUIDFilter(help_text="Of the profiles of this list.")
 
 
 class RedirectFilters(filters.FilterSet):  # type: ignore[misc]

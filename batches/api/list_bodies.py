@@ -192,7 +192,7 @@ class SubscribeToQueueBody(ReceiverBody):
 
 @with_examples(For_somebody={"list": "5eedba7c-0000-4000-8000-000000000002", "name": "The newsroom"})
 class FeedBody(Body):
-    """The list whose new stories are published, and who reads them."""
+    """The list that the feed has new stories of, and its readers."""
 
     list = serializers.CharField(max_length=40, help_text="The id of the list.")
     name = serializers.CharField(max_length=MAX_NAME)

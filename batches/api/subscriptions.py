@@ -1,4 +1,4 @@
-"""Subscriptions: who is notified about a list. Who may change lists may see and change them."""
+"""Subscriptions: who is notified about a list. Needs the permission to change lists."""
 
 from __future__ import annotations
 

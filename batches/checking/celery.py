@@ -33,7 +33,7 @@ from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: An order to check is dropped after so many seconds, by the clock of the database: by then there are newer ones.
+#: An order to check is dropped after this time, by the clock of the database: by then there are newer ones.
 LATE = timedelta(seconds=15)
 
 OPTIONS: dict[str, Any] = {

@@ -21,7 +21,7 @@ from .window import Turn, Window
 
 logger = logging.getLogger(__name__)
 
-#: One place in so many is for slow checks. With half of the places, tarpits took half of the others' speed.
+#: One place in SLOW_SHARE is for slow checks. With half of the places, tarpits took half of the others' speed.
 SLOW_SHARE = 4
 #: Checks that wait for something of ours. More of them would only take memory.
 MAX_WAITING = 1000

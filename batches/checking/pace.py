@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: A check is slow after so many seconds, and not before it has taken so many times as long as most do.
+#: A check is slow after this many seconds, and not before it has taken this many times as long as most do.
 SLOW_SECONDS, SLOW_FACTOR = 1.0, 4.0
 #: How far the estimate moves with each check.
 STEP = 1.05

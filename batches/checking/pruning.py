@@ -29,7 +29,7 @@ if apps.is_installed("django.contrib.sessions"):
 
 logger = logging.getLogger(__name__)
 
-#: Rows that one transaction removes, in 10 to 50 ms; of batches, whose rows follow, a few.
+#: Rows that one transaction removes, in 10 to 50 ms. A few batches at once: their rows follow.
 CHUNK, FEW_BATCHES = 1_000, 10
 #: Seconds after which a worker looks again, once nothing is left to remove.
 INTERVAL = 3600.0
@@ -118,7 +118,7 @@ def prune_chunk(rule: Rule, manager: BatchManager, should_stop: Callable[[], boo
     """Returns whether there may be more."""
     limit = FEW_BATCHES if rule is BATCHES else CHUNK
     old = rule.find_old()
-    # Read before anything is locked: on SQLite a transaction would lock out all writers meanwhile.
+    # Read before anything is locked: on SQLite a transaction would lock out all writers.
     ids = list(old.values_list("pk", flat=True)[:limit])
     if ids and rule is BATCHES:
         manager.delete_batches(ids, should_stop=should_stop, expected_in=old)

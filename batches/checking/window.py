@@ -10,7 +10,7 @@ from itertools import count
 from batches.checking.checkers.base import HostPaused, ProfileToCheck
 from batches.lists.domains import domain_of
 
-#: Of a host, at most so many profiles keep the run from reading on: it has others to check.
+#: Of a host, at most this many profiles keep the run from reading on: it has others to check.
 HOST_SHARE = 20
 #: A host with more profiles than this is crowded: more of them would only take memory.
 CROWD = 500

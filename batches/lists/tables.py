@@ -24,7 +24,7 @@ SEPARATOR_LINE = re.compile(r"""\s*["']?sep=([,;|^!*\t])["']?\s*""", re.IGNORECA
 NAME_COLUMNS = (*NAME_FIELDS, "blog", "site", "website", "feed", "channel", "profile", "page")
 #: Rows and cells that decide the layout.
 SAMPLED_ROWS, SAMPLED_CELLS = 50, 100
-#: A row over several lines that breaks off is read again from its second line. After so many, each line is a row.
+#: A row over several lines that breaks off is read again from its second line. After these, each line is a row.
 MAX_REREADS = 100
 #: Lines of one row.
 MAX_ROW = 10_000

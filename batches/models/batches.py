@@ -84,7 +84,7 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
         self.shift(position + 1, by=-1)
 
     def shift(self, first: int, *, by: int) -> None:
-        """Move the queued batches from position `first` to the end by so many places."""
+        """Move the queued batches from position `first` to the end by this many places."""
         self.queued().filter(position__gte=first)._renumber(F("position") + by)
 
     def move(self, batch: Batch, target: int) -> None:

@@ -22,7 +22,7 @@ from .batches import Batch
 
 class LeaseQuerySet(models.QuerySet["Lease"]):
     def live(self) -> Self:
-        """Those whose worker sent a heartbeat in time, by the database's clock.
+        """Those with a heartbeat in time, by the database's clock.
 
         A heartbeat too far in the future does not count: a clock was set back.
         """
@@ -90,7 +90,7 @@ class Partition(models.Model):
 
 class EndedLeaseQuerySet(models.QuerySet["EndedLease"]):
     def under_way(self) -> Self:
-        """Those whose worker may still have checks under way, by the database's clock, which may have been set back."""
+        """Those that may still have checks under way, by the database's clock, which may have been set back."""
         lease = timedelta(seconds=get_config().lease_seconds)
         return self.filter(until__range=(Now(), Now() + lease))
 

@@ -12,7 +12,7 @@ from batches.limits import MAX_URL
 
 from .profiles import Profile
 
-#: A redirect is proposed when so many checks in a row have seen it, over so many days. A site that is being moved, or
+#: A redirect is proposed when this many checks in a row, over these days, have seen it. A site that is being moved, or
 #: was taken over for an afternoon, redirects permanently too.
 MIN_CHECKS = 3
 MIN_AGE = timedelta(days=2)

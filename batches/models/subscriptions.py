@@ -27,7 +27,7 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
 
 
 class Subscription(models.Model):
-    """Who is notified about a list, or about the queue if it has no list. Only BatchManager changes it."""
+    """Somebody who is notified about a list, or about the queue if it has no list. Only BatchManager changes it."""
 
     class Channel(models.TextChoices):
         EMAIL = "email", "e-mail"

@@ -40,7 +40,7 @@ LIST = (
     "schedule_in_words",
     "next_times",
 )
-#: Only who creates a feed gets its addresses, once.
+#: The addresses of a feed are shown once, to its creator.
 FEED = _names_of(ListFeed, "digest")
 #: A permanent redirect that can be accepted, and what became of it.
 REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")

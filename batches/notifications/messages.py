@@ -59,14 +59,6 @@ def prepare(delivery: WebhookDelivery) -> None:
         unprepared.update(payload=render_payload(delivery.event_id, delivery.type, data))
 
 
-def forget_address(url: str) -> None:
-    """Prepare anew what names a profile that was forgotten, without it. A digest cannot be: it is deleted."""
-    quoted = as_json({"profile_url": url}, separators=(",", ":"))[1:-1]
-    naming = WebhookDelivery.objects.filter(payload__contains=quoted)
-    naming.filter(type=Event.DIGEST).delete()
-    naming.update(payload="")
-
-
 def render_payload(event_id: uuid.UUID, event: str, data: Any) -> str:
     payload = {"id": event_id, "type": event, "timestamp": timezone.now(), "data": data}
     return as_json(payload, separators=(",", ":"))

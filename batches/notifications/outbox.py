@@ -173,7 +173,7 @@ def seconds_to_next_attempt(attempt: int, retry_after: float) -> float | None:
 
 
 def find_idle(before: datetime) -> QuerySet[WebhookDelivery]:
-    """Deliveries from before this time that are settled, or whose receiver is not active, oldest first."""
+    """Deliveries from before this time that are settled or have an inactive receiver, oldest first."""
     idle = Q(next_attempt_at=None) | Q(webhook__in=Webhook.objects.filter(is_active=False))
     idle |= Q(subscription__in=Subscription.objects.filter(is_active=False))
     return WebhookDelivery.objects.filter(idle, created_at__lt=before).order_by("created_at")

@@ -63,7 +63,7 @@ def remember_failure(moment: datetime) -> Assignments:
 
 
 def write_rest(failures: str, moment: datetime) -> tuple[str, list[str]]:
-    """SQL for the end of the rest that begins at this moment after so many failures, with its parameters.
+    """SQL for the end of the rest that begins at this moment after `failures`, with its parameters.
 
     One arm for each length: so neither database has to add to a time.
     """

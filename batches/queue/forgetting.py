@@ -104,13 +104,14 @@ class ForgetCalls(ListCalls):
         """Delete a profile with all that is stored of it. Returns what that was.
 
         Refused while a batch with the profile is being stored. A check of it that is under way is not recorded. If the
-        call is interrupted, repeat it. The address is not blocked: who adds it again gets a new profile.
+        call is interrupted, repeat it. The address is not blocked: if it is added again, it is a new profile.
         """
         found = find_profile(profile_id)
         traces = count_traces([found])
         self._forget_in_batches(found)
         while not self._delete_profile(found, traces):
             self._forget_in_batches(found)
+        messages.forget_profile(found.pk)  # one may have been prepared from what was still there
         return traces
 
     def _forget_in_batches(self, found: Profile) -> None:
@@ -245,10 +246,9 @@ def find_lines_with(address: str) -> list[int]:
 def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
     BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
     Redirect.objects.filter(url=found.url).delete()  # of other profiles: to this one
-    messages.forget_address(found.url)
     if apps.is_installed("rest_framework.authtoken"):
         replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
-    if apps.is_installed("django.contrib.admin"):  # whose history names each row that somebody has edited
+    if apps.is_installed("django.contrib.admin"):  # its history names each edited row
         names = {found.url[:MAX_NAME], found.name[:MAX_NAME]} - {""}
         edited = LogEntry.objects.filter(content_type__app_label="batches", content_type__model="listprofile")
         edited.filter(object_repr__in=names).update(object_repr=FORGOTTEN)

@@ -13,7 +13,7 @@ from batches.checking.checkers.base import HostNote
 from batches.limits import MAX_HOST
 from batches.models import Host
 
-#: What a run is told of at most, those with the longest pauses first.
+#: Hosts that a run reads at most, those with the longest pauses first.
 MAX_RECALLED = 10_000
 #: Workers ask every two seconds.
 NEWS_SECONDS = 10.0

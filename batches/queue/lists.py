@@ -54,7 +54,7 @@ from .writer import QueueWriter
 Addresses = Iterable[ProfileAddress | Profile | str]
 
 #: What a check remembers of an address. Another address has its own.
-FORGOTTEN: Mapping[str, Any] = {
+NO_MEMORY: Mapping[str, Any] = {
     "feed_url": "",
     "etag": "",
     "last_modified": "",
@@ -357,7 +357,7 @@ def give_address(profile_id: int, old: str, new: str) -> None:
     """Write the address of a profile, and forget where the old one led to. Raises Refused."""
     try:
         with transaction.atomic():
-            Profile.objects.filter(pk=profile_id).update(url=new, **FORGOTTEN)
+            Profile.objects.filter(pk=profile_id).update(url=new, **NO_MEMORY)
     except IntegrityError as error:
         message = f"{new} is a profile already. Remove {old}, then add {new}."
         raise Refused(Code.ALREADY_EXISTS, message) from error

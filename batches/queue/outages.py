@@ -45,7 +45,7 @@ class OutageCalls(QueueWriter):
 
 
 def take_probe(seconds: float) -> bool:
-    """Whether the queue is held for an outage, and it is this worker's turn to ask hosts: one every so many seconds."""
+    """Whether the queue is held for an outage, and it is this worker's turn to ask hosts: one asks every `seconds`."""
     held = Queue.objects.filter(outage_since__isnull=False)
     interval = timedelta(seconds=seconds)
     due = held.exclude(probed_at__range=(Now() - interval, Now() + interval))

@@ -46,7 +46,7 @@ def find_orphans() -> list[QuerySet[Any]]:
 
 
 def find_miscounted() -> QuerySet[Any]:
-    """The lists whose `total_profiles` is not the number of their profiles, which is in `members`."""
+    """Lists with a wrong `total_profiles`. The right one is in `members`."""
     members = ListProfile.objects.filter(list=OuterRef("pk")).order_by().values("list")
     count = Coalesce(Subquery(members.annotate(count=Count("pk")).values("count")), 0)
     return ProfileList.objects.annotate(members=count).exclude(total_profiles=F("members"))

@@ -5,7 +5,7 @@ new ids with each answer. So when at least half of the ids in a document are new
 title, and by its date if both have one.
 
 The stories that are there when a profile is first read are its baseline: known, and not new, unless the batch counts
-them. A document with a story that is known already is no first read, whatever the profile remembers.
+them. If a story of the document is known already, it is not a first read, whatever the profile remembers.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class WorkerCalls(QueueWriter):
     """What BatchManager does for workers. None of them waits for another's recording."""
 
     def claim_run(self, worker: str, processes: int = 1, is_task: bool = False) -> ClaimedRun | None:
-        """Claim the share of one of so many processes in the running batch, else start the next batch.
+        """Claim the share of one of `processes` in the running batch, else start the next batch.
 
         None if there is nothing to do yet. A worker that claims has no checks of earlier runs under way. Tasks come and
         go every half minute, so that is not logged.

@@ -189,14 +189,14 @@ class QueueWriter:
         after: tuple[str, int | None] = ("", None),
         list_id: uuid.UUID | None = None,
     ) -> None:
-        self._line(batch, action, message, before, after, list_id).save()
+        self._make_entry(batch, action, message, before, after, list_id).save()
 
     def _log_all(self, batches: Iterable[Batch], action: Action, message: str) -> None:
         """An entry for each, for a change of neither status nor position."""
         states = ((batch, (batch.status, batch.position)) for batch in batches)
-        BatchLog.objects.bulk_create(self._line(batch, action, message, state, state) for batch, state in states)
+        BatchLog.objects.bulk_create(self._make_entry(batch, action, message, state, state) for batch, state in states)
 
-    def _line(
+    def _make_entry(
         self,
         batch: Batch | None,
         action: Action,

@@ -124,7 +124,7 @@ class Outlook:
         return starts
 
     def _after(self, seconds: float | None) -> datetime | None:
-        """The moment to the second: an estimate is no more exact."""
+        """The moment to the second: an estimate is not more exact."""
         return None if seconds is None else (self.now + timedelta(seconds=seconds)).replace(microsecond=0)
 
 

@@ -83,8 +83,8 @@ def fetch_pending(
 
 #: How many stories a feed has, at most.
 FEED_STORIES = 100
-#: Of so many profiles at most, the latest story of each is looked up. In a longer list, the latest stories of all lists
-#: soon contain enough of its own; that is tried with so many of them.
+#: In a list with at most FEW_PROFILES, the latest story of each profile is looked up. For a longer one, the
+#: LATEST_STORIES of all lists are searched: they soon contain enough of its own.
 FEW_PROFILES = 5_000
 LATEST_STORIES = 50_000
 

@@ -34,7 +34,7 @@ IDLE_SECONDS = 5
 # A body that nobody needs is read if it is short, so that its connection can be used again.
 UNWANTED_BYTES = 16 * 1024
 UNWANTED_SECONDS = 1.0
-# Who does not connect in half of the time will not answer in the other.
+# A server that does not connect in half of the time will not answer in the other half.
 CONNECT_SHARE = 0.5
 # A TLS handshake takes 2 ms, and a hundred may be due at the same moment. The event loop has other work too.
 SECONDS_AT_ONCE = 0.02

@@ -7,7 +7,7 @@
 `not_charged` stops every clock around it, also one that a caller has started. It is for waiting only: for slots, for a
 parser, for room in memory. What the site does, or fails to do, is charged.
 
-Meanwhile the run starts another check in the place of one that waits. `not_charged(keeps_place=True)` is for one that
+The run then starts another check in the place of one that waits. `not_charged(keeps_place=True)` is for one that
 waits with an open connection.
 """
 

@@ -84,7 +84,7 @@ class Command(FeedActions, SubscriptionActions):
         schedule.add_argument("expression", nargs="?", help=text)
         schedule.add_argument("--time-zone", help="Such as Europe/Berlin (default: as it is, or UTC).")
         schedule.add_argument(
-            "--delay", type=int, metavar="MINUTES", help="Start up to so many minutes later, at random."
+            "--delay", type=int, metavar="MINUTES", help="Start up to this many minutes later, at random."
         )
         switch = schedule.add_mutually_exclusive_group()
         switch.add_argument("--on", action="store_true", default=None, help="Switch it on again.")
