@@ -59,8 +59,8 @@ class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
         for name in UNUSED[not chosen]:
             del self.fields[name]
         topics: Any = self.fields["topics"]
-        topics.choices = [choice for choice in Topic.choices if (choice[0] in Subscription.OF_QUEUE) == (not chosen)]
-        topics.initial = [Topic.STORIES, Topic.ERROR] if chosen else [*Subscription.OF_QUEUE]
+        topics.choices = [(topic.value, topic.label) for topic in Subscription.list_topics(of_queue=not chosen)]
+        topics.initial = Subscription.suggest_topics(of_queue=not chosen)
 
 
 class NewSubscriptionForm(SubscriptionForm):

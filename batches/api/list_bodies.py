@@ -179,14 +179,14 @@ class ChangeSubscriptionBody(RunTopicsBody):
 class SubscribeBody(ReceiverBody, RunTopicsBody):
     """A new subscription to a list."""
 
-    topics = topics_field(topic for topic in Subscription.Topic if topic not in Subscription.OF_QUEUE)
+    topics = topics_field(Subscription.list_topics(of_queue=False))
 
 
 @with_examples(Without_a_worker={"address": "ada@example.org", "topics": ["no_worker"], "minutes": 15})
 class SubscribeToQueueBody(ReceiverBody):
     """A new subscription to the queue."""
 
-    topics = topics_field(topic for topic in Subscription.Topic if topic in Subscription.OF_QUEUE)
+    topics = topics_field(Subscription.list_topics(of_queue=True))
     minutes = minutes_field()
 
 

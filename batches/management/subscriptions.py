@@ -32,7 +32,7 @@ class SubscriptionActions(ActionCommand):
 
     def add_subscription_actions(self, *of_list: ArgumentParser) -> None:
         what = "a list" if of_list else "the queue"
-        possible = [topic for topic in Topic if (topic in Subscription.OF_QUEUE) == (not of_list)]
+        possible = Subscription.list_topics(of_queue=not of_list)
         description = f"Notify an address of what happens to {what}."
         act = SubscriptionActions.subscribe
         subscribe = self.add_action("subscribe", act, description, *of_list, VALUES, JSON)
@@ -69,7 +69,7 @@ class SubscriptionActions(ActionCommand):
     ) -> None:
         address = sys.stdin.readline().strip() if address == "-" else address
         found, values = self.find_list(list) if list is not None else None, given_values(**options)
-        topics = topic or ([Topic.STORIES, Topic.ERROR] if found else [*Subscription.OF_QUEUE])
+        topics = topic or Subscription.suggest_topics(of_queue=not found)
         of_list = found.pk if found else None
         made = self.require_accepted(self.manager.subscribe(of_list, address, topics, channel, **values))
         self.report(made, "Subscribed", as_json)

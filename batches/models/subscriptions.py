@@ -98,6 +98,16 @@ class Subscription(models.Model):
         """Without the address, which not everybody may see who sees this."""
         return f"{self.get_channel_display()} for {f'“{self.list}”' if self.list else 'the queue'}"
 
+    @classmethod
+    def list_topics(cls, *, of_queue: bool) -> tuple[Topic, ...]:
+        """Those of the queue, or those of lists."""
+        return tuple(topic for topic in cls.Topic if (topic in cls.OF_QUEUE) == of_queue)
+
+    @classmethod
+    def suggest_topics(cls, *, of_queue: bool) -> tuple[Topic, ...]:
+        """For a new subscription, unless somebody chooses others."""
+        return cls.list_topics(of_queue=True) if of_queue else (cls.Topic.STORIES, cls.Topic.ERROR)
+
     @property
     def when(self) -> str:
         """When a message is sent."""

@@ -127,7 +127,7 @@ def clean_options(values: Mapping[str, Any], *, of_queue: bool) -> dict[str, Any
 
 def clean_topics(value: object, *, of_queue: bool) -> list[str]:
     """Each once, in our order."""
-    possible = [topic.value for topic in Topic if (topic in Subscription.OF_QUEUE) == of_queue]
+    possible = [topic.value for topic in Subscription.list_topics(of_queue=of_queue)]
     wanted = value if isinstance(value, list | tuple | set | frozenset) else []
     if not wanted or not all(topic in possible for topic in wanted):
         what = "the queue" if of_queue else "a list"

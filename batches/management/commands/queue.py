@@ -27,8 +27,8 @@ class Command(SubscriptionActions):
         self.add_action("release", Command.release, "Let batches start again.")
         self.add_subscription_actions()
         description = (
-            "Tell who has subscribed if the queue is held for long or no worker runs, and send what is due. For cron: "
-            "while no worker runs, nobody else does."
+            "Notify subscribers if the queue is held for long or no worker runs, and send what is due. For cron: while "
+            "no worker runs, nothing else does."
         )
         self.add_action("alert", Command.alert, description)
 
