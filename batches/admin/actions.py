@@ -88,7 +88,7 @@ def unchanged_since(line: str | None) -> QuerySet[Batch]:
 @register.filter
 def buttons(batch: Batch, actions: Sequence[Action] = OPERATOR_ACTIONS) -> list[tuple[str, str]]:
     """The action and label of each button that a batch has."""
-    return [(action.value, RULES[action].label) for action in actions if RULES[action].is_offered(batch)]
+    return [(action.value, RULES[action].label_of(batch)) for action in actions if RULES[action].is_offered(batch)]
 
 
 @register.filter

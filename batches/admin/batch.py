@@ -59,11 +59,11 @@ class BatchAdmin(AddBatchAdmin):
     search_fields = ("name", "id")
     search_help_text = "Name or id"
     actions = (
-        list_action(Action.QUEUE_BATCH, "queue_batches", "Queue selected batches"),
-        list_action(Action.START_BATCH, "start_batches", "Start now"),
+        list_action(Action.QUEUE_BATCH, "queue_batches", "Queue selected batches (done ones: recheck all)"),
+        list_action(Action.START_BATCH, "start_batches", "Start selected batch now"),
         list_action(Action.PAUSE_BATCH, "pause_batches", "Pause selected batches"),
-        list_action(Action.RETRY_FAILED, "retry_batches", "Retry failed profiles"),
-        list_action(Action.REPEAT_BATCH, "repeat_batches", "Repeat selected batches"),
+        list_action(Action.RETRY_FAILED, "retry_batches", "Recheck failed profiles of selected batches"),
+        list_action(Action.REPEAT_BATCH, "repeat_batches", "New run of selected batches"),
         list_action(Action.DELETE_BATCH, "delete_selected", "Delete selected batches", "delete"),
     )
 

@@ -201,13 +201,16 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
 
     @batch_action(Action.RETRY_FAILED, Code.NOTHING_TO_RETRY)
     def retry(self, pk: str) -> Any:
-        """Check the failed profiles of a batch again."""
+        """Recheck the failed profiles of a batch."""
         return self.manager.retry_failed(pk)
 
     @describe(request=NothingBody, responses={201: BatchSerializer} | refusals(Action.REPEAT_BATCH))
     @action(detail=True, methods=["post"])
     def repeat(self, request: Request, pk: str) -> Response:
-        """Check the profiles of a batch again, in a new batch."""
+        """Queue a new run of a batch.
+
+        It is a new batch with the same profiles, or with those that the list has now.
+        """
         parse_body(NothingBody, request)
         return self.run_prepared_once(
             lambda: self.manager.preparing_repeat(pk), lambda reveal: self.respond(pk, reveal())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from django.db.models import Q
@@ -19,20 +19,26 @@ Status = Batch.Status
 class Rule:
     """The rule of one action.
 
-    `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal, `label` is the
-    text of its button, `success` the message about the batch {}. In the statuses `changes_nothing_for` it is allowed
-    but not offered. `cap` is the maximum number of batches in one bulk call.
+    `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal, `label` is its
+    name for any batches, `name_button` for the one that a button belongs to, `success` the message about the batch {}.
+    In the statuses `changes_nothing_for` it is allowed but not offered. `cap` is the maximum number of batches in one
+    bulk call.
     """
 
     allowed_from: frozenset[str]
     participle: str = ""
     goes_to: str | None = None
     label: str = ""
+    name_button: Callable[[Batch], str] | None = None
     success: str = ""
     changes_nothing_for: frozenset[str] = frozenset()
     needs_failures: bool = False
     leaves_queue: bool = False
     cap: int = MAX_BULK
+
+    def label_of(self, batch: Batch) -> str:
+        """The text of its button."""
+        return self.name_button(batch) if self.name_button else self.label
 
     def is_offered(self, batch: Batch) -> bool:
         is_useful = bool(batch.failed_checks) or not self.needs_failures
@@ -45,6 +51,13 @@ class Rule:
         return statuses & Q(failed_checks__gt=0) if self.needs_failures else statuses
 
 
+def name_queueing(batch: Batch) -> str:
+    """What queueing means for it: only a done batch starts over."""
+    if batch.status == Status.DONE:
+        return "Recheck all"
+    return "Continue" if batch.completed_profiles else "Add to queue"
+
+
 ANY = frozenset(Status.values)
 UNFINISHED = frozenset({Status.QUEUED, Status.RUNNING, Status.PAUSED})
 
@@ -55,7 +68,8 @@ RULES: Mapping[Action, Rule] = {
         ANY - {Status.RUNNING},
         participle="queued",
         goes_to=Status.QUEUED,
-        label="Queue",
+        label="Queue or recheck all",
+        name_button=name_queueing,
         success="“{}” was queued.",
         changes_nothing_for=frozenset({Status.QUEUED}),
     ),
@@ -96,11 +110,12 @@ RULES: Mapping[Action, Rule] = {
         frozenset({Status.DONE, Status.PAUSED, Status.ERROR}),
         participle="retried",
         goes_to=Status.QUEUED,
-        label="Retry failed",
-        success="“{}” was queued to check its failed profiles again.",
+        label="Recheck failed",
+        name_button=lambda batch: f"Recheck {batch.failed_checks:,} failed",
+        success="“{}” was queued to recheck its failed profiles.",
         needs_failures=True,
     ),
-    Action.REPEAT_BATCH: Rule(ANY, label="Repeat", success="A repeat of “{}” was queued."),
+    Action.REPEAT_BATCH: Rule(ANY, label="New run", success="A new run of “{}” was queued."),
     # A worker is checking a running batch. Pause it first.
     Action.DELETE_BATCH: Rule(
         ANY - {Status.RUNNING}, participle="deleted", label="Delete", success="“{}” was deleted.", leaves_queue=True

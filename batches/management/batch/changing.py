@@ -19,11 +19,11 @@ from batches.text import pluralise
 
 #: Actions on any number of batches.
 ACTIONS = {
-    "queue": (Action.QUEUE_BATCH, "Queue batches; a finished one is checked again."),
+    "queue": (Action.QUEUE_BATCH, "Queue batches; a paused one continues, all of a done one is rechecked."),
     "start": (Action.START_BATCH, "Start a batch before all others."),
     "pause": (Action.PAUSE_BATCH, "Set batches aside; their results are kept."),
-    "retry": (Action.RETRY_FAILED, "Check the failed profiles of batches again."),
-    "repeat": (Action.REPEAT_BATCH, "Check the same profiles again, in new batches."),
+    "retry": (Action.RETRY_FAILED, "Recheck the failed profiles of batches."),
+    "repeat": (Action.REPEAT_BATCH, "Start a new run of the same profiles, in a new batch each."),
     "delete": (Action.DELETE_BATCH, "Delete batches with their results; their stories stay known."),
 }
 

@@ -273,10 +273,10 @@ def test_a_repeat_is_compared_and_each_number_links_to_its_profiles(client, repe
 
 
 def test_a_deleted_previous_batch_is_not_mentioned(client, repeat):
-    assert facts(client.get(page_of(repeat, "live")))["Repeat of"] == "the first"
+    assert facts(client.get(page_of(repeat, "live")))["Previous run"] == "the first"
     Batch.everything.filter(pk=repeat.previous_id).update(deleted_at=repeat.created_at)  # its rows go later
     response = client.get(page_of(repeat))
-    assert "Repeat of" not in facts(response)
+    assert "Previous run" not in facts(response)
     assert "Compared" not in parts(response)["batch-details"]
 
 

@@ -74,6 +74,22 @@ def test_a_batch_has_the_buttons_of_its_status_if_the_user_may_operate(client_of
             assert re.findall(rf'id="(\w+_\w+)-{batch.pk}"', html) == (in_queue if is_operator else [])
 
 
+@pytest.mark.parametrize(
+    ("status", "counts", "labels"),
+    [
+        ("paused", {"pending": 2}, ["Add to queue", "Start now", "New run"]),
+        ("paused", {"ok": 2, "pending": 1}, ["Continue", "Start now", "New run"]),
+        ("error", {"failed": 1, "pending": 1}, ["Continue", "Recheck 1 failed", "New run"]),
+        ("done", {"ok": 2, "pending": 0}, ["Recheck all", "New run"]),
+        ("done", {"failed": 2, "pending": 0}, ["Recheck all", "Recheck 2 failed", "New run"]),
+    ],
+)
+def test_buttons_are_named_for_what_they_do_with_the_batch(client_of, status, counts, labels):
+    batch = batch_with(status, **counts)
+    shown = document(client_of("operator").get(page_of(batch)))
+    assert [words(button) for button in shown.xpath("//*[@id='batch-operations']/button")] == labels
+
+
 @ways
 @pytest.mark.parametrize(
     ("call", "before", "after", "sentence"),
@@ -83,8 +99,8 @@ def test_a_batch_has_the_buttons_of_its_status_if_the_user_may_operate(client_of
         ("start_batch", "queued", "running", "“a batch” was started. A worker will begin shortly."),
         ("pause_batch", "queued", "paused", "“a batch” was paused."),
         ("pause_batch", "running", "paused", "“a batch” was paused."),
-        ("retry_failed", "done", "queued", "“a batch” was queued to check its failed profiles again."),
-        ("repeat_batch", "done", "done", "A repeat of “a batch” was queued."),
+        ("retry_failed", "done", "queued", "“a batch” was queued to recheck its failed profiles."),
+        ("repeat_batch", "done", "done", "A new run of “a batch” was queued."),
     ],
 )
 def test_an_action_does_what_it_says_and_the_log_names_the_user(client_of, way, call, before, after, sentence):
@@ -191,7 +207,7 @@ def test_repeat_sent_twice_makes_one_batch_and_pressed_again_another(client, pag
     button = address_of_button(client, page(batch), batch, "repeat_batch")
     for _ in range(2):
         response = client.post(button, {"call": "repeat_batch"}, follow=True)
-        assert messages_of(response) == [("success", "A repeat of “a batch” was queued.")]
+        assert messages_of(response) == [("success", "A new run of “a batch” was queued.")]
     assert batch.repeats.count() == 1
     client.post(address_of_button(client, page(batch), batch, "repeat_batch"), {"call": "repeat_batch"})
     assert batch.repeats.count() == 2

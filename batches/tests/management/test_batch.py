@@ -405,7 +405,7 @@ def test_every_action_refuses_an_unknown_id_and_changes_nothing(command, manage)
         ("queue", Status.PAUSED, Status.QUEUED, "“it” was queued."),
         ("start", Status.PAUSED, Status.RUNNING, "“it” was started. A worker will begin shortly."),
         ("pause", Status.RUNNING, Status.PAUSED, "“it” was paused."),
-        ("retry", Status.DONE, Status.QUEUED, "“it” was queued to check its failed profiles again."),
+        ("retry", Status.DONE, Status.QUEUED, "“it” was queued to recheck its failed profiles."),
     ],
 )
 def test_an_action_changes_the_status_says_so_and_logs_who_did_it(action, status, after, sentence, manage, monkeypatch):
@@ -460,8 +460,8 @@ def test_a_repeat_is_a_new_batch_and_its_id_is_printed(manage):
     batch = half_checked(Status.DONE)
     output = manage("batch", "repeat", batch.pk)
     repeat = Batch.objects.get(previous=batch)
-    assert output == (0, f"A repeat of “it” was queued. {repeat.pk}\n", "")
-    assert f"  repeats    {batch.pk}\n" in manage("batch", "show", repeat.pk).out
+    assert output == (0, f"A new run of “it” was queued. {repeat.pk}\n", "")
+    assert f"  previous   {batch.pk}\n" in manage("batch", "show", repeat.pk).out
 
 
 @pytest.mark.parametrize(
