@@ -16,8 +16,7 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
-from django.db import Error, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db import Error
 from django.db.models import Model, QuerySet
 from django.template.loader import render_to_string
 
@@ -29,6 +28,7 @@ from batches.models import Action, Batch, Channel, ProfileList, is_database_faul
 from batches.models.vocabulary import as_json, batch_as_dict
 from batches.queue.refusals import Refusal
 from batches.queue.transitions import RULES
+from batches.reports.readiness import has_pending_migrations
 from batches.text import clean_text, pluralise
 from batches.web.outages import describe_outage_to_operator
 
@@ -92,8 +92,7 @@ class DatabaseCommand(BaseCommand):
         self.stderr.style_func = self.style.ERROR
 
     def check_migrations(self) -> None:
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        if has_pending_migrations():
             raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
 
     def execute(self, *args: Any, **options: Any) -> str | None:

@@ -1,0 +1,34 @@
+"""Whether the application can do its work: the database answers, its migrations are applied, and a worker runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models.functions import Now
+
+from batches.models import OUTDATED, Queue
+from batches.notifications.alerts import find_heartbeat
+
+from .outlook import is_recent
+
+#: What can be left out. The database cannot.
+CHECKS = frozenset({"migrations", "worker"})
+NO_WORKER = "No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start one: python manage.py batchworker"
+
+
+def find_obstacle(excluded: Collection[str] = ()) -> str:
+    """What keeps the application from its work, and what to do; "" if nothing does. Raises the database's errors."""
+    if "migrations" not in excluded and has_pending_migrations():
+        return OUTDATED
+    queue = Queue.objects.annotate(now=Now()).first()
+    if "worker" not in excluded and not (queue and is_recent(find_heartbeat(queue), queue.now)):
+        return NO_WORKER
+    return ""
+
+
+def has_pending_migrations() -> bool:
+    """A query, and 10 ms to find out which migrations there are."""
+    executor = MigrationExecutor(connection)
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))

@@ -1,0 +1,127 @@
+"""What machines that watch the site are told: by an address that is no allowed host, without HTTPS and sign-in."""
+
+import logging
+from datetime import timedelta
+from functools import partial
+from threading import Event
+
+import pytest
+from django.db import OperationalError, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import F
+from django.db.models.functions import Now
+from django.test import Client
+
+from batches.batch_manager import BatchManager
+from batches.conf import get_config
+from batches.models import OUTDATED, Queue
+from batches.reports.readiness import NO_WORKER
+from batches.tests.support.factories import age_leases, claim, make_batch
+from batches.tests.support.threads import in_thread
+from batches.tests.test_production import POLICY
+from batches.web import probes
+from batches.web.outages import UNAVAILABLE
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WAIT = 60
+
+
+@pytest.fixture(autouse=True)
+def each_question_is_asked(monkeypatch):
+    monkeypatch.setattr(probes, "SECONDS", 0.0)
+
+
+@pytest.fixture
+def probe(settings):
+    settings.SECURE_SSL_REDIRECT = True
+    client = Client(headers={"host": "10.0.0.5:8000"})
+    return lambda path: (response := client.get(path)) and (response.status_code, response.content.decode().strip())
+
+
+def let_a_worker_look():
+    BatchManager(actor="worker", channel="worker").claim_run("worker")
+
+
+def test_the_process_answers_without_the_database(probe, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert probe("/healthz") == (200, "ok")
+
+
+def test_the_answers_have_the_policy_and_are_never_stored():
+    response = Client().get("/healthz")
+    assert (response["Content-Security-Policy"], response["Cache-Control"]) == (POLICY, "no-store")
+
+
+def test_it_is_ready_while_a_worker_looks_for_work(probe):
+    assert probe("/readyz") == (503, NO_WORKER)
+    assert probe("/readyz?exclude=worker") == (200, "ok")
+    let_a_worker_look()
+    assert probe("/readyz") == (200, "ok")
+    late = timedelta(seconds=get_config().lease_seconds + 5)
+    Queue.objects.update(worker_seen_at=F("worker_seen_at") - late)
+    assert probe("/readyz") == (503, NO_WORKER)
+
+
+def test_it_is_ready_while_a_worker_renews_its_lease(probe):
+    batch = make_batch("long", 3)
+    claim()
+    Queue.objects.update(worker_seen_at=Now() - timedelta(days=1))
+    assert probe("/readyz") == (200, "ok")
+    age_leases(batch)
+    assert probe("/readyz") == (503, NO_WORKER)
+
+
+def test_it_is_not_ready_before_the_migrations(probe):
+    let_a_worker_look()
+    recorder, [latest] = MigrationRecorder(connection), MigrationLoader(None).graph.leaf_nodes("batches")
+    recorder.record_unapplied(*latest)
+    try:
+        assert probe("/readyz") == (503, OUTDATED)
+        assert probe("/readyz?exclude=migrations") == (200, "ok")
+    finally:
+        recorder.record_applied(*latest)
+    assert probe("/readyz") == (200, "ok")
+
+
+def test_a_database_that_is_away_is_told_without_its_name_and_logged_once(probe, monkeypatch, caplog):
+    let_a_worker_look()
+
+    def fail(*_):
+        raise OperationalError('connection to server at "db.internal" failed')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(probes, "find_obstacle", fail)
+        assert [probe("/readyz") for _ in range(3)] == [(503, UNAVAILABLE)] * 3
+    assert probe("/readyz") == (200, "ok")
+    logged = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+    assert logged == [(probes.__name__, logging.WARNING, f"Not ready: {UNAVAILABLE}")]
+
+
+def test_whoever_asks_while_the_database_hangs_gets_the_last_answer(probe, monkeypatch):
+    let_a_worker_look()
+    assert probe("/readyz") == (200, "ok")
+    asked, over = Event(), Event()
+
+    def hang(*_):
+        asked.set()
+        assert over.wait(WAIT)
+        return ""
+
+    monkeypatch.setattr(probes, "find_obstacle", hang)
+    first = in_thread(partial(probe, "/readyz"))
+    assert asked.wait(WAIT)
+    try:
+        assert probe("/readyz") == (200, "ok")
+    finally:
+        over.set()
+        assert first.result(WAIT) == (200, "ok")
+
+
+def test_many_questions_in_a_second_cost_one(probe, monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(probes, "SECONDS", WAIT)
+    let_a_worker_look()
+    assert probe("/readyz") == (200, "ok")
+    with django_assert_num_queries(0):
+        assert {probe("/readyz") for _ in range(20)} == {(200, "ok")}

@@ -1,0 +1,85 @@
+"""Answers for machines that watch the site: `/healthz` and `/readyz`, without signing in.
+
+They ask every few seconds, from wherever they are: by an IP address that is not in ALLOWED_HOSTS, and without HTTPS. So
+a middleware in front of the others answers them, whatever the project's addresses are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Lock
+from time import monotonic
+
+from django.db import Error
+from django.http import HttpRequest, HttpResponse
+
+from batches.models import discard_connections
+from batches.reports.readiness import CHECKS, find_obstacle
+
+from .outages import describe_outage
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which an answer is given again: strangers can ask as often as they like.
+SECONDS = 1.0
+STARTING = "The application is starting. Ask again in a second."
+
+
+class Readiness:
+    """What is in the way, without some of the checks. While a slow database is asked, others get the last answer."""
+
+    def __init__(self, excluded: frozenset[str]) -> None:
+        self._excluded = excluded
+        self._lock = Lock()
+        self._obstacle, self._until = STARTING, 0.0
+
+    def read_obstacle(self) -> str:
+        if monotonic() >= self._until and self._lock.acquire(blocking=False):
+            try:
+                self._note(self._find_obstacle())
+            finally:
+                self._until = monotonic() + SECONDS
+                self._lock.release()
+        return self._obstacle
+
+    def _find_obstacle(self) -> str:
+        try:
+            return find_obstacle(self._excluded)
+        except Error as error:
+            discard_connections()
+            return describe_outage(error)
+
+    def _note(self, obstacle: str) -> None:
+        """Only a change is logged."""
+        if obstacle not in {self._obstacle, ""}:
+            logger.warning("Not ready: %s", obstacle)
+        self._obstacle = obstacle
+
+
+class ProbesMiddleware:
+    """Put it first. `/readyz?exclude=worker` leaves a check out, as in Kubernetes."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+        self._readiness: dict[frozenset[str], Readiness] = {}
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        answer = {"/healthz": self._answer_health, "/readyz": self._answer_readiness}.get(request.path_info)
+        return answer(request) if answer else self._get_response(request)
+
+    def _answer_health(self, request: HttpRequest) -> HttpResponse:
+        return _answer("ok")
+
+    def _answer_readiness(self, request: HttpRequest) -> HttpResponse:
+        excluded = CHECKS.intersection(request.GET.getlist("exclude"))
+        readiness = self._readiness.setdefault(excluded, Readiness(excluded))
+        obstacle = readiness.read_obstacle()
+        return _answer(obstacle or "ok", 503 if obstacle else 200)
+
+
+def _answer(text: str, status: int = 200) -> HttpResponse:
+    response = HttpResponse(f"{text}\n", status=status, content_type="text/plain; charset=utf-8")
+    response["Cache-Control"] = "no-store"
+    response._has_been_logged = True  # type: ignore[attr-defined]  # Django would log each 503 as an error
+    return response
