@@ -1,4 +1,4 @@
-"""The geometry of a batch's charts. Pure: takes counts, returns places in percent of the drawing.
+"""The geometry of the charts of a batch and of a row of runs. Pure: takes counts, returns places in percent.
 
 Percentages let the drawing take any width, while the text beside it keeps its size.
 """
@@ -6,13 +6,16 @@ Percentages let the drawing take any width, while the text beside it keeps its s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from math import ceil
 from typing import Any
 
 from django.utils.timezone import localtime
+
+from batches.models import Batch
+from batches.text import format_duration, pluralise
 
 #: (minute, ok, failed)
 Minute = tuple[datetime, int, int]
@@ -25,6 +28,10 @@ SIZES = (1, 2, 5, 10, 15, 30, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY
 WEEK = 7 * DAY
 #: The share of its slot that a bar fills; the rest is the gap.
 FILLED = 0.8
+#: The runs that a row of bars shows, at most.
+MAX_RUNS = 30
+#: The height of the smallest bar that is not empty: 1 failure among 1,000,000 profiles is still seen.
+LEAST = 0.04
 
 
 def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
@@ -108,6 +115,55 @@ def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
         }
         for (name, count), end in zip(counts.items(), ends, strict=True)
     ]
+
+
+def runs_chart(latest: Iterable[Batch]) -> dict[str, Any] | None:
+    """Rows of bars for the latest runs, given newest first: one bar in each row for each run, drawn oldest first.
+
+    Each row has a scale of its own, since 40 failures of 5,000 would not be seen beside the others. None without runs.
+    """
+    runs = list(latest)[:MAX_RUNS][::-1]
+    if not runs:
+        return None
+    slots = max(len(runs), MIN_BARS)
+    places = [(run, _percent(slot / slots), _describe_run(run)) for slot, run in enumerate(runs)]
+    rows: list[tuple[str, Callable[[Batch], Mapping[str, float]], Callable[[float], str]]] = [
+        ("Profiles", _count_outcomes, "{:,}".format),
+        ("Failed", lambda run: {"failed": run.failed_checks}, "{:,}".format),
+        ("New stories", lambda run: {"stories": run.stories_found}, "{:,}".format),
+        ("Run time", lambda run: {"time": run.run_seconds}, format_duration),
+    ]
+    drawn = []
+    for name, count, write in rows:
+        most = max(sum(count(run).values()) for run in runs)
+        bars = [{"run": run, "x": x, "title": title, "parts": _pile(count(run), most)} for run, x, title in places]
+        drawn.append({"name": name, "most": write(most), "bars": bars})
+    return {"latest": runs[::-1], "rows": drawn, "slot": _percent(1 / slots), "first": runs[0], "last": runs[-1]}
+
+
+def _count_outcomes(run: Batch) -> dict[str, float]:
+    counts = {"ok": run.successful_checks, "failed": run.failed_checks, "skipped": run.skipped_profiles}
+    return counts | {"pending": run.total_profiles - run.completed_profiles}
+
+
+def _pile(counts: Mapping[str, float], most: float) -> list[dict[str, str]]:
+    """The parts of a bar from the bottom up."""
+    top, parts = 1.0, []
+    for mark, count in counts.items():
+        if count:
+            height = min(max(count / most, LEAST), top)
+            top -= height
+            parts.append({"mark": mark, "y": _percent(top), "height": _percent(height)})
+    return parts
+
+
+def _describe_run(run: Batch) -> str:
+    outcomes = ", ".join(f"{count:,} {name}" for name, count in _count_outcomes(run).items() if count)
+    stories = pluralise(run.stories_found, "new story", "new stories")
+    return (
+        f"“{run}”, {localtime(run.created_at):%Y-%m-%d %H:%M}, {run.status}: {outcomes or 'no profiles'}, {stories}, "
+        f"run time {format_duration(run.run_seconds)}"
+    )
 
 
 def _describe(ok: Counter[int], failed: Counter[int], times: Sequence[str], size: str) -> str:

@@ -29,6 +29,7 @@ from batches.web.downloads import stream_download
 from . import display
 from .actions import get_manager, parse_number
 from .base import ListAdmin
+from .chart import MAX_RUNS, runs_chart
 from .filters import ListFilter, selected_list
 from .forms import ListForm, ListImportForm, MemberForm
 
@@ -36,6 +37,9 @@ What = ListImportForm.What
 
 #: What a new list has besides its schedule.
 CREATED = ("name", "priority", "checker", "count_first")
+
+#: Subscriptions on the page of a list; the others are linked.
+SHOWN = 20
 
 View = Callable[..., HttpResponseBase]
 
@@ -128,10 +132,14 @@ class ProfileListAdmin(RefusableAdmin):
     ) -> HttpResponse:
         if obj := options.get("obj"):
             context |= {
+                "title": str(obj),
+                "subtitle": None,
                 "show_save_and_add_another": False,
                 "can_operate": request.user.has_perm("batches.operate_batch"),
                 "feeds": obj.feeds.order_by("name"),
-                "runs": obj.runs.order_by("-created_at")[:10],
+                "runs": runs_chart(obj.runs.order_by("-created_at")[:MAX_RUNS]),
+                "subscriptions": obj.subscriptions.select_related("webhook").order_by("created_at", "pk")[:SHOWN],
+                "subscribed": obj.subscriptions.count(),
                 "exports": list(MEMBER_EXPORTERS) if request.user.has_perm("batches.view_listprofile") else [],
             }
         return super().render_change_form(request, context, *args, **options)

@@ -7,7 +7,8 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batches.admin.chart import MAX_BARS, MIN_BARS, chart, round_up, shares
+from batches.admin.chart import MAX_BARS, MAX_RUNS, MIN_BARS, chart, round_up, runs_chart, shares
+from batches.models import Batch
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -113,3 +114,56 @@ def test_the_parts_of_a_whole_are_side_by_side():
 )
 def test_a_share_is_100_percent_only_if_nothing_is_missing(counts, percents):
     assert [share["percent"] for share in shares(dict(enumerate(counts)))] == percents
+
+
+def run(days_ago=0, ok=0, failed=0, skipped=0, pending=0, **values):
+    counts = {"successful_checks": ok, "failed_checks": failed, "skipped_profiles": skipped}
+    total, moment = sum(counts.values()) + pending, NOON - timedelta(days=days_ago)
+    return Batch(
+        name="News",
+        status="done",
+        total_profiles=total,
+        completed_profiles=total - pending,
+        created_at=moment,
+        **counts,
+        **values,
+    )
+
+
+def test_a_row_of_runs_has_a_bar_for_each_run_in_each_row_on_a_scale_of_its_own():
+    latest = [run(0, 3, 1, 2, 2, stories_found=7, run_seconds=90), run(1, 4, stories_found=1, run_seconds=30)]
+    drawn = runs_chart(latest)
+    assert [(row["name"], row["most"]) for row in drawn["rows"]] == [
+        ("Profiles", "8"),
+        ("Failed", "1"),
+        ("New stories", "7"),
+        ("Run time", "1 min 30 s"),
+    ]
+    profiles, failed, stories, times = ([bar["parts"] for bar in row["bars"]] for row in drawn["rows"])
+    assert [[(part["mark"], part["y"], part["height"]) for part in bar] for bar in profiles] == [
+        [("ok", "50.000%", "50.000%")],  # the older one is on the left
+        [
+            ("ok", "62.500%", "37.500%"),
+            ("failed", "50.000%", "12.500%"),
+            ("skipped", "25.000%", "25.000%"),
+            ("pending", "0.000%", "25.000%"),
+        ],
+    ]
+    assert [[part["height"] for part in bar] for bar in failed] == [[], ["100.000%"]]
+    assert [[part["height"] for part in bar] for bar in stories] == [["14.286%"], ["100.000%"]]
+    assert [[part["height"] for part in bar] for bar in times] == [["33.333%"], ["100.000%"]]
+    assert drawn["rows"][0]["bars"][1]["title"] == (
+        "“News”, 2026-03-01 12:00, done: 3 ok, 1 failed, 2 skipped, 2 pending, 7 new stories, run time 1 min 30 s"
+    )
+    assert drawn["latest"] == latest
+
+
+def test_a_row_of_runs_stays_within_its_drawing():
+    assert runs_chart([]) is None
+    assert runs_chart([run()])["rows"][0]["bars"][0]["parts"] == []  # nothing to check is nothing to draw
+    drawn = runs_chart([run(number, ok=10**6, failed=1, skipped=1) for number in range(MAX_RUNS + 5)])
+    assert len(drawn["latest"]) == MAX_RUNS
+    for row in drawn["rows"]:
+        assert number(row["bars"][-1]["x"]) + number(drawn["slot"]) == pytest.approx(100, abs=0.01)
+        for bar in row["bars"]:
+            assert all(0 <= number(part["y"]) <= 100 - number(part["height"]) + 0.01 for part in bar["parts"])

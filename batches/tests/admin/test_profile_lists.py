@@ -3,15 +3,39 @@
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.timezone import localtime
 
 from batches.admin import forms
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
-from batches.tests.support.factories import last_line, make_batch, make_list, unchanged, urls, urls_of
+from batches.tests.support.factories import (
+    failed,
+    last_line,
+    make_batch,
+    make_list,
+    ok,
+    run_list,
+    subscribe,
+    unchanged,
+    urls,
+    urls_of,
+)
 
-from .conftest import act, address, hidden_fields, listed, messages_of, page_of, text_of, words
+from .conftest import (
+    act,
+    address,
+    document,
+    hidden_fields,
+    listed,
+    messages_of,
+    page_of,
+    text_of,
+    user_with,
+    words,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -108,6 +132,36 @@ def test_the_page_shows_the_runs_and_leads_to_profiles_import_and_exports(client
     assert {line.action for line in listed(client, BatchLog, list=news.pk)} == {"create_list", "run_list"}
 
 
+def test_the_page_draws_the_latest_runs_and_has_them_in_a_table(client, news):
+    assert "No runs yet. Press “Run now”" in words(text_of(client.get(page_of(news))))
+    first = run_list(news, ok("a"), failed(), ok())
+    latest = run_list(news, ok(), ok())
+    page = document(client.get(page_of(news)))
+    titles = [words(title) for title in page.xpath("(//svg[@class='runs-bars'])[1]//title")]
+    times = [f"{localtime(run.created_at):%Y-%m-%d %H:%M}" for run in (first, latest)]
+    assert titles == [
+        f"“News”, {times[0]}, done: 2 ok, 1 failed, 1 new story, run time 0 s",
+        f"“News”, {times[1]}, done: 2 ok, 1 pending, 0 new stories, run time 0 s",
+    ]
+    rows = page.xpath("//*[@id='runs-table']//tbody/tr")
+    assert [[words(cell) for cell in row.xpath("td")[1:-1]] for row in rows] == [
+        ["Done", "3", "2", "0", "0", "0"],
+        ["Done", "3", "2", "1", "0", "1"],
+    ]
+    assert [row.xpath(".//a/@href") for row in rows] == [[page_of(latest)], [page_of(first)]]
+    assert page.xpath("//h1")[0].text == "News"
+
+
+def test_only_who_may_change_a_list_sees_who_is_notified(client_of, news):
+    subscribe(news, topics=["stories", "error"])
+    curator, viewer = client_of("curator"), Client()
+    viewer.force_login(user_with(["view_profilelist"]))
+    assert "ada@example.org e-mail stories, error each run" in words(text_of(curator.get(page_of(news))))
+    seen = words(text_of(viewer.get(page_of(news))))
+    assert "1 subscription." in seen
+    assert "ada@" not in seen
+
+
 def test_the_page_of_a_run_names_its_list(client, news):
     run = BatchManager().run_list(news.pk)
     assert f'<a href="{page_of(news)}">News</a>' in text_of(client.get(page_of(run)))
@@ -142,7 +196,7 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(client, news):
     assert (news.schedule, news.time_zone, news.delay_minutes) == ("30 6 * * MON-FRI", "Europe/Berlin", 10)
     assert news.next_run_at is not None
     html = words(text_of(client.get(page_of(news))))
-    assert "At 06:30 on Monday through Friday (Europe/Berlin), up to 10 minutes later." in html
+    assert "At 06:30 on Monday through Friday (Europe/Berlin), up to 10 minutes later" in html
     assert len(news.next_times) == 3
     for time in news.next_times:
         assert f"{time:%a %Y-%m-%d}" in html
