@@ -24,6 +24,9 @@ PEERS = ROOT / "benchmarks" / "peers"
 PEER_PYTHON = VAR / "venv" / "bin" / "python"
 NODE_MODULES = VAR / "node" / "node_modules"
 
+#: Python keeps its bytecode, as usual, whatever this machine's environment says: else each start compiles it again.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
 #: Set by the row that is being measured. It ends every command that runs longer.
 deadline = Deadline(float("inf"))
 #: Between two looks at the memory of a command. Each costs the kernel a walk through its pages.
@@ -95,7 +98,7 @@ def start(
     """Start a command in a process group of its own, so that it can be stopped with all that it starts."""
     process = subprocess.Popen(
         [str(part) for part in command],
-        env={**os.environ, **(env or {})},
+        env={**ENVIRONMENT, **(env or {})},
         cwd=cwd,
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=output,

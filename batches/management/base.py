@@ -18,7 +18,7 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import Error
 from django.db.models import Model, QuerySet
-from django.template.loader import render_to_string
+from django.template import Engine
 
 from batches.batch_manager import BatchManager
 from batches.checks import TAG
@@ -39,6 +39,15 @@ Act = Callable[..., None]
 # Arguments that several actions share: parents of their parsers.
 JSON, ID, HOST = (ArgumentParser(add_help=False) for _ in range(3))
 JSON.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
+#: Of the terminal alone. Django's own engine imports the tags of every app, which took a sixth of a short command.
+TEMPLATES = Engine(
+    app_dirs=True,
+    libraries={
+        "humanize": "django.contrib.humanize.templatetags.humanize",
+        "batches_terminal": "batches.templatetags.batches_terminal",
+    },
+)
+
 SHORT_ID = "You can shorten an ID to its first four characters."
 ID.add_argument("id", help=SHORT_ID)
 HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this host now.")
@@ -222,7 +231,7 @@ class ActionCommand(DatabaseCommand):
             raise CommandError(f"Cannot write {output}: {error.strerror}") from error
 
     def print_template(self, name: str, context: dict[str, Any]) -> None:
-        self.stdout.write(render_to_string(f"batches/terminal/{name}.txt", context), ending="")
+        self.stdout.write(TEMPLATES.render_to_string(f"batches/terminal/{name}.txt", context), ending="")
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(as_json(value, indent=2))

@@ -14,7 +14,7 @@ print(sorted({{"batches.admin", "batches.api.urls", "rest_framework.views", "bat
 """
 
 
-@pytest.mark.parametrize("arguments", [["queue", "show"], ["batch", "list"], ["queue", "hold"]])
+@pytest.mark.parametrize("arguments", [["queue", "show"], ["batch", "list"], ["queue", "hold"], ["batch", "doctor"]])
 def test_a_command_starts_without_the_admin_and_the_api(arguments, commands):
     command = commands.start_program(sys.executable, "-c", START.format(arguments=arguments))
     assert command.wait() == 0, command.err
