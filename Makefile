@@ -12,7 +12,7 @@ COUNT_MUTANTS := import sqlite3; print(*sqlite3.connect('$(SESSION)').execute( \
   'SELECT test_outcome, COUNT(*) FROM work_results WHERE test_outcome IS NOT NULL GROUP BY 1'))
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test test-room test-all lint schema fuzz stress bench mutants screenshots clean
+.PHONY: help run setup test test-room test-all lint docs schema fuzz stress bench mutants screenshots clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +38,12 @@ lint: .venv/installed-dev ## run the checks without the tests
 	@$(VENV) -m mypy batches batchproject manage.py
 	@$(VENV) manage.py makemigrations --check --dry-run
 
-schema: .venv/installed-dev ## update docs/openapi.yaml after a change of the API
-	@$(VENV) manage.py spectacular --custom-settings batches.api.docs.SETTINGS --validate --fail-on-warn --file docs/openapi.yaml
+docs: var/docs/installed ## build the documentation as a site in var/docs/site; warnings are errors
+	@var/docs/venv/bin/sphinx-build --quiet --fail-on-warning --keep-going docs var/docs/site
+	@echo "Open var/docs/site/index.html"
+
+schema: .venv/installed-dev ## update docs/reference/openapi.yaml after a change of the API
+	@$(VENV) manage.py spectacular --custom-settings batches.api.docs.SETTINGS --validate --fail-on-warn --file docs/reference/openapi.yaml
 
 fuzz: .venv/installed-dev ## make more than 12,000 random API calls, half of them on each database
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s -m "" batches/tests/api/test_fuzzing.py
@@ -48,7 +52,7 @@ bench: .venv/installed-dev var/bench/installed ## measure against other queues a
 	@$(VENV) -m benchmarks $(ROWS) $(if $(SMALL),--small)
 
 screenshots: .venv/installed-dev ## take the README's screenshots with Chromium
-	@$(VENV) docs/screenshots.py
+	@$(VENV) docs/screenshots/take.py
 
 stress: .venv/installed-dev ## kill, freeze and starve the queue for an hour and check that nothing is lost or done twice (SEED=… repeats a run)
 	@$(VENV) -m stress --mutants all $(if $(SEED),--seed $(SEED))
@@ -78,6 +82,12 @@ clean: ## remove .venv and all caches; keep the database in var/
 .venv/installed-dev: requirements-dev.txt requirements-celery.txt .venv/installed
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
+
+# In an environment of its own, so that the tests need no builder.
+var/docs/installed: requirements-docs.txt .venv/installed
+	@echo "Installing $< into var/docs/venv"
+	@test -x var/docs/venv/bin/python || $(VENV) -m venv var/docs/venv
+	@var/docs/venv/bin/python -m pip --disable-pip-version-check --quiet install -r $< && touch $@
 
 # What cannot be installed here is left out, and its rows say so.
 var/bench/installed: benchmarks/requirements.txt benchmarks/package.json

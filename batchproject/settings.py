@@ -1,4 +1,4 @@
-"""Settings of the project. The environment sets what differs between installations: see the README."""
+"""Settings of the project. The environment sets what differs between installations: see docs/reference/settings.md."""
 
 import os
 from pathlib import Path

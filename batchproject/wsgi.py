@@ -1,4 +1,4 @@
-"""The web application, for any WSGI server. The README has the options of waitress."""
+"""The web application, for any WSGI server. docs/operations/deploy.md has the options of waitress."""
 
 import os
 

@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="Time limit for each row (default: its own).")
     parser.add_argument("--again", action="store_true", help="Measure finished rows again.")
     parser.add_argument("--report", action="store_true", help="Measure nothing, print what is stored.")
-    parser.add_argument("--publish", action="store_true", help="Write docs/performance.md's table and its picture.")
+    parser.add_argument("--publish", action="store_true", help="Write the table of docs/explanation/performance.md.")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What was measured, as text for the terminal, and as a table and a picture for docs/performance.md."""
+"""What was measured, as text for the terminal, and as a table and a picture for docs/explanation/performance.md."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from benchmarks import picture
 from benchmarks.commands import ROOT
 from benchmarks.frame import Figures, spread
 
-PAGE = ROOT / "docs" / "performance.md"
-PICTURE = ROOT / "docs" / "performance.svg"
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
+PICTURE = ROOT / "docs" / "explanation" / "performance.svg"
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 REACHED = {True: "reached", False: "not reached", None: "not measured"}
 
@@ -71,7 +71,7 @@ def goal_text(goal: dict[str, Any]) -> str:
     return f"{bound} {goal['text']}: {measured}, {REACHED[goal['reached']]}"
 
 
-# For docs/performance.md
+# For docs/explanation/performance.md
 
 
 def publish(content: dict[str, Any], names: Sequence[str]) -> None:

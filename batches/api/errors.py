@@ -3,7 +3,7 @@
     {"code": "invalid", "detail": "priority: Send a whole number.",
      "errors": {"priority": ["Send a whole number."]}}
 
-`code` is for programs, `detail` for people. The table of codes is in docs/api.md.
+`code` is for programs, `detail` for people. The table of codes is in docs/reference/api.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Versions in the path: `/api/v1/…`. docs/api.md says what a version promises."""
+"""Versions in the path: `/api/v1/…`. docs/reference/api.md says what a version promises."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The calls of the API. Each one parses the request, makes one call of BatchManager, and renders the result.
 
-The docstrings are the descriptions in docs/openapi.yaml: the first sentence is the summary.
+The docstrings are the descriptions in docs/reference/openapi.yaml: the first sentence is the summary.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from batches.management.supervisor import Child, Echo, supervise
 from batches.management.workers import add_processes, celery_children, worker_children
 from batches.web.uploads import MAX_FORM_BYTES
 
-#: What waitress allows visitors who are idle, slow or rude. The README has the same for other ways to start it.
+#: What waitress allows visitors who are idle, slow or rude. docs/operations/deploy.md has the same for other
+#: ways to start it.
 SERVER_OPTIONS = (
     "--threads=8",
     f"--max-request-body-size={MAX_FORM_BYTES}",  # refused before the body is stored

@@ -21,7 +21,7 @@ from .calls import LIST_ID
 
 __all__ = ["commands", "server"]
 
-COMMITTED = settings.BASE_DIR / "docs" / "openapi.yaml"
+COMMITTED = settings.BASE_DIR / "docs" / "reference" / "openapi.yaml"
 
 
 @pytest.fixture(autouse=True)

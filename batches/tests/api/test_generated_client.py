@@ -26,7 +26,8 @@ def package(tmp_path_factory):
     """The generated package, which can be imported."""
     folder = tmp_path_factory.mktemp("client")
     generator = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]
-    paths = ["--path", settings.BASE_DIR / "docs" / "openapi.yaml", "--output-path", folder / "batches_client"]
+    schema = settings.BASE_DIR / "docs" / "reference" / "openapi.yaml"
+    paths = ["--path", schema, "--output-path", folder / "batches_client"]
     # It formats the code with the ruff next to this Python.
     environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     made = subprocess.run([*generator, *paths], capture_output=True, text=True, env=environ, cwd=folder)

@@ -31,7 +31,7 @@ def test_the_committed_description_is_current():
     generated = io.StringIO()
     options = {"custom_settings": "batches.api.docs.SETTINGS", "validate": True, "fail_on_warn": True}
     call_command("spectacular", **options, stdout=generated)
-    assert generated.getvalue() == COMMITTED.read_text(), "docs/openapi.yaml is stale. Run: make schema"
+    assert generated.getvalue() == COMMITTED.read_text(), "docs/reference/openapi.yaml is stale. Run: make schema"
 
 
 def test_each_call_has_a_text_and_all_its_answers(described):

@@ -1,4 +1,4 @@
-"""The tutorial in `docs/api.md` works, with a real curl, server and worker."""
+"""The tutorial in `docs/tutorial/api.md` works, with a real curl, server and worker."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 
 from batches.tests.conftest import skip_or_fail
 
-PAGE = settings.BASE_DIR / "docs" / "api.md"
+PAGE = settings.BASE_DIR / "docs" / "tutorial" / "api.md"
 BLOCK = re.compile(r"^```(sh|output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Printed before the output of each block.
 MARK = "-- the next block --"

@@ -1,10 +1,10 @@
-"""The settings of a new project, to which the README's steps were added."""
+"""The settings of a new project, to which the steps of docs/how-to/embed.md were added."""
 
 import os
 
 import dj_database_url
 
-from .readme import read_step
+from .steps import read_step
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 ALLOWED_HOSTS = ["127.0.0.1"]

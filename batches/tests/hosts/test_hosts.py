@@ -125,7 +125,7 @@ def add_batch(program, name, **headers):
 
 
 @pytest.mark.parametrize("settings", ["plain", "unusual"])
-def test_after_the_steps_of_the_readme_the_system_check_is_silent(settings, database_urls):
+def test_after_the_documented_steps_the_system_check_is_silent(settings, database_urls):
     with Host(settings, *database_urls) as host:
         assert set(re.findall(r"\((\w+)\.", host.run("check", "--deploy"))) == {"security"}  # the project's own
         assert host.run("makemigrations", "--check", "--dry-run", "batches") == "No changes detected in app 'batches'\n"

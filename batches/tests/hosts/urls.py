@@ -5,7 +5,7 @@ from rest_framework.response import Response
 
 import batches.admin
 
-from .readme import read_step
+from .steps import read_step
 
 staff = admin.AdminSite("staff")
 batches.admin.register(staff)

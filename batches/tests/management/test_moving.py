@@ -1,16 +1,15 @@
-"""An installation moves from SQLite to PostgreSQL as docs/scaling.md says, while a batch is half checked."""
+"""An installation moves from SQLite to PostgreSQL as docs/how-to/postgresql.md says, while a batch is half checked."""
 
 import re
 import signal
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.core.management import call_command
 
 from batches.models import Batch, Profile
+from batches.tests.support.documents import read_section
 from batches.tests.support.factories import assert_consistent, row_statuses
 from batches.tests.support.processes import Commands
 
@@ -26,9 +25,8 @@ PROFILES = 12
 
 def documented_commands():
     """What follows "python manage.py" in the lines of the procedure."""
-    text = (Path(settings.BASE_DIR) / "docs" / "scaling.md").read_text()
-    procedure = text.partition("## From SQLite to PostgreSQL")[2].partition("\n## ")[0]
-    lines = re.findall(r"^    python manage.py (.*?)(?:   .*)?$", procedure, re.MULTILINE)
+    procedure = read_section("how-to/postgresql.md", "From SQLite to PostgreSQL")
+    lines = re.findall(r"^python manage.py (.*?)(?:   .*)?$", procedure, re.MULTILINE)
     return [line.split() for line in lines]
 
 

@@ -19,6 +19,7 @@ from rest_framework.authtoken.models import Token
 from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile, Lease
 from batches.tests.support.brokers import open_broker
+from batches.tests.support.documents import read_page
 from batches.tests.support.factories import make_batch
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 
@@ -213,10 +214,8 @@ def test_each_visitor_behind_the_proxy_has_an_address(ports):
     assert [get(ports, "/api/v1/queue/", **{"X-Forwarded-For": it})[0] for it in addresses] == [401, 401, 429, 401]
 
 
-def test_the_readme_starts_the_server_with_the_same_limits():
-    [command] = re.findall(
-        r"\n    python -m batches.web.server ((?:.*\\\n)*.*)\n", (settings.BASE_DIR / "README.md").read_text()
-    )
+def test_the_deployment_guide_starts_the_server_with_the_same_limits():
+    [command] = re.findall(r"\npython -m batches.web.server ((?:.*\\\n)*.*)\n", read_page("operations/deploy.md"))
     *options, application = command.replace("\\\n", " ").split()
     assert tuple(options) == serve_module.SERVER_OPTIONS
     assert application == settings.WSGI_APPLICATION.replace("wsgi.", "wsgi:")

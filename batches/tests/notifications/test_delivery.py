@@ -3,16 +3,15 @@
 import json
 import time
 from itertools import count
-from textwrap import dedent
 from uuid import uuid4
 
 import pytest
-from django.conf import settings
 from django.db import OperationalError
 
 from batches.batch_manager import BatchManager
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import courier, outbox
+from batches.tests.support.documents import find_blocks, read_page
 from batches.tests.support.factories import make_batch, make_list, run_list, story_of, subscribe, with_stories
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.processes import wait_until
@@ -266,13 +265,13 @@ def test_a_message_to_a_subscription_arrives_signed_and_a_receiver_that_is_gone_
     assert not Webhook.objects.get().is_active
 
 
-def test_the_readme_verifies_a_real_message_and_documents_its_payload(receiver, deliver):
+def test_the_how_to_verifies_a_real_message_and_documents_its_payload(receiver, deliver):
     webhook = make_webhook(receiver.url())
     assert BatchManager().complete_batch(make_batch("Press").pk)
     deliver()
     [message] = receiver.requests
     example = {}
-    exec(dedent(readme_block("    import base64, hashlib", "        return json.loads(body)")), example)
+    exec(documented_block("python"), example)
     verify = example["verify"]
     assert verify(webhook.secret, message.headers, message.body)["data"]["batch"]["name"] == "Press"
     for headers, body in [
@@ -282,14 +281,11 @@ def test_the_readme_verifies_a_real_message_and_documents_its_payload(receiver, 
     ]:
         with pytest.raises(ValueError, match=r"signature|old"):
             verify(webhook.secret, headers, body)
-    documented, real = json.loads(readme_block("    {", "    }")), json.loads(message.body)
+    documented, real = json.loads(documented_block("json")), json.loads(message.body)
     assert list(documented) == list(real)
     assert list(documented["data"]["batch"]) == list(real["data"]["batch"])
 
 
-def readme_block(first, last):
-    """The lines of the section on webhooks from the first that starts with `first` to the next one equal to `last`."""
-    section = (settings.BASE_DIR / "README.md").read_text().split("\n## Webhooks\n")[1].split("\n## ")[0]
-    lines = section.splitlines()
-    start = next(index for index, line in enumerate(lines) if line.startswith(first))
-    return "\n".join(lines[start : lines.index(last, start) + 1])
+def documented_block(language):
+    [block] = find_blocks(read_page("how-to/webhooks.md"), language)
+    return block.text
