@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from datetime import datetime
 
 # PostgreSQL refuses NUL in text, and neither database can encode a lone surrogate.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -43,6 +44,12 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours:,} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def describe_zone(local: datetime) -> str:
+    """The time zone of a local time: "UTC", "Europe/Berlin (UTC+01:00)"."""
+    name, offset = str(local.tzinfo), f"{local:%z}"
+    return name if name == "UTC" else f"{name} (UTC{offset[:3]}:{offset[3:5]})"
 
 
 def _as_text(value: object) -> str:

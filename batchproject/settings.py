@@ -163,6 +163,8 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = read_text("DEFAULT_FROM_EMAIL", "batches@localhost")
 
 LANGUAGE_CODE = "en"
+# The pages of Django itself show times as those of the app do.
+FORMAT_MODULE_PATH = "batchproject.formats"
 TIME_ZONE = read_time_zone("TIME_ZONE", "UTC", available_timezones())
 
 # Below this path of the host, for a proxy that does not pass it on; `serve --url-prefix` sets it by itself.

@@ -53,7 +53,9 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """A link to the row's own page."""
         if row is None:
             return display.NOTHING
-        return format_html('<a href="{}">{}</a>', self.address_of(f"{row._meta.model_name}_change", row.pk), row)
+        return format_html(
+            '<a href="{}">{}</a>', self.address_of(f"{row._meta.model_name}_change", row.pk), display.short_name(row)
+        )
 
     # Columns of lists
 

@@ -131,7 +131,7 @@ def summarise(batch: Batch, logs: list[BatchLog]) -> str:
         return status
     latest = logs[0]
     by = f" by {latest.actor}" if latest.actor else ""
-    return f"{status} Latest: {latest.action}{by}, {display.moment(latest.created_at)}."
+    return f"{status} Latest: {latest.action}{by}, {display.clock(latest.created_at, seconds=True)}."
 
 
 def details_key(*batches: Batch | None) -> str:

@@ -12,13 +12,18 @@ from typing import Any
 from django import template
 from django.contrib import admin
 from django.db.models import F, Model
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.timezone import localdate, localtime
 
 from batches.models import Batch, BatchLog, StoryResult
-from batches.text import format_duration
+from batches.text import describe_zone, format_duration
 
 NOTHING = "–"
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+#: From how many seconds on a relative time has which unit: 90 min tell more than 1 h, and 36 h more than one day.
+UNITS = ((2 * DAY, DAY, "days"), (2 * HOUR, HOUR, "h"), (MINUTE, MINUTE, "min"))
 
 register = template.Library()
 
@@ -63,18 +68,63 @@ def progress_bar(batch: Batch) -> str:
     )
 
 
-def moment(time: datetime | None) -> str:
-    return f"{localtime(time):%Y-%m-%d %H:%M:%S}" if time else NOTHING
+# Times: "20:43" today, "2026-11-28 20:43" on another day. The head of the page tells their zone.
 
 
 @register.filter
-def clock(moment: datetime | None, seconds: bool = False) -> str:
-    """The time of day, with the date unless it is today."""
-    if moment is None:
+def moment(time: datetime | None) -> str:
+    """The time as an element, which also tells the full time with its zone."""
+    return NOTHING if time is None else _as_element(time, clock(time))
+
+
+@register.filter
+def exact(time: datetime | None) -> str:
+    """The same to the second: for a heartbeat, and the order of the entries of a log."""
+    return NOTHING if time is None else _as_element(time, clock(time, seconds=True))
+
+
+@register.filter
+def relative(time: datetime | None, now: datetime | None = None) -> str:
+    """How long ago, or in how long: "3 min ago", "in 2 h". It changes at most once a minute."""
+    if time is None:
         return NOTHING
-    local = localtime(moment)
-    time = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
-    return time if local.date() == localdate() else f"{local:%Y-%m-%d} {time}"
+    seconds = ((now or timezone.now()) - time).total_seconds()
+    for beginning, size, unit in UNITS:
+        if abs(seconds) >= beginning:
+            length = f"{abs(seconds) // size:,.0f} {unit}"
+            return _as_element(time, f"{length} ago" if seconds > 0 else f"in {length}")
+    return _as_element(time, "just now" if seconds > 0 else "in less than a minute")
+
+
+@register.filter
+def clock(time: datetime | None, seconds: bool = False) -> str:
+    """The time as plain text, for a sentence that is not HTML."""
+    if time is None:
+        return NOTHING
+    local = localtime(time)
+    text = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+    return text if local.date() == localdate() else f"{local:%Y-%m-%d} {text}"
+
+
+def _as_element(time: datetime, text: str) -> str:
+    local = localtime(time)
+    full = f"{local:%Y-%m-%d %H:%M:%S %Z}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(timespec="seconds"), full, text)
+
+
+@register.simple_tag
+def time_zone() -> str:
+    """For the head of a page: the zone of all its times."""
+    return f"Times in {describe_zone(localtime())}"
+
+
+# Names
+
+
+@register.filter
+def short_name(name: object) -> str:
+    """On at most two lines. The whole name stays in the page, for readers, searches and copies."""
+    return format_html('<span class="batch-short" title="{}">{}</span>', name, name)
 
 
 @register.filter

@@ -36,11 +36,11 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
     list_display = (
         "url",
         "name",
-        "last_checked_at",
+        display.column("last_checked_at", "last check", display.moment),
         "last_error",
         display.column("failing_since", "failing since", display.moment),
         display.column("rests_until", "next try", display.moment),
-        "last_story_at",
+        display.column("last_story_at", "last new story", display.moment),
     )
     list_filter = (LastCheckFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
@@ -57,12 +57,21 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
         )
 
 
-AT = display.column("created_at", "at", display.moment)
+AT = display.column("created_at", "at", display.exact)
 
 
 @admin.register(BatchProfile)
 class BatchProfileAdmin(ReadOnlyAdmin):
-    list_display = ("id", "profile_link", "status", "error", "http_status", "has_story", "checked_at", "batch_link")
+    list_display = (
+        "id",
+        "profile_link",
+        "status",
+        "error",
+        "http_status",
+        "has_story",
+        display.column("checked_at", "checked", display.moment),
+        "batch_link",
+    )
     list_select_related = ("batch", "profile")
     list_filter = (ProfilesOfBatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")

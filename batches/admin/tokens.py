@@ -18,6 +18,7 @@ from rest_framework.authtoken.admin import TokenAdmin
 
 from batches.models.api import AccessToken, ApiToken
 
+from . import display
 from .base import ListAdmin
 
 
@@ -36,7 +37,15 @@ class OwnTokens(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(OwnTokens, ListAdmin):
-    list_display = ("user", "name", "begins_with", "scope", "created_at", "expires_at", "last_used_at")
+    list_display = (
+        "user",
+        "name",
+        "begins_with",
+        "scope",
+        display.column("created_at", "created", display.moment, ordering="created_at"),
+        display.column("expires_at", "expires", display.moment, ordering="expires_at"),
+        display.column("last_used_at", "last used", display.moment, ordering="last_used_at"),
+    )
     fields = ("user", "name", "scope", "expires_at")
     ordering = ("-created_at", "-pk")
     # One field with a label, in place of two without.
@@ -60,7 +69,7 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(OwnTokens, TokenAdmin):
-    list_display = ("user", "begins_with", "created")
+    list_display = ("user", "begins_with", display.column("created", "created", display.moment, ordering="created"))
     fields = ("user",)
 
     @admin.display(description="token")

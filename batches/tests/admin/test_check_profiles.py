@@ -7,6 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
 
+from batches.admin import display
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Channel, Profile
 
@@ -206,7 +207,7 @@ def test_profiles_that_rest_are_listed_with_the_reason_and_the_next_try(client):
     assert '<td class="field-last_error">It is gone.</td>' in page
     for column, hours in (("failing_since", -40 * 24), ("next_try", 1)):
         moment = timezone.localtime(now + timedelta(hours=hours))
-        assert f'<td class="field-{column}">{moment:%Y-%m-%d %H:%M:%S}</td>' in page
+        assert f'<td class="field-{column}">{display.moment(moment)}</td>' in page
     assert client.get(LIST, {"rest": "tired"}).status_code == 302
 
 

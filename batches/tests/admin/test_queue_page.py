@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from batches.admin import display, queue_content
+from batches.admin import queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
 from batches.tests.support.factories import age_leases, empty_leases, make_waiting, waiting_names
@@ -100,25 +100,10 @@ def test_the_waiting_batches_are_in_order_with_their_expected_times(client):
     know_the_speed()
     assert re.search(
         rf"2 batches, 101 profiles, all done about {TIME} .*"
-        rf"Position 1 first priority 7 1 profile starts about {TIME}, ends about {TIME} .*"
-        rf"Position 2 second priority 0 100 profiles starts about {TIME}, ends about {TIME}",
+        rf"Position 1 first priority 7 1 profile starts about {TIME} ?, ends about {TIME} .*"
+        rf"Position 2 second priority 0 100 profiles starts about {TIME} ?, ends about {TIME}",
         part(client, "waiting"),
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "a few seconds"), (43, "about 40 s"), (95, "about 2 min"), (3600, "about 60 min"), (8000, "about 2 h")],
-)
-def test_an_estimate_is_rounded(seconds, text):
-    assert display.roughly(seconds) == text
-
-
-def test_a_time_of_another_day_has_its_date():
-    now = timezone.localtime()
-    tomorrow = now + timedelta(days=1)
-    assert display.clock(tomorrow) == f"{tomorrow:%Y-%m-%d %H:%M}"
-    assert display.clock(now) == f"{now:%H:%M}"
 
 
 def test_each_waiting_batch_says_why_it_waits(client):

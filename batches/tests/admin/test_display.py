@@ -1,0 +1,105 @@
+"""How the admin shows times, numbers and names."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.template import Context, Template
+from django.utils import timezone
+
+from batches.admin import display
+
+from .conftest import LIST, SCRIPT
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def noon_in_kathmandu(monkeypatch):
+    monkeypatch.setattr(timezone, "now", lambda: NOON)
+    with timezone.override("Asia/Kathmandu"):
+        yield
+
+
+def show(template, **values):
+    return Template("{% load batches_display %}" + template).render(Context(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "hours", "shown"),
+    [
+        ("moment", 0, "17:45"),
+        ("moment", -12, "05:45"),
+        ("moment", 12, "2026-11-30 05:45"),
+        ("moment", -18, "2026-11-28 23:45"),
+        ("exact", 0, "17:45:00"),
+        ("exact", -18, "2026-11-28 23:45:00"),
+    ],
+)
+def test_a_time_shows_its_date_unless_it_is_today_and_tells_all_of_it(noon_in_kathmandu, name, hours, shown):
+    time = NOON + timedelta(hours=hours)
+    local = timezone.localtime(time)
+    element = f'<time datetime="{local:%Y-%m-%dT%H:%M:%S}+05:45" title="{local:%Y-%m-%d %H:%M:%S} +0545">{shown}</time>'
+    assert show("{{ time|" + name + " }}", time=time) == element
+    assert display.clock(time, seconds=name == "exact") == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ago", "ahead"),
+    [
+        (1, "just now", "in less than a minute"),
+        (60, "1 min ago", "in 1 min"),
+        (7_199, "119 min ago", "in 119 min"),
+        (7_200, "2 h ago", "in 2 h"),
+        (172_799, "47 h ago", "in 47 h"),
+        (172_800, "2 days ago", "in 2 days"),
+        (86_400_000, "1,000 days ago", "in 1,000 days"),
+    ],
+)
+def test_a_relative_time_is_told_in_one_unit(noon_in_kathmandu, seconds, ago, ahead):
+    distance = timedelta(seconds=seconds)
+    assert f">{ago}</time>" in show("{{ time|relative }}", time=NOON - distance)
+    assert f">{ahead}</time>" in show("{{ time|relative:now }}", time=NOON, now=NOON - distance)
+
+
+def test_a_time_that_is_missing_is_a_dash():
+    assert show("{{ a|moment }}{{ a|exact }}{{ a|clock }}{{ a|relative }}", a=None) == 4 * display.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("zone", "head"),
+    [
+        ("UTC", "Times in UTC"),
+        ("Asia/Kathmandu", "Times in Asia/Kathmandu (UTC+05:45)"),
+        ("America/Phoenix", "Times in America/Phoenix (UTC-07:00)"),
+    ],
+)
+def test_the_head_of_each_page_has_the_zone_of_its_times(client, settings, zone, head):
+    settings.TIME_ZONE = zone
+    timezone.get_default_timezone.cache_clear()
+    assert client.get(LIST).content.decode().count(f"{head}.") == 1
+
+
+def test_djangos_own_pages_show_times_in_the_same_way(client):
+    User.objects.update(last_login=NOON, date_joined=NOON)
+    page = client.get(f"/admin/auth/user/{User.objects.get().pk}/history/").content.decode()
+    assert "Times in UTC." in page
+    assert show("{{ time }}", time=NOON) == "2026-11-29 12:00"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "a few seconds"), (43, "about 40 s"), (95, "about 2 min"), (3600, "about 60 min"), (8000, "about 2 h")],
+)
+def test_an_estimate_is_rounded(seconds, text):
+    assert display.roughly(seconds) == text
+
+
+def test_a_short_name_keeps_the_whole_name_and_is_escaped():
+    escaped = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;"
+    assert (
+        show("{{ name|short_name }}", name=f'{SCRIPT}"')
+        == f'<span class="batch-short" title="{escaped}">{escaped}</span>'
+    )
