@@ -31,6 +31,9 @@ MAX_DAYS = 36_500
 #: Those that this process may use: fewer than the machine has in a container.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+#: Characters of a secret.
+MIN_TOKEN = 20
+
 RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 
 BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?", re.IGNORECASE)
@@ -111,6 +114,8 @@ class Config:
     login_rate: str = "10/minute"
     #: How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     api_proxies: int = 0
+    #: The secret with which Prometheus reads /metrics. Without one, there is no such address.
+    metrics_token: str = ""
     #: Where people reach the site, such as https://batches.example.org, for the links in messages.
     base_url: str = ""
 
@@ -149,6 +154,11 @@ class Config:
             for name in ("api_rate", "api_anonymous_rate", "login_rate")
             if not RATE.fullmatch(rate := getattr(self, name))
         ]
+        if 0 < len(self.metrics_token) < MIN_TOKEN:
+            problems.append(
+                f"BATCHES['METRICS_TOKEN'] has {len(self.metrics_token)} characters, so it could be guessed. "
+                f"Use at least {MIN_TOKEN}: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
+            )
         if self.base_url and not BASE_URL.fullmatch(self.base_url):
             problems.append(
                 f"BATCHES['BASE_URL'] is {self.base_url!r}. Use an address like https://batches.example.org."

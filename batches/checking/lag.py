@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from batches.metrics import LOOP_LAG
+
 logger = logging.getLogger(__name__)
 
 #: Seconds. A loop that answers later than this makes hosts wait, and soon its lease.
@@ -37,6 +39,7 @@ class LoopLag:
     def _measure(self) -> None:
         late, computed = self._loop.time() - self._due, time.thread_time() - self._computed
         self.longest = max(self.longest, late)
+        LOOP_LAG.observe(max(0.0, late))
         if late > MAX_LAG:
             # On a busy machine it is late without having computed anything.
             self.longest_step = max(self.longest_step, computed)

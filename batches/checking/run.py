@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from batches.batch_manager import BatchManager
-from batches.checking.checkers.base import Checker
+from batches.checking.checkers.base import Checker, CheckResult
 from batches.conf import Config
+from batches.metrics import RECORDING, RESULTS
 from batches.models import Database
 from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
 from batches.queue.partitions import are_wanted, partition_of_domain
@@ -221,6 +222,7 @@ class Run:
                 began = time.monotonic()
                 await self._call_as_owner(self._manager.record_results, chunk)
                 self._heartbeat.note_renewal(began)
+                note_recorded(chunk, time.monotonic() - began)
                 self._partitions.note_recorded(profile_id for profile_id, _ in chunk)
                 self._checks.start()
             if released := self._partitions.released:
@@ -276,3 +278,10 @@ class Run:
         if isinstance(answer, Refusal):
             raise RunOver(str(answer))
         return answer
+
+
+def note_recorded(chunk: Sequence[tuple[int, CheckResult]], seconds: float) -> None:
+    RECORDING.observe(seconds)
+    successful = sum(result.ok for _, result in chunk)
+    RESULTS.labels("ok").inc(successful)
+    RESULTS.labels("failed").inc(len(chunk) - successful)

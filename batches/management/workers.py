@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from queue import SimpleQueue
@@ -37,13 +37,19 @@ def add_processes(parser: ArgumentParser) -> None:
     parser.add_argument("--processes", type=process_count, default=None, metavar="N", help=text)
 
 
-def worker_children(processes: int, environ: Mapping[str, str] | None = None, *options: str) -> list[Child]:
-    """`processes` workers that share the batches, and start again if they end."""
+def worker_children(
+    processes: int, environ: Mapping[str, str] | None = None, *options: str, metrics: Sequence[int] = ()
+) -> list[Child]:
+    """`processes` workers that share the batches, and start again if they end. Each has a port of `metrics`, if any."""
     grace = get_config().grace_seconds + 5.0  # they then record the results and release their leases
     names = [f"worker{number}" for number in range(1, processes + 1)] if processes > 1 else ["worker"]
     arguments = ["batchworker", "--processes=1", f"--together={processes}", *options]
     environ = {"BATCHES_EXECUTOR": "processes", **(environ or {})}
-    return [Child(name, "django", arguments, grace, environ, restarts=True) for name in names]
+    ports = [[f"--metrics-port={port}"] for port in metrics] or [[] for _ in names]
+    return [
+        Child(name, "django", [*arguments, *port], grace, environ, restarts=True)
+        for name, port in zip(names, ports, strict=True)
+    ]
 
 
 def celery_children(processes: int, environ: Mapping[str, str] | None = None) -> list[Child]:

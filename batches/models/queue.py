@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
+from batches.metrics import LOCK_HELD, LOCK_WAIT
 
 #: What a page or a command adds to the reason of a hold for an outage.
 END_OF_OUTAGE = "It is released as soon as sites answer again."
@@ -19,12 +21,16 @@ class QueueManager(models.Manager["Queue"]):
     @contextmanager
     def locked(self) -> Iterator[Queue]:
         """A transaction that holds the queue: on PostgreSQL by the row's lock, on SQLite by BEGIN IMMEDIATE."""
+        began = perf_counter()
         with transaction.atomic():
             queue = self.select_for_update(no_key=True).first()
             if queue is None:  # a restored dump or a flushed test database may lack it
                 self.get_or_create(pk=Queue.THE_ONE)
                 queue = self.select_for_update(no_key=True).get()
+            locked = perf_counter()
+            LOCK_WAIT.observe(locked - began)
             yield queue
+        LOCK_HELD.observe(perf_counter() - locked)
 
     def read_version(self) -> int:
         return self.values_list("version", flat=True).first() or 0

@@ -21,6 +21,7 @@ from batches.checking.checkers.fetch import REDIRECTS, describe_status, parse_re
 from batches.checking.checkers.target import parse_url
 from batches.conf import Config
 from batches.limits import MAX_ERROR
+from batches.metrics import DELIVERIES
 from batches.models import DATABASE_FAULTS, Database, Subscription, Webhook, WebhookDelivery
 from batches.text import clean_text
 
@@ -144,6 +145,7 @@ class Courier:
         try:
             result = await self._send(claim)
             await self.database(outbox.settle, claim, result)
+            DELIVERIES.labels("failed" if result.error else "ok").inc()
             if result.error:
                 failure = name_receiver(claim), claim.type, claim.attempts, result.error
                 logger.warning("%s, %s, attempt %d: %s", *failure)

@@ -1,4 +1,4 @@
-"""Answers for machines that watch the site: `/healthz` and `/readyz`, without signing in.
+"""Answers for machines that watch the site: `/healthz` and `/readyz`, without signing in, and `/metrics` with a token.
 
 They ask every few seconds, from wherever they are: by an IP address that is not in ALLOWED_HOSTS, and without HTTPS. So
 a middleware in front of the others answers them, whatever the project's addresses are.
@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from secrets import compare_digest
 from threading import Lock
 from time import monotonic
 
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from batches.conf import get_config
+from batches.metrics import REGISTRY
 from batches.models import discard_connections
+from batches.reports.figures import QueueCollector
 from batches.reports.readiness import CHECKS, find_obstacle
 
 from .outages import describe_outage
@@ -23,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which an answer is given again: strangers can ask as often as they like.
 SECONDS = 1.0
+UNAUTHORISED = "Send the value of BATCHES_METRICS_TOKEN in the header Authorization: Bearer …"
 STARTING = "The application is starting. Ask again in a second."
 
 
@@ -65,11 +72,13 @@ class ProbesMiddleware:
         self._readiness: dict[frozenset[str], Readiness] = {}
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        answer = {"/healthz": self._answer_health, "/readyz": self._answer_readiness}.get(request.path_info)
-        return answer(request) if answer else self._get_response(request)
-
-    def _answer_health(self, request: HttpRequest) -> HttpResponse:
-        return _answer("ok")
+        if request.path_info == "/healthz":
+            return _answer("ok")
+        if request.path_info == "/readyz":
+            return self._answer_readiness(request)
+        if request.path_info == "/metrics" and (token := get_config().metrics_token):
+            return answer_metrics(request, token)
+        return self._get_response(request)
 
     def _answer_readiness(self, request: HttpRequest) -> HttpResponse:
         excluded = CHECKS.intersection(request.GET.getlist("exclude"))
@@ -78,8 +87,22 @@ class ProbesMiddleware:
         return _answer(obstacle or "ok", 503 if obstacle else 200)
 
 
-def _answer(text: str, status: int = 200) -> HttpResponse:
-    response = HttpResponse(f"{text}\n", status=status, content_type="text/plain; charset=utf-8")
+def answer_metrics(request: HttpRequest, token: str) -> HttpResponse:
+    """The state of the queue, and what this process has measured."""
+    if not compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode()):
+        response = _answer(UNAUTHORISED, 401)
+        response["WWW-Authenticate"] = "Bearer"
+        return response
+    try:
+        text = generate_latest(QueueCollector()) + generate_latest(REGISTRY)
+    except Error as error:
+        discard_connections()
+        return _answer(describe_outage(error), 503)
+    return _answer(text.decode(), kind=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _answer(text: str, status: int = 200, kind: str = "text/plain; charset=utf-8") -> HttpResponse:
+    response = HttpResponse(f"{text}\n", status=status, content_type=kind)
     response["Cache-Control"] = "no-store"
     response._has_been_logged = True  # type: ignore[attr-defined]  # Django would log each 503 as an error
     return response

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import aiodns
 import pycares
 
+from batches.metrics import LOOKUPS
+
 from .base import NoConnection, Unreachable
 from .clock import not_charged
 
@@ -36,6 +38,7 @@ LOCALHOST, LOOPBACK = "localhost", ("127.0.0.1", "::1")
 
 NO_SUCH_HOST = "no such host"
 NO_ANSWER = "no such host, or its name servers do not answer"
+OUTCOMES = {"": "ok", NO_SUCH_HOST: "no_such_host", NO_ANSWER: "no_answer"}
 
 
 class Known(NamedTuple):
@@ -87,13 +90,15 @@ class Resolver:
         return Known(0.0, problem=NO_ANSWER) if task.cancelled() else task.result()
 
     async def _ask(self, name: str) -> Known:
-        answer = None
+        answer, began = None, monotonic()
         try:
             async with self._room:
                 answer = self._dns.getaddrinfo(name, flags=NO_SORT)
                 await asyncio.wait([answer], timeout=QUICK_SECONDS)
             await asyncio.wait([answer], timeout=MAX_SECONDS - QUICK_SECONDS)
-            return self._remember(name, read_answer(answer))
+            known = read_answer(answer)
+            LOOKUPS.labels(OUTCOMES[known.problem]).observe(monotonic() - began)
+            return self._remember(name, known)
         finally:
             if answer:
                 answer.cancel()

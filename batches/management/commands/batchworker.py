@@ -2,17 +2,19 @@ import os
 import sys
 import threading
 from argparse import SUPPRESS
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management import CommandError, CommandParser
 from django.db import connections
+from prometheus_client import start_http_server
 
 from batches.checking.worker import Worker
 from batches.conf import get_config
-from batches.management.base import DatabaseCommand
+from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.management.supervisor import supervise
 from batches.management.workers import CELERY_COMMAND, add_processes, echo, process_count, worker_children
+from batches.metrics import REGISTRY
 from batches.models import Batch
 
 
@@ -24,23 +26,42 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_processes(parser)
+        text = "Serve what it measures for Prometheus on this port; each further process has the next one."
+        parser.add_argument("--metrics-port", type=port_number, metavar="PORT", help=text)
+        text = "Address for it (default: %(default)s). Whoever reaches it reads it."
+        parser.add_argument("--metrics-host", default="127.0.0.1", metavar="ADDRESS", help=text)
         # Of a process that a supervisor has started: how many there are, and the batch after which it ends.
         parser.add_argument("--together", type=process_count, default=1, help=SUPPRESS)
         parser.add_argument("--batch", help=SUPPRESS)
 
-    def handle(self, *args: Any, processes: int | None, together: int, batch: str | None, **options: Any) -> None:
+    def handle(
+        self,
+        *args: Any,
+        processes: int | None,
+        together: int,
+        batch: str | None,
+        metrics_port: int | None,
+        metrics_host: str,
+        **options: Any,
+    ) -> None:
         if get_config().executor == "celery" and batch is None:
             raise CommandError(f"BATCHES_EXECUTOR is celery. Start the workers with: {' '.join(CELERY_COMMAND)}")
         processes = processes or get_config().processes
+        ports = range(metrics_port, metrics_port + processes) if metrics_port else ()
+        for port in ports:
+            require_free_port(metrics_host, port, "Choose another one: --metrics-port PORT")
         if processes > 1:
-            self.supervise_workers(processes)
+            self.supervise_workers(processes, metrics_host, ports)
             return
+        if metrics_port:
+            start_http_server(metrics_port, metrics_host, REGISTRY)
         Worker(has_ended(batch) if batch else never, delivers=batch is None, processes=together).work()
         self.leave_threads_behind()
 
-    def supervise_workers(self, processes: int) -> None:
+    def supervise_workers(self, processes: int, metrics_host: str, ports: Sequence[int]) -> None:
         connections.close_all()
-        if fault := supervise(worker_children(processes), echo):
+        children = worker_children(processes, None, f"--metrics-host={metrics_host}", metrics=ports)
+        if fault := supervise(children, echo):
             raise CommandError(f"{fault}. All processes were stopped.")
 
     def leave_threads_behind(self) -> None:

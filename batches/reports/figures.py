@@ -1,0 +1,109 @@
+"""The state of the queue as figures for Prometheus: the same from each process, at any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, F, Max, Min, Sum
+from django.db.models.functions import Now
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery
+
+Status = Batch.Status
+DAY = timedelta(hours=24)
+COUNTERS = {"ok": "successful_checks", "failed": "failed_checks", "skipped": "skipped_profiles"}
+
+
+class QueueCollector(Collector):
+    """A constant number of queries. A figure of something that does not exist now is left out."""
+
+    def collect(self) -> Iterable[Metric]:
+        queue = Queue.objects.annotate(now=Now()).first()
+        if queue is not None:
+            yield from describe_hold(queue)
+            yield from describe_workers(queue)
+        yield from describe_batches()
+        yield from describe_run()
+        yield from describe_day()
+        yield from describe_deliveries()
+        paused = Host.objects.filter(not_before__gt=Now()).count()
+        yield gauge("hosts_paused", "Hosts that have asked for a pause that is not over.", paused)
+
+
+def gauge(name: str, text: str, value: float | None) -> Metric:
+    metric = GaugeMetricFamily(f"batches_{name}", text)
+    if value is not None:
+        metric.add_metric([], value)
+    return metric
+
+
+def gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    metric = GaugeMetricFamily(f"batches_{name}", text, labels=[label])
+    for key, value in values.items():
+        metric.add_metric([key], value)
+    return metric
+
+
+def age(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else (now - moment).total_seconds()
+
+
+def describe_hold(queue: Any) -> Iterator[Metric]:
+    yield gauge("queue_held", "1 while the queue is held.", int(queue.held))
+    yield gauge("queue_outage", "1 while it is held for an outage of our own.", int(queue.outage_since is not None))
+    held_at = queue.held_at if queue.held else None
+    yield gauge("queue_held_seconds", "Seconds since it is held.", age(held_at, queue.now))
+
+
+def describe_workers(queue: Any) -> Iterator[Metric]:
+    leases = Lease.objects.aggregate(count=Count("pk"), first=Min("lease_at"), last=Max("lease_at"))
+    seen_at = max(filter(None, [queue.worker_seen_at, leases["last"]]), default=None)
+    yield gauge("workers", "Workers that have a part in the running batch.", leases["count"])
+    yield gauge("lease_age_seconds", "Seconds since the oldest of their heartbeats.", age(leases["first"], queue.now))
+    yield gauge("heartbeat_age_seconds", "Seconds since the last heartbeat of any worker.", age(seen_at, queue.now))
+
+
+def describe_batches() -> Iterator[Metric]:
+    left = Sum(F("total_profiles") - F("completed_profiles"))
+    rows = Batch.objects.order_by().values("status").annotate(count=Count("pk"), left=left)
+    found = {row["status"]: row for row in rows}
+    counts = {str(status): found[status]["count"] if status in found else 0 for status in Status}
+    yield gauges("batches", "Batches by status.", "status", counts)
+    waiting = found[Status.QUEUED]["left"] if Status.QUEUED in found else 0
+    yield gauge("waiting_profiles", "Profiles to check in queued batches.", waiting)
+
+
+def describe_run() -> Iterator[Metric]:
+    running = Batch.objects.running().first()
+    if running is None:
+        return
+    profiles = {outcome: getattr(running, counter) for outcome, counter in COUNTERS.items()}
+    profiles["pending"] = running.total_profiles - running.completed_profiles
+    yield gauges("run_profiles", "Profiles of the running batch by outcome.", "outcome", profiles)
+    yield gauge("run_seconds", "Seconds that workers have spent on it.", running.run_seconds)
+    takeovers = BatchLog.objects.filter(batch=running, action=Action.TAKE_OVER).count()
+    yield gauge("run_takeovers", "How often it was taken over from a worker without heartbeat.", takeovers)
+    text = "Take-overs since its last progress. It stops with an error after BATCHES_MAX_TAKEOVERS."
+    yield gauge("run_takeovers_without_progress", text, running.takeovers)
+
+
+def describe_day() -> Iterator[Metric]:
+    done = Batch.objects.filter(status=Status.DONE, completed_at__gt=Now() - DAY)
+    sums = {outcome: Sum(counter, default=0) for outcome, counter in COUNTERS.items()}
+    day = done.aggregate(batches=Count("pk"), stories=Sum("stories_found", default=0), **sums)
+    yield gauge("day_batches", "Batches that were done within 24 hours.", day["batches"])
+    yield gauge("day_stories", "New stories that they have found.", day["stories"])
+    yield gauges("day_profiles", "Their profiles by outcome.", "outcome", {name: day[name] for name in COUNTERS})
+
+
+def describe_deliveries() -> Iterator[Metric]:
+    waiting = WebhookDelivery.objects.waiting().count()
+    yield gauge("deliveries_waiting", "Messages that wait for their next attempt.", waiting)
+    due: Any = WebhookDelivery.objects.claimable().order_by("next_attempt_at").annotate(now=Now()).first()
+    late = age(due.next_attempt_at, due.now) if due else 0.0
+    yield gauge("deliveries_late_seconds", "Seconds since the oldest of them was due.", late)
