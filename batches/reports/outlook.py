@@ -78,6 +78,8 @@ class Outlook:
     worker_seen_at: datetime | None
     waiting_profiles: int
     durations: Sequence[float | None]
+    #: The seconds until the running batch ends, None if unknown. It goes on while the queue is held.
+    run_ends_in: float | None
     free_in: float | None
 
     @property
@@ -91,6 +93,10 @@ class Outlook:
     @property
     def waiting(self) -> int:
         return len(self.durations)
+
+    @property
+    def run_end(self) -> datetime | None:
+        return self._after(self.run_ends_in) if self.running else None
 
     @property
     def all_done(self) -> datetime | None:
@@ -142,8 +148,8 @@ def forecast_queue() -> Outlook:
     rates = _rates(running)
     # A hold with an end delays the next start; one without leaves it unknown.
     hold = max(0.0, (queue.held_until - now).total_seconds()) if queue.held and queue.held_until else 0.0
-    is_idle = (queue.held and not queue.held_until) or not is_recent(seen_at, now)
-    left = None if is_idle else _seconds_left(running, heartbeat_at, now, rates)
+    is_stopped = queue.held and not queue.held_until
+    left = _seconds_left(running, heartbeat_at, now, rates) if is_recent(seen_at, now) else None
     return Outlook(
         now=now,
         queue=queue,
@@ -153,7 +159,8 @@ def forecast_queue() -> Outlook:
         worker_seen_at=seen_at,
         waiting_profiles=sum(total - completed for _, total, completed in work),
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
-        free_in=None if left is None else max(left, hold),
+        run_ends_in=left,
+        free_in=None if left is None or is_stopped else max(left, hold),
     )
 
 

@@ -112,6 +112,24 @@ def test_each_waiting_batch_has_a_turn_as_far_as_it_can_be_known(fill, expected,
     assert (outlook.waiting, outlook.waiting_profiles) == (len(expected), sum(a - b for a, b in sizes))
 
 
+@pytest.mark.parametrize(
+    ("change", "seconds"),
+    [
+        (lambda: None, 50),
+        (lambda: BatchManager().hold_queue("why"), 50),  # it goes on
+        (expire_lease, None),
+        (lambda: BatchManager().pause_batch(Batch.objects.running().get().pk), None),
+    ],
+    ids=["running", "held", "without heartbeat", "paused"],
+)
+def test_the_running_batch_has_an_end_while_it_is_checked(worker, change, seconds):
+    running(1000, completed=500, seconds=50)
+    change()
+    outlook = forecast_queue()
+    end = outlook.run_end and (outlook.run_end - outlook.now.replace(microsecond=0)).total_seconds()
+    assert end == seconds
+
+
 def test_a_duration_can_be_known_without_a_start(worker):
     finished(rate=10)
     waiting(10)
