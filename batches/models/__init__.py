@@ -15,7 +15,7 @@ from .connections import (
 )
 from .counters import is_live
 from .feeds import ListFeed
-from .functions import Minute, SecondsSince
+from .functions import HostOf, Minute, SecondsSince
 from .hidden import HideableQuerySet
 from .hosts import Host
 from .leases import EndedLease, Lease, Partition

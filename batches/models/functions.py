@@ -40,3 +40,17 @@ class Minute(models.Func):
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         return self.as_sql(compiler, connection, template="DATE_TRUNC('minute', %(expressions)s)")
+
+
+class HostOf(models.Func):
+    """The host of a normalised address, with its port if it has one: see `lists.addresses.host_of`."""
+
+    output_field = models.CharField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        behind = "SUBSTR(%(expressions)s, INSTR(%(expressions)s, '://') + 3)"
+        template = f"SUBSTR({behind}, 1, INSTR({behind} || '/', '/') - 1)"
+        return self.as_sql(compiler, connection, template=template)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="SPLIT_PART(%(expressions)s, '/', 3)")

@@ -17,6 +17,10 @@ class ProfileQuerySet(models.QuerySet["Profile"]):
         """Those that a scheduled run of this moment (default: now) would leave out."""
         return self.filter(rests_until__gt=moment or timezone.now())
 
+    def failing(self) -> Self:
+        """Those whose last check failed."""
+        return self.exclude(last_error="")
+
 
 class Profile(models.Model):
     """An address to check, and what its checks remember."""
@@ -31,6 +35,7 @@ class Profile(models.Model):
     fingerprint = models.CharField(max_length=MAX_FINGERPRINT, blank=True, help_text="Hash of the last document.")
     last_checked_at = models.DateTimeField("last check", null=True, blank=True)
     last_error = models.TextField(blank=True, help_text="Empty when the last check was ok.")
+    last_duration = models.FloatField("duration", null=True, blank=True, help_text="Seconds of the last check.")
     last_story_at = models.DateTimeField("last new story", null=True, blank=True)
     #: The first check that read its stories; those that were there are its baseline.
     first_read_at = models.DateTimeField("first read", null=True, blank=True)
@@ -54,8 +59,18 @@ class Profile(models.Model):
                 | Q(failures__gt=0, failing_since__isnull=False),
             )
         ]
-        # NULL for every profile that answers, so their updates stay HOT: see `BatchProfile`.
-        indexes = [models.Index(fields=["rests_until"], name="profile_resting", condition=Q(rests_until__isnull=False))]
+        # Neither has a profile that answers, nor a column that changes while it does, so that updates stay HOT: see
+        # `BatchProfile`.
+        indexes = [
+            models.Index(fields=["rests_until"], name="profile_resting", condition=Q(rests_until__isnull=False)),
+            # What fails is looked for by day, by reason and by host, and is a small part of a million profiles.
+            models.Index(
+                fields=["url"],
+                name="profile_failing",
+                condition=~Q(last_error=""),
+                opclasses=["varchar_pattern_ops"],  # in the order of bytes, for the addresses of a host
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name or self.url

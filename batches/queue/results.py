@@ -76,6 +76,7 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
                 result.etag,
                 result.last_modified,
                 result.fingerprint,
+                result.duration,
                 profile_id in new_stories,
             )
         )
@@ -199,6 +200,7 @@ PROFILE_MEMORY = {
     "etag": "text",
     "last_modified": "text",
     "fingerprint": "text",
+    "duration": "double precision",
     "has_story": "boolean",
 }
 
@@ -208,7 +210,7 @@ def update_profiles(memories: Sequence[tuple[Any, ...]], moment: datetime, outco
     now = format_time(moment)
     execute(
         f"""UPDATE {PROFILE} AS profile
-               SET last_error = memory.error,
+               SET last_error = memory.error, last_duration = memory.duration,
                    feed_url = COALESCE(memory.feed_url, profile.feed_url),
                    etag = COALESCE(memory.etag, profile.etag),
                    last_modified = COALESCE(memory.last_modified, profile.last_modified),

@@ -80,8 +80,8 @@ def test_the_names_are_a_promise():
         "profile_name",
     )  # fmt: skip
     assert vocabulary.PROFILE == (
-        "id", "url", "name", "feed_url", "last_checked_at", "last_error", "last_story_at", "first_read_at", "failures",
-        "failing_since", "rests_until", "created_at",
+        "id", "url", "name", "feed_url", "last_checked_at", "last_error", "last_duration", "last_story_at",
+        "first_read_at", "failures", "failing_since", "rests_until", "created_at",
     )  # fmt: skip
     assert vocabulary.REDIRECT == (
         "id", "profile", "url", "checks", "first_seen_at", "last_seen_at", "profile_url", "profile_name", "merges",

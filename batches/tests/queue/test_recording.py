@@ -74,6 +74,7 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
     assert {name: getattr(profile, name) for name in remembered} == remembered
     assert profile.last_error == ""
     assert profile.last_checked_at > before
+    assert profile.last_duration == 0.25
     assert profile.last_story_at > before
     assert Profile.objects.get(pk=two).last_story_at is None
     assert Profile.objects.get(pk=three).last_error == "It answers with 500."
@@ -341,10 +342,14 @@ def test_postgresql_updates_results_in_place():
 
 @pytest.mark.databases("postgresql")
 def test_postgresql_updates_a_profile_in_place_that_answers():
-    """The indexes know only those that rest."""
+    """The indexes know only those that fail or rest. Neither does the index of those that fail see each failure."""
     run = start_run(make_batch("it", 5))
+    failing = profile_ids(run.batch)[0]
+    Profile.objects.filter(pk=failing).update(
+        last_error="It answers with 500.", failures=1, failing_since=django_timezone.now()
+    )
     with counting_updates("batches_profile") as counts:
-        record(run, [(profile_id, ok()) for profile_id in profile_ids(run.batch)])
+        record(run, [(pk, failed() if pk == failing else ok()) for pk in profile_ids(run.batch)])
     assert counts == [5, 5]
 
 

@@ -1,0 +1,173 @@
+"""How the hosts of profiles answer: which fail most, how long they take, and which have asked for a pause. Reads only.
+
+All figures are of the last check of each profile. Counting the profiles of every host would read all of them, so the
+hosts are those with failing profiles, which have an index of their own; only for those that are shown, the rest is
+looked up. Any other host is found by its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from typing import NamedTuple
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from batches.lists.addresses import DEFAULT_PORTS, InvalidAddress, address_prefixes, host_of
+from batches.lists.domains import domain_of
+from batches.models import Host, HostOf, Profile
+from batches.queue.sql import PROFILE, as_json, fetch_all, is_postgresql, json_table
+
+#: Of a host with more profiles, the number is not counted to the end.
+MOST_COUNTED = 100_000
+#: The profiles of a host whose durations are read.
+SAMPLE = 200
+
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HostFigures:
+    """A host with its port, if its addresses have one. `pause` is what its registrable domain has asked for."""
+
+    host: str
+    profiles: int
+    failing: int
+    median_seconds: float | None
+    last_error: str
+    last_failed_at: datetime | None
+    pause: Host | None
+
+    @property
+    def failing_percent(self) -> float | None:
+        """None if it is not known, because it has too many profiles."""
+        return None if self.has_more else 100 * self.failing / self.profiles
+
+    @property
+    def has_more(self) -> bool:
+        return self.profiles >= MOST_COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class FailingHosts:
+    """Those with the most failing profiles first, of `total` hosts that match."""
+
+    hosts: Sequence[HostFigures]
+    total: int
+
+
+def find_failing_hosts(limit: int, search: str = "") -> FailingHosts:
+    """At most `limit`. A search for the whole name of a host finds it first, and also if none of its profiles fails."""
+    found, total = count_failing(limit, search)
+    if (name := as_host(search)) and name not in found:
+        found = {name: 0, **found}
+    figures = read_figures(found)
+    return FailingHosts(figures, max(total, len(figures)))
+
+
+def count_failing(limit: int, search: str) -> tuple[dict[str, int], int]:
+    """Failing profiles by host, and the number of such hosts."""
+    failing = Profile.objects.failing().order_by().annotate(host=HostOf("url"))
+    matching = failing.filter(host__contains=search.strip().lower()) if search else failing
+    hosts, parameters = matching.values("host").query.sql_with_params()
+    rows = fetch_all(
+        f"""SELECT host, COUNT(*), COUNT(*) OVER () FROM ({hosts}) AS failing
+             GROUP BY host ORDER BY 2 DESC, host LIMIT {limit}""",
+        parameters,
+    )
+    return {host: count for host, count, _ in rows}, rows[0][2] if rows else 0
+
+
+def as_host(text: str) -> str | None:
+    """The name of a host as it is in addresses; None if this text is none."""
+    try:
+        return host_of(address_prefixes(text.strip())[0]) if text.strip() else None
+    except InvalidAddress:
+        return None
+
+
+def find_pauses(limit: int) -> list[Host]:
+    """Hosts that get no request now, or fewer than others, the longest pause first."""
+    return list(
+        Host.objects.filter(Q(not_before__gt=Now()) | Q(interval__gt=0)).order_by("-not_before", "name")[:limit]
+    )
+
+
+def read_figures(failing: Mapping[str, int]) -> list[HostFigures]:
+    """Of these hosts with these numbers of failing profiles, in their order, without those that have no profile."""
+    pauses, answers = find_pauses_of(failing), defaultdict[str, list[Answers]](list)
+    for found in look_up(failing):
+        answers[found.host].append(found)
+    figures = [combine(answers[host], failing[host], pauses.get(domain_of_host(host))) for host in failing]
+    return [each for each in figures if each.profiles]
+
+
+def combine(answers: Sequence[Answers], failing: int, pause: Host | None) -> HostFigures:
+    """Those of a host by http and by https as one."""
+    last = max(answers, key=lambda each: each.last_failed_at or NEVER)
+    durations = [seconds for each in answers for seconds in each.durations]
+    profiles = min(sum(each.profiles for each in answers), MOST_COUNTED)
+    middle = median(durations) if durations else None
+    return HostFigures(last.host, profiles, failing, middle, last.last_error, last.last_failed_at, pause)
+
+
+def domain_of_host(host: str) -> str:
+    return domain_of(f"https://{host}/")
+
+
+def find_pauses_of(hosts: Iterable[str]) -> dict[str, Host]:
+    """By their names."""
+    names = {domain_of_host(host) for host in hosts}
+    return {found.name: found for found in Host.objects.filter(name__in=names, not_before__gt=Now())}
+
+
+# The figures of each host, in one statement
+
+
+class Answers(NamedTuple):
+    """What is known of the profiles of a host by one scheme."""
+
+    host: str
+    profiles: int
+    durations: Sequence[float]
+    last_error: str
+    last_failed_at: datetime | None
+
+
+#: The addresses that begin with "https://example.org/" are from there to "https://example.org0".
+RANGE = {"host": "text", "first": "text", "last": "text"}
+
+
+def look_up(hosts: Iterable[str]) -> Iterator[Answers]:
+    """For each host one by http and one by https. Each is a range of an index, of all profiles and of failing ones.
+
+    PostgreSQL has an index in the order of bytes, of which LIKE could not use a pattern from another row.
+    """
+    at_least, below = ("~>=~", "~<~") if is_postgresql() else (">=", "<")
+    own = f"FROM {PROFILE} AS profile WHERE profile.url {at_least} wanted.first AND profile.url {below} wanted.last"
+    as_list, as_array = ("json_agg", "json_build_array") if is_postgresql() else ("json_group_array", "json_array")
+    rows = fetch_all(
+        f"""SELECT wanted.host,
+                   (SELECT COUNT(*) FROM (SELECT 1 {own} LIMIT {MOST_COUNTED}) AS counted),
+                   (SELECT CAST({as_list}(seconds) AS text)
+                      FROM (SELECT last_duration AS seconds {own} LIMIT {SAMPLE}) AS sample),
+                   (SELECT CAST({as_array}(last_error, last_checked_at) AS text) {own} AND NOT (last_error = '')
+                     ORDER BY last_checked_at DESC LIMIT 1)
+              FROM {json_table(RANGE)} AS wanted""",
+        [as_json([(host, f"{scheme}://{host}/", f"{scheme}://{host}0") for host in hosts for scheme in DEFAULT_PORTS])],
+    )
+    for host, profiles, durations, last in rows:
+        known = [seconds for seconds in json.loads(durations or "[]") if seconds is not None]
+        error, moment = json.loads(last) if last else ("", None)
+        yield Answers(host, profiles, known, error, read_time(moment))
+
+
+def read_time(text: str | None) -> datetime | None:
+    """SQLite stores times in UTC, without saying so."""
+    moment = datetime.fromisoformat(text) if text else None
+    return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
