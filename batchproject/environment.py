@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 from django.core.exceptions import ImproperlyConfigured
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 
 def read_text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
@@ -27,11 +29,17 @@ def read_number(name: str, default: int) -> int:
 
 
 def read_log_level(name: str, default: str) -> str:
-    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    level = read_text(name, default).upper()
-    if level not in levels:
-        raise ImproperlyConfigured(f"{name}={level!r} is not a valid log level. Use one of {', '.join(levels)}.")
-    return level
+    return read_choice(name, read_text(name, default).upper(), LEVELS, "log level")
+
+
+def read_log_format(name: str) -> str:
+    return read_choice(name, read_text(name, "line").lower(), ("line", "json"), "log format")
+
+
+def read_choice(name: str, value: str, choices: Collection[str], noun: str) -> str:
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name}={value!r} is not a valid {noun}. Use one of {', '.join(choices)}.")
+    return value
 
 
 def read_time_zone(name: str, default: str, known: Collection[str]) -> str:

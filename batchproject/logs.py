@@ -1,7 +1,11 @@
 """How log lines are written."""
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
 
 
 class LineFormatter(logging.Formatter):
@@ -12,6 +16,21 @@ class LineFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         return "\n".join(f"  {escape(line)}" for line in super().formatException(ei).split("\n"))
+
+
+class JsonLineFormatter(JsonFormatter):
+    """A JSON object a line, with the fields of `batches.log_context`, without the request that Django adds to some."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "{asctime}{levelname}{name}{process}{message}",
+            style="{",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            reserved_attrs=[*RESERVED_ATTRS, "request"],
+        )
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def escape(text: str) -> str:

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping
 
-from .environment import read_list, read_log_level, read_number, read_switch, read_text, read_time_zone
+from .environment import read_list, read_log_format, read_log_level, read_number, read_switch, read_text, read_time_zone
 from .private_files import create_private_file
 from .secret_key import load_secret_key
 
@@ -40,6 +40,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "batches.web.middleware.request_id",
     "batchproject.csp.content_security_policy",
     "batches.web.probes.ProbesMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -199,9 +200,17 @@ LOGGING = {
             "format": "{asctime} {levelname} {message}",
             "style": "{",
             "datefmt": "%Y-%m-%d %H:%M:%S",
+        },
+        "json": {"()": "batchproject.logs.JsonLineFormatter"},
+    },
+    "filters": {"context": {"()": "batches.log_context.ContextFilter"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": read_log_format("LOG_FORMAT"),
+            "filters": ["context"],
         }
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         # `batches.web.error_pages` logs one line; the traceback would add nothing.

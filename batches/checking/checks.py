@@ -14,6 +14,8 @@ from batches.checking.checkers.base import Checker, CheckResult, HostPaused, Pro
 from batches.checking.checkers.clock import Clock
 from batches.conf import Config
 from batches.limits import MAX_ERROR
+from batches.log_context import log_context
+from batches.queue.partitions import partition_of
 from batches.text import clean_text
 
 from .pace import Pace
@@ -246,7 +248,8 @@ class Checks:
         """Only the first traceback of each type: a broken checker would fill the disk with a million of them."""
         if type(error) not in self._logged:
             self._logged.add(type(error))
-            logger.error("The checker “%s” failed on %s", self._name, profile.url, exc_info=error)
+            with log_context(partition=partition_of(profile.feed_url or profile.url)):
+                logger.error("The checker “%s” failed on %s", self._name, profile.url, exc_info=error)
 
     def _on_task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Self
 
 from django.db import Error, connections
@@ -49,7 +50,7 @@ class Heartbeat:
         self._interval = interval
         self._patience = patience
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=[self._run], name="heartbeat", daemon=True)
 
     @property
     def is_valid(self) -> bool:

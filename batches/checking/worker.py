@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from django.db import Error, OperationalError, close_old_connections, connection
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.limits import MAX_ERROR
+from batches.log_context import log_context
 from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, Queue, discard_connections, is_outdated
 from batches.notifications.courier import delivering
 from batches.queue.outages import have_others_continued, take_probe
@@ -134,7 +136,8 @@ class Worker:
                 version = await self._database(Queue.objects.read_version)
                 claimed = await self._claim()
                 if claimed is not None:
-                    await self._work_on(claimed)
+                    with log_context(batch_id=str(claimed.batch.pk), run_id=str(claimed.run_token)):
+                        await self._work_on(claimed)
                     continue
                 await self._tidy()
                 if self._is_task:
@@ -254,7 +257,8 @@ class Worker:
 
     async def _in_database_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._database_thread, partial(_with_fresh_connection, call, *arguments))
+        run = copy_context().run  # for the log
+        return await loop.run_in_executor(self._database_thread, run, partial(_with_fresh_connection, call, *arguments))
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -106,7 +106,12 @@ def process_count_for(batch: Batch, wanted: int | None) -> int:
 
 
 def echo(name: str, line: str) -> None:
-    print(f"{name} | {line}", file=sys.stderr, flush=True)
+    print(line if is_json(line) else f"{name} | {line}", file=sys.stderr, flush=True)
+
+
+def is_json(line: str) -> bool:
+    """A log line that says by itself which process wrote it."""
+    return line.startswith("{")
 
 
 def _echo_faults(name: str, line: str) -> None:

@@ -1,18 +1,39 @@
-"""The page for a database that is busy or unavailable. The API answers in JSON instead."""
+"""The page for a database that is busy or unavailable (the API answers in JSON instead), and the ID of each request."""
 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
+from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
+from batches.log_context import log_context
 from batches.models import discard_connections, is_database_fault
 
 from .outages import RETRY_AFTER, describe_outage
 
 logger = logging.getLogger(__name__)
+
+#: What a proxy may have named a request.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def request_id(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Names each request, in its log lines and in `X-Request-ID` of its answer. Keeps the name that a proxy gave it."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-ID", "")
+        name = request.request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex  # type: ignore[attr-defined]
+        with log_context(request_id=name):
+            response = get_response(request)
+        response["X-Request-ID"] = name
+        return response
+
+    return respond
 
 
 class DatabaseOutageMiddleware(MiddlewareMixin):

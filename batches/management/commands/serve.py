@@ -17,7 +17,7 @@ from batches.demo.profiles import HOST as DEMO_HOST
 from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
-from batches.management.workers import add_processes, celery_children, worker_children
+from batches.management.workers import add_processes, celery_children, is_json, worker_children
 from batches.web.uploads import MAX_FORM_BYTES
 
 #: What waitress allows visitors who are idle, slow or rude. docs/operations/deploy.md has the same for other
@@ -99,7 +99,8 @@ class Command(DatabaseCommand):
             prefix = f"{name:<{width}} |"
             with lock, suppress(CommandError):  # a full disk must not stop the processes
                 colour = COLOURS.get(name, WORKER_COLOUR)
-                self.stdout.write(f"{colorize(prefix, fg=colour) if coloured else prefix} {line}")
+                prefixed = f"{colorize(prefix, fg=colour) if coloured else prefix} {line}"
+                self.stdout.write(line if is_json(line) else prefixed)
                 self.stdout.flush()
 
         return echo
