@@ -231,21 +231,30 @@ class BatchManager(FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleC
         return True
 
     @refusable
-    def hold_queue(self, reason: str = "", until: datetime | None = None) -> Literal[True]:
-        """Start no batch until `release_queue`, or until this time. The running batch continues."""
+    def hold_queue(self, reason: str = "", until: datetime | None = None, stop_running: bool = False) -> Literal[True]:
+        """Start no batch until `release_queue`, or until this time.
+
+        The running batch continues. With `stop_running` it waits at position 1 instead, and the release starts it,
+        wherever it waits then, unless somebody has decided about it: moved, queued, paused, completed or deleted it.
+        """
         reason = clean_text(reason, MAX_ERROR).strip()
         require_future(until)
+        require_flag(stop_running)
         with Queue.objects.locked() as queue:
-            if not (queue.held and (queue.hold_reason, queue.held_until) == (reason, until)):
+            running = lock_running() if stop_running else None
+            if running is not None:
+                self._interrupt(running, f"stopped by the hold: {reason}" if reason else "stopped by the hold")
+            if running or not (queue.held and (queue.hold_reason, queue.held_until) == (reason, until)):
                 message = f"{reason} (until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC)".strip() if until else reason
-                self._set_hold(message, by=self.actor, at=timezone.now(), until=until, why=reason)
+                stopped = {"stopped": running} if running else {}
+                self._set_hold(message, by=self.actor, at=timezone.now(), until=until, why=reason, **stopped)
         return True
 
     def release_queue(self) -> Literal[True]:
-        """Allow batches to start again."""
+        """Allow batches to start again. The one that the hold stopped continues at once."""
         with Queue.objects.locked() as queue:
             if queue.held:
-                self._release(queue.hold_reason)
+                self._release(queue, queue.hold_reason)
         return True
 
     # Starting and ending
@@ -267,16 +276,20 @@ class BatchManager(FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleC
     def promote_next_batch(self) -> Batch | None:
         """Start the head of the queue. None if a batch runs, the queue is empty or held."""
         with Queue.objects.locked() as queue:
+            self._end_hold(queue)
             batch = None if queue.is_blocked or Batch.objects.running().exists() else lock_head()
             if batch is not None:
                 self._start(batch, Action.PROMOTE_NEXT_BATCH)
         return batch
 
     @transition(Action.PAUSE_BATCH)
-    def pause_batch(self, batch: Batch) -> Literal[True]:
-        """Take it out of the queue. Once this commits, no further result of its run is recorded."""
+    def pause_batch(self, batch: Batch, reason: str = "") -> Literal[True]:
+        """Take it out of the queue. Once this commits, no further result of its run is recorded.
+
+        The log has the reason. Of a batch that is paused already nothing changes.
+        """
         if batch.status != Status.PAUSED:
-            self._leave(batch, Action.PAUSE_BATCH, Status.PAUSED)
+            self._leave(batch, Action.PAUSE_BATCH, Status.PAUSED, clean_text(reason, MAX_ERROR).strip())
         return True
 
     @transition(Action.COMPLETE_BATCH)
@@ -368,7 +381,7 @@ class BatchManager(FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleC
     def _delete_batch(self, batch: Batch) -> Literal[True]:
         before = batch.status, batch.position
         self._leave_queue(batch, status=Status.PAUSED, position=None, deleted_at=Now())
-        Queue.objects.bump_version()
+        Queue.objects.bump_version(batch.pk)
         self._log(
             None,
             Action.DELETE_BATCH,

@@ -142,6 +142,11 @@ def _call_queue(name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
     return prepare
 
 
+def _hold_and_stop() -> Sequence[Call]:
+    _make_in_status("running")
+    return [("hold_queue", ("why", None, True))] * 2
+
+
 def _release() -> Sequence[Call]:
     manager.hold_queue("why")
     return [("release_queue", ())] * 2
@@ -185,6 +190,7 @@ PAIRS = {
     "move with a version": Pair(_move_with_version, [YES, Code.STALE_VERSION], 1),
     "set the priority": Pair(_call_twice("queued", "set_priority", 5), [YES, YES], 1),
     "hold": Pair(_call_queue("hold_queue", "why"), [YES, YES], 1),
+    "hold and stop": Pair(_hold_and_stop, [YES, YES], 2),
     "release": Pair(_release, [YES, YES], 1),
     "insert": Pair(_call_queue("insert", "new"), [YES, YES], 2),
 }

@@ -53,6 +53,8 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
     if call == Action.REPEAT_BATCH:
         return repeat_once(request, batch_id), success.format(batch)
     values = {"expected_status": request.GET.get("status")} | preemption(request, call)
+    if call == Action.PAUSE_BATCH:
+        values["reason"] = request.POST.get("reason", "")
     return getattr(get_manager(request), call)(batch_id, **values), success.format(batch)
 
 

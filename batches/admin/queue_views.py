@@ -70,7 +70,8 @@ class QueuePage(BatchView):
             return Refusal(Code.BAD_VALUE, "The end of the hold is not a valid time. Choose one."), ""
         if until is not None and timezone.is_naive(until):
             until = timezone.make_aware(until)
-        return get_manager(request).hold_queue(request.POST.get("reason", ""), until), "The queue is held."
+        reason, stop = request.POST.get("reason", ""), "stop_running" in request.POST
+        return get_manager(request).hold_queue(reason, until, stop), "The queue is held."
 
     def release(self, request: HttpRequest) -> Result:
         return get_manager(request).release_queue(), "The queue was released."

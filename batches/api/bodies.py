@@ -282,7 +282,16 @@ class MoveBody(OrderBody):
     )
 
 
-@with_examples(With_a_reason={"reason": "The network is being repaired."})
+@with_examples(With_a_reason={"reason": "The feeds of this list move today."})
+class PauseBody(Body):
+    """Why a batch is paused."""
+
+    reason = serializers.CharField(
+        max_length=MAX_ERROR, allow_blank=True, default="", help_text="Shown with the batch, and in its log."
+    )
+
+
+@with_examples(With_a_reason={"reason": "The network is being repaired."}, Stop_everything={"stop_running": True})
 class HoldBody(Body):
     """Why the queue is held, and until when."""
 
@@ -292,6 +301,9 @@ class HoldBody(Body):
         allow_null=True,
         default=None,
         help_text="When a worker releases the queue, unless somebody does.",
+    )
+    stop_running = serializers.BooleanField(
+        default=False, help_text="True stops the running batch too. It continues as soon as the queue is released."
     )
 
 
@@ -391,6 +403,9 @@ class BulkBody(Body):
         required=False,
         help_text="Query parameters of the list of batches, without `ordering`.",
     )
+    reason = serializers.CharField(
+        max_length=MAX_ERROR, allow_blank=True, required=False, help_text="Why the batches are paused."
+    )
 
     def validate_ids(self, ids: list[Any]) -> list[str]:
         """Each of them once. An unknown id is not an error of the body, but an outcome."""
@@ -402,6 +417,8 @@ class BulkBody(Body):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("ids" in attrs) == ("filter" in attrs):
             raise ValidationError({"ids": ["Send either ids or a filter."]})
+        if "reason" in attrs and attrs["action"] != "pause":
+            raise ValidationError({"reason": ["Only the action pause takes a reason."]})
         return attrs
 
 

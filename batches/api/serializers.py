@@ -87,6 +87,7 @@ class QueueSerializer(serializers.Serializer[Any]):
     held_at = MomentField(allow_null=True)
     held_until = MomentField(allow_null=True, help_text="When a worker releases the queue; null: when somebody does.")
     hold_reason = serializers.CharField()
+    stopped = serializers.UUIDField(allow_null=True, help_text="The batch that the hold stopped.")
     outage_since = MomentField(
         allow_null=True, help_text="Held because a worker's machine is offline. It is released when sites answer again."
     )

@@ -42,6 +42,7 @@ from .bodies import (
     HoldBody,
     MoveBody,
     NothingBody,
+    PauseBody,
     StartBody,
 )
 from .conditional import make_etag, make_queue_etag, matching, respond_conditionally
@@ -186,13 +187,13 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         """
         return self.manager.start_batch(pk, preempt, expected_version=queue_version)
 
-    @batch_action(Action.PAUSE_BATCH)
-    def pause(self, pk: str) -> Any:
+    @batch_action(Action.PAUSE_BATCH, body=PauseBody)
+    def pause(self, pk: str, reason: str) -> Any:
         """Pause a batch.
 
-        No result that arrives after this answer is recorded.
+        No result that arrives after this answer is recorded. Of a batch that is paused already nothing changes.
         """
-        return self.manager.pause_batch(pk)
+        return self.manager.pause_batch(pk, reason)
 
     @batch_action(Action.MOVE_BATCH, Code.STALE_VERSION, body=MoveBody)
     def move(self, pk: str, position: int, queue_version: int | None = None) -> Any:
@@ -233,11 +234,15 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         return self.run_bulk_once(bulk_action, **fields)
 
     def run_bulk_once(
-        self, bulk_action: Action, ids: Sequence[object] = (), filter: QuerySet[Batch] | None = None
+        self,
+        bulk_action: Action,
+        ids: Sequence[object] = (),
+        filter: QuerySet[Batch] | None = None,
+        **values: Any,
     ) -> Response:
         # A repeat changes nothing about the batch.
         is_filtered = filter is not None and bulk_action != Action.REPEAT_BATCH
-        expected: dict[str, Any] = {"expected_in": filter} if is_filtered else {}
+        values |= {"expected_in": filter} if is_filtered else {}
 
         def select() -> tuple[Sequence[object], int]:
             if filter is None:
@@ -252,7 +257,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
             in_a_transaction = self.wanted is not None and bulk_action == Action.REPEAT_BATCH
             preparing = preparing_repeats(self.manager, ids) if in_a_transaction else nullcontext()
             with preparing as prepared:
-                yield lambda: render_outcomes(run_bulk(self.manager, bulk_action, ids, prepared=prepared, **expected))
+                yield lambda: render_outcomes(run_bulk(self.manager, bulk_action, ids, prepared=prepared, **values))
 
         return self.run_steps_once(select, prepare, sum_up_outcomes)
 
@@ -286,7 +291,9 @@ class QueueViewSet(ManagerView, ViewSet):
     def hold(self, request: Request) -> Response:
         """Hold the queue.
 
-        No batch is started until the queue is released, or until the end of the hold. The running batch continues.
+        No batch is started until the queue is released, or until the end of the hold. The running batch continues,
+        unless `stop_running` is true: then it is the first to go on afterwards, unless it is moved, queued, paused or
+        deleted meanwhile.
         """
         fields = parse_body(HoldBody, request)
         return self.run_once(lambda: self.respond(require_granted(self.manager.hold_queue(**fields))))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, UUIDField, Value
+from django.db.models.functions import NullIf
 from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
@@ -35,9 +37,10 @@ class QueueManager(models.Manager["Queue"]):
     def read_version(self) -> int:
         return self.values_list("version", flat=True).first() or 0
 
-    def bump_version(self) -> None:
-        """Note that the order or a status has changed. Under the lock."""
-        self.update(version=F("version") + 1)
+    def bump_version(self, decided: uuid.UUID | None = None) -> None:
+        """Note that the order or a status has changed: with the batch about which somebody decided. Under the lock."""
+        others = {"stopped": NullIf(F("stopped"), Value(decided, UUIDField()))} if decided else {}
+        self.update(version=F("version") + 1, **others)
 
 
 class Queue(models.Model):
@@ -54,6 +57,10 @@ class Queue(models.Model):
     #: When a worker releases it. NULL: when somebody does.
     held_until = models.DateTimeField(null=True, blank=True)
     hold_reason = models.TextField(blank=True)
+    #: The batch that the hold stopped. The release starts it, unless somebody has decided about it since.
+    stopped = models.ForeignKey(  # one row needs no index
+        "Batch", models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
+    )
     #: Held for an outage of our own, which a worker found then. Workers release it when hosts answer again.
     outage_since = models.DateTimeField(null=True, blank=True)
     #: The last time that a worker asked hosts, to find out whether they answer again.
@@ -72,6 +79,9 @@ class Queue(models.Model):
             models.CheckConstraint(
                 name="queue_is_held_during_an_outage", condition=Q(outage_since__isnull=True) | Q(held=True)
             ),
+            models.CheckConstraint(
+                name="queue_is_held_while_a_batch_is_stopped", condition=Q(stopped__isnull=True) | Q(held=True)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -79,8 +89,9 @@ class Queue(models.Model):
 
     @property
     def why_held(self) -> str:
-        """The reason, and for an outage of ours how it ends."""
-        return f"{self.hold_reason} {END_OF_OUTAGE}" if self.outage_since else self.hold_reason
+        """The reason, what it stopped, and for an outage of ours how it ends."""
+        stopped = f"“{self.stopped}” is stopped until then." if self.stopped else ""
+        return " ".join(filter(None, [self.hold_reason, stopped, END_OF_OUTAGE if self.outage_since else ""]))
 
     @property
     def hold_is_over(self) -> bool:

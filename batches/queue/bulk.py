@@ -125,9 +125,9 @@ def run_bulk(
     *,
     skip_idle: bool = False,
     prepared: Mapping[object, Reveal] | None = None,
-    **expected: Any,
+    **values: Any,
 ) -> BulkResult:
-    """Call the action for each of these different ids, with `expected` as `transition` takes it.
+    """Call the action for each of these different ids, with `values`: its own, and what `transition` takes.
 
     `prepared` has the calls that replace those of the manager. `skip_idle` refuses batches that have the status
     already: somebody who selects many does not mean to move the queued ones to the end.
@@ -144,7 +144,7 @@ def run_bulk(
     if prepared is not None:
         results |= {batch_id: prepared[batch_id]() for batch_id in to_call}
     else:
-        results |= zip(to_call, _call(manager, action, to_call, expected), strict=True)
+        results |= zip(to_call, _call(manager, action, to_call, values), strict=True)
     after = find_batches(ids)
     return BulkResult(
         action,
@@ -175,8 +175,8 @@ def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:
     return {batch_id: batches.get(pk) for batch_id, pk in keys.items()}
 
 
-def _call(manager: Manager, action: Action, ids: Sequence[object], expected: Mapping[str, Any]) -> list[Any]:
+def _call(manager: Manager, action: Action, ids: Sequence[object], values: Mapping[str, Any]) -> list[Any]:
     if action == Action.DELETE_BATCH:
-        return manager.delete_batches(ids, **expected)  # removes their rows together, in half the time
+        return manager.delete_batches(ids, **values)  # removes their rows together, in half the time
     call = getattr(manager, action)
-    return [call(batch_id, **expected) for batch_id in ids]
+    return [call(batch_id, **values) for batch_id in ids]

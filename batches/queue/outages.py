@@ -40,7 +40,7 @@ class OutageCalls(QueueWriter):
         """Release the queue if it is held for an outage: hosts answer again."""
         with Queue.objects.locked() as queue:
             if queue.outage_since is not None:
-                self._release("This machine is online again.")
+                self._release(queue, "This machine is online again.")
         return True
 
 

@@ -73,8 +73,7 @@ class WorkerCalls(QueueWriter):
 
     def _note_worker(self, queue: Queue, worker: str) -> None:
         Queue.objects.update(worker=worker, worker_seen_at=Now())
-        if queue.hold_is_over:
-            self._release("The end of the hold has come.")
+        self._end_hold(queue)
 
     def _promote_head(self, queue: Queue, worker: str) -> Batch | None:
         head = None if queue.is_blocked else lock_head()

@@ -19,7 +19,7 @@ from batches.text import clean_text, pluralise
 
 from .contents import require_preparation
 from .refusals import Fenced, Refusal, refusable
-from .runs import end_run, lease_of
+from .runs import end_run, lease_of, lock_running
 from .transitions import require_allowed
 from .values import find_batch, require_expected
 
@@ -113,7 +113,7 @@ class QueueWriter:
         _update(batch, **changes)
         batch.refresh_from_db()
         if before != (batch.status, batch.position) or "priority" in changes:
-            Queue.objects.bump_version()
+            Queue.objects.bump_version(batch.pk)
         self._log(batch, action, message, before=before, after=(batch.status, batch.position))
 
     def _enqueue(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
@@ -124,7 +124,7 @@ class QueueWriter:
         if target != batch.position:
             before = batch.status, batch.position
             Batch.objects.move(batch, target)
-            Queue.objects.bump_version()
+            Queue.objects.bump_version(batch.pk)
             self._log(batch, action, before=before, after=(batch.status, target))
         return True
 
@@ -151,23 +151,34 @@ class QueueWriter:
             end_run(batch)
         position = 0 if status == Status.RUNNING else None
         self._leave_queue(batch, status=status, position=position, **changes)
-        Queue.objects.bump_version()
+        Queue.objects.bump_version(batch.pk)
         batch.refresh_from_db()
         self._log(batch, action, message, before=before, after=(status, position))
         self._notify(batch)
 
     def _set_hold(
-        self, message: str, *, by: str, at: datetime, until: datetime | None, why: str, **outage: Any
+        self, message: str, *, by: str, at: datetime, until: datetime | None, why: str, **others: Any
     ) -> None:
+        """`others` are the batch that it stopped, or an outage."""
         hold = {"held": True, "held_by": by, "held_at": at, "held_until": until, "hold_reason": why}
-        Queue.objects.update(**{"outage_since": None} | hold | outage)
+        Queue.objects.update(**{"outage_since": None} | hold | others)
         Queue.objects.bump_version()
         self._log(None, Action.HOLD_QUEUE, message)
 
-    def _release(self, message: str) -> None:
-        Queue.objects.update(held=False, held_by="", held_at=None, held_until=None, hold_reason="", outage_since=None)
+    def _release(self, queue: Queue, message: str) -> None:
+        """End the hold. The batch that it stopped goes on, if nobody has decided about it, and no other runs."""
+        nobody = {"held_by": "", "held_at": None, "held_until": None, "hold_reason": ""}
+        Queue.objects.update(held=False, stopped=None, outage_since=None, **nobody)
         Queue.objects.bump_version()
         self._log(None, Action.RELEASE_QUEUE, message)
+        if queue.stopped_id is not None and lock_running() is None:
+            for stopped in Batch.objects.select_for_update(no_key=True).queued().filter(pk=queue.stopped_id):
+                self._start(stopped, Action.START_BATCH, "continues after the hold")
+
+    def _end_hold(self, queue: Queue) -> None:
+        """Release it if its time has come."""
+        if queue.hold_is_over:
+            self._release(queue, "The end of the hold has come.")
 
     def _notify(self, batch: Batch) -> None:
         if batch.status in ENDS:

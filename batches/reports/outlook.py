@@ -177,6 +177,7 @@ def queue_as_dict(
         "held_at": queue.held_at,
         "held_until": queue.held_until,
         "hold_reason": queue.hold_reason,
+        "stopped": queue.stopped_id,
         "outage_since": queue.outage_since,
         "worker": ", ".join(outlook.workers) if outlook.running else queue.worker,
         "worker_seen_at": outlook.worker_seen_at,

@@ -36,6 +36,8 @@ class ChangeActions(ActionCommand):
             parser.add_argument("ids", nargs="+", metavar="ID", help=SHORT_ID)
             if action == Action.START_BATCH:
                 add_now(parser)
+            if action == Action.PAUSE_BATCH:
+                parser.add_argument("--reason", help="Shown with the batch, and in its log.")
             if action == Action.DELETE_BATCH:
                 parser.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
         move = self.add_action("move", ChangeActions.move, "Move a queued batch to another position.", ID)
@@ -53,9 +55,18 @@ class ChangeActions(ActionCommand):
         examine = self.add_action("doctor", ChangeActions.examine, description, JSON)
         examine.add_argument("--fix", action="store_true", help="Repair what can be derived, and log it.")
 
-    def apply(self, *, action: Action, ids: list[str], yes: bool = True, now: bool = False, **options: Any) -> None:
+    def apply(
+        self,
+        *,
+        action: Action,
+        ids: list[str],
+        yes: bool = True,
+        now: bool = False,
+        reason: str | None = None,
+        **options: Any,
+    ) -> None:
         """Each batch by itself: a refusal does not stop the others."""
-        values = {"preempt": True} if now else {}
+        values: dict[str, Any] = {"preempt": True} if now else {"reason": reason} if reason else {}
         if not yes and sys.stdin.isatty():
             names = ", ".join(f"“{printable(self.find_batch(batch_id).name)}”" for batch_id in ids)
             require_confirmed(f"Delete {names} with all results?")

@@ -7,9 +7,9 @@ from django.utils import timezone
 
 from batches.checking.worker import Worker
 from batches.management.base import JSON, add_limit
-from batches.management.output import batch_table, hold_line, when
+from batches.management.output import batch_table, hold_line, printable, when
 from batches.management.subscriptions import SubscriptionActions
-from batches.models import Batch
+from batches.models import Batch, Queue
 from batches.reports.outlook import forecast_queue, queue_as_dict
 
 
@@ -20,10 +20,12 @@ class Command(SubscriptionActions):
         super().add_arguments(parser)
         show = self.add_action("show", Command.show, "Show the running batch and the queued batches in order.", JSON)
         add_limit(show, "queued batches")
-        hold = self.add_action("hold", Command.hold, "Start no other batch; the running one continues.")
+        hold = self.add_action("hold", Command.hold, "Start no other batch.")
         hold.add_argument("--reason", default="", help="Shown to everybody who looks at the queue.")
         text = "Release it at this time, such as 06:00 or 2026-01-31T06:00 (default: when somebody does)."
         hold.add_argument("--until", type=moment, metavar="TIME", help=text)
+        text = "Stop the running batch too. It continues as soon as the queue is released (default: it continues)."
+        hold.add_argument("--stop-running", action="store_true", help=text)
         self.add_action("release", Command.release, "Let batches start again.")
         self.add_subscription_actions()
         description = (
@@ -48,10 +50,12 @@ class Command(SubscriptionActions):
         if (more := outlook.waiting - limit) > 0:
             self.stdout.write(f"and {more:,} more; show them with --limit")
 
-    def hold(self, *, reason: str, until: datetime | None, **options: Any) -> None:
-        self.require_accepted(self.manager.hold_queue(reason, until))
+    def hold(self, *, reason: str, until: datetime | None, stop_running: bool, **options: Any) -> None:
+        self.require_accepted(self.manager.hold_queue(reason, until, stop_running))
         held = f"The queue is held until {when(until)}." if until else "The queue is held."
-        self.stdout.write(f"{held} The running batch continues; release it with: manage.py queue release")
+        stopped = Queue.objects.select_related("stopped").get().stopped
+        running = f"“{printable(stopped.name)}” is stopped until then" if stopped else "The running batch continues"
+        self.stdout.write(f"{held} {running}; release it with: manage.py queue release")
 
     def alert(self, **options: Any) -> None:
         Worker().tend()

@@ -72,6 +72,13 @@ def test_a_start_can_interrupt_the_running_batch_that_was_seen(client, make_batc
     assert client.get(f"/api/batches/{first.pk}/").json()["position"] == 1
 
 
+def test_a_pause_can_have_a_reason(client, make_batch):
+    for body, reason in [({"reason": " The feeds move. "}, "The feeds move."), (None, "")]:
+        batch = make_batch()
+        assert act(client, batch, "pause", body).json()["status"] == "paused"
+        assert client.get(f"/api/batches/{batch.pk}/logs/").json()["results"][0]["message"] == reason
+
+
 def test_a_move_stops_at_the_end_and_is_refused_if_it_was_decided_from_an_older_queue(client, make_batch):
     first, second = make_batch(), make_batch()
     seen = client.get("/api/queue/").json()["version"]

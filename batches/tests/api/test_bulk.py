@@ -53,6 +53,14 @@ def test_each_batch_has_the_outcome_of_a_call_for_it_alone(client, make_batch, a
     assert_consistent()
 
 
+def test_only_a_bulk_pause_takes_a_reason(client, make_batch):
+    batches = [make_batch(), make_batch()]
+    assert outcomes_of(send(client, "pause", batches, reason="Repairs.")) == [("ok", "paused")] * 2
+    assert [batch.logs.latest("pk").message for batch in batches] == ["Repairs."] * 2
+    with nothing_changes():
+        assert errors_of(send(client, "queue", batches, reason="Repairs.")) == {"reason"}
+
+
 def test_a_filter_selects_the_matching_batches_that_the_action_is_offered_for(client, make_batch):
     batch = make_batch("paused", failed=1)
     make_batch("paused", name="a batch without failures")

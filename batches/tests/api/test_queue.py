@@ -22,6 +22,7 @@ EMPTY = {
     "held_at": None,
     "held_until": None,
     "hold_reason": "",
+    "stopped": None,
     "outage_since": None,
     "worker": "",
     "worker_seen_at": None,
@@ -64,6 +65,14 @@ def test_the_queue_is_held_and_released_and_a_second_time_nothing_changes(client
     with nothing_changes():
         assert client.post("/api/queue/release/").status_code == 200
     assert client.post("/api/queue/hold/").json()["hold_reason"] == ""
+
+
+def test_a_hold_can_stop_the_running_batch_until_the_release(client, make_batch):
+    batch = make_batch("running")
+    held = client.post("/api/queue/hold/", {"stop_running": True}).json()
+    assert (held["running"], held["stopped"], held["waiting"][0]["id"]) == (None, str(batch.pk), str(batch.pk))
+    released = client.post("/api/queue/release/").json()
+    assert (released["running"]["id"], released["stopped"]) == (str(batch.pk), None)
 
 
 def test_the_queue_has_the_expected_times_of_each_batch(client, make_batch, monkeypatch):

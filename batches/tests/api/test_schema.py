@@ -156,7 +156,18 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, descr
                 validator(described, documented).validate(answer.json())
     assert sorted(accepted) == sorted(
         [
-            *("FromAList", "FromAFile", "Both", "BeforeAllOthers", "ToTheFront", "WithAReason", "ById", "ByFilter"),
+            *(
+                "FromAList",
+                "FromAFile",
+                "Both",
+                "BeforeAllOthers",
+                "ToTheFront",
+                "WithAReason",
+                "WithAReason",
+                "StopEverything",
+                "ById",
+                "ByFilter",
+            ),
             *(
                 "FromAList",
                 "FromAFile",

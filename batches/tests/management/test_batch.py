@@ -416,6 +416,12 @@ def test_an_action_changes_the_status_says_so_and_logs_who_did_it(action, status
     assert (last_line().actor, last_line().channel) == ("ada", "command")
 
 
+def test_a_pause_can_have_a_reason(manage):
+    batch = half_checked(Status.RUNNING)
+    assert manage("batch", "pause", batch.pk, "--reason", "The feeds move.").code == 0
+    assert (last_line().action, last_line().message) == ("pause_batch", "The feeds move.")
+
+
 @pytest.mark.parametrize(
     ("action", "status", "reason"),
     [

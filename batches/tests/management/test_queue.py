@@ -45,6 +45,17 @@ def test_a_held_queue_says_who_holds_it_and_why_until_it_is_released(manage, mon
     assert "held" not in manage("queue", "show").out
 
 
+def test_a_hold_can_stop_the_running_batch_until_the_release(manage):
+    half_checked(Batch.Status.RUNNING)
+    sentence = "The queue is held. “it” is stopped until then; release it with: manage.py queue release\n"
+    assert manage("queue", "hold", "--reason", "New disk.", "--stop-running") == (0, sentence, "")
+    header, _, first, *_ = manage("queue", "show").out.splitlines()
+    assert header.endswith(": New disk. “it” is stopped until then.")
+    assert first.split()[:3] == ["1", "queued", "it"]
+    assert manage("queue", "release").code == 0
+    assert Batch.objects.running().get().name == "it"
+
+
 def test_a_hold_for_an_outage_says_how_it_ends(manage):
     manage("queue", "hold", "--reason", "This machine seems to be offline.")
     Queue.objects.update(outage_since=timezone.now())

@@ -93,6 +93,10 @@ def test_many_batches_may_be_out_of_the_queue():
     Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(3))
 
 
+def test_nothing_is_stopped_by_a_queue_that_is_not_held(it):
+    assert_impossible(lambda: Queue.objects.update_or_create(defaults={"stopped": it}))
+
+
 @pytest.mark.parametrize("status", ["lost", "", "PENDING", None])
 def test_a_profiles_row_has_a_known_status(status):
     make_batch(profiles=1)

@@ -86,6 +86,15 @@ def hold_queue(it: Batch) -> None:
     assert BatchManager().hold_queue()
 
 
+def stop_it(it: Batch) -> None:
+    assert BatchManager().hold_queue(stop_running=True)
+
+
+def let_the_hold_end(it: Batch) -> None:
+    stop_it(it)
+    Queue.objects.update(held_until=timezone.now() - timedelta(seconds=1))
+
+
 def lose_answers(it: Batch) -> None:
     """Its failed row has had no answer."""
     it.profiles.update(http_status=None)
@@ -192,7 +201,12 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "finish_resets": (PAUSED, begin_reset, lambda manager, it: manager.finish_resets()),
     "reorder_queue": (PAUSED, open_gap, lambda manager, it: manager.reorder_queue()),
     "hold_queue": (PAUSED, keep, lambda manager, it: manager.hold_queue("The network is being repaired.")),
+    "hold_queue stopping it": (RUNNING, keep, lambda manager, it: manager.hold_queue("Repairs.", stop_running=True)),
     "release_queue": (PAUSED, hold_queue, lambda manager, it: manager.release_queue()),
+    "release_queue of a stopped one": (RUNNING, stop_it, lambda manager, it: manager.release_queue()),
+    "pause_batch stopped": (RUNNING, stop_it, lambda manager, it: manager.pause_batch(it.pk, "Later.")),
+    "delete_batch stopped": (RUNNING, stop_it, lambda manager, it: manager.delete_batch(it.pk)),
+    "claim_run at the end of a hold": (RUNNING, let_the_hold_end, lambda manager, it: manager.claim_run("worker")),
     "promote_next_batch": (PAUSED, keep, lambda manager, it: manager.promote_next_batch()),
     "repair_batch": (PAUSED, damage_counters, lambda manager, it: manager.repair_batch(it.pk)),
     "repair_rows": (PAUSED, mark_deleted, lambda manager, it: manager.repair_rows()),

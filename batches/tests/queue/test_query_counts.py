@@ -108,7 +108,7 @@ def count_statements(size):
 def test_each_call_needs_as_many_statements_for_a_thousand_as_for_ten():
     few, many = count_statements(FEW), count_statements(MANY)
     assert few == many
-    assert max(many[name] for name in TRANSITIONS) <= 28
+    assert max(many[name] for name in TRANSITIONS) <= 34  # at the end of a hold, a claim also releases and starts
 
 
 def test_each_transition_is_one_transaction_that_locks_the_queue_first():

@@ -112,6 +112,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.all: list[Expected] = []
         self.waiting: list[Expected] = []
         self.held = False
+        #: What the hold stopped, while nobody has decided about it since.
+        self.stopped: Expected | None = None
         self.known_stories: set[tuple[str, str]] = set()
         #: Profiles that were read. The stories of a first read are not new.
         self.read: set[str] = set()
@@ -134,6 +136,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.waiting.insert(ahead[-1] + 1 if ahead else 0, batch)
 
     def enter(self, batch: Expected, status: str) -> None:
+        before = batch.status, list(self.waiting)
         if batch.status == QUEUED:
             self.waiting.remove(batch)
         batch.fold()
@@ -142,6 +145,16 @@ class QueueMachine(RuleBasedStateMachine):
             self.place(batch)
         if status in {QUEUED, RUNNING}:
             batch.takeovers = 0
+        self.decide(batch, (batch.status, self.waiting) != before)
+
+    def interrupt(self, batch: Expected) -> None:
+        self.enter(batch, QUEUED)
+        self.waiting.remove(batch)
+        self.waiting.insert(0, batch)
+
+    def decide(self, batch: Expected, has_changed: bool) -> None:
+        if batch is self.stopped and has_changed:
+            self.stopped = None
 
     def add(self, batch: Expected, queue: bool = True) -> Expected:
         self.all.append(batch)
@@ -210,6 +223,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.waiting.remove(batch)
             self.waiting.insert(max(1, min(position, len(before))) - 1, batch)
             self.lines += self.waiting != before
+            self.decide(batch, self.waiting != before)
 
     @rule(batch=batches, priority=PRIORITIES)
     def set_priority(self, batch, priority):
@@ -217,6 +231,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not self.is_refused("set_priority", batch, answer) and priority != batch.priority:
             batch.priority = priority
             self.lines += 1
+            self.decide(batch, True)
             if batch.status == QUEUED:
                 self.waiting.remove(batch)
                 self.place(batch)
@@ -229,10 +244,19 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.manager.reorder_queue() is True
         self.lines += factor > 1
 
-    @rule(hold=st.sampled_from([False, False, True]))
-    def hold_or_release_queue(self, hold):
-        assert (self.manager.hold_queue() if hold else self.manager.release_queue()) is True
-        self.lines += hold != self.held
+    @rule(hold=st.sampled_from([False, False, True]), stop=st.booleans())
+    def hold_or_release_queue(self, hold, stop):
+        assert (self.manager.hold_queue(stop_running=stop) if hold else self.manager.release_queue()) is True
+        if hold and stop and self.running:
+            stopped = self.running
+            self.interrupt(stopped)
+            self.stopped = stopped
+            self.lines += 2
+        else:
+            self.lines += hold != self.held
+        if not hold and self.stopped:
+            self.enter(self.stopped, RUNNING)
+            self.lines += 1
         self.held = hold
 
     # Starting and ending
@@ -271,9 +295,7 @@ class QueueMachine(RuleBasedStateMachine):
         interrupted = self.running
         answer = self.manager.start_batch(batch.id, preempt=True)
         if not self.is_refused("start_batch", batch, answer, Code.QUEUE_HELD if self.held else None):
-            self.enter(interrupted, QUEUED)
-            self.waiting.remove(interrupted)
-            self.waiting.insert(0, interrupted)
+            self.interrupt(interrupted)
             self.enter(batch, RUNNING)
             self.lines += 2
 
@@ -423,6 +445,11 @@ class QueueMachine(RuleBasedStateMachine):
         }
         owned = {it.id: it.run_token for it in self.all if it.run_token}
         assert dict(Lease.objects.values_list("batch", "run_token")) == owned
+
+    @invariant()
+    def the_queue_knows_what_its_hold_stopped(self):
+        stopped = Queue.objects.values_list("stopped", flat=True).first()
+        assert stopped == (self.stopped and self.stopped.id)
 
     @invariant()
     def each_change_has_one_log_entry(self):
