@@ -36,6 +36,7 @@ MIN_TOKEN = 20
 
 RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 
+PING_URL = re.compile(r"https?://[^\s/?#]+[^\s#]*", re.IGNORECASE)
 BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?", re.IGNORECASE)
 
 
@@ -116,6 +117,8 @@ class Config:
     api_proxies: int = 0
     #: The secret with which Prometheus reads /metrics. Without one, there is no such address.
     metrics_token: str = ""
+    #: The address of a dead man's switch, such as https://hc-ping.com/<uuid>, which is told when a run starts and ends.
+    ping_url: str = ""
     #: Where people reach the site, such as https://batches.example.org, for the links in messages.
     base_url: str = ""
 
@@ -158,6 +161,10 @@ class Config:
             problems.append(
                 f"BATCHES['METRICS_TOKEN'] has {len(self.metrics_token)} characters, so it could be guessed. "
                 f"Use at least {MIN_TOKEN}: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
+            )
+        if self.ping_url and not PING_URL.fullmatch(self.ping_url):
+            problems.append(
+                f"BATCHES['PING_URL'] is {self.ping_url!r}. Use an address like https://hc-ping.com/<uuid>."
             )
         if self.base_url and not BASE_URL.fullmatch(self.base_url):
             problems.append(

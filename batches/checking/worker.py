@@ -25,6 +25,7 @@ from batches.limits import MAX_ERROR
 from batches.log_context import log_context
 from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, Queue, discard_connections, is_outdated
 from batches.notifications.courier import delivering
+from batches.notifications.pings import Ping, pinging
 from batches.queue.outages import have_others_continued, take_probe
 from batches.queue.runs import ClaimedRun
 from batches.reports import queries
@@ -131,7 +132,7 @@ class Worker:
             await self._database(tell_of_return)
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
         schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
-        async with measuring_lag(), delivers, schedules:
+        async with measuring_lag(), delivers, schedules, pinging(self._config) as self._pinger:
             while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
                 version = await self._database(Queue.objects.read_version)
                 claimed = await self._claim()
@@ -216,6 +217,8 @@ class Worker:
         batch, token = claimed.batch, claimed.run_token
         done, total = f"{batch.completed_profiles:,}", f"{batch.total_profiles:,}"
         logger.info("Checking “%s”: %s of %s profiles done", batch, done, total)
+        if claimed.is_first:
+            self._pinger.ping(Ping.START, batch.pk)
         try:
             checker = load_checker(batch.checker, self._config)
             self._run = Run(claimed, self._manager, checker, self._config, self._database, self._processes)
@@ -225,7 +228,9 @@ class Worker:
             if not self._run.has_checked_all or not await self._database(self._manager.finish_run, batch.pk, token):
                 await self._database(self._manager.release_run, batch.pk, token, self._run.checked, self._is_task)
             else:
-                _log_outcome(await self._database(_reload, batch))
+                ended = await self._database(_reload, batch)
+                _log_outcome(ended)
+                self._pinger.ping(Ping.FAIL if ended.error else Ping.SUCCESS, batch.pk)
         except RunOver as over:
             logger.info("“%s”: %s", batch, over)
         except Offline as offline:
@@ -238,7 +243,8 @@ class Worker:
         except Exception as error:
             logger.exception("“%s” stopped with an error", batch)
             message = f"{type(error).__name__}: {clean_text(error, MAX_ERROR)}"
-            await self._database(self._manager.handle_error, batch.pk, message, token)
+            if await self._database(self._manager.handle_error, batch.pk, message, token):
+                self._pinger.ping(Ping.FAIL, batch.pk)
         finally:
             self._run = None
 

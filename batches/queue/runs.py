@@ -38,6 +38,8 @@ class ClaimedRun:
     batch: Batch
     run_token: uuid.UUID
     partitions: tuple[int, ...] = ()
+    #: Nobody else has one: the run starts, or goes on after all workers had gone.
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
         return None
     lease = Lease.objects.create(batch=batch, worker=worker, lease_at=Now())
     lease_free_partitions(lease, processes)
-    return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)))
+    return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)), is_alone)
 
 
 def has_pending(batch: Batch) -> bool:

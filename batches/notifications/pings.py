@@ -1,0 +1,85 @@
+"""Pings a dead man's switch, such as Healthchecks, when a run starts and ends: it raises the alarm if none comes.
+
+A ping is sent beside the checks, through the guard, and at most tried a few times. Whatever becomes of it, the run goes
+on. `/start` and `/fail` after the address say what has happened, and `rid` which run belongs together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+from batches.checking.checkers.base import HostPaused, ProfileToCheck
+from batches.checking.checkers.http import HttpChecker
+from batches.conf import Config
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the switch has to answer, with all tries.
+TIMEOUT = 10.0
+#: Seconds that a worker that ends waits for its last ping.
+LAST_SECONDS = 5.0
+
+
+class Ping(StrEnum):
+    """What is added to the address."""
+
+    START = "/start"
+    SUCCESS = ""
+    FAIL = "/fail"
+
+
+class Pinger:
+    """Sends one after the other, so that the end of a short run does not come before its start."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = replace(config, timeout=TIMEOUT)
+        self.waiting: asyncio.Queue[str] = asyncio.Queue()
+
+    def ping(self, event: Ping, run: UUID) -> None:
+        if self._config.ping_url:
+            self.waiting.put_nowait(make_address(self._config.ping_url, event, run))
+
+    async def work(self) -> None:
+        while True:
+            address = await self.waiting.get()
+            if reason := await self._send(address):
+                logger.warning("The ping to BATCHES_PING_URL failed: %s", reason)
+            self.waiting.task_done()
+
+    async def _send(self, address: str) -> str:
+        """Returns why it failed. Its log line does not have the address: who knows it can ping."""
+        try:
+            async with HttpChecker(self._config) as checker:
+                return (await checker.check(ProfileToCheck(0, address))).error
+        except HostPaused:
+            return "it asks for a pause"
+        except Exception as error:
+            return type(error).__name__
+
+
+def make_address(base: str, event: Ping, run: UUID) -> str:
+    parts = urlsplit(base)
+    query = f"{parts.query}&rid={run}" if parts.query else f"rid={run}"
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + event, query=query))
+
+
+@asynccontextmanager
+async def pinging(config: Config) -> AsyncIterator[Pinger]:
+    """Send pings in the background of the `async with` block."""
+    pinger = Pinger(config)
+    work = asyncio.create_task(pinger.work())
+    try:
+        yield pinger
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS):
+                await pinger.waiting.join()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
