@@ -19,6 +19,7 @@ from . import display
 from .actions import describe_deletion, get_manager, latest_line
 from .add_batch import AddBatchAdmin
 from .batch_page import BatchPage
+from .dashboard import Dashboard
 from .filters import ListFilter
 from .forms import ChangeBatchForm
 from .queue_views import QueuePage
@@ -68,7 +69,7 @@ class BatchAdmin(AddBatchAdmin):
     )
 
     def get_urls(self) -> list[Any]:
-        return [*BatchPage(self).urls, *QueuePage(self).urls, *super().get_urls()]
+        return [*BatchPage(self).urls, *QueuePage(self).urls, *Dashboard(self).urls, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()

@@ -61,6 +61,14 @@ class Move:
         return abs(self.distance)
 
 
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The last one of a worker."""
+
+    worker: str
+    at: datetime
+
+
 @dataclass(frozen=True)
 class Outlook:
     """The queue at one moment (`now`, by the database's clock), and its forecast.
@@ -72,15 +80,28 @@ class Outlook:
     now: datetime
     queue: Queue
     running: Batch | None
-    #: Those that work on the running batch, and the last heartbeat of any of them.
-    workers: Sequence[str]
+    #: Of the workers that work on the running batch, and the last of any of them.
+    heartbeats: Sequence[Heartbeat]
     heartbeat_at: datetime | None
     worker_seen_at: datetime | None
+    #: Profiles per second by checker, in the latest batches.
+    rates: Mapping[str, float]
     waiting_profiles: int
     durations: Sequence[float | None]
     #: The seconds until the running batch ends, None if unknown. It goes on while the queue is held.
     run_ends_in: float | None
     free_in: float | None
+
+    @property
+    def workers(self) -> Sequence[str]:
+        return [heartbeat.worker for heartbeat in self.heartbeats]
+
+    @property
+    def last_heartbeats(self) -> Sequence[Heartbeat]:
+        """Of the workers at work, else of the last one that looked for work."""
+        queue = self.queue
+        idle = [Heartbeat(queue.worker, queue.worker_seen_at)] if queue.worker and queue.worker_seen_at else []
+        return self.heartbeats or idle
 
     @property
     def worker_is_alive(self) -> bool:
@@ -140,8 +161,9 @@ def forecast_queue() -> Outlook:
     row = Queue.objects.annotate(now=Now()).first()
     queue, now = (row, row.now) if row else (Queue(), timezone.now())
     running = Batch.objects.running().first()
-    leases = list(running.leases.order_by("worker").values_list("worker", "lease_at")) if running else []
-    heartbeat_at = max((heartbeat for _, heartbeat in leases), default=None)
+    leases = running.leases.order_by("worker").values_list("worker", "lease_at") if running else []
+    heartbeats = [Heartbeat(*lease) for lease in leases]
+    heartbeat_at = max((heartbeat.at for heartbeat in heartbeats), default=None)
     seen_at = max(filter(None, [queue.worker_seen_at, heartbeat_at]), default=None)
     waiting = Batch.objects.queued().order_by("position")
     work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
@@ -154,9 +176,10 @@ def forecast_queue() -> Outlook:
         now=now,
         queue=queue,
         running=running,
-        workers=[worker for worker, _ in leases],
+        heartbeats=heartbeats,
         heartbeat_at=heartbeat_at,
         worker_seen_at=seen_at,
+        rates=rates,
         waiting_profiles=sum(total - completed for _, total, completed in work),
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
         run_ends_in=left,

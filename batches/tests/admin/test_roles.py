@@ -93,6 +93,7 @@ ADDRESSES = {
     "batches_batch_export": (SEE_ROWS, NOBODY, {}),
     "batches_batch_queue": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_queue_live": (SEE_BATCHES, NOBODY, {}),
+    "batches_batch_dashboard_live": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_queue_hold": (NOBODY, OPERATE, {"reason": "why"}),
     "batches_batch_queue_release": (NOBODY, OPERATE, {}),
     "batches_batch_queue_move": (NOBODY, OPERATE, {}),

@@ -1,0 +1,77 @@
+"""The dashboard: what runs, when it is done, whether the workers are healthy, and what today brought.
+
+A project puts it on the index page of its admin with `{% load batches_display %}{% batches_dashboard %}`. What it shows
+depends on the user's permissions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.context_processors import PermWrapper
+from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern
+from django.views.decorators.gzip import gzip_page
+
+from batches.models import Batch, ProfileList
+from batches.reports.days import sum_up_day
+from batches.reports.outlook import forecast_queue
+
+from .actions import BatchView
+from .display import register
+from .queue_content import describe_hold, describe_missing_worker
+
+#: Runs and lists.
+SHOWN = 8
+
+
+class Dashboard(BatchView):
+    """Its part that is fetched every two seconds. The rest is as of when the page was loaded."""
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        return [self.page_path("dashboard/live/", gzip_page(self.live), "dashboard_live")]
+
+    def live(self, request: HttpRequest) -> HttpResponse:
+        return render(request, "admin/batches/dashboard/live.html", live_context())
+
+
+@register.inclusion_tag("admin/batches/dashboard/page.html", takes_context=True)
+def batches_dashboard(context: Any) -> dict[str, Any]:
+    return dashboard_context(context["request"].user)
+
+
+def dashboard_context(user: User | AnonymousUser) -> dict[str, Any]:
+    """Reads only what the user may see."""
+    context: dict[str, Any] = {"perms": PermWrapper(user)}
+    if user.has_perm("batches.view_batch") or user.has_perm("batches.change_batch"):
+        context |= {"has_queue": True, **live_context()}
+        today = sum_up_day()
+        context["today"] = today.with_run(context["running"]) if context["running"] else today
+        context["yesterday"] = sum_up_day(days_ago=1)
+        context["runs"] = find_latest_runs()
+    if user.has_perm("batches.view_profilelist") or user.has_perm("batches.change_profilelist"):
+        context["lists"] = find_due()
+    return context
+
+
+def live_context() -> dict[str, Any]:
+    outlook = forecast_queue()
+    return {
+        "outlook": outlook,
+        "running": outlook.running,
+        "in_error": Batch.objects.filter(status=Batch.Status.ERROR).count(),
+        "hold": describe_hold(outlook),
+        "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
+    }
+
+
+def find_latest_runs() -> list[Batch]:
+    return list(Batch.objects.filter(status=Batch.Status.DONE).order_by("-completed_at")[:SHOWN])
+
+
+def find_due() -> list[ProfileList]:
+    """The lists that run next by their schedules."""
+    return list(ProfileList.objects.filter(next_run_at__isnull=False).order_by("next_run_at", "name")[:SHOWN])

@@ -1,0 +1,161 @@
+"""The dashboard on the index page: now, today, the latest runs and the lists that are due."""
+
+from datetime import timedelta
+
+import pytest
+from django.template import Context, Template
+from django.test import RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, Lease, Queue
+from batches.reports.days import Day, sum_up_day
+
+from ..support.factories import empty_leases, make_batch, make_list
+from .conftest import SCRIPT, batch_with, document, parts, story, text_of, user_of, user_with, words
+
+pytestmark = pytest.mark.django_db
+
+INDEX = reverse("admin:index")
+LIVE = reverse("admin:batches_batch_dashboard_live")
+LISTS = ["view_profilelist"]
+TIME = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"
+
+
+def tiles(response):
+    """Each tile of the page: its texts by its label."""
+    pairs = [[words(part) for part in tile] for tile in document(response).xpath("//dl[contains(@class, 'tiles')]/div")]
+    return {label: texts for label, *texts in pairs}
+
+
+def run_of(name, *, seconds=10, **outcomes):
+    """A running batch with half of its profiles checked in so many seconds."""
+    batch = batch_with("running", name=name, **outcomes)
+    empty_leases(batch)
+    Batch.objects.filter(pk=batch.pk).update(run_seconds=seconds)
+    return batch
+
+
+def test_it_says_what_runs_and_when_it_is_done(client):
+    run_of("the press", ok=3, failed=2, pending=5, stories=[story()])
+    make_batch("next", profiles=10)
+    shown = tiles(client.get(INDEX))
+    name, progress, end, outcomes = shown["Running"]
+    assert (name, progress, outcomes) == ("the press", "5 of 10", "2 failed, 1 new story")
+    assert end.startswith("Ends about ")
+    assert end.endswith("in less than a minute")
+    number, profiles, end = shown["Queue"]
+    assert (number, profiles) == ("1 batch", "10 profiles to check")
+    assert end.startswith("All done about ")
+    worker, heartbeat = shown["Worker"]
+    assert worker == "At work"
+    assert heartbeat.startswith("a worker, heartbeat ")
+    assert shown["Speed"] == ["0.5/s", "profiles, this run"]
+    assert parts(client.get(LIVE))["dashboard-now"] == parts(client.get(INDEX))["dashboard-now"]
+
+
+def test_an_idle_worker_is_shown_with_the_speed_of_the_latest_batches(client):
+    batch = run_of("done", ok=30, seconds=2)
+    BatchManager().complete_batch(batch.pk)
+    BatchManager().claim_run("the idle one")
+    shown = tiles(client.get(INDEX))
+    assert shown["Running"] == ["Nothing"]
+    assert shown["Queue"] == ["0 batches", "Nothing waits"]
+    assert shown["Worker"][0] == "Idle"
+    assert shown["Worker"][1].startswith("the idle one, heartbeat ")
+    assert shown["Speed"] == ["15/s", "profiles, in the latest batches"]
+
+
+def test_it_warns_of_a_silent_worker_a_hold_and_errors(client):
+    run_of("the press", ok=1)
+    batch_with("error")
+    BatchManager("ada").hold_queue("the disk is full")
+    long_ago = timezone.now() - timedelta(hours=1)
+    Lease.objects.update(lease_at=long_ago)
+    Queue.objects.update(worker_seen_at=long_ago)
+    page = client.get(INDEX)
+    assert "The queue is held by ada since" in text_of(page)
+    assert "the disk is full" in text_of(page)
+    assert "1 batch stopped with an error." in parts(page)["dashboard-now"]
+    shown = tiles(page)
+    assert shown["Worker"][0].startswith("No worker heartbeat since ")
+    assert shown["Worker"][1] == "Nothing is checked until a worker runs: manage.py batchworker"
+    assert shown["Running"][2] == "Its end is not known"
+
+
+def test_a_day_has_the_batches_that_were_done_on_it_in_the_time_zone(settings):
+    settings.TIME_ZONE = "Asia/Kathmandu"  # UTC+05:45
+    timezone.get_default_timezone.cache_clear()
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    moments = [midnight, midnight - timedelta(seconds=1), midnight - timedelta(days=1), midnight - timedelta(days=1.1)]
+    for failed, moment in enumerate(moments, start=1):
+        batch = batch_with("done", ok=1, failed=failed, stories=[story()])
+        Batch.objects.filter(pk=batch.pk).update(completed_at=moment)
+    assert sum_up_day() == Day(batches=1, checked=2, failed=1, stories=1)
+    assert sum_up_day(days_ago=1) == Day(batches=2, checked=7, failed=5, stories=2)
+
+
+def test_today_is_beside_yesterday_with_what_the_running_batch_has_so_far(client):
+    old = batch_with("done", ok=1, failed=3)
+    Batch.objects.filter(pk=old.pk).update(completed_at=timezone.now() - timedelta(days=1))
+    batch_with("done", ok=2, failed=1)
+    run_of("now", ok=1, failed=1, stories=[story()])
+    shown = tiles(client.get(INDEX))
+    assert shown["Batches done"] == ["1", "yesterday 1"]
+    assert shown["Profiles checked"] == ["5", "yesterday 4"]
+    assert shown["Failed"] == ["2", "yesterday 3"]
+    assert shown["New stories"] == ["1", "yesterday 0"]
+
+
+def test_the_latest_runs_and_the_lists_that_are_due_lead_to_their_pages(client):
+    done = batch_with("done", name="done", ok=1000)
+    found = make_list("the press")
+    assert BatchManager().change_list(found.pk, schedule="0 6 * * *", time_zone="UTC")
+    page = text_of(client.get(INDEX))
+    assert f'href="{reverse("admin:batches_batch_change", args=[done.pk])}"' in page
+    assert "1,000" in page
+    assert f'href="{reverse("admin:batches_profilelist_change", args=[found.pk])}"' in page
+    assert "At 06:00 every day (UTC)" in page
+
+
+def test_an_empty_installation_says_what_to_do(client):
+    page = words(document(client.get(INDEX)))
+    assert "No batch is done yet." in page
+    assert "Add a batch" in page
+    assert "No list has a schedule." in page
+    assert tiles(client.get(INDEX))["Speed"] == ["Not known yet", ""]
+
+
+@pytest.mark.parametrize(
+    ("permissions", "has_queue", "has_lists"),
+    [([], False, False), (["view_batch"], True, False), (LISTS, False, True), (["change_batch", *LISTS], True, True)],
+)
+def test_it_shows_what_the_permissions_allow(client_of, permissions, has_queue, has_lists):
+    batch_with("done", name="secret batch")
+    found = make_list("secret list")
+    BatchManager().change_list(found.pk, schedule="0 6 * * *", time_zone="UTC")
+    client = client_of("anonymous")
+    client.force_login(user_with(permissions))
+    page = text_of(client.get(INDEX))
+    assert [name in page for name in ("secret batch", "Latest runs", "batches/live.js")] == [has_queue] * 3
+    assert [name in page for name in ("secret list", "Lists due next")] == [has_lists] * 2
+
+
+def test_a_project_can_put_it_on_a_page_of_its_own():
+    request = RequestFactory().get("/")
+    request.user = user_of("superuser")
+    template = Template("{% load batches_display %}<main>{% batches_dashboard %}</main>")
+    batch_with(name=SCRIPT)
+    page = template.render(Context({"request": request}))
+    assert 'data-live="/admin/batches/batch/dashboard/live/"' in page
+    request.user = user_with([])
+    assert template.render(Context({"request": request})).split() == ["<main>", "</main>"]
+
+
+def test_names_are_escaped(client):
+    batch_with("done", name=SCRIPT)
+    run_of(SCRIPT, ok=1)
+    make_list(SCRIPT)
+    for address in (INDEX, LIVE):
+        assert SCRIPT not in text_of(client.get(address))
