@@ -17,13 +17,14 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.models import Batch, ProfileList
 from batches.reports.days import sum_up_day
+from batches.reports.hosts import count_failing
 from batches.reports.outlook import forecast_queue
 
 from .actions import BatchView
 from .display import register
 from .queue_content import describe_hold, describe_missing_worker
 
-#: Runs and lists.
+#: Rows of each table.
 SHOWN = 8
 
 
@@ -54,6 +55,8 @@ def dashboard_context(user: User | AnonymousUser) -> dict[str, Any]:
         context["runs"] = find_latest_runs()
     if user.has_perm("batches.view_profilelist") or user.has_perm("batches.change_profilelist"):
         context["lists"] = find_due()
+    if user.has_perms(["batches.view_host", "batches.view_profile"]):
+        context["hosts"], context["failing_hosts"] = count_failing(SHOWN)
     return context
 
 

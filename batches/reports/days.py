@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
 
 from django.db.models import Count, F, Sum
-from django.utils import timezone
 
 from batches.models import Batch
+
+from .failures import start_of_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,6 @@ class Day:
         return Day(
             self.batches, self.checked + checked, self.failed + batch.failed_checks, self.stories + batch.stories_found
         )
-
-
-def start_of_day(days_ago: int = 0) -> datetime:
-    """In the current time zone, where a day may have 23 or 25 hours."""
-    day = timezone.localdate() - timedelta(days=days_ago)
-    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 def sum_up_day(days_ago: int = 0) -> Day:

@@ -70,7 +70,7 @@ def find_failing_hosts(limit: int, search: str = "") -> FailingHosts:
     return FailingHosts(figures, max(total, len(figures)))
 
 
-def count_failing(limit: int, search: str) -> tuple[dict[str, int], int]:
+def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
     """Failing profiles by host, and the number of such hosts."""
     failing = Profile.objects.failing().order_by().annotate(host=HostOf("url"))
     matching = failing.filter(host__contains=search.strip().lower()) if search else failing

@@ -9,17 +9,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Lease, Queue
+from batches.models import Batch, Lease, Profile, Queue
 from batches.reports.days import Day, sum_up_day
 
 from ..support.factories import empty_leases, make_batch, make_list
-from .conftest import SCRIPT, batch_with, document, parts, story, text_of, user_of, user_with, words
+from .conftest import SCRIPT, batch_with, document, listed, parts, story, text_of, user_of, user_with, words
 
 pytestmark = pytest.mark.django_db
 
 INDEX = reverse("admin:index")
 LIVE = reverse("admin:batches_batch_dashboard_live")
-LISTS = ["view_profilelist"]
 TIME = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"
 
 
@@ -127,12 +126,32 @@ def test_an_empty_installation_says_what_to_do(client):
     assert tiles(client.get(INDEX))["Speed"] == ["Not known yet", ""]
 
 
+def test_the_hosts_with_the_most_failing_profiles_lead_to_them(client):
+    for host, failing in (("few.example", 1), ("most.example", 3), ("ok.example", 0)):
+        for number in range(3):
+            error = "It answers with 404." if number < failing else ""
+            memory = {"failures": 1, "failing_since": timezone.now(), "last_error": error} if error else {}
+            Profile.objects.create(url=f"https://{host}/{number}", last_checked_at=timezone.now(), **memory)
+    [section] = document(client.get(INDEX)).xpath("//section[@aria-labelledby='dashboard-hosts-title']")
+    assert words(section) == "Hosts that fail most Host Failing profiles most.example 3 few.example 1 All 2"
+    assert len(listed(client, Profile, host="most.example", check="failed")) == 3
+    address = f"{reverse('admin:batches_profile_changelist')}?host=most.example&check=failed"
+    assert section.xpath(".//td/a/@href")[0] == address
+
+
 @pytest.mark.parametrize(
-    ("permissions", "has_queue", "has_lists"),
-    [([], False, False), (["view_batch"], True, False), (LISTS, False, True), (["change_batch", *LISTS], True, True)],
+    ("permissions", "has_queue", "has_lists", "has_hosts"),
+    [
+        ([], False, False, False),
+        (["view_batch"], True, False, False),
+        (["view_profilelist"], False, True, False),
+        (["view_host"], False, False, False),
+        (["view_host", "view_profile"], False, False, True),
+        (["change_batch", "change_profilelist"], True, True, False),
+    ],
 )
-def test_it_shows_what_the_permissions_allow(client_of, permissions, has_queue, has_lists):
-    batch_with("done", name="secret batch")
+def test_it_shows_what_the_permissions_allow(client_of, permissions, has_queue, has_lists, has_hosts):
+    batch_with("done", name="secret batch", failed=1)
     found = make_list("secret list")
     BatchManager().change_list(found.pk, schedule="0 6 * * *", time_zone="UTC")
     client = client_of("anonymous")
@@ -140,6 +159,7 @@ def test_it_shows_what_the_permissions_allow(client_of, permissions, has_queue, 
     page = text_of(client.get(INDEX))
     assert [name in page for name in ("secret batch", "Latest runs", "batches/live.js")] == [has_queue] * 3
     assert [name in page for name in ("secret list", "Lists due next")] == [has_lists] * 2
+    assert [name in page for name in ("example.org", "Hosts that fail most")] == [has_hosts] * 2
 
 
 def test_a_project_can_put_it_on_a_page_of_its_own():
