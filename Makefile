@@ -12,7 +12,7 @@ COUNT_MUTANTS := import sqlite3; print(*sqlite3.connect('$(SESSION)').execute( \
   'SELECT test_outcome, COUNT(*) FROM work_results WHERE test_outcome IS NOT NULL GROUP BY 1'))
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test test-room test-all lint docs schema fuzz stress bench mutants screenshots clean
+.PHONY: help run setup test test-room test-all lint docs reference schema fuzz stress bench mutants screenshots clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ lint: .venv/installed-dev ## run the checks without the tests
 docs: var/docs/installed ## build the documentation as a site in var/docs/site; warnings are errors
 	@var/docs/venv/bin/sphinx-build --quiet --fail-on-warning --keep-going docs var/docs/site
 	@echo "Open var/docs/site/index.html"
+
+reference: .venv/installed-dev ## update the page of the commands after a change of their options or help
+	@$(VENV) docs/reference/write_commands.py
 
 schema: .venv/installed-dev ## update docs/reference/openapi.yaml after a change of the API
 	@$(VENV) manage.py spectacular --custom-settings batches.api.docs.SETTINGS --validate --fail-on-warn --file docs/reference/openapi.yaml

@@ -9,4 +9,4 @@ extensions = ["myst_parser"]
 # Links to headings are written as GitHub makes them.
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_inline"]
-exclude_patterns = ["screenshots/*.py"]
+exclude_patterns = []

@@ -34,8 +34,8 @@ def pattern_of(output):
 
 
 def run_script(script, folder, environ):
-    """The output of a bash script, in which `manage.py` is the one of this project."""
-    manage = f'manage.py() {{ {sys.executable} {settings.BASE_DIR}/manage.py "$@"; }}\n'
+    """The output of a bash script, in which `batches` is the `manage.py` of this project."""
+    manage = f'batches() {{ {sys.executable} {settings.BASE_DIR}/manage.py "$@"; }}\n'
     bash = ["bash", "-euo", "pipefail", "-c", manage + script]
     done = subprocess.run(bash, cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

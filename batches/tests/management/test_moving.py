@@ -24,9 +24,9 @@ PROFILES = 12
 
 
 def documented_commands():
-    """What follows "python manage.py" in the lines of the procedure."""
+    """What follows "batches" in the lines of the procedure."""
     procedure = read_section("how-to/postgresql.md", "From SQLite to PostgreSQL")
-    lines = re.findall(r"^python manage.py (.*?)(?:   .*)?$", procedure, re.MULTILINE)
+    lines = re.findall(r"^batches (.*)$", procedure, re.MULTILINE)
     return [line.split() for line in lines]
 
 

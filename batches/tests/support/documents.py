@@ -1,6 +1,7 @@
 """The README and the pages of `docs/`, as tests read them."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
@@ -8,12 +9,19 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 
-FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^(?:<!-- not run: (.*) -->\n\n)?( *)```([\w{}-]+)\n(.*?)^\2```$", re.DOTALL | re.MULTILINE)
 
 
 class Block(NamedTuple):
+    """`not_run` says why a test cannot run it, on the line before: `<!-- not run: It needs a mail server. -->`."""
+
     language: str
     text: str
+    not_run: str = ""
+
+
+def find_pages() -> list[Path]:
+    return sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 
 def read_page(name: str) -> str:
@@ -27,7 +35,12 @@ def read_section(name: str, title: str) -> str:
     return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
-def find_blocks(text: str, *languages: str) -> list[Block]:
+def find_blocks(text: str, *languages: str) -> Iterator[Block]:
     """The blocks of code in these languages, or all."""
-    blocks = [Block(found[2], dedent(found[3])) for found in FENCE.finditer(text)]
-    return [block for block in blocks if not languages or block.language in languages]
+    for not_run, _, language, code in FENCE.findall(text):
+        if not languages or language in languages:
+            yield Block(language, dedent(code), not_run)
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]*`", "`code`", FENCE.sub("", text))

@@ -1,0 +1,77 @@
+"""The messages of the code, in which `…` stands for what differs."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from batches.tests.support.documents import ROOT
+
+#: Calls whose message an operator meets, by the function's name.
+LOGGED = {"warning", "error", "exception"}
+REASONS = {"FetchError", "Unreachable", "NoConnection", "Unreadable", "CheckResult", "TimeoutError", "PermissionError"}
+
+
+def text_of(node: ast.AST) -> str:
+    """The text of an expression; "" if it is not one."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"%[.\d]*[a-z]", "…", node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return ""
+
+
+@cache
+def parse_all() -> dict[str, ast.Module]:
+    paths = [path for room in ("batches", "batchproject") for path in (ROOT / room).rglob("*.py")]
+    names = {str(path.relative_to(ROOT)): path for path in paths}
+    return {name: ast.parse(path.read_text()) for name, path in names.items() if "/tests/" not in name}
+
+
+def find_calls(room: str, names: set[str], receiver: str = "") -> Iterator[str]:
+    """The texts among the arguments of calls of functions with these names (of `receiver`) in modules of the room."""
+    for path, tree in parse_all().items():
+        for node in ast.walk(tree) if path.startswith(room) else ():
+            if isinstance(node, ast.Call) and is_call_of(node.func, names, receiver):
+                values = [*node.args, *(keyword.value for keyword in node.keywords)]
+                yield next((text for value in values if (text := text_of(value))), "")
+
+
+def is_call_of(function: ast.AST, names: set[str], receiver: str) -> bool:
+    if receiver:
+        return (
+            isinstance(function, ast.Attribute) and function.attr in names and text_of_name(function.value) == receiver
+        )
+    return text_of_name(function) in names
+
+
+def text_of_name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def logged_messages() -> set[str]:
+    return set(filter(None, find_calls("batch", LOGGED, "logger")))
+
+
+def reasons_of_failures() -> set[str]:
+    return set(filter(None, find_calls("batches/checking", REASONS)))
+
+
+def findings_of_the_doctor() -> set[str]:
+    return set(filter(None, find_calls("batches/reports/doctor", {"Finding"})))
+
+
+def ids_of_system_checks() -> set[str]:
+    return {
+        node.value
+        for tree in parse_all().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and re.fullmatch(r"batches\.[EW]\d+", str(node.value))
+    }
+
+
+def variables_read(tree: ast.AST) -> set[str]:
+    """The environment variables that a module reads: `read_number("EMAIL_PORT", 25)`, `os.environ.get("PORT")`."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    names = {text_of(call.args[0]) for call in calls if re.match(r"read_|os\.environ", ast.unparse(call.func))}
+    return {name for name in names if re.fullmatch("[A-Z_]+", name)}
