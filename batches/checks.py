@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 from django.db.models import Model
 
-from .conf import get_config
+from .conf import get_config, install_command
 from .models import Subscription
 
 #: Of the checks that every command makes. Django's own would import the admin and the API, which takes longer than most
@@ -72,7 +72,7 @@ def check_executor(**kwargs: Any) -> list[CheckMessage]:
     if executor != "celery" or find_spec("celery") is not None:
         return []
     problem = "BATCHES['EXECUTOR'] is 'celery', but Celery is not installed."
-    return [Error(problem, hint="Run: pip install -r requirements-celery.txt", id="batches.E008")]
+    return [Error(problem, hint=f"Run: {install_command('celery')}", id="batches.E008")]
 
 
 @register(TAG)
@@ -128,9 +128,9 @@ def _has_subscriptions() -> bool:
         return False
 
 
-@register(Tags.database)
+@register(Tags.database, deploy=True)
 def check_wal_reset_bug(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """A database check: it runs at `migrate` and `check --database default`, not before every command."""
+    """For those who deploy (`check --deploy --database default`): it is very rare, and most distributions have it."""
     is_sound = sqlite3.sqlite_version_info >= SOUND_SQLITE
     if is_sound or "default" not in (databases or ()) or connections["default"].vendor != "sqlite":
         return []

@@ -8,11 +8,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
+
+from . import __version__
 
 BUILT_IN_CHECKERS = {
     "feed": "batches.checking.checkers.feed.FeedChecker",
@@ -66,7 +69,7 @@ class Config:
     max_redirects: int = 5
     #: Maximum bytes of a body after decompression.
     max_body: int = 5_000_000
-    user_agent: str = "batches/0.1 (checks public feeds for new stories)"
+    user_agent: str = f"batches/{__version__} (checks public feeds for new stories)"
     #: Networks that checks may connect to although they are not public, as CIDR ("127.0.0.0/8").
     allowed_networks: tuple[str, ...] = ()
     #: Seconds without a heartbeat after which another worker takes over a run.
@@ -171,6 +174,18 @@ class Config:
                 f"BATCHES['BASE_URL'] is {self.base_url!r}. Use an address like https://batches.example.org."
             )
         return problems
+
+
+def command_line(arguments: str) -> str:
+    """A command of ours as people here type it: `batches …`, or with the `manage.py` of their project."""
+    return f"{getattr(settings, 'PROGRAM', 'python manage.py')} {arguments}"
+
+
+def install_command(extra: str) -> str:
+    """What installs the packages of an extra: from a clone its file, and else by its name."""
+    file = Path(__file__).parents[1] / f"requirements-{extra}.txt"
+    what = f"-r {file.name}" if file.exists() else f'"batches[{extra}]"'
+    return f"python -m pip install {what}"
 
 
 def get_config() -> Config:

@@ -1,7 +1,7 @@
 """Settings of the project. The environment sets what differs between installations: see docs/reference/settings.md."""
 
 import os
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -11,12 +11,12 @@ from django.core.exceptions import ImproperlyConfigured
 from batches.conf import config_from_environment, config_from_mapping
 
 from .environment import read_list, read_log_format, read_log_level, read_number, read_switch, read_text, read_time_zone
+from .installation import BASE_DIR, find_data_directory
+from .installation import PROGRAM as PROGRAM
 from .private_files import create_private_file
 from .secret_key import load_secret_key
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = BASE_DIR / "var"
-
+VAR_DIR = find_data_directory()
 
 DEBUG = read_switch("DEBUG")
 SECRET_KEY = load_secret_key(os.environ.get("SECRET_KEY", ""), VAR_DIR / "secret_key", allow_weak=DEBUG)
@@ -133,14 +133,21 @@ def parse_database_url(url: str, *, pooled: bool = False) -> dict[str, Any]:
         raise ImproperlyConfigured(f"DATABASE_URL is not valid: {error}") from error
     defaults = {"django.db.backends.sqlite3": SQLITE_OPTIONS, "django.db.backends.postgresql": POSTGRESQL_OPTIONS}
     settings["OPTIONS"] = defaults.get(settings["ENGINE"], {}) | settings.get("OPTIONS", {})
+    if settings["ENGINE"] == "django.db.backends.postgresql" and find_spec("psycopg") is None:
+        raise ImproperlyConfigured(
+            'PostgreSQL needs the package psycopg. Run: python -m pip install "psycopg[binary]>=3.2,<4"'
+        )
     if pooled:  # a pool refuses such parameters, and the next query may meet another connection
         settings["OPTIONS"].pop("options", None)
         settings["DISABLE_SERVER_SIDE_CURSORS"] = True
     return settings
 
 
+#: The SQLite file of this installation, unless DATABASE_URL is set. The program `batches` creates the tables in it.
+OWN_DATABASE = None
 if not (DATABASE_URL := os.environ.get("DATABASE_URL", "")):
-    DATABASE_URL = f"sqlite:///{create_private_file(VAR_DIR / 'batches.sqlite3')}"
+    OWN_DATABASE = create_private_file(VAR_DIR / "batches.sqlite3")
+    DATABASE_URL = f"sqlite:///{OWN_DATABASE}"
 DATABASES = {"default": parse_database_url(DATABASE_URL, pooled=read_switch("TRANSACTION_POOL"))}
 # It counts requests and attempts to log in. With Django's 300 entries, strangers could push out the counts of others.
 CACHES = {

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.timezone import localdate, localtime
 
+from batches.conf import command_line
 from batches.models import Batch, BatchLog, StoryResult
 from batches.text import describe_zone, format_duration
 
@@ -26,6 +27,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 UNITS = ((2 * DAY, DAY, "days"), (2 * HOUR, HOUR, "h"), (MINUTE, MINUTE, "min"))
 
 register = template.Library()
+register.filter(command_line)
 
 
 def column(field: str, label: str, show: Callable[[Any], str], ordering: Any = None) -> Callable[[Model], str]:

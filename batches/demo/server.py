@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from email.message import Message
 from email.utils import format_datetime, parsedate_to_datetime
@@ -103,6 +104,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b'<?xml version="1.0"?><rss version="2.0"><channel><title>Endless</title>')
         for _ in range(10_000):
             self.wfile.write(b"<!-- and so on -->" * 3600)
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the client has gone while the server waited for its next request
+            super().handle()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
         """Only faults are logged."""

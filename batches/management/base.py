@@ -22,6 +22,7 @@ from django.template import Engine
 
 from batches.batch_manager import BatchManager
 from batches.checks import TAG
+from batches.conf import command_line
 from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
 from batches.models import Action, Batch, Channel, ProfileList, is_database_fault
@@ -102,7 +103,7 @@ class DatabaseCommand(BaseCommand):
 
     def check_migrations(self) -> None:
         if has_pending_migrations():
-            raise CommandError("The database is not up to date. Run: .venv/bin/python manage.py migrate")
+            raise CommandError(f"The database is not up to date. Run: {command_line('migrate')}")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if isinstance(sys.stdout, TextIOWrapper):
@@ -181,7 +182,8 @@ class ActionCommand(DatabaseCommand):
         """The batch with this ID, or with the only ID that starts like this. Raises CommandError."""
         matches = list(with_id_prefix(Batch.objects.all(), batch_id)[:2])
         if not matches:
-            raise CommandError(f"No batch has the ID {batch_id[:40]!r}. List the batches: manage.py batch list")
+            advice = f"List the batches: {command_line('batch list')}"
+            raise CommandError(f"No batch has the ID {batch_id[:40]!r}. {advice}")
         if len(matches) > 1:
             raise CommandError(f"Several batches have an ID that starts with {batch_id!r}. Enter more characters.")
         return matches[0]
@@ -194,7 +196,7 @@ class ActionCommand(DatabaseCommand):
         matches = [*with_id_prefix(ProfileList.objects.all(), wanted)[:2]]
         if not matches:
             raise CommandError(
-                f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: manage.py list show"
+                f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: {command_line('list show')}"
             )
         if len(matches) > 1:
             raise CommandError(f"Several lists have an ID that starts with {wanted!r}. Enter more characters.")
@@ -265,6 +267,11 @@ def number_to(maximum: int, description: str) -> Callable[[str], int]:
 
 count = number_to(1_000_000, "a whole number from 1 to 1,000,000")
 port_number = number_to(65_535, "a valid port number (1 to 65535)")
+
+
+def start_command(demo: bool = True) -> str:
+    """What starts the web application and workers as they were started: `make run`, or `serve`."""
+    return "make run" if demo and "MAKELEVEL" in os.environ else command_line(f"serve{' --demo' if demo else ''}")
 
 
 def require_free_port(host: str, port: int, remedy: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import transaction
 
+from batches.conf import command_line
 from batches.models import ListFeed, ProfileList
 from batches.models.vocabulary import feed_as_dict
 from batches.text import clean_text
@@ -56,7 +57,7 @@ class FeedActions(ActionCommand):
         elif feeds:
             self.print_lines(feed_table(feeds))
         else:
-            self.stdout.write("No feeds. Create one: manage.py list feed create LIST NAME")
+            self.stdout.write(f"No feeds. Create one: {command_line('list feed create LIST NAME')}")
 
     def find_feed(self, found: ProfileList, name: str) -> ListFeed:
         """Raises CommandError."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from django.template import Library
 from django.utils import timezone
 
+from batches.conf import command_line
 from batches.models import Batch, BatchLog, ListFeed, Profile, ProfileList, Queue, Redirect
 
 #: Reasons, stories, log entries and rejected lines of one batch.
@@ -98,6 +99,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (header, *rows)
     ]
+
+
+register.filter(command_line)
 
 
 @register.filter

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db.models import QuerySet
 
+from batches.conf import command_line
 from batches.management.base import JSON, SHORT_ID, ActionCommand, with_id_prefix
 from batches.management.output import printable, shorten, table
 from batches.models import Subscription
@@ -103,7 +104,7 @@ class SubscriptionActions(ActionCommand):
             self.print_lines(subscription_table(subscriptions))
         else:
             command = "list subscribe LIST ADDRESS" if of_list else "queue subscribe ADDRESS"
-            self.stdout.write(f"Nobody is subscribed. Subscribe somebody: manage.py {command}")
+            self.stdout.write(f"Nobody is subscribed. Subscribe somebody: {command_line(command)}")
 
     def unsubscribe(self, *, id: str, **options: Any) -> None:
         found = self.find_subscription(id)
@@ -115,7 +116,7 @@ class SubscriptionActions(ActionCommand):
         if forecast_queue().worker_is_alive:
             self.stdout.write("A worker sends the test message within seconds.")
         else:
-            self.stdout.write("The test message waits for a worker. Start one: manage.py batchworker")
+            self.stdout.write(f"The test message waits for a worker. Start one: {command_line('batchworker')}")
 
     def report(self, subscription: Subscription, done: str, as_json: bool) -> None:
         if as_json:

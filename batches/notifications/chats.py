@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from email import charset
 from typing import Any
 
+from batches.conf import install_command
 from batches.limits import MAX_ERROR
 from batches.models import WebhookDelivery
 from batches.text import clean_text, one_line
@@ -19,7 +20,7 @@ from batches.text import clean_text, one_line
 from .letters import word_letter
 from .outbox import AttemptResult
 
-MISSING = "Apprise is not installed. Run: .venv/bin/python -m pip install -r requirements-apprise.txt"
+MISSING = f"Apprise is not installed. Run: {install_command('apprise')}"
 #: Characters of a message. Services that take less cut it themselves.
 MAX_TEXT = 3_000
 #: What services read as a call for attention: “@everyone”, “<!channel>”.

@@ -16,7 +16,7 @@ from django.db.models import CheckConstraint, Count, Exists, F, Max, OuterRef, Q
 from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
-from batches.conf import get_config
+from batches.conf import command_line, get_config
 from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, Lease, ProfileList, Queue, aggregate_counters
 from batches.queue.repairs import find_miscounted, find_orphans
 from batches.text import pluralise
@@ -121,7 +121,7 @@ def _check_heartbeats() -> Iterator[Finding]:
     overdue = Batch.objects.running().exclude(Exists(recent))
     for batch in overdue.filter(started_at__lt=Now() - lease):
         since = f"no heartbeat since {batch.heartbeat_at:%Y-%m-%d %H:%M:%S %Z}" if batch.heartbeat_at else ""
-        message = f"{since or 'no worker has claimed it'}. Start a worker with: manage.py batchworker"
+        message = f"{since or 'no worker has claimed it'}. Start a worker with: {command_line('batchworker')}"
         yield Finding(message, batch.pk, batch.name, can_be_fixed=False)
 
 
@@ -130,7 +130,8 @@ def _check_outage() -> Iterator[Finding]:
     lease = timedelta(seconds=get_config().lease_seconds) * MISSED_LEASES
     for queue in Queue.objects.filter(outage_since__lt=Now() - lease):
         since = f"{queue.outage_since:%Y-%m-%d %H:%M:%S %Z}"
-        advice = "Check its network. Workers continue by themselves, or release the queue: manage.py queue release"
+        release = command_line("queue release")
+        advice = f"Check its network. Workers continue by themselves, or release the queue: {release}"
         yield Finding(f"The queue is held since {since}. {queue.hold_reason} {advice}", can_be_fixed=False)
 
 

@@ -8,6 +8,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
+from batches.conf import command_line
 from batches.models import OUTDATED, Queue
 from batches.notifications.alerts import find_heartbeat
 
@@ -15,7 +16,7 @@ from .outlook import is_recent
 
 #: What can be left out. The database cannot.
 CHECKS = frozenset({"migrations", "worker"})
-NO_WORKER = "No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start one: python manage.py batchworker"
+NO_WORKER = f"No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start one: {command_line('batchworker')}"
 
 
 def find_obstacle(excluded: Collection[str] = ()) -> str:

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent
 # From the bottom up. A part imports from lower layers only, never from its own layer or a higher one. A part is a room
 # ("checking"), or a package or module of a room that has a layer of its own ("checking.checkers").
 LAYERS = (
+    {"__init__", "__version__"},
     {"text", "limits", "encodings", "metrics", "log_context"},
     {"conf"},
     {"lists"},

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TextIO
 from django.core.management.base import CommandError
 
 from batches.checking.worker import Worker
-from batches.conf import get_config
+from batches.conf import command_line, get_config
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import JSON, ActionCommand, add_now
@@ -77,7 +77,8 @@ class RunActions(ActionCommand):
             raise CommandError(f"{advice}: the batch has its profiles already.")
         batch = self.find_batch(batch_id)
         if batch.status == Status.DONE:
-            raise CommandError(f"“{printable(batch.name)}” is done. Check it again: manage.py batch queue {batch.pk}")
+            again = command_line(f"batch queue {batch.pk}")
+            raise CommandError(f"“{printable(batch.name)}” is done. Check it again: {again}")
         if batch.status in {Status.PAUSED, Status.ERROR}:
             self.require_accepted(self.manager.queue_batch(batch.pk))
         return batch
@@ -85,7 +86,7 @@ class RunActions(ActionCommand):
     def conclude(self, batch: Batch, stopped_by: int | None, as_json: bool) -> None:
         """Print the summary. Exits with 0 for a batch that is done, 128 + the signal if we were stopped, else 1."""
         if stopped_by is not None and self.manager.pause_batch(batch.pk):
-            resume = f"manage.py batch run --resume {batch.pk}"
+            resume = command_line(f"batch run --resume {batch.pk}")
             message = f"Stopped. The batch is paused and its results are saved. Continue with: {resume}"
             raise CommandError(message, returncode=128 + stopped_by)
         fresh = Batch.objects.filter(pk=batch.pk).first()
@@ -100,7 +101,7 @@ class RunActions(ActionCommand):
         if fresh.status == Status.DONE and queries.has_lost_all(fresh):
             raise CommandError("Every profile failed to connect: is this machine online?")
         if fresh.status != Status.DONE:
-            logs = f"manage.py batch logs {fresh.pk}"
+            logs = command_line(f"batch logs {fresh.pk}")
             raise CommandError(f"The batch is {fresh.status}: someone else changed it. See: {logs}")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from batches.conf import command_line
 from batches.lists import exports
 from batches.management.base import ID, JSON, ActionCommand, add_export_options, add_limit
 from batches.management.output import MAX_SHOWN, batch_table
@@ -35,7 +36,7 @@ class ShowActions(ActionCommand):
         elif batches:
             self.print_lines(batch_table(batches))
         else:
-            self.stdout.write("No batches. Create one: manage.py batch create FILE")
+            self.stdout.write(f"No batches. Create one: {command_line('batch create FILE')}")
 
     def show_batch(self, *, id: str, as_json: bool, baseline: bool, **options: Any) -> None:
         batch = self.find_batch(id)

@@ -11,9 +11,10 @@ from django.db import transaction
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
+from batches.conf import command_line
 from batches.demo.profiles import BATCHES, DEFAULT_PORT, HOST, PATH, profiles_of
 from batches.demo.server import FeedServer
-from batches.management.base import DatabaseCommand, port_number, require_free_port
+from batches.management.base import DatabaseCommand, port_number, require_free_port, start_command
 from batches.models import Batch, Profile
 from batches.queue.refusals import Refusal
 
@@ -55,7 +56,7 @@ class Command(DatabaseCommand):
                 f"Password   {password}",
                 "",
                 "The password was generated for this installation and is shown only once.",
-                f"Change it: .venv/bin/python manage.py changepassword {OPERATOR}",
+                f"Change it: {command_line(f'changepassword {OPERATOR}')}",
             )
             self.require_delivered()
 
@@ -64,7 +65,9 @@ class Command(DatabaseCommand):
         with transaction.atomic():
             if Batch.everything.exists():
                 return
-            require_free_port(HOST, feed_port, f"Choose another one for the demo: DEMO_PORT={feed_port + 1} make run")
+            require_free_port(
+                HOST, feed_port, f"Choose another one for the demo: DEMO_PORT={feed_port + 1} {start_command()}"
+            )
             total = 0
             for batch in BATCHES:
                 profiles = profiles_of(batch, feed_port)

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from batches.conf import get_config
+from batches.conf import command_line, get_config
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.lists.imports import ImportResult
 from batches.lists.reading import FORMATS
@@ -114,7 +114,7 @@ class Command(FeedActions, SubscriptionActions):
         elif lists:
             self.print_lines(list_table(lists))
         else:
-            self.stdout.write("No lists. Create one: manage.py list create NAME FILE")
+            self.stdout.write(f"No lists. Create one: {command_line('list create NAME FILE')}")
 
     def show_one(self, found: ProfileList, as_json: bool) -> None:
         runs = found.runs.order_by("-created_at")[:MAX_SHOWN]

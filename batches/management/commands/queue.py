@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from batches.checking.worker import Worker
+from batches.conf import command_line
 from batches.management.base import JSON, add_limit
 from batches.management.output import batch_table, hold_line, printable, when
 from batches.management.subscriptions import SubscriptionActions
@@ -55,7 +56,7 @@ class Command(SubscriptionActions):
         held = f"The queue is held until {when(until)}." if until else "The queue is held."
         stopped = Queue.objects.select_related("stopped").get().stopped
         running = f"“{printable(stopped.name)}” is stopped until then" if stopped else "The running batch continues"
-        self.stdout.write(f"{held} {running}; release it with: manage.py queue release")
+        self.stdout.write(f"{held} {running}; release it with: {command_line('queue release')}")
 
     def alert(self, **options: Any) -> None:
         Worker().tend()

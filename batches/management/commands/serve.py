@@ -12,9 +12,9 @@ from django.db import connections
 from django.urls import reverse, set_script_prefix
 from django.utils.termcolors import colorize
 
-from batches.conf import EXECUTORS, get_config
+from batches.conf import EXECUTORS, command_line, get_config, install_command
 from batches.demo.profiles import HOST as DEMO_HOST
-from batches.management.base import DatabaseCommand, port_number, require_free_port
+from batches.management.base import DatabaseCommand, port_number, require_free_port, start_command
 from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, Echo, supervise
 from batches.management.workers import add_processes, celery_children, is_json, worker_children
@@ -60,7 +60,7 @@ class Command(DatabaseCommand):
         if options["executor"] == "celery":
             require_celery()
         set_script_prefix(url_prefix)
-        require_free_port(host, port, f"Choose another one: PORT={port + 1} make run")
+        require_free_port(host, port, f"Choose another one: PORT={port + 1} {start_command(options['demo'])}")
         site = f"http://{reachable_host(host)}:{port}"
         has_demo = options["demo"] and self.set_up_demo(site)
         # The worker starts after it: profiles that nobody serves yet would fail.
@@ -85,7 +85,7 @@ class Command(DatabaseCommand):
             return False
         remedy = (
             "The demo's profiles need it: stop the program that uses it, "
-            "or continue without the demo: .venv/bin/python manage.py serve"
+            f"or continue without the demo: {command_line('serve')}"
         )
         require_free_port(DEMO_HOST, port, remedy)
         self.stdout.write(f"For the demo, this worker may also check addresses on {DEMO_HOST}.")
@@ -108,7 +108,7 @@ class Command(DatabaseCommand):
 
 def require_celery() -> None:
     if find_spec("celery") is None:
-        raise CommandError("Celery is not installed. Run: pip install -r requirements-celery.txt")
+        raise CommandError(f"Celery is not installed. Run: {install_command('celery')}")
     if not getattr(settings, "CELERY_BROKER_URL", ""):
         raise CommandError("Celery needs a broker. Set CELERY_BROKER_URL to amqp://localhost or redis://localhost.")
 

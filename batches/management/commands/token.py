@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from batches.conf import command_line
 from batches.limits import MAX_NAME
 from batches.management.base import JSON, ActionCommand, count
 from batches.management.output import printable, shorten, table, when
@@ -69,7 +70,7 @@ class Command(ActionCommand):
             header = ("token", "name", "scope", "created", "expires", "last used", "active", "user")
             self.print_lines(table(header, list(map(token_row, listed))))
         else:
-            self.stdout.write("No tokens. Create one: manage.py token create USER")
+            self.stdout.write(f"No tokens. Create one: {command_line('token create USER')}")
 
     def revoke(self, *, username: str, name: str | None, **options: Any) -> None:
         user = find_user(username)
@@ -93,7 +94,7 @@ def find_user(username: str) -> Any:
         pass
     raise CommandError(
         f"No user has the name {clean_text(username, 150)!r}. "
-        "Create one in the admin, or with: manage.py createsuperuser"
+        f"Create one in the admin, or with: {command_line('createsuperuser')}"
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from batches.batch_manager import BatchManager
+from batches.conf import command_line
 from batches.models import Batch, Profile, vocabulary
 from batches.tests.support.factories import (
     failed,
@@ -193,8 +194,8 @@ def test_the_list_shows_the_queue_in_order_and_then_the_others(manage):
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("batch list", "No batches. Create one: manage.py batch create FILE"),
-        ("token list", "No tokens. Create one: manage.py token create USER"),
+        ("batch list", f"No batches. Create one: {command_line('batch create FILE')}"),
+        ("token list", f"No tokens. Create one: {command_line('token create USER')}"),
         ("queue show", "The queue is empty."),
     ],
 )
@@ -241,7 +242,7 @@ def test_more_stories_and_reasons_than_fit_are_counted(manage):
         record_one(run, failed(f"Reason {number}"))
     lines = manage("batch", "show", run.batch.pk).out.splitlines()
     assert "           and 2 more reasons" in lines
-    assert f"  and 2 more: manage.py batch show --json {run.batch.pk}" in lines
+    assert f"  and 2 more: {command_line('batch show --json')} {run.batch.pk}" in lines
 
 
 def test_the_log_shows_what_happened_newest_first(manage):
@@ -268,7 +269,7 @@ def test_json_has_the_details_for_programs_and_the_stories_of_the_last_time_only
 
 FIRST_READ = [
     "Some profiles were read for the first time. The stories that were there are their baseline, and not new.",
-    "Show them: manage.py batch show --baseline {}",
+    f"Show them: {command_line('batch show --baseline {}')}",
 ]
 
 
@@ -375,7 +376,7 @@ def test_an_unknown_id_or_that_of_a_deleted_batch_is_refused(batch_id, manage):
     deleted = make_batch("it").pk
     assert BatchManager().delete_batch(deleted)
     for unknown in (batch_id, str(deleted)):
-        sentence = f"No batch has the ID {unknown[:40]!r}. List the batches: manage.py batch list"
+        sentence = f"No batch has the ID {unknown[:40]!r}. List the batches: {command_line('batch list')}"
         assert manage("batch", "show", "--", unknown) == (1, "", sentence)
 
 

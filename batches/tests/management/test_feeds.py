@@ -6,6 +6,7 @@ import re
 import pytest
 from rest_framework.test import APIClient
 
+from batches.conf import command_line
 from batches.models import BatchLog, ListFeed
 from batches.tests.support.factories import make_list, unchanged
 
@@ -32,7 +33,7 @@ def test_a_feed_is_created_listed_and_revoked(manage, people):
     revoked = manage("list", "feed", "revoke", str(people.pk)[:8], "The newsroom")
     assert (revoked.code, revoked.out) == (0, "The feed “The newsroom” of “people” was revoked.\n")
     assert APIClient().get(atom).status_code == 404
-    assert manage("list", "feed", "list").out == "No feeds. Create one: manage.py list feed create LIST NAME\n"
+    assert manage("list", "feed", "list").out == f"No feeds. Create one: {command_line('list feed create LIST NAME')}\n"
     assert set(BatchLog.objects.filter(list=people).values_list("action", flat=True)) == {
         "create_list", "create_feed", "revoke_feed",
     }  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from batches.batch_manager import BatchManager
+from batches.conf import command_line
 from batches.models import Batch, BatchLog, Profile, ProfileList, vocabulary
 from batches.tests.support.factories import last_line, make_batch, make_list, start_run, unchanged, urls, urls_of
 
@@ -59,7 +60,7 @@ def test_a_list_is_created_without_profiles_or_from_standard_input(manage):
         (["change", "taken"], "Nothing to change. Give at least one of --name, --priority, --checker, --count-first."),
         (["change", "taken", "--name", "other"], "Another list has the name “other”. Choose another name."),
         (["correct", "taken", "https://a.example/", "x"], "'x' is not a valid profile address: It has no scheme"),
-        (["show", "nothing"], "No list has the name or ID 'nothing'. Show the lists: manage.py list show"),
+        (["show", "nothing"], f"No list has the name or ID 'nothing'. Show the lists: {command_line('list show')}"),
         (["run", UNKNOWN], f"No list has the name or ID '{UNKNOWN}'."),
         (["delete", "\0"], "No list has the name or ID '"),
         (["export", "\ud800"], "No list has the name or ID '"),
@@ -91,7 +92,7 @@ def test_a_dry_run_changes_nothing(manage, file):
 
 
 def test_all_lists_are_shown_with_their_sizes(manage):
-    assert manage("list", "show").out == "No lists. Create one: manage.py list create NAME FILE\n"
+    assert manage("list", "show").out == f"No lists. Create one: {command_line('list create NAME FILE')}\n"
     news, press = make_list("News", 1200, priority=2), make_list("A press", 1)
     assert manage("list", "show").out.splitlines() == [
         "name     profiles  prio  checker  next run  id",

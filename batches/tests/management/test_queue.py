@@ -6,6 +6,7 @@ from datetime import UTC, timedelta
 import pytest
 from django.utils import timezone
 
+from batches.conf import command_line
 from batches.models import Batch, Queue
 from batches.tests.support.factories import half_checked, make_batch, make_waiting
 
@@ -37,7 +38,7 @@ def test_json_has_as_many_batches_as_asked_for_and_the_number_of_all(manage):
 def test_a_held_queue_says_who_holds_it_and_why_until_it_is_released(manage, monkeypatch):
     monkeypatch.setenv("LOGNAME", "ada")
     make_waiting(1)
-    sentence = "The queue is held. The running batch continues; release it with: manage.py queue release\n"
+    sentence = f"The queue is held. The running batch continues; release it with: {command_line('queue release')}\n"
     assert manage("queue", "hold", "--reason", "New disk") == (0, sentence, "")
     held_at = f"{Queue.objects.get().held_at:%Y-%m-%d %H:%M:%S}"
     assert manage("queue", "show").out.startswith(f"Queue held by ada since {held_at}: New disk\n")
@@ -47,7 +48,7 @@ def test_a_held_queue_says_who_holds_it_and_why_until_it_is_released(manage, mon
 
 def test_a_hold_can_stop_the_running_batch_until_the_release(manage):
     half_checked(Batch.Status.RUNNING)
-    sentence = "The queue is held. “it” is stopped until then; release it with: manage.py queue release\n"
+    sentence = f"The queue is held. “it” is stopped until then; release it with: {command_line('queue release')}\n"
     assert manage("queue", "hold", "--reason", "New disk.", "--stop-running") == (0, sentence, "")
     header, _, first, *_ = manage("queue", "show").out.splitlines()
     assert header.endswith(": New disk. “it” is stopped until then.")

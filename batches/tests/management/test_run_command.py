@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking.run import Run
+from batches.conf import command_line
 from batches.management import progress
 from batches.management.batch import running
 from batches.management.progress import ProgressDisplay, describe
@@ -171,7 +172,10 @@ def test_a_held_queue_is_shown_until_it_is_released(script, list_file, manage):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ([BatchManager.pause_batch], "The batch is paused: someone else changed it. See: manage.py batch logs {pk}"),
+        (
+            [BatchManager.pause_batch],
+            f"The batch is paused: someone else changed it. See: {command_line('batch logs')} {{pk}}",
+        ),
         ([BatchManager.pause_batch, BatchManager.delete_batch], "The batch has been deleted."),
     ],
     ids=["paused", "deleted"],
@@ -242,7 +246,7 @@ def test_a_signal_pauses_the_batch_and_resume_finishes_it_with_each_result_once(
         output = manage("batch", "run", "--checker", "scripted", list_file())
     batch = Batch.objects.get()
     assert output.code == code
-    resume = f"manage.py batch run --resume {batch.pk}"
+    resume = command_line(f"batch run --resume {batch.pk}")
     assert output.err.endswith(f"Stopped. The batch is paused and its results are saved. Continue with: {resume}")
     assert batch.status == Status.PAUSED
     assert row_statuses(batch) == ["ok", "ok", "pending"]
@@ -311,7 +315,7 @@ WITHOUT_A_LIST = "Use --resume without a list, --dry-run and --keep: the batch h
 @pytest.mark.parametrize(
     ("status", "options", "sentence"),
     [
-        (Status.DONE, [], "“it” is done. Check it again: manage.py batch queue {pk}"),
+        (Status.DONE, [], f"“it” is done. Check it again: {command_line('batch queue {pk}')}"),
         (Status.PAUSED, ["list.txt"], WITHOUT_A_LIST),
         (Status.PAUSED, ["-"], WITHOUT_A_LIST),
         (Status.PAUSED, ["--dry-run"], WITHOUT_A_LIST),
@@ -461,14 +465,14 @@ def test_ctrl_c_at_a_terminal_pauses_and_resume_goes_on(server, list_file, comma
         gate.open()
     assert first.wait() == 130
     batch = Batch.objects.get()
-    resume = f"manage.py batch run --resume {batch.pk}"
+    resume = command_line(f"batch run --resume {batch.pk}")
     assert f"CommandError: Stopped. The batch is paused and its results are saved. Continue with: {resume}" in first.out
     assert "\r\x1b[K[###############---------------]  50 %  4/8" in first.out
     assert "]  75 %  6/8" in first.out
     assert "Traceback" not in first.out
     for gate in gates:
         gate.open()
-    second = commands.start(*resume.split()[1:])
+    second = commands.start("batch", "run", "--resume", str(batch.pk))
     assert second.wait() == 0
     assert "ok            8\nfailed        0\n" in second.out
     assert row_statuses(batch) == ["ok"] * 8

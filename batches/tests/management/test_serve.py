@@ -16,6 +16,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from rest_framework.authtoken.models import Token
 
+from batches.conf import command_line
 from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile, Lease
 from batches.tests.support.brokers import open_broker
@@ -237,9 +238,9 @@ def refused(manage, monkeypatch):
 def test_a_port_in_use_gets_one_sentence_and_nothing_is_started(refused, ports):
     port, demo_port = map(int, ports.values())
     with socket.create_server(("127.0.0.1", port)):
-        assert refused() == f"Port {port} is in use. Choose another one: PORT={port + 1} make run"
+        assert refused() == f"Port {port} is in use. Choose another one: PORT={port + 1} {command_line('serve')}"
     with socket.create_server(("127.0.0.1", demo_port)):
-        remedy = f"Choose another one for the demo: DEMO_PORT={demo_port + 1} make run"
+        remedy = f"Choose another one for the demo: DEMO_PORT={demo_port + 1} {command_line('serve --demo')}"
         assert refused("--demo") == f"Port {demo_port} is in use. {remedy}"
     assert not Batch.objects.exists()
 
@@ -261,7 +262,7 @@ def test_a_host_that_cannot_be_listened_on_gets_one_sentence(refused, ports):
 @pytest.mark.parametrize(
     ("database", "sentence"),
     [
-        ("{tmp_path}/new.sqlite3", "The database is not up to date. Run: .venv/bin/python manage.py migrate"),
+        ("{tmp_path}/new.sqlite3", f"The database is not up to date. Run: {command_line('migrate')}"),
         ("/nowhere/db.sqlite3", "The database does not answer: unable to open database file"),
     ],
 )

@@ -5,6 +5,7 @@ from io import StringIO
 
 import pytest
 
+from batches.conf import command_line
 from batches.models import Subscription, WebhookDelivery
 from batches.tests.support.factories import make_list, subscribe, unchanged
 
@@ -58,7 +59,8 @@ def test_an_address_subscribes_to_the_queue(manage):
     assert "after 5 minutes" in manage("queue", "subscriptions").out
     assert manage("queue", "change-subscription", made["id"], "--topic", "held").code == 0
     assert manage("queue", "unsubscribe", made["id"]).code == 0
-    assert manage("queue", "subscriptions").out.endswith("Subscribe somebody: manage.py queue subscribe ADDRESS\n")
+    advice = f"Subscribe somebody: {command_line('queue subscribe ADDRESS')}\n"
+    assert manage("queue", "subscriptions").out.endswith(advice)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from django.utils import timezone
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
+from batches.conf import command_line
 from batches.models.api import AccessToken
 
 pytestmark = pytest.mark.django_db
@@ -76,7 +77,7 @@ def test_an_unknown_user_gets_one_sentence(manage, ada, action, name):
     output = manage("token", action, name)
     assert (output.code, output.out) == (1, "")
     assert output.err.startswith("No user has the name '")
-    assert output.err.endswith("Create one in the admin, or with: manage.py createsuperuser")
+    assert output.err.endswith(f"Create one in the admin, or with: {command_line('createsuperuser')}")
     assert len(output.err) < 300
 
 

@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
+from batches.conf import command_line
 from batches.management.batch import changing
 from batches.models import (
     Batch,
@@ -250,7 +251,7 @@ def test_a_started_batch_that_no_worker_claims_is_reported():
     BatchManager().start_batch(batch.pk)
     assert messages() == []
     Batch.objects.filter(pk=batch.pk).update(started_at=timezone.now() - timedelta(hours=1))
-    assert messages() == ["no worker has claimed it. Start a worker with: manage.py batchworker"]
+    assert messages() == [f"no worker has claimed it. Start a worker with: {command_line('batchworker')}"]
 
 
 def test_rows_without_a_batch_are_deleted():

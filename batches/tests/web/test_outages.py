@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 from batches.admin import queue_views
 from batches.api import errors, views
 from batches.batch_manager import BatchManager
-from batches.conf import get_config
+from batches.conf import command_line, get_config
 from batches.management.commands import queue as queue_command
 from batches.models import DATABASE_FAULTS, Batch, BatchQuerySet, Profile, Queue
 from batches.tests.support.factories import everything, make_waiting, urls
@@ -118,7 +118,7 @@ def test_only_the_operator_at_the_terminal_gets_the_databases_message(client, ma
     assert "internal" not in response.content.decode()
 
 
-OUTDATED = "The database does not fit this version of the application. Run: python manage.py migrate"
+OUTDATED = f"The database does not fit this version of the application. Run: {command_line('migrate')}"
 
 
 def rename_column(table, before, after):

@@ -1,0 +1,168 @@
+"""The package: the wheel in an environment of its own, outside of this folder."""
+
+import os
+import stat
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from collections.abc import Mapping
+from email.parser import Parser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from packaging.requirements import Requirement
+
+import batches
+from batches.tests.management.test_serve import free_port, press_ctrl_c
+from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.processes import WAIT_SECONDS, Command, Commands
+
+pytestmark = pytest.mark.slow
+
+#: A page of the admin, of the API and of the project, and files of this app and of another one.
+PAGES = {
+    "/admin/login/": "Batches",
+    "/api/docs/": "data-schema",
+    "/nothing/": "This page does not exist",
+    "/static/batches/queue.js": "The queue page",
+    "/static/admin/css/base.css": ":root",
+}
+#: As the script does that an installer writes for the entry point.
+PROGRAM = "import sys; from batchproject.program import main; sys.argv[0] = 'batches'; main()"
+
+
+class Installation(Commands):
+    """The program in a virtual environment that has the wheel, and a user who has just installed it."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        super().__init__("")
+        self.folder = folder
+        self.data = folder / ".local" / "share" / "batches"
+        venv.create(folder / "venv", symlinks=True)
+        [packages] = (folder / "venv").glob("lib/python3*/site-packages")
+        zipfile.ZipFile(wheel).extractall(packages)
+        # What the wheel needs is that of the tests, but nothing of the folder that we are in.
+        (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+        own = {"HOME": str(folder), "PATH": os.environ["PATH"], "BATCHES_ALLOWED_NETWORKS": "127.0.0.1/32"}
+        self.environ = own | {name: self.environ[name] for name in ("BATCHES_PROCESSES", "BATCHES_TEST_COMMANDS")}
+
+    def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
+        command = [str(self.folder / "venv" / "bin" / "python"), "-P", "-c", PROGRAM, *arguments]
+        return self.start_program(*command, environ=environ, cwd=self.folder, start_new_session=True, **streams)
+
+    def run(self, *arguments: str, code: int = 0, **environ: str) -> Command:
+        command = self.start(*arguments, environ=environ)
+        assert command.wait() == code, command.describe()
+        return command
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=settings.BASE_DIR, check=True, capture_output=True, timeout=WAIT_SECONDS)
+    [wheel] = folder.iterdir()
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return Parser().parsestr(archive.read(f"batches-{batches.__version__}.dist-info/METADATA").decode())
+
+
+@pytest.fixture(scope="module")
+def installation(wheel, tmp_path_factory):
+    with Installation(tmp_path_factory.mktemp("user"), wheel) as installation:
+        yield installation
+
+
+def read_requirements(name):
+    lines = (settings.BASE_DIR / name).read_text().splitlines()
+    return {str(Requirement(line)) for line in lines if line and not line.startswith(("#", "-r"))}
+
+
+def test_the_wheel_has_every_file_of_the_app_and_the_project_and_no_tests(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    files = (path for folder in ("batches", "batchproject") for path in (settings.BASE_DIR / folder).rglob("*"))
+    paths = {str(path.relative_to(settings.BASE_DIR)) for path in files if path.is_file() and path.suffix != ".pyc"}
+    assert names == {path for path in paths if not path.startswith("batches/tests/")}
+
+
+def test_the_package_needs_what_the_lists_say_with_any_tested_django_and_the_driver_as_an_extra(metadata):
+    needed = [Requirement(line) for line in metadata.get_all("Requires-Dist")]
+    of_all = {str(requirement) for requirement in needed if requirement.marker is None}
+    listed = read_requirements("requirements.txt")
+    assert of_all - listed == {"django<6.2,>=5.2.19"}
+    assert listed - of_all == {"django<5.3,>=5.2.19", "psycopg[binary]<4,>=3.2"}
+    extras = {extra: set() for extra in metadata.get_all("Provides-Extra")}
+    for requirement in needed:
+        for extra in extras:
+            if requirement.marker and requirement.marker.evaluate({"extra": extra}):
+                extras[extra].add(str(requirement).partition(";")[0])
+    files = {extra: read_requirements(f"requirements-{extra}.txt") for extra in ("allauth", "apprise", "celery")}
+    assert extras == {"postgres": {"psycopg[binary]<4,>=3.2"}, **files}
+
+
+def test_the_version_stands_in_one_place(metadata, installation):
+    assert metadata["Version"] == batches.__version__
+    assert installation.run("--version").out == f"batches {batches.__version__}\n"
+    assert "version" not in tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text())["project"]
+
+
+def test_the_help_says_where_the_data_are_and_stores_nothing(installation):
+    assert f"The database and the secret key are in {installation.data}\n" in installation.run().out
+    assert (
+        "The database and the secret key are in /elsewhere\n" in installation.run("--help", DATA_DIR="/elsewhere").out
+    )
+    assert not installation.data.exists()
+
+
+def test_a_list_is_checked_right_after_the_installation(installation):
+    assert installation.run("check").out == "System check identified no issues (0 silenced).\n"
+    with FeedServer() as server:
+        server.answer_feed("/feed", "A story")
+        (installation.folder / "list.txt").write_text(f"{server.url('/feed')}\n")
+        summary = installation.run("run", "list.txt", "--count-first").out
+    assert "A story" in summary
+    database = installation.data / "batches.sqlite3"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (installation.data, database)] == [0o700, 0o600]
+    assert "secret_key" in os.listdir(installation.data)
+
+
+def test_two_processes_create_the_tables_once(installation):
+    directory = {"DATA_DIR": str(installation.folder / "new")}
+    both = [installation.start("batch", "list", environ=directory) for _ in range(2)]
+    assert [command.wait() for command in both] == [0, 0], [command.describe() for command in both]
+    created = f"Created the database {directory['DATA_DIR']}/batches.sqlite3\n"
+    assert sorted(command.err for command in both) == ["", created]
+
+
+def test_messages_name_the_program(installation):
+    assert "Show the lists: batches list show" in installation.run("list", "show", "nothing", code=1).err
+    outdated = installation.run("batch", "list", code=1, DATABASE_URL=f"sqlite:///{installation.folder}/old.sqlite3")
+    assert outdated.err == "CommandError: The database is not up to date. Run: batches migrate\n"
+
+
+def test_postgresql_without_its_driver_gets_one_sentence(installation):
+    (installation.folder / "sitecustomize.py").write_text("import sys; sys.modules['psycopg'] = None")
+    environ = {"DATABASE_URL": "postgres://localhost/batches", "PYTHONPATH": str(installation.folder)}
+    assert "PostgreSQL needs the package psycopg. Run: " in installation.run("check", code=1, **environ).err
+
+
+def test_pages_and_static_files_come_from_the_wheel(installation):
+    port = free_port()
+    site = installation.start("serve", "--port", port)
+    site.wait_for(lambda: "Serving on" in site.out)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_SECONDS) as visitor:
+        for path, content in PAGES.items():
+            assert content in visitor.get(path).text, path
+    press_ctrl_c(site)
+    assert site.wait() == 0, site.describe()

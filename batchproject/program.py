@@ -1,0 +1,107 @@
+"""The program `batches`, and `manage.py`, which is the same for a clone."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+USAGE = """\
+batches {version} checks lists of public profiles, again and again, and tells what is new.
+
+  batches run FILE           check a list now, and print a summary
+  batches serve --demo       try it: the web application, workers, and feeds that this machine makes up
+  batches createsuperuser    make an account to log in with
+  batches serve              run the web application and workers, until Ctrl-C
+  batches batchworker        run workers only
+  batches batch, list, queue, profile, redirect, token
+                             show and change everything: see `batches list --help`
+  batches check --deploy     say what is missing for production
+  batches migrate            update the database after an upgrade
+  batches help --all         name all commands
+
+The database and the secret key are in {directory}
+Set DATA_DIR to keep them in another directory, or DATABASE_URL and SECRET_KEY.
+"""
+
+
+def main() -> None:
+    """The program `batches`."""
+    open_closed_streams()
+    match sys.argv[1:]:
+        case [] | ["help"] | ["--help"] | ["-h"]:
+            print_usage()
+        case ["version"] | ["--version"]:
+            print_version()
+        case ["help", "--all"]:
+            execute(["batches", "help"])
+        case ["run", *rest]:
+            execute(["batches", "batch", "run", *rest], create_tables_on_first_use)
+        case arguments:
+            execute(["batches", *arguments], create_tables_on_first_use)
+
+
+def open_closed_streams() -> None:
+    """Python has None for a stream that the caller closed, and the next file, such as the database, gets its number.
+
+    Writing to our stand-in for the output raises an error, so that nothing shown only once gets lost.
+    """
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def print_usage() -> None:
+    from batches import __version__
+
+    from .installation import find_data_directory
+
+    print(USAGE.format(version=__version__, directory=find_data_directory()), end="")
+
+
+def print_version() -> None:
+    from batches import __version__
+
+    print(f"batches {__version__}")
+
+
+def execute(arguments: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
+    """Run a command of Django or of the app. Ends with a sentence if the settings are not valid."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchproject.settings")
+    try:
+        from django.core.exceptions import ImproperlyConfigured
+        from django.core.management import execute_from_command_line
+    except ImportError:
+        sys.exit("Django is not installed here. Run `make setup`, then .venv/bin/python manage.py …")
+    try:
+        prepare()
+        execute_from_command_line(list(arguments))
+    except ImproperlyConfigured as error:
+        sys.exit(f"Invalid settings. {error}")
+
+
+def create_tables_on_first_use() -> None:
+    """So that `batches run` works right after the installation. Only in our own SQLite file, and while it is empty."""
+    import django
+    from django.conf import settings
+    from django.core.management import call_command
+
+    path: Path | None = getattr(settings, "OWN_DATABASE", None)
+    if path is None:
+        return
+    with locked(path.parent):  # of two processes, the second one waits for the tables
+        if path.stat().st_size == 0:
+            django.setup()
+            call_command("migrate", verbosity=0)
+            print(f"Created the database {path}", file=sys.stderr)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
