@@ -54,6 +54,7 @@ from .queue.resets import begin_reset, finish_resets
 from .queue.runs import lease_of, lock_head, lock_running
 from .queue.schedules import ScheduleCalls
 from .queue.subscription_calls import SubscriptionCalls
+from .queue.undo import UndoCalls
 from .queue.values import (
     clean_name,
     find_batch,
@@ -74,11 +75,13 @@ from .text import clean_text, pluralise
 Status = Batch.Status
 
 
-class BatchManager(FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, WorkerCalls):
+class BatchManager(
+    FeedCalls, ForgetCalls, OutageCalls, RedirectCalls, ScheduleCalls, SubscriptionCalls, UndoCalls, WorkerCalls
+):
     """Changes batches, lists and the queue in the name of `actor`, who uses `channel`.
 
     The calls that change lists are in `ListCalls`, and others in `FeedCalls`, `ForgetCalls`, `OutageCalls`,
-    `RedirectCalls`, `ScheduleCalls`, `SubscriptionCalls` and `WorkerCalls`.
+    `RedirectCalls`, `ScheduleCalls`, `SubscriptionCalls`, `UndoCalls` and `WorkerCalls`.
     """
 
     # Creating batches

@@ -190,6 +190,7 @@ PAIRS = {
     "move with a version": Pair(_move_with_version, [YES, Code.STALE_VERSION], 1),
     "set the priority": Pair(_call_twice("queued", "set_priority", 5), [YES, YES], 1),
     "hold": Pair(_call_queue("hold_queue", "why"), [YES, YES], 1),
+    "undo": Pair(_call_twice("paused", "undo_change"), [YES, Code.NOTHING_TO_UNDO], 1),
     "hold and stop": Pair(_hold_and_stop, [YES, YES], 2),
     "release": Pair(_release, [YES, YES], 1),
     "insert": Pair(_call_queue("insert", "new"), [YES, YES], 2),

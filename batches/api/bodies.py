@@ -282,6 +282,17 @@ class MoveBody(OrderBody):
     )
 
 
+class UndoBody(Body):
+    """The change to undo."""
+
+    entry = serializers.IntegerField(
+        min_value=1,
+        max_value=2**63 - 1,
+        required=False,
+        help_text="The `id` of the log entry that you have seen. If the batch has changed since, the call is refused.",
+    )
+
+
 @with_examples(With_a_reason={"reason": "The feeds of this list move today."})
 class PauseBody(Body):
     """Why a batch is paused."""

@@ -44,6 +44,7 @@ from .bodies import (
     NothingBody,
     PauseBody,
     StartBody,
+    UndoBody,
 )
 from .conditional import make_etag, make_queue_etag, matching, respond_conditionally
 from .errors import require_granted
@@ -106,7 +107,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         "partial_update": CHANGE,
         "destroy": DELETE,
         "bulk": (OPERATE, DELETE),  # the body decides which one is needed
-    } | dict.fromkeys(("queue", "start", "pause", "move", "retry", "repeat"), OPERATE)
+    } | dict.fromkeys(("queue", "start", "pause", "move", "retry", "repeat", "undo"), OPERATE)
 
     def get_parsers(self) -> list[BaseParser]:
         """JSON, and forms for the one call that takes a file. Called before `action` is set."""
@@ -204,6 +205,19 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
     def retry(self, pk: str) -> Any:
         """Recheck the failed profiles of a batch."""
         return self.manager.retry_failed(pk)
+
+    @batch_action(
+        Action.UNDO_CHANGE,
+        *(Code.NOTHING_TO_UNDO, Code.STALE_VERSION, Code.ANOTHER_RUNNING, Code.QUEUE_HELD),
+        body=UndoBody,
+    )
+    def undo(self, pk: str, entry: int | None = None) -> Any:
+        """Undo the latest change of a batch.
+
+        That it was queued, started, paused or moved; a finished batch that was queued has lost its results. It goes
+        back to where it was. If others have changed the order up to there since, the call is refused.
+        """
+        return self.manager.undo_change(pk, entry)
 
     @describe(request=NothingBody, responses={201: BatchSerializer} | refusals(Action.REPEAT_BATCH))
     @action(detail=True, methods=["post"])

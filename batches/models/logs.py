@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from django.db import models
+from django.db.models import F, Q
 from django.utils import timezone
 
 from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_STATUS
@@ -27,6 +28,7 @@ class Action(models.TextChoices):
     HANDLE_ERROR = "handle_error"
     UPDATE_PROGRESS = "update_progress"
     RETRY_FAILED = "retry_failed"
+    UNDO_CHANGE = "undo_change"
     DELETE_BATCH = "delete_batch"
     HOLD_QUEUE = "hold_queue"
     RELEASE_QUEUE = "release_queue"
@@ -68,6 +70,11 @@ class BatchLogQuerySet(models.QuerySet["BatchLog"]):
     def newest_first(self) -> Self:
         return self.order_by("-pk")
 
+    def changes(self) -> Self:
+        """Those of changes of a status or a position, newest first."""
+        stays = Q(from_position=F("to_position")) | Q(from_position=None, to_position=None)
+        return self.exclude(stays, from_status=F("to_status")).newest_first()
+
 
 class BatchLog(models.Model):
     """What happened to a batch or a list, or (without them) to the queue: written in the transaction of the change."""
@@ -91,7 +98,7 @@ class BatchLog(models.Model):
         verbose_name_plural = "log entries"
         indexes = [
             models.Index(fields=["batch", "id"], name="batchlog_keyset"),
-            models.Index(fields=["list", "id"], name="batchlog_of_list", condition=models.Q(list__isnull=False)),
+            models.Index(fields=["list", "id"], name="batchlog_of_list", condition=Q(list__isnull=False)),
         ]
 
     def __str__(self) -> str:

@@ -26,6 +26,7 @@ class Code(StrEnum):
     QUEUE_HELD = "queue_held"
     STALE_VERSION = "stale_version"
     NOTHING_TO_RETRY = "nothing_to_retry"
+    NOTHING_TO_UNDO = "nothing_to_undo"
     BAD_PROGRESS = "bad_progress"
     BAD_VALUE = "bad_value"
     FENCED = "fenced"

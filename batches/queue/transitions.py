@@ -116,6 +116,8 @@ RULES: Mapping[Action, Rule] = {
         needs_failures=True,
     ),
     Action.REPEAT_BATCH: Rule(ANY, label="New run", success="A new run of “{}” was queued."),
+    # Whether there is something to undo, the log says.
+    Action.UNDO_CHANGE: Rule(ANY, success="The last change of “{}” was undone."),
     # A worker is checking a running batch. Pause it first.
     Action.DELETE_BATCH: Rule(
         ANY - {Status.RUNNING}, participle="deleted", label="Delete", success="“{}” was deleted.", leaves_queue=True

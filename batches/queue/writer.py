@@ -119,13 +119,13 @@ class QueueWriter:
     def _enqueue(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
         self._apply(batch, action, message, **reserve_position(batch), takeovers=0, **changes)
 
-    def _move(self, batch: Batch, position: int, action: Action) -> Literal[True]:
+    def _move(self, batch: Batch, position: int, action: Action, message: str = "") -> Literal[True]:
         target = max(1, min(position, Batch.objects.last_position()))
         if target != batch.position:
             before = batch.status, batch.position
             Batch.objects.move(batch, target)
             Queue.objects.bump_version(batch.pk)
-            self._log(batch, action, before=before, after=(batch.status, target))
+            self._log(batch, action, message, before=before, after=(batch.status, target))
         return True
 
     def _start(self, batch: Batch, action: Action, message: str = "", **changes: Any) -> None:
@@ -133,9 +133,14 @@ class QueueWriter:
 
     def _interrupt(self, batch: Batch, message: str) -> None:
         """Let the running batch wait at position 1, with its results. It continues when its turn comes."""
-        end_run(batch)
-        Batch.objects.shift(1, by=1)
-        self._apply(batch, Action.INTERRUPT_BATCH, message, status=Status.QUEUED, position=1, takeovers=0)
+        self._wait(batch, Action.INTERRUPT_BATCH, 1, message)
+
+    def _wait(self, batch: Batch, action: Action, position: int, message: str) -> None:
+        """Let it wait at this position of the queue."""
+        if batch.status == Status.RUNNING:
+            end_run(batch)
+        Batch.objects.shift(position, by=1)
+        self._apply(batch, action, message, status=Status.QUEUED, position=position, takeovers=0)
 
     def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
         # By our clock: SQLite's has only milliseconds, and the API's cursors need microseconds.
@@ -145,7 +150,12 @@ class QueueWriter:
         self._leave(batch, action, Status.ERROR, message, error=message)
 
     def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
-        """Enter a status outside the waiting queue: log it, notify who wants to know, and close the gap."""
+        """Enter a status outside the waiting queue, and notify who wants to know."""
+        self._enter(batch, action, status, message, **changes)
+        self._notify(batch)
+
+    def _enter(self, batch: Batch, action: Action, status: str, message: str, **changes: Any) -> None:
+        """Enter a status outside the waiting queue: log it, and close the gap."""
         before = batch.status, batch.position
         if batch.status == Status.RUNNING:
             end_run(batch)
@@ -154,7 +164,6 @@ class QueueWriter:
         Queue.objects.bump_version(batch.pk)
         batch.refresh_from_db()
         self._log(batch, action, message, before=before, after=(status, position))
-        self._notify(batch)
 
     def _set_hold(
         self, message: str, *, by: str, at: datetime, until: datetime | None, why: str, **others: Any

@@ -24,6 +24,7 @@ ACTIONS = {
     "pause": (Action.PAUSE_BATCH, "Set batches aside; their results are kept."),
     "retry": (Action.RETRY_FAILED, "Recheck the failed profiles of batches."),
     "repeat": (Action.REPEAT_BATCH, "Start a new run of the same profiles, in a new batch each."),
+    "undo": (Action.UNDO_CHANGE, "Undo the latest change of batches: queued, started, paused or moved."),
     "delete": (Action.DELETE_BATCH, "Delete batches with their results; their stories stay known."),
 }
 

@@ -20,6 +20,7 @@ OPEN = (DocsView, NothingHere, SchemaView, FeedView)
 STATES = ("queued", "running", "paused", "done", "error")
 OK, CREATED, GONE, MISSING = 200, 201, 204, 404
 RUNNING, QUEUED, FINISHED = "already_running", "already_queued", "finished"
+NOTHING = "nothing_to_undo"
 ALWAYS = (OK,) * 5
 ADDRESS = "https://example.org/"
 NEW_BATCH = {"name": "x", "profiles": [ADDRESS]}
@@ -96,6 +97,7 @@ CALLS = [
         (OK, RUNNING, "not_queued", FINISHED, FINISHED),
     ),
     Call("post", "batch-retry", "operate_batch", "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
+    Call("post", "batch-undo", "operate_batch", "batches/{pk}/undo/", None, (OK, OK, OK, NOTHING, NOTHING)),
     Call("post", "batch-repeat", "operate_batch", "batches/{pk}/repeat/", None, (CREATED,) * 5),
     Call("post", "batch-bulk", "operate_batch", "batches/bulk/", {"action": "pause", "ids": ["x"]}),
     Call("get", "list-list", "view_profilelist", "lists/"),

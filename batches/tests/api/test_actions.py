@@ -79,6 +79,16 @@ def test_a_pause_can_have_a_reason(client, make_batch):
         assert client.get(f"/api/batches/{batch.pk}/logs/").json()["results"][0]["message"] == reason
 
 
+def test_the_change_that_was_seen_is_undone_and_no_later_one(client, make_batch):
+    batch = make_batch()
+    assert act(client, batch, "pause").status_code == 200
+    seen = client.get(f"/api/batches/{batch.pk}/logs/").json()["results"][0]["id"]
+    assert act(client, batch, "undo", {"entry": seen}).json()["status"] == "queued"
+    with nothing_changes():
+        assert refusal_of(act(client, batch, "undo", {"entry": seen})) == (409, "stale_version")
+        assert refusal_of(act(client, batch, "undo")) == (409, "nothing_to_undo")
+
+
 def test_a_move_stops_at_the_end_and_is_refused_if_it_was_decided_from_an_older_queue(client, make_batch):
     first, second = make_batch(), make_batch()
     seen = client.get("/api/queue/").json()["version"]

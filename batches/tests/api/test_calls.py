@@ -159,7 +159,7 @@ def test_the_log_names_the_user_and_the_channel(client, make_batch, a_list):
             transaction.set_rollback(True)
     assert actions == {
         *("create_batch", "rename_batch", "set_priority", "delete_batch", "queue_batch", "start_batch"),
-        *("retry_failed", "repeat_batch", "hold_queue"),
+        *("retry_failed", "repeat_batch", "undo_change", "hold_queue"),
         *("create_list", "change_list", "add_profiles", "remove_profiles", "sync_list", "correct_address"),
         *("run_list", "delete_list", "forget_profile", "create_feed", "revoke_feed"),
         *("subscribe", "change_subscription", "unsubscribe"),

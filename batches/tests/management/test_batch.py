@@ -406,6 +406,7 @@ def test_every_action_refuses_an_unknown_id_and_changes_nothing(command, manage)
         ("queue", Status.PAUSED, Status.QUEUED, "“it” was queued."),
         ("start", Status.PAUSED, Status.RUNNING, "“it” was started. A worker will begin shortly."),
         ("pause", Status.RUNNING, Status.PAUSED, "“it” was paused."),
+        ("undo", Status.PAUSED, Status.RUNNING, "The last change of “it” was undone."),
         ("retry", Status.DONE, Status.QUEUED, "“it” was queued to recheck its failed profiles."),
     ],
 )

@@ -172,6 +172,11 @@ def choose_another(it: Any) -> None:
     it.other = Batch.objects.get(name="last")
 
 
+def interrupt_it(it: Any) -> None:
+    choose_another(it)
+    assert BatchManager().start_batch(it.other.pk, preempt=True)
+
+
 def keep(it: Batch) -> None:
     """Nothing happens to it first."""
 
@@ -199,6 +204,9 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "delete_batches": (PAUSED, keep, lambda manager, it: all(manager.delete_batches([it.pk, it.pk.hex]))),
     "purge_deleted": (PAUSED, mark_deleted, lambda manager, it: manager.purge_deleted()),
     "finish_resets": (PAUSED, begin_reset, lambda manager, it: manager.finish_resets()),
+    "undo_change of a pause": (PAUSED, keep, lambda manager, it: manager.undo_change(it.pk)),
+    "undo_change of a move": ("queued", keep, lambda manager, it: manager.undo_change(it.pk)),
+    "undo_change of a start": (RUNNING, interrupt_it, lambda manager, it: manager.undo_change(it.other.pk)),
     "reorder_queue": (PAUSED, open_gap, lambda manager, it: manager.reorder_queue()),
     "hold_queue": (PAUSED, keep, lambda manager, it: manager.hold_queue("The network is being repaired.")),
     "hold_queue stopping it": (RUNNING, keep, lambda manager, it: manager.hold_queue("Repairs.", stop_running=True)),

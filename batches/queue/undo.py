@@ -1,0 +1,113 @@
+"""Undoing the latest change of a batch, for an operator who pressed the wrong button.
+
+The log says what the change was. The batch goes back to where it was, among the batches that are there now: workers may
+have started batches from the head of the queue since. If anybody else has changed the order up to there, it is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from django.db.models import Q
+
+from batches.models import Action, Batch, BatchLog, Queue
+
+from .refusals import Code, OrderChanged, Refused
+from .runs import lock_running
+from .transitions import RULES
+from .values import require_startable
+from .writer import QueueWriter, transition
+
+Status = Batch.Status
+
+#: Others lose results, or do not change the place of a batch.
+UNDOABLE = frozenset({Action.QUEUE_BATCH, Action.START_BATCH, Action.PAUSE_BATCH, Action.MOVE_BATCH})
+
+
+def find_latest_change(batch: Batch) -> BatchLog | None:
+    return BatchLog.objects.changes().filter(batch=batch).first()
+
+
+def can_be_undone(change: BatchLog | None) -> bool:
+    """Of a batch that was done, the previous results are gone."""
+    return change is not None and change.action in UNDOABLE and change.from_status != Status.DONE
+
+
+class UndoCalls(QueueWriter):
+    @transition(Action.UNDO_CHANGE)
+    def undo_change(self, batch: Batch, entry: int | None = None) -> Literal[True]:
+        """Undo its latest change: that it was queued, started, paused or moved.
+
+        It is refused if `entry`, the log entry that the caller saw, is not the latest change any more.
+        """
+        change = require_undoable(batch, entry)
+        message = f"it had been {RULES[Action(change.action)].participle}"
+        if change.from_status == Status.RUNNING:
+            self._run_again(batch, message)
+        elif change.from_status != Status.QUEUED:
+            error = find_error(batch) if change.from_status == Status.ERROR else ""
+            self._enter(batch, Action.UNDO_CHANGE, change.from_status, message, error=error)
+        elif change.to_status == Status.QUEUED:
+            self._move(batch, find_place(change), Action.UNDO_CHANGE, message)
+        else:
+            self._wait(batch, Action.UNDO_CHANGE, find_place(change), message)
+        if change.to_status == Status.RUNNING:
+            self._continue_interrupted(change, message)
+        return True
+
+    def _run_again(self, batch: Batch, message: str) -> None:
+        """Instead of a batch that a worker has started since. One that somebody has started goes on."""
+        running = lock_running()
+        began = find_latest_change(running) if running else None
+        require_startable(preempt=began is not None and began.action == Action.PROMOTE_NEXT_BATCH)
+        if running is not None:
+            self._interrupt(running, f"interrupted by “{batch}”")
+        self._start(batch, Action.UNDO_CHANGE, message)
+
+    def _continue_interrupted(self, start: BatchLog, message: str) -> None:
+        """Start the batch again that this start had interrupted, if it still waits for that."""
+        before = BatchLog.objects.changes().filter(pk__lt=start.pk).first()
+        interrupted = before.batch_id if before and before.action == Action.INTERRUPT_BATCH else None
+        if interrupted is None or Queue.objects.get().is_blocked:
+            return
+        for batch in Batch.objects.select_for_update(no_key=True).queued().filter(pk=interrupted):
+            if find_latest_change(batch) == before:
+                self._start(batch, Action.UNDO_CHANGE, message)
+
+
+def require_undoable(batch: Batch, entry: object) -> BatchLog:
+    """The latest change of the batch. Raises Refused if it is another one than the caller saw, or cannot be undone."""
+    change = find_latest_change(batch)
+    if entry is not None and (change is None or change.pk != entry):
+        message = f"“{batch}” has changed since, and is {batch.status} now. Nothing was undone."
+        raise Refused(Code.STALE_VERSION, message)
+    if change is None or not can_be_undone(change):
+        message = f"The latest change of “{batch}” cannot be undone. Only queueing, starting, pausing and moving can."
+        raise Refused(Code.NOTHING_TO_UNDO, message)
+    return change
+
+
+def find_place(change: BatchLog) -> int:
+    """The position to which the batch goes back: closer to the front by each head that has started since.
+
+    Raises Refused if others have come to a position ahead of it, or have left one.
+    """
+    place = change.from_position or 1
+    is_move = change.to_status == Status.QUEUED
+    ahead = max(place, change.to_position or 1) if is_move else place - 1
+    others = BatchLog.objects.changes().filter(pk__gt=change.pk).exclude(batch=change.batch_id).order_by("pk")
+    touching = Q(from_position__range=(1, ahead)) | Q(to_position__range=(1, ahead))
+    for begin, end in others.filter(touching).values_list("from_position", "to_position").iterator():
+        if (begin, end) == (1, 0):
+            place, ahead = max(1, place - 1), ahead - 1
+        elif any(0 < (position or 0) <= ahead for position in (begin, end)):
+            raise OrderChanged
+        if not ahead:
+            break
+    return place
+
+
+def find_error(batch: Batch) -> str:
+    """The message of its latest error."""
+    failed = BatchLog.objects.changes().filter(batch=batch, to_status=Status.ERROR).first()
+    return failed.message if failed else "Stopped without an error message."
