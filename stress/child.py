@@ -33,20 +33,21 @@ from django.urls import get_resolver  # noqa: E402
 
 import batches.checking.checkers.http  # noqa: E402
 import batches.checking.worker  # noqa: E402, F401
-from stress import audit, databases, mutants  # noqa: E402
+from stress import audit, databases, mutants, namespaces  # noqa: E402
 
 get_resolver().url_patterns  # noqa: B018 — imports the admin and the API
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The database, the settings, the mutant, the log file and the seed of a process."""
+    """The database, the settings, the mutant, the log file, the seed and the network namespace of a process."""
 
     url: str
     log: Path
     mutant: str = ""
     config: Mapping[str, Any] | None = None
     seed: str = ""
+    host: str = ""
 
 
 Task = Callable[..., None]
@@ -55,6 +56,8 @@ Task = Callable[..., None]
 def begin(task: Task, link: Connection, setup: Setup, *arguments: Any) -> None:
     """Run the task. An exception is a breach, because tasks return expected outcomes."""
     random.seed(setup.seed)
+    if setup.host:
+        namespaces.enter(setup.host)
     if "FAKETIME_TIMESTAMP_FILE" in os.environ:
         # When the clock jumps, libfaketime gives it a deadline that the kernel refuses (EINVAL).
         time.sleep = lambda seconds: threading.Event().wait(seconds)

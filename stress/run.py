@@ -128,8 +128,8 @@ def open_house(vendor: str, log: Path) -> Iterator[House]:
     with open_database(vendor) as database:
         served = Actor(server.serve, Setup(database.url, log))
         try:
-            port = served.link.recv()
-            yield House(database, port, log, callers.make_credentials())
+            _, _, port = served.link.recv()
+            yield House(database, server.Server(port), log, callers.make_credentials())
         finally:
             served.kill()
 

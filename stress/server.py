@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -69,21 +72,32 @@ class Responder(asyncio.Protocol):
         self._transport.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
 
-def serve(link: Connection) -> None:
-    """Serve until terminated."""
+def serve(link: Connection, hosts: Sequence[str] = HOSTS) -> None:
+    """Serve at these addresses of this machine until terminated. Sends ("serving", time, port)."""
 
     async def forever() -> None:
         counters: list[Counter[str]] = [Counter(), Counter(), Counter()]
         loop, port = asyncio.get_running_loop(), 0
-        for host in HOSTS:
+        for host in hosts:
             server = await loop.create_server(lambda: Responder(*counters), host, port)
             port = server.sockets[0].getsockname()[1]
-        link.send(port)
+        link.send(("serving", time.monotonic(), port))
         await asyncio.Event().wait()
 
     asyncio.run(forever())
 
 
-def get(port: int, path: str) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
-        return json.loads(response.read() or b"null")
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs."""
+
+    port: int
+    hosts: Sequence[str] = tuple(HOSTS)
+
+    def url(self, number: int, path: str) -> str:
+        """An address at one of its hosts, in turn."""
+        return f"http://{self.hosts[number % len(self.hosts)]}:{self.port}{path}"
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url(0, path), timeout=30) as response:
+            return json.loads(response.read() or b"null")

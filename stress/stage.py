@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -94,7 +94,7 @@ class House:
     """The database and the servers that all stages of a database share."""
 
     database: Database
-    port: int
+    server: server.Server
     log: Path
     credentials: callers.Credentials
 
@@ -124,6 +124,7 @@ class Stage:
     at_once: int = PER_HOST
 
     def __post_init__(self) -> None:
+        self.server = self.house.server
         #: Every process that was started, including the watcher.
         self.actors: list[Actor] = []
         self._events: list[tuple[Actor, Event]] = []
@@ -141,7 +142,7 @@ class Stage:
         random.seed(self.seed)
         databases.use(self.house.database.patient_url)
         empty_tables()
-        server.get(self.house.port, server.FORGET)
+        self.server.get(server.FORGET)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -150,17 +151,24 @@ class Stage:
 
     # Processes
 
-    def start(self, task: Task, *arguments: Any) -> Actor:
+    def start(self, task: Task, *arguments: Any, host: str = "") -> Actor:
+        """`host`: the network namespace to start it in."""
         setup = Setup(
             self.url or self.house.database.url,
             self.house.log,
             "" if task is watcher.watch else self.mutant,
             self.config,
             f"{self.seed} {len(self.actors)}",
+            host,
         )
         actor = Actor(task, setup, *arguments)
         self.actors.append(actor)
         return actor
+
+    def serve_at(self, hosts: Sequence[str]) -> None:
+        """From now on, the profiles are at these addresses."""
+        if event := self.wait_for_event(self.start(server.serve, hosts), "serving"):
+            self.server = server.Server(event[2], hosts)
 
     def start_worker(self, plan: worker.Plan | None = None) -> Actor:
         return self.start(worker.work, plan, self.workers)
@@ -178,7 +186,7 @@ class Stage:
         self._site = self.start(site.serve)
         if event := self.wait_for_event(self._site, "listening"):
             address, credentials = f"http://127.0.0.1:{event[2]}", self.house.credentials
-            base = f"http://127.0.0.1:{self.house.port}/{DELAY_MS}"
+            base = self.server.url(0, f"/{DELAY_MS}")
             using_channels = [
                 self.start(callers.use_admin, address, credentials),
                 self.start(callers.use_api, address, credentials, base),
@@ -302,8 +310,7 @@ class Stage:
 
     def make_batch(self, profiles: int = PROFILES, delay_ms: int = DELAY_MS, checker: str = "http") -> Batch:
         number = next(self._number)
-        path = f":{self.house.port}/{delay_ms}/{number}"
-        urls = [f"http://{server.HOSTS[n % len(server.HOSTS)]}{path}/{n}" for n in range(profiles)]
+        urls = [self.server.url(n, f"/{delay_ms}/{number}/{n}") for n in range(profiles)]
         batch = self.manager.create_batch(f"{number}", urls, checker=checker)
         assert isinstance(batch, Batch), batch
         return batch
@@ -362,15 +369,15 @@ class Stage:
             yield f"{completed} results of {profiles} profiles"
 
     def _find_unvisited(self) -> Iterator[str]:
-        hits = server.get(self.house.port, server.HITS)
+        hits = self.server.get(server.HITS)
         for url, results in audit.results_by_url().items():
-            _, _, path = url.partition(f":{self.house.port}")
+            _, _, path = url.partition(f":{self.server.port}")
             if results > hits.get(path, 0) and path:
                 yield f"{url} has {results} results but was requested {hits.get(path, 0)} times"
 
     def _find_impolite(self) -> Iterator[str]:
         """Over all processes, whatever happened to them."""
-        for host, most in server.get(self.house.port, server.MOST).items():
+        for host, most in self.server.get(server.MOST).items():
             if most > self.at_once:
                 yield f"{host} got {most} requests at once, and {self.at_once} are allowed"
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stress import namespaces
 from stress.databases import VENDORS
 from stress.pairs import PAIRS
 from stress.stage import Stage
 
-from . import celery, clock, databases, disks, operators, versions, workers
+from . import celery, clock, databases, disks, hosts, operators, versions, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,16 @@ FAULTS = {
             ("twice", "every task delivered twice", celery.inject(celery.nothing_else, twice=True)),
         )
     },
+    "hosts": Fault(
+        "four hosts on a network: one cut off, killed, frozen or slow",
+        "its work goes on elsewhere within lease and poll, and no host of profiles gets too many requests at once",
+        40,
+        hosts.lose_hosts,
+        ("postgresql",),
+        config={"ALLOWED_NETWORKS": (f"{namespaces.NETWORK}.0/24", "127.0.0.0/8"), "LEASE_SECONDS": hosts.LEASE},
+        least=4,
+        workers=4,
+    ),
     "clock": Fault(
         "the clock jumps an hour either way", "recovery within lease and poll", 20, clock.jump, needs_clock=True
     ),

@@ -10,7 +10,9 @@ import asyncio
 import errno
 import re
 import selectors
+import socket
 import ssl
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -45,6 +47,8 @@ RESERVED_BODIES = 2
 #: libcurl refuses a line of more than 100 kB, more than 300 kB in all, and more than 5,000 lines.
 LARGE_HEADERS = 64 * 1024
 END_OF_HEAD = frozenset({b"\r\n", b"\n"})
+#: For SO_LINGER: wait 0 s for what is not sent.
+NOTHING = struct.pack("ii", 1, 0)
 STATUS_LINE = re.compile(rb"HTTP/\S+\s+([0-9]{3})")
 SWITCHING_PROTOCOLS = 101
 # Headers that are lists: each of several lines counts.
@@ -147,6 +151,15 @@ class Transfer:
             self.has_ended = True
             self.fault = fault
             self._tell()
+
+    def drop_unsent(self) -> None:
+        """Before its connection is closed. While the network is away, the system keeps what it could not send. It would
+        send it long after this worker's lease, to a host that by then gets its requests from another worker.
+        """
+        if (fd := self.curl.getinfo(pycurl.ACTIVESOCKET)) >= 0:
+            opened = socket.socket(fileno=fd)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOTHING)
+            opened.detach()
 
     def release(self) -> None:
         if self._linger:
@@ -291,6 +304,8 @@ class Client:
     def _remove(self, transfer: Transfer) -> None:
         """Also closes the connection if the answer is not complete."""
         if self._running.pop(transfer.curl, None):
+            if not transfer.has_ended:
+                transfer.drop_unsent()
             self._multi.remove_handle(transfer.curl)
         transfer.release()
 
@@ -329,8 +344,8 @@ class Client:
 
     def _on_ready(self) -> None:
         enough = perf_counter() + SECONDS_AT_ONCE
-        for socket, events in self._sockets.select(0):
-            self._multi.socket_action(socket.fd, READINESS[events])
+        for ready, events in self._sockets.select(0):
+            self._multi.socket_action(ready.fd, READINESS[events])
             if perf_counter() > enough:
                 break  # the others are ready in the next turn of the event loop as well
         self._end_transfers()

@@ -20,6 +20,7 @@ from stress.callers import Credentials
 from stress.databases import SQLite
 from stress.faults import FAULTS
 from stress.mutants import MUTANTS
+from stress.server import Server
 from stress.stage import House, Stage
 
 #: Of the full counts: 5 kills, 20 pairs, 10 pauses, one of most.
@@ -29,7 +30,7 @@ SCALE = 0.01
 SLICE = {"kill", "pairs", "no-run-token"}
 
 #: Faults that need the queue to themselves: other callers would change the state that is tried.
-ALONE = {"pause", "pairs", "poison", *(name for name in FAULTS if name.startswith("celery-"))}
+ALONE = {"hosts", "pause", "pairs", "poison", *(name for name in FAULTS if name.startswith("celery-"))}
 
 # The first test of a database waits for the whole run.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("stress")]
@@ -123,7 +124,7 @@ def choose(link):
 
 def test_each_process_makes_the_same_choices_again_with_the_same_seed(tmp_path):
     def start_two(seed):
-        stage = Stage(House(SQLite(tmp_path / "unused"), 0, tmp_path / "log", Credentials("", "")), seed=seed)
+        stage = Stage(House(SQLite(tmp_path / "unused"), Server(0), tmp_path / "log", Credentials("", "")), seed=seed)
         return [stage.start(choose).link.recv() for _ in range(2)]
 
     first = start_two("7 kill")

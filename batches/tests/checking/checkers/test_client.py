@@ -65,6 +65,34 @@ def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
     asyncio.run(run())
 
 
+def test_a_request_that_is_cancelled_is_not_sent_later():
+    """What the system could not send by then, it drops: the host sees a reset, not an end behind a late request."""
+
+    async def run() -> None:
+        requested, ended = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def accept(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            requested.set()
+            try:
+                ended.set_result(await reader.read())
+            except ConnectionResetError as error:
+                ended.set_result(error)
+            writer.close()
+
+        async with (
+            await asyncio.start_server(accept, "127.0.0.1", 0) as listening,
+            HttpChecker(quick_config()) as checker,
+        ):
+            port = listening.sockets[0].getsockname()[1]
+            fetch = asyncio.create_task(checker.fetch(f"http://127.0.0.1:{port}/"))
+            await requested.wait()
+            fetch.cancel()
+            assert isinstance(await ended, ConnectionResetError)
+
+    asyncio.run(run())
+
+
 def test_few_connections_are_kept(server, monkeypatch):
     monkeypatch.setattr(client_module, "MAX_IDLE_CONNECTIONS", 1)
     server.answer("/", body=b"a")
