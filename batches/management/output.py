@@ -18,7 +18,7 @@ register = Library()
 def batch_table(batches: Iterable[Batch]) -> list[str]:
     rows = [
         (
-            "-" if batch.position is None else str(batch.position),
+            "-" if batch.position is None else f"{batch.position:,}",
             batch.status,
             shorten(batch.name, 40),
             str(batch.priority),
@@ -106,7 +106,8 @@ register.filter(command_line)
 
 @register.filter
 def when(moment: datetime | None) -> str:
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}" if moment else "-"
+    """A local time with its zone, which differs in summer: "2026-11-29 06:00:00 CET"."""
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S %Z}" if moment else "-"
 
 
 @register.filter
@@ -124,7 +125,7 @@ def shorten(value: object, width: int) -> str:
 @register.filter
 def change(entry: BatchLog) -> str:
     before, after = (
-        f"{status}{f' {position}' if position else ''}"
+        f"{status}{f' {position:,}' if position else ''}"
         for status, position in ((entry.from_status, entry.from_position), (entry.to_status, entry.to_position))
     )
     return f"{before} → {after}" if before and after else before or after

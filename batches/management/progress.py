@@ -93,7 +93,7 @@ def describe(batch: Batch) -> str:
 def _waiting(batch: Batch) -> str:
     queue = Queue.objects.first() or Queue()
     if queue.held:
-        return f"{hold_line(queue).rstrip('.')}. This batch is at position {batch.position}."
+        return f"{hold_line(queue).rstrip('.')}. This batch is at position {batch.position:,}."
     first = queries.find_first_ahead(batch)
     if first is None:
         return "Waiting to start."

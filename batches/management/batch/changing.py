@@ -89,7 +89,7 @@ class ChangeActions(ActionCommand):
         batch = self.find_batch(id)
         self.require_accepted(self.manager.move_batch(batch.pk, position))
         batch.refresh_from_db()
-        self.stdout.write(f"“{printable(batch.name)}” is at position {batch.position}.")
+        self.stdout.write(f"“{printable(batch.name)}” is at position {batch.position:,}.")
 
     def set_priority(self, *, id: str, priority: int, **options: Any) -> None:
         batch = self.find_batch(id)

@@ -57,7 +57,7 @@ class RunActions(ActionCommand):
         created = self.manager.create_batch(name, result.profiles, priority, checker, queue=queue, **choices)
         batch = self.require_accepted(created)
         if not quiet:
-            place = f"queued at position {batch.position}" if queue else "paused"
+            place = f"queued at position {batch.position:,}" if queue else "paused"
             self.stdout.write(f"Created “{printable(batch.name)}”, {place}: {batch.pk}")
         return batch
 

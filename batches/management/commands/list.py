@@ -229,7 +229,9 @@ class Command(FeedActions, SubscriptionActions):
         batch = self.require_accepted(self.manager.run_list(self.find_list(list).pk))
         if not as_json:
             total = pluralise(batch.total_profiles, "profile")
-            self.stdout.write(f"Queued “{printable(batch.name)}” at position {batch.position} with {total}: {batch.pk}")
+            self.stdout.write(
+                f"Queued “{printable(batch.name)}” at position {batch.position:,} with {total}: {batch.pk}"
+            )
         self.conclude_new(batch, now, as_json)
 
     def delete(self, *, list: str, yes: bool, **options: Any) -> None:

@@ -63,7 +63,9 @@ class Command(ActionCommand):
             self.print_json(batch_as_dict(batch))
         else:
             total = pluralise(batch.total_profiles, "profile")
-            self.stdout.write(f"Queued “{printable(batch.name)}” at position {batch.position} with {total}: {batch.pk}")
+            self.stdout.write(
+                f"Queued “{printable(batch.name)}” at position {batch.position:,} with {total}: {batch.pk}"
+            )
 
     def find_resting(self, host: str | None) -> QuerySet[Profile]:
         try:

@@ -3,6 +3,15 @@
 (() => {
     const {schema, csrfHeader, csrfToken} = document.getElementById("swagger-ui").dataset;
 
+    // Swagger UI has both, and leaves the choice to the page. Here it is that of the admin, else the system's.
+    const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+    function chooseTheme() {
+        const chosen = localStorage.getItem("theme");
+        document.documentElement.classList.toggle("dark-mode", chosen === "dark" || (chosen !== "light" && prefersDark.matches));
+    }
+    prefersDark.addEventListener("change", chooseTheme);
+    chooseTheme();
+
     function addToken(request) {
         const isOwn = request.credentials === "same-origin"; // a token of this site is nobody else's business
         if (!["GET", undefined].includes(request.method) && isOwn) request.headers[csrfHeader] = csrfToken;

@@ -68,21 +68,52 @@ const live = (() => {
     function swapAll(parts) {
         const focused = document.activeElement, row = focused.closest("[data-batch]");
         for (const part of parts) swap(byId(part.id), part);
-        if (!focused.isConnected) focus(focused.id, row?.dataset.batch);
+        if (!focused.isConnected || focused.disabled) focus(focused.id, row?.dataset.batch);
+        else if (focused !== document.activeElement) focused.focus({preventScroll: true}); // its row was moved
     }
 
     function swap(old, part) {
         if (!old || old.innerHTML === part.innerHTML) return;
-        const edited = [...old.querySelectorAll("input[id]")].filter(
-            input => input.checked !== input.defaultChecked || input.value !== input.defaultValue);
-        const opened = [...old.querySelectorAll("details[id][open]")];
         const known = new Set([...old.querySelectorAll("button[id]")].map(button => button.id));
-        old.replaceChildren(...part.childNodes);
-        if ("settles" in old.dataset && known.size) {
-            for (const button of old.querySelectorAll("button[id]")) if (!known.has(button.id)) replaced.set(button, performance.now());
+        updateChildren(old, part);
+        if (!("settles" in old.dataset) || !known.size) return;
+        for (const button of old.querySelectorAll("button[id]")) if (!known.has(button.id)) replaced.set(button, performance.now());
+    }
+
+    // Changes only what differs: what somebody has focused, typed, ticked or opened is still the same element.
+    function update(old, fresh) {
+        if (old.nodeType !== Node.ELEMENT_NODE) {
+            if (old.data !== fresh.data) old.data = fresh.data;
+            return;
         }
-        for (const {id, checked, value} of edited) Object.assign(byId(id) ?? {}, {checked, value});
-        for (const {id} of opened) byId(id)?.setAttribute("open", "");
+        for (const {name} of [...old.attributes]) if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+        for (const {name, value} of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+        updateChildren(old, fresh);
+    }
+
+    function updateChildren(old, fresh) {
+        const wanted = new Set([...fresh.children].map(({id}) => id));
+        for (const child of [...old.children]) if (child.id && !wanted.has(child.id)) child.remove();
+        const byOwnId = new Map([...old.children].map(child => [child.id, child]));
+        let place = old.firstChild;
+        for (const child of [...fresh.childNodes]) {
+            const kept = child.id ? byOwnId.get(child.id) : place && !place.id && place;
+            if (child.id && kept) while (place !== kept && !place?.id) place = dropped(place);
+            if (kept?.nodeName !== child.nodeName) {
+                old.insertBefore(child, place);
+                continue;
+            }
+            if (kept === place) place = place.nextSibling;
+            else old.insertBefore(kept, place);
+            update(kept, child);
+        }
+        while (place) place = dropped(place);
+    }
+
+    function dropped(node) {
+        const next = node.nextSibling;
+        node.remove();
+        return next;
     }
 
     function focus(...ids) {

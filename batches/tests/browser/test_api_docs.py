@@ -9,6 +9,8 @@ from batches.models import Batch
 from ..admin.conftest import batch_with, user_of
 from .test_hostile_texts import MARKUP, PAYLOADS
 
+LIGHT, DARK = "rgb(250, 250, 250)", "rgb(28, 32, 34)"
+
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
@@ -26,6 +28,17 @@ def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems
 
     expect(page.locator(".opblock-tag")).to_have_count(8)
     assert [address for address in requests if not address.startswith((live_server.url, "data:"))] == []
+
+    for scheme, chosen, background in (
+        ("light", "auto", LIGHT),
+        ("dark", "auto", DARK),
+        ("dark", "light", LIGHT),
+        ("light", "dark", DARK),
+    ):
+        page.emulate_media(color_scheme=scheme)
+        page.evaluate("chosen => localStorage.setItem('theme', chosen)", chosen)
+        page.reload()
+        expect(page.locator("html")).to_have_css("background-color", background)
 
     call = page.locator("#operations-queue-queue_retrieve")
     call.locator(".opblock-summary").click()

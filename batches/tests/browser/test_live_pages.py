@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
+from batches.tests.support.factories import waiting_names
 
 from ..admin.conftest import QUEUE, batch_with, page_of, reread
 from .steps import (
@@ -150,6 +151,29 @@ def test_focus_ticks_and_typed_text_survive_an_update(open_page):
     expect(button(page, "up", third)).to_be_focused()
     expect(page.locator(f"#select-{third.pk}")).to_be_checked()
     expect(page.locator(f"#to-{second.pk}")).to_have_value("3")
+
+
+def test_what_has_the_focus_is_the_same_element_after_updates_around_it(open_page):
+    first, second, third = (batch_with(name=f"number {number}") for number in (1, 2, 3))
+    page = open_page(QUEUE)
+    link = page.get_by_role("link", name="number 2")  # without an id of its own
+    link.evaluate("link => { link.focus(); window.focused = link; }")
+    is_same = "window.focused === document.activeElement && window.focused.isConnected"
+    for change in (
+        lambda: BatchManager().move_batch(third.pk, 1),
+        lambda: BatchManager().pause_batch(first.pk),
+        lambda: batch_with(name="number 4", priority=5),
+        lambda: BatchManager().rename_batch(second.pk, "renamed"),
+        lambda: BatchManager().move_batch(second.pk, 1),
+    ):
+        change()
+        poll_now(page)
+        expect(page.locator("#queue-waiting .queue-name")).to_have_text(waiting_names())
+        assert page.evaluate(is_same)
+    assert page.evaluate("document.activeElement.textContent") == "renamed"
+    BatchManager().pause_batch(second.pk)
+    poll_now(page)
+    expect(page.locator("#queue-waiting .queue-name")).to_have_text(waiting_names())
 
 
 def test_a_click_on_the_running_batch_does_not_hit_the_next_one_that_starts_under_the_mouse(open_page):

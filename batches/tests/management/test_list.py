@@ -227,7 +227,7 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(manage, settings):
     assert lines[0] == "“News”: At 06:30 every day (Asia/Kolkata), up to 5 minutes later"
     assert lines[1].startswith("Next run: ")
     assert lines[2].startswith("Next times: ")
-    assert lines[2].count(" 01:00:00") == 3  # in the time zone of the server
+    assert lines[2].count(" 01:00:00 UTC") == 3  # in the time zone of the server
     assert "schedule   At 06:30 every day" in manage("list", "show", "News").out
     assert manage("list", "schedule", "News", "--off").out == (
         "“News”: At 06:30 every day (Asia/Kolkata), up to 5 minutes later, off\n"

@@ -1,12 +1,13 @@
 """`manage.py queue`: show it, hold it, release it."""
 
 import json
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
 
 from batches.conf import command_line
+from batches.management.output import when
 from batches.models import Batch, Queue
 from batches.tests.support.factories import half_checked, make_batch, make_waiting
 
@@ -40,7 +41,7 @@ def test_a_held_queue_says_who_holds_it_and_why_until_it_is_released(manage, mon
     make_waiting(1)
     sentence = f"The queue is held. The running batch continues; release it with: {command_line('queue release')}\n"
     assert manage("queue", "hold", "--reason", "New disk") == (0, sentence, "")
-    held_at = f"{Queue.objects.get().held_at:%Y-%m-%d %H:%M:%S}"
+    held_at = f"{Queue.objects.get().held_at:%Y-%m-%d %H:%M:%S} UTC"
     assert manage("queue", "show").out.startswith(f"Queue held by ada since {held_at}: New disk\n")
     assert manage("queue", "release") == (0, "The queue is released.\n", "")
     assert "held" not in manage("queue", "show").out
@@ -65,12 +66,18 @@ def test_a_hold_for_an_outage_says_how_it_ends(manage):
     assert json.loads(manage("queue", "show", "--json").out)["outage_since"]
 
 
+def test_a_time_has_its_zone_which_differs_in_summer():
+    with timezone.override("Europe/Berlin"):
+        assert when(datetime(2026, 7, 1, 12, tzinfo=UTC)) == "2026-07-01 14:00:00 CEST"
+        assert when(datetime(2026, 12, 1, 12, tzinfo=UTC)) == "2026-12-01 13:00:00 CET"
+
+
 def test_a_hold_can_have_an_end(manage):
     until = timezone.localtime() + timedelta(hours=1)
     output = manage("queue", "hold", "--until", f"{until:%Y-%m-%dT%H:%M}").out
-    assert output.startswith(f"The queue is held until {until:%Y-%m-%d %H:%M}:00. ")
+    assert output.startswith(f"The queue is held until {until:%Y-%m-%d %H:%M}:00 UTC. ")
     assert f"{Queue.objects.get().held_until:%H:%M}" == f"{until.astimezone(UTC):%H:%M}"
-    assert f" until {until:%Y-%m-%d %H:%M}:00" in manage("queue", "show").out
+    assert f" until {until:%Y-%m-%d %H:%M}:00 UTC" in manage("queue", "show").out
     assert manage("queue", "hold", "--until", f"{until:%H:%M}").code == 0
     assert Queue.objects.get().held_until - timezone.now() <= timedelta(hours=1)
     yesterday = manage("queue", "hold", "--until", "2020-01-01")

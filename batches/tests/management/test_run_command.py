@@ -364,7 +364,7 @@ def test_a_queued_batch_says_what_it_is_waiting_for():
     assert describe(batch) == "1 batch ahead, first “first [31m” 0/1,234"
     assert describe(make_batch("last")) == "2 batches ahead, first “first [31m” 0/1,234"
     assert BatchManager().hold_queue()
-    since = f"{timezone.localtime(Queue.objects.get().held_at):%Y-%m-%d %H:%M:%S}"
+    since = f"{timezone.localtime(Queue.objects.get().held_at):%Y-%m-%d %H:%M:%S} UTC"
     assert describe(batch) == f"Queue held by someone since {since}. This batch is at position 1."
 
 
