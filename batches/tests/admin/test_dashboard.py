@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
+from batches.conf import command_line
 from batches.models import Batch, Lease, Profile, Queue
 from batches.reports.days import Day, sum_up_day
 
@@ -79,7 +80,7 @@ def test_it_warns_of_a_silent_worker_a_hold_and_errors(client):
     assert "1 batch stopped with an error." in parts(page)["dashboard-now"]
     shown = tiles(page)
     assert shown["Worker"][0].startswith("No worker heartbeat since ")
-    assert shown["Worker"][1] == "Nothing is checked until a worker runs: manage.py batchworker"
+    assert shown["Worker"][1] == f"Nothing is checked until a worker runs: {command_line('batchworker')}"
     assert shown["Running"][2] == "Its end is not known"
 
 
