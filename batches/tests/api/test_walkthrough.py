@@ -10,6 +10,9 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from batches.tests.conftest import skip_or_fail
+from batches.tests.support.demofeeds import demo
+
+__all__ = ["demo"]
 
 PAGE = settings.BASE_DIR / "docs" / "tutorial" / "api.md"
 BLOCK = re.compile(r"^```(sh|output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -46,15 +49,13 @@ def run_script(script, folder, environ):
 @pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-def test_the_tutorial_works_and_prints_the_output_on_the_page(tmp_path, commands, server, site):
+def test_the_tutorial_works_and_prints_the_output_on_the_page(tmp_path, commands, demo, site):
     if shutil.which("curl") is None:
         skip_or_fail("curl is missing. Install it with `apt-get install curl`.")
     User.objects.create_superuser("operator")
-    server.answer_feed("/feed", "The old bridge", "Rain")
-    server.answer_feed("/blog", "The old bridge", "Rain")
     commands.start_worker()
     script = "".join(f"echo '{MARK}'\n{block}" for block, _ in steps()).replace("http://127.0.0.1:8000", site)
-    script = script.replace("https://example.org", server.url("").rstrip("/"))
+    script = script.replace("127.0.0.1:8089", demo)
     printed = run_script(script, tmp_path, commands.environ).split(f"{MARK}\n")[1:]
     assert len(printed) == len(steps()) > 10
     for (block, expected), output in zip(steps(), printed, strict=True):

@@ -6,8 +6,6 @@ import shlex
 import subprocess
 import tomllib
 from argparse import ArgumentParser
-from contextlib import contextmanager
-from threading import Thread
 
 import pytest
 import yaml
@@ -15,12 +13,13 @@ from django.core.management import CommandError, get_commands, load_command_clas
 
 from batches.conf import config_from_environment
 from batches.demo.profiles import PATH
-from batches.demo.server import FeedServer
 from batches.models import Batch, Subscription
-from batches.tests.support.documents import DOCS, ROOT, find_blocks, find_pages
+from batches.tests.support.demofeeds import demo
+from batches.tests.support.documents import DOCS, ROOT, find_blocks, find_pages, read_page
 from batches.tests.support.terminal import manage
+from batches.tests.support.working import work
 
-__all__ = ["manage"]
+__all__ = ["demo", "manage"]
 
 KINDS = ("rss", "atom", "json", "page", "missing")
 
@@ -89,21 +88,24 @@ class Reader:
         self._folder, self._manage, self._settings = folder, manage, settings
 
     def type(self, line):
-        if line.startswith("export "):
-            self._export(dict(word.split("=", 1) for word in shlex.split(line)[1:]))
+        """Returns what it prints. While a reader sleeps, a worker works."""
+        if line.startswith("sleep "):
+            work()
+        elif line.startswith("export "):
+            variables = dict(word.split("=", 1) for word in shlex.split(line)[1:])
+            self._settings.BATCHES = self._settings.BATCHES | config_from_environment(variables)
         elif found := OURS.match(line):
-            self._call(shlex.split(found[1], comments=True))
+            return self._call(shlex.split(found[1], comments=True))
         else:
             subprocess.run(["bash", "-euc", line], cwd=self._folder, check=True)
-
-    def _export(self, variables):
-        self._settings.BATCHES = self._settings.BATCHES | config_from_environment(variables)
+        return ""
 
     def _call(self, words):
         words = ["batch", *words] if words[0] == "run" else words
         known = {"ID": str(latest(Subscription if words[1] in OF_SUBSCRIPTIONS else Batch).pk)} if "ID" in words else {}
         done = self._manage(*(known.get(word, word) for word in words))
         assert done.code == 0, f"{shlex.join(words)}: {done.err}"
+        return done.out
 
 
 OF_SUBSCRIPTIONS = {"test-message", "change-subscription", "unsubscribe"}
@@ -113,70 +115,61 @@ def latest(model):
     return model.objects.order_by("created_at").last()
 
 
-@pytest.fixture
-def demo(settings):
-    """The host of the feeds of the demo, which has another port on the pages."""
-    settings.BATCHES = {"ALLOWED_NETWORKS": ["127.0.0.0/8"], "PROCESSES": 1, "POLL_SECONDS": 0.01}
-    with FeedServer(0, pace=0) as server, running(server):
-        yield f"127.0.0.1:{server.server_port}"
-
-
-@contextmanager
-def running(server):
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-
-
-def blocks_to_run(how_to):
-    blocks = find_blocks((DOCS / "how-to" / f"{how_to}.md").read_text(), "sh", "python")
+def blocks_to_run(name):
+    blocks = find_blocks(read_page(f"{name}.md"), "sh", "output", "python")
     return [block for block in blocks if not block.not_run]
 
 
-def has_commands(how_to):
-    return any(block.language == "sh" for block in blocks_to_run(how_to))
+def has_commands(name):
+    return any(block.language == "sh" for block in blocks_to_run(name))
 
 
-HOW_TOS = list(filter(has_commands, sorted(page.stem for page in (DOCS / "how-to").glob("*.md"))))
+GUIDES = ["tutorial/index", *(f"how-to/{page.stem}" for page in sorted((DOCS / "how-to").glob("*.md")))]
 
 #: The list of the tutorial.
-PRESS = "".join(f"http://127.0.0.1:8089{PATH}{kind}/{number}\n" for number, kind in enumerate(KINDS, start=1))
+PRESS = "".join(f"http://127.0.0.1:8089{PATH}{kind}/{number}\n" for number, kind in enumerate(KINDS, start=1001))
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, demo):
+def folder(tmp_path, monkeypatch, demo, settings):
+    settings.BATCHES = {"ALLOWED_NETWORKS": ["127.0.0.0/8"], "PROCESSES": 1, "POLL_SECONDS": 0.01}
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "press.txt").write_text(PRESS.replace("127.0.0.1:8089", demo))
-    (tmp_path / "more.txt").write_text(f"http://{demo}{PATH}rss/99\n")
+    (tmp_path / "more.txt").write_text(f"http://{demo}{PATH}rss/1099\n")
     return tmp_path
+
+
+#: What a page assumes: the tutorial makes the list, and others go on from there.
+BEFORE = {
+    "tutorial/index": [],
+    "how-to/lists": [],
+    "how-to/retry": ["batches run press.txt"],
+    "how-to/hold": ["batches batch create press.txt"],
+}
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-@pytest.mark.parametrize("name", HOW_TOS)
-def test_each_line_of_the_how_to_works(name, folder, demo, manage, settings):
+@pytest.mark.parametrize("name", [*filter(has_commands, GUIDES)])
+def test_each_line_of_the_guide_works(name, folder, demo, manage, settings):
     reader = Reader(folder, manage, settings)
     for line in BEFORE.get(name, ["batches list create Press press.txt"]):
         reader.type(line)
+    printed = ""
     for block in blocks_to_run(name):
-        if block.language == "python":
-            store(folder, block.text)
+        text = block.text.replace("127.0.0.1:8089", demo)
+        if block.language == "sh":
+            printed = "".join(map(reader.type, lines_of(text)))
+        elif block.language == "output":
+            assert re.fullmatch(pattern_of(text), printed.rstrip(), re.DOTALL), printed
         else:
-            for line in lines_of(block.text.replace("127.0.0.1:8089", demo)):
-                reader.type(line)
+            store(folder, text)
 
 
-#: What a how-to assumes beside the list of the tutorial.
-BEFORE = {
-    "lists": [],
-    "retry": ["batches run press.txt"],
-    "hold": ["batches batch create press.txt"],
-}
+def pattern_of(output):
+    """`…` on the page stands for anything."""
+    return ".*".join(re.escape(part) for part in output.rstrip().split("…"))
 
 
 def store(folder, text):

@@ -39,10 +39,14 @@ def test_the_page_of_the_commands_is_what_they_say_of_themselves():
     assert written == read_page("reference/commands.md"), "docs/reference/commands.md is stale. Run: make reference"
 
 
+#: Defaults that depend on the machine or the version.
+IN_WORDS = {"processes": "one for each core, at most 4", "user_agent": "names this software"}
+
+
 def default_of(setting):
     value = getattr(Config(), setting.name)
-    if setting.name == "processes":
-        return "one for each core, at most 4"
+    if setting.name in IN_WORDS:
+        return IN_WORDS[setting.name]
     return "" if value in ({}, (), "") else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
