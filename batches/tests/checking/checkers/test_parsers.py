@@ -66,6 +66,25 @@ def test_only_small_documents_are_read_in_the_event_loop(size, in_process, obedi
     assert reading == (Reading() if in_process else Reading(feeds=["in the loop"]))
 
 
+@pytest.mark.parametrize(("seconds_at_once", "turns"), [(WAIT_SECONDS, 1), (-1.0, 3)])
+def test_small_documents_are_read_in_a_row_that_leaves_time_for_others(seconds_at_once, turns, monkeypatch):
+    turn, read_in = 0, []
+    monkeypatch.setattr(parsers_module, "SECONDS_AT_ONCE", seconds_at_once)
+    monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: read_in.append(turn) or Reading())
+
+    async def work(parsers: Parsers) -> None:
+        nonlocal turn
+        readings = [asyncio.create_task(parsers.read(body(size=10))) for _ in range(4)]
+        readings[1].cancel()
+        while not all(reading.done() for reading in readings):
+            turn += 1
+            await asyncio.sleep(0)
+
+    with_parsers(work)
+    assert len(read_in) == 3
+    assert len(set(read_in)) == turns
+
+
 def test_a_document_is_read_thoroughly_in_a_process_whatever_its_size(obedient, monkeypatch):
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
     assert with_parsers(lambda parsers: parsers.read(body(size=10))) == Reading(is_page=True)
