@@ -14,7 +14,7 @@ from benchmarks.commands import Finished, manage, run
 from benchmarks.frame import Figures, Unavailable
 
 SECRET_KEY = secrets.token_urlsafe(50)
-NOOP = {"BATCHES_CHECKERS": "noop=benchmarks.noop.NoopChecker"}
+CHECKERS = {"BATCHES_CHECKERS": "noop=benchmarks.noop.NoopChecker,waiting=benchmarks.noop.WaitingChecker"}
 
 
 class Project:
@@ -27,7 +27,7 @@ class Project:
             "DJANGO_SETTINGS_MODULE": "batchproject.settings",
             "LOG_LEVEL": "WARNING",
             "BATCHES_ALLOWED_NETWORKS": "127.0.0.0/8",
-            **NOOP,
+            **CHECKERS,
             **{name: str(value) for name, value in settings.items()},
         }
 

@@ -59,8 +59,8 @@ class Databases:
 @contextmanager
 def databases(vendor: str) -> Iterator[Databases]:
     """Raises Unavailable."""
+    VAR.mkdir(parents=True, exist_ok=True)
     if vendor == "sqlite":
-        VAR.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=VAR) as folder:
             yield Databases(vendor, folder=Path(folder))
         return
