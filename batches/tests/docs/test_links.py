@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import yaml
 
+from batches import __version__
 from batches.tests.support.documents import DOCS, FENCE, ROOT, find_pages, without_code
 
 #: The name of a heading in a link is the one that GitHub makes, and Sphinx with MyST.
@@ -50,3 +52,14 @@ def test_the_readme_is_read_in_five_minutes():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120
     assert "docs/index.md" in text
+
+
+def test_the_changelog_has_a_date_for_this_version():
+    latest = re.search(r"^## (\d\S+) \((\d{4}-\d\d-\d\d)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert latest[1] == __version__
+
+
+@pytest.mark.parametrize("template", ["bug", "feature", "config"])
+def test_the_templates_of_issues_can_be_read(template):
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{template}.yml").read_text())
+    assert template == "config" or {"name", "description", "body"} <= form.keys()
