@@ -19,6 +19,8 @@ MAX_FINGERPRINT = 64
 MAX_KEY = 255
 #: A user or a worker, as the log names it.
 MAX_ACTOR = 150
+#: The number of a version of this software.
+MAX_VERSION = 50
 #: The name of a status or of the channel of a change.
 MAX_STATUS = 10
 MAX_ACTION = 30

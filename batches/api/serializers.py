@@ -92,6 +92,7 @@ class QueueSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Held because a worker's machine is offline. It is released when sites answer again."
     )
     worker = serializers.CharField(help_text="The one at work; if nothing runs, the last one that looked for work.")
+    worker_version = serializers.CharField(help_text="The version of this software that it runs.")
     worker_seen_at = MomentField(allow_null=True)
     worker_alive = serializers.BooleanField()
     running = BatchSerializer(allow_null=True)

@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from batches.conf import get_config
-from batches.limits import MAX_ACTOR, PARTITIONS
+from batches.limits import MAX_ACTOR, MAX_VERSION, PARTITIONS
 
 from .batches import Batch
 
@@ -47,6 +47,8 @@ class Lease(models.Model):
     run_token = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="leases")
     worker = models.CharField(max_length=MAX_ACTOR)
+    #: Of this software, as its worker runs it.
+    version = models.CharField(max_length=MAX_VERSION, blank=True, db_default="")
     lease_at = models.DateTimeField("last heartbeat")
     run_seconds = models.FloatField(default=0.0)
     successful_checks = models.PositiveIntegerField("ok", default=0)

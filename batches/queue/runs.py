@@ -14,6 +14,7 @@ from django.db.models import F, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
+from batches import __version__
 from batches.conf import get_config
 from batches.models import Batch, BatchProfile, Lease, Partition, SecondsSince
 
@@ -103,7 +104,7 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
     if is_left and not free_partitions(batch.pk).exists():
         note_wanted()
         return None
-    lease = Lease.objects.create(batch=batch, worker=worker, lease_at=Now())
+    lease = Lease.objects.create(batch=batch, worker=worker, version=__version__, lease_at=Now())
     lease_free_partitions(lease, processes)
     return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)), is_alone)
 

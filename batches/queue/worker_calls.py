@@ -13,6 +13,7 @@ from typing import Literal
 from django.db import transaction
 from django.db.models.functions import Now
 
+from batches import __version__
 from batches.checking.checkers.base import CheckResult
 from batches.conf import get_config
 from batches.limits import MAX_ACTOR
@@ -72,7 +73,7 @@ class WorkerCalls(QueueWriter):
             return count_workers(batch, limit) if batch else Workers(0, 0)
 
     def _note_worker(self, queue: Queue, worker: str) -> None:
-        Queue.objects.update(worker=worker, worker_seen_at=Now())
+        Queue.objects.update(worker=worker, worker_version=__version__, worker_seen_at=Now())
         self._end_hold(queue)
 
     def _promote_head(self, queue: Queue, worker: str) -> Batch | None:

@@ -66,6 +66,7 @@ class Heartbeat:
     """The last one of a worker."""
 
     worker: str
+    version: str
     at: datetime
 
 
@@ -100,8 +101,9 @@ class Outlook:
     def last_heartbeats(self) -> Sequence[Heartbeat]:
         """Of the workers at work, else of the last one that looked for work."""
         queue = self.queue
-        idle = [Heartbeat(queue.worker, queue.worker_seen_at)] if queue.worker and queue.worker_seen_at else []
-        return self.heartbeats or idle
+        if self.heartbeats or not queue.worker_seen_at:
+            return self.heartbeats
+        return [Heartbeat(queue.worker, queue.worker_version, queue.worker_seen_at)]
 
     @property
     def worker_is_alive(self) -> bool:
@@ -161,7 +163,7 @@ def forecast_queue() -> Outlook:
     row = Queue.objects.annotate(now=Now()).first()
     queue, now = (row, row.now) if row else (Queue(), timezone.now())
     running = Batch.objects.running().first()
-    leases = running.leases.order_by("worker").values_list("worker", "lease_at") if running else []
+    leases = running.leases.order_by("worker").values_list("worker", "version", "lease_at") if running else []
     heartbeats = [Heartbeat(*lease) for lease in leases]
     heartbeat_at = max((heartbeat.at for heartbeat in heartbeats), default=None)
     seen_at = max(filter(None, [queue.worker_seen_at, heartbeat_at]), default=None)
@@ -203,6 +205,7 @@ def queue_as_dict(
         "stopped": queue.stopped_id,
         "outage_since": queue.outage_since,
         "worker": ", ".join(outlook.workers) if outlook.running else queue.worker,
+        "worker_version": ", ".join(sorted({heartbeat.version for heartbeat in outlook.last_heartbeats})),
         "worker_seen_at": outlook.worker_seen_at,
         "worker_alive": outlook.worker_is_alive,
         "running": batch_as_dict(outlook.running) if outlook.running else None,

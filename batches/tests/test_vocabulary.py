@@ -98,8 +98,8 @@ def test_the_names_are_a_promise():
     )  # fmt: skip
     assert list(queue_as_dict(forecast_queue(), 1)) == [
         "version", "held", "held_by", "held_at", "held_until", "hold_reason", "stopped", "outage_since",
-        "worker", "worker_seen_at", "worker_alive", "running", "waiting", "waiting_total", "waiting_profiles",
-        "all_done",
+        "worker", "worker_version", "worker_seen_at", "worker_alive", "running", "waiting", "waiting_total",
+        "waiting_profiles", "all_done",
     ]  # fmt: skip
 
 

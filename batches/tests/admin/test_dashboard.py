@@ -1,5 +1,6 @@
 """The dashboard on the index page: now, today, the latest runs and the lists that are due."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from django.test import RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
+from batches import __version__
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
 from batches.models import Batch, Lease, Profile, Queue
@@ -50,7 +52,7 @@ def test_it_says_what_runs_and_when_it_is_done(client):
     assert end.startswith("All done about ")
     worker, heartbeat = shown["Worker"]
     assert worker == "At work"
-    assert heartbeat.startswith("a worker, heartbeat ")
+    assert re.fullmatch(rf"a worker, heartbeat {TIME}:\d\d , version {__version__}", heartbeat)
     assert shown["Speed"] == ["0.5/s", "profiles, this run"]
     assert parts(client.get(LIVE))["dashboard-now"] == parts(client.get(INDEX))["dashboard-now"]
 
@@ -63,7 +65,7 @@ def test_an_idle_worker_is_shown_with_the_speed_of_the_latest_batches(client):
     assert shown["Running"] == ["Nothing"]
     assert shown["Queue"] == ["0 batches", "Nothing waits"]
     assert shown["Worker"][0] == "Idle"
-    assert shown["Worker"][1].startswith("the idle one, heartbeat ")
+    assert re.fullmatch(rf"the idle one, heartbeat {TIME}:\d\d , version {__version__}", shown["Worker"][1])
     assert shown["Speed"] == ["15/s", "profiles, in the latest batches"]
 
 

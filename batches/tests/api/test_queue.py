@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from batches import __version__
 from batches.models import Batch, Queue
 from batches.models.vocabulary import as_json
 from batches.reports.outlook import forecast_queue, queue_as_dict
@@ -25,6 +26,7 @@ EMPTY = {
     "stopped": None,
     "outage_since": None,
     "worker": "",
+    "worker_version": "",
     "worker_seen_at": None,
     "worker_alive": False,
     "running": None,
@@ -84,7 +86,7 @@ def test_the_queue_has_the_expected_times_of_each_batch(client, make_batch, monk
     queue, expected = client.get("/api/queue/").json(), json.loads(as_json(queue_as_dict(outlook, 1)))
     assert queue["all_done"] == expected["all_done"] == queue["waiting"][0]["expected_end"] is not None
     assert queue["waiting"][0]["expected_start"] == expected["waiting"][0]["expected_start"] < queue["all_done"]
-    assert (queue["worker"], queue["worker_alive"]) == ("worker", True)
+    assert (queue["worker"], queue["worker_version"], queue["worker_alive"]) == ("worker", __version__, True)
     assert queue["worker_seen_at"] == expected["worker_seen_at"] is not None
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from batches import __version__
 from batches.models import Batch, BatchLog, Lease, Queue
 from batches.queue.refusals import Code
 from batches.reports.outlook import forecast_queue, queue_as_dict
@@ -79,7 +80,7 @@ def test_a_claim_starts_the_head_of_the_queue_and_owns_it(manager):
 def test_a_claim_of_an_empty_queue_is_a_heartbeat_of_the_worker_only(manager):
     assert manager.claim_run("worker 1") is None
     queue = Queue.objects.get()
-    assert (queue.worker, queue.worker_seen_at is None) == ("worker 1", False)
+    assert (queue.worker, queue.worker_version, queue.worker_seen_at is None) == ("worker 1", __version__, False)
     assert not BatchLog.objects.exists()
 
 
