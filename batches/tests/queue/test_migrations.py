@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Profile, ProfileList, StoryResult
+from batches.models import Batch, BatchLog, Profile, ProfileList, Queue, StoryResult
 from batches.tests.support.chunks import Killed
 from batches.tests.support.factories import (
     MODELS,
@@ -72,6 +72,7 @@ def test_data_survive_the_way_back_to_each_step_and_forward_again(every):
     BatchManager().end_checks("worker")
     Batch.objects.update(count_first=False)  # earlier versions have no such choice
     Profile.objects.update(last_duration=None)  # and the next check will know it
+    Queue.objects.update(worker_version="")  # and the next worker will
     before = everything()
     for step in steps()[::-1] if every else [steps()[-2], steps()[0]]:
         with back_at(step):
