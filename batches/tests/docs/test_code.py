@@ -120,8 +120,8 @@ def blocks_to_run(name):
     return [block for block in blocks if not block.not_run]
 
 
-def has_commands(name):
-    return any(block.language == "sh" for block in blocks_to_run(name))
+def has_code(name):
+    return any(block.language != "output" for block in blocks_to_run(name))
 
 
 GUIDES = ["tutorial/index", *(f"how-to/{page.stem}" for page in sorted((DOCS / "how-to").glob("*.md")))]
@@ -151,7 +151,7 @@ BEFORE = {
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.databases("sqlite")
-@pytest.mark.parametrize("name", [*filter(has_commands, GUIDES)])
+@pytest.mark.parametrize("name", [*filter(has_code, GUIDES)])
 def test_each_line_of_the_guide_works(name, folder, demo, manage, settings):
     reader = Reader(folder, manage, settings)
     for line in BEFORE.get(name, ["batches list create Press press.txt"]):
@@ -164,7 +164,7 @@ def test_each_line_of_the_guide_works(name, folder, demo, manage, settings):
         elif block.language == "output":
             assert re.fullmatch(pattern_of(text), printed.rstrip(), re.DOTALL), printed
         else:
-            store(folder, text)
+            store_or_run(folder, text)
 
 
 def pattern_of(output):
@@ -172,8 +172,11 @@ def pattern_of(output):
     return ".*".join(re.escape(part) for part in output.rstrip().split("…"))
 
 
-def store(folder, text):
-    """A module that begins with its name, `# mysite/checkers.py`."""
-    if found := re.match(r"# (\w+)/(\w+\.py)\n", text):
-        (folder / found[1]).mkdir()
-        (folder / found[1] / found[2]).write_text(text)
+def store_or_run(folder, text):
+    """Stores a module that begins with its name, `# mysite/checkers.py`, and runs other code."""
+    if found := re.match(r"# (?:(\w+)/)?(\w+\.py)\n", text):
+        path = folder / (found[1] or "mysite") / found[2]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    else:
+        exec(text, {})
