@@ -8,7 +8,7 @@ leases → partitions → profiles; webhooks after the batch. Expected outcomes 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -39,7 +39,7 @@ from .queue.forgetting import ForgetCalls
 from .queue.lists import new_batch_of
 from .queue.outages import OutageCalls
 from .queue.redirect_calls import RedirectCalls
-from .queue.refusals import Code, Fenced, Refusal, Refused, refusable
+from .queue.refusals import Fenced, Refusal, refusable
 from .queue.repairs import (
     absorb_leases,
     derive_repairs,
@@ -50,7 +50,8 @@ from .queue.repairs import (
     lock_leases,
     renumber_queue,
 )
-from .queue.resets import begin_reset, finish_resets
+from .queue.resets import begin_reset, finish_resets, reset_failed
+from .queue.retries import Retry, choose_failed, recount
 from .queue.runs import lease_of, lock_head, lock_running
 from .queue.schedules import ScheduleCalls
 from .queue.subscription_calls import SubscriptionCalls
@@ -331,26 +332,42 @@ class BatchManager(
             self._complete(batch, Action.UPDATE_PROGRESS)
         return True
 
+    @refusable
+    def retry_failed(
+        self,
+        batch_id: object,
+        reasons: Iterable[str] | None = None,
+        profiles: Iterable[int] | None = None,
+        **expected: Any,
+    ) -> Literal[True] | Refusal:
+        """Make its failed profiles pending again and queue it: all, or those that failed for one of these reasons,
+        or those with these IDs. Their results stay as earlier attempts.
+        """
+        retry = choose_failed(batch_id, reasons, profiles)
+        result: Literal[True] | Refusal = self._retry(batch_id, retry, **expected)
+        return result
+
     @transition(Action.RETRY_FAILED)
-    def retry_failed(self, batch: Batch) -> Literal[True]:
-        """Make its failed profiles pending again and queue it."""
-        failed = batch.failed_checks
-        if not failed:
-            raise Refused(Code.NOTHING_TO_RETRY, f"“{batch}” has no failed profiles.")
+    def _retry(self, batch: Batch, retry: Retry) -> Literal[True]:
+        retry = recount(batch, retry)
+        taken = retry.count if retry.takes_all else 0  # of a part, the counters follow the rows
         self._enqueue(
             batch,
             Action.RETRY_FAILED,
-            f"retrying {pluralise(failed, 'failed profile')}",
+            retry.describe(),
             error="",
             completed_at=None,
-            completed_profiles=F("completed_profiles") - failed,
-            failed_checks=0,
+            completed_profiles=F("completed_profiles") - taken,
+            failed_checks=F("failed_checks") - taken,
         )
-        self._reset(batch)
+        if retry.rows is None:
+            self._reset(batch, retry.reasons)
+        else:
+            reset_failed(batch, retry.find_rows(batch))
         return True
 
-    def _reset(self, batch: Batch) -> None:
-        if begin_reset(batch):
+    def _reset(self, batch: Batch, reasons: Sequence[str] | None = None) -> None:
+        if begin_reset(batch, reasons=reasons):
             transaction.on_commit(self.finish_resets)
 
     def finish_resets(self) -> None:

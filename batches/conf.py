@@ -99,6 +99,7 @@ class Config:
     #: asked for a pause, sessions since they expired, and stored answers of the API.
     prune_batches_days: int = 0
     prune_stories_days: int = 0
+    prune_attempts_days: int = 0
     prune_logs_days: int = 0
     prune_deliveries_days: int = 30
     prune_hosts_days: int = 30

@@ -41,5 +41,7 @@ MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 PARTITIONS = 256
 #: Batches that one bulk action changes at most.
 MAX_BULK = 1000
+#: Reasons by which failed profiles are chosen at once.
+MAX_REASONS = 100
 #: Bytes of a list that is imported.
 MAX_LIST_BYTES = 200_000_000

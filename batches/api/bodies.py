@@ -22,6 +22,7 @@ from batches.limits import (
     MAX_ERROR,
     MAX_NAME,
     MAX_PRIORITY,
+    MAX_REASONS,
     MAX_URL,
     MIN_PRIORITY,
 )
@@ -318,6 +319,50 @@ class HoldBody(Body):
     )
 
 
+def require_ids(ids: list[Any]) -> list[int]:
+    """Each of them once. An unknown ID is not an error of the body, but an outcome. Raises ValidationError."""
+    for index, number in enumerate(ids):
+        if type(number) is not int or not 0 < number <= MAX_ID:
+            raise ValidationError(f"Each id is a positive whole number. Entry {index} (from 0) is not.")
+    return list(dict.fromkeys(ids))
+
+
+@with_examples(By_reason={"reasons": ["It answers with 404."]}, One_by_one={"profiles": [17, 18]})
+class RetryBody(Body):
+    """Which failed profiles are checked again. Without fields: all."""
+
+    reasons = EntriesField(
+        child=serializers.CharField(allow_blank=True, max_length=MAX_ERROR),
+        min_length=1,
+        max_length=MAX_REASONS,
+        error_messages={"max_length": f"Send at most {MAX_REASONS} reasons."},
+        required=False,
+        help_text="Those with exactly one of these errors.",
+    )
+    profiles = EntriesField(
+        child=serializers.IntegerField(),
+        min_length=1,
+        max_length=MAX_BULK,
+        error_messages={"max_length": f"Send at most {MAX_BULK:,} ids."},
+        required=False,
+        help_text="Those with these ids of profiles.",
+    )
+
+    def validate_reasons(self, reasons: list[Any]) -> list[str]:
+        for index, text in enumerate(reasons):
+            if not isinstance(text, str):
+                raise ValidationError(f"Each reason is a text. Entry {index} (from 0) is not.")
+        return list(dict.fromkeys(reasons))
+
+    def validate_profiles(self, ids: list[Any]) -> list[int]:
+        return require_ids(ids)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.keys() >= {"reasons", "profiles"}:
+            raise ValidationError({"profiles": ["Send either reasons or profiles."]})
+        return attrs
+
+
 class ChosenBody(Body):
     """Things with these `ids`, or with `all` true all that there are, perhaps at one host."""
 
@@ -332,11 +377,7 @@ class ChosenBody(Body):
     host = serializers.CharField(max_length=MAX_HOST, required=False, validators=[require_host])
 
     def validate_ids(self, ids: list[Any]) -> list[int]:
-        """Each of them once. An unknown id is not an error of the body, but an outcome."""
-        for index, number in enumerate(ids):
-            if type(number) is not int or not 0 < number <= MAX_ID:
-                raise ValidationError(f"Each id is a positive whole number. Entry {index} (from 0) is not.")
-        return list(dict.fromkeys(ids))
+        return require_ids(ids)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("ids" in attrs) == attrs["all"]:

@@ -205,6 +205,12 @@ class RowFilters(filters.FilterSet):  # type: ignore[misc]
         return filter_by_change(rows, find_previous(batch), Change(value))
 
 
+class AttemptFilters(filters.FilterSet):  # type: ignore[misc]
+    status = filters.ChoiceFilter(choices=[("ok", "ok"), ("failed", "failed")], help_text="How the check ended.")
+    error = filters.CharFilter(max_length=MAX_ERROR, help_text="Exactly this error.")
+    profile = IntegerFilter(min_value=1, max_value=MAX_ID, help_text="The id of the profile.")
+
+
 class LogFilters(filters.FilterSet):  # type: ignore[misc]
     action = filters.CharFilter(max_length=MAX_ACTION, help_text="The name of the action, such as `pause_batch`.")
     channel = filters.MultipleChoiceFilter(

@@ -21,7 +21,7 @@ from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import Attempt, Batch, BatchLog, BatchProfile, Profile, StoryResult
 from batches.queue.forgetting import find_profile
 from batches.queue.refusals import Code
 from batches.queue.values import find_batch
@@ -34,10 +34,11 @@ from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW
 from .base import BaseView
 from .bodies import CheckBody
 from .errors import require_granted
-from .filters import BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
+from .filters import AttemptFilters, BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination
 from .schema import NUMBER, conflict, describe, describes_export, missing
 from .serializers import (
+    AttemptSerializer,
     BatchSerializer,
     ComparisonSerializer,
     LogSerializer,
@@ -104,6 +105,18 @@ class BatchRows(ListOfBatch[BatchProfile]):
         The filters are those of the list.
         """
         return self.respond_with_file(kind, EXPORTERS, queries.stream_rows)
+
+
+class BatchAttempts(ListOfBatch[Attempt]):
+    """List the earlier checks of a batch.
+
+    The results that its profiles had before they were checked again, by a retry for example. The newest comes first.
+    """
+
+    required_permissions = {"list": VIEW_ROWS}
+    queryset = Attempt.objects.select_related("profile").newest_first()
+    serializer_class = AttemptSerializer
+    filterset_class = AttemptFilters
 
 
 class BatchStories(ListOfBatch[StoryResult]):
@@ -235,6 +248,7 @@ EXPORT: dict[str, Any] = {"get": "export"}
 
 urls = [
     path("batches/<str:pk>/profiles/", BatchRows.as_view(LIST), name="batch-profiles"),
+    path("batches/<str:pk>/attempts/", BatchAttempts.as_view(LIST), name="batch-attempts"),
     path("batches/<str:pk>/stories/", BatchStories.as_view(LIST), name="batch-stories"),
     path("batches/<str:pk>/logs/", BatchLogs.as_view(LIST), name="batch-logs"),
     path("batches/<str:pk>/comparison/", BatchComparison.as_view({"get": "retrieve"}), name="batch-comparison"),

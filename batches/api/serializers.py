@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from batches.models import (
+    Attempt,
     Batch,
     BatchLog,
     BatchProfile,
@@ -116,6 +117,19 @@ class RowSerializer(ModelSerializer[BatchProfile]):
     class Meta:
         model = BatchProfile
         fields = vocabulary.ROW
+        read_only_fields = fields
+
+
+class AttemptSerializer(ModelSerializer[Attempt]):
+    """An earlier result of a profile in a batch, which was checked again. `duration` is in seconds."""
+
+    profile = serializers.IntegerField(source="profile_id")
+    url = serializers.CharField(source="profile.url")
+    name = serializers.CharField(source="profile.name")
+
+    class Meta:
+        model = Attempt
+        fields = vocabulary.ATTEMPT
         read_only_fields = fields
 
 

@@ -43,6 +43,7 @@ from .bodies import (
     MoveBody,
     NothingBody,
     PauseBody,
+    RetryBody,
     StartBody,
     UndoBody,
 )
@@ -201,10 +202,10 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         """Move a batch in the queue."""
         return self.manager.move_batch(pk, position, expected_version=queue_version)
 
-    @batch_action(Action.RETRY_FAILED, Code.NOTHING_TO_RETRY)
-    def retry(self, pk: str) -> Any:
+    @batch_action(Action.RETRY_FAILED, Code.NOTHING_TO_RETRY, body=RetryBody)
+    def retry(self, pk: str, **chosen: Any) -> Any:
         """Recheck the failed profiles of a batch."""
-        return self.manager.retry_failed(pk)
+        return self.manager.retry_failed(pk, **chosen)
 
     @batch_action(
         Action.UNDO_CHANGE,

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import Batch, BatchLog, Host, StoryResult
+from batches.models import Attempt, Batch, BatchLog, Host, StoryResult
 from batches.notifications.outbox import find_idle
 from batches.queue.sql import taking_turns
 
@@ -57,6 +57,10 @@ def find_stories(before: datetime) -> QuerySet[StoryResult]:
     return StoryResult.objects.filter(found_at__lt=before).order_by("found_at")
 
 
+def find_attempts(before: datetime) -> QuerySet[Attempt]:
+    return Attempt.objects.filter(checked_at__lt=before).order_by("pk")
+
+
 def find_logs(before: datetime) -> QuerySet[BatchLog]:
     """Without the last entry of each batch, which says how it got its status."""
     later = BatchLog.objects.filter(batch=OuterRef("batch"), pk__gt=OuterRef("pk"))
@@ -86,6 +90,7 @@ def list_rules() -> Iterator[Rule]:
     rules = [
         BATCHES,
         Rule("stories", "story", "stories", find_stories),
+        Rule("attempts", "earlier check", "earlier checks", find_attempts),
         Rule("logs", "log entry", "log entries", find_logs),
         Rule("deliveries", "delivery", "deliveries", find_idle),
         Rule("hosts", "host", "hosts", find_hosts),

@@ -23,11 +23,13 @@ from django.template import Engine
 from batches.batch_manager import BatchManager
 from batches.checks import TAG
 from batches.conf import command_line
+from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
-from batches.models import Action, Batch, Channel, ProfileList, is_database_fault
+from batches.models import Action, Batch, Channel, Profile, ProfileList, is_database_fault
 from batches.models.vocabulary import as_json, batch_as_dict
-from batches.queue.refusals import Refusal
+from batches.queue.forgetting import find_profile
+from batches.queue.refusals import Refusal, refusable
 from batches.queue.transitions import RULES
 from batches.reports.readiness import has_pending_migrations
 from batches.text import clean_text, pluralise
@@ -201,6 +203,18 @@ class ActionCommand(DatabaseCommand):
         if len(matches) > 1:
             raise CommandError(f"Several lists have an ID that starts with {wanted!r}. Enter more characters.")
         return matches[0]
+
+    def find_profile(self, wanted: str) -> Profile:
+        if wanted.isdigit():
+            return self.require_accepted(refusable(find_profile)(wanted))
+        try:
+            url = normalise_address(wanted)
+        except InvalidAddress as error:
+            raise CommandError(f"{printable(wanted)[:100]} is neither an address nor an ID: {error}") from error
+        found = Profile.objects.filter(url=url).first()
+        if found is None:
+            raise CommandError(f"No profile has the address {printable(url)}.")
+        return found
 
     def report_import(self, result: ImportResult, out: Any) -> None:
         profiles, duplicates = pluralise(len(result.profiles), "profile"), pluralise(result.duplicates, "duplicate")

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from batches.conf import command_line
 from batches.models import Batch, BatchLog, ListFeed, Profile, ProfileList, Queue, Redirect
+from batches.reports.history import Check
 
 #: Reasons, stories, log entries and rejected lines of one batch.
 MAX_SHOWN = 10
@@ -91,6 +92,21 @@ def resting_table(profiles: Iterable[Profile]) -> list[str]:
         for profile in profiles
     ]
     return table(("id", "profile", "failures", "failing since", "next try", "last error"), rows)
+
+
+def history_table(checks: Iterable[Check]) -> list[str]:
+    rows = [
+        (
+            when(check.checked_at),
+            f"{check.status}{' (repeated)' if check.is_earlier else ''}",
+            shorten(check.batch.name, 40),
+            "" if check.http_status is None else str(check.http_status),
+            str(len(check.stories) or ""),
+            shorten(check.error, 60),
+        )
+        for check in checks
+    ]
+    return table(("checked", "outcome", "batch", "HTTP", "stories", "error"), rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

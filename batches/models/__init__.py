@@ -2,6 +2,7 @@
 
 from django.apps import apps
 
+from .attempts import Attempt
 from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet, aggregate_counters
 from .connections import (
     DATABASE_FAULTS,

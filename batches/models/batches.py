@@ -168,6 +168,8 @@ class Batch(models.Model):
     reset_after = models.BigIntegerField(null=True, blank=True, editable=False)
     #: Then only failures without an answer since this time are removed: those of an outage of our own.
     reset_since = models.DateTimeField(null=True, blank=True, editable=False)
+    #: Or only failures for these reasons.
+    reset_reasons = models.JSONField(null=True, blank=True, editable=False)
 
     objects = VisibleBatches()
     # With the hidden ones.
@@ -203,7 +205,8 @@ class Batch(models.Model):
                 ),
             ),
             models.CheckConstraint(
-                name="batch_reset_has_a_place", condition=Q(reset_since__isnull=True) | Q(reset_after__isnull=False)
+                name="batch_reset_has_a_place",
+                condition=Q(reset_since__isnull=True, reset_reasons__isnull=True) | Q(reset_after__isnull=False),
             ),
             models.CheckConstraint(
                 name="batch_deleted_is_out_of_queue",

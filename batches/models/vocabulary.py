@@ -14,6 +14,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
+from .attempts import Attempt
 from .batches import Batch, BatchProfile
 from .feeds import ListFeed
 from .lists import ProfileList
@@ -28,13 +29,15 @@ def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
 
 
 #: What only the manager and the workers need is hidden.
-BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after", "reset_since")
+BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after", "reset_since", "reset_reasons")
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")
 PROFILE = _names_of(Profile, "etag", "last_modified", "fingerprint", "recovered_at", "recovered_from")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
+#: The result of an earlier check of a profile in a batch.
+ATTEMPT = (*_names_of(Attempt, "batch"), "url", "name")
 LIST = (
     *_names_of(ProfileList, "edition", "editor", "edit_until", "deleted_at"),
     "schedule_in_words",

@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ProfileAddress
-from batches.models import Batch, BatchProfile, ListProfile, Profile, ProfileList, Queue, StoryResult
+from batches.models import Attempt, Batch, BatchProfile, ListProfile, Profile, ProfileList, Queue, StoryResult
 from batches.text import clean_text
 
 from .partitions import partition_of
@@ -265,6 +265,7 @@ def _purge(
 def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Remove the rows of a deleted batch in bounded transactions. Its stories stay, without a batch."""
     remove_rows(BatchProfile.objects.filter(batch=batch_id), should_stop)
+    remove_rows(Attempt.objects.filter(batch=batch_id), should_stop)
     stories = StoryResult.objects.filter(batch=batch_id)
     for last in paced(iter(lambda: None if should_stop() else _find_chunk_end(stories), None)):
         stories.filter(pk__lte=last).update(batch=None)

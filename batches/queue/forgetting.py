@@ -22,6 +22,7 @@ from django.db.models.functions import Replace
 from batches.limits import MAX_NAME
 from batches.models import (
     Action,
+    Attempt,
     Batch,
     BatchLog,
     BatchProfile,
@@ -194,7 +195,7 @@ def find_batches_with(found: Profile) -> list[uuid.UUID]:
 
 
 def uncount_rows(found: Profile, batches: Collection[Batch]) -> None:
-    """Delete its rows in these batches, which are locked, and no longer count them."""
+    """Delete its rows and earlier checks in these batches, which are locked, and no longer count the rows."""
     rows = BatchProfile.objects.filter(profile=found, batch__in=batches)
     by_status = defaultdict[str, list[uuid.UUID]](list)
     for batch_id, status in rows.values_list("batch_id", "status"):
@@ -203,6 +204,7 @@ def uncount_rows(found: Profile, batches: Collection[Batch]) -> None:
         less = {name: F(name) - 1 for name in ("total_profiles", *COUNTED_AS[status])}
         Batch.everything.filter(pk__in=batch_ids).update(**less)
     rows.delete()
+    Attempt.objects.filter(profile=found, batch__in=batches).delete()
 
 
 def uncount_stories(found: Profile, batches: Collection[Batch]) -> None:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from batches.models import (
     COUNTER_AGGREGATES,
     DETOUR,
+    Attempt,
     Batch,
     BatchLog,
     BatchProfile,
@@ -39,6 +40,7 @@ def find_orphans() -> list[QuerySet[Any]]:
         Partition.objects.filter(no_batch),
         Lease.objects.filter(no_batch),
         BatchProfile.objects.filter(no_batch | no_profile),
+        Attempt.objects.filter(no_batch | no_profile),
         ListProfile.everything.filter(no_list | no_profile),
         StoryResult.objects.filter((no_batch & Q(batch__isnull=False)) | no_profile),
         BatchLog.objects.filter(no_batch & Q(batch__isnull=False)),

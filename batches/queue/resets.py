@@ -1,4 +1,4 @@
-"""Checking a batch again: its previous results are removed in bounded transactions.
+"""Checking a batch again: its previous results are removed in bounded transactions, and kept as earlier attempts.
 
 The decision is one transition: it sets status, position and counters at once, however many rows there are, and the rows
 follow, as those of a deleted batch do. Until then `Batch.reset_after` is the last row that was reset:
@@ -11,36 +11,43 @@ follow, as those of a deleted batch do. Until then `Batch.reset_after` is the la
   itself, and after a kill each worker that looks for work. Other transitions leave it alone, and checking again
   restarts it.
 
-After an outage of our own (`outages.py`) only what failed without an answer since `reset_since` is removed, with what
-the profiles remember of it. How much that is turns out on the way, so the counters follow with each transaction.
+Two resets remove only a part. How much that is turns out on the way, so the counters follow with each transaction:
+
+- A retry by reason (`reset_reasons`) removes what failed for one of them.
+- After an outage of our own (`outages.py`) what failed without an answer since `reset_since` is removed, with what the
+  profiles remember of it: these checks were none, and are not kept.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db.models import F, QuerySet
 
-from batches.models import Batch, BatchProfile
+from batches.models import Attempt, Batch, BatchProfile
 
 from .contents import UNCHECKED
 from .failures import undo_failures
-from .sql import taking_turns
+from .sql import execute, taking_turns
 
 Status = BatchProfile.Status
 
 #: Rows per transaction, since a caller waits for it with the queue locked: 10 to 30 ms on either database.
 RESET_CHUNK = 1_000
 
+ATTEMPT = Attempt._meta.db_table
 
-def begin_reset(batch: Batch, since: datetime | None = None) -> bool:
-    """Reset the first rows, all or only those that failed without an answer since this time.
+
+def begin_reset(batch: Batch, since: datetime | None = None, reasons: Collection[str] | None = None) -> bool:
+    """Reset the first rows: all, or those that failed without an answer since this time, or for these reasons.
 
     Returns whether there are more; `continue_reset` does them after the commit.
     """
-    return _reset_chunk(batch, 0, since)
+    batch.reset_since, batch.reset_reasons = since, reasons
+    return _reset_chunk(batch, 0)
 
 
 def finish_resets() -> None:
@@ -59,26 +66,47 @@ def continue_reset(batch_id: uuid.UUID) -> None:
 def _continue(batch_id: uuid.UUID) -> bool:
     with transaction.atomic():
         batch = Batch.objects.to_reset().select_for_update(no_key=True).filter(pk=batch_id).first()
-        return batch is not None and _reset_chunk(batch, batch.reset_after or 0, batch.reset_since)
+        return batch is not None and _reset_chunk(batch, batch.reset_after or 0)
 
 
-def _reset_chunk(batch: Batch, after: int, since: datetime | None) -> bool:
+def _reset_chunk(batch: Batch, after: int) -> bool:
     rows = batch.profiles.filter(pk__gt=after)
     ids = list(rows.order_by("pk").values_list("pk", flat=True)[: RESET_CHUNK + 1])
     has_more = len(ids) > RESET_CHUNK
     if ids:
-        _reset_rows(batch, rows.filter(pk__lte=ids[:RESET_CHUNK][-1]), since)
-    state = (ids[RESET_CHUNK - 1], since) if has_more else (None, None)
-    if state != (batch.reset_after, batch.reset_since):
-        Batch.objects.filter(pk=batch.pk).update(reset_after=state[0], reset_since=state[1])
+        _reset_rows(batch, rows.filter(pk__lte=ids[:RESET_CHUNK][-1]))
+    if has_more:
+        state = {"reset_after": ids[RESET_CHUNK - 1], "reset_since": batch.reset_since}
+        Batch.objects.filter(pk=batch.pk).update(**state, reset_reasons=batch.reset_reasons)
+    elif batch.reset_after is not None:
+        Batch.objects.filter(pk=batch.pk).update(reset_after=None, reset_since=None, reset_reasons=None)
     return has_more
 
 
-def _reset_rows(batch: Batch, rows: QuerySet[BatchProfile], since: datetime | None) -> None:
-    if since is not None:
-        lost = rows.filter(status=Status.FAILED, http_status=None, checked_at__gte=since)
+def _reset_rows(batch: Batch, rows: QuerySet[BatchProfile]) -> None:
+    failed = rows.filter(status=Status.FAILED)
+    if batch.reset_since is not None:
+        lost = failed.filter(http_status=None, checked_at__gte=batch.reset_since)
         undo_failures(batch, list(lost.values_list("pk", flat=True)))
-        return
-    counted = {Status.OK: batch.successful_checks, Status.SKIPPED: batch.skipped_profiles}
-    stale = [Status.FAILED, *(status for status, count in counted.items() if not count)]
-    rows.filter(status__in=stale).update(**UNCHECKED)
+    elif batch.reset_reasons is not None:
+        reset_failed(batch, failed.filter(error__in=batch.reset_reasons))
+    else:
+        counted = {Status.OK: batch.successful_checks, Status.SKIPPED: batch.skipped_profiles}
+        stale = [Status.FAILED, *(status for status, count in counted.items() if not count)]
+        _reset(rows.filter(status__in=stale))
+
+
+def reset_failed(batch: Batch, failed: QuerySet[BatchProfile]) -> None:
+    """Make these failed rows of a batch that is not running pending, and no longer count them."""
+    count = _reset(failed)
+    less = {name: F(name) - count for name in ("completed_profiles", "failed_checks")}
+    Batch.objects.filter(pk=batch.pk).update(**less)
+
+
+def _reset(rows: QuerySet[BatchProfile]) -> int:
+    """Under the lock of the batch, in which nobody records now. Returns how many there were."""
+    checked = rows.filter(status__in=[Status.OK, Status.FAILED], checked_at__isnull=False).order_by("pk")
+    columns = ("batch_id", "profile_id", *Attempt.RESULT)
+    select, parameters = checked.values_list(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+    execute(f"INSERT INTO {ATTEMPT} ({', '.join(columns)}) {select}", parameters)
+    return rows.update(**UNCHECKED)

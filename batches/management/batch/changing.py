@@ -39,6 +39,12 @@ class ChangeActions(ActionCommand):
                 add_now(parser)
             if action == Action.PAUSE_BATCH:
                 parser.add_argument("--reason", help="Shown with the batch, and in its log.")
+            if action == Action.RETRY_FAILED:
+                chosen = parser.add_mutually_exclusive_group()
+                text = "Only those that failed for this reason, as `batch show` has it; several are possible."
+                chosen.add_argument("--reason", dest="reasons", action="append", help=text)
+                text = "Only this profile, by its address or ID; several are possible."
+                chosen.add_argument("--profile", dest="profiles", action="append", help=text)
             if action == Action.DELETE_BATCH:
                 parser.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
         move = self.add_action("move", ChangeActions.move, "Move a queued batch to another position.", ID)
@@ -68,6 +74,8 @@ class ChangeActions(ActionCommand):
     ) -> None:
         """Each batch by itself: a refusal does not stop the others."""
         values: dict[str, Any] = {"preempt": True} if now else {"reason": reason} if reason else {}
+        if action == Action.RETRY_FAILED:
+            values = {"reasons": options["reasons"], "profiles": self.find_chosen(options["profiles"])}
         if not yes and sys.stdin.isatty():
             names = ", ".join(f"“{printable(self.find_batch(batch_id).name)}”" for batch_id in ids)
             require_confirmed(f"Delete {names} with all results?")
@@ -84,6 +92,9 @@ class ChangeActions(ActionCommand):
                 self.stdout.write(RULES[action].success.format(printable(batch.name)) + new_id)
         if refused:
             raise SystemExit(1)
+
+    def find_chosen(self, profiles: list[str] | None) -> list[int] | None:
+        return [self.find_profile(wanted).pk for wanted in profiles] if profiles else None
 
     def move(self, *, id: str, position: int, **options: Any) -> None:
         batch = self.find_batch(id)

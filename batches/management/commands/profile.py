@@ -6,20 +6,21 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
 from batches.conf import get_config
-from batches.lists.addresses import InvalidAddress, normalise_address
+from batches.lists.addresses import InvalidAddress
 from batches.management.base import HOST, JSON, ActionCommand, add_limit
 from batches.management.batch.changing import require_confirmed
-from batches.management.output import MAX_SHOWN, printable, resting_table
+from batches.management.output import MAX_SHOWN, history_table, printable, resting_table
 from batches.models import Profile
 from batches.models.vocabulary import batch_as_dict, profile_as_dict
-from batches.queue.forgetting import Traces, count_traces, find_profile
-from batches.queue.refusals import Refusal, refusable
+from batches.queue.forgetting import Traces, count_traces
+from batches.queue.refusals import Refusal
+from batches.reports.history import fetch_history
 from batches.reports.queries import match_host
 from batches.text import pluralise
 
 
 class Command(ActionCommand):
-    help = "Show the profiles that rest, check profiles now, or forget them."
+    help = "Show the profiles that rest or the history of one, check profiles now, or forget them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -31,6 +32,10 @@ class Command(ActionCommand):
         check.add_argument("--name", default="Check now", help="Name of the batch (default: %(default)s).")
         check.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
         check.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+        description = "Show the checks of a profile over all batches, newest first, with those that were repeated."
+        history = self.add_action("history", Command.show_history, description, JSON)
+        history.add_argument("profile", metavar="PROFILE", help="Its address, or its ID.")
+        add_limit(history, "checks")
         description = "Delete profiles with everything that is stored of them: stories, rows in batches, memberships."
         forget = self.add_action("forget", Command.forget, description, JSON)
         forget.add_argument("profiles", nargs="+", metavar="PROFILE", help="Its address, or its ID.")
@@ -47,6 +52,15 @@ class Command(ActionCommand):
             self.print_lines(resting_table(resting[:limit]))
             if (more := resting.count() - limit) > 0:
                 self.stdout.write(f"and {more:,} more; show them with --limit")
+
+    def show_history(self, *, profile: str, limit: int, as_json: bool, **options: Any) -> None:
+        checks = fetch_history(self.find_profile(profile), limit)
+        if as_json:
+            self.print_json([check.as_dict() for check in checks])
+        elif checks:
+            self.print_lines(history_table(checks))
+        else:
+            self.stdout.write("No batch has this profile.")
 
     def check_now(self, *, profiles: list[str], resting: bool, host: str | None, as_json: bool, **options: Any) -> None:
         if bool(profiles) == resting or (profiles and host):
@@ -95,15 +109,3 @@ class Command(ActionCommand):
             self.print_json(asdict(traces))
         else:
             self.stdout.write(f"{what}: {traces}.")
-
-    def find_profile(self, wanted: str) -> Profile:
-        if wanted.isdigit():
-            return self.require_accepted(refusable(find_profile)(wanted))
-        try:
-            url = normalise_address(wanted)
-        except InvalidAddress as error:
-            raise CommandError(f"{printable(wanted)[:100]} is neither an address nor an ID: {error}") from error
-        found = Profile.objects.filter(url=url).first()
-        if found is None:
-            raise CommandError(f"No profile has the address {printable(url)}.")
-        return found

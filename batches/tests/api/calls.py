@@ -70,6 +70,7 @@ CALLS = [
     Call("get", "batch-detail", "view_batch", "batches/{pk}/"),
     Call("get", "queue", "view_batch", "queue/"),
     Call("get", "batch-profiles", "view_batchprofile", "batches/{pk}/profiles/"),
+    Call("get", "batch-attempts", "view_batchprofile", "batches/{pk}/attempts/"),
     Call("get", "batch-stories", "view_storyresult", "batches/{pk}/stories/"),
     Call("get", "batch-logs", "view_batchlog", "batches/{pk}/logs/"),
     # The batch does not repeat another.

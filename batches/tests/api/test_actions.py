@@ -140,3 +140,41 @@ def test_addresses_in_answers_contain_the_version(client, root):
     assert client.get(f"{root}/queue/").json()["waiting"][0].items() >= batch.items()
     repeat = client.post(f"{root}/batches/{batch['id']}/repeat/")
     assert repeat["Location"].startswith("http://testserver/api/v1/batches/")
+
+
+def test_failed_profiles_are_retried_by_reason_or_one_by_one(client, make_batch):
+    batch = make_batch("paused", failed=2)
+    [first, second] = batch.profiles.filter(status="failed").order_by("pk")
+    answer = act(client, batch, "retry", {"profiles": [first.profile_id, first.profile_id]}).json()
+    assert (answer["status"], answer["failed_checks"]) == ("queued", 1)
+    assert BatchManager().pause_batch(batch.pk)
+    assert act(client, batch, "retry", {"reasons": [second.error]}).json()["failed_checks"] == 0
+    kept = client.get(f"/api/batches/{batch.pk}/attempts/").json()["results"]
+    assert [(it["profile"], it["url"], it["status"], it["error"]) for it in kept] == [
+        (row.profile_id, row.profile.url, "failed", row.error) for row in (second, first)
+    ]
+    [only] = client.get(f"/api/batches/{batch.pk}/attempts/?profile={first.profile_id}").json()["results"]
+    assert only["id"] == kept[1]["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"reasons": []}, "reasons"),
+        ({"reasons": [1]}, "reasons"),
+        ({"reasons": "gone"}, "reasons"),
+        ({"reasons": ["x"] * 101}, "reasons"),
+        ({"profiles": [0]}, "profiles"),
+        ({"profiles": ["1"]}, "profiles"),
+        ({"profiles": [2**63]}, "profiles"),
+        ({"profiles": list(range(1, 1002))}, "profiles"),
+        ({"profiles": [1], "reasons": ["x"]}, "profiles"),
+        ({"rows": [1]}, "rows"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_retry_of_nothing_sensible_is_a_bad_request(client, make_batch, body, field):
+    batch = make_batch("paused", failed=2)
+    with nothing_changes():
+        assert errors_of(act(client, batch, "retry", body)) == {field}
+        assert refusal_of(act(client, batch, "retry", {"reasons": ["never"]})) == (409, "nothing_to_retry")

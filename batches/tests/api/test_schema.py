@@ -133,6 +133,13 @@ def list_of(name):
     return BatchManager().create_list(name, ["https://example.org/feed"])
 
 
+def failed_for_an_example(make_batch):
+    """A batch in which the profile of the examples has failed for their reason."""
+    batch = make_batch("paused", failed=1)
+    batch.profiles.filter(status="failed").update(profile=17, error="It answers with 404.")
+    return batch
+
+
 @pytest.mark.django_db
 @pytest.mark.databases("sqlite")
 def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, described):
@@ -146,6 +153,7 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, descr
                 if kind != JSON:
                     body = body | {"file": ContentFile(body["file"].encode(), "list.txt")}
                 of = list_of(f"list {next(number)}") if "/lists/" in path else batch
+                of = failed_for_an_example(make_batch) if path.endswith("/retry/") else of
                 of = subscribe(list_of(f"list {next(number)}")) if "/subscriptions/{id}/" in path else of
                 answer = getattr(client, method)(
                     path.format(id=of.pk), body, format="json" if kind == JSON else "multipart"
@@ -189,6 +197,8 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, descr
                 "ById",
                 "AllThatRest",
                 "ForSomebody",
+                "ByReason",
+                "OneByOne",
             ),
         ]
     )

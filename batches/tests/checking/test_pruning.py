@@ -17,7 +17,7 @@ from batches.checking import pruning
 from batches.checking.pruning import Pruner, list_rules, prune_chunk
 from batches.checking.scheduling import do_what_is_due
 from batches.conf import Config, config_from_environment
-from batches.models import Batch, BatchLog, Host, StoryResult, Webhook, WebhookDelivery
+from batches.models import Attempt, Batch, BatchLog, Host, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import StoredResponse
 from batches.reports.doctor import diagnose
 from batches.tests.support.factories import (
@@ -39,7 +39,7 @@ __all__ = ["manage"]
 pytestmark = pytest.mark.django_db
 
 ALL = {f"PRUNE_{name.upper()}_DAYS": 10 for name in (
-    "batches", "stories", "logs", "deliveries", "hosts", "sessions", "responses",
+    "batches", "stories", "attempts", "logs", "deliveries", "hosts", "sessions", "responses",
 )}  # fmt: skip
 
 
@@ -62,6 +62,8 @@ def make_rows(days):
     Batch.objects.filter(pk=batch.pk).update(completed_at=moment)
     StoryResult.objects.filter(batch=batch).update(found_at=moment, title="A title", url="https://example.org/s")
     BatchLog.objects.filter(batch=batch).update(created_at=moment)
+    attempt = {"profile_id": profile_ids(batch)[0], "status": "failed", "checked_at": moment}
+    Attempt.objects.create(batch=Batch.objects.filter(name="kept").first() or make_batch("kept"), **attempt)
     hook, _ = Webhook.objects.get_or_create(url="https://example.org/hook")
     WebhookDelivery.objects.create(
         webhook=hook, event_id=uuid.uuid4(), type="webhook.test", created_at=moment, payload="{}", delivered_at=moment
@@ -75,9 +77,10 @@ def make_rows(days):
 
 def counts():
     return {
-        "batches": Batch.everything.count(),
+        "batches": Batch.everything.exclude(name="kept").count(),
         "shown stories": StoryResult.objects.newest_first().count(),
         "stories": StoryResult.objects.count(),
+        "earlier checks": Attempt.objects.count(),
         "deliveries": WebhookDelivery.objects.filter(type="webhook.test").count(),
         "hosts": Host.objects.count(),
         "sessions": Session.objects.count(),
@@ -92,7 +95,7 @@ def test_each_kind_goes_after_its_days_and_the_rest_stays(everything_is_pruned):
     left = counts()
     assert left.pop("stories") == 2  # their IDs
     assert set(left.values()) == {1}, left
-    assert Batch.objects.get() == new
+    assert Batch.objects.exclude(name="kept").get() == new
     assert not BatchLog.objects.filter(batch=old.pk).exists()
     assert BatchLog.objects.filter(batch=None, action="delete_batch", channel="worker").count() == 1
     assert Host.objects.get().name == "9.example"
@@ -108,7 +111,7 @@ def test_nothing_of_value_goes_unless_it_is_asked_for(settings):
     Pruner().prune(BatchManager(), lambda: False)
     after = counts()
     kept = {name for name in before if before[name] == after[name]}
-    assert kept == {"batches", "shown stories", "stories"}
+    assert kept == {"batches", "shown stories", "stories", "earlier checks"}
     assert BatchLog.objects.filter(batch__isnull=False).exists()
 
 

@@ -17,7 +17,10 @@ from batches.tests.support.factories import (
     make_batch,
     make_waiting,
     ok,
+    profile_ids,
+    record,
     record_one,
+    row_statuses,
     start_run,
     unchanged,
     urls,
@@ -422,6 +425,34 @@ def test_a_pause_can_have_a_reason(manage):
     batch = half_checked(Status.RUNNING)
     assert manage("batch", "pause", batch.pk, "--reason", "The feeds move.").code == 0
     assert (last_line().action, last_line().message) == ("pause_batch", "The feeds move.")
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (["--reason", "gone", "--reason", "odd"], ["pending", "failed", "pending"]),
+        (["--profile", urls(2)[1], "--profile", "{first}"], ["pending", "pending", "failed"]),
+    ],
+)
+def test_a_retry_can_take_some_of_the_failed_profiles(options, rows, manage):
+    run = start_run(make_batch("it", 3))
+    ids = profile_ids(run.batch)
+    results = [failed("gone"), failed("slow"), failed("odd")]
+    record(run, zip(ids, results, strict=True))
+    assert BatchManager().finish_run(run.batch.pk, run.run_token)
+    with unchanged():
+        output = manage("batch", "retry", run.batch.pk, "--reason", "never")
+        assert (output.code, output.err) == (1, "None of the failed profiles of “it” was chosen.\n")
+        both = manage("batch", "retry", run.batch.pk, "--reason", "gone", "--profile", ids[0])
+        assert (both.code, "not allowed with" in both.err) == (1, True)
+        assert "No profile has the address" in manage("batch", "retry", run.batch.pk, "--profile", "https://x.org/").err
+    assert manage("batch", "retry", run.batch.pk, *(it.format(first=ids[0]) for it in options)).code == 0
+    assert row_statuses(run.batch) == rows
+    history = json.loads(manage("profile", "history", ids[0], "--json").out)
+    assert [(check["status"], check["error"], check["is_earlier"]) for check in history] == [
+        ("pending", "", False),
+        ("failed", "gone", True),
+    ]
 
 
 @pytest.mark.parametrize(

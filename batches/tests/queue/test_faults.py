@@ -203,6 +203,16 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "move_batch_past": ("queued", show_move, lambda manager, it: manager.move_batch_past(it.pk, *it.shown_move)),
     "delete_batches": (PAUSED, keep, lambda manager, it: all(manager.delete_batches([it.pk, it.pk.hex]))),
     "purge_deleted": (PAUSED, mark_deleted, lambda manager, it: manager.purge_deleted()),
+    "retry_failed by reason": (
+        PAUSED,
+        keep,
+        lambda manager, it: manager.retry_failed(it.pk, reasons=["It answers with 500."]),
+    ),
+    "retry_failed chosen": (
+        PAUSED,
+        keep,
+        lambda manager, it: manager.retry_failed(it.pk, profiles=profile_ids(it)),
+    ),
     "finish_resets": (PAUSED, begin_reset, lambda manager, it: manager.finish_resets()),
     "undo_change of a pause": (PAUSED, keep, lambda manager, it: manager.undo_change(it.pk)),
     "undo_change of a move": ("queued", keep, lambda manager, it: manager.undo_change(it.pk)),

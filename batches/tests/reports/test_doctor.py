@@ -13,12 +13,14 @@ from batches.batch_manager import BatchManager
 from batches.conf import command_line
 from batches.management.batch import changing
 from batches.models import (
+    Attempt,
     Batch,
     BatchLog,
     BatchProfile,
     Lease,
     ListProfile,
     Partition,
+    Profile,
     ProfileList,
     Queue,
     StoryResult,
@@ -257,15 +259,17 @@ def test_a_started_batch_that_no_worker_claims_is_reported():
 def test_rows_without_a_batch_are_deleted():
     kept, lost = make_batch("kept", 2), make_batch("lost", 3)
     record_one(start_run(lost), ok("a story"))
+    Attempt.objects.create(batch=lost, profile=Profile.objects.earliest("pk"), status="ok", checked_at=timezone.now())
     with ExitStack() as stack:
-        for model in (Partition, Lease, BatchProfile, StoryResult, BatchLog):
+        for model in (Partition, Lease, BatchProfile, Attempt, StoryResult, BatchLog):
             stack.enter_context(unconstrained(model))
         Batch.everything.filter(pk=lost.pk)._raw_delete("default")
         assert any("batch profiles refer to" in message for message in messages())
-        assert len(messages()) == 5
+        assert len(messages()) == 6
         assert_is_repaired()
     assert set(BatchProfile.objects.values_list("batch", flat=True)) == {kept.pk}
     assert not StoryResult.objects.exists()
+    assert not Attempt.objects.exists()
     assert not Lease.objects.exists()
     assert not Partition.objects.exists()
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import (
+    Attempt,
     Batch,
     BatchLog,
     BatchProfile,
@@ -44,6 +45,7 @@ MODELS = (
     ListFeed,
     Batch,
     BatchProfile,
+    Attempt,
     Lease,
     EndedLease,
     Partition,

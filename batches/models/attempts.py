@@ -1,0 +1,53 @@
+"""Earlier checks: what a row of a batch had as its result before it was checked again."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+
+from batches.limits import MAX_STATUS
+
+from .batches import Batch, BatchProfile
+from .profiles import Profile
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    def newest_first(self) -> Self:
+        return self.order_by("-pk")
+
+
+class Attempt(models.Model):
+    """The result of an earlier check of a profile in a batch. Only a reset writes it, and nothing changes it.
+
+    Without a reference to the row, which would be looked up whenever one of a million rows is deleted.
+    """
+
+    #: As in `BatchProfile`.
+    RESULT = ("status", "error", "http_status", "duration", "has_story", "checked_at")
+
+    # Without indexes of their own: the compound indexes below begin with these columns.
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="attempts", db_index=False)
+    profile = models.ForeignKey(Profile, models.CASCADE, related_name="attempts", db_index=False)
+    status = models.CharField(max_length=MAX_STATUS, choices=BatchProfile.Status)
+    error = models.TextField(blank=True)
+    http_status = models.PositiveIntegerField("HTTP status", null=True, blank=True)
+    duration = models.FloatField("seconds", null=True, blank=True)
+    has_story = models.BooleanField("new story", default=False)
+    checked_at = models.DateTimeField("checked")
+
+    objects = models.Manager.from_queryset(AttemptQuerySet)()
+
+    class Meta:
+        verbose_name = "earlier check"
+        constraints = [
+            models.CheckConstraint(name="attempt_has_a_result", condition=Q(status__in=["ok", "failed"])),
+        ]
+        indexes = [
+            models.Index(fields=["batch", "id"], name="attempt_keyset"),
+            models.Index(fields=["profile", "id"], name="attempt_of_profile"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.profile} ({self.status})"

@@ -1,0 +1,85 @@
+"""Which failed profiles of a batch are checked again: all, those that failed for some reasons, or some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from django.db.models import QuerySet
+
+from batches.limits import MAX_BULK, MAX_ERROR, MAX_REASONS
+from batches.models import Batch, BatchProfile
+from batches.text import clean_text, pluralise
+
+from .contents import into_chunks
+from .refusals import Code, Refused
+from .resets import continue_reset
+from .values import find_batch, is_int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The reasons, or the primary keys of the rows, and how many profiles that are. Neither: all that have failed."""
+
+    reasons: tuple[str, ...] | None = None
+    rows: tuple[int, ...] | None = None
+    count: int = 0
+
+    @property
+    def takes_all(self) -> bool:
+        return self.reasons is None and self.rows is None
+
+    def find_rows(self, batch: Batch) -> QuerySet[BatchProfile]:
+        """Those that were chosen one by one and still have failed."""
+        return batch.profiles.filter(pk__in=self.rows or (), status=BatchProfile.Status.FAILED)
+
+    def describe(self) -> str:
+        """For the log."""
+        text = f"retrying {pluralise(self.count, 'failed profile')}"
+        if self.rows is not None:
+            return f"{text} that somebody chose"
+        return clean_text(": ".join([text, "; ".join(self.reasons)]) if self.reasons else text, MAX_ERROR)
+
+
+def choose_failed(batch_id: object, reasons: Iterable[object] | None, profiles: Iterable[object] | None) -> Retry:
+    """Read before the queue is locked: no index has the reasons, so it reads the batch. Raises Refused."""
+    if reasons is None and profiles is None:
+        return Retry()
+    if reasons is not None and profiles is not None:
+        raise Refused(Code.BAD_VALUE, "Choose failed profiles either by reason or one by one.")
+    batch = find_batch(batch_id)
+    if batch.reset_after is not None:  # rows of another retry still say that they failed
+        continue_reset(batch.pk)
+    failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
+    if reasons is not None:
+        texts = _require_reasons(reasons)
+        return Retry(reasons=texts, count=failed.filter(error__in=texts).count())
+    ids = _require_ids(profiles or ())
+    rows = [pk for chunk in into_chunks(ids) for pk in failed.filter(profile__in=chunk).values_list("pk", flat=True)]
+    return Retry(rows=tuple(rows), count=len(rows))
+
+
+def recount(batch: Batch, retry: Retry) -> Retry:
+    """What is left of it, under the lock. Raises Refused if there is nothing to check again."""
+    if not batch.failed_checks:
+        raise Refused(Code.NOTHING_TO_RETRY, f"“{batch}” has no failed profiles.")
+    if retry.reasons is None:
+        count = batch.failed_checks if retry.rows is None else retry.find_rows(batch).count()
+        retry = replace(retry, count=count)
+    if not retry.count:
+        raise Refused(Code.NOTHING_TO_RETRY, f"None of the failed profiles of “{batch}” was chosen.")
+    return retry
+
+
+def _require_reasons(reasons: Iterable[object]) -> tuple[str, ...]:
+    texts = tuple(dict.fromkeys(reasons))
+    if not (0 < len(texts) <= MAX_REASONS and all(isinstance(text, str) for text in texts)):
+        raise Refused(Code.BAD_VALUE, f"Send 1 to {MAX_REASONS} reasons, as they are shown.")
+    return tuple(clean_text(text, MAX_ERROR) for text in texts)
+
+
+def _require_ids(profiles: Iterable[object]) -> list[int]:
+    ids = list(dict.fromkeys(profiles))
+    if not (0 < len(ids) <= MAX_BULK and all(is_int(pk) and 0 < pk < 2**63 for pk in ids)):
+        raise Refused(Code.BAD_VALUE, f"Choose 1 to {MAX_BULK:,} profiles at a time, by their IDs.")
+    return ids  # type: ignore[return-value]
