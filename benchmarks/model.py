@@ -42,7 +42,7 @@ class Installation:
     commit_ms: float = given(1.0, "ms of a commit on that disk")
     chunk: float = given(25, "results in a recording transaction of a process")
     lease_ms: float = given(3.0, "ms of a call that leases partitions, or renews a lease", MEASURED)
-    claim_ms: float = given(8.0, "ms for which a claim holds the lock of the queue", MEASURED)
+    look_ms: float = given(0.4, "ms of a look whether the queue has changed, five times a second", MEASURED)
     row_bytes: float = given(
         500, "bytes that a profile takes in a batch, with indexes and its share of the profile", MEASURED
     )
@@ -119,12 +119,12 @@ def describe(it: Installation) -> Iterator[str]:
 def _describe_load(it: Installation, rate: float) -> Iterator[str]:
     at_work = min(it.processes, it.partitions)
     renewals = at_work / 2  # every two seconds
-    cores = (rate * it.record_ms + renewals * it.lease_ms) / 1000
-    held = (it.processes - at_work) * it.claim_ms / 1000
+    idle = it.processes - at_work
+    cores = (rate * it.record_ms + renewals * it.lease_ms + 5 * idle * it.look_ms) / 1000
     yield "\nAt the speed of the first"
     yield f"  {rate / it.chunk:,.0f} recordings and {renewals:,.0f} renewals a second"
+    yield f"  {5 * idle:,.0f} looks a second by the {idle:,.0f} idle processes"
     yield f"  {cores:,.1f} cores of PostgreSQL, and {rate * it.wal_bytes / 1e6:,.0f} MB/s of WAL"
-    yield f"  idle processes, which claim once a second, hold the lock of the queue for {held:,.0%} of the time"
     yield f"  {it.profiles * it.row_bytes / 1e9:,.0f} GB for the batch"
 
 

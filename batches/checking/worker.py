@@ -27,7 +27,7 @@ from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, Queue, dis
 from batches.notifications.courier import delivering
 from batches.notifications.pings import Ping, pinging
 from batches.queue.outages import have_others_continued, take_probe
-from batches.queue.runs import ClaimedRun
+from batches.queue.runs import ClaimedRun, is_looked_after
 from batches.reports import queries
 from batches.text import clean_text
 
@@ -175,9 +175,13 @@ class Worker:
 
     async def _wait_for_change(self, version: int) -> None:
         """Until the next claim is due, or sooner if the queue has changed. A look is one short query without a lock."""
-        for _ in range(LOOKS_PER_POLL):
-            await self._wait(self._config.poll_seconds / LOOKS_PER_POLL)
-            if self._stop.is_set() or await self._database(Queue.objects.read_version) != version:
+        poll = self._config.poll_seconds
+        while True:
+            for _ in range(LOOKS_PER_POLL):
+                await self._wait(poll / LOOKS_PER_POLL)
+                if self._stop.is_set() or await self._database(Queue.objects.read_version) != version:
+                    return
+            if self._is_offline or not await self._database(is_looked_after, poll):
                 return
 
     async def _wait(self, seconds: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.db.models import F, QuerySet
 from django.db.models.expressions import Combinable
@@ -16,9 +17,10 @@ from django.db.models.functions import Now
 
 from batches import __version__
 from batches.conf import get_config
-from batches.models import Batch, BatchProfile, Lease, Partition, SecondsSince
+from batches.models import Batch, BatchProfile, Lease, Partition, Queue, SecondsSince
 
 from .partitions import (
+    are_wanted,
     create_missing_partitions,
     free_partitions,
     lease_free_partitions,
@@ -107,6 +109,20 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
     lease = Lease.objects.create(batch=batch, worker=worker, version=__version__, lease_at=Now())
     lease_free_partitions(lease, processes)
     return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)), is_alone)
+
+
+def is_looked_after(seconds: float) -> bool:
+    """Whether a claim would find nothing, and another worker has looked within the last `seconds`.
+
+    Without a lock: a claim takes that of the queue, and hundreds of workers that wait would keep it from everybody.
+    """
+    seen = Queue.objects.filter(worker_seen_at__range=(Now() - timedelta(seconds=seconds), Now())).first()
+    if seen is None or seen.hold_is_over:
+        return False
+    running = Batch.objects.running().first()
+    if running is None:
+        return seen.is_blocked or not Batch.objects.queued().exists()
+    return running.leases.exists() and not running.leases.expired().exists() and are_wanted(running)
 
 
 def has_pending(batch: Batch) -> bool:

@@ -28,7 +28,7 @@ from batches.checking.worker import LOOKS_PER_POLL
 from batches.conf import Config, get_config
 from batches.models import Batch, Channel, Queue
 from batches.queue.partitions import are_wanted
-from batches.queue.runs import ClaimedRun
+from batches.queue.runs import ClaimedRun, is_looked_after
 from batches.reports import queries
 from batches.reports.doctor import diagnose
 
@@ -128,7 +128,6 @@ class World:
     def live(self, name: str) -> Iterator[float]:
         """A worker. Yields how long it does something that needs no database."""
         manager = BatchManager(actor=name, channel=Channel.WORKER)
-        poll = self.config.poll_seconds
         while True:
             version = self.call("look for changes", Queue.objects.read_version)
             claimed = self.call("claim", manager.claim_run, name, self.per_machine)
@@ -138,10 +137,17 @@ class World:
                 yield from self._work_on(claimed, manager)
                 self._at_work.discard(name)
                 continue
+            yield from self._wait_for_change(version)
+
+    def _wait_for_change(self, version: int) -> Iterator[float]:
+        poll = self.config.poll_seconds
+        while True:
             for _ in range(LOOKS_PER_POLL):
                 yield poll / LOOKS_PER_POLL
                 if self.call("look for changes", Queue.objects.read_version) != version:
-                    break
+                    return
+            if not self.call("see who looks", is_looked_after, poll):
+                return
 
     def _work_on(self, claimed: ClaimedRun, manager: BatchManager) -> Iterator[float]:
         batch, token, partitions = claimed.batch, claimed.run_token, Partitions(claimed.partitions)

@@ -73,3 +73,22 @@ def test_an_idle_worker_begins_a_batch_that_somebody_queues_before_its_next_poll
     monkeypatch.setattr(QueueManager, "read_version", queue_at_the_third_look)
     Worker(finished=Batch.objects.filter(status="done").exists).work()
     assert calls == ["look", "claim", "look", "look", "look", "look", "claim"]
+
+
+def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script, monkeypatch):
+    """Each claim takes the lock of the queue, so hundreds of idle workers would keep it from everybody."""
+    configure(poll_seconds=0.01)
+    claim, calls = BatchManager.claim_run, []
+
+    def note_claim(*arguments):
+        calls.append("claim")
+        return claim(*arguments)
+
+    def look_after(seconds):
+        calls.append(seconds)
+        return len(calls) < 5
+
+    monkeypatch.setattr(BatchManager, "claim_run", note_claim)
+    monkeypatch.setattr(worker, "is_looked_after", look_after)
+    Worker(finished=lambda: calls.count("claim") == 2).work()
+    assert calls == ["claim", 0.01, 0.01, 0.01, 0.01, "claim", 0.01]

@@ -7,8 +7,9 @@ import pytest
 from django.db.models.functions import Now
 
 from batches import __version__
-from batches.models import Batch, BatchLog, Lease, Queue
+from batches.models import Batch, BatchLog, Lease, Partition, Queue
 from batches.queue.refusals import Code
+from batches.queue.runs import is_looked_after
 from batches.reports.outlook import forecast_queue, queue_as_dict
 from batches.tests.support.factories import (
     age_leases,
@@ -82,6 +83,33 @@ def test_a_claim_of_an_empty_queue_is_a_heartbeat_of_the_worker_only(manager):
     queue = Queue.objects.get()
     assert (queue.worker, queue.worker_version, queue.worker_seen_at is None) == ("worker 1", __version__, False)
     assert not BatchLog.objects.exists()
+
+
+def test_a_queue_that_is_empty_or_held_is_looked_after_while_a_worker_has_just_looked(manager):
+    assert not is_looked_after(60)
+    assert manager.claim_run("another") is None
+    assert is_looked_after(60)
+    make_batch()
+    assert not is_looked_after(60)
+    assert manager.hold_queue()
+    assert is_looked_after(60)
+    Queue.objects.update(worker_seen_at=Now() - timedelta(seconds=61))
+    assert not is_looked_after(60)
+    Queue.objects.update(worker_seen_at=Now(), held_until=Now())
+    assert not is_looked_after(60)
+
+
+def test_a_run_is_looked_after_while_each_partition_has_an_owner_with_a_heartbeat(manager):
+    run = start_run(make_batch("it", 3))
+    assert not is_looked_after(60)
+    assert manager.claim_run("another") is None
+    assert is_looked_after(60)
+    Partition.objects.update(lease=None)
+    assert not is_looked_after(60)
+    Partition.objects.update(lease=run.run_token)
+    assert is_looked_after(60)
+    age_lease(run.batch)
+    assert not is_looked_after(60)
 
 
 def test_a_started_batch_is_claimed_before_the_head_of_the_queue(manager):
