@@ -135,6 +135,20 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def seconds(value: float | None) -> str:
+    """How long one check takes: less than a second counts."""
+    return NOTHING if value is None else f"{value:,.2f} s" if value < 10 else f"{value:,.0f} s"
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    """100 % only if nothing is missing, 0 % only if nothing is there: 999 of 1,000 are 99.9 %."""
+    if value is None:
+        return NOTHING
+    return f"{value:.0f} %" if value in (0, 100) else f"{min(max(value, 0.1), 99.9):.1f} %"
+
+
+@register.filter
 def roughly(seconds: float) -> str:
     """A rounded estimate, so that the page does not change all the time."""
     if seconds < 10:

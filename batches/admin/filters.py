@@ -19,10 +19,13 @@ from batches.models import Batch, BatchProfile, ProfileList
 from batches.queue.refusals import Refused
 from batches.queue.values import find_batch, find_list
 from batches.reports import comparison, queries
+from batches.reports.failures import Period, is_within
 
 #: The most frequent reasons by which a batch's profiles can be filtered, and the length of each label.
 REASONS = 10
 SHOWN_REASON = 60
+
+IS_FAILING = ~Q(last_error="")
 
 
 class ValueFilter(admin.SimpleListFilter):
@@ -163,13 +166,40 @@ class ChoiceFilter(ValueFilter):
 class LastCheckFilter(ChoiceFilter):
     title = "last check"
     parameter_name = "check"
+    failed = "failed"
+
+    @classmethod
+    def value_of(cls, period: Period) -> str:
+        return cls.failed if period == Period.ALL else f"{cls.failed}_{period.value}"
+
+    @classmethod
+    def asks_for_failing(cls, request: HttpRequest) -> bool:
+        return request.GET.get(cls.parameter_name, "").startswith(cls.failed)
 
     def conditions(self) -> Mapping[str, tuple[str, Q]]:
         return {
             "never": ("Never checked", Q(last_checked_at=None)),
             "ok": ("Ok", Q(last_checked_at__isnull=False, last_error="")),
-            "failed": ("Failed", ~Q(last_error="")),
+            self.failed: ("Failed", IS_FAILING),
+            **{
+                self.value_of(period): (f"Failed, {period.label}", IS_FAILING & is_within(period, "last_checked_at"))
+                for period in Period
+                if period != Period.ALL
+            },
         }
+
+
+class LastErrorFilter(ValueFilter):
+    """Those that failed for one reason, to which the page of failures links: `?error=<the whole text>`."""
+
+    title = "error"
+    parameter_name = "error"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, Truncator(value).chars(SHOWN_REASON)) for value, _ in super().lookups(request, model_admin)]
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return rows.filter(IS_FAILING, last_error=value)  # so that the index of those that fail is used
 
 
 class BaselineFilter(ChoiceFilter):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import path
 from django.utils.html import format_html
 
 from batches.lists.addresses import host_of
+from batches.lists.exports import PROFILE_EXPORTERS
 from batches.models import BatchLog, BatchProfile, Host, Profile, StoryResult
+from batches.reports import queries
+from batches.web.downloads import stream_download
 
 from . import display
 from .base import ReadOnlyAdmin
@@ -21,6 +30,7 @@ from .filters import (
     ErrorFilter,
     HostFilter,
     LastCheckFilter,
+    LastErrorFilter,
     ListFilter,
     OutcomeFilter,
     ProfilesOfBatchFilter,
@@ -28,6 +38,7 @@ from .filters import (
     StoryAgeFilter,
 )
 from .forget_profiles import ForgetProfilesAdmin
+from .reports import FailuresPage, HostsPage
 
 
 @admin.register(Profile)
@@ -42,10 +53,35 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
         display.column("rests_until", "next try", display.moment),
         display.column("last_story_at", "last new story", display.moment),
     )
-    list_filter = (LastCheckFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
+    list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = "Address or name"
     readonly_fields = ("checks_and_stories",)
+    change_list_template = "admin/batches/profile/change_list.html"
+
+    def get_urls(self) -> list[Any]:
+        export = self.admin_site.admin_view(self.export_view)
+        return [
+            *FailuresPage(self).urls,
+            path("export/<slug:form>/", export, name="batches_profile_export"),
+            *super().get_urls(),
+        ]
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Those that fail in the order of their index: they may be ten of a million."""
+        return ("url",) if LastCheckFilter.asks_for_failing(request) else self.ordering
+
+    def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
+        """All profiles that match the filters and the search of the list."""
+        if form not in PROFILE_EXPORTERS:
+            raise Http404
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            profiles = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:  # the list says what is wrong
+            return redirect(f"{self.address_of('profile_changelist')}?{request.GET.urlencode()}")
+        return stream_download(PROFILE_EXPORTERS[form](queries.stream_profiles(profiles)), "profiles", form)
 
     @admin.display(description="checks")
     def checks_and_stories(self, profile: Profile) -> str:
@@ -111,6 +147,5 @@ class BatchLogAdmin(ReadOnlyAdmin):
 
 @admin.register(Host)
 class HostAdmin(ReadOnlyAdmin):
-    list_display = ("name", display.column("not_before", "not before", display.moment), "interval", "last_status")
-    search_fields = ("name",)
-    search_help_text = "Name"
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return HostsPage(self).page(request)

@@ -42,6 +42,7 @@ VIEW_FEEDS = "batches.view_listfeed"
 ADD_FEED = "batches.add_listfeed"
 REVOKE_FEED = "batches.delete_listfeed"
 VIEW_REDIRECTS = "batches.view_redirect"
+VIEW_HOSTS = "batches.view_host"
 ACCEPT = "batches.change_redirect"
 
 
@@ -56,6 +57,7 @@ READING = {
     VIEW_MEMBERS,
     VIEW_FEEDS,
     VIEW_REDIRECTS,
+    VIEW_HOSTS,
 }
 IN_SCOPE = {AccessToken.Scope.READ: READING, AccessToken.Scope.ADD: READING | {ADD}}
 

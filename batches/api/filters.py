@@ -26,7 +26,7 @@ from batches.limits import (
     MIN_PRIORITY,
 )
 from batches.lists.addresses import InvalidAddress, address_prefixes
-from batches.models import Batch, BatchProfile, Channel, ListProfile, Profile, StoryResult, Subscription
+from batches.models import Batch, BatchProfile, Channel, Host, ListProfile, Profile, StoryResult, Subscription
 from batches.models.profiles import ProfileQuerySet
 from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.queries import match_host
@@ -41,6 +41,7 @@ MAX_UNKNOWN = 10
 MAX_HOST = 260
 
 MAX_ID = 2**63 - 1
+MAX_HOSTS = 100
 
 TIME = "Without an offset it is in the server's time zone. A date without a time is the start of that day"
 ANY_CASE = "case does not matter (on SQLite: the case of ASCII letters)."
@@ -262,6 +263,19 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 
     def filter_resting(self, profiles: ProfileQuerySet, name: str, value: bool) -> QuerySet[Profile]:
         return profiles.resting() if value else profiles.exclude(pk__in=profiles.resting())
+
+
+class HostFilters(filters.FilterSet):  # type: ignore[misc]
+    """The view uses their values: the figures are no rows."""
+
+    search = filters.CharFilter(method="search_by", max_length=MAX_HOST, help_text="A part of the name of the host.")
+    limit = IntegerFilter(method="limit_to", min_value=1, max_value=MAX_HOSTS, help_text="At most so many hosts.")
+
+    def search_by(self, hosts: QuerySet[Host], name: str, value: str) -> QuerySet[Host]:
+        return hosts
+
+    def limit_to(self, hosts: QuerySet[Host], name: str, value: int) -> QuerySet[Host]:
+        return hosts
 
 
 class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]

@@ -23,6 +23,7 @@ from batches.models import (
     vocabulary,
 )
 from batches.reports.comparison import Comparison
+from batches.reports.hosts import HostFigures
 
 M = TypeVar("M", bound=Model)
 
@@ -329,6 +330,29 @@ class RedirectSerializer(ModelSerializer[Redirect]):
         model = Redirect
         fields = vocabulary.REDIRECT
         read_only_fields = fields
+
+
+class HostSerializer(serializers.Serializer[HostFigures]):
+    """A host with its port, if its addresses have one. The figures are of the last check of each of its profiles."""
+
+    host = serializers.CharField()
+    profiles = serializers.IntegerField(help_text="If `has_more`, there are more than these.")
+    has_more = serializers.BooleanField()
+    failing = serializers.IntegerField(help_text="Profiles whose last check failed.")
+    failing_percent = serializers.FloatField(help_text="Null if `has_more`.", allow_null=True)
+    median_seconds = serializers.FloatField(
+        help_text="Of the checks of up to 200 profiles. Null if unknown.", allow_null=True
+    )
+    last_error = serializers.CharField(help_text="The latest failure. Empty if nothing fails.")
+    last_failed_at = MomentField(allow_null=True)
+    paused_until = MomentField(help_text="The host has asked for no request before.", allow_null=True)
+
+
+class HostsSerializer(serializers.Serializer[Any]):
+    """The hosts with the most failing profiles first, and how many there are."""
+
+    total = serializers.IntegerField()
+    results = HostSerializer(many=True)
 
 
 class AcceptOutcomeSerializer(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@ from django.db import transaction
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from . import feeds, lists, redirects, results, subscriptions
+from . import feeds, hosts, lists, redirects, results, subscriptions
 from .docs import DocsView, SchemaView
 from .versioning import ROOT
 from .views import BatchViewSet, NothingHere, QueueViewSet
@@ -18,6 +18,7 @@ calls = [
     *results.urls,
     *lists.urls,
     *feeds.urls,
+    *hosts.urls,
     *redirects.urls,
     *subscriptions.urls,
     path("queue/", QueueViewSet.as_view({"get": "retrieve"}), name="queue"),

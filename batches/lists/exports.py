@@ -20,6 +20,10 @@ from batches.text import NOT_XML
 
 COLUMNS = ("url", "name", "status", "error", "http_status", "duration", "has_story", "checked_at", "feed_url")
 MEMBER_COLUMNS = ("url", "name", "feed_url")
+PROFILE_COLUMNS = (
+    *MEMBER_COLUMNS,
+    *("last_checked_at", "last_error", "last_duration", "failures", "failing_since", "last_story_at"),
+)
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
 
 MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}
@@ -66,6 +70,11 @@ EXPORTERS: dict[str, Exporter] = {"csv": export_csv, "jsonl": export_jsonl, "opm
 MEMBER_EXPORTERS: dict[str, Exporter] = {
     "csv": partial(export_csv, columns=MEMBER_COLUMNS),
     "jsonl": partial(export_jsonl, columns=MEMBER_COLUMNS),
+    "opml": export_opml,
+}
+PROFILE_EXPORTERS: dict[str, Exporter] = {
+    "csv": partial(export_csv, columns=PROFILE_COLUMNS),
+    "jsonl": partial(export_jsonl, columns=PROFILE_COLUMNS),
     "opml": export_opml,
 }
 STORY_EXPORTERS: dict[str, Exporter] = {

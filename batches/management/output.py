@@ -9,6 +9,7 @@ from django.utils import timezone
 from batches.conf import command_line
 from batches.models import Batch, BatchLog, ListFeed, Profile, ProfileList, Queue, Redirect
 from batches.reports.history import Check
+from batches.reports.hosts import HostFigures
 
 #: Reasons, stories, log entries and rejected lines of one batch.
 MAX_SHOWN = 10
@@ -77,6 +78,22 @@ def redirect_table(redirects: Iterable[Redirect]) -> list[str]:
         for found in redirects
     ]
     return table(("id", "profile", "new address", "then", "checks", "first seen"), rows)
+
+
+def host_table(hosts: Iterable[HostFigures]) -> list[str]:
+    rows = [
+        (
+            printable(found.host),
+            f"{found.profiles:,}{'+' if found.has_more else ''}",
+            f"{found.failing:,}",
+            "-" if found.failing_percent is None else f"{found.failing_percent:.1f} %",
+            "-" if found.median_seconds is None else f"{found.median_seconds:.2f} s",
+            when(found.paused_until),
+            shorten(found.last_error, 60),
+        )
+        for found in hosts
+    ]
+    return table(("host", "profiles", "failing", "rate", "median", "paused until", "last error"), rows)
 
 
 def resting_table(profiles: Iterable[Profile]) -> list[str]:

@@ -48,6 +48,11 @@ FEED = _names_of(ListFeed, "digest")
 #: A permanent redirect that can be accepted, and what became of it.
 REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")
 ACCEPTANCE = ("profile", "old_url", "url", "merged")
+#: How a host answers, by the last check of each of its profiles.
+HOST = (
+    *("host", "profiles", "has_more", "failing", "failing_percent", "median_seconds", "last_error", "last_failed_at"),
+    "paused_until",
+)
 #: Who is notified. The address of Apprise is a secret, and shortened.
 SUBSCRIPTION = _names_of(Subscription, "webhook")
 #: How an edit changed the profiles of a list.
@@ -94,6 +99,10 @@ def redirect_as_dict(found: Redirect) -> dict[str, Any]:
 
 def acceptance_as_dict(accepted: object) -> dict[str, Any]:
     return _as_dict(accepted, ACCEPTANCE)
+
+
+def host_as_dict(figures: object) -> dict[str, Any]:
+    return _as_dict(figures, HOST)
 
 
 def subscription_as_dict(subscription: Subscription) -> dict[str, Any]:

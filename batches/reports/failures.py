@@ -22,8 +22,8 @@ class Period(TextChoices):
 
     TODAY = "today", "today"
     YESTERDAY = "yesterday", "yesterday"
-    WEEK = "week", "in the last 7 days"
-    ALL = "all", "at any time"
+    WEEK = "week", "last 7 days"
+    ALL = "all", "any time"
 
 
 @dataclass(frozen=True, slots=True)

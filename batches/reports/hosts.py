@@ -49,6 +49,10 @@ class HostFigures:
         return None if self.has_more else 100 * self.failing / self.profiles
 
     @property
+    def paused_until(self) -> datetime | None:
+        return self.pause.not_before if self.pause else None
+
+    @property
     def has_more(self) -> bool:
         return self.profiles >= MOST_COUNTED
 

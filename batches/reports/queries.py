@@ -15,7 +15,7 @@ from batches.checking.checkers.base import ProfileToCheck
 from batches.checking.checkers.client import NO_CONNECTION, TOO_LATE
 from batches.lists.addresses import address_prefixes
 from batches.lists.domains import domain_of
-from batches.lists.exports import COLUMNS, MEMBER_COLUMNS, STORY_COLUMNS
+from batches.lists.exports import COLUMNS, MEMBER_COLUMNS, PROFILE_COLUMNS, STORY_COLUMNS
 from batches.models import Batch, BatchProfile, Host, ListProfile, Minute, Profile, ProfileList, StoryResult
 from batches.models.profiles import StoryResultQuerySet
 
@@ -68,7 +68,7 @@ def count_checks_per_minute(batch: Batch) -> list[tuple[datetime, int, int]]:
 
 
 #: The fields of `ProfileToCheck` after its ID, in its order.
-PROFILE_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
+CHECKED_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
 
 
 def fetch_pending(
@@ -77,7 +77,7 @@ def fetch_pending(
     """(row ID, partition, profile) of the next `limit` pending rows of these partitions after the row `last_id`."""
     pending = BatchProfile.objects.of_batch(batch).filter(status=BatchProfile.Status.PENDING)
     rows = pending.filter(pk__gt=last_id, partition__in=sorted(partitions)).order_by("pk")
-    columns = ("pk", "partition", "profile_id", *(f"profile__{name}" for name in PROFILE_COLUMNS))
+    columns = ("pk", "partition", "profile_id", *(f"profile__{name}" for name in CHECKED_COLUMNS))
     return [(row_id, number, ProfileToCheck(*values)) for row_id, number, *values in rows.values_list(*columns)[:limit]]
 
 
@@ -144,6 +144,11 @@ def stream_rows(rows: QuerySet[BatchProfile]) -> Iterator[Any]:
 def stream_members(rows: QuerySet[ListProfile]) -> Iterator[Any]:
     """The columns of the exports of these profiles of a list in its order, in constant memory."""
     return _stream(rows.annotate(**{name: F(f"profile__{name}") for name in MEMBER_COLUMNS}), MEMBER_COLUMNS)
+
+
+def stream_profiles(profiles: QuerySet[Profile]) -> Iterator[Any]:
+    """The columns of the exports of these profiles in the order in which they were added, in constant memory."""
+    return _stream(profiles, PROFILE_COLUMNS)
 
 
 def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[Any]:

@@ -86,6 +86,10 @@ def test_the_names_are_a_promise():
     assert vocabulary.REDIRECT == (
         "id", "profile", "url", "checks", "first_seen_at", "last_seen_at", "profile_url", "profile_name", "merges",
     )  # fmt: skip
+    assert vocabulary.HOST == (
+        "host", "profiles", "has_more", "failing", "failing_percent", "median_seconds", "last_error", "last_failed_at",
+        "paused_until",
+    )  # fmt: skip
     assert vocabulary.SUBSCRIPTION == (
         "id", "list", "channel", "address", "topics", "failed_percent", "after_failures", "minutes", "digest_hour",
         "is_active", "created_at",

@@ -78,7 +78,8 @@ def test_no_query_string_breaks_a_list(client, model):
     batch_with("paused", ok=1, stories=[story()])
     for query in QUERIES:
         assert client.get(f"{address(model, 'changelist')}?{query}").status_code in {200, 302, 400}, query
-    assert "Null characters are not allowed." in text_of(client.get(address(model, "changelist"), {"q": "\0"}))
+    if model is not Host:  # its page has no form of Django's
+        assert "Null characters are not allowed." in text_of(client.get(address(model, "changelist"), {"q": "\0"}))
 
 
 @pytest.mark.parametrize("name", ["q", "p", "move", "from", "to", "by", "passed"])

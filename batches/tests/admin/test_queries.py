@@ -10,6 +10,7 @@ from batches.models import (
     Batch,
     BatchLog,
     BatchProfile,
+    Host,
     ListProfile,
     Profile,
     ProfileList,
@@ -23,8 +24,9 @@ from .conftest import LIST, NUMBERS, QUEUE, QUEUE_LIVE, address, batch_with, pag
 
 pytestmark = pytest.mark.django_db
 
-MODELS = (Profile, BatchProfile, StoryResult, BatchLog, Webhook, ProfileList, ListProfile)
+MODELS = (Profile, BatchProfile, StoryResult, BatchLog, Webhook, ProfileList, ListProfile, Host)
 LISTS = [address(model, "changelist") for model in MODELS]
+REPORTS = [reverse("admin:batches_profile_failures")]
 DELIVERIES = address(WebhookDelivery, "changelist")
 
 
@@ -47,7 +49,7 @@ def fill(rows):
 
 
 def pages(batch):
-    yield from (QUEUE, QUEUE_LIVE, page_of(batch, "live"), LIST, *LISTS, DELIVERIES)
+    yield from (QUEUE, QUEUE_LIVE, page_of(batch, "live"), LIST, *LISTS, *REPORTS, DELIVERIES)
     yield from (page_of(batch, name) for name in ("change", "details", "delete"))
     yield f"{address(BatchProfile, 'changelist')}?batch={batch.pk}&change=unchanged&error=x"
     yield from (page_of(batch.list, name) for name in ("change", "delete", "import"))

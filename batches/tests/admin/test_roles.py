@@ -91,6 +91,8 @@ ADDRESSES = {
     "batches_batch_live": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_details": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_export": (SEE_ROWS, NOBODY, {}),
+    "batches_profile_failures": (SEE_ROWS, NOBODY, {}),
+    "batches_profile_export": (SEE_ROWS, NOBODY, {}),
     "batches_batch_queue": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_queue_live": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_dashboard_live": (SEE_BATCHES, NOBODY, {}),
@@ -223,6 +225,7 @@ def address(name, batch):
         "batches_batch_queue_selected": ["pause_batch"],
         "batches_batch_queue_selected:delete": ["delete_batch"],
         "batches_batch_export": [batch.pk, "csv"],
+        "batches_profile_export": ["csv"],
         "batches_profilelist_export": [ProfileList.objects.get().pk, "csv"],
     }
     if name == "batches_batch_queue_move":

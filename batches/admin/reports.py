@@ -1,0 +1,135 @@
+"""Pages that answer a question over all batches: what fails today, which hosts fail most. They read only.
+
+Each is a page beside those of a model, and shown to whoever may view the model's rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern, path
+
+from batches.limits import MAX_HOST
+from batches.models import Batch, BatchProfile, Host, Profile
+from batches.reports.failures import Period, find_batches_with_failures, find_failing, summarise_failures
+from batches.reports.hosts import NEVER, SAMPLE, HostFigures, find_failing_hosts, find_pauses
+from batches.text import clean_text
+
+from .base import ListAdmin
+from .filters import LastCheckFilter
+
+#: Reasons, hosts, batches and profiles on the page of failures; the lists have all of them.
+SHOWN = 20
+SHOWN_HOSTS = 100
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+class ReportPage:
+    """A page of a model's admin, at `name`/."""
+
+    name: str
+    title: str
+
+    def __init__(self, model_admin: ListAdmin) -> None:
+        self.model_admin = model_admin
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        name = f"batches_{self.model_admin.opts.model_name}_{self.name}"
+        return [path(f"{self.name}/", self.model_admin.admin_site.admin_view(self.page), name=name)]
+
+    def page(self, request: HttpRequest) -> HttpResponse:
+        if not self.model_admin.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.model_admin.admin_site.each_context(request),
+            "opts": self.model_admin.opts,
+            "title": self.title,
+            **self.context(request),
+        }
+        return render(request, f"admin/batches/report/{self.name}.html", context)
+
+    def context(self, request: HttpRequest) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+
+class FailuresPage(ReportPage):
+    name, title = "failures", "Failures"
+
+    def context(self, request: HttpRequest) -> dict[str, Any]:
+        period = read_period(request)
+        return {
+            "period": period,
+            "periods": [(each, each.label.capitalize()) for each in Period],
+            "check": LastCheckFilter.value_of(period),
+            "failures": summarise_failures(period, SHOWN),
+            "batches": find_batches_with_failures(period)[:SHOWN] if may_view(request, Batch) else [],
+            "may_view_rows": may_view(request, BatchProfile),
+            "may_view_hosts": may_view(request, Host),
+            "profiles": find_failing(period).order_by("url")[:SHOWN],
+            "shown": SHOWN,
+            "can_check": request.user.has_perm("batches.add_batch"),
+        }
+
+
+def read_period(request: HttpRequest) -> Period:
+    """Today, unless the address has another one."""
+    try:
+        return Period(request.GET.get("period", Period.TODAY))
+    except ValueError:
+        return Period.TODAY
+
+
+def may_view(request: HttpRequest, model: type[Batch | BatchProfile | Host | Profile]) -> bool:
+    return any(request.user.has_perm(f"batches.{action}_{model._meta.model_name}") for action in ("view", "change"))
+
+
+class HostsPage(ReportPage):
+    """In place of the list of hosts that have asked for a pause, which stands below."""
+
+    name, title = "hosts", "Hosts"
+
+    def context(self, request: HttpRequest) -> dict[str, Any]:
+        search = clean_search(request)
+        order = request.GET.get("o", "failing")
+        found = find_failing_hosts(SHOWN_HOSTS, search)
+        key = HOST_COLUMNS.get(order, HOST_COLUMNS["failing"]).key
+        return {
+            "search": search,
+            "order": order if order in HOST_COLUMNS else "failing",
+            "columns": HOST_COLUMNS,
+            "hosts": sorted(found.hosts, key=key),
+            "total": found.total,
+            "pauses": find_pauses(SHOWN_HOSTS),
+            "sample": SAMPLE,
+            "check": LastCheckFilter.failed,
+            "may_view_profiles": may_view(request, Profile),
+            "can_check": request.user.has_perm("batches.add_batch") and may_view(request, Profile),
+        }
+
+
+def clean_search(request: HttpRequest) -> str:
+    return clean_text(request.GET.get("q", ""), MAX_HOST).strip()
+
+
+class Column(NamedTuple):
+    """A column by which the hosts can be sorted."""
+
+    label: str
+    key: Callable[[HostFigures], Any]
+
+
+#: In the order of the page, by the value in the address. The worst comes first, hosts with equal ones by name.
+HOST_COLUMNS = {
+    "host": Column("Host", lambda found: found.host),
+    "profiles": Column("Profiles", lambda found: (-found.profiles, found.host)),
+    "failing": Column("Failing", lambda found: (-found.failing, found.host)),
+    "rate": Column("Failure rate", lambda found: (-(found.failing_percent or 0), -found.failing, found.host)),
+    "seconds": Column("Median time", lambda found: (-(found.median_seconds or 0), found.host)),
+    "failed": Column("Last failure", lambda found: (-(found.last_failed_at or NEVER).timestamp(), found.host)),
+}

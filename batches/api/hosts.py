@@ -1,0 +1,42 @@
+"""How hosts answer, by the last check of each of their profiles."""
+
+from __future__ import annotations
+
+from django.urls import path
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from batches.models import Host
+from batches.reports.hosts import find_failing_hosts
+
+from .access import VIEW_HOSTS
+from .base import BaseView
+from .filters import MAX_HOSTS, HostFilters
+from .schema import describe
+from .serializers import HostsSerializer
+
+
+class Hosts(BaseView, GenericViewSet[Host]):
+    """The hosts with the most failing profiles. They are not paged: whoever needs others searches for them."""
+
+    required_permissions = {"retrieve": VIEW_HOSTS}
+    queryset = Host.objects.none()
+    serializer_class = HostsSerializer
+    filterset_class = HostFilters
+    pagination_class = None
+
+    @describe(responses={200: HostsSerializer}, filters=True)
+    def retrieve(self, request: Request) -> Response:
+        """List the hosts with the most failing profiles.
+
+        All figures are of the last check of each profile. `search` also finds the host of that whole name if none of
+        its profiles fails.
+        """
+        self.filter_queryset(self.get_queryset())  # refuses parameters that are not valid
+        limit = int(request.query_params.get("limit", MAX_HOSTS))
+        found = find_failing_hosts(limit, request.query_params.get("search", ""))
+        return Response(HostsSerializer({"total": found.total, "results": found.hosts}).data)
+
+
+urls = [path("hosts/", Hosts.as_view({"get": "retrieve"}), name="hosts")]

@@ -1,0 +1,30 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from batches.management.base import JSON, ActionCommand, add_limit
+from batches.management.output import host_table
+from batches.models.vocabulary import host_as_dict
+from batches.reports.hosts import find_failing_hosts
+
+
+class Command(ActionCommand):
+    help = "List the hosts that fail most."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        description = "List the hosts with the most failing profiles, by the last check of each profile."
+        action = self.add_action("list", Command.show, description, JSON)
+        action.add_argument("--search", default="", help="A part of the name, or all of it for one that does not fail.")
+        add_limit(action, "hosts")
+
+    def show(self, *, search: str, limit: int, as_json: bool, **options: Any) -> None:
+        found = find_failing_hosts(limit, search)
+        if as_json:
+            self.print_json([host_as_dict(each) for each in found.hosts])
+        elif not found.hosts:
+            self.stdout.write("No host fails." if not search else "No failing host has this in its name.")
+        else:
+            self.print_lines(host_table(found.hosts))
+            if (more := found.total - len(found.hosts)) > 0:
+                self.stdout.write(f"and {more:,} more; show them with --limit")

@@ -1,0 +1,215 @@
+"""Pages over all batches: what fails today, which hosts fail most, and their exports."""
+
+import csv
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, Host, Profile
+from batches.reports.failures import start_of_day
+
+from .conftest import (
+    SCRIPT,
+    act,
+    address,
+    batch_with,
+    document,
+    hidden_fields,
+    listed,
+    messages_of,
+    text_of,
+    user_with,
+    words,
+)
+
+pytestmark = pytest.mark.django_db
+
+FAILURES, HOSTS = reverse("admin:batches_profile_failures"), address(Host, "changelist")
+PROFILES = address(Profile, "changelist")
+EXPORT = reverse("admin:batches_profile_export", args=["csv"])
+
+
+def fail(url, error="It answers with 500.", days_ago=0, **values):
+    """A profile whose last check failed, today or so many days ago."""
+    now = timezone.now()
+    checked_at = max(now - timedelta(minutes=1), start_of_day()) if days_ago == 0 else start_of_day(days_ago)
+    failure = {"last_error": error, "last_checked_at": checked_at, "failures": 1, "failing_since": checked_at}
+    return Profile.objects.create(url=url, **failure | values)
+
+
+def table(response, section):
+    """The cells of the rows of a section, and the addresses of their first links."""
+    rows = document(response).xpath(f"//section[@aria-labelledby='{section}-title']//tbody/tr")
+    return [[words(cell) for cell in row.xpath("td")] for row in rows]
+
+
+def test_failures_of_today_are_grouped_by_reason_and_by_host_with_their_profiles(client):
+    fail("https://a.example/1", "Gone.")
+    fail("https://a.example/2", "Slow.")
+    fail("https://b.example/", "Gone.", failing_since=start_of_day(3))
+    fail("https://c.example/", "Gone.", days_ago=1)
+    page = client.get(FAILURES)
+    assert words(document(page).get_element_by_id("failing")) == "3"
+    assert [row[:2] for row in table(page, "reasons")] == [["2", "Gone."], ["1", "Slow."]]
+    assert [row[:2] for row in table(page, "hosts")] == [["2", "a.example"], ["1", "b.example"]]
+    assert [row[:2] for row in table(page, "profiles")] == [
+        ["https://a.example/1", "Gone."],
+        ["https://a.example/2", "Slow."],
+        ["https://b.example/", "Gone."],
+    ]
+    yesterday = client.get(FAILURES, {"period": "yesterday"})
+    assert [row[1] for row in table(yesterday, "hosts")] == ["c.example"]
+    assert client.get(FAILURES, {"period": "never"}).context["period"] == "today"
+
+
+def test_each_link_of_the_page_leads_to_the_profiles_that_it_counts(client):
+    one = fail("https://a.example/1", "It's <gone> & more.")
+    two = fail("https://a.example/2", "Slow.")
+    fail("https://a.example/3", "Slow.", days_ago=1)
+    Profile.objects.create(url="https://a.example/4", last_checked_at=timezone.now())
+    page = document(client.get(FAILURES))
+
+    def linked(xpath):
+        return set(client.get(page.xpath(xpath)[0]).context["cl"].queryset)
+
+    assert linked("//*[@id='list-all']/@href") == {one, two}
+    assert linked("//section[@aria-labelledby='reasons-title']//a[contains(., 'gone')]/@href") == {one}
+    assert linked("//section[@aria-labelledby='hosts-title']//a/@href") == {one, two}
+    exported = client.get(page.get_element_by_id("export").get("href")).getvalue().decode()
+    assert [row["last_error"] for row in csv.DictReader(exported.splitlines())] == ["It's <gone> & more.", "Slow."]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"), [({}, 2), ({"error": "Slow."}, 1), ({"host": "b.example"}, 1), ({"error": "no such"}, 0)]
+)
+def test_what_fails_is_checked_again_in_a_batch_of_its_own(client, query, expected):
+    fail("https://a.example/", "Gone.")
+    fail("https://b.example/", "Slow.")
+    fail("https://c.example/", "Slow.", days_ago=2)
+    # The fields of the page's form; its buttons have these addresses.
+    fields = {"action": "check_selected", "select_across": "1", "_selected_action": "0"}
+    form = text_of(client.get(FAILURES))
+    assert fields.items() <= hidden_fields(form).items()
+    url = f"{PROFILES}?{'&'.join(f'{name}={value}' for name, value in {'check': 'failed_today', **query}.items())}"
+    question = client.post(url, fields, follow=True)
+    if not expected:
+        assert messages_of(question) == [("warning", "No profiles match any more. Nothing was added.")]
+        return
+    asked = hidden_fields(text_of(question))
+    answer = {"name": "again", "priority": "0", "checker": "feed", "queue": "on", "confirmed": "yes"}
+    client.post(url, asked | answer)
+    assert Batch.objects.get().total_profiles == expected
+
+
+def test_nobody_is_offered_what_he_may_not_do(client_of):
+    fail("https://a.example/")
+    batch_with("paused", failed=1)
+    html = text_of(client_of("viewer").get(FAILURES))
+    assert "Check again" not in html.split('id="content-main"')[1]
+    assert HOSTS not in html.split('id="content-main"')[1]
+    only_hosts = client_with("view_host")
+    html = text_of(only_hosts.get(HOSTS)).split('id="content-main"')[1]
+    assert "a.example" in html
+    assert PROFILES not in html
+    only_profiles = client_with("view_profile")
+    assert table(only_profiles.get(FAILURES), "batches") == []
+    assert only_profiles.get(HOSTS).status_code == 403
+
+
+def client_with(*permissions):
+    client = Client()
+    client.force_login(user_with(permissions, "-".join(permissions)))
+    return client
+
+
+def test_the_batches_with_failures_are_linked_to_their_failed_profiles(client):
+    batch = batch_with("done", name="the batch", ok=1, failed=2, pending=0)
+    page = client.get(FAILURES)
+    assert [row[:3] for row in table(page, "batches")] == [["2", "3", "the batch"]]
+    link = document(page).xpath("//section[@aria-labelledby='batches-title']//a/@href")[0]
+    assert {row.batch for row in client.get(link).context["cl"].queryset} == {batch}
+
+
+def test_an_export_of_profiles_has_what_the_list_shows(client):
+    assert BatchManager().create_list("it", ["https://example.org/", "https://example.com/"])
+    fail("https://b.example/", "=1+1", name="Ann")
+    whole = client.get(EXPORT).getvalue().decode()
+    expected = list(Profile.objects.order_by("pk").values_list("url", flat=True))
+    assert [row["url"] for row in csv.DictReader(whole.splitlines())] == expected
+    [row] = csv.DictReader(client.get(EXPORT, {"q": "ann"}).getvalue().decode().splitlines())
+    assert (row["url"], row["name"], row["last_error"], row["failures"]) == ("https://b.example/", "Ann", "'=1+1", "1")
+    html = text_of(client.get(PROFILES, {"host": "b.example"}))
+    assert f'href="{EXPORT}?host=b.example"' in html
+    assert client.get(EXPORT, {"check": "nonsense"}).status_code == 302
+    assert client.get(reverse("admin:batches_profile_export", args=["xml"])).status_code == 404
+
+
+def test_hosts_are_shown_with_the_figures_of_their_profiles(client):
+    fail("https://a.example/1", "Gone.", last_duration=4)
+    Profile.objects.create(url="https://a.example/2", last_checked_at=timezone.now(), last_duration=0.5)
+    fail("https://b.example/", SCRIPT)
+    Host.objects.create(name="b.example", not_before=timezone.now() + timedelta(hours=1), last_status=429)
+    [first, second] = table(client.get(HOSTS), "hosts")
+    assert first[:5] == ["a.example", "2", "1", "50.0 %", "2.25 s"]
+    assert first[5].endswith("Gone.")
+    assert first[6] == "–"
+    assert second[:5] == ["b.example", "1", "1", "100 %", "–"]
+    assert second[5].endswith(SCRIPT)
+    assert second[6].endswith("(HTTP 429)")
+    [pause] = table(client.get(HOSTS), "pauses")
+    assert (pause[0], pause[-1]) == ("b.example", "429")
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("failing", ["b", "c", "a"]),
+        ("host", ["a", "b", "c"]),
+        ("profiles", ["b", "a", "c"]),
+        ("rate", ["c", "b", "a"]),
+        ("seconds", ["a", "b", "c"]),
+        ("failed", ["c", "b", "a"]),
+        ("nonsense", ["b", "c", "a"]),
+    ],
+)
+def test_hosts_are_sorted_by_each_column(client, order, expected):
+    for host, failing, fine, days in (("a", 1, 2, 2), ("b", 3, 1, 1), ("c", 2, 0, 0)):
+        for number in range(failing):
+            fail(f"https://{host}.example/{number}", days_ago=days)
+        for number in range(fine):
+            seconds = 9 if host == "a" else None
+            Profile.objects.create(url=f"https://{host}.example/fine/{number}", last_duration=seconds)
+    page = client.get(HOSTS, {"o": order})
+    assert [row[0][0] for row in table(page, "hosts")] == expected
+    [head] = document(page).xpath("//th[@aria-sort]/a/@id")
+    assert head == f"sort-{'failing' if order == 'nonsense' else order}"
+
+
+def test_hosts_are_searched(client):
+    fail("https://a.example/")
+    Profile.objects.create(url="https://fine.example/")
+    assert [row[0] for row in table(client.get(HOSTS, {"q": "A.ex"}), "hosts")] == ["a.example"]
+    assert [row[0] for row in table(client.get(HOSTS, {"q": "fine.example"}), "hosts")] == ["fine.example"]
+    for nothing in (SCRIPT, "\0", "%", "x" * 5000):
+        page = client.get(HOSTS, {"q": nothing})
+        assert page.status_code == 200, nothing
+
+
+def test_empty_pages_explain_themselves(client):
+    assert "No profile fails." in text_of(client.get(FAILURES))
+    assert "failures at any time" in text_of(client.get(FAILURES))
+    assert "No profile fails, at any host." in text_of(client.get(HOSTS))
+    assert "No failing host has “&lt;x” in its name." in text_of(client.get(HOSTS, {"q": "<x"}))
+
+
+def test_a_host_is_one_click_from_the_list_of_its_failing_profiles(client):
+    one = fail("https://a.example:8080/1")
+    fail("https://a.example/2")
+    link = document(client.get(HOSTS)).xpath("//td[@class='report-failing']/a[contains(@href, '8080')]/@href")[0]
+    assert list(client.get(link).context["cl"].queryset) == [one]
+    assert listed(client, Profile, host="a.example:8080") == [one]
+    assert act(client, "check_selected", one, url=PROFILES).status_code == 200
