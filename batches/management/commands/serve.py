@@ -20,8 +20,7 @@ from batches.management.supervisor import Child, Echo, supervise
 from batches.management.workers import add_processes, celery_children, is_json, worker_children
 from batches.web.uploads import MAX_FORM_BYTES
 
-#: What waitress allows visitors who are idle, slow or rude. docs/operations/deploy.md has the same for other
-#: ways to start it.
+#: What waitress allows visitors who are idle, slow or rude.
 SERVER_OPTIONS = (
     "--threads=8",
     f"--max-request-body-size={MAX_FORM_BYTES}",  # refused before the body is stored
@@ -38,7 +37,7 @@ WORKER_COLOUR = "green"
 
 
 class Command(DatabaseCommand):
-    help = "Run the web application and the worker together, until Ctrl-C."
+    help = "Run the web application, and with it the workers, until Ctrl-C."
 
     requires_system_checks = "__all__"
 
@@ -51,13 +50,16 @@ class Command(DatabaseCommand):
         text = "Path of the site behind a proxy, such as /batches, whether or not the proxy removes it."
         parser.add_argument("--url-prefix", type=url_prefix, default=prefix, metavar="PATH", help=text)
         add_processes(parser)
+        text = "Run the web application alone. The workers are other services: manage.py batchworker."
+        parser.add_argument("--no-workers", action="store_true", help=text)
         text = "What runs the workers: processes of their own, or Celery (default: %(default)s; BATCHES_EXECUTOR)."
         parser.add_argument("--executor", choices=EXECUTORS, default=get_config().executor, help=text)
         text = "Set up the demo queue first, serve its feeds too, and let the worker connect to 127.0.0.1."
         parser.add_argument("--demo", action="store_true", help=text)
 
     def handle(self, *args: Any, host: str, port: int, url_prefix: str, **options: Any) -> None:
-        if options["executor"] == "celery":
+        has_workers = not options["no_workers"]
+        if options["executor"] == "celery" and has_workers:
             require_celery()
         set_script_prefix(url_prefix)
         require_free_port(host, port, f"Choose another one: PORT={port + 1} {start_command(options['demo'])}")
@@ -68,8 +70,9 @@ class Command(DatabaseCommand):
         children = [demo] if has_demo else []
         processes = options["processes"] or get_config().processes
         reachable = {"BATCHES_ALLOWED_NETWORKS": ",".join([*get_config().allowed_networks, f"{DEMO_HOST}/32"])}
-        make_children = celery_children if options["executor"] == "celery" else worker_children
-        children += [web_child(host, port, url_prefix), *make_children(processes, reachable if has_demo else {})]
+        make_workers = celery_children if options["executor"] == "celery" else worker_children
+        workers = make_workers(processes, reachable if has_demo else {}) if has_workers else []
+        children += [web_child(host, port, url_prefix), *workers]
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
         self.stdout.flush()

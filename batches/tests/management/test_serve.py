@@ -20,7 +20,6 @@ from batches.conf import command_line
 from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile, Lease
 from batches.tests.support.brokers import open_broker
-from batches.tests.support.documents import read_page
 from batches.tests.support.factories import make_batch
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 
@@ -160,6 +159,14 @@ def test_without_the_demo_only_web_and_worker_run_and_the_death_of_the_web_appli
     assert process.err == "CommandError: web ended unexpectedly (SIGKILL). All processes were stopped.\n"
 
 
+def test_the_web_application_runs_without_workers_where_they_are_another_service(serve, ports):
+    process = serve("--no-workers", BATCHES_EXECUTOR="celery")
+    process.wait_for(lambda: "Serving on" in process.out)
+    assert children(process).keys() == {"web"}
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+
 def test_with_https_the_header_of_the_proxy_counts_and_plain_http_is_redirected(serve, ports):
     process = serve(HTTPS="on")
     process.wait_for(lambda: "Serving on" in process.out)
@@ -213,13 +220,6 @@ def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(ports
 def test_each_visitor_behind_the_proxy_has_an_address(ports):
     addresses = ["192.0.2.1"] * 3 + ["192.0.2.2"]
     assert [get(ports, "/api/v1/queue/", **{"X-Forwarded-For": it})[0] for it in addresses] == [401, 401, 429, 401]
-
-
-def test_the_deployment_guide_starts_the_server_with_the_same_limits():
-    [command] = re.findall(r"\npython -m batches.web.server ((?:.*\\\n)*.*)\n", read_page("operations/deploy.md"))
-    *options, application = command.replace("\\\n", " ").split()
-    assert tuple(options) == serve_module.SERVER_OPTIONS
-    assert application == settings.WSGI_APPLICATION.replace("wsgi.", "wsgi:")
 
 
 @pytest.fixture
