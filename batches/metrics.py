@@ -40,3 +40,12 @@ LOOKUPS = Histogram(
 DELIVERIES = Counter(
     "batches_delivery_attempts", "Attempts of this worker to deliver a message.", ["outcome"], registry=REGISTRY
 )
+
+# Known from the start: a rate needs the zero before the first event.
+for metric, outcomes in (
+    (RESULTS, ("ok", "failed")),
+    (LOOKUPS, ("ok", "no_such_host", "no_answer")),
+    (DELIVERIES, ("ok", "failed")),
+):
+    for outcome in outcomes:
+        metric.labels(outcome)
