@@ -15,6 +15,7 @@ import ssl
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from math import inf
 from time import perf_counter
 from typing import Any, NamedTuple, Self
@@ -52,7 +53,7 @@ NOTHING = struct.pack("ii", 1, 0)
 STATUS_LINE = re.compile(rb"HTTP/\S+\s+([0-9]{3})")
 SWITCHING_PROTOCOLS = 101
 # Headers that are lists: each of several lines counts.
-LISTS = frozenset({"link"})
+LISTS = frozenset({b"\nlink:"})
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 INTERESTS = {pycurl.POLL_IN: READ, pycurl.POLL_OUT: WRITE, pycurl.POLL_INOUT: READ | WRITE}
@@ -69,17 +70,27 @@ class Headers(Mapping[str, str]):
         self._block = b"\n" + b"".join(lines)
         self._lower_block = self._block.lower()
 
-    def __getitem__(self, name: str) -> str:
-        values = self._find_values(f"\n{name.lower()}:".encode())
-        for value in values:
-            return ", ".join([value, *values]) if name.lower() in LISTS else value
-        raise KeyError(name)
+    def get(self, name: str, default: Any = None) -> Any:  # without the KeyError of `Mapping.get`
+        start = find_start(name)
+        found = self._lower_block.find(start)
+        if found < 0:
+            return default
+        return ", ".join(self._read_all(start)) if start in LISTS else self._read(found + len(start))
 
-    def _find_values(self, start: bytes) -> Iterator[str]:
+    def __getitem__(self, name: str) -> str:
+        value: str | None = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def _read(self, start: int) -> str:
+        return self._block[start : self._block.find(b"\n", start)].decode("utf-8", "surrogateescape").strip()
+
+    def _read_all(self, start: bytes) -> Iterator[str]:
         end = 0
         while (found := self._lower_block.find(start, end)) >= 0:
-            end = self._block.find(b"\n", found + 1)
-            yield self._block[found + len(start) : end].decode("utf-8", "surrogateescape").strip()
+            end = found + len(start)
+            yield self._read(end)
 
     def __iter__(self) -> Iterator[str]:
         lines = self._lower_block.decode("latin-1").split("\n")
@@ -87,6 +98,12 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+@lru_cache(maxsize=100)
+def find_start(name: str) -> bytes:
+    """What a header's line begins with."""
+    return f"\n{name.lower()}:".encode()
 
 
 class Answer(NamedTuple):
