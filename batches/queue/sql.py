@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -64,15 +64,26 @@ def is_postgresql() -> bool:
 
 def as_json(rows: Sequence[tuple[Any, ...]]) -> str:
     """In slices, because the encoder holds Python's lock: stories of 10 MB would block the event loop for 0.1 s."""
-    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=format_time)
+    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=choose_time_format())
     slices = (encoder.encode(rows[start : start + ROWS_AT_ONCE])[1:-1] for start in range(0, len(rows), ROWS_AT_ONCE))
     return f"[{','.join(slices)}]"
 
 
 def format_time(moment: datetime) -> str:
     """As the database's adapter writes it, but without its look-ups for each value: a fifth of the time to record."""
-    text = moment.astimezone(UTC).isoformat(" ")
-    return text if is_postgresql() else text.removesuffix("+00:00")
+    return choose_time_format()(moment)
+
+
+def choose_time_format() -> Callable[[datetime], str]:
+    return _write_time if is_postgresql() else _write_time_without_zone
+
+
+def _write_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(" ")
+
+
+def _write_time_without_zone(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
 def now() -> str:

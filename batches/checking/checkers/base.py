@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from types import NoneType
 from typing import NamedTuple, Self
 
 from batches.conf import Config
 
+# Named tuples, because many are made for each check: half of the time of frozen dataclasses.
 
-@dataclass(frozen=True, slots=True)
-class ProfileToCheck:
+
+class ProfileToCheck(NamedTuple):
     """One address, and what earlier checks remembered about it (empty if nothing)."""
 
     profile_id: int
@@ -24,8 +25,7 @@ class ProfileToCheck:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(NamedTuple):
     """One item of a profile. `id` is the same in each check; `published` is timezone-aware or None."""
 
     id: str
@@ -34,8 +34,7 @@ class Story:
     published: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """The outcome of one check.
 
     `error` is the reason for people, empty for an ok check. `duration` is in seconds. `feed_url`, `etag`,
@@ -64,18 +63,14 @@ class CheckResult:
 
 
 OPTIONAL_TEXT = (str, NoneType)
-RESULT_TYPES: Mapping[str, tuple[type, ...]] = {
-    "ok": (bool,),
-    "error": (str,),
+TYPES: Mapping[str, tuple[type, ...]] = {
     "http_status": (int, NoneType),
     "duration": (int, float),
     "stories": (Sequence,),
-    **dict.fromkeys(("reads_stories", "host_paused", "is_unreachable"), (bool,)),
-    **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint", "moved_to"), OPTIONAL_TEXT),
-}
-STORY_TYPES: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "title", "url"), (str,)),
     "published": (datetime, NoneType),
+    **dict.fromkeys(("ok", "reads_stories", "host_paused", "is_unreachable"), (bool,)),
+    **dict.fromkeys(("error", "id", "title", "url"), (str,)),
+    **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint", "moved_to"), OPTIONAL_TEXT),
 }
 
 
@@ -83,22 +78,22 @@ def require_result(result: object) -> CheckResult:
     """Raises TypeError for anything else, also within: recording it would end the batch, not only fail its profile."""
     if not isinstance(result, CheckResult):
         raise TypeError(f"it returned {type(result).__name__}, not a CheckResult")
-    require_types(result, RESULT_TYPES)
+    require_types(CheckResult, tuple(map(type, result)))
     for story in result.stories:
         if not isinstance(story, Story):
             raise TypeError(f"it returned a CheckResult with a {type(story).__name__} among its stories")
-        require_types(story, STORY_TYPES)
+        require_types(Story, tuple(map(type, story)))
         if story.published is not None:
             story.published.utcoffset()  # a broken time zone raises
     return result
 
 
-def require_types(value: object, types: Mapping[str, tuple[type, ...]]) -> None:
-    for name, allowed in types.items():
-        if not isinstance(getattr(value, name), allowed):
-            wanted = " or ".join("None" if kind is NoneType else kind.__name__ for kind in allowed)
-            found = type(getattr(value, name)).__name__
-            raise TypeError(f"it returned a {type(value).__name__} with {name} of type {found}, not {wanted}")
+@lru_cache(maxsize=1000)  # nearly all results have one of a few combinations of types
+def require_types(kind: type[CheckResult | Story], types: tuple[type, ...]) -> None:
+    for name, found in zip(kind._fields, types, strict=True):
+        if not issubclass(found, TYPES[name]):
+            wanted = " or ".join("None" if allowed is NoneType else allowed.__name__ for allowed in TYPES[name])
+            raise TypeError(f"it returned a {kind.__name__} with {name} of type {found.__name__}, not {wanted}")
 
 
 class FetchError(Exception):

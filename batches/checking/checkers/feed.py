@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -51,7 +50,7 @@ class FeedChecker(FetchingChecker):
     ) -> CheckResult:
         response = await self.fetch(profile.url, validators)
         result = await self._evaluate(response, profile.url, profile, dead)
-        return replace(result, moved_to=response.moved_to)
+        return result._replace(moved_to=response.moved_to)
 
     async def _evaluate(
         self, response: Response, url: str, profile: ProfileToCheck, dead: Mapping[str, FetchError]

@@ -8,7 +8,7 @@ import re
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import responses
@@ -102,7 +102,7 @@ class FetchingChecker(Checker):
             except FetchError as error:
                 is_unreachable = isinstance(error, Unreachable)
                 result = CheckResult(False, str(error), error.http_status, is_unreachable=is_unreachable)
-            return replace(result, duration=clock.charged)
+            return result._replace(duration=clock.charged)
 
     @abstractmethod
     async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:

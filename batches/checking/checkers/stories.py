@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -63,7 +62,7 @@ def find_shared_ids(stories: Iterable[Story]) -> set[str]:
 
 
 def identify_by_content(story: Story) -> Story:
-    return replace(story, id=hash_text("\n".join((story.url, story.title, format_date(story.published)))))
+    return story._replace(id=hash_text("\n".join((story.url, story.title, format_date(story.published)))))
 
 
 def format_date(date: datetime | None) -> str:

@@ -5,7 +5,6 @@ Most attacks stand in `support/hostile.py`.
 
 import json
 import random
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -165,7 +164,7 @@ IDS_LIKE_DATES = (*FRAGMENTS, "20240105")
 DOCUMENTS: list[tuple[bytes | str, list[Story]]] = [
     *((body, TWO) for body in FORMATS.values()),
     *(
-        (RDF.format(RDF_ITEM, namespace=namespace), [replace(TWO[1], published=TWO[0].published)])
+        (RDF.format(RDF_ITEM, namespace=namespace), [TWO[1]._replace(published=TWO[0].published)])
         for namespace in ("http://purl.org/rss/1.0/", "http://my.netscape.com/rdf/simple/0.9/")
     ),
     (f'<a:feed xmlns:a="http://www.w3.org/2005/Atom">{PREFIXED}</a:feed>', [Story("1", "One", f"{SITE}1")]),
