@@ -13,21 +13,23 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.html import format_html, format_html_join
 
 from batches.lists.addresses import host_of
+from batches.lists.exports import REJECT_COLUMNS, export_csv
 from batches.lists.imports import ImportResult, ProfileAddress, Reject
 from batches.models import Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
 from batches.reports.outlook import forecast_queue
 from batches.text import pluralise
+from batches.web.downloads import stream_download
 
 from .actions import BatchAdminBase, get_manager, is_from_script
 from .display import clock
-from .forms import AddBatchForm, NewBatchForm
+from .forms import AddBatchForm, ContentForm, NewBatchForm
 
 SHOWN_REJECTS = 10
 
@@ -37,16 +39,17 @@ class AddBatchAdmin(BatchAdminBase):
 
     add_form_template = "admin/batches/adding/add.html"
 
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = AddBatchForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
         if not request.user.has_perm("batches.add_profilelist"):
             del form.fields["keep"]
         context: dict[str, Any] = {}
-        if form.is_valid():
+        is_valid = form.is_valid()
+        if "rejected" in request.POST and form.rejects:
+            return download_rejects(form)
+        if is_valid:
             # Only a list that was previewed is added.
             if "add" in request.POST and request.POST.get("previewed") == form.imported.digest:
                 if added := create_batch(request, form, form.imported.profiles, form.imported.digest):
@@ -93,6 +96,14 @@ def describe_start(priority: int) -> str:
     if outlook.queue.held:
         return f"{where}. The queue is held."
     return f"{where} and start about {clock(start)}." if start else f"{where}."
+
+
+# Shared with the import into a list
+
+
+def download_rejects(form: ContentForm) -> HttpResponseBase:
+    """All invalid lines of the list that the form brings along, of which its page shows the first."""
+    return stream_download(export_csv(form.rejects, REJECT_COLUMNS), "rejected lines", "csv")
 
 
 # Shared with the action that checks selected profiles

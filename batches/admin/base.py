@@ -15,6 +15,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import capfirst
 
 from batches.limits import MAX_NAME
 from batches.models import is_too_complex
@@ -23,7 +24,24 @@ from batches.web.search import SearchTooSlow, limited_search, validate_words
 from . import display
 
 
-class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Pages whose titles say where one is. Django's say what to do there: “Select batch to change”."""
+
+    #: For an empty list: what its rows are, and how they come there.
+    about = ""
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, "about": self.about, **(extra_context or {})})
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        title = {"title": capfirst(self.opts.verbose_name)} if object_id else {}
+        return super().changeform_view(request, object_id, form_url, {**title, **(extra_context or {})})
+
+
+class ListAdmin(PlaceAdmin):
     """A list that stays fast with a million rows, and accepts any query string."""
 
     class Media:

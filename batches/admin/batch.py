@@ -39,6 +39,7 @@ def list_action(action: Action, name: str, description: str, permission: str = "
 
 @admin.register(Batch)
 class BatchAdmin(AddBatchAdmin):
+    about = "A batch is one pass over a set of profiles."
     form = ChangeBatchForm
     fields = ("name", "priority")
     list_display = (

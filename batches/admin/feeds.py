@@ -21,6 +21,7 @@ from .lists import RefusableAdmin, require_accepted
 class ListFeedAdmin(RefusableAdmin):
     """A feed cannot be edited; create another one instead."""
 
+    about = "A feed lets somebody read the new stories of a list in a feed reader, without an account."
     actions = None
     fields = ("list", "name")
     list_display = (

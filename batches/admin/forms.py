@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
@@ -27,7 +28,7 @@ from batches.limits import (
     MIN_PRIORITY,
 )
 from batches.lists.addresses import InvalidAddress, normalise_address
-from batches.lists.imports import ImportResult, InvalidList
+from batches.lists.imports import ImportResult, InvalidList, Reject
 from batches.lists.reading import detect_format, read_profiles
 from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.lists.source import HEAD
@@ -96,7 +97,7 @@ class NewBatchForm(forms.Form):
 
 
 class ContentForm(forms.Form):
-    """Profiles from a file or from pasted text. Once valid, `imported` has them."""
+    """Profiles from a file or from pasted text. Once valid, `imported` has them; `rejects` has the invalid lines."""
 
     file = forms.FileField(
         required=False,
@@ -113,6 +114,7 @@ class ContentForm(forms.Form):
     strict = forms.BooleanField(required=False, help_text="Add nothing if any line is not a valid address.")
 
     imported: ImportResult
+    rejects: Sequence[Reject] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -136,7 +138,9 @@ class ContentForm(forms.Form):
                 filename=source.name if source else "",
                 strict=self.cleaned_data["strict"],
             )
+            self.rejects = self.imported.rejects
         except InvalidList as error:
+            self.rejects = error.rejects
             self.add_error("file" if source else "addresses", str(error))
 
     def keep_file(self) -> None:

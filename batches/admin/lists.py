@@ -28,6 +28,7 @@ from batches.web.downloads import stream_download
 
 from . import display
 from .actions import get_manager, parse_number
+from .add_batch import download_rejects
 from .base import ListAdmin
 from .chart import MAX_RUNS, runs_chart
 from .filters import ListFilter, selected_list
@@ -71,6 +72,7 @@ class RefusableAdmin(ListAdmin):
 
 @admin.register(ProfileList)
 class ProfileListAdmin(RefusableAdmin):
+    about = "A list has profiles that you check again and again, by hand or by a schedule."
     form = ListForm
     fieldsets = (
         (None, {"fields": ("name", "priority", "checker", "count_first")}),
@@ -204,12 +206,15 @@ class ProfileListAdmin(RefusableAdmin):
         name = slugify(found.name, allow_unicode=True)[:60] or "list"
         return stream_download(lines, f"{name}-{str(found.pk)[:8]}", form)
 
-    def import_view(self, request: HttpRequest, list_id: UUID) -> HttpResponse:
+    def import_view(self, request: HttpRequest, list_id: UUID) -> HttpResponseBase:
         """A preview of what would change, which stores nothing, then the change. Both answer the same form."""
         found = self.find(request, list_id, "change_profilelist")
         form = ListImportForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
         preview: dict[str, Any] = {}
-        if form.is_valid():
+        is_valid = form.is_valid()
+        if "rejected" in request.POST and form.rejects:
+            return download_rejects(form)
+        if is_valid:
             preview = self.preview(request, found, form)
             if "apply" in request.POST and request.POST.get("previewed") == preview["previewed"]:
                 result = apply_import(request, found, form)
@@ -258,6 +263,7 @@ def apply_import(request: HttpRequest, found: ProfileList, form: ListImportForm)
 class ListProfileAdmin(RefusableAdmin):
     """The profiles of a list: each can be given another address, or removed."""
 
+    about = "Add or import profiles on the page of their list."
     form = MemberForm
     fields = ("address", "of_list", "profile_link")
     readonly_fields = ("of_list", "profile_link")

@@ -43,6 +43,7 @@ from .reports import FailuresPage, HostsPage
 
 @admin.register(Profile)
 class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
+    about = "A profile appears here with the first batch or list that has it."
     actions = ("check_selected", "forget_selected")
     list_display = (
         "url",
@@ -98,6 +99,7 @@ AT = display.column("created_at", "at", display.exact)
 
 @admin.register(BatchProfile)
 class BatchProfileAdmin(ReadOnlyAdmin):
+    about = "Each profile of a batch appears here with the result of its check."
     list_display = (
         "id",
         "profile_link",
@@ -120,6 +122,7 @@ class BatchProfileAdmin(ReadOnlyAdmin):
 
 @admin.register(StoryResult)
 class StoryResultAdmin(ReadOnlyAdmin):
+    about = "A story appears here when a check sees it for the first time."
     list_display = (
         display.column("found_at", "found", display.moment),
         display.story_link,
@@ -138,6 +141,7 @@ class StoryResultAdmin(ReadOnlyAdmin):
 
 @admin.register(BatchLog)
 class BatchLogAdmin(ReadOnlyAdmin):
+    about = "Each change of a batch, of a list and of the queue appears here."
     list_display = (AT, "batch_link", "of_list", "action", "actor", "channel", display.movement, "message")
     list_filter = (BatchFilter, ListFilter, "channel", "created_at")
     list_select_related = ("batch", "list")

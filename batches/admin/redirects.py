@@ -24,6 +24,7 @@ SHOWN = 20
 
 @admin.register(Redirect)
 class RedirectAdmin(ReadOnlyAdmin):
+    about = "The new address of a profile appears here when it has been redirected permanently for two days."
     list_display = (
         "profile_link",
         "new_address",

@@ -78,6 +78,7 @@ class NewSubscriptionForm(SubscriptionForm):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
+    about = "A subscription notifies somebody of the runs of a list, or of the queue."
     list_display = ("of_list", "channel", "address_shown", "topics_shown", "when", "is_active")
     list_display_links = ("address_shown",)
     list_filter = (ListFilter, "channel", "is_active")

@@ -19,7 +19,7 @@ from rest_framework.authtoken.admin import TokenAdmin
 from batches.models.api import AccessToken, ApiToken
 
 from . import display
-from .base import ListAdmin
+from .base import ListAdmin, PlaceAdmin
 
 
 class OwnTokens(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -37,6 +37,7 @@ class OwnTokens(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(OwnTokens, ListAdmin):
+    about = "A token lets a program use the API with the permissions of a user."
     list_display = (
         "user",
         "name",
@@ -68,7 +69,8 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(OwnTokens, TokenAdmin):
+class ApiTokenAdmin(OwnTokens, PlaceAdmin, TokenAdmin):
+    about = "Earlier versions made these tokens. They stay valid until you delete them."
     list_display = ("user", "begins_with", display.column("created", "created", display.moment, ordering="created"))
     fields = ("user",)
 

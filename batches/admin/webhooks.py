@@ -90,6 +90,7 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Webhook)
 class WebhookAdmin(PageWithButtons):
+    about = "A webhook sends the events of the queue to an address of yours."
     form = WebhookForm
     list_display = ("__str__", "url", "is_active", CREATED, "deliveries")
     list_filter = ("is_active",)
@@ -205,6 +206,7 @@ class StateFilter(ValueFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
+    about = "Each message to a webhook or a subscriber appears here."
     list_display = (AT, "type", "receiver_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
     list_select_related = ("webhook", "batch", "subscription__list")
     list_filter = (StateFilter, "type", "webhook", SubscriptionFilter, BatchFilter)

@@ -24,6 +24,7 @@ PROFILE_COLUMNS = (
     *MEMBER_COLUMNS,
     *("last_checked_at", "last_error", "last_duration", "failures", "failing_since", "last_story_at"),
 )
+REJECT_COLUMNS = ("line", "text", "reason")
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
 
 MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}

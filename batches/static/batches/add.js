@@ -13,6 +13,7 @@
     }
 
     form.addEventListener("submit", event => {
+        if (event.submitter?.name === "rejected") return; // the browser stores the file, and stays on the page
         if (isAdding) return event.preventDefault();
         if (event.submitter?.name === "add") {
             isAdding = true; // ignores a second click only; users who stop the first request can try again

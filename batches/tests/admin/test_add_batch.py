@@ -13,6 +13,7 @@ from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import Batch, BatchLog, Channel, Profile
 
+from ..support.factories import make_list
 from .conftest import BY_SCRIPT, SCRIPT, batch_with, facts, messages_of, page_of, queries_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -188,6 +189,26 @@ def test_a_preview_lists_the_first_rejected_lines_and_counts_the_rest(client):
     assert rows[0][1:] == ("no &lt;script&gt;alert(1)&lt;/script&gt;1", "It contains a space or other white space.")
     assert "… and 1,003 more." in html
     assert SCRIPT not in html
+
+
+@pytest.mark.parametrize("strict", [{}, {"strict": "on"}])
+@pytest.mark.parametrize("page", ["add", "import"])
+def test_all_rejected_lines_can_be_downloaded_and_nothing_is_stored(client, page, strict):
+    """The form brings the list along once more, so the server keeps no file."""
+    lines = [f"=cmd {number}" for number in range(1, 31)]
+    address = ADD if page == "add" else page_of(make_list(), "import")
+    content = upload("\n".join([*lines, ONE]).encode())
+    before = Profile.objects.count()
+    html = text_of(client.post(address, fill(file=content, what="add", preview="Preview", **strict)))
+    assert 'name="rejected" value="Download 30 rejected lines"' in html
+    content.seek(0)
+    response = client.post(address, fill(file=content, what="add", rejected="Download", **strict))
+    assert response["Content-Disposition"] == 'attachment; filename="rejected lines.csv"'
+    header, *rows = b"".join(response.streaming_content).decode().splitlines()
+    assert header == "line,text,reason"
+    assert rows == [f"{number},'=cmd {number},It contains a space or other white space." for number in range(1, 31)]
+    assert (Batch.objects.count(), Profile.objects.count()) == (0, before)
+    assert 'name="rejected"' not in text_of(client.post(address, fill(addresses=ONE, what="add", rejected="Download")))
 
 
 def test_a_preview_gives_the_position_that_the_batch_then_has(client):

@@ -87,6 +87,10 @@ def test_a_chosen_file_stays_chosen_through_errors_and_preview_on_a_phone(open_p
     expect_preview(page, "1 profile.")
     expect(page.locator(".errorlist, .errornote, [aria-invalid]")).to_have_count(0)
     assert page.locator("#id_file").evaluate("input => input.files[0].name") == "list.csv"
+    with page.expect_download() as download:
+        button(page, "Download 1 rejected line").tap()
+    assert download.value.path().read_text().splitlines()[1] == "3,nonsense,It has no scheme; start it with https://."
+    expect_preview(page, "1 profile.")
     assert button(page, "Add batch").evaluate(CLICK_TWICE)
     expect_added(page, "By phone")
     assert Batch.objects.get().name == "By phone"

@@ -1,0 +1,64 @@
+"""The lists and forms say where one is, explain themselves when they are empty, and separate thousands."""
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.utils.text import capfirst
+
+from batches.models import Profile
+
+from .conftest import address, batch_with, document, page_of, words
+
+pytestmark = pytest.mark.django_db
+
+MODELS = [model for model in apps.get_app_config("batches").get_models() if admin.site.is_registered(model)]
+
+
+def titles(page):
+    return [words(element) for element in page.xpath("//head/title | //h1")]
+
+
+@pytest.mark.parametrize("model", [*MODELS, User, Group], ids=lambda model: model.__name__)
+def test_a_list_has_the_name_of_its_rows_as_title(client, model):
+    name = capfirst(model._meta.verbose_name_plural)
+    assert titles(document(client.get(address_of(model)))) == [f"{name} | Batches", name]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_an_empty_list_says_what_would_be_there(client, model):
+    [empty] = document(client.get(address_of(model))).find_class("batch-empty")
+    about = admin.site.get_model_admin(model).about
+    assert about
+    assert words(empty).startswith(f"No {model._meta.verbose_name_plural} yet. {about}")
+    adding = f"{address_of(model).removesuffix('/')}/add/"
+    has_link = adding in empty.xpath(".//a/@href")
+    assert has_link == (client.get(adding).status_code == 200)
+
+
+def test_a_search_without_a_match_can_be_removed(client):
+    batch_with(name="the press")
+    [empty] = document(client.get(address(batch_with(), "changelist"), {"q": "nothing"})).find_class("batch-empty")
+    assert words(empty) == "No batches match. Remove the search and the filters"
+    assert empty.xpath(".//a/@href") == ["?"]
+
+
+def test_a_form_is_titled_by_what_it_is_of(client):
+    profile = Profile.objects.create(url="https://example.org/")
+    assert titles(document(client.get(page_of(profile)))) == ["https://example.org/ | Profile | Batches", "Profile"]
+    user = User.objects.get()
+    assert titles(document(client.get(f"/admin/auth/user/{user.pk}/change/")))[1] == "Change user"
+
+
+def test_thousands_are_separated(client):
+    Profile.objects.bulk_create(Profile(url=f"https://example.org/{number}") for number in range(1001))
+    page = document(client.get(address(Profile, "changelist")))
+    assert words(page.find_class("paginator")[0]).endswith(" 1,001 profiles")
+    actions = words(page.find_class("actions")[0])
+    assert "All 1,001 selected" in actions
+    assert "Select all 1,001 profiles" in actions
+    assert "1,001 results" in words(document(client.get(address(Profile, "changelist"), {"q": "example"})))
+
+
+def address_of(model):
+    return f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
