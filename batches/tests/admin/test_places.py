@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.utils.text import capfirst
 
-from batches.models import Profile
+from batches.models import Host, Profile
 
 from .conftest import address, batch_with, document, page_of, words
 
@@ -25,7 +25,7 @@ def test_a_list_has_the_name_of_its_rows_as_title(client, model):
     assert titles(document(client.get(address_of(model)))) == [f"{name} | Batches", name]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", [model for model in MODELS if model is not Host], ids=lambda model: model.__name__)
 def test_an_empty_list_says_what_would_be_there(client, model):
     [empty] = document(client.get(address_of(model))).find_class("batch-empty")
     about = admin.site.get_model_admin(model).about
