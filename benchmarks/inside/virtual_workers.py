@@ -22,7 +22,7 @@ from django.db import connection
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.checking.checkers.base import CheckResult
+from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.partitions import Partitions
 from batches.checking.worker import LOOKS_PER_POLL
 from batches.conf import Config, get_config
@@ -66,12 +66,24 @@ def measure(
     return world.describe(profiles, ideal)
 
 
+def take_turns(profiles: list[ProfileToCheck]) -> list[tuple[str, int]]:
+    """(domain, profile ID), one of each domain after the other, as a worker is fair to its hosts."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for profile in profiles:
+        domain = profile.url.split("/", 3)[2]
+        turns.append((seen[domain], domain, profile.profile_id))
+        seen[domain] += 1
+    return [(domain, profile_id) for _, domain, profile_id in sorted(turns)]
+
+
 class World:
     """Virtual time, and the database that believes in it."""
 
     def __init__(self, config: Config, latency: float, per_machine: int) -> None:
         self.config = config
         self.per_machine = per_machine
+        self.latency = latency
         #: Checks in a second of one process that never runs out of hosts.
         self.speed = config.concurrency / latency
         self.now = 0.0
@@ -136,6 +148,7 @@ class World:
                 self.most_at_work = max(self.most_at_work, len(self._at_work))
                 yield from self._work_on(claimed, manager)
                 self._at_work.discard(name)
+                yield 0.01  # the calls take time too
                 continue
             yield from self._wait_for_change(version)
 
@@ -168,12 +181,12 @@ class World:
                 break
             scan = partitions.scan
             page = self.call("read a page", queries.fetch_pending, batch, set(scan.partitions), scan.last_id, size)
-            waiting = [profile.profile_id for profile in partitions.add(scan, page, size)]
+            waiting = take_turns(partitions.add(scan, page, size))
             while waiting:
-                domains = max(1, len(waiting) // PER_DOMAIN)
-                speed = min(self.speed, domains * self.config.per_host / (self.config.concurrency / self.speed))
-                chunk = waiting[: max(1, min(self.config.record_size, int(speed * self.config.record_seconds)))]
-                del waiting[: len(chunk)]
+                speed = min(self.speed, len({domain for domain, _ in waiting}) * self.config.per_host / self.latency)
+                most = max(1, min(self.config.record_size, int(speed * self.config.record_seconds)))
+                chunk = [profile_id for _, profile_id in waiting[:most]]
+                del waiting[:most]
                 yield len(chunk) / speed
                 results = [(profile_id, CheckResult(ok=True, http_status=200)) for profile_id in chunk]
                 if not self.call("record", manager.record_results, batch.pk, token, results):
