@@ -198,6 +198,7 @@ def special_pages() -> Iterator[tuple[str, str]]:
     for name, view, args, query in (
         ("queue", "batch_queue", [], ""),
         ("queue, fetched", "batch_queue_live", [], ""),
+        ("dashboard, fetched", "batch_dashboard_live", [], ""),
         ("run of a list", "batch_change", [run.pk], ""),
         ("its details", "batch_details", [run.pk], ""),
         ("its profiles", "batchprofile_changelist", [], f"?batch={run.pk}"),

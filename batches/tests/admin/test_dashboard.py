@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batches import __version__
+from batches.admin import dashboard
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
 from batches.models import Batch, Lease, Profile, Queue
@@ -140,6 +141,17 @@ def test_the_hosts_with_the_most_failing_profiles_lead_to_them(client):
     assert len(listed(client, Profile, host="most.example", check="failed")) == 3
     address = f"{reverse('admin:batches_profile_changelist')}?host=most.example&check=failed"
     assert section.xpath(".//td/a/@href")[0] == address
+
+
+def test_so_many_failing_profiles_that_counting_takes_long_are_only_linked(client, monkeypatch):
+    monkeypatch.setattr(dashboard, "MOST_FAILING", 1)
+    monkeypatch.setattr(dashboard, "count_failing", pytest.fail)
+    memory = {"failures": 1, "failing_since": timezone.now(), "last_error": "It answers with 404."}
+    Profile.objects.bulk_create(Profile(url=f"https://host/{number}", **memory) for number in range(2))
+    page = document(client.get(INDEX))
+    [section] = page.xpath("//section[@aria-labelledby='dashboard-hosts-title']")
+    assert words(section) == "Hosts that fail most More than 1 profiles fail"
+    assert section.xpath(".//a/@href") == [reverse("admin:batches_host_changelist")]
 
 
 @pytest.mark.parametrize(
