@@ -123,7 +123,11 @@ class Outlook:
 
     @property
     def all_done(self) -> datetime | None:
-        return self._after(self._starts[-1]) if self.durations else None
+        return self._after(self.all_done_in)
+
+    @property
+    def all_done_in(self) -> float | None:
+        return self._starts[-1] if self.durations else None
 
     def turn(self, position: int) -> Turn:
         """The turn of the batch at `position` (1..n)."""
