@@ -9,7 +9,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 
-FENCE = re.compile(r"^(?:<!-- not run: (.*) -->\n\n)?( *)```([\w{}-]+)\n(.*?)^\2```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^(?:<!-- not run: ([^\n]*) -->\n\n)?( *)```([\w{}-]+)\n(.*?)^\2```$", re.DOTALL | re.MULTILINE)
 
 
 class Block(NamedTuple):
