@@ -163,6 +163,7 @@ def test_each_line_of_the_guide_works(name, folder, demo, manage, settings):
     for block in blocks_to_run(name):
         text = block.text.replace("127.0.0.1:8089", demo)
         if block.language == "sh":
+            work()  # as the reader's worker does between two blocks
             printed = "".join(map(reader.type, lines_of(text)))
         elif block.language == "output":
             assert re.fullmatch(pattern_of(text), printed.rstrip(), re.DOTALL), printed
