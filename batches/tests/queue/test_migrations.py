@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 
@@ -120,6 +120,19 @@ def test_batches_that_repeat_each_other_become_the_runs_of_a_list():
         pass
     assert ProfileList.objects.count() == 2
     assert repeat(news).list.name == "News"
+
+
+def test_the_way_back_waits_for_a_retry_by_reason_which_earlier_versions_would_take_for_one_of_all_rows():
+    batch = half_checked("done")
+    Batch.objects.filter(pk=batch.pk).update(reset_after=0, reset_reasons=["It answers with 500."])
+    try:
+        with pytest.raises(CommandError, match="A retry by reason is not complete"):
+            migrate("0030")
+    finally:
+        migrate(latest())
+    Batch.objects.filter(pk=batch.pk).update(reset_after=None, reset_reasons=None)
+    with back_at("0030"):
+        pass
 
 
 def test_what_was_known_of_profiles_counts_as_read_or_failing():

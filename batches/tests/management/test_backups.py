@@ -1,0 +1,81 @@
+"""A backup that is made in the middle of a run is restored into a new database, and the run goes on there."""
+
+import shutil
+import subprocess
+
+import psycopg
+import pytest
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch
+from batches.tests.conftest import skip_or_fail
+from batches.tests.support.feedserver import Reply
+from batches.tests.support.postgres import find_binaries
+from batches.tests.support.processes import WAIT_SECONDS, Commands, wait_until
+from batches.tests.support.working import commands, server
+
+__all__ = ["commands", "server"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def run_in_its_middle(commands, server):
+    """Of five profiles, three are recorded, and a worker waits for the others. Returns what lets them answer."""
+    server.otherwise, gates = Reply(), [server.hold("/3"), server.hold("/4")]
+    batch = BatchManager().create_batch("it", [server.url(f"/{number}") for number in range(5)], checker="http")
+    worker = commands.start_worker()
+    for gate in gates:
+        gate.wait_for()
+    worker.wait_for(lambda: Batch.objects.get(pk=batch.pk).completed_profiles == 3)
+    return lambda: [gate.open() for gate in gates]
+
+
+def run(*command):
+    result = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def go_on(restored_url, let_answer):
+    """With the restored database on another machine. The worker of the backup sends no heartbeat there."""
+    with Commands(restored_url) as restored:
+        assert_sound(restored, BATCHES_LEASE_SECONDS="600")
+        let_answer()
+        worker = restored.start_worker(lease_seconds=1)
+        worker.wait_for(lambda: "Finished “it”: 5 ok, 0 failed" in worker.err)
+        assert_sound(restored)
+
+
+def assert_sound(restored, **environ):
+    examined = restored.start("batch", "doctor", environ=environ)
+    assert examined.wait() == 0, examined.describe()
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "statement",
+    ["VACUUM INTO '{}'", pytest.param(".backup '{}'", marks=pytest.mark.exhaustive)],
+    ids=["vacuum", "backup"],
+)
+def test_a_copy_of_sqlite_goes_on(run_in_its_middle, server, database_url, tmp_path, statement):
+    program = shutil.which("sqlite3") or skip_or_fail("sqlite3 is not installed.")
+    copy = tmp_path / "copy.sqlite3"
+    run(program, database_url.removeprefix("sqlite:///"), ".timeout 20000", statement.format(copy))
+    go_on(f"sqlite:///{copy}", run_in_its_middle)
+    assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
+    wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # where the backup was made
+
+
+@pytest.mark.databases("postgresql")
+def test_a_dump_of_postgresql_goes_on(run_in_its_middle, server, database_url, tmp_path):
+    binaries, dump = find_binaries(None, tmp_path), tmp_path / "batches.dump"
+    run(str(binaries / "pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={database_url}")
+    with psycopg.connect(database_url.replace("/batches?", "/postgres?"), autocommit=True) as postgres:
+        postgres.execute("DROP DATABASE IF EXISTS restored")
+        postgres.execute("CREATE DATABASE restored")
+    restored_url = database_url.replace("/batches?", "/restored?")
+    run(str(binaries / "pg_restore"), "--exit-on-error", f"--dbname={restored_url}", str(dump))
+    go_on(restored_url, run_in_its_middle)
+    assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
+    wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)
