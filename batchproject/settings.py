@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 import dj_database_url
+import django
 from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping
@@ -161,13 +162,22 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # The mail server for the messages of subscriptions. The timeout is that of each step.
-EMAIL_HOST = read_text("EMAIL_HOST", "localhost")
-EMAIL_PORT = read_number("EMAIL_PORT", 25)
-EMAIL_HOST_USER = read_text("EMAIL_HOST_USER")
-EMAIL_HOST_PASSWORD = os.environ.get("EMAIL_HOST_PASSWORD", "")
-EMAIL_USE_TLS = read_switch("EMAIL_USE_TLS")
-EMAIL_USE_SSL = read_switch("EMAIL_USE_SSL")
-EMAIL_TIMEOUT = 10
+MAIL_SERVER = {
+    "host": read_text("EMAIL_HOST", "localhost"),
+    "port": read_number("EMAIL_PORT", 25),
+    "username": read_text("EMAIL_HOST_USER"),
+    "password": os.environ.get("EMAIL_HOST_PASSWORD", ""),
+    "use_tls": read_switch("EMAIL_USE_TLS"),
+    "use_ssl": read_switch("EMAIL_USE_SSL"),
+    "timeout": 10,
+}
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": MAIL_SERVER}}
+else:
+    EMAIL_HOST, EMAIL_PORT = MAIL_SERVER["host"], MAIL_SERVER["port"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL_SERVER["username"], MAIL_SERVER["password"]
+    EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL_SERVER["use_tls"], MAIL_SERVER["use_ssl"]
+    EMAIL_TIMEOUT = MAIL_SERVER["timeout"]
 DEFAULT_FROM_EMAIL = read_text("DEFAULT_FROM_EMAIL", "batches@localhost")
 
 LANGUAGE_CODE = "en"

@@ -135,7 +135,9 @@ class ListAdmin(PlaceAdmin):
                 raise IncorrectLookupParameters from error
             raise
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **options: Any
+    ) -> HttpResponse | None:
         # Django would pass the selection on to the database, which raises an error if it is not a valid ID.
         try:
             for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
@@ -144,7 +146,7 @@ class ListAdmin(PlaceAdmin):
             message = "The selection contains an invalid ID. Select the rows again."
             self.message_user(request, message, messages.WARNING)
             return None
-        return super().response_action(request, queryset, *args)
+        return super().response_action(request, queryset, *args, **options)
 
 
 class ReadOnlyAdmin(ListAdmin):

@@ -78,6 +78,7 @@ class ProfileListAdmin(RefusableAdmin):
         (None, {"fields": ("name", "priority", "checker", "count_first")}),
         ("Schedule", {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
     )
+    actions = None  # a list is deleted on its page, which says what stays
     list_display = (
         "name",
         display.column("total_profiles", "profiles", display.number, ordering="total_profiles"),
@@ -115,10 +116,6 @@ class ProfileListAdmin(RefusableAdmin):
             run_id=Subquery(runs.values("pk")[:1], output_field=UUIDField()),
             run_status=Subquery(runs.values("status")[:1], output_field=CharField()),
         )
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """None: a list is deleted on its page, which says what stays."""
-        return {}
 
     @admin.display(description="latest run")
     def latest_run(self, found: Any) -> str:

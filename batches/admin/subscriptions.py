@@ -79,6 +79,7 @@ class NewSubscriptionForm(SubscriptionForm):
 @admin.register(Subscription)
 class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
     about = "A subscription notifies somebody of the runs of a list, or of the queue."
+    actions = None  # each is ended on its page
     list_display = ("of_list", "channel", "address_shown", "topics_shown", "when", "is_active")
     list_display_links = ("address_shown",)
     list_filter = (ListFilter, "channel", "is_active")
@@ -113,10 +114,6 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return self.may_change(request)
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """None: each is ended on its page."""
-        return {}
 
     # The page
 

@@ -28,7 +28,7 @@ class _CountedInLeases(models.Field):  # type: ignore[type-arg]
     def select_format(self, compiler: SQLCompiler, sql: str, params: Any) -> Any:
         """Django calls this for what a SELECT returns. An aggregate of the column stays as it is."""
         table, _, column = sql.rpartition(".")
-        if "(" in table or column != compiler.quote_name_unless_alias(str(self.column)):
+        if "(" in table or column != compiler.connection.ops.quote_name(str(self.column)):
             return sql, params
         counted = f"SELECT {self.counted} FROM batches_lease AS lease WHERE lease.batch_id = {table}.id"  # noqa: S608
         return f"({sql} + CASE WHEN {table}.status = 'running' THEN COALESCE(({counted}), 0) ELSE 0 END)", params

@@ -59,7 +59,11 @@ def own_host() -> str:
 
 
 def name_server() -> str:
-    return f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    mailers = getattr(settings, "MAILERS", None)  # as of Django 6.1, instead of the other two
+    if mailers is None:
+        return f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    server = mailers.get("default", {}).get("OPTIONS", {})
+    return f"{server.get('host', 'localhost')}:{server.get('port', 25)}"
 
 
 def describe_refusal(code: int, answer: bytes | str, *, final: bool) -> AttemptResult:

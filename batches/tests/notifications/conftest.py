@@ -64,9 +64,19 @@ def deliver(configure, caplog):
 def mails(settings):
     """A mail server that accepts everything, unless a test sets something else."""
     with MailServer() as server:
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        set_mail_server(settings, host="127.0.0.1", port=server.port)
         yield server
+
+
+def set_mail_server(settings, **options):
+    backend = "django.core.mail.backends.smtp.EmailBackend"
+    if hasattr(settings, "MAILERS"):
+        options = settings.MAILERS["default"].get("OPTIONS", {}) | options
+        settings.MAILERS = {"default": {"BACKEND": backend, "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND = backend
+        for name, value in options.items():
+            setattr(settings, f"EMAIL_{name.upper()}", value)
 
 
 @pytest.fixture

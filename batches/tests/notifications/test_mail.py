@@ -10,7 +10,7 @@ from batches.notifications import outbox
 from batches.notifications.messages import prepare_messages
 from batches.tests.support.factories import failed, make_list, run_list, story_of, subscribe, with_stories
 
-from .conftest import only_delivery, pass_time, seconds_to_wait
+from .conftest import only_delivery, pass_time, seconds_to_wait, set_mail_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 one_database = pytest.mark.databases("sqlite")
@@ -109,7 +109,7 @@ def test_a_server_that_hangs_breaks_off_or_is_not_there_is_retried(mails, delive
     pass_time()
     deliver()
     assert only_delivery().error.startswith(f"the mail server 127.0.0.1:{mails.port} does not answer: ")
-    settings.EMAIL_PORT = 1
+    set_mail_server(settings, port=1)
     pass_time()
     deliver()
     assert only_delivery().error == "the mail server 127.0.0.1:1 does not answer: Connection refused"
@@ -118,7 +118,7 @@ def test_a_server_that_hangs_breaks_off_or_is_not_there_is_retried(mails, delive
 
 @one_database
 def test_the_step_timeout_of_a_server_is_a_failure_too(mails, deliver, settings):
-    settings.EMAIL_TIMEOUT = 0.3
+    set_mail_server(settings, timeout=0.3)
     assert BatchManager().send_test_message(subscribe(make_list()).pk)
     mails.hangs = True
     deliver()
