@@ -5,6 +5,7 @@ VENV := .venv/bin/python
 IN_PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 ROOM := queue
 FUZZ_EXAMPLES := 200
+DEPLOYED := requirements.txt $(patsubst %,requirements-%.txt,celery apprise allauth)
 FULL_LENGTH = FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) STATE_MACHINE_EXAMPLES=500
 COSMIC_RAY := .venv/bin/cosmic-ray
 SESSION := session.sqlite
@@ -12,7 +13,7 @@ COUNT_MUTANTS := import sqlite3; print(*sqlite3.connect('$(SESSION)').execute( \
   'SELECT test_outcome, COUNT(*) FROM work_results WHERE test_outcome IS NOT NULL GROUP BY 1'))
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test test-room test-all lint docs reference schema fuzz stress bench mutants screenshots clean
+.PHONY: help run setup test test-room test-all lint docs reference schema lock matrix fuzz stress bench mutants screenshots clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,15 @@ reference: .venv/installed-dev ## update the page of the commands after a change
 schema: .venv/installed-dev ## update docs/reference/openapi.yaml after a change of the API
 	@$(VENV) manage.py spectacular --custom-settings batches.api.docs.SETTINGS --validate --fail-on-warn --file docs/reference/openapi.yaml
 
+lock: .venv/installed ## update requirements.lock, the versions and hashes of what is deployed
+	@$(PIP) install "uv>=0.9"
+	@$(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+	  --custom-compile-command "make lock" $(DEPLOYED) --output-file requirements.lock
+
+matrix: .venv/installed ## run the fast tests on SQLite with each Python and Django (tox.ini) that is installed here
+	@$(PIP) install "tox>=4.21"
+	@$(VENV) -m tox
+
 fuzz: .venv/installed-dev ## make more than 12,000 random API calls, half of them on each database
 	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV) -m pytest --quiet -s -m "" batches/tests/api/test_fuzzing.py
 
@@ -82,7 +92,7 @@ clean: ## remove .venv and all caches; keep the database in var/
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
 
-.venv/installed-dev: requirements-dev.txt requirements-celery.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt $(DEPLOYED) .venv/installed
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
 

@@ -1,8 +1,8 @@
 """Limits the attempts to log in, by address and by name, before a password is hashed: that takes a third of a second.
 
-It covers every page whose URL is named `login`, as that of each admin site is. A correct password does not count. The
-limits are those of the API, with a rate of their own: whoever waits for them stays logged in elsewhere, since sessions
-and tokens do not pass here.
+It covers every page whose URL is named `login`, as that of each admin site is, and that of django-allauth. A correct
+password does not count. The limits are those of the API, with a rate of their own: whoever waits for them stays logged
+in elsewhere, since sessions and tokens do not pass here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from django.utils.deprecation import MiddlewareMixin
 
 from batches.api.throttling import ConfiguredThrottle
 
+#: The URL names of the pages that ask for a password, each with its field for the name of the account.
+NAME_FIELDS = {"login": "username", "account_login": "login"}
 #: A throttle reads its counts and writes them back.
 ONE_AT_A_TIME = Lock()
 
@@ -48,7 +50,8 @@ class LoginNameThrottle(LoginThrottle):
     scope = "batches_login_name"
 
     def get_cache_key(self, request: Any, view: Any) -> str:
-        name = normalize("NFKC", request.POST.get("username", "")).strip().casefold()
+        field = NAME_FIELDS[request.resolver_match.url_name]
+        name = normalize("NFKC", request.POST.get(field, "")).strip().casefold()
         return f"{self.scope}/{sha256(name.encode(errors='replace')).hexdigest()}"  # a cache does not take every text
 
 
@@ -59,7 +62,7 @@ class LoginThrottleMiddleware(MiddlewareMixin):
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponse | None:
         match = request.resolver_match
-        if request.method != "POST" or match is None or match.url_name != "login":
+        if request.method != "POST" or match is None or match.url_name not in NAME_FIELDS:
             return None
         counted = request.login_throttles = []  # type: ignore[attr-defined]
         # By address first: whoever is refused there does not use up the attempts of a name.

@@ -1,6 +1,7 @@
 """The package: the wheel in an environment of its own, outside of this folder."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -9,14 +10,19 @@ import tomllib
 import venv
 import zipfile
 from collections.abc import Mapping
+from configparser import ConfigParser
+from contextlib import suppress
 from email.parser import Parser
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from django.conf import settings
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import batches
 from batches.tests.management.test_serve import free_port, press_ctrl_c
@@ -166,3 +172,58 @@ def test_pages_and_static_files_come_from_the_wheel(installation):
             assert content in visitor.get(path).text, path
     press_ctrl_c(site)
     assert site.wait() == 0, site.describe()
+
+
+# -- The lock ----------------------------------------------------------------------------------------------------------
+
+LISTS = ("requirements.txt", "requirements-celery.txt", "requirements-apprise.txt", "requirements-allauth.txt")
+ENTRY = re.compile(r"([a-z0-9-]+)==(\S+) +(?:; .+? +)?((?:--hash=sha256:[0-9a-f]{64} *)+)")
+
+
+@pytest.fixture(scope="module")
+def locked():
+    """The version of each package in the lock."""
+    text = (settings.BASE_DIR / "requirements.lock").read_text().replace("\\\n", " ")
+    entries = {line: ENTRY.fullmatch(line) for line in text.splitlines() if line and not line.startswith("#")}
+    assert all(entries.values()), [line for line, match in entries.items() if match is None]
+    return {match[1]: match[2] for match in entries.values()}
+
+
+def test_the_lock_has_a_version_with_hashes_for_everything_that_the_lists_need(locked):
+    for name in LISTS:
+        assert_satisfied(map(Requirement, read_requirements(name)), locked)
+
+
+def test_the_lock_has_what_the_packages_need_in_turn(locked):
+    for name, version in locked.items():
+        with suppress(PackageNotFoundError):  # it is for another system, or of an extra that is not installed here
+            found = distribution(name)
+            needed = map(Requirement, found.requires or ()) if found.version == version else ()
+            assert_satisfied((it for it in needed if it.marker is None or it.marker.evaluate({"extra": ""})), locked)
+
+
+def assert_satisfied(needed, locked):
+    for requirement in needed:
+        version = locked.get(canonicalize_name(requirement.name), "0")
+        assert requirement.specifier.contains(version, prereleases=True), (
+            f"Run `make lock`: {requirement} is not in it."
+        )
+
+
+# -- The matrix --------------------------------------------------------------------------------------------------------
+
+
+def test_tox_the_workflow_and_the_package_name_the_same_versions(metadata):
+    tox = ConfigParser()
+    tox.read(settings.BASE_DIR / "tox.ini")
+    workflow = yaml.safe_load((settings.BASE_DIR / ".github" / "workflows" / "tests.yml").read_text())
+    matrix = workflow["jobs"]["matrix"]["strategy"]["matrix"]
+    pairs = [(python, django) for python in matrix["python"] for django in matrix["django"]]
+    excluded = [(it["python"], it["django"]) for it in matrix["exclude"]]
+    names = {
+        f"py{python}-django{django}".replace(".", "") for python, django in pairs if (python, django) not in excluded
+    }
+    assert set(tox["tox"]["env_list"].split()) == names
+    classifiers = set(metadata.get_all("Classifier"))
+    assert {f"Programming Language :: Python :: {python}" for python in matrix["python"]} <= classifiers
+    assert {f"Framework :: Django :: {django}" for django in matrix["django"]} <= classifiers
