@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -20,6 +21,7 @@ from batches.queue.bulk import BulkResult, run_bulk, select_batches
 from batches.queue.refusals import Refusal, Refused
 from batches.queue.transitions import RULES
 from batches.queue.values import as_uuid
+from batches.reports import queries
 from batches.text import pluralise
 
 from .base import ListAdmin
@@ -36,6 +38,9 @@ OPERATOR_ACTIONS = (
 #: The buttons of a batch on the queue page: in the queue, and below it.
 QUEUE_ACTIONS = (Action.START_BATCH, Action.PAUSE_BATCH)
 SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
+
+#: The most frequent reasons for failures on a batch's page.
+SHOWN_REASONS = 20
 
 View = Callable[..., HttpResponseBase]
 #: What the manager returned, and the message of a success.
@@ -55,7 +60,25 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
     values = {"expected_status": request.GET.get("status")} | preemption(request, call)
     if call == Action.PAUSE_BATCH:
         values["reason"] = request.POST.get("reason", "")
+    if call == Action.RETRY_FAILED and batch and "chosen" in request.POST:
+        values["reasons"] = chosen_reasons(request, batch)
+        success = "“{}” was queued to recheck the profiles that failed for these reasons."
     return getattr(get_manager(request), call)(batch_id, **values), success.format(batch)
+
+
+def chosen_reasons(request: HttpRequest, batch: Batch) -> list[str]:
+    """Those that were ticked, or the one whose own button was pressed.
+
+    By their names: in texts that it sends, a browser changes line breaks.
+    """
+    sent = request.POST.getlist("only") or request.POST.getlist("ticked")
+    reasons = [reason for reason, _ in queries.count_failure_reasons(batch, SHOWN_REASONS)]
+    return [reason for reason in reasons if name_reason(reason) in sent]
+
+
+def name_reason(reason: str) -> str:
+    """The same every time, so that the focus stays on its link."""
+    return sha256(reason.encode()).hexdigest()[:16]
 
 
 def preemption(request: HttpRequest, call: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
-from zlib import crc32
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import Subquery
@@ -20,12 +19,22 @@ from django.utils.text import slugify
 from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
-from batches.models import Batch, BatchLog, BatchProfile, Queue
+from batches.models import Action, Batch, BatchLog, BatchProfile, Queue
+from batches.queue.transitions import RULES
 from batches.reports import comparison, queries
 from batches.web.downloads import stream_download
 
 from . import display
-from .actions import OPERATOR_ACTIONS, BatchView, Result, call_manager, is_from_script, respond
+from .actions import (
+    OPERATOR_ACTIONS,
+    SHOWN_REASONS,
+    BatchView,
+    Result,
+    call_manager,
+    is_from_script,
+    name_reason,
+    respond,
+)
 from .chart import chart, shares
 
 #: Rows of each kind on the page; the full lists are linked.
@@ -54,7 +63,8 @@ class BatchPage(BatchView):
             **self.live_context(request, batch),
             **(details_context(batch) if at_once else {}),
             "has_details": at_once,
-            "title": "Batch",
+            "title": str(batch),
+            "subtitle": None,
             **stories_context(batch),
             "exports": list(EXPORTERS) if has_export_permission(request) else [],
         }
@@ -83,6 +93,8 @@ class BatchPage(BatchView):
             **details_context(batch),
             "batch": batch,
             **stories_context(batch),
+            "can_operate": self.batch_admin.has_operate_permission(request),
+            "exports": list(EXPORTERS) if has_export_permission(request) else [],
         }
         return render(request, "admin/batches/batch/details_live.html", context)
 
@@ -109,8 +121,12 @@ class BatchPage(BatchView):
             raise PermissionDenied
         batch = get_object_or_404(Batch, pk=batch_id)
         name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
-        lines = EXPORTERS[form](queries.stream_rows(BatchProfile.objects.of_batch(batch)))
-        return stream_download(lines, f"{name}-{str(batch.pk)[:8]}", form)
+        rows, status = BatchProfile.objects.of_batch(batch), request.GET.get("status")
+        if status is not None:
+            if status not in BatchProfile.Status.values:
+                raise Http404
+            rows, name = rows.filter(status=status), f"{name}-{status}"
+        return stream_download(EXPORTERS[form](queries.stream_rows(rows)), f"{name}-{str(batch.pk)[:8]}", form)
 
 
 def queue_state(batch: Batch) -> dict[str, Any]:
@@ -130,14 +146,13 @@ def summarise(batch: Batch, logs: list[BatchLog]) -> str:
     if not logs:
         return status
     latest = logs[0]
-    by = f" by {latest.actor}" if latest.actor else ""
-    return f"{status} Latest: {latest.action}{by}, {display.clock(latest.created_at, seconds=True)}."
+    return f"{status} Latest, {display.clock(latest.created_at, seconds=True)}: {display.in_words(latest)}"
 
 
 def details_key(*batches: Batch | None) -> str:
     """Changes whenever the details may have changed. While it stays the same, nothing has to be read again."""
     return " ".join(
-        f"{batch.completed_profiles} {batch.failed_checks} {batch.stories_found} {batch.completed_at}"
+        f"{batch.status} {batch.completed_profiles} {batch.failed_checks} {batch.stories_found} {batch.completed_at}"
         for batch in filter(None, batches)
     )
 
@@ -152,14 +167,15 @@ def details_context(batch: Batch) -> dict[str, Any]:
     now = timezone.now()
     outcomes = {"ok": batch.successful_checks, "failed": batch.failed_checks, "skipped": batch.skipped_profiles}
     outcomes = {name: count for name, count in outcomes.items() if count or name != "skipped"}
-    compared, reasons = comparison.compare(batch), queries.count_failure_reasons(batch, SHOWN)
+    compared, reasons = comparison.compare(batch), queries.count_failure_reasons(batch, SHOWN_REASONS)
     return {
         "details_updated_at": now,
         "details_state": key,
         "chart": chart(queries.count_checks_per_minute(batch)),
         "outcomes": shares(outcomes | {"pending": batch.total_profiles - sum(outcomes.values())}),
-        # Each reason has the same id every time, so that the focus stays on its link.
-        "reasons": [(str(crc32(reason.encode())), reason, count) for reason, count in reasons],
+        "reasons": [(name_reason(reason), reason, count) for reason, count in reasons],
         "compared": compared,
+        "can_retry": RULES[Action.RETRY_FAILED].is_offered(batch),
+        "has_earlier_checks": batch.attempts.exists(),
         "changes": [(change, getattr(compared, change)) for change in comparison.Change] if compared else [],
     }

@@ -51,7 +51,8 @@ def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
         ok[minute // size] += minute_ok
         failed[minute // size] += minute_failed
     start = min(ok)
-    slots = max(max(ok) - start + 1, MIN_BARS)
+    slots = max(ok) - start + 1
+    room = max(slots, MIN_BARS)
     top = round_up(max((ok + failed).values()))
     edges = [origin + timedelta(minutes=(start + slot) * size) for slot in range(slots + 1)]
     times = _list_times(edges, size)
@@ -61,7 +62,7 @@ def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
             "end": times[slot - start + 1],
             "ok": ok[slot],
             "failed": failed[slot],
-            "x": _percent((slot - start + (1 - FILLED) / 2) / slots),
+            "x": _percent((slot - start + (1 - FILLED) / 2) / room),
             "ok_y": _percent(1 - ok[slot] / top),
             "ok_height": _percent(ok[slot] / top),
             "failed_y": _percent(1 - (ok[slot] + failed[slot]) / top),
@@ -71,12 +72,14 @@ def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
     ]
     return {
         "bars": bars,
-        "width": _percent(FILLED / slots),
+        "width": _percent(FILLED / room),
+        "end": _percent(slots / room),
         "size": in_words(size),
         "days": f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}",
         "top": top,
         "middle": top // 2,
-        "times": [times[0], times[slots // 2], times[-1]],
+        # Below a few bars there is room for one text.
+        "times": [times[0], times[slots // 2], times[-1]] if slots == room else [f"{times[0]} to {times[-1]}"],
         "description": _describe(ok, failed, times, in_words(size)),
     }
 

@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.timezone import localdate, localtime
 
 from batches.conf import command_line
-from batches.models import Batch, BatchLog, StoryResult
+from batches.models import Action, Batch, BatchLog, StoryResult
 from batches.text import describe_zone, format_duration
 
 NOTHING = "–"
@@ -164,6 +164,62 @@ def rate(per_second: float | None) -> str:
     if not per_second:
         return NOTHING
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+
+
+#: What the log says in words. The message of the entry follows, if it has one.
+WORDS = {
+    Action.CREATE_BATCH: "Created",
+    Action.REPEAT_BATCH: "Created as a new run",
+    Action.RENAME_BATCH: "Renamed",
+    Action.SET_PRIORITY: "Priority changed",
+    Action.QUEUE_BATCH: "Queued",
+    Action.MOVE_BATCH: "Moved in the queue",
+    Action.START_BATCH: "Started",
+    Action.INTERRUPT_BATCH: "Interrupted",
+    Action.PROMOTE_NEXT_BATCH: "Started in its turn",
+    Action.PAUSE_BATCH: "Paused",
+    Action.COMPLETE_BATCH: "Completed",
+    Action.HANDLE_ERROR: "Stopped with an error",
+    Action.UPDATE_PROGRESS: "Progress reported",
+    Action.RETRY_FAILED: "Queued again",
+    Action.UNDO_CHANGE: "Change undone",
+    Action.DELETE_BATCH: "Batch deleted",
+    Action.HOLD_QUEUE: "Queue held",
+    Action.RELEASE_QUEUE: "Queue released",
+    Action.REORDER_QUEUE: "Queue renumbered",
+    Action.CLAIM_RUN: "Claimed",
+    Action.TAKE_OVER: "Taken over",
+    Action.RELEASE_RUN: "Left",
+    Action.FINISH_RUN: "Done",
+    Action.REPAIR_BATCH: "Repaired",
+    Action.REPAIR_ROWS: "Rows repaired",
+    Action.CREATE_LIST: "List created",
+    Action.CHANGE_LIST: "List changed",
+    Action.ADD_PROFILES: "Profiles added",
+    Action.REMOVE_PROFILES: "Profiles removed",
+    Action.CORRECT_ADDRESS: "Address corrected",
+    Action.SYNC_LIST: "Profiles replaced",
+    Action.RUN_LIST: "Created as a run of its list",
+    Action.DELETE_LIST: "List deleted",
+    Action.ACCEPT_REDIRECT: "Redirect accepted",
+    Action.FORGET_PROFILE: "Profile forgotten",
+    Action.SUBSCRIBE: "Subscribed",
+    Action.CHANGE_SUBSCRIPTION: "Subscription changed",
+    Action.UNSUBSCRIBE: "Unsubscribed",
+    Action.CREATE_FEED: "Feed created",
+    Action.REVOKE_FEED: "Feed revoked",
+}
+
+
+@register.filter
+@admin.display(description="what happened")
+def in_words(log: BatchLog) -> str:
+    """ "Paused by ada: maintenance"."""
+    words = WORDS.get(log.action, log.action)  # type: ignore[call-overload]
+    if log.message.startswith("by worker "):
+        return f"{words} {log.message}."
+    sentence = f"{words} by {log.actor}" if log.actor else words
+    return f"{sentence}: {log.message}" if log.message else f"{sentence}."
 
 
 @register.filter

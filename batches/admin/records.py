@@ -15,7 +15,7 @@ from django.utils.html import format_html
 
 from batches.lists.addresses import host_of
 from batches.lists.exports import PROFILE_EXPORTERS
-from batches.models import BatchLog, BatchProfile, Host, Profile, StoryResult
+from batches.models import Attempt, BatchLog, BatchProfile, Host, Profile, StoryResult
 from batches.reports import queries
 from batches.web.downloads import stream_download
 
@@ -38,6 +38,7 @@ from .filters import (
     StoryAgeFilter,
 )
 from .forget_profiles import ForgetProfilesAdmin
+from .recheck import RecheckAdmin
 from .reports import FailuresPage, HostsPage
 
 
@@ -97,9 +98,9 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
 AT = display.column("created_at", "at", display.exact)
 
 
-@admin.register(BatchProfile)
-class BatchProfileAdmin(ReadOnlyAdmin):
-    about = "Each profile of a batch appears here with the result of its check."
+class ResultAdmin(ReadOnlyAdmin):
+    """Results of checks. Not in the overview: they are reached from the page of their batch."""
+
     list_display = (
         "id",
         "profile_link",
@@ -111,13 +112,29 @@ class BatchProfileAdmin(ReadOnlyAdmin):
         "batch_link",
     )
     list_select_related = ("batch", "profile")
-    list_filter = (ProfilesOfBatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     search_fields = ("profile__url", "profile__name", "error")
     search_help_text = "Address, name or error"
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
-        # Not in the overview: these rows are reached from the page of their batch.
         return {}
+
+
+@admin.register(BatchProfile)
+class BatchProfileAdmin(RecheckAdmin, ResultAdmin):
+    about = "Each profile of a batch appears here with the result of its check."
+    list_filter = (ProfilesOfBatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
+    actions = ("recheck_selected",)
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ResultAdmin):
+    """Who may view the rows of batches may view what they were before."""
+
+    about = "A result appears here when its profile is checked again in the same batch."
+    list_filter = (BatchFilter, "status", "has_story")
+
+    def has_view_permission(self, request: HttpRequest, obj: Attempt | None = None) -> bool:
+        return request.user.has_perm("batches.view_batchprofile")
 
 
 @admin.register(StoryResult)

@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'earlier check',
+                'default_permissions': (),
             },
         ),
         migrations.RemoveConstraint(

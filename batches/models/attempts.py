@@ -41,6 +41,7 @@ class Attempt(models.Model):
 
     class Meta:
         verbose_name = "earlier check"
+        default_permissions = ()  # who may view the rows of batches may view these
         constraints = [
             models.CheckConstraint(name="attempt_has_a_result", condition=Q(status__in=["ok", "failed"])),
         ]

@@ -74,7 +74,7 @@ def recount(batch: Batch, retry: Retry) -> Retry:
 def _require_reasons(reasons: Iterable[object]) -> tuple[str, ...]:
     texts = tuple(dict.fromkeys(reasons))
     if not (0 < len(texts) <= MAX_REASONS and all(isinstance(text, str) for text in texts)):
-        raise Refused(Code.BAD_VALUE, f"Send 1 to {MAX_REASONS} reasons, as they are shown.")
+        raise Refused(Code.BAD_VALUE, f"Choose 1 to {MAX_REASONS} reasons, as the batch shows them.")
     return tuple(clean_text(text, MAX_ERROR) for text in texts)
 
 

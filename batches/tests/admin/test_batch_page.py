@@ -10,11 +10,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from batches.admin import batch_page
+from batches.admin import batch_page, recheck
 from batches.batch_manager import BatchManager
 from batches.lists import exports
 from batches.lists.reading import read_profiles
-from batches.models import Batch, BatchLog, BatchProfile
+from batches.models import Attempt, Batch, BatchLog, BatchProfile
 from batches.reports import queries
 from batches.tests.support.factories import empty_leases, failed, ok, profile_ids, record, start_run
 
@@ -34,6 +34,9 @@ from .conftest import (
     text_of,
     user_with,
     words,
+)
+from .conftest import (
+    address as address_of,
 )
 
 pytestmark = pytest.mark.django_db
@@ -81,7 +84,8 @@ def test_the_page_and_its_live_part_show_how_far_the_batch_is(client, name):
     response = client.get(page_of(batch, name))
     texts, known = parts(response), facts(response)
     assert texts["batch-name"] == "Morning feeds"
-    assert texts["batch-summary"].startswith("Running. Latest: claim_run by maker, ")
+    assert texts["batch-summary"].startswith("Running. Latest, ")
+    assert texts["batch-summary"].endswith(": Claimed by worker a worker.")
     assert texts["batch-updated"].startswith("updated ")
     assert "paused → running" in texts["batch-log"]
     assert (known["Status"], known["Progress"], known["Rate"]) == ("Running", "5 of 50", "50/s")
@@ -108,9 +112,9 @@ def test_the_log_is_shown_newest_first(client):
     batch = batch_with("paused")
     BatchManager("ada", "api").queue_batch(batch.pk)
     rows = document(client.get(page_of(batch))).xpath("//*[@id='batch-log']//tbody/tr")
-    assert [[words(cell) for cell in row.xpath("td")[1:5]] for row in rows] == [
-        ["ada", "api", "queue_batch", "paused → queued 1"],
-        ["maker", "code", "create_batch", "– → paused"],
+    assert [[words(cell) for cell in row.xpath("td")[1:]] for row in rows] == [
+        ["Queued by ada.", "paused → queued 1", "api"],
+        ["Created by maker: 1 profile", "– → paused", "code"],
     ]
 
 
@@ -247,12 +251,110 @@ def test_each_reason_has_its_count_and_links_to_the_profiles_that_failed_for_it(
     BatchProfile.objects.filter(batch=batch, status="failed").exclude(pk=row.pk).update(error="")
     rows = document(client.get(page_of(batch, "details"))).xpath("//*[@aria-labelledby='failures-title']//tbody/tr")
     assert [[words(cell) for cell in row] for row in rows] == [
-        ["2", "No reason given"],
-        ["1", "100 % “odd” & #1 + = ?"],
+        ["", "2", "No reason given", "Recheck 2"],
+        ["", "1", "100 % “odd” & #1 + = ?", "Recheck 1"],
     ]
     (path, query), (_, odd) = (target(row.xpath(".//a")[0]) for row in rows)
     assert path == PROFILES
     assert [len(listed(client, BatchProfile, **query)), listed(client, BatchProfile, **odd)] == [2, [row]]
+
+
+def reason_ids(client, batch):
+    """The names of the reasons, by the reason."""
+    boxes = document(client.get(page_of(batch, "details"))).xpath("//input[@name='ticked']")
+    return {box.get("aria-label").removeprefix("Select: "): box.get("value") for box in boxes}
+
+
+ODD = "100 % “odd” & #1\r\n+ = ?\n"
+
+
+@pytest.fixture
+def three_reasons():
+    batch = batch_with("done", ok=1, failed=3, pending=0)
+    for row, error in zip(batch.profiles.filter(status="failed").order_by("pk"), ["gone", "slow", ODD], strict=True):
+        BatchProfile.objects.filter(pk=row.pk).update(error=error)
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("ticked", "only", "expected"),
+    [(["gone", ODD], "", {"gone", ODD}), ([], "slow", {"slow"}), (["gone", "slow"], ODD, {ODD})],
+    ids=["ticked", "one", "one, whatever is ticked"],
+)
+def test_failures_are_rechecked_by_the_ticked_reasons_or_by_one(client, three_reasons, ticked, only, expected):
+    known = {ODD if name.startswith("100") else name: pk for name, pk in reason_ids(client, three_reasons).items()}
+    sent = {"call": "retry_failed", "chosen": "yes", "ticked": [known[name] for name in ticked]}
+    address = f"{page_of(three_reasons, 'operate')}?status=done"
+    response = client.post(address, sent | ({"only": known[only]} if only else {}), follow=True)
+    sentence = "“a batch” was queued to recheck the profiles that failed for these reasons."
+    assert messages_of(response) == [("success", sentence)]
+    assert set(three_reasons.attempts.values_list("error", flat=True)) == expected
+    assert reread(three_reasons).failed_checks == 3 - len(expected)
+    assert 'id="earlier-checks"' in text_of(client.get(page_of(three_reasons)))
+    assert reason_ids(client, three_reasons) == {}  # not offered while it is queued
+
+
+@pytest.mark.parametrize("sent", [{}, {"ticked": "nonsense"}, {"only": "\0"}])
+def test_without_a_known_reason_nothing_is_rechecked(client, three_reasons, sent):
+    before = state()
+    form = {"call": "retry_failed", "chosen": "yes"} | sent
+    response = client.post(f"{page_of(three_reasons, 'operate')}?status=done", form, follow=True)
+    assert messages_of(response) == [("warning", "Choose 1 to 100 reasons, as the batch shows them.")]
+    assert state() == before
+
+
+def test_who_may_not_operate_has_no_boxes_to_tick(client_of, three_reasons):
+    assert reason_ids(client_of("viewer"), three_reasons) == {}
+
+
+def test_ticked_profiles_are_rechecked_in_their_batches(client, client_of, three_reasons):
+    paused = batch_with("paused", ok=1, failed=1)
+    chosen = [three_reasons.profiles.get(error="slow"), *paused.profiles.exclude(status="pending")]
+    form = {"action": "recheck_selected", "_selected_action": [row.pk for row in chosen]}
+    response = client.post(PROFILES, form, follow=True)
+    assert [level for level, _ in messages_of(response)] == ["success", "success"]
+    for queued in (three_reasons, paused):
+        assert f'href="{page_of(queued)}"' in text_of(response)
+    assert "“a batch” was queued to recheck 1 failed profile." in words(text_of(response))
+    assert [batch.failed_checks for batch in map(reread, (three_reasons, paused))] == [2, 0]
+    assert [batch.attempts.count() for batch in (three_reasons, paused)] == [1, 1]
+    before = state()
+    for rows, sentence in (
+        ([chosen[0]], "None of the selected profiles has failed."),
+        ([three_reasons.profiles.get(error="gone")], "“a batch” is queued. Only a batch that is"),
+    ):
+        [(level, text)] = messages_of(
+            client.post(PROFILES, form | {"_selected_action": [row.pk for row in rows]}, follow=True)
+        )
+        assert (level, text[: len(sentence)]) == ("warning", sentence)
+    client_of("viewer").post(PROFILES, form)
+    assert state() == before
+
+
+def test_too_many_ticked_profiles_are_refused_with_advice(client, three_reasons, monkeypatch):
+    monkeypatch.setattr(recheck, "MAX_BULK", 2)
+    rows = {"action": "recheck_selected", "_selected_action": [row.pk for row in three_reasons.profiles.all()]}
+    [(level, text)] = messages_of(client.post(PROFILES, rows, follow=True))
+    assert (level, text.startswith("Select at most 2 failed profiles, or")) == ("warning", True)
+    assert not three_reasons.attempts.exists()
+
+
+def test_the_failed_profiles_can_be_exported_alone(client, three_reasons):
+    address = f"{page_of(three_reasons, 'export', 'csv')}?status=failed"
+    assert f'href="{address}" download' in text_of(client.get(page_of(three_reasons)))
+    response = client.get(address)
+    assert "a-batch-failed-" in response["Content-Disposition"]
+    assert len(response.getvalue().decode("utf-8-sig").splitlines()) >= 4
+    assert b",ok," not in client.get(address).getvalue()
+    assert client.get(f"{address}nonsense").status_code == 404
+
+
+def test_earlier_checks_are_listed_for_who_may_view_the_rows(client, client_of, three_reasons):
+    assert BatchManager().retry_failed(three_reasons.pk, reasons=["gone"])
+    [earlier] = listed(client, Attempt, batch=three_reasons.pk)
+    assert earlier.error == "gone"
+    assert "gone" in text_of(client_of("viewer").get(page_of(earlier)))
+    assert client_of("adder").get(address_of(Attempt, "changelist")).status_code == 403
 
 
 def test_a_repeat_is_compared_and_each_number_links_to_its_profiles(client, repeat):

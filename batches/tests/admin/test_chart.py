@@ -40,7 +40,8 @@ def test_a_chart_has_bars_axes_and_a_description():
 @pytest.mark.parametrize(
     ("last", "size", "ends"),
     [
-        (0, "minute", ["12:00", "12:12"]),
+        (0, "minute", ["12:00 to 12:01"] * 2),
+        (10, "minute", ["12:00 to 12:11"] * 2),
         (59, "minute", ["12:00", "13:00"]),
         (60, "2 minutes", ["12:00", "13:02"]),
         (299, "5 minutes", ["12:00", "17:00"]),
@@ -82,7 +83,7 @@ def test_all_checks_are_drawn_within_the_drawing(counted_minutes):
         assert 0 <= number(bar["failed_y"]) <= number(bar["ok_y"]) <= 100
         assert number(bar["ok_y"]) + number(bar["ok_height"]) == pytest.approx(100, abs=0.01)
         assert number(bar["failed_y"]) + number(bar["failed_height"]) == pytest.approx(number(bar["ok_y"]), abs=0.01)
-    assert right <= 100
+    assert right <= number(drawn["end"]) <= 100  # the axis ends with the data
     assert number(drawn["width"]) <= 100 / MIN_BARS
 
 

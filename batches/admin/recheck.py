@@ -1,0 +1,51 @@
+"""Recheck failed profiles: those that were ticked in the list of a batch's profiles."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.html import format_html
+
+from batches.limits import MAX_BULK
+from batches.models import Batch, BatchProfile
+from batches.text import pluralise
+
+from .actions import get_manager
+from .base import ListAdmin
+
+
+class RecheckAdmin(ListAdmin):
+    """The list of the profiles of batches, with the action that checks some of them again, in their batch."""
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.operate_batch")
+
+    @admin.action(permissions=["operate"], description="Recheck selected failed profiles")
+    def recheck_selected(self, request: HttpRequest, rows: QuerySet[BatchProfile]) -> HttpResponse | None:
+        failed = rows.filter(status=BatchProfile.Status.FAILED).order_by("pk")
+        chosen = list(failed.values_list("batch_id", "profile_id")[: MAX_BULK + 1])
+        if len(chosen) > MAX_BULK:
+            advice = f"Select at most {MAX_BULK:,} failed profiles, or recheck by reason on the page of their batch."
+            self.message_user(request, advice, messages.WARNING)
+            return None
+        if not chosen:
+            self.message_user(request, "None of the selected profiles has failed.", messages.WARNING)
+            return None
+        profiles = defaultdict(list)
+        for batch_id, profile_id in chosen:
+            profiles[batch_id].append(profile_id)
+        for batch in Batch.objects.filter(pk__in=profiles).order_by("created_at"):
+            self.recheck(request, batch, profiles[batch.pk])
+        return redirect(request.get_full_path())
+
+    def recheck(self, request: HttpRequest, batch: Batch, profiles: list[int]) -> None:
+        result = get_manager(request).retry_failed(batch.pk, profiles=profiles)
+        if not result:
+            self.message_user(request, result.message, messages.WARNING)
+            return
+        link, counted = self.page_link(batch), pluralise(len(profiles), "failed profile")
+        self.message_user(request, format_html("“{}” was queued to recheck {}.", link, counted), messages.SUCCESS)
