@@ -16,6 +16,7 @@ from batches.admin.redirects import digest_of
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import (
+    Attempt,
     Batch,
     BatchLog,
     BatchProfile,
@@ -136,6 +137,7 @@ ADDRESSES = {
         for model, may_see in {
             "profile": SEE_ROWS,
             "batchprofile": SEE_ROWS,
+            "attempt": SEE_ROWS,
             "storyresult": SEE_ROWS,
             "batchlog": SEE_ROWS,
             "host": OF_SUPERUSERS,
@@ -176,7 +178,7 @@ ADDRESSES = {
 #: Django's own addresses.
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "jsi18n", "autocomplete", "view_on_site"}
 
-READ_ONLY = (Profile, BatchProfile, StoryResult, BatchLog, Host, Redirect, WebhookDelivery)
+READ_ONLY = (Profile, BatchProfile, Attempt, StoryResult, BatchLog, Host, Redirect, WebhookDelivery)
 #: Each action of each list: who may use it.
 ACTIONS = {
     **{
@@ -187,6 +189,7 @@ ACTIONS = {
     (Profile, "check_selected"): ADD & SEE_ROWS,
     (Profile, "forget_selected"): OF_SUPERUSERS,
     (ListProfile, "remove_selected"): CURATE,
+    (BatchProfile, "recheck_selected"): OPERATE,
     (Redirect, "accept_selected"): CURATE,
     (Webhook, "send_test_events"): OF_SUPERUSERS,
     (WebhookDelivery, "reschedule_all"): OF_SUPERUSERS,
@@ -206,7 +209,9 @@ def batch():
     AccessToken.objects.create(user=owner, name="nightly")
     User.objects.create_user("newcomer")
     Group.objects.create(name="a group")
-    batch_with("done", ok=1, failed=1, stories=[story()])
+    done = batch_with("done", ok=1, failed=1, stories=[story()])
+    earlier = {"profile": Profile.objects.latest("pk"), "status": "failed", "checked_at": timezone.now()}
+    Attempt.objects.create(batch=done, **earlier)
     subscribe(the_list := make_list("the list", 2))
     assert BatchManager().create_feed(the_list.pk, "a feed")
     propose_redirect("https://old.example/", "https://new.example/")
@@ -244,6 +249,8 @@ def newest(model):
     """Of users the newcomer, never the one who is logged in."""
     if model in {ProfileList, Subscription}:  # their IDs are random
         return model.objects.get()
+    if model is BatchProfile:  # can be checked again
+        return model.objects.filter(status="failed").latest("pk")
     return User.objects.get(username="newcomer") if model is User else model.objects.latest("pk")
 
 

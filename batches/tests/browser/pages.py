@@ -12,7 +12,7 @@ from django.utils import timezone
 from playwright.sync_api import Page as BrowserPage
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook
+from batches.models import Attempt, Batch, BatchLog, BatchProfile, Host, Profile, StoryResult, Webhook
 from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.factories import empty_leases
 
@@ -145,7 +145,17 @@ STATES = {
 
 #: Views without a page: they serve scripts, act on a click, or are refused because their rows are read-only.
 ACTIONS = {"details", "export", "live", "operate", "hold", "release", "move", "selected", "run"}
-READ_ONLY = {"profile", "batchprofile", "listprofile", "storyresult", "batchlog", "host", "redirect", "webhookdelivery"}
+READ_ONLY = {
+    "profile",
+    "batchprofile",
+    "attempt",
+    "listprofile",
+    "storyresult",
+    "batchlog",
+    "host",
+    "redirect",
+    "webhookdelivery",
+}
 
 
 def every_page() -> dict[str, Page]:
@@ -206,6 +216,9 @@ def make_rows() -> Rows:
         error=error,
         repeat=repeat,
         profile=Profile.objects.latest("pk"),
+        attempt=Attempt.objects.create(
+            batch=done, profile=Profile.objects.latest("pk"), status="failed", error="gone", checked_at=timezone.now()
+        ),
         batchprofile=BatchProfile.objects.filter(status="failed").latest("pk"),
         storyresult=StoryResult.objects.latest("pk"),
         batchlog=BatchLog.objects.latest("pk"),
