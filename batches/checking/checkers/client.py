@@ -258,6 +258,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._resolver = Resolver()
         self._sockets = selectors.DefaultSelector()
+        self._watched: set[int] = set()  # of these sockets: the selector itself takes longer to tell
         self._loop.add_reader(self._sockets.fileno(), self._on_ready)
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_IDLE_CONNECTIONS)
@@ -328,13 +329,15 @@ class Client:
 
     def _on_interest(self, event: int, fd: int, multi: Any, data: Any) -> None:
         """Called by libcurl: it waits for this socket, or no longer."""
-        is_watched = fd in self._sockets.get_map()
+        is_watched = fd in self._watched
         if event == pycurl.POLL_REMOVE:
             if is_watched:
+                self._watched.remove(fd)
                 self._sockets.unregister(fd)
         elif is_watched:
             self._sockets.modify(fd, INTERESTS[event])
         else:
+            self._watched.add(fd)
             self._sockets.register(fd, INTERESTS[event])
 
     def _on_timer(self, milliseconds: int) -> None:

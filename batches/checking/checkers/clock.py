@@ -33,25 +33,28 @@ class Clock:
         self._running_since = 0.0
         self._waits = 0
         self._is_entered = False
-        self._timeout: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        #: Whether the limit was reached.
+        self.is_over = False
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._around = _innermost.get()
         self._token = _innermost.set(self)
-        self._running_since = self._loop.time()
-        if self._limit is not None:
-            self._timeout = asyncio.timeout(self._limit)
-            await self._timeout.__aenter__()
         self._is_entered = True
+        if self._limit is not None:  # as `asyncio.timeout` does, which takes three times as long
+            self._task = asyncio.current_task()
+            self._cancelling = self._task.cancelling() if self._task else 0
+        self._run()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._stop()
         self._is_entered = False
         _innermost.reset(self._token)
-        if self._timeout:
-            await self._timeout.__aexit__(*exc_info)  # type: ignore[arg-type]
+        is_ours = self.is_over and self._task is not None and self._task.uncancel() <= self._cancelling
+        if is_ours and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     @property
     def is_running(self) -> bool:
@@ -62,26 +65,28 @@ class Clock:
         """Seconds."""
         return self._charged + (0.0 if self._waits else self._loop.time() - self._running_since)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the limit was reached."""
-        return self._timeout is not None and self._timeout.expired()
-
     def _stop(self) -> None:
         self._charged = self.charged
         self._waits += 1
-        self._set_deadline(None)
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
 
     def _go_on(self) -> None:
         self._waits -= 1
         if not self._waits:
-            self._running_since = self._loop.time()
-            self._set_deadline(None if self._limit is None else self._running_since + self._limit - self._charged)
+            self._run()
 
-    def _set_deadline(self, deadline: float | None) -> None:
+    def _run(self) -> None:
+        self._running_since = self._loop.time()
         # A task that the check has left behind may still wait after the clock has ended.
-        if self._timeout and self._is_entered and not self.is_over:
-            self._timeout.reschedule(deadline)
+        if self._limit is not None and self._is_entered and not self.is_over:
+            self._timer = self._loop.call_at(self._running_since + self._limit - self._charged, self._end)
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self._task:
+            self._task.cancel()
 
 
 _innermost: ContextVar[Clock | None] = ContextVar("innermost", default=None)

@@ -134,3 +134,28 @@ def test_who_wants_to_know_is_told_when_a_check_waits_and_leaves_its_place():
         assert not clock.is_running
 
     in_time(work)
+
+
+def test_a_check_that_has_ended_can_go_on_and_one_that_is_cancelled_as_well_cannot():
+    async def work(time: Time) -> None:
+        clocks = [Clock(10.0), Clock(10.0)]
+
+        async def check(clock: Clock) -> str:
+            try:
+                async with clock:
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                async with asyncio.timeout(None):
+                    await asyncio.sleep(0)
+                return f"cancelled {asyncio.current_task().cancelling()} times"
+
+        tasks = [asyncio.create_task(check(clock)) for clock in clocks]
+        await time.pass_by(1.0)
+        for clock in clocks:
+            clock._end()
+        tasks[1].cancel()
+        assert await tasks[0] == "cancelled 0 times"
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[1]
+
+    in_time(work)
