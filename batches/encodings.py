@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from encodings.aliases import aliases
+from functools import lru_cache
 
 MARKS = {
     codecs.BOM_UTF8: "utf_8_sig",
@@ -41,6 +42,7 @@ WIDER_CODECS = {
 }
 
 
+@lru_cache(maxsize=100)
 def find_codec(label: str) -> str:
     """Return Python's codec for an encoding's label, or ""."""
     name = re.sub(r"[^a-z0-9]+", "_", label.lower())

@@ -51,7 +51,7 @@ END_OF_HEAD = frozenset({b"\r\n", b"\n"})
 #: For SO_LINGER: wait 0 s for what is not sent.
 NOTHING = struct.pack("ii", 1, 0)
 STATUS_LINE = re.compile(rb"HTTP/\S+\s+([0-9]{3})")
-SWITCHING_PROTOCOLS = 101
+SWITCHING_PROTOCOLS, NOT_MODIFIED = 101, 304
 # Headers that are lists: each of several lines counts.
 LISTS = frozenset({b"\nlink:"})
 
@@ -211,7 +211,7 @@ class Transfer:
         elif not self.status:
             self.status = status
             self.is_unwanted = not (self._limit and 200 <= status < 300)
-            if self.is_unwanted:
+            if self.is_unwanted and status != NOT_MODIFIED:  # which has no body
                 self._linger = asyncio.get_running_loop().call_later(UNWANTED_SECONDS, self.end)
 
     def _take_body(self, piece: bytes) -> int | None:
