@@ -2,9 +2,11 @@
 
 import signal
 import socket
+import struct
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from threading import Event
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -229,3 +231,22 @@ def test_the_feed_server_runs_until_a_signal_ends_it(number, feed_port, commands
         assert response.status == 200
     server.signal(number)
     assert server.wait() == 0
+
+
+def test_a_client_that_breaks_off_leaves_no_traceback(capfd):
+    ended = Event()
+
+    class Watched(FeedServer):
+        def shutdown_request(self, request):
+            super().shutdown_request(request)
+            ended.set()
+
+    with Watched(0, pace=0) as server, ThreadPoolExecutor(1) as thread:
+        thread.submit(server.serve_forever, 0.01)
+        try:
+            with socket.create_connection((demo.HOST, server.server_port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+            assert ended.wait(60)
+        finally:
+            server.shutdown()
+    assert capfd.readouterr().err == ""
