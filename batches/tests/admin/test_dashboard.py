@@ -59,8 +59,8 @@ def test_it_says_what_runs_and_when_it_is_done(client):
 
 
 def test_an_idle_worker_is_shown_with_the_speed_of_the_latest_batches(client):
-    batch = run_of("done", ok=30, seconds=2)
-    BatchManager().complete_batch(batch.pk)
+    batch_with("done", ok=30, pending=0)
+    Batch.objects.update(run_seconds=2)
     BatchManager().claim_run("the idle one")
     shown = tiles(client.get(INDEX))
     assert shown["Running"] == ["Nothing"]
