@@ -36,8 +36,6 @@ def main() -> None:
             print_version()
         case ["help", "--all"]:
             execute(["batches", "help"])
-        case ["run", *rest]:
-            execute(["batches", "batch", "run", *rest], create_tables_on_first_use)
         case arguments:
             execute(["batches", *arguments], create_tables_on_first_use)
 
@@ -66,8 +64,14 @@ def print_version() -> None:
     print(f"batches {__version__}")
 
 
-def execute(arguments: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
-    """Run a command of Django or of the app. Ends with a sentence if the settings are not valid."""
+def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
+    """Run a command of Django or of the app: the name of the program, and what follows it; `run` is `batch run`.
+
+    Ends with a sentence if the settings are not valid.
+    """
+    program, *arguments = line
+    if arguments[:1] == ["run"]:
+        arguments = ["batch", *arguments]
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchproject.settings")
     try:
         from django.core.exceptions import ImproperlyConfigured
@@ -76,7 +80,7 @@ def execute(arguments: Sequence[str], prepare: Callable[[], None] = lambda: None
         sys.exit("Django is not installed here. Run `make setup`, then .venv/bin/python manage.py …")
     try:
         prepare()
-        execute_from_command_line(list(arguments))
+        execute_from_command_line([program, *arguments])
     except ImproperlyConfigured as error:
         sys.exit(f"Invalid settings. {error}")
 

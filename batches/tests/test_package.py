@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 import batches
 from batches.tests.management.test_serve import free_port, press_ctrl_c
 from batches.tests.support.feedserver import FeedServer
-from batches.tests.support.processes import WAIT_SECONDS, Command, Commands
+from batches.tests.support.processes import WAIT_SECONDS, Command, Commands, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -141,6 +141,10 @@ def test_a_list_is_checked_right_after_the_installation(installation):
     database = installation.data / "batches.sqlite3"
     assert [stat.S_IMODE(path.stat().st_mode) for path in (installation.data, database)] == [0o700, 0o600]
     assert "secret_key" in os.listdir(installation.data)
+
+
+def test_the_short_form_of_batch_run_works_in_a_clone_too():
+    assert "usage: manage.py batch run " in run_python("manage.py", "run", "--help").stdout
 
 
 def test_two_processes_create_the_tables_once(installation):
