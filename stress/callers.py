@@ -76,20 +76,21 @@ def use_admin(link: Connection, site: str, credentials: Credentials) -> None:
     with httpx.Client(base_url=site, cookies=cookies, timeout=PATIENCE) as client:
 
         def act() -> str:
-            nonlocal shown_move
-            page = client.get(QUEUE_PAGE, params=shown_move)
+            nonlocal asked
+            page = client.get(QUEUE_PAGE, params=asked)
             form = CSRF_TOKEN.search(page.text)
             if _classify(page) != DONE or form is None:
                 return _classify(page)
-            waiting, body = ROW.findall(page.text), {"csrfmiddlewaretoken": form[1]}
+            waiting, body = list(dict.fromkeys(ROW.findall(page.text))), {"csrfmiddlewaretoken": form[1]}
             outcome = _classify(client.post(_choose_button(page.text, len(waiting)), data=body))
-            shown_move = {}
-            if waiting and random.random() < 0.5:  # the next page asks for the confirmation of a move
+            asked = {}
+            if waiting and random.random() < 0.5:  # the next page asks for the confirmation of a move or of a pause
                 pk, position = random.choice(waiting)
-                shown_move = {"move": pk, "from": position, "to": str(random.randint(1, ENOUGH))}
+                move = {"move": pk, "from": position, "to": str(random.randint(1, ENOUGH))}
+                asked = random.choice([move, {"pause": pk}])
             return outcome
 
-        shown_move: dict[str, str] = {}
+        asked: dict[str, str] = {}
         _repeat(link, act)
 
 

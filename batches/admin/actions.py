@@ -20,6 +20,7 @@ from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.bulk import BulkResult, run_bulk, select_batches
 from batches.queue.refusals import Refusal, Refused
 from batches.queue.transitions import RULES
+from batches.queue.undo import can_be_undone
 from batches.queue.values import as_uuid
 from batches.reports import queries
 from batches.text import pluralise
@@ -35,9 +36,12 @@ OPERATOR_ACTIONS = (
     Action.RETRY_FAILED,
     Action.REPEAT_BATCH,
 )
-#: The buttons of a batch on the queue page: in the queue, and below it.
-QUEUE_ACTIONS = (Action.START_BATCH, Action.PAUSE_BATCH)
+#: What a button may call.
+CALLS = (*OPERATOR_ACTIONS, Action.UNDO_CHANGE)
+#: The buttons of a batch on the queue page, the most likely one first. A done batch that is queued loses its results.
+QUEUE_ACTIONS = (Action.START_BATCH,)
 SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
+DONE_ACTIONS = (Action.RETRY_FAILED, Action.REPEAT_BATCH, Action.QUEUE_BATCH)
 
 #: The most frequent reasons for failures on a batch's page.
 SHOWN_REASONS = 20
@@ -63,6 +67,8 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
     if call == Action.RETRY_FAILED and batch and "chosen" in request.POST:
         values["reasons"] = chosen_reasons(request, batch)
         success = "“{}” was queued to recheck the profiles that failed for these reasons."
+    if call == Action.UNDO_CHANGE:
+        values = {"entry": parse_number(request.GET.get("entry", ""))}
     return getattr(get_manager(request), call)(batch_id, **values), success.format(batch)
 
 
@@ -118,6 +124,8 @@ def buttons(batch: Batch, actions: Sequence[Action] = OPERATOR_ACTIONS) -> list[
 
 @register.filter
 def queue_buttons(batch: Batch) -> list[tuple[str, str]]:
+    if batch.status == Batch.Status.DONE:
+        return buttons(batch, DONE_ACTIONS)
     return buttons(batch, SETTLED_ACTIONS if batch.position is None else QUEUE_ACTIONS)
 
 
@@ -139,15 +147,30 @@ def parse_number(text: str) -> int | None:
         return None
 
 
-def respond(request: HttpRequest, result: Any, success: str, page: str) -> HttpResponse:
+def respond(request: HttpRequest, result: Any, success: str, page: str, undo: str = "") -> HttpResponse:
     """Return to the page with a message. A script gets the refusal as plain text, to show it beside the button."""
     if not result and is_from_script(request):
         return HttpResponse(result.message, status=409, content_type="text/plain; charset=utf-8")
     if result:
-        messages.success(request, success)
+        messages.success(request, format_html("{}{}", success, undo))
     else:
         messages.warning(request, result.message)
     return redirect(page)
+
+
+def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -> str:
+    """The button of a message that undoes what its user has just done: the change after this log line, if it can be."""
+    mine = BatchLog.objects.filter(pk__gt=seen, actor=request.user.get_username(), channel=Channel.ADMIN)
+    change = mine.changes().filter(batch=batch_id).first()
+    if change is None or not can_be_undone(change):
+        return ""
+    return format_html(
+        ' <button id="message-undo" class="button live-quiet" form="operate" formaction="{}?entry={}" '
+        'name="call" value="{}">Undo</button>',
+        address,
+        change.pk,
+        Action.UNDO_CHANGE,
+    )
 
 
 def show_result(request: HttpRequest, result: BulkResult) -> None:
@@ -195,6 +218,8 @@ class BatchAdminBase(ListAdmin):
         expected: dict[str, Any] = {}
         if action == Action.DELETE_BATCH:
             expected["expected_in"] = unchanged_since(request.POST.get("seen"))
+        if action == Action.PAUSE_BATCH:
+            expected["reason"] = request.POST.get("reason", "")
         result = run_bulk(get_manager(request), action, ids, left, skip_idle=True, **expected)
         if action == Action.DELETE_BATCH:
             self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])  # type: ignore[arg-type]
@@ -232,6 +257,10 @@ class BatchView:
         """The page that a button with these values in its address belongs to."""
         raise NotImplementedError
 
+    def undo_address(self, batch_id: UUID) -> str:
+        """Where the button of a message undoes the change of this batch."""
+        raise NotImplementedError
+
     def __init__(self, batch_admin: BatchAdminBase) -> None:
         self.batch_admin = batch_admin
 
@@ -257,7 +286,11 @@ class BatchView:
                 return redirect(page)
             if not self.batch_admin.has_action_permission(request, values.get("call", "")):
                 raise PermissionDenied
-            result = press(request, **values)
-            return result if isinstance(result, HttpResponse) else respond(request, *result, page)
+            seen, result = latest_line(), press(request, **values)
+            if isinstance(result, HttpResponse):
+                return result
+            batch_id = values.get("batch_id")
+            undo = undo_button(request, batch_id, seen, self.undo_address(batch_id)) if batch_id and result[0] else ""
+            return respond(request, *result, page, undo)
 
         return self.path(route, respond_to_press, name)

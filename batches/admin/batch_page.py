@@ -26,7 +26,7 @@ from batches.web.downloads import stream_download
 
 from . import display
 from .actions import (
-    OPERATOR_ACTIONS,
+    CALLS,
     SHOWN_REASONS,
     BatchView,
     Result,
@@ -101,10 +101,13 @@ class BatchPage(BatchView):
     def page_url(self, request: HttpRequest, batch_id: UUID) -> str:
         return self.batch_admin.address_of("batch_change", batch_id)
 
+    def undo_address(self, batch_id: UUID) -> str:
+        return self.batch_admin.address_of("batch_operate", batch_id)
+
     def operate(self, request: HttpRequest, batch_id: UUID) -> Result | HttpResponse:
         """Press a button. A script gets the address of a new batch."""
         call = request.POST.get("call", "")
-        if call not in OPERATOR_ACTIONS:
+        if call not in CALLS:
             raise PermissionDenied
         get_object_or_404(Batch, pk=batch_id)
         result, success = call_manager(request, call, batch_id)

@@ -80,6 +80,13 @@ def moment(time: datetime | None) -> str:
 
 
 @register.filter
+def moment_after(time: datetime | None, start: datetime) -> str:
+    """The same beside an earlier time, whose date need not be repeated."""
+    is_same_day = time is not None and localdate(time) == localdate(start)
+    return _as_element(time, f"{localtime(time):%H:%M}") if time and is_same_day else moment(time)
+
+
+@register.filter
 def exact(time: datetime | None) -> str:
     """The same to the second: for a heartbeat, and the order of the entries of a log."""
     return NOTHING if time is None else _as_element(time, clock(time, seconds=True))

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.paginator import Page, Paginator
-from django.db.models import CharField, DateTimeField, F, OuterRef, QuerySet, Subquery
+from django.db.models import CharField, DateTimeField, F, OuterRef, QuerySet, Subquery, TextField
 from django.http import QueryDict
 from django.utils.text import Truncator
 from django.utils.timezone import localtime
 
 from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
+from batches.queue.bulk import find_batches
 from batches.queue.refusals import Refused
+from batches.queue.transitions import RULES
+from batches.queue.undo import can_be_undone
 from batches.queue.values import find_batch, fingerprint_of, require_passed
 from batches.reports.outlook import Move, Outlook, forecast_queue
 from batches.text import clean_text
@@ -34,7 +38,7 @@ SHOWN = 20
 SHOWN_NAMES = 3
 SHOWN_REASON = 80
 
-#: The sections below the queue.
+#: The sections beside the queue: errors stand above it.
 SETTLED = {Status.ERROR: "In error", Status.PAUSED: "Paused", Status.DONE: "Done today"}
 
 
@@ -47,11 +51,21 @@ class Preview:
     query: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LastChange:
+    """The latest change of the queue, if it can be undone: `entry` is its log entry."""
+
+    batch_id: UUID
+    entry: int
+    text: str
+    at: datetime
+
+
 def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any]:
     """The template context of the page and of its live part.
 
-    The query has a search (`q`), a page of the waiting batches (`p`) and the batch to `move`. Where to is in `from` and
-    `to`, and once that was shown in the `move_query`.
+    The query has a search (`q`), a page of the waiting batches (`p`) and the batch to `pause` or to `move`. Where to is
+    in `from` and `to`, and once that was shown in the `move_query`.
     """
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
@@ -59,7 +73,6 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     running, search = outlook.running, clean_search(query)
     waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
     sections = [(status, title, find_latest(status, search)) for status, title in SETTLED.items()]
-    last_move = find_last_move()
     return {
         "search": search,
         "outlook": outlook,
@@ -67,7 +80,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "can_operate": can_operate,
         "can_select": can_operate or can_delete,
         "can_delete": can_delete,
-        "summary": summarise(outlook, sections),
+        "can_add": user.has_perm("batches.add_batch"),
         "hold": describe_hold(outlook),
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
         "running": running,
@@ -75,10 +88,12 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "page": waiting,
         "waiting": [(batch, outlook.turn(batch.position or 0)) for batch in waiting],
         "blockers": "; ".join(list_blockers(outlook)),
-        "last_move": last_move,
-        "undo": undo_query(last_move) if can_operate and last_move else "",
+        "last_change": find_last_change(),
+        "pausing": find_batches([query["pause"]])[query["pause"]] if can_operate and query.get("pause") else None,
         "preview": preview_move(query, outlook) if can_operate and query.get("move") else None,
         "sections": sections,
+        "errors": sections[:1],
+        "settled": sections[1:],
     }
 
 
@@ -104,12 +119,13 @@ def find_latest(status: str, search: str) -> Page[Batch]:
 
 
 def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
-    """Annotate `changed_by` and `changed_at`: who put each batch into its status, and when."""
+    """Annotate `changed_by`, `changed_at` and `changed_why`: who put each batch into its status, when and why."""
     into = BatchLog.objects.filter(batch=OuterRef("pk"), to_status=OuterRef("status"))
     latest = into.exclude(from_status=OuterRef("status")).order_by("-pk")
     return batches.annotate(
         changed_by=Subquery(latest.values("actor")[:1], output_field=CharField()),
         changed_at=Subquery(latest.values("created_at")[:1], output_field=DateTimeField()),
+        changed_why=Subquery(latest.values("message")[:1], output_field=TextField()),
     )
 
 
@@ -125,13 +141,6 @@ def describe_run_start(batch: Batch) -> str:
 
 
 # The queue as a whole
-
-
-def summarise(outlook: Outlook, sections: list[tuple[Status, str, Page[Batch]]]) -> str:
-    """Screen readers announce it whenever it changes: when a batch comes, goes or changes its status."""
-    running = f"“{outlook.running}” is running" if outlook.running else "Nothing is running"
-    others = ", ".join(f"{latest.paginator.count:,} {title.lower()}" for _, title, latest in sections)
-    return f"{running}. {outlook.waiting:,} waiting, {others}."
 
 
 def describe_hold(outlook: Outlook) -> str:
@@ -151,7 +160,7 @@ def describe_missing_worker(outlook: Outlook) -> str:
 def list_blockers(outlook: Outlook) -> Iterator[str]:
     """Why no batch starts now. Empty if the first one is about to start."""
     if outlook.queue.held:
-        yield Truncator(f"the queue is {describe_hold(outlook)}").chars(SHOWN_REASON)
+        yield "the queue is held"
     if outlook.running:
         yield f"“{Truncator(outlook.running).chars(SHOWN_REASON // 2)}” is running"
     if not outlook.worker_is_alive:
@@ -161,14 +170,19 @@ def list_blockers(outlook: Outlook) -> Iterator[str]:
 # Moves
 
 
-def find_last_move() -> BatchLog | None:
-    """The move that can be undone: only if nothing has happened since, so that moving back restores the order."""
-    log = BatchLog.objects.select_related("batch").order_by("-pk").first()
-    return log if log is not None and log.action == Action.MOVE_BATCH else None
+def find_last_change() -> LastChange | None:
+    """Only if nothing has happened since that changed the order or a status."""
+    change = BatchLog.objects.changes().select_related("batch").first()
+    if change is None or change.batch is None or not can_be_undone(change):
+        return None
+    return LastChange(change.batch.pk, change.pk, describe_change(change), change.created_at)
 
 
-def undo_query(log: BatchLog) -> str:
-    return move_query(log.batch, (log.from_position or 0) - (log.to_position or 0)) if log.batch else ""
+def describe_change(change: BatchLog) -> str:
+    """“3” moved from 3 to 1 by ada."""
+    places = f" from {change.from_position:,} to {change.to_position:,}" if change.action == Action.MOVE_BATCH else ""
+    by = f" by {change.actor}" if change.actor else ""
+    return f"“{change.batch}” {RULES[Action(change.action)].participle}{places}{by}"
 
 
 def move_query(batch: Batch, by: int) -> str:

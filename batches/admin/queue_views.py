@@ -19,7 +19,7 @@ from django.views.decorators.gzip import gzip_page
 from batches.models import Action, Batch
 from batches.queue.refusals import Code, Refusal
 
-from .actions import OPERATOR_ACTIONS, BatchView, Result, call_manager, get_manager, parse_number, selected_ids
+from .actions import CALLS, BatchView, Result, call_manager, get_manager, parse_number, selected_ids
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
@@ -47,11 +47,15 @@ class QueuePage(BatchView):
         query = {key: request.POST[key] for key in ("q", "p") if request.POST.get(key)}
         return self.batch_admin.address_of("batch_queue", **query)
 
+    def undo_address(self, batch_id: UUID) -> str:
+        return self.batch_admin.address_of("batch_queue_operate", Action.UNDO_CHANGE.value, batch_id)
+
     def page(self, request: HttpRequest) -> HttpResponse:
         if request.method == "POST":  # from the button that does nothing
             return redirect(self.page_url(request))
         site = self.batch_admin.admin_site.each_context(request)
-        context = {**site, "title": "Queue", "opts": self.batch_admin.opts, **self.context(request), "is_page": True}
+        context = {**site, "title": "Queue", "opts": self.batch_admin.opts, **self.context(request)}
+        context |= {"is_page": True, "opens_hold": "hold" in request.GET}
         return render(request, "admin/batches/queue/page.html", context)
 
     def live(self, request: HttpRequest) -> HttpResponse:
@@ -77,14 +81,18 @@ class QueuePage(BatchView):
         return get_manager(request).release_queue(), "The queue was released."
 
     def move(self, request: HttpRequest, batch_id: UUID) -> Result:
-        """The address has the `move_query` of the move that was shown."""
-        by, passed = parse_number(request.GET.get("by", "")) or 0, request.GET.get("passed", "")
-        result = get_manager(request).move_batch_past(batch_id, by, passed)
+        """To the top, whatever is there, or as the `move_query` of the address says: the move that was shown."""
+        manager = get_manager(request)
+        if "top" in request.GET:
+            result = manager.move_batch(batch_id, 1)
+        else:
+            by, passed = parse_number(request.GET.get("by", "")) or 0, request.GET.get("passed", "")
+            result = manager.move_batch_past(batch_id, by, passed)
         batch = Batch.objects.filter(pk=batch_id).first()
         return result, f"“{batch}” was moved to {getattr(batch, 'position', None) or 1:,}."
 
     def operate(self, request: HttpRequest, call: str, batch_id: UUID) -> Result:
-        if call not in OPERATOR_ACTIONS:
+        if call not in CALLS:
             raise Http404
         return call_manager(request, call, batch_id)
 

@@ -92,8 +92,9 @@ class Queue(models.Model):
     @property
     def why_held(self) -> str:
         """The reason, what it stopped, and for an outage of ours how it ends."""
-        stopped = f"“{self.stopped}” is stopped until then." if self.stopped else ""
-        return " ".join(filter(None, [self.hold_reason, stopped, END_OF_OUTAGE if self.outage_since else ""]))
+        stopped = f"“{self.stopped}” is stopped until the release." if self.stopped else ""
+        more = " ".join(filter(None, [stopped, END_OF_OUTAGE if self.outage_since else ""]))
+        return f"{self.hold_reason.rstrip('.')}. {more}" if self.hold_reason and more else self.hold_reason or more
 
     @property
     def hold_is_over(self) -> bool:

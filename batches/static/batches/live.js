@@ -8,8 +8,6 @@ const live = (() => {
     const own = name => byId(`${root.id}-${name}`);
     const lost = own("lost"), liveSwitch = own("switch");
     const headers = {"X-Requested-With": "fetch"};
-    const SETTLING = 1000; // milliseconds in which a button that replaced another batch's ignores the pointer
-    const replaced = new WeakMap(); // such buttons, and when they came
     let timer, request = 0, failures = 0, sending = false, held = false, refusal = null;
 
     const isLive = () => liveSwitch.getAttribute("aria-checked") === "true";
@@ -74,10 +72,7 @@ const live = (() => {
 
     function swap(old, part) {
         if (!old || old.innerHTML === part.innerHTML) return;
-        const known = new Set([...old.querySelectorAll("button[id]")].map(button => button.id));
         updateChildren(old, part);
-        if (!("settles" in old.dataset) || !known.size) return;
-        for (const button of old.querySelectorAll("button[id]")) if (!known.has(button.id)) replaced.set(button, performance.now());
     }
 
     // Changes only what differs: what somebody has focused, typed, ticked or opened is still the same element.
@@ -146,6 +141,7 @@ const live = (() => {
 
     function refuse(button, text) {
         refusal = {text, button: button.id, row: button.closest("[data-batch]")?.dataset.batch};
+        button.closest("details")?.setAttribute("open", "");
         own("announce").textContent = text;
         showRefusal();
     }
@@ -169,9 +165,9 @@ const live = (() => {
         const {target: form, submitter, defaultPrevented} = event;
         if (defaultPrevented || !root.contains(form) || form.closest("[data-plain]") || "plain" in (submitter?.dataset ?? {})) return;
         event.preventDefault();
-        if (sending || performance.now() - replaced.get(submitter) < SETTLING) return;
+        if (sending) return;
+        send(form, submitter); // reads the form at once: the button may be part of the message
         forget();
-        send(form, submitter);
     });
     liveSwitch.addEventListener("click", () => {
         liveSwitch.setAttribute("aria-checked", String(!isLive()));

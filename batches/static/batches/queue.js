@@ -23,8 +23,41 @@
         const link = event.target.closest("a[href^='?']");
         if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
         event.preventDefault();
-        visit(link.getAttribute("href"), link.id, link.closest("[data-batch]")?.dataset.batch);
+        const row = link.closest("[data-batch]")?.dataset.batch;
+        visit(link.getAttribute("href"), "pause-reason", "pause-cancel", link.id, row);
     });
+
+    // Menus: one is open at a time, and closes when something of it is chosen, elsewhere is clicked, or by Escape.
+    function closeMenus(but) {
+        for (const menu of queue.querySelectorAll(".queue-menu[open]")) {
+            if (menu === but) continue;
+            if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+            menu.open = false;
+        }
+    }
+    document.addEventListener("click", ({target}) => closeMenus(target.closest("a, button") ? null : target.closest(".queue-menu")));
+    document.addEventListener("keydown", ({key}) => key === "Escape" && closeMenus(null));
+
+    // Enter in a field that has a button of its own presses it.
+    queue.addEventListener("keydown", event => {
+        const button = event.key === "Enter" && document.getElementById(event.target.dataset.presses);
+        if (!button) return;
+        event.preventDefault();
+        button.click();
+    });
+
+    const selected = document.getElementById("queue-selected");
+    function countSelected() {
+        if (!selected) return;
+        const ticked = [...queue.querySelectorAll("[name=all]:checked")];
+        const alone = [...queue.querySelectorAll("[name=selected]:checked")].filter(
+            box => !ticked.some(all => all.closest("section").contains(box)));
+        const count = ticked.reduce((sum, {dataset}) => sum + Number(dataset.count), alone.length);
+        const text = `${count.toLocaleString("en")} selected:`;
+        if (selected.textContent !== text) selected.textContent = text;
+    }
+    queue.addEventListener("change", countSelected);
+    queue.addEventListener("refreshed", countSelected);
 
     function keepShownMove() { // so that the next responses compare it with what it passed when it was shown
         const shown = queue.querySelector("[data-address]");
@@ -45,14 +78,16 @@
     });
     queue.addEventListener("dragover", event => dragged && rowAt(event) && event.preventDefault());
     queue.addEventListener("drop", event => {
-        const form = dragged?.querySelector("form");
+        const position = dragged?.querySelector("[type=number]");
         drag(null);
-        if (!form || !rowAt(event)) return;
+        if (!position || !rowAt(event)) return;
         event.preventDefault();
-        form.querySelector("[type=number]").value = rowAt(event).dataset.position;
-        form.requestSubmit();
+        position.value = rowAt(event).dataset.position;
+        position.form.requestSubmit();
     });
     queue.addEventListener("dragend", () => drag(null));
 
-    addEventListener("popstate", () => location.reload());
+    let shown = location.search;
+    queue.addEventListener("refreshed", () => { shown = location.search; });
+    addEventListener("popstate", () => location.search !== shown && location.reload()); // not for a link within the page
 })();

@@ -57,7 +57,7 @@ buttons = pytest.mark.parametrize("way", [press, press_in_queue])
             ["queue_batch", "start_batch", "retry_failed", "repeat_batch"],
             ["queue_batch", "retry_failed", "repeat_batch"],
         ),
-        ("done", 0, ["queue_batch", "repeat_batch"], ["queue_batch", "repeat_batch"]),
+        ("done", 0, ["queue_batch", "repeat_batch"], ["repeat_batch", "queue_batch"]),
         ("error", 1, ["queue_batch", "retry_failed", "repeat_batch"], ["queue_batch", "retry_failed", "repeat_batch"]),
     ],
 )

@@ -12,6 +12,7 @@ from django.utils import timezone
 from batches.admin import queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
+from batches.reports.outlook import forecast_queue
 from batches.tests.support.factories import age_leases, empty_leases, make_waiting, waiting_names
 
 from .conftest import (
@@ -64,6 +65,7 @@ def test_the_running_batch_is_shown_with_its_progress(client):
     assert part(client, "running") == "Morning feeds"
     known = run_facts(client)
     assert known.pop("Started").endswith(" by maker")
+    assert re.fullmatch(f"about {TIME}", known.pop("Ends"))
     assert known == {
         "Checked": "5 of 50",
         "Rate": "50/s",
@@ -100,26 +102,23 @@ def test_the_waiting_batches_are_in_order_with_their_expected_times(client):
     know_the_speed()
     assert re.search(
         rf"2 batches, 101 profiles, all done about {TIME} .*"
-        rf"Position 1 first priority 7 1 profile starts about {TIME} ?, ends about {TIME} .*"
-        rf"Position 2 second priority 0 100 profiles starts about {TIME} ?, ends about {TIME}",
+        rf"Position 1 first priority 7 1 profile starts about {TIME} – ?, ends about {TIME} .*"
+        rf"Position 2 second 100 profiles starts about {TIME} – ?, ends about {TIME}",
         part(client, "waiting"),
     )
 
 
-def test_each_waiting_batch_says_why_it_waits(client):
+def test_above_the_waiting_batches_stands_once_why_they_wait(client):
     make_waiting(2)
     assert "Waiting: no worker heartbeat yet" in part(client, "waiting")
     assert "No worker heartbeat yet. Nothing is checked until a worker runs" in part(client, "banner")
     BatchManager().claim_run("a worker")
     BatchManager().pause_batch(Batch.objects.running().get().pk)
     batch_with(name="3")
-    texts = part(client, "waiting")
-    assert "Next in line for a worker" in texts
-    assert "Waiting for the batches ahead" in texts
+    assert part(client, "waiting").count("The first one is next in line for a worker.") == 1
 
     BatchManager("ada").hold_queue("the network is down")
-    held = rf"Waiting: the queue is held by ada since {TIME}: the network is down"
-    assert len(re.findall(held, part(client, "waiting"))) == 2
+    assert part(client, "waiting").count("Waiting: the queue is held") == 1
 
     BatchManager().release_queue()
     BatchManager().start_batch(Batch.objects.get(position=1).pk)
@@ -155,25 +154,34 @@ def test_paused_failed_and_finished_batches_say_who_did_it_and_their_results(cli
     batch_with("done", name="ready", ok=2, pending=0)
     old = batch_with("done", name="old", pending=0)
     Batch.objects.filter(pk=old.pk).update(completed_at=timezone.now() - timedelta(days=1))
+    BatchManager("ada").pause_batch(batch_with(name="stopped").pk, "The feeds move.")
     texts = part(client, "settled")
-    assert re.search(r"broken by maker .* the disk is full", texts)
-    assert re.search(rf"slow by maker {TIME} 2 of 3 profiles checked 1 ok 1 failed 0 new stories", texts)
-    assert re.search(rf"ready by maker {TIME} 2 of 2 profiles checked 2 ok", texts)
+    assert re.search(rf"slow by maker {TIME} 2 of 3 profiles checked 1 ok 1 failed Continue", texts)
+    assert re.search(
+        rf"stopped Paused by ada: The feeds move. by ada {TIME} 0 of 1 profile checked Add to queue", texts
+    )
+    assert re.search(rf"ready by maker {TIME} 2 of 2 profiles checked 2 ok New run", texts)
     assert "old" not in texts
+    assert re.search(r"broken the disk is full by maker ", part(client, "errors"))
     batch_with("running", name="now")
     monkeypatch.setattr(queue_content, "SHOWN", 1)
     batch_with("paused", name="newest")
-    assert part(client, "summary") == "“now” is running. 0 waiting, 1 in error, 2 paused, 1 done today."
+    assert part(client, "summary") == "“now” is running. 0 waiting , 1 in error , 3 paused , 1 done today ."
     html = text_of(client.get(QUEUE))
-    assert "Latest 1 of 2." in html
+    shown = document(client.get(QUEUE))
+    for link in shown.xpath("//*[@id='queue-summary']//a/@href"):
+        assert shown.get_element_by_id(link.removeprefix("#")) is not None
+    assert "Latest 1 of 3." in html
     assert f'{LIST}?status__exact=paused"' in html
     assert "slow" not in html
 
 
-def test_the_live_part_has_what_the_page_shows(client):
+def test_the_live_part_has_what_the_page_shows(client, monkeypatch):
     know_the_speed()
     make_waiting(3)
     batch_with("running", name="now")
+    outlook = forecast_queue()  # of one moment
+    monkeypatch.setattr(queue_content, "forecast_queue", lambda: outlook)
     query = {"q": "2", "move": str(Batch.objects.get(position=2).pk), "from": "2", "to": "1"}
 
     def elements(address):
@@ -195,7 +203,7 @@ def test_the_overview_and_the_list_link_to_the_queue(client_of):
 
 def test_users_see_all_sections_but_only_the_buttons_that_they_may_press(client_of):
     make_waiting(2)
-    for status in ("running", "paused", "error", "done"):
+    for status in ("running", "paused", "paused", "error", "error", "done", "done"):
         batch_with(status, name=status)
     BatchManager("ada").hold_queue("why")
     BatchManager().move_batch(Batch.objects.get(position=2).pk, 1)
@@ -203,7 +211,7 @@ def test_users_see_all_sections_but_only_the_buttons_that_they_may_press(client_
     found = {}
     for role in ("viewer", "editor"):
         response = client_of(role).get(QUEUE, query)
-        for text in ("running", "paused", "error", "done", "Last move", "held by ada"):
+        for text in ("running", "paused", "error", "done", "Last change", "held by ada"):
             assert text in text_of(response)
         page = document(response)
         names = page.get_element_by_id("queue").xpath(".//button/@id | .//input[@type!='hidden']/@id")
@@ -279,11 +287,56 @@ def test_a_move_is_made_and_can_be_undone(client):
     response = move(client, last, 1)
     assert waiting_names() == ["3", "1", "2"]
     assert messages_of(response) == [("success", "“3” was moved to 1.")]
-    assert re.search("Last move: “3” from 3 to 1 by superuser, .* Undo", parts(response)["queue-waiting"])
+    assert re.search("Last change: “3” moved from 3 to 1 by superuser, .* Undo", parts(response)["queue-waiting"])
     client.post(unescape(re.search(r'id="undo".*?formaction="(.*?)"', text_of(response))[1]))
     assert waiting_names() == ["1", "2", "3"]
-    BatchManager().pause_batch(first.pk)  # only the last thing that happened can be undone
+    BatchManager().complete_batch(first.pk)  # only the last thing that happened can be undone
     assert "Undo" not in part(client, "waiting")
+
+
+def test_a_batch_goes_to_the_top_at_once_and_the_message_has_the_undo(client):
+    *_, last = make_waiting(5)
+    button = document(client.get(QUEUE)).get_element_by_id(f"top-{last.pk}")
+    response = client.post(button.get("formaction"), follow=True)
+    assert waiting_names() == ["5", "1", "2", "3", "4"]
+    undo = document(response).get_element_by_id("message-undo").get("formaction")
+    assert messages_of(client.post(undo, follow=True)) == [("success", "The last change of “5” was undone.")]
+    assert waiting_names() == ["1", "2", "3", "4", "5"]
+    before = state()
+    [(level, sentence)] = messages_of(client.post(undo, follow=True))
+    assert (level, sentence) == ("warning", "“5” has changed since, and is queued now. Nothing was undone.")
+    assert state() == before
+
+
+def test_a_pause_asks_for_an_optional_reason(client_of):
+    client, batch = client_of("operator"), batch_with("running", name="now")
+    asking = document(client.get(QUEUE, {"pause": batch.pk}))
+    assert "Pause “now”. Reason (optional)" in asking.get_element_by_id("queue-pause").text_content()
+    address = asking.get_element_by_id("pause-confirm").get("formaction")
+    response = client.post(address, {"reason": "maintenance"}, follow=True)
+    assert messages_of(response) == [("success", "“now” was paused.")]
+    assert "Paused by operator: maintenance" in parts(response)["queue-settled"]
+    assert batch.logs.latest("pk").message == "maintenance"
+    gone = part(client, "pause", pause=batch.pk)
+    assert gone == "“now” cannot be paused. It is paused now. Close"
+    assert part(client, "pause", pause="x") == ""
+
+
+def test_the_hold_can_stop_the_running_batch_too(client_of):
+    client, batch = client_of("operator"), batch_with("running", name="now")
+    assert document(client.get(QUEUE, {"hold": ""})).get_element_by_id("queue-hold").get("open") is not None
+    response = client.post(url("hold"), {"reason": "New disk", "stop_running": "yes"}, follow=True)
+    assert ": New disk. “now” is stopped until the release." in parts(response)["queue-banner"]
+    assert reread(batch).status == "queued"
+    client.post(url("release"))
+    assert reread(batch).status == "running"
+
+
+def test_an_empty_queue_says_what_to_do(client_of):
+    assert part(client_of("viewer"), "waiting") == (
+        "No batches are waiting. A batch that you add waits here until a worker is free."
+    )
+    assert part(client_of("superuser"), "waiting").endswith("Add a batch")
 
 
 #: Changes of the order 1 2 3 4 5 after a move from 4 to 2 was shown.

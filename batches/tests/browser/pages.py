@@ -59,13 +59,26 @@ def delete_the_paused(page: BrowserPage) -> None:
 
 
 def preview_a_move(page: BrowserPage) -> None:
-    page.locator("[id^=top-]").last.click()
+    page.locator("[id^=more-]").first.click()
+    page.locator("[id^=down-]").first.click()
     page.locator("#move-confirm").wait_for()
+
+
+def start_from_the_menu_although_the_queue_is_held(page: BrowserPage) -> None:
+    page.locator("[id^=more-]").nth(1).click()
+    start_although_the_queue_is_held(page)
 
 
 def start_although_the_queue_is_held(page: BrowserPage) -> None:
     page.locator("[id^=start_batch]").first.click()
     page.locator(".live-refusal").wait_for()
+
+
+def ask_for_the_reason_of_a_pause(page: BrowserPage) -> None:
+    page.locator("[id^=select-]").first.check()
+    page.locator("[id^=more-]").nth(1).click()
+    page.locator("[id^=pause_batch]").nth(2).click()
+    page.locator("#pause-confirm").wait_for()
 
 
 def open_the_tables_and_the_form(page: BrowserPage) -> None:
@@ -105,7 +118,8 @@ STATES = {
     "the app": Page("app_list"),
     "the queue": Page("batches_batch_queue"),
     "a move": Page("batches_batch_queue", steps=preview_a_move),
-    "a refusal in the queue": Page("batches_batch_queue", steps=start_although_the_queue_is_held),
+    "a refusal in the queue": Page("batches_batch_queue", steps=start_from_the_menu_although_the_queue_is_held),
+    "a pause": Page("batches_batch_queue", steps=ask_for_the_reason_of_a_pause),
     "deleting from the queue": Page("batches_batch_queue", steps=delete_the_paused),
     "the list of batches": Page("batches_batch_changelist"),
     "an empty list": Page("batches_batch_changelist", query="?q=nothing+of+that+name"),

@@ -32,6 +32,15 @@ def expect_order(page, *numbers):
     expect(order(page)).to_have_text([f"number {number}" for number in numbers])
 
 
+def open_menu(page, batch):
+    page.locator(f"#more-{batch.pk}").click()
+
+
+def press_in_menu(page, call, batch):
+    open_menu(page, batch)
+    button(page, call, batch).click()
+
+
 def select(page, *batches):
     for batch in batches:
         page.locator(f"#select-{batch.pk}").check()
@@ -40,20 +49,64 @@ def select(page, *batches):
 def test_a_move_is_previewed_cancelled_confirmed_and_undone(open_page, waiting):
     page = open_page(QUEUE)
     mark(page)
-    button(page, "up", waiting[2]).click()
+    press_in_menu(page, "up", waiting[2])
     page.locator("#move-cancel").click()
     expect(page.locator("#move-effect")).to_have_count(0)
     expect(row(page, waiting[2])).to_be_focused()
-    button(page, "top", waiting[2]).click()
-    expect(page.locator("#move-effect")).to_contain_text("from 3 to 1")
+    press_in_menu(page, "up", waiting[2])
+    expect(page.locator("#move-effect")).to_contain_text("from 3 to 2")
     expect_order(page, 1, 2, 3)
     page.get_by_role("button", name="Move", exact=True).click()
-    expect_order(page, 3, 1, 2)
+    expect_order(page, 1, 3, 2)
     expect(page.locator("#queue-preview")).to_be_empty()
     expect(page).to_have_url(re.compile(f"{QUEUE}(\\?p=1)?$"))
-    page.get_by_role("button", name="Undo").click()
+    page.locator("#message-undo").click()
     expect_order(page, 1, 2, 3)
     assert_not_reloaded(page)
+
+
+def test_a_menu_stays_open_while_the_page_changes_and_closes_by_escape_or_a_click_elsewhere(open_page, waiting):
+    page = open_page(QUEUE)
+    stop_polling(page)
+    open_menu(page, waiting[2])
+    button(page, "to", waiting[2]).fill("1")
+    button(page, "to", waiting[2]).focus()
+    BatchManager("bob").move_batch(waiting[2].pk, 2)
+    poll_now(page)
+    expect_order(page, 1, 3, 2)
+    expect(button(page, "to", waiting[2])).to_be_focused()
+    expect(button(page, "to", waiting[2])).to_have_value("1")
+    page.keyboard.press("Escape")
+    expect(button(page, "to", waiting[2])).to_be_hidden()
+    expect(page.locator(f"#more-{waiting[2].pk}")).to_be_focused()
+    open_menu(page, waiting[1])
+    open_menu(page, waiting[0])
+    expect(page.locator(".queue-menu[open]")).to_have_count(1)
+    page.locator("#waiting-title").click()
+    expect(page.locator(".queue-menu[open]")).to_have_count(0)
+
+
+def test_a_refusal_is_told_in_the_menu_of_its_button(open_page, waiting, problems):
+    problems.expected.append(CONFLICT)
+    page = open_page(QUEUE)
+    stop_polling(page)
+    open_menu(page, waiting[1])
+    BatchManager("bob").hold_queue("New disk")
+    button(page, "start_batch", waiting[1]).click()
+    expect_refusal(button(page, "start_batch", waiting[1]), "The queue is held: New disk.")
+    expect(page.locator(".live-refusal")).to_be_visible()
+
+
+def test_everything_is_stopped_for_maintenance_and_then_goes_on_as_before(open_page, waiting):
+    assert BatchManager().start_batch(waiting[1].pk)
+    page = open_page(f"{QUEUE}?hold")
+    page.locator("#queue-reason").fill("New disk.")
+    page.get_by_role("button", name="Hold and stop the running batch").click()
+    expect(page.locator(".queue-held")).to_contain_text("New disk. “number 2” is stopped until the release.")
+    expect_order(page, 2, 1, 3)
+    page.locator("#queue-release").click()
+    expect(page.locator("#queue-running")).to_have_text("number 2")
+    expect_order(page, 1, 3)
 
 
 def test_a_batch_can_be_dragged_to_its_place(open_page, waiting):
@@ -73,7 +126,7 @@ def test_a_move_from_a_stale_page_is_refused_or_withdrawn_with_the_fresh_order(
     problems.expected.append(CONFLICT)
     page = open_page(QUEUE)
     stop_polling(page)
-    button(page, "top", waiting[2]).click()
+    press_in_menu(page, "up", waiting[2])
     expect(page.locator("#move-confirm")).to_be_focused()
     BatchManager("bob").move_batch(waiting[2].pk, 2)
     act(page)
@@ -86,7 +139,9 @@ def test_a_move_from_a_stale_page_is_refused_or_withdrawn_with_the_fresh_order(
 def test_a_shown_move_stands_when_a_worker_starts_the_head(open_page, waiting):
     page = open_page(QUEUE)
     stop_polling(page)
-    button(page, "top", waiting[2]).click()
+    open_menu(page, waiting[2])
+    button(page, "to", waiting[2]).fill("1")
+    button(page, "move", waiting[2]).click()
     expect(page.locator("#move-effect")).to_contain_text("Delays “number 1”, “number 2”.")
     BatchManager().claim_run("a worker")
     poll_now(page)
@@ -96,20 +151,24 @@ def test_a_shown_move_stands_when_a_worker_starts_the_head(open_page, waiting):
     expect_order(page, 3, 2)
 
 
-def test_selected_batches_are_paused_and_deleted(open_page, waiting, problems):
-    problems.expected.append(CONFLICT)
+def test_selected_batches_are_paused_and_deleted(open_page, waiting):
     first, _, third = waiting
     done = batch_with("done", name="the done one")
     page = open_page(QUEUE)
-    pause = page.get_by_role("group", name="With selected").get_by_role("button", name="Pause")
-    pause.click()
-    expect_refusal(pause, "selected")
+    bar = page.get_by_role("group", name="With selected")
+    expect(bar).to_be_hidden()
     select(page, first, third, done)
-    pause.click()
+    expect(page.locator("#queue-selected")).to_have_text("3 selected:")
+    bar.get_by_text("Pause…").click()
+    page.locator("#selected-reason").fill("The feeds move.")
+    page.locator("#selected-reason").press("Enter")
     expect_order(page, 2)
     expect(page.locator("#queue-messages")).to_contain_text("“the done one”")
+    expect(page.get_by_role("region", name="Paused")).to_contain_text("Paused by superuser: The feeds move.")
     expect(page.locator("#queue :checked")).to_have_count(0)
+    expect(bar).to_be_hidden()
     page.get_by_role("checkbox", name="All 2 paused").check()
+    expect(page.locator("#queue-selected")).to_have_text("2 selected:")
     page.locator("#selected-delete").click()
     page.get_by_role("button", name="Yes, delete").click()
     expect_order(page, 2)
@@ -132,19 +191,27 @@ def test_everything_works_without_javascript(open_page, waiting):
     page = open_page(QUEUE, role="operator", java_script_enabled=False)
     expect(page.get_by_role("switch")).to_be_hidden()
     expect(page.get_by_role("link", name="Refresh")).to_be_visible()
+    open_menu(page, first)
     page.get_by_role("spinbutton", name="Move “number 1” to position").fill("2")
     button(page, "move", first).click()
     page.locator("#move-confirm").click()
     expect_order(page, 2, 1, 3)
-    page.locator("#undo").click()
+    page.locator("#message-undo").click()
     expect_order(page, 1, 2, 3)
-    button(page, "start_batch", second).click()
+    press_in_menu(page, "start_batch", second)
     expect_order(page, 1, 3)
+    button(page, "pause_batch", second).click()
+    page.get_by_label("Reason (optional)").and_(page.locator("#pause-reason")).fill("The feeds move.")
+    page.locator("#pause-reason").press("Enter")
+    expect(page.get_by_role("region", name="Paused")).to_contain_text("Paused by operator: The feeds move.")
+    page.locator("#undo").click()
+    expect(page.locator("#queue-running")).to_have_text("number 2")
     page.get_by_role("checkbox", name="Select “number 3”").check()
+    page.locator("#selected-pause-more").click()
     page.locator("#selected-pause").click()
     expect_order(page, 1)
     page.get_by_text("Hold queue…").click()
-    page.get_by_label("Reason").fill("why")
+    page.locator("#queue-reason").fill("why")
     page.locator("#queue-hold-button").click()
     expect(page.locator(".queue-held")).to_contain_text("why")
 
@@ -152,6 +219,8 @@ def test_everything_works_without_javascript(open_page, waiting):
 def test_everything_can_be_reached_and_pressed_by_keyboard_alone(open_page, waiting):
     _, second, third = waiting
     page = open_page(QUEUE)
+    tab_to(page, page.locator(f"#more-{third.pk}"))
+    page.keyboard.press("Enter")
     tab_to(page, button(page, "to", third))
     page.keyboard.type("2")
     page.keyboard.press("Enter")
@@ -162,7 +231,9 @@ def test_everything_can_be_reached_and_pressed_by_keyboard_alone(open_page, wait
     tab_to(page, button(page, "select", second))
     page.keyboard.press("Space")
     expect(button(page, "select", second)).to_be_checked()
-    tab_to(page, page.locator("#selected-pause"), "Shift+Tab")
+    tab_to(page, page.locator("#selected-pause-more"), "Shift+Tab")
+    page.keyboard.press("Enter")
+    tab_to(page, page.locator("#selected-pause"))
     page.keyboard.press("Enter")
     expect_order(page, 1, 3)
 
@@ -173,14 +244,20 @@ def test_enter_on_a_checkbox_presses_no_button(open_page, waiting, javascript):
     logs = BatchLog.objects.count()
     page = open_page(QUEUE, java_script_enabled=javascript)
     button(page, "select", waiting[2]).press("Enter")
-    button(page, "top", waiting[2]).click()
+    press_in_menu(page, "up", waiting[2])
     expect(page.locator("#move-effect")).to_be_visible()
     assert BatchLog.objects.count() == logs
 
 
 def test_on_a_phone_buttons_are_large_and_a_move_is_confirmed_without_scrolling(open_page, waiting):
     page = open_page(QUEUE, **PHONE)
-    button(page, "top", waiting[1]).tap()
+    page.locator(f"#more-{waiting[1].pk}").tap()
+    button(page, "down", waiting[1]).tap()
     expect(page.locator("#move-confirm")).to_be_in_viewport()
+    page.locator("#move-cancel").tap()
+    button(page, "select", waiting[0]).tap()
+    expect(page.locator("#selected-pause-more")).to_be_in_viewport()
+    page.locator("#selected-pause-more").tap()
+    expect(page.locator("#selected-pause")).to_be_in_viewport(ratio=1)
     boxes = [element.bounding_box() for element in page.locator("#queue .button").all()]
     assert min(box["height"] for box in boxes if box) >= 30

@@ -58,7 +58,8 @@ def test_from_the_upload_to_the_repeat(open_page, commands, server):
     commands.start_worker(concurrency=3, per_host=3)
     held.wait_for()
     expect_texts(page.locator(".queue-run"), "News", "2 of 3")  # without a reload
-    press(page, "Pause: “News”")
+    page.get_by_role("link", name="Pause: “News”").click()
+    press(page, "Pause")
     expect_texts(page.get_by_role("region", name="Paused"), "News")
     held.open()
     press(page, "Continue: “News”")

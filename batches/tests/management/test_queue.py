@@ -52,7 +52,7 @@ def test_a_hold_can_stop_the_running_batch_until_the_release(manage):
     sentence = f"The queue is held. “it” is stopped until then; release it with: {command_line('queue release')}\n"
     assert manage("queue", "hold", "--reason", "New disk.", "--stop-running") == (0, sentence, "")
     header, _, first, *_ = manage("queue", "show").out.splitlines()
-    assert header.endswith(": New disk. “it” is stopped until then.")
+    assert header.endswith(": New disk. “it” is stopped until the release.")
     assert first.split()[:3] == ["1", "queued", "it"]
     assert manage("queue", "release").code == 0
     assert Batch.objects.running().get().name == "it"
