@@ -7,10 +7,11 @@ from dataclasses import fields
 import pytest
 from rest_framework import exceptions
 
-from batches.api import conditional, errors, idempotency
+from batches.api import access, conditional, errors, idempotency
 from batches.checking.checkers import client
 from batches.conf import Config
 from batches.models import OUTDATED, Action
+from batches.models.api import AccessToken
 from batches.models.logs import Channel
 from batches.queue.refusals import Code
 from batches.queue.transitions import RULES
@@ -68,6 +69,13 @@ def test_each_variable_that_the_project_reads_is_on_the_page():
 
 def test_each_action_and_channel_of_the_log_is_on_its_page():
     assert not missing([*Action.values, *Channel.values], "reference/log.md")
+
+
+def test_each_permission_of_the_api_and_each_scope_of_a_token_is_on_its_page():
+    names = [value for name, value in vars(access).items() if name.isupper() and isinstance(value, str)]
+    permissions = [name.removeprefix("batches.") for name in names if name.startswith("batches.")]
+    assert len(permissions) >= 20
+    assert not missing([*permissions, *AccessToken.Scope.values], "reference/permissions.md")
 
 
 def test_the_page_of_the_states_has_each_transition():
