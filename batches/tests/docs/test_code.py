@@ -176,10 +176,10 @@ def pattern_of(output):
 
 
 def store_or_run(folder, text):
-    """Stores a module that begins with its name, `# mysite/checkers.py`, and runs other code."""
-    if found := re.match(r"# (?:(\w+)/)?(\w+\.py)\n", text):
-        path = folder / (found[1] or "mysite") / found[2]
-        path.parent.mkdir(exist_ok=True)
+    """Stores a module that begins with its path, `# mysite/checkers.py`, in the folder, and runs other code."""
+    if found := re.match(r"# (\S+\.py)\n", text):
+        path = folder / found[1].removeprefix("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     else:
         exec(text, {})
