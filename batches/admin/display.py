@@ -243,6 +243,14 @@ def _status_and_position(status: str, position: int | None) -> str:
 
 
 @register.filter
+def web_link(url: str) -> str:
+    """An address that people can follow; others are text."""
+    if not url.lower().startswith(("http://", "https://")):
+        return url
+    return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', url, url)
+
+
+@register.filter
 @admin.display(description="story")
 def story_link(story: StoryResult) -> str:
     """The title, linked only to web addresses: a `javascript:` address would run as the operator."""

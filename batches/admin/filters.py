@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import Truncator, capfirst
 
-from batches.lists.addresses import InvalidAddress
+from batches.lists.addresses import InvalidAddress, host_of
 from batches.models import Batch, BatchProfile, ProfileList
 from batches.queue.refusals import Refused
 from batches.queue.values import find_batch, find_list
@@ -274,6 +274,6 @@ class HostFilter(ValueFilter):
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         try:
-            return rows.filter(queries.match_host("url", value))
+            return rows.filter(queries.match_host("url", host_of(value) if "://" in value else value))
         except InvalidAddress:
             return rows.none()

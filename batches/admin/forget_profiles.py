@@ -25,8 +25,6 @@ SHOWN = 20
 class ForgetProfilesAdmin(ListAdmin):
     """The list of profiles, with the action that forgets some. The button on a profile's page posts the same action."""
 
-    change_form_template = "admin/batches/profile/change_form.html"
-
     def has_forget_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.delete_profile")
 

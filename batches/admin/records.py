@@ -11,9 +11,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import path
-from django.utils.html import format_html
 
-from batches.lists.addresses import host_of
 from batches.lists.exports import PROFILE_EXPORTERS
 from batches.models import Attempt, BatchLog, BatchProfile, Host, Profile, StoryResult
 from batches.reports import queries
@@ -38,12 +36,13 @@ from .filters import (
     StoryAgeFilter,
 )
 from .forget_profiles import ForgetProfilesAdmin
+from .profile_page import ProfilePage
 from .recheck import RecheckAdmin
 from .reports import FailuresPage, HostsPage
 
 
 @admin.register(Profile)
-class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
+class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
     about = "A profile appears here with the first batch or list that has it."
     actions = ("check_selected", "forget_selected")
     list_display = (
@@ -58,7 +57,6 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
     list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = "Address or name"
-    readonly_fields = ("checks_and_stories",)
     change_list_template = "admin/batches/profile/change_list.html"
 
     def get_urls(self) -> list[Any]:
@@ -84,15 +82,6 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ReadOnlyAdmin):
         except IncorrectLookupParameters:  # the list says what is wrong
             return redirect(f"{self.address_of('profile_changelist')}?{request.GET.urlencode()}")
         return stream_download(PROFILE_EXPORTERS[form](queries.stream_profiles(profiles)), "profiles", form)
-
-    @admin.display(description="checks")
-    def checks_and_stories(self, profile: Profile) -> str:
-        return format_html(
-            "{}, {}, {}",
-            self.list_link("checks", "batchprofile", profile__id__exact=profile.pk),
-            self.list_link("stories", "storyresult", profile__id__exact=profile.pk, baseline="include"),
-            self.list_link("profiles of the same host", "profile", host=host_of(profile.url)),
-        )
 
 
 AT = display.column("created_at", "at", display.exact)

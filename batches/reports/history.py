@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +15,11 @@ from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult
 
 #: New stories that are looked through for those of the checks.
 LATEST_STORIES = 200
-#: For the checks that are still to be made.
-LATER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check that a batch has made of the profile, or will make. `is_earlier`: the batch checked it again since."""
+    """A check that a batch has made of the profile. `is_earlier`: the batch has checked it again since."""
 
     batch_id: UUID
     batch: Batch
@@ -31,7 +29,7 @@ class Check:
     http_status: int | None
     duration: float | None
     has_story: bool
-    checked_at: datetime | None
+    checked_at: datetime
     stories: list[StoryResult] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -40,11 +38,11 @@ class Check:
 
 
 def fetch_history(profile: Profile, limit: int) -> list[Check]:
-    """The latest checks, newest first, in four queries. Those that are still to be made come before all others."""
+    """The latest checks, newest first, in three queries."""
     rows = _fetch(BatchProfile.objects.filter(profile=profile), limit)
     attempts = _fetch(Attempt.objects.filter(profile=profile), limit)
     checks = [*_as_checks(rows, is_earlier=False), *_as_checks(attempts, is_earlier=True)]
-    checks.sort(key=lambda check: check.checked_at or LATER, reverse=True)
+    checks.sort(key=lambda check: check.checked_at, reverse=True)
     del checks[limit:]
     _add_stories(profile, checks)
     return checks
@@ -56,9 +54,14 @@ def _fetch(found: QuerySet[Any], limit: int) -> Iterable[Any]:
     A deleted batch is hidden, and its rows are on their way out.
     """
     moment = Coalesce("checked_at", F("checked_at"), output_field=DateTimeField())
-    newest_first = (moment.desc(nulls_first=True), "-pk")
-    names = ("batch__name", "batch__status", *Attempt.RESULT)
-    return found.filter(batch__deleted_at=None).select_related("batch").only(*names).order_by(*newest_first)[:limit]
+    shown = found.filter(batch__deleted_at=None, checked_at__isnull=False).select_related("batch")
+    return shown.only("batch__name", *Attempt.RESULT).order_by(moment.desc(), "-pk")[:limit]
+
+
+def find_waiting(profile: Profile) -> QuerySet[Batch]:
+    """The batches that have still to check it, in the order of the queue."""
+    waiting = BatchProfile.objects.filter(profile=profile, status=BatchProfile.Status.PENDING)
+    return Batch.objects.filter(pk__in=waiting.values("batch")).in_queue_order()
 
 
 def _as_checks(found: Iterable[Any], *, is_earlier: bool) -> list[Check]:
@@ -69,11 +72,10 @@ def _as_checks(found: Iterable[Any], *, is_earlier: bool) -> list[Check]:
 
 def _add_stories(profile: Profile, checks: list[Check]) -> None:
     """To the check that found them, which was recorded at the same moment; else to the latest one of their batch."""
-    latest = {check.batch_id: check for check in reversed(checks)}
-    exact = {(check.batch_id, check.checked_at): check for check in checks}
+    latest: dict[UUID | None, Check] = {check.batch_id: check for check in reversed(checks)}
+    exact: dict[Any, Check] = {(check.batch_id, check.checked_at): check for check in checks}
     new = StoryResult.objects.new().filter(profile=profile).newest_first().select_related(None)
     for story in new[:LATEST_STORIES]:
-        check = exact.get((story.batch_id, story.found_at)) if story.batch_id else None
-        check = check or (latest.get(story.batch_id) if story.batch_id else None)
+        check = exact.get((story.batch_id, story.found_at)) or latest.get(story.batch_id)
         if check is not None:
             check.stories.append(story)

@@ -60,7 +60,7 @@ class Command(ActionCommand):
         elif checks:
             self.print_lines(history_table(checks))
         else:
-            self.stdout.write("No batch has this profile.")
+            self.stdout.write("No batch has checked this profile.")
 
     def check_now(self, *, profiles: list[str], resting: bool, host: str | None, as_json: bool, **options: Any) -> None:
         if bool(profiles) == resting or (profiles and host):

@@ -19,7 +19,7 @@ from batches.models import (
     WebhookDelivery,
 )
 
-from ..support.factories import make_list
+from ..support.factories import make_list, ok, run_list
 from .conftest import LIST, NUMBERS, QUEUE, QUEUE_LIVE, address, batch_with, page_of, queries_of, story
 
 pytestmark = pytest.mark.django_db
@@ -71,3 +71,20 @@ def test_no_page_takes_more_queries_when_it_shows_more_rows(client):
         before[page_of(batch, "live").replace(str(batch.pk), "…")] <= 6
     )  # session, user, batch, log, previous batch, queue
     assert count(fill(9)) == before
+
+
+def test_the_page_of_a_profile_takes_no_more_queries_after_more_checks(client):
+    def check_again(number):
+        for _ in range(number):
+            found = make_list(f"list {next(NUMBERS)}", 1)
+            run_list(found, ok(f"story {next(NUMBERS)}"))
+            assert BatchManager().queue_batch(found.runs.get().pk)  # all again
+
+    def count():
+        return queries_of(partial(client.get, page_of(Profile.objects.get())))
+
+    check_again(1)
+    count()
+    before = count()
+    check_again(8)
+    assert count() == before <= 14

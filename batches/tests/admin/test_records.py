@@ -1,13 +1,14 @@
 """Profiles, their results, stories and the log: lists that can be searched and read."""
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
-from batches.tests.support.factories import half_known
+from batches.models import Batch, BatchLog, BatchProfile, Profile, ProfileList, StoryResult
+from batches.tests.support.factories import half_known, unchanged
 
-from .conftest import address, batch_with, document, listed, story, text_of
+from .conftest import address, batch_with, document, listed, story, text_of, user_with, words
 
 pytestmark = pytest.mark.django_db
 
@@ -58,6 +59,63 @@ def test_a_profile_links_to_its_checks_and_stories(client):
     for model in (BatchProfile, StoryResult):
         assert f"{address(model, 'changelist')}?profile__id__exact={profile.pk}" in html
         assert {row.profile for row in listed(client, model, profile__id__exact=profile.pk)} == {profile}
+
+
+def profile_of(batch, **which):
+    return batch.profiles.get(**which).profile
+
+
+def test_the_page_of_a_profile_tells_its_history_and_its_state(client):
+    batch = batch_with("done", name="nightly", ok=1, failed=1, pending=0, stories=[story("Whales!")])
+    read, failing = profile_of(batch, status="ok"), profile_of(batch, status="failed")
+    found = BatchManager().create_list("Whales", [read.url, failing.url])
+    assert BatchManager().retry_failed(batch.pk)
+    page = document(client.get(address(Profile, "change", failing.pk)))
+    [row] = page.xpath("//table[contains(@class, 'profile-checks')]/tbody/tr")
+    assert [words(cell) for cell in row.xpath("td")[1:]] == [
+        "Failed (rechecked)", "nightly", "500", "0.0 s", "HTTP status 500",
+    ]  # fmt: skip
+    text = words(page)
+    for part in ("1 failed check in a row", "Waits to be checked in nightly (queued)", "Whales", "HTTP status 500"):
+        assert part in text, part
+    assert page.xpath(f"//a[@href='{address(ProfileList, 'change', found.pk)}']")
+    assert page.xpath("//h1")[0].text == failing.url
+    assert "Whales!" in words(document(client.get(address(Profile, "change", read.pk))))
+
+
+def test_the_buttons_of_a_profile_ask_before_they_act(client, client_of):
+    profile = profile_of(one_of_each(), status="failed")
+    page = document(client.get(address(Profile, "change", profile.pk)))
+    assert page.xpath("//form[@id='profile-actions']//button/@value") == ["check_selected", "forget_selected"]
+    for action, question in (("check_selected", "Check 1 selected profile"), ("forget_selected", "Forget profile?")):
+        with unchanged():
+            asked = client.post(address(Profile, "changelist"), {"action": action, "_selected_action": profile.pk})
+        assert question[:6] in words(document(asked))
+    for role, buttons in (("viewer", []), ("checker", ["check_selected"])):
+        page = document(client_of(role).get(address(Profile, "change", profile.pk)))
+        assert page.xpath("//form[@id='profile-actions']//button/@value") == buttons
+
+
+def test_a_profile_shows_only_what_its_reader_may_see():
+    batch = batch_with("done", name="nightly", ok=1, pending=0, stories=[story("Whales!")])
+    client = Client()
+    client.force_login(user_with(["view_profile"]))
+    text = words(document(client.get(address(Profile, "change", profile_of(batch, status="ok").pk))))
+    assert not [part for part in ("nightly", "Whales!", "It is in no list", "Check now") if part in text]
+
+
+def test_a_profile_that_nobody_has_checked_says_what_to_do(client):
+    BatchManager().create_list("Whales", ["https://new.example/"])
+    text = words(document(client.get(address(Profile, "change", Profile.objects.get().pk))))
+    assert "No batch has checked it yet. “Check now” makes one that does." in text
+
+
+def test_profiles_are_found_by_their_host_or_an_address_at_it(client):
+    one_of_each()
+    BatchManager().create_list("Whales", ["https://news.example/a"])
+    [found] = listed(client, Profile, host="news.example")
+    assert listed(client, Profile, host="https://news.example/whatever?x") == [found]
+    assert 'id="dashboard-host"' in text_of(client.get(reverse("admin:index")))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""The page of a profile: what is known of it, the lists it is in, and its checks over all batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from batches.lists.addresses import host_of
+from batches.models import ListProfile, Profile
+from batches.reports.history import fetch_history, find_waiting
+
+from .base import ReadOnlyAdmin
+
+#: Checks, and lists. The full lists are linked.
+SHOWN = 50
+#: Batches that have still to check it.
+SHOWN_WAITING = 5
+
+
+class ProfilePage(ReadOnlyAdmin):
+    change_form_template = "admin/batches/profile/change_form.html"
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        if obj := options.get("obj"):
+            context |= page_context(request, obj)
+        return super().render_change_form(request, context, *args, **options)
+
+
+def page_context(request: HttpRequest, profile: Profile) -> dict[str, Any]:
+    may = request.user.has_perm
+    return {
+        "title": str(profile),
+        "subtitle": None,
+        "host": host_of(profile.url),
+        "checks": fetch_history(profile, SHOWN) if may("batches.view_batchprofile") else None,
+        "waiting": find_waiting(profile)[:SHOWN_WAITING] if may("batches.view_batchprofile") else (),
+        "memberships": list_memberships(profile) if may("batches.view_listprofile") else None,
+    }
+
+
+def list_memberships(profile: Profile) -> list[ListProfile]:
+    return list(ListProfile.objects.filter(profile=profile).select_related("list").order_by("list__name")[:SHOWN])

@@ -1,0 +1,58 @@
+"""The checks of a profile over all batches, with those that were repeated and what each found."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from batches.batch_manager import BatchManager
+from batches.models import Profile
+from batches.reports.history import fetch_history, find_waiting
+from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
+
+pytestmark = pytest.mark.django_db
+
+
+def check(batch, result):
+    run = start_run(batch)
+    record(run, [(profile_ids(batch)[0], result)])
+    assert BatchManager().complete_batch(batch.pk)
+
+
+def test_checks_come_newest_first_with_the_stories_and_those_that_were_repeated():
+    first, second = make_batch("first", 2), make_batch("second", 1)
+    check(first, ok("a", "b"))
+    check(second, failed("gone"))
+    assert BatchManager().queue_batch(first.pk)  # all again
+    check(first, ok("a", "c"))
+    profile = Profile.objects.get(url="https://example.org/0")
+    found = fetch_history(profile, 10)
+    assert [(it.batch.name, it.status, it.error, it.is_earlier) for it in found] == [
+        ("first", "ok", "", False),
+        ("second", "failed", "gone", False),
+        ("first", "ok", "", True),
+    ]
+    assert [sorted(story.story_id for story in it.stories) for it in found] == [["c"], [], ["a", "b"]]
+    assert [it.is_earlier for it in fetch_history(profile, 2)] == [False, False]
+    assert BatchManager().delete_batch(second.pk)
+    assert [it.batch.name for it in fetch_history(profile, 10)] == ["first", "first"]
+
+
+def test_what_still_has_to_be_checked_waits_apart():
+    waiting = make_batch("waiting", 1)
+    check(make_batch("done", 1), ok())
+    profile = Profile.objects.get()
+    assert [it.batch.name for it in fetch_history(profile, 10)] == ["done"]
+    assert list(find_waiting(profile)) == [waiting]
+
+
+def test_the_number_of_queries_does_not_depend_on_the_number_of_checks():
+    def count():
+        with CaptureQueriesContext(connection) as captured:
+            fetch_history(Profile.objects.get(), 50)
+        return len(captured)
+
+    check(make_batch("1", 1), ok("a"))
+    once = count()
+    for number in range(2, 6):
+        check(make_batch(str(number), 1), ok(f"story {number}"))
+    assert count() == once
