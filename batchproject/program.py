@@ -15,7 +15,7 @@ batches {version} checks lists of public profiles, again and again, and tells wh
   batches createsuperuser    make an account to log in with
   batches serve              run the web application and workers, until Ctrl-C
   batches batchworker        run workers only
-  batches batch, list, queue, profile, redirect, token
+  batches batch, list, queue, profile, host, redirect, token
                              show and change everything: see `batches list --help`
   batches check --deploy     say what is missing for production
   batches migrate            update the database after an upgrade
