@@ -14,7 +14,6 @@ from django.db import OperationalError
 from django.test import Client
 from django.urls import path, reverse
 
-from batches.tests.support.documents import read_page
 from batches.tests.support.processes import run_python
 from batchproject.secret_key import GENERATE_KEY, is_weak, load_secret_key, read_or_generate_key
 from batchproject.urls import urlpatterns as project_urls
@@ -23,7 +22,8 @@ POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-#: As in docs/operations/deploy.md.
+ENVIRONMENT = settings.BASE_DIR / "deploy" / "batches.env"
+#: As in that file.
 PRODUCTION = {
     "SECRET_KEY": secrets.token_urlsafe(50),
     "ALLOWED_HOSTS": "batches.example.org",
@@ -121,8 +121,8 @@ def test_djangos_deployment_check_passes_with_the_documented_settings_only(chang
     assert message in checked.stderr
 
 
-def test_the_deployment_guide_has_these_settings():
-    assert set(re.findall(r"^([A-Z_]+)=", read_page("operations/deploy.md"), re.MULTILINE)) >= PRODUCTION.keys()
+def test_the_environment_file_has_these_settings():
+    assert set(re.findall(r"^([A-Z_]+)=", ENVIRONMENT.read_text(), re.MULTILINE)) >= PRODUCTION.keys()
 
 
 def test_each_installation_generates_its_own_key_that_only_its_owner_can_read(tmp_path):
@@ -176,7 +176,7 @@ def test_with_a_weak_key_nothing_starts_and_the_message_says_what_to_do(start):
 def test_the_documented_command_generates_a_strong_key():
     [key] = run_python(*shlex.split(GENERATE_KEY)[1:]).stdout.split()
     assert not is_weak(key)
-    assert GENERATE_KEY in read_page("operations/deploy.md")
+    assert GENERATE_KEY in ENVIRONMENT.read_text()
 
 
 def test_a_weak_stored_key_is_refused_too_but_in_debug_mode(tmp_path):
