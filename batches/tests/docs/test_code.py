@@ -15,7 +15,7 @@ from batches.conf import config_from_environment
 from batches.demo.profiles import PATH
 from batches.models import Batch, Queue, Subscription
 from batches.tests.support.demofeeds import demo
-from batches.tests.support.documents import DOCS, ROOT, find_blocks, find_pages, read_page
+from batches.tests.support.documents import ROOT, find_blocks, find_pages
 from batches.tests.support.terminal import manage
 from batches.tests.support.working import work
 
@@ -119,7 +119,7 @@ def latest(model):
 
 
 def blocks_to_run(name):
-    blocks = find_blocks(read_page(f"{name}.md"), "sh", "output", "python")
+    blocks = find_blocks(PAGES[name], "sh", "output", "python")
     return [block for block in blocks if not block.not_run]
 
 
@@ -127,7 +127,7 @@ def has_code(name):
     return any(block.language != "output" for block in blocks_to_run(name))
 
 
-GUIDES = ["tutorial/index", *(f"how-to/{page.stem}" for page in sorted((DOCS / "how-to").glob("*.md")))]
+GUIDES = ["README.md", "docs/tutorial/index.md", *(name for name in PAGES if name.startswith("docs/how-to/"))]
 
 #: The list of the tutorial.
 PRESS = "".join(f"http://127.0.0.1:8089{PATH}{kind}/{number}\n" for number, kind in enumerate(KINDS, start=1001))
@@ -139,16 +139,18 @@ def folder(tmp_path, monkeypatch, demo, settings):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "press.txt").write_text(PRESS.replace("127.0.0.1:8089", demo))
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "profiles.opml").write_text(f'<opml><outline xmlUrl="http://{demo}{PATH}rss/1"/></opml>')
     (tmp_path / "more.txt").write_text(f"http://{demo}{PATH}rss/1099\n")
     return tmp_path
 
 
 #: What a page assumes: the tutorial makes the list, and others go on from there.
 BEFORE = {
-    "tutorial/index": [],
-    "how-to/lists": [],
-    "how-to/retry": ["batches run press.txt"],
-    "how-to/hold": ["batches batch create press.txt"],
+    "docs/tutorial/index.md": [],
+    "docs/how-to/lists.md": [],
+    "docs/how-to/retry.md": ["batches run press.txt"],
+    "docs/how-to/hold.md": ["batches batch create press.txt"],
 }
 
 
