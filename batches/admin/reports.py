@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from django.core.exceptions import PermissionDenied
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
@@ -85,7 +86,7 @@ def read_period(request: HttpRequest) -> Period:
         return Period.TODAY
 
 
-def may_view(request: HttpRequest, model: type[Batch | BatchProfile | Host | Profile]) -> bool:
+def may_view(request: HttpRequest, model: type[Model]) -> bool:
     return any(request.user.has_perm(f"batches.{action}_{model._meta.model_name}") for action in ("view", "change"))
 
 
