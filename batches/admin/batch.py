@@ -23,6 +23,7 @@ from .dashboard import Dashboard
 from .filters import ListFilter
 from .forms import ChangeBatchForm
 from .queue_views import QueuePage
+from .reports import TodayPage
 
 
 def list_action(action: Action, name: str, description: str, permission: str = "operate") -> Any:
@@ -70,7 +71,13 @@ class BatchAdmin(AddBatchAdmin):
     )
 
     def get_urls(self) -> list[Any]:
-        return [*BatchPage(self).urls, *QueuePage(self).urls, *Dashboard(self).urls, *super().get_urls()]
+        return [
+            *BatchPage(self).urls,
+            *QueuePage(self).urls,
+            *TodayPage(self).urls,
+            *Dashboard(self).urls,
+            *super().get_urls(),
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
         return cast(BatchQuerySet, super().get_queryset(request)).in_queue_order()

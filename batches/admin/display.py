@@ -142,6 +142,14 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def signed(value: float | None) -> str:
+    """A difference: "+40", "−3", "±0"."""
+    if value is None:
+        return NOTHING
+    return f"+{value:,.0f}" if value >= 0.5 else f"−{-value:,.0f}" if value <= -0.5 else "±0"
+
+
+@register.filter
 def seconds(value: float | None) -> str:
     """How long one check takes: less than a second counts."""
     return NOTHING if value is None else f"{value:,.2f} s" if value < 10 else f"{value:,.0f} s"

@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied
-from django.db.models import CharField, F, OuterRef, QuerySet, Subquery, UUIDField
+from django.db.models import CharField, F, OuterRef, QuerySet, Subquery, Sum, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
@@ -279,9 +279,11 @@ class ListProfileAdmin(RefusableAdmin):
         return {}
 
     def get_paginator(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
-        """With the stored number of the profiles of a list: counting a million takes longer than the page."""
+        """With the stored numbers of the profiles of lists: counting a million takes longer than the page."""
         paginator = super().get_paginator(request, *args, **options)
-        if request.GET.keys() <= {ListFilter.parameter_name, PAGE_VAR} and (found := selected_list(request)):
+        if request.GET.keys() <= {PAGE_VAR}:
+            paginator.count = ProfileList.objects.aggregate(profiles=Sum("total_profiles", default=0))["profiles"]
+        elif request.GET.keys() <= {ListFilter.parameter_name, PAGE_VAR} and (found := selected_list(request)):
             paginator.count = found.total_profiles
         return paginator
 

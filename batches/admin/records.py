@@ -37,6 +37,7 @@ from .filters import (
 )
 from .forget_profiles import ForgetProfilesAdmin
 from .profile_page import ProfilePage
+from .reading import ReadingPage
 from .recheck import RecheckAdmin
 from .reports import FailuresPage, HostsPage
 
@@ -140,6 +141,10 @@ class StoryResultAdmin(ReadOnlyAdmin):
     list_filter = (BatchFilter, BaselineFilter, "found_at")
     search_fields = ("title", "url", "profile__url", "profile__name")
     search_help_text = "Title, or address or name of the profile"
+    change_list_template = "admin/batches/storyresult/change_list.html"
+
+    def get_urls(self) -> list[Any]:
+        return [*ReadingPage(self).urls, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StoryResult]:
         return super().get_queryset(request).filter(found_at__isnull=False)

@@ -5,7 +5,7 @@ Each is a page beside those of a model, and shown to whoever may view the model'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.core.exceptions import PermissionDenied
@@ -16,6 +16,7 @@ from django.urls import URLPattern, path
 
 from batches.limits import MAX_HOST
 from batches.models import Batch, BatchProfile, Host, Profile
+from batches.reports.days import ComparedRun, compare_runs_of_today
 from batches.reports.failures import Period, find_batches_with_failures, find_failing, summarise_failures
 from batches.reports.hosts import NEVER, SAMPLE, HostFigures, find_failing_hosts, find_pauses
 from batches.text import clean_text
@@ -26,6 +27,7 @@ from .filters import LastCheckFilter
 #: Reasons, hosts, batches and profiles on the page of failures; the lists have all of them.
 SHOWN = 20
 SHOWN_HOSTS = 100
+SHOWN_RUNS = 100
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -44,9 +46,12 @@ class ReportPage:
         name = f"batches_{self.model_admin.opts.model_name}_{self.name}"
         return [path(f"{self.name}/", self.model_admin.admin_site.admin_view(self.page), name=name)]
 
-    def page(self, request: HttpRequest) -> HttpResponse:
+    def require_view_permission(self, request: HttpRequest) -> None:
         if not self.model_admin.has_view_permission(request):
             raise PermissionDenied
+
+    def page(self, request: HttpRequest) -> HttpResponse:
+        self.require_view_permission(request)
         context = {
             **self.model_admin.admin_site.each_context(request),
             "opts": self.model_admin.opts,
@@ -88,6 +93,55 @@ def read_period(request: HttpRequest) -> Period:
 
 def may_view(request: HttpRequest, model: type[Model]) -> bool:
     return any(request.user.has_perm(f"batches.{action}_{model._meta.model_name}") for action in ("view", "change"))
+
+
+class TodayPage(ReportPage):
+    """The runs of today beside those before. Profile by profile they are compared on the page of each run."""
+
+    name, title = "today", "Today’s runs compared"
+
+    def context(self, request: HttpRequest) -> dict[str, Any]:
+        compared = compare_runs_of_today()
+        return {
+            "total": len(compared),
+            "runs": [describe_run(each) for each in compared[:SHOWN_RUNS]],
+            "sums": [Figure.of(field, compared) for field in COMPARED],
+            "new": sum(each.before is None for each in compared),
+            "may_view_rows": may_view(request, BatchProfile),
+        }
+
+
+#: The fields that are compared, with their labels.
+COMPARED = {
+    "completed_profiles": "Checked",
+    "failed_checks": "Failed",
+    "stories_found": "New stories",
+    "run_seconds": "Run time",
+}
+
+
+class Figure(NamedTuple):
+    """A number of today, and the one before."""
+
+    field: str
+    label: str
+    now: float
+    before: float | None
+
+    @classmethod
+    def of(cls, field: str, runs: Sequence[ComparedRun]) -> Figure:
+        """The sums of the runs that have one before: only they can be compared."""
+        pairs = [each for each in runs if each.before]
+        before = sum(getattr(each.before, field) for each in pairs) if pairs else None
+        return cls(field, COMPARED[field], sum(getattr(each.run, field) for each in pairs or runs), before)
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.before is None else self.now - self.before
+
+
+def describe_run(compared: ComparedRun) -> tuple[ComparedRun, list[Figure]]:
+    return compared, [Figure.of(field, [compared]) for field in COMPARED]
 
 
 class HostsPage(ReportPage):

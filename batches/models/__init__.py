@@ -22,6 +22,7 @@ from .hosts import Host
 from .leases import EndedLease, Lease, Partition
 from .lists import NO_EDITION, ListProfile, ProfileList
 from .logs import Action, BatchLog, Channel
+from .marks import ReadMark, find_mark, mark_as_read
 from .profiles import Profile, StoryResult
 from .queue import Queue
 from .redirects import Redirect

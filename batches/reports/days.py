@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Count, F, Sum
 
@@ -35,3 +36,44 @@ def sum_up_day(days_ago: int = 0) -> Day:
     checked = F("completed_profiles") - F("skipped_profiles")
     sums = {"checked": checked, "failed": "failed_checks", "stories": "stories_found"}
     return Day(**done.aggregate(batches=Count("pk"), **{name: Sum(value, default=0) for name, value in sums.items()}))
+
+
+#: Runs of today that are compared, the latest.
+MOST_COMPARED = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """A run that was done today, and the latest one of the same list that was done before today.
+
+    Of a batch without a list, it is the batch that it repeats. None if there is none.
+    """
+
+    run: Batch
+    before: Batch | None
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the pages of the run compare it, profile by profile, with the same run."""
+        return self.before is not None and self.before.pk == self.run.previous_id
+
+    def difference(self, field: str) -> float | None:
+        return getattr(self.run, field) - getattr(self.before, field) if self.before else None
+
+
+def compare_runs_of_today() -> list[ComparedRun]:
+    """The latest run of each list, those with the most failures more than before first. Two queries.
+
+    A run of a list repeats the run before: so the first one of today leads to the last one before today.
+    """
+    start = start_of_day()
+    done = Batch.objects.filter(status=Batch.Status.DONE)
+    latest, first = dict[Any, Batch](), dict[Any, Batch]()
+    for run in done.filter(completed_at__gte=start).order_by("-completed_at")[:MOST_COMPARED]:
+        key = run.list_id or run.pk
+        latest.setdefault(key, run)
+        first[key] = run
+    wanted = [run.previous_id for run in first.values() if run.previous_id]
+    before = {run.pk: run for run in done.filter(completed_at__lt=start, pk__in=wanted)}
+    compared = [ComparedRun(run, before.get(first[key].previous_id or run.pk)) for key, run in latest.items()]
+    return sorted(compared, key=lambda each: (-(each.difference("failed_checks") or 0), each.run.name))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 from django.db.models import Q, QuerySet, TextChoices
 from django.utils import timezone
@@ -36,7 +36,11 @@ class Failures:
 
 
 def start_of_day(days_ago: int = 0) -> datetime:
-    day = timezone.localdate() - timedelta(days=days_ago)
+    return start_of(timezone.localdate() - timedelta(days=days_ago))
+
+
+def start_of(day: date) -> datetime:
+    """By the clock of the project's time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
 
 

@@ -6,6 +6,7 @@ pages can be measured again after a change.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
@@ -24,8 +25,7 @@ from batches.models import Batch, BatchLog, Host, Profile, ProfileList, Redirect
 from batches.queue.sql import MEMBER, PROFILE, ROW, STORY, execute, format_time, time_parameter, uuid_parameter
 from benchmarks.lists import addresses
 
-from .pages import seconds_of
-
+REPEATS = 5
 #: A part of the profiles is at one platform, the others are at hosts with so many each.
 PLATFORM_SHARE, PROFILES_OF_A_HOST = 5, 10
 #: One profile of so many fails, for one of so many reasons.
@@ -47,9 +47,20 @@ def measure(waiting: int, lists: int, profiles: int) -> dict[str, float]:
         with CaptureQueriesContext(connection) as captured:
             client.get(path)
         figures[f"{name}: queries"] = float(len(captured))
-        figures[f"{name}: ms"] = 1000 * seconds_of(client, path)
+        figures[f"{name}: ms"] = 1000 * shortest(client, path)
     slowest = max(value for name, value in figures.items() if name.endswith("ms"))
     return figures | {"slowest page, ms": slowest}
+
+
+def shortest(client: Client, path: str) -> float:
+    """The shortest of some requests: what others do on the machine only adds to it."""
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        response = client.get(path)
+        times.append(time.perf_counter() - started)
+        assert response.status_code == 200, (path, response.status_code)
+    return min(times)
 
 
 # The rows
@@ -207,20 +218,18 @@ def special_pages() -> Iterator[tuple[str, str]]:
         ("list of 1,000", "profilelist_change", [found and found.pk], ""),
         ("profiles of a list", "listprofile_changelist", [], f"?list={found and found.pk}"),
         ("a failing profile", "profile_change", [profile.pk], ""),
-        ("failed profiles", "profile_changelist", [], "?check=failed"),
+        ("failures of today", "profile_failures", [], ""),
+        ("failures at any time", "profile_failures", [], "?period=all"),
+        ("its profiles as a list", "profile_changelist", [], "?check=failed_today"),
+        ("failing hosts, searched", "host_changelist", [], "?q=host-77"),
+        ("failing profiles of a large host", "profile_changelist", [], "?host=platform.example&check=failed"),
+        ("runs of today compared", "batch_today", [], ""),
+        ("new stories", "storyresult_reading", [], ""),
+        ("new stories of today and a list", "storyresult_reading", [], f"?day=today&list={found and found.pk}"),
+        ("new stories of today and a host", "storyresult_reading", [], "?day=today&host=host-77.example"),
         ("profiles of a small host", "profile_changelist", [], "?host=host-77.example"),
         ("profiles of a large host", "profile_changelist", [], "?host=platform.example"),
-        ("profiles, searched", "profile_changelist", [], "?q=host-777"),
-        ("stories, searched", "storyresult_changelist", [], "?q=host-777"),
         ("batches, searched", "batch_changelist", [], "?q=List+77"),
         ("done batches", "batch_changelist", [], "?status__exact=done"),
     ):
         yield name, reverse(f"admin:batches_{view}", args=args) + query
-
-
-def has_page(name: str) -> bool:
-    try:
-        reverse(f"admin:batches_{name}")
-    except NoReverseMatch:
-        return False
-    return True

@@ -397,3 +397,10 @@ def test_keeping_is_offered_to_those_who_may_add_lists(client_of):
     add = reverse("admin:batches_batch_add")
     assert "Keep as a list" not in text_of(client_of("adder").get(add))
     assert "Keep as a list" in text_of(client_of("superuser").get(add))
+
+
+def test_the_profiles_of_all_lists_are_counted_by_their_lists(client):
+    make_list("two", 2)
+    make_list("three", 3)
+    page = client.get(address(ListProfile, "changelist"))
+    assert (page.context["cl"].result_count, len(page.context["cl"].result_list)) == (5, 5)

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.django_db
 
 MODELS = (Profile, BatchProfile, StoryResult, BatchLog, Webhook, ProfileList, ListProfile, Host)
 LISTS = [address(model, "changelist") for model in MODELS]
-REPORTS = [reverse("admin:batches_profile_failures")]
+REPORTS = [reverse(f"admin:batches_{name}") for name in ("batch_today", "profile_failures", "storyresult_reading")]
+REPORTS += [f"{REPORTS[-1]}?day=today&host=example.org&by=profile"]
 DELIVERIES = address(WebhookDelivery, "changelist")
 
 

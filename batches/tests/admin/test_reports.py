@@ -11,6 +11,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Host, Profile
 from batches.reports.failures import start_of_day
+from batches.tests.support.factories import failed, make_list, ok, run_list
 
 from .conftest import (
     SCRIPT,
@@ -213,3 +214,64 @@ def test_a_host_is_one_click_from_the_list_of_its_failing_profiles(client):
     assert list(client.get(link).context["cl"].queryset) == [one]
     assert listed(client, Profile, host="a.example:8080") == [one]
     assert act(client, "check_selected", one, url=PROFILES).status_code == 200
+
+
+TODAY = reverse("admin:batches_batch_today")
+
+
+def run_before(found, *results, days_ago):
+    """A run that was done so many days ago."""
+    run = run_list(found, *results)
+    moment = start_of_day(days_ago) + timedelta(hours=6)
+    Batch.objects.filter(pk=run.pk).update(created_at=moment, completed_at=moment)
+    return run
+
+
+def test_todays_runs_stand_beside_those_before_today(client):
+    worse, better, new = (make_list(name, 3) for name in ("worse", "better", "new"))
+    run_before(worse, ok(), ok(), ok(), days_ago=3)
+    before = run_before(worse, ok(), ok(), failed(), days_ago=1)
+    run_before(better, failed(), failed(), failed(), days_ago=1)
+    run_list(worse, ok(), ok(), ok())  # an earlier one of today
+    latest = run_list(worse, ok(), failed(), failed())
+    run_list(better, ok("a", "b"), ok("c"), ok())
+    run_list(new, ok(), ok(), failed())
+    page = client.get(TODAY)
+    rows = table(page, "runs")
+    assert [row[0] for row in rows] == ["worse", "new", "better"]
+    assert rows[0][2:5] == ["3 ±0", "2 +1", "0 ±0"]
+    assert rows[1][2:5] == ["3", "1", "0"]
+    assert rows[1][-1] == "–"
+    assert rows[2][2:5] == ["3 ±0", "0 −3", "3 +3"]
+    links = document(page).xpath("//section[@aria-labelledby='runs-title']//tbody/tr[1]//a/@href")
+    assert links[0] == address(Batch, "change", latest.pk)
+    assert links[-1] == address(Batch, "change", before.pk)
+    sums = {figure.field: (figure.now, figure.before) for figure in page.context["sums"]}
+    assert sums["failed_checks"] == (2, 4)
+    assert sums["completed_profiles"] == (6, 6)
+    assert "Without 1 run that has none before." in text_of(page)
+
+
+def test_newly_failing_profiles_are_linked_where_the_run_is_compared_with_the_same_one(client):
+    found = make_list("it", 2)
+    run_before(found, ok(), ok(), days_ago=1)
+    run_list(found, ok(), failed())
+    link = document(client.get(TODAY)).xpath("//a[@title='Those that newly fail']/@href")[0]
+    [row] = client.get(link).context["cl"].result_list
+    assert (row.status, row.profile.url) == ("failed", "https://example.org/1")
+
+
+def test_a_batch_without_a_list_is_compared_with_the_one_that_it_repeats(client):
+    batch = batch_with("done", name="by hand", ok=1, failed=1, pending=0)
+    moment = start_of_day(2)
+    Batch.objects.filter(pk=batch.pk).update(completed_at=moment)
+    repeat = BatchManager().repeat_batch(batch.pk)
+    assert BatchManager().complete_batch(repeat.pk)
+    [row] = table(client.get(TODAY), "runs")
+    assert row[3] == "0 −1"
+
+
+def test_a_day_without_runs_says_so(client):
+    batch_with("done", ok=1, pending=0)
+    Batch.objects.update(completed_at=start_of_day(1))
+    assert "No batch was done today." in text_of(client.get(TODAY))

@@ -92,6 +92,9 @@ ADDRESSES = {
     "batches_batch_live": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_details": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_export": (SEE_ROWS, NOBODY, {}),
+    "batches_batch_today": (SEE_BATCHES, NOBODY, {}),
+    "batches_storyresult_reading": (SEE_ROWS, SEE_ROWS, {"up_to": "{story}"}),
+    "batches_storyresult_export": (SEE_ROWS, NOBODY, {}),
     "batches_profile_failures": (SEE_ROWS, NOBODY, {}),
     "batches_profile_export": (SEE_ROWS, NOBODY, {}),
     "batches_batch_queue": (SEE_BATCHES, NOBODY, {}),
@@ -231,6 +234,7 @@ def address(name, batch):
         "batches_batch_queue_selected:delete": ["delete_batch"],
         "batches_batch_export": [batch.pk, "csv"],
         "batches_profile_export": ["csv"],
+        "batches_storyresult_export": ["csv"],
         "batches_profilelist_export": [ProfileList.objects.get().pk, "csv"],
     }
     if name == "batches_batch_queue_move":
@@ -270,6 +274,7 @@ def keys(batch):
         "list": getattr(ProfileList.objects.first(), "pk", ""),
         "member": ListProfile.objects.latest("pk").pk,
         "redirect": getattr(Redirect.objects.first(), "pk", ""),
+        "story": StoryResult.objects.latest("pk").pk,
         "accepted": digest_of(list(Redirect.objects.proposed())),
     }
 

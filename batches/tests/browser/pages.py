@@ -146,6 +146,8 @@ STATES = {
     "profiles that changed": Page("batches_batchprofile_changelist", query="?batch={repeat}&change=unchanged"),
     "failures": Page("batches_profile_failures", query="?period=week"),
     "no failures": Page("batches_profile_failures", query="?period=yesterday"),
+    "stories by profile": Page("batches_storyresult_reading", query="?by=profile&day=today&unread=1"),
+    "no stories of a batch": Page("batches_storyresult_reading", query="?batch={repeat}"),
     "hosts": Page("batches_host_changelist", query="?o=rate"),
     "users": Page("auth_user_changelist"),
     "a user": Page("auth_user_change", of="user"),

@@ -1,0 +1,144 @@
+"""New stories to read, the newest first: of all profiles, or of a list, a batch, a host, a day. Reads only.
+
+A page costs the same however many stories there are. Of a list or a host it looks through a limited number of new
+stories, and says how far it has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from django.db.models import OuterRef, Q, Subquery, Sum
+
+from batches.models import Batch, ListProfile, Profile, ProfileList, StoryResult
+from batches.models.profiles import StoryResultQuerySet
+
+from .failures import start_of
+from .queries import match_host
+
+PAGE = 100
+#: New stories that a page looks through for those of a list or of a host.
+LOOKED_THROUGH = 20_000
+#: The IDs of stories that are found at the same time are in no order: those of one transaction come together.
+DISORDER = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is to be read. `after` and `before` are the IDs of stories."""
+
+    list: ProfileList | None = None
+    batch: Batch | None = None
+    host: str = ""
+    day: date | None = None
+    after: int = 0
+    before: int | None = None
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether no index leads to its stories."""
+        return bool(self.list or self.host) and not self.batch
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`older` is the ID before which the next page begins, None on the last one.
+
+    `looked_back_to` is the time to which it has looked, if it has not found a whole page before.
+    """
+
+    stories: Sequence[StoryResult]
+    older: int | None
+    looked_back_to: datetime | None = None
+
+
+def find_new_stories(selection: Selection) -> StoryResultQuerySet:
+    """All of them, in no order. Raises InvalidAddress for a host that is none."""
+    found = selection.batch.new_stories.order_by() if selection.batch else StoryResult.objects.new()
+    if selection.before is not None:
+        found = found.filter(pk__lt=selection.before)
+    if selection.after:
+        found = found.filter(pk__gt=selection.after)
+    if selection.day:
+        found = found.filter(is_of_day(selection.day))
+    if selection.list:
+        found = found.alias(member=find_membership(selection.list)).filter(member__isnull=False)
+    if selection.host:
+        found = found.alias(at_host=find_at_host(selection.host)).filter(at_host__isnull=False)
+    return found
+
+
+# Of one story each. A join, or `Exists`, of which PostgreSQL makes one, begins with all profiles of the list or host.
+
+
+def find_membership(found: ProfileList) -> Subquery:
+    """In the list as it is now."""
+    editions = {"first_edition__lte": found.edition, "last_edition__gte": found.edition}
+    members = ListProfile.everything.filter(list=found, profile=OuterRef("profile"), **editions)
+    return Subquery(members.order_by().values("pk")[:1])
+
+
+def find_at_host(host: str) -> Subquery:
+    profiles = Profile.objects.filter(match_host("url", host), pk=OuterRef("profile"))
+    return Subquery(profiles.values("pk")[:1])
+
+
+def is_of_day(day: date) -> Q:
+    """Found on this day of the project's time zone. With bounds of the ID, for the index of the new ones."""
+    start, end = (start_of(day + timedelta(days=number)) for number in (0, 1))
+    first, behind = find_first(start), find_first(end)
+    condition = Q(found_at__gte=start, found_at__lt=end)
+    if first is None:
+        return condition & Q(pk__lt=0)
+    condition &= Q(pk__gte=first - DISORDER)
+    return condition if behind is None else condition & Q(pk__lt=behind + DISORDER)
+
+
+def find_first(moment: datetime) -> int | None:
+    """The first story that was found from this moment on."""
+    found = StoryResult.objects.filter(found_at__gte=moment).order_by("found_at")
+    return found.values_list("pk", flat=True).first()
+
+
+def read_page(selection: Selection) -> Page:
+    found = find_new_stories(selection)
+    start = find_start(selection) if selection.is_searched else None
+    if selection.is_searched:  # also from 0 on: the bound leads SQLite to the index of the new ones
+        found = found.filter(pk__gte=start or 0)
+    stories = list(found.newest_first()[: PAGE + 1])
+    if len(stories) > PAGE:
+        return Page(stories[:PAGE], stories[PAGE - 1].pk)
+    if start is None:
+        return Page(stories, None)
+    looked_back_to = StoryResult.objects.filter(pk=start).values_list("found_at", flat=True).first()
+    return Page(stories, start, looked_back_to)
+
+
+def find_start(selection: Selection) -> int | None:
+    """Where the page stops looking; None if it comes to the end before."""
+    new = StoryResult.objects.filter(is_baseline=False).order_by("-pk")
+    if selection.before is not None:
+        new = new.filter(pk__lt=selection.before)
+    if selection.after:
+        new = new.filter(pk__gt=selection.after)
+    if selection.day:
+        new = new.filter(is_of_day(selection.day))
+    return new.values_list("pk", flat=True)[LOOKED_THROUGH : LOOKED_THROUGH + 1].first()
+
+
+@dataclass(frozen=True, slots=True)
+class ListWithStories:
+    list_id: UUID
+    name: str
+    stories: int
+
+
+def find_lists_with_stories(day: date, limit: int) -> list[ListWithStories]:
+    """Lists whose runs that were done on this day have found new stories, those with the most first."""
+    done = Batch.objects.filter(status=Batch.Status.DONE, completed_at__gte=start_of(day), list__deleted_at=None)
+    runs = done.filter(completed_at__lt=start_of(day + timedelta(days=1)), list__isnull=False, stories_found__gt=0)
+    sums = runs.order_by().values_list("list", "list__name").annotate(found=Sum("stories_found"))
+    return [ListWithStories(*row) for row in sums.order_by("-found", "list__name")[:limit]]
