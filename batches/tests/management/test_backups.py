@@ -1,5 +1,6 @@
 """A backup that is made in the middle of a run is restored into a new database, and the run goes on there."""
 
+import re
 import shutil
 import subprocess
 
@@ -9,14 +10,14 @@ import pytest
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 from batches.tests.conftest import skip_or_fail
+from batches.tests.support.documents import read_page
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.postgres import find_binaries
 from batches.tests.support.processes import WAIT_SECONDS, Commands, wait_until
 from batches.tests.support.working import commands, server
+from batchproject.settings import parse_database_url
 
 __all__ = ["commands", "server"]
-
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
@@ -52,7 +53,9 @@ def assert_sound(restored, **environ):
     assert examined.wait() == 0, examined.describe()
 
 
+@pytest.mark.slow
 @pytest.mark.databases("sqlite")
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "statement",
     ["VACUUM INTO '{}'", pytest.param(".backup '{}'", marks=pytest.mark.exhaustive)],
@@ -67,7 +70,17 @@ def test_a_copy_of_sqlite_goes_on(run_in_its_middle, server, database_url, tmp_p
     wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # where the backup was made
 
 
+def test_the_address_for_litestream_leaves_checkpoints_to_it():
+    [url] = re.findall(r"^DATABASE_URL=(sqlite\S+)$", read_page("operations/backup.md"), re.MULTILINE)
+    options = parse_database_url(url)["OPTIONS"]
+    assert options["init_command"].count("PRAGMA") == 3
+    assert "wal_autocheckpoint=0;" in options["init_command"]
+    assert (options["transaction_mode"], options["timeout"]) == ("IMMEDIATE", 20)
+
+
+@pytest.mark.slow
 @pytest.mark.databases("postgresql")
+@pytest.mark.django_db(transaction=True)
 def test_a_dump_of_postgresql_goes_on(run_in_its_middle, server, database_url, tmp_path):
     binaries, dump = find_binaries(None, tmp_path), tmp_path / "batches.dump"
     run(str(binaries / "pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={database_url}")

@@ -31,8 +31,9 @@ def run(*command):
 
 
 def read_environment():
-    lines = (line for line in (DEPLOY / "batches.env").read_text().splitlines() if line and line[0] != "#")
-    return dict(line.split("=", 1) for line in lines)
+    """As a shell reads it, which the guide asks for, and systemd too."""
+    lines = run("env", "-i", "sh", "-c", f"set -a; . {DEPLOY / 'batches.env'}; env").stdout.splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines) if name != "PWD"}
 
 
 @pytest.mark.slow
@@ -64,6 +65,7 @@ def test_the_environment_file_has_what_djangos_deployment_check_asks_for():
     environ = read_environment()
     assert {name: environ[name] for name in ("HTTPS", "HSTS_SECONDS")} == {"HTTPS": "on", "HSTS_SECONDS": "31536000"}
     assert environ.keys() >= PRODUCTION.keys()
+    assert environ["BATCHES_USER_AGENT"].endswith(" (contact: ops@example.org)")
 
 
 class Nginx:
