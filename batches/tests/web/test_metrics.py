@@ -96,13 +96,15 @@ def test_the_figures_say_what_the_database_says(read):
     age_leases(long)
     run = claim("other")
     record(run, [(profile_ids(long)[1], failed()), (profile_ids(long)[2], ok())])
-    Lease.objects.update(lease_at=Now() - timedelta(seconds=5))
+    Lease.objects.update(lease_at=Now() - timedelta(seconds=100))
+    Lease.objects.create(batch=long, worker="second", lease_at=Now())
+    Queue.objects.update(worker_seen_at=Now() - timedelta(seconds=100))
     manager.hold_queue("Maintenance")
     Queue.objects.update(held_at=timezone.now() - timedelta(minutes=2))
     Host.objects.create(name="paused.example.org", not_before=timezone.now() + timedelta(hours=1))
     Host.objects.create(name="quick.example.org", not_before=timezone.now() - timedelta(hours=1))
     webhook = Webhook.objects.create(url="https://example.org/hook")
-    for minutes in (-3, 3):
+    for minutes in (-3, -1, 3):
         at = timezone.now() + timedelta(minutes=minutes)
         values = {"event_id": uuid4(), "type": "batch.done", "payload": "{}", "next_attempt_at": at}
         WebhookDelivery.objects.create(webhook=webhook, **values)
@@ -110,7 +112,7 @@ def test_the_figures_say_what_the_database_says(read):
     expected = {
         "batches_queue_held": 1,
         "batches_queue_outage": 0,
-        "batches_workers": 1,
+        "batches_workers": 2,
         "batches_batches/queued": 1,
         "batches_batches/running": 1,
         "batches_batches/paused": 0,
@@ -128,11 +130,11 @@ def test_the_figures_say_what_the_database_says(read):
         "batches_day_profiles/ok": 1,
         "batches_day_profiles/failed": 1,
         "batches_day_profiles/skipped": 0,
-        "batches_deliveries_waiting": 2,
+        "batches_deliveries_waiting": 3,
         "batches_hosts_paused": 1,
     }
     assert {name: figures[name] for name in expected} == expected
-    seconds = {"queue_held_seconds": 120, "lease_age_seconds": 5, "deliveries_late_seconds": 180, "run_seconds": 0}
+    seconds = {"queue_held_seconds": 120, "lease_age_seconds": 100, "deliveries_late_seconds": 180, "run_seconds": 0}
     for name, least in seconds.items():
         assert least <= figures[f"batches_{name}"] < least + 60, name
     assert 0 <= figures["batches_heartbeat_age_seconds"] < 60
