@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, connection, connections, transaction
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, EndedLease, Lease, Partition, Profile, Queue, StoryResult
+from batches.models import Attempt, Batch, BatchLog, EndedLease, Lease, Partition, Profile, Queue, StoryResult
 from batches.reports.doctor import diagnose
 
 from . import audit, callers, child, databases, server, site, watcher, worker
@@ -392,12 +392,12 @@ class Stage:
 
 
 def empty_tables(*, close: bool = True) -> None:
-    """Restore the state after the migrations, without their cost."""
-    with connection.cursor() as cursor:
+    """Restore the state after the migrations, without their cost. In one transaction: the watcher may be running."""
+    with transaction.atomic(), connection.cursor() as cursor:
         for table in (audit.CHANGES, *(model._meta.db_table for model in (BatchLog, StoryResult, *_ROWS))):
             cursor.execute(f"DELETE FROM {table}")
     if close:
         connections.close_all()
 
 
-_ROWS = (EndedLease, Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue)
+_ROWS = (Attempt, EndedLease, Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue)
