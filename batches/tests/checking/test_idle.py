@@ -1,5 +1,7 @@
 """A worker without a batch to check completes what a killed process has left."""
 
+import gc
+
 import pytest
 from django.db.models.functions import Now
 
@@ -92,3 +94,18 @@ def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script,
     monkeypatch.setattr(worker, "is_looked_after", look_after)
     Worker(finished=lambda: calls.count("claim") == 2).work()
     assert calls == ["claim", 0.01, 0.01, 0.01, 0.01, "claim", 0.01]
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_worker_leaves_the_garbage_collector_as_it_was(is_frozen):
+    gc.unfreeze()
+    if is_frozen:
+        gc.freeze()
+    before = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        with worker.collecting_seldom():
+            assert gc.get_freeze_count() > 0
+            assert gc.get_threshold() == worker.GARBAGE_THRESHOLDS
+        assert (gc.get_threshold(), gc.get_freeze_count()) == before
+    finally:
+        gc.freeze()  # as all tests have it
