@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
@@ -185,8 +186,10 @@ def command_line(arguments: str) -> str:
 def install_command(extra: str) -> str:
     """What installs the packages of an extra: from a clone its file, and else by its name."""
     file = Path(__file__).parents[1] / f"requirements-{extra}.txt"
-    what = f"-r {file.name}" if file.exists() else f'"batches[{extra}]"'
-    return f"python -m pip install {what}"
+    if file.exists():
+        return f"python -m pip install -r {file.name}"
+    pip = "pipx runpip batches" if Path(sys.prefix, "pipx_metadata.json").exists() else "python -m pip"
+    return f'{pip} install "batches[{extra}]"'
 
 
 def get_config() -> Config:

@@ -9,10 +9,10 @@ import dj_database_url
 import django
 from django.core.exceptions import ImproperlyConfigured
 
-from batches.conf import config_from_environment, config_from_mapping
+from batches.conf import config_from_environment, config_from_mapping, install_command
 
 from .environment import read_list, read_log_format, read_log_level, read_number, read_switch, read_text, read_time_zone
-from .installation import BASE_DIR, find_data_directory
+from .installation import BASE_DIR, IS_CLONE, find_data_directory
 from .installation import PROGRAM as PROGRAM
 from .private_files import create_private_file
 from .secret_key import load_secret_key
@@ -135,9 +135,8 @@ def parse_database_url(url: str, *, pooled: bool = False) -> dict[str, Any]:
     defaults = {"django.db.backends.sqlite3": SQLITE_OPTIONS, "django.db.backends.postgresql": POSTGRESQL_OPTIONS}
     settings["OPTIONS"] = defaults.get(settings["ENGINE"], {}) | settings.get("OPTIONS", {})
     if settings["ENGINE"] == "django.db.backends.postgresql" and find_spec("psycopg") is None:
-        raise ImproperlyConfigured(
-            'PostgreSQL needs the package psycopg. Run: python -m pip install "psycopg[binary]>=3.2,<4"'
-        )
+        install = "python -m pip install -r requirements.txt" if IS_CLONE else install_command("postgres")
+        raise ImproperlyConfigured(f"PostgreSQL needs the package psycopg. Run: {install}")
     if pooled:  # a pool refuses such parameters, and the next query may meet another connection
         settings["OPTIONS"].pop("options", None)
         settings["DISABLE_SERVER_SIDE_CURSORS"] = True

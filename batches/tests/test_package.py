@@ -25,6 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import batches
+from batches.tests.hosts.steps import read_step
 from batches.tests.management.test_serve import free_port, press_ctrl_c
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.processes import WAIT_SECONDS, Command, Commands, run_python
@@ -57,6 +58,11 @@ class Installation(Commands):
         (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
         own = {"HOME": str(folder), "PATH": os.environ["PATH"], "BATCHES_ALLOWED_NETWORKS": "127.0.0.1/32"}
         self.environ = own | {name: self.environ[name] for name in ("BATCHES_PROCESSES", "BATCHES_TEST_COMMANDS")}
+
+    def run_python(self, *arguments: str, code: int = 0) -> Command:
+        command = self.start_program(str(self.folder / "venv" / "bin" / "python"), *arguments, cwd=self.folder)
+        assert command.wait() == code, command.describe()
+        return command
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
         command = [str(self.folder / "venv" / "bin" / "python"), "-P", "-c", PROGRAM, *arguments]
@@ -132,27 +138,22 @@ def test_the_help_says_where_the_data_are_and_stores_nothing(installation):
 
 
 def test_a_list_is_checked_right_after_the_installation(installation):
-    assert installation.run("check").out == "System check identified no issues (0 silenced).\n"
+    """By two commands at the same time, of which one creates the tables and the other waits for them."""
+    database = installation.data / "batches.sqlite3"
     with FeedServer() as server:
         server.answer_feed("/feed", "A story")
         (installation.folder / "list.txt").write_text(f"{server.url('/feed')}\n")
-        summary = installation.run("run", "list.txt", "--count-first").out
-    assert "A story" in summary
-    database = installation.data / "batches.sqlite3"
+        commands = [installation.start("run", "list.txt", "--count-first"), installation.start("batch", "list")]
+        assert [command.wait() for command in commands] == [0, 0], [command.describe() for command in commands]
+    assert "A story" in commands[0].out
+    assert sum(command.err.count(f"Created the database {database}\n") for command in commands) == 1
     assert [stat.S_IMODE(path.stat().st_mode) for path in (installation.data, database)] == [0o700, 0o600]
     assert "secret_key" in os.listdir(installation.data)
+    assert installation.run("check").out == "System check identified no issues (0 silenced).\n"
 
 
 def test_the_short_form_of_batch_run_works_in_a_clone_too():
     assert "usage: manage.py batch run " in run_python("manage.py", "run", "--help").stdout
-
-
-def test_two_processes_create_the_tables_once(installation):
-    directory = {"DATA_DIR": str(installation.folder / "new")}
-    both = [installation.start("batch", "list", environ=directory) for _ in range(2)]
-    assert [command.wait() for command in both] == [0, 0], [command.describe() for command in both]
-    created = f"Created the database {directory['DATA_DIR']}/batches.sqlite3\n"
-    assert sorted(command.err for command in both) == ["", created]
 
 
 def test_messages_name_the_program(installation):
@@ -164,7 +165,12 @@ def test_messages_name_the_program(installation):
 def test_postgresql_without_its_driver_gets_one_sentence(installation):
     (installation.folder / "sitecustomize.py").write_text("import sys; sys.modules['psycopg'] = None")
     environ = {"DATABASE_URL": "postgres://localhost/batches", "PYTHONPATH": str(installation.folder)}
-    assert "PostgreSQL needs the package psycopg. Run: " in installation.run("check", code=1, **environ).err
+    sentence = 'PostgreSQL needs the package psycopg. Run: python -m pip install "batches[postgres]"'
+    assert sentence in installation.run("check", code=1, **environ).err
+    marker = installation.folder / "venv" / "pipx_metadata.json"
+    marker.touch()
+    assert 'Run: pipx runpip batches install "batches[postgres]"' in installation.run("check", code=1, **environ).err
+    marker.unlink()
 
 
 def test_pages_and_static_files_come_from_the_wheel(installation):
@@ -176,6 +182,17 @@ def test_pages_and_static_files_come_from_the_wheel(installation):
             assert content in visitor.get(path).text, path
     press_ctrl_c(site)
     assert site.wait() == 0, site.describe()
+
+
+def test_a_new_project_takes_the_app_from_the_package(installation):
+    """With the steps of the guide, the only ones."""
+    installation.run_python("-m", "django", "startproject", "shop")
+    for name in ("settings.py", "urls.py"):
+        with (installation.folder / "shop" / "shop" / name).open("a") as file:
+            file.write(read_step(name))
+    manage = str(installation.folder / "shop" / "manage.py")
+    assert "WARNINGS" not in installation.run_python(manage, "check", "--fail-level", "ERROR").out
+    assert "Run: python manage.py migrate" in installation.run_python(manage, "list", "show", code=1).err
 
 
 # -- The lock ----------------------------------------------------------------------------------------------------------
