@@ -194,11 +194,17 @@ class BatchAdminBase(ListAdmin):
         return self.has_operate_permission(request)
 
     def run_selected(
-        self, request: HttpRequest, action: Action, batches: QuerySet[Batch], form: Mapping[str, str], cancel_url: str
+        self,
+        request: HttpRequest,
+        action: Action,
+        batches: QuerySet[Batch],
+        form: Mapping[str, str],
+        cancel_url: str,
+        **more: Any,
     ) -> HttpResponse | None:
         """Run the action on as many of these batches as its cap allows. A deletion asks for confirmation first.
 
-        The confirmation page posts the fields of `form` again, to the same address.
+        The confirmation page posts the fields of `form` again, to the same address. Its template also gets `more`.
         """
         is_confirmed = "confirmed" in request.POST
         if action == Action.DELETE_BATCH and is_confirmed:
@@ -209,7 +215,7 @@ class BatchAdminBase(ListAdmin):
             self.message_user(request, str(refused), messages.WARNING)
             return None
         if action == Action.DELETE_BATCH and not is_confirmed:
-            return self.confirm_deletion(request, ids, left, form, cancel_url)
+            return self.confirm_deletion(request, ids, left, form, cancel_url, **more)
         self.run_bulk(request, action, ids, left)
         return None
 
@@ -226,7 +232,13 @@ class BatchAdminBase(ListAdmin):
         show_result(request, result)
 
     def confirm_deletion(
-        self, request: HttpRequest, ids: Sequence[UUID], left: int, form: Mapping[str, str], cancel_url: str
+        self,
+        request: HttpRequest,
+        ids: Sequence[UUID],
+        left: int,
+        form: Mapping[str, str],
+        cancel_url: str,
+        **more: Any,
     ) -> HttpResponse:
         seen = latest_line()
         batches = Batch.objects.filter(pk__in=ids).in_queue_order()
@@ -240,6 +252,7 @@ class BatchAdminBase(ListAdmin):
             # Delete exactly the batches shown, whatever matches the filter by then.
             "form": {**form, "selected": " ".join(map(str, ids)), "confirmed": "yes", "seen": seen},
             "cancel_url": cancel_url,
+            **more,
         }
         return render(request, "admin/batches/batch/delete_selected.html", context)
 

@@ -22,6 +22,7 @@ from .batch_page import BatchPage
 from .dashboard import Dashboard
 from .filters import ListFilter
 from .forms import ChangeBatchForm
+from .old_batches import OldBatches
 from .queue_views import QueuePage
 from .reports import TodayPage
 
@@ -75,6 +76,7 @@ class BatchAdmin(AddBatchAdmin):
             *BatchPage(self).urls,
             *QueuePage(self).urls,
             *TodayPage(self).urls,
+            *OldBatches(self).urls,
             *Dashboard(self).urls,
             *super().get_urls(),
         ]

@@ -25,6 +25,7 @@ from .conftest import (
     facts,
     messages_of,
     parts,
+    queries_of,
     reread,
     state,
     text_of,
@@ -436,8 +437,13 @@ def test_an_impossible_move_has_a_reason_and_no_button(client, query, sentence):
 @pytest.mark.slow
 def test_of_ten_thousand_waiting_batches_the_page_shows_a_hundred(client):
     know_the_speed()
+    batch_with()
+    few = [queries_of(lambda address=address: client.get(address)) for address in (QUEUE, QUEUE_LIVE)]
+    Batch.objects.queued().delete()
     Batch.objects.bulk_create(
         Batch(name=f"number {number}", position=number, total_profiles=100) for number in range(1, 10_001)
     )
     for address in (QUEUE, QUEUE_LIVE, f"{QUEUE_LIVE}?q=99", f"{QUEUE}?p=100"):
         assert 100 <= text_of(client.get(address)).count('class="queue-row') < 110
+    many = [queries_of(lambda address=address: client.get(address)) for address in (QUEUE, QUEUE_LIVE)]
+    assert many == few

@@ -106,6 +106,7 @@ ADDRESSES = {
     "batches_batch_queue_operate": (NOBODY, OPERATE, {}),
     "batches_batch_queue_selected": (NOBODY, OPERATE, {"selected": "{batch}"}),
     "batches_batch_queue_selected:delete": (NOBODY, EDIT, {"selected": "{batch}", "confirmed": "yes"}),
+    "batches_batch_old": (EDIT, EDIT, {"selected": "{batch}", "confirmed": "yes"}),
     "batches_profilelist_changelist": (CURATE, NOBODY, {}),
     "batches_profilelist_add": (CURATE, CURATE, LIST_CHANGED),
     "batches_profilelist_change": (CURATE, CURATE, LIST_CHANGED),

@@ -1,0 +1,37 @@
+"""Deleting old batches: the page lists those that ended long ago, and asks before it deletes them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern
+from django.utils import timezone
+
+from batches.conf import get_config
+from batches.models import Action, Batch
+
+from .actions import BatchView, parse_number
+
+#: Unless the settings say how long workers keep batches.
+DAYS = 90
+#: A century, which every calendar can count back from now.
+MAX_DAYS = 36_500
+
+
+class OldBatches(BatchView):
+    @property
+    def urls(self) -> list[URLPattern]:
+        return [self.path("old/", self.delete, "old")]
+
+    def delete(self, request: HttpRequest) -> HttpResponse:
+        if not self.batch_admin.has_delete_permission(request):
+            raise PermissionDenied
+        days = parse_number(request.GET.get("days", "")) or get_config().prune_batches_days or DAYS
+        days = max(1, min(days, MAX_DAYS))
+        old = Batch.objects.ended_before(timezone.now() - timedelta(days=days))
+        url = self.batch_admin.address_of("batch_changelist")
+        asked = self.batch_admin.run_selected(request, Action.DELETE_BATCH, old, {}, url, days=days)
+        return asked or redirect(url)
