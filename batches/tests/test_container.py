@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from batches.conf import Config
 from batches.tests.docs.test_code import assert_accepted
 from batches.tests.management.test_serve import free_port
 from batches.tests.support.environment import READ_BY_SETTINGS
-from batches.tests.support.processes import Commands
+from batches.tests.support.processes import Commands, run_python
 
 ROOT = settings.BASE_DIR
 #: Instruction and argument, of each stage.
@@ -63,6 +64,16 @@ def test_each_service_has_a_command_and_variables_that_exist(name):
         environ = os.environ | {"CELERY_BROKER_URL": "memory://"}
         command = [sys.executable, "-m", program, *words, "--help"]
         subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True)
+
+
+def test_the_application_accepts_the_variables_of_its_services():
+    """With the defaults of the file, and something for each secret."""
+    secret = secrets.token_urlsafe(50)
+    environ = {
+        name: re.sub(r"\$\{\w+(?::\?[^}]*)?\}", secret, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
+        for name, value in OURS["web"]["environment"].items()
+    }
+    assert run_python("manage.py", "check", **environ).stdout == "System check identified no issues (0 silenced).\n"
 
 
 def test_a_service_without_its_secrets_does_not_start():
