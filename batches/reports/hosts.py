@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from batches.lists.addresses import DEFAULT_PORTS, InvalidAddress, address_prefixes, host_of
@@ -68,15 +68,15 @@ class FailingHosts:
 def find_failing_hosts(limit: int, search: str = "") -> FailingHosts:
     """At most `limit`. A search for the whole name of a host finds it first, and also if none of its profiles fails."""
     found, total = count_failing(limit, search)
-    if (name := as_host(search)) and name not in found:
-        found = {name: 0, **found}
+    if (name := as_host(search)) and name not in found:  # none of its profiles fails, or others fail more
+        found = {name: failing_with_hosts().filter(host=name).count(), **found}
     figures = read_figures(found)
     return FailingHosts(figures, max(total, len(figures)))
 
 
 def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
     """Failing profiles by host, and the number of such hosts."""
-    failing = Profile.objects.failing().order_by().annotate(host=HostOf("url"))
+    failing = failing_with_hosts()
     matching = failing.filter(host__contains=search.strip().lower()) if search else failing
     hosts, parameters = matching.values("host").query.sql_with_params()
     rows = fetch_all(
@@ -85,6 +85,10 @@ def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
         parameters,
     )
     return {host: count for host, count, _ in rows}, rows[0][2] if rows else 0
+
+
+def failing_with_hosts() -> QuerySet[Any]:
+    return Profile.objects.failing().order_by().annotate(host=HostOf("url"))
 
 
 def as_host(text: str) -> str | None:

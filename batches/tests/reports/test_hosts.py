@@ -53,6 +53,12 @@ def test_a_host_is_found_by_a_part_of_its_name_and_by_its_whole_name_even_if_not
     assert names(find_failing_hosts(9, "a.")) == ["a.example"]
     [fine] = find_failing_hosts(9, " Fine.Example ").hosts
     assert (fine.host, fine.profiles, fine.failing, fine.failing_percent) == ("fine.example", 1, 0, 0.0)
+    for number in range(2):
+        add(f"https://sub.a.example/{number}", "Gone.")
+    assert [(each.host, each.failing) for each in find_failing_hosts(1, "a.example").hosts] == [
+        ("a.example", 1),
+        ("sub.a.example", 2),
+    ]
     for nothing in ("fine", "no.example", "%", "_", "'", "x" * 300, "a b", "[::1"):
         assert find_failing_hosts(9, nothing).total == 0, nothing
 
