@@ -130,7 +130,7 @@ def has_code(name):
 GUIDES = ["README.md", "docs/tutorial/index.md", *(name for name in PAGES if name.startswith("docs/how-to/"))]
 
 #: The list of the tutorial.
-PRESS = "".join(f"http://127.0.0.1:8089{PATH}{kind}/{number}\n" for number, kind in enumerate(KINDS, start=1001))
+PAPERS = "".join(f"http://127.0.0.1:8089{PATH}{kind}/{number}\n" for number, kind in enumerate(KINDS, start=1001))
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def folder(tmp_path, monkeypatch, demo, settings):
     settings.BATCHES = {"ALLOWED_NETWORKS": ["127.0.0.0/8"], "PROCESSES": 1, "POLL_SECONDS": 0.01}
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "press.txt").write_text(PRESS.replace("127.0.0.1:8089", demo))
+    (tmp_path / "papers.txt").write_text(PAPERS.replace("127.0.0.1:8089", demo))
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "profiles.opml").write_text(f'<opml><outline xmlUrl="http://{demo}{PATH}rss/1"/></opml>')
     (tmp_path / "more.txt").write_text(f"http://{demo}{PATH}rss/1099\n")
@@ -149,8 +149,8 @@ def folder(tmp_path, monkeypatch, demo, settings):
 BEFORE = {
     "docs/tutorial/index.md": [],
     "docs/how-to/lists.md": [],
-    "docs/how-to/retry.md": ["batches run press.txt"],
-    "docs/how-to/hold.md": ["batches batch create press.txt"],
+    "docs/how-to/retry.md": ["batches run papers.txt"],
+    "docs/how-to/hold.md": ["batches batch create papers.txt"],
 }
 
 
@@ -159,7 +159,7 @@ BEFORE = {
 @pytest.mark.parametrize("name", [*filter(has_code, GUIDES)])
 def test_each_line_of_the_guide_works(name, folder, demo, manage, settings):
     reader = Reader(folder, manage, settings)
-    for line in BEFORE.get(name, ["batches list create Press press.txt"]):
+    for line in BEFORE.get(name, ["batches list create Papers papers.txt"]):
         reader.type(line)
     printed = ""
     for block in blocks_to_run(name):
