@@ -125,8 +125,8 @@ RUN_FIELDS = {"run_seconds"}
 
 def test_the_matrix_is_complete():
     assert OUTCOMES.keys() | OTHERS == {(call, status) for call in CALLS for status in Batch.Status}
-    # Repairs have a test for each kind of damage in `reports/test_doctor.py`.
-    assert RULES.keys() - {Action.REPAIR_BATCH, Action.REPEAT_BATCH} <= CALLS.keys()
+    # Repairs and undoing have a test for each kind of damage and change (`reports/test_doctor.py`, `test_undo.py`).
+    assert RULES.keys() - {Action.REPAIR_BATCH, Action.REPEAT_BATCH, Action.UNDO_CHANGE} <= CALLS.keys()
 
 
 def test_the_table_says_where_each_call_leads():
