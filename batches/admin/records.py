@@ -69,8 +69,9 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
         ]
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Those that fail in the order of their index: they may be ten of a million."""
-        return ("url",) if LastCheckFilter.asks_for_failing(request) else self.ordering
+        """Those that fail, and those of a host, in the order of their index: they may be ten of a million."""
+        is_indexed = LastCheckFilter.asks_for_failing(request) or HostFilter.parameter_name in request.GET
+        return ("url",) if is_indexed else self.ordering
 
     def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
         """All profiles that match the filters and the search of the list."""

@@ -122,6 +122,7 @@ def test_the_page_shows_the_runs_and_leads_to_profiles_import_and_exports(client
         page_of(run),
         f"{MEMBERS}?list={news.pk}",
         f"{address(Batch, 'changelist')}?list={news.pk}",
+        f"{reverse('admin:batches_storyresult_reading')}?list={news.pk}",
         page_of(news, "import"),
         page_of(news, "run"),
         *(page_of(news, "export", kind) for kind in ("csv", "jsonl", "opml")),

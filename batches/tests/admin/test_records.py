@@ -114,6 +114,8 @@ def test_profiles_are_found_by_their_host_or_an_address_at_it(client):
     one_of_each()
     BatchManager().create_list("Whales", ["https://news.example/a"])
     [found] = listed(client, Profile, host="news.example")
+    of_host = listed(client, Profile, host="example.org")
+    assert of_host == sorted(of_host, key=lambda profile: profile.url)  # in the order of the index that finds them
     assert listed(client, Profile, host="https://news.example/whatever?x") == [found]
     assert 'id="dashboard-host"' in text_of(client.get(reverse("admin:index")))
 

@@ -26,7 +26,7 @@ def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
 
-    expect(page.locator(".opblock-tag")).to_have_count(8)
+    expect(page.locator(".opblock-tag")).to_have_count(9)
     assert [address for address in requests if not address.startswith((live_server.url, "data:"))] == []
 
     for scheme, chosen, background in (
