@@ -3,11 +3,13 @@
 import os
 import re
 import signal
+import socket
 from itertools import count
 
 import pytest
 
 from batches.batch_manager import BatchManager
+from batches.management.workers import worker_children
 from batches.models import Batch, Lease
 from batches.queue.partitions import partition_of
 from batches.tests.support.factories import assert_consistent, row_statuses, values_of
@@ -218,3 +220,18 @@ def test_a_process_that_is_killed_between_leasing_and_recording_loses_nothing(fa
     assert row_statuses(batch) == ["ok"] * 4
     assert len(farm.requests) == 8
     assert_consistent()
+
+
+def test_each_process_serves_what_it_measures_on_a_port_of_its_own():
+    ports = ["--metrics-port=9101", "--metrics-port=9102"]
+    assert [child.arguments[-1] for child in worker_children(2, metrics=(9101, 9102))] == ports
+    assert not any("metrics" in option for child in worker_children(2) for option in child.arguments)
+
+
+@pytest.mark.databases("sqlite")
+def test_a_port_for_figures_that_is_in_use_gets_one_sentence(manage):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        for processes in ("1", "2"):
+            output = manage("batchworker", "--processes", processes, "--metrics-port", str(port))
+            assert output == (1, "", f"Port {port} is in use. Choose another one: --metrics-port PORT")
