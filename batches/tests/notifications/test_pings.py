@@ -35,14 +35,8 @@ def run(receiver, configure, script):
     return run
 
 
-@pytest.fixture
-def broken(monkeypatch):
-    """A checker that cannot be set up, so that its batch ends in error."""
-
-    def fail(*_):
-        raise ArithmeticError
-
-    return lambda: monkeypatch.setattr("batches.checking.worker.load_checker", fail)
+def fail(*_):
+    raise ArithmeticError
 
 
 def test_a_run_that_is_done_pings_at_its_start_and_its_end(run):
@@ -57,8 +51,8 @@ def test_only_the_first_worker_of_a_run_says_that_it_starts():
     assert [manager.claim_run(name, processes=2).is_first for name in ("first", "second")] == [True, False]
 
 
-def test_a_run_that_stops_with_an_error_says_so(run, broken):
-    broken()
+def test_a_run_that_stops_with_an_error_says_so(run, monkeypatch):
+    monkeypatch.setattr("batches.checking.worker.load_checker", fail)
     batch, paths = run()
     assert batch.status == Batch.Status.ERROR
     assert paths == [f"/uuid/start?rid={batch.pk}", f"/uuid/fail?rid={batch.pk}"]
@@ -85,9 +79,12 @@ def test_a_switch_that_hangs_delays_neither_the_run_nor_the_end_of_its_worker(ru
         ("fails", "answered 500"),
         ("pauses", "it asks for a pause"),
         ("is private", "not public"),
+        ("meets a bug", "ArithmeticError"),
     ],
 )
-def test_a_switch_that_does_not_work_fails_no_run(run, receiver, caplog, fault, reason):
+def test_a_switch_that_does_not_work_fails_no_run(run, receiver, caplog, monkeypatch, fault, reason):
+    if fault == "meets a bug":
+        monkeypatch.setattr(pings, "HttpChecker", fail)
     if fault == "refuses":
         receiver.go_away()
     receiver.otherwise = Reply(status={"fails": 500, "pauses": 429}.get(fault, 200), headers={"Retry-After": "60"})
