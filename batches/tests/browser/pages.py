@@ -53,19 +53,19 @@ def select_all_and(action: str) -> Callable[[BrowserPage], None]:
 
 
 def delete_the_paused(page: BrowserPage) -> None:
-    page.locator("#all-paused").check()
+    page.get_by_role("region", name="Paused").get_by_role("checkbox").first.check()
     with page.expect_navigation():
         page.locator("#selected-delete").click()
 
 
 def preview_a_move(page: BrowserPage) -> None:
-    page.locator("[id^=more-]").first.click()
+    page.locator(".queue-waiting [id^=more-]").first.click()
     page.locator("[id^=down-]").first.click()
     page.locator("#move-confirm").wait_for()
 
 
 def start_from_the_menu_although_the_queue_is_held(page: BrowserPage) -> None:
-    page.locator("[id^=more-]").nth(1).click()
+    page.locator(".queue-waiting [id^=more-]").first.click()
     start_although_the_queue_is_held(page)
 
 
@@ -76,8 +76,8 @@ def start_although_the_queue_is_held(page: BrowserPage) -> None:
 
 def ask_for_the_reason_of_a_pause(page: BrowserPage) -> None:
     page.locator("[id^=select-]").first.check()
-    page.locator("[id^=more-]").nth(1).click()
-    page.locator("[id^=pause_batch]").nth(2).click()
+    page.locator(".queue-waiting [id^=more-]").first.click()
+    page.locator(".queue-waiting [id^=pause_batch]").first.click()
     page.locator("#pause-confirm").wait_for()
 
 
