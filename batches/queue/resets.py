@@ -37,6 +37,8 @@ Status = BatchProfile.Status
 
 #: Rows per transaction, since a caller waits for it with the queue locked: 20 to 50 ms with the copies of the results.
 RESET_CHUNK = 500
+#: Rows among which it looks for them: 40 of a million must not take as many transactions as all of them.
+LOOKED_AT = 10_000
 
 ATTEMPT = Attempt._meta.db_table
 
@@ -71,29 +73,37 @@ def _continue(batch_id: uuid.UUID) -> bool:
 
 def _reset_chunk(batch: Batch, after: int) -> bool:
     rows = batch.profiles.filter(pk__gt=after)
-    ids = list(rows.order_by("pk").values_list("pk", flat=True)[: RESET_CHUNK + 1])
-    has_more = len(ids) > RESET_CHUNK
+    beyond = next(iter(rows.order_by("pk").values_list("pk", flat=True)[LOOKED_AT : LOOKED_AT + 1]), None)
+    stale = _find_stale(batch, rows if beyond is None else rows.filter(pk__lt=beyond))
+    ids = list(stale.order_by("pk").values_list("pk", flat=True)[: RESET_CHUNK + 1])
+    done = ids[RESET_CHUNK - 1] if len(ids) > RESET_CHUNK else None if beyond is None else beyond - 1
     if ids:
-        _reset_rows(batch, rows.filter(pk__lte=ids[:RESET_CHUNK][-1]))
-    if has_more:
-        state = {"reset_after": ids[RESET_CHUNK - 1], "reset_since": batch.reset_since}
+        _reset_stale(batch, stale if done is None else stale.filter(pk__lte=done))
+    if done is not None:
+        state = {"reset_after": done, "reset_since": batch.reset_since}
         Batch.objects.filter(pk=batch.pk).update(**state, reset_reasons=batch.reset_reasons)
     elif batch.reset_after is not None:
         Batch.objects.filter(pk=batch.pk).update(reset_after=None, reset_since=None, reset_reasons=None)
-    return has_more
+    return done is not None
 
 
-def _reset_rows(batch: Batch, rows: QuerySet[BatchProfile]) -> None:
+def _find_stale(batch: Batch, rows: QuerySet[BatchProfile]) -> QuerySet[BatchProfile]:
     failed = rows.filter(status=Status.FAILED)
     if batch.reset_since is not None:
-        lost = failed.filter(http_status=None, checked_at__gte=batch.reset_since)
-        undo_failures(batch, list(lost.values_list("pk", flat=True)))
+        return failed.filter(http_status=None, checked_at__gte=batch.reset_since)
+    if batch.reset_reasons is not None:
+        return failed.filter(error__in=batch.reset_reasons)
+    counted = {Status.OK: batch.successful_checks, Status.SKIPPED: batch.skipped_profiles}
+    return rows.filter(status__in=[Status.FAILED, *(status for status, count in counted.items() if not count)])
+
+
+def _reset_stale(batch: Batch, rows: QuerySet[BatchProfile]) -> None:
+    if batch.reset_since is not None:
+        undo_failures(batch, list(rows.values_list("pk", flat=True)))
     elif batch.reset_reasons is not None:
-        reset_failed(batch, failed.filter(error__in=batch.reset_reasons))
+        reset_failed(batch, rows)
     else:
-        counted = {Status.OK: batch.successful_checks, Status.SKIPPED: batch.skipped_profiles}
-        stale = [Status.FAILED, *(status for status, count in counted.items() if not count)]
-        _reset(rows.filter(status__in=stale))
+        _reset(rows)
 
 
 def reset_failed(batch: Batch, failed: QuerySet[BatchProfile]) -> None:

@@ -36,6 +36,7 @@ RESULTS = [ok("s"), failed("gone"), failed("slow"), failed("odd"), ok(), failed(
 def done(monkeypatch):
     """A done batch of eight rows that are reset three at a time."""
     monkeypatch.setattr(resets, "RESET_CHUNK", 3)
+    monkeypatch.setattr(resets, "LOOKED_AT", 3)
     run = start_run(make_batch("done", 8))
     record(run, list(zip(profile_ids(run.batch), RESULTS, strict=True)))
     assert BatchManager().finish_run(run.batch.pk, run.run_token)
@@ -89,6 +90,22 @@ def test_only_what_was_chosen_is_checked_again_and_the_ledger_is_exact_all_the_t
     assert (done.reset_after, done.reset_reasons, done.completed_at) == (None, None, None)
     assert_consistent()
     assert diagnose() == []
+
+
+def test_few_among_many_take_few_transactions(done, manager, monkeypatch):
+    monkeypatch.setattr(resets, "RESET_CHUNK", 2)
+    monkeypatch.setattr(resets, "LOOKED_AT", 8)
+    go_on, seen = resets._continue, []
+
+    def watched(batch_id):
+        seen.append(row_statuses(done).count("pending"))
+        return go_on(batch_id)
+
+    monkeypatch.setattr(resets, "_continue", watched)
+    assert manager.retry_failed(done.pk, reasons=["slow"])
+    assert seen == [2]  # two of three in the first transaction, which read all rows
+    assert row_statuses(done).count("pending") == 3
+    assert_consistent()
 
 
 def test_the_results_that_are_checked_again_are_kept_whatever_comes_of_it(done, manager):

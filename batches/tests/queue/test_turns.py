@@ -75,8 +75,10 @@ def test_each_call_with_many_transactions_takes_turns(name, manager, clock, monk
     if name != "record":
         record(run, [(pk, failed()) for pk in profile_ids(run.batch)])
         assert manager.finish_run(run.batch.pk, run.run_token)
-    for module, chunk in ((contents, "INSERT_CHUNK"), (contents, "DELETE_CHUNK"), (resets, "RESET_CHUNK")):
-        monkeypatch.setattr(module, chunk, 3)
+    for chunk in ("INSERT_CHUNK", "DELETE_CHUNK"):
+        monkeypatch.setattr(contents, chunk, 3)
+    for chunk in ("RESET_CHUNK", "LOOKED_AT"):
+        monkeypatch.setattr(resets, chunk, 3)
     clock.now, clock.pauses = 1000.0, []
 
     def take_time(execute, *arguments):
