@@ -48,8 +48,8 @@ def test_it_says_what_runs_and_when_it_is_done(client):
     assert (name, progress, outcomes) == ("the press", "5 of 10", "2 failed, 1 new story")
     assert end.startswith("Ends about ")
     assert end.endswith(", in about 10 s")
-    number, profiles, end = shown["Queue"]
-    assert (number, profiles) == ("1 batch", "10 profiles to check")
+    number, profiles, end, hold = shown["Queue"]
+    assert (number, profiles, hold) == ("1 batch", "10 profiles to check", "Hold the queue…")
     assert end.startswith("All done about ")
     worker, heartbeat = shown["Worker"]
     assert worker == "At work"
@@ -68,7 +68,7 @@ def test_an_idle_worker_is_shown_with_the_speed_of_the_latest_batches(client):
     BatchManager().claim_run("the idle one")
     shown = tiles(client.get(INDEX))
     assert shown["Running"] == ["Nothing"]
-    assert shown["Queue"] == ["0 batches", "Nothing waits"]
+    assert shown["Queue"] == ["0 batches", "Nothing waits", "Hold the queue…"]
     assert shown["Worker"][0] == "Idle"
     assert re.fullmatch(rf"the idle one, heartbeat {TIME}:\d\d , version {__version__}", shown["Worker"][1])
     assert shown["Speed"] == ["15/s", "profiles, in the latest batches"]
@@ -109,7 +109,7 @@ def test_today_is_beside_yesterday_with_what_the_running_batch_has_so_far(client
     batch_with("done", ok=2, failed=1)
     run_of("now", ok=1, failed=1, stories=[story()])
     shown = tiles(client.get(INDEX))
-    assert shown["Batches done"] == ["1", "yesterday 1"]
+    assert shown["Batches done"] == ["1", "compare with yesterday : 1"]
     assert shown["Profiles checked"] == ["5", "yesterday 4"]
     assert shown["Failed"] == ["2", "yesterday 3"]
     assert shown["New stories"] == ["1", "yesterday 0"]
