@@ -17,7 +17,7 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.models import Batch, Host, Profile, ProfileList
 from batches.reports.days import sum_up_day
-from batches.reports.hosts import count_failing
+from batches.reports.hosts import count_failing_up_to
 from batches.reports.outlook import forecast_queue
 
 from .actions import BatchView
@@ -79,9 +79,10 @@ def find_latest_runs() -> list[Batch]:
 
 def hosts_context() -> dict[str, Any]:
     """Without the hosts if too many profiles fail, as after an outage: the page must stay fast then, above all."""
-    if Profile.objects.failing()[: MOST_FAILING + 1].count() > MOST_FAILING:
+    counted = count_failing_up_to(MOST_FAILING, SHOWN)
+    if counted is None:
         return {"hosts": {}, "most_failing": MOST_FAILING}
-    hosts, total = count_failing(SHOWN)
+    hosts, total = counted
     return {"hosts": hosts, "failing_hosts": total, "counted_at": timezone.now()}
 
 

@@ -78,13 +78,26 @@ def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
     """Failing profiles by host, and the number of such hosts."""
     failing = failing_with_hosts()
     matching = failing.filter(host__contains=search.strip().lower()) if search else failing
-    hosts, parameters = matching.values("host").query.sql_with_params()
+    counts, hosts, _ = group_by_host(matching, limit)
+    return counts, hosts
+
+
+def count_failing_up_to(most: int, limit: int) -> tuple[dict[str, int], int] | None:
+    """The same, and no more is read if more than `most` profiles fail: None."""
+    counts, hosts, profiles = group_by_host(failing_with_hosts()[: most + 1], limit)
+    return None if profiles > most else (counts, hosts)
+
+
+def group_by_host(failing: QuerySet[Any], limit: int) -> tuple[dict[str, int], int, int]:
+    """The number of these profiles by host, of at most `limit` hosts; the number of hosts, and that of profiles."""
+    hosts, parameters = failing.values("host").query.sql_with_params()
     rows = fetch_all(
-        f"""SELECT host, COUNT(*), COUNT(*) OVER () FROM ({hosts}) AS failing
+        f"""SELECT host, COUNT(*), COUNT(*) OVER (), SUM(COUNT(*)) OVER () FROM ({hosts}) AS failing
              GROUP BY host ORDER BY 2 DESC, host LIMIT {limit}""",
         parameters,
     )
-    return {host: count for host, count, _ in rows}, rows[0][2] if rows else 0
+    hosts_in_all, profiles = rows[0][2:] if rows else (0, 0)
+    return {host: count for host, count, *_ in rows}, hosts_in_all, int(profiles)
 
 
 def failing_with_hosts() -> QuerySet[Any]:
