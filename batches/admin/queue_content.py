@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.paginator import Page, Paginator
-from django.db.models import CharField, DateTimeField, F, OuterRef, QuerySet, Subquery, TextField
+from django.db.models import Case, CharField, DateTimeField, F, OuterRef, QuerySet, Subquery, TextField, Value, When
 from django.http import QueryDict
 from django.utils.text import Truncator
 from django.utils.timezone import localtime
@@ -119,13 +119,15 @@ def find_latest(status: str, search: str) -> Page[Batch]:
 
 
 def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
-    """Annotate `changed_by`, `changed_at` and `changed_why`: who put each batch into its status, when and why."""
+    """Annotate `changed_by`, `changed_at` and `changed_why`: who changed its status, when, and why it was paused."""
     into = BatchLog.objects.filter(batch=OuterRef("pk"), to_status=OuterRef("status"))
     latest = into.exclude(from_status=OuterRef("status")).order_by("-pk")
+    # The messages of other actions say other things.
+    reason = Case(When(action=Action.PAUSE_BATCH, then="message"), default=Value(""), output_field=TextField())
     return batches.annotate(
         changed_by=Subquery(latest.values("actor")[:1], output_field=CharField()),
         changed_at=Subquery(latest.values("created_at")[:1], output_field=DateTimeField()),
-        changed_why=Subquery(latest.values("message")[:1], output_field=TextField()),
+        changed_why=Subquery(latest.values(why=reason)[:1], output_field=TextField()),
     )
 
 

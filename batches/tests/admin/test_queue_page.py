@@ -156,7 +156,9 @@ def test_paused_failed_and_finished_batches_say_who_did_it_and_their_results(cli
     old = batch_with("done", name="old", pending=0)
     Batch.objects.filter(pk=old.pk).update(completed_at=timezone.now() - timedelta(days=1))
     BatchManager("ada").pause_batch(batch_with(name="stopped").pk, "The feeds move.")
+    BatchManager("ada").create_batch("a draft", ["https://example.org/"], queue=False)
     texts = part(client, "settled")
+    assert re.search(rf"a draft by ada {TIME} 0 of 1 profile checked Add to queue", texts)
     assert re.search(rf"slow by maker {TIME} 2 of 3 profiles checked 1 ok 1 failed Continue", texts)
     assert re.search(
         rf"stopped Paused by ada: The feeds move. by ada {TIME} 0 of 1 profile checked Add to queue", texts
@@ -167,12 +169,12 @@ def test_paused_failed_and_finished_batches_say_who_did_it_and_their_results(cli
     batch_with("running", name="now")
     monkeypatch.setattr(queue_content, "SHOWN", 1)
     batch_with("paused", name="newest")
-    assert part(client, "summary") == "“now” is running. 0 waiting , 1 in error , 3 paused , 1 done today ."
+    assert part(client, "summary") == "“now” is running. 0 waiting , 1 in error , 4 paused , 1 done today ."
     html = text_of(client.get(QUEUE))
     shown = document(client.get(QUEUE))
     for link in shown.xpath("//*[@id='queue-summary']//a/@href"):
         assert shown.get_element_by_id(link.removeprefix("#")) is not None
-    assert "Latest 1 of 3." in html
+    assert "Latest 1 of 4." in html
     assert f'{LIST}?status__exact=paused"' in html
     assert "slow" not in html
 
