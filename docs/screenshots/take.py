@@ -27,6 +27,7 @@ MANAGE = [sys.executable, str(ROOT / "manage.py")]
 MAX_BYTES = 200_000
 WAIT_SECONDS = 120
 USER, PASSWORD = "ada", secrets.token_urlsafe(12)
+WORKER = "checker-1:4012"
 DESKTOP = {"width": 1180, "height": 900}
 PHONE = {"width": 360, "height": 740}
 
@@ -85,7 +86,7 @@ def make_batches(feed_port: int) -> dict[str, Any]:
     django.setup()
     from batches.batch_manager import BatchManager
     from batches.demo import profiles as demo
-    from batches.models import Batch
+    from batches.models import Batch, Lease, Queue
 
     wait_for(lambda: Batch.objects.filter(name=demo.BATCHES[-1].name).exists())
     addresses = [address for batch in demo.BATCHES for address in demo.profiles_of(batch, feed_port)]
@@ -96,12 +97,14 @@ def make_batches(feed_port: int) -> dict[str, Any]:
     manager.handle_error(broken.pk, "The checker “partners” cannot be set up: no route to host.")
     first, second = (Batch.objects.get(name=batch.name) for batch in demo.BATCHES[:2])
     wait_for(lambda: is_checked(first, 0.1))
-    manager.hold_queue("A person starts the next batch: a worker would show the name of this machine.")
+    manager.hold_queue("A person starts the next batch.")
     wait_for(lambda: Batch.objects.filter(pk=first.pk, status=Batch.Status.DONE).exists())
     manager.release_queue()
     manager.start_batch(second.pk)
     wait_for(lambda: is_checked(second, 0.4))
     manager.set_priority(second.pk, 6)  # the latest log entry, instead of the worker's
+    Lease.objects.update(worker=WORKER)  # else the pictures have the name of this machine
+    Queue.objects.update(worker=WORKER)
     return {batch.name: batch for batch in Batch.objects.all()}
 
 
@@ -126,6 +129,8 @@ def take_all(browser: Browser, site: str, batches: dict[str, Any]) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
 
+    page.goto("/admin/")
+    take(page, "overview")
     page.goto("/admin/batches/batch/queue/")
     take(page, "queue")
     page.emulate_media(color_scheme="dark")
