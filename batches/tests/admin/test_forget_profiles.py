@@ -1,5 +1,7 @@
 """Forgetting profiles in the admin: asked with the counts first, and only what was shown."""
 
+import re
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
@@ -50,7 +52,8 @@ def test_a_selection_is_asked_about_with_its_counts_and_then_forgotten(client, p
 def test_the_page_of_a_profile_has_the_button_for_who_may_use_it(client, client_of, profiles):
     page = text_of(client.get(page_of(profiles[0])))
     assert "Forget this profile" in page
-    response = client.post(PAGE, hidden_fields(page))
+    assert re.search(r'<button [^>]*name="action" value="forget_selected"', page)
+    response = client.post(PAGE, hidden_fields(page) | {"action": "forget_selected"})
     assert "1 profile will be deleted with everything that is stored of it" in text_of(response)
     assert "Forget this profile" not in text_of(client_of("viewer").get(page_of(profiles[0])))
 

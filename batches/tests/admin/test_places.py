@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.utils.text import capfirst
 
-from batches.models import Host, Profile
+from batches.models import BatchLog, Host, Profile
 
 from .conftest import address, batch_with, document, page_of, words
 
@@ -45,7 +45,9 @@ def test_a_search_without_a_match_can_be_removed(client):
 
 def test_a_form_is_titled_by_what_it_is_of(client):
     profile = Profile.objects.create(url="https://example.org/")
-    assert titles(document(client.get(page_of(profile)))) == ["https://example.org/ | Profile | Batches", "Profile"]
+    assert titles(document(client.get(page_of(profile)))) == ["https://example.org/ | Batches", "https://example.org/"]
+    line = BatchLog.objects.get(batch=batch_with())
+    assert titles(document(client.get(page_of(line)))) == [f"{line} | Log entry | Batches", "Log entry"]
     user = User.objects.get()
     assert titles(document(client.get(f"/admin/auth/user/{user.pk}/change/")))[1] == "Change user"
 

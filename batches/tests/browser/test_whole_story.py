@@ -67,7 +67,7 @@ def test_from_the_upload_to_the_repeat(open_page, commands, server):
 
     page.goto(page_of(batch))
     expect_facts(page, Status="Done", Progress="3 of 3", New_stories="2")
-    expect_texts(main, "The ferry opens again", "The choir sings", "500", "pause_batch", "superuser")
+    expect_texts(main, "The ferry opens again", "The choir sings", "500", "Paused by superuser")
     server.answer("/broken", body=RSS % (b"3", b"Back again", b"3"))
     press(page, "Recheck 1 failed")
     page.goto(QUEUE)

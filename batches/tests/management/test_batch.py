@@ -252,7 +252,7 @@ def test_the_log_shows_what_happened_newest_first(manage):
     batch = make_batch("it")
     BatchManager("Ada").pause_batch(batch.pk)
     lines = manage("batch", "logs", batch.pk).out.splitlines()
-    assert [" ".join(line.split()[2:]) for line in lines] == [
+    assert [" ".join(line.split()[3:]) for line in lines] == [
         "pause_batch queued 1 → paused Ada (code)",
         "create_batch queued 1 - (code): 0 profiles",
     ]

@@ -29,7 +29,6 @@ ADMIN_LISTS = [
     "batchprofile",
     "storyresult",
     "batchlog",
-    "host",
     "webhook",
     "webhookdelivery",
 ]
