@@ -20,7 +20,7 @@ from batchproject.settings import parse_database_url
 
 VENDORS = ("sqlite", "postgresql")
 #: The folders of the tests that see both databases through the rooms below.
-DOORS = {"admin", "api", "management"}
+DOORS = {"admin", "api", "hosts", "management"}
 #: In one table. Removing them takes 50 ms.
 MOST_DEAD_BYTES = 1 << 20
 
@@ -54,6 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not test.get_closest_marker("xdist_group"):
             test.add_marker(pytest.mark.xdist_group(f"{test.path.parent.name}/{test.path.stem}/{vendor_of(test)}"))
     try_doors_once_on_postgresql(items)
+    try_some_on_one_database(items)
     yield
     if chosen := config.getoption("database"):
         config.hook.pytest_deselected(items=[test for test in items if vendor_of(test) not in {chosen, None}])
@@ -86,6 +87,13 @@ def try_doors_once_on_postgresql(items: list[pytest.Item]) -> None:
             if test.function in tried:
                 test.add_marker(pytest.mark.exhaustive)
             tried.add(test.function)
+
+
+def try_some_on_one_database(items: list[pytest.Item]) -> None:
+    for test in items:
+        marker = test.get_closest_marker("exhaustive_on")
+        if marker and vendor_of(test) in marker.args:
+            test.add_marker(pytest.mark.exhaustive)
 
 
 def vendor_of(test: pytest.Item) -> str | None:
