@@ -13,7 +13,7 @@ from pathlib import Path
 SETTINGS = Path(__file__).parents[3] / "batchproject" / "settings.py"
 #: The names in `os.environ.get("STATIC_ROOT")`, `read_switch("DEBUG")` and the like.
 READ_BY_SETTINGS = set(re.findall(r'(?:environ\.get|read_\w+)\(\s*"(\w+)"', SETTINGS.read_text()))
-READ_BY_COMMANDS = {"DATA_DIR", "DEMO_PORT", "NO_COLOR", "PORT"}
+READ_BY_COMMANDS = {"DATA_DIR", "DEMO_PORT", "MAKELEVEL", "NO_COLOR", "PORT"}
 # libpq and Django's own commands read the last two.
 PREFIXES = ("BATCHES_", "DJANGO_", "PG")
 
