@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.views.decorators.gzip import gzip_page
 
 from batches.models import Batch, Host, Profile, ProfileList
-from batches.reports.days import sum_up_day
+from batches.reports.days import find_latest_runs, find_lists_due, sum_up_day
 from batches.reports.hosts import count_failing_up_to
 from batches.reports.outlook import forecast_queue
 
@@ -55,7 +55,7 @@ def live_context(request: HttpRequest) -> dict[str, Any]:
     if may_view(request, Batch):
         context |= queue_context()
     if may_view(request, ProfileList):
-        context["lists"] = find_due()
+        context["lists"] = find_lists_due(SHOWN)
     return context
 
 
@@ -69,12 +69,8 @@ def queue_context() -> dict[str, Any]:
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
         "today": today.with_run(outlook.running) if outlook.running else today,
         "yesterday": sum_up_day(days_ago=1),
-        "runs": find_latest_runs(),
+        "runs": find_latest_runs(SHOWN),
     }
-
-
-def find_latest_runs() -> list[Batch]:
-    return list(Batch.objects.filter(status=Batch.Status.DONE).order_by("-completed_at")[:SHOWN])
 
 
 def hosts_context() -> dict[str, Any]:
@@ -84,8 +80,3 @@ def hosts_context() -> dict[str, Any]:
         return {"hosts": {}, "most_failing": MOST_FAILING}
     hosts, total = counted
     return {"hosts": hosts, "failing_hosts": total, "counted_at": timezone.now()}
-
-
-def find_due() -> list[ProfileList]:
-    """The lists that run next by their schedules."""
-    return list(ProfileList.objects.filter(next_run_at__isnull=False).order_by("next_run_at", "name")[:SHOWN])

@@ -10,15 +10,13 @@ from django.shortcuts import redirect
 from django.urls import URLPattern
 from django.utils import timezone
 
-from batches.conf import get_config
+from batches.conf import MAX_DAYS, get_config
 from batches.models import Action, Batch
 
 from .actions import BatchView, parse_number
 
 #: Unless the settings say how long workers keep batches.
 DAYS = 90
-#: A century, which every calendar can count back from now.
-MAX_DAYS = 36_500
 
 
 class OldBatches(BatchView):

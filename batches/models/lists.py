@@ -126,6 +126,12 @@ class ProfileList(models.Model):
             return []
 
 
+class Members(models.QuerySet["ListProfile"]):
+    def of_list(self, found: ProfileList) -> Self:
+        """Those that it has now, as `ListProfile.objects` has them, without looking up the list for each."""
+        return self.filter(list=found, first_edition__lte=found.edition, last_edition__gte=found.edition)
+
+
 class CurrentMembers(models.Manager["ListProfile"]):
     """The profiles that lists have now, without those that are being added or have been removed."""
 
@@ -145,7 +151,7 @@ class ListProfile(models.Model):
     last_edition = models.PositiveIntegerField(db_default=NO_EDITION, editable=False)
 
     objects = CurrentMembers()
-    everything = models.Manager["ListProfile"]()
+    everything = models.Manager.from_queryset(Members)()
 
     class Meta:
         verbose_name = "profile of a list"

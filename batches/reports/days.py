@@ -1,4 +1,4 @@
-"""What the batches of a day came to. Reads only."""
+"""What the batches of a day came to, which were done last, and which lists are due next. Reads only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Count, F, Sum
 
-from batches.models import Batch
+from batches.models import Batch, ProfileList
 
 from .failures import start_of_day
 
@@ -36,6 +36,16 @@ def sum_up_day(days_ago: int = 0) -> Day:
     checked = F("completed_profiles") - F("skipped_profiles")
     sums = {"checked": checked, "failed": "failed_checks", "stories": "stories_found"}
     return Day(**done.aggregate(batches=Count("pk"), **{name: Sum(value, default=0) for name, value in sums.items()}))
+
+
+def find_latest_runs(limit: int) -> list[Batch]:
+    """The batches that were done last."""
+    return list(Batch.objects.filter(status=Batch.Status.DONE).order_by("-completed_at")[:limit])
+
+
+def find_lists_due(limit: int) -> list[ProfileList]:
+    """The lists that run next by their schedules."""
+    return list(ProfileList.objects.filter(next_run_at__isnull=False).order_by("next_run_at", "name")[:limit])
 
 
 #: Runs of today that are compared, the latest.

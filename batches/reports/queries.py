@@ -91,9 +91,7 @@ LATEST_STORIES = 50_000
 
 def fetch_new_stories(found: ProfileList) -> list[StoryResult]:
     """The latest new stories of the profiles that are in the list now, whichever batch found them."""
-    # As `ListProfile.objects` has them, without looking up the list for each.
-    editions = {"first_edition__lte": found.edition, "last_edition__gte": found.edition}
-    members = ListProfile.everything.filter(list=found, **editions).order_by()
+    members = ListProfile.everything.of_list(found).order_by()
     new = StoryResult.objects.new()
     if found.total_profiles > FEW_PROFILES:
         return _search_latest(new, members)

@@ -76,8 +76,7 @@ def find_new_stories(selection: Selection) -> StoryResultQuerySet:
 
 def find_membership(found: ProfileList) -> Subquery:
     """In the list as it is now."""
-    editions = {"first_edition__lte": found.edition, "last_edition__gte": found.edition}
-    members = ListProfile.everything.filter(list=found, profile=OuterRef("profile"), **editions)
+    members = ListProfile.everything.of_list(found).filter(profile=OuterRef("profile"))
     return Subquery(members.order_by().values("pk")[:1])
 
 
