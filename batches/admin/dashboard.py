@@ -27,7 +27,7 @@ from .reports import may_view
 
 #: Rows of each table.
 SHOWN = 8
-#: Counting the hosts of so many failing profiles takes 0.4 s.
+#: Counting the hosts of this many failing profiles takes 0.4 s.
 MOST_FAILING = 100_000
 
 

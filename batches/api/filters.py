@@ -269,7 +269,7 @@ class HostFilters(filters.FilterSet):  # type: ignore[misc]
     """The view uses their values: the figures are no rows."""
 
     search = filters.CharFilter(method="search_by", max_length=MAX_HOST, help_text="A part of the name of the host.")
-    limit = IntegerFilter(method="limit_to", min_value=1, max_value=MAX_HOSTS, help_text="At most so many hosts.")
+    limit = IntegerFilter(method="limit_to", min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
 
     def search_by(self, hosts: QuerySet[Host], name: str, value: str) -> QuerySet[Host]:
         return hosts

@@ -123,7 +123,7 @@ class ScheduleCalls(QueueWriter):
         return planned
 
     def _switch_off(self, found: ProfileList, reason: str) -> None:
-        """A schedule that cannot be read any more, since its time zone was removed from the system."""
+        """A schedule that can no longer be read, since its time zone was removed from the system."""
         with transaction.atomic():
             due = ProfileList.objects.filter(pk=found.pk, next_run_at=found.next_run_at)
             if due.update(schedule_active=False, next_run_at=None):

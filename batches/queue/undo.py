@@ -38,7 +38,7 @@ class UndoCalls(QueueWriter):
     def undo_change(self, batch: Batch, entry: int | None = None) -> Literal[True]:
         """Undo its latest change: that it was queued, started, paused or moved.
 
-        It is refused if `entry`, the log entry that the caller saw, is not the latest change any more.
+        It is refused if `entry`, the log entry that the caller saw, is no longer the latest change.
         """
         change = require_undoable(batch, entry)
         message = f"it had been {RULES[Action(change.action)].participle}"

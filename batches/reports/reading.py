@@ -47,7 +47,7 @@ class Selection:
 class Page:
     """`older` is the ID before which the next page begins, None on the last one.
 
-    `looked_back_to` is the time to which it has looked, if it has not found a whole page before.
+    `looked_back_to` is how far back it has looked, if that did not fill the page.
     """
 
     stories: Sequence[StoryResult]
@@ -56,7 +56,7 @@ class Page:
 
 
 def find_new_stories(selection: Selection) -> StoryResultQuerySet:
-    """All of them, in no order. Raises InvalidAddress for a host that is none."""
+    """All of them, in no order. Raises InvalidAddress if the host is not valid."""
     found = selection.batch.new_stories.order_by() if selection.batch else StoryResult.objects.new()
     if selection.before is not None:
         found = found.filter(pk__lt=selection.before)

@@ -28,7 +28,7 @@ from batches.queue.sql import MEMBER, PROFILE, ROW, STORY, execute, format_time,
 from benchmarks.lists import addresses
 
 REPEATS = 3
-#: A part of the profiles is at one platform, the others are at hosts with so many each.
+#: A part of the profiles is at one platform, the others are at hosts with this many each.
 PLATFORM_SHARE, PROFILES_OF_A_HOST = 5, 10
 #: One profile of so many fails, for one of so many reasons.
 FAILING, REASONS = 20, 25
