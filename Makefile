@@ -11,26 +11,27 @@ COSMIC_RAY := .venv/bin/cosmic-ray
 SESSION := session.sqlite
 COUNT_MUTANTS := import sqlite3; print(*sqlite3.connect('$(SESSION)').execute( \
   'SELECT test_outcome, COUNT(*) FROM work_results WHERE test_outcome IS NOT NULL GROUP BY 1'))
+TRANSLATIONS := batches/locale/de/LC_MESSAGES/django
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test test-room test-all lint docs reference schema lock matrix fuzz stress bench mutants screenshots clean
+.PHONY: help run setup test test-room test-all lint docs reference schema messages lock matrix fuzz stress bench mutants screenshots clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-run: setup ## set up and run the web application and a worker with the demo queue, until Ctrl-C
+run: setup $(TRANSLATIONS).mo ## set up and run the web application and a worker with the demo queue, until Ctrl-C
 	@$(VENV) manage.py migrate --verbosity 0
 	@$(VENV) manage.py serve --demo
 
 setup: .venv/installed ## install requirements.txt into .venv
 
-test: lint ## set up and run the checks and the tests on SQLite and PostgreSQL (9 minutes)
+test: lint $(TRANSLATIONS).mo ## set up and run the checks and the tests on SQLite and PostgreSQL (9 minutes)
 	@$(VENV) -m pytest $(IN_PARALLEL)
 
-test-room: .venv/installed-dev ## run the fast tests of one folder on SQLite while you edit (ROOM=queue)
+test-room: .venv/installed-dev $(TRANSLATIONS).mo ## run the fast tests of one folder on SQLite while you edit (ROOM=queue)
 	@$(VENV) -m pytest --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
 
-test-all: lint ## run everything: also full fuzzing, hostile corpora and stress
+test-all: lint $(TRANSLATIONS).mo ## run everything: also full fuzzing, hostile corpora and stress
 	@$(FULL_LENGTH) $(VENV) -m pytest $(IN_PARALLEL) -m ""
 
 lint: .venv/installed-dev ## run the checks without the tests
@@ -48,6 +49,10 @@ reference: .venv/installed-dev ## update the page of the commands after a change
 
 schema: .venv/installed-dev ## update docs/reference/openapi.yaml after a change of the API
 	@$(VENV) manage.py spectacular --custom-settings batches.api.docs.SETTINGS --validate --fail-on-warn --file docs/reference/openapi.yaml
+
+messages: .venv/installed-dev ## update the catalogue of translations after a change of texts; needs GNU gettext
+	@$(VENV) manage.py makemessages --locale de --no-wrap --no-obsolete --add-location file --ignore tests --ignore var
+	@echo "Translate what is empty or fuzzy in $(TRANSLATIONS).po"
 
 lock: .venv/installed ## update requirements.lock, the versions and hashes of what is deployed
 	@$(PIP) install "uv>=0.9"
@@ -95,6 +100,10 @@ clean: ## remove .venv and all caches; keep the database in var/
 .venv/installed-dev: requirements-dev.txt $(DEPLOYED) .venv/installed
 	@echo "Installing $< into .venv"
 	@$(PIP) install -r $< && touch $@
+
+$(TRANSLATIONS).mo: $(TRANSLATIONS).po .venv/installed
+	@$(PIP) install "babel>=2.17"
+	@.venv/bin/pybabel --quiet compile --locale de --input-file $< --output-file $@
 
 # In an environment of its own, so that the tests need no builder.
 var/docs/installed: requirements-docs.txt .venv/installed

@@ -1,8 +1,15 @@
-"""What the package needs: requirements.txt and the requirements-*.txt of its extras, which stay the only lists."""
+"""What the package needs and has that git has in another form.
+
+Its needs are in requirements.txt and the requirements-*.txt of its extras, which stay the only lists. Its translations
+are compiled.
+"""
 
 from pathlib import Path
 from typing import Any
 
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 EXTRAS = ("celery", "apprise", "allauth")
@@ -26,3 +33,15 @@ class Requirements(MetadataHookInterface):
     def read(self, name: str) -> list[str]:
         lines = (Path(self.root) / name).read_text().splitlines()
         return [line for line in lines if line and not line.startswith(("#", "-r "))]
+
+
+class Translations(BuildHookInterface[Any]):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        for catalogue in Path(self.root).glob("batches/locale/*/LC_MESSAGES/*.po"):
+            compile_catalogue(catalogue)
+        build_data["artifacts"].append("/batches/locale/**/*.mo")
+
+
+def compile_catalogue(path: Path) -> None:
+    with path.open("rb") as source, path.with_suffix(".mo").open("wb") as compiled:
+        write_mo(compiled, read_po(source))

@@ -47,6 +47,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "batchproject.logins.LoginThrottleMiddleware",
@@ -179,7 +180,13 @@ else:
     EMAIL_TIMEOUT = MAIL_SERVER["timeout"]
 DEFAULT_FROM_EMAIL = read_text("DEFAULT_FROM_EMAIL", "batches@localhost")
 
+# The admin speaks the language of the browser. The project's own pages are in the catalogue of the app: LOCALE_PATHS.
+# German is offered once that is compiled, by make or in the package: otherwise only Django's half would be German.
 LANGUAGE_CODE = "en"
+LOCALE_PATHS = [BASE_DIR / "batches" / "locale"]
+LANGUAGES = [("en", "English")]
+if (LOCALE_PATHS[0] / "de" / "LC_MESSAGES" / "django.mo").exists():
+    LANGUAGES.append(("de", "Deutsch"))
 # The pages of Django itself show times as those of the app do.
 FORMAT_MODULE_PATH = "batchproject.formats"
 TIME_ZONE = read_time_zone("TIME_ZONE", "UTC", available_timezones())

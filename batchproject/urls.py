@@ -3,12 +3,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.templatetags.static import static
 from django.urls import include, path
+from django.utils.translation import gettext_lazy as _
 from django.views.generic import RedirectView
 from rest_framework.authtoken.models import TokenProxy
 
 admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "Batches"
-admin.site.index_title = "Overview"
+admin.site.index_title = _("Overview")
 admin.site.index_template = "admin/batches/overview.html"
 # This page lists all keys, and lets anybody with its permission create one for a superuser.
 admin.site.unregister(TokenProxy)

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from django.http import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.utils.translation import override
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -57,7 +60,7 @@ class Negotiation(DefaultContentNegotiation):
 
 
 class BaseView(APIView):
-    """Accepts UTF-8 only, and throttles before it checks permissions."""
+    """Accepts UTF-8 only, throttles before it checks permissions, and speaks English in any language of the request."""
 
     authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
     content_negotiation_class = Negotiation
@@ -69,6 +72,12 @@ class BaseView(APIView):
     schema: Any = CallSchema()
     throttle_classes = (UserThrottle, AddressThrottle)
     versioning_class = PathVersioning
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with override("en"):
+            response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+            response.headers["Content-Language"] = "en"
+            return response.render() if isinstance(response, SimpleTemplateResponse) else response
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return exception_handler

@@ -19,6 +19,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 from django.db.models import Model, QuerySet
 from django.template import Engine
+from django.utils.translation import override
 
 from batches.batch_manager import BatchManager
 from batches.checks import TAG
@@ -111,7 +112,8 @@ class DatabaseCommand(BaseCommand):
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
         try:
-            return super().execute(*args, **options)
+            with override("en"):
+                return super().execute(*args, **options)
         except Error as error:
             if not is_database_fault(error):
                 raise
