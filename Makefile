@@ -51,7 +51,7 @@ schema: .venv/installed-dev ## update docs/reference/openapi.yaml after a change
 	@$(VENV) manage.py spectacular --custom-settings batches.api.docs.SETTINGS --validate --fail-on-warn --file docs/reference/openapi.yaml
 
 messages: .venv/installed-dev ## update the catalogue of translations after a change of texts; needs GNU gettext
-	@$(VENV) manage.py makemessages --locale de --no-wrap --no-obsolete --add-location file --ignore tests --ignore var
+	@$(VENV) -m batches.tests.support.messages
 	@echo "Translate what is empty or fuzzy in $(TRANSLATIONS).po"
 
 lock: .venv/installed ## update requirements.lock, the versions and hashes of what is deployed

@@ -9,3 +9,6 @@ class BatchesConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401 — registers the system checks
+        from .models.names import name_models
+
+        name_models(self.get_models())

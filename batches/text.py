@@ -1,13 +1,24 @@
 """Text that both databases can store and that people can read."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache, lru_cache, reduce
+from html import escape
+from typing import Any, Self
 
 # PostgreSQL refuses NUL in text, and neither database can encode a lone surrogate.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 # XML cannot express these, not even escaped.
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+ALONE = "%(number)s"
+NUMBER = re.compile(r"\d{1,3}(,\d{3})+")
+#: What some values consist of; others may be any text.
+PATTERNS = {"day": r"\d+", "minute": r"\d+", "nth": r"\S+", "first": r"\S+", "last": r"\S+"}
 
 # Control, format and white space characters, and marks, which need a letter to stand on. Some letters are blank, too.
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"})
@@ -35,6 +46,106 @@ def one_line(text: str) -> str:
 def pluralise(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 batch", "2,000 batches". The plural is the noun with an s by default."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+class Sentence(str):
+    """English as text, for programs, the log and the database; as HTML, in the language of the page.
+
+    `Sentence("%(name)s has %(count)s profiles", name=…, count=2_000)`: numbers get separators, and a value can be a
+    sentence itself. `make messages` collects the texts from the calls of `Sentence` and `counted`.
+    """
+
+    _forms: tuple[str, ...]
+    _values: Mapping[str, Any]
+
+    def __new__(cls, text: str, /, **values: object) -> Self:
+        return cls._build((text,), text, values)
+
+    @classmethod
+    def _build(cls, forms: tuple[str, ...], text: str, values: Mapping[str, Any]) -> Self:
+        values = {name: value if _is_number(value) else str(value) for name, value in values.items()}
+        shown = {name: f"{value:,}" if _is_number(value) else value for name, value in values.items()}
+        sentence = super().__new__(cls, text % shown if shown else text)
+        sentence._forms, sentence._values = forms, values
+        return sentence
+
+    def __str__(self) -> Self:
+        """Itself, so that it survives in an exception."""
+        return self
+
+    def __html__(self) -> str:
+        """For templates and `format_html`."""
+        return escape(self.translated())
+
+    def translated(self) -> str:
+        from django.utils import formats, translation  # what reads lists and documents does without Django
+
+        one, *many = self._forms
+        text = translation.ngettext(one, many[0], self._values["count"]) if many else translation.gettext(one)
+        shown = {
+            name: formats.number_format(value, force_grouping=True) if _is_number(value) else translate(value)
+            for name, value in self._values.items()
+        }
+        return text % shown if shown else text
+
+
+class Clause(Sentence):
+    """A sentence without its full stop, as a value of another one."""
+
+    def __new__(cls, sentence: str) -> Self:
+        clause = str.__new__(cls, sentence.rstrip("."))
+        parts = sentence if isinstance(sentence, Sentence) else Sentence(sentence)
+        clause._forms, clause._values = parts._forms, parts._values
+        return clause
+
+    def translated(self) -> str:
+        return super().translated().rstrip(".")
+
+
+def counted(one: str, many: str, /, *, count: int, **values: object) -> Sentence:
+    """The first text for the number 1, the second one for others."""
+    return Sentence._build((one, many), one if count == 1 else many, {"count": count, **values})
+
+
+def join(texts: Iterable[str], separator: str) -> str:
+    """Of sentences, a sentence."""
+    first, *others = [*texts] or [""]
+    both = f"%(left)s{separator}%(right)s"
+    return reduce(lambda left, right: Sentence(both, left=left, right=right), others, first)
+
+
+def translate(value: object) -> str:
+    """A sentence in the language of the page, where it is not HTML; any other text as it is."""
+    return value.translated() if isinstance(value, Sentence) else str(value)
+
+
+@lru_cache(10_000)
+def recognise(text: str, templates: tuple[str, ...]) -> str:
+    """The sentence that a text was made from, if one of the templates fits."""
+    if isinstance(text, Sentence):
+        return text
+    if NUMBER.fullmatch(text):
+        return Sentence(ALONE, number=int(text.replace(",", "")))
+    for template, pattern in compile_all(templates):
+        if found := pattern.fullmatch(text):
+            values = {name: recognise(value, templates) for name, value in found.groupdict().items()}
+            return Sentence(template, **values)
+    return text
+
+
+@cache
+def compile_all(templates: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
+    return [(template, re.compile(as_pattern(template), re.DOTALL)) for template in templates]
+
+
+def as_pattern(template: str) -> str:
+    return re.sub(
+        r"%\\\((\w+)\\\)s", lambda found: f"(?P<{found[1]}>{PATTERNS.get(found[1], '.+')})", re.escape(template)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def format_duration(seconds: float) -> str:

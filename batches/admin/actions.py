@@ -23,7 +23,7 @@ from batches.queue.transitions import RULES
 from batches.queue.undo import can_be_undone
 from batches.queue.values import as_uuid
 from batches.reports import queries
-from batches.text import pluralise
+from batches.text import Sentence, pluralise
 
 from .base import ListAdmin
 from .display import register
@@ -58,18 +58,19 @@ def get_manager(request: HttpRequest) -> BatchManager:
 
 def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
     """Press a button of a batch. Its address has the status and the version of the queue that it was shown for."""
-    batch, success = Batch.objects.filter(pk=batch_id).first(), RULES[Action(call)].success
+    batch = Batch.objects.filter(pk=batch_id).first()
+    success = RULES[Action(call)].describe_success(batch)
     if call == Action.REPEAT_BATCH:
-        return repeat_once(request, batch_id), success.format(batch)
+        return repeat_once(request, batch_id), success
     values = {"expected_status": request.GET.get("status")} | preemption(request, call)
     if call == Action.PAUSE_BATCH:
         values["reason"] = request.POST.get("reason", "")
     if call == Action.RETRY_FAILED and batch and "chosen" in request.POST:
         values["reasons"] = chosen_reasons(request, batch)
-        success = "“{}” was queued to recheck the profiles that failed for these reasons."
+        success = Sentence("“%(batch)s” was queued to recheck the profiles that failed for these reasons.", batch=batch)
     if call == Action.UNDO_CHANGE:
         values = {"entry": parse_number(request.GET.get("entry", ""))}
-    return getattr(get_manager(request), call)(batch_id, **values), success.format(batch)
+    return getattr(get_manager(request), call)(batch_id, **values), success
 
 
 def chosen_reasons(request: HttpRequest, batch: Batch) -> list[str]:

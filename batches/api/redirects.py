@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from batches.limits import MAX_BULK
 from batches.models import Redirect
 from batches.queue.redirect_calls import AcceptedRedirect
-from batches.queue.refusals import NotFound, Refusal
+from batches.queue.refusals import NO_REDIRECT, NotFound, Refusal
 from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
@@ -66,7 +66,7 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
 
     def respond(self, body: dict[str, Any], left: int, results: dict[int, AcceptedRedirect | Refusal]) -> Response:
         outcomes = [
-            {"id": pk, "result": results[pk] if pk in results else NotFound(pk, "proposed redirect").refusal}
+            {"id": pk, "result": results[pk] if pk in results else NotFound(pk, NO_REDIRECT).refusal}
             for pk in body.get("ids", results)
         ]
         done = sum(bool(outcome["result"]) for outcome in outcomes)

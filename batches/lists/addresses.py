@@ -10,6 +10,7 @@ from functools import lru_cache
 import idna
 
 from batches.limits import MAX_URL
+from batches.text import Sentence
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -58,9 +59,9 @@ def normalise_address(text: str) -> str:
     """
     text = text.strip().strip(_INVISIBLE_ENDS).strip()
     if len(text) > MAX_URL:
-        raise InvalidAddress(f"It is longer than {MAX_URL:,} characters.")
+        raise InvalidAddress(Sentence("It is longer than %(most)s characters.", most=MAX_URL))
     if forbidden := _FORBIDDEN.search(text):
-        raise InvalidAddress(f"It contains {_describe(forbidden[0])}.")
+        raise InvalidAddress(_describe(forbidden[0]))
     parts = _ADDRESS.fullmatch(text)
     if not parts or parts[2].rstrip(":").lower() in _SCHEMES:
         parts = _ADDRESS.fullmatch(_with_one_web_scheme(text))
@@ -72,11 +73,12 @@ def normalise_address(text: str) -> str:
     # Escapes first: "%2E%2E" is a dot segment too.
     address = f"{scheme}://{host}" + (_without_dot_segments(_TO_ENCODE.sub(_normalise_escape, path)) or "/")
     if host in DEFAULT_PORTS and _EXTRA_SCHEMES.match(address):  # without its port it would be another address
-        raise InvalidAddress(f'"{host}" is the name of a scheme, not of a host.')
+        raise InvalidAddress(Sentence('"%(host)s" is the name of a scheme, not of a host.', host=host))
     if query:
         address += "?" + _TO_ENCODE.sub(_normalise_escape, query)
     if len(address) > MAX_URL:
-        raise InvalidAddress(f"It is longer than {MAX_URL:,} characters in its percent-encoded form.")
+        message = Sentence("It is longer than %(most)s characters in its percent-encoded form.", most=MAX_URL)
+        raise InvalidAddress(message)
     return address
 
 
@@ -86,7 +88,7 @@ def address_prefixes(host: str) -> list[str]:
     Raises InvalidAddress if `host` is not a valid host.
     """
     if _NOT_IN_HOST.search(host):
-        raise InvalidAddress("Give only a host, such as example.org or example.org:8080.")
+        raise InvalidAddress(Sentence("Give only a host, such as example.org or example.org:8080."))
     sites = [normalise_address(f"{scheme}://{host}") for scheme in DEFAULT_PORTS]
     return sites if _HAS_PORT.search(host) else [*sites, *(f"{site.removesuffix('/')}:" for site in sites)]
 
@@ -101,16 +103,16 @@ def hostname_of(url: str) -> str:
     return _HAS_PORT.sub("", host_of(url)).strip("[]")
 
 
-def _describe(character: str) -> str:
+def _describe(character: str) -> Sentence:
     if character == "\0":
-        return "a NUL character"
+        return Sentence("It contains a NUL character.")
     if character == "\\":
-        return 'a backslash; use "/" instead'
+        return Sentence('It contains a backslash; use "/" instead.')
     if character.isspace():
-        return "a space or other white space"
+        return Sentence("It contains a space or other white space.")
     if character >= "\ud800":
-        return "bytes that are not UTF-8, or half of a surrogate pair"
-    return f"a control character (U+{ord(character):04X})"
+        return Sentence("It contains bytes that are not UTF-8, or half of a surrogate pair.")
+    return Sentence("It contains a control character (%(code)s).", code=f"U+{ord(character):04X}")
 
 
 def _with_one_web_scheme(text: str) -> str:
@@ -120,38 +122,38 @@ def _with_one_web_scheme(text: str) -> str:
     return _READER_SCHEME.sub(lambda match: f"{_READER_SCHEMES[match[1].lower()]}://", text)
 
 
-def _why_not_http(text: str) -> str:
+def _why_not_http(text: str) -> Sentence:
     if not text:
-        return "It is empty."
+        return Sentence("It is empty.")
     scheme = _SCHEME.match(text)
     if not scheme:
-        return "It has no scheme; start it with https://."
+        return Sentence("It has no scheme; start it with https://.")
     if scheme[0][:-1].lower() in _SCHEMES:
-        return "It must begin with http:// or https://, with two slashes."
-    return f'It begins with "{scheme[0][:30]}", and only http:// and https:// can be checked.'
+        return Sentence("It must begin with http:// or https://, with two slashes.")
+    return Sentence('It begins with "%(scheme)s", and only http:// and https:// can be checked.', scheme=scheme[0][:30])
 
 
 def _normalise_authority(authority: str, scheme: str) -> str:
     if "@" in authority:
-        raise InvalidAddress("It contains a user name or password before the host; leave them out.")
+        raise InvalidAddress(Sentence("It contains a user name or password before the host; leave them out."))
     parts = _AUTHORITY.fullmatch(authority)
     if not parts:
-        raise InvalidAddress(f'"{authority[:80]}" is not a valid host and port.')
+        raise InvalidAddress(Sentence('"%(host)s" is not a valid host and port.', host=authority[:80]))
     host = _normalise_host(parts[1])
     port = int(parts[2] or DEFAULT_PORTS[scheme])
     if not 1 <= port <= 65535:
-        raise InvalidAddress("Its port is not between 1 and 65535.")
+        raise InvalidAddress(Sentence("Its port is not between 1 and 65535."))
     return host if port == DEFAULT_PORTS[scheme] else f"{host}:{port}"
 
 
 def _normalise_host(host: str) -> str:
     if not host:
-        raise InvalidAddress("It has no host name.")
+        raise InvalidAddress(Sentence("It has no host name."))
     if host.startswith("["):
         return f"[{_parse_ip(ipaddress.IPv6Address, host[1:-1].replace('%', '/'), host)}]"  # "/": no scope is valid
     name = (host.lower() if host.isascii() else _to_ascii(host)).removesuffix(".")
     if len(name) > 253 or not _HOST_NAME.fullmatch(name):
-        raise InvalidAddress(f'"{host[:80]}" is not a valid host name.')
+        raise InvalidAddress(Sentence('"%(host)s" is not a valid host name.', host=host[:80]))
     # Resolvers read 127.1, 0x7f.1 and 2130706433 as IPv4 addresses. Allow one spelling only.
     return _parse_ip(ipaddress.IPv4Address, name, host) if _ENDS_IN_NUMBER.fullmatch(name) else name
 
@@ -160,7 +162,10 @@ def _parse_ip(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address], text: s
     try:
         return kind(text).compressed
     except ValueError:
-        raise InvalidAddress(f'"{host[:80]}" is not a valid {kind.__name__.removesuffix("Address")} address.') from None
+        message = Sentence(
+            '"%(host)s" is not a valid %(kind)s address.', host=host[:80], kind=kind.__name__.removesuffix("Address")
+        )
+        raise InvalidAddress(message) from None
 
 
 # idna takes 20 µs a host, six times as long as the rest, and profiles of one site share their host.
@@ -172,7 +177,8 @@ def _to_ascii(host: str) -> str:
         try:
             return ".".join(map(_encode_symbols, idna.uts46_remap(host, std3_rules=False).split(".")))
         except UnicodeError:
-            raise InvalidAddress(f'"{host[:80]}" is not a valid host name: {error}.') from error
+            message = Sentence('"%(host)s" is not a valid host name: %(why)s.', host=host[:80], why=str(error))
+            raise InvalidAddress(message) from error
 
 
 def _encode_symbols(label: str) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from hashlib import sha256
 
 from batches.limits import MAX_NAME, MAX_QUOTE
-from batches.text import clean_text, pluralise
+from batches.text import Clause, Sentence, clean_text, counted, join
 
 from .addresses import InvalidAddress, normalise_address
 
@@ -84,22 +84,29 @@ class Collector:
     def reject(self, line: int, text: str, reason: str) -> None:
         self.rejects.append(Reject(line, clean_line(text, MAX_QUOTE), reason))
         if len(self.rejects) > MAX_REJECTS:
-            raise self._invalid(f"More than {MAX_REJECTS:,} entries are not valid")
+            raise self._invalid(Sentence("More than %(most)s entries are not valid", most=MAX_REJECTS))
 
     def result(self, strict: bool) -> ImportResult:
         if not self.profiles and not self.rejects:
-            raise InvalidList("The list is empty. Add at least one URL.")
+            raise InvalidList(Sentence("The list is empty. Add at least one URL."))
         if not self.profiles:
-            raise self._invalid("The list has no valid address")
+            raise self._invalid(Sentence("The list has no valid address"))
         if strict and self.rejects:
-            raise self._invalid(f"{pluralise(len(self.rejects), 'entry is', 'entries are')} not valid")
+            summary = counted(
+                "%(count)s entry is not valid", "%(count)s entries are not valid", count=len(self.rejects)
+            )
+            raise self._invalid(summary)
         return ImportResult(list(self.profiles.values()), self.rejects, self.duplicates)
 
-    def _invalid(self, summary: str) -> InvalidList:
-        reasons = [f"line {reject.line}: {reject.reason.rstrip('.')}" for reject in self.rejects[:QUOTED_REJECTS]]
+    def _invalid(self, summary: Sentence) -> InvalidList:
+        reasons: list[str] = [
+            Sentence("line %(line)s: %(why)s", line=str(reject.line), why=Clause(reject.reason))
+            for reject in self.rejects[:QUOTED_REJECTS]
+        ]
         if len(self.rejects) > QUOTED_REJECTS:
             reasons.append("…")
-        return InvalidList(f"{summary} ({'; '.join(reasons)}).", self.rejects)
+        message = Sentence("%(summary)s (%(reasons)s).", summary=summary, reasons=join(reasons, "; "))
+        return InvalidList(message, self.rejects)
 
 
 def clean_line(text: str, limit: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from batches.limits import MAX_QUOTE
+from batches.text import Sentence
 
 from .fields import rank_fields
 from .imports import Collector, InvalidList
@@ -15,7 +16,7 @@ from .source import LONGEST_MATCH, MAX_LINE, ListSource, Piecewise, find_first_l
 
 #: Characters of one value of a document, which may be all of it.
 MAX_VALUE = 4_000_000
-NOT_AN_ENTRY = 'It has no "url"; an entry is a string, or an object with a string "url".'
+NOT_AN_ENTRY = Sentence('It has no "url"; an entry is a string, or an object with a string "url".')
 
 _BETWEEN_VALUES = re.compile(r"[\s,\[\]]*+")
 _LINE_END = re.compile(r"\n")
@@ -36,7 +37,7 @@ def read_json(source: ListSource, collector: Collector) -> None:
     elif first.startswith(("[", "{")):
         _read_document(Piecewise(source), collector)
     else:
-        raise InvalidList("This is not JSON; write an array of entries, or one JSON object or string a line.")
+        raise InvalidList(Sentence("This is not JSON; write an array of entries, or one JSON object or string a line."))
 
 
 def _is_json(line: str) -> bool:
@@ -92,8 +93,10 @@ def _decode_value(window: Piecewise) -> tuple[Any, int]:
             window.read_on(min(left, MAX_VALUE))  # twice as much, so that its start is not decoded again and again
 
 
-def _describe(is_cut: bool, limit: int) -> str:
-    return f"It is longer than {limit:,} characters." if is_cut else "It is not valid JSON."
+def _describe(is_cut: bool, limit: int) -> Sentence:
+    if is_cut:
+        return Sentence("It is longer than %(most)s characters.", most=limit)
+    return Sentence("It is not valid JSON.")
 
 
 def _before(window: Piecewise, fault: int) -> int:

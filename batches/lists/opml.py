@@ -11,20 +11,23 @@ import sys
 from collections.abc import Sequence
 from html.entities import html5
 
+from batches.text import Sentence
+
 from .fields import rank_fields
 from .imports import Collector, InvalidList, clean_line
 from .source import MAX_LINE, ListSource, Piecewise
 
 ROOTS = {"opml", "head", "body", "outline"}
 
-NOT_CLOSED = "The {} that begins here has no end; it hides the rest of the list."
-NOT_READABLE = 'Its address cannot be read; write each attribute as name="value".'
-CUT = "The list ends within this entry."
-INCLUSION = "It includes another list, which is not fetched; import that list by itself."
+OPEN_COMMENT = Sentence("The comment that begins here has no end; it hides the rest of the list.")
+OPEN_SECTION = Sentence("The CDATA section that begins here has no end; it hides the rest of the list.")
+NOT_READABLE = Sentence('Its address cannot be read; write each attribute as name="value".')
+CUT = Sentence("The list ends within this entry.")
+INCLUSION = Sentence("It includes another list, which is not fetched; import that list by itself.")
 
 _NAME = r"[A-Za-z_][\w.-]{0,100}"
 _START = re.compile(rf"<(?:(!--)|(!\[CDATA\[)|(?:{_NAME}:)?({_NAME})(?=[\s/>]))")
-_HIDING = {1: ("comment", re.compile("-->")), 2: ("CDATA section", re.compile(r"\]\]>"))}
+_HIDING = {1: (OPEN_COMMENT, re.compile("-->")), 2: (OPEN_SECTION, re.compile(r"\]\]>"))}
 _NEXT_TAG = re.compile(rf"</?(?:{_NAME}:)?(?:outline|body|opml)\b", re.IGNORECASE)
 _TAG = re.compile(r"""(?:\s++[\w:.-]++\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))*+\s*+/?>""")
 _ATTRIBUTE = re.compile(r"""([\w:.-]++)\s*+=\s*+("[^"<]*+"|'[^'<]*+')""")
@@ -62,22 +65,25 @@ def read_opml(source: ListSource, collector: Collector) -> None:
         if start[3].lower() == "outline":
             _read_outline(window, line, collector)
     if not root and source.head.strip():
-        raise InvalidList("This is not OPML: there is no <opml> in it.")
+        raise InvalidList(Sentence("This is not OPML: there is no <opml> in it."))
 
 
 def _require_root(name: str) -> str:
     if name.lower() not in ROOTS:
-        raise InvalidList(f"This is XML but not OPML: it starts with <{clean_line(name, 80)}>, not with <opml>.")
+        message = Sentence(
+            "This is XML but not OPML: it starts with <%(tag)s>, not with <opml>.", tag=clean_line(name, 80)
+        )
+        raise InvalidList(message)
     return name
 
 
 def _skip_hidden(
-    window: Piecewise, line: int, written: str, kind: str, end: re.Pattern[str], collector: Collector
+    window: Piecewise, line: int, written: str, fault: str, end: re.Pattern[str], collector: Collector
 ) -> None:
     if found := window.find(end):
         window.at = found.end()
     else:
-        collector.reject(line, written, NOT_CLOSED.format(kind))
+        collector.reject(line, written, fault)
 
 
 def _read_outline(window: Piecewise, line: int, collector: Collector) -> None:
@@ -90,7 +96,7 @@ def _read_outline(window: Piecewise, line: int, collector: Collector) -> None:
             written = window.text[window.at : end]
             window.at = end
             if is_long and not following:
-                collector.reject(line, written, f"It is longer than {MAX_LINE:,} characters.")
+                collector.reject(line, written, Sentence("It is longer than %(most)s characters.", most=MAX_LINE))
                 window.find(_NEXT_TAG)
             else:
                 _mend_outline(line, written, not following, collector)

@@ -14,11 +14,42 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
+from django.utils.translation import gettext_noop as _
 
-from batches.text import clean_text
+from batches.text import Sentence, clean_text, recognise
 
 #: Times that a delay is compared with.
 COMPARED = 20
+
+
+#: The words that cronsim finds for the usual schedules. Those of others stay English.
+WORDS = (
+    _("At the start of every hour"),
+    _("Every minute"),
+    _("Every %(nth)s minute of every hour"),
+    _("At minute %(minute)s of every hour"),
+    _("At minute %(minute)s past every %(nth)s hour"),
+    _("At minute %(minute)s past every hour from %(first)s through %(last)s"),
+    _("At %(times)s every day in %(months)s"),
+    _("At %(times)s every day"),
+    _("At %(times)s on the %(nth)s day of every month"),
+    _("At %(times)s on the %(nth)s day of %(months)s"),
+    _("At %(times)s on %(days)s"),
+    _("%(first)s through %(last)s"),
+    _("%(several)s, and %(last)s"),
+    _("%(first)s and %(last)s"),
+    _("%(several)s, %(last)s"),
+    _("%(day)sth"),
+    *(_("first"), _("second"), _("third"), _("fourth"), _("fifth"), _("sixth"), _("seventh"), _("eighth"), _("ninth")),
+    _("last"),
+    # Django's own
+    *("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October"),
+    *("November", "December"),
+)
+
+#: What cronsim calls the fields in its errors.
+FIELDS = (_("minute"), _("hour"), _("day of month"), _("month"), _("day of week"))
 
 
 class InvalidSchedule(ValueError):
@@ -43,33 +74,51 @@ def require_schedule(expression: str, zone: str, delay: timedelta, after: dateti
     """Raises InvalidSchedule if it cannot be read, never comes, or if a run could be delayed beyond the next one."""
     times = next_times(expression, zone, after, COMPARED)
     if not times:
-        raise InvalidSchedule(f"{_quote(expression)} never comes. Choose a day that exists.")
+        raise InvalidSchedule(
+            Sentence("%(expression)s never comes. Choose a day that exists.", expression=_quote(expression))
+        )
     shortest = min((later - earlier for earlier, later in pairwise(times)), default=None)
     if delay and shortest is not None and delay >= shortest:
         minutes = shortest.total_seconds() / 60
-        raise InvalidSchedule(f"A delay has to be shorter than the time between two runs, {minutes:,.0f} minutes.")
+        message = Sentence(
+            "A delay has to be shorter than the time between two runs, %(minutes)s minutes.", minutes=round(minutes)
+        )
+        raise InvalidSchedule(message)
 
 
 def describe_schedule(expression: str) -> str:
-    """In words: "At 06:00 on Monday". Raises InvalidSchedule."""
-    return str(_parse(expression, datetime.now(UTC)).explain())
+    """In words: "At 06:00 on Monday", for most schedules as a sentence. Raises InvalidSchedule."""
+    return recognise(_parse(expression, datetime.now(UTC)).explain(), WORDS)
 
 
 def _parse(expression: str, after: datetime) -> CronSim:
     fields = expression.split()
     if len(fields) != 5:
-        advice = "Write minute, hour, day of the month, month and day of the week, such as “30 6 * * 1-5”."
-        raise InvalidSchedule(f"{_quote(expression)} has {len(fields)} fields, not 5. {advice}")
+        message = Sentence(
+            "%(expression)s has %(fields)s fields, not 5. "
+            "Write minute, hour, day of the month, month and day of the week, such as “30 6 * * 1-5”.",
+            expression=_quote(expression),
+            fields=len(fields),
+        )
+        raise InvalidSchedule(message)
     try:
         return CronSim(expression, after)
     except CronSimError as error:
         what = str(error).removeprefix("Bad ").replace("-", " ")
-        raise InvalidSchedule(f"The {what} of {_quote(expression)} is not valid, or never comes.") from error
+        message = Sentence(
+            "The %(what)s of %(expression)s is not valid, or never comes.",
+            what=Sentence(what),
+            expression=_quote(expression),
+        )
+        raise InvalidSchedule(message) from error
 
 
 def _find_zone(name: str) -> ZoneInfo:
     if name not in known_zones():
-        raise InvalidSchedule(f"{_quote(name)} is not a known time zone. Write one such as Europe/Berlin or UTC.")
+        message = Sentence(
+            "%(zone)s is not a known time zone. Write one such as Europe/Berlin or UTC.", zone=_quote(name)
+        )
+        raise InvalidSchedule(message)
     return ZoneInfo(name)
 
 

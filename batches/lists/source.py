@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from batches.encodings import DECLARED_ENCODING, MARKS, MAX_DECLARATION, find_codec
 from batches.limits import MAX_LIST_BYTES
+from batches.text import Sentence
 
 from .imports import InvalidList
 
@@ -47,7 +48,9 @@ class ListSource:
         while line := self.text.readline(MAX_LINE):
             number += 1
             if number > MAX_LINES:
-                raise InvalidList(f"The list has more than {MAX_LINES:,} lines; split it into several.")
+                raise InvalidList(
+                    Sentence("The list has more than %(most)s lines; split it into several.", most=MAX_LINES)
+                )
             rest = line
             while len(rest) == MAX_LINE and not rest.endswith("\n"):
                 rest = self.text.readline(MAX_LINE)
@@ -123,7 +126,10 @@ class BoundedStream(io.RawIOBase):
             filled += len(chunk)
         self.total += filled
         if self.total > MAX_LIST_BYTES:
-            raise InvalidList(f"The list is larger than {MAX_LIST_BYTES // 1_000_000} MB; split it into several.")
+            message = Sentence(
+                "The list is larger than %(most)s MB; split it into several.", most=MAX_LIST_BYTES // 1_000_000
+            )
+            raise InvalidList(message)
         return filled
 
 
@@ -152,7 +158,9 @@ def find_first_line(head: str) -> str:
 
 def _refuse_archive(head: bytes) -> None:
     if head.startswith(b"PK\x03\x04"):
-        raise InvalidList("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
+        raise InvalidList(
+            Sentence("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
+        )
 
 
 def _require_text(head: str) -> None:
@@ -161,8 +169,8 @@ def _require_text(head: str) -> None:
     if len(unreadable) * 10 <= len(head):
         return
     if min(unreadable) < " ":
-        raise InvalidList("This is a binary file, not a list of addresses.")
-    raise InvalidList("The list is not in UTF-8; save it as UTF-8.")
+        raise InvalidList(Sentence("This is a binary file, not a list of addresses."))
+    raise InvalidList(Sentence("The list is not in UTF-8; save it as UTF-8."))
 
 
 def _read_as_windows_1252(error: UnicodeError) -> tuple[str, int]:

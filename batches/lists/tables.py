@@ -11,6 +11,7 @@ from itertools import islice, takewhile
 from typing import NamedTuple
 
 from batches.limits import MAX_QUOTE
+from batches.text import Sentence
 
 from .addresses import InvalidAddress, normalise_address
 from .fields import ADDRESS_FIELDS, NAME_FIELDS, rank, rank_fields, simplify
@@ -53,7 +54,10 @@ def read_csv(source: ListSource, collector: Collector) -> None:
     """
     layout = find_layout(source.head)
     if not layout.addresses and (first := clean_line(find_first_line(source.head), MAX_QUOTE)):
-        raise InvalidList(f'No column holds addresses; name it "url" in the first line, instead of: {first}.')
+        message = Sentence(
+            'No column holds addresses; name it "url" in the first line, instead of: %(first)s.', first=first
+        )
+        raise InvalidList(message)
     for number, row in read_rows(source.read_lines(), layout.delimiter, collector.reject):
         if number > layout.header:
             collector.add(number, _first_of(row, layout.addresses or [0]), _first_of(row, layout.names))
@@ -104,7 +108,7 @@ def read_rows(lines: Iterable[Line], delimiter: str, reject: Callable[[int, str,
             reject(*row_lines.give_back(), _describe_error(str(error), has_more_lines))
         else:
             if row_lines.length >= MAX_LINE:
-                reject(*row_lines.give_back(), f"It is longer than {MAX_LINE:,} characters.")
+                reject(*row_lines.give_back(), Sentence("It is longer than %(most)s characters.", most=MAX_LINE))
             elif any(cell.strip() for cell in row):
                 yield row_lines.row[0][0], row
 
@@ -195,9 +199,9 @@ def _is_address(cell: str) -> bool:
         return False
 
 
-def _describe_error(message: str, has_more_lines: bool) -> str:
+def _describe_error(message: str, has_more_lines: bool) -> Sentence:
     if "field limit" in message and not has_more_lines:
-        return f"It has a field of more than {csv.field_size_limit():,} characters."
+        return Sentence("It has a field of more than %(most)s characters.", most=csv.field_size_limit())
     if "after" in message and not has_more_lines:
-        return "It has text after a closing quote; within quotes, write each quote twice."
-    return "It opens a quote that is never closed; within quotes, write each quote twice."
+        return Sentence("It has text after a closing quote; within quotes, write each quote twice.")
+    return Sentence("It opens a quote that is never closed; within quotes, write each quote twice.")

@@ -108,6 +108,10 @@ class DatabaseCommand(BaseCommand):
         if has_pending_migrations():
             raise CommandError(f"The database is not up to date. Run: {command_line('migrate')}")
 
+    def create_parser(self, *args: Any, **options: Any) -> CommandParser:
+        with override("en"):  # commands speak English in every project
+            return super().create_parser(*args, **options)
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
@@ -179,7 +183,7 @@ class ActionCommand(DatabaseCommand):
         if as_json:
             self.print_json(batch_as_dict(batch))
         elif now and outcome:
-            self.stdout.write(RULES[Action.START_BATCH].success.format(printable(batch.name)))
+            self.stdout.write(RULES[Action.START_BATCH].describe_success(printable(batch.name)))
         self.require_accepted(outcome)
 
     def find_batch(self, batch_id: str) -> Batch:

@@ -3,7 +3,7 @@
 from django.apps import apps
 
 from .attempts import Attempt
-from .batches import COUNTER_AGGREGATES, DETOUR, Batch, BatchProfile, BatchQuerySet, aggregate_counters
+from .batches import COUNTER_AGGREGATES, DETOUR, STATUS_WORDS, Batch, BatchProfile, BatchQuerySet, aggregate_counters
 from .connections import (
     DATABASE_FAULTS,
     OUTDATED,

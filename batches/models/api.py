@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from rest_framework.authtoken.models import Token, TokenProxy
 
 from batches.limits import MAX_FINGERPRINT, MAX_KEY, MAX_NAME, MAX_STATUS
@@ -20,7 +21,7 @@ class StoredResponse(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     key = models.CharField(max_length=MAX_KEY)
-    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, help_text="Hash of the request.")
+    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, help_text=_("Hash of the request."))
     #: NULL between the insertion of the key and the response.
     status_code = models.PositiveSmallIntegerField(null=True)
     location = models.TextField(blank=True)
@@ -38,17 +39,17 @@ class AccessToken(Key):
     """A key to the API with at most the permissions of its user."""
 
     class Scope(models.TextChoices):
-        READ = "read", "read"
-        ADD = "add", "read, and add batches"
-        OPERATE = "operate", "everything its user may do"
+        READ = "read", _("read")
+        ADD = "add", _("read, and add batches")
+        OPERATE = "operate", _("everything its user may do")
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
-    name = models.CharField(max_length=MAX_NAME, help_text="What it is for, such as “nightly import”.")
+    name = models.CharField(max_length=MAX_NAME, help_text=_("What it is for, such as “nightly import”."))
     scope = models.CharField(max_length=MAX_STATUS, choices=Scope.choices, default=Scope.OPERATE)
-    expires_at = models.DateTimeField("expires", null=True, blank=True, help_text="Empty: never.")
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True, help_text=_("Empty: never."))
 
     class Meta:
-        verbose_name = "API token"
+        verbose_name = _("API token")
         constraints = [models.UniqueConstraint(fields=["user", "name"], name="token_names_are_unique")]
 
     def __str__(self) -> str:
@@ -69,8 +70,8 @@ class ApiToken(TokenProxy):
         # Abstract unless `rest_framework.authtoken` is installed, like its own models: a system check asks for it.
         abstract = Token._meta.abstract
         proxy = not abstract
-        verbose_name = "API token of an earlier version"
-        verbose_name_plural = "API tokens of earlier versions"
+        verbose_name = _("API token of an earlier version")
+        verbose_name_plural = _("API tokens of earlier versions")
 
     def __str__(self) -> str:
         return str(self.user.get_username())

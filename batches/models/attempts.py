@@ -6,10 +6,12 @@ from typing import Self
 
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_STATUS
+from batches.text import Sentence
 
-from .batches import Batch, BatchProfile
+from .batches import STATUS_WORDS, Batch, BatchProfile
 from .profiles import Profile
 
 
@@ -32,15 +34,15 @@ class Attempt(models.Model):
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="attempts", db_index=False)
     status = models.CharField(max_length=MAX_STATUS, choices=BatchProfile.Status)
     error = models.TextField(blank=True)
-    http_status = models.PositiveIntegerField("HTTP status", null=True, blank=True)
-    duration = models.FloatField("seconds", null=True, blank=True)
-    has_story = models.BooleanField("new story", default=False)
+    http_status = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
+    duration = models.FloatField(_("seconds"), null=True, blank=True)
+    has_story = models.BooleanField(_("new story"), default=False)
     checked_at = models.DateTimeField("checked")
 
     objects = models.Manager.from_queryset(AttemptQuerySet)()
 
     class Meta:
-        verbose_name = "earlier check"
+        verbose_name = _("earlier check")
         default_permissions = ()  # who may view the rows of batches may view these
         constraints = [
             models.CheckConstraint(name="attempt_has_a_result", condition=Q(status__in=["ok", "failed"])),
@@ -51,4 +53,4 @@ class Attempt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.profile} ({self.status})"
+        return Sentence("%(profile)s (%(status)s)", profile=self.profile, status=STATUS_WORDS[self.status])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self, cast
 
@@ -11,8 +12,10 @@ from django.db.models import Case, Count, F, Max, Q, Subquery, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
+from batches.text import Sentence
 
 from .counters import LiveCount, LiveSeconds
 from .hidden import HideableQuerySet
@@ -20,6 +23,19 @@ from .lists import COUNT_FIRST, ProfileList
 from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
 from .queue import Queue
+
+#: The statuses of batches and of their rows, as sentences and columns have them.
+STATUS_WORDS: Mapping[str, Sentence] = {
+    "queued": Sentence("queued"),
+    "running": Sentence("running"),
+    "paused": Sentence("paused"),
+    "done": Sentence("done"),
+    "error": Sentence("error"),
+    "pending": Sentence("pending"),
+    "ok": Sentence("ok"),
+    "failed": Sentence("failed"),
+    "skipped": Sentence("skipped"),
+}
 
 #: A range of positions that nobody uses. `position - 1` in one step breaks the unique constraint in 194 of 200 random
 #: row orders, on both databases; through this range, in two steps, it broke it in none.
@@ -125,38 +141,43 @@ class Batch(models.Model):
     """One pass over a set of profiles, with a status, a position in the queue, a priority and counters."""
 
     class Status(models.TextChoices):
-        QUEUED = "queued"  # waits for its turn at `position` 1..n
-        RUNNING = "running"  # at position 0; at most one
-        PAUSED = "paused"  # by somebody; continues where it stopped when queued again
-        DONE = "done"  # every profile was checked, or somebody completed it early
-        ERROR = "error"  # stopped by the fault in `error`
+        QUEUED = "queued", _("Queued")  # waits for its turn at `position` 1..n
+        RUNNING = "running", _("Running")  # at position 0; at most one
+        PAUSED = "paused", _("Paused")  # by somebody; continues where it stopped when queued again
+        DONE = "done", _("Done")  # every profile was checked, or somebody completed it early
+        ERROR = "error", _("Error")  # stopped by the fault in `error`
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME)
     status = models.CharField(max_length=MAX_STATUS, choices=Status, default=Status.QUEUED)
     position = models.IntegerField(null=True, blank=True, unique=True)
-    priority = models.SmallIntegerField(default=0, help_text="Higher goes first.")
+    priority = models.SmallIntegerField(default=0, help_text=_("Higher goes first."))
     checker = models.CharField(max_length=MAX_CHECKER, default="feed")
     count_first = models.BooleanField(default=False, db_default=False, help_text=COUNT_FIRST)
 
-    total_profiles = models.PositiveIntegerField("profiles", default=0)
-    completed_profiles = LiveCount("checked", default=0, counted="SUM(lease.successful_checks + lease.failed_checks)")
-    successful_checks = LiveCount("ok", default=0, counted="SUM(lease.successful_checks)")
-    failed_checks = LiveCount("failed", default=0, counted="SUM(lease.failed_checks)")
-    skipped_profiles = models.PositiveIntegerField(
-        "skipped", default=0, db_default=0, help_text="Profiles that rest after many failures. They count as checked."
+    total_profiles = models.PositiveIntegerField(_("profiles"), default=0)
+    completed_profiles = LiveCount(
+        _("checked"), default=0, counted="SUM(lease.successful_checks + lease.failed_checks)"
     )
-    stories_found = LiveCount("new stories", default=0, counted="SUM(lease.stories_found)")
+    successful_checks = LiveCount(_("ok"), default=0, counted="SUM(lease.successful_checks)")
+    failed_checks = LiveCount(_("failed"), default=0, counted="SUM(lease.failed_checks)")
+    skipped_profiles = models.PositiveIntegerField(
+        _("skipped"),
+        default=0,
+        db_default=0,
+        help_text=_("Profiles that rest after many failures. They count as checked."),
+    )
+    stories_found = LiveCount(_("new stories"), default=0, counted="SUM(lease.stories_found)")
     error = models.TextField(blank=True)
 
-    created_at = models.DateTimeField("created", default=timezone.now, editable=False, db_index=True)
-    started_at = models.DateTimeField("started", null=True, blank=True, help_text="Start of the latest run.")
-    completed_at = models.DateTimeField("completed", null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False, db_index=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True, help_text=_("Start of the latest run."))
+    completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
     # Workers count at the same time, so the one that counts longest counts for all.
     run_seconds = LiveSeconds(
-        default=0.0, counted="MAX(lease.run_seconds)", help_text="Seconds that workers have spent on it."
+        default=0.0, counted="MAX(lease.run_seconds)", help_text=_("Seconds that workers have spent on it.")
     )
-    takeovers = models.PositiveSmallIntegerField(default=0, help_text="Takeovers since the last progress.")
+    takeovers = models.PositiveSmallIntegerField(default=0, help_text=_("Takeovers since the last progress."))
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")
     list = models.ForeignKey(  # not in an index of its own: `batch_of_list` begins with it
         ProfileList, models.SET_NULL, null=True, blank=True, related_name="runs", db_index=False
@@ -176,7 +197,7 @@ class Batch(models.Model):
     everything = AllBatches()
 
     class Meta:
-        verbose_name_plural = "batches"
+        verbose_name_plural = _("batches")
         permissions = [("operate_batch", "Can queue, start, pause and move batches, and hold the queue")]
         # A CHECK passes on NULL, so each arm says whether `position` may be NULL.
         constraints = [
@@ -185,13 +206,13 @@ class Batch(models.Model):
                 condition=Q(status="running", position__isnull=False, position=0)
                 | Q(status="queued", position__isnull=False, position__gte=1)
                 | Q(status__in=["paused", "done", "error"], position__isnull=True),
-                violation_error_message="Status and position contradict each other.",
+                violation_error_message=_("Status and position contradict each other."),
             ),
             models.CheckConstraint(
                 name="batch_counters_add_up",
                 condition=Q(completed_profiles__gte=F("successful_checks") + F("failed_checks") + F("skipped_profiles"))
                 & Q(total_profiles__gte=F("completed_profiles")),
-                violation_error_message="The counters do not add up.",
+                violation_error_message=_("The counters do not add up."),
             ),
             models.CheckConstraint(
                 name="batch_counters_not_negative",
@@ -326,20 +347,20 @@ class BatchProfile(models.Model):
     """One profile's row in one batch, with the result of its check."""
 
     class Status(models.TextChoices):
-        PENDING = "pending"
-        OK = "ok"
-        FAILED = "failed"
-        SKIPPED = "skipped"  # it rests after many failures, and a scheduled run left it out
+        PENDING = "pending", _("Pending")
+        OK = "ok", _("Ok")
+        FAILED = "failed", _("Failed")
+        SKIPPED = "skipped", _("Skipped")  # it rests after many failures, and a scheduled run left it out
 
     # Without indexes of their own: the compound indexes below begin with these columns.
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="profiles", db_index=False)
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="checks", db_index=False)
     status = models.CharField(max_length=MAX_STATUS, choices=Status, default=Status.PENDING)
     error = models.TextField(blank=True)
-    http_status = models.PositiveIntegerField("HTTP status", null=True, blank=True)
-    duration = models.FloatField("seconds", null=True, blank=True)
-    has_story = models.BooleanField("new story", default=False)
-    checked_at = models.DateTimeField("checked", null=True, blank=True)
+    http_status = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
+    duration = models.FloatField(_("seconds"), null=True, blank=True)
+    has_story = models.BooleanField(_("new story"), default=False)
+    checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
     #: Follows from the domain that is fetched first, see `queue/partitions.py`.
     partition = models.PositiveSmallIntegerField(db_default=0, editable=False)
 
@@ -359,7 +380,7 @@ class BatchProfile(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.profile} ({self.status})"
+        return Sentence("%(profile)s (%(status)s)", profile=self.profile, status=STATUS_WORDS[self.status])
 
 
 def aggregate_counters(path: str = "") -> dict[str, Count]:

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, InternalError, OperationalError, connections
 
 from batches.conf import command_line
+from batches.text import Sentence
 
 #: None of them is a mistake of the caller, and each may pass. PostgreSQL's "read-only transaction" (a server that has
 #: become a standby) and its end of a session that was idle for too long are InternalErrors.
@@ -23,7 +24,9 @@ TOO_COMPLEX = ("54", "Expression tree is too large", "parser stack overflow", "t
 #: Runs a call in the thread that owns the connection: `await database(function, *arguments)`.
 Database = Callable[..., Awaitable[Any]]
 
-OUTDATED = f"The database does not fit this version of the application. Run: {command_line('migrate')}"
+OUTDATED = Sentence(
+    "The database does not fit this version of the application. Run: %(command)s", command=command_line("migrate")
+)
 
 
 def is_outdated(error: BaseException) -> bool:

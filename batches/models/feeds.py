@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_NAME
 
@@ -16,10 +17,10 @@ class ListFeed(Key):
     prefix = "feed_"
 
     list = models.ForeignKey(ProfileList, models.CASCADE, related_name="feeds", db_index=False)
-    name = models.CharField(max_length=MAX_NAME, help_text="Who reads it, such as “the newsroom”.")
+    name = models.CharField(max_length=MAX_NAME, help_text=_("Who reads it, such as “the newsroom”."))
 
     class Meta:
-        verbose_name = "feed"
+        verbose_name = _("feed")
         constraints = [models.UniqueConstraint(fields=["list", "name"], name="feed_names_are_unique")]
 
     def __str__(self) -> str:

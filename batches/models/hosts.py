@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_HOST
 
@@ -13,12 +14,12 @@ class Host(models.Model):
     """A host that has asked for fewer requests. There is no row for a host that wants nothing special."""
 
     name = models.CharField(max_length=MAX_HOST, unique=True)
-    not_before = models.DateTimeField(help_text="The host gets no request before this time.")
-    interval = models.FloatField(default=0.0, help_text="Seconds between two requests.")
-    refusals = models.PositiveIntegerField(default=0, help_text="In a row, without an answer in between.")
+    not_before = models.DateTimeField(help_text=_("The host gets no request before this time."))
+    interval = models.FloatField(default=0.0, help_text=_("Seconds between two requests."))
+    refusals = models.PositiveIntegerField(default=0, help_text=_("In a row, without an answer in between."))
     #: When a worker was told, for the others that are at work.
     noted_at = models.DateTimeField(db_default=Now(), db_index=True, editable=False)
-    last_status = models.PositiveSmallIntegerField("last HTTP status", null=True, blank=True)
+    last_status = models.PositiveSmallIntegerField(_("last HTTP status"), null=True, blank=True)
 
     class Meta:
         constraints = [models.CheckConstraint(name="host_interval_not_negative", condition=Q(interval__gte=0))]

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_FINGERPRINT
 
@@ -28,10 +29,10 @@ class Key(models.Model):
 
     #: A key has 256 random bits, so it needs no slow hash.
     digest = models.CharField(max_length=MAX_FINGERPRINT, unique=True, editable=False)
-    begins_with = models.CharField("token", max_length=SHOWN_KEY, editable=False)
-    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    begins_with = models.CharField(_("token"), max_length=SHOWN_KEY, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     #: Written at most once a minute, so that reading stays reading.
-    last_used_at = models.DateTimeField("last used", null=True, editable=False)
+    last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
 
     class Meta:
         abstract = True

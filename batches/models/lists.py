@@ -10,15 +10,16 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_SCHEDULE, MAX_TIME_ZONE
 from batches.lists.schedules import InvalidSchedule, describe_schedule, next_times
-from batches.text import pluralise
+from batches.text import Sentence, counted, join
 
 from .hidden import HideableQuerySet
 from .profiles import Profile
 
-COUNT_FIRST = "Stories that are there when a profile is first read count as new, too."
+COUNT_FIRST = _("Stories that are there when a profile is first read count as new, too.")
 
 #: The last edition of a profile that nobody has removed.
 NO_EDITION = 2**31 - 1
@@ -54,22 +55,22 @@ class ProfileList(models.Model):
     name = models.CharField(max_length=MAX_NAME)
     checker = models.CharField(max_length=MAX_CHECKER, default="feed")
     count_first = models.BooleanField(default=False, db_default=False, help_text=COUNT_FIRST)
-    priority = models.SmallIntegerField(default=0, help_text="Of its runs. Higher goes first.")
+    priority = models.SmallIntegerField(default=0, help_text=_("Of its runs. Higher goes first."))
     schedule = models.CharField(
-        max_length=MAX_SCHEDULE, blank=True, help_text="When it runs by itself, as a cron expression. Empty: never."
+        max_length=MAX_SCHEDULE, blank=True, help_text=_("When it runs by itself, as a cron expression. Empty: never.")
     )
-    time_zone = models.CharField(max_length=MAX_TIME_ZONE, default="UTC", help_text="Of the schedule.")
+    time_zone = models.CharField(max_length=MAX_TIME_ZONE, default="UTC", help_text=_("Of the schedule."))
     delay_minutes = models.PositiveIntegerField(
-        "delay", default=0, help_text="Each run starts up to this many minutes later, at random."
+        _("delay"), default=0, help_text=_("Each run starts up to this many minutes later, at random.")
     )
-    schedule_active = models.BooleanField("schedule is on", default=True)
+    schedule_active = models.BooleanField(_("schedule is on"), default=True)
     #: With the delay. NULL while it has no schedule, or the schedule is off.
-    next_run_at = models.DateTimeField("next run", null=True, blank=True, editable=False)
+    next_run_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
     #: Grows with every change of the list; a change that was decided from an older one can be refused.
     version = models.PositiveBigIntegerField(default=1, editable=False)
-    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     #: Stored, because counting a million takes longer than an edit may hold its lock.
-    total_profiles = models.PositiveIntegerField("profiles", default=0, editable=False)
+    total_profiles = models.PositiveIntegerField(_("profiles"), default=0, editable=False)
 
     #: Its profiles now are the rows of this edition. See `queue/editions.py`.
     edition = models.PositiveIntegerField(default=0, editable=False)
@@ -84,7 +85,7 @@ class ProfileList(models.Model):
     everything = AllLists()
 
     class Meta:
-        verbose_name = "list"
+        verbose_name = _("list")
         constraints = [
             models.UniqueConstraint(fields=["name"], name="one_list_per_name", condition=Q(deleted_at__isnull=True)),
             models.CheckConstraint(
@@ -112,8 +113,14 @@ class ProfileList(models.Model):
             words = describe_schedule(self.schedule)
         except InvalidSchedule as error:  # its time zone or its notation has gone since it was set
             return str(error)
-        delay = f", up to {pluralise(self.delay_minutes, 'minute')} later" if self.delay_minutes else ""
-        return f"{words} ({self.time_zone}){delay}{'' if self.schedule_active else ', off'}"
+        parts = [Sentence("%(schedule)s (%(zone)s)", schedule=words, zone=self.time_zone)]
+        if self.delay_minutes:
+            parts.append(
+                counted("up to %(count)s minute later", "up to %(count)s minutes later", count=self.delay_minutes)
+            )
+        if not self.schedule_active:
+            parts.append(Sentence("off"))
+        return join(parts, ", ")
 
     @property
     def next_times(self) -> list[datetime]:
@@ -154,8 +161,8 @@ class ListProfile(models.Model):
     everything = models.Manager.from_queryset(Members)()
 
     class Meta:
-        verbose_name = "profile of a list"
-        verbose_name_plural = "profiles of lists"
+        verbose_name = _("profile of a list")
+        verbose_name_plural = _("profiles of lists")
         constraints = [models.UniqueConstraint(fields=["profile", "list"], name="one_row_per_profile_and_list")]
         indexes = [models.Index(fields=["list", "id"], name="listprofile_keyset")]
 

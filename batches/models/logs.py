@@ -7,6 +7,7 @@ from typing import Self
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_ACTION, MAX_ACTOR, MAX_STATUS
 
@@ -59,11 +60,11 @@ class Action(models.TextChoices):
 class Channel(models.TextChoices):
     """The door through which a change came."""
 
-    ADMIN = "admin"
-    API = "api"
-    COMMAND = "command"
-    WORKER = "worker"
-    CODE = "code"
+    ADMIN = "admin", _("Admin")
+    API = "api", _("Api")
+    COMMAND = "command", _("Command")
+    WORKER = "worker", _("Worker")
+    CODE = "code", _("Code")
 
 
 class BatchLogQuerySet(models.QuerySet["BatchLog"]):
@@ -89,13 +90,13 @@ class BatchLog(models.Model):
     from_position = models.IntegerField(null=True)
     to_position = models.IntegerField(null=True)
     message = models.TextField(blank=True)
-    created_at = models.DateTimeField("time", default=timezone.now)
+    created_at = models.DateTimeField(_("time"), default=timezone.now)
 
     objects = models.Manager.from_queryset(BatchLogQuerySet)()
 
     class Meta:
-        verbose_name = "log entry"
-        verbose_name_plural = "log entries"
+        verbose_name = _("log entry")
+        verbose_name_plural = _("log entries")
         indexes = [
             models.Index(fields=["batch", "id"], name="batchlog_keyset"),
             models.Index(fields=["list", "id"], name="batchlog_of_list", condition=Q(list__isnull=False)),

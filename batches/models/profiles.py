@@ -8,6 +8,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_FINGERPRINT, MAX_NAME, MAX_STORY_ID, MAX_TITLE, MAX_URL, MAX_VALIDATOR
 
@@ -26,28 +27,30 @@ class Profile(models.Model):
     """An address to check, and what its checks remember."""
 
     url = models.CharField(
-        "address", max_length=MAX_URL, unique=True, help_text="Normalised. This is the address that is fetched."
+        _("address"), max_length=MAX_URL, unique=True, help_text=_("Normalised. This is the address that is fetched.")
     )
     name = models.CharField(max_length=MAX_NAME, blank=True)
-    feed_url = models.CharField("feed address", max_length=MAX_URL, blank=True, help_text="Discovered on the page.")
-    etag = models.CharField("ETag", max_length=MAX_VALIDATOR, blank=True)
-    last_modified = models.CharField("Last-Modified", max_length=MAX_VALIDATOR, blank=True)
-    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, blank=True, help_text="Hash of the last document.")
-    last_checked_at = models.DateTimeField("last check", null=True, blank=True)
-    last_error = models.TextField(blank=True, help_text="Empty when the last check was ok.")
-    last_duration = models.FloatField("duration", null=True, blank=True, help_text="Seconds of the last check.")
-    last_story_at = models.DateTimeField("last new story", null=True, blank=True)
+    feed_url = models.CharField(
+        _("feed address"), max_length=MAX_URL, blank=True, help_text=_("Discovered on the page.")
+    )
+    etag = models.CharField(_("ETag"), max_length=MAX_VALIDATOR, blank=True)
+    last_modified = models.CharField(_("Last-Modified"), max_length=MAX_VALIDATOR, blank=True)
+    fingerprint = models.CharField(max_length=MAX_FINGERPRINT, blank=True, help_text=_("Hash of the last document."))
+    last_checked_at = models.DateTimeField(_("last check"), null=True, blank=True)
+    last_error = models.TextField(blank=True, help_text=_("Empty when the last check was ok."))
+    last_duration = models.FloatField(_("duration"), null=True, blank=True, help_text=_("Seconds of the last check."))
+    last_story_at = models.DateTimeField(_("last new story"), null=True, blank=True)
     #: The first check that read its stories; those that were there are its baseline.
-    first_read_at = models.DateTimeField("first read", null=True, blank=True)
+    first_read_at = models.DateTimeField(_("first read"), null=True, blank=True)
     # Memory of failures. A host that asks for a pause is not a failure of the profile.
-    failures = models.PositiveIntegerField(default=0, db_default=0, help_text="Failed checks in a row.")
-    failing_since = models.DateTimeField(null=True, blank=True, help_text="Empty when the last check was ok.")
+    failures = models.PositiveIntegerField(default=0, db_default=0, help_text=_("Failed checks in a row."))
+    failing_since = models.DateTimeField(null=True, blank=True, help_text=_("Empty when the last check was ok."))
     #: How many failures in a row its last success after one has ended, and when.
     recovered_from = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     recovered_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Until then scheduled runs leave it out. See `queue/failures.py`.
-    rests_until = models.DateTimeField("next try", null=True, blank=True)
-    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    rests_until = models.DateTimeField(_("next try"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
 
     objects = models.Manager.from_queryset(ProfileQuerySet)()
 
@@ -93,19 +96,22 @@ class StoryResult(models.Model):
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="story_results", db_index=False)
     story_id = models.CharField(max_length=MAX_STORY_ID)
     title = models.CharField(max_length=MAX_TITLE, blank=True)
-    url = models.CharField("address", max_length=MAX_URL, blank=True)
-    published_at = models.DateTimeField("published", null=True, blank=True)
+    url = models.CharField(_("address"), max_length=MAX_URL, blank=True)
+    published_at = models.DateTimeField(_("published"), null=True, blank=True)
     #: NULL when the story was pruned: only its ID is left, so that it is never new again.
-    found_at = models.DateTimeField("found", default=timezone.now, null=True)
+    found_at = models.DateTimeField(_("found"), default=timezone.now, null=True)
     is_baseline = models.BooleanField(
-        "baseline", default=False, db_default=False, help_text="It was there when the profile was first read: not new."
+        _("baseline"),
+        default=False,
+        db_default=False,
+        help_text=_("It was there when the profile was first read: not new."),
     )
 
     objects = models.Manager.from_queryset(StoryResultQuerySet)()
 
     class Meta:
-        verbose_name = "story"
-        verbose_name_plural = "stories"
+        verbose_name = _("story")
+        verbose_name_plural = _("stories")
         constraints = [models.UniqueConstraint(fields=["profile", "story_id"], name="one_result_per_story")]
         indexes = [
             models.Index(fields=["batch", "id"], name="storyresult_keyset"),

@@ -14,9 +14,10 @@ from django.utils import timezone
 
 from batches.limits import MAX_ACTOR, MAX_VERSION
 from batches.metrics import LOCK_HELD, LOCK_WAIT
+from batches.text import Sentence, join
 
 #: What a page or a command adds to the reason of a hold for an outage.
-END_OF_OUTAGE = "It is released as soon as sites answer again."
+END_OF_OUTAGE = Sentence("It is released as soon as sites answer again.")
 
 
 class QueueManager(models.Manager["Queue"]):
@@ -92,9 +93,14 @@ class Queue(models.Model):
     @property
     def why_held(self) -> str:
         """The reason, what it stopped, and for an outage of ours how it ends."""
-        stopped = f"“{self.stopped}” is stopped until the release." if self.stopped else ""
-        more = " ".join(filter(None, [stopped, END_OF_OUTAGE if self.outage_since else ""]))
-        return f"{self.hold_reason.rstrip('.')}. {more}" if self.hold_reason and more else self.hold_reason or more
+        more = []
+        if self.stopped:
+            more.append(Sentence("“%(batch)s” is stopped until the release.", batch=self.stopped))
+        if self.outage_since:
+            more.append(END_OF_OUTAGE)
+        if not self.hold_reason:
+            return join(more, " ")
+        return join([f"{self.hold_reason.rstrip('.')}.", *more], " ") if more else self.hold_reason
 
     @property
     def hold_is_over(self) -> bool:

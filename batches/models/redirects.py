@@ -7,6 +7,7 @@ from typing import Self
 
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Subquery
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_URL
 
@@ -37,15 +38,15 @@ class Redirect(models.Model):
     """Where the address of a profile leads, if every redirect on the way was permanent (301 or 308)."""
 
     profile = models.OneToOneField(Profile, models.CASCADE)
-    url = models.CharField("new address", max_length=MAX_URL)
-    checks = models.PositiveIntegerField(default=1, help_text="In a row that were redirected there.")
+    url = models.CharField(_("new address"), max_length=MAX_URL)
+    checks = models.PositiveIntegerField(default=1, help_text=_("In a row that were redirected there."))
     first_seen_at = models.DateTimeField("first seen")
     last_seen_at = models.DateTimeField("last seen")
 
     objects = models.Manager.from_queryset(RedirectQuerySet)()
 
     class Meta:
-        verbose_name = "permanent redirect"
+        verbose_name = _("permanent redirect")
 
     def __str__(self) -> str:
         return f"{self.profile.url} → {self.url}"

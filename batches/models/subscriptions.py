@@ -8,9 +8,11 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import override
 
 from batches.limits import MAX_STATUS, MAX_URL
-from batches.text import pluralise
+from batches.text import Sentence, counted
 
 
 def no_topics() -> list[str]:
@@ -30,21 +32,24 @@ class Subscription(models.Model):
     """Somebody who is notified about a list, or about the queue if it has no list. Only BatchManager changes it."""
 
     class Channel(models.TextChoices):
-        EMAIL = "email", "e-mail"
-        WEBHOOK = "webhook", "webhook"
+        EMAIL = "email", _("e-mail")
+        WEBHOOK = "webhook", _("webhook")
         APPRISE = "apprise", "Apprise"
 
     class Topic(models.TextChoices):
         """What a message can be about."""
 
-        STORIES = "stories", "new stories"
-        DONE = "done", "a run is done, with a summary"
-        ERROR = "error", "a run stopped with an error"
-        FAILING = "failing", "profiles that have begun to fail"
-        RECOVERED = "recovered", "profiles that have recovered"
-        FAILURES = "failures", "many failures: a share of the profiles, or twice as many as in the previous run"
-        HELD = "held", "the queue is held for long"
-        NO_WORKER = "no_worker", "no worker runs"
+        STORIES = "stories", _("new stories")
+        DONE = "done", _("a run is done, with a summary")
+        ERROR = "error", _("a run stopped with an error")
+        FAILING = "failing", _("profiles that have begun to fail")
+        RECOVERED = "recovered", _("profiles that have recovered")
+        FAILURES = (
+            "failures",
+            _("many failures: a share of the profiles, or twice as many as in the previous run"),
+        )
+        HELD = "held", _("the queue is held for long")
+        NO_WORKER = "no_worker", _("no worker runs")
 
     #: The topics of the queue; the others are those of lists.
     OF_QUEUE = frozenset({Topic.HELD, Topic.NO_WORKER})
@@ -57,21 +62,23 @@ class Subscription(models.Model):
     webhook = models.ForeignKey("Webhook", models.CASCADE, null=True, blank=True, related_name="subscriptions")
     topics = models.JSONField(default=no_topics)
     failed_percent = models.PositiveSmallIntegerField(
-        default=20, help_text="Failed profiles in percent that are many failures."
+        default=20, help_text=_("Failed profiles in percent that are many failures.")
     )
     after_failures = models.PositiveSmallIntegerField(
-        default=3, help_text="Failed checks in a row after which a profile has begun to fail."
+        default=3, help_text=_("Failed checks in a row after which a profile has begun to fail.")
     )
     minutes = models.PositiveIntegerField(
-        default=60, help_text="Minutes that the queue is held, or that no worker runs, until somebody is told."
+        default=60, help_text=_("Minutes that the queue is held, or that no worker runs, until somebody is told.")
     )
     digest_hour = models.PositiveSmallIntegerField(
         null=True,
         blank=True,
-        help_text="Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.",
+        help_text=_(
+            "Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run."
+        ),
     )
-    is_active = models.BooleanField("active", default=True, help_text="Messages of an inactive one wait.")
-    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    is_active = models.BooleanField(_("active"), default=True, help_text=_("Messages of an inactive one wait."))
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
 
     objects = models.Manager.from_queryset(SubscriptionQuerySet)()
 
@@ -94,9 +101,17 @@ class Subscription(models.Model):
             ),
         ]
 
-    def __str__(self) -> str:
+    def __str__(self) -> Sentence:
         """Without the address, which not everybody may see who sees this."""
-        return f"{self.get_channel_display()} for {f'“{self.list}”' if self.list else 'the queue'}"
+        channel = self.channel_word
+        if self.list is None:
+            return Sentence("%(channel)s for the queue", channel=channel)
+        return Sentence("%(channel)s for “%(list)s”", channel=channel, list=self.list)
+
+    @property
+    def channel_word(self) -> Sentence:
+        with override("en"):
+            return Sentence(str(self.get_channel_display()))
 
     @classmethod
     def list_topics(cls, *, of_queue: bool) -> tuple[Topic, ...]:
@@ -109,11 +124,13 @@ class Subscription(models.Model):
         return cls.list_topics(of_queue=True) if of_queue else (cls.Topic.STORIES, cls.Topic.ERROR)
 
     @property
-    def when(self) -> str:
+    def when(self) -> Sentence:
         """When a message is sent."""
         if self.list_id is None:
-            return f"after {pluralise(self.minutes, 'minute')}"
-        return "each run" if self.digest_hour is None else f"daily at {self.digest_hour}"
+            return counted("after %(count)s minute", "after %(count)s minutes", count=self.minutes)
+        if self.digest_hour is None:
+            return Sentence("each run")
+        return Sentence("daily at %(hour)s", hour=self.digest_hour)
 
     @property
     def shown_address(self) -> str:

@@ -10,8 +10,10 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_NAME, MAX_URL
+from batches.text import Sentence
 
 from .subscriptions import Subscription
 
@@ -29,20 +31,20 @@ class Webhook(models.Model):
     """An address that is notified about batches, and by the subscriptions that name it."""
 
     name = models.CharField(
-        max_length=MAX_NAME, blank=True, help_text="For your own use: who receives it, or what it is for."
+        max_length=MAX_NAME, blank=True, help_text=_("For your own use: who receives it, or what it is for.")
     )
     url = models.CharField(
-        "address", max_length=MAX_URL, unique=True, help_text="Must accept a POST with JSON and answer with 2xx."
+        _("address"), max_length=MAX_URL, unique=True, help_text=_("Must accept a POST with JSON and answer with 2xx.")
     )
-    is_active = models.BooleanField("active", default=True, help_text="Deliveries to an inactive webhook wait.")
+    is_active = models.BooleanField(_("active"), default=True, help_text=_("Deliveries to an inactive webhook wait."))
     every_batch = models.BooleanField(
-        default=True, help_text="Notified when any batch ends or is paused. Off: only of what subscriptions name."
+        default=True, help_text=_("Notified when any batch ends or is paused. Off: only of what subscriptions name.")
     )
     secret = models.CharField(max_length=100, default=new_secret, editable=False)
     #: Keeps signing until then, so that receivers can switch without downtime.
     previous_secret = models.CharField(max_length=100, blank=True, editable=False)
     previous_secret_until = models.DateTimeField(null=True, editable=False)
-    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
 
     class Meta:
         constraints = [
@@ -106,34 +108,34 @@ class WebhookDelivery(models.Model):
     """
 
     class State(models.TextChoices):
-        WAITING = "waiting"
-        DELIVERED = "delivered"
-        FAILED = "failed"
+        WAITING = "waiting", _("Waiting")
+        DELIVERED = "delivered", _("Delivered")
+        FAILED = "failed", _("Failed")
 
     webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries", db_index=False)
     subscription = models.ForeignKey(
         "Subscription", models.CASCADE, null=True, related_name="deliveries", db_index=False
     )
-    event_id = models.UUIDField("event", help_text="Sent as webhook-id or Message-ID, the same in each attempt.")
+    event_id = models.UUIDField(_("event"), help_text=_("Sent as webhook-id or Message-ID, the same in each attempt."))
     type = models.CharField(max_length=30, choices=Event)
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="webhook_deliveries")
     #: What the change knew, until the content is prepared from it.
     facts = models.JSONField(default=dict, editable=False)
-    payload = models.TextField(help_text="As it is signed and sent, or what a message is written from.")
-    created_at = models.DateTimeField("created", default=timezone.now, db_index=True)
+    payload = models.TextField(help_text=_("As it is signed and sent, or what a message is written from."))
+    created_at = models.DateTimeField(_("created"), default=timezone.now, db_index=True)
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(
-        "next attempt", null=True, help_text="Empty once it is delivered or has failed."
+        _("next attempt"), null=True, help_text=_("Empty once it is delivered or has failed.")
     )
-    delivered_at = models.DateTimeField("delivered", null=True)
-    http_status = models.PositiveIntegerField("last HTTP status", null=True)
-    error = models.TextField("last error", blank=True)
+    delivered_at = models.DateTimeField(_("delivered"), null=True)
+    http_status = models.PositiveIntegerField(_("last HTTP status"), null=True)
+    error = models.TextField(_("last error"), blank=True)
 
     objects = models.Manager.from_queryset(WebhookDeliveryQuerySet)()
 
     class Meta:
-        verbose_name = "delivery"
-        verbose_name_plural = "deliveries"
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
         constraints = [
             models.UniqueConstraint(fields=["webhook", "event_id"], name="one_delivery_per_webhook_and_event"),
             models.UniqueConstraint(fields=["subscription", "event_id"], name="one_delivery_per_subscriber_and_event"),
@@ -165,7 +167,7 @@ class WebhookDelivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type} for {self.receiver}"
+        return Sentence("%(type)s for %(receiver)s", type=self.type, receiver=self.receiver)
 
     @property
     def receiver(self) -> Webhook | Subscription:

@@ -15,12 +15,12 @@ from typing import Any
 from batches.conf import install_command
 from batches.limits import MAX_ERROR
 from batches.models import WebhookDelivery
-from batches.text import clean_text, one_line
+from batches.text import Sentence, clean_text, one_line
 
 from .letters import word_letter
 from .outbox import AttemptResult
 
-MISSING = f"Apprise is not installed. Run: {install_command('apprise')}"
+MISSING = Sentence("Apprise is not installed. Run: %(command)s", command=install_command("apprise"))
 #: Characters of a message. Services that take less cut it themselves.
 MAX_TEXT = 3_000
 #: What services read as a call for attention: “@everyone”, “<!channel>”.
@@ -40,7 +40,7 @@ def open_chat(address: str) -> Any:
     with captured_log(), kept_charsets():
         chat = apprise.Apprise.instantiate(address)
     if chat is None:
-        raise InvalidChat("Apprise does not know this address. See the addresses at https://appriseit.com.")
+        raise InvalidChat(Sentence("Apprise does not know this address. See the addresses at https://appriseit.com."))
     return chat
 
 

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from django.db.models import Case, F, QuerySet, When
 
-from batches.models import Action, Batch
-from batches.text import clean_text
+from batches.models import STATUS_WORDS, Action, Batch
+from batches.text import Sentence, clean_text
 
 from .refusals import Code, Refusal, Refused, refusable
 from .transitions import CODE_BY_STATUS, RULES, Rule
@@ -84,12 +84,18 @@ class BulkResult:
         """A summary for people, and the reasons of the first refusals."""
         rule, reasons = RULES[self.action], [outcome.detail for outcome in self.outcomes if not outcome.ok]
         if len(self.outcomes) == 1 and not self.left:
-            return reasons or [rule.success.format(self.outcomes[0].before)]
-        summary = f"{rule.label}: {self.done:,} done, {self.refused:,} refused."
+            return reasons or [rule.describe_success(self.outcomes[0].before)]
+        numbers = {"action": rule.label, "done": self.done, "refused": self.refused}
+        summary = Sentence("%(action)s: %(done)s done, %(refused)s refused.", **numbers)
         if self.left:
-            summary += f" {self.left:,} left unchanged: at most {rule.cap:,} at a time."
+            summary = Sentence(
+                "%(action)s: %(done)s done, %(refused)s refused. %(left)s left unchanged: at most %(most)s at a time.",
+                **numbers,
+                left=self.left,
+                most=rule.cap,
+            )
         more = len(reasons) - MAX_REASONS
-        return [summary, *reasons[:MAX_REASONS], *([f"… and {more:,} more."] if more > 0 else [])]
+        return [summary, *reasons[:MAX_REASONS], *([Sentence("… and %(more)s more.", more=more)] if more > 0 else [])]
 
 
 def select_batches(action: Action, batches: QuerySet[Batch]) -> tuple[list[UUID], int]:
@@ -104,8 +110,11 @@ def select_batches(action: Action, batches: QuerySet[Batch]) -> tuple[list[UUID]
     )
     left = batches.count() - len(ids) if len(ids) == rule.cap else 0
     if left > 0 and action == Action.REPEAT_BATCH:
-        message = f"More than {rule.cap:,} batches are selected, and a second call could not tell which are done."
-        raise Refused(Code.BAD_VALUE, f"{message} Select fewer.")
+        message = Sentence(
+            "More than %(most)s batches are selected, and a second call could not tell which are done. Select fewer.",
+            most=rule.cap,
+        )
+        raise Refused(Code.BAD_VALUE, message)
     return ids, max(left, 0)
 
 
@@ -134,7 +143,10 @@ def run_bulk(
     """
     rule, before = RULES[action], find_batches(ids)
     results: dict[object, Any] = {
-        batch_id: Refusal(CODE_BY_STATUS[batch.status], f"“{batch}” is already {batch.status}.")
+        batch_id: Refusal(
+            CODE_BY_STATUS[batch.status],
+            Sentence("“%(batch)s” is already %(status)s.", batch=batch, status=STATUS_WORDS[batch.status]),
+        )
         for batch_id, batch in before.items()
         if skip_idle and batch and batch.status in rule.changes_nothing_for
     }

@@ -23,7 +23,7 @@ from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ProfileAddress
 from batches.models import Attempt, Batch, BatchProfile, ListProfile, Profile, ProfileList, Queue, StoryResult
-from batches.text import clean_text
+from batches.text import Sentence, clean_text
 
 from .partitions import partition_of
 from .refusals import Code, Refused
@@ -111,7 +111,8 @@ def insert_hidden(made: Batch | ProfileList) -> None:
             if isinstance(made, Batch) and made.list_id is not None:
                 find_list(made.list_id)  # deleted since it was read
             raise
-        raise Refused(Code.ALREADY_EXISTS, f"“{other}” already has this ID. Nothing was added.") from error
+        message = Sentence("“%(other)s” already has this ID. Nothing was added.", other=other)
+        raise Refused(Code.ALREADY_EXISTS, message) from error
 
 
 def stay_hidden(pk: uuid.UUID, model: type[Batch | ProfileList] = Batch) -> None:
@@ -121,7 +122,7 @@ def stay_hidden(pk: uuid.UUID, model: type[Batch | ProfileList] = Batch) -> None
 
 def require_preparation(updated: int) -> None:
     if not updated:
-        raise Refused(Code.FENCED, "Storing the rows was interrupted for too long. Add them again.")
+        raise Refused(Code.FENCED, Sentence("Storing the rows was interrupted for too long. Add them again."))
 
 
 def collect_names(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:
@@ -137,7 +138,9 @@ def _normalise(text: str) -> str:
     try:
         return normalise_address(text)
     except InvalidAddress as error:
-        message = f"{clean_text(text, MAX_QUOTE)!r} is not a valid profile address: {error}"
+        message = Sentence(
+            "%(text)s is not a valid profile address: %(why)s", text=repr(clean_text(text, MAX_QUOTE)), why=str(error)
+        )
         raise Refused(Code.BAD_VALUE, message) from error
 
 

@@ -25,6 +25,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from batches.models import NO_EDITION, ListProfile, ProfileList
+from batches.text import Sentence
 
 from .contents import INSERT_CHUNK, PREPARATION
 from .members import ListChange, delete_members, end_members, insert_members
@@ -69,7 +70,7 @@ class Edit:
     def _write(self, **values: object) -> None:
         held = ProfileList.objects.filter(pk=self.list_id).being_edited(self.editor)
         if not held.update(**values):
-            raise Refused(Code.FENCED, "The import was interrupted for too long. Import the list again.")
+            raise Refused(Code.FENCED, Sentence("The import was interrupted for too long. Import the list again."))
 
 
 def is_long(profiles: int) -> bool:
@@ -107,8 +108,12 @@ def _end(edit: Edit) -> None:
 def require_settled(found: ProfileList) -> None:
     """Raises Refused while somebody stages an edit of the list, or its rows are being settled."""
     if found.editor is not None:
-        message = f"The profiles of “{found}” are being changed. Try again when that has finished."
-        raise Refused(Code.BEING_EDITED, f"{message} If it was interrupted, that is in ten minutes at the latest.")
+        message = Sentence(
+            "The profiles of “%(list)s” are being changed. Try again when that has finished. "
+            "If it was interrupted, that is in ten minutes at the latest.",
+            list=found,
+        )
+        raise Refused(Code.BEING_EDITED, message)
 
 
 def settle_all() -> None:

@@ -8,9 +8,10 @@ from typing import Literal
 from django.db import transaction
 
 from batches.models import Action, ListFeed
+from batches.text import Sentence
 
-from .refusals import Code, NotFound, Refused, refusable
-from .values import as_number, clean_name, find_list
+from .refusals import NO_FEED, Code, NotFound, Refused, refusable
+from .values import FEED_NAME, as_number, clean_name, find_list
 from .writer import QueueWriter
 
 
@@ -26,11 +27,15 @@ class FeedCalls(QueueWriter):
     @refusable
     def create_feed(self, list_id: object, name: str) -> NewFeed:
         """A feed of the list's new stories, for everybody who has the key."""
-        name = clean_name(name, "feed")
+        name = clean_name(name, FEED_NAME)
         with transaction.atomic():
             found = find_list(list_id, lock=True)
             if ListFeed.objects.filter(list=found, name=name).exists():
-                message = f"“{found}” already has a feed “{name}”. Choose another name, or revoke that one."
+                message = Sentence(
+                    "“%(list)s” already has a feed “%(name)s”. Choose another name, or revoke that one.",
+                    list=found,
+                    name=name,
+                )
                 raise Refused(Code.ALREADY_EXISTS, message)
             feed = ListFeed(list=found, name=name)
             key = feed.new_key()
@@ -44,6 +49,6 @@ class FeedCalls(QueueWriter):
         with transaction.atomic():
             feed = ListFeed.objects.filter(pk=as_number(feed_id)).first()
             if feed is None or not ListFeed.objects.filter(pk=feed.pk).delete()[0]:
-                raise NotFound(feed_id, "feed")
+                raise NotFound(feed_id, NO_FEED)
             self._log(None, Action.REVOKE_FEED, f"“{feed.name}”", list_id=feed.list_id)
         return True

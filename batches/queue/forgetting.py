@@ -34,12 +34,12 @@ from batches.models import (
     StoryResult,
 )
 from batches.notifications import messages
-from batches.text import pluralise
+from batches.text import Sentence, pluralise
 
 from .contents import remove_rows
 from .editions import require_settled, settle_all
 from .lists import ListCalls
-from .refusals import Code, NotFound, Refused, refusable
+from .refusals import NO_PROFILE, Code, NotFound, Refused, refusable
 from .resets import finish_resets
 from .runs import end_leases
 from .sql import taking_turns
@@ -119,7 +119,7 @@ class ForgetCalls(ListCalls):
         """Raises Refused if one of them is being stored: its number of profiles is not known yet."""
         adding = Batch.everything.in_preparation().filter(profiles__profile=found)
         if adding.exists() or find_new_memberships(found).exists():
-            message = "A batch or a list with this profile is being stored. Try again in a minute."
+            message = Sentence("A batch or a list with this profile is being stored. Try again in a minute.")
             raise Refused(Code.BEING_ADDED, message)
         finish_resets()  # until then, the counters do not say what the rows do
         remove_rows(StoryResult.objects.filter(profile=found, batch=None))
@@ -156,7 +156,7 @@ class ForgetCalls(ListCalls):
             # With its key: from here on, nobody can store a row for it.
             locked = Profile.objects.select_for_update().filter(pk=found.pk).first()
             if locked is None:
-                raise NotFound(found.pk, "profile")
+                raise NotFound(found.pk, NO_PROFILE)
             if (
                 locked.url != found.url
                 or BatchProfile.objects.filter(profile=found).exists()
@@ -178,7 +178,7 @@ def find_profile(profile_id: object) -> Profile:
     """Raises Refused for any value that is not the ID of a profile."""
     found = Profile.objects.filter(pk=as_number(profile_id)).first()
     if found is None:
-        raise NotFound(profile_id, "profile")
+        raise NotFound(profile_id, NO_PROFILE)
     return found
 
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 from batches.lists.imports import ProfileAddress
 from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.models import Action, Batch, Profile, ProfileList, Queue, Redirect
-from batches.text import pluralise
+from batches.text import Sentence, pluralise
 
 from .contents import (
     collect_names,
@@ -38,6 +38,7 @@ from .refusals import Code, Refused, refusable
 from .schedules import choose_next_run
 from .transitions import CODE_BY_STATUS
 from .values import (
+    LIST_NAME,
     clean_name,
     clean_schedule,
     find_list,
@@ -107,7 +108,7 @@ class ListCalls(QueueWriter):
         count_first: bool = False,
     ) -> Iterator[Callable[[], ProfileList]]:
         """The first half of `create_list`: store the profiles. Yields the second half. Raises Refused."""
-        name = clean_name(name, "list")
+        name = clean_name(name, LIST_NAME)
         require_priority(priority)
         require_checker(checker)
         require_flag(count_first)
@@ -255,7 +256,8 @@ class ListCalls(QueueWriter):
         with self._changing(list_id, expected_version) as changed:
             member = changed.profiles.filter(profile__url=old).first()
             if member is None:
-                raise Refused(Code.NOT_FOUND, f"“{changed}” has no profile with the address {old}.")
+                message = Sentence("“%(list)s” has no profile with the address %(address)s.", list=changed, address=old)
+                raise Refused(Code.NOT_FOUND, message)
             if old != new:
                 give_address(member.profile_id, old, new)
                 self._write(changed, Action.CORRECT_ADDRESS, f"{old} → {new}")
@@ -359,7 +361,7 @@ def give_address(profile_id: int, old: str, new: str) -> None:
         with transaction.atomic():
             Profile.objects.filter(pk=profile_id).update(url=new, **NO_MEMORY)
     except IntegrityError as error:
-        message = f"{new} is a profile already. Remove {old}, then add {new}."
+        message = Sentence("%(new)s is a profile already. Remove %(old)s, then add %(new)s.", old=old, new=new)
         raise Refused(Code.ALREADY_EXISTS, message) from error
     Redirect.objects.filter(profile=profile_id).delete()
 
@@ -390,14 +392,18 @@ def require_no_run(found: ProfileList) -> None:
     """Raises Refused while a run of the list waits or runs."""
     run = Batch.objects.filter(list=found, position__isnull=False).first()
     if run is not None:
-        where = f"waits at position {run.position:,}" if run.position else "is running"
-        raise Refused(CODE_BY_STATUS[run.status], f"A run of “{found}” {where} already.")
+        message = (
+            Sentence("A run of “%(list)s” waits at position %(position)s already.", list=found, position=run.position)
+            if run.position
+            else Sentence("A run of “%(list)s” is running already.", list=found)
+        )
+        raise Refused(CODE_BY_STATUS[run.status], message)
 
 
 def _clean(name: str, value: Any) -> Any:
     """The value of this attribute of a list. Raises Refused."""
     if name == "name":
-        return clean_name(value, "list")
+        return clean_name(value, LIST_NAME)
     if name == "schedule":
         return clean_schedule(value)
     REQUIRE[name](value)
@@ -421,5 +427,11 @@ def find_next_run(changed: ProfileList, news: Mapping[str, Any]) -> dict[str, da
 def _require_allowed(found: ProfileList, change: ListChange, allow_removals: bool) -> None:
     if change.removes_much and not allow_removals:
         before = change.removed + change.unchanged
-        message = f"This would remove {change.removed:,} of the {before:,} profiles of “{found}”, more than a tenth."
-        raise Refused(Code.TOO_MANY_REMOVALS, f"{message} Check the list, then confirm the removals.")
+        message = Sentence(
+            "This would remove %(removed)s of the %(before)s profiles of “%(list)s”, more than a tenth. "
+            "Check the list, then confirm the removals.",
+            removed=change.removed,
+            before=before,
+            list=found,
+        )
+        raise Refused(Code.TOO_MANY_REMOVALS, message)

@@ -9,10 +9,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from batches.models import Action, ListProfile, Profile, ProfileList, Redirect, StoryResult
+from batches.text import Sentence
 
 from .editions import require_settled
 from .lists import ListCalls
-from .refusals import Code, NotFound, Refusal, Refused, refusable
+from .refusals import NO_REDIRECT, Code, NotFound, Refusal, Refused, refusable
 from .values import as_number
 
 
@@ -49,7 +50,8 @@ class RedirectCalls(ListCalls):
             profiles = Profile.objects.select_for_update(no_key=True).filter(url__in=urls).order_by("pk")
             by_url = {profile.url: profile for profile in profiles}
             if find_proposal(redirect_id).url != found.url or expected_url not in {None, found.url}:
-                raise Refused(Code.STALE_VERSION, f"{found.profile.url} redirects to another address now.")
+                message = Sentence("%(address)s redirects to another address now.", address=found.profile.url)
+                raise Refused(Code.STALE_VERSION, message)
             accepted = _move(by_url[found.profile.url], found.url, by_url.get(found.url))
             Redirect.objects.filter(profile=found.profile).delete()
             for changed in lists:
@@ -72,7 +74,7 @@ def find_proposal(redirect_id: object) -> Redirect:
     """Raises Refused for any value that is not the ID of a redirect that is proposed."""
     found = Redirect.objects.proposed().filter(pk=as_number(redirect_id)).first()
     if found is None:
-        raise NotFound(redirect_id, "proposed redirect")
+        raise NotFound(redirect_id, NO_REDIRECT)
     return found
 
 
@@ -85,7 +87,8 @@ def _move(old: Profile, new_url: str, target: Profile | None) -> AcceptedRedirec
         with transaction.atomic():
             old.save(update_fields=["url"])
     except IntegrityError as error:
-        raise Refused(Code.STALE_VERSION, f"{new_url} has just become a profile. Try again.") from error
+        message = Sentence("%(address)s has just become a profile. Try again.", address=new_url)
+        raise Refused(Code.STALE_VERSION, message) from error
     return AcceptedRedirect(old.pk, old_url, new_url, merged=False)
 
 

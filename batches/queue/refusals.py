@@ -8,10 +8,20 @@ from enum import StrEnum
 from functools import wraps
 from typing import Literal, ParamSpec, TypeVar
 
-from batches.text import clean_text
+from django.utils.translation import gettext_noop as _
+
+from batches.text import Sentence, clean_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+NO_BATCH = _("No batch has the ID %(id)s.")
+NO_LIST = _("No list has the ID %(id)s.")
+NO_PROFILE = _("No profile has the ID %(id)s.")
+NO_FEED = _("No feed has the ID %(id)s.")
+NO_SUBSCRIPTION = _("No subscription has the ID %(id)s.")
+NO_REDIRECT = _("No proposed redirect has the ID %(id)s.")
 
 
 class Code(StrEnum):
@@ -39,7 +49,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Falsy, with a code for programs and a sentence for people."""
+    """Falsy, with a code for programs and a sentence for people: in English, which a page can translate."""
 
     code: Code
     message: str
@@ -60,18 +70,18 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    def __init__(self, wanted: object, noun: str = "batch") -> None:
-        super().__init__(Code.NOT_FOUND, f"No {noun} has the ID {clean_text(wanted, 40)!r}.")
+    def __init__(self, wanted: object, sentence: str = NO_BATCH) -> None:
+        super().__init__(Code.NOT_FOUND, Sentence(sentence, id=repr(clean_text(wanted, 40))))
 
 
 class OrderChanged(Refused):
     def __init__(self) -> None:
-        super().__init__(Code.STALE_VERSION, "The queue has changed. Check the new order and try again.")
+        super().__init__(Code.STALE_VERSION, Sentence("The queue has changed. Check the new order and try again."))
 
 
 class Fenced(Refused):
     def __init__(self) -> None:
-        message = "This run is over: the batch was paused, finished or taken over by another worker."
+        message = Sentence("This run is over: the batch was paused, finished or taken over by another worker.")
         super().__init__(Code.FENCED, message)
 
 

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from batches.limits import MAX_BULK, MAX_ERROR, MAX_REASONS
 from batches.models import Batch, BatchProfile
-from batches.text import clean_text, pluralise
+from batches.text import Sentence, clean_text, pluralise
 
 from .contents import into_chunks
 from .refusals import Code, Refused
@@ -46,7 +46,7 @@ def choose_failed(batch_id: object, reasons: Iterable[object] | None, profiles: 
     if reasons is None and profiles is None:
         return Retry()
     if reasons is not None and profiles is not None:
-        raise Refused(Code.BAD_VALUE, "Choose failed profiles either by reason or one by one.")
+        raise Refused(Code.BAD_VALUE, Sentence("Choose failed profiles either by reason or one by one."))
     batch = find_batch(batch_id)
     if batch.reset_after is not None:  # rows of another retry still say that they failed
         continue_reset(batch.pk)
@@ -62,24 +62,27 @@ def choose_failed(batch_id: object, reasons: Iterable[object] | None, profiles: 
 def recount(batch: Batch, retry: Retry) -> Retry:
     """What is left of it, under the lock. Raises Refused if there is nothing to check again."""
     if not batch.failed_checks:
-        raise Refused(Code.NOTHING_TO_RETRY, f"“{batch}” has no failed profiles.")
+        raise Refused(Code.NOTHING_TO_RETRY, Sentence("“%(batch)s” has no failed profiles.", batch=batch))
     if retry.reasons is None:
         count = batch.failed_checks if retry.rows is None else retry.find_rows(batch).count()
         retry = replace(retry, count=count)
     if not retry.count:
-        raise Refused(Code.NOTHING_TO_RETRY, f"None of the failed profiles of “{batch}” was chosen.")
+        message = Sentence("None of the failed profiles of “%(batch)s” was chosen.", batch=batch)
+        raise Refused(Code.NOTHING_TO_RETRY, message)
     return retry
 
 
 def _require_reasons(reasons: Iterable[object]) -> tuple[str, ...]:
     texts = tuple(dict.fromkeys(reasons))
     if not (0 < len(texts) <= MAX_REASONS and all(isinstance(text, str) for text in texts)):
-        raise Refused(Code.BAD_VALUE, f"Choose 1 to {MAX_REASONS} reasons, as the batch shows them.")
+        message = Sentence("Choose 1 to %(most)s reasons, as the batch shows them.", most=MAX_REASONS)
+        raise Refused(Code.BAD_VALUE, message)
     return tuple(clean_text(text, MAX_ERROR) for text in texts)
 
 
 def _require_ids(profiles: Iterable[object]) -> list[int]:
     ids = list(dict.fromkeys(profiles))
     if not (0 < len(ids) <= MAX_BULK and all(is_int(pk) and 0 < pk < 2**63 for pk in ids)):
-        raise Refused(Code.BAD_VALUE, f"Choose 1 to {MAX_BULK:,} profiles at a time, by their IDs.")
+        message = Sentence("Choose 1 to %(most)s profiles at a time, by their IDs.", most=MAX_BULK)
+        raise Refused(Code.BAD_VALUE, message)
     return ids  # type: ignore[return-value]

@@ -10,18 +10,27 @@ from typing import Any, Literal
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
+from django.utils.translation import gettext_noop as _
 
 from batches.limits import MAX_DELAY, MAX_SUBSCRIPTIONS, MAX_URL
 from batches.models import Action, Subscription, Webhook
 from batches.notifications import subscriptions
 from batches.notifications.chats import InvalidChat, open_chat
-from batches.text import clean_text
+from batches.text import Sentence, clean_text
 
-from .refusals import Code, NotFound, Refused, refusable
+from .refusals import NO_SUBSCRIPTION, Code, NotFound, Refused, refusable
 from .values import as_uuid, find_list, is_int
 from .writer import QueueWriter
 
 Channel, Topic = Subscription.Channel, Subscription.Topic
+
+# What a value must be.
+TOPIC_OF_QUEUE = _("Choose at least one of the topics of the queue: %(possible)s.")
+TOPIC_OF_LIST = _("Choose at least one of the topics of a list: %(possible)s.")
+DIGEST_HOUR = _("The hour of the digest must be a whole number from %(least)s to %(most)s.")
+AFTER_FAILURES = _("The number of failures in a row must be a whole number from %(least)s to %(most)s.")
+FAILED_PERCENT = _("The share of failed profiles must be a whole number from %(least)s to %(most)s.")
+MINUTES = _("The number of minutes must be a whole number from %(least)s to %(most)s.")
 
 
 class SubscriptionCalls(QueueWriter):
@@ -41,10 +50,12 @@ class SubscriptionCalls(QueueWriter):
             of_list = None if list_id is None else find_list(list_id, lock=True)
             others = Subscription.objects.filter(list=of_list)
             if others.count() >= MAX_SUBSCRIPTIONS:
-                raise Refused(Code.BAD_VALUE, f"A list, or the queue, has at most {MAX_SUBSCRIPTIONS} subscriptions.")
+                message = Sentence("A list, or the queue, has at most %(most)s subscriptions.", most=MAX_SUBSCRIPTIONS)
+                raise Refused(Code.BAD_VALUE, message)
             target = RECEIVERS[channel](address)
             if others.filter(channel=channel, address=target["address"]).exists():
-                raise Refused(Code.ALREADY_EXISTS, "This address is subscribed already. Change that subscription.")
+                message = Sentence("This address is subscribed already. Change that subscription.")
+                raise Refused(Code.ALREADY_EXISTS, message)
             made = Subscription.objects.create(list=of_list, channel=channel, **target, **values)
             self._log_subscription(made, Action.SUBSCRIBE, describe(made))
         return made
@@ -75,7 +86,8 @@ class SubscriptionCalls(QueueWriter):
         """For the next worker to send. Refused if it is not active."""
         found = find_subscription(subscription_id)
         if not subscriptions.write_test_message(found):
-            raise Refused(Code.BAD_VALUE, "The subscription is not active. Activate it before you send a test message.")
+            message = Sentence("The subscription is not active. Activate it before you send a test message.")
+            raise Refused(Code.BAD_VALUE, message)
         return True
 
     @contextmanager
@@ -95,7 +107,7 @@ def describe(subscription: Subscription) -> str:
     topics = ", ".join(subscription.topics)
     daily = "" if subscription.digest_hour is None else f", daily at {subscription.digest_hour}"
     off = "" if subscription.is_active else ", off"
-    return f"{subscription.get_channel_display()}: {topics}{daily}{off}"
+    return f"{subscription.channel_word}: {topics}{daily}{off}"
 
 
 def find_subscription(subscription_id: object, *, lock: bool = False) -> Subscription:
@@ -104,7 +116,7 @@ def find_subscription(subscription_id: object, *, lock: bool = False) -> Subscri
     pk = as_uuid(subscription_id)
     subscription = found.filter(pk=pk).first() if pk else None
     if subscription is None:
-        raise NotFound(subscription_id, "subscription")
+        raise NotFound(subscription_id, NO_SUBSCRIPTION)
     return subscription
 
 
@@ -113,14 +125,15 @@ def find_subscription(subscription_id: object, *, lock: bool = False) -> Subscri
 
 def require_channel(channel: object) -> str:
     if channel not in Channel.values:
-        raise Refused(Code.BAD_VALUE, f"There is no such channel. Use one of: {', '.join(Channel.values)}.")
+        message = Sentence("There is no such channel. Use one of: %(known)s.", known=", ".join(Channel.values))
+        raise Refused(Code.BAD_VALUE, message)
     return str(channel)
 
 
 def clean_options(values: Mapping[str, Any], *, of_queue: bool) -> dict[str, Any]:
     """The values of these attributes of a subscription. Raises Refused."""
     if of_queue and values.get("digest_hour") is not None:
-        raise Refused(Code.BAD_VALUE, "What is told about the queue does not wait for a digest.")
+        raise Refused(Code.BAD_VALUE, Sentence("What is told about the queue does not wait for a digest."))
     clean: dict[str, Callable[[Any], Any]] = {**CLEAN, "topics": partial(clean_topics, of_queue=of_queue)}
     return {name: clean[name](value) for name, value in values.items()}
 
@@ -130,34 +143,34 @@ def clean_topics(value: object, *, of_queue: bool) -> list[str]:
     possible = [topic.value for topic in Subscription.list_topics(of_queue=of_queue)]
     wanted = value if isinstance(value, list | tuple | set | frozenset) else []
     if not wanted or not all(topic in possible for topic in wanted):
-        what = "the queue" if of_queue else "a list"
-        raise Refused(Code.BAD_VALUE, f"Choose at least one of the topics of {what}: {', '.join(possible)}.")
+        advice = TOPIC_OF_QUEUE if of_queue else TOPIC_OF_LIST
+        raise Refused(Code.BAD_VALUE, Sentence(advice, possible=", ".join(possible)))
     return [topic for topic in possible if topic in wanted]
 
 
-def number_within(first: int, last: int, noun: str) -> Callable[[object], int]:
+def number_within(least: int, most: int, advice: str) -> Callable[[object], int]:
     def clean(value: object) -> int:
-        if not is_int(value) or not first <= value <= last:
-            raise Refused(Code.BAD_VALUE, f"{noun} must be a whole number from {first} to {last:,}.")
+        if not is_int(value) or not least <= value <= most:
+            raise Refused(Code.BAD_VALUE, Sentence(advice, least=least, most=most))
         return value
 
     return clean
 
 
 def clean_hour(value: object) -> int | None:
-    return None if value is None else number_within(0, 23, "The hour of the digest")(value)
+    return None if value is None else number_within(0, 23, DIGEST_HOUR)(value)
 
 
 def clean_active(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Refused(Code.BAD_VALUE, "A subscription is either active or not: true or false.")
+        raise Refused(Code.BAD_VALUE, Sentence("A subscription is either active or not: true or false."))
     return value
 
 
 CLEAN: Mapping[str, Callable[[Any], Any]] = {
-    "after_failures": number_within(1, 1000, "The number of failures in a row"),
-    "failed_percent": number_within(0, 100, "The share of failed profiles"),
-    "minutes": number_within(1, MAX_DELAY, "The number of minutes"),
+    "after_failures": number_within(1, 1000, AFTER_FAILURES),
+    "failed_percent": number_within(0, 100, FAILED_PERCENT),
+    "minutes": number_within(1, MAX_DELAY, MINUTES),
     "digest_hour": clean_hour,
     "is_active": clean_active,
 }
@@ -168,7 +181,8 @@ def clean_email(address: object) -> dict[str, Any]:
     try:
         validate_email(text)
     except ValidationError as error:
-        raise Refused(Code.BAD_VALUE, "This is not an e-mail address. Write one such as ada@example.org.") from error
+        message = Sentence("This is not an e-mail address. Write one such as ada@example.org.")
+        raise Refused(Code.BAD_VALUE, message) from error
     return {"address": text}
 
 
@@ -177,7 +191,7 @@ def find_webhook(address: object) -> dict[str, Any]:
     url = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
     webhook = Webhook.objects.select_for_update(no_key=True).filter(url=url).first()
     if webhook is None:
-        message = "No webhook has this address. Add it in the admin, and give its secret to the receiver."
+        message = Sentence("No webhook has this address. Add it in the admin, and give its secret to the receiver.")
         raise Refused(Code.BAD_VALUE, message)
     return {"address": webhook.url, "webhook": webhook}
 

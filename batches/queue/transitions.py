@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from django.db.models import Q
+from django.utils.translation import gettext_noop as _
 
 from batches.limits import MAX_BULK
-from batches.models import Action, Batch
+from batches.models import STATUS_WORDS, Action, Batch
+from batches.text import Sentence, counted, join
 
 from .refusals import Code, Refused
 
@@ -20,7 +22,7 @@ class Rule:
     """The rule of one action.
 
     `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal, `label` is its
-    name for any batches, `name_button` for the one that a button belongs to, `success` the message about the batch {}.
+    name for any batches, `name_button` for the one that a button belongs to, `success` the message about a batch.
     In the statuses `changes_nothing_for` it is allowed but not offered. `cap` is the maximum number of batches in one
     bulk call.
     """
@@ -29,7 +31,7 @@ class Rule:
     participle: str = ""
     goes_to: str | None = None
     label: str = ""
-    name_button: Callable[[Batch], str] | None = None
+    name_button: Callable[[Batch], Sentence] | None = None
     success: str = ""
     changes_nothing_for: frozenset[str] = frozenset()
     needs_failures: bool = False
@@ -39,6 +41,9 @@ class Rule:
     def label_of(self, batch: Batch) -> str:
         """The text of its button."""
         return self.name_button(batch) if self.name_button else self.label
+
+    def describe_success(self, name: object) -> Sentence:
+        return Sentence(self.success, batch=name)
 
     def is_offered(self, batch: Batch) -> bool:
         is_useful = bool(batch.failed_checks) or not self.needs_failures
@@ -51,11 +56,15 @@ class Rule:
         return statuses & Q(failed_checks__gt=0) if self.needs_failures else statuses
 
 
-def name_queueing(batch: Batch) -> str:
+def name_queueing(batch: Batch) -> Sentence:
     """What queueing means for it: only a done batch starts over."""
     if batch.status == Status.DONE:
-        return "Recheck all"
-    return "Continue" if batch.completed_profiles else "Add to queue"
+        return Sentence("Recheck all")
+    return Sentence("Continue") if batch.completed_profiles else Sentence("Add to queue")
+
+
+def name_retry(batch: Batch) -> Sentence:
+    return counted("Recheck %(count)s failed", "Recheck %(count)s failed", count=batch.failed_checks)
 
 
 ANY = frozenset(Status.values)
@@ -66,40 +75,44 @@ RULES: Mapping[Action, Rule] = {
     # A queued batch moves to the end of its band, a done one is checked again. Pause a running one first.
     Action.QUEUE_BATCH: Rule(
         ANY - {Status.RUNNING},
-        participle="queued",
+        participle=Sentence("queued"),
         goes_to=Status.QUEUED,
-        label="Queue or recheck all",
+        label=Sentence("Queue or recheck all"),
         name_button=name_queueing,
-        success="“{}” was queued.",
+        success=_("“%(batch)s” was queued."),
         changes_nothing_for=frozenset({Status.QUEUED}),
     ),
     # Not from `error` or `done`: queueing them clears their error and counters.
     Action.START_BATCH: Rule(
         frozenset({Status.QUEUED, Status.PAUSED}),
-        participle="started",
+        participle=Sentence("started"),
         goes_to=Status.RUNNING,
-        label="Start now",
-        success="“{}” was started. A worker will begin shortly.",
+        label=Sentence("Start now"),
+        success=_("“%(batch)s” was started. A worker will begin shortly."),
         leaves_queue=True,
         cap=1,
     ),
     # A paused batch already is what the caller wants.
     Action.PAUSE_BATCH: Rule(
         UNFINISHED,
-        participle="paused",
+        participle=Sentence("paused"),
         goes_to=Status.PAUSED,
-        label="Pause",
-        success="“{}” was paused.",
+        label=Sentence("Pause"),
+        success=_("“%(batch)s” was paused."),
         changes_nothing_for=frozenset({Status.PAUSED}),
         leaves_queue=True,
     ),
     # `completed_at` never changes, and a later error does not overwrite the first.
-    Action.COMPLETE_BATCH: Rule(UNFINISHED, participle="completed", goes_to=Status.DONE, leaves_queue=True),
-    Action.HANDLE_ERROR: Rule(UNFINISHED, participle="stopped by an error", goes_to=Status.ERROR, leaves_queue=True),
+    Action.COMPLETE_BATCH: Rule(UNFINISHED, participle=Sentence("completed"), goes_to=Status.DONE, leaves_queue=True),
+    Action.HANDLE_ERROR: Rule(
+        UNFINISHED, participle=Sentence("stopped by an error"), goes_to=Status.ERROR, leaves_queue=True
+    ),
     # Also while paused: the caller may report progress that it made before the pause.
-    Action.UPDATE_PROGRESS: Rule(frozenset({Status.RUNNING, Status.PAUSED}), participle="updated with progress"),
+    Action.UPDATE_PROGRESS: Rule(
+        frozenset({Status.RUNNING, Status.PAUSED}), participle=Sentence("updated with progress")
+    ),
     # Only the queue has an order.
-    Action.MOVE_BATCH: Rule(frozenset({Status.QUEUED}), participle="moved"),
+    Action.MOVE_BATCH: Rule(frozenset({Status.QUEUED}), participle=Sentence("moved")),
     # In any status: the priority applies the next time that the batch is queued.
     Action.SET_PRIORITY: Rule(ANY),
     Action.RENAME_BATCH: Rule(ANY),
@@ -108,19 +121,23 @@ RULES: Mapping[Action, Rule] = {
     # Not while queued or running: pending profiles come first.
     Action.RETRY_FAILED: Rule(
         frozenset({Status.DONE, Status.PAUSED, Status.ERROR}),
-        participle="retried",
+        participle=Sentence("retried"),
         goes_to=Status.QUEUED,
-        label="Recheck failed",
-        name_button=lambda batch: f"Recheck {batch.failed_checks:,} failed",
-        success="“{}” was queued to recheck its failed profiles.",
+        label=Sentence("Recheck failed"),
+        name_button=name_retry,
+        success=_("“%(batch)s” was queued to recheck its failed profiles."),
         needs_failures=True,
     ),
-    Action.REPEAT_BATCH: Rule(ANY, label="New run", success="A new run of “{}” was queued."),
+    Action.REPEAT_BATCH: Rule(ANY, label=Sentence("New run"), success=_("A new run of “%(batch)s” was queued.")),
     # Whether there is something to undo, the log says.
-    Action.UNDO_CHANGE: Rule(ANY, success="The last change of “{}” was undone."),
+    Action.UNDO_CHANGE: Rule(ANY, success=_("The last change of “%(batch)s” was undone.")),
     # A worker is checking a running batch. Pause it first.
     Action.DELETE_BATCH: Rule(
-        ANY - {Status.RUNNING}, participle="deleted", label="Delete", success="“{}” was deleted.", leaves_queue=True
+        ANY - {Status.RUNNING},
+        participle=Sentence("deleted"),
+        label=Sentence("Delete"),
+        success=_("“%(batch)s” was deleted."),
+        leaves_queue=True,
     ),
 }
 
@@ -139,7 +156,19 @@ def require_allowed(action: Action, batch: Batch) -> None:
     rule = RULES[action]
     if batch.status in rule.allowed_from:
         return
-    *others, last = [status.value for status in Status if status in rule.allowed_from]
-    allowed = f"{', '.join(others)} or {last}" if others else last
-    message = f"“{batch}” is {batch.status}. Only a batch that is {allowed} can be {rule.participle}."
+    message = Sentence(
+        "“%(batch)s” is %(status)s. Only a batch that is %(allowed)s can be %(participle)s.",
+        batch=batch,
+        status=STATUS_WORDS[batch.status],
+        allowed=join_statuses(rule.allowed_from),
+        participle=rule.participle,
+    )
     raise Refused(CODE_BY_STATUS[batch.status], message)
+
+
+def join_statuses(statuses: frozenset[str]) -> Sentence:
+    """ "queued, running or paused"."""
+    *others, last = [STATUS_WORDS[status] for status in Status if status in statuses]
+    if not others:
+        return last
+    return Sentence("%(listed)s or %(last)s", listed=join(others, ", "), last=last)

@@ -10,7 +10,8 @@ from typing import Literal
 
 from django.db.models import Q
 
-from batches.models import Action, Batch, BatchLog, Queue
+from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Queue
+from batches.text import Sentence
 
 from .refusals import Code, OrderChanged, Refused
 from .runs import lock_running
@@ -79,10 +80,17 @@ def require_undoable(batch: Batch, entry: object) -> BatchLog:
     """The latest change of the batch. Raises Refused if it is another one than the caller saw, or cannot be undone."""
     change = find_latest_change(batch)
     if entry is not None and (change is None or change.pk != entry):
-        message = f"“{batch}” has changed since, and is {batch.status} now. Nothing was undone."
+        message = Sentence(
+            "“%(batch)s” has changed since, and is %(status)s now. Nothing was undone.",
+            batch=batch,
+            status=STATUS_WORDS[batch.status],
+        )
         raise Refused(Code.STALE_VERSION, message)
     if change is None or not can_be_undone(change):
-        message = f"The latest change of “{batch}” cannot be undone. Only queueing, starting, pausing and moving can."
+        message = Sentence(
+            "The latest change of “%(batch)s” cannot be undone. Only queueing, starting, pausing and moving can.",
+            batch=batch,
+        )
         raise Refused(Code.NOTHING_TO_UNDO, message)
     return change
 

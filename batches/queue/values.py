@@ -10,14 +10,19 @@ from typing import TypeGuard
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from batches.conf import get_config
 from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MIN_PRIORITY
 from batches.lists.schedules import known_zones
-from batches.models import Batch, ProfileList, Queue
-from batches.text import clean_text, is_visible
+from batches.models import STATUS_WORDS, Batch, ProfileList, Queue
+from batches.text import Sentence, clean_text, is_visible
 
-from .refusals import Code, NotFound, OrderChanged, Refused
+from .refusals import NO_LIST, Code, NotFound, OrderChanged, Refused
+
+BATCH_NAME = _("A batch needs a name of 1 to %(most)s characters.")
+LIST_NAME = _("A list needs a name of 1 to %(most)s characters.")
+FEED_NAME = _("A feed needs a name of 1 to %(most)s characters.")
 
 
 def require_startable(preempt: bool = False) -> None:
@@ -25,12 +30,14 @@ def require_startable(preempt: bool = False) -> None:
     running = None if preempt else Batch.objects.running().first()
     if running is not None:
         raise Refused(
-            Code.ANOTHER_RUNNING, f"“{running}” is running, and only one batch can run at a time. Pause it first."
+            Code.ANOTHER_RUNNING,
+            Sentence("“%(batch)s” is running, and only one batch can run at a time. Pause it first.", batch=running),
         )
     queue = Queue.objects.get()
     if queue.is_blocked:
-        why = f": {queue.hold_reason.rstrip('.')}" if queue.hold_reason else ""
-        raise Refused(Code.QUEUE_HELD, f"The queue is held{why}. Release it first.")
+        why = queue.hold_reason.rstrip(".")
+        held = Sentence("The queue is held: %(why)s. Release it first.", why=why)
+        raise Refused(Code.QUEUE_HELD, held if why else Sentence("The queue is held. Release it first."))
 
 
 def require_expected(
@@ -38,14 +45,20 @@ def require_expected(
 ) -> None:
     """Raises Refused if what the caller decided from has changed. None means that it did not look at this."""
     if not (version is None or is_int(version)):
-        raise Refused(Code.BAD_VALUE, "The version must be a whole number.")
+        raise Refused(Code.BAD_VALUE, Sentence("The version must be a whole number."))
     if version is not None and version != queue.version:
         raise OrderChanged
     if status is not None and status != batch.status:
-        message = f"“{batch}” is {batch.status} now, and was {clean_text(status, MAX_STATUS)} before."
-        raise Refused(Code.STALE_VERSION, f"{message} Check it and try again.")
+        message = Sentence(
+            "“%(batch)s” is %(status)s now, and was %(before)s before. Check it and try again.",
+            batch=batch,
+            status=STATUS_WORDS[batch.status],
+            before=STATUS_WORDS.get(status) or clean_text(status, MAX_STATUS),
+        )
+        raise Refused(Code.STALE_VERSION, message)
     if batches is not None and not batches.filter(pk=batch.pk).exists():
-        raise Refused(Code.STALE_VERSION, f"“{batch}” has changed since it was selected. Check it and try again.")
+        message = Sentence("“%(batch)s” has changed since it was selected. Check it and try again.", batch=batch)
+        raise Refused(Code.STALE_VERSION, message)
 
 
 def require_passed(batch: Batch, distance: int, fingerprint: str) -> None:
@@ -61,37 +74,53 @@ def fingerprint_of(batch_ids: Iterable[uuid.UUID]) -> str:
 
 def require_position(position: object) -> None:
     if not is_int(position):
-        raise Refused(Code.BAD_VALUE, "The position must be a whole number.")
+        raise Refused(Code.BAD_VALUE, Sentence("The position must be a whole number."))
 
 
 def require_priority(priority: object) -> None:
     if not is_int(priority) or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
-        raise Refused(Code.BAD_VALUE, f"The priority must be a whole number from {MIN_PRIORITY:,} to {MAX_PRIORITY:,}.")
+        message = Sentence(
+            "The priority must be a whole number from %(least)s to %(most)s.", least=MIN_PRIORITY, most=MAX_PRIORITY
+        )
+        raise Refused(Code.BAD_VALUE, message)
 
 
 def require_checker(checker: object) -> None:
     known = get_config().all_checkers
     if not isinstance(checker, str) or checker not in known:
-        raise Refused(Code.BAD_VALUE, f"{str(checker)[:50]!r} is not a known checker. Use one of: {', '.join(known)}.")
+        message = Sentence(
+            "%(checker)s is not a known checker. Use one of: %(known)s.",
+            checker=repr(str(checker)[:50]),
+            known=", ".join(known),
+        )
+        raise Refused(Code.BAD_VALUE, message)
 
 
 def require_progress(batch: Batch, completed: object, successful: object, failed: object) -> None:
     if not (is_int(completed) and is_int(successful) and is_int(failed)):
-        raise Refused(Code.BAD_PROGRESS, "The three counters must be whole numbers.")
+        raise Refused(Code.BAD_PROGRESS, Sentence("The three counters must be whole numbers."))
     if min(completed, successful, failed) < 0 or successful + failed > completed or completed > batch.total_profiles:
-        numbers = f"{successful} ok and {failed} failed of {completed} completed of {batch.total_profiles} profiles"
-        raise Refused(Code.BAD_PROGRESS, f"{numbers} do not add up.")
+        message = Sentence(
+            "%(ok)s ok and %(failed)s failed of %(completed)s completed of %(total)s profiles do not add up.",
+            ok=str(successful),
+            failed=str(failed),
+            completed=str(completed),
+            total=str(batch.total_profiles),
+        )
+        raise Refused(Code.BAD_PROGRESS, message)
     if batch.profiles.exists():
-        raise Refused(Code.BAD_PROGRESS, f"“{batch}” counts its own rows. Report results with record_results instead.")
+        message = Sentence("“%(batch)s” counts its own rows. Report results with record_results instead.", batch=batch)
+        raise Refused(Code.BAD_PROGRESS, message)
 
 
-def clean_name(name: object, noun: str = "batch") -> str:
+def clean_name(name: object, advice: str = BATCH_NAME) -> str:
     """The name on one line, without characters that cannot be stored."""
     usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
     if not 0 < len(usable) <= MAX_NAME:
-        raise Refused(Code.BAD_VALUE, f"A {noun} needs a name of 1 to {MAX_NAME} characters.")
+        raise Refused(Code.BAD_VALUE, Sentence(advice, most=MAX_NAME))
     if not is_visible(usable):
-        raise Refused(Code.BAD_VALUE, "Every character of this name is invisible. Enter a name that people can see.")
+        message = Sentence("Every character of this name is invisible. Enter a name that people can see.")
+        raise Refused(Code.BAD_VALUE, message)
     return usable
 
 
@@ -132,46 +161,52 @@ def find_list(list_id: object, *, lock: bool = False) -> ProfileList:
     lists = ProfileList.objects.select_for_update(no_key=True) if lock else ProfileList.objects.all()
     found = lists.filter(pk=pk).first() if pk else None
     if found is None:
-        raise NotFound(list_id, "list")
+        raise NotFound(list_id, NO_LIST)
     return found
 
 
 def require_list_version(found: ProfileList, version: int | None) -> None:
     """Raises Refused if the list has changed since its caller looked. None means that it did not look."""
     if not (version is None or is_int(version)):
-        raise Refused(Code.BAD_VALUE, "The version must be a whole number.")
+        raise Refused(Code.BAD_VALUE, Sentence("The version must be a whole number."))
     if version is not None and version != found.version:
-        raise Refused(Code.STALE_VERSION, f"“{found}” has changed. Check it and try again.")
+        raise Refused(Code.STALE_VERSION, Sentence("“%(list)s” has changed. Check it and try again.", list=found))
 
 
 def require_free_name(name: str, but: ProfileList | None = None) -> None:
     others = ProfileList.objects.exclude(pk=but.pk) if but else ProfileList.objects
     if others.filter(name=name).exists():
-        raise Refused(Code.ALREADY_EXISTS, f"Another list has the name “{name}”. Choose another name.")
+        message = Sentence("Another list has the name “%(name)s”. Choose another name.", name=name)
+        raise Refused(Code.ALREADY_EXISTS, message)
 
 
 def clean_schedule(schedule: object) -> str:
     """The cron expression with single blanks; "" for none. `find_next_run` reads it, with its time zone."""
     usable = " ".join(clean_text(schedule, len(schedule)).split()) if isinstance(schedule, str) else None
     if usable is None or len(usable) > MAX_SCHEDULE:
-        raise Refused(Code.BAD_VALUE, f"A schedule is a text of at most {MAX_SCHEDULE} characters.")
+        message = Sentence("A schedule is a text of at most %(most)s characters.", most=MAX_SCHEDULE)
+        raise Refused(Code.BAD_VALUE, message)
     return usable
 
 
 def require_time_zone(zone: object) -> None:
     if not isinstance(zone, str) or zone not in known_zones():
-        message = f"{clean_text(zone, 40)!r} is not a known time zone. Write one such as Europe/Berlin or UTC."
+        message = Sentence(
+            "%(zone)s is not a known time zone. Write one such as Europe/Berlin or UTC.",
+            zone=repr(clean_text(zone, 40)),
+        )
         raise Refused(Code.BAD_VALUE, message)
 
 
 def require_delay(minutes: object) -> None:
     if not is_int(minutes) or not 0 <= minutes <= MAX_DELAY:
-        raise Refused(Code.BAD_VALUE, f"The delay must be a whole number of minutes from 0 to {MAX_DELAY:,}.")
+        message = Sentence("The delay must be a whole number of minutes from 0 to %(most)s.", most=MAX_DELAY)
+        raise Refused(Code.BAD_VALUE, message)
 
 
 def require_flag(value: object) -> None:
     if not isinstance(value, bool):
-        raise Refused(Code.BAD_VALUE, "Use true or false: it is either on or off.")
+        raise Refused(Code.BAD_VALUE, Sentence("Use true or false: it is either on or off."))
 
 
 def require_future(until: object) -> None:
@@ -179,7 +214,7 @@ def require_future(until: object) -> None:
     if until is None:
         return
     if not isinstance(until, datetime) or timezone.is_naive(until):
-        raise Refused(Code.BAD_VALUE, "The end of a hold must be a time with a time zone.")
+        raise Refused(Code.BAD_VALUE, Sentence("The end of a hold must be a time with a time zone."))
     # Within a year: what starts after the last day of the calendar has no time.
     if not timezone.now() < until < timezone.now() + timedelta(days=366):
-        raise Refused(Code.BAD_VALUE, "The end of a hold must be in the future, and within a year.")
+        raise Refused(Code.BAD_VALUE, Sentence("The end of a hold must be in the future, and within a year."))

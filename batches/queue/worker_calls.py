@@ -18,7 +18,7 @@ from batches.checking.checkers.base import CheckResult
 from batches.conf import get_config
 from batches.limits import MAX_ACTOR
 from batches.models import Action, Batch, Lease, Queue
-from batches.text import clean_text, pluralise
+from batches.text import Sentence, clean_text, pluralise
 
 from .partitions import end_checks, lease_free_partitions, leased_partitions, return_partitions
 from .refusals import Code, Refused, refusable
@@ -172,7 +172,7 @@ class WorkerCalls(QueueWriter):
         if batch.completed_profiles < batch.total_profiles:
             others = batch.leases.exclude(pk=lease.pk)
             if others.exists() or has_pending(batch):
-                raise Refused(Code.NOT_FINISHED, f"“{batch}” still has pending profiles.")
+                raise Refused(Code.NOT_FINISHED, Sentence("“%(batch)s” still has pending profiles.", batch=batch))
         if batch.completed_profiles < batch.total_profiles and not rows.exists():
             message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."
             self._fail(batch, Action.FINISH_RUN, message)

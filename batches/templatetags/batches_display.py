@@ -1,5 +1,6 @@
-"""`{% load batches_display %}`: the filters of `admin.display` and `admin.actions` for the templates."""
+"""`{% load batches_display %}`: the filters of the admin for the templates."""
 
+from batches.admin import stored  # noqa: F401 — adds its own
 from batches.admin.display import register
 
 __all__ = ["register"]

@@ -5,8 +5,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
 from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
@@ -18,6 +22,7 @@ from batches.tests.support.postgres import PostgresUnavailableError, temporary_p
 from batches.tests.support.tables import run_sql
 from batchproject.settings import parse_database_url
 
+GERMAN = settings.BASE_DIR / "batches" / "locale" / "de" / "LC_MESSAGES" / "django.po"
 VENDORS = ("sqlite", "postgresql")
 #: The folders of the tests that see both databases through the rooms below.
 DOORS = {"admin", "api", "hosts", "management"}
@@ -111,6 +116,24 @@ def wanted_vendors(test: pytest.Item) -> tuple[str, ...]:
     vendors = marker.args if marker else VENDORS
     assert set(vendors) <= set(VENDORS), f"{test.nodeid}: {vendors} are not names of databases."
     return vendors
+
+
+@pytest.fixture(scope="session")
+def german_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled catalogue. That of the code is there only after `make`."""
+    folder = tmp_path_factory.mktemp("locale")
+    compiled = folder / "de" / "LC_MESSAGES" / "django.mo"
+    compiled.parent.mkdir(parents=True)
+    with GERMAN.open("rb") as source, compiled.open("wb") as target:
+        write_mo(target, read_po(source))
+    return folder
+
+
+@pytest.fixture
+def german(german_catalogue: Path, settings: Any) -> None:
+    """Requests can ask for German pages."""
+    settings.LOCALE_PATHS = [german_catalogue]
+    settings.LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 
 
 @pytest.fixture(scope="session")

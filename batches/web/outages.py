@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batches.models import OUTDATED, is_outdated
+from batches.text import Sentence
 
 #: Parts of the errors of PostgreSQL and SQLite for a lock that was held longer than the timeout.
 LOCK_ERRORS = ("lock timeout", "database is locked")
@@ -10,8 +11,8 @@ LOCK_ERRORS = ("lock timeout", "database is locked")
 #: Seconds until a client should retry.
 RETRY_AFTER = 5
 
-BUSY = "The queue is busy. Try again."
-UNAVAILABLE = "The database does not answer. Try again in a moment."
+BUSY = Sentence("The queue is busy. Try again.")
+UNAVAILABLE = Sentence("The database does not answer. Try again in a moment.")
 POOLED = "A connection pool in front of it refuses our parameters. Set TRANSACTION_POOL=on."
 
 

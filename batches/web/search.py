@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import OperationalError, connection, transaction
 
 from batches.limits import MAX_WORDS
+from batches.text import Sentence
 
 SEARCH_SECONDS = 5.0
 #: Instructions of SQLite between two looks at the clock: about a millisecond.
@@ -18,12 +19,12 @@ INSTRUCTIONS = 10_000
 
 class SearchTooSlow(Exception):
     def __init__(self) -> None:
-        super().__init__("The search took too long. Search for fewer words, or add a filter.")
+        super().__init__(Sentence("The search took too long. Search for fewer words, or add a filter."))
 
 
 def validate_words(text: str) -> None:
     if len(text.split()) > MAX_WORDS:
-        raise ValidationError(f"Search for at most {MAX_WORDS} words.")
+        raise ValidationError(Sentence("Search for at most %(most)s words.", most=MAX_WORDS))
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class ChangeActions(ActionCommand):
                 refused = True
             else:
                 new_id = f" {outcome.pk}" if isinstance(outcome, Batch) else ""
-                self.stdout.write(RULES[action].success.format(printable(batch.name)) + new_id)
+                self.stdout.write(RULES[action].describe_success(printable(batch.name)) + new_id)
         if refused:
             raise SystemExit(1)
 

@@ -113,7 +113,7 @@ def list_parser() -> ArgumentParser:
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
     parser.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
     parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
-    parser.add_argument("--count-first", action="store_true", help=COUNT_FIRST)
+    parser.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
     parser.add_argument("--keep", action="store_true", help="Keep the profiles as a list of that name.")
     parser.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
     parser.add_argument("--dry-run", action="store_true", help="Only read the list and report.")

@@ -47,7 +47,7 @@ class Command(FeedActions, SubscriptionActions):
         change.add_argument("--name")
         change.add_argument("--priority", type=int, help="Higher goes first.")
         change.add_argument("--checker", choices=list(get_config().all_checkers))
-        change.add_argument("--count-first", action=BooleanOptionalAction, help=COUNT_FIRST)
+        change.add_argument("--count-first", action=BooleanOptionalAction, help=str(COUNT_FIRST))
         self.add_schedule()
         self.add_action("add", Command.add, "Add profiles to a list.", LIST, CONTENT, JSON)
         self.add_action("remove", Command.remove, "Remove profiles from a list.", LIST, CONTENT, JSON)
@@ -74,7 +74,7 @@ class Command(FeedActions, SubscriptionActions):
         create.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
         create.add_argument("--priority", type=int, default=0, help="Of its runs; higher goes first (default: 0).")
         create.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
-        create.add_argument("--count-first", action="store_true", help=COUNT_FIRST)
+        create.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
         create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
         create.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
 

@@ -1,0 +1,137 @@
+"""English everywhere but on pages: the API, commands and what is stored do not follow the language of anybody."""
+
+import re
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from django.template import Context, Template
+from django.utils.html import format_html
+from django.utils.translation import override
+
+from batches.batch_manager import BatchManager
+from batches.models import BatchLog, Queue
+from batches.queue.refusals import Code, Refused
+from batches.tests.admin.conftest import batch_with, client_as, press, reread
+from batches.tests.support.factories import make_list
+from batches.text import Clause, Sentence, counted, join, recognise, translate
+
+sqlite = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
+
+
+# -- A sentence --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sentence_is_english_as_text_and_german_as_html(german):
+    sentence = Sentence(
+        "“%(batch)s” has changed since, and is %(status)s now. Nothing was undone.",
+        batch="<b>",
+        status=Sentence("paused"),
+    )
+    with override("de"):
+        assert sentence == "“<b>” has changed since, and is paused now. Nothing was undone."
+        shown = "„&lt;b&gt;“ hat sich inzwischen geändert, Status jetzt: pausiert. Nichts wurde rückgängig gemacht."
+        assert format_html("{}", sentence) == Template("{{ it }}").render(Context({"it": sentence})) == shown
+    assert format_html("{}", sentence) == "“&lt;b&gt;” has changed since, and is paused now. Nothing was undone."
+
+
+def test_a_sentence_stays_one_in_an_exception(german):
+    refusal = Refused(Code.BAD_VALUE, Sentence("The position must be a whole number.")).refusal
+    error = ValueError(refusal.message)
+    with override("de"):
+        assert translate(str(error)) == translate(str(refusal)) == "Die Position muss eine ganze Zahl sein."
+        assert refusal.message == "The position must be a whole number."
+
+
+@pytest.mark.parametrize(
+    ("count", "english", "translated"),
+    [(1, "after 1 minute", "nach 1 Minute"), (2_000, "after 2,000 minutes", "nach 2.000 Minuten")],
+)
+def test_a_number_has_its_plural_and_the_separators_of_the_language(german, count, english, translated):
+    sentence = counted("after %(count)s minute", "after %(count)s minutes", count=count)
+    assert sentence == english
+    with override("de"):
+        assert translate(sentence) == translated
+
+
+def test_sentences_can_be_joined_and_quoted(german):
+    why = Clause(Sentence("It is empty."))
+    both = join([Sentence("line %(line)s: %(why)s", line="1", why=why), "…"], "; ")
+    assert both == "line 1: It is empty; …"
+    with override("de"):
+        assert translate(both) == "Zeile 1: Leer; …"
+    assert join([], ", ") == ""
+
+
+def test_a_text_is_recognised_by_a_template_with_what_is_in_it(german):
+    text = "its feed: 1,200 of the last"
+    found = recognise(text, ("its feed: %(why)s", "%(count)s of the last"))
+    assert found == text
+    with override("de"):
+        assert translate(found) == "sein Feed: 1.200 of the last"
+    assert recognise("another", ("its feed: %(why)s",)) == "another"
+
+
+# -- Channels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("get", "/api/v1/queue/", None),
+        ("get", "/api/v1/batches/{batch}/", None),
+        ("get", "/api/v1/lists/{list}/", None),
+        ("get", "/api/v1/batches/nothing/", None),
+        ("get", "/api/v1/nothing/", None),
+        ("get", "/api/v1/batches/?unknown=1", None),
+        ("get", "/api/v1/schema/", None),
+        ("post", "/api/v1/batches/", {}),
+        ("post", "/api/v1/batches/", {"name": "A", "urls": ["nothing", "https://example.org"]}),
+        ("post", "/api/v1/batches/{batch}/retry/", {}),
+        ("post", "/api/v1/batches/{batch}/move/", {"position": "x"}),
+        ("patch", "/api/v1/lists/{list}/", {"schedule": "1 2 3"}),
+        ("post", "/api/v1/batches/bulk/", {"action": "start", "ids": ["nothing"]}),
+    ],
+)
+def test_the_api_answers_the_same_bytes_in_any_language(german, method, path, body):
+    client, batch, found = client_as("superuser"), batch_with("queued"), make_list("A list", 2)
+    assert BatchManager().change_list(found.pk, schedule="0 6 * * 1-5")
+    path = path.format(batch=batch.pk, list=found.pk)
+    answers = []
+    for language in ("en", "de"):
+        options = {} if body is None else {"data": body, "content_type": "application/json"}
+        answers.append(getattr(client, method)(path, headers={"Accept-Language": language}, **options))
+    first, second = answers
+    assert (first.status_code, first.content) == (second.status_code, second.content)
+    assert first["Content-Language"] == second["Content-Language"] == "en"
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db
+def test_commands_speak_english_whatever_the_language_of_the_project(german):
+    batch = batch_with("done")
+    with override("de"):
+        out, err = StringIO(), StringIO()
+        with pytest.raises(SystemExit):
+            call_command("batch", "start", str(batch.pk), stderr=err)
+        call_command("batch", "queue", str(batch.pk), stdout=out)
+    assert err.getvalue() == "“a batch” is done. Only a batch that is queued or paused can be started.\n"
+    assert out.getvalue() == "“a batch” was queued.\n"
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db
+def test_what_a_german_operator_does_is_stored_in_english(german):
+    client = client_as("superuser", headers={"Accept-Language": "de"})
+    batch = batch_with("paused", ok=1, failed=1)
+    began = BatchLog.objects.latest("pk").pk
+    assert press(client, "queue_batch", batch).headers["Content-Language"] == "de"
+    for call in ("start_batch", "pause_batch", "retry_failed", "pause_batch"):
+        press(client, call, reread(batch))
+    assert BatchManager().hold_queue("Umzug")
+    messages = list(BatchLog.objects.filter(pk__gt=began).order_by("pk").values_list("message", flat=True))
+    assert messages == ["", "", "", "retrying 1 failed profile", "", "Umzug"]
+    assert Queue.objects.get().why_held == "Umzug"
+    assert not re.search("[äöüß]", repr(list(BatchLog.objects.values())))
