@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
-from batches.models import Batch, Queue
+from batches.models import Batch, BatchProfile, Queue
 from batches.queue.refusals import Code, Refusal
 
 #: Seconds by which each COMMIT is delayed. A call takes two or three milliseconds: the two would rarely overlap.
@@ -142,6 +142,12 @@ def _call_queue(name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
     return prepare
 
 
+def _retry_the_failed_one() -> Sequence[Call]:
+    pk = _make_in_status("done")
+    failed = BatchProfile.objects.get(batch=pk, status=BatchProfile.Status.FAILED).profile_id
+    return [("retry_failed", (pk, None, [failed]))] * 2
+
+
 def _hold_and_stop() -> Sequence[Call]:
     _make_in_status("running")
     return [("hold_queue", ("why", None, True))] * 2
@@ -179,6 +185,8 @@ PAIRS = {
     "complete": Pair(_call_twice("running", "complete_batch"), [YES, Code.FINISHED], 1),
     "fail": Pair(_call_twice("running", "handle_error", "It broke."), [YES, Code.FINISHED], 1),
     "retry": Pair(_call_twice("done", "retry_failed"), [YES, Code.ALREADY_QUEUED], 1),
+    "retry by reason": Pair(_call_twice("done", "retry_failed", ["No."]), [YES, Code.ALREADY_QUEUED], 1),
+    "retry one profile": Pair(_retry_the_failed_one, [YES, Code.ALREADY_QUEUED], 1),
     "delete": Pair(_call_twice("done", "delete_batch"), [YES, Code.NOT_FOUND], 1),
     "repeat": Pair(_call_twice("done", "repeat_batch"), [YES, YES], 2),
     "queue a done one": Pair(_call_twice("done", "queue_batch"), [YES, YES], 1),

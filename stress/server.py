@@ -1,6 +1,7 @@
 """A web server that answers every address, counts the hits of each, and the most requests to a host at once.
 
-A path is /<delay in milliseconds>/…; each of HOSTS is a domain of its own.
+A path is /<delay in milliseconds>/…, or /<delay>/to/<host>/… for a redirect to that host. Each of HOSTS is a domain.
+It is one process, so it counts exactly, whoever sends the requests.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ HITS = "/hits"
 MOST = "/most"
 FORGET = "/forget"
 
+#: Of a path that redirects, and of that to which it does; and the requests to a host without those of redirects.
+TO, FROM = "to", "from"
+DIRECTLY = " directly"
+REDIRECTED = 5
+
 
 class Responder(asyncio.Protocol):
     def __init__(self, hits: Counter[str], now: Counter[str], most: Counter[str]) -> None:
@@ -32,7 +38,7 @@ class Responder(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._host = transport.get_extra_info("sockname")[0]
+        self._host, self._port = transport.get_extra_info("sockname")[:2]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.eof_received()
@@ -55,21 +61,28 @@ class Responder(asyncio.Protocol):
             self._respond("")
         else:
             self._hits[path] += 1
-            self._now[self._host] += 1
-            self._most[self._host] = max(self._most[self._host], self._now[self._host])
-            delay = int(path.split("/", 2)[1]) / 1000
-            self._answering = asyncio.get_running_loop().call_later(delay, self._answer)
+            _, delay, kind, *rest = path.split("/")
+            self._counted = [self._host] if kind == FROM else [self._host, self._host + DIRECTLY]
+            for name in self._counted:
+                self._now[name] += 1
+                self._most[name] = max(self._most[name], self._now[name])
+            target = f"http://{rest[0]}:{self._port}/{delay}/{FROM}/{'/'.join(rest[1:])}" if kind == TO else ""
+            self._answering = asyncio.get_running_loop().call_later(int(delay) / 1000, self._answer, target)
 
-    def _answer(self) -> None:
+    def _answer(self, target: str) -> None:
         self._end()
-        self._respond("")
+        if target:
+            self._respond("", f"302 Found\r\nLocation: {target}")
+        else:
+            self._respond("")
 
     def _end(self) -> None:
         self._answering = None
-        self._now[self._host] -= 1
+        for name in self._counted:
+            self._now[name] -= 1
 
-    def _respond(self, body: str) -> None:
-        self._transport.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    def _respond(self, body: str, head: str = "200 OK") -> None:
+        self._transport.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
 
 def serve(link: Connection, hosts: Sequence[str] = HOSTS) -> None:
@@ -96,7 +109,15 @@ class Server:
 
     def url(self, number: int, path: str) -> str:
         """An address at one of its hosts, in turn."""
-        return f"http://{self.hosts[number % len(self.hosts)]}:{self.port}{path}"
+        return f"http://{self._host(number)}:{self.port}{path}"
+
+    def profile_url(self, number: int, delay_ms: int, batch: int) -> str:
+        """The address of a profile. One of REDIRECTED redirects to another host."""
+        to = f"{TO}/{self._host(number // REDIRECTED)}/" if number % REDIRECTED == 0 else ""
+        return self.url(number, f"/{delay_ms}/{to}{batch}/{number}")
+
+    def _host(self, number: int) -> str:
+        return self.hosts[number % len(self.hosts)]
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url(0, path), timeout=30) as response:
