@@ -2,11 +2,13 @@
 
 import gc
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from babel.messages.mofile import write_mo
@@ -24,8 +26,10 @@ from batchproject.settings import parse_database_url
 
 GERMAN = settings.BASE_DIR / "batches" / "locale" / "de" / "LC_MESSAGES" / "django.po"
 VENDORS = ("sqlite", "postgresql")
-#: The folders of the tests that see both databases through the rooms below.
-DOORS = {"admin", "api", "hosts", "management"}
+#: The folders whose tests meet the SQL and the locks of each database.
+ROOMS_OF_SQL = {"queue", "reports"}
+#: All tests that were found, before some are deselected.
+FOUND = pytest.StashKey[list[pytest.Item]]()
 #: In one table. Removing them takes 50 ms.
 MOST_DEAD_BYTES = 1 << 20
 
@@ -58,10 +62,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for test in items:
         if not test.get_closest_marker("xdist_group"):
             test.add_marker(pytest.mark.xdist_group(f"{test.path.parent.name}/{test.path.stem}/{vendor_of(test)}"))
-    try_doors_once_on_postgresql(items)
-    try_some_on_one_database(items)
+    config.stash[FOUND] = list(items)
+    chosen = config.getoption("database")
+    for test in [] if chosen else find_repetitions(items):
+        test.add_marker(pytest.mark.exhaustive)
     yield
-    if chosen := config.getoption("database"):
+    if chosen:
         config.hook.pytest_deselected(items=[test for test in items if vendor_of(test) not in {chosen, None}])
         items[:] = [test for test in items if vendor_of(test) in {chosen, None}]
     slow_groups = {group_of(test) for test in items if {"slow", "exhaustive"} & set(test.keywords)}
@@ -84,21 +90,34 @@ def pytest_runtest_makereport() -> Iterator[None]:
     return report
 
 
-def try_doors_once_on_postgresql(items: list[pytest.Item]) -> None:
-    """Of the parameters of a test, the first ones. The doors parse and render; the rooms below meet both databases."""
-    tried = set()
-    for test in items:
-        if test.path.parent.name in DOORS and vendor_of(test) == "postgresql" and wanted_vendors(test) == VENDORS:
-            if test.function in tried:
-                test.add_marker(pytest.mark.exhaustive)
-            tried.add(test.function)
+def find_repetitions(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """What `make test` leaves to `make test-all`: the tests that do on one database what they also do on the other.
+
+    The choice is always the same: the name of a test says where it begins, and its next parameters take turns. Where
+    SQL and locks are tested, the first parameters are tried on both, unless that is slow.
+    """
+    numbers: Counter[str] = Counter()
+    for name, pair in find_pairs(items):
+        number = numbers[name]
+        numbers[name] += 1
+        is_first = not number and pair[0].path.parent.name in ROOMS_OF_SQL and not pair[0].get_closest_marker("slow")
+        if not is_first and not pair[0].get_closest_marker("on_both_databases"):
+            yield choose_repetition(pair, name, number)
 
 
-def try_some_on_one_database(items: list[pytest.Item]) -> None:
+def find_pairs(items: list[pytest.Item]) -> Iterator[tuple[str, list[pytest.Item]]]:
+    """The tests that run on both databases with the same parameters, in their order."""
+    pairs = defaultdict(list)
     for test in items:
-        marker = test.get_closest_marker("exhaustive_on")
-        if marker and vendor_of(test) in marker.args:
-            test.add_marker(pytest.mark.exhaustive)
+        name, _, parameters = test.nodeid.partition("[")
+        pairs[name, parameters.replace(vendor_of(test) or "", "", 1)].append(test)
+    return ((name, pair) for (name, _), pair in pairs.items() if len(pair) == len(VENDORS))
+
+
+def choose_repetition(pair: list[pytest.Item], name: str, number: int) -> pytest.Item:
+    if marker := pair[0].get_closest_marker("exhaustive_on"):
+        return next(test for test in pair if vendor_of(test) in marker.args)
+    return pair[(crc32(name.encode()) + number) % len(pair)]
 
 
 def vendor_of(test: pytest.Item) -> str | None:

@@ -190,6 +190,27 @@ def one_of_each_kind() -> dict[str, Page]:
     }
 
 
+#: Of the pages that differ from each other by their fields only, the forms and questions with a template of their own,
+#: and one of each of Django's kinds.
+FORMS = {
+    *("batches_batch_delete", "batches_profilelist_change", "batches_profilelist_delete", "batches_profile_change"),
+    *("batches_webhook_add", "batches_webhook_change", "batches_webhook_delete", "batches_webhook_history"),
+    *("batches_batchlog_change", "batches_accesstoken_add"),
+}
+
+
+def one_of_each_look() -> dict[str, Page]:
+    """Return our states and lists, and one form of each kind."""
+    of_django = ("auth_", "password_")
+    like_others = ("_add", "_change", "_delete", "_history")
+    return {
+        name: page
+        for name, page in every_page().items()
+        if not page.name.startswith(of_django)
+        and (page.name in FORMS or name in STATES or not name.endswith(like_others))
+    }
+
+
 def plain_page(name: str) -> Page | None:
     _, model, *_, view = name.split("_")
     if view in ACTIONS or (view in {"add", "delete"} and model in READ_ONLY) or name == "batches_apitoken_add":

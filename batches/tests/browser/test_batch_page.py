@@ -22,7 +22,8 @@ def test_a_running_batch_is_followed_live(open_page):
     expect(page.locator("#batch-summary")).to_contain_text("Queued at position 1.")
 
     run = BatchManager("host:1", "worker").claim_run("host:1")
-    expect(page.locator("#batch-summary")).to_contain_text("Running.")  # from here on we do not wait for its turns
+    poll_now(page)  # its turns: `test_live_pages`
+    expect(page.locator("#batch-summary")).to_contain_text("Running.")
     expect(page.locator("#batch-log tbody tr").first).to_contain_text("queued 1 → running")
     record_one(run, CheckResult(ok=True, stories=[story("Whales!")]))
     record_one(run, failed())

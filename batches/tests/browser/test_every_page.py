@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from batches.models import Batch, BatchLog, BatchProfile, ProfileList, Queue
 
-from .pages import every_page, make_rows, one_of_each_kind
+from .pages import every_page, make_rows, one_of_each_look
 from .steps import CONFLICT
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
@@ -47,7 +47,7 @@ def find_faults(page):
             yield "ignores the colour scheme", scheme
 
 
-@pytest.mark.parametrize("pages", [one_of_each_kind, pytest.param(every_page, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("pages", [one_of_each_look, pytest.param(every_page, marks=pytest.mark.exhaustive)])
 def test_every_page_is_accessible_keeps_the_policy_and_fits_a_phone(pages, open_page, problems):
     problems.expected.append(CONFLICT)
     rows = make_rows()

@@ -26,7 +26,7 @@ from batches.models import (
 )
 
 from ..admin.conftest import QUEUE, batch_with, page_of, story
-from .pages import every_page, make_rows, one_of_each_kind
+from .pages import STATES, every_page, make_rows, one_of_each_kind
 from .steps import poll_now
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
@@ -138,18 +138,26 @@ def find_harm(page):
 
 @pytest.mark.parametrize(("payloads", "pages"), EACH_LENGTH)
 def test_every_page_shows_strangers_texts_as_text(open_page, problems, payloads, pages):
-    """Without the policy, which would hide a missing escape."""
+    """Without the policy, which would hide a missing escape. The slice opens only the pages that scripts work on."""
     problems.expected.append("status of 409")
-    page = open_page("about:blank", bypass_csp=True)
+    page = open_page("/admin/password_change/done/", bypass_csp=True)
     rows = make_hostile_rows(payloads)
+    opened = pages() if pages is every_page else STATES
+    fetched = [[name, each.address(rows), "include"] for name, each in pages().items() if name not in opened]
+    found = page.evaluate(FETCH_PAGES, fetched)
+    found += (open_and_read(page, name, each, rows) for name, each in pages().items() if name in opened)
     seen = set()
-    for name, each in pages().items():
-        each.open(page, rows)
-        assert (find_harm(page), problems.take_unexpected()) == ([], []), name
-        here = find_payloads(page.evaluate(f"({READ_TEXTS})(document)"), payloads)
+    for name, harm, text in found:
+        assert (harm, problems.take_unexpected()) == ([], []), name
+        here = find_payloads(text, payloads)
         assert {payload for _, payload in here} == set(payloads), name  # at least in the user's own name
         seen |= here
     assert seen == {(column, payload) for column in COLUMNS for payload in payloads}
+
+
+def open_and_read(page, name, each, rows):
+    each.open(page, rows)
+    return name, find_harm(page), page.evaluate(f"({READ_TEXTS})(document)")
 
 
 def find_payloads(text, payloads):

@@ -20,7 +20,7 @@ from playwright.sync_api import expect
 from batches.tests.conftest import skip_or_fail
 from batches.tests.management.test_serve import free_port
 from batches.tests.support.documents import find_blocks, read_page
-from batches.tests.support.processes import WAIT_SECONDS, Commands
+from batches.tests.support.processes import WAIT_SECONDS, Commands, all_in_one
 
 pytestmark = pytest.mark.databases("sqlite")
 
@@ -131,7 +131,7 @@ def site(provider, tmp_path_factory):
             "BATCHES_LOGIN_RATE": "3/minute",
             "BATCHES_API_PROXIES": "1",
         }
-        for arguments in (["migrate", "-v0"], ["check", "--fail-level", "WARNING"], ["shell", "-v0", "-c", CREATE]):
+        for arguments in (all_in_one("migrate -v0", "check --fail-level WARNING"), ["shell", "-v0", "-c", CREATE]):
             command = commands.start(*arguments)
             assert command.wait() == 0, command.describe()
         port = free_port()

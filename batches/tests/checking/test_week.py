@@ -149,7 +149,6 @@ def ended_runs():
     return list(lines.values_list("batch__completed_at", "batch__list__name"))
 
 
-@pytest.mark.exhaustive_on("postgresql")
 def test_a_week_of_schedules_outages_and_restarts(world):
     schedule("Press", HOSTS, "0 */8 * * *")
     schedule("Berlin", HOSTS[:3], "30 2 * * *", "Europe/Berlin")

@@ -13,9 +13,10 @@ import yaml
 
 from batches.tests.api.conftest import COMMITTED
 from batches.tests.management.test_serve import free_port
-from batches.tests.support.processes import WAIT_SECONDS, Commands
+from batches.tests.support.processes import WAIT_SECONDS, Commands, all_in_one
 
-pytestmark = pytest.mark.slow
+#: The projects are made once on each database.
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive_on("postgresql")]
 
 EMAIL, PASSWORD = "ada@example.org", "a sentence that nobody guesses"
 #: As the queue writes it in a project with German numbers.
@@ -84,10 +85,8 @@ def parse(page: httpx.Response):
 @pytest.fixture(scope="module")
 def host(database_urls):
     with Host("unusual", *database_urls) as host:
-        host.run("migrate")
-        host.run("migrate", "--database", "other")
         superuser = {"DJANGO_SUPERUSER_EMAIL": EMAIL, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-        host.run("createsuperuser", "--noinput", **superuser)
+        host.run(*all_in_one("migrate", "migrate --database other", "createsuperuser --noinput"), **superuser)
         host.run("shell", "-c", ROWS)
         host.token = host.run("token", "create", EMAIL).strip()
         port = free_port()

@@ -62,7 +62,6 @@ def assert_polite(farm, at_most=2):
     assert max(farm.most_at_once(host) for host in HOSTS) <= at_most
 
 
-@pytest.mark.exhaustive_on("postgresql")
 def test_redirects_into_the_domain_of_another_process_add_one_request_at_once_for_each_process(farm, commands):
     """Its owner sends two. No process knows what the others send, so each sends one to a domain that is not its own."""
     hub, *sites = HOSTS

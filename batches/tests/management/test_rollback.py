@@ -12,7 +12,7 @@ from django.conf import settings
 
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support.feedserver import Reply
-from batches.tests.support.processes import MANAGE, WAIT_SECONDS, Commands
+from batches.tests.support.processes import MANAGE, WAIT_SECONDS, Commands, all_in_one
 from batches.tests.support.working import server
 
 __all__ = ["server"]
@@ -41,10 +41,6 @@ def former_code(tmp_path_factory):
     return directory
 
 
-#: Several commands in one process: starting one takes most of its time.
-RUN = "import shlex; from django.core.management import call_command; [call_command(*shlex.split(it)) for it in {!r}]"
-
-
 class Version:
     """The commands of one version."""
 
@@ -56,8 +52,7 @@ class Version:
 
     def run(self, *lines):
         """Runs these commands one after the other, and returns the output of all."""
-        shell = ["shell", "--no-imports", "--verbosity=0", "--command", RUN.format(list(lines))]
-        command = self._commands.start_program(*self._manage, *shell)
+        command = self._commands.start_program(*self._manage, *all_in_one(*lines))
         assert command.wait() == 0, command.describe()
         return command.out
 

@@ -365,7 +365,6 @@ def fail_at(step: int) -> Iterator[object]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.slow
-@pytest.mark.exhaustive_on("sqlite")  # PostgreSQL also refuses what follows a fault in a transaction
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, manager, monkeypatch):
     """Most calls are one transaction. What a deletion or an import leaves behind, the next one removes."""

@@ -274,7 +274,6 @@ def test_a_run_a_day_stays_one_when_the_clocks_change(start, expected, manager, 
 
 
 @pytest.mark.slow
-@pytest.mark.exhaustive_on("postgresql")
 @pytest.mark.parametrize(
     ("start", "daily"),
     [

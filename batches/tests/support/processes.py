@@ -180,6 +180,15 @@ def _kill_if_marked(pid: int, entry: bytes) -> bool:
     return False
 
 
+def all_in_one(*lines: str) -> list[str]:
+    """The arguments of `manage.py` for these commands, one after the other: to start a process takes longest."""
+    calls = f"[call_command(*shlex.split(it)) for it in {lines!r}]"
+    return [
+        *("shell", "--no-imports", "--verbosity=0", "--command"),
+        f"import shlex; from django.core.management import call_command; {calls}",
+    ]
+
+
 def run_python(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `python …` in the project's directory to its end, with these variables in addition."""
     return subprocess.run(

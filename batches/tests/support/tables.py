@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -46,8 +47,14 @@ def explain(sql: str) -> str:
 
 def every_table() -> dict[str, list[str]]:
     """Return every row of every table, with or without a model."""
-    names = connection.introspection.table_names()
+    names = table_names(connection.vendor)
     return {name: sorted(map(repr, run_sql(f"SELECT * FROM {name}"))) for name in names}
+
+
+@cache
+def table_names(vendor: str) -> list[str]:
+    """Asking for them takes 5 ms on PostgreSQL."""
+    return connection.introspection.table_names()
 
 
 def stable_rows() -> dict[str, list[str]]:

@@ -1,0 +1,29 @@
+"""The choice of databases: `make test` runs every test on one at least, and half of them on each."""
+
+from collections import Counter
+
+import pytest
+
+from batches.tests.conftest import FOUND, VENDORS, find_pairs, find_repetitions, vendor_of
+
+
+@pytest.fixture
+def found(request):
+    """All tests that were collected with this one, in `make test` those of the whole project."""
+    return request.config.stash[FOUND]
+
+
+def test_what_is_left_out_on_a_database_runs_on_the_other_one(found):
+    left_out = set(find_repetitions(found))
+    pairs = [set(pair) for _, pair in find_pairs(found)]
+    assert all({vendor_of(test) for test in pair} == set(VENDORS) for pair in pairs)
+    assert all(len(pair & left_out) <= 1 for pair in pairs)
+    assert left_out <= set().union(*pairs)
+
+
+def test_the_parameters_of_a_test_take_turns(found):
+    left_out = Counter((test.nodeid.partition("[")[0], vendor_of(test)) for test in find_repetitions(found))
+    shared = {test.nodeid.partition("[")[0] for test in found if test.get_closest_marker("exhaustive_on")}
+    for name in {name for name, _ in left_out} - shared:
+        on_sqlite, on_postgresql = (left_out[name, vendor] for vendor in VENDORS)
+        assert abs(on_sqlite - on_postgresql) <= 1, name
