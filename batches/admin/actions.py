@@ -247,7 +247,7 @@ class BatchAdminBase(ListAdmin):
             **self.admin_site.each_context(request),
             "title": "Delete batches?",
             "opts": self.opts,
-            "counted": pluralise(len(ids), "batch", "batches"),
+            "count": len(ids),
             "batches": [describe_deletion(batch) for batch in batches],
             "left": left,
             # Delete exactly the batches shown, whatever matches the filter by then.

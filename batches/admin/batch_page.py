@@ -175,7 +175,10 @@ def details_context(batch: Batch) -> dict[str, Any]:
         "details_updated_at": now,
         "details_state": key,
         "chart": chart(queries.count_checks_per_minute(batch)),
-        "outcomes": shares(outcomes | {"pending": batch.total_profiles - sum(outcomes.values())}),
+        "outcomes": [
+            {**share, "label": BatchProfile.Status(share["name"]).label}
+            for share in shares(outcomes | {"pending": batch.total_profiles - sum(outcomes.values())})
+        ],
         "reasons": [(name_reason(reason), reason, count) for reason, count in reasons],
         "compared": compared,
         "can_retry": RULES[Action.RETRY_FAILED].is_offered(batch),

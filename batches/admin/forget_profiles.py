@@ -49,7 +49,7 @@ class ForgetProfilesAdmin(ListAdmin):
     def ask(self, request: HttpRequest, chosen: list[Profile], left: int, shown: str) -> HttpResponse:
         context = {
             **self.question_context(request, "Forget profiles?", "forget_selected", shown),
-            "counted": pluralise(len(chosen), "profile"),
+            "count": len(chosen),
             "traces": count_traces(chosen),
             "first": chosen[:SHOWN],
             "more": len(chosen) - SHOWN,

@@ -348,7 +348,8 @@ class ListProfileAdmin(RefusableAdmin):
     ) -> HttpResponse:
         context = {
             **self.question_context(request, "Remove profiles?", "remove_selected"),
-            "counted": pluralise(members.count(), "profile"),
+            "count": members.count(),
             "lists": lists,
+            "names": ", ".join(f"“{found}”" for found in lists),
         }
         return render(request, "admin/batches/profilelist/remove.html", context)

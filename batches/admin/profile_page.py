@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html_join
 
 from batches.lists.addresses import host_of
 from batches.models import ListProfile, Profile
@@ -25,20 +26,26 @@ class ProfilePage(ReadOnlyAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> HttpResponse:
         if obj := options.get("obj"):
-            context |= page_context(request, obj)
+            context |= self.page_context(request, obj)
         return super().render_change_form(request, context, *args, **options)
 
+    def page_context(self, request: HttpRequest, profile: Profile) -> dict[str, Any]:
+        may = request.user.has_perm
+        may_view_rows = may("batches.view_batchprofile")
+        return {
+            "title": str(profile),
+            "subtitle": None,
+            "host": host_of(profile.url),
+            "checks": fetch_history(profile, SHOWN) if may_view_rows else None,
+            "waiting": self.name_waiting(profile, may("batches.view_batch")) if may_view_rows else "",
+            "memberships": list_memberships(profile) if may("batches.view_listprofile") else None,
+        }
 
-def page_context(request: HttpRequest, profile: Profile) -> dict[str, Any]:
-    may = request.user.has_perm
-    return {
-        "title": str(profile),
-        "subtitle": None,
-        "host": host_of(profile.url),
-        "checks": fetch_history(profile, SHOWN) if may("batches.view_batchprofile") else None,
-        "waiting": find_waiting(profile)[:SHOWN_WAITING] if may("batches.view_batchprofile") else (),
-        "memberships": list_memberships(profile) if may("batches.view_listprofile") else None,
-    }
+    def name_waiting(self, profile: Profile, are_links: bool) -> str:
+        """The batches that have still to check it, with their status, for a sentence."""
+        name = self.page_link if are_links else str
+        batches = find_waiting(profile)[:SHOWN_WAITING]
+        return format_html_join(", ", "{} ({})", [(name(each), each.get_status_display().lower()) for each in batches])
 
 
 def list_memberships(profile: Profile) -> list[ListProfile]:

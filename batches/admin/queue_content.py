@@ -15,6 +15,7 @@ from django.db.models import Case, CharField, DateTimeField, F, OuterRef, QueryS
 from django.http import QueryDict
 from django.utils.text import Truncator
 from django.utils.timezone import localtime
+from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
@@ -39,7 +40,12 @@ SHOWN_NAMES = 3
 SHOWN_REASON = 80
 
 #: The sections beside the queue: errors stand above it.
-SETTLED = {Status.ERROR: "In error", Status.PAUSED: "Paused", Status.DONE: "Done today"}
+#: Each has its title, and its words after a number.
+SETTLED = {
+    Status.ERROR: (gettext_lazy("In error"), gettext_lazy("in error")),
+    Status.PAUSED: (gettext_lazy("Paused"), gettext_lazy("paused")),
+    Status.DONE: (gettext_lazy("Done today"), gettext_lazy("done today")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     can_delete = user.has_perm("batches.delete_batch")
     running, search = outlook.running, clean_search(query)
     waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
-    sections = [(status, title, find_latest(status, search)) for status, title in SETTLED.items()]
+    sections = [(status, *texts, find_latest(status, search)) for status, texts in SETTLED.items()]
     return {
         "search": search,
         "outlook": outlook,

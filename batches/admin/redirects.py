@@ -71,7 +71,7 @@ class RedirectAdmin(ReadOnlyAdmin):
     def ask(self, request: HttpRequest, chosen: list[Redirect], left: int, shown: str) -> HttpResponse:
         context = {
             **self.question_context(request, "Accept redirects?", "accept_selected", shown),
-            "counted": pluralise(len(chosen), "profile"),
+            "count": len(chosen),
             "first": chosen[:SHOWN],
             "more": len(chosen) - SHOWN,
             "left": left,

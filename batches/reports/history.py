@@ -32,6 +32,10 @@ class Check:
     checked_at: datetime
     stories: list[StoryResult] = field(default_factory=list)
 
+    @property
+    def label(self) -> str:
+        return str(BatchProfile.Status(self.status).label)
+
     def as_dict(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in Attempt.RESULT}
         return {"batch": self.batch_id, "batch_name": self.batch.name} | values | {"is_earlier": self.is_earlier}

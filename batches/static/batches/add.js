@@ -4,12 +4,13 @@
 (() => {
     const byId = id => document.getElementById(id);
     const form = byId("batch_form"), text = byId("id_addresses");
+    const status = byId("add-status"), texts = status.dataset; // in the reader's language
     const LIST = ["file", "addresses", "strict"]; // fields that change the preview
     let request = 0, isAdding = false;
 
     function say(sentence, isNote = false) {
-        byId("add-status").textContent = sentence;
-        byId("add-status").classList.toggle("add-note", isNote);
+        status.textContent = sentence;
+        status.classList.toggle("add-note", isNote);
     }
 
     form.addEventListener("submit", event => {
@@ -18,7 +19,7 @@
         if (event.submitter?.name === "add") {
             isAdding = true; // ignores a second click only; users who stop the first request can try again
             setTimeout(() => { isAdding = false; }, 5000);
-            return say("Adding the batch …");
+            return say(texts.adding);
         }
         event.preventDefault();
         preview(event.submitter);
@@ -30,23 +31,23 @@
         request += 1; // drop the response for the old list
         if (!byId("add-title")) return say("");
         form.querySelector("[name=add]")?.remove(); // the rejected lines stay visible, to be corrected
-        say("The list has changed since this preview. Preview it again.", true);
+        say(texts.changed, true);
     });
 
     async function preview(button) {
         const mine = ++request;
-        if (isTooLong()) return refuse("addresses", "This text is too long to paste. Save it as a file and upload it.");
-        if (isTooLarge()) return refuse("file", "This file is too large. Split it into several files.");
-        say("Reading the list …");
+        if (isTooLong()) return refuse("addresses", texts.tooLong);
+        if (isTooLarge()) return refuse("file", texts.tooLarge);
+        say(texts.reading);
         try {
             const body = new FormData(form, button);
             const response = await fetch(location.href, {method: "POST", body, headers: {"X-Requested-With": "fetch"}});
             const result = new DOMParser().parseFromString(await response.text(), "text/html");
             if (mine !== request) return;
-            if (!result.getElementById("add-preview")) throw new Error(`HTTP status ${response.status}`);
+            if (!result.getElementById("add-preview")) throw new Error(texts.http.replace("{status}", response.status));
             show(result);
         } catch (error) {
-            if (mine === request) say(`The list could not be read (${error.message}). Try again; nothing is lost. If the file has changed, choose it again. If you were logged out, log in in another window first.`);
+            if (mine === request) say(texts.unread.replace("{reason}", error.message));
         }
     }
 
@@ -65,7 +66,7 @@
         byId("add-preview").replaceWith(result.getElementById("add-preview"));
         const errors = [...result.querySelectorAll("[data-field]")];
         errors.forEach(part => showErrors(part.dataset.field, part));
-        say(errors.length ? "Nothing was stored. Correct the marked fields." : "");
+        say(errors.length ? texts.invalid : "");
         (form.querySelector("[aria-invalid]") ?? byId("add-title") ?? form.querySelector(".errornote"))?.focus();
     }
 

@@ -3,7 +3,7 @@
 (() => {
     const AT_LEAST = 5000, PATIENCE = 120000; // milliseconds
     const REST = 10; // times the duration of the last request: a large batch takes at most a tenth of the server's time
-    const details = document.querySelector("[data-details]");
+    const details = document.querySelector("[data-details]"), note = document.getElementById("batch-details-lost");
     const text = id => document.getElementById(id)?.textContent;
     let notBefore = 0, loading = false;
 
@@ -16,7 +16,7 @@
             live.swapIn(await live.load(details.dataset.details, PATIENCE));
             say("");
         } catch {
-            say("The details could not be loaded. Trying again …");
+            say(note.dataset.lost);
         }
         const took = performance.now() - began;
         notBefore = performance.now() + Math.max(AT_LEAST, REST * took);
@@ -24,7 +24,6 @@
     }
 
     function say(sentence) {
-        const note = document.getElementById("batch-details-lost");
         if (note.textContent !== sentence) note.textContent = sentence;
     }
 

@@ -6,7 +6,7 @@ const live = (() => {
     const root = document.querySelector("[data-live]"); // contains the parts; its id is the prefix of this script's own ids
     const byId = id => (id ? document.getElementById(id) : null);
     const own = name => byId(`${root.id}-${name}`);
-    const lost = own("lost"), liveSwitch = own("switch");
+    const lost = own("lost"), liveSwitch = own("switch"); // `lost` has the texts, in the reader's language
     const headers = {"X-Requested-With": "fetch"};
     let timer, request = 0, failures = 0, sending = false, held = false, refusal = null;
 
@@ -42,7 +42,7 @@ const live = (() => {
     function lose() {
         failures += 1;
         root.classList.add("live-is-lost");
-        const text = `The server does not respond. The page was last ${own("updated").textContent.trim()}. Trying again …`;
+        const text = lost.dataset.lost.replace("{time}", own("updated").querySelector("time").textContent);
         if (lost.textContent !== text) lost.textContent = text; // announced once, not at each attempt
     }
 
@@ -129,10 +129,10 @@ const live = (() => {
                 if ("clears" in button.dataset) form.reset();
                 show(text, response.url);
             } else {
-                refuse(button, response.status === 409 ? text : `Refused (${response.status}). Reload the page and try again.`);
+                refuse(button, response.status === 409 ? text : lost.dataset.refused.replace("{status}", response.status));
             }
         } catch {
-            refuse(button, "The server does not respond. The action may or may not have been carried out.");
+            refuse(button, lost.dataset.unanswered);
         }
         sending = false;
         root.classList.remove("live-is-sending");

@@ -53,7 +53,7 @@
         const alone = [...queue.querySelectorAll("[name=selected]:checked")].filter(
             box => !ticked.some(all => all.closest("section").contains(box)));
         const count = ticked.reduce((sum, {dataset}) => sum + Number(dataset.count), alone.length);
-        const text = `${count.toLocaleString("en")} selected:`;
+        const text = selected.dataset.counted.replace("{count}", count.toLocaleString(document.documentElement.lang));
         if (selected.textContent !== text) selected.textContent = text;
     }
     queue.addEventListener("change", countSelected);

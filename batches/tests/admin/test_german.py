@@ -1,0 +1,75 @@
+"""In German, people read their own numbers, while forms, links, drawings and scripts get plain ones."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.db import connection
+from django.urls import reverse
+from django.utils import timezone
+
+from batches.models import Batch, Profile, Queue
+
+from .conftest import QUEUE, QUEUE_LIVE, client_as, document, page_of, text_of
+from .test_queries import fill, pages
+
+pytestmark = pytest.mark.django_db
+
+DRAWN = {"x", "y", "x1", "x2", "y1", "y2", "width", "height"}
+COUNTED = {"min", "max", "maxlength", "tabindex", "data-count", "data-position", "data-limit", "data-actions-icnt"}
+ADDRESSES = {"href", "action", "formaction", "data-address", "data-live", "data-details"}
+PLAIN = re.compile(r"-?\d+(\.\d+)?(%|rem)?")
+GROUPED = re.compile(r"(?<![\w.])\d{1,3}(\.\d{3})+(?![\w.])")
+
+
+@pytest.fixture
+def client(german, settings):
+    settings.USE_THOUSAND_SEPARATOR = True  # as another project may have it
+    return client_as("superuser", headers={"accept-language": "de"})
+
+
+def begin_ids_at_a_million():
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM sqlite_sequence")
+        for model in apps.get_app_config("batches").get_models():
+            cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (%s, 1000000)", [model._meta.db_table])
+
+
+def faults(page):
+    """What a program would not read as it was meant."""
+    for element in page.iter("*"):
+        is_number = element.tag == "progress" or element.get("type") in {"number", "hidden", "checkbox"}
+        for name, value in element.items():
+            if name in DRAWN | COUNTED or (element.tag == "progress" and name == "value"):
+                is_fault = not PLAIN.fullmatch(value)
+            else:
+                is_fault = (name in ADDRESSES or (name == "value" and is_number)) and GROUPED.search(value)
+            if is_fault:
+                yield f"<{element.tag} {name}={value!r}>"
+
+
+def test_only_people_get_numbers_with_separators(client):
+    begin_ids_at_a_million()
+    batch = fill(2)
+    counters = {"total_profiles": 50_000, "completed_profiles": 20_000, "successful_checks": 20_000, "failed_checks": 0}
+    Batch.objects.filter(status="running").update(**counters)
+    Batch.objects.filter(status="done").update(completed_at=timezone.now() - timedelta(days=2))
+    Queue.objects.update(version=1_000_000)
+    profile = Profile.objects.latest("pk")
+    assert profile.pk > 1_000_000
+    old = f"{reverse('admin:batches_batch_old')}?days=1"
+    found = {url: list(faults(document(client.get(url)))) for url in [*pages(batch), page_of(profile), old]}
+    assert {url: each for url, each in found.items() if each} == {}
+    assert "<dd>20.002</dd>" in text_of(client.get(QUEUE_LIVE))
+
+
+@pytest.mark.parametrize("url", [QUEUE, QUEUE_LIVE, reverse("admin:batches_batch_dashboard_live")])
+def test_a_page_and_what_is_fetched_of_it_are_in_the_language_of_the_reader(client, url):
+    response = client.get(url)
+    assert response.headers["Content-Language"] == "de"
+    assert "Accept-Language" in response.headers["Vary"]
+
+
+def test_a_page_tells_its_language(client):
+    assert document(client.get(QUEUE)).get("lang") == "de"

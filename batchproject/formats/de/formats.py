@@ -1,0 +1,11 @@
+"""In German, too, dates and times are shown as on the pages of the app. Numbers are written as Django knows them."""
+
+from batchproject.formats.en.formats import DATE_FORMAT as DATE_FORMAT
+from batchproject.formats.en.formats import DATETIME_FORMAT as DATETIME_FORMAT
+from batchproject.formats.en.formats import SHORT_DATE_FORMAT as SHORT_DATE_FORMAT
+from batchproject.formats.en.formats import SHORT_DATETIME_FORMAT as SHORT_DATETIME_FORMAT
+from batchproject.formats.en.formats import TIME_FORMAT as TIME_FORMAT
+
+#: The first one is how a field shows its value.
+DATE_INPUT_FORMATS = ["%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y"]
+DATETIME_INPUT_FORMATS = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M"]
