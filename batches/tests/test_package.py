@@ -106,6 +106,7 @@ def test_the_wheel_has_every_file_of_the_app_and_the_project_and_no_tests(wheel)
     files = (path for folder in ("batches", "batchproject") for path in (settings.BASE_DIR / folder).rglob("*"))
     paths = {str(path.relative_to(settings.BASE_DIR)) for path in files if path.is_file() and path.suffix != ".pyc"}
     assert names == {path for path in paths if not path.startswith("batches/tests/")}
+    assert "batches/locale/de/LC_MESSAGES/django.mo" in names  # git has its source only
 
 
 def test_the_package_needs_what_the_lists_say_with_any_tested_django_and_the_driver_as_an_extra(metadata):
@@ -180,6 +181,7 @@ def test_pages_and_static_files_come_from_the_wheel(installation):
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_SECONDS) as visitor:
         for path, content in PAGES.items():
             assert content in visitor.get(path).text, path
+        assert "Diese Seite gibt es nicht" in visitor.get("/nothing/", headers={"Accept-Language": "de"}).text
     press_ctrl_c(site)
     assert site.wait() == 0, site.describe()
 
