@@ -1,6 +1,9 @@
 # `make run` and `make test` install everything they need into .venv on first use.
 # Other ports: `make run PORT=8001 DEMO_PORT=8090`. Works with GNU make 3.81 (macOS) and newer.
 
+# Containers often set it. Then each process compiles our modules again, for 0.4 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv/bin/python
 IN_PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 ROOM := queue
