@@ -14,16 +14,17 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
 
 from batches.batch_manager import BatchManager
-from batches.models import Action, Batch, BatchLog, Channel
+from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel
 from batches.queue.bulk import BulkResult, run_bulk, select_batches
 from batches.queue.refusals import Refusal, Refused
 from batches.queue.transitions import RULES
 from batches.queue.undo import can_be_undone
 from batches.queue.values import as_uuid
 from batches.reports import queries
-from batches.text import Sentence, pluralise
+from batches.text import Sentence, counted, translate
 
 from .base import ListAdmin
 from .display import register
@@ -151,11 +152,11 @@ def parse_number(text: str) -> int | None:
 def respond(request: HttpRequest, result: Any, success: str, page: str, undo: str = "") -> HttpResponse:
     """Return to the page with a message. A script gets the refusal as plain text, to show it beside the button."""
     if not result and is_from_script(request):
-        return HttpResponse(result.message, status=409, content_type="text/plain; charset=utf-8")
+        return HttpResponse(translate(result.message), status=409, content_type="text/plain; charset=utf-8")
     if result:
         messages.success(request, format_html("{}{}", success, undo))
     else:
-        messages.warning(request, result.message)
+        messages.warning(request, translate(result.message))
     return redirect(page)
 
 
@@ -167,16 +168,17 @@ def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -
         return ""
     return format_html(
         ' <button id="message-undo" class="button live-quiet" form="operate" formaction="{}?entry={}" '
-        'name="call" value="{}">Undo</button>',
+        'name="call" value="{}">{}</button>',
         address,
         change.pk,
         Action.UNDO_CHANGE,
+        _("Undo"),
     )
 
 
 def show_result(request: HttpRequest, result: BulkResult) -> None:
     """Show the result of a bulk action as one message."""
-    summary, *reasons = result.sentences()
+    summary, *reasons = map(translate, result.sentences())
     if reasons:
         items = format_html_join("", "<li>{}</li>", ((reason,) for reason in reasons))
         summary = format_html("{}<ul>{}</ul>", summary, items)
@@ -245,7 +247,7 @@ class BatchAdminBase(ListAdmin):
         batches = Batch.objects.filter(pk__in=ids).in_queue_order()
         context = {
             **self.admin_site.each_context(request),
-            "title": "Delete batches?",
+            "title": _("Delete batches?"),
             "opts": self.opts,
             "count": len(ids),
             "batches": [describe_deletion(batch) for batch in batches],
@@ -260,8 +262,9 @@ class BatchAdminBase(ListAdmin):
 
 def describe_deletion(batch: Batch) -> str:
     if RULES[Action.DELETE_BATCH].is_offered(batch):
-        return f"“{batch}” ({pluralise(batch.total_profiles, 'profile')})"
-    return f"“{batch}” stays because it is {batch.status}."
+        count = batch.total_profiles
+        return counted("“%(batch)s” (%(count)s profile)", "“%(batch)s” (%(count)s profiles)", count=count, batch=batch)
+    return Sentence("“%(batch)s” stays because it is %(status)s.", batch=batch, status=STATUS_WORDS[batch.status])
 
 
 class BatchView:

@@ -16,19 +16,20 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
 
 from batches.lists.addresses import host_of
 from batches.lists.exports import REJECT_COLUMNS, export_csv
 from batches.lists.imports import ImportResult, ProfileAddress, Reject
-from batches.models import Batch, Profile
+from batches.models import STATUS_WORDS, Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
 from batches.reports.outlook import forecast_queue
-from batches.text import pluralise
+from batches.text import Sentence, counted, join
 from batches.web.downloads import stream_download
 
 from .actions import BatchAdminBase, get_manager, is_from_script
-from .display import clock
+from .display import clock, number
 from .forms import AddBatchForm, ContentForm, NewBatchForm
 
 SHOWN_REJECTS = 10
@@ -66,7 +67,7 @@ class AddBatchAdmin(BatchAdminBase):
         form.keep_file()
         context = {
             **self.form_context(request, form, [name for name in form.field_order if name in form.fields]),
-            "title": "Add batch",
+            "title": _("Add batch"),
             "inline_admin_formsets": [],
             "preserved_filters": self.get_preserved_filters(request),
             **extra_context,
@@ -92,10 +93,16 @@ def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
 def describe_start(priority: int) -> str:
     position, outlook = Batch.objects.end_of_band(priority), forecast_queue()
     start = outlook.start_at(position)
-    where = f"Queued with priority {priority}, it will wait at position {position:,}"
+    values = {"priority": priority, "position": number(position), "time": clock(start)}
     if outlook.queue.held:
-        return f"{where}. The queue is held."
-    return f"{where} and start about {clock(start)}." if start else f"{where}."
+        sentence = _("Queued with priority %(priority)s, it will wait at position %(position)s. The queue is held.")
+    elif start:
+        sentence = _(
+            "Queued with priority %(priority)s, it will wait at position %(position)s and start about %(time)s."
+        )
+    else:
+        sentence = _("Queued with priority %(priority)s, it will wait at position %(position)s.")
+    return sentence % values
 
 
 # Shared with the import into a list
@@ -152,19 +159,41 @@ def respond_to_addition(
 
 
 def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
-    where = f"waits at position {batch.position:,}" if batch.position else f"is {batch.status}"
-    skipped = f" {pluralise(duplicates, 'duplicate')} skipped." if duplicates else ""
-    once = "" if is_new else " The form was sent twice; only one batch was created."
-    profiles = pluralise(batch.total_profiles, "profile")
-    return f"“{batch}” was added and {where} with {profiles}.{skipped}{once}"
+    count = batch.total_profiles
+    if batch.position:
+        added = counted(
+            "“%(batch)s” was added and waits at position %(position)s with %(count)s profile.",
+            "“%(batch)s” was added and waits at position %(position)s with %(count)s profiles.",
+            count=count,
+            batch=batch,
+            position=batch.position,
+        )
+    else:
+        added = counted(
+            "“%(batch)s” was added and is %(status)s with %(count)s profile.",
+            "“%(batch)s” was added and is %(status)s with %(count)s profiles.",
+            count=count,
+            batch=batch,
+            status=STATUS_WORDS[batch.status],
+        )
+    sentences = [added]
+    if duplicates:
+        sentences.append(counted("%(count)s duplicate skipped.", "%(count)s duplicates skipped.", count=duplicates))
+    if not is_new:
+        sentences.append(Sentence("The form was sent twice; only one batch was created."))
+    return join(sentences, " ")
 
 
 def _describe_rejects(rejects: Sequence[Reject]) -> str:
-    lines = [(reject.line, reject.text, reject.reason) for reject in rejects[:SHOWN_REJECTS]]
-    more = len(rejects) - len(lines)
-    return format_html(
-        "{} skipped because they are not valid:{}{}",
-        pluralise(len(rejects), "line"),
-        format_html_join("", "<br>Line {}: “{}”. {}", lines),
-        format_html("<br>… and {} more.", f"{more:,}") if more else "",
+    summary = counted(
+        "%(count)s line skipped because they are not valid:",
+        "%(count)s lines skipped because they are not valid:",
+        count=len(rejects),
     )
+    shown = [
+        Sentence("Line %(line)s: “%(text)s”. %(reason)s", line=str(found.line), text=found.text, reason=found.reason)
+        for found in rejects[:SHOWN_REJECTS]
+    ]
+    if (more := len(rejects) - SHOWN_REJECTS) > 0:
+        shown.append(Sentence("… and %(more)s more.", more=more))
+    return format_html("{}{}", summary, format_html_join("", "<br>{}", ((line,) for line in shown)))

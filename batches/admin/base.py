@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
@@ -16,19 +16,25 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_NAME
 from batches.models import is_too_complex
+from batches.text import translate
 from batches.web.search import SearchTooSlow, limited_search, validate_words
 
 from . import display
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 
 class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Pages whose titles say where one is. Django's say what to do there: “Select batch to change”."""
 
     #: For an empty list: what its rows are, and how they come there.
-    about = ""
+    about: StrOrPromise = ""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         title = capfirst(self.opts.verbose_name_plural)
@@ -59,6 +65,10 @@ class ListAdmin(PlaceAdmin):
             transaction.non_atomic_requests(pattern.callback)
         return urls
 
+    def message_user(self, request: HttpRequest, message: Any, *args: Any, **options: Any) -> None:
+        """In the language of the reader. A message waits as text for the next page."""
+        super().message_user(request, translate(message), *args, **options)
+
     def address_of(self, page: str, *args: Any, **query: Any) -> str:
         """The address of a page of this app at this admin site."""
         return reverse(f"admin:batches_{page}", args=args, query=query, current_app=self.admin_site.name)
@@ -77,15 +87,15 @@ class ListAdmin(PlaceAdmin):
 
     # Columns of lists
 
-    @admin.display(description="batch")
+    @admin.display(description=gettext_lazy("batch"))
     def batch_link(self, row: Any) -> str:
         return self.page_link(row.batch)
 
-    @admin.display(description="profile")
+    @admin.display(description=gettext_lazy("profile"))
     def profile_link(self, row: Any) -> str:
         return self.page_link(row.profile)
 
-    @admin.display(description="list")
+    @admin.display(description=gettext_lazy("list"))
     def of_list(self, row: Any) -> str:
         return self.page_link(row.list)
 
@@ -126,8 +136,8 @@ class ListAdmin(PlaceAdmin):
                 len(listed.result_list)  # read now, and not by the template
             return listed
         except (ValidationError, SearchTooSlow) as error:
-            text = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-            messages.error(request, text)
+            texts = error.messages if isinstance(error, ValidationError) else [str(error)]
+            messages.error(request, " ".join(map(translate, texts)))
             raise IncorrectLookupParameters from error
         except (DatabaseError, ValueError) as error:
             # Django cannot check every value: NUL on PostgreSQL and the year 999999 fail only when the query runs.
@@ -143,18 +153,23 @@ class ListAdmin(PlaceAdmin):
             for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
                 self.opts.pk.clean(pk, None)
         except ValidationError:
-            message = "The selection contains an invalid ID. Select the rows again."
+            message = _("The selection contains an invalid ID. Select the rows again.")
             self.message_user(request, message, messages.WARNING)
             return None
         return super().response_action(request, queryset, *args, **options)
 
 
 class ReadOnlyAdmin(ListAdmin):
+    """Rows that only the manager and the workers write."""
+
     ordering = ("-pk",)
     # Counting a million rows once is enough.
     show_full_result_count = False
     # No index would help; people look for the newest rows.
     sortable_by = ()
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [display.STORED.get(field, field) for field in super().get_fields(request, obj)]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

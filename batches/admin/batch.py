@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -12,6 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.models import Action, Batch, BatchLog, BatchProfile, BatchQuerySet
 
@@ -26,8 +28,11 @@ from .old_batches import OldBatches
 from .queue_views import QueuePage
 from .reports import TodayPage
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
-def list_action(action: Action, name: str, description: str, permission: str = "operate") -> Any:
+
+def list_action(action: Action, name: str, description: StrOrPromise, permission: str = "operate") -> Any:
     """An action of the list; `name` is its value in the form."""
 
     def run(model_admin: BatchAdmin, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
@@ -41,7 +46,7 @@ def list_action(action: Action, name: str, description: str, permission: str = "
 
 @admin.register(Batch)
 class BatchAdmin(AddBatchAdmin):
-    about = "A batch is one pass over a set of profiles."
+    about = gettext_lazy("A batch is one pass over a set of profiles.")
     form = ChangeBatchForm
     fields = ("name", "priority")
     list_display = (
@@ -49,26 +54,28 @@ class BatchAdmin(AddBatchAdmin):
         "name",
         display.status_label,
         display.progress_bar,
-        display.column("successful_checks", "ok", display.number),
-        display.column("failed_checks", "failed", display.number),
-        display.column("skipped_profiles", "skipped", display.number),
-        display.column("stories_found", "new stories", display.number),
+        display.column("successful_checks", gettext_lazy("ok"), display.number),
+        display.column("failed_checks", gettext_lazy("failed"), display.number),
+        display.column("skipped_profiles", gettext_lazy("skipped"), display.number),
+        display.column("stories_found", gettext_lazy("new stories"), display.number),
         "priority",
-        display.column("created_at", "created", display.moment, ordering="created_at"),
+        display.column("created_at", gettext_lazy("created"), display.moment, ordering="created_at"),
     )
     list_display_links = ("name",)
     list_filter = ("status", "priority", "checker", "created_at", ListFilter)
     # Counting a million batches once is enough.
     show_full_result_count = False
     search_fields = ("name", "id")
-    search_help_text = "Name or id"
+    search_help_text = gettext_lazy("Name or id")
     actions = (
-        list_action(Action.QUEUE_BATCH, "queue_batches", "Queue selected batches (done ones: recheck all)"),
-        list_action(Action.START_BATCH, "start_batches", "Start selected batch now"),
-        list_action(Action.PAUSE_BATCH, "pause_batches", "Pause selected batches"),
-        list_action(Action.RETRY_FAILED, "retry_batches", "Recheck failed profiles of selected batches"),
-        list_action(Action.REPEAT_BATCH, "repeat_batches", "New run of selected batches"),
-        list_action(Action.DELETE_BATCH, "delete_selected", "Delete selected batches", "delete"),
+        list_action(
+            Action.QUEUE_BATCH, "queue_batches", gettext_lazy("Queue selected batches (done ones: recheck all)")
+        ),
+        list_action(Action.START_BATCH, "start_batches", gettext_lazy("Start selected batch now")),
+        list_action(Action.PAUSE_BATCH, "pause_batches", gettext_lazy("Pause selected batches")),
+        list_action(Action.RETRY_FAILED, "retry_batches", gettext_lazy("Recheck failed profiles of selected batches")),
+        list_action(Action.REPEAT_BATCH, "repeat_batches", gettext_lazy("New run of selected batches")),
+        list_action(Action.DELETE_BATCH, "delete_selected", gettext_lazy("Delete selected batches"), "delete"),
     )
 
     def get_urls(self) -> list[Any]:
@@ -125,5 +132,5 @@ class BatchAdmin(AddBatchAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Names and counts for the confirmation. Django's own version would load each row of the batch."""
         rows = BatchProfile.objects.filter(batch__in=objs).count()
-        counts = {"batches": len(objs), "results of profiles": display.number(rows)}
+        counts = {_("batches"): len(objs), _("results of profiles"): display.number(rows)}
         return [describe_deletion(batch) for batch in objs], counts, set(), []

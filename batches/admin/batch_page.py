@@ -16,6 +16,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.text import slugify
+from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 
 from batches.lists.exports import EXPORTERS
@@ -145,11 +146,12 @@ def has_export_permission(request: HttpRequest) -> bool:
 
 def summarise(batch: Batch, logs: list[BatchLog]) -> str:
     """Screen readers announce it whenever it changes, so it has no progress, only what happened to the batch."""
-    status = f"{batch.get_status_display()}{f' at position {batch.position:,}' if batch.position else ''}."
+    values = {"status": batch.get_status_display(), "position": display.number(batch.position or 0)}
+    status = _("%(status)s at position %(position)s.") % values if batch.position else f"{values['status']}."
     if not logs:
         return status
-    latest = logs[0]
-    return f"{status} Latest, {display.clock(latest.created_at, seconds=True)}: {display.in_words(latest)}"
+    latest = {"time": display.clock(logs[0].created_at, seconds=True), "what": display.in_words(logs[0])}
+    return f"{status} {_('Latest, %(time)s: %(what)s') % latest}"
 
 
 def details_key(*batches: Batch | None) -> str:

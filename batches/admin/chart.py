@@ -13,9 +13,13 @@ from math import ceil
 from typing import Any
 
 from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
-from batches.models import Batch
-from batches.text import format_duration, pluralise
+from batches.models import Batch, BatchProfile
+from batches.text import format_duration
+
+from .display import number, status_word
 
 #: (minute, ok, failed)
 Minute = tuple[datetime, int, int]
@@ -26,8 +30,22 @@ HOUR, DAY = 60, 24 * 60
 #: The minutes that a bar may cover; beyond that, whole weeks.
 SIZES = (1, 2, 5, 10, 15, 30, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY)
 WEEK = 7 * DAY
+#: The minutes of each unit, and how a number of it is called. One alone is not counted: "per hour".
+UNITS = (
+    (WEEK, ngettext_lazy("week", "%(count)s weeks", "count")),
+    (DAY, ngettext_lazy("day", "%(count)s days", "count")),
+    (HOUR, ngettext_lazy("hour", "%(count)s hours", "count")),
+    (1, ngettext_lazy("minute", "%(count)s minutes", "count")),
+)
 #: The share of its slot that a bar fills; the rest is the gap.
 FILLED = 0.8
+#: How many profiles have an outcome, in the list of all of them.
+COUNTED = {
+    BatchProfile.Status.OK: gettext_lazy("%(count)s ok"),
+    BatchProfile.Status.FAILED: gettext_lazy("%(count)s failed"),
+    BatchProfile.Status.SKIPPED: gettext_lazy("%(count)s skipped"),
+    BatchProfile.Status.PENDING: gettext_lazy("%(count)s pending"),
+}
 #: The runs that a row of bars shows, at most.
 MAX_RUNS = 30
 #: The height of the smallest bar that is not empty: 1 failure among 1,000,000 profiles is still seen.
@@ -75,11 +93,11 @@ def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
         "width": _percent(FILLED / room),
         "end": _percent(slots / room),
         "size": in_words(size),
-        "days": f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}",
+        "days": f"{first:%Y-%m-%d}" if first.date() == last.date() else _span(f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"),
         "top": top,
         "middle": top // 2,
         # Below a few bars there is room for one text.
-        "times": [times[0], times[slots // 2], times[-1]] if slots == room else [f"{times[0]} to {times[-1]}"],
+        "times": [times[0], times[slots // 2], times[-1]] if slots == room else [_span(times[0], times[-1])],
         "description": _describe(ok, failed, times, in_words(size)),
     }
 
@@ -99,9 +117,9 @@ def round_up(count: int) -> int:
 
 
 def in_words(minutes: int) -> str:
-    units = {"week": WEEK, "day": DAY, "hour": HOUR, "minute": 1}
-    name, length = next((name, length) for name, length in units.items() if minutes % length == 0)
-    return name if minutes == length else f"{minutes // length} {name}s"
+    """What a bar covers: "week", "2 weeks"."""
+    length, text = next(unit for unit in UNITS if minutes % unit[0] == 0)
+    return str(text % {"count": minutes // length})
 
 
 def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -131,10 +149,10 @@ def runs_chart(latest: Iterable[Batch]) -> dict[str, Any] | None:
     slots = max(len(runs), MIN_BARS)
     places = [(run, _percent(slot / slots), _describe_run(run)) for slot, run in enumerate(runs)]
     rows: list[tuple[str, Callable[[Batch], Mapping[str, float]], Callable[[float], str]]] = [
-        ("Profiles", _count_outcomes, "{:,}".format),
-        ("Failed", lambda run: {"failed": run.failed_checks}, "{:,}".format),
-        ("New stories", lambda run: {"stories": run.stories_found}, "{:,}".format),
-        ("Run time", lambda run: {"time": run.run_seconds}, format_duration),
+        (_("Profiles"), _count_outcomes, number),
+        (_("Failed"), lambda run: {"failed": run.failed_checks}, number),
+        (_("New stories"), lambda run: {"stories": run.stories_found}, number),
+        (_("Run time"), lambda run: {"time": run.run_seconds}, format_duration),
     ]
     drawn = []
     for name, count, write in rows:
@@ -144,7 +162,7 @@ def runs_chart(latest: Iterable[Batch]) -> dict[str, Any] | None:
     return {"latest": runs[::-1], "rows": drawn, "slot": _percent(1 / slots), "first": runs[0], "last": runs[-1]}
 
 
-def _count_outcomes(run: Batch) -> dict[str, float]:
+def _count_outcomes(run: Batch) -> dict[str, int]:
     counts = {"ok": run.successful_checks, "failed": run.failed_checks, "skipped": run.skipped_profiles}
     return counts | {"pending": run.total_profiles - run.completed_profiles}
 
@@ -161,21 +179,44 @@ def _pile(counts: Mapping[str, float], most: float) -> list[dict[str, str]]:
 
 
 def _describe_run(run: Batch) -> str:
-    outcomes = ", ".join(f"{count:,} {name}" for name, count in _count_outcomes(run).items() if count)
-    stories = pluralise(run.stories_found, "new story", "new stories")
-    return (
-        f"“{run}”, {localtime(run.created_at):%Y-%m-%d %H:%M}, {run.status}: {outcomes or 'no profiles'}, {stories}, "
-        f"run time {format_duration(run.run_seconds)}"
+    counts = _count_outcomes(run)
+    outcomes = ", ".join(text % {"count": number(counts[name])} for name, text in COUNTED.items() if counts[name])
+    sentence = ngettext(
+        "“%(run)s”, %(time)s, %(status)s: %(outcomes)s, %(count)s new story, run time %(duration)s",
+        "“%(run)s”, %(time)s, %(status)s: %(outcomes)s, %(count)s new stories, run time %(duration)s",
+        run.stories_found,
     )
+    return sentence % {
+        "run": run,
+        "time": f"{localtime(run.created_at):%Y-%m-%d %H:%M}",
+        "status": status_word(run.status),
+        "outcomes": outcomes or _("no profiles"),
+        "count": number(run.stories_found),
+        "duration": format_duration(run.run_seconds),
+    }
 
 
 def _describe(ok: Counter[int], failed: Counter[int], times: Sequence[str], size: str) -> str:
     start, end, checks = min(ok), max(ok), ok + failed
     [(slot, most)] = checks.most_common(1)
-    return (
-        f"{checks.total():,} checks from {times[0]} to {times[end - start + 1]}: {ok.total():,} ok, "
-        f"{failed.total():,} failed. Most per {size}: {most:,}, from {times[slot - start]}."
+    sentences = _(
+        "%(checks)s checks from %(first)s to %(last)s: %(ok)s ok, %(failed)s failed. "
+        "Most per %(size)s: %(most)s, from %(time)s."
     )
+    return sentences % {
+        "checks": number(checks.total()),
+        "first": times[0],
+        "last": times[end - start + 1],
+        "ok": number(ok.total()),
+        "failed": number(failed.total()),
+        "size": size,
+        "most": number(most),
+        "time": times[slot - start],
+    }
+
+
+def _span(first: str, last: str) -> str:
+    return _("%(first)s to %(last)s") % {"first": first, "last": last}
 
 
 def _list_times(moments: Sequence[datetime], size: int) -> list[str]:

@@ -15,14 +15,17 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import Truncator, capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from batches.limits import MAX_NAME
 from batches.models import Batch, Profile
-from batches.text import pluralise
 
 from .actions import parse_number
 from .add_batch import create_batch, describe_start, respond_to_addition
 from .base import ListAdmin
+from .display import number
+from .filters import ChoiceFilter
 from .forms import NewBatchForm
 
 SHOWN = 10
@@ -36,11 +39,11 @@ class CheckProfilesAdmin(ListAdmin):
     def has_add_batch_permission(self, request: HttpRequest) -> bool:
         return self.admin_site.get_model_admin(Batch).has_add_permission(request)
 
-    @admin.action(permissions=["add_batch"], description="Check selected profiles")
+    @admin.action(permissions=["add_batch"], description=gettext_lazy("Check selected profiles"))
     def check_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
         count = profiles.count()
         if not count:
-            self.message_user(request, "No profiles match any more. Nothing was added.", messages.WARNING)
+            self.message_user(request, _("No profiles match any more. Nothing was added."), messages.WARNING)
             return None
         if "confirmed" not in request.POST:
             return self.render_confirmation(request, profiles, count)
@@ -54,21 +57,28 @@ class CheckProfilesAdmin(ListAdmin):
         """Warn if the batch has another number of profiles than the confirmation page showed."""
         count = parse_number(request.POST.get("shown", ""))
         if is_new and count not in {None, batch.total_profiles}:
-            sentence = f"{count:,} profiles matched on the page, {batch.total_profiles:,} when you confirmed."
-            self.message_user(request, sentence, messages.WARNING)
+            sentence = _("%(shown)s profiles matched on the page, %(count)s when you confirmed.")
+            counts = {"shown": number(count), "count": number(batch.total_profiles)}
+            self.message_user(request, sentence % counts, messages.WARNING)
 
     def render_confirmation(
         self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any = None
     ) -> HttpResponse:
-        is_all, all_matching = is_across(request), f"Check all {count:,} matching profiles"
+        is_all, counted = is_across(request), {"count": number(count)}
         conditions = list(self.conditions(request)) if is_all else []
-        name = (capfirst("; ".join(conditions)) or "All profiles") if is_all else pluralise(count, "selected profile")
+        if is_all:
+            name = capfirst("; ".join(conditions)) or _("All profiles")
+            title = button = _("Check all %(count)s matching profiles") % counted
+        else:
+            name = ngettext("%(count)s selected profile", "%(count)s selected profiles", count) % counted
+            title = ngettext("Check %(count)s selected profile", "Check %(count)s selected profiles", count) % counted
+            button = _("Check selected")
         selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         form = form or NewBatchForm(initial={"name": Truncator(name).chars(MAX_NAME)})
         context = {
             **self.form_context(request, form, VISIBLE),
-            "title": all_matching if is_all else f"Check {pluralise(count, 'selected profile')}",
-            "button": all_matching if is_all else "Check selected",
+            "title": title,
+            "button": button,
             "count": count,
             "conditions": conditions,
             "first": profiles[:SHOWN],
@@ -84,10 +94,11 @@ class CheckProfilesAdmin(ListAdmin):
         """The filters and the search of the address, in words."""
         listed = self.get_changelist_instance(request)
         if search := " ".join(listed.query.split()):
-            yield f"search: “{Truncator(search).chars(SHOWN_SEARCH)}”"
+            yield _("search: “%(words)s”") % {"words": Truncator(search).chars(SHOWN_SEARCH)}
         for chosen in listed.filter_specs:
             if chosen.value() is not None:
-                yield f"{chosen.title}: {dict(chosen.lookup_choices).get(str(chosen.value()))}".lower()
+                label = str(dict(chosen.lookup_choices).get(str(chosen.value())))
+                yield f"{chosen.title}: {label[:1].lower() + label[1:] if isinstance(chosen, ChoiceFilter) else label}"
 
 
 def is_across(request: HttpRequest) -> bool:

@@ -5,9 +5,9 @@ Everything is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.contrib import admin
@@ -15,58 +15,87 @@ from django.db.models import F, Model
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.timezone import localdate, localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.conf import command_line
-from batches.models import Action, Batch, BatchLog, StoryResult
-from batches.text import describe_zone, format_duration
+from batches.models import STATUS_WORDS, Action, Batch, BatchLog, StoryResult
+from batches.text import describe_zone, format_duration, translate
+
+from .stored import stored
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 NOTHING = "–"
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 #: From how many seconds on a relative time has which unit: 90 min tell more than 1 h, and 36 h more than one day.
-UNITS = ((2 * DAY, DAY, "days"), (2 * HOUR, HOUR, "h"), (MINUTE, MINUTE, "min"))
+UNITS = (
+    (2 * DAY, DAY, gettext_lazy("%(count)s days ago"), gettext_lazy("in %(count)s days")),
+    (2 * HOUR, HOUR, gettext_lazy("%(count)s h ago"), gettext_lazy("in %(count)s h")),
+    (MINUTE, MINUTE, gettext_lazy("%(count)s min ago"), gettext_lazy("in %(count)s min")),
+)
 
 register = template.Library()
 register.filter(command_line)
+register.filter(stored)
 
 
-def column(field: str, label: str, show: Callable[[Any], str], ordering: Any = None) -> Callable[[Model], str]:
+def column(field: str, label: StrOrPromise, show: Callable[[Any], str], ordering: Any = None) -> Callable[[Model], str]:
     """A column of a list: this field of each row."""
 
     @admin.display(description=label, ordering=ordering)
     def show_field(row: Model) -> str:
         return show(getattr(row, field))
 
-    show_field.__name__ = label.replace(" ", "_")  # its class in the page
+    show_field.__name__ = field  # its class in the page
     return show_field
 
 
-def number(value: int) -> str:
+def show_stored(text: str) -> str:
+    return stored(text) or "-"
+
+
+#: Columns of texts that the database has in English.
+STORED: Mapping[Any, Any] = {
+    "error": column("error", gettext_lazy("error"), show_stored),
+    "last_error": column("last_error", gettext_lazy("last error"), show_stored),
+    "message": column("message", gettext_lazy("message"), show_stored),
+}
+
+
+def number(value: float) -> str:
     return f"{value:,}"
 
 
-@admin.display(description="status", ordering="status")
+def status_word(status: str) -> str:
+    """For a sentence. The label of a status stands alone."""
+    return translate(STATUS_WORDS.get(status, status))
+
+
+@admin.display(description=gettext_lazy("status"), ordering="status")
 def status_label(batch: Batch) -> str:
     return format_html('<span class="batch-status {}">{}</span>', batch.status, batch.get_status_display())
 
 
-@admin.display(description="position", ordering=F("position").asc(nulls_last=True))
+@admin.display(description=gettext_lazy("position"), ordering=F("position").asc(nulls_last=True))
 def place(batch: Batch) -> str:
     if batch.status == Batch.Status.RUNNING:
-        return "running"
+        return status_word(batch.status)
     return NOTHING if batch.position is None else number(batch.position)
 
 
 @register.filter
-@admin.display(description="progress")
+@admin.display(description=gettext_lazy("progress"))
 def progress_bar(batch: Batch) -> str:
+    counts = {"done": number(batch.completed_profiles), "total": number(batch.total_profiles)}
     return format_html(
-        '<span class="batch-progress">'
-        '<progress max="{}" value="{}" aria-label="Progress"></progress> <span>{} of {}</span></span>',
+        '<span class="batch-progress"><progress max="{}" value="{}" aria-label="{}"></progress> <span>{}</span></span>',
         batch.total_profiles or 1,  # HTML does not allow a maximum of 0
         batch.completed_profiles,
-        number(batch.completed_profiles),
-        number(batch.total_profiles),
+        _("Progress"),
+        _("%(done)s of %(total)s") % counts,
     )
 
 
@@ -98,11 +127,10 @@ def relative(time: datetime | None, now: datetime | None = None) -> str:
     if time is None:
         return NOTHING
     seconds = ((now or timezone.now()) - time).total_seconds()
-    for beginning, size, unit in UNITS:
+    for beginning, size, past, future in UNITS:
         if abs(seconds) >= beginning:
-            length = f"{abs(seconds) // size:,.0f} {unit}"
-            return _as_element(time, f"{length} ago" if seconds > 0 else f"in {length}")
-    return _as_element(time, "just now" if seconds > 0 else "in less than a minute")
+            return _as_element(time, (past if seconds > 0 else future) % {"count": number(int(abs(seconds) // size))})
+    return _as_element(time, _("just now") if seconds > 0 else _("in less than a minute"))
 
 
 @register.filter
@@ -124,7 +152,7 @@ def _as_element(time: datetime, text: str) -> str:
 @register.simple_tag
 def time_zone() -> str:
     """For the head of a page: the zone of all its times."""
-    return f"Times in {describe_zone(localtime())}"
+    return _("Times in %(zone)s") % {"zone": describe_zone(localtime())}
 
 
 # Names
@@ -167,11 +195,13 @@ def percent(value: float | None) -> str:
 def roughly(seconds: float) -> str:
     """A rounded estimate, so that the page does not change all the time."""
     if seconds < 10:
-        return "a few seconds"
+        return _("a few seconds")
     if seconds < 95:
-        return f"about {round(seconds, -1):.0f} s"
+        return _("about %(count)s s") % {"count": int(round(seconds, -1))}
     minutes = round(seconds / 60)
-    return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:,.0f} h"
+    if minutes < 90:
+        return _("about %(count)s min") % {"count": minutes}
+    return _("about %(count)s h") % {"count": number(round(minutes / 60))}
 
 
 @register.filter
@@ -182,63 +212,67 @@ def rate(per_second: float | None) -> str:
 
 
 #: What the log says in words. The message of the entry follows, if it has one.
-WORDS = {
-    Action.CREATE_BATCH: "Created",
-    Action.REPEAT_BATCH: "Created as a new run",
-    Action.RENAME_BATCH: "Renamed",
-    Action.SET_PRIORITY: "Priority changed",
-    Action.QUEUE_BATCH: "Queued",
-    Action.MOVE_BATCH: "Moved in the queue",
-    Action.START_BATCH: "Started",
-    Action.INTERRUPT_BATCH: "Interrupted",
-    Action.PROMOTE_NEXT_BATCH: "Started in its turn",
-    Action.PAUSE_BATCH: "Paused",
-    Action.COMPLETE_BATCH: "Completed",
-    Action.HANDLE_ERROR: "Stopped with an error",
-    Action.UPDATE_PROGRESS: "Progress reported",
-    Action.RETRY_FAILED: "Queued again",
-    Action.UNDO_CHANGE: "Change undone",
-    Action.DELETE_BATCH: "Batch deleted",
-    Action.HOLD_QUEUE: "Queue held",
-    Action.RELEASE_QUEUE: "Queue released",
-    Action.REORDER_QUEUE: "Queue renumbered",
-    Action.CLAIM_RUN: "Claimed",
-    Action.TAKE_OVER: "Taken over",
-    Action.RELEASE_RUN: "Left",
-    Action.FINISH_RUN: "Done",
-    Action.REPAIR_BATCH: "Repaired",
-    Action.REPAIR_ROWS: "Rows repaired",
-    Action.CREATE_LIST: "List created",
-    Action.CHANGE_LIST: "List changed",
-    Action.ADD_PROFILES: "Profiles added",
-    Action.REMOVE_PROFILES: "Profiles removed",
-    Action.CORRECT_ADDRESS: "Address corrected",
-    Action.SYNC_LIST: "Profiles replaced",
-    Action.RUN_LIST: "Created as a run of its list",
-    Action.DELETE_LIST: "List deleted",
-    Action.ACCEPT_REDIRECT: "Redirect accepted",
-    Action.FORGET_PROFILE: "Profile forgotten",
-    Action.SUBSCRIBE: "Subscribed",
-    Action.CHANGE_SUBSCRIPTION: "Subscription changed",
-    Action.UNSUBSCRIBE: "Unsubscribed",
-    Action.CREATE_FEED: "Feed created",
-    Action.REVOKE_FEED: "Feed revoked",
+WORDS: Mapping[str, StrOrPromise] = {
+    Action.CREATE_BATCH: gettext_lazy("Created"),
+    Action.REPEAT_BATCH: gettext_lazy("Created as a new run"),
+    Action.RENAME_BATCH: gettext_lazy("Renamed"),
+    Action.SET_PRIORITY: gettext_lazy("Priority changed"),
+    Action.QUEUE_BATCH: gettext_lazy("Queued"),
+    Action.MOVE_BATCH: gettext_lazy("Moved in the queue"),
+    Action.START_BATCH: gettext_lazy("Started"),
+    Action.INTERRUPT_BATCH: gettext_lazy("Interrupted"),
+    Action.PROMOTE_NEXT_BATCH: gettext_lazy("Started in its turn"),
+    Action.PAUSE_BATCH: gettext_lazy("Paused"),
+    Action.COMPLETE_BATCH: gettext_lazy("Completed"),
+    Action.HANDLE_ERROR: gettext_lazy("Stopped with an error"),
+    Action.UPDATE_PROGRESS: gettext_lazy("Progress reported"),
+    Action.RETRY_FAILED: gettext_lazy("Queued again"),
+    Action.UNDO_CHANGE: gettext_lazy("Change undone"),
+    Action.DELETE_BATCH: gettext_lazy("Batch deleted"),
+    Action.HOLD_QUEUE: gettext_lazy("Queue held"),
+    Action.RELEASE_QUEUE: gettext_lazy("Queue released"),
+    Action.REORDER_QUEUE: gettext_lazy("Queue renumbered"),
+    Action.CLAIM_RUN: gettext_lazy("Claimed"),
+    Action.TAKE_OVER: gettext_lazy("Taken over"),
+    Action.RELEASE_RUN: gettext_lazy("Left"),
+    Action.FINISH_RUN: gettext_lazy("Done"),
+    Action.REPAIR_BATCH: gettext_lazy("Repaired"),
+    Action.REPAIR_ROWS: gettext_lazy("Rows repaired"),
+    Action.CREATE_LIST: gettext_lazy("List created"),
+    Action.CHANGE_LIST: gettext_lazy("List changed"),
+    Action.ADD_PROFILES: gettext_lazy("Profiles added"),
+    Action.REMOVE_PROFILES: gettext_lazy("Profiles removed"),
+    Action.CORRECT_ADDRESS: gettext_lazy("Address corrected"),
+    Action.SYNC_LIST: gettext_lazy("Profiles replaced"),
+    Action.RUN_LIST: gettext_lazy("Created as a run of its list"),
+    Action.DELETE_LIST: gettext_lazy("List deleted"),
+    Action.ACCEPT_REDIRECT: gettext_lazy("Redirect accepted"),
+    Action.FORGET_PROFILE: gettext_lazy("Profile forgotten"),
+    Action.SUBSCRIBE: gettext_lazy("Subscribed"),
+    Action.CHANGE_SUBSCRIPTION: gettext_lazy("Subscription changed"),
+    Action.UNSUBSCRIBE: gettext_lazy("Unsubscribed"),
+    Action.CREATE_FEED: gettext_lazy("Feed created"),
+    Action.REVOKE_FEED: gettext_lazy("Feed revoked"),
 }
 
 
 @register.filter
-@admin.display(description="what happened")
+@admin.display(description=gettext_lazy("what happened"))
 def in_words(log: BatchLog) -> str:
     """ "Paused by ada: maintenance"."""
-    words = WORDS.get(log.action, log.action)  # type: ignore[call-overload]
+    message = translate(stored(log.message))
+    values = {"what": WORDS.get(log.action, log.action), "actor": log.actor, "message": message}
     if log.message.startswith("by worker "):
-        return f"{words} {log.message}."
-    sentence = f"{words} by {log.actor}" if log.actor else words
-    return f"{sentence}: {log.message}" if log.message else f"{sentence}."
+        return f"{values['what']} {message}."
+    if log.actor and log.message:
+        return _("%(what)s by %(actor)s: %(message)s") % values
+    if log.actor:
+        return _("%(what)s by %(actor)s.") % values
+    return f"{values['what']}: {message}" if message else f"{values['what']}."
 
 
 @register.filter
-@admin.display(description="from → to")
+@admin.display(description=gettext_lazy("from → to"))
 def movement(log: BatchLog) -> str:
     """The change of status and position: "queued 3 → running"."""
     before = _status_and_position(log.from_status, log.from_position)
@@ -247,7 +281,7 @@ def movement(log: BatchLog) -> str:
 
 
 def _status_and_position(status: str, position: int | None) -> str:
-    return f"{status} {position:,}" if position else status
+    return f"{status_word(status)} {number(position)}" if position else status_word(status)
 
 
 @register.filter
@@ -259,7 +293,7 @@ def web_link(url: str) -> str:
 
 
 @register.filter
-@admin.display(description="story")
+@admin.display(description=gettext_lazy("story"))
 def story_link(story: StoryResult) -> str:
     """The title, linked only to web addresses: a `javascript:` address would run as the operator."""
     if not story.url.lower().startswith(("http://", "https://")):

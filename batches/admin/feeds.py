@@ -7,6 +7,8 @@ from typing import Any
 from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.models import ListFeed
 from batches.web.feeds import addresses_of
@@ -21,20 +23,20 @@ from .lists import RefusableAdmin, require_accepted
 class ListFeedAdmin(RefusableAdmin):
     """A feed cannot be edited; create another one instead."""
 
-    about = "A feed lets somebody read the new stories of a list in a feed reader, without an account."
+    about = gettext_lazy("A feed lets somebody read the new stories of a list in a feed reader, without an account.")
     actions = None
     fields = ("list", "name")
     list_display = (
         "name",
         "of_list",
         "begins_with",
-        display.column("created_at", "created", display.moment),
-        display.column("last_used_at", "last used", display.moment),
+        display.column("created_at", gettext_lazy("created"), display.moment),
+        display.column("last_used_at", gettext_lazy("last used"), display.moment),
     )
     list_select_related = ("list",)
     list_filter = (ListFilter,)
     search_fields = ("name", "list__name")
-    search_help_text = "Name of the feed or of the list"
+    search_help_text = gettext_lazy("Name of the feed or of the list")
     ordering = ("-pk",)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -44,8 +46,8 @@ class ListFeedAdmin(RefusableAdmin):
         created = require_accepted(get_manager(request).create_feed(obj.list_id, obj.name))
         obj.pk = created.feed.pk
         addresses = addresses_of(created, request)
-        sentence = "Its address is {} (Atom) or {} (JSON Feed). Copy it now; it will not be shown again."
-        messages.warning(request, format_html(sentence, addresses["atom"], addresses["json"]))
+        sentence = _("Its address is {atom} (Atom) or {json} (JSON Feed). Copy it now; it will not be shown again.")
+        messages.warning(request, format_html(sentence, atom=addresses["atom"], json=addresses["json"]))
 
     def delete_model(self, request: HttpRequest, obj: ListFeed) -> None:
         require_accepted(get_manager(request).revoke_feed(obj.pk))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -13,6 +13,8 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import Truncator, capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.lists.addresses import InvalidAddress, host_of
 from batches.models import Batch, BatchProfile, ProfileList
@@ -20,6 +22,13 @@ from batches.queue.refusals import Refused
 from batches.queue.values import find_batch, find_list
 from batches.reports import comparison, queries
 from batches.reports.failures import Period, is_within
+from batches.text import translate
+
+from .display import number
+from .stored import stored
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 #: The most frequent reasons by which a batch's profiles can be filtered, and the length of each label.
 REASONS = 10
@@ -46,12 +55,12 @@ class ValueFilter(admin.SimpleListFilter):
 class BatchFilter(ValueFilter):
     """The rows of one batch, which its page links to: `?batch=<id>`."""
 
-    title = "batch"
+    title = gettext_lazy("batch")
     parameter_name = "batch"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         self.batch = selected_batch(request)
-        return [(value, str(self.batch or "unknown")) for value, _ in super().lookups(request, model_admin)]
+        return [(value, str(self.batch or _("unknown"))) for value, _label in super().lookups(request, model_admin)]
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         return self.rows_of_batch(rows, self.batch) if self.batch else rows.none()
@@ -68,15 +77,19 @@ class ProfilesOfBatchFilter(BatchFilter):
 class ListFilter(ValueFilter):
     """The rows of one list, which its page links to: `?list=<id>`."""
 
-    title = "list"
+    title = gettext_lazy("list")
     parameter_name = "list"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         self.list = selected_list(request)
-        return [(value, str(self.list or "unknown")) for value, _ in super().lookups(request, model_admin)]
+        return [(value, str(self.list or _("unknown"))) for value, _label in super().lookups(request, model_admin)]
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         return rows.filter(list=self.list) if self.list else rows.none()
+
+
+def shorten(reason: str) -> str:
+    return Truncator(translate(stored(reason))).chars(SHOWN_REASON)
 
 
 class OutcomeFilter(admin.ChoicesFieldListFilter):
@@ -84,7 +97,7 @@ class OutcomeFilter(admin.ChoicesFieldListFilter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.title = "outcome"
+        self.title = gettext_lazy("outcome")
 
 
 class OfBatchFilter(ValueFilter):
@@ -93,8 +106,8 @@ class OfBatchFilter(ValueFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         self.batch = selected_batch(request)
         options = self.options_of(self.batch) if self.batch else {}
-        for value, _ in super().lookups(request, model_admin):
-            options.setdefault(value, Truncator(value).chars(SHOWN_REASON))
+        for value, _label in super().lookups(request, model_admin):
+            options.setdefault(value, shorten(value))
         return list(options.items())
 
     def options_of(self, batch: Batch) -> dict[str, str]:
@@ -104,12 +117,12 @@ class OfBatchFilter(ValueFilter):
 class ErrorFilter(OfBatchFilter):
     """The profiles that failed for one reason. Offers the most frequent reasons of the batch."""
 
-    title = "error"
+    title = gettext_lazy("error")
     parameter_name = "error"
 
     def options_of(self, batch: Batch) -> dict[str, str]:
         reasons = queries.count_failure_reasons(batch, REASONS)
-        return {reason: f"{Truncator(reason).chars(SHOWN_REASON)} ({count:,})" for reason, count in reasons}
+        return {reason: f"{shorten(reason)} ({number(count)})" for reason, count in reasons}
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         return rows.filter(status=BatchProfile.Status.FAILED, error=value)
@@ -118,11 +131,11 @@ class ErrorFilter(OfBatchFilter):
 class ChangeFilter(OfBatchFilter):
     """How the profiles of a repeat changed since the previous batch."""
 
-    title = "change since the previous batch"
+    title = gettext_lazy("change since the previous batch")
     parameter_name = "change"
 
     def options_of(self, batch: Batch) -> dict[str, str]:
-        return {change.value: capfirst(change.label) for change in comparison.Change} if batch.previous_id else {}
+        return {change.value: str(capfirst(change.label)) for change in comparison.Change} if batch.previous_id else {}
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         if self.batch is None or value not in comparison.Change.values:
@@ -149,12 +162,12 @@ def selected_list(request: HttpRequest) -> ProfileList | None:
 class ChoiceFilter(ValueFilter):
     """One of several named conditions. Refuses unknown values, since a batch may be created of what matches."""
 
-    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+    def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
         """Label and condition by the value in the address."""
         raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(value, label) for value, (label, _) in self.conditions().items()]
+        return [(value, str(label)) for value, (label, _condition) in self.conditions().items()]
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         try:
@@ -164,7 +177,7 @@ class ChoiceFilter(ValueFilter):
 
 
 class LastCheckFilter(ChoiceFilter):
-    title = "last check"
+    title = gettext_lazy("last check")
     parameter_name = "check"
     failed = "failed"
 
@@ -176,13 +189,16 @@ class LastCheckFilter(ChoiceFilter):
     def asks_for_failing(cls, request: HttpRequest) -> bool:
         return request.GET.get(cls.parameter_name, "").startswith(cls.failed)
 
-    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+    def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
         return {
-            "never": ("Never checked", Q(last_checked_at=None)),
-            "ok": ("Ok", Q(last_checked_at__isnull=False, last_error="")),
-            self.failed: ("Failed", IS_FAILING),
+            "never": (_("Never checked"), Q(last_checked_at=None)),
+            "ok": (_("Ok"), Q(last_checked_at__isnull=False, last_error="")),
+            self.failed: (_("Failed"), IS_FAILING),
             **{
-                self.value_of(period): (f"Failed, {period.label}", IS_FAILING & is_within(period, "last_checked_at"))
+                self.value_of(period): (
+                    _("Failed, %(period)s") % {"period": period.label},
+                    IS_FAILING & is_within(period, "last_checked_at"),
+                )
                 for period in Period
                 if period != Period.ALL
             },
@@ -192,11 +208,11 @@ class LastCheckFilter(ChoiceFilter):
 class LastErrorFilter(ValueFilter):
     """Those that failed for one reason, to which the page of failures links: `?error=<the whole text>`."""
 
-    title = "error"
+    title = gettext_lazy("error")
     parameter_name = "error"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(value, Truncator(value).chars(SHOWN_REASON)) for value, _ in super().lookups(request, model_admin)]
+        return [(value, shorten(text)) for value, text in super().lookups(request, model_admin)]
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         return rows.filter(IS_FAILING, last_error=value)  # so that the index of those that fail is used
@@ -205,18 +221,18 @@ class LastErrorFilter(ValueFilter):
 class BaselineFilter(ChoiceFilter):
     """Shows the new stories unless others are asked for."""
 
-    title = "kind"
+    title = gettext_lazy("kind")
     parameter_name = "baseline"
 
-    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+    def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
         return {
-            "include": ("All", Q()),
-            "only": ("Baseline: there at the first read", Q(is_baseline=True)),
+            "include": (_("All"), Q()),
+            "only": (_("Baseline: there at the first read"), Q(is_baseline=True)),
         }
 
     def choices(self, changelist: Any) -> Iterator[Any]:
         first, *others = super().choices(changelist)
-        yield from [{**first, "display": "New"}, *others]
+        yield from [{**first, "display": _("New")}, *others]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(is_baseline=False) if self.value() is None else super().queryset(request, queryset)
@@ -225,20 +241,28 @@ class BaselineFilter(ChoiceFilter):
 class RestFilter(ChoiceFilter):
     """Those that scheduled runs leave out after many failures."""
 
-    title = "rest"
+    title = gettext_lazy("rest")
     parameter_name = "rest"
 
-    def conditions(self) -> Mapping[str, tuple[str, Q]]:
-        return {"resting": ("Resting", Q(rests_until__gt=timezone.now()))}
+    def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
+        return {"resting": (_("Resting"), Q())}
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return super().filter_by(rows, value).resting()  # type: ignore[attr-defined, no-any-return]
 
 
 class AgeFilter(ChoiceFilter):
     """When something last happened: longer ago than each of these ages, or never."""
 
-    ages = {1: "More than a day", 7: "More than a week", 30: "More than a month", 365: "More than a year"}
+    ages = {
+        1: gettext_lazy("More than a day"),
+        7: gettext_lazy("More than a week"),
+        30: gettext_lazy("More than a month"),
+        365: gettext_lazy("More than a year"),
+    }
     field: str
 
-    def conditions(self) -> Mapping[str, tuple[str, Q]]:
+    def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
         now, never = timezone.now(), Q(**{self.field: None})
         return {
             str(days): (label, never | Q(**{f"{self.field}__lt": now - timedelta(days=days)}))
@@ -247,7 +271,7 @@ class AgeFilter(ChoiceFilter):
 
 
 class CheckAgeFilter(AgeFilter):
-    title = "time since last check"
+    title = gettext_lazy("time since last check")
     parameter_name = "unchecked_days"
     field = "last_checked_at"
 
@@ -255,7 +279,7 @@ class CheckAgeFilter(AgeFilter):
 class StoryAgeFilter(AgeFilter):
     """A profile without a new story is quiet since it was first read."""
 
-    title = "time since last new story"
+    title = gettext_lazy("time since last new story")
     parameter_name = "quiet_days"
     field = "quiet_since"
 
@@ -269,7 +293,7 @@ class HostFilter(ValueFilter):
     Matches any port unless the host has one, as in the API.
     """
 
-    title = "host"
+    title = gettext_lazy("host")
     parameter_name = "host"
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:

@@ -9,12 +9,14 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_BULK
 from batches.models import Profile
 from batches.queue.forgetting import count_traces
 from batches.queue.refusals import Refusal
-from batches.text import pluralise
+from batches.text import counted
 
 from .actions import get_manager
 from .base import ListAdmin
@@ -28,27 +30,28 @@ class ForgetProfilesAdmin(ListAdmin):
     def has_forget_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.delete_profile")
 
-    @admin.action(permissions=["forget"], description="Forget selected profiles")
+    @admin.action(permissions=["forget"], description=gettext_lazy("Forget selected profiles"))
     def forget_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
         """Only what was shown: if the selection has changed since the question, it is asked again."""
         chosen = list(profiles.order_by("pk")[:MAX_BULK])
         shown = digest_of(chosen)
         if request.POST.get("confirmed") != shown:
             if "confirmed" in request.POST:
-                self.message_user(request, "The profiles have changed. Check them again.", messages.WARNING)
+                self.message_user(request, _("The profiles have changed. Check them again."), messages.WARNING)
             return self.ask(request, chosen, profiles.count() - len(chosen), shown)
         manager = get_manager(request)
         results = [manager.forget_profile(profile.pk) for profile in chosen]
         refusals = [result for result in results if isinstance(result, Refusal)]
-        forgotten = pluralise(len(results) - len(refusals), "profile")
-        self.message_user(request, f"{forgotten} forgotten.", messages.SUCCESS)
+        done = len(results) - len(refusals)
+        forgotten = counted("%(count)s profile forgotten.", "%(count)s profiles forgotten.", count=done)
+        self.message_user(request, forgotten, messages.SUCCESS)
         for refusal in refusals[:SHOWN]:
             self.message_user(request, refusal.message, messages.WARNING)
         return None
 
     def ask(self, request: HttpRequest, chosen: list[Profile], left: int, shown: str) -> HttpResponse:
         context = {
-            **self.question_context(request, "Forget profiles?", "forget_selected", shown),
+            **self.question_context(request, _("Forget profiles?"), "forget_selected", shown),
             "count": len(chosen),
             "traces": count_traces(chosen),
             "first": chosen[:SHOWN],

@@ -15,6 +15,9 @@ from django.db.models import TextChoices
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.text import format_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.conf import get_config
 from batches.limits import (
@@ -43,10 +46,17 @@ MAX_KEPT = 5_000_000
 IDENTIFYING = ("name", "priority", "checker", "queue", "keep", "count_first")
 
 
+#: Labels of fields that several forms have.
+CHECKER, COUNT = gettext_lazy("Checker"), gettext_lazy("Count first")
+
+
 class BatchName(forms.CharField):
     """One line, as `create_batch` stores it."""
 
     widget = widgets.AdminTextInputWidget
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=MAX_NAME, label=gettext_lazy("Name"), **kwargs)
 
     def clean(self, value: Any) -> str:
         return " ".join(super().clean(value).split())
@@ -56,8 +66,8 @@ class Priority(forms.IntegerField):
     widget = widgets.AdminIntegerFieldWidget
 
     def __init__(self, **kwargs: Any) -> None:
-        kwargs |= {"min_value": MIN_PRIORITY, "max_value": MAX_PRIORITY, "help_text": "Higher goes first."}
-        super().__init__(**kwargs)
+        kwargs |= {"label": gettext_lazy("Priority"), "help_text": gettext_lazy("Higher goes first.")}
+        super().__init__(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, **kwargs)
 
 
 class Token(forms.Field):
@@ -74,12 +84,15 @@ def checkers() -> list[tuple[str, str]]:
 class NewBatchForm(forms.Form):
     """The fields of every new batch, wherever its profiles come from."""
 
-    name = BatchName(max_length=MAX_NAME)
+    name = BatchName()
     priority = Priority(initial=0)
-    checker = forms.ChoiceField(choices=checkers, initial="feed")
-    count_first = forms.BooleanField(required=False, label="Count first", help_text=COUNT_FIRST)
+    checker = forms.ChoiceField(choices=checkers, initial="feed", label=CHECKER)
+    count_first = forms.BooleanField(required=False, label=COUNT, help_text=COUNT_FIRST)
     queue = forms.BooleanField(
-        required=False, initial=True, label="Queue it now", help_text="Otherwise it stays paused until you queue it."
+        required=False,
+        initial=True,
+        label=gettext_lazy("Queue it now"),
+        help_text=gettext_lazy("Otherwise it stays paused until you queue it."),
     )
     token = Token(required=False, widget=forms.HiddenInput, initial=uuid4)
 
@@ -101,17 +114,27 @@ class ContentForm(forms.Form):
 
     file = forms.FileField(
         required=False,
-        help_text="Plain text with one address per line, CSV with a column of addresses and perhaps one of names, OPML "
-        f"or JSON. Up to {MAX_LIST_BYTES // 1_000_000} MB.",
+        label=gettext_lazy("File"),
+        help_text=format_lazy(
+            gettext_lazy(
+                "Plain text with one address per line, CSV with a column of addresses and perhaps one of names, OPML "
+                "or JSON. Up to {size} MB."
+            ),
+            size=MAX_LIST_BYTES // 1_000_000,
+        ),
         widget=forms.FileInput(attrs={"data-limit": MAX_LIST_BYTES}),
     )
     # Not a CharField: that refuses the whole text because of a NUL, but only the line with it is rejected.
     addresses = forms.Field(
         required=False,
-        label="or addresses",
+        label=gettext_lazy("or addresses"),
         widget=widgets.AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
     )
-    strict = forms.BooleanField(required=False, help_text="Add nothing if any line is not a valid address.")
+    strict = forms.BooleanField(
+        required=False,
+        label=gettext_lazy("Strict"),
+        help_text=gettext_lazy("Add nothing if any line is not a valid address."),
+    )
 
     imported: ImportResult
     rejects: Sequence[Reject] = ()
@@ -119,9 +142,10 @@ class ContentForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         addresses = self.fields["addresses"]
-        addresses.help_text = "One per line, or any of the formats above."
+        addresses.help_text = _("One per line, or any of the formats above.")
         if limit := settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            addresses.help_text += f" Up to {filesizeformat(limit)}; upload a longer list as a file."
+            advice = _("Up to %(size)s; upload a longer list as a file.") % {"size": filesizeformat(limit)}
+            addresses.help_text += f" {advice}"
             addresses.widget.attrs["data-limit"] = limit
 
     def clean(self) -> None:
@@ -129,9 +153,9 @@ class ContentForm(forms.Form):
         if "file" in self.errors:
             return
         if source and text.strip():
-            raise forms.ValidationError("Choose a file or paste addresses, not both.")
+            raise forms.ValidationError(_("Choose a file or paste addresses, not both."))
         if not source and not text.strip():
-            raise forms.ValidationError("The list is empty. Choose a file or paste addresses.")
+            raise forms.ValidationError(_("The list is empty. Choose a file or paste addresses."))
         try:
             self.imported = read_profiles(
                 source or text.encode("utf-8", "surrogatepass"),
@@ -153,19 +177,21 @@ class ContentForm(forms.Form):
             return
         text = None if self.data.get("addresses", "").strip() else text_of(source)
         if text is None:
-            self["file"].help_text = format_html(
-                "Choose “{}” again; the browser did not keep it. {}", source.name, self["file"].help_text
-            )
+            again = _("Choose “%(file)s” again; the browser did not keep it.") % {"file": source.name}
+            self["file"].help_text = format_html("{} {}", again, self["file"].help_text)
             return
         self.data = {**self.data.dict(), "addresses": text}  # type: ignore[attr-defined]
-        self["addresses"].help_text = format_html("This is the content of “{}”. You can correct it here.", source.name)
+        content = _("This is the content of “%(file)s”. You can correct it here.") % {"file": source.name}
+        self["addresses"].help_text = format_html("{}", content)
 
 
 class AddBatchForm(NewBatchForm, ContentForm):
     """A new batch from a file or from pasted text, which can be kept as a list."""
 
     keep = forms.BooleanField(
-        required=False, label="Keep as a list", help_text="To check these profiles again, and to edit them."
+        required=False,
+        label=gettext_lazy("Keep as a list"),
+        help_text=gettext_lazy("To check these profiles again, and to edit them."),
     )
 
     field_order = ("name", "priority", "checker", "file", "addresses", "queue", "keep", "count_first", "strict")
@@ -175,12 +201,12 @@ class ListImportForm(ContentForm):
     """Profiles for a list."""
 
     class What(TextChoices):
-        ADD = "add", "Add these profiles"
-        REMOVE = "remove", "Remove these profiles"
-        SYNC = "sync", "Let the list have exactly these profiles"
+        ADD = "add", gettext_lazy("Add these profiles")
+        REMOVE = "remove", gettext_lazy("Remove these profiles")
+        SYNC = "sync", gettext_lazy("Let the list have exactly these profiles")
 
     what = forms.ChoiceField(
-        choices=What.choices, initial=What.ADD, widget=widgets.AdminRadioSelect, label="What to do"
+        choices=What.choices, initial=What.ADD, widget=widgets.AdminRadioSelect, label=gettext_lazy("What to do")
     )
 
     field_order = ("what", "file", "addresses", "strict")
@@ -207,7 +233,7 @@ class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
     The form also carries the values that it was opened with, so that a stale form changes only what was edited.
     """
 
-    name = BatchName(max_length=MAX_NAME, show_hidden_initial=True)
+    name = BatchName(show_hidden_initial=True)
     priority = Priority(show_hidden_initial=True)
 
     class Meta:
@@ -218,37 +244,41 @@ class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
 class ListForm(forms.ModelForm):  # type: ignore[type-arg]
     """The attributes of a list. A stale form changes only what was edited, as that of a batch."""
 
-    name = BatchName(max_length=MAX_NAME, show_hidden_initial=True)
+    name = BatchName(show_hidden_initial=True)
     priority = Priority(show_hidden_initial=True, initial=0)
-    checker = forms.ChoiceField(choices=checkers, initial="feed", show_hidden_initial=True)
-    count_first = forms.BooleanField(
-        required=False, label="Count first", show_hidden_initial=True, help_text=COUNT_FIRST
-    )
+    checker = forms.ChoiceField(choices=checkers, initial="feed", label=CHECKER, show_hidden_initial=True)
+    count_first = forms.BooleanField(required=False, label=COUNT, show_hidden_initial=True, help_text=COUNT_FIRST)
     schedule = forms.CharField(
         required=False,
+        label=gettext_lazy("Schedule"),
         max_length=MAX_SCHEDULE,
         show_hidden_initial=True,
         widget=widgets.AdminTextInputWidget,
-        help_text="When it runs by itself: minute, hour, day of the month, month and day of the week, such as "
-        "“30 6 * * MON-FRI”. Empty: never.",
+        help_text=gettext_lazy(
+            "When it runs by itself: minute, hour, day of the month, month and day of the week, such as "
+            "“30 6 * * MON-FRI”. Empty: never."
+        ),
     )
     time_zone = forms.CharField(
         max_length=MAX_TIME_ZONE,
+        label=gettext_lazy("Time zone"),
         initial="UTC",
         show_hidden_initial=True,
         widget=widgets.AdminTextInputWidget,
-        help_text="Of the schedule, such as Europe/Berlin.",
+        help_text=gettext_lazy("Of the schedule, such as Europe/Berlin."),
     )
     delay_minutes = forms.IntegerField(
         min_value=0,
         max_value=MAX_DELAY,
         initial=0,
-        label="Random delay",
+        label=gettext_lazy("Random delay"),
         show_hidden_initial=True,
         widget=widgets.AdminIntegerFieldWidget,
-        help_text="Each run starts up to this many minutes later.",
+        help_text=gettext_lazy("Each run starts up to this many minutes later."),
     )
-    schedule_active = forms.BooleanField(required=False, initial=True, label="Schedule is on", show_hidden_initial=True)
+    schedule_active = forms.BooleanField(
+        required=False, initial=True, label=gettext_lazy("Schedule is on"), show_hidden_initial=True
+    )
 
     class Meta:
         model = ProfileList
@@ -279,9 +309,7 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
                 delay = timedelta(minutes=values["delay_minutes"])
                 require_schedule(values["schedule"], values["time_zone"], delay, timezone.now())
         except InvalidSchedule as error:
-            text = str(error)
-            at_fault = "time_zone" if "time zone" in text else "delay_minutes" if "delay" in text else "schedule"
-            self.add_error(at_fault, text)
+            self.add_error(error.field, str(error))
 
 
 class MemberForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -289,8 +317,9 @@ class MemberForm(forms.ModelForm):  # type: ignore[type-arg]
 
     address = forms.CharField(
         max_length=MAX_URL,
+        label=gettext_lazy("Address"),
         widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
-        help_text="Another address is the same profile with its history, in every list.",
+        help_text=gettext_lazy("Another address is the same profile with its history, in every list."),
     )
 
     class Meta:

@@ -16,6 +16,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils.html import format_html
 from django.utils.text import slugify
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
@@ -23,7 +25,7 @@ from batches.queue.lists import SCHEDULE
 from batches.queue.members import ListChange
 from batches.queue.refusals import Refusal, Refused
 from batches.reports import queries
-from batches.text import pluralise
+from batches.text import Sentence, counted
 from batches.web.downloads import stream_download
 
 from . import display
@@ -33,6 +35,7 @@ from .base import ListAdmin
 from .chart import MAX_RUNS, runs_chart
 from .filters import ListFilter, selected_list
 from .forms import ListForm, ListImportForm, MemberForm
+from .stored import stored
 
 What = ListImportForm.What
 
@@ -72,25 +75,27 @@ class RefusableAdmin(ListAdmin):
 
 @admin.register(ProfileList)
 class ProfileListAdmin(RefusableAdmin):
-    about = "A list has profiles that you check again and again, by hand or by a schedule."
+    about = gettext_lazy("A list has profiles that you check again and again, by hand or by a schedule.")
     form = ListForm
     fieldsets = (
         (None, {"fields": ("name", "priority", "checker", "count_first")}),
-        ("Schedule", {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
+        (gettext_lazy("Schedule"), {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
     )
     actions = None  # a list is deleted on its page, which says what stays
     list_display = (
         "name",
-        display.column("total_profiles", "profiles", display.number, ordering="total_profiles"),
+        display.column("total_profiles", gettext_lazy("profiles"), display.number, ordering="total_profiles"),
         "checker",
         "priority",
         "latest_run",
-        display.column("next_run_at", "next run", display.moment, ordering=F("next_run_at").asc(nulls_last=True)),
-        display.column("created_at", "created", display.moment, ordering="created_at"),
+        display.column(
+            "next_run_at", gettext_lazy("next run"), display.moment, ordering=F("next_run_at").asc(nulls_last=True)
+        ),
+        display.column("created_at", gettext_lazy("created"), display.moment, ordering="created_at"),
     )
     list_filter = ("checker", "priority")
     search_fields = ("name", "id")
-    search_help_text = "Name or id"
+    search_help_text = gettext_lazy("Name or id")
     ordering = ("name",)
     change_form_template = "admin/batches/profilelist/change_form.html"
     delete_confirmation_template = "admin/batches/profilelist/delete_confirmation.html"
@@ -117,12 +122,12 @@ class ProfileListAdmin(RefusableAdmin):
             run_status=Subquery(runs.values("status")[:1], output_field=CharField()),
         )
 
-    @admin.display(description="latest run")
+    @admin.display(description=gettext_lazy("latest run"))
     def latest_run(self, found: Any) -> str:
         if found.run_id is None:
             return display.NOTHING
         address = self.address_of("batch_change", found.run_id)
-        return format_html('<a href="{}">{}</a>', address, found.run_status)
+        return format_html('<a href="{}">{}</a>', address, display.status_word(found.run_status))
 
     # The page
 
@@ -174,7 +179,7 @@ class ProfileListAdmin(RefusableAdmin):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Without what stays: Django's own version would load each profile of the list."""
-        return [str(found) for found in objs], {"lists": len(objs)}, set(), []
+        return [str(found) for found in objs], {_("lists"): len(objs)}, set(), []
 
     # Views beside Django's own
 
@@ -192,7 +197,10 @@ class ProfileListAdmin(RefusableAdmin):
         if isinstance(result, Refusal):
             self.message_user(request, result.message, messages.WARNING)
             return redirect(page)
-        self.message_user(request, f"A run of “{found}” was queued at position {result.position:,}.", messages.SUCCESS)
+        queued = Sentence(
+            "A run of “%(list)s” was queued at position %(position)s.", list=found, position=result.position
+        )
+        self.message_user(request, queued, messages.SUCCESS)
         return redirect(self.address_of("batch_change", result.pk))
 
     def export_view(self, request: HttpRequest, list_id: UUID, form: str) -> HttpResponseBase:
@@ -216,14 +224,15 @@ class ProfileListAdmin(RefusableAdmin):
             if "apply" in request.POST and request.POST.get("previewed") == preview["previewed"]:
                 result = apply_import(request, found, form)
                 if not isinstance(result, Refusal):
-                    self.message_user(request, f"“{found}” was changed: {result}.", messages.SUCCESS)
+                    changed = Sentence("“%(list)s” was changed: %(change)s.", list=found, change=result)
+                    self.message_user(request, changed, messages.SUCCESS)
                     return redirect(self.address_of("profilelist_change", found.pk))
                 form.add_error(None, result.message)
                 preview = self.preview(request, found, form)
         form.keep_file()
         context = {
             **self.form_context(request, form, form.field_order),
-            "title": "Import profiles",
+            "title": _("Import profiles"),
             "original": found,
             **preview,
         }
@@ -260,7 +269,7 @@ def apply_import(request: HttpRequest, found: ProfileList, form: ListImportForm)
 class ListProfileAdmin(RefusableAdmin):
     """The profiles of a list: each can be given another address, or removed."""
 
-    about = "Add or import profiles on the page of their list."
+    about = gettext_lazy("Add or import profiles on the page of their list.")
     form = MemberForm
     fields = ("address", "of_list", "profile_link")
     readonly_fields = ("of_list", "profile_link")
@@ -268,7 +277,7 @@ class ListProfileAdmin(RefusableAdmin):
     list_select_related = ("list", "profile")
     list_filter = (ListFilter,)
     search_fields = ("profile__url", "profile__name")
-    search_help_text = "Address or name"
+    search_help_text = gettext_lazy("Address or name")
     ordering = ("pk",)
     actions = ("remove_selected",)
     show_full_result_count = False
@@ -302,21 +311,21 @@ class ListProfileAdmin(RefusableAdmin):
     def has_view_rows(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.view_listprofile")
 
-    @admin.display
+    @admin.display(description=gettext_lazy("address"))
     def address(self, member: ListProfile) -> str:
         return member.profile.url
 
-    @admin.display
+    @admin.display(description=gettext_lazy("name"))
     def name(self, member: ListProfile) -> str:
         return member.profile.name
 
-    @admin.display(description="last check")
+    @admin.display(description=gettext_lazy("last check"))
     def last_checked(self, member: ListProfile) -> str:
         return display.moment(member.profile.last_checked_at)
 
-    @admin.display
+    @admin.display(description=gettext_lazy("last error"))
     def last_error(self, member: ListProfile) -> str:
-        return member.profile.last_error
+        return stored(member.profile.last_error)
 
     def save_model(self, request: HttpRequest, obj: ListProfile, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a row past the manager
@@ -327,7 +336,7 @@ class ListProfileAdmin(RefusableAdmin):
     def response_post_save_change(self, request: HttpRequest, obj: ListProfile) -> Any:
         return redirect(self.address_of("listprofile_changelist", list=obj.list_id))
 
-    @admin.action(permissions=["change"], description="Remove from the list")
+    @admin.action(permissions=["change"], description=gettext_lazy("Remove from the list"))
     def remove_selected(self, request: HttpRequest, members: QuerySet[ListProfile]) -> HttpResponse | None:
         lists = ProfileList.objects.filter(pk__in=members.order_by().values("list").distinct())
         if "confirmed" not in request.POST:
@@ -339,15 +348,20 @@ class ListProfileAdmin(RefusableAdmin):
             if isinstance(result, Refusal):
                 self.message_user(request, result.message, messages.WARNING)
             else:
-                count = pluralise(result.removed, "profile")
-                self.message_user(request, f"{count} removed from “{found}”.", messages.SUCCESS)
+                removed = counted(
+                    "%(count)s profile removed from “%(list)s”.",
+                    "%(count)s profiles removed from “%(list)s”.",
+                    count=result.removed,
+                    list=found,
+                )
+                self.message_user(request, removed, messages.SUCCESS)
         return None
 
     def confirm_removal(
         self, request: HttpRequest, members: QuerySet[ListProfile], lists: QuerySet[ProfileList]
     ) -> HttpResponse:
         context = {
-            **self.question_context(request, "Remove profiles?", "remove_selected"),
+            **self.question_context(request, _("Remove profiles?"), "remove_selected"),
             "count": members.count(),
             "lists": lists,
             "names": ", ".join(f"“{found}”" for found in lists),

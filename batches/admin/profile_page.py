@@ -11,6 +11,7 @@ from batches.lists.addresses import host_of
 from batches.models import ListProfile, Profile
 from batches.reports.history import fetch_history, find_waiting
 
+from . import display
 from .base import ReadOnlyAdmin
 
 #: Checks, and lists. The full lists are linked.
@@ -45,7 +46,7 @@ class ProfilePage(ReadOnlyAdmin):
         """The batches that have still to check it, with their status, for a sentence."""
         name = self.page_link if are_links else str
         batches = find_waiting(profile)[:SHOWN_WAITING]
-        return format_html_join(", ", "{} ({})", [(name(each), each.get_status_display().lower()) for each in batches])
+        return format_html_join(", ", "{} ({})", [(name(each), display.status_word(each.status)) for each in batches])
 
 
 def list_memberships(profile: Profile) -> list[ListProfile]:

@@ -15,7 +15,8 @@ from django.db.models import Case, CharField, DateTimeField, F, OuterRef, QueryS
 from django.http import QueryDict
 from django.utils.text import Truncator
 from django.utils.timezone import localtime
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
@@ -25,10 +26,10 @@ from batches.queue.transitions import RULES
 from batches.queue.undo import can_be_undone
 from batches.queue.values import find_batch, fingerprint_of, require_passed
 from batches.reports.outlook import Move, Outlook, forecast_queue
-from batches.text import clean_text
+from batches.text import clean_text, translate
 
 from .actions import parse_number
-from .display import clock, roughly
+from .display import clock, number, roughly, status_word
 
 Status = Batch.Status
 
@@ -145,7 +146,8 @@ def describe_run_start(batch: Batch) -> str:
     log = batch.logs.newest_first().filter(to_status=Status.RUNNING).exclude(from_status=Status.RUNNING).first()
     if log is None or not log.actor:
         return when
-    return f"{when} by {'worker ' if log.channel == Channel.WORKER else ''}{log.actor}"
+    by = _("%(time)s by worker %(actor)s") if log.channel == Channel.WORKER else _("%(time)s by %(actor)s")
+    return by % {"time": when, "actor": log.actor}
 
 
 # The queue as a whole
@@ -155,24 +157,36 @@ def describe_hold(outlook: Outlook) -> str:
     queue = outlook.queue
     if not queue.held:
         return ""
-    by = f" by {queue.held_by}" if queue.held_by else ""
-    until = f" until {clock(queue.held_until)}" if queue.held_until else ""
-    return f"held{by} since {clock(queue.held_at)}{until}{f': {queue.why_held}' if queue.why_held else ''}"
+    values = {"actor": queue.held_by, "time": clock(queue.held_at), "end": clock(queue.held_until)}
+    if queue.held_until:
+        by = (
+            _("held by %(actor)s since %(time)s until %(end)s")
+            if queue.held_by
+            else _("held since %(time)s until %(end)s")
+        )
+    else:
+        by = _("held by %(actor)s since %(time)s") if queue.held_by else _("held since %(time)s")
+    return f"{by % values}: {translate(queue.why_held)}" if queue.why_held else by % values
 
 
 def describe_missing_worker(outlook: Outlook) -> str:
-    seen_at = outlook.worker_seen_at
-    return f"no worker heartbeat {f'since {clock(seen_at, True)}' if seen_at else 'yet'}"
+    if outlook.worker_seen_at is None:
+        return _("no worker heartbeat yet")
+    return _("no worker heartbeat since %(time)s") % {"time": clock(outlook.worker_seen_at, seconds=True)}
 
 
 def list_blockers(outlook: Outlook) -> Iterator[str]:
     """Why no batch starts now. Empty if the first one is about to start."""
     if outlook.queue.held:
-        yield "the queue is held"
+        yield _("the queue is held")
     if outlook.running:
-        yield f"“{Truncator(outlook.running).chars(SHOWN_REASON // 2)}” is running"
+        yield _("“%(batch)s” is running") % {"batch": shorten(outlook.running)}
     if not outlook.worker_is_alive:
         yield describe_missing_worker(outlook)
+
+
+def shorten(batch: Batch) -> str:
+    return Truncator(batch).chars(SHOWN_REASON // 2)
 
 
 # Moves
@@ -188,9 +202,20 @@ def find_last_change() -> LastChange | None:
 
 def describe_change(change: BatchLog) -> str:
     """“3” moved from 3 to 1 by ada."""
-    places = f" from {change.from_position:,} to {change.to_position:,}" if change.action == Action.MOVE_BATCH else ""
-    by = f" by {change.actor}" if change.actor else ""
-    return f"“{change.batch}” {RULES[Action(change.action)].participle}{places}{by}"
+    values = {
+        "batch": change.batch,
+        "done": translate(RULES[Action(change.action)].participle),
+        "from": number(change.from_position or 0),
+        "to": number(change.to_position or 0),
+        "actor": change.actor,
+    }
+    if change.action != Action.MOVE_BATCH:
+        by = _("“%(batch)s” %(done)s by %(actor)s") if change.actor else _("“%(batch)s” %(done)s")
+    elif change.actor:
+        by = _("“%(batch)s” moved from %(from)s to %(to)s by %(actor)s")
+    else:
+        by = _("“%(batch)s” moved from %(from)s to %(to)s")
+    return by % values
 
 
 def move_query(batch: Batch, by: int) -> str:
@@ -204,16 +229,18 @@ def preview_move(query: QueryDict, outlook: Outlook) -> Preview:
     try:
         batch = find_batch(query["move"])
         if not batch.position:
-            return Preview(batch, f"“{batch}” is no longer waiting. It is {batch.status}.")
+            sentence = _("“%(batch)s” is no longer waiting. It is %(status)s.")
+            return Preview(batch, sentence % {"batch": batch, "status": status_word(batch.status)})
         by = find_distance(batch, query, outlook)
     except Refused as refused:
         return Preview(batch, str(refused))
     if by is None:
-        return Preview(batch, f"Enter a position from 1 to {outlook.waiting:,}.")
+        return Preview(batch, _("Enter a position from 1 to %(last)s.") % {"last": number(outlook.waiting)})
     confirmation = move_query(batch, by)  # read before the names: if they change in between, the move is refused
     move = outlook.move(batch.position, batch.position + by)
     if not move.others:
-        return Preview(batch, f"“{batch}” is already at position {move.target:,}.")
+        sentence = _("“%(batch)s” is already at position %(position)s.")
+        return Preview(batch, sentence % {"batch": batch, "position": number(move.target)})
     return Preview(batch, f"{describe_move(batch, move, outlook)} {describe_others(move)}", confirmation)
 
 
@@ -229,22 +256,37 @@ def find_distance(batch: Batch, query: QueryDict, outlook: Outlook) -> int | Non
 
 
 def describe_move(batch: Batch, move: Move, outlook: Outlook) -> str:
-    text = f"“{batch}” moves from {move.position:,} to {move.target:,}"
+    values = {"batch": batch, "from": number(move.position), "to": number(move.target)}
     if move.later is None:
-        return f"{text}."
+        return _("“%(batch)s” moves from %(from)s to %(to)s.") % values
     start = outlook.turn(move.position).start
     if start is None:
-        return f"{text}; starts {roughly(abs(move.later))} {'earlier' if move.later < 0 else 'later'}."
-    return f"{text}; starts about {clock(start + timedelta(seconds=move.later))} instead of {clock(start)}."
+        values["time"] = roughly(abs(move.later))
+        if move.later < 0:
+            return _("“%(batch)s” moves from %(from)s to %(to)s; starts %(time)s earlier.") % values
+        return _("“%(batch)s” moves from %(from)s to %(to)s; starts %(time)s later.") % values
+    values |= {"before": clock(start), "time": clock(start + timedelta(seconds=move.later))}
+    return _("“%(batch)s” moves from %(from)s to %(to)s; starts about %(time)s instead of %(before)s.") % values
 
 
 def describe_others(move: Move) -> str:
     """The batches that start later (or earlier), and by how much."""
     between = Batch.objects.queued().filter(position__range=(move.first, move.last))
-    names = list(between.order_by("position")[:SHOWN_NAMES])
-    more = f" and {move.others - len(names):,} more" if move.others > len(names) else ""
-    names_listed = ", ".join(f"“{Truncator(name).chars(SHOWN_REASON // 2)}”" for name in names) + more
-    verb = "Delays" if move.is_up else "Brings forward"
+    names = [f"“{shorten(batch)}”" for batch in between.order_by("position")[:SHOWN_NAMES]]
+    values = {"names": ", ".join(names)}
+    if more := max(0, move.others - len(names)):
+        values["names"] = _("%(names)s and %(count)s more") % {**values, "count": number(more)}
     if move.others_later is None:
-        return f"{verb} {names_listed}. The time is not known yet."
-    return f"{verb} {names_listed} by {roughly(abs(move.others_later))}{' each' if move.others > 1 else ''}."
+        is_up, is_down = (
+            _("Delays %(names)s. The time is not known yet."),
+            _("Brings forward %(names)s. The time is not known yet."),
+        )
+    else:
+        values["time"] = roughly(abs(move.others_later))
+        is_up, is_down = (
+            ngettext("Delays %(names)s by %(time)s.", "Delays %(names)s by %(time)s each.", move.others),
+            ngettext(
+                "Brings forward %(names)s by %(time)s.", "Brings forward %(names)s by %(time)s each.", move.others
+            ),
+        )
+    return (is_up if move.is_up else is_down) % values

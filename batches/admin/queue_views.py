@@ -14,12 +14,14 @@ from django.shortcuts import redirect, render
 from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 
 from batches.models import Action, Batch
 from batches.queue.refusals import Code, Refusal
 
 from .actions import CALLS, BatchView, Result, call_manager, get_manager, parse_number, selected_ids
+from .display import number
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
 SELECTABLE = {Batch.Status.QUEUED, *SETTLED}
@@ -54,7 +56,7 @@ class QueuePage(BatchView):
         if request.method == "POST":  # from the button that does nothing
             return redirect(self.page_url(request))
         site = self.batch_admin.admin_site.each_context(request)
-        context = {**site, "title": "Queue", "opts": self.batch_admin.opts, **self.context(request)}
+        context = {**site, "title": _("Queue"), "opts": self.batch_admin.opts, **self.context(request)}
         context |= {"is_page": True, "opens_hold": "hold" in request.GET}
         return render(request, "admin/batches/queue/page.html", context)
 
@@ -71,14 +73,14 @@ class QueuePage(BatchView):
         except ValueError:  # a day that does not exist
             until = None
         if text and until is None:
-            return Refusal(Code.BAD_VALUE, "The end of the hold is not a valid time. Choose one."), ""
+            return Refusal(Code.BAD_VALUE, _("The end of the hold is not a valid time. Choose one.")), ""
         if until is not None and timezone.is_naive(until):
             until = timezone.make_aware(until)
         reason, stop = request.POST.get("reason", ""), "stop_running" in request.POST
-        return get_manager(request).hold_queue(reason, until, stop), "The queue is held."
+        return get_manager(request).hold_queue(reason, until, stop), _("The queue is held.")
 
     def release(self, request: HttpRequest) -> Result:
-        return get_manager(request).release_queue(), "The queue was released."
+        return get_manager(request).release_queue(), _("The queue was released.")
 
     def move(self, request: HttpRequest, batch_id: UUID) -> Result:
         """To the top, whatever is there, or as the `move_query` of the address says: the move that was shown."""
@@ -89,7 +91,8 @@ class QueuePage(BatchView):
             by, passed = parse_number(request.GET.get("by", "")) or 0, request.GET.get("passed", "")
             result = manager.move_batch_past(batch_id, by, passed)
         batch = Batch.objects.filter(pk=batch_id).first()
-        return result, f"“{batch}” was moved to {getattr(batch, 'position', None) or 1:,}."
+        values = {"batch": batch, "position": number(getattr(batch, "position", None) or 1)}
+        return result, _("“%(batch)s” was moved to %(position)s.") % values
 
     def operate(self, request: HttpRequest, call: str, batch_id: UUID) -> Result:
         if call not in CALLS:
@@ -101,7 +104,7 @@ class QueuePage(BatchView):
             raise Http404
         batches, url = selected_batches(request), self.page_url(request)
         if not batches.exists():
-            return Refusal(Code.BAD_VALUE, "No batch is selected."), ""
+            return Refusal(Code.BAD_VALUE, _("No batch is selected.")), ""
         form = {name: request.POST.get(name, "") for name in ("q", "p")}
         return self.batch_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
 

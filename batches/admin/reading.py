@@ -14,6 +14,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.http import urlencode
 from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_HOST
 from batches.lists.addresses import InvalidAddress
@@ -44,7 +46,7 @@ Groups = Sequence[tuple[Any, Sequence[StoryResult]]]
 
 
 class ReadingPage(ReportPage):
-    name, title = "reading", "New stories"
+    name, title = "reading", gettext_lazy("New stories")
 
     @property
     def urls(self) -> list[URLPattern]:
@@ -92,7 +94,7 @@ class ReadingPage(ReportPage):
         self.require_view_permission(request)
         up_to = parse_number(request.POST.get("up_to", "")) or 0
         try:
-            selection, _ = read_selection(request)
+            selection, _mark = read_selection(request)
         except Refused as refused:
             self.model_admin.message_user(request, str(refused))
         else:
@@ -106,7 +108,7 @@ class ReadingPage(ReportPage):
             raise Http404
         self.require_view_permission(request)
         try:
-            selection, _ = read_selection(request)
+            selection, _mark = read_selection(request)
         except Refused:  # the page says why
             return redirect(f"{self.model_admin.address_of('storyresult_reading')}?{query_of(request)}")
         lines = STORY_EXPORTERS[form](queries.stream_stories(find_new_stories(selection)))
@@ -146,7 +148,7 @@ def require_day(text: str) -> date:
     except ValueError:  # such as the 31st of June
         day = None
     if day is None or not FIRST_DAY <= day <= LAST_DAY:
-        raise Refused(Code.BAD_VALUE, "This is not a day. Choose one, such as 2026-11-29.")
+        raise Refused(Code.BAD_VALUE, _("This is not a day. Choose one, such as 2026-11-29."))
     return day
 
 

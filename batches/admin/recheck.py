@@ -9,13 +9,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from batches.limits import MAX_BULK
 from batches.models import Batch, BatchProfile
-from batches.text import pluralise
 
 from .actions import get_manager
 from .base import ListAdmin
+from .display import number
 
 
 class RecheckAdmin(ListAdmin):
@@ -24,16 +26,16 @@ class RecheckAdmin(ListAdmin):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.operate_batch")
 
-    @admin.action(permissions=["operate"], description="Recheck selected failed profiles")
+    @admin.action(permissions=["operate"], description=gettext_lazy("Recheck selected failed profiles"))
     def recheck_selected(self, request: HttpRequest, rows: QuerySet[BatchProfile]) -> HttpResponse | None:
         failed = rows.filter(status=BatchProfile.Status.FAILED).order_by("pk")
         chosen = list(failed.values_list("batch_id", "profile_id")[: MAX_BULK + 1])
         if len(chosen) > MAX_BULK:
-            advice = f"Select at most {MAX_BULK:,} failed profiles, or recheck by reason on the page of their batch."
-            self.message_user(request, advice, messages.WARNING)
+            advice = _("Select at most %(count)s failed profiles, or recheck by reason on the page of their batch.")
+            self.message_user(request, advice % {"count": number(MAX_BULK)}, messages.WARNING)
             return None
         if not chosen:
-            self.message_user(request, "None of the selected profiles has failed.", messages.WARNING)
+            self.message_user(request, _("None of the selected profiles has failed."), messages.WARNING)
             return None
         profiles = defaultdict(list)
         for batch_id, profile_id in chosen:
@@ -47,5 +49,10 @@ class RecheckAdmin(ListAdmin):
         if not result:
             self.message_user(request, result.message, messages.WARNING)
             return
-        link, counted = self.page_link(batch), pluralise(len(profiles), "failed profile")
-        self.message_user(request, format_html("“{}” was queued to recheck {}.", link, counted), messages.SUCCESS)
+        sentence = ngettext(
+            "“{batch}” was queued to recheck {count} failed profile.",
+            "“{batch}” was queued to recheck {count} failed profiles.",
+            len(profiles),
+        )
+        link, count = self.page_link(batch), number(len(profiles))
+        self.message_user(request, format_html(sentence, batch=link, count=count), messages.SUCCESS)

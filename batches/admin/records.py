@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import path
+from django.utils.translation import gettext_lazy
 
 from batches.lists.exports import PROFILE_EXPORTERS
 from batches.models import Attempt, BatchLog, BatchProfile, Host, Profile, StoryResult
@@ -45,20 +46,20 @@ from .reports import FailuresPage, HostsPage
 
 @admin.register(Profile)
 class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
-    about = "A profile appears here with the first batch or list that has it."
+    about = gettext_lazy("A profile appears here with the first batch or list that has it.")
     actions = ("check_selected", "forget_selected")
     list_display = (
         "url",
         "name",
-        display.column("last_checked_at", "last check", display.moment),
-        "last_error",
-        display.column("failing_since", "failing since", display.moment),
-        display.column("rests_until", "next try", display.moment),
-        display.column("last_story_at", "last new story", display.moment),
+        display.column("last_checked_at", gettext_lazy("last check"), display.moment),
+        display.STORED["last_error"],
+        display.column("failing_since", gettext_lazy("failing since"), display.moment),
+        display.column("rests_until", gettext_lazy("next try"), display.moment),
+        display.column("last_story_at", gettext_lazy("last new story"), display.moment),
     )
     list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
-    search_help_text = "Address or name"
+    search_help_text = gettext_lazy("Address or name")
     change_list_template = "admin/batches/profile/change_list.html"
 
     def get_urls(self) -> list[Any]:
@@ -91,7 +92,7 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
         return stream_download(PROFILE_EXPORTERS[form](queries.stream_profiles(profiles)), "profiles", form)
 
 
-AT = display.column("created_at", "at", display.exact)
+AT = display.column("created_at", gettext_lazy("at"), display.exact)
 
 
 class ResultAdmin(ReadOnlyAdmin):
@@ -101,15 +102,15 @@ class ResultAdmin(ReadOnlyAdmin):
         "id",
         "profile_link",
         "status",
-        "error",
+        display.STORED["error"],
         "http_status",
         "has_story",
-        display.column("checked_at", "checked", display.moment),
+        display.column("checked_at", gettext_lazy("checked"), display.moment),
         "batch_link",
     )
     list_select_related = ("batch", "profile")
     search_fields = ("profile__url", "profile__name", "error")
-    search_help_text = "Address, name or error"
+    search_help_text = gettext_lazy("Address, name or error")
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         return {}
@@ -117,7 +118,7 @@ class ResultAdmin(ReadOnlyAdmin):
 
 @admin.register(BatchProfile)
 class BatchProfileAdmin(RecheckAdmin, ResultAdmin):
-    about = "Each profile of a batch appears here with the result of its check."
+    about = gettext_lazy("Each profile of a batch appears here with the result of its check.")
     list_filter = (ProfilesOfBatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     actions = ("recheck_selected",)
 
@@ -126,7 +127,7 @@ class BatchProfileAdmin(RecheckAdmin, ResultAdmin):
 class AttemptAdmin(ResultAdmin):
     """Who may view the rows of batches may view what they were before."""
 
-    about = "A result appears here when its profile is checked again in the same batch."
+    about = gettext_lazy("A result appears here when its profile is checked again in the same batch.")
     list_filter = (BatchFilter, "status", "has_story")
 
     def has_view_permission(self, request: HttpRequest, obj: Attempt | None = None) -> bool:
@@ -135,18 +136,18 @@ class AttemptAdmin(ResultAdmin):
 
 @admin.register(StoryResult)
 class StoryResultAdmin(ReadOnlyAdmin):
-    about = "A story appears here when a check sees it for the first time."
+    about = gettext_lazy("A story appears here when a check sees it for the first time.")
     list_display = (
-        display.column("found_at", "found", display.moment),
+        display.column("found_at", gettext_lazy("found"), display.moment),
         display.story_link,
         "profile_link",
-        display.column("published_at", "published", display.moment),
+        display.column("published_at", gettext_lazy("published"), display.moment),
         "batch_link",
     )
     list_select_related = ("batch", "profile")
     list_filter = (BatchFilter, BaselineFilter, "found_at")
     search_fields = ("title", "url", "profile__url", "profile__name")
-    search_help_text = "Title, or address or name of the profile"
+    search_help_text = gettext_lazy("Title, or address or name of the profile")
     change_list_template = "admin/batches/storyresult/change_list.html"
 
     def get_urls(self) -> list[Any]:
@@ -158,12 +159,21 @@ class StoryResultAdmin(ReadOnlyAdmin):
 
 @admin.register(BatchLog)
 class BatchLogAdmin(ReadOnlyAdmin):
-    about = "Each change of a batch, of a list and of the queue appears here."
-    list_display = (AT, "batch_link", "of_list", "action", "actor", "channel", display.movement, "message")
+    about = gettext_lazy("Each change of a batch, of a list and of the queue appears here.")
+    list_display = (
+        AT,
+        "batch_link",
+        "of_list",
+        "action",
+        "actor",
+        "channel",
+        display.movement,
+        display.STORED["message"],
+    )
     list_filter = (BatchFilter, ListFilter, "channel", "created_at")
     list_select_related = ("batch", "list")
     search_fields = ("batch__name", "action", "actor", "message")
-    search_help_text = "Batch, action, person or message"
+    search_help_text = gettext_lazy("Batch, action, person or message")
 
 
 @admin.register(Host)

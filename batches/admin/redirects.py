@@ -9,11 +9,13 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_BULK
 from batches.models import Redirect
 from batches.queue.refusals import Refusal
-from batches.text import pluralise
+from batches.text import counted
 
 from . import display
 from .actions import get_manager
@@ -24,17 +26,19 @@ SHOWN = 20
 
 @admin.register(Redirect)
 class RedirectAdmin(ReadOnlyAdmin):
-    about = "The new address of a profile appears here when it has been redirected permanently for two days."
+    about = gettext_lazy(
+        "The new address of a profile appears here when it has been redirected permanently for two days."
+    )
     list_display = (
         "profile_link",
         "new_address",
         "effect",
         "checks",
-        display.column("first_seen_at", "first seen", display.moment),
-        display.column("last_seen_at", "last seen", display.moment),
+        display.column("first_seen_at", gettext_lazy("first seen"), display.moment),
+        display.column("last_seen_at", gettext_lazy("last seen"), display.moment),
     )
     search_fields = ("profile__url", "profile__name", "url")
-    search_help_text = "Old or new address, or name"
+    search_help_text = gettext_lazy("Old or new address, or name")
     actions = ("accept_selected",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Redirect]:
@@ -43,34 +47,35 @@ class RedirectAdmin(ReadOnlyAdmin):
     def has_accept_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.change_redirect")
 
-    @admin.display
+    @admin.display(description=gettext_lazy("new address"))
     def new_address(self, found: Redirect) -> str:
         return found.url
 
-    @admin.display(description="if accepted")
+    @admin.display(description=gettext_lazy("if accepted"))
     def effect(self, found: Any) -> str:
-        return "is merged into that profile" if found.merges else "gets the new address"
+        return _("is merged into that profile") if found.merges else _("gets the new address")
 
-    @admin.action(permissions=["accept"], description="Accept selected redirects")
+    @admin.action(permissions=["accept"], description=gettext_lazy("Accept selected redirects"))
     def accept_selected(self, request: HttpRequest, redirects: QuerySet[Redirect]) -> HttpResponse | None:
         """Only what was shown: if the selection has changed since the question, it is asked again."""
         chosen = list(redirects[:MAX_BULK])
         shown = digest_of(chosen)
         if request.POST.get("confirmed") != shown:
             if "confirmed" in request.POST:
-                self.message_user(request, "The redirects have changed. Check them again.", messages.WARNING)
+                self.message_user(request, _("The redirects have changed. Check them again."), messages.WARNING)
             return self.ask(request, chosen, redirects.count() - len(chosen), shown)
         results = get_manager(request).accept_redirects(chosen)
         refusals = [result for result in results if isinstance(result, Refusal)]
-        accepted = pluralise(len(results) - len(refusals), "redirect")
-        self.message_user(request, f"{accepted} accepted.", messages.SUCCESS)
+        done = len(results) - len(refusals)
+        accepted = counted("%(count)s redirect accepted.", "%(count)s redirects accepted.", count=done)
+        self.message_user(request, accepted, messages.SUCCESS)
         for refusal in refusals[:SHOWN]:
             self.message_user(request, refusal.message, messages.WARNING)
         return None
 
     def ask(self, request: HttpRequest, chosen: list[Redirect], left: int, shown: str) -> HttpResponse:
         context = {
-            **self.question_context(request, "Accept redirects?", "accept_selected", shown),
+            **self.question_context(request, _("Accept redirects?"), "accept_selected", shown),
             "count": len(chosen),
             "first": chosen[:SHOWN],
             "more": len(chosen) - SHOWN,

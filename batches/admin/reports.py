@@ -6,13 +6,15 @@ Each is a page beside those of a model, and shown to whoever may view the model'
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_HOST
 from batches.models import Batch, BatchProfile, Host, Profile
@@ -23,6 +25,9 @@ from batches.text import clean_text
 
 from .base import ListAdmin
 from .filters import LastCheckFilter
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 #: Reasons, hosts, batches and profiles on the page of failures; the lists have all of them.
 SHOWN = 20
@@ -36,7 +41,7 @@ class ReportPage:
     """A page of a model's admin, at `name`/."""
 
     name: str
-    title: str
+    title: StrOrPromise
 
     def __init__(self, model_admin: ListAdmin) -> None:
         self.model_admin = model_admin
@@ -65,13 +70,13 @@ class ReportPage:
 
 
 class FailuresPage(ReportPage):
-    name, title = "failures", "Failures"
+    name, title = "failures", gettext_lazy("Failures")
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
         period = read_period(request)
         return {
             "period": period,
-            "periods": [(each, each.label.capitalize()) for each in Period],
+            "periods": [(each, capfirst(each.label)) for each in Period],
             "check": LastCheckFilter.value_of(period),
             "failures": summarise_failures(period, SHOWN),
             "batches": find_batches_with_failures(period)[:SHOWN] if may_view(request, Batch) else [],
@@ -98,7 +103,7 @@ def may_view(request: HttpRequest, model: type[Model]) -> bool:
 class TodayPage(ReportPage):
     """The runs of today beside those before. Profile by profile they are compared on the page of each run."""
 
-    name, title = "today", "Today’s runs compared"
+    name, title = "today", gettext_lazy("Today’s runs compared")
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
         compared = compare_runs_of_today()
@@ -113,10 +118,10 @@ class TodayPage(ReportPage):
 
 #: The fields that are compared, with their labels.
 COMPARED = {
-    "completed_profiles": "Checked",
-    "failed_checks": "Failed",
-    "stories_found": "New stories",
-    "run_seconds": "Run time",
+    "completed_profiles": gettext_lazy("Checked"),
+    "failed_checks": gettext_lazy("Failed"),
+    "stories_found": gettext_lazy("New stories"),
+    "run_seconds": gettext_lazy("Run time"),
 }
 
 
@@ -124,7 +129,7 @@ class Figure(NamedTuple):
     """A number of today, and the one before."""
 
     field: str
-    label: str
+    label: Any
     now: float
     before: float | None
 
@@ -147,7 +152,7 @@ def describe_run(compared: ComparedRun) -> tuple[ComparedRun, list[Figure]]:
 class HostsPage(ReportPage):
     """In place of the list of hosts that have asked for a pause, which stands below."""
 
-    name, title = "hosts", "Hosts"
+    name, title = "hosts", gettext_lazy("Hosts")
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
         search = clean_search(request)
@@ -175,16 +180,20 @@ def clean_search(request: HttpRequest) -> str:
 class Column(NamedTuple):
     """A column by which the hosts can be sorted."""
 
-    label: str
+    label: Any
     key: Callable[[HostFigures], Any]
 
 
 #: In the order of the page, by the value in the address. The worst comes first, hosts with equal ones by name.
 HOST_COLUMNS = {
-    "host": Column("Host", lambda found: found.host),
-    "profiles": Column("Profiles", lambda found: (-found.profiles, found.host)),
-    "failing": Column("Failing", lambda found: (-found.failing, found.host)),
-    "rate": Column("Failure rate", lambda found: (-(found.failing_percent or 0), -found.failing, found.host)),
-    "seconds": Column("Median time", lambda found: (-(found.median_seconds or 0), found.host)),
-    "failed": Column("Last failure", lambda found: (-(found.last_failed_at or NEVER).timestamp(), found.host)),
+    "host": Column(gettext_lazy("Host"), lambda found: found.host),
+    "profiles": Column(gettext_lazy("Profiles"), lambda found: (-found.profiles, found.host)),
+    "failing": Column(gettext_lazy("Failing"), lambda found: (-found.failing, found.host)),
+    "rate": Column(
+        gettext_lazy("Failure rate"), lambda found: (-(found.failing_percent or 0), -found.failing, found.host)
+    ),
+    "seconds": Column(gettext_lazy("Median time"), lambda found: (-(found.median_seconds or 0), found.host)),
+    "failed": Column(
+        gettext_lazy("Last failure"), lambda found: (-(found.last_failed_at or NEVER).timestamp(), found.host)
+    ),
 }

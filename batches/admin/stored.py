@@ -10,8 +10,6 @@ from django.utils.translation import gettext_noop as _
 
 from batches.text import recognise
 
-from .display import register
-
 REASONS = (
     # Of checks. The subject, the address, is left out.
     _("no such host"),
@@ -104,7 +102,6 @@ REASONS = (
 )
 
 
-@register.filter
 def stored(text: str) -> str:
     """A reason or a message of the log, as a sentence that a page translates."""
     return recognise(text, REASONS)

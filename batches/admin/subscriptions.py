@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import widgets
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from batches.conf import get_config
 from batches.limits import MAX_DELAY, MAX_URL
@@ -21,6 +23,9 @@ from .filters import ListFilter
 from .lists import RefusableAdmin, require_accepted
 from .webhooks import PageWithButtons, describe_sending
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 Topic = Subscription.Topic
 
 #: What can be changed later.
@@ -30,21 +35,39 @@ VALUES = ("topics", "after_failures", "failed_percent", "minutes", "digest_hour"
 UNUSED = {True: ("after_failures", "failed_percent", "digest_hour"), False: ("minutes",)}
 
 
-def number(first: int, last: int, label: str, help_text: str, **options: Any) -> forms.IntegerField:
+def number(first: int, last: int, label: StrOrPromise, help_text: StrOrPromise, **options: Any) -> forms.IntegerField:
     options |= {"label": label, "help_text": help_text, "widget": widgets.AdminIntegerFieldWidget}
     return forms.IntegerField(min_value=first, max_value=last, **options)
 
 
 class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
-    topics = forms.MultipleChoiceField(choices=Topic.choices, widget=forms.CheckboxSelectMultiple)
-    after_failures = number(1, 1000, "Begins to fail", "After this number of failed checks in a row.", initial=3)
-    failed_percent = number(0, 100, "Many failures", "Failed profiles in percent.", initial=20)
-    minutes = number(1, MAX_DELAY, "Minutes", "How long the queue is held, or no worker runs.", initial=60)
+    topics = forms.MultipleChoiceField(
+        choices=Topic.choices, label=gettext_lazy("Topics"), widget=forms.CheckboxSelectMultiple
+    )
+    after_failures = number(
+        1,
+        1000,
+        gettext_lazy("Begins to fail"),
+        gettext_lazy("After this number of failed checks in a row."),
+        initial=3,
+    )
+    failed_percent = number(
+        0, 100, gettext_lazy("Many failures"), gettext_lazy("Failed profiles in percent."), initial=20
+    )
+    minutes = number(
+        1,
+        MAX_DELAY,
+        gettext_lazy("Minutes"),
+        gettext_lazy("How long the queue is held, or no worker runs."),
+        initial=60,
+    )
     digest_hour = number(
         0,
         23,
-        "Daily digest",
-        "Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.",
+        gettext_lazy("Daily digest"),
+        gettext_lazy(
+            "Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run."
+        ),
         required=False,
     )
 
@@ -68,8 +91,9 @@ class NewSubscriptionForm(SubscriptionForm):
     list = forms.ModelChoiceField(ProfileList.objects.all(), widget=forms.HiddenInput, required=False)
     address = forms.CharField(
         max_length=MAX_URL,
+        label=gettext_lazy("Address"),
         widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
-        help_text="An e-mail address, or that of a webhook.",
+        help_text=gettext_lazy("An e-mail address, or that of a webhook."),
     )
 
     class Meta(SubscriptionForm.Meta):
@@ -78,19 +102,19 @@ class NewSubscriptionForm(SubscriptionForm):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
-    about = "A subscription notifies somebody of the runs of a list, or of the queue."
+    about = gettext_lazy("A subscription notifies somebody of the runs of a list, or of the queue.")
     actions = None  # each is ended on its page
     list_display = ("of_list", "channel", "address_shown", "topics_shown", "when", "is_active")
     list_display_links = ("address_shown",)
     list_filter = (ListFilter, "channel", "is_active")
     list_select_related = ("list", "webhook")
     search_fields = ("list__name",)
-    search_help_text = "Name of the list"
+    search_help_text = gettext_lazy("Name of the list")
     ordering = ("list__name", "created_at")
     sortable_by = ()
 
     def buttons(self, row: Subscription) -> dict[str, str]:
-        return {"send_test_message": "Send a test message"} if row.is_active else {}
+        return {"send_test_message": _("Send a test message")} if row.is_active else {}
 
     # Permissions
 
@@ -129,7 +153,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         return ("of_list", "channel", "address_shown", *values, "deliveries")
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        advice = "Messages have no links. Set BATCHES_BASE_URL to the address at which people reach this site."
+        advice = _("Messages have no links. Set BATCHES_BASE_URL to the address at which people reach this site.")
         description = "" if get_config().base_url else advice
         return [(None, {"fields": self.get_fields(request, obj), "description": description})]
 
@@ -143,20 +167,21 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         if options.get("obj") is None:
             field = context["adminform"].form["list"]
             found = ProfileList.objects.filter(pk=value).first() if (value := as_uuid(field.value())) else None
-            context["title"] = f"Subscribe to “{found}”" if found else "Subscribe to the queue"
+            title = _("Subscribe to “%(list)s”") if found else _("Subscribe to the queue")
+            context["title"] = title % {"list": found}
         return super().render_change_form(request, context, *args, **options)
 
-    @admin.display(description="address")
+    @admin.display(description=gettext_lazy("address"))
     def address_shown(self, subscription: Subscription) -> str:
         return subscription.shown_address
 
-    @admin.display(description="topics")
+    @admin.display(description=gettext_lazy("topics"))
     def topics_shown(self, subscription: Subscription) -> str:
         return ", ".join(subscription.topics)
 
-    @admin.display
+    @admin.display(description=gettext_lazy("deliveries"))
     def deliveries(self, subscription: Subscription) -> str:
-        return self.list_link("deliveries", "webhookdelivery", subscription=subscription.pk)
+        return self.list_link(_("deliveries"), "webhookdelivery", subscription=subscription.pk)
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
         manager, values = get_manager(request), form.cleaned_data
@@ -183,5 +208,5 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
             if isinstance(result, Refusal):
                 self.message_user(request, result.message, messages.WARNING)
             else:
-                level, sentence = describe_sending()
-                self.message_user(request, f"A test message was created. {sentence}", level)
+                level, when = describe_sending()
+                self.message_user(request, f"{_('A test message was created.')} {when}", level)

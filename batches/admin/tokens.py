@@ -14,6 +14,8 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import DateTimeField, ForeignKey, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework.authtoken.admin import TokenAdmin
 
 from batches.models.api import AccessToken, ApiToken
@@ -37,15 +39,15 @@ class OwnTokens(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(OwnTokens, ListAdmin):
-    about = "A token lets a program use the API with the permissions of a user."
+    about = gettext_lazy("A token lets a program use the API with the permissions of a user.")
     list_display = (
         "user",
         "name",
         "begins_with",
         "scope",
-        display.column("created_at", "created", display.moment, ordering="created_at"),
-        display.column("expires_at", "expires", display.moment, ordering="expires_at"),
-        display.column("last_used_at", "last used", display.moment, ordering="last_used_at"),
+        display.column("created_at", gettext_lazy("created"), display.moment, ordering="created_at"),
+        display.column("expires_at", gettext_lazy("expires"), display.moment, ordering="expires_at"),
+        display.column("last_used_at", gettext_lazy("last used"), display.moment, ordering="last_used_at"),
     )
     fields = ("user", "name", "scope", "expires_at")
     ordering = ("-created_at", "-pk")
@@ -65,16 +67,20 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
     def save_model(self, request: HttpRequest, token: AccessToken, form: Any, change: bool) -> None:
         key = token.new_key()
         super().save_model(request, token, form, change)
-        messages.warning(request, f"The token is {key}. Copy it now; it will not be shown again.")
+        messages.warning(request, _("The token is %(key)s. Copy it now; it will not be shown again.") % {"key": key})
 
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(OwnTokens, PlaceAdmin, TokenAdmin):
-    about = "Earlier versions made these tokens. They stay valid until you delete them."
-    list_display = ("user", "begins_with", display.column("created", "created", display.moment, ordering="created"))
+    about = gettext_lazy("Earlier versions made these tokens. They stay valid until you delete them.")
+    list_display = (
+        "user",
+        "begins_with",
+        display.column("created", gettext_lazy("created"), display.moment, ordering="created"),
+    )
     fields = ("user",)
 
-    @admin.display(description="token")
+    @admin.display(description=gettext_lazy("token"))
     def begins_with(self, token: ApiToken) -> str:
         return f"{token.key[:4]}…"
 

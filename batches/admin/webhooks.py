@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from batches.lists.addresses import InvalidAddress
@@ -20,17 +22,24 @@ from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.queue.values import as_uuid
 from batches.reports.outlook import forecast_queue
-from batches.text import pluralise
+from batches.text import Sentence, counted
 
 from . import display
 from .base import ListAdmin, ReadOnlyAdmin
 from .filters import BatchFilter, ValueFilter
 from .queue_content import describe_missing_worker
 from .records import AT
+from .stored import stored
 
 State = WebhookDelivery.State
 
-CREATED = display.column("created_at", "created", display.moment)
+STATE_WORDS = {
+    State.WAITING: gettext_lazy("waiting"),
+    State.DELIVERED: gettext_lazy("delivered"),
+    State.FAILED: gettext_lazy("failed"),
+}
+
+CREATED = display.column("created_at", gettext_lazy("created"), display.moment)
 
 
 class PageWithButtons(ListAdmin):
@@ -63,7 +72,8 @@ class PageWithButtons(ListAdmin):
         call = request.POST.get("call", "")
         if call not in self.buttons(row):
             # The button is from a page that is older than the state of the row.
-            self.message_user(request, f"This action is not possible for “{row}” now.", messages.WARNING)
+            impossible = Sentence("This action is not possible for “%(row)s” now.", row=row)
+            self.message_user(request, impossible, messages.WARNING)
         else:
             getattr(self, call)(request, [row])
         return redirect(self.address_of(f"{self.opts.model_name}_change", pk))
@@ -90,19 +100,19 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Webhook)
 class WebhookAdmin(PageWithButtons):
-    about = "A webhook sends the events of the queue to an address of yours."
+    about = gettext_lazy("A webhook sends the events of the queue to an address of yours.")
     form = WebhookForm
     list_display = ("__str__", "url", "is_active", CREATED, "deliveries")
     list_filter = ("is_active",)
     search_fields = ("name", "url")
-    search_help_text = "Name or address"
+    search_help_text = gettext_lazy("Name or address")
     ordering = ("name", "url")
     actions = ("send_test_events",)
     readonly_fields = ("current_secret", CREATED, "deliveries")  # type: ignore[assignment]
 
     def buttons(self, row: Webhook) -> dict[str, str]:
-        test = {"send_test_events": "Send test event"} if row.is_active else {}
-        return test | {"rotate_secret": "Rotate secret"}
+        test = {"send_test_events": _("Send test event")} if row.is_active else {}
+        return test | {"rotate_secret": _("Rotate secret")}
 
     # The page
 
@@ -114,17 +124,18 @@ class WebhookAdmin(PageWithButtons):
         secret = ["current_secret"] if self.has_operate_permission(request) else []
         return [*fields, *secret, CREATED, "deliveries"]
 
-    @admin.display(description="secret")
+    @admin.display(description=gettext_lazy("secret"))
     def current_secret(self, webhook: Webhook) -> str:
         secret, *previous = outbox.signing_secrets(webhook)
         if not previous or webhook.previous_secret_until is None:
             return format_html("<code>{}</code>", secret)
         until = display.moment(webhook.previous_secret_until)
-        return format_html("<code>{}</code> (the previous secret also signs until {})", secret, until)
+        sentence = _("{secret} (the previous secret also signs until {time})")
+        return format_html(sentence, secret=format_html("<code>{}</code>", secret), time=until)
 
-    @admin.display
+    @admin.display(description=gettext_lazy("deliveries"))
     def deliveries(self, webhook: Webhook) -> str:
-        return self.list_link("deliveries", "webhookdelivery", webhook__id__exact=webhook.pk)
+        return self.list_link(_("deliveries"), "webhookdelivery", webhook__id__exact=webhook.pk)
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
         # Only the changed fields: somebody else may rotate the secret at the same time.
@@ -138,27 +149,30 @@ class WebhookAdmin(PageWithButtons):
 
     # Actions
 
-    @admin.action(permissions=["operate"], description="Send test event")
+    @admin.action(permissions=["operate"], description=gettext_lazy("Send test event"))
     def send_test_events(self, request: HttpRequest, webhooks: Iterable[Webhook]) -> None:
         for webhook in webhooks:
             self.send_test(request, webhook)
 
     def send_test(self, request: HttpRequest, webhook: Webhook) -> None:
         if not outbox.write_test_event(webhook):
-            sentence = f"“{webhook}” is not active. Activate it before you send a test event."
-            self.message_user(request, sentence, messages.WARNING)
+            inactive = Sentence(
+                "“%(webhook)s” is not active. Activate it before you send a test event.", webhook=webhook
+            )
+            self.message_user(request, inactive, messages.WARNING)
             return
         self.log_change(request, webhook, "Sent a test event.")
-        level, sentence = describe_sending()
-        self.message_user(request, f"A test event for “{webhook}” was created. {sentence}", level)
+        level, when = describe_sending()
+        created = _("A test event for “%(webhook)s” was created.") % {"webhook": webhook}
+        self.message_user(request, f"{created} {when}", level)
 
     def rotate_secret(self, request: HttpRequest, webhooks: Iterable[Webhook]) -> None:
         [webhook] = webhooks
         outbox.rotate_secret(webhook)
         self.log_change(request, webhook, "Rotated the secret.")
         hours = f"{outbox.ROTATION.total_seconds() / 3600:g}"
-        sentence = f"“{webhook}” has a new secret. The previous secret signs for {hours} more hours."
-        self.message_user(request, sentence, messages.SUCCESS)
+        sentence = _("“%(webhook)s” has a new secret. The previous secret signs for %(hours)s more hours.")
+        self.message_user(request, sentence % {"webhook": webhook, "hours": hours}, messages.SUCCESS)
 
     # Deleting
 
@@ -171,7 +185,7 @@ class WebhookAdmin(PageWithButtons):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Names and counts for the confirmation page. Django's default would load every delivery."""
         deliveries = WebhookDelivery.objects.filter(webhook__in=objs).count()
-        counts = {"webhooks": len(objs), "deliveries": display.number(deliveries)}
+        counts = {_("webhooks"): len(objs), _("deliveries"): display.number(deliveries)}
         return [str(webhook) for webhook in objs], counts, set(), []
 
 
@@ -179,14 +193,14 @@ def describe_sending() -> tuple[int, str]:
     """When a delivery that was just written is sent: the level of the message, and a sentence."""
     outlook = forecast_queue()
     if outlook.worker_is_alive:
-        return messages.SUCCESS, "The worker sends it within seconds. See its deliveries for the result."
-    return messages.WARNING, f"It waits for a worker: {describe_missing_worker(outlook)}."
+        return messages.SUCCESS, _("The worker sends it within seconds. See its deliveries for the result.")
+    return messages.WARNING, _("It waits for a worker: %(reason)s.") % {"reason": describe_missing_worker(outlook)}
 
 
 class SubscriptionFilter(ValueFilter):
     """The deliveries of one subscription, which its page links to: `?subscription=<id>`."""
 
-    title = "subscription"
+    title = gettext_lazy("subscription")
     parameter_name = "subscription"
 
     def filter_by(self, rows: QuerySet[WebhookDelivery], value: str) -> QuerySet[WebhookDelivery]:
@@ -194,11 +208,11 @@ class SubscriptionFilter(ValueFilter):
 
 
 class StateFilter(ValueFilter):
-    title = "state"
+    title = gettext_lazy("state")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(state.value, state.value) for state in State]
+        return [(state.value, str(STATE_WORDS[state])) for state in State]
 
     def filter_by(self, rows: Any, value: str) -> Any:
         return getattr(rows, value)() if value in State.values else rows.none()
@@ -206,12 +220,12 @@ class StateFilter(ValueFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
-    about = "Each message to a webhook or a subscriber appears here."
+    about = gettext_lazy("Each message to a webhook or a subscriber appears here.")
     list_display = (AT, "type", "receiver_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
     list_select_related = ("webhook", "batch", "subscription__list")
     list_filter = (StateFilter, "type", "webhook", SubscriptionFilter, BatchFilter)
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")
-    search_help_text = "Event ID, webhook or error"
+    search_help_text = gettext_lazy("Event ID, webhook or error")
     actions = ("reschedule_all",)
     fields = (
         "type",
@@ -229,35 +243,45 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
     readonly_fields = ("state", "receiver_link", "last_response", "next_attempt", "payload_sent")
 
     def buttons(self, row: WebhookDelivery) -> dict[str, str]:
-        return {"reschedule_all": "Deliver again"} if row.state == State.FAILED else {}
+        return {"reschedule_all": _("Deliver again")} if row.state == State.FAILED else {}
 
-    @admin.display(description="receiver")
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, delivery: WebhookDelivery) -> str:
+        return str(STATE_WORDS[State(delivery.state)])
+
+    @admin.display(description=gettext_lazy("receiver"))
     def receiver_link(self, delivery: WebhookDelivery) -> str:
         return self.page_link(delivery.receiver)
 
-    @admin.display(description="last response")
+    @admin.display(description=gettext_lazy("last response"))
     def last_response(self, delivery: WebhookDelivery) -> str:
-        return delivery.error or (str(delivery.http_status) if delivery.http_status else display.NOTHING)
+        return stored(delivery.error) or (str(delivery.http_status) if delivery.http_status else display.NOTHING)
 
-    @admin.display(description="next attempt")
+    @admin.display(description=gettext_lazy("next attempt"))
     def next_attempt(self, delivery: WebhookDelivery) -> str:
         if delivery.next_attempt_at and not delivery.is_open:
-            return "when the receiver is active again"
+            return _("when the receiver is active again")
         return display.moment(delivery.next_attempt_at)
 
-    @admin.display(description="payload")
+    @admin.display(description=gettext_lazy("payload"))
     def payload_sent(self, delivery: WebhookDelivery) -> str:
         return format_html('<code class="webhook-payload">{}</code>', delivery.payload)
 
-    @admin.action(permissions=["operate"], description="Deliver again")
+    @admin.action(permissions=["operate"], description=gettext_lazy("Deliver again"))
     def reschedule_all(self, request: HttpRequest, deliveries: Iterable[WebhookDelivery]) -> None:
         deliveries = list(deliveries)
         rescheduled = [delivery for delivery in deliveries if outbox.reschedule(delivery)]
         for delivery in rescheduled:
             self.log_change(request, delivery, "Rescheduled the delivery.")
         if rescheduled:
-            count = pluralise(len(rescheduled), "delivery", "deliveries")
-            self.message_user(request, f"{count} rescheduled.", messages.SUCCESS)
+            done = counted(
+                "%(count)s delivery rescheduled.", "%(count)s deliveries rescheduled.", count=len(rescheduled)
+            )
+            self.message_user(request, done, messages.SUCCESS)
         if skipped := len(deliveries) - len(rescheduled):
-            count = pluralise(skipped, "delivery", "deliveries")
-            self.message_user(request, f"{count} skipped. Only failed deliveries can be rescheduled.", messages.WARNING)
+            left = counted(
+                "%(count)s delivery skipped. Only failed deliveries can be rescheduled.",
+                "%(count)s deliveries skipped. Only failed deliveries can be rescheduled.",
+                count=skipped,
+            )
+            self.message_user(request, left, messages.WARNING)

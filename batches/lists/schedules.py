@@ -53,7 +53,11 @@ FIELDS = (_("minute"), _("hour"), _("day of month"), _("month"), _("day of week"
 
 
 class InvalidSchedule(ValueError):
-    """`str(error)` is a sentence that says what to write instead."""
+    """`str(error)` is a sentence that says what to write instead, `field` the one of the list that has to change."""
+
+    def __init__(self, message: str, field: str = "schedule") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def iterate_times(expression: str, zone: str, after: datetime) -> Iterator[datetime]:
@@ -83,7 +87,7 @@ def require_schedule(expression: str, zone: str, delay: timedelta, after: dateti
         message = Sentence(
             "A delay has to be shorter than the time between two runs, %(minutes)s minutes.", minutes=round(minutes)
         )
-        raise InvalidSchedule(message)
+        raise InvalidSchedule(message, "delay_minutes")
 
 
 def describe_schedule(expression: str) -> str:
@@ -118,7 +122,7 @@ def _find_zone(name: str) -> ZoneInfo:
         message = Sentence(
             "%(zone)s is not a known time zone. Write one such as Europe/Berlin or UTC.", zone=_quote(name)
         )
-        raise InvalidSchedule(message)
+        raise InvalidSchedule(message, "time_zone")
     return ZoneInfo(name)
 
 

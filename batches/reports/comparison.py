@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Count, F, Field, Func, OuterRef, Q, QuerySet, Subquery, TextChoices, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import GreaterThanOrEqual, LessThanOrEqual
+from django.utils.translation import gettext_lazy as _
 
 from batches.models import Batch, BatchProfile
 
@@ -18,10 +19,10 @@ Status = BatchProfile.Status
 class Change(TextChoices):
     """How a profile's result differs from the previous batch."""
 
-    NEWLY_FAILING = "newly_failing", "newly failing"  # was ok, now fails
-    RECOVERED = "recovered", "recovered"  # failed, is ok now
-    UNCHANGED = "unchanged", "unchanged"  # ok both times, or failed both times
-    NOT_COMPARED = "not_compared", "not compared"  # at least one of the two batches has no result
+    NEWLY_FAILING = "newly_failing", _("newly failing")  # was ok, now fails
+    RECOVERED = "recovered", _("recovered")  # failed, is ok now
+    UNCHANGED = "unchanged", _("unchanged")  # ok both times, or failed both times
+    NOT_COMPARED = "not_compared", _("not compared")  # at least one of the two batches has no result
 
 
 #: By (before, now), for a profile with a result in both batches.

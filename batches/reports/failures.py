@@ -12,6 +12,7 @@ from datetime import date, datetime, time, timedelta
 
 from django.db.models import Q, QuerySet, TextChoices
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from batches.models import Batch, HostOf, Profile
 from batches.queue.sql import fetch_all
@@ -20,10 +21,10 @@ from batches.queue.sql import fetch_all
 class Period(TextChoices):
     """When the check was that failed, by the day of the project's time zone."""
 
-    TODAY = "today", "today"
-    YESTERDAY = "yesterday", "yesterday"
-    WEEK = "week", "last 7 days"
-    ALL = "all", "any time"
+    TODAY = "today", _("today")
+    YESTERDAY = "yesterday", _("yesterday")
+    WEEK = "week", _("last 7 days")
+    ALL = "all", _("any time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """`{% load batches_display %}`: the filters of the admin for the templates."""
 
-from batches.admin import stored  # noqa: F401 — adds its own
 from batches.admin.display import register
 
 __all__ = ["register"]

@@ -38,11 +38,12 @@ def test_a_row_shows_the_progress_of_its_batch(client):
     batch = batch_with("paused", ok=3, failed=2, pending=7, stories=[story("a"), story("b")])
     response = client.get(LIST)
     [row] = rows(response)
-    assert (row["progress_bar"], row["ok"], row["failed"], row["new_stories"]) == ("5 of 12", "3", "2", "2")
+    counts = [row[name] for name in ("progress_bar", "successful_checks", "failed_checks", "stories_found")]
+    assert counts == ["5 of 12", "3", "2", "2"]
     assert '<progress max="12" value="5"' in text_of(response)
     Batch.objects.update(total_profiles=10_000, completed_profiles=6_414, successful_checks=6_412)
     [row] = rows(client.get(LIST))
-    assert (row["progress_bar"], row["ok"]) == ("6,414 of 10,000", "6,412")
+    assert (row["progress_bar"], row["successful_checks"]) == ("6,414 of 10,000", "6,412")
     Batch.objects.update(total_profiles=0, completed_profiles=0, successful_checks=0, failed_checks=0)
     assert '<progress max="1" value="0"' in text_of(client.get(LIST))  # HTML does not allow a maximum of 0
     Batch.everything.filter(pk=batch.pk).update(deleted_at="2026-01-01T00:00Z")

@@ -205,7 +205,7 @@ def test_profiles_that_rest_are_listed_with_the_reason_and_the_next_try(client):
     assert matching(client, "rest=resting") == {"rests/"}
     page = text_of(client.get(LIST, {"rest": "resting"}))
     assert '<td class="field-last_error">It is gone.</td>' in page
-    for column, hours in (("failing_since", -40 * 24), ("next_try", 1)):
+    for column, hours in (("failing_since", -40 * 24), ("rests_until", 1)):
         moment = timezone.localtime(now + timedelta(hours=hours))
         assert f'<td class="field-{column}">{display.moment(moment)}</td>' in page
     assert client.get(LIST, {"rest": "tired"}).status_code == 302

@@ -81,7 +81,7 @@ def test_the_lists_have_their_sizes_and_their_latest_runs(client, news):
     html = text_of(client.get(LISTS))
     assert [found.name for found in client.get(LISTS).context["cl"].result_list] == ["Empty", "News"]
     assert f'<a href="{page_of(run)}">queued</a>' in html
-    assert '<td class="field-profiles">3</td>' in html
+    assert '<td class="field-total_profiles">3</td>' in html
 
 
 def test_a_new_list_is_created_by_the_manager_and_leads_to_the_import(client):
