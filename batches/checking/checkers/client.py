@@ -123,6 +123,7 @@ class Transfer:
         self._allowed = allowed
         self._memory = memory
         self.connect_seconds = options[pycurl.CONNECTTIMEOUT_MS] / 1000
+        self._known_host = ""  # to libcurl, with its port
         self.curl = pycurl.Curl()
         for option, value in options.items():
             self.curl.setopt(option, value)
@@ -147,7 +148,14 @@ class Transfer:
         self.curl.setopt(pycurl.URL, target.url)
         self.curl.setopt(pycurl.REQUEST_TARGET, target.path)
         self.curl.setopt(pycurl.HTTPHEADER, headers)
-        self.curl.setopt(pycurl.RESOLVE, [describe_addresses(target, addresses)] if addresses else [])
+        self._set_addresses(target, addresses)
+
+    def _set_addresses(self, target: Target, addresses: Sequence[str]) -> None:
+        """Let libcurl forget the last ones: with each request it looks through all that it knows."""
+        known = [f"-{self._known_host}"] if self._known_host else []
+        self._known_host = f"{target.host}:{target.port}" if addresses else ""
+        new = [f"+{self._known_host}:{join_addresses(addresses)}"] if addresses else []
+        self.curl.setopt(pycurl.RESOLVE, known + new)
 
     def forget_cookies(self) -> None:
         self.curl.setopt(pycurl.COOKIELIST, "ALL")
@@ -401,10 +409,9 @@ def choose_options(config: Config, timeout: float) -> dict[int, Any]:
     return options
 
 
-def describe_addresses(target: Target, addresses: Sequence[str]) -> str:
-    """For CURLOPT_RESOLVE. "+": libcurl forgets them again."""
-    wrapped = (f"[{address}]" if ":" in address else address for address in addresses)
-    return f"+{target.host}:{target.port}:{','.join(wrapped)}"
+def join_addresses(addresses: Sequence[str]) -> str:
+    """For CURLOPT_RESOLVE."""
+    return ",".join(f"[{address}]" if ":" in address else address for address in addresses)
 
 
 def read_answer(transfer: Transfer) -> Answer:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 # A body up to this size always has room: there are only as many of them as checks at once.
 SMALL_BYTES = 64 * 1024
+
+
+class Turn(NamedTuple):
+    """Who waits for how many bytes."""
+
+    share: Share
+    size: int
+    given: asyncio.Future[None]
 
 
 class Memory:
@@ -17,14 +26,9 @@ class Memory:
     def __init__(self, size: int, reserve: int) -> None:
         #: Bytes outside of the reserve. Negative while it is in use.
         self.free = size - reserve
+        #: Has the reserve: the one that had waited longest when it became free.
         self._favoured: Share | None = None
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def favour(self, share: Share) -> bool:
-        """Whether this share may use the reserve from now on."""
-        if self._favoured is None:
-            self._favoured = share
-        return self._favoured is share
+        self._waiting: list[Turn] = []
 
     def take(self, share: Share, count: int) -> bool:
         has_room = count <= self.free or share.size + count <= SMALL_BYTES or share is self._favoured
@@ -34,17 +38,33 @@ class Memory:
 
     def give_back(self, share: Share, count: int) -> None:
         self.free += count
-        if share is self._favoured:
+        if share is self._favoured and (self.free >= 0 or not share.size):
             self._favoured = None
+        self._give_turns()
+
+    async def wait_for_room(self, share: Share, count: int) -> None:
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Turn(share, count, given))
+        self._give_turns()
+        await given
+
+    def _give_turns(self) -> None:
+        """Wake up only those for whom there is room: hundreds may wait, and each change comes here."""
         waiting, self._waiting = self._waiting, []
         for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+            if turn.given.done():  # cancelled
+                continue
+            if turn.share.grow(turn.size) or self._favour(turn):
+                turn.given.set_result(None)
+            else:
+                self._waiting.append(turn)
 
-    async def wait_for_change(self) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        await turn
+    def _favour(self, turn: Turn) -> bool:
+        """Give it the reserve, if nobody has it."""
+        if self._favoured:
+            return False
+        self._favoured = turn.share
+        return turn.share.grow(turn.size)
 
 
 class Share:
@@ -62,14 +82,14 @@ class Share:
         return has_room
 
     async def wait_to_grow(self, count: int) -> None:
-        while not self.grow(count):
-            if not self._memory.favour(self):
-                await self._memory.wait_for_change()
+        """If this is cancelled, the share has to be closed: it may have the room already."""
+        if not self.grow(count):
+            await self._memory.wait_for_room(self, count)
 
     def resize(self, size: int) -> None:
         """Set what it takes from now on, without waiting. Let it grow only a little this way."""
-        self._memory.free += self.size - size
-        self.size = size
+        unused, self.size = self.size - size, size
+        self._memory.give_back(self, unused)
 
     def close(self) -> None:
         """Give all of it back. Closing twice changes nothing."""

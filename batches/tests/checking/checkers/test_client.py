@@ -65,6 +65,30 @@ def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
     asyncio.run(run())
 
 
+def test_libcurl_forgets_the_addresses_of_the_last_request(server):
+    """It looks through all that it knows with each request: with 20,000 hosts, that took longer than the requests."""
+    server.answer("/", body=b"a")
+    known = {"one.test": ["127.0.0.1"], "two.test": ["127.0.0.1"]}
+
+    async def resolve(host):
+        return known[host]
+
+    async def run() -> None:
+        async with Client(quick_config(), (), timeout=2, limit=10) as client:
+            client._resolver.resolve = resolve
+            with client.chain() as transfer:
+                transfer.curl.setopt(pycurl.FORBID_REUSE, True)
+                for host in ("one.test", "two.test", "one.test", "two.test"):
+                    target = parse_url(server.url("/", host=host), "the address")
+                    answer = await client.request(transfer, target)
+                    assert answer.body == b"a"
+                known["one.test"] = []  # so that libcurl would have to know them
+                with pytest.raises(FetchError):
+                    await client.request(transfer, parse_url(server.url("/", host="one.test"), "the address"))
+
+    asyncio.run(run())
+
+
 def test_a_request_that_is_cancelled_is_not_sent_later():
     """What the system could not send by then, it drops: the host sees a reset, not an end behind a late request."""
 

@@ -62,6 +62,46 @@ def test_a_body_that_waits_and_is_cancelled_leaves_its_turn_to_the_next():
     asyncio.run(run())
 
 
+def test_only_those_for_whom_there_is_room_wake_up():
+    """Once all woke up at each change: with 20,000 hosts, waiting took ten times the CPU of the checks."""
+
+    async def run() -> None:
+        memory = Memory(4 * LARGE, LARGE)
+        holder, reserved = Share(memory), Share(memory)
+        assert holder.grow(3 * LARGE)
+        await reserved.wait_to_grow(LARGE)
+        shares = [Share(memory) for _ in range(100)]
+        waits = [asyncio.create_task(share.wait_to_grow(LARGE)) for share in shares]
+        await asyncio.sleep(0)
+        holder.resize(LARGE)
+        assert [share.size for share in shares] == [LARGE] + 99 * [0]
+        reserved.close()
+        assert sum(share.size for share in shares) == 3 * LARGE
+        await asyncio.gather(*waits[:3])
+        assert [wait.done() for wait in waits] == 3 * [True] + 97 * [False]
+        for wait in waits[3:]:
+            wait.cancel()
+
+    asyncio.run(run())
+
+
+def test_the_reserve_is_free_again_when_a_body_turns_out_small():
+    async def run() -> None:
+        memory = Memory(2 * LARGE, LARGE)
+        holder, unpacked, waiting = (Share(memory) for _ in range(3))
+        assert holder.grow(LARGE - 2)
+        await unpacked.wait_to_grow(LARGE)
+        wait = asyncio.create_task(waiting.wait_to_grow(LARGE))
+        await asyncio.sleep(0)
+        unpacked.resize(3)  # it does not fit without the reserve
+        assert waiting.size == 0
+        unpacked.resize(2)
+        assert waiting.size == LARGE
+        await wait
+
+    asyncio.run(run())
+
+
 def test_to_give_room_back_twice_changes_nothing():
     memory = Memory(LARGE, 0)
     share = Share(memory)
@@ -105,14 +145,14 @@ def test_to_wait_for_room_is_not_charged(server, monkeypatch):
         memory = checker._client.memory
         waits = asyncio.Event()
 
-        async def wait(original=memory.wait_for_change) -> None:
+        async def wait(*wanted, original=memory.wait_for_room) -> None:
             waits.set()
-            await original()
+            await original(*wanted)
 
-        memory.wait_for_change = wait
         held = Share(memory)
         assert held.grow(memory.free)
-        assert memory.favour(held)
+        await held.wait_to_grow(1)  # and has the reserve
+        memory.wait_for_room = wait
         waiting = asyncio.create_task(checker.fetch(server.url("/")))
         await waits.wait()
         await asyncio.sleep(1.5 * timeout)
