@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.conf import command_line
-from batches.models import STATUS_WORDS, Action, Batch, BatchLog, StoryResult
+from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult
 from batches.text import describe_zone, format_duration, translate
 
 from .stored import stored
@@ -269,6 +269,21 @@ def in_words(log: BatchLog) -> str:
     if log.actor:
         return _("%(what)s by %(actor)s.") % values
     return f"{values['what']}: {message}" if message else f"{values['what']}."
+
+
+#: The channels beside a log in words.
+CHANNEL_WORDS: Mapping[str, StrOrPromise] = {
+    Channel.ADMIN: gettext_lazy("admin"),
+    Channel.API: gettext_lazy("api"),
+    Channel.COMMAND: gettext_lazy("command"),
+    Channel.WORKER: gettext_lazy("worker"),
+    Channel.CODE: gettext_lazy("code"),
+}
+
+
+@register.filter
+def channel_word(log: BatchLog) -> str:
+    return str(CHANNEL_WORDS.get(log.channel, log.channel))
 
 
 @register.filter

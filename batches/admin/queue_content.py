@@ -22,7 +22,6 @@ from batches.limits import MAX_NAME
 from batches.models import Action, Batch, BatchLog, Channel
 from batches.queue.bulk import find_batches
 from batches.queue.refusals import Refused
-from batches.queue.transitions import RULES
 from batches.queue.undo import can_be_undone
 from batches.queue.values import find_batch, fingerprint_of, require_passed
 from batches.reports.outlook import Move, Outlook, forecast_queue
@@ -46,6 +45,18 @@ SETTLED = {
     Status.ERROR: (gettext_lazy("In error"), gettext_lazy("in error")),
     Status.PAUSED: (gettext_lazy("Paused"), gettext_lazy("paused")),
     Status.DONE: (gettext_lazy("Done today"), gettext_lazy("done today")),
+}
+
+
+#: The changes that can be undone, without the name of whom has made them, and with it.
+CHANGES = {
+    Action.QUEUE_BATCH: (gettext_lazy("“%(batch)s” queued"), gettext_lazy("“%(batch)s” queued by %(actor)s")),
+    Action.START_BATCH: (gettext_lazy("“%(batch)s” started"), gettext_lazy("“%(batch)s” started by %(actor)s")),
+    Action.PAUSE_BATCH: (gettext_lazy("“%(batch)s” paused"), gettext_lazy("“%(batch)s” paused by %(actor)s")),
+    Action.MOVE_BATCH: (
+        gettext_lazy("“%(batch)s” moved from %(from)s to %(to)s"),
+        gettext_lazy("“%(batch)s” moved from %(from)s to %(to)s by %(actor)s"),
+    ),
 }
 
 
@@ -202,20 +213,9 @@ def find_last_change() -> LastChange | None:
 
 def describe_change(change: BatchLog) -> str:
     """“3” moved from 3 to 1 by ada."""
-    values = {
-        "batch": change.batch,
-        "done": translate(RULES[Action(change.action)].participle),
-        "from": number(change.from_position or 0),
-        "to": number(change.to_position or 0),
-        "actor": change.actor,
-    }
-    if change.action != Action.MOVE_BATCH:
-        by = _("“%(batch)s” %(done)s by %(actor)s") if change.actor else _("“%(batch)s” %(done)s")
-    elif change.actor:
-        by = _("“%(batch)s” moved from %(from)s to %(to)s by %(actor)s")
-    else:
-        by = _("“%(batch)s” moved from %(from)s to %(to)s")
-    return by % values
+    alone, by_actor = CHANGES[Action(change.action)]
+    values = {"from": number(change.from_position or 0), "to": number(change.to_position or 0)}
+    return (by_actor if change.actor else alone) % {**values, "batch": change.batch, "actor": change.actor}
 
 
 def move_query(batch: Batch, by: int) -> str:

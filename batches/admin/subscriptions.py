@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -17,6 +17,7 @@ from batches.limits import MAX_DELAY, MAX_URL
 from batches.models import ProfileList, Subscription
 from batches.queue.refusals import Refusal
 from batches.queue.values import as_uuid
+from batches.text import Sentence
 
 from .actions import get_manager
 from .filters import ListFilter
@@ -30,6 +31,18 @@ Topic = Subscription.Topic
 
 #: What can be changed later.
 VALUES = ("topics", "after_failures", "failed_percent", "minutes", "digest_hour", "is_active")
+
+#: Short, for a column. The labels are for the form.
+TOPIC_WORDS: Mapping[str, StrOrPromise] = {
+    Topic.STORIES: gettext_lazy("stories"),
+    Topic.DONE: gettext_lazy("done"),
+    Topic.ERROR: gettext_lazy("error"),
+    Topic.FAILING: gettext_lazy("failing"),
+    Topic.RECOVERED: gettext_lazy("recovered"),
+    Topic.FAILURES: gettext_lazy("failures"),
+    Topic.HELD: gettext_lazy("held"),
+    Topic.NO_WORKER: gettext_lazy("no_worker"),
+}
 
 #: What has no meaning for the queue, and for a list.
 UNUSED = {True: ("after_failures", "failed_percent", "digest_hour"), False: ("minutes",)}
@@ -177,7 +190,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
 
     @admin.display(description=gettext_lazy("topics"))
     def topics_shown(self, subscription: Subscription) -> str:
-        return ", ".join(subscription.topics)
+        return ", ".join(str(TOPIC_WORDS.get(topic, topic)) for topic in subscription.topics)
 
     @admin.display(description=gettext_lazy("deliveries"))
     def deliveries(self, subscription: Subscription) -> str:
@@ -198,7 +211,8 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Without its deliveries: Django's own version would load each of them."""
-        return [f"{subscription} ({subscription.shown_address})" for subscription in objs], {}, set(), []
+        texts = [Sentence("%(name)s (%(address)s)", name=each, address=each.shown_address) for each in objs]
+        return texts, {}, set(), []
 
     # Actions
 

@@ -11,9 +11,10 @@ from django.utils import timezone, translation
 from django.utils.translation import trans_real
 
 import batches
-from batches.admin import chart, display
+from batches.admin import chart, display, queue_content
 from batches.admin.forms import ListForm
 from batches.models import Action, Batch, BatchLog, ProfileList
+from batches.queue.undo import UNDOABLE
 from batches.reports.comparison import Change
 from batches.reports.failures import Period
 from batches.text import translate
@@ -108,6 +109,7 @@ def test_the_log_in_words_changes_with_the_language_and_keeps_what_was_stored(ma
                 assert actor in sentence or message.startswith("by worker ")
                 assert message.removeprefix("by worker ") in sentence
     assert set(display.WORDS) == set(Action)
+    assert set(queue_content.CHANGES) == UNDOABLE
 
 
 def test_each_text_of_a_page_changes_with_the_language(marked):
