@@ -165,6 +165,12 @@ def short_name(name: object) -> str:
 
 
 @register.filter
+def of(label: object, name: object) -> str:
+    """ "Top: “nightly”": the label of a button for those who do not see what it stands beside."""
+    return _("%(label)s: “%(batch)s”") % {"label": translate(label), "batch": name}
+
+
+@register.filter
 def duration(seconds: float | None) -> str:
     return format_duration(seconds) if seconds else NOTHING
 
