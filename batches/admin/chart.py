@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 from batches.models import Batch, BatchProfile
 from batches.text import format_duration
 
-from .display import number, status_word
+from .display import number, percent, status_word
 
 #: (minute, ok, failed)
 Minute = tuple[datetime, int, int]
@@ -130,7 +130,7 @@ def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
         {
             "name": name,
             "count": count,
-            "percent": _share(count, whole),
+            "percent": percent(100 * count / whole),
             "x": _percent((end - count) / whole),
             "width": _percent(count / whole),
         }
@@ -224,13 +224,6 @@ def _list_times(moments: Sequence[datetime], size: int) -> list[str]:
     is_one_day = moments[-1] - moments[0] <= timedelta(days=1)
     layout = "%Y-%m-%d" if size >= DAY else "%H:%M" if is_one_day else "%m-%d %H:%M"
     return [f"{localtime(moment):{layout}}" for moment in moments]
-
-
-def _share(count: int, whole: int) -> str:
-    """100 % only if nothing is missing, 0 % only if nothing is there: 999 of 1,000 are 99.9 %."""
-    if count in (0, whole):
-        return f"{100 * count // whole} %"
-    return f"{min(max(100 * count / whole, 0.1), 99.9):.1f} %"
 
 
 def _percent(share: float) -> str:

@@ -13,6 +13,7 @@ from django import template
 from django.contrib import admin
 from django.db.models import F, Model
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.timezone import localdate, localtime
 from django.utils.translation import gettext as _
@@ -65,10 +66,12 @@ STORED: Mapping[Any, Any] = {
 }
 
 
-def number(value: float) -> str:
-    return f"{value:,}"
+def number(value: float, decimals: int = 0) -> str:
+    """For people, with the separators of their language: "1,234", "1.234"."""
+    return number_format(f"{value:.{decimals}f}", force_grouping=True)
 
 
+@register.filter
 def status_word(status: str) -> str:
     """For a sentence. The label of a status stands alone."""
     return translate(STATUS_WORDS.get(status, status))
@@ -180,13 +183,13 @@ def signed(value: float | None) -> str:
     """A difference: "+40", "−3", "±0"."""
     if value is None:
         return NOTHING
-    return f"+{value:,.0f}" if value >= 0.5 else f"−{-value:,.0f}" if value <= -0.5 else "±0"
+    return f"+{number(value)}" if value >= 0.5 else f"−{number(-value)}" if value <= -0.5 else "±0"
 
 
 @register.filter
 def seconds(value: float | None) -> str:
     """How long one check takes: less than a second counts."""
-    return NOTHING if value is None else f"{value:,.2f} s" if value < 10 else f"{value:,.0f} s"
+    return NOTHING if value is None else f"{number(value, 2 if value < 10 else 0)} s"
 
 
 @register.filter
@@ -194,7 +197,7 @@ def percent(value: float | None) -> str:
     """100 % only if nothing is missing, 0 % only if nothing is there: 999 of 1,000 are 99.9 %."""
     if value is None:
         return NOTHING
-    return f"{value:.0f} %" if value in (0, 100) else f"{min(max(value, 0.1), 99.9):.1f} %"
+    return f"{number(value) if value in (0, 100) else number(min(max(value, 0.1), 99.9), 1)} %"
 
 
 @register.filter
@@ -214,7 +217,7 @@ def roughly(seconds: float) -> str:
 def rate(per_second: float | None) -> str:
     if not per_second:
         return NOTHING
-    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+    return f"{number(per_second, 0 if per_second >= 10 else 1)}/s"
 
 
 #: What the log says in words. The message of the entry follows, if it has one.

@@ -8,7 +8,9 @@ from django.apps import apps
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import override
 
+from batches.admin import display
 from batches.models import Batch, Profile, Queue
 
 from .conftest import QUEUE, QUEUE_LIVE, client_as, document, page_of, text_of
@@ -73,3 +75,25 @@ def test_a_page_and_what_is_fetched_of_it_are_in_the_language_of_the_reader(clie
 
 def test_a_page_tells_its_language(client):
     assert document(client.get(QUEUE)).get("lang") == "de"
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "english", "german"),
+    [
+        ("number", 1_234_567, "1,234,567", "1.234.567"),
+        ("signed", 1_234, "+1,234", "+1.234"),
+        ("signed", -1_234, "−1,234", "−1.234"),
+        ("seconds", 1.256, "1.26 s", "1,26 s"),
+        ("seconds", 1_234.4, "1,234 s", "1.234 s"),
+        ("percent", 99.99, "99.9 %", "99,9 %"),
+        ("percent", 100, "100 %", "100 %"),
+        ("rate", 3.14, "3.1/s", "3,1/s"),
+        ("rate", 1_234, "1,234/s", "1.234/s"),
+    ],
+)
+def test_numbers_are_written_as_in_the_language(function, value, english, german):
+    write = getattr(display, function)
+    with override("en"):
+        assert write(value) == english
+    with override("de"):
+        assert write(value) == german
