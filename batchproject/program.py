@@ -1,6 +1,8 @@
 """The program `batches`, and `manage.py`, which is the same for a clone."""
 
+import atexit
 import fcntl
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +75,7 @@ def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> 
     if arguments[:1] == ["run"]:
         arguments = ["batch", *arguments]
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "batchproject.settings")
+    collect_seldom()
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
@@ -83,6 +86,14 @@ def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> 
         execute_from_command_line([program, *arguments])
     except ImproperlyConfigured as error:
         sys.exit(f"Invalid settings. {error}")
+
+
+def collect_seldom() -> None:
+    """Looking for garbage during imports, and in all that is left at the end, took a fifth of a short command."""
+    from batches.limits import GARBAGE_THRESHOLDS
+
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    atexit.register(gc.freeze)
 
 
 def create_tables_on_first_use() -> None:

@@ -22,7 +22,7 @@ from django.db import Error, OperationalError, close_old_connections, connection
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.limits import MAX_ERROR
+from batches.limits import GARBAGE_THRESHOLDS, MAX_ERROR
 from batches.log_context import log_context
 from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, Queue, discard_connections, is_outdated
 from batches.notifications.courier import delivering
@@ -50,9 +50,6 @@ LOOKS_PER_POLL = 5
 #: Seconds in which the same signal does not count as a second one: systemd sends it to a supervisor and to its workers,
 #: and then the supervisor sends it too.
 ECHO_SECONDS = 1.0
-#: New objects, and collections of younger ones, after which Python looks for garbage in cycles. Checks make few, and
-#: with the defaults, looking took a tenth of the time of a batch.
-GARBAGE_THRESHOLDS = (10_000, 20, 50)
 
 
 class Worker:

@@ -9,6 +9,7 @@ from batches.batch_manager import BatchManager
 from batches.checking import worker
 from batches.checking.checkers.base import CheckResult
 from batches.checking.worker import Worker
+from batches.limits import GARBAGE_THRESHOLDS
 from batches.models import Batch, BatchProfile
 from batches.models.queue import QueueManager
 from batches.queue import contents, resets
@@ -106,7 +107,7 @@ def test_a_worker_leaves_the_garbage_collector_as_it_was(is_frozen):
     try:
         with worker.collecting_seldom():
             assert gc.get_freeze_count() > 0
-            assert gc.get_threshold() == worker.GARBAGE_THRESHOLDS
+            assert gc.get_threshold() == GARBAGE_THRESHOLDS
         assert (gc.get_threshold(), gc.get_freeze_count() > 0) == (before, is_frozen)
     finally:
         gc.freeze()  # as all tests have it
