@@ -220,7 +220,7 @@ class Checks:
         check = Check(turn, Clock(on_wait=self._on_wait), task)
         self._under_way[check] = None
         try:
-            async with check.clock:
+            with check.clock:
                 result = require_result(await self._checker.check(turn.profile))
         except HostPaused as pause:
             turn.pause = pause

@@ -9,14 +9,12 @@ the network in between.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from datetime import datetime
-from time import monotonic
+from datetime import UTC, datetime
+from time import monotonic, time
 from typing import Any, NamedTuple, TypeVar
-
-from django.utils import timezone
 
 from batches.checking.checkers.base import CheckResult, HostPaused, ProfileToCheck
 from batches.checking.checkers.http import HttpChecker
@@ -42,7 +40,7 @@ class Offline(Exception):
 class Seen(NamedTuple):
     host: str
     is_unreachable: bool
-    moment: datetime
+    moment: float  # of `time.time`, which takes a tenth of making a `datetime`
 
 
 class Watch:
@@ -51,19 +49,21 @@ class Watch:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._latest: deque[Seen] = deque()
-        self._hosts: Counter[str] = Counter()
+        self._hosts: dict[str, int] = {}
         self._unreachable = 0
 
     def note(self, host: str, result: CheckResult) -> None:
-        seen = Seen(host, result.is_unreachable, timezone.now())
+        seen = Seen(host, result.is_unreachable, time())
         self._latest.append(seen)
         self._count(seen, 1)
         if len(self._latest) > self._config.outage_window:
             self._count(self._latest.popleft(), -1)
 
     def _count(self, seen: Seen, by: int) -> None:
-        self._hosts[seen.host] += by
-        if not self._hosts[seen.host]:
+        count = self._hosts.get(seen.host, 0) + by
+        if count:
+            self._hosts[seen.host] = count
+        else:
             del self._hosts[seen.host]
         self._unreachable += by * seen.is_unreachable
 
@@ -94,7 +94,9 @@ class Watch:
     def describe(self) -> Offline:
         checks, hosts = pluralise(len(self._latest), "check"), pluralise(len(self._hosts), "host")
         latest = f"{self._unreachable:,} of the last {checks} on {hosts} could not connect"
-        return Offline(f"This machine seems to be offline: {latest}.", self._latest[0].moment)
+        return Offline(
+            f"This machine seems to be offline: {latest}.", datetime.fromtimestamp(self._latest[0].moment, UTC)
+        )
 
 
 class Prober:

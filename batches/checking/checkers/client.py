@@ -14,7 +14,6 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from math import inf
 from time import perf_counter
@@ -119,9 +118,12 @@ class Answer(NamedTuple):
 class Transfer:
     """One of libcurl's handles, and what it has received for its present request."""
 
-    def __init__(self, options: Mapping[int, Any], allowed: Sequence[Network], memory: Memory) -> None:
+    def __init__(
+        self, options: Mapping[int, Any], allowed: Sequence[Network], memory: Memory, idle: list[Transfer]
+    ) -> None:
         self._allowed = allowed
         self._memory = memory
+        self._idle = idle
         self.connect_seconds = options[pycurl.CONNECTTIMEOUT_MS] / 1000
         self._known_host = ""  # to libcurl, with its port
         self.curl = pycurl.Curl()
@@ -157,8 +159,13 @@ class Transfer:
         new = [f"+{self._known_host}:{join_addresses(addresses)}"] if addresses else []
         self.curl.setopt(pycurl.RESOLVE, known + new)
 
-    def forget_cookies(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """The next requests get no cookies of these."""
         self.curl.setopt(pycurl.COOKIELIST, "ALL")
+        self._idle.append(self)
 
     async def wait(self) -> None:
         """Wait until the request has ended or needs room in memory."""
@@ -286,15 +293,11 @@ class Client:
         self._sockets.close()
         await self._resolver.close()
 
-    @contextmanager
-    def chain(self) -> Iterator[Transfer]:
-        """A transfer for requests that follow from each other: they share cookies, which then are forgotten."""
-        transfer = self._idle.pop() if self._idle else Transfer(self._options, self._allowed, self.memory)
-        try:
-            yield transfer
-        finally:
-            transfer.forget_cookies()
-            self._idle.append(transfer)
+    def chain(self) -> Transfer:
+        """To be entered: a transfer for requests that follow from each other. They share cookies."""
+        if self._idle:
+            return self._idle.pop()
+        return Transfer(self._options, self._allowed, self.memory, self._idle)
 
     async def request(
         self,

@@ -1,6 +1,6 @@
 """The clock of a check: it stops while the check waits for something of ours, which is not the site's fault.
 
-    async with Clock(20.0) as clock:       # at most 20 s, not counting the next wait
+    with Clock(20.0) as clock:             # at most 20 s, not counting the next wait
         with not_charged():
             await our_slots.acquire()
 
@@ -17,7 +17,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import monotonic
 from typing import Self
+
+#: Seconds between two looks at the clocks that have a limit. A timer for each would take longer to make than the clock.
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Clock:
@@ -26,32 +30,39 @@ class Clock:
     `on_wait(True)` is called when a wait begins that leaves the place to others, `on_wait(False)` when it ends.
     """
 
+    __slots__ = (
+        *("_around", "_cancelling", "_charged", "_is_entered", "_limit", "_loop", "_on_wait", "_running_since"),
+        *("_task", "_token", "_waits", "_watch", "is_over"),
+    )
+
     def __init__(self, limit: float | None = None, on_wait: Callable[[bool], None] | None = None) -> None:
         self._limit = limit
         self._on_wait = on_wait
         self._charged = 0.0
-        self._running_since = 0.0
         self._waits = 0
         self._is_entered = False
-        self._timer: asyncio.TimerHandle | None = None
         #: Whether the limit was reached.
         self.is_over = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._around = _innermost.get()
         self._token = _innermost.set(self)
         self._is_entered = True
-        if self._limit is not None:  # as `asyncio.timeout` does, which takes three times as long
+        self._running_since = self._loop.time()
+        if self._limit is not None:
             self._task = asyncio.current_task()
             self._cancelling = self._task.cancelling() if self._task else 0
-        self._run()
+            self._watch = watch_of(self._loop)
+            self._watch.add(self)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._stop()
         self._is_entered = False
         _innermost.reset(self._token)
+        if self._limit is not None:
+            self._watch.remove(self)
         is_ours = self.is_over and self._task is not None and self._task.uncancel() <= self._cancelling
         if is_ours and kind is asyncio.CancelledError:
             raise TimeoutError from error
@@ -68,20 +79,16 @@ class Clock:
     def _stop(self) -> None:
         self._charged = self.charged
         self._waits += 1
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
 
     def _go_on(self) -> None:
         self._waits -= 1
         if not self._waits:
-            self._run()
+            self._running_since = self._loop.time()
 
-    def _run(self) -> None:
-        self._running_since = self._loop.time()
-        # A task that the check has left behind may still wait after the clock has ended.
-        if self._limit is not None and self._is_entered and not self.is_over:
-            self._timer = self._loop.call_at(self._running_since + self._limit - self._charged, self._end)
+    def look(self) -> None:
+        """End what runs within it if its time is used up."""
+        if not self.is_over and self._limit is not None and self.charged >= self._limit:
+            self._end()
 
     def _end(self) -> None:
         self.is_over = True
@@ -89,7 +96,50 @@ class Clock:
             self._task.cancel()
 
 
+class Watch:
+    """Looks at the clocks of an event loop that have a limit."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._clocks: dict[Clock, None] = {}
+        self._is_watching = False
+
+    def add(self, clock: Clock) -> None:
+        self._clocks[clock] = None
+        if not self._is_watching:
+            self._is_watching = True
+            self.loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
+
+    def remove(self, clock: Clock) -> None:
+        self._clocks.pop(clock, None)
+
+    def _look(self) -> None:
+        for clock in list(self._clocks):
+            clock.look()
+        self._is_watching = bool(self._clocks)
+        if self._is_watching:
+            self.loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
+
+
+_watch: Watch | None = None
+
+
+def watch_of(loop: asyncio.AbstractEventLoop) -> Watch:
+    """One for each loop. If threads with loops of their own take turns, a loop has several: that does no harm."""
+    global _watch
+    watch = _watch
+    if watch is None or watch.loop is not loop:
+        watch = _watch = Watch(loop)
+    return watch
+
+
 _innermost: ContextVar[Clock | None] = ContextVar("innermost", default=None)
+
+
+def charged_seconds() -> float:
+    """What the innermost clock has charged until now; the time of no clock in particular if there is none."""
+    clock = _innermost.get()
+    return clock.charged if clock else monotonic()
 
 
 @contextmanager

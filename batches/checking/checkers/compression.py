@@ -47,11 +47,13 @@ def is_packed(body: bytes, encodings: str) -> bool:
 
 
 def choose(body: bytes, encodings: str) -> Callable[[bytes], Iterator[bytes]] | None:
+    if body.startswith((b"<", b"{")):  # a document, whatever the header says
+        return None
     if body.startswith(GZIP):
         return unpack_gzip
     if body.startswith(ZSTANDARD):
         return unpack_zstandard
-    if body[:1] in {b"<", b"{"}:  # a document, whatever the header says
+    if not encodings:
         return None
     if "deflate" in encodings.lower():
         return unpack_deflate

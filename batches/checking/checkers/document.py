@@ -7,6 +7,7 @@ import re
 
 from batches.encodings import DECLARED_ENCODING, MARKS, MAX_DECLARATION, find_codec
 
+ALL_MARKS = tuple(MARKS)
 DECLARATION = re.compile(rb"\A\s*<\?xml\s[^<>]*>")
 
 
@@ -27,8 +28,8 @@ def to_utf8(body: bytes, charset: str = "") -> bytes:
 
 def choose_codec(body: bytes, declared: str, charset: str) -> str:
     """Choose by the first bytes, the declaration and the HTTP header."""
-    if marked := next((codec for mark, codec in MARKS.items() if body.startswith(mark)), None):
-        return marked
+    if body.startswith(ALL_MARKS):
+        return next(codec for mark, codec in MARKS.items() if body.startswith(mark))
     named = [codec for label in (declared, charset) if label and (codec := find_codec(label))]
     # Western text is not valid UTF-8 by accident, whereas servers add "charset=iso-8859-1" to everything.
     if (not named or "utf_8" in named or "cp1252" in named) and find_utf8_end(body):

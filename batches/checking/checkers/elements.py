@@ -31,6 +31,7 @@ class Entry(NamedTuple):
 
 HEADS = frozenset({"rss", "rdf", "feed", "channel"})
 ITEMS = frozenset({"item", "entry"})
+ITEM_TAGS = [f"{{*}}{name}" for name in sorted(ITEMS)]
 # The elements of an item, the best first. Those in the item's own namespace have no prefix here; "*" is any other
 # namespace. Documents that declare none, or a wrong one, use the same prefixes.
 DATES = (
@@ -73,7 +74,7 @@ def find_items(root: etree._Element) -> Iterator[etree._Element]:
 
 def _find_outer_items(root: etree._Element) -> Iterator[etree._Element]:
     known_parent = None  # most items are siblings
-    for item in root.iter(*(f"{{*}}{name}" for name in ITEMS)):
+    for item in root.iter(*ITEM_TAGS):
         parent = item.getparent()
         if parent is None or parent is known_parent or not is_within_item(item):
             known_parent = parent
@@ -87,9 +88,7 @@ def is_within_item(element: etree._Element) -> bool:
 def find_head(root: etree._Element) -> etree._Element | None:
     """The element with the site's title and link; None if the document is not a feed."""
     head = next(root.iter("{*}channel", "{*}feed"), None)
-    if head is None:
-        head = next(root.iter("{*}rss", "{*}RDF", *(f"{{*}}{name}" for name in ITEMS)), None)
-    return head
+    return next(root.iter("{*}rss", "{*}RDF", *ITEM_TAGS), None) if head is None else head
 
 
 def find_home(head: etree._Element) -> str:
@@ -123,7 +122,8 @@ def find_fields(item: etree._Element, wanted: frozenset[str] = FIELDS) -> dict[s
     found: dict[str, str] = {}
     own = item.tag[1:].rpartition("}")[0]
     for child in item.iterchildren("*"):
-        if len(child.tag) <= MAX_NAME and (name := classify(child.tag, own)) in wanted and name not in found:
+        tag = child.tag  # lxml makes a new text each time
+        if len(tag) <= MAX_NAME and (name := classify(tag, own)) in wanted and name not in found:
             keep_field(found, name, child)
     if about := item.get(ABOUT) or item.get("href"):
         found["about"] = about.strip()

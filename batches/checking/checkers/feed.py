@@ -20,6 +20,7 @@ GONE = frozenset({401, 403, 404, 410})
 NONE: Mapping[str, FetchError] = {}
 # A server's clock may be ahead, and its date may have no zone.
 CLOCK_DIFFERENCE = timedelta(days=1)
+CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE)
 # Sent back as a header's value, so it must not be anything else.
 VALIDATOR = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_VALIDATOR - 2}}}[!-~])?")
 
@@ -108,6 +109,8 @@ def is_dead(error: FetchError) -> bool:
 
 def find_validators(profile: ProfileToCheck) -> dict[str, str]:
     """The headers that ask only for what has changed."""
+    if not (profile.etag or profile.last_modified):
+        return {}
     date = parse_date(profile.last_modified)
     # With a date in the future, the server would hide every new story until then.
     is_future = date is not None and date > datetime.now(UTC) + CLOCK_DIFFERENCE
@@ -124,15 +127,22 @@ def find_change(profile: ProfileToCheck, url: str) -> str | None:
 
 def make_body(response: Response) -> Body:
     headers = response.headers
+    content_type = headers.get("Content-Type", "")
     return Body(
         response.body,
         response.url,
-        response.charset,
-        headers.get("Content-Type", ""),
+        find_charset(content_type),
+        content_type,
         is_cut=response.is_cut,
         links=headers.get("Link", ""),
         refresh=headers.get("Refresh", ""),
     )
+
+
+def find_charset(content_type: str) -> str:
+    """What the header says, or empty."""
+    charset = CHARSET.search(content_type)
+    return charset[1] if charset else ""
 
 
 def make_unchanged(response: Response) -> CheckResult:

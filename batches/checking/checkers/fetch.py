@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from batches.lists.domains import domain_of_host
 
 from .base import Checker, CheckResult, FetchError, HostNote, NoAnswer, ProfileToCheck, Unreachable
 from .client import TOO_LATE, Answer, Client, Transfer
-from .clock import Clock, not_charged
+from .clock import Clock, charged_seconds, not_charged
 from .compression import Unpacked, is_packed, unpack
 from .hosts import HostSlots
 from .memory import SMALL_BYTES
@@ -47,10 +46,8 @@ FIRST_BACKOFF = 0.5
 # Smaller bodies are decompressed in the event loop: a thread's round trip takes as long.
 SMALL_PACKED = 4 * 1024
 
-CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE)
 
-
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(slots=True, weakref_slot=True)  # not frozen: to make one would take twice as long
 class Response:
     """A final response: 2xx, or 304 to a conditional request. Its room in memory is free again when it is gone."""
 
@@ -62,12 +59,6 @@ class Response:
     is_cut: bool = False
     #: The same as `url` if redirects led there and all of them were permanent, or else empty.
     moved_to: str = ""
-
-    @property
-    def charset(self) -> str:
-        """What the Content-Type header says, or empty."""
-        charset = CHARSET.search(self.headers.get("Content-Type", ""))
-        return charset[1] if charset else ""
 
 
 class FetchingChecker(Checker):
@@ -96,13 +87,13 @@ class FetchingChecker(Checker):
         self._hosts.is_foreign = is_foreign
 
     async def check(self, profile: ProfileToCheck) -> CheckResult:
-        async with Clock() as clock:
-            try:
-                result = await self.fetch_result(profile)
-            except FetchError as error:
-                is_unreachable = isinstance(error, Unreachable)
-                result = CheckResult(False, str(error), error.http_status, is_unreachable=is_unreachable)
-            return result._replace(duration=clock.charged)
+        began = charged_seconds()
+        try:
+            result = await self.fetch_result(profile)
+        except FetchError as error:
+            is_unreachable = isinstance(error, Unreachable)
+            result = CheckResult(False, str(error), error.http_status, is_unreachable=is_unreachable)
+        return result._replace(duration=charged_seconds() - began)
 
     @abstractmethod
     async def fetch_result(self, profile: ProfileToCheck) -> CheckResult:
@@ -114,7 +105,7 @@ class FetchingChecker(Checker):
         All of them together have one deadline: a site that is slow to fail takes no longer than one that is slow.
         """
         try:
-            async with Clock(self.config.timeout):
+            with Clock(self.config.timeout):
                 return await self._try(url, headers, read_body)
         except TimeoutError:
             # Not retried: it has taken its time, and the next check will come.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
-from weakref import WeakValueDictionary
 
 from .base import HostNote, HostPaused
 from .clock import not_charged
@@ -40,17 +40,17 @@ class Manners:
 class Slot:
     """A class, because an asynchronous generator takes twice as long."""
 
-    __slots__ = ("_hosts", "_name", "_slots")
+    __slots__ = ("_hosts", "_name")
 
     def __init__(self, hosts: HostSlots, name: str) -> None:
         self._hosts = hosts
         self._name = name
 
     async def __aenter__(self) -> None:
-        self._slots = await self._hosts.acquire(self._name)
+        await self._hosts.acquire(self._name)
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._slots.release()
+        self._hosts.release(self._name)
 
 
 class HostSlots:
@@ -63,7 +63,8 @@ class HostSlots:
         self._per_host = per_host
         #: Whether another process may be checking this domain at the same time: a redirect can lead to any.
         self.is_foreign: Callable[[str], bool] = lambda name: False
-        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._taken: dict[str, int] = {}
+        self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
         self._manners: dict[str, Manners] = {}
         self._changed: set[str] = set()
 
@@ -71,27 +72,46 @@ class HostSlots:
         """Hold a slot of the host. Waiting for it is not charged to the check. Raises HostPaused during a pause."""
         return Slot(self, name)
 
-    async def acquire(self, name: str) -> asyncio.Semaphore:
-        """Take a slot, to be released by the caller."""
-        # As long as somebody waits for a slot or holds one, all get the same semaphore.
-        slots = self._slots.get(name)
-        if slots is None:
-            slots = self._slots[name] = asyncio.Semaphore(1 if self.is_foreign(name) else self._per_host)
-        if slots.locked():
-            self._require_no_pause(name)
-            with not_charged():
-                await slots.acquire()
+    async def acquire(self, name: str) -> None:
+        """Take a slot. The caller calls `release`."""
+        taken = self._taken.get(name, 0)
+        if not taken or (taken < self._per_host and not self.is_foreign(name)):
+            self._taken[name] = taken + 1
         else:
-            await slots.acquire()
+            self._require_no_pause(name)
+            await self._wait_for_slot(name)
         try:
             if name in self._manners:
                 # While holding the slot: its previous holder may have been told to wait.
                 self._require_no_pause(name)
                 await self._keep_interval(name)
         except BaseException:
-            slots.release()
+            self.release(name)
             raise
-        return slots
+
+    async def _wait_for_slot(self, name: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[name].append(turn)
+        try:
+            with not_charged():
+                await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it got its slot at the same moment
+                self.release(name)
+            raise
+
+    def release(self, name: str) -> None:
+        """Give a slot to the one that has waited longest, if any."""
+        waiting = self._waiting.get(name, ())
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._waiting.pop(name, None)
+        self._taken[name] -= 1
+        if not self._taken[name]:
+            del self._taken[name]
 
     def _require_no_pause(self, name: str) -> None:
         manners = self._manners.get(name)

@@ -13,7 +13,7 @@ def test_a_check_ends_when_its_time_is_used_up():
         clock = Clock(10.0)
 
         async def check() -> None:
-            async with clock:
+            with clock:
                 await time.pass_by(9.0)
                 assert not clock.is_over
                 await time.pass_by(1.5)
@@ -29,7 +29,7 @@ def test_a_check_ends_when_its_time_is_used_up():
 def test_waiting_for_something_of_ours_is_not_charged():
     async def work(time: Time) -> None:
         async def check() -> None:
-            async with Clock(10.0) as clock:
+            with Clock(10.0) as clock:
                 await time.pass_by(3.0)
                 with not_charged():
                     await time.pass_by(1000.0)
@@ -48,12 +48,12 @@ def test_waiting_for_something_of_ours_is_not_charged():
 def test_every_clock_around_stops_and_none_beside():
     async def work(time: Time) -> None:
         async def other() -> None:
-            async with Clock(5.0):
+            with Clock(5.0):
                 await asyncio.Event().wait()
 
         beside = asyncio.create_task(other())
         await asyncio.sleep(0)
-        async with Clock(10.0) as outer, Clock(2.0) as inner:
+        with Clock(10.0) as outer, Clock(2.0) as inner:
             with not_charged():
                 await time.pass_by(50.0)
             await time.pass_by(1.0)
@@ -66,7 +66,7 @@ def test_every_clock_around_stops_and_none_beside():
 
 def test_a_clock_goes_on_when_the_last_of_several_waits_ends():
     async def work(time: Time) -> None:
-        async with Clock(10.0) as clock:
+        with Clock(10.0) as clock:
             with not_charged():
                 with not_charged():
                     await time.pass_by(5.0)
@@ -85,7 +85,7 @@ def test_a_wait_that_outlives_its_check_does_no_harm():
             with not_charged():
                 await go_on.wait()
 
-        async with Clock(10.0):
+        with Clock(10.0):
             left_behind = asyncio.create_task(wait())
             await time.pass_by(1.0)
         go_on.set()
@@ -98,7 +98,7 @@ def test_without_a_clock_and_without_a_limit_nothing_ends():
     async def work(time: Time) -> None:
         with not_charged():
             await time.pass_by(1e6)
-        async with Clock() as clock:
+        with Clock() as clock:
             await time.pass_by(1e6)
         assert clock.charged == 1e6
 
@@ -108,9 +108,8 @@ def test_without_a_clock_and_without_a_limit_nothing_ends():
 def test_a_cancelled_check_is_cancelled_not_over():
     async def work(time: Time) -> None:
         async def check() -> None:
-            async with Clock(10.0):
-                with not_charged():
-                    await asyncio.Event().wait()
+            with Clock(10.0), not_charged():
+                await asyncio.Event().wait()
 
         task = asyncio.create_task(check())
         await time.pass_by(1.0)
@@ -124,7 +123,7 @@ def test_a_cancelled_check_is_cancelled_not_over():
 def test_who_wants_to_know_is_told_when_a_check_waits_and_leaves_its_place():
     async def work(time: Time) -> None:
         told: list[bool] = []
-        async with Clock(on_wait=told.append) as clock:
+        with Clock(on_wait=told.append) as clock:
             with not_charged(keeps_place=True):
                 await time.pass_by(1.0)
             assert (told, clock.charged) == ([], 0.0)
@@ -142,7 +141,7 @@ def test_a_check_that_has_ended_can_go_on_and_one_that_is_cancelled_as_well_cann
 
         async def check(clock: Clock) -> str:
             try:
-                async with clock:
+                with clock:
                     await asyncio.Event().wait()
             except TimeoutError:
                 async with asyncio.timeout(None):

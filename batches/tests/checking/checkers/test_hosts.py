@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from batches.checking.checkers import clock as charging
 from batches.checking.checkers import hosts as hosts_module
-from batches.checking.checkers.base import HostNote, HostPaused, ProfileToCheck
+from batches.checking.checkers.base import CheckResult, HostNote, HostPaused, ProfileToCheck
 from batches.checking.checkers.hosts import HostSlots
 from batches.checking.checkers.http import HttpChecker
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
@@ -114,7 +115,11 @@ def test_waiting_for_a_slot_is_not_charged_to_the_check(server):
 
     @with_checker(per_host=1, timeout=WAIT_SECONDS)
     async def _(checker: HttpChecker) -> None:
-        checks = [asyncio.create_task(checker.check(ProfileToCheck(1, server.url("/")))) for _ in range(3)]
+        async def check() -> CheckResult:
+            with charging.Clock():  # as every run has one around each check
+                return await checker.check(ProfileToCheck(1, server.url("/")))
+
+        checks = [asyncio.create_task(check()) for _ in range(3)]
         await asyncio.to_thread(gate.wait_for)
         await asyncio.sleep(1.0)
         gate.open()
@@ -258,8 +263,24 @@ def test_nothing_is_kept_of_hosts_that_are_not_in_use():
         for number in range(1000):
             async with slots.slot(f"{number}.example"):
                 slots.note_answer(f"{number}.example", 200)
-                assert len(slots._slots) == 1
-        assert (len(slots._slots), len(slots._manners), slots.take_notes()) == (0, 0, [])
+                assert len(slots._taken) == 1
+        assert (len(slots._taken), len(slots._waiting), len(slots._manners), slots.take_notes()) == (0, 0, 0, [])
+
+    asyncio.run(run())
+
+
+def test_a_slot_that_is_given_to_a_check_as_it_is_cancelled_goes_to_the_next_one():
+    async def run() -> None:
+        slots = HostSlots(per_host=1)
+        await slots.acquire("a.example")
+        waiting = [asyncio.create_task(slots.acquire("a.example")) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        slots.release("a.example")
+        waiting[1].cancel()
+        await waiting[2]
+        slots.release("a.example")
+        assert (slots._taken, len(slots._waiting)) == ({}, 0)
 
     asyncio.run(run())
 

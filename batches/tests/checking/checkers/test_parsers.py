@@ -249,7 +249,7 @@ def test_neither_waiting_for_a_process_nor_its_reading_is_charged_to_the_check(o
 
     async def work(parsers: Parsers) -> None:
         async def read(command: str) -> Clock:
-            async with Clock() as clock:
+            with Clock() as clock:
                 await parsers.read(body(command))
             return clock
 

@@ -190,7 +190,7 @@ def test_a_name_that_is_found_at_once_leaves_its_place_to_nobody(names, server):
     waits: list[bool] = []
 
     async def check(checker: HttpChecker) -> None:
-        async with Clock(on_wait=waits.append):
+        with Clock(on_wait=waits.append):
             await checker.fetch(server.url("/", host="good.example"))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -215,7 +215,7 @@ def test_names_that_nobody_answers_for_hold_up_no_other_and_are_not_charged(name
                 all_wait.set()
 
         async def fetch_silent(number: int) -> None:
-            async with Clock(on_wait=on_wait):
+            with Clock(on_wait=on_wait):
                 await checker.fetch(f"http://{number}.example/")
 
         silent = [asyncio.create_task(fetch_silent(number)) for number in range(200)]
