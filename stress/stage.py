@@ -20,7 +20,7 @@ from typing import Any, Self
 from django.db import DatabaseError, connection, connections, transaction
 
 from batches.batch_manager import BatchManager
-from batches.models import Attempt, Batch, BatchLog, EndedLease, Lease, Partition, Profile, Queue, StoryResult
+from batches.models import Attempt, Batch, BatchLog, EndedLease, Lease, Partition, Profile, Queue, StoryResult, Worker
 from batches.reports.doctor import diagnose
 
 from . import audit, callers, child, databases, server, site, watcher, worker
@@ -401,4 +401,4 @@ def empty_tables(*, close: bool = True) -> None:
         connections.close_all()
 
 
-_ROWS = (Attempt, EndedLease, Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue)
+_ROWS = (Attempt, EndedLease, Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue, Worker)

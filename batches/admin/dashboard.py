@@ -22,7 +22,7 @@ from batches.reports.outlook import forecast_queue
 
 from .actions import BatchView
 from .display import register
-from .queue_content import describe_hold, describe_missing_worker
+from .queue_content import describe_hold, describe_missing_worker, fleet_context
 from .reports import may_view
 
 #: Rows of each table.
@@ -67,6 +67,7 @@ def queue_context() -> dict[str, Any]:
         "in_error": Batch.objects.filter(status=Batch.Status.ERROR).count(),
         "hold": describe_hold(outlook),
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
+        **fleet_context(),
         "today": today.with_run(outlook.running) if outlook.running else today,
         "yesterday": sum_up_day(days_ago=1),
         "runs": find_latest_runs(SHOWN),

@@ -24,6 +24,7 @@ from batches.queue.bulk import find_batches
 from batches.queue.refusals import Refused
 from batches.queue.undo import can_be_undone
 from batches.queue.values import find_batch, fingerprint_of, require_passed
+from batches.reports.fleet import list_workers
 from batches.reports.outlook import Move, Outlook, forecast_queue
 from batches.text import clean_text, translate
 
@@ -35,6 +36,7 @@ Status = Batch.Status
 SHOWN_WAITING = 100
 #: In each other section, which links to the full list.
 SHOWN = 20
+SHOWN_WORKERS = 50
 #: Names of batches that a move delays.
 SHOWN_NAMES = 3
 SHOWN_REASON = 80
@@ -101,6 +103,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "can_add": user.has_perm("batches.add_batch"),
         "hold": describe_hold(outlook),
         "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
+        **fleet_context(),
         "running": running,
         "started": running and describe_run_start(running),
         "page": waiting,
@@ -178,6 +181,11 @@ def describe_hold(outlook: Outlook) -> str:
     else:
         by = _("held by %(actor)s since %(time)s") if queue.held_by else _("held since %(time)s")
     return f"{by % values}: {translate(queue.why_held)}" if queue.why_held else by % values
+
+
+def fleet_context() -> dict[str, Any]:
+    workers, total = list_workers(SHOWN_WORKERS)
+    return {"workers": workers, "more_workers": total - len(workers)}
 
 
 def describe_missing_worker(outlook: Outlook) -> str:

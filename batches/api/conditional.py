@@ -20,7 +20,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches.models import Batch, BatchLog, Lease, Queue
+from batches.models import Batch, BatchLog, Lease, Queue, Worker
 from batches.reports.outlook import is_recent
 
 #: The queue's tag changes after this many seconds even if nothing happens: expected times drift, heartbeats age.
@@ -81,6 +81,8 @@ def make_queue_etag() -> str | None:
     queue = Queue.objects.annotate(
         now=Now(),
         latest_line=Subquery(BatchLog.objects.order_by("-pk").values("pk")[:1]),
+        started_at=Subquery(Worker.objects.order_by("-started_at").values("started_at")[:1]),
+        seen_at=Subquery(Worker.objects.order_by("-seen_at").values("seen_at")[:1]),
         heartbeat_at=Subquery(Lease.objects.order_by("-lease_at").values("lease_at")[:1]),
         **{name: Subquery(running.values(name)[:1]) for name in RUNNING},
     )
@@ -88,7 +90,7 @@ def make_queue_etag() -> str | None:
     if row is None:
         return None
     state: dict[str, Any] = {**row}
-    del state["wanted_at"]  # of no interest to clients
-    now, *heartbeats = (state.pop(name) for name in ("now", "worker_seen_at", "heartbeat_at"))
+    del state["wanted_at"], state["looked_at"]  # of no interest to clients
+    now, *heartbeats = (state.pop(name) for name in ("now", "seen_at", "heartbeat_at"))
     alive = [is_recent(heartbeat, now) for heartbeat in heartbeats]
     return f"W/{make_etag([state, alive, now.timestamp() // DRIFT])}"

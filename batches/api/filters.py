@@ -212,6 +212,10 @@ class AttemptFilters(filters.FilterSet):  # type: ignore[misc]
     profile = IntegerFilter(min_value=1, max_value=MAX_ID, help_text="The id of the profile.")
 
 
+class NoFilters(filters.FilterSet):  # type: ignore[misc]
+    """Of a list that has pages only."""
+
+
 class LogFilters(filters.FilterSet):  # type: ignore[misc]
     action = filters.CharFilter(max_length=MAX_ACTION, help_text="The name of the action, such as `pause_batch`.")
     channel = filters.MultipleChoiceFilter(

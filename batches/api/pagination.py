@@ -115,6 +115,18 @@ class LargeKeysetPagination(KeysetPagination):
     max_page_size = 1000
 
 
+class PlacePagination(LargeKeysetPagination):
+    """For what comes from several tables: `fetch(limit, place)` reads behind a place; each item has one."""
+
+    def paginate_queryset(self, fetch: Any, request: Request, view: Any = None) -> list[Any]:
+        self.address = request.build_absolute_uri()
+        size, cursor = self.get_page_size(request), request.query_params.get("cursor")
+        salt = request.path
+        found = fetch(size + 1, None if cursor is None else load_place(cursor, salt))
+        self.next = signing.dumps(found[size - 1].place, salt=salt) if len(found) > size else None
+        return list(found[:size])
+
+
 def cursor_behind(row: Model, terms: Sequence[Term]) -> str:
     """The place of the row, signed, so that a client can only send back a cursor of this list in this order."""
     place = [None if getattr(row, term.field.attname) is None else term.field.value_to_string(row) for term in terms]
@@ -125,12 +137,17 @@ def read_cursor(request: Request, terms: Sequence[Term]) -> Place | None:
     """The place behind which the page starts; None for the first page. Raises ValidationError."""
     if "cursor" not in request.query_params:
         return None
+    place = load_place(request.query_params["cursor"], _salt(terms))
+    return [term.field.to_python(value) for term, value in zip(terms, place, strict=True)]
+
+
+def load_place(cursor: str, salt: str) -> Place:
     try:
-        place = signing.loads(request.query_params["cursor"], salt=_salt(terms))
+        place: Place = signing.loads(cursor, salt=salt)
     except signing.BadSignature as error:
         message = "This cursor does not belong to this list in this order. Use the address in `next` unchanged."
         raise ValidationError({"cursor": [message]}) from error
-    return [term.field.to_python(value) for term, value in zip(terms, place, strict=True)]
+    return place
 
 
 def _salt(terms: Sequence[Term]) -> str:

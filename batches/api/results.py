@@ -6,7 +6,7 @@ Each list needs the permission to view its rows, as in the admin.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -27,6 +27,7 @@ from batches.queue.refusals import Code
 from batches.queue.values import find_batch
 from batches.reports import queries
 from batches.reports.comparison import compare
+from batches.reports.history import fetch_checks
 from batches.reports.queries import match_host
 from batches.web.downloads import stream_download
 
@@ -34,12 +35,13 @@ from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW
 from .base import BaseView
 from .bodies import CheckBody
 from .errors import require_granted
-from .filters import AttemptFilters, BatchStoryFilters, LogFilters, ProfileFilters, RowFilters, StoryFilters
-from .pagination import LargeKeysetPagination
+from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
+from .pagination import LargeKeysetPagination, PlacePagination
 from .schema import NUMBER, conflict, describe, describes_export, missing
 from .serializers import (
     AttemptSerializer,
     BatchSerializer,
+    CheckSerializer,
     ComparisonSerializer,
     LogSerializer,
     ProfileSerializer,
@@ -243,6 +245,25 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         return {}
 
 
+class ProfileHistory(BaseView, GenericViewSet[Profile]):
+    required_permissions = {"list": VIEW_ROWS}
+    id_schema = NUMBER
+    queryset = Profile.objects.none()
+    serializer_class = CheckSerializer
+    filterset_class = NoFilters
+    pagination_class = PlacePagination
+
+    def list(self, request: Request, pk: str) -> Response:
+        """List the checks of a profile over all batches.
+
+        The newest comes first. Results that it had in a batch before it was checked again are included.
+        """
+        self.filter_queryset(self.get_queryset())  # refuses parameters that are not valid
+        fetch: Any = partial(fetch_checks, find_profile(pk))
+        checks: Any = self.paginate_queryset(fetch)
+        return self.get_paginated_response(self.get_serializer(checks, many=True).data)
+
+
 LIST: dict[str, Any] = {"get": "list"}
 EXPORT: dict[str, Any] = {"get": "export"}
 
@@ -262,5 +283,6 @@ urls = [
     path("profiles/", Profiles.as_view(LIST), name="profiles"),
     path("profiles/check/", Profiles.as_view({"post": "check"}), name="profiles-check"),
     path("profiles/<str:pk>/", Profiles.as_view({"get": "retrieve", "delete": "destroy"}), name="profile"),
+    path("profiles/<str:pk>/history/", ProfileHistory.as_view(LIST), name="profile-history"),
     path("stories/", Stories.as_view(LIST), name="stories"),
 ]

@@ -75,6 +75,19 @@ class WaitingSerializer(BatchSerializer):
         read_only_fields = fields
 
 
+class WorkerSerializer(serializers.Serializer[Any]):
+    """A process that looks for work, or that has died without a word: then it is not `alive`."""
+
+    name = serializers.CharField()
+    version = serializers.CharField(help_text="Of this software, as it runs it.")
+    started_at = MomentField()
+    seen_at = MomentField(help_text="Its last heartbeat.")
+    alive = serializers.BooleanField()
+    batch = serializers.UUIDField(allow_null=True, help_text="The batch that it checks; null: it is idle.")
+    partitions = serializers.IntegerField(help_text="How many parts of that batch it has.")
+    rate = serializers.FloatField(allow_null=True, help_text="Profiles per second.")
+
+
 class QueueSerializer(serializers.Serializer[Any]):
     """The queue.
 
@@ -97,6 +110,8 @@ class QueueSerializer(serializers.Serializer[Any]):
     worker_version = serializers.CharField(help_text="The version of this software that it runs.")
     worker_seen_at = MomentField(allow_null=True)
     worker_alive = serializers.BooleanField()
+    workers = WorkerSerializer(many=True, help_text="The first 100, those that are alive before others.")
+    workers_total = serializers.IntegerField()
     running = BatchSerializer(allow_null=True)
     waiting = WaitingSerializer(
         many=True,
@@ -132,6 +147,20 @@ class AttemptSerializer(ModelSerializer[Attempt]):
         model = Attempt
         fields = vocabulary.ATTEMPT
         read_only_fields = fields
+
+
+class CheckSerializer(serializers.Serializer[Any]):
+    """A check of a profile. `duration` is in seconds, `is_earlier`: the same batch has checked it again since."""
+
+    batch = serializers.UUIDField(source="batch_id")
+    batch_name = serializers.CharField()
+    status = serializers.ChoiceField(choices=BatchProfile.Status.choices)
+    error = serializers.CharField()
+    http_status = serializers.IntegerField(allow_null=True)
+    duration = serializers.FloatField(allow_null=True)
+    has_story = serializers.BooleanField()
+    checked_at = MomentField()
+    is_earlier = serializers.BooleanField()
 
 
 class StorySerializer(ModelSerializer[StoryResult]):

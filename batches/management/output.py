@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from batches.conf import command_line
 from batches.models import Batch, BatchLog, ListFeed, Profile, ProfileList, Queue, Redirect
+from batches.reports.fleet import WorkerFigures
 from batches.reports.history import Check
 from batches.reports.hosts import HostFigures
 
@@ -124,6 +125,21 @@ def history_table(checks: Iterable[Check]) -> list[str]:
         for check in checks
     ]
     return table(("checked", "outcome", "batch", "HTTP", "stories", "error"), rows)
+
+
+def worker_table(workers: Iterable[WorkerFigures]) -> list[str]:
+    rows = [
+        (
+            printable(worker.name),
+            printable(worker.version),
+            f"{'' if worker.alive else 'no heartbeat since '}{when(worker.seen_at)}",
+            shorten(worker.batch or ("idle" if worker.alive else ""), 40),
+            str(worker.partitions or ""),
+            "" if worker.rate is None else f"{worker.rate:.1f}/s",
+        )
+        for worker in workers
+    ]
+    return table(("worker", "version", "heartbeat", "works on", "parts", "speed"), rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -18,23 +18,15 @@ from batches.conf import get_config
 from batches.limits import MAX_ACTOR, MAX_VERSION, PARTITIONS
 
 from .batches import Batch
+from .workers import is_in_time
 
 
 class LeaseQuerySet(models.QuerySet["Lease"]):
     def live(self) -> Self:
-        """Those with a heartbeat in time, by the database's clock.
-
-        A heartbeat too far in the future does not count: a clock was set back.
-        """
-        return self.filter(_is_live())
+        return self.filter(is_in_time("lease_at"))
 
     def expired(self) -> Self:
-        return self.exclude(_is_live())
-
-
-def _is_live() -> Q:
-    lease = timedelta(seconds=get_config().lease_seconds)
-    return Q(lease_at__range=(Now() - lease, Now() + lease))
+        return self.exclude(is_in_time("lease_at"))
 
 
 class Lease(models.Model):

@@ -12,7 +12,7 @@ from django.db.models import F, Q, UUIDField, Value
 from django.db.models.functions import NullIf
 from django.utils import timezone
 
-from batches.limits import MAX_ACTOR, MAX_VERSION
+from batches.limits import MAX_ACTOR
 from batches.metrics import LOCK_HELD, LOCK_WAIT
 from batches.text import Sentence, join
 
@@ -66,11 +66,8 @@ class Queue(models.Model):
     outage_since = models.DateTimeField(null=True, blank=True)
     #: The last time that a worker asked hosts, to find out whether they answer again.
     probed_at = models.DateTimeField(null=True, blank=True, editable=False)
-    #: The last worker that looked for work. The one at work belongs to the run: `Batch.worker`.
-    worker = models.CharField(max_length=MAX_ACTOR, blank=True)
-    #: Of this software, as that worker runs it.
-    worker_version = models.CharField(max_length=MAX_VERSION, blank=True, db_default="")
-    worker_seen_at = models.DateTimeField(null=True, blank=True)
+    #: The last time that a worker looked for work.
+    looked_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: The last time that a worker found no partition of the running batch that nobody has.
     wanted_at = models.DateTimeField(null=True, blank=True, editable=False)
 

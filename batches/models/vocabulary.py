@@ -38,6 +38,8 @@ PROFILE = _names_of(Profile, "etag", "last_modified", "fingerprint", "recovered_
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
 #: The result of an earlier check of a profile in a batch.
 ATTEMPT = (*_names_of(Attempt, "batch"), "url", "name")
+#: A check of a profile in its history over all batches.
+CHECK = ("batch", "batch_name", *Attempt.RESULT, "is_earlier")
 LIST = (
     *_names_of(ProfileList, "edition", "editor", "edit_until", "deleted_at"),
     "schedule_in_words",
@@ -53,6 +55,8 @@ HOST = (
     *("host", "profiles", "has_more", "failing", "failing_percent", "median_seconds", "last_error", "last_failed_at"),
     "paused_until",
 )
+#: A process that looks for work, and its part in the running batch.
+WORKER = ("name", "version", "started_at", "seen_at", "alive", "batch", "partitions", "rate")
 #: Who is notified. The address of Apprise is a secret, and shortened.
 SUBSCRIPTION = _names_of(Subscription, "webhook")
 #: How an edit changed the profiles of a list.
@@ -103,6 +107,10 @@ def acceptance_as_dict(accepted: object) -> dict[str, Any]:
 
 def host_as_dict(figures: object) -> dict[str, Any]:
     return _as_dict(figures, HOST)
+
+
+def worker_as_dict(figures: object) -> dict[str, Any]:
+    return _as_dict(figures, WORKER)
 
 
 def subscription_as_dict(subscription: Subscription) -> dict[str, Any]:

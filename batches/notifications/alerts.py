@@ -13,10 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max
 from django.db.models.functions import Now
 
-from batches.models import Event, Lease, Queue, Subscription, WebhookDelivery
+from batches.models import Event, Queue, Subscription, WebhookDelivery, Worker
 from batches.models.vocabulary import as_plain
 
 Topic = Subscription.Topic
@@ -46,16 +45,11 @@ def make_alerts(subscription: Subscription, queue: Any, is_back: bool) -> Iterat
         facts = {"held_at": queue.held_at, "held_by": queue.held_by, "hold_reason": queue.hold_reason}
         yield _make_alert(Event.QUEUE_HELD, subscription, queue.held_at, facts | {"at": queue.now})
     if Topic.NO_WORKER in subscription.topics:
-        since = find_heartbeat(queue) or subscription.created_at
+        worker = Worker.objects.last_seen()
+        since = worker.seen_at if worker else subscription.created_at
         if queue.now - since >= patience:
-            facts = {"worker": queue.worker, "since": since, "at": queue.now, "is_back": is_back}
+            facts = {"worker": str(worker or ""), "since": since, "at": queue.now, "is_back": is_back}
             yield _make_alert(Event.NO_WORKER, subscription, since, facts)
-
-
-def find_heartbeat(queue: Queue) -> datetime | None:
-    """The last one of any worker, idle or at work."""
-    at_work = Lease.objects.aggregate(last=Max("lease_at"))["last"]
-    return max(filter(None, [queue.worker_seen_at, at_work]), default=None)
 
 
 def _make_alert(event: Event, subscription: Subscription, since: datetime, facts: dict[str, Any]) -> WebhookDelivery:

@@ -116,7 +116,7 @@ def is_looked_after(seconds: float) -> bool:
 
     Without a lock: a claim takes that of the queue, and hundreds of workers that wait would keep it from everybody.
     """
-    seen = Queue.objects.filter(worker_seen_at__range=(Now() - timedelta(seconds=seconds), Now())).first()
+    seen = Queue.objects.filter(looked_at__range=(Now() - timedelta(seconds=seconds), Now())).first()
     if seen is None or seen.hold_is_over:
         return False
     running = Batch.objects.running().first()

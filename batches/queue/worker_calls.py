@@ -13,7 +13,6 @@ from typing import Literal
 from django.db import transaction
 from django.db.models.functions import Now
 
-from batches import __version__
 from batches.checking.checkers.base import CheckResult
 from batches.conf import get_config
 from batches.limits import MAX_ACTOR
@@ -36,6 +35,7 @@ from .runs import (
     renew_lease,
 )
 from .sql import taking_turns
+from .workers import end_worker, note_worker
 from .writer import QueueWriter, run_call
 
 Status = Batch.Status
@@ -51,8 +51,9 @@ class WorkerCalls(QueueWriter):
         go every half minute, so that is not logged.
         """
         worker = clean_text(worker, MAX_ACTOR)
+        note_worker(worker)
         with Queue.objects.locked() as queue:
-            self._note_worker(queue, worker)
+            self._look(queue)
             end_checks(worker)
             running = lock_running()
             if running is not None and running.reset_after is not None:
@@ -65,15 +66,19 @@ class WorkerCalls(QueueWriter):
             return join_run(head, worker, processes) if head else None
 
     def ensure_run(self, worker: str, limit: int) -> Workers:
-        """Promote the next batch if none is running. Returns how many workers the run has and can use, of `limit`."""
+        """Promote the next batch if none is running. Returns how many workers the run has and can use, of `limit`.
+
+        The caller orders the work of others: nobody waits for its next heartbeat.
+        """
         worker = clean_text(worker, MAX_ACTOR)
+        end_worker(worker)
         with Queue.objects.locked() as queue:
-            self._note_worker(queue, worker)
+            self._look(queue)
             batch = lock_running() or self._promote_head(queue, worker)
             return count_workers(batch, limit) if batch else Workers(0, 0)
 
-    def _note_worker(self, queue: Queue, worker: str) -> None:
-        Queue.objects.update(worker=worker, worker_version=__version__, worker_seen_at=Now())
+    def _look(self, queue: Queue) -> None:
+        Queue.objects.update(looked_at=Now())
         self._end_hold(queue)
 
     def _promote_head(self, queue: Queue, worker: str) -> Batch | None:
@@ -119,6 +124,8 @@ class WorkerCalls(QueueWriter):
     def renew_lease(self, batch_id: object, run_token: uuid.UUID) -> Literal[True]:
         """The heartbeat of the run's worker."""
         renew_lease(batch_id, run_token)
+        for worker in lease_of(batch_id, run_token).values_list("worker", flat=True):
+            note_worker(worker)
         return True
 
     def end_checks(self, worker: str) -> None:

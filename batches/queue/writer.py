@@ -9,7 +9,6 @@ from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.limits import MAX_ACTOR
@@ -78,7 +77,6 @@ def run_call(change: Callable[Concatenate[Any, Batch, Lease, P], R]) -> Callable
             lease = lease_of(batch_id, run_token).first()
             if lease is None:
                 raise Fenced
-            Queue.objects.update(worker_seen_at=Now())  # it may have worked for hours, and not look for work again
             batch = find_batch(lease.batch_id, lock=True)
             return change(self, batch, lease, *args, **kwargs)
 

@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery
+from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery, Worker, is_in_time
 
 Status = Batch.Status
 DAY = timedelta(hours=24)
@@ -61,9 +61,14 @@ def describe_hold(queue: Any) -> Iterator[Metric]:
 
 
 def describe_workers(queue: Any) -> Iterator[Metric]:
-    leases = Lease.objects.aggregate(count=Count("pk"), first=Min("lease_at"), last=Max("lease_at"))
-    seen_at = max(filter(None, [queue.worker_seen_at, leases["last"]]), default=None)
+    leases = Lease.objects.aggregate(count=Count("pk"), first=Min("lease_at"))
+    alive = Count("pk", filter=is_in_time("seen_at"))
+    versions = list(Worker.objects.values("version").annotate(alive=alive, last=Max("seen_at")).order_by("version"))
+    seen_at = max((version["last"] for version in versions), default=None)
     yield gauge("workers", "Workers that have a part in the running batch.", leases["count"])
+    text = "Workers with a heartbeat within BATCHES_LEASE_SECONDS, idle or at work, by version."
+    counts = {version["version"]: version["alive"] for version in versions if version["alive"]}
+    yield gauges("workers_by_version", text, "version", counts)
     yield gauge("lease_age_seconds", "Seconds since the oldest of their heartbeats.", age(leases["first"], queue.now))
     yield gauge("heartbeat_age_seconds", "Seconds since the last heartbeat of any worker.", age(seen_at, queue.now))
 

@@ -8,10 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import DateTimeField, F, QuerySet
+from django.db.models import DateTimeField, F, Q, QuerySet
 from django.db.models.functions import Coalesce
 
-from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult
+from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult, vocabulary
+
+#: Of a check in the history of its profile: its time, whether it was repeated since, and the key of its row.
+Place = tuple[str, bool, int]
 
 #: New stories that are looked through for those of the checks.
 LATEST_STORIES = 200
@@ -21,6 +24,7 @@ LATEST_STORIES = 200
 class Check:
     """A check that a batch has made of the profile. `is_earlier`: the batch has checked it again since."""
 
+    pk: int
     batch_id: UUID
     batch: Batch
     is_earlier: bool
@@ -36,20 +40,42 @@ class Check:
     def label(self) -> str:
         return str(BatchProfile.Status(self.status).label)
 
+    @property
+    def batch_name(self) -> str:
+        return self.batch.name
+
+    @property
+    def place(self) -> Place:
+        """In the history: the latest one first; at the same moment the rows of batches, then earlier checks."""
+        return self.checked_at.isoformat(), self.is_earlier, self.pk
+
     def as_dict(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in Attempt.RESULT}
-        return {"batch": self.batch_id, "batch_name": self.batch.name} | values | {"is_earlier": self.is_earlier}
+        return {name: getattr(self, vocabulary.SOURCES.get(name, name)) for name in vocabulary.CHECK}
 
 
 def fetch_history(profile: Profile, limit: int) -> list[Check]:
-    """The latest checks, newest first, in three queries."""
-    rows = _fetch(BatchProfile.objects.filter(profile=profile), limit)
-    attempts = _fetch(Attempt.objects.filter(profile=profile), limit)
-    checks = [*_as_checks(rows, is_earlier=False), *_as_checks(attempts, is_earlier=True)]
-    checks.sort(key=lambda check: check.checked_at, reverse=True)
-    del checks[limit:]
+    """The latest checks, newest first, with their stories, in three queries."""
+    checks = fetch_checks(profile, limit)
     _add_stories(profile, checks)
     return checks
+
+
+def fetch_checks(profile: Profile, limit: int, place: Place | None = None) -> list[Check]:
+    """The latest checks, or those behind a place, without their stories."""
+    rows, attempts = BatchProfile.objects.filter(profile=profile), Attempt.objects.filter(profile=profile)
+    if place is not None:
+        rows, attempts = rows.filter(_behind(place, False)), attempts.filter(_behind(place, True))
+    found = (_fetch(rows, limit), False), (_fetch(attempts, limit), True)
+    checks = [check for some, is_earlier in found for check in _as_checks(some, is_earlier=is_earlier)]
+    checks.sort(key=lambda check: check.checked_at, reverse=True)
+    return checks[:limit]
+
+
+def _behind(place: Place, is_earlier: bool) -> Q:
+    """Which rows of the batches, or which earlier checks."""
+    moment, of_earlier, pk = place
+    at_once = Q(checked_at=moment, pk__lt=pk) if is_earlier == of_earlier else Q(checked_at=moment)
+    return Q(checked_at__lt=moment) if of_earlier and not is_earlier else Q(checked_at__lt=moment) | at_once
 
 
 def _fetch(found: QuerySet[Any], limit: int) -> Iterable[Any]:
@@ -70,7 +96,8 @@ def find_waiting(profile: Profile) -> QuerySet[Batch]:
 
 def _as_checks(found: Iterable[Any], *, is_earlier: bool) -> list[Check]:
     return [
-        Check(row.batch_id, row.batch, is_earlier, *(getattr(row, name) for name in Attempt.RESULT)) for row in found
+        Check(row.pk, row.batch_id, row.batch, is_earlier, *(getattr(row, name) for name in Attempt.RESULT))
+        for row in found
     ]
 
 

@@ -18,7 +18,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.conf import get_config
-from batches.models import Batch, Queue, vocabulary
+from batches.models import Batch, Queue, Worker, vocabulary
+
+from .fleet import list_workers
 
 #: How many of the latest finished batches count towards the speed.
 RECENT = 20
@@ -84,7 +86,8 @@ class Outlook:
     #: Of the workers that work on the running batch, and the last of any of them.
     heartbeats: Sequence[Heartbeat]
     heartbeat_at: datetime | None
-    worker_seen_at: datetime | None
+    #: Of all workers, idle or at work, the one with the last heartbeat.
+    last_worker: Worker | None
     #: Profiles per second by checker, in the latest batches.
     rates: Mapping[str, float]
     waiting_profiles: int
@@ -98,12 +101,14 @@ class Outlook:
         return [heartbeat.worker for heartbeat in self.heartbeats]
 
     @property
-    def last_heartbeats(self) -> Sequence[Heartbeat]:
-        """Of the workers at work, else of the last one that looked for work."""
-        queue = self.queue
-        if self.heartbeats or not queue.worker_seen_at:
-            return self.heartbeats
-        return [Heartbeat(queue.worker, queue.worker_version, queue.worker_seen_at)]
+    def worker_seen_at(self) -> datetime | None:
+        return self.last_worker.seen_at if self.last_worker else None
+
+    @property
+    def versions(self) -> set[str]:
+        """Of the workers at work, else of the last one."""
+        workers = self.heartbeats or filter(None, [self.last_worker])
+        return {worker.version for worker in workers}
 
     @property
     def worker_is_alive(self) -> bool:
@@ -170,21 +175,22 @@ def forecast_queue() -> Outlook:
     leases = running.leases.order_by("worker").values_list("worker", "version", "lease_at") if running else []
     heartbeats = [Heartbeat(*lease) for lease in leases]
     heartbeat_at = max((heartbeat.at for heartbeat in heartbeats), default=None)
-    seen_at = max(filter(None, [queue.worker_seen_at, heartbeat_at]), default=None)
+    last_worker = Worker.objects.last_seen()
     waiting = Batch.objects.queued().order_by("position")
     work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
     rates = _rates(running)
     # A hold with an end delays the next start; one without leaves it unknown.
     hold = max(0.0, (queue.held_until - now).total_seconds()) if queue.held and queue.held_until else 0.0
     is_stopped = queue.held and not queue.held_until
-    left = _seconds_left(running, heartbeat_at, now, rates) if is_recent(seen_at, now) else None
+    is_alive = last_worker is not None and is_recent(last_worker.seen_at, now)
+    left = _seconds_left(running, heartbeat_at, now, rates) if is_alive else None
     return Outlook(
         now=now,
         queue=queue,
         running=running,
         heartbeats=heartbeats,
         heartbeat_at=heartbeat_at,
-        worker_seen_at=seen_at,
+        last_worker=last_worker,
         rates=rates,
         waiting_profiles=sum(total - completed for _, total, completed in work),
         durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
@@ -196,9 +202,10 @@ def forecast_queue() -> Outlook:
 def queue_as_dict(
     outlook: Outlook, limit: int, batch_as_dict: Callable[[Batch], dict[str, Any]] = vocabulary.batch_as_dict
 ) -> dict[str, Any]:
-    """The queue in the words of `models.vocabulary`, with the first `limit` waiting batches."""
-    queue = outlook.queue
+    """The queue in the words of `models.vocabulary`, with the first `limit` waiting batches, and as many workers."""
+    queue, last = outlook.queue, outlook.last_worker
     waiting = Batch.objects.queued().order_by("position")[:limit]
+    workers, workers_total = list_workers(limit)
     return {
         "version": queue.version,
         "held": queue.held,
@@ -208,10 +215,12 @@ def queue_as_dict(
         "hold_reason": queue.hold_reason,
         "stopped": queue.stopped_id,
         "outage_since": queue.outage_since,
-        "worker": ", ".join(outlook.workers) if outlook.running else queue.worker,
-        "worker_version": ", ".join(sorted({heartbeat.version for heartbeat in outlook.last_heartbeats})),
+        "worker": ", ".join(outlook.workers) if outlook.running else str(last or ""),
+        "worker_version": ", ".join(sorted(outlook.versions)),
         "worker_seen_at": outlook.worker_seen_at,
         "worker_alive": outlook.worker_is_alive,
+        "workers": [vocabulary.worker_as_dict(worker) for worker in workers],
+        "workers_total": workers_total,
         "running": batch_as_dict(outlook.running) if outlook.running else None,
         "waiting": [batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],
         "waiting_total": outlook.waiting,

@@ -6,13 +6,9 @@ from collections.abc import Collection
 
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models.functions import Now
 
 from batches.conf import command_line
-from batches.models import OUTDATED, Queue
-from batches.notifications.alerts import find_heartbeat
-
-from .outlook import is_recent
+from batches.models import OUTDATED, Worker
 
 #: What can be left out. The database cannot.
 CHECKS = frozenset({"migrations", "worker"})
@@ -23,8 +19,7 @@ def find_obstacle(excluded: Collection[str] = ()) -> str:
     """What keeps the application from its work, and what to do; "" if nothing does. Raises the database's errors."""
     if "migrations" not in excluded and has_pending_migrations():
         return OUTDATED
-    queue = Queue.objects.annotate(now=Now()).first()
-    if "worker" not in excluded and not (queue and is_recent(find_heartbeat(queue), queue.now)):
+    if "worker" not in excluded and not Worker.objects.alive().exists():
         return NO_WORKER
     return ""
 

@@ -95,6 +95,12 @@ def test_the_names_are_a_promise():
         "is_active", "created_at",
     )  # fmt: skip
     assert vocabulary.FEED == ("id", "begins_with", "created_at", "last_used_at", "list", "name")
+    assert vocabulary.WORKER == (
+        "name", "version", "started_at", "seen_at", "alive", "batch", "partitions", "rate",
+    )  # fmt: skip
+    assert vocabulary.CHECK == (
+        "batch", "batch_name", "status", "error", "http_status", "duration", "has_story", "checked_at", "is_earlier",
+    )  # fmt: skip
     assert vocabulary.ACCEPTANCE == ("profile", "old_url", "url", "merged")
     assert vocabulary.LOG == (
         "id", "action", "actor", "channel", "from_status", "to_status", "from_position", "to_position", "message",
@@ -102,8 +108,8 @@ def test_the_names_are_a_promise():
     )  # fmt: skip
     assert list(queue_as_dict(forecast_queue(), 1)) == [
         "version", "held", "held_by", "held_at", "held_until", "hold_reason", "stopped", "outage_since",
-        "worker", "worker_version", "worker_seen_at", "worker_alive", "running", "waiting", "waiting_total",
-        "waiting_profiles", "all_done",
+        "worker", "worker_version", "worker_seen_at", "worker_alive", "workers", "workers_total", "running", "waiting",
+        "waiting_total", "waiting_profiles", "all_done",
     ]  # fmt: skip
 
 

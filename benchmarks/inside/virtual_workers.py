@@ -29,6 +29,7 @@ from batches.conf import Config, get_config
 from batches.models import Batch, Channel, Queue
 from batches.queue.partitions import are_wanted
 from batches.queue.runs import ClaimedRun, is_looked_after
+from batches.queue.workers import note_worker
 from batches.reports import queries
 from batches.reports.doctor import diagnose
 
@@ -150,15 +151,16 @@ class World:
                 self._at_work.discard(name)
                 yield 0.01  # the calls take time too
                 continue
-            yield from self._wait_for_change(version)
+            yield from self._wait_for_change(name, version)
 
-    def _wait_for_change(self, version: int) -> Iterator[float]:
+    def _wait_for_change(self, name: str, version: int) -> Iterator[float]:
         poll = self.config.poll_seconds
         while True:
             for _ in range(LOOKS_PER_POLL):
                 yield poll / LOOKS_PER_POLL
                 if self.call("look for changes", Queue.objects.read_version) != version:
                     return
+            self.call("send a heartbeat", note_worker, name)
             if not self.call("see who looks", is_looked_after, poll):
                 return
 

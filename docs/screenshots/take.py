@@ -86,7 +86,7 @@ def make_batches(feed_port: int) -> dict[str, Any]:
     django.setup()
     from batches.batch_manager import BatchManager
     from batches.demo import profiles as demo
-    from batches.models import Batch, Lease, Queue
+    from batches.models import Batch, Lease, Worker
 
     wait_for(lambda: Batch.objects.filter(name=demo.BATCHES[-1].name).exists())
     addresses = [address for batch in demo.BATCHES for address in demo.profiles_of(batch, feed_port)]
@@ -104,7 +104,7 @@ def make_batches(feed_port: int) -> dict[str, Any]:
     wait_for(lambda: is_checked(second, 0.4))
     manager.set_priority(second.pk, 6)  # the latest log entry, instead of the worker's
     Lease.objects.update(worker=WORKER)  # else the pictures have the name of this machine
-    Queue.objects.update(worker=WORKER)
+    Worker.objects.all().delete()
     return {batch.name: batch for batch in Batch.objects.all()}
 
 

@@ -8,10 +8,12 @@ from django.utils import timezone
 from batches.checking.worker import Worker
 from batches.conf import command_line
 from batches.management.base import JSON, add_limit
-from batches.management.output import batch_table, hold_line, printable, when
+from batches.management.output import batch_table, hold_line, printable, when, worker_table
 from batches.management.subscriptions import SubscriptionActions
 from batches.models import Batch, Queue
+from batches.reports.fleet import list_workers
 from batches.reports.outlook import forecast_queue, queue_as_dict
+from batches.text import pluralise
 
 
 class Command(SubscriptionActions):
@@ -19,7 +21,9 @@ class Command(SubscriptionActions):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        show = self.add_action("show", Command.show, "Show the running batch and the queued batches in order.", JSON)
+        show = self.add_action(
+            "show", Command.show, "Show the running batch, the queued batches in order, and the workers.", JSON
+        )
         add_limit(show, "queued batches")
         hold = self.add_action("hold", Command.hold, "Start no other batch.")
         hold.add_argument("--reason", default="", help="Shown to everybody who looks at the queue.")
@@ -44,12 +48,14 @@ class Command(SubscriptionActions):
             self.stdout.write(hold_line(outlook.queue))
         batches = [outlook.running] if outlook.running else []
         batches += Batch.objects.queued().order_by("position")[:limit]
-        if not batches:
-            self.stdout.write("The queue is empty.")
-            return
-        self.print_lines(batch_table(batches))
+        self.print_lines(batch_table(batches) if batches else ["The queue is empty."])
         if (more := outlook.waiting - limit) > 0:
             self.stdout.write(f"and {more:,} more; show them with --limit")
+        workers, total = list_workers(limit)
+        if workers:
+            self.print_lines(["", *worker_table(workers)])
+        if (more := total - limit) > 0:
+            self.stdout.write(f"and {pluralise(more, 'more worker')}; show all with --limit")
 
     def hold(self, *, reason: str, until: datetime | None, stop_running: bool, **options: Any) -> None:
         self.require_accepted(self.manager.hold_queue(reason, until, stop_running))

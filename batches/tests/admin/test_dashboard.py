@@ -10,19 +10,21 @@ from django.urls import reverse
 from django.utils import timezone
 
 from batches import __version__
-from batches.admin import dashboard
+from batches.admin import dashboard, queue_content
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
-from batches.models import Batch, Lease, Profile, Queue
+from batches.models import Batch, Lease, Profile, Worker
+from batches.queue.workers import end_worker, note_worker
 from batches.reports.days import Day, sum_up_day
 
 from ..support.factories import empty_leases, make_batch, make_list
-from .conftest import SCRIPT, batch_with, document, listed, parts, story, text_of, user_of, user_with, words
+from .conftest import QUEUE, SCRIPT, batch_with, document, listed, parts, story, text_of, user_of, user_with, words
 
 pytestmark = pytest.mark.django_db
 
 INDEX = reverse("admin:index")
 LIVE = reverse("admin:batches_batch_dashboard_live")
+WORKERS = "//section[@aria-labelledby='workers-title']"
 TIME = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"
 
 
@@ -51,13 +53,13 @@ def test_it_says_what_runs_and_when_it_is_done(client):
     number, profiles, end, hold = shown["Queue"]
     assert (number, profiles, hold) == ("1 batch", "10 profiles to check", "Hold the queue…")
     assert end.startswith("All done about ")
-    worker, heartbeat = shown["Worker"]
-    assert worker == "At work"
-    assert re.fullmatch(rf"a worker, heartbeat {TIME}:\d\d , version {__version__}", heartbeat)
+    assert shown["Worker"] == ["At work"]
     assert shown["Speed"] == ["0.5/s", "profiles, this run"]
     page, fetched = parts(client.get(INDEX)), parts(client.get(LIVE))
     assert (
-        fetched.keys() == page.keys() == {f"dashboard-{name}" for name in ("updated", "now", "today", "runs", "lists")}
+        fetched.keys()
+        == page.keys()
+        == {f"dashboard-{name}" for name in ("updated", "now", "today", "runs", "workers", "lists")}
     )
     assert fetched["dashboard-now"] == page["dashboard-now"]
 
@@ -69,9 +71,34 @@ def test_an_idle_worker_is_shown_with_the_speed_of_the_latest_batches(client):
     shown = tiles(client.get(INDEX))
     assert shown["Running"] == ["Nothing"]
     assert shown["Queue"] == ["0 batches", "Nothing waits", "Hold the queue…"]
-    assert shown["Worker"][0] == "Idle"
-    assert re.fullmatch(rf"the idle one, heartbeat {TIME}:\d\d , version {__version__}", shown["Worker"][1])
+    assert shown["Worker"] == ["Idle"]
     assert shown["Speed"] == ["15/s", "profiles, in the latest batches"]
+
+
+def test_each_worker_is_shown_with_what_it_does_and_those_that_have_died_last(client, monkeypatch):
+    run = run_of("the press", ok=3, failed=1, pending=4)
+    Lease.objects.filter(worker="a worker").update(successful_checks=3, failed_checks=1, run_seconds=8)
+    for name in ("idle 2", "dead", "ended", "idle 1"):
+        note_worker(name)
+    end_worker("ended")
+    Worker.objects.filter(name="dead").update(seen_at=timezone.now() - timedelta(hours=1), version="0.9")
+    table = [[words(cell) for cell in row] for row in document(client.get(INDEX)).xpath(f"{WORKERS}//tbody/tr")]
+    now = rf"{TIME}:\d\d"
+    for row, expected in zip(
+        table,
+        [
+            ["a worker", "the press", "0.5/s", re.escape(__version__), now],
+            ["idle 1", "idle", "", re.escape(__version__), now],
+            ["idle 2", "idle", "", re.escape(__version__), now],
+            ["dead", "", "", r"0\.9", f"no heartbeat since {now}"],
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(" / ".join(expected), " / ".join(row)), row
+    links = document(client.get(QUEUE)).xpath(f"{WORKERS}//a/@href")
+    assert links == [reverse("admin:batches_batch_change", args=[run.pk])]
+    monkeypatch.setattr(queue_content, "SHOWN_WORKERS", 3)
+    assert words(document(client.get(INDEX)).xpath(WORKERS)[0]).endswith("… and 1 more.")
 
 
 def test_it_warns_of_a_silent_worker_a_hold_and_errors(client):
@@ -80,7 +107,7 @@ def test_it_warns_of_a_silent_worker_a_hold_and_errors(client):
     BatchManager("ada").hold_queue("the disk is full")
     long_ago = timezone.now() - timedelta(hours=1)
     Lease.objects.update(lease_at=long_ago)
-    Queue.objects.update(worker_seen_at=long_ago)
+    Worker.objects.update(seen_at=long_ago)
     page = client.get(INDEX)
     assert "The queue is held by ada since" in text_of(page)
     assert "the disk is full" in text_of(page)

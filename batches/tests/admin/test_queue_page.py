@@ -13,7 +13,7 @@ from batches.admin import queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
 from batches.reports.outlook import forecast_queue
-from batches.tests.support.factories import age_leases, empty_leases, make_waiting, waiting_names
+from batches.tests.support.factories import age_leases, age_workers, empty_leases, make_waiting, waiting_names
 
 from .conftest import (
     BY_SCRIPT,
@@ -123,7 +123,7 @@ def test_above_the_waiting_batches_stands_once_why_they_wait(client):
 
     BatchManager().release_queue()
     BatchManager().start_batch(Batch.objects.get(position=1).pk)
-    Queue.objects.update(worker_seen_at=timezone.now() - timedelta(hours=1))
+    age_workers(timedelta(hours=1))
     assert re.search(rf"Waiting: “2” is running; no worker heartbeat since {TIME}:\d\d", part(client, "waiting"))
 
 

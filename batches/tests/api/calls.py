@@ -82,6 +82,7 @@ CALLS = [
     Call("post", "profiles-check", "add_batch", "profiles/check/", {"ids": [10**9]}, (MISSING,) * 5),
     Call("get", "profile", "view_profile", "profiles/{profile}/"),
     Call("delete", "profile", "delete_profile", "profiles/{profile}/", None, (GONE,) * 5),
+    Call("get", "profile-history", "view_batchprofile", "profiles/{profile}/history/"),
     Call("get", "stories", "view_storyresult", "stories/"),
     Call("post", "batch-list", "add_batch", "batches/", NEW_BATCH, (CREATED,) * 5),
     Call("patch", "batch-detail", "change_batch", "batches/{pk}/", {"name": "x", "priority": 7}),

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 from batches.api import conditional
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Lease, Queue
-from batches.tests.support.factories import failed, make_batch, ok, record_one, start_run, values_of
+from batches.tests.support.factories import age_workers, failed, make_batch, ok, record_one, start_run, values_of
 
 from .conftest import make_user, refusal_of, token_client
 
@@ -47,7 +47,7 @@ def queued():
 
 def set_heartbeat(ago):
     """Set the time of the worker's last heartbeat."""
-    Queue.objects.update(worker_seen_at=Now() - ago)
+    age_workers(ago)
     return Lease.objects.update(lease_at=Now() - ago)
 
 

@@ -29,6 +29,8 @@ EMPTY = {
     "worker_version": "",
     "worker_seen_at": None,
     "worker_alive": False,
+    "workers": [],
+    "workers_total": 0,
     "running": None,
     "waiting": [],
     "waiting_total": 0,

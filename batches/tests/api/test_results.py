@@ -74,6 +74,25 @@ def test_a_row_has_its_profile_and_its_result(client, batch):
     assert [row["url"] for row in rows] == ADDRESSES
 
 
+def test_a_profile_has_its_checks_over_all_batches_as_the_command_prints_them(client, batch, manage):
+    other = BatchManager().create_batch("other", ADDRESSES[:1])
+    run = start_run(other)
+    profile = Profile.objects.get(url=ADDRESSES[0])
+    record(run, [(profile.pk, failed("It is gone."))])
+    address = f"/api/profiles/{profile.pk}/history/"
+    first = client.get(f"{address}?page_size=1").json()
+    assert [(it["batch"], it["batch_name"], it["status"]) for it in first["results"]] == [
+        (str(other.pk), "other", "failed")
+    ]
+    found = read_pages(client, f"{address}?page_size=1")
+    assert found == json.loads(manage("profile", "history", "--json", profile.pk).out)
+    assert len(found) == 2
+    for query in ("cursor=x", "status=ok", "page_size=0", f"cursor={first['next'].partition('cursor=')[2]}x"):
+        assert client.get(f"{address}?{query}").status_code == 400
+    another = Profile.objects.get(url=ADDRESSES[1]).pk
+    assert client.get(first["next"].replace(address, f"/api/profiles/{another}/history/")).status_code == 400
+
+
 FILTERED = {
     "status=ok": [0, 1],
     "status=failed&status=pending": [2, 3, 4, 5, 6, 7],
@@ -304,7 +323,7 @@ BUDGETS = {
     "/api/batches/": 3,
     "/api/batches/?ordering=position&status=queued": 3,
     "/api/batches/{pk}/": 2,
-    "/api/queue/": 8,
+    "/api/queue/": 11,
     "/api/batches/{pk}/profiles/": 3,
     "/api/batches/{pk}/profiles/?change=recovered&host=a.example": 4,
     "/api/batches/{pk}/stories/": 3,

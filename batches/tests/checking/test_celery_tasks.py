@@ -8,12 +8,14 @@ import pytest
 from celery.exceptions import OperationalError as BrokerError
 from django.db import OperationalError
 
+from batches import models
 from batches.batch_manager import BatchManager
 from batches.checking import celery as tasks
 from batches.checking.celery_settings import celery_settings
 from batches.checking.worker import Worker
 from batches.conf import Config, get_config
 from batches.models import Batch, Lease, Partition, Queue
+from batches.reports.fleet import list_workers
 from batches.tests.support.checkers import OK
 from batches.tests.support.factories import (
     age_leases,
@@ -72,7 +74,8 @@ def test_the_next_batch_is_promoted_and_as_many_checks_ordered_as_it_has_partiti
     tasks.promote()
     assert values_of(batch.pk)["status"] == Status.RUNNING
     assert [processes for processes, _ in orders] == [3, 3, 3]
-    assert Queue.objects.get().worker_seen_at is not None
+    [worker], total = list_workers(10)  # nobody waits for its heartbeats, but it stands for those that come
+    assert (worker.alive, total, models.Worker.objects.expected().exists()) == (True, 1, False)
 
 
 def test_never_more_are_ordered_than_there_may_be(orders):

@@ -5,6 +5,7 @@ import gc
 import pytest
 from django.db.models.functions import Now
 
+from batches import models
 from batches.batch_manager import BatchManager
 from batches.checking import worker
 from batches.checking.checkers.base import CheckResult
@@ -13,7 +14,7 @@ from batches.limits import GARBAGE_THRESHOLDS
 from batches.models import Batch, BatchProfile
 from batches.models.queue import QueueManager
 from batches.queue import contents, resets
-from batches.tests.support.factories import assert_consistent, make_batch, row_statuses
+from batches.tests.support.factories import age_workers, assert_consistent, make_batch, row_statuses
 from batches.tests.support.working import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,7 +83,7 @@ def test_an_idle_worker_begins_a_batch_that_somebody_queues_before_its_next_poll
 def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script, monkeypatch):
     """Each claim takes the lock of the queue, so hundreds of idle workers would keep it from everybody."""
     configure(poll_seconds=0.01)
-    claim, calls = BatchManager.claim_run, []
+    claim, calls, heartbeats = BatchManager.claim_run, [], []
 
     def note_claim(*arguments):
         calls.append("claim")
@@ -90,12 +91,17 @@ def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script,
 
     def look_after(seconds):
         calls.append(seconds)
+        heartbeats.append(models.Worker.objects.alive().exists())
+        age_workers()
         return len(calls) < 5
 
     monkeypatch.setattr(BatchManager, "claim_run", note_claim)
     monkeypatch.setattr(worker, "is_looked_after", look_after)
     Worker(finished=lambda: calls.count("claim") == 2).work()
     assert calls == ["claim", 0.01, 0.01, 0.01, 0.01, "claim", 0.01]
+    assert heartbeats == [True] * 5
+    [it] = models.Worker.objects.all()
+    assert it.ended_at == it.seen_at > it.started_at
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])

@@ -161,7 +161,7 @@ def test_what_the_app_cannot_work_with_is_refused_with_what_to_type(database_url
             "batches.BatchLog, batches.BatchProfile, batches.EndedLease, batches.Host, batches.Lease, "
             "batches.ListFeed, batches.ListProfile, batches.Partition, batches.Profile, batches.ProfileList, "
             "batches.Queue, batches.ReadMark, batches.Redirect, batches.StoryResult, batches.Subscription, "
-            "batches.Webhook, batches.WebhookDelivery, people.Robot.",
+            "batches.Webhook, batches.WebhookDelivery, batches.Worker, people.Robot.",
             'Let db_for_read and db_for_write return "default" for them.',
         ),
     ]

@@ -1,14 +1,17 @@
 """`manage.py queue`: show it, hold it, release it."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
 
+from batches import __version__
 from batches.conf import command_line
 from batches.management.output import when
-from batches.models import Batch, Queue
+from batches.models import Batch, Queue, Worker
+from batches.queue.workers import note_worker
 from batches.tests.support.factories import half_checked, make_batch, make_waiting
 
 pytestmark = pytest.mark.django_db
@@ -17,16 +20,31 @@ pytestmark = pytest.mark.django_db
 def test_the_running_batch_and_the_queued_ones_are_shown_in_order(manage):
     half_checked(Batch.Status.RUNNING)
     make_batch("set aside", queue=False)
-    _, *lines = manage("queue", "show").out.splitlines()
+    _, *lines, _, _, worker = manage("queue", "show").out.splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["0", "running", "it"],
         ["1", "queued", "first"],
         ["2", "queued", "last"],
     ]
-    assert manage("queue", "show", "--limit", 1).out.splitlines()[2:] == [
+    name, version, *_, batch, partitions, _ = worker.split()
+    assert (name, version, batch, partitions) == ("worker", __version__, "it", "1")
+    assert manage("queue", "show", "--limit", 1).out.splitlines()[2:5] == [
         lines[1],
         "and 1 more; show them with --limit",
+        "",
     ]
+
+
+def test_workers_that_have_died_are_shown_last_and_the_first_ones_only(manage):
+    for name in ("dead", "idle"):
+        note_worker(name)
+    Worker.objects.filter(name="dead").update(seen_at=timezone.now() - timedelta(hours=1))
+    _, _, _, idle, dead = manage("queue", "show").out.splitlines()
+    assert re.fullmatch(rf"idle +{re.escape(__version__)} +\S+ \S+ UTC +idle", idle)
+    assert re.fullmatch(rf"dead +{re.escape(__version__)} +no heartbeat since \S+ \S+ UTC", dead)
+    assert manage("queue", "show", "--limit", 1).out.endswith("idle\nand 1 more worker; show all with --limit\n")
+    shown = json.loads(manage("queue", "show", "--json", "--limit", 1).out)
+    assert ([worker["name"] for worker in shown["workers"]], shown["workers_total"]) == (["idle"], 2)
 
 
 def test_json_has_as_many_batches_as_asked_for_and_the_number_of_all(manage):

@@ -9,11 +9,11 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Lease, Queue, Subscription, WebhookDelivery
+from batches.models import Queue, Subscription, WebhookDelivery
 from batches.notifications.alerts import write_alerts
 from batches.notifications.letters import word_letter
 from batches.notifications.messages import prepare_messages
-from batches.tests.support.factories import make_batch, start_run, subscribe
+from batches.tests.support.factories import age_workers, make_batch, start_run, subscribe
 
 from .conftest import deliveries
 
@@ -54,23 +54,25 @@ def test_a_hold_is_told_once_after_its_minutes_and_the_next_hold_again():
 
 def test_no_worker_is_told_once_by_its_last_heartbeat_idle_or_at_work():
     subscribe(None, topics=["no_worker"], minutes=60)
-    BatchManager().claim_run("a worker")
+    BatchManager().claim_run("worker")
     assert write_alerts() == 0
-    age(worker_seen_at=2 * HOUR)
+    age_workers(2 * HOUR)
     run = start_run(make_batch("it", 1))
-    age(worker_seen_at=2 * HOUR)
     assert write_alerts() == 0
-    Lease.objects.update(lease_at=Now() - timedelta(minutes=70))
+    age_workers(2 * HOUR)
+    assert BatchManager().renew_lease(run.batch.pk, run.run_token)
+    assert write_alerts() == 0
+    age_workers(timedelta(minutes=70))
     assert [write_alerts(), write_alerts()] == [1, 0]
     assert subjects() == ["No worker has run for 1 h 10 min"]
-    assert BatchManager().release_run(run.batch.pk, run.run_token)
-    age_of_queue = Queue.objects.annotate(now=Now()).get()
-    assert age_of_queue.now - age_of_queue.worker_seen_at < timedelta(minutes=5)
+    facts = deliveries()[0].facts
+    assert facts["worker"] == "worker"
 
 
 def test_a_worker_that_comes_back_tells_late():
     subscribe(None, topics=["no_worker"], minutes=60)
-    age(worker_seen_at=3 * HOUR)
+    age()
+    age_workers(3 * HOUR)
     assert write_alerts(is_back=True) == 1
     assert subjects() == ["No worker ran for 3 h 00 min"]
     assert "A worker is back since " in word_letter(deliveries()[0]).text
@@ -91,7 +93,8 @@ def test_topics_and_switches_are_heeded_and_the_content_is_that_of_its_time():
     subscribe(None, topics=["no_worker"], minutes=1)
     off = subscribe(None, "off@example.org", topics=["held"], minutes=1, is_active=False)
     assert BatchManager().hold_queue("First")
-    age(held_at=HOUR, worker_seen_at=timedelta(0))
+    age(held_at=HOUR)
+    age_workers(timedelta(0))
     assert write_alerts() == 0
     assert BatchManager().change_subscription(off.pk, is_active=True)
     assert write_alerts() == 1
@@ -107,7 +110,8 @@ def test_looking_costs_one_query_without_subscriptions_and_writes_nothing():
     assert len(captured) == 1
     subscribe(None, topics=["held", "no_worker"], minutes=1)
     assert BatchManager().hold_queue()
-    age(held_at=HOUR, worker_seen_at=HOUR)
+    age(held_at=HOUR)
+    age_workers(HOUR)
     assert write_alerts() == 2
     with CaptureQueriesContext(connection) as captured:
         assert write_alerts() == 0

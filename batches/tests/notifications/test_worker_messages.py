@@ -5,13 +5,12 @@ from datetime import timedelta
 from threading import Event
 
 import pytest
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.models import Queue, WebhookDelivery
+from batches.models import Queue, WebhookDelivery, Worker
 from batches.notifications import outbox
-from batches.tests.support.factories import make_list, subscribe
+from batches.tests.support.factories import age_workers, make_list, subscribe
 from batches.tests.support.processes import WAIT_SECONDS
 
 from .conftest import only_delivery, pass_time, seconds_to_wait
@@ -101,13 +100,13 @@ def test_two_workers_send_each_message_once(start, mails, configure):
 def test_cron_tells_that_no_worker_runs_and_a_worker_that_comes_back_does_not_repeat_it(start, mails):
     subscribe(None, topics=["no_worker"], minutes=5)
     Queue.objects.get_or_create(pk=Queue.THE_ONE)
-    Queue.objects.update(worker_seen_at=Now() - timedelta(minutes=6))
+    age_workers(timedelta(minutes=6))
     for _ in range(2):
         command = start("queue", "alert")
         assert command.wait() == 0, command.err
         assert command.out.startswith("The last heartbeat of a worker: ")
     worker = start("batchworker")
-    worker.wait_for(lambda: Queue.objects.get().worker_seen_at > timezone.now() - timedelta(minutes=1))
+    worker.wait_for(lambda: Worker.objects.last_seen().seen_at > timezone.now() - timedelta(minutes=1))
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     [mail] = mails.mails
@@ -118,6 +117,6 @@ def test_cron_tells_that_no_worker_runs_and_a_worker_that_comes_back_does_not_re
 def test_a_worker_that_comes_back_tells_late(start, mails):
     subscribe(None, topics=["no_worker"], minutes=5)
     Queue.objects.get_or_create(pk=Queue.THE_ONE)
-    Queue.objects.update(worker_seen_at=Now() - timedelta(hours=6))
+    age_workers(timedelta(hours=6))
     start("batchworker").wait_for(is_settled)
     assert [mail["Subject"] for mail in mails.mails] == ["No worker ran for 6 h 00 min"]

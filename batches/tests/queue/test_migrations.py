@@ -9,8 +9,10 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 
+from batches import __version__
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Profile, ProfileList, Queue, StoryResult
+from batches.models import Batch, BatchLog, Profile, ProfileList, Queue, StoryResult, Worker
+from batches.queue.workers import note_worker
 from batches.tests.support.chunks import Killed
 from batches.tests.support.factories import (
     MODELS,
@@ -72,7 +74,7 @@ def test_data_survive_the_way_back_to_each_step_and_forward_again(every):
     BatchManager().end_checks("worker")
     Batch.objects.update(count_first=False)  # earlier versions have no such choice
     Profile.objects.update(last_duration=None)  # and the next check will know it
-    Queue.objects.update(worker_version="")  # and the next worker will
+    Worker.objects.all().delete()  # and workers will say that they are there
     before = everything()
     for step in steps()[::-1] if every else [steps()[-2], steps()[0]]:
         with back_at(step):
@@ -80,6 +82,19 @@ def test_data_survive_the_way_back_to_each_step_and_forward_again(every):
         assert everything() == before
     make_batch("works", 3)
     assert_consistent()
+
+
+def test_the_last_worker_of_the_queue_has_a_row_of_its_own():
+    note_worker("host:1")
+    seen_at = Worker.objects.get().seen_at
+    with Queue.objects.locked():
+        pass
+    with back_at("0032"), connection.cursor() as cursor:
+        cursor.execute("SELECT worker, worker_version FROM batches_queue")
+        assert cursor.fetchall() == [("host:1", __version__)]
+    [worker] = Worker.objects.all()
+    assert (worker.name, worker.version, worker.seen_at) == ("host:1", __version__, seen_at)
+    assert worker.ended_at == seen_at  # whether it is still there, its next heartbeat says
 
 
 def repeat(batch):

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
-from batches.queue import resets
+from batches.queue import resets, worker_calls
 from batches.queue.refusals import Refusal
 from batches.tests.conftest import empty_tables
 from batches.tests.support.factories import (
@@ -66,6 +66,13 @@ OTHERS = {
 #: They look at the rows before they take the lock, since no index has the reasons.
 READING_FIRST = {"retry_failed by reason", "retry_failed chosen"}
 TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
+
+
+@pytest.fixture(autouse=True)
+def _without_heartbeats(monkeypatch):
+    """Each has a transaction of its own: `test_workers.py`."""
+    for name in ("note_worker", "end_worker"):
+        monkeypatch.setattr(worker_calls, name, lambda worker: None)
 
 
 def make_world(size):

@@ -7,7 +7,7 @@ import pytest
 from django.db.models.functions import Now
 
 from batches import __version__
-from batches.models import Batch, BatchLog, Lease, Partition, Queue
+from batches.models import Batch, BatchLog, Lease, Partition, Queue, Worker
 from batches.queue.refusals import Code
 from batches.queue.runs import is_looked_after
 from batches.reports.outlook import forecast_queue, queue_as_dict
@@ -74,14 +74,14 @@ def test_a_claim_starts_the_head_of_the_queue_and_owns_it(manager):
     assert None not in read(first, "started_at")
     assert waiting_names() == ["second"]
     assert_logged("promote_next_batch", first, ("queued", 1), ("running", 0), "by worker " + "w" * 150)
-    assert Queue.objects.get().worker == "w" * 150
+    assert Worker.objects.get().name == "w" * 150
     assert_consistent()
 
 
 def test_a_claim_of_an_empty_queue_is_a_heartbeat_of_the_worker_only(manager):
     assert manager.claim_run("worker 1") is None
-    queue = Queue.objects.get()
-    assert (queue.worker, queue.worker_version, queue.worker_seen_at is None) == ("worker 1", __version__, False)
+    worker = Worker.objects.get()
+    assert (worker.name, worker.version, worker.ended_at) == ("worker 1", __version__, None)
     assert not BatchLog.objects.exists()
 
 
@@ -93,9 +93,9 @@ def test_a_queue_that_is_empty_or_held_is_looked_after_while_a_worker_has_just_l
     assert not is_looked_after(60)
     assert manager.hold_queue()
     assert is_looked_after(60)
-    Queue.objects.update(worker_seen_at=Now() - timedelta(seconds=61))
+    Queue.objects.update(looked_at=Now() - timedelta(seconds=61))
     assert not is_looked_after(60)
-    Queue.objects.update(worker_seen_at=Now(), held_until=Now())
+    Queue.objects.update(looked_at=Now(), held_until=Now())
     assert not is_looked_after(60)
 
 
@@ -127,7 +127,7 @@ def test_the_worker_of_a_run_is_the_one_that_claimed_it_whoever_looks_for_work(m
     run = start_run(make_batch())
     assert (workers(run.batch), shown()) == ([("worker", run.run_token)], "worker")
     assert manager.claim_run("worker 2") is None
-    assert Queue.objects.get().worker == "worker 2"
+    assert Worker.objects.last_seen().name == "worker 2"
     assert (workers(run.batch), shown()) == ([("worker", run.run_token)], "worker")
     age_lease(run.batch, LEASE * 2)
     again = manager.claim_run("worker 2")

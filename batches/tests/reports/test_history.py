@@ -5,8 +5,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Profile
-from batches.reports.history import fetch_history, find_waiting
+from batches.models import Attempt, BatchProfile, Profile
+from batches.reports.history import fetch_checks, fetch_history, find_waiting
 from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +35,26 @@ def test_checks_come_newest_first_with_the_stories_and_those_that_were_repeated(
     assert [it.is_earlier for it in fetch_history(profile, 2)] == [False, False]
     assert BatchManager().delete_batch(second.pk)
     assert [it.batch.name for it in fetch_history(profile, 10)] == ["first", "first"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pages_behind_a_place_have_each_check_once_also_of_the_same_moment(size):
+    for number in range(3):
+        batch = make_batch(str(number), 1)
+        check(batch, ok())
+        assert BatchManager().queue_batch(batch.pk)
+        check(batch, ok())
+    profile = Profile.objects.get()
+    moment = BatchProfile.objects.earliest("checked_at").checked_at
+    for model in (BatchProfile, Attempt):
+        model.objects.filter(batch__name__in=["1", "2"]).update(checked_at=moment)
+    every = [it.place for it in fetch_checks(profile, 10)]
+    assert len(every) == len(set(every)) == 6
+    found, place = [], None
+    while page := fetch_checks(profile, size, place):
+        found += [it.place for it in page]
+        place = found[-1]
+    assert found == every
 
 
 def test_what_still_has_to_be_checked_waits_apart():

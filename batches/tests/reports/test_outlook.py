@@ -5,13 +5,12 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.db.models import F
-from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Lease, Queue
 from batches.reports.outlook import forecast_queue
-from batches.tests.support.factories import make_batch, make_waiting, start_run
+from batches.tests.support.factories import age_workers, make_batch, make_waiting, start_run
 
 pytestmark = pytest.mark.django_db
 
@@ -57,7 +56,7 @@ def expire_lease():
 
 
 def seen(seconds_ago):
-    Queue.objects.update(worker_seen_at=Now() - timedelta(seconds=seconds_ago))
+    age_workers(timedelta(seconds=seconds_ago))
 
 
 def turns(outlook):
@@ -146,9 +145,12 @@ def test_a_worker_is_alive_within_the_lease_of_its_last_heartbeat(worker, second
     assert forecast_queue().worker_is_alive is is_alive
 
 
-def test_the_lease_of_a_run_is_a_heartbeat_of_its_worker():
+def test_who_renews_the_lease_of_a_run_is_alive():
     running(profiles=10, completed=1, seconds=1)
     seen(LEASE + 5)
+    assert not forecast_queue().worker_is_alive
+    lease = Lease.objects.get()
+    assert BatchManager().renew_lease(lease.batch_id, lease.pk)
     outlook = forecast_queue()
     assert outlook.worker_is_alive
     assert outlook.run_is_alive
@@ -197,7 +199,7 @@ def test_the_number_of_queries_does_not_grow_with_the_queue(worker):
         with CaptureQueriesContext(connection) as captured:
             forecast_queue()
         counts.append(len(captured))
-    assert counts == [4, 4]
+    assert counts == [5, 5]
 
 
 def test_a_new_batch_starts_at_the_position_that_the_manager_would_choose(worker):

@@ -32,10 +32,12 @@ from batches.models import (
     Subscription,
     Webhook,
     WebhookDelivery,
+    Worker,
 )
 from batches.models.api import StoredResponse
 from batches.queue.runs import ClaimedRun, end_leases
 from batches.queue.transitions import RULES
+from batches.queue.workers import note_worker
 
 Status = Batch.Status
 MODELS = (
@@ -52,6 +54,7 @@ MODELS = (
     StoryResult,
     BatchLog,
     Queue,
+    Worker,
     Host,
     Redirect,
     Webhook,
@@ -141,6 +144,13 @@ def empty_leases(batch: Any) -> None:
 def age_leases(batch: Any, age: timedelta = timedelta(days=1)) -> bool:
     """As if the last heartbeat of its workers was `age` ago (negative: in the future), by the database's clock."""
     return Lease.objects.filter(batch=batch).update(lease_at=Now() - age) > 0
+
+
+def age_workers(age: timedelta = timedelta(days=1)) -> None:
+    """As if the last heartbeat of all workers was so long ago, of one if there is none."""
+    if not Worker.objects.exists():
+        note_worker("worker")
+    Worker.objects.update(seen_at=Now() - age)
 
 
 def token_of(batch: Any) -> UUID:

@@ -9,10 +9,11 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from batches import __version__
 from batches.batch_manager import BatchManager
 from batches.conf import config_from_mapping
 from batches.metrics import REGISTRY
-from batches.models import Batch, Host, Lease, Queue, Webhook, WebhookDelivery
+from batches.models import Batch, Host, Lease, Queue, Webhook, WebhookDelivery, Worker
 from batches.tests.support.factories import age_leases, claim, failed, make_batch, ok, profile_ids, record, urls
 from batches.tests.support.working import configure, script, work
 from batches.tests.web.test_outages import rename_column
@@ -98,7 +99,8 @@ def test_the_figures_say_what_the_database_says(read):
     record(run, [(profile_ids(long)[1], failed()), (profile_ids(long)[2], ok())])
     Lease.objects.update(lease_at=Now() - timedelta(seconds=100))
     Lease.objects.create(batch=long, worker="second", lease_at=Now())
-    Queue.objects.update(worker_seen_at=Now() - timedelta(seconds=100))
+    Worker.objects.filter(name="other").update(version="0.9")
+    Worker.objects.filter(name="lost").update(seen_at=Now() - timedelta(seconds=100))
     manager.hold_queue("Maintenance")
     Queue.objects.update(held_at=timezone.now() - timedelta(minutes=2))
     Host.objects.create(name="paused.example.org", not_before=timezone.now() + timedelta(hours=1))
@@ -113,6 +115,8 @@ def test_the_figures_say_what_the_database_says(read):
         "batches_queue_held": 1,
         "batches_queue_outage": 0,
         "batches_workers": 2,
+        f"batches_workers_by_version/{__version__}": 1,  # "worker" is idle
+        "batches_workers_by_version/0.9": 1,
         "batches_batches/queued": 1,
         "batches_batches/running": 1,
         "batches_batches/paused": 0,
@@ -150,7 +154,7 @@ def test_the_number_of_queries_does_not_grow(ask, django_assert_num_queries):
     make_batch("runs", 3)
     claim()
     for number in range(2):
-        with django_assert_num_queries(9):
+        with django_assert_num_queries(10):
             assert ask().status_code == 200
         make_batch(f"waits {number}", 3)
 

@@ -9,15 +9,13 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import F
-from django.db.models.functions import Now
 from django.test import Client
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
-from batches.models import OUTDATED, Queue
+from batches.models import OUTDATED
 from batches.reports.readiness import NO_WORKER
-from batches.tests.support.factories import age_leases, claim, make_batch
+from batches.tests.support.factories import age_workers, claim, make_batch
 from batches.tests.support.threads import in_thread
 from batches.tests.test_production import POLICY
 from batches.web import probes
@@ -60,17 +58,17 @@ def test_it_is_ready_while_a_worker_looks_for_work(probe):
     let_a_worker_look()
     assert probe("/readyz") == (200, "ok")
     late = timedelta(seconds=get_config().lease_seconds + 5)
-    Queue.objects.update(worker_seen_at=F("worker_seen_at") - late)
+    age_workers(late)
     assert probe("/readyz") == (503, NO_WORKER)
 
 
 def test_it_is_ready_while_a_worker_renews_its_lease(probe):
-    batch = make_batch("long", 3)
-    claim()
-    Queue.objects.update(worker_seen_at=Now() - timedelta(days=1))
-    assert probe("/readyz") == (200, "ok")
-    age_leases(batch)
+    make_batch("long", 3)
+    run = claim()
+    age_workers()
     assert probe("/readyz") == (503, NO_WORKER)
+    assert BatchManager().renew_lease(run.batch.pk, run.run_token)
+    assert probe("/readyz") == (200, "ok")
 
 
 def test_it_is_not_ready_before_the_migrations(probe):

@@ -1,0 +1,60 @@
+"""The processes that look for work, by their heartbeats: idle or at work, and those that have died."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from batches.conf import get_config
+from batches.limits import MAX_ACTOR, MAX_VERSION
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def alive(self) -> Self:
+        return self.filter(is_in_time("seen_at"))
+
+    def expected(self) -> Self:
+        """Those that are there, and those that have died without a word."""
+        return self.filter(ended_at=None)
+
+    def last_seen(self) -> Worker | None:
+        """The one with the latest heartbeat of all, which says whether anybody looks for work."""
+        return self.order_by("-seen_at").first()
+
+
+def is_in_time(field: str) -> Q:
+    """Whether the heartbeat in this field is within the lease, by the database's clock.
+
+    One too far in the future is not: a clock was set back.
+    """
+    lease = timedelta(seconds=get_config().lease_seconds)
+    return Q(**{f"{field}__range": (Now() - lease, Now() + lease)})
+
+
+class Worker(models.Model):
+    """A process that looks for work. What it works on is in `Lease`.
+
+    Only its own heartbeats write the row, without any lock. The row stays when the process ends, since it may have the
+    last heartbeat of all, and goes when another worker starts a day later.
+    """
+
+    name = models.CharField(primary_key=True, max_length=MAX_ACTOR)
+    #: Of this software, as it runs it.
+    version = models.CharField(max_length=MAX_VERSION, blank=True)
+    started_at = models.DateTimeField()
+    # Without an index, so that PostgreSQL's updates are HOT. There are never more than some thousand rows.
+    seen_at = models.DateTimeField("last heartbeat")
+    #: It has ended in order. Its silence is no fault then.
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = models.Manager.from_queryset(WorkerQuerySet)()
+
+    class Meta:
+        default_permissions = ()  # who may view batches may view these
+
+    def __str__(self) -> str:
+        return self.name

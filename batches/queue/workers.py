@@ -1,0 +1,45 @@
+"""The heartbeats of workers, idle or at work. Each writes a row of its own, never under the lock of the queue."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+
+from batches import __version__
+from batches.conf import get_config
+from batches.models import Worker
+
+#: Seconds between two writes of a worker, if the lease is not shorter than three of them.
+INTERVAL = 5.0
+#: How long a worker without heartbeats is remembered.
+KEPT = timedelta(days=1)
+
+
+def start_worker(name: str) -> None:
+    """It looks for work from now on. Forgets those of long ago."""
+    _write(name, "started_at")
+    Worker.objects.filter(seen_at__lt=Now() - KEPT).delete()
+
+
+def note_worker(name: str) -> None:
+    """Its heartbeat. However often it is called, it writes once in a few seconds."""
+    interval = timedelta(seconds=min(INTERVAL, get_config().lease_seconds / 3))
+    recent = Worker.objects.expected().filter(seen_at__range=(Now() - interval, Now() + interval))
+    if not recent.filter(pk=name).exists():
+        _write(name)
+
+
+def end_worker(name: str) -> None:
+    """It looks for no more work. That was its last heartbeat."""
+    _write(name, ended_at=Now())
+
+
+def _write(name: str, *more: str, **values: Any) -> None:
+    Worker.objects.bulk_create(
+        [Worker(name=name, version=__version__, started_at=Now(), seen_at=Now(), **values)],
+        update_conflicts=True,
+        unique_fields=["name"],
+        update_fields=["version", "seen_at", "ended_at", *more],
+    )

@@ -1,0 +1,59 @@
+"""The workers one by one: what each works on, and since when those that have died are silent. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import BooleanField, Count, ExpressionWrapper
+
+from batches.models import Batch, Lease, Worker, is_in_time
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFigures:
+    """`rate` is in profiles per second, since it has its part in the batch. None if it has none."""
+
+    name: str
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    alive: bool
+    batch: Batch | None = None
+    partitions: int = 0
+    rate: float | None = None
+
+    @property
+    def batch_id(self) -> UUID | None:
+        return self.batch.pk if self.batch else None
+
+
+def list_workers(limit: int) -> tuple[list[WorkerFigures], int]:
+    """At most `limit`, those that are alive first, and how many there are.
+
+    The processes of Celery come and go. While none has a part in a batch, the latest one stands for them.
+    """
+    alive = ExpressionWrapper(is_in_time("seen_at"), output_field=BooleanField())
+    known = Worker.objects.annotate(alive=alive)
+    workers = list(known.expected().order_by("-alive", "name")[:limit])
+    total = Worker.objects.expected().count() if len(workers) == limit else len(workers)
+    workers = workers or list(known.alive().order_by("-seen_at")[:1])
+    leases = find_leases([worker.name for worker in workers])
+    return [describe_worker(worker, leases.get(worker.name)) for worker in workers], total or len(workers)
+
+
+def find_leases(names: Sequence[str]) -> Mapping[str, Any]:
+    leases = Lease.objects.filter(worker__in=names).select_related("batch").annotate(owned=Count("partitions"))
+    return {lease.worker: lease for lease in leases}
+
+
+def describe_worker(worker: Any, lease: Any) -> WorkerFigures:
+    who = worker.name, worker.version, worker.started_at, worker.seen_at, worker.alive
+    if lease is None:
+        return WorkerFigures(*who)
+    checked = lease.successful_checks + lease.failed_checks
+    rate = checked / lease.run_seconds if checked and lease.run_seconds > 0 else None
+    return WorkerFigures(*who, lease.batch, lease.owned, rate)
