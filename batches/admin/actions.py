@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID, uuid5
 
 from django.contrib import messages
@@ -46,6 +47,9 @@ DONE_ACTIONS = (Action.RETRY_FAILED, Action.REPEAT_BATCH, Action.QUEUE_BATCH)
 
 #: The most frequent reasons for failures on a batch's page.
 SHOWN_REASONS = 20
+
+#: The greatest number of a log line that the databases can compare.
+MAX_LINE = 2**63 - 1
 
 View = Callable[..., HttpResponseBase]
 #: What the manager returned, and the message of a success.
@@ -115,7 +119,7 @@ def unchanged_since(line: str | None) -> QuerySet[Batch]:
     number = parse_number(line or "")
     if number is None:
         return Batch.objects.all()
-    return Batch.objects.exclude(Exists(BatchLog.objects.filter(batch=OuterRef("pk"), pk__gt=min(number, 2**63 - 1))))
+    return Batch.objects.exclude(Exists(BatchLog.objects.filter(batch=OuterRef("pk"), pk__gt=min(number, MAX_LINE))))
 
 
 @register.filter
@@ -160,10 +164,35 @@ def respond(request: HttpRequest, result: Any, success: str, page: str, undo: st
     return redirect(page)
 
 
+def changes_after(request: HttpRequest, line: int) -> QuerySet[BatchLog]:
+    """Those that its user has made here since that log line, newest first."""
+    later = BatchLog.objects.changes().filter(pk__gt=min(line, MAX_LINE), batch__isnull=False)
+    return later.filter(actor=request.user.get_username(), channel=Channel.ADMIN)
+
+
+def undoable_changes(request: HttpRequest, action: str, after: int, last: int) -> list[BatchLog]:
+    """Of a bulk action: those between two log lines."""
+    changes = changes_after(request, after).filter(action=action, pk__lte=min(last, MAX_LINE))
+    return [change for change in changes if can_be_undone(change)]
+
+
+def undo_selected_button(request: HttpRequest, action: Action, seen: int, address: str) -> str:
+    """The button of a message that undoes what a bulk action has just done after this log line."""
+    last = latest_line()
+    if not undoable_changes(request, action, seen, last):
+        return ""
+    query = urlencode({"action": action.value, "after": seen, "last": last})
+    return format_html(
+        ' <button id="message-undo" class="button live-quiet" form="operate" formaction="{}?{}">{}</button>',
+        address,
+        query,
+        _("Undo"),
+    )
+
+
 def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -> str:
     """The button of a message that undoes what its user has just done: the change after this log line, if it can be."""
-    mine = BatchLog.objects.filter(pk__gt=seen, actor=request.user.get_username(), channel=Channel.ADMIN)
-    change = mine.changes().filter(batch=batch_id).first()
+    change = changes_after(request, seen).filter(batch=batch_id).first()
     if change is None or not can_be_undone(change):
         return ""
     return format_html(
@@ -176,9 +205,10 @@ def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -
     )
 
 
-def show_result(request: HttpRequest, result: BulkResult) -> None:
+def show_result(request: HttpRequest, result: BulkResult, undo: str = "") -> None:
     """Show the result of a bulk action as one message."""
     summary, *reasons = map(translate, result.sentences())
+    summary = format_html("{}{}", summary, undo)
     if reasons:
         items = format_html_join("", "<li>{}</li>", ((reason,) for reason in reasons))
         summary = format_html("{}<ul>{}</ul>", summary, items)
@@ -229,10 +259,12 @@ class BatchAdminBase(ListAdmin):
             expected["expected_in"] = unchanged_since(request.POST.get("seen"))
         if action == Action.PAUSE_BATCH:
             expected["reason"] = request.POST.get("reason", "")
+        seen = latest_line()
         result = run_bulk(get_manager(request), action, ids, left, skip_idle=True, **expected)
         if action == Action.DELETE_BATCH:
             self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])  # type: ignore[arg-type]
-        show_result(request, result)
+        address = self.address_of("batch_queue_selected", Action.UNDO_CHANGE.value)
+        show_result(request, result, undo_selected_button(request, action, seen, address))
 
     def confirm_deletion(
         self,

@@ -18,9 +18,20 @@ from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 
 from batches.models import Action, Batch
+from batches.queue.bulk import undo_changes
 from batches.queue.refusals import Code, Refusal
 
-from .actions import CALLS, BatchView, Result, call_manager, get_manager, parse_number, selected_ids
+from .actions import (
+    CALLS,
+    BatchView,
+    Result,
+    call_manager,
+    get_manager,
+    parse_number,
+    selected_ids,
+    show_result,
+    undoable_changes,
+)
 from .display import number
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
@@ -100,6 +111,8 @@ class QueuePage(BatchView):
         return call_manager(request, call, batch_id)
 
     def operate_selected(self, request: HttpRequest, call: str) -> Result | HttpResponse:
+        if call == Action.UNDO_CHANGE:
+            return self.undo_selected(request)
         if call not in SELECTED_ACTIONS:
             raise Http404
         batches, url = selected_batches(request), self.page_url(request)
@@ -107,6 +120,15 @@ class QueuePage(BatchView):
             return Refusal(Code.BAD_VALUE, _("No batch is selected.")), ""
         form = {name: request.POST.get(name, "") for name in ("q", "p")}
         return self.batch_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
+
+    def undo_selected(self, request: HttpRequest) -> Result | HttpResponse:
+        """Undo what its user has done to many at once. The address says with which action, between which log lines."""
+        after, last = (parse_number(request.GET.get(name, "")) or 0 for name in ("after", "last"))
+        changes = undoable_changes(request, request.GET.get("action", ""), after, last)
+        if not changes:
+            return Refusal(Code.NOTHING_TO_UNDO, _("There is nothing left to undo.")), ""
+        show_result(request, undo_changes(get_manager(request), changes))
+        return redirect(self.page_url(request))
 
 
 def selected_batches(request: HttpRequest) -> QuerySet[Batch]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from django.db.models import Case, F, QuerySet, When
 
-from batches.models import STATUS_WORDS, Action, Batch
+from batches.models import STATUS_WORDS, Action, Batch, BatchLog
 from batches.text import Sentence, clean_text
 
 from .refusals import Code, Refusal, Refused, refusable
@@ -35,6 +37,8 @@ class Manager(Protocol):
     """BatchManager, which stands above this room. Its other methods have the names of the actions."""
 
     def delete_batches(self, batch_ids: Iterable[object], **expected: Any) -> list[Literal[True] | Refusal]: ...
+
+    def undo_change(self, batch_id: object, entry: int | None = None) -> Literal[True] | Refusal: ...
 
     def preparing_repeat(self, batch_id: object) -> AbstractContextManager[Callable[[], Batch]]: ...
 
@@ -163,6 +167,20 @@ def run_bulk(
         [Outcome(clean_text(pk, MAX_ID), before[pk], after[pk], results[pk]) for pk in ids],
         left,
     )
+
+
+def undo_changes(manager: Manager, entries: Iterable[BatchLog]) -> BulkResult:
+    """Undo these changes, each the latest one of its batch.
+
+    The first one of the queue goes back first: so each finds those ahead of it back where they were. One that ran
+    comes first if it can run at once, else last, since the one that runs now makes room at the front.
+    """
+    at_the_front = inf if Batch.objects.running().exists() else 0
+    places = sorted(entries, key=lambda entry: entry.from_position or at_the_front)
+    calls: dict[object, Any] = {
+        entry.batch_id: partial(manager.undo_change, entry.batch_id, entry.pk) for entry in places
+    }
+    return run_bulk(manager, Action.UNDO_CHANGE, list(calls), prepared=calls)
 
 
 @contextmanager

@@ -130,7 +130,7 @@ RULES: Mapping[Action, Rule] = {
     ),
     Action.REPEAT_BATCH: Rule(ANY, label=Sentence("New run"), success=_("A new run of “%(batch)s” was queued.")),
     # Whether there is something to undo, the log says.
-    Action.UNDO_CHANGE: Rule(ANY, success=_("The last change of “%(batch)s” was undone.")),
+    Action.UNDO_CHANGE: Rule(ANY, label=Sentence("Undo"), success=_("The last change of “%(batch)s” was undone.")),
     # A worker is checking a running batch. Pause it first.
     Action.DELETE_BATCH: Rule(
         ANY - {Status.RUNNING},

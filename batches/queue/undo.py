@@ -7,8 +7,9 @@ have started batches from the head of the queue since. If anybody else has chang
 from __future__ import annotations
 
 from typing import Literal
+from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Queue
 from batches.text import Sentence
@@ -105,7 +106,7 @@ def find_place(change: BatchLog) -> int:
     ahead = max(place, change.to_position or 1) if is_move else place - 1
     others = BatchLog.objects.changes().filter(pk__gt=change.pk).exclude(batch=change.batch_id).order_by("pk")
     touching = Q(from_position__range=(1, ahead)) | Q(to_position__range=(1, ahead))
-    for begin, end in others.filter(touching).values_list("from_position", "to_position").iterator():
+    for begin, end in drop_undone(others.filter(touching)):
         if (begin, end) == (1, 0):
             place, ahead = max(1, place - 1), ahead - 1
         elif any(0 < (position or 0) <= ahead for position in (begin, end)):
@@ -113,6 +114,19 @@ def find_place(change: BatchLog) -> int:
         if not ahead:
             break
     return place
+
+
+def drop_undone(changes: QuerySet[BatchLog]) -> list[tuple[int | None, int | None]]:
+    """The positions from and to which they led, without those that were undone: then others are where they were."""
+    kept: dict[int, tuple[int | None, int | None]] = {}
+    latest: dict[UUID | None, int] = {}
+    rows = changes.values_list("pk", "batch", "action", "from_position", "to_position")
+    for pk, batch, action, begin, end in rows:
+        if action == Action.UNDO_CHANGE and batch in latest:
+            del kept[latest.pop(batch)]
+        else:
+            latest[batch], kept[pk] = pk, (begin, end)
+    return list(kept.values())
 
 
 def find_error(batch: Batch) -> str:

@@ -16,6 +16,7 @@ from .conftest import (
     act,
     act_in_queue,
     batch_with,
+    document,
     hidden_fields,
     messages_of,
     page_of,
@@ -49,6 +50,30 @@ def test_an_action_takes_batches_from_the_tail_up_to_its_cap_and_counts_the_rest
     assert waiting_names() == ["1", "2", "3"]
     log = BatchLog.objects.filter(action="pause_batch", actor="superuser", channel="admin").order_by("pk")
     assert list(log.values_list("from_position", flat=True)) == [5, 4]
+
+
+@ways
+def test_the_message_undoes_what_was_done_to_many_once(client, way, call):
+    batches = [batch_with(name=str(number)) for number in range(1, 6)]
+    BatchManager("superuser", "admin").pause_batch(batches[4].pk)  # before
+    undo = document(way(client, call, *batches[1:4])).get_element_by_id("message-undo").get("formaction")
+    BatchManager("ada", "admin").pause_batch(batches[0].pk)  # by somebody else
+    assert BatchManager().undo_change(batches[0].pk)
+    assert messages_of(client.post(undo, follow=True)) == [("success", "Undo: 3 done, 0 refused.")]
+    assert waiting_names() == ["1", "2", "3", "4"]
+    before = state()
+    assert "3 refused" in messages_of(client.post(undo, follow=True))[0][1]
+    for nonsense in ("after=x&last=x&action=pause_batch", f"after=0&last={'9' * 40}&action=\0", "", "after=-1"):
+        answer = client.post(f"{undo.partition('?')[0]}?{nonsense}", follow=True)
+        assert messages_of(answer) == [("warning", "There is nothing left to undo.")]
+    assert state() == before
+
+
+def test_what_loses_results_has_no_undo(client):
+    batches = [batch_with("done", ok=1), batch_with("done", ok=1)]
+    response = act(client, "queue_batches", *batches)
+    assert messages_of(response) == [("success", "Queue or recheck all: 2 done, 0 refused.")]
+    assert "message-undo" not in text_of(response)
 
 
 @pytest.mark.parametrize(("way", "call"), [(act, "queue_batches"), (act_in_queue, "queue_batch")])

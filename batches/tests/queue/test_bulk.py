@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, BatchLog
 from batches.queue import bulk
-from batches.queue.bulk import BulkResult, run_bulk, select_batches
+from batches.queue.bulk import BulkResult, run_bulk, select_batches, undo_changes
 from batches.queue.refusals import Code, Refused
 from batches.queue.transitions import RULES
 from batches.tests.support.factories import (
@@ -112,6 +112,53 @@ def test_each_outcome_has_the_batch_before_and_after_and_why_it_was_refused():
     assert deleted.before.name == "1"
     assert (missing.result.code, missing.before, missing.id) == (Code.NOT_FOUND, None, unknown[:100])
     assert (result.done, result.refused, result.is_complete) == (1, 2, False)
+
+
+def undo_all(action):
+    """All that was done with this action."""
+    return undo_changes(BatchManager("ada"), BatchLog.objects.changes().filter(action=action))
+
+
+@pytest.mark.parametrize("worker_has_started_another", [True, False])
+def test_the_undo_of_many_pauses_brings_the_queue_back_and_the_batch_that_ran(worker_has_started_another):
+    ran, *waiting = make_waiting(6)
+    start_run(ran)
+    assert_order("1", "2 3 4 5 6")
+    paused = waiting[1:4] if worker_has_started_another else waiting
+    assert bulk_of(Action.PAUSE_BATCH, [ran, *paused]).done == len(paused) + 1
+    assert (BatchManager("worker", "worker").promote_next_batch() is not None) is worker_has_started_another
+    result = undo_all(Action.PAUSE_BATCH)
+    assert result.sentences() == [f"Undo: {len(paused) + 1} done, 0 refused."]
+    assert_order("1", "2 3 4 5 6")
+    assert_consistent()
+
+
+def assert_order(running, waiting):
+    assert Batch.objects.running().get().name == running
+    assert waiting_names() == waiting.split()
+
+
+def test_the_undo_of_many_queued_ones_takes_them_out_again_and_says_what_it_leaves():
+    batches = [make_batch(name, queue=False) for name in "abc"]
+    make_waiting(1)
+    bulk_of(Action.QUEUE_BATCH, batches)
+    assert BatchManager().move_batch(batches[1].pk, 1)
+    result = undo_all(Action.QUEUE_BATCH)
+    assert (result.done, result.refused) == (2, 1)
+    assert result.sentences()[1] == "“b” has changed since, and is queued now. Nothing was undone."
+    assert waiting_names() == ["b", "1"]
+    assert_consistent()
+
+
+def test_an_undo_of_many_stops_where_somebody_has_changed_the_order():
+    batches = make_waiting(5)
+    bulk_of(Action.PAUSE_BATCH, [batches[1], batches[3]])
+    assert BatchManager().move_batch(batches[4].pk, 2)
+    first, second = undo_all(Action.PAUSE_BATCH).outcomes
+    assert (first.before.name, first.ok, second.before.name) == ("2", True, "4")
+    assert second.result.code == Code.STALE_VERSION
+    assert waiting_names() == ["1", "2", "5", "3"]
+    assert_consistent()
 
 
 def test_a_repeat_names_the_batch_that_it_made():
