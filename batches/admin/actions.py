@@ -262,7 +262,7 @@ class BatchAdminBase(ListAdmin):
         seen = latest_line()
         result = run_bulk(get_manager(request), action, ids, left, skip_idle=True, **expected)
         if action == Action.DELETE_BATCH:
-            self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])  # type: ignore[arg-type]
+            self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])
         address = self.address_of("batch_queue_selected", Action.UNDO_CHANGE.value)
         show_result(request, result, undo_selected_button(request, action, seen, address))
 

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, override
 
 from batches.limits import MAX_NAME
 from batches.models import is_too_complex
@@ -68,6 +68,20 @@ class ListAdmin(PlaceAdmin):
     def message_user(self, request: HttpRequest, message: Any, *args: Any, **options: Any) -> None:
         """In the language of the reader. A message waits as text for the next page."""
         super().message_user(request, translate(message), *args, **options)
+
+    # Django's history names each row: in English, like all that is stored.
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        with override("en"):
+            return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        with override("en"):
+            return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        with override("en"):
+            return super().log_deletions(request, queryset)
 
     def address_of(self, page: str, *args: Any, **query: Any) -> str:
         """The address of a page of this app at this admin site."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.utils.translation import gettext_noop as _
 
-from batches.text import recognise
+from batches.text import recognise, translate
 
 REASONS = (
     # Of checks. The subject, the address, is left out.
@@ -103,5 +103,5 @@ REASONS = (
 
 
 def stored(text: str) -> str:
-    """A reason or a message of the log, as a sentence that a page translates."""
-    return recognise(text, REASONS)
+    """A reason or a message of the log in the language of the page."""
+    return translate(recognise(text, REASONS))

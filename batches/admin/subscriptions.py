@@ -101,7 +101,9 @@ class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
 
 class NewSubscriptionForm(SubscriptionForm):
     # Hidden: people come from the page of a list, and there may be thousands. None means the queue.
-    list = forms.ModelChoiceField(ProfileList.objects.all(), widget=forms.HiddenInput, required=False)
+    list = forms.ModelChoiceField(
+        ProfileList.objects.all(), label=gettext_lazy("List"), widget=forms.HiddenInput, required=False
+    )
     address = forms.CharField(
         max_length=MAX_URL,
         label=gettext_lazy("Address"),
@@ -191,6 +193,10 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
     @admin.display(description=gettext_lazy("topics"))
     def topics_shown(self, subscription: Subscription) -> str:
         return ", ".join(str(TOPIC_WORDS.get(topic, topic)) for topic in subscription.topics)
+
+    @admin.display(description=gettext_lazy("when"))
+    def when(self, subscription: Subscription) -> str:
+        return subscription.when
 
     @admin.display(description=gettext_lazy("deliveries"))
     def deliveries(self, subscription: Subscription) -> str:

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_STATUS
-from batches.text import Sentence
+from batches.text import Sentence, translate
 
 from .batches import STATUS_WORDS, Batch, BatchProfile
 from .profiles import Profile
@@ -37,7 +37,7 @@ class Attempt(models.Model):
     http_status = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
     duration = models.FloatField(_("seconds"), null=True, blank=True)
     has_story = models.BooleanField(_("new story"), default=False)
-    checked_at = models.DateTimeField("checked")
+    checked_at = models.DateTimeField(_("checked"))
 
     objects = models.Manager.from_queryset(AttemptQuerySet)()
 
@@ -53,4 +53,4 @@ class Attempt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return Sentence("%(profile)s (%(status)s)", profile=self.profile, status=STATUS_WORDS[self.status])
+        return translate(Sentence("%(profile)s (%(status)s)", profile=self.profile, status=STATUS_WORDS[self.status]))

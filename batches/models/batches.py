@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
-from batches.text import Sentence
+from batches.text import Sentence, translate
 
 from .counters import LiveCount, LiveSeconds
 from .hidden import HideableQuerySet
@@ -380,7 +380,7 @@ class BatchProfile(models.Model):
         ]
 
     def __str__(self) -> str:
-        return Sentence("%(profile)s (%(status)s)", profile=self.profile, status=STATUS_WORDS[self.status])
+        return translate(Sentence("%(profile)s (%(status)s)", profile=self.profile, status=STATUS_WORDS[self.status]))
 
 
 def aggregate_counters(path: str = "") -> dict[str, Count]:

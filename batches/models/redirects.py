@@ -40,8 +40,8 @@ class Redirect(models.Model):
     profile = models.OneToOneField(Profile, models.CASCADE)
     url = models.CharField(_("new address"), max_length=MAX_URL)
     checks = models.PositiveIntegerField(default=1, help_text=_("In a row that were redirected there."))
-    first_seen_at = models.DateTimeField("first seen")
-    last_seen_at = models.DateTimeField("last seen")
+    first_seen_at = models.DateTimeField(_("first seen"))
+    last_seen_at = models.DateTimeField(_("last seen"))
 
     objects = models.Manager.from_queryset(RedirectQuerySet)()
 

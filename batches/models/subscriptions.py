@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
 from batches.limits import MAX_STATUS, MAX_URL
-from batches.text import Sentence, counted
+from batches.text import Sentence, counted, translate
 
 
 def no_topics() -> list[str]:
@@ -101,7 +101,11 @@ class Subscription(models.Model):
             ),
         ]
 
-    def __str__(self) -> Sentence:
+    def __str__(self) -> str:
+        return translate(self.as_sentence)
+
+    @property
+    def as_sentence(self) -> Sentence:
         """Without the address, which not everybody may see who sees this."""
         channel = self.channel_word
         if self.list is None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_NAME, MAX_URL
-from batches.text import Sentence
+from batches.text import Sentence, translate
 
 from .subscriptions import Subscription
 
@@ -167,7 +167,7 @@ class WebhookDelivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return Sentence("%(type)s for %(receiver)s", type=self.type, receiver=self.receiver)
+        return translate(Sentence("%(type)s for %(receiver)s", type=self.type, receiver=self.receiver))
 
     @property
     def receiver(self) -> Webhook | Subscription:

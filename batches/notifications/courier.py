@@ -189,7 +189,9 @@ def send_message(claim: WebhookDelivery) -> AttemptResult:
 
 
 def name_receiver(claim: WebhookDelivery) -> str:
-    return f"Webhook “{claim.webhook}”" if claim.webhook else str(claim.subscription)
+    if claim.webhook:
+        return f"Webhook “{claim.webhook}”"
+    return claim.subscription.as_sentence if claim.subscription else ""
 
 
 def _describe_failure(status: int) -> str:
