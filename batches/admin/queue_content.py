@@ -30,6 +30,7 @@ from batches.text import clean_text, translate
 
 from .actions import parse_number
 from .display import clock, number, roughly, status_word
+from .stored import stored
 
 Status = Batch.Status
 
@@ -172,15 +173,16 @@ def describe_hold(outlook: Outlook) -> str:
     if not queue.held:
         return ""
     values = {"actor": queue.held_by, "time": clock(queue.held_at), "end": clock(queue.held_until)}
-    if queue.held_until:
-        by = (
-            _("held by %(actor)s since %(time)s until %(end)s")
-            if queue.held_by
-            else _("held since %(time)s until %(end)s")
-        )
+    if queue.held_by and queue.held_until:
+        held = _("held by %(actor)s since %(time)s until %(end)s")
+    elif queue.held_by:
+        held = _("held by %(actor)s since %(time)s")
+    elif queue.held_until:
+        held = _("held since %(time)s until %(end)s")
     else:
-        by = _("held by %(actor)s since %(time)s") if queue.held_by else _("held since %(time)s")
-    return f"{by % values}: {translate(queue.why_held)}" if queue.why_held else by % values
+        held = _("held since %(time)s")
+    why = translate(queue.explain_hold(stored(queue.hold_reason)))
+    return f"{held % values}: {why}" if why else held % values
 
 
 def fleet_context() -> dict[str, Any]:
@@ -285,16 +287,12 @@ def describe_others(move: Move) -> str:
     if more := max(0, move.others - len(names)):
         values["names"] = _("%(names)s and %(count)s more") % {**values, "count": number(more)}
     if move.others_later is None:
-        is_up, is_down = (
-            _("Delays %(names)s. The time is not known yet."),
-            _("Brings forward %(names)s. The time is not known yet."),
-        )
+        delays = _("Delays %(names)s. The time is not known yet.")
+        brings_forward = _("Brings forward %(names)s. The time is not known yet.")
     else:
         values["time"] = roughly(abs(move.others_later))
-        is_up, is_down = (
-            ngettext("Delays %(names)s by %(time)s.", "Delays %(names)s by %(time)s each.", move.others),
-            ngettext(
-                "Brings forward %(names)s by %(time)s.", "Brings forward %(names)s by %(time)s each.", move.others
-            ),
+        delays = ngettext("Delays %(names)s by %(time)s.", "Delays %(names)s by %(time)s each.", move.others)
+        brings_forward = ngettext(
+            "Brings forward %(names)s by %(time)s.", "Brings forward %(names)s by %(time)s each.", move.others
         )
-    return (is_up if move.is_up else is_down) % values
+    return (delays if move.is_up else brings_forward) % values

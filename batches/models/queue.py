@@ -89,15 +89,18 @@ class Queue(models.Model):
 
     @property
     def why_held(self) -> str:
-        """The reason, what it stopped, and for an outage of ours how it ends."""
+        return self.explain_hold(self.hold_reason)
+
+    def explain_hold(self, reason: str) -> str:
+        """The reason as a page or a command says it, what it stopped, and for an outage of ours how it ends."""
         more = []
         if self.stopped:
             more.append(Sentence("“%(batch)s” is stopped until the release.", batch=self.stopped))
         if self.outage_since:
             more.append(END_OF_OUTAGE)
-        if not self.hold_reason:
+        if not reason:
             return join(more, " ")
-        return join([f"{self.hold_reason.rstrip('.')}.", *more], " ") if more else self.hold_reason
+        return join([f"{reason.rstrip('.')}.", *more], " ") if more else reason
 
     @property
     def hold_is_over(self) -> bool:
