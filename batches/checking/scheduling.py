@@ -13,7 +13,7 @@ from threading import Event
 from django.db import close_old_connections, connections
 
 from batches.batch_manager import BatchManager
-from batches.models import discard_connections
+from batches.models import discard_connections, is_database_fault
 from batches.notifications.alerts import write_alerts
 from batches.notifications.messages import prepare_messages
 
@@ -50,11 +50,14 @@ async def _poll(manager: BatchManager, poll_seconds: float, ended: Event, thread
 
 
 def do_what_is_due(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
-    """Messages first: what they say is read, and long lists take their time."""
-    _attempt("Alerts could not be written", write_alerts)
-    _attempt("Messages could not be prepared", prepare_messages)
-    _attempt("Due lists could not be queued", partial(_queue_due_lists, manager, should_stop))
-    _attempt("Old rows could not be pruned", partial(PRUNER.prune, manager, should_stop))
+    """Messages first: what they say is read, and long lists take their time. Without a database, the rest waits too."""
+    steps: dict[str, Callable[[], object]] = {
+        "Alerts could not be written": write_alerts,
+        "Messages could not be prepared": prepare_messages,
+        "Due lists could not be queued": partial(_queue_due_lists, manager, should_stop),
+        "Old rows could not be pruned": partial(PRUNER.prune, manager, should_stop),
+    }
+    all(_attempt(failed, call) for failed, call in steps.items())
 
 
 def tell_of_return() -> None:
@@ -67,11 +70,15 @@ def _queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> 
         logger.info("Queued %s due lists", len(queued))
 
 
-def _attempt(failed: str, call: Callable[[], object]) -> None:
-    """A fault is logged; the next look repeats what it prevented."""
+def _attempt(failed: str, call: Callable[[], object]) -> bool:
+    """Whether the database answers. A fault is logged; the next look repeats what it prevented."""
     close_old_connections()
     try:
         call()
-    except Exception:
-        logger.exception(failed)
+    except Exception as error:
         discard_connections()
+        if is_database_fault(error):
+            logger.warning("Database error, schedules and messages wait: %s", str(error).strip())
+            return False
+        logger.exception(failed)
+    return True

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -211,6 +211,19 @@ def test_a_fault_is_logged_and_the_rest_of_the_work_is_done(monkeypatch, caplog)
     with caplog.at_level(logging.ERROR):
         do_what_is_due(BatchManager(), lambda: False)
     assert [record.message for record in caplog.records] == ["Old rows could not be pruned"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_the_database_is_away_one_line_says_so(monkeypatch, caplog):
+    def fail():
+        raise OperationalError("connection refused\n")
+
+    monkeypatch.setattr("batches.checking.scheduling.write_alerts", fail)
+    monkeypatch.setattr("batches.checking.scheduling.prepare_messages", pytest.fail)
+    do_what_is_due(BatchManager(), lambda: False)
+    [record] = caplog.records
+    assert record.message == "Database error, schedules and messages wait: connection refused"
+    assert record.exc_info is None
 
 
 def test_every_rule_finds_its_rows_by_an_index(settings):
