@@ -8,8 +8,9 @@ from platformdirs import user_data_path
 BASE_DIR = Path(__file__).resolve().parent.parent
 IS_CLONE = (BASE_DIR / "manage.py").exists()
 
+IN_CLONE = f"{'.venv/bin/' if (BASE_DIR / '.venv').exists() else ''}python manage.py"
 #: How people here call our commands, for messages: it can be copied, whether or not they have activated `.venv`.
-PROGRAM = f"{'.venv/bin/' if (BASE_DIR / '.venv').exists() else ''}python manage.py" if IS_CLONE else "batches"
+PROGRAM = os.environ.get("PROGRAM") or (IN_CLONE if IS_CLONE else "batches")
 
 
 def find_data_directory() -> Path:

@@ -28,7 +28,7 @@ PRODUCTION = {
     "SECRET_KEY": secrets.token_urlsafe(50),
     "ALLOWED_HOSTS": "batches.example.org",
     "HTTPS": "on",
-    "HSTS_SECONDS": "31536000",
+    "HSTS_SECONDS": "3600",
 }
 
 

@@ -16,7 +16,7 @@ SETTINGS = Path(__file__).parents[3] / "batchproject" / "settings.py"
 READ_BY_SETTINGS = set(re.findall(r'(?:environ\.get|read_\w+)\(\s*"(\w+)"', SETTINGS.read_text()))
 #: Containers often set it. Then each of the hundreds of processes compiles our modules again, for 0.4 s.
 SLOWING = {"PYTHONDONTWRITEBYTECODE"}
-READ_BY_COMMANDS = {"DATA_DIR", "DEMO_PORT", "MAKELEVEL", "NO_COLOR", "PORT"}
+READ_BY_COMMANDS = {"DATA_DIR", "DEMO_PORT", "MAKELEVEL", "NO_COLOR", "PORT", "PROGRAM"}
 # libpq and Django's own commands read the last two.
 PREFIXES = ("BATCHES_", "DJANGO_", "PG")
 
