@@ -1,7 +1,7 @@
 """Which web server can a few slow visitors hold? `python -m benchmarks.servers`, in an environment with all three.
 
 Each server has one process with eight threads. 40 visitors never end a header, never send a body, or read nothing of an
-export of 24 MB; meanwhile somebody else opens the login page five times. Printed: how many of these are answered within
+export of 24 MB, while somebody else opens the login page five times. Printed: how many of these are answered within
 ten seconds, and the longest time.
 """
 
@@ -15,8 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from http.client import HTTPConnection
+
+from benchmarks.services import free_port, wait_for_port
 
 VISITORS, QUESTIONS, PATIENCE = 40, 5, 10.0
 APPLICATION = "batchproject.wsgi:application"
@@ -48,13 +50,13 @@ def main() -> None:
 
 
 def measure(command: list[str], environ: Mapping[str, str], batch: str, token: str) -> list[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     arguments = [sys.executable, *(argument.replace("PORT", str(port)) for argument in command)]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(arguments, env=environ, start_new_session=True, **streams)
     try:
-        wait_for(port)
+        wait_for_port(port, lambda: server.poll() is None)
+        ask(port)
         figures = [f"alone {describe(port)}"]
         for kind, request in make_requests(batch, token).items():
             with ExitStack() as visitors:
@@ -86,14 +88,6 @@ def visit(port: int, request: str) -> socket.socket:
     visitor.connect(("127.0.0.1", port))
     visitor.sendall(request.encode())
     return visitor
-
-
-def wait_for(port: int) -> None:
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            break
-        time.sleep(0.1)
-    ask(port)
 
 
 def describe(port: int) -> str:

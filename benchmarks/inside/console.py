@@ -30,9 +30,9 @@ from benchmarks.lists import addresses
 REPEATS = 3
 #: A part of the profiles is at one platform, the others are at hosts with this many each.
 PLATFORM_SHARE, PROFILES_OF_A_HOST = 5, 10
-#: One profile of so many fails, for one of so many reasons.
+#: One in FAILING profiles fails, for one of REASONS reasons.
 FAILING, REASONS = 20, 25
-#: One profile of so many has a new story in each run.
+#: One in NEWS profiles has a new story in each run.
 NEWS = 50
 CHUNK = 10_000
 

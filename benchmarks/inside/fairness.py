@@ -10,9 +10,8 @@ from django.db import connection
 from batches.batch_manager import BatchManager
 from batches.checking.worker import Worker
 from batches.models import Batch
-from benchmarks.services.hosts import Server
+from benchmarks.services.hosts import FAILED, RATIO, Server
 
-RATIO, FAILED = "speed of the others as a share of that without", "profiles failed that should not"
 #: Seconds after the last innocent, for those that fail because they have waited.
 GRACE = 2.0
 LONGEST = 120.0
@@ -36,7 +35,7 @@ def each_host(network: int, kind: str, count: int) -> list[str]:
     return [f"127.{network}.{number // 250}.{number % 250 + 1}/{kind}/{number}" for number in range(count)]
 
 
-#: The batch by what is in it beside the innocents.
+#: The batch by what is in it besides the innocents.
 SCENARIOS: dict[str, Callable[[list[str]], list[str]]] = {
     "tarpits": lambda good: spread(each_host(2, "tarpit", len(good) // 20), good),
     "hub": lambda good: spread(each_host(3, "moved", 200), good),

@@ -114,7 +114,7 @@ class World:
         heapq.heappush(self._events, (at, next(self._order), life, doom))
 
     def run(self, is_over: Callable[[], bool]) -> None:
-        """Let each worker go on when its time has come, until the batch is done."""
+        """Let each worker continue when its time has come, until the batch is done."""
         looked = 0.0
         while self._events:
             self.now, _, life, doom = heapq.heappop(self._events)

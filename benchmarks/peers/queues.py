@@ -94,5 +94,5 @@ def wait_for_results(queue: Queue, count: int, workers: list[subprocess.Popen[by
 
 
 def script(name: str) -> str:
-    """A command that is installed beside this Python."""
+    """A command that is installed with this Python."""
     return str(Path(sys.executable).parent / name)

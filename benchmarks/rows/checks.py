@@ -13,7 +13,7 @@ from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale
 from benchmarks.lists import addresses, write_list
 from benchmarks.machine import installed_peers
 from benchmarks.ours import Project, require_complete, run_seconds
-from benchmarks.services.databases import Databases, databases
+from benchmarks.services.databases import LABELS, Databases, databases
 from benchmarks.services.redis import redis
 
 CHECKS = "checks/s"
@@ -118,6 +118,6 @@ ROWS = [
         60,
         partial(open_checks, vendor, processes),
     )
-    for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
+    for vendor, label in LABELS.items()
     for processes in (1, 2)
 ]

@@ -12,7 +12,7 @@ from benchmarks.commands import VAR
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.lists import addresses, write_list
 from benchmarks.ours import Project
-from benchmarks.services.databases import Databases, databases
+from benchmarks.services.databases import LABELS, Databases, databases
 
 NEW, KNOWN, MEMORY = "new profiles/s", "known profiles/s", "MB"
 RAW = {"executemany": "raw executemany", "copy": "COPY"}
@@ -59,5 +59,5 @@ def measure_raw(created: Databases, file: Path, method: str, _: int) -> Figures:
 
 ROWS = [
     Row(f"import-{vendor}", f"Importing 1,000,000 addresses into {label}", 45, partial(open_import, vendor))
-    for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
+    for vendor, label in LABELS.items()
 ]

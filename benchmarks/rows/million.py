@@ -12,7 +12,7 @@ from benchmarks.commands import VAR, PeakMemory, background, manage
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.lists import addresses, write_list
 from benchmarks.ours import Project, workers
-from benchmarks.services.databases import Databases, databases
+from benchmarks.services.databases import LABELS, Databases, databases
 
 FIRST, LAST = "s to the first result", "s to the last after a pause"
 MEMORY, GROWTH = "MB of all processes", "MB more at the end than at the beginning"
@@ -86,5 +86,5 @@ class MemoryOverTime(PeakMemory):
 
 ROWS = [
     Row(f"million-{vendor}", f"A batch of 1,000,000 profiles on {label}", 60, partial(open_million, vendor))
-    for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
+    for vendor, label in LABELS.items()
 ]

@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.ours import Project
-from benchmarks.services.databases import Databases, databases
+from benchmarks.services.databases import LABELS, Databases, databases
 
 BY_HAND = "one UPDATE for each batch"
 
@@ -54,5 +54,5 @@ ROWS = [
         30,
         partial(open_transitions, vendor),
     )
-    for vendor, label in (("sqlite", "SQLite"), ("postgresql", "PostgreSQL"))
+    for vendor, label in LABELS.items()
 ]

@@ -16,6 +16,8 @@ from benchmarks.frame import Unavailable
 # What the tests switch off is on here: each commit waits for the disk, and autovacuum runs.
 AS_INSTALLED = "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nautovacuum = on\nmax_connections = 200\n"
 
+LABELS = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
 
 class Databases:
     """Creates empty databases, one for each measurement, so that none profits from what another left behind."""

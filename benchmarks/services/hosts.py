@@ -8,6 +8,8 @@ from typing import Any
 
 #: What takes a reader of broken XML long.
 HEAVY = b"<rss version='2.0'><channel><item><title>a <b>b</b></title></item>" + b"<title>" * 68_000
+#: What is measured with them.
+RATIO, FAILED = "speed of the others as a share of that without", "profiles failed that should not"
 HUB_SECONDS, SLOW_SECONDS, DRIP_SECONDS, LIMITED_SECONDS = 0.2, 0.5, 0.5, 0.5
 
 
