@@ -2,8 +2,9 @@
 
 #: An address in its normal form.
 MAX_URL = 2000
-#: The name of a host.
+#: The name of a host, and the same with a port, as people search for it.
 MAX_HOST = 255
+MAX_HOST_AND_PORT = 260
 #: The name of a batch, a profile or a webhook.
 MAX_NAME = 200
 #: The words of a search; it has the length of a name.
@@ -30,12 +31,15 @@ MAX_SCHEDULE = 100
 MAX_TIME_ZONE = 50
 #: Minutes (a week).
 MAX_DELAY = 10_080
+#: Failed checks in a row, after which a subscription reports a profile.
+MAX_FAILURES = 1000
 #: Of a list, or of the queue: their messages are written under the lock of the queue.
 MAX_SUBSCRIPTIONS = 100
 #: What a message quotes of a text that it rejects.
 MAX_QUOTE = 200
-#: What PostgreSQL's smallint holds.
+#: What PostgreSQL's smallint and bigint hold.
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
+MAX_ID = 2**63 - 1
 
 #: Into how many partitions the rows of a batch fall at most. Stored with each row.
 PARTITIONS = 256

@@ -17,7 +17,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from batches.limits import MAX_HOST
+from batches.limits import MAX_HOST, MAX_ID
 from batches.lists.addresses import InvalidAddress
 from batches.lists.exports import STORY_EXPORTERS
 from batches.models import Batch, ListFeed, Profile, ProfileList, ReadMark, StoryResult, find_mark, mark_as_read
@@ -34,7 +34,6 @@ from .reports import ReportPage, may_view
 
 #: Lists that are offered.
 SHOWN_LISTS = 20
-MAX_ID = 2**63 - 1
 #: Days that both databases know in every time zone.
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2999, 12, 31)
 TODAY = "today"

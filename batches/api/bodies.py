@@ -20,6 +20,8 @@ from batches.conf import get_config
 from batches.limits import (
     MAX_BULK,
     MAX_ERROR,
+    MAX_HOST_AND_PORT,
+    MAX_ID,
     MAX_NAME,
     MAX_PRIORITY,
     MAX_REASONS,
@@ -31,7 +33,7 @@ from batches.lists.reading import FORMATS, read_profiles
 from batches.models import Action, Batch
 from batches.queue.values import as_uuid
 
-from .filters import MAX_HOST, MAX_ID, MAX_UNKNOWN, BulkFilters, refuse_unusable, require_host
+from .filters import MAX_UNKNOWN, BulkFilters, refuse_unusable, validate_host
 
 BULK_ACTIONS = {
     "queue": Action.QUEUE_BATCH,
@@ -41,7 +43,13 @@ BULK_ACTIONS = {
     "delete": Action.DELETE_BATCH,
 }
 
+FEED_UNLESS_GIVEN = "The name of a checker; `feed` unless given."
 COUNT_FIRST = "True counts the stories that are there when a profile is first read as new; false unless given."
+
+
+def priority_field() -> serializers.IntegerField:
+    help_text = "0 unless given; higher runs first."
+    return serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text=help_text)
 
 
 def with_examples(media_type: str = "application/json", **examples: Any) -> Callable[[type[Body]], type[Body]]:
@@ -123,6 +131,11 @@ class ProfilesBody(Body):
     def _read_list(self, *, strict: bool) -> ImportResult:
         raise NotImplementedError
 
+    def report(self, found: ImportResult) -> dict[str, Any]:
+        """What became of the entries."""
+        rejected = self.rejected(found.rejects)
+        return {"accepted": len(found.profiles), "duplicates": found.duplicates, "rejected": rejected}
+
     def rejected(self, rejects: Sequence[Reject]) -> list[dict[str, Any]]:
         return [{self.number_field: reject.line, "text": reject.text, "reason": reject.reason} for reject in rejects]
 
@@ -134,6 +147,22 @@ class EntriesField(serializers.ListField):
 
     def run_child_validation(self, data: list[Any]) -> list[Any]:
         return data
+
+
+def entries_field(child: serializers.Field, most: int, nouns: str, **options: Any) -> EntriesField:
+    """Some of them, if the field is sent."""
+    too_many = {"max_length": f"Send at most {most:,} {nouns}."}
+    return EntriesField(child=child, min_length=1, max_length=most, error_messages=too_many, required=False, **options)
+
+
+class CheckerField(serializers.CharField):
+    """The name of a checker."""
+
+    def to_internal_value(self, data: Any) -> str:
+        checker, known = super().to_internal_value(data), get_config().all_checkers
+        if checker not in known:
+            raise ValidationError(f"Unknown checker. Use one of {', '.join(known)}.")
+        return checker
 
 
 @extend_schema_field(
@@ -197,14 +226,9 @@ class NewBody(Body):
     aim = "created"
 
     name = serializers.CharField(max_length=MAX_NAME)
-    priority = serializers.IntegerField(
-        min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text="0 unless given; higher runs first."
-    )
-    checker = serializers.CharField(required=False, help_text="The name of a checker; `feed` unless given.")
+    priority = priority_field()
+    checker = CheckerField(required=False, help_text=FEED_UNLESS_GIVEN)
     count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
-
-    def validate_checker(self, checker: str) -> str:
-        return require_known(checker)
 
     def attributes(self, *names: str) -> dict[str, Any]:
         """What the manager takes as it is."""
@@ -238,14 +262,6 @@ class BatchUpload(BatchBody, ProfilesUpload):
     """A new batch with its profiles in a file."""
 
 
-def require_known(checker: str) -> str:
-    """Raises ValidationError."""
-    known = get_config().all_checkers
-    if checker not in known:
-        raise ValidationError(f"Unknown checker. Use one of {', '.join(known)}.")
-    return checker
-
-
 @with_examples(Both={"name": "Press, daily", "priority": 7})
 class ChangeBody(Body):
     """The attributes to change."""
@@ -259,7 +275,7 @@ class OrderBody(Body):
 
     queue_version = serializers.IntegerField(
         min_value=0,
-        max_value=2**63 - 1,
+        max_value=MAX_ID,
         required=False,
         help_text="The `version` of the queue that you have seen. If it has changed since, the call is refused.",
     )
@@ -288,7 +304,7 @@ class UndoBody(Body):
 
     entry = serializers.IntegerField(
         min_value=1,
-        max_value=2**63 - 1,
+        max_value=MAX_ID,
         required=False,
         help_text="The `id` of the log entry that you have seen. If the batch has changed since, the call is refused.",
     )
@@ -319,6 +335,14 @@ class HoldBody(Body):
     )
 
 
+def require_texts(values: list[Any], noun: str) -> list[str]:
+    """Raises ValidationError."""
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValidationError(f"Each {noun} is a text. Entry {index} (from 0) is not.")
+    return values
+
+
 def require_ids(ids: list[Any]) -> list[int]:
     """Each of them once. An unknown ID is not an error of the body, but an outcome. Raises ValidationError."""
     for index, number in enumerate(ids):
@@ -331,28 +355,16 @@ def require_ids(ids: list[Any]) -> list[int]:
 class RetryBody(Body):
     """Which failed profiles are checked again. Without fields: all."""
 
-    reasons = EntriesField(
-        child=serializers.CharField(allow_blank=True, max_length=MAX_ERROR),
-        min_length=1,
-        max_length=MAX_REASONS,
-        error_messages={"max_length": f"Send at most {MAX_REASONS} reasons."},
-        required=False,
+    reasons = entries_field(
+        serializers.CharField(allow_blank=True, max_length=MAX_ERROR),
+        MAX_REASONS,
+        "reasons",
         help_text="Those with exactly one of these errors.",
     )
-    profiles = EntriesField(
-        child=serializers.IntegerField(),
-        min_length=1,
-        max_length=MAX_BULK,
-        error_messages={"max_length": f"Send at most {MAX_BULK:,} ids."},
-        required=False,
-        help_text="Those with these ids of profiles.",
-    )
+    profiles = entries_field(serializers.IntegerField(), MAX_BULK, "ids", help_text="Those with these ids of profiles.")
 
     def validate_reasons(self, reasons: list[Any]) -> list[str]:
-        for index, text in enumerate(reasons):
-            if not isinstance(text, str):
-                raise ValidationError(f"Each reason is a text. Entry {index} (from 0) is not.")
-        return list(dict.fromkeys(reasons))
+        return list(dict.fromkeys(require_texts(reasons, "reason")))
 
     def validate_profiles(self, ids: list[Any]) -> list[int]:
         return require_ids(ids)
@@ -366,15 +378,9 @@ class RetryBody(Body):
 class ChosenBody(Body):
     """Things with these `ids`, or with `all` true all that there are, perhaps at one host."""
 
-    ids = EntriesField(
-        child=serializers.IntegerField(),
-        min_length=1,
-        max_length=MAX_BULK,
-        error_messages={"max_length": f"Send at most {MAX_BULK:,} ids."},
-        required=False,
-    )
+    ids = entries_field(serializers.IntegerField(), MAX_BULK, "ids")
     all = serializers.BooleanField(default=False)
-    host = serializers.CharField(max_length=MAX_HOST, required=False, validators=[require_host])
+    host = serializers.CharField(max_length=MAX_HOST_AND_PORT, required=False, validators=[validate_host])
 
     def validate_ids(self, ids: list[Any]) -> list[int]:
         return require_ids(ids)
@@ -399,13 +405,8 @@ class CheckBody(ChosenBody):
     """The profiles to check: those with these `ids`, or with `all` true all that rest; and the new batch."""
 
     name = serializers.CharField(max_length=MAX_NAME, default="Check now")
-    priority = serializers.IntegerField(
-        min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text="0 unless given; higher runs first."
-    )
-    checker = serializers.CharField(required=False, help_text="The name of a checker; `feed` unless given.")
-
-    def validate_checker(self, checker: str) -> str:
-        return require_known(checker)
+    priority = priority_field()
+    checker = CheckerField(required=False, help_text=FEED_UNLESS_GIVEN)
 
 
 class FilterValues(serializers.CharField):
@@ -443,13 +444,7 @@ class BulkBody(Body):
     """An action, and the batches to apply it to: either `ids` or `filter`."""
 
     action = serializers.ChoiceField(list(BULK_ACTIONS))
-    ids = EntriesField(
-        child=serializers.CharField(allow_blank=True),
-        min_length=1,
-        max_length=MAX_BULK,
-        error_messages={"max_length": f"Send at most {MAX_BULK:,} ids."},
-        required=False,
-    )
+    ids = entries_field(serializers.CharField(allow_blank=True), MAX_BULK, "ids")
     filter = BatchFilterField(
         allow_empty=False,
         required=False,
@@ -461,10 +456,7 @@ class BulkBody(Body):
 
     def validate_ids(self, ids: list[Any]) -> list[str]:
         """Each of them once. An unknown id is not an error of the body, but an outcome."""
-        for index, text in enumerate(ids):
-            if not isinstance(text, str):
-                raise ValidationError(f"Each id is a text. Entry {index} (from 0) is not.")
-        return list(dict.fromkeys(str(as_uuid(text) or text) for text in ids))
+        return list(dict.fromkeys(str(as_uuid(text) or text) for text in require_texts(ids, "id")))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("ids" in attrs) == ("filter" in attrs):

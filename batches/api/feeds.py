@@ -52,8 +52,8 @@ class Feeds(ManagerView, ListViewSet[ListFeed]):
     def create(self, request: Request) -> Response:
         """Publish the new stories of a list.
 
-        The answer has the addresses of an Atom feed and of a JSON Feed, this once. Whoever has one of them can read the
-        latest 100 new stories of the list, without an account, until the feed is revoked.
+        The answer has the addresses of an Atom feed and of a JSON Feed, this once. Anybody with one of them can read
+        the latest 100 new stories of the list, without an account, until the feed is revoked.
         """
         body = parse_body(FeedBody, request)
         return self.run_once(lambda: self.respond(self.manager.create_feed(body["list"], body["name"])))

@@ -20,6 +20,8 @@ from batches.limits import (
     MAX_ACTOR,
     MAX_CHECKER,
     MAX_ERROR,
+    MAX_HOST_AND_PORT,
+    MAX_ID,
     MAX_NAME,
     MAX_PRIORITY,
     MAX_WORDS,
@@ -37,10 +39,6 @@ from . import pagination
 #: An error names at most this many unknown parameters.
 MAX_UNKNOWN = 10
 
-#: Characters of a host name and its port.
-MAX_HOST = 260
-
-MAX_ID = 2**63 - 1
 MAX_HOSTS = 100
 
 TIME = "Without an offset it is in the server's time zone. A date without a time is the start of that day"
@@ -67,14 +65,6 @@ def validate_host(host: str) -> None:
         raise forms.ValidationError(str(error)) from error
 
 
-def require_host(host: str) -> None:
-    """`validate_host` for the field of a body."""
-    try:
-        address_prefixes(host)
-    except InvalidAddress as error:
-        raise ValidationError(str(error)) from error
-
-
 class IntegerFilter(filters.NumberFilter):  # type: ignore[misc]
     field_class = forms.IntegerField
 
@@ -98,12 +88,19 @@ class FlagFilter(filters.TypedChoiceFilter):  # type: ignore[misc]
         super().__init__(*args, choices=choices, coerce=lambda text: text == "true", **options)
 
 
+class ChoicesFilter(filters.MultipleChoiceFilter):  # type: ignore[misc]
+    """Rows with one of the values that are given."""
+
+    def __init__(self, choices: list[Any]) -> None:
+        super().__init__(choices=choices, distinct=False, help_text="Can be given more than once.")
+
+
 class HostFilter(filters.CharFilter):  # type: ignore[misc]
     """Profiles on a host; `field_name` is their address."""
 
     def __init__(self, field_name: str) -> None:
         help_text = "The host of the profile, such as `example.org`, on any port; or with one, `example.org:8080`."
-        super().__init__(field_name, max_length=MAX_HOST, validators=[validate_host], help_text=help_text)
+        super().__init__(field_name, max_length=MAX_HOST_AND_PORT, validators=[validate_host], help_text=help_text)
 
     def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         return rows.filter(match_host(self.field_name, value)) if value else rows
@@ -124,9 +121,7 @@ class SearchFilter(filters.CharFilter):  # type: ignore[misc]
 
 
 class BulkFilters(filters.FilterSet):  # type: ignore[misc]
-    status = filters.MultipleChoiceFilter(
-        choices=Batch.Status.choices, distinct=False, help_text="Can be given more than once."
-    )
+    status = ChoicesFilter(Batch.Status.choices)
     priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
     checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
     name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
@@ -178,16 +173,12 @@ class RedirectFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class SubscriptionFilters(filters.FilterSet):  # type: ignore[misc]
-    channel = filters.MultipleChoiceFilter(
-        choices=Subscription.Channel.choices, distinct=False, help_text="Can be given more than once."
-    )
+    channel = ChoicesFilter(Subscription.Channel.choices)
     is_active = FlagFilter(help_text="Whether its messages are sent.")
 
 
 class RowFilters(filters.FilterSet):  # type: ignore[misc]
-    status = filters.MultipleChoiceFilter(
-        choices=BatchProfile.Status.choices, distinct=False, help_text="Can be given more than once."
-    )
+    status = ChoicesFilter(BatchProfile.Status.choices)
     error = filters.CharFilter(max_length=MAX_ERROR, help_text="Exactly this error.")
     error_contains = filters.CharFilter(
         "error", "icontains", max_length=MAX_ERROR, help_text=f"Part of the error; {ANY_CASE}"
@@ -218,9 +209,7 @@ class NoFilters(filters.FilterSet):  # type: ignore[misc]
 
 class LogFilters(filters.FilterSet):  # type: ignore[misc]
     action = filters.CharFilter(max_length=MAX_ACTION, help_text="The name of the action, such as `pause_batch`.")
-    channel = filters.MultipleChoiceFilter(
-        choices=Channel.choices, distinct=False, help_text="Can be given more than once."
-    )
+    channel = ChoicesFilter(Channel.choices)
     actor = filters.CharFilter(max_length=MAX_ACTOR, help_text="Exactly this user or worker.")
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
@@ -270,15 +259,12 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class HostFilters(filters.FilterSet):  # type: ignore[misc]
-    """The view uses their values: the figures are no rows."""
+    """Only validates: the view passes the values on, since the figures do not come from rows."""
 
-    search = filters.CharFilter(method="search_by", max_length=MAX_HOST, help_text="A part of the name of the host.")
-    limit = IntegerFilter(method="limit_to", min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
+    search = filters.CharFilter(method="leave", max_length=MAX_HOST_AND_PORT, help_text="A part of the host's name.")
+    limit = IntegerFilter(method="leave", min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
 
-    def search_by(self, hosts: QuerySet[Host], name: str, value: str) -> QuerySet[Host]:
-        return hosts
-
-    def limit_to(self, hosts: QuerySet[Host], name: str, value: int) -> QuerySet[Host]:
+    def leave(self, hosts: QuerySet[Host], name: str, value: Any) -> QuerySet[Host]:
         return hosts
 
 

@@ -18,7 +18,7 @@ from .serializers import HostsSerializer
 
 
 class Hosts(BaseView, GenericViewSet[Host]):
-    """The hosts with the most failing profiles. They are not paged: whoever needs others searches for them."""
+    """The hosts with the most failing profiles. They are not paged: search for the others."""
 
     required_permissions = {"retrieve": VIEW_HOSTS}
     queryset = Host.objects.none()

@@ -123,8 +123,8 @@ class IdempotentPosts(BaseView):
     ) -> Response:
         """As `run_once`, for many changes: a few of them at a time, in a transaction that also writes their outcomes.
 
-        Whoever sends the request again continues where it was interrupted. `select` returns all items, and what else
-        `finish` needs to make the answer of all outcomes.
+        The same request sent again continues where the first was interrupted. `select` returns all items, and what
+        else `finish` needs to make the answer of all outcomes.
         """
         if self.wanted is None:
             items, rest = select()

@@ -7,19 +7,29 @@ from typing import Any
 
 from rest_framework import serializers
 
-from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_TIME_ZONE, MAX_URL, MIN_PRIORITY
+from batches.limits import (
+    MAX_DELAY,
+    MAX_FAILURES,
+    MAX_ID,
+    MAX_NAME,
+    MAX_PRIORITY,
+    MAX_SCHEDULE,
+    MAX_TIME_ZONE,
+    MAX_URL,
+    MIN_PRIORITY,
+)
 from batches.lists.imports import ImportResult
 from batches.models import Subscription
 
 from .bodies import (
     COUNT_FIRST,
     Body,
+    CheckerField,
     EntriesField,
     NewBody,
     ProfileField,
     ProfilesJSON,
     ProfilesUpload,
-    require_known,
     with_examples,
 )
 
@@ -56,7 +66,7 @@ class ChangeListBody(Body):
 
     name = serializers.CharField(max_length=MAX_NAME, required=False)
     priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
-    checker = serializers.CharField(required=False)
+    checker = CheckerField(required=False)
     count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
     schedule = serializers.CharField(
         max_length=MAX_SCHEDULE,
@@ -75,16 +85,13 @@ class ChangeListBody(Body):
     )
     schedule_active = serializers.BooleanField(required=False, help_text="False switches the schedule off.")
 
-    def validate_checker(self, checker: str) -> str:
-        return require_known(checker)
-
 
 class EditBody(Body):
     """An edit of a list."""
 
     list_version = serializers.IntegerField(
         min_value=0,
-        max_value=2**63 - 1,
+        max_value=MAX_ID,
         required=False,
         help_text="The `version` of the list that you have seen. If it has changed since, the call is refused.",
     )
@@ -131,12 +138,12 @@ def topics_field(topics: Iterable[Subscription.Topic], **options: Any) -> serial
 
 
 def minutes_field() -> serializers.IntegerField:
-    help_text = "Minutes that the queue is held, or that no worker runs, until somebody is told."
+    help_text = "Minutes that the queue is held, or that no worker runs, before a message is sent."
     return serializers.IntegerField(min_value=1, max_value=MAX_DELAY, required=False, help_text=help_text)
 
 
 class ReceiverBody(Body):
-    """Whom a new subscription tells."""
+    """The receiver of a new subscription."""
 
     channel = serializers.ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
     address = serializers.CharField(
@@ -146,11 +153,11 @@ class ReceiverBody(Body):
 
 
 class RunTopicsBody(Body):
-    """When runs of a list are told."""
+    """When a run of a list is reported."""
 
     after_failures = serializers.IntegerField(
         min_value=1,
-        max_value=1000,
+        max_value=MAX_FAILURES,
         required=False,
         help_text="Failed checks in a row after which a profile has begun to fail.",
     )

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any, Literal
 
 from django.db.models import QuerySet
-from django.http import HttpResponseBase, QueryDict
+from django.http import HttpResponseBase
 from django.urls import path
 from django.utils.text import slugify
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
-from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet
 
 from batches.lists.exports import MEMBER_EXPORTERS
-from batches.lists.imports import ImportResult
-from batches.models import Batch, BatchLog, ListProfile, ProfileList
+from batches.models import BatchLog, ListProfile, ProfileList
 from batches.queue.members import ListChange
-from batches.queue.refusals import Code
+from batches.queue.refusals import Code, Refusal
 from batches.queue.values import find_list
 from batches.reports import queries
 from batches.web.downloads import stream_download
 
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
-from .bodies import NothingBody, ProfilesBody
+from .bodies import NothingBody
 from .conditional import make_etag, matching, respond_conditionally
 from .errors import require_granted
 from .filters import ListFilters, LogFilters, MemberFilters
 from .list_bodies import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
 from .pagination import KeysetPagination
 from .results import EXPORT, LIST, ListViewSet
-from .schema import FORM, IF_MATCH, JSON, conflict, describe, describes_etag, describes_export, error_response
+from .schema import FORM, JSON, conflict, describe, describes_etag, describes_export, describes_match
 from .serializers import (
     BatchSerializer,
     ChangedListSerializer,
@@ -69,11 +67,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         "destroy": DELETE_LIST,
         "run": OPERATE,
     } | dict.fromkeys(("partial_update", "add", "remove", "sync", "correct"), CHANGE_LIST)
-
-    def get_parsers(self) -> list[BaseParser]:
-        """JSON, and forms for the calls that take a file. Called before `action` is set."""
-        takes_file = self.request and self.action_map.get(str(self.request.method).lower()) in {"create", "sync"}
-        return [*super().get_parsers(), MultiPartParser()] if takes_file else super().get_parsers()
+    takes_file = frozenset({"create", "sync"})
 
     @describes_etag(ListSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
@@ -88,32 +82,18 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         Send the profiles in JSON or upload a file, or leave them out. Entries that are not valid profiles are listed in
         `rejected` and the others are added; with `strict` nothing is created.
         """
-        body: ListJSON | ListUpload = (
-            ListUpload(data=request.data) if isinstance(request.data, QueryDict) else ListJSON(data=request.data)
-        )
-        body.is_valid(raise_exception=True)
+        body: ListJSON | ListUpload = self.parse_upload(ListJSON, ListUpload)
         found = body.read_list()
         return self.run_prepared_once(
             lambda: self.manager.preparing_list(profiles=found.profiles, **body.attributes()),
-            lambda create: self.respond_created(body, found, create()),
+            lambda create: self.report_created(create(), body.report(found)),
         )
 
-    def respond_created(self, body: ProfilesBody, found: ImportResult, created: ProfileList) -> Response:
-        facts = {
-            "list": created,
-            "accepted": len(found.profiles),
-            "duplicates": found.duplicates,
-            "rejected": body.rejected(found.rejects),
-        }
-        data = CreatedListSerializer(facts, context=self.get_serializer_context()).data
-        address = reverse("batches_api:list-detail", [created.pk], request=self.request)
-        return Response(data, 201, headers={"Location": address})
+    def report_created(self, created: ProfileList, report: dict[str, Any]) -> Response:
+        found = CreatedListSerializer({"list": created} | report, context=self.get_serializer_context())
+        return self.respond_created("list", created, found.data)
 
-    @describe(
-        request=ChangeListBody,
-        parameters=[IF_MATCH],
-        responses={200: ListSerializer, 412: error_response(412)} | NAME_TAKEN,
-    )
+    @describes_match({200: ListSerializer} | NAME_TAKEN, request=ChangeListBody)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change the attributes of a list.
 
@@ -123,9 +103,9 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         changes = parse_body(ChangeListBody, request)
         with matching(request, lambda: self.render(find_list(pk, lock=True))):
             require_granted(self.manager.change_list(pk, **changes))
-        return Response(self.render(find_list(pk)))
+        return self.respond(pk)
 
-    @describe(parameters=[IF_MATCH], responses={204: None, 412: error_response(412)})
+    @describes_match({204: None})
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a list.
 
@@ -139,11 +119,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
     @action(detail=True, methods=["post"])
     def add(self, request: Request, pk: str) -> Response:
         """Add profiles to a list."""
-        body, found = self.read_body(EditJSON)
-        return self.run_prepared_once(
-            lambda: self.manager.preparing_addition(pk, found.profiles),
-            lambda add: self.respond_changed(pk, body, found, add(version_in(body))),
-        )
+        return self.edit(pk, self.manager.preparing_addition)
 
     @describe(request=EditJSON, responses={200: ChangedListSerializer} | EDITED)
     @action(detail=True, methods=["post"])
@@ -152,11 +128,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
 
         Their history stays, and other lists keep them.
         """
-        body, found = self.read_body(EditJSON)
-        return self.run_prepared_once(
-            lambda: self.manager.preparing_removal(pk, found.profiles),
-            lambda remove: self.respond_changed(pk, body, found, remove(version_in(body))),
-        )
+        return self.edit(pk, self.manager.preparing_removal)
 
     @describe(
         request={JSON: SyncJSON, FORM: SyncUpload},
@@ -170,12 +142,13 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         With `dry_run` the answer only says what would change. Removing more than a tenth is refused unless
         `allow_removals` is true.
         """
-        body, found = self.read_body(SyncUpload if isinstance(request.data, QueryDict) else SyncJSON)
+        body: SyncJSON | SyncUpload = self.parse_upload(SyncJSON, SyncUpload)
+        found, allow_removals = body.read_list(), body.validated_data["allow_removals"]
         if body.validated_data["dry_run"]:
-            return self.respond_changed(pk, body, found, self.manager.preview_sync(pk, found.profiles))
+            return self.respond_changed(pk, self.manager.preview_sync(pk, found.profiles), body.report(found))
         return self.run_prepared_once(
-            lambda: self.manager.preparing_sync(pk, found.profiles, body.validated_data["allow_removals"]),
-            lambda sync: self.respond_changed(pk, body, found, sync(version_in(body))),
+            lambda: self.manager.preparing_sync(pk, found.profiles, allow_removals),
+            lambda sync: self.respond_changed(pk, sync(version_in(body)), body.report(found)),
         )
 
     @describe(
@@ -191,12 +164,8 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         body = CorrectBody(data=request.data)
         body.is_valid(raise_exception=True)
         old, new = body.validated_data["address"], body.validated_data["new_address"]
-
-        def call() -> Response:
-            require_granted(self.manager.correct_address(pk, old, new, version_in(body)))
-            return Response(self.render(find_list(pk)))
-
-        return self.run_once(call)
+        call = partial(self.manager.correct_address, pk, old, new, version_in(body))
+        return self.run_once(lambda: self.respond(pk, require_granted(call())))
 
     @describe(
         request=NothingBody,
@@ -207,28 +176,25 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         """Queue a batch of the profiles that a list has now."""
         parse_body(NothingBody, request)
         return self.run_prepared_once(
-            lambda: self.manager.preparing_run(pk), lambda reveal: self.respond_with_run(reveal())
+            lambda: self.manager.preparing_run(pk), lambda reveal: self.respond_with_batch(reveal())
         )
 
-    def respond_with_run(self, batch: Batch) -> Response:
-        address = reverse("batches_api:batch-detail", [batch.pk], request=self.request)
-        data = BatchSerializer(batch, context=self.get_serializer_context()).data
-        return Response(data, 201, headers={"Location": address})
-
-    def read_body(self, body_class: type[ProfilesBody]) -> tuple[ProfilesBody, ImportResult]:
-        body = body_class(data=self.request.data)
+    def edit(self, pk: str, preparing: Callable[..., Any]) -> Response:
+        """Prepare a change of the profiles by those in the body, and make it."""
+        body = EditJSON(data=self.request.data)
         body.is_valid(raise_exception=True)
-        return body, body.read_list()
+        found = body.read_list()
+        return self.run_prepared_once(
+            lambda: preparing(pk, found.profiles),
+            lambda change: self.respond_changed(pk, change(version_in(body)), body.report(found)),
+        )
 
-    def respond_changed(self, pk: str, body: ProfilesBody, found: ImportResult, outcome: Any) -> Response:
-        change: ListChange = require_granted(outcome)
-        facts = {
-            "list": find_list(pk),
-            "change": change,
-            "duplicates": found.duplicates,
-            "rejected": body.rejected(found.rejects),
-        }
+    def respond_changed(self, pk: str, outcome: ListChange | Refusal, report: dict[str, Any]) -> Response:
+        facts = {"list": find_list(pk), "change": require_granted(outcome)} | report
         return Response(ChangedListSerializer(facts, context=self.get_serializer_context()).data)
+
+    def respond(self, pk: str, _: Literal[True] = True) -> Response:
+        return Response(self.render(find_list(pk)))
 
     def render(self, found: ProfileList) -> Any:
         return self.get_serializer(found).data

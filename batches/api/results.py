@@ -17,7 +17,6 @@ from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
@@ -226,7 +225,7 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         values = {name: body[name] for name in ("name", "priority", "checker") if name in body}
         return self.run_prepared_once(
             lambda: self.manager.preparing_batch(profiles=profiles, **values),
-            lambda reveal: self.respond_created(reveal()),
+            lambda reveal: self.respond_with_batch(reveal()),
         )
 
     def select(self, body: dict[str, Any]) -> QuerySet[Profile]:
@@ -234,11 +233,6 @@ class Profiles(ManagerView, ListViewSet[Profile]):
             return Profile.objects.filter(pk__in=body["ids"])
         resting = Profile.objects.resting()
         return resting.filter(match_host("url", body["host"])) if "host" in body else resting
-
-    def respond_created(self, batch: Batch) -> Response:
-        address = reverse("batches_api:batch-detail", [batch.pk], request=self.request)
-        data = BatchSerializer(batch, context=self.get_serializer_context()).data
-        return Response(data, 201, headers={"Location": address})
 
     def render_current(self, pk: str) -> dict[str, Any]:
         """For a refusal."""

@@ -123,6 +123,11 @@ def describe(**options: Any) -> Callable[[F], F]:
     return decorate
 
 
+def describes_match(responses: dict[int, Any], **options: Any) -> Callable[[F], F]:
+    """For a change that can depend on `If-Match`."""
+    return describe(parameters=[IF_MATCH], responses=responses | {412: error_response(412)}, **options)
+
+
 def describes_etag(serializer: type[Serializer[Any]]) -> Callable[[F], F]:
     """For a GET that answers 304 if the client has the current version."""
     not_modified = OpenApiResponse(description="Nothing has changed since the answer with this `ETag`.")

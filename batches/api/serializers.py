@@ -40,7 +40,15 @@ class MomentField(serializers.DateTimeField):
 
 
 class ModelSerializer(serializers.ModelSerializer[M]):
+    """Reads only. A field that the model lacks is where the vocabulary says, or else the profile's."""
+
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {DateTimeField: MomentField}
+
+    def get_extra_kwargs(self) -> dict[str, Any]:
+        return {name: {"read_only": True} for name in self.Meta.fields}
+
+    def build_unknown_field(self, field_name: str, model_class: type[Model]) -> tuple[type[serializers.Field], Any]:
+        return serializers.CharField, {"source": vocabulary.SOURCES.get(field_name, f"profile.{field_name}")}
 
 
 class ProgressSerializer(serializers.Serializer[Batch]):
@@ -61,7 +69,6 @@ class BatchSerializer(ModelSerializer[Batch]):
     class Meta:
         model = Batch
         fields = [*vocabulary.BATCH, "progress", "url"]
-        read_only_fields = fields
 
 
 class WaitingSerializer(BatchSerializer):
@@ -72,7 +79,6 @@ class WaitingSerializer(BatchSerializer):
 
     class Meta(BatchSerializer.Meta):
         fields = [*BatchSerializer.Meta.fields, "expected_start", "expected_end"]
-        read_only_fields = fields
 
 
 class WorkerSerializer(serializers.Serializer[Any]):
@@ -125,28 +131,17 @@ class QueueSerializer(serializers.Serializer[Any]):
 class RowSerializer(ModelSerializer[BatchProfile]):
     """A profile of a batch with the result of its check. `duration` is in seconds."""
 
-    profile = serializers.IntegerField(source="profile_id")
-    url = serializers.CharField(source="profile.url")
-    name = serializers.CharField(source="profile.name")
-    feed_url = serializers.CharField(source="profile.feed_url")
-
     class Meta:
         model = BatchProfile
         fields = vocabulary.ROW
-        read_only_fields = fields
 
 
 class AttemptSerializer(ModelSerializer[Attempt]):
     """An earlier result of a profile in a batch, which was checked again. `duration` is in seconds."""
 
-    profile = serializers.IntegerField(source="profile_id")
-    url = serializers.CharField(source="profile.url")
-    name = serializers.CharField(source="profile.name")
-
     class Meta:
         model = Attempt
         fields = vocabulary.ATTEMPT
-        read_only_fields = fields
 
 
 class CheckSerializer(serializers.Serializer[Any]):
@@ -169,15 +164,11 @@ class StorySerializer(ModelSerializer[StoryResult]):
     batch = serializers.UUIDField(
         source="batch_id", allow_null=True, help_text="The batch that found the story; null if it has been deleted."
     )
-    profile = serializers.IntegerField(source="profile_id")
-    profile_url = serializers.CharField(source="profile.url")
-    profile_name = serializers.CharField(source="profile.name")
     found_at = MomentField(read_only=True, label="Found")  # those without a time are not shown
 
     class Meta:
         model = StoryResult
         fields = vocabulary.STORY
-        read_only_fields = fields
 
 
 class ProfileSerializer(ModelSerializer[Profile]):
@@ -190,7 +181,6 @@ class ProfileSerializer(ModelSerializer[Profile]):
     class Meta:
         model = Profile
         fields = vocabulary.PROFILE
-        read_only_fields = fields
 
 
 class LogSerializer(ModelSerializer[BatchLog]):
@@ -199,7 +189,6 @@ class LogSerializer(ModelSerializer[BatchLog]):
     class Meta:
         model = BatchLog
         fields = vocabulary.LOG
-        read_only_fields = fields
 
 
 class ComparisonSerializer(serializers.Serializer[Comparison]):
@@ -246,7 +235,6 @@ class ListSerializer(ModelSerializer[ProfileList]):
     class Meta:
         model = ProfileList
         fields = [*vocabulary.LIST, "url"]
-        read_only_fields = fields
 
 
 class CreatedListSerializer(serializers.Serializer[Any]):
@@ -272,24 +260,17 @@ class ChangedListSerializer(serializers.Serializer[Any]):
 class MemberSerializer(ModelSerializer[ListProfile]):
     """A profile of a list. `last_error` is empty if the last check succeeded."""
 
-    profile = serializers.IntegerField(source="profile_id")
-    url = serializers.CharField(source="profile.url")
-    name = serializers.CharField(source="profile.name")
-    feed_url = serializers.CharField(source="profile.feed_url")
     last_checked_at = MomentField(source="profile.last_checked_at", allow_null=True)
-    last_error = serializers.CharField(source="profile.last_error")
     last_story_at = MomentField(source="profile.last_story_at", allow_null=True)
 
     class Meta:
         model = ListProfile
         fields = ["id", "profile", "url", "name", "feed_url", "last_checked_at", "last_error", "last_story_at"]
-        read_only_fields = fields
 
 
 class SubscriptionSerializer(ModelSerializer[Subscription]):
     """Who is notified of what. `list` is null for the queue."""
 
-    list = serializers.UUIDField(source="list_id", allow_null=True)
     address = serializers.CharField(source="shown_address", help_text="Of Apprise only its beginning: it is a secret.")
     topics = serializers.ListField(child=serializers.ChoiceField(Subscription.Topic.choices))
     url = serializers.HyperlinkedIdentityField(view_name="batches_api:subscription-detail")
@@ -297,18 +278,14 @@ class SubscriptionSerializer(ModelSerializer[Subscription]):
     class Meta:
         model = Subscription
         fields = [*vocabulary.SUBSCRIPTION, "url"]
-        read_only_fields = fields
 
 
 class FeedSerializer(ModelSerializer[ListFeed]):
     """A feed of the new stories of a list. `begins_with` are the first characters of its key."""
 
-    list = serializers.UUIDField(source="list_id")
-
     class Meta:
         model = ListFeed
         fields = vocabulary.FEED
-        read_only_fields = fields
 
 
 class CreatedFeedSerializer(serializers.Serializer[Any]):
@@ -350,15 +327,11 @@ class BulkSerializer(serializers.Serializer[Any]):
 class RedirectSerializer(ModelSerializer[Redirect]):
     """A permanent redirect that can be accepted. `merges` says that the new address is a profile already."""
 
-    profile = serializers.IntegerField(source="profile_id")
-    profile_url = serializers.CharField(source="profile.url")
-    profile_name = serializers.CharField(source="profile.name")
     merges = serializers.BooleanField()
 
     class Meta:
         model = Redirect
         fields = vocabulary.REDIRECT
-        read_only_fields = fields
 
 
 class HostSerializer(serializers.Serializer[HostFigures]):

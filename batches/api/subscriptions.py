@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.urls import path
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet
 
 from batches.models import Subscription
@@ -24,7 +23,7 @@ from .filters import SubscriptionFilters
 from .list_bodies import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
 from .lists import OfList
 from .results import LIST, ListViewSet
-from .schema import IF_MATCH, conflict, describe, describes_etag, error_response
+from .schema import conflict, describe, describes_etag, describes_match
 from .serializers import SubscriptionSerializer
 from .views import ManagerView, parse_body
 
@@ -52,11 +51,11 @@ class ListSubscriptions(OfList, ManagerView, ListViewSet[Subscription]):
         return self.subscribe(pk, parse_body(SubscribeBody, request))
 
     def subscribe(self, pk: str | None, fields: dict[str, Any]) -> Response:
-        return self.run_once(lambda: self.respond_created(require_granted(self.manager.subscribe(pk, **fields))))
+        def call() -> Response:
+            made = require_granted(self.manager.subscribe(pk, **fields))
+            return self.respond_created("subscription", made, self.get_serializer(made).data)
 
-    def respond_created(self, made: Subscription) -> Response:
-        address = reverse("batches_api:subscription-detail", [made.pk], request=self.request)
-        return Response(self.get_serializer(made).data, 201, headers={"Location": address})
+        return self.run_once(call)
 
 
 class QueueSubscriptions(ListSubscriptions):
@@ -88,11 +87,7 @@ class Subscriptions(ManagerView, GenericViewSet[Subscription]):
         body = self.render(find_subscription(pk))
         return respond_conditionally(request, make_etag(body), lambda: body)
 
-    @describe(
-        request=ChangeSubscriptionBody,
-        parameters=[IF_MATCH],
-        responses={200: SubscriptionSerializer, 412: error_response(412)},
-    )
+    @describes_match({200: SubscriptionSerializer}, request=ChangeSubscriptionBody)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change a subscription."""
         changes = parse_body(ChangeSubscriptionBody, request)
@@ -100,11 +95,11 @@ class Subscriptions(ManagerView, GenericViewSet[Subscription]):
             require_granted(self.manager.change_subscription(pk, **changes))
         return self.respond(pk)
 
-    @describe(parameters=[IF_MATCH], responses={204: None, 412: error_response(412)})
+    @describes_match({204: None})
     def destroy(self, request: Request, pk: str) -> Response:
         """End a subscription.
 
-        Messages that wait are not sent any more.
+        Waiting messages are not sent.
         """
         with matching(request, lambda: self.render(find_subscription(pk))):
             require_granted(self.manager.unsubscribe(pk))
@@ -117,14 +112,9 @@ class Subscriptions(ManagerView, GenericViewSet[Subscription]):
         A worker sends it within seconds, with the same retries as other messages.
         """
         parse_body(NothingBody, request)
+        return self.run_once(lambda: self.respond(pk, require_granted(self.manager.send_test_message(pk))))
 
-        def call() -> Response:
-            require_granted(self.manager.send_test_message(pk))
-            return self.respond(pk)
-
-        return self.run_once(call)
-
-    def respond(self, pk: str) -> Response:
+    def respond(self, pk: str, _: Literal[True] = True) -> Response:
         return Response(self.render(find_subscription(pk)))
 
     def render(self, subscription: Subscription) -> Any:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, Literal
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpResponseBase, QueryDict
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ValidationError
@@ -22,7 +22,6 @@ from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.batch_manager import BatchManager
-from batches.lists.imports import ImportResult
 from batches.models import Action, Batch, Channel
 from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_batches
 from batches.queue.refusals import Code, Refused
@@ -52,7 +51,7 @@ from .errors import require_granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
-from .schema import FORM, IF_MATCH, JSON, describe, describes_etag, error_response, refusals
+from .schema import FORM, JSON, describe, describes_etag, describes_match, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, OutcomeSerializer, QueueSerializer
 from .versioning import PathVersioning
 
@@ -81,6 +80,29 @@ def batch_action(rule: Action, *codes: Code, body: type[Body] = NothingBody) -> 
 
 
 class ManagerView(IdempotentPosts):
+    #: The actions that also take a form with a file.
+    takes_file: frozenset[str] = frozenset()
+
+    def get_parsers(self) -> list[BaseParser]:
+        """Called before `action` is set."""
+        name = self.request and self.action_map.get(str(self.request.method).lower())
+        return [*super().get_parsers(), *([MultiPartParser()] if name in self.takes_file else [])]
+
+    def parse_upload(self, json_class: type[Body], form_class: type[Body]) -> Any:
+        """The body, in JSON or as a form with a file. Raises ValidationError."""
+        body = (form_class if isinstance(self.request.data, QueryDict) else json_class)(data=self.request.data)
+        body.is_valid(raise_exception=True)
+        return body
+
+    def respond_created(self, kind: str, thing: Model, data: Any) -> Response:
+        """`kind`: batch, list or subscription."""
+        address = reverse(f"batches_api:{kind}-detail", [thing.pk], request=self.request)
+        return Response(data, 201, headers={"Location": address})
+
+    def respond_with_batch(self, batch: Batch) -> Response:
+        """A new one."""
+        return self.respond_created("batch", batch, BatchSerializer(batch, context={"request": self.request}).data)
+
     def require_permission(self, permission: str) -> None:
         if not (is_in_scope(self.request.auth, permission) and self.request.user.has_perm(permission)):
             self.permission_denied(self.request)
@@ -100,6 +122,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
     serializer_class = BatchSerializer
     filterset_class = BatchFilters
     pagination_class = KeysetPagination
+    takes_file = frozenset({"create"})
 
     required_permissions = {
         "list": VIEW,
@@ -109,11 +132,6 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         "destroy": DELETE,
         "bulk": (OPERATE, DELETE),  # the body decides which one is needed
     } | dict.fromkeys(("queue", "start", "pause", "move", "retry", "repeat", "undo"), OPERATE)
-
-    def get_parsers(self) -> list[BaseParser]:
-        """JSON, and forms for the one call that takes a file. Called before `action` is set."""
-        takes_file = self.request and self.action_map.get(str(self.request.method).lower()) == "create"
-        return [*super().get_parsers(), MultiPartParser()] if takes_file else super().get_parsers()
 
     @describes_etag(BatchSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
@@ -128,29 +146,20 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         Send the profiles in JSON or upload a file: plain text, CSV, OPML or JSON. Entries that are not valid
         profiles are listed in `rejected` and the others are imported; with `strict` nothing is created.
         """
-        body: BatchJSON | BatchUpload = (
-            BatchUpload(data=request.data) if isinstance(request.data, QueryDict) else BatchJSON(data=request.data)
-        )
-        body.is_valid(raise_exception=True)
+        body: BatchJSON | BatchUpload = self.parse_upload(BatchJSON, BatchUpload)
         if body.validated_data["keep"]:
             self.require_permission(ADD_LIST)
         found = body.read_list()
         return self.run_prepared_once(
             lambda: self.manager.preparing_batch(profiles=found.profiles, **body.attributes("queue", "keep")),
-            lambda reveal: self.respond_created(body, found, reveal()),
+            lambda reveal: self.report_created(reveal(), body.report(found)),
         )
 
-    def respond_created(self, body: BatchJSON | BatchUpload, found: ImportResult, batch: Batch) -> Response:
-        created = {
-            "batch": batch,
-            "accepted": len(found.profiles),
-            "duplicates": found.duplicates,
-            "rejected": body.rejected(found.rejects),
-        }
-        data = CreatedSerializer(created, context=self.get_serializer_context()).data
-        return Response(data, 201, headers={"Location": self.address_of(batch)})
+    def report_created(self, batch: Batch, report: dict[str, Any]) -> Response:
+        created = CreatedSerializer({"batch": batch} | report, context=self.get_serializer_context())
+        return self.respond_created("batch", batch, created.data)
 
-    @describe(request=ChangeBody, parameters=[IF_MATCH], responses={200: BatchSerializer, 412: error_response(412)})
+    @describes_match({200: BatchSerializer}, request=ChangeBody)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Rename a batch or change its priority.
 
@@ -164,7 +173,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
                 require_granted(self.manager.set_priority(pk, changes["priority"]))
         return self.respond(pk)
 
-    @describe(parameters=[IF_MATCH], responses={204: None, 412: error_response(412)} | refusals(Action.DELETE_BATCH))
+    @describes_match({204: None} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a batch."""
         with matching(request, lambda: self.render(find_batch(pk))):
@@ -229,7 +238,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         """
         parse_body(NothingBody, request)
         return self.run_prepared_once(
-            lambda: self.manager.preparing_repeat(pk), lambda reveal: self.respond(pk, reveal())
+            lambda: self.manager.preparing_repeat(pk), lambda reveal: self.respond_with_batch(reveal())
         )
 
     @describe(request=BulkBody, responses=BulkSerializer)
@@ -276,10 +285,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
 
         return self.run_steps_once(select, prepare, sum_up_outcomes)
 
-    def respond(self, pk: str, outcome: Any = True) -> Response:
-        """The batch as it is now, or the new batch that the call has made."""
-        if isinstance(outcome, Batch):
-            return Response(self.render(outcome), 201, headers={"Location": self.address_of(outcome)})
+    def respond(self, pk: str, _: Literal[True] = True) -> Response:
         return Response(self.render(find_batch(pk)))
 
     def render(self, batch: Batch) -> Any:
@@ -288,9 +294,6 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
     def render_current(self, pk: str) -> dict[str, Any]:
         """For a refusal."""
         return {"batch": self.render(find_batch(pk))}
-
-    def address_of(self, batch: Batch) -> str:
-        return reverse("batches_api:batch-detail", [batch.pk], request=self.request)
 
 
 class QueueViewSet(ManagerView, ViewSet):
@@ -307,8 +310,8 @@ class QueueViewSet(ManagerView, ViewSet):
         """Hold the queue.
 
         No batch is started until the queue is released, or until the end of the hold. The running batch continues,
-        unless `stop_running` is true: then it is the first to go on afterwards, unless it is moved, queued, paused or
-        deleted meanwhile.
+        unless `stop_running` is true: then it is the first to continue afterwards, unless it has been moved, queued,
+        paused or deleted by then.
         """
         fields = parse_body(HoldBody, request)
         return self.run_once(lambda: self.respond(require_granted(self.manager.hold_queue(**fields))))

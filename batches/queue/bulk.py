@@ -27,7 +27,7 @@ from .values import as_uuid
 #: Refusals that a summary tells in a sentence each.
 MAX_REASONS = 20
 #: Characters of a text that is not an id, as an outcome repeats it.
-MAX_ID = 100
+MAX_QUOTED_ID = 100
 
 #: The second half of a repeat.
 Reveal = Callable[[], Batch | Refusal]
@@ -164,7 +164,7 @@ def run_bulk(
     after = find_batches(ids)
     return BulkResult(
         action,
-        [Outcome(clean_text(pk, MAX_ID), before[pk], after[pk], results[pk]) for pk in ids],
+        [Outcome(clean_text(pk, MAX_QUOTED_ID), before[pk], after[pk], results[pk]) for pk in ids],
         left,
     )
 

@@ -116,7 +116,7 @@ def insert_hidden(made: Batch | ProfileList) -> None:
 
 
 def stay_hidden(pk: uuid.UUID, model: type[Batch | ProfileList] = Batch) -> None:
-    """A fence: an import that was silent for so long that its rows may be purged already cannot go on."""
+    """A fence: an import cannot continue once it was silent for so long that its rows may have been purged."""
     require_preparation(model.everything.in_preparation().filter(pk=pk).update(deleted_at=Now() + PREPARATION))
 
 

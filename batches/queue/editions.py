@@ -2,8 +2,8 @@
 
 A row of a list is one of its profiles from its `first_edition` to its `last_edition`, and everybody reads those of the
 `edition` that the list has now. A long edit adds rows from the next edition on, and lets others end with this one.
-Nobody sees either until the list's `edition` grows by one. Whoever reads the profiles in one statement, as a run does,
-gets exactly one edition.
+Neither is visible until the list's `edition` grows by one. A reader of the profiles in one statement, as a run is, gets
+exactly one edition.
 
 One edit is staged at a time: its `editor` holds the list until `edit_until`, which each chunk moves on, and other edits
 of its profiles are refused. However an edit ends, that time has come then, and the list is settled: rows that have

@@ -2,7 +2,7 @@
 
 A profile may be in 10,000 batches, so its rows go in bounded transactions. Each takes the rows out of some batches
 together with what they count for, so the ledger of every batch is exact at any time; a running batch first adds up what
-its leases have counted. The profile goes last. Whoever stores a row for it holds its key until the row is committed
+its leases have counted. The profile goes last. A transaction that stores a row for it holds its key until the commit
 (`sql.keeping_profiles`), so none is left behind. Lock order: queue → batches → leases; lists → profile.
 """
 
@@ -43,7 +43,7 @@ from .refusals import NO_PROFILE, Code, NotFound, Refused, refusable
 from .resets import finish_resets
 from .runs import end_leases
 from .sql import taking_turns
-from .values import as_number
+from .values import as_number, find_row
 
 if apps.is_installed("rest_framework.authtoken"):
     from batches.models.api import StoredResponse
@@ -176,10 +176,7 @@ class ForgetCalls(ListCalls):
 
 def find_profile(profile_id: object) -> Profile:
     """Raises Refused for any value that is not the ID of a profile."""
-    found = Profile.objects.filter(pk=as_number(profile_id)).first()
-    if found is None:
-        raise NotFound(profile_id, NO_PROFILE)
-    return found
+    return find_row(Profile.objects.all(), as_number(profile_id), profile_id, NO_PROFILE)
 
 
 def find_new_memberships(found: Profile) -> QuerySet[ListProfile]:

@@ -1,4 +1,4 @@
-"""What hosts have asked for: stored by the run that was told, and known to the next one."""
+"""What hosts have asked for: stored by the run that they asked, and known to the next one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK = 100
 
 
 def remember_hosts(notes: Sequence[HostNote]) -> None:
-    """Safe to repeat. Forgets hosts that want nothing special any more."""
+    """Safe to repeat. Forgets hosts that no longer ask for anything."""
     well = [note.name for note in notes if not (note.pause_seconds or note.interval or note.refusals)]
     rows = [make_row(note) for note in notes if note.name not in set(well) and len(note.name) <= MAX_HOST]
     with transaction.atomic():
@@ -51,12 +51,12 @@ def make_row(note: HostNote) -> Host:
 
 
 def recall_hosts() -> list[HostNote]:
-    """What earlier runs were told."""
+    """What hosts have asked of earlier runs."""
     return _read_notes(Host.objects.all())
 
 
 def hear_of_hosts() -> list[HostNote]:
-    """What any worker has been told lately: one that asks every few seconds misses nothing."""
+    """What hosts have lately asked of any worker: reading it every few seconds misses nothing."""
     return _read_notes(Host.objects.filter(noted_at__gt=Now() - timedelta(seconds=NEWS_SECONDS)))
 
 

@@ -48,13 +48,13 @@ def create_missing_partitions(batch: Batch) -> None:
 
 
 def free_partitions(batch_id: UUID) -> QuerySet[Partition]:
-    """Those that nobody has, and in which no worker of an earlier run may still have checks under way."""
+    """Those without a lease, and in which no worker of an earlier run may still have checks under way."""
     under_way = EndedLease.objects.under_way().values_list("partitions", flat=True)
     return Partition.objects.filter(batch=batch_id, lease=None).exclude(number__in=set().union(*under_way))
 
 
 def lease_free_partitions(lease: Lease, processes: int) -> None:
-    """Give the lease a fair share of the partitions that nobody has, if there are any.
+    """Give the lease a fair share of the free partitions, if there are any.
 
     All workers that have a part in the run share them, and so do the `processes` that start together with this one.
     Workers that lease at the same time skip each other's.
@@ -95,12 +95,12 @@ def note_under_way(leases: Iterable[Mapping[str, Any]]) -> None:
 
 
 def end_checks(worker: str) -> None:
-    """It has no checks under way any more."""
+    """This worker has no more checks under way."""
     EndedLease.objects.filter(worker=worker).delete()
 
 
 def note_wanted() -> None:
-    """A worker found no partition that nobody has."""
+    """A worker found no free partition."""
     Queue.objects.update(wanted_at=Now())
 
 

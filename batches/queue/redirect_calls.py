@@ -13,8 +13,8 @@ from batches.text import Sentence
 
 from .editions import require_settled
 from .lists import ListCalls
-from .refusals import NO_REDIRECT, Code, NotFound, Refusal, Refused, refusable
-from .values import as_number
+from .refusals import NO_REDIRECT, Code, Refusal, Refused, refusable
+from .values import as_number, find_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,7 @@ class RedirectCalls(ListCalls):
 
 def find_proposal(redirect_id: object) -> Redirect:
     """Raises Refused for any value that is not the ID of a redirect that is proposed."""
-    found = Redirect.objects.proposed().filter(pk=as_number(redirect_id)).first()
-    if found is None:
-        raise NotFound(redirect_id, NO_REDIRECT)
-    return found
+    return find_row(Redirect.objects.proposed(), as_number(redirect_id), redirect_id, NO_REDIRECT)
 
 
 def _move(old: Profile, new_url: str, target: Profile | None) -> AcceptedRedirect:

@@ -70,7 +70,7 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    def __init__(self, wanted: object, sentence: str = NO_BATCH) -> None:
+    def __init__(self, wanted: object, sentence: str) -> None:
         super().__init__(Code.NOT_FOUND, Sentence(sentence, id=repr(clean_text(wanted, 40))))
 
 

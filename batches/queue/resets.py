@@ -7,7 +7,7 @@ follow, as those of a deleted batch do. Until then `Batch.reset_after` is the la
 - Nobody records: while it is set, no worker can claim a run, and a constraint rules out a run token.
 - The counters say what has to go. A retry keeps the successful checks and the profiles that were skipped, checking
   again sets both to zero.
-- Whoever continues reads and moves `reset_after` under the lock of the batch, so several can at any time: the call
+- Each step reads and moves `reset_after` under the lock of the batch, so several processes can continue it: the call
   itself, and after a kill each worker that looks for work. Other transitions leave it alone, and checking again
   restarts it.
 

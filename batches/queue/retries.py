@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from django.db.models import QuerySet
 
-from batches.limits import MAX_BULK, MAX_ERROR, MAX_REASONS
+from batches.limits import MAX_BULK, MAX_ERROR, MAX_ID, MAX_REASONS
 from batches.models import Batch, BatchProfile
 from batches.text import Sentence, clean_text, pluralise
 
@@ -82,7 +82,7 @@ def _require_reasons(reasons: Iterable[object]) -> tuple[str, ...]:
 
 def _require_ids(profiles: Iterable[object]) -> list[int]:
     ids = list(dict.fromkeys(profiles))
-    if not (0 < len(ids) <= MAX_BULK and all(is_int(pk) and 0 < pk < 2**63 for pk in ids)):
+    if not (0 < len(ids) <= MAX_BULK and all(is_int(pk) and 0 < pk <= MAX_ID for pk in ids)):
         message = Sentence("Choose 1 to %(most)s profiles at a time, by their IDs.", most=MAX_BULK)
         raise Refused(Code.BAD_VALUE, message)
     return ids  # type: ignore[return-value]

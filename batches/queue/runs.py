@@ -41,7 +41,7 @@ class ClaimedRun:
     batch: Batch
     run_token: uuid.UUID
     partitions: tuple[int, ...] = ()
-    #: Nobody else has one: the run starts, or goes on after all workers had gone.
+    #: Nobody else has one: the run starts, or continues after all workers had gone.
     is_first: bool = False
 
 
@@ -85,7 +85,7 @@ def seconds_since_heartbeat() -> SecondsSince:
 
 
 def count_workers(batch: Batch, limit: int) -> Workers:
-    """One more for each partition that nobody has. If all have an owner, one more gets some of another's."""
+    """One more for each free partition. If all are leased, one more gets some of another's."""
     if not batch.leases.exists():
         create_missing_partitions(batch)
     at_work = batch.leases.live().count()
@@ -94,7 +94,7 @@ def count_workers(batch: Batch, limit: int) -> Workers:
 
 
 def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
-    """A new lease of the running batch, with a fair share of the partitions that nobody has.
+    """A new lease of the running batch, with a fair share of the free partitions.
 
     None if others work on all that is left, or still have checks under way in it. A run without live leases and
     partitions can always be joined: somebody has to finish it.

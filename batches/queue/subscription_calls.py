@@ -12,14 +12,14 @@ from django.core.validators import validate_email
 from django.db import transaction
 from django.utils.translation import gettext_noop as _
 
-from batches.limits import MAX_DELAY, MAX_SUBSCRIPTIONS, MAX_URL
+from batches.limits import MAX_DELAY, MAX_FAILURES, MAX_SUBSCRIPTIONS, MAX_URL
 from batches.models import Action, Subscription, Webhook
 from batches.notifications import subscriptions
 from batches.notifications.chats import InvalidChat, open_chat
 from batches.text import Sentence, clean_text
 
-from .refusals import NO_SUBSCRIPTION, Code, NotFound, Refused, refusable
-from .values import as_uuid, find_list, is_int
+from .refusals import NO_SUBSCRIPTION, Code, Refused, refusable
+from .values import as_uuid, find_list, find_row, is_int
 from .writer import QueueWriter
 
 Channel, Topic = Subscription.Channel, Subscription.Topic
@@ -113,11 +113,7 @@ def describe(subscription: Subscription) -> str:
 def find_subscription(subscription_id: object, *, lock: bool = False) -> Subscription:
     """Raises Refused for any value that is not the ID of a subscription."""
     found = Subscription.objects.select_for_update(no_key=True) if lock else Subscription.objects.select_related("list")
-    pk = as_uuid(subscription_id)
-    subscription = found.filter(pk=pk).first() if pk else None
-    if subscription is None:
-        raise NotFound(subscription_id, NO_SUBSCRIPTION)
-    return subscription
+    return find_row(found, as_uuid(subscription_id), subscription_id, NO_SUBSCRIPTION)
 
 
 # The values that callers pass
@@ -168,7 +164,7 @@ def clean_active(value: object) -> bool:
 
 
 CLEAN: Mapping[str, Callable[[Any], Any]] = {
-    "after_failures": number_within(1, 1000, AFTER_FAILURES),
+    "after_failures": number_within(1, MAX_FAILURES, AFTER_FAILURES),
     "failed_percent": number_within(0, 100, FAILED_PERCENT),
     "minutes": number_within(1, MAX_DELAY, MINUTES),
     "digest_hour": clean_hour,

@@ -58,7 +58,7 @@ class UndoCalls(QueueWriter):
         return True
 
     def _run_again(self, batch: Batch, message: str) -> None:
-        """Instead of a batch that a worker has started since. One that somebody has started goes on."""
+        """Instead of a batch that a worker has started since. One that a person has started continues."""
         running = lock_running()
         began = find_latest_change(running) if running else None
         require_startable(preempt=began is not None and began.action == Action.PROMOTE_NEXT_BATCH)

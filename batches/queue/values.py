@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
@@ -18,11 +18,13 @@ from batches.lists.schedules import known_zones
 from batches.models import STATUS_WORDS, Batch, ProfileList, Queue
 from batches.text import Sentence, clean_text, is_visible
 
-from .refusals import NO_LIST, Code, NotFound, OrderChanged, Refused
+from .refusals import NO_BATCH, NO_LIST, Code, NotFound, OrderChanged, Refused
 
 BATCH_NAME = _("A batch needs a name of 1 to %(most)s characters.")
 LIST_NAME = _("A list needs a name of 1 to %(most)s characters.")
 FEED_NAME = _("A feed needs a name of 1 to %(most)s characters.")
+
+M = TypeVar("M", bound=Model)
 
 
 def require_startable(preempt: bool = False) -> None:
@@ -147,21 +149,21 @@ def as_number(value: object) -> int:
 
 def find_batch(batch_id: object, *, lock: bool = False) -> Batch:
     """Raises Refused for any value that is not the ID of a batch."""
-    pk = as_uuid(batch_id)
     batches: QuerySet[Batch] = Batch.objects.select_for_update(no_key=True) if lock else Batch.objects.all()
-    batch = batches.filter(pk=pk).first() if pk else None
-    if batch is None:
-        raise NotFound(batch_id)
-    return batch
+    return find_row(batches, as_uuid(batch_id), batch_id, NO_BATCH)
 
 
 def find_list(list_id: object, *, lock: bool = False) -> ProfileList:
     """Raises Refused for any value that is not the ID of a list."""
-    pk = as_uuid(list_id)
     lists = ProfileList.objects.select_for_update(no_key=True) if lock else ProfileList.objects.all()
-    found = lists.filter(pk=pk).first() if pk else None
+    return find_row(lists, as_uuid(list_id), list_id, NO_LIST)
+
+
+def find_row(rows: QuerySet[M], pk: uuid.UUID | int | None, wanted: object, sentence: str) -> M:
+    """The row with this primary key. Raises NotFound, in which `wanted` is what the caller passed."""
+    found = rows.filter(pk=pk).first() if pk else None
     if found is None:
-        raise NotFound(list_id, NO_LIST)
+        raise NotFound(wanted, sentence)
     return found
 
 

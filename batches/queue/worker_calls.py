@@ -1,7 +1,7 @@
 """The calls of workers: claim a part of the running batch, record, renew, lease more, release, finish.
 
-The first one that claims starts a run. Others join it while partitions are left that nobody has, and the one that finds
-nothing pending any more finishes it.
+The first one that claims starts a run. Others join it while there are free partitions, and the one that finds nothing
+pending finishes it.
 """
 
 from __future__ import annotations
@@ -141,10 +141,10 @@ class WorkerCalls(QueueWriter):
         checked: Iterable[int] = (),
         released: Iterable[int] = (),
     ) -> list[int]:
-        """Return partitions, and lease a share of those that nobody has unless `released` lets others have some.
+        """Return partitions, and lease a share of the free ones unless `released` lets others have some.
 
-        `checked` are those in which nothing is pending any more. Returns all that the lease has now, so a caller that
-        lost the answer can repeat the call.
+        `checked` are those in which nothing is pending. Returns all that the lease has now, so a caller that lost the
+        answer can repeat the call.
         """
         released = list(released)
         with transaction.atomic():
@@ -161,7 +161,7 @@ class WorkerCalls(QueueWriter):
     ) -> Literal[True]:
         """Release a run, so that the next worker continues at once instead of waiting for the lease to expire.
 
-        `checked` are the partitions in which nothing is pending any more.
+        `checked` are the partitions in which nothing is pending.
         """
         return_partitions(lease, checked, ())
         end_leases(batch, [lease.pk])

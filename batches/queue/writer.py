@@ -33,7 +33,7 @@ EVENTS: Mapping[str, Event] = {
     Status.DONE: Event.BATCH_DONE,
     Status.ERROR: Event.BATCH_ERROR,
 }
-#: The statuses that end a run, which subscriptions are told about.
+#: The statuses that end a run, which subscriptions report.
 ENDS = frozenset({Status.DONE, Status.ERROR})
 
 
@@ -173,7 +173,7 @@ class QueueWriter:
         self._log(None, Action.HOLD_QUEUE, message)
 
     def _release(self, queue: Queue, message: str) -> None:
-        """End the hold. The batch that it stopped goes on, if nobody has decided about it, and no other runs."""
+        """End the hold. The batch that it stopped continues, if nobody has decided about it, and no other runs."""
         nobody = {"held_by": "", "held_at": None, "held_until": None, "hold_reason": ""}
         Queue.objects.update(held=False, stopped=None, outage_since=None, **nobody)
         Queue.objects.bump_version()
