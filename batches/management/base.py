@@ -23,15 +23,17 @@ from django.utils.translation import override
 
 from batches.batch_manager import BatchManager
 from batches.checks import TAG
-from batches.conf import command_line
+from batches.conf import command_line, get_config
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
+from batches.management.tables import Columns, tabulate
 from batches.models import Action, Batch, Channel, Profile, ProfileList, is_database_fault
 from batches.models.vocabulary import as_json, batch_as_dict
 from batches.queue.forgetting import find_profile
 from batches.queue.refusals import Refusal, refusable
 from batches.queue.transitions import RULES
+from batches.reports.queries import match_host
 from batches.reports.readiness import has_pending_migrations
 from batches.text import clean_text, pluralise
 from batches.web.outages import describe_outage_to_operator
@@ -58,7 +60,7 @@ HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this
 
 
 class Output(OutputWrapper):
-    """An output whose reader, such as `head`, may leave: the command goes on. Other faults raise CommandError."""
+    """An output whose reader, such as `head`, may leave: the command continues. Other faults raise CommandError."""
 
     _out: Any
     #: The reader left before it had everything.
@@ -176,6 +178,11 @@ class ActionCommand(DatabaseCommand):
             raise CommandError(printable(outcome.message))
         return outcome
 
+    def report_queued(self, batch: Batch) -> None:
+        total = pluralise(batch.total_profiles, "profile")
+        place = f"at position {batch.position:,} with {total}"
+        self.stdout.write(f"Queued “{printable(batch.name)}” {place}: {batch.pk}")
+
     def conclude_new(self, batch: Batch, now: bool, as_json: bool) -> None:
         """Start a new batch `now` if wanted, and print it as JSON if wanted. Raises CommandError if it has to wait."""
         outcome = self.manager.start_batch(batch.pk, preempt=True) if now else True
@@ -188,27 +195,16 @@ class ActionCommand(DatabaseCommand):
 
     def find_batch(self, batch_id: str) -> Batch:
         """The batch with this ID, or with the only ID that starts like this. Raises CommandError."""
-        matches = list(with_id_prefix(Batch.objects.all(), batch_id)[:2])
-        if not matches:
-            advice = f"List the batches: {command_line('batch list')}"
-            raise CommandError(f"No batch has the ID {batch_id[:40]!r}. {advice}")
-        if len(matches) > 1:
-            raise CommandError(f"Several batches have an ID that starts with {batch_id!r}. Enter more characters.")
-        return matches[0]
+        advice = f"List the batches: {command_line('batch list')}"
+        return find_by_id(Batch.objects.all(), "batches", batch_id, f"No batch has the ID {batch_id[:40]!r}. {advice}")
 
     def find_list(self, wanted: str) -> ProfileList:
         """The list with this name, with this ID, or with the only ID that starts like this. Raises CommandError."""
         named = ProfileList.objects.filter(name=" ".join(clean_text(wanted, len(wanted)).split())).first()
         if named is not None:
             return named
-        matches = [*with_id_prefix(ProfileList.objects.all(), wanted)[:2]]
-        if not matches:
-            raise CommandError(
-                f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: {command_line('list show')}"
-            )
-        if len(matches) > 1:
-            raise CommandError(f"Several lists have an ID that starts with {wanted!r}. Enter more characters.")
-        return matches[0]
+        missing = f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: {command_line('list show')}"
+        return find_by_id(ProfileList.objects.all(), "lists", wanted, missing)
 
     def find_profile(self, wanted: str) -> Profile:
         if wanted.isdigit():
@@ -222,6 +218,13 @@ class ActionCommand(DatabaseCommand):
             raise CommandError(f"No profile has the address {printable(url)}.")
         return found
 
+    def filter_by_host(self, rows: QuerySet[R], field: str, host: str | None) -> QuerySet[R]:
+        """Those whose address, in this field, is at the host, or all. Raises CommandError."""
+        try:
+            return rows.filter(match_host(field, host)) if host else rows
+        except InvalidAddress as error:
+            raise CommandError(f"{printable(str(host))[:100]}: {error}") from error
+
     def report_import(self, result: ImportResult, out: Any) -> None:
         profiles, duplicates = pluralise(len(result.profiles), "profile"), pluralise(result.duplicates, "duplicate")
         out.write(f"{profiles}, {duplicates}, {pluralise(len(result.rejects), 'rejected line')}\n")
@@ -229,6 +232,22 @@ class ActionCommand(DatabaseCommand):
             self.stderr.write(f"  line {reject.line}: {reject.reason} ({printable(reject.text)[:80]})")
         if (more := len(result.rejects) - MAX_SHOWN) > 0:
             self.stderr.write(f"  and {more:,} more")
+
+    def print_rows(self, rows: Any, columns: Columns, otherwise: str, count: Callable[[], int] = lambda: 0) -> None:
+        """As a table, or say that there are none. `count` returns the number of all, of which these are the first."""
+        if not rows:
+            self.stdout.write(otherwise)
+            return
+        self.print_lines(tabulate(columns, rows))
+        if (more := count() - len(rows)) > 0:
+            self.stdout.write(f"and {more:,} more; show them with --limit")
+
+    def print_result(self, as_json: bool, value: Any, text: str) -> None:
+        """The value as JSON, or else the text."""
+        if as_json:
+            self.print_json(value)
+        else:
+            self.stdout.write(text)
 
     def print_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -270,6 +289,12 @@ def add_now(parser: Any) -> None:
     parser.add_argument("--now", action="store_true", help=text)
 
 
+def add_values(parser: ArgumentParser, priority: str = "Higher goes first (default: 0).") -> None:
+    """Those of a new batch, or of the runs of a list."""
+    parser.add_argument("--priority", type=int, default=0, help=priority)
+    parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+
+
 def add_limit(parser: ArgumentParser, noun: str) -> None:
     parser.add_argument("--limit", type=count, default=50, help=f"Maximum number of {noun} (default: %(default)s).")
 
@@ -306,8 +331,13 @@ def require_free_port(host: str, port: int, remedy: str) -> None:
         raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
 
 
-def with_id_prefix(rows: QuerySet[R], prefix: str) -> QuerySet[R]:
-    digits = prefix.strip().replace("-", "")
-    if not 4 <= len(digits) <= 32 or set(digits) - set(hexdigits):
-        return rows.none()
-    return rows.filter(pk__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
+def find_by_id(rows: QuerySet[R], nouns: str, wanted: str, missing: str) -> R:
+    """The row with this ID, or with the only ID that starts like this. Raises CommandError."""
+    digits, matches = wanted.strip().replace("-", ""), list[R]()
+    if 4 <= len(digits) <= 32 and not set(digits) - set(hexdigits):
+        matches = [*rows.filter(pk__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))[:2]]
+    if not matches:
+        raise CommandError(missing)
+    if len(matches) > 1:
+        raise CommandError(f"Several {nouns} have an ID that starts with {wanted!r}. Enter more characters.")
+    return matches[0]

@@ -13,7 +13,8 @@ from batches.text import clean_text
 from batches.web.feeds import addresses_of
 
 from .base import JSON, ActionCommand
-from .output import feed_table, printable
+from .output import printable
+from .tables import FEEDS
 
 FEED = ArgumentParser(add_help=False)
 FEED.add_argument("list", metavar="LIST", help="The name or the ID of the list.")
@@ -54,10 +55,8 @@ class FeedActions(ActionCommand):
             feeds = feeds.filter(list=self.find_list(list))
         if as_json:
             self.print_json([feed_as_dict(feed) for feed in feeds])
-        elif feeds:
-            self.print_lines(feed_table(feeds))
         else:
-            self.stdout.write(f"No feeds. Create one: {command_line('list feed create LIST NAME')}")
+            self.print_rows(feeds, FEEDS, f"No feeds. Create one: {command_line('list feed create LIST NAME')}")
 
     def find_feed(self, found: ProfileList, name: str) -> ListFeed:
         """Raises CommandError."""

@@ -49,7 +49,7 @@ class ProgressDisplay:
                 self._update()
             self._update(final=True)
         except OSError:
-            pass  # the reader has left, or the disk is full; the work goes on
+            pass  # the reader has left, or the disk is full; the work continues
         finally:
             connection.close()
 

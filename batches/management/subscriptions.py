@@ -7,11 +7,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db.models import QuerySet
 
 from batches.conf import command_line
-from batches.management.base import JSON, SHORT_ID, ActionCommand, with_id_prefix
-from batches.management.output import printable, shorten, table
+from batches.management.base import JSON, SHORT_ID, ActionCommand, find_by_id
+from batches.management.output import printable
+from batches.management.tables import SUBSCRIPTIONS
 from batches.models import Subscription
 from batches.models.vocabulary import subscription_as_dict
 from batches.reports.outlook import forecast_queue
@@ -20,9 +20,12 @@ Channel, Topic = Subscription.Channel, Subscription.Topic
 
 ID, VALUES = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
 ID.add_argument("id", help=f"As the list of subscriptions shows it. {SHORT_ID}")
-VALUES.add_argument("--after-failures", type=int, metavar="N", help="Failures in a row that are told.")
-VALUES.add_argument("--minutes", type=int, metavar="N", help="Of a hold, or without a worker, that are told.")
-VALUES.add_argument("--failed-percent", type=int, metavar="N", help="Failed profiles in percent that are many.")
+for option, text in {
+    "--after-failures": "Report a profile after this many failures in a row.",
+    "--minutes": "Report a hold, or a missing worker, after this many minutes.",
+    "--failed-percent": "Report failures above this percentage of the profiles.",
+}.items():
+    VALUES.add_argument(option, type=int, metavar="N", help=text)
 VALUES.add_argument(
     "--digest", type=int, metavar="HOUR", help="One message a day at this hour (0 to 23), in the list's time zone."
 )
@@ -44,7 +47,7 @@ class SubscriptionActions(ActionCommand):
         default = "stories and error" if of_list else "both"
         choices = [topic.value for topic in possible]
         subscribe.add_argument("--topic", choices=choices, action="append", help=f"{topics} (default: {default}).")
-        description = "Change what a subscription is told, and when."
+        description = "Change what a subscription reports, and when."
         change = self.add_action(
             "change-subscription", SubscriptionActions.change_subscription, description, ID, VALUES, JSON
         )
@@ -100,11 +103,9 @@ class SubscriptionActions(ActionCommand):
         subscriptions = Subscription.objects.filter(list=of_list).select_related("webhook").order_by("created_at", "pk")
         if as_json:
             self.print_json([subscription_as_dict(subscription) for subscription in subscriptions])
-        elif subscriptions:
-            self.print_lines(subscription_table(subscriptions))
         else:
-            command = "list subscribe LIST ADDRESS" if of_list else "queue subscribe ADDRESS"
-            self.stdout.write(f"Nobody is subscribed. Subscribe somebody: {command_line(command)}")
+            command = command_line("list subscribe LIST ADDRESS" if of_list else "queue subscribe ADDRESS")
+            self.print_rows(subscriptions, SUBSCRIPTIONS, f"Nobody is subscribed. Subscribe somebody: {command}")
 
     def unsubscribe(self, *, id: str, **options: Any) -> None:
         found = self.find_subscription(id)
@@ -119,35 +120,15 @@ class SubscriptionActions(ActionCommand):
             self.stdout.write(f"The test message waits for a worker. Start one: {command_line('batchworker')}")
 
     def report(self, subscription: Subscription, done: str, as_json: bool) -> None:
-        if as_json:
-            self.print_json(subscription_as_dict(subscription))
-        else:
-            about = ", ".join(subscription.topics)
-            self.stdout.write(f"{done}: {printable(subscription.shown_address)} to {about}: {subscription.pk}")
+        about = ", ".join(subscription.topics)
+        text = f"{done}: {printable(subscription.shown_address)} to {about}: {subscription.pk}"
+        self.print_result(as_json, subscription_as_dict(subscription), text)
 
     def find_subscription(self, wanted: str) -> Subscription:
-        matches = [*with_id_prefix(Subscription.objects.select_related("webhook", "list"), wanted)[:2]]
-        if len(matches) != 1:
-            which = "Several subscriptions have" if matches else "No subscription has"
-            raise CommandError(f"{which} an ID that starts with {printable(wanted)[:40]!r}.")
-        return matches[0]
+        missing = f"No subscription has an ID that starts with {printable(wanted)[:40]!r}."
+        return find_by_id(Subscription.objects.select_related("webhook", "list"), "subscriptions", wanted, missing)
 
 
 def given_values(*, digest: int | None, **options: Any) -> dict[str, Any]:
     given = {name: options[name] for name in ("after_failures", "failed_percent", "minutes")} | {"digest_hour": digest}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def subscription_table(subscriptions: QuerySet[Subscription]) -> list[str]:
-    rows = [
-        (
-            subscription.channel,
-            shorten(subscription.shown_address, 60),
-            ", ".join(subscription.topics),
-            subscription.when,
-            "yes" if subscription.is_active else "no",
-            str(subscription.pk),
-        )
-        for subscription in subscriptions
-    ]
-    return table(("channel", "address", "topics", "when", "active", "id"), rows)

@@ -11,7 +11,8 @@ from django.utils import timezone
 from batches.checking.pruning import list_rules
 from batches.conf import get_config
 from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, count
-from batches.management.output import batch_table, printable
+from batches.management.output import printable
+from batches.management.tables import BATCHES, tabulate
 from batches.models import Action, Batch
 from batches.queue.transitions import RULES
 from batches.reports import doctor
@@ -111,7 +112,7 @@ class ChangeActions(ActionCommand):
         batches = Batch.objects.ended_before(timezone.now() - timedelta(days=days), with_errors=not keep_errors)
         total = pluralise(len(batches), "batch", "batches")
         if dry_run:
-            self.print_lines(batch_table(batches))
+            self.print_lines(tabulate(BATCHES, batches))
             for rule in list_rules():
                 old = pluralise(rule.find_old().count(), rule.noun, rule.plural)
                 self.stdout.write(f"Workers remove: {old} older than {pluralise(rule.days, 'day')}.")

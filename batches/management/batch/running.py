@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, TextIO
 from django.core.management.base import CommandError
 
 from batches.checking.worker import Worker
-from batches.conf import command_line, get_config
+from batches.conf import command_line
 from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
-from batches.management.base import JSON, ActionCommand, add_now
+from batches.management.base import JSON, ActionCommand, add_now, add_values
 from batches.management.batch.showing import details_as_dict, details_context
 from batches.management.output import printable
 from batches.management.progress import ProgressDisplay
@@ -111,8 +111,7 @@ def list_parser() -> ArgumentParser:
     parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON; - for standard input.")
     parser.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
-    parser.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
-    parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+    add_values(parser)
     parser.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
     parser.add_argument("--keep", action="store_true", help="Keep the profiles as a list of that name.")
     parser.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")

@@ -6,7 +6,8 @@ from typing import Any
 from batches.conf import command_line
 from batches.lists import exports
 from batches.management.base import ID, JSON, ActionCommand, add_export_options, add_limit
-from batches.management.output import MAX_SHOWN, batch_table
+from batches.management.output import MAX_SHOWN
+from batches.management.tables import BATCHES
 from batches.models import Batch, BatchProfile
 from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
 from batches.reports import queries
@@ -33,10 +34,8 @@ class ShowActions(ActionCommand):
         batches = batches[:limit]
         if as_json:
             self.print_json([batch_as_dict(batch) for batch in batches])
-        elif batches:
-            self.print_lines(batch_table(batches))
         else:
-            self.stdout.write(f"No batches. Create one: {command_line('batch create FILE')}")
+            self.print_rows(batches, BATCHES, f"No batches. Create one: {command_line('batch create FILE')}")
 
     def show_batch(self, *, id: str, as_json: bool, baseline: bool, **options: Any) -> None:
         batch = self.find_batch(id)

@@ -28,7 +28,7 @@ class Command(DatabaseCommand):
         add_processes(parser)
         text = "Serve what it measures for Prometheus on this port; each further process has the next one."
         parser.add_argument("--metrics-port", type=port_number, metavar="PORT", help=text)
-        text = "Address for it (default: %(default)s). Whoever reaches it reads it."
+        text = "Address for it (default: %(default)s). Anybody who can reach it can read it."
         parser.add_argument("--metrics-host", default="127.0.0.1", metavar="ADDRESS", help=text)
         # Of a process that a supervisor has started: how many there are, and the batch after which it ends.
         parser.add_argument("--together", type=process_count, default=1, help=SUPPRESS)

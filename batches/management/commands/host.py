@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from batches.management.base import JSON, ActionCommand, add_limit
-from batches.management.output import host_table
+from batches.management.tables import HOSTS
 from batches.models.vocabulary import host_as_dict
 from batches.reports.hosts import find_failing_hosts
 
@@ -22,9 +22,6 @@ class Command(ActionCommand):
         found = find_failing_hosts(limit, search)
         if as_json:
             self.print_json([host_as_dict(each) for each in found.hosts])
-        elif not found.hosts:
-            self.stdout.write("No host fails." if not search else "No failing host has this in its name.")
         else:
-            self.print_lines(host_table(found.hosts))
-            if (more := found.total - len(found.hosts)) > 0:
-                self.stdout.write(f"and {more:,} more; show them with --limit")
+            otherwise = "No failing host has this in its name." if search else "No host fails."
+            self.print_rows(found.hosts, HOSTS, otherwise, lambda: found.total)

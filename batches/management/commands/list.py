@@ -1,5 +1,7 @@
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ from batches.conf import command_line, get_config
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.lists.imports import ImportResult
 from batches.lists.reading import FORMATS
-from batches.management.base import JSON, add_export_options, add_now
+from batches.management.base import JSON, add_export_options, add_now, add_values
 from batches.management.batch.changing import require_confirmed
 from batches.management.batch.running import read_list
 from batches.management.feeds import FeedActions
-from batches.management.output import MAX_SHOWN, list_table, printable, when
+from batches.management.output import MAX_SHOWN, printable, when
 from batches.management.subscriptions import SubscriptionActions
+from batches.management.tables import LISTS
 from batches.models import ProfileList
 from batches.models.lists import COUNT_FIRST
 from batches.models.vocabulary import batch_as_dict, change_as_dict, list_as_dict
@@ -72,8 +75,7 @@ class Command(FeedActions, SubscriptionActions):
         create.add_argument("name")
         create.add_argument("file", nargs="?", help="Its profiles (default: none yet); - for standard input.")
         create.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
-        create.add_argument("--priority", type=int, default=0, help="Of its runs; higher goes first (default: 0).")
-        create.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+        add_values(create, "Of its runs; higher goes first (default: 0).")
         create.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
         create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
         create.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
@@ -98,11 +100,9 @@ class Command(FeedActions, SubscriptionActions):
         profiles = result.profiles if result else []
         values = {field: options[field] for field in ("priority", "checker", "count_first")}
         created = self.require_accepted(self.manager.create_list(name, profiles, **values))
-        if as_json:
-            self.print_json(list_as_dict(created))
-        else:
-            total = pluralise(created.total_profiles, "profile")
-            self.stdout.write(f"Created the list “{printable(created.name)}” with {total}: {created.pk}")
+        total = pluralise(created.total_profiles, "profile")
+        text = f"Created the list “{printable(created.name)}” with {total}: {created.pk}"
+        self.print_result(as_json, list_as_dict(created), text)
 
     def show(self, *, list: str | None, as_json: bool, **options: Any) -> None:
         if list is not None:
@@ -111,10 +111,8 @@ class Command(FeedActions, SubscriptionActions):
         lists = ProfileList.objects.order_by("name", "pk")
         if as_json:
             self.print_json([list_as_dict(found) for found in lists])
-        elif lists:
-            self.print_lines(list_table(lists))
         else:
-            self.stdout.write(f"No lists. Create one: {command_line('list create NAME FILE')}")
+            self.print_rows(lists, LISTS, f"No lists. Create one: {command_line('list create NAME FILE')}")
 
     def show_one(self, found: ProfileList, as_json: bool) -> None:
         runs = found.runs.order_by("-created_at")[:MAX_SHOWN]
@@ -132,10 +130,7 @@ class Command(FeedActions, SubscriptionActions):
             raise CommandError("Nothing to change. Give at least one of --name, --priority, --checker, --count-first.")
         self.require_accepted(self.manager.change_list(found.pk, **values))
         found.refresh_from_db()
-        if as_json:
-            self.print_json(list_as_dict(found))
-        else:
-            self.stdout.write(f"“{printable(found.name)}” was changed.")
+        self.print_result(as_json, list_as_dict(found), f"“{printable(found.name)}” was changed.")
 
     def schedule(
         self,
@@ -164,21 +159,26 @@ class Command(FeedActions, SubscriptionActions):
 
     # Its profiles
 
-    def add(self, *, list: str, file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
-        found, result = self.find_list(list), self.read(file, as_json, **options)
-        if dry_run:
-            change = self.compare(found, result).if_added
-        else:
-            change = self.require_accepted(self.manager.add_profiles(found.pk, result.profiles))
-        self.report_change(found, change, dry_run, as_json)
+    def add(self, **options: Any) -> None:
+        self.edit(self.manager.add_profiles, attrgetter("if_added"), **options)
 
-    def remove(self, *, list: str, file: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+    def remove(self, **options: Any) -> None:
+        self.edit(self.manager.remove_profiles, attrgetter("if_removed"), **options)
+
+    def edit(
+        self,
+        call: Callable[..., ListChange | Refusal],
+        preview: Callable[[ListChange], ListChange],
+        *,
+        list: str,
+        file: str,
+        dry_run: bool,
+        as_json: bool,
+        **options: Any,
+    ) -> None:
         found, result = self.find_list(list), self.read(file, as_json, **options)
-        if dry_run:
-            change = self.compare(found, result).if_removed
-        else:
-            change = self.require_accepted(self.manager.remove_profiles(found.pk, result.profiles))
-        self.report_change(found, change, dry_run, as_json)
+        outcome = preview(self.compare(found, result)) if dry_run else call(found.pk, result.profiles)
+        self.report_change(found, self.require_accepted(outcome), dry_run, as_json)
 
     def sync(self, *, list: str, file: str, dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
         found, result = self.find_list(list), self.read(file, as_json, **options)
@@ -216,10 +216,7 @@ class Command(FeedActions, SubscriptionActions):
         return self.require_accepted(self.manager.preview_sync(found.pk, result.profiles))
 
     def report_change(self, found: ProfileList, change: ListChange, dry_run: bool, as_json: bool) -> None:
-        if as_json:
-            self.print_json(change_as_dict(change))
-        else:
-            self.stdout.write(f"“{printable(found.name)}”: {change}")
+        self.print_result(as_json, change_as_dict(change), f"“{printable(found.name)}”: {change}")
         if dry_run:
             self.stderr.write("Dry run: nothing was saved.")
 
@@ -228,10 +225,7 @@ class Command(FeedActions, SubscriptionActions):
     def run(self, *, list: str, now: bool, as_json: bool, **options: Any) -> None:
         batch = self.require_accepted(self.manager.run_list(self.find_list(list).pk))
         if not as_json:
-            total = pluralise(batch.total_profiles, "profile")
-            self.stdout.write(
-                f"Queued “{printable(batch.name)}” at position {batch.position:,} with {total}: {batch.pk}"
-            )
+            self.report_queued(batch)
         self.conclude_new(batch, now, as_json)
 
     def delete(self, *, list: str, yes: bool, **options: Any) -> None:

@@ -3,19 +3,17 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
-from batches.conf import get_config
-from batches.lists.addresses import InvalidAddress
-from batches.management.base import HOST, JSON, ActionCommand, add_limit
+from batches.management.base import HOST, JSON, ActionCommand, add_limit, add_values
 from batches.management.batch.changing import require_confirmed
-from batches.management.output import MAX_SHOWN, history_table, printable, resting_table
+from batches.management.output import MAX_SHOWN, printable
+from batches.management.tables import CHECKS, RESTING
 from batches.models import Profile
-from batches.models.vocabulary import batch_as_dict, profile_as_dict
+from batches.models.vocabulary import profile_as_dict
 from batches.queue.forgetting import Traces, count_traces
 from batches.queue.refusals import Refusal
 from batches.reports.history import fetch_history
-from batches.reports.queries import match_host
 from batches.text import pluralise
 
 
@@ -30,8 +28,7 @@ class Command(ActionCommand):
         check.add_argument("profiles", nargs="*", metavar="PROFILE", help="Its address, or its ID.")
         check.add_argument("--resting", action="store_true", help="All that rest.")
         check.add_argument("--name", default="Check now", help="Name of the batch (default: %(default)s).")
-        check.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
-        check.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
+        add_values(check)
         description = "Show the checks of a profile over all batches, newest first, with those that were repeated."
         history = self.add_action("history", Command.show_history, description, JSON)
         history.add_argument("profile", metavar="PROFILE", help="Its address, or its ID.")
@@ -46,21 +43,15 @@ class Command(ActionCommand):
         resting = self.find_resting(host).order_by("rests_until", "pk")
         if as_json:
             self.print_json([profile_as_dict(profile) for profile in resting[:limit]])
-        elif not resting:
-            self.stdout.write("No profile rests.")
         else:
-            self.print_lines(resting_table(resting[:limit]))
-            if (more := resting.count() - limit) > 0:
-                self.stdout.write(f"and {more:,} more; show them with --limit")
+            self.print_rows(resting[:limit], RESTING, "No profile rests.", resting.count)
 
     def show_history(self, *, profile: str, limit: int, as_json: bool, **options: Any) -> None:
         checks = fetch_history(self.find_profile(profile), limit)
         if as_json:
             self.print_json([check.as_dict() for check in checks])
-        elif checks:
-            self.print_lines(history_table(checks))
         else:
-            self.stdout.write("No batch has checked this profile.")
+            self.print_rows(checks, CHECKS, "No batch has checked this profile.")
 
     def check_now(self, *, profiles: list[str], resting: bool, host: str | None, as_json: bool, **options: Any) -> None:
         if bool(profiles) == resting or (profiles and host):
@@ -73,19 +64,12 @@ class Command(ActionCommand):
             raise CommandError("No profile rests. Nothing was created.")
         values = {name: options[name] for name in ("priority", "checker")}
         batch = self.require_accepted(self.manager.create_batch(options["name"], chosen, **values))
-        if as_json:
-            self.print_json(batch_as_dict(batch))
-        else:
-            total = pluralise(batch.total_profiles, "profile")
-            self.stdout.write(
-                f"Queued “{printable(batch.name)}” at position {batch.position:,} with {total}: {batch.pk}"
-            )
+        if not as_json:
+            self.report_queued(batch)
+        self.conclude_new(batch, False, as_json)
 
     def find_resting(self, host: str | None) -> QuerySet[Profile]:
-        try:
-            return Profile.objects.resting().filter(match_host("url", host) if host else Q())
-        except InvalidAddress as error:
-            raise CommandError(f"{printable(str(host))[:100]}: {error}") from error
+        return self.filter_by_host(Profile.objects.resting(), "url", host)
 
     def forget(self, *, profiles: list[str], dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
         found = list({profile.pk: profile for profile in map(self.find_profile, profiles)}.values())
@@ -105,7 +89,4 @@ class Command(ActionCommand):
             raise CommandError("\n".join(map(printable, refused)))
 
     def report(self, traces: Traces, what: str, as_json: bool) -> None:
-        if as_json:
-            self.print_json(asdict(traces))
-        else:
-            self.stdout.write(f"{what}: {traces}.")
+        self.print_result(as_json, asdict(traces), f"{what}: {traces}.")

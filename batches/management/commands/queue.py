@@ -8,8 +8,9 @@ from django.utils import timezone
 from batches.checking.worker import Worker
 from batches.conf import command_line
 from batches.management.base import JSON, add_limit
-from batches.management.output import batch_table, hold_line, printable, when, worker_table
+from batches.management.output import hold_line, printable, when
 from batches.management.subscriptions import SubscriptionActions
+from batches.management.tables import BATCHES, WORKERS, tabulate
 from batches.models import Batch, Queue
 from batches.reports.fleet import list_workers
 from batches.reports.outlook import forecast_queue, queue_as_dict
@@ -48,12 +49,10 @@ class Command(SubscriptionActions):
             self.stdout.write(hold_line(outlook.queue))
         batches = [outlook.running] if outlook.running else []
         batches += Batch.objects.queued().order_by("position")[:limit]
-        self.print_lines(batch_table(batches) if batches else ["The queue is empty."])
-        if (more := outlook.waiting - limit) > 0:
-            self.stdout.write(f"and {more:,} more; show them with --limit")
+        self.print_rows(batches, BATCHES, "The queue is empty.", lambda: bool(outlook.running) + outlook.waiting)
         workers, total = list_workers(limit)
         if workers:
-            self.print_lines(["", *worker_table(workers)])
+            self.print_lines(["", *tabulate(WORKERS, workers)])
         if (more := total - limit) > 0:
             self.stdout.write(f"and {pluralise(more, 'more worker')}; show all with --limit")
 

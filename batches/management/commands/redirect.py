@@ -3,13 +3,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
-from batches.lists.addresses import InvalidAddress
 from batches.management.base import HOST, JSON, ActionCommand, add_limit
-from batches.management.output import printable, redirect_table
+from batches.management.output import printable
+from batches.management.tables import REDIRECTS
 from batches.models import Redirect
 from batches.models.vocabulary import acceptance_as_dict, redirect_as_dict
 from batches.queue.refusals import Refusal
-from batches.reports.queries import match_host
 from batches.text import pluralise
 
 
@@ -30,12 +29,8 @@ class Command(ActionCommand):
         redirects = self.find(host)
         if as_json:
             self.print_json([redirect_as_dict(found) for found in redirects[:limit]])
-        elif not redirects:
-            self.stdout.write("No profile redirects permanently.")
         else:
-            self.print_lines(redirect_table(redirects[:limit]))
-            if (more := redirects.count() - limit) > 0:
-                self.stdout.write(f"and {more:,} more; show them with --limit")
+            self.print_rows(redirects[:limit], REDIRECTS, "No profile redirects permanently.", redirects.count)
 
     def accept(
         self, *, ids: list[str], takes_all: bool, host: str | None, dry_run: bool, as_json: bool, **options: Any
@@ -63,15 +58,11 @@ class Command(ActionCommand):
         if as_json:
             self.print_json([redirect_as_dict(found) for found in redirects])
         else:
-            self.print_lines(redirect_table(redirects) if redirects else ["Nothing to accept."])
+            self.print_rows(redirects, REDIRECTS, "Nothing to accept.")
         self.stderr.write("Dry run: nothing was saved.")
 
     def find(self, host: str | None) -> QuerySet[Redirect]:
-        redirects = Redirect.objects.proposed()
-        try:
-            return redirects.filter(match_host("profile__url", host)) if host else redirects
-        except InvalidAddress as error:
-            raise CommandError(f"{printable(str(host))[:100]}: {error}") from error
+        return self.filter_by_host(Redirect.objects.proposed(), "profile__url", host)
 
     def find_all(self, ids: list[str]) -> list[Redirect]:
         return [self.require_accepted(self.manager.find_redirect(redirect_id)) for redirect_id in dict.fromkeys(ids)]

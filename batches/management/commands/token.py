@@ -11,7 +11,8 @@ from rest_framework.authtoken.models import Token
 from batches.conf import command_line
 from batches.limits import MAX_NAME
 from batches.management.base import JSON, ActionCommand, count
-from batches.management.output import printable, shorten, table, when
+from batches.management.output import printable
+from batches.management.tables import TOKENS
 from batches.models.api import AccessToken
 from batches.text import UNSTORABLE, clean_text
 
@@ -55,10 +56,7 @@ class Command(ActionCommand):
                 raise CommandError(f"{printable(username)} already has a token “{printable(name)}”. {advice}")
             key = token.new_key()
             token.save()
-            if as_json:
-                self.print_json(token_as_dict(token) | {"token": key})
-            else:
-                self.stdout.write(key)
+            self.print_result(as_json, token_as_dict(token) | {"token": key}, key)
             self.require_delivered()
 
     def list_tokens(self, *, as_json: bool, **options: Any) -> None:
@@ -66,11 +64,8 @@ class Command(ActionCommand):
         listed = list(map(token_as_dict, tokens)) + list(map(old_token_as_dict, Token.objects.select_related("user")))
         if as_json:
             self.print_json(listed)
-        elif listed:
-            header = ("token", "name", "scope", "created", "expires", "last used", "active", "user")
-            self.print_lines(table(header, list(map(token_row, listed))))
         else:
-            self.stdout.write(f"No tokens. Create one: {command_line('token create USER')}")
+            self.print_rows(listed, TOKENS, f"No tokens. Create one: {command_line('token create USER')}")
 
     def revoke(self, *, username: str, name: str | None, **options: Any) -> None:
         user = find_user(username)
@@ -123,9 +118,3 @@ def old_token_as_dict(token: Token) -> dict[str, Any]:
         "expires_at": None,
         "last_used_at": None,
     }
-
-
-def token_row(token: dict[str, Any]) -> tuple[str, ...]:
-    moments = (when(token[field]) for field in ("created_at", "expires_at", "last_used_at"))
-    is_active = "yes" if token["is_active"] else "no"
-    return token["token"], shorten(token["name"], 40), token["scope"], *moments, is_active, printable(token["user"])
