@@ -95,7 +95,7 @@ class Config:
     poll_seconds: float = 1.0
     #: Seconds that running checks have to finish after SIGTERM.
     grace_seconds: float = 10.0
-    #: After how many days the worker removes what is not needed any more (0: never): batches since they ended, stories
+    #: After how many days the worker removes old rows (0: never): batches since they ended, stories
     #: since they were found (their IDs stay), entries of the log, messages since they were written, hosts since they
     #: asked for a pause, sessions since they expired, and stored answers of the API.
     prune_batches_days: int = 0
@@ -120,9 +120,9 @@ class Config:
     login_rate: str = "10/minute"
     #: How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
     api_proxies: int = 0
-    #: The secret with which Prometheus reads /metrics. Without one, there is no such address.
+    #: The secret with which Prometheus reads /metrics, which does not exist without one.
     metrics_token: str = ""
-    #: The address of a dead man's switch, such as https://hc-ping.com/<uuid>, which is told when a run starts and ends.
+    #: The address of a dead man's switch, such as https://hc-ping.com/<uuid>, asked when a run starts and ends.
     ping_url: str = ""
     #: Where people reach the site, such as https://batches.example.org, for the links in messages.
     base_url: str = ""

@@ -14,7 +14,7 @@ PROMOTE, CHECK, TEND = "batches.promote", "batches.check", "batches.tend"
 
 #: Seconds between two orders to tend: webhooks wait at most so long.
 TEND_SECONDS = 5.0
-#: Seconds that a task may take beside its checks: to record, and to deliver what is due.
+#: Seconds that a task may take in addition to its checks: to record, and to deliver what is due.
 RESERVE_SECONDS = 60.0
 #: Kilobytes that a process may have after a task. Above that, another one takes its place.
 MAX_MEMORY = 400_000

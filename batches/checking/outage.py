@@ -1,4 +1,4 @@
-"""Our own outage: it is told from failures of sites, and its end is found out.
+"""Our own outage: how to distinguish it from failures of sites, and how to notice its end.
 
 The latest checks of a run raise the suspicion. Hosts that answered last time decide: this machine is offline if none of
 them answers, even while no check is under way. The same question ends the outage. So sites that are really dead never

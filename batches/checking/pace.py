@@ -1,4 +1,4 @@
-"""What checks usually take, so that slow ones can be told from others."""
+"""How long checks usually take, to recognise slow ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Removes what is not needed any more, a few rows at a time, beside the checks: one rule for each kind of row.
+"""Removes old rows, a few at a time, while checks run: one rule for each kind of row.
 
 The settings `BATCHES_PRUNE_…_DAYS` say after how many days; 0 means never. Several workers do no harm: each skips the
 rows that another has locked. A story is emptied instead: its ID stays, so that it is never new again.

@@ -1,4 +1,4 @@
-"""Prepares messages, queues the lists that are due, and prunes, beside the checks."""
+"""Prepares messages, queues the lists that are due, and prunes, while checks run."""
 
 from __future__ import annotations
 

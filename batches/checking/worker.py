@@ -99,7 +99,7 @@ class Worker:
             self._block_on(self._work)
 
     def tend(self) -> None:
-        """Do once all that a worker does beside its checks. Must be called in the main thread."""
+        """Do once all that a worker does besides checking. Must be called in the main thread."""
         self._block_on(self._tend)
 
     def _block_on(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

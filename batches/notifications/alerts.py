@@ -1,8 +1,8 @@
-"""Tells the subscribers of the queue that it is held for long, or that no worker runs.
+"""Notifies the subscribers of the queue that it is held for long, or that no worker runs.
 
-Each worker looks, and so does `manage.py queue alert`, for cron: while no worker runs, nobody else can tell. A worker
-that comes back tells late. The ID of an alert follows from what it is about, so it is told once by whoever is first,
-and again only when its delivery has been pruned.
+Each worker looks, and so does `manage.py queue alert`, for cron: without a worker, nothing else can notify them. A
+worker that comes back notifies late. The ID of an alert follows from what it is about, so only the first worker sends
+it, and again only when its delivery has been pruned.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def own_host() -> str:
 
 
 def name_server() -> str:
-    mailers = getattr(settings, "MAILERS", None)  # as of Django 6.1, instead of the other two
+    mailers = getattr(settings, "MAILERS", None)  # since Django 6.1, instead of the other two
     if mailers is None:
         return f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
     server = mailers.get("default", {}).get("OPTIONS", {})

@@ -68,7 +68,7 @@ def render_payload(event_id: uuid.UUID, event: str, data: Any) -> str:
 
 
 def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
-    """What this subscription is told about a run; None if that is nothing."""
+    """What to report to this subscription about a run; None if there is nothing."""
     subscription, batch = delivery.subscription, delivery.batch
     if subscription is None or subscription.list is None or batch is None:  # deleted since
         return None
@@ -152,7 +152,7 @@ class Room:
 
 
 def find_beginning(delivery: WebhookDelivery, previous: Batch | None) -> datetime:
-    """Until when it was told: until an earlier message about the same batch, else until the end of the previous run."""
+    """What is reported happened after this: an earlier message about the same batch, or the end of the previous run."""
     told = [datetime.fromisoformat(facts["at"]) for facts in earlier_facts(delivery)]
     ends = [previous.completed_at] if previous and previous.completed_at else []
     return max([*told, *ends], default=datetime.min.replace(tzinfo=UTC))
@@ -172,7 +172,7 @@ def have_recovered(number: int, period: Period) -> Q:
 
 
 def is_within(field: str, period: Period) -> Q:
-    """Without the beginning: what happened then was told."""
+    """Without the beginning, which has been reported."""
     begin, end = period
     return Q(**{f"{field}__gt": begin, f"{field}__lte": end})
 

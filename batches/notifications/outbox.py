@@ -1,7 +1,7 @@
 """The outbox: messages to webhooks and subscriptions are stored as deliveries until they are delivered or have failed.
 
 An event is written in the transaction of the change that it reports: no change without its event, no event of a change
-that was rolled back. What a subscription is told about a run is prepared afterwards, see `messages`. A worker claims
+that was rolled back. The messages of subscriptions are prepared afterwards, see `messages`. A worker claims
 due deliveries until a visibility timeout, sends them and settles them; what a killed worker had claimed is due again
 after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock order:
 subscription → webhook → deliveries.

@@ -1,7 +1,7 @@
 """Pings a dead man's switch, such as Healthchecks, when a run starts and ends: it raises the alarm if none comes.
 
-A ping is sent beside the checks, through the guard, and at most tried a few times. Whatever becomes of it, the run goes
-on. `/start` and `/fail` after the address say what has happened, and `rid` which run belongs together.
+A ping is sent while checks run, through the guard, and is tried a few times at most. The run continues whether or not
+it arrives. `/start` and `/fail` after the address say what has happened, and `rid` says to which run it belongs.
 """
 
 from __future__ import annotations

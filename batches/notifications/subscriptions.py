@@ -1,6 +1,6 @@
-"""Writes what subscriptions will be told: in the transaction of the change, in time that does not grow with rows.
+"""Stores what subscriptions will report: in the transaction of the change, in time that does not grow with rows.
 
-The content of a message about a run is found out afterwards, by `messages`. Lock order: subscription → webhook →
+`messages` reads the content of a message about a run afterwards. Lock order: subscription → webhook →
 deliveries.
 """
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def in_own_thread(call: Callable[[], T]) -> T:
-    """The result of a call in a thread of its own, which goes on if the caller is cancelled."""
+    """The result of a call in a thread of its own, which continues if the caller is cancelled."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 

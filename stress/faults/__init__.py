@@ -138,7 +138,7 @@ FAULTS = {
     ),
     **{
         f"celery-{name}": Fault(
-            f"Celery runs the workers: {what}", "the work goes on by itself", 50, make, ("postgresql",), least=2
+            f"Celery runs the workers: {what}", "the work continues by itself", 50, make, ("postgresql",), least=2
         )
         for name, what, make in (
             ("kill", "a process killed with -9", celery.inject(celery.kill_worker)),
@@ -151,7 +151,7 @@ FAULTS = {
     },
     "hosts": Fault(
         "four hosts on a network: one cut off, killed, frozen or slow",
-        "its work goes on elsewhere within lease and poll, and no host of profiles gets too many requests at once",
+        "its work continues elsewhere within lease and poll, and no host of profiles gets too many requests at once",
         40,
         hosts.lose_hosts,
         ("postgresql",),

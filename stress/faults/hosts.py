@@ -100,7 +100,7 @@ class Team:
             self._stage.make_batch(PROFILES, DELAY_MS)
 
     def _wait_for_takeover(self, host: str) -> None:
-        """The others take its part when they have finished theirs; meanwhile the watcher sees that they go on."""
+        """The others take its part when they have finished theirs. The watcher sees that they continue."""
         began = time.monotonic()
         while self._has_leases(host):
             if time.monotonic() > began + PATIENCE:

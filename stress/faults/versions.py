@@ -60,8 +60,8 @@ def _start_waiting_worker(stage: Stage) -> Actor:
 def _migrate(*, add: bool) -> bool:
     """As `manage.py migrate` does it: in one transaction. False if others blocked it and it was rolled back.
 
-    PostgreSQL sees a deadlock if the migration and a worker lock two tables in opposite order. Whoever has to give in
-    tries again: the worker by itself, and the operator runs `migrate` once more.
+    PostgreSQL sees a deadlock if the migration and a worker lock two tables in opposite order. The one that
+    PostgreSQL cancels tries again: the worker by itself, and the operator runs `migrate` once more.
     """
     try:
         with connection.schema_editor() as editor:

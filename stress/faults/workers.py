@@ -13,7 +13,7 @@ from stress.environment import GRACE_SECONDS, LEASE_SECONDS, POLL_SECONDS, TOLER
 from stress.stage import TAKEOVER_SECONDS, Actor, Stage
 from stress.worker import AFTER_COMMIT, ANYWHERE, BEFORE_COMMIT, BEFORE_RECORDING, Plan, plan_death
 
-#: Too long for a takeover. Whoever continues earlier does so because the lease was released.
+#: Too long for a takeover: a worker that continues earlier does so because the lease was released.
 LONG_LEASE = 300.0
 
 #: Takeovers without progress after which a batch fails, in the fault that tries this.

@@ -74,7 +74,7 @@ def urls(number):
 
 
 def batch_with(status="queued", *, name="a batch", ok=0, failed=0, pending=1, stories=(), priority=0):
-    """A batch in this status with so many profiles of each outcome; the first ok one has these stories."""
+    """A batch in this status with this many profiles of each outcome; the first ok one has these stories."""
     manager = BatchManager("maker")
     queue = status == "queued" and not ok and not failed
     batch = manager.create_batch(name, urls(ok + failed + pending), priority, queue=queue, count_first=True)

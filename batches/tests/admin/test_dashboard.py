@@ -35,7 +35,7 @@ def tiles(response):
 
 
 def run_of(name, *, seconds=10, **outcomes):
-    """A running batch with half of its profiles checked in so many seconds."""
+    """A running batch with half of its profiles checked in this many seconds."""
     batch = batch_with("running", name=name, **outcomes)
     empty_leases(batch)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=seconds)

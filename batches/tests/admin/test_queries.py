@@ -32,7 +32,7 @@ DELIVERIES = address(WebhookDelivery, "changelist")
 
 
 def fill(rows):
-    """Batches in each status with so many rows of each kind, and deliveries for another webhook; a repeat of one."""
+    """Batches in each status with this many rows of each kind, and deliveries for another webhook; a repeat of one."""
     Webhook.objects.create(url=f"https://example.org/{next(NUMBERS)}", is_active=True)
     for running in Batch.objects.running():
         assert BatchManager().pause_batch(running.pk)

@@ -35,7 +35,7 @@ EXPORT = reverse("admin:batches_profile_export", args=["csv"])
 
 
 def fail(url, error="It answers with 500.", days_ago=0, **values):
-    """A profile whose last check failed, today or so many days ago."""
+    """A profile whose last check failed, today or this many days ago."""
     now = timezone.now()
     checked_at = max(now - timedelta(minutes=1), start_of_day()) if days_ago == 0 else start_of_day(days_ago)
     failure = {"last_error": error, "last_checked_at": checked_at, "failures": 1, "failing_since": checked_at}
@@ -220,7 +220,7 @@ TODAY = reverse("admin:batches_batch_today")
 
 
 def run_before(found, *results, days_ago):
-    """A run that was done so many days ago."""
+    """A run that was done this many days ago."""
     run = run_list(found, *results)
     moment = start_of_day(days_ago) + timedelta(hours=6)
     Batch.objects.filter(pk=run.pk).update(created_at=moment, completed_at=moment)

@@ -1,4 +1,4 @@
-"""A worker needs a file for each connection, and processes may open only so many."""
+"""A worker needs a file for each connection, and the files of a process are limited."""
 
 import resource
 

@@ -36,7 +36,7 @@ SOON = {"outage_window": 20, "outage_hosts": 10, "outage_seconds": 0.05}
 
 
 def watch_of(lost, answered, hosts=20, **config):
-    """A watch with the default settings that has seen so many results, evenly from so many hosts."""
+    """A watch with the default settings that has seen this many results, evenly from this many hosts."""
     watch = Watch(Config(**config))
     for number, result in enumerate([ANSWERED] * answered + [LOST] * lost):
         watch.note(f"{number % hosts}.example", result)

@@ -53,7 +53,7 @@ def ago(days):
 
 
 def make_rows(days):
-    """A row of each kind that is so many days old."""
+    """A row of each kind that is this many days old."""
     moment = ago(days)
     batch = make_batch(f"{days} days old", 1)
     run = start_run(batch)

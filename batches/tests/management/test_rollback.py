@@ -34,7 +34,7 @@ def former_code(tmp_path_factory):
     added = git("log", "--diff-filter=A", "--format=%H", "--", f"batches/migrations/{number}_*.py").stdout.split()
     archive = git("archive", f"{added[-1].decode()}^", "batches", "batchproject", "manage.py") if added else None
     if archive is None or archive.returncode:
-        skip_or_fail("The history has no code of the former version: this is no clone, or a shallow one.")
+        skip_or_fail("The history lacks the code of the former version: this is not a clone, or a shallow one.")
     directory = tmp_path_factory.mktemp("former")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
         files.extractall(directory, filter="data")

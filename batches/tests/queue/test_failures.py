@@ -28,7 +28,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The clock of the worker: each check is an hour after the one before."""
+    """The clock of the worker: each check is an hour after the previous one."""
     times = iter(NOON + number * HOUR for number in range(100))
 
     def go_on():

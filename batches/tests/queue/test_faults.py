@@ -343,7 +343,7 @@ class InjectedFault(OperationalError):
 
 @contextmanager
 def fail_at(step: int) -> Iterator[object]:
-    """Raise InjectedFault instead of the statement or COMMIT of this number, from 1, if there are so many."""
+    """Raise InjectedFault instead of the statement or COMMIT with this number, counted from 1."""
     connection = connections[DEFAULT_DB_ALIAS]
     steps = count(1)
 

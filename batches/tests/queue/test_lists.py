@@ -422,7 +422,7 @@ def statements(call):
 
 
 def count_statements(manager, size):
-    """Of each edit of a list of so many profiles."""
+    """Of each edit of a list with this many profiles."""
     counts = {}
     for edit, call in EDITS.items():
         found = make_list(f"{edit} {size}", size)

@@ -35,7 +35,7 @@ HOUR = timedelta(hours=1)
 
 
 def run_with(*results, name="it", pending=1):
-    """A run with these results, and so many rows without one."""
+    """A run with these results, and this many rows without one."""
     run = start_run(make_batch(name, len(results) + pending))
     record(run, zip(profile_ids(run.batch), results, strict=False))
     return run

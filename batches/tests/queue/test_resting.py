@@ -47,7 +47,7 @@ def press(manager, clock):
 
 
 def rest(number, days):
-    """Let the profile of this number rest for so many days from the first noon on."""
+    """Let the profile with this number rest for this many days from the first noon on."""
     Profile.objects.filter(url=urls(3)[number]).update(
         failures=3, failing_since=NOON, rests_until=NOON + timedelta(days=days), last_error="It is gone."
     )

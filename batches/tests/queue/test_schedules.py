@@ -425,7 +425,7 @@ def test_what_a_killed_worker_has_stored_is_purged_and_made_again(manager, clock
 
 
 def many_lists(count, members):
-    """Lists that are due, with so many profiles each."""
+    """Lists that are due, with this many profiles each."""
     make_batch(profiles=members)
     profiles = list(Profile.objects.values_list("pk", flat=True))
     on_the_hour = {"schedule": "0 * * * *", "next_run_at": NOON}

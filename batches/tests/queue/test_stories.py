@@ -53,7 +53,7 @@ PAIRS = {
     "to another host name and path": ([story("a")], [Story("c", "One", "https://www.site.example/1/")], ""),
     "the same dates": ([story("a", published=MONDAY)], [story("c", published=MONDAY)], ""),
     "another date": ([story("a", published=MONDAY)], [story("c", published=TUESDAY)], "c"),
-    "no date any more": ([story("a", published=MONDAY)], [story("c")], ""),
+    "its date is gone": ([story("a", published=MONDAY)], [story("c")], ""),
     "a date at last": ([story("a")], [story("c", published=MONDAY)], ""),
     "another title": ([story("a")], [story("c", "Two")], "c"),
     "another link": ([story("a")], [story("c", path="2")], "c"),

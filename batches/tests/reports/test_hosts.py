@@ -18,7 +18,7 @@ NOW = timezone.now().replace(microsecond=0)
 
 
 def add(url, error="", seconds=None, minutes_ago=0):
-    """A profile that was checked, so many minutes ago."""
+    """A profile that was checked this many minutes ago."""
     failure = {"last_error": error, "failures": 1, "failing_since": NOW} if error else {}
     checked_at = NOW - timedelta(minutes=minutes_ago)
     Profile.objects.create(url=url, last_checked_at=checked_at, last_duration=seconds, **failure)

@@ -17,7 +17,7 @@ class Killed(BaseException):
 
 @contextmanager
 def killed_at(number: int, watch: Watch) -> Iterator[None]:
-    """The block is killed after so many chunks."""
+    """The block is killed after this many chunks."""
     stored: list[bool] = []
 
     def run_while_alive(execute: Callable[..., Any], *arguments: Any) -> Any:

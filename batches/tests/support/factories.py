@@ -65,7 +65,7 @@ MODELS = (
 
 
 def cap_bulk(monkeypatch: Any, cap: int) -> None:
-    """Let every bulk action take at most so many batches."""
+    """Let every bulk action take at most this many batches."""
     for action, rule in RULES.items():
         monkeypatch.setitem(RULES, action, replace(rule, cap=cap))
 

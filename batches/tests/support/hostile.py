@@ -250,7 +250,7 @@ REDIRECTS: dict[str, tuple[str, str]] = {
     "a redirect to nowhere": ("", r"^answered 302 Found without a Location header$"),
     "a redirect to a file": ("file:///etc/passwd", r"^the redirect target is not http or https$"),
     "a redirect of 60,000 letters": ("/" + "a" * 60_000, r"^answered 404 Not Found$"),
-    "a redirect to what is no address": ("http://[", r"^the redirect target is not valid$"),
+    "a redirect to something that is not an address": ("http://[", r"^the redirect target is not valid$"),
 }
 FURTHER = {f"/chain/{n}": f"/chain/{n + 1}" for n in range(1, 100)}
 

@@ -1,4 +1,4 @@
-"""What machines that watch the site are told: by an address that is no allowed host, without HTTPS and sign-in."""
+"""What monitoring reads: by an address outside ALLOWED_HOSTS, without HTTPS, and without signing in."""
 
 import logging
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Long and slow searches: the mistake of the visitor who sends them, and nobody else waits for them."""
+"""Long and slow searches: the visitor who sends one is told, and nobody else waits for it."""
 
 from contextlib import suppress
 
