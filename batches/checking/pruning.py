@@ -1,20 +1,19 @@
 """Removes old rows, a few at a time, while checks run: one rule for each kind of row.
 
 The settings `BATCHES_PRUNE_…_DAYS` say after how many days; 0 means never. Several workers do no harm: each skips the
-rows that another has locked. A story is emptied instead: its ID stays, so that it is never new again.
+rows that another has locked.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
-from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -22,7 +21,6 @@ from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.models import Attempt, Batch, BatchLog, Host, StoryResult
 from batches.notifications.outbox import find_idle
-from batches.queue.sql import taking_turns
 
 if apps.is_installed("django.contrib.sessions"):
     from django.contrib.sessions.models import Session
@@ -128,18 +126,7 @@ def prune_chunk(rule: Rule, manager: BatchManager, should_stop: Callable[[], boo
     if ids and rule is BATCHES:
         manager.delete_batches(ids, should_stop=should_stop, expected_in=old)
     elif ids:
-        with taking_turns(), transaction.atomic():
-            remove(old, ids)
+        manager.remove_old(old, ids)
     if ids:
         logger.info("Pruned %s older than %d days: %s", rule.plural, rule.days, len(ids))
     return len(ids) == limit
-
-
-def remove(old: QuerySet[Any], ids: Sequence[Any]) -> None:
-    """Only those that are still old, and that nobody else is about to change."""
-    unlocked = old.order_by("pk").filter(pk__in=ids).select_for_update(skip_locked=True, of=("self",))
-    rows = old.model._base_manager.filter(pk__in=[row.pk for row in unlocked.only("pk")])
-    if old.model is StoryResult:
-        rows.update(title="", url="", published_at=None, found_at=None)
-    else:
-        rows.delete()

@@ -34,8 +34,8 @@ from batches.reports import queries
 from batches.text import clean_text
 
 from .checkers import load_checker
-from .files import fit_concurrency
 from .lag import measuring_lag
+from .open_files import fit_concurrency
 from .outage import Offline, Prober, unless
 from .run import Run, RunOver
 from .scheduling import do_what_is_due, scheduling, tell_of_return

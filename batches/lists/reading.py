@@ -13,11 +13,11 @@ import re
 from pathlib import PurePath
 from typing import BinaryIO
 
+from .csv_lists import is_table, read_csv
 from .imports import Collector, ImportResult
 from .json_lists import read_json
 from .opml import read_opml
 from .source import ListSource, decode_head, find_first_line
-from .tables import is_table, read_csv
 
 
 def read_text(source: ListSource, collector: Collector) -> None:

@@ -7,16 +7,17 @@ pending finishes it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from batches.checking.checkers.base import CheckResult
 from batches.conf import get_config
 from batches.limits import MAX_ACTOR
-from batches.models import Action, Batch, Lease, Queue
+from batches.models import Action, Batch, Lease, Queue, StoryResult
 from batches.text import Sentence, clean_text, pluralise
 
 from .partitions import end_checks, lease_free_partitions, leased_partitions, return_partitions
@@ -127,6 +128,19 @@ class WorkerCalls(QueueWriter):
         for worker in lease_of(batch_id, run_token).values_list("worker", flat=True):
             note_worker(worker)
         return True
+
+    def remove_old(self, old: QuerySet[Any], ids: Sequence[Any]) -> None:
+        """Prune these rows, unless they are no longer old, or somebody else is about to change them.
+
+        A story is emptied instead: its ID stays, so that it is never new again.
+        """
+        with taking_turns(), transaction.atomic():
+            unlocked = old.order_by("pk").filter(pk__in=ids).select_for_update(skip_locked=True, of=("self",))
+            rows = old.model._base_manager.filter(pk__in=[row.pk for row in unlocked.only("pk")])
+            if old.model is StoryResult:
+                rows.update(title="", url="", published_at=None, found_at=None)
+            else:
+                rows.delete()
 
     def end_checks(self, worker: str) -> None:
         """For a worker that claims no more. Those that claim need not call it."""

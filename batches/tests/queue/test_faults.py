@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
+from batches.checking.pruning import find_logs
 from batches.conf import get_config
 from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Queue, Redirect
 from batches.queue import editions
@@ -186,6 +187,11 @@ def record_all(manager: BatchManager, it: Batch) -> Any:
     return manager.record_results(it.pk, it.token, results)
 
 
+def remove_old(manager: BatchManager, it: Any) -> Any:
+    old = find_logs(timezone.now())
+    return manager.remove_old(old, list(old.values_list("pk", flat=True)))
+
+
 #: The status of the batch "it", what happens to it first, and the call. A name starts with the method's.
 SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Batch], Any]]] = {
     **{
@@ -243,6 +249,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         free_partitions,
         lambda manager, it: manager.lease_partitions(it.pk, it.token, 1, checked=[0]),
     ),
+    "remove_old": (PAUSED, keep, remove_old),
     "end_checks": (PAUSED, keep, lambda manager, it: manager.end_checks("worker") is None),
     "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.token)),
     "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.token)),

@@ -5,8 +5,8 @@ import resource
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.checking import files
-from batches.checking.files import fit_concurrency
+from batches.checking import open_files
+from batches.checking.open_files import fit_concurrency
 from batches.tests.support.factories import row_statuses
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.processes import MANAGE
@@ -30,8 +30,8 @@ def test_the_limit_is_raised_where_it_may_be_and_else_there_are_fewer_checks(
     soft, hard, wanted, fitting, raised_to, monkeypatch, caplog
 ):
     raised = []
-    monkeypatch.setattr(files, "MAX_IDLE_CONNECTIONS", 200)
-    monkeypatch.setattr(files, "OTHER_FILES", 150)
+    monkeypatch.setattr(open_files, "MAX_IDLE_CONNECTIONS", 200)
+    monkeypatch.setattr(open_files, "OTHER_FILES", 150)
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: raised.append(limits))
     assert fit_concurrency(wanted) == fitting
