@@ -58,7 +58,7 @@ def test_a_time_shows_its_date_unless_it_is_today_and_tells_all_of_it(noon_in_ka
         (86_400_000, "1,000 days ago", "in 1,000 days"),
     ],
 )
-def test_a_relative_time_is_told_in_one_unit(noon_in_kathmandu, seconds, ago, ahead):
+def test_a_relative_time_has_one_unit(noon_in_kathmandu, seconds, ago, ahead):
     distance = timedelta(seconds=seconds)
     assert f">{ago}</time>" in show("{{ time|relative }}", time=NOON - distance)
     assert f">{ahead}</time>" in show("{{ time|relative:now }}", time=NOON, now=NOON - distance)

@@ -57,7 +57,7 @@ def test_bad_values_are_refused(client, found, fields, sentence):
     assert not Subscription.objects.exists()
 
 
-def test_what_it_is_told_can_be_changed_but_not_its_address(client, found):
+def test_its_topics_can_be_changed_but_not_its_address(client, found):
     made = subscribe(found)
     client.post(page_of(made), FIELDS | {"address": "eve@example.org", "topics": ["done"], "digest_hour": "7"})
     made.refresh_from_db()

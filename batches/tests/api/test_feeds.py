@@ -192,7 +192,7 @@ def test_it_costs_as_many_queries_for_many_stories_and_uses_their_indexes(feed, 
 # Who reads it
 
 
-def test_it_needs_no_account_and_is_told_to_nobody(feed, profiles):
+def test_it_needs_no_account_and_its_address_stays_secret(feed, profiles):
     find(profiles[0])
     for kind, content_type in {
         "atom": "application/atom+xml; charset=utf-8",

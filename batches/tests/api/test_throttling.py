@@ -28,7 +28,7 @@ def statuses(client, count):
     return [client.get("/api/queue/").status_code for _ in range(count)]
 
 
-def test_one_request_too_many_is_told_when_to_try_again(client, clock):
+def test_one_request_too_many_says_when_to_try_again(client, clock):
     assert statuses(client, 3) == [200] * 3
     clock[0] += 20.5
     answer = client.get("/api/queue/")

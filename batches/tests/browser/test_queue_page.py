@@ -86,7 +86,7 @@ def test_a_menu_stays_open_while_the_page_changes_and_closes_by_escape_or_a_clic
     expect(page.locator(".queue-menu[open]")).to_have_count(0)
 
 
-def test_a_refusal_is_told_in_the_menu_of_its_button(open_page, waiting, problems):
+def test_a_refusal_is_shown_in_the_menu_of_its_button(open_page, waiting, problems):
     problems.expected.append(CONFLICT)
     page = open_page(QUEUE)
     stop_polling(page)

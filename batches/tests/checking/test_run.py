@@ -598,7 +598,7 @@ def recalled_seconds(batch):
     return seconds
 
 
-def test_a_worker_hears_of_a_pause_that_another_one_was_told_of(configure, server, monkeypatch):
+def test_a_worker_hears_of_a_pause_that_a_host_asked_of_another(configure, server, monkeypatch):
     """It would ask the host for its second profile, and hears in time that it must not."""
     configure(allowed_networks=("127.0.0.0/8",), max_retry_after=0, per_host=1, lease_seconds=0.3)
     batch = BatchManager().create_batch("it", [server.url("/1"), server.url("/2")], checker="http")

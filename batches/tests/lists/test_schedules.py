@@ -100,7 +100,7 @@ FIELDS = st.text("0123456789*,-/#LWMONJAN ?", max_size=6)
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(FIELDS, min_size=4, max_size=6).map(" ".join) | st.text(max_size=30))
-def test_no_text_is_a_fault_and_what_is_accepted_has_times_and_words(expression):
+def test_no_text_causes_a_fault_and_an_accepted_one_has_times_and_words(expression):
     try:
         require_schedule(expression, BERLIN, NO_DELAY, NOW)
     except InvalidSchedule:

@@ -77,7 +77,7 @@ def test_what_names_no_profile_is_refused_before_anything_is_deleted(manage, pro
     assert "\x1b" not in output.err
 
 
-def test_a_refusal_is_told_and_the_others_are_forgotten(manage, profiles, monkeypatch):
+def test_a_refusal_is_reported_and_the_others_are_forgotten(manage, profiles, monkeypatch):
     real = BatchManager.forget_profile
 
     def refuse_first(manager, pk):

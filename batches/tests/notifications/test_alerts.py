@@ -34,7 +34,7 @@ def subjects():
     return [word_letter(row).subject for row in rows]
 
 
-def test_a_hold_is_told_once_after_its_minutes_and_the_next_hold_again():
+def test_a_hold_is_reported_once_after_its_minutes_and_the_next_hold_again():
     subscribe(None, topics=["held"], minutes=60)
     subscribe(None, "patient@example.org", topics=["held"], minutes=90)
     assert BatchManager("ada").hold_queue("Repairs\r\nof the network")
@@ -52,7 +52,7 @@ def test_a_hold_is_told_once_after_its_minutes_and_the_next_hold_again():
     assert write_alerts() == 2
 
 
-def test_no_worker_is_told_once_by_its_last_heartbeat_idle_or_at_work():
+def test_a_missing_worker_is_reported_once_by_its_last_heartbeat_idle_or_at_work():
     subscribe(None, topics=["no_worker"], minutes=60)
     BatchManager().claim_run("worker")
     assert write_alerts() == 0

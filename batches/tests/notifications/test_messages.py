@@ -73,7 +73,7 @@ def test_a_run_is_one_message_about_the_topics_that_somebody_wants(topics, error
     assert WebhookDelivery.objects.count() == len(contents)
 
 
-def test_nothing_new_is_no_message():
+def test_without_news_there_is_no_message():
     found = make_list("Press", 2)
     subscribe(found, topics=["stories", "failures", "error"])
     run_list(found, ok(), ok())
@@ -81,14 +81,14 @@ def test_nothing_new_is_no_message():
     assert deliveries() == []
 
 
-def test_other_lists_and_batches_without_a_list_are_not_told():
+def test_other_lists_and_batches_without_a_list_are_not_reported():
     subscribe(make_list("Press", 1), topics=["done", "error"])
     run_list(make_list("Other", 1), with_stories(story_of(1)))
     assert BatchManager().complete_batch(make_batch("it", 1).pk)
     assert told() == []
 
 
-def test_a_baseline_is_not_told():
+def test_a_baseline_is_not_reported():
     found = make_list("Press", 1)
     subscribe(found)
     run_list(found, with_stories(story_of(1), story_of(2)))
@@ -138,7 +138,7 @@ def test_many_failures_are_a_share_or_twice_the_previous_run(checks, before, per
     assert len(told()) == is_told
 
 
-def test_a_profile_is_told_once_when_it_begins_to_fail_and_once_when_it_recovers():
+def test_a_profile_is_reported_once_when_it_begins_to_fail_and_once_when_it_recovers():
     found = make_list("Press", 2)
     subscribe(found, topics=["failing", "recovered"], after_failures=2)
     for result in (failed("Gone."), failed("Gone."), failed("Gone."), ok(), ok(), failed(), ok()):
@@ -156,7 +156,7 @@ def test_a_profile_is_told_once_when_it_begins_to_fail_and_once_when_it_recovers
     assert "Began to fail: 1\n  - https://example.org/0: Gone.\n" in letters()[0].text
 
 
-def test_what_another_list_has_seen_in_between_is_told_too():
+def test_what_another_list_has_seen_in_between_is_reported_too():
     found, other = make_list("Press", 1), make_list("Other", 1)
     subscribe(found, topics=["failing", "recovered"], after_failures=2)
     run_list(found, ok())
@@ -219,7 +219,7 @@ def test_stories_are_grouped_by_profile_and_capped_with_a_link(configure, monkey
     assert f'and <a href="{link}">8 more</a>' in letter.html
 
 
-def test_a_message_has_at_most_so_many_characters(monkeypatch):
+def test_the_characters_of_a_message_are_limited(monkeypatch):
     monkeypatch.setattr(messages, "MAX_SIZE", 1000)
     found = make_list("Press", 1)
     subscribe(found)
@@ -253,7 +253,7 @@ def test_the_content_is_that_of_the_end_of_the_run_whatever_happens_before_it_is
     assert (content["batch"]["status"], content["batch"]["failed_checks"]) == ("done", 1)
 
 
-def test_a_deleted_batch_is_not_told():
+def test_a_deleted_batch_is_not_reported():
     found = make_list("Press", 1)
     subscribe(found, topics=["done"])
     assert BatchManager().delete_batch(run_list(found, ok()).pk)
@@ -313,7 +313,7 @@ def test_a_digest_waits_for_its_hour_and_is_one_message_about_the_runs_of_the_da
     assert [part.state for part in deliveries()] == ["delivered"] * 3 + ["waiting"]
 
 
-def test_a_story_of_yesterdays_digest_is_not_told_again():
+def test_a_story_of_yesterdays_digest_is_not_reported_again():
     found = make_list("Press", 1)
     subscribe(found, digest_hour=7)
     batch = run_list(found, with_stories(story_of(1)))
@@ -372,7 +372,7 @@ def test_a_run_costs_one_query_without_subscriptions_and_three_with_fifty():
     assert len(deliveries()) == 50
 
 
-def test_a_subscription_that_is_off_is_not_told_and_its_messages_wait():
+def test_an_inactive_subscription_gets_nothing_and_its_messages_wait():
     found = make_list("Press", 1)
     on, off = subscribe(found, topics=["done"]), subscribe(found, "off@example.org", topics=["done"], is_active=False)
     run_list(found, ok())

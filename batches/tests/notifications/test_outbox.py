@@ -118,7 +118,7 @@ def test_no_other_change_is_an_event():
     assert deliveries() == []
 
 
-def test_a_refused_call_is_no_event():
+def test_a_refused_call_is_not_an_event():
     batch, manager = half_checked("done"), BatchManager()
     make_webhook()
     assert not manager.complete_batch(batch.pk)

@@ -70,13 +70,13 @@ def test_a_first_read_without_stories_is_one_too():
     assert new_ids(check("a")) == ["a"]
 
 
-def test_a_failed_check_is_no_first_read():
+def test_a_failed_check_is_not_a_first_read():
     check(result=failed())
     assert new_ids(check("a")) == []
     assert new_ids(check("a", "b")) == ["b"]
 
 
-def test_a_check_that_does_not_look_for_stories_is_no_first_read():
+def test_a_check_that_does_not_look_for_stories_is_not_a_first_read():
     check(result=ok(reads_stories=False))
     assert new_ids(check("a")) == []
 

@@ -70,7 +70,7 @@ def naming(*texts):
     return {name for name, rows in every_table().items() for row in rows for text in texts if text in row}
 
 
-def test_no_table_names_the_profile_any_more(manager):
+def test_no_table_names_the_profile_afterwards(manager):
     """It was known by two other addresses, was merged with another profile, redirected, and edited in the admin."""
     first, second = "https://first.example/~ada", "https://second.example/~ada"
     people = ProfileList.objects.get(pk=manager.create_list("people", [first, *urls(3)]).pk)
@@ -184,7 +184,7 @@ def test_lists_lose_it_and_say_so_without_its_address(manager):
     assert one.logs.latest("pk").message == LOGGED
 
 
-def test_stories_that_are_not_counted_any_more_do_not_count_when_they_go(manager):
+def test_stories_that_are_no_longer_counted_do_not_count_when_they_go(manager):
     """The batch was checked again since, and found others."""
     run = start_run(make_batch("it", 2))
     ours, other = profile_ids(run.batch)
@@ -323,7 +323,7 @@ STORING = {
 
 @pytest.mark.databases("postgresql")  # on SQLite one writes at a time
 @pytest.mark.parametrize("what", STORING)
-def test_whoever_stores_a_row_for_it_keeps_it_until_then(monkeypatch, what):
+def test_storing_a_row_for_it_keeps_it_until_then(monkeypatch, what):
     make_batch("known", 2)
     if what == "a run that is due":
         people = make_list("people", 2)

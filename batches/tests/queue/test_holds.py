@@ -176,7 +176,7 @@ def test_after_the_release_it_goes_on_before_all_others(release, stopped, manage
     ],
     ids=["pause", "queue", "move", "priority", "complete", "error", "delete"],
 )
-def test_whoever_decides_about_it_meanwhile_is_not_overruled(decide, status, stopped, manager):
+def test_a_decision_about_it_during_the_hold_is_not_overruled(decide, status, stopped, manager):
     assert decide(manager, stopped)
     assert Queue.objects.get().stopped is None
     assert manager.release_queue()
@@ -193,7 +193,7 @@ def test_a_new_name_another_reason_and_another_order_of_others_do_not_matter(sto
     assert continues(stopped)
 
 
-def test_after_its_end_whoever_starts_another_batch_first_is_not_overruled(stopped, manager, end_the_hold):
+def test_another_batch_that_is_started_first_after_its_end_is_not_interrupted(stopped, manager, end_the_hold):
     end_the_hold()
     urgent = Batch.objects.get(name="urgent")
     assert manager.start_batch(urgent.pk)

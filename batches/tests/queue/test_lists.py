@@ -336,7 +336,7 @@ def test_of_runs_that_are_asked_for_at_the_same_time_one_is_made():
 
 
 @pytest.mark.parametrize("call", ["pause_batch", "complete_batch"])
-def test_a_run_that_neither_waits_nor_runs_is_no_obstacle(call, manager):
+def test_a_run_that_neither_waits_nor_runs_does_not_matter(call, manager):
     found = make_list("News", 1)
     assert getattr(manager, call)(manager.run_list(found.pk).pk)
     assert manager.run_list(found.pk)

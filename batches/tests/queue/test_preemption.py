@@ -57,7 +57,7 @@ def test_the_log_of_each_names_the_other(manager):
     assert started == (urgent.pk, "start_batch", "queued", 3, "running", 0, "ada", "api", "interrupts “it”")
 
 
-def test_no_result_of_the_interrupted_run_is_recorded_any_more_and_its_next_run_checks_the_rest(manager):
+def test_no_later_result_of_the_interrupted_run_is_recorded_and_its_next_run_checks_the_rest(manager):
     it = half_checked("running")
     token = token_of(it)
     assert manager.start_batch(make_batch("urgent", 1).pk, preempt=True)

@@ -93,7 +93,7 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
 # Once
 
 
-def test_a_profile_keeps_its_first_result_and_a_repetition_is_no_progress(run):
+def test_a_profile_keeps_its_first_result_and_a_repetition_does_not_count_as_progress(run):
     one, two, *_ = profile_ids(run.batch)
     record(run, [(one, ok("s")), (two, failed())])
     before = everything()

@@ -123,7 +123,7 @@ def test_a_started_batch_is_claimed_before_the_head_of_the_queue(manager):
     assert_logged("claim_run", batch, ("running", 0), ("running", 0), "by worker worker 1")
 
 
-def test_the_worker_of_a_run_is_the_one_that_claimed_it_whoever_looks_for_work(manager):
+def test_the_worker_of_a_run_is_the_one_that_claimed_it_even_if_others_look_for_work(manager):
     run = start_run(make_batch())
     assert (workers(run.batch), shown()) == ([("worker", run.run_token)], "worker")
     assert manager.claim_run("worker 2") is None

@@ -314,7 +314,7 @@ def test_a_week_in_fast_motion(start, daily, manager, clock):
     assert diagnose() == []
 
 
-def test_a_schedule_that_cannot_be_read_any_more_is_switched_off_and_the_others_run(manager, clock):
+def test_a_schedule_that_can_no_longer_be_read_is_switched_off_and_the_others_run(manager, clock):
     broken, fine = scheduled(manager, "broken"), scheduled(manager, "fine")
     ProfileList.objects.filter(pk=broken.pk).update(time_zone="Mars/Olympus")
     clock.pass_(hours=1)
@@ -475,7 +475,7 @@ def test_the_rows_are_stored_before_the_queue_is_locked(manager, clock):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_queues_what_is_due_beside_its_checks(manager):
+def test_a_worker_queues_due_lists_while_it_checks(manager):
     found = scheduled(manager)
     ProfileList.objects.filter(pk=found.pk).update(next_run_at=timezone.now())
 

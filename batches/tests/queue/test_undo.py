@@ -93,7 +93,7 @@ def test_it_waits_if_somebody_has_decided_about_it_or_the_queue(meanwhile, manag
     assert not Batch.objects.filter(pk=it.pk, status="running").exists()
 
 
-def test_batches_that_workers_have_started_since_and_those_behind_are_no_obstacle(manager):
+def test_batches_that_workers_have_started_since_and_those_behind_do_not_matter(manager):
     for name in "abcde":
         make_batch(name)
     assert manager.pause_batch(batch("d").pk)

@@ -57,7 +57,7 @@ def test_who_has_no_token_gets_no_figure(ask, token, django_assert_num_queries):
     assert b"BATCHES_METRICS_TOKEN" in response.content
 
 
-def test_without_a_token_there_is_no_such_address(settings):
+def test_without_a_token_the_address_does_not_exist(settings):
     settings.BATCHES = settings.BATCHES | {"METRICS_TOKEN": ""}
     assert Client().get("/metrics").status_code == 404
 
@@ -67,7 +67,7 @@ def test_a_short_token_is_a_problem():
     assert problem.startswith("BATCHES['METRICS_TOKEN'] has 8 characters, so it could be guessed. Use at least 20:")
 
 
-def test_a_database_of_another_version_is_told(ask):
+def test_a_database_of_another_version_is_reported(ask):
     rename_column("batches_queue", "held_by", "later")
     try:
         response = ask()

@@ -83,7 +83,7 @@ def test_it_is_not_ready_before_the_migrations(probe):
     assert probe("/readyz") == (200, "ok")
 
 
-def test_a_database_that_is_away_is_told_without_its_name_and_logged_once(probe, monkeypatch, caplog):
+def test_a_database_that_is_away_is_reported_without_its_name_and_logged_once(probe, monkeypatch, caplog):
     let_a_worker_look()
 
     def fail(*_):
@@ -97,7 +97,7 @@ def test_a_database_that_is_away_is_told_without_its_name_and_logged_once(probe,
     assert logged == [(probes.__name__, logging.WARNING, f"Not ready: {UNAVAILABLE}")]
 
 
-def test_whoever_asks_while_the_database_hangs_gets_the_last_answer(probe, monkeypatch):
+def test_a_request_while_the_database_hangs_gets_the_last_answer(probe, monkeypatch):
     let_a_worker_look()
     assert probe("/readyz") == (200, "ok")
     asked, over = Event(), Event()

@@ -32,7 +32,7 @@ def test_a_kept_connection_is_not_used_by_who_may_not_open_it(server):
     asyncio.run(run())
 
 
-def test_nothing_is_open_any_more_when_a_client_is_closed_whatever_it_did(server):
+def test_a_closed_client_leaves_nothing_open_whatever_it_did(server):
     server.answer("/", body=b"a")
     gate = server.hold("/held")
     before = len(os.listdir("/dev/fd"))

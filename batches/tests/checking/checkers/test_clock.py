@@ -120,7 +120,7 @@ def test_a_cancelled_check_is_cancelled_not_over():
     in_time(work)
 
 
-def test_who_wants_to_know_is_told_when_a_check_waits_and_leaves_its_place():
+def test_a_listener_hears_when_a_check_waits_and_leaves_its_place():
     async def work(time: Time) -> None:
         told: list[bool] = []
         with Clock(on_wait=told.append) as clock:

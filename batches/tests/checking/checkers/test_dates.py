@@ -84,7 +84,7 @@ NOT_DATES = [
 
 
 @pytest.mark.parametrize("text", NOT_DATES)
-def test_nothing_is_made_of_what_is_not_a_full_date(text):
+def test_a_text_that_is_not_a_full_date_gives_no_date(text):
     assert parse_date(text) is None
 
 

@@ -183,7 +183,7 @@ def test_a_feed_that_is_slow_is_not_searched(server):
     assert server.hits("/") == 0
 
 
-def test_the_next_feed_is_tried_when_one_fails_and_the_first_failure_is_told_when_all_do(server):
+def test_the_next_feed_is_tried_when_one_fails_and_the_first_failure_is_reported_when_all_do(server):
     paths = ("/gone", "/page", "/nonsense", "/feed")
     server.answer("/", page("".join(map(link, paths))), headers=HTML)
     server.answer("/page", page(link("/feed")))

@@ -237,7 +237,7 @@ def test_what_hosts_want_is_noted_once_and_recalled_in_the_next_run(clock):
     assert pause.value.seconds == 30
 
 
-def test_what_another_worker_was_told_counts_if_it_is_more_than_we_know(clock):
+def test_what_a_host_asked_of_another_worker_counts_if_it_is_more_than_we_know(clock):
     slots = HostSlots(2)
     refuse(slots, "a.example", 429, 40.0)
     clock.now += 30

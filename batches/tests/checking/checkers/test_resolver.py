@@ -85,7 +85,7 @@ def test_a_name_without_addresses_has_a_reason_which_is_remembered(answer, reaso
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".example", ".".join(["a" * 60] * 5), "a..example"])
-def test_what_is_no_name_is_not_asked_for(name, names):
+def test_a_text_that_is_not_a_name_is_not_looked_up(name, names):
     assert resolve(name) == [NO_SUCH_HOST]
     assert names.asked == []
 
@@ -131,7 +131,7 @@ def test_many_who_ask_for_one_name_wait_for_one_answer_and_who_is_cancelled_spoi
     with_resolver(work)
 
 
-def test_only_so_many_names_are_asked_for_at_once_but_silent_ones_make_room(names, endless, monkeypatch):
+def test_the_number_of_lookups_at_once_is_limited_but_silent_ones_make_room(names, endless, monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_AT_ONCE", 3)
 
     async def work(resolver: Resolver) -> None:
