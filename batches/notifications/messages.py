@@ -18,11 +18,11 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from batches.models import Batch, BatchProfile, Event, StoryResult, Subscription, WebhookDelivery
-from batches.models.vocabulary import as_json
 from batches.text import one_line
+
+from .outbox import render_payload
 
 Status, Topic = BatchProfile.Status, Subscription.Topic
 
@@ -57,11 +57,6 @@ def prepare(delivery: WebhookDelivery) -> None:
         unprepared.delete()
     else:
         unprepared.update(payload=render_payload(delivery.event_id, delivery.type, data))
-
-
-def render_payload(event_id: uuid.UUID, event: str, data: Any) -> str:
-    payload = {"id": event_id, "type": event, "timestamp": timezone.now(), "data": data}
-    return as_json(payload, separators=(",", ":"))
 
 
 # Runs

@@ -63,16 +63,15 @@ def write_test_event(webhook: Webhook) -> bool:
 
 
 def _insert_deliveries(event: Event, webhook_ids: Iterable[int], batch: Batch | None = None) -> int:
-    event_id = uuid.uuid4()
-    payload = {
-        "id": event_id,
-        "type": event.value,
-        "timestamp": timezone.now(),
-        "data": {"batch": batch_as_dict(batch) if batch else None},
-    }
-    content = {"event_id": event_id, "type": event, "batch": batch, "payload": as_json(payload, separators=(",", ":"))}
+    event_id, data = uuid.uuid4(), {"batch": batch_as_dict(batch) if batch else None}
+    content = {"event_id": event_id, "type": event, "batch": batch, "payload": render_payload(event_id, event, data)}
     deliveries = [WebhookDelivery(webhook_id=pk, next_attempt_at=Now(), **content) for pk in webhook_ids]
     return len(WebhookDelivery.objects.bulk_create(deliveries))
+
+
+def render_payload(event_id: uuid.UUID, event: str, data: Any) -> str:
+    payload = {"id": event_id, "type": event, "timestamp": timezone.now(), "data": data}
+    return as_json(payload, separators=(",", ":"))
 
 
 # Sending: called by the worker. A claimed delivery has its webhook, and counts the attempt that follows.
