@@ -98,12 +98,10 @@ def _choose_button(page: str, waiting: int) -> str:
     """One of those that do the same, so that each is pressed as often, however long the queue."""
     wanted = {"queue_batch", "move", *(["pause_batch"] if waiting > ENOUGH else [])}
     wanted |= {"start_batch"} if random.random() < INTERRUPTING else set()
-    by_call = {call: unescape(address) for address, call in random_order(BUTTON.findall(page)) if call in wanted}
+    buttons = BUTTON.findall(page)
+    random.shuffle(buttons)
+    by_call = {call: unescape(address) for address, call in buttons if call in wanted}
     return random.choice([*by_call.values(), f"{QUEUE_PAGE}release/"])
-
-
-def random_order(found: list[Any]) -> list[Any]:
-    return random.sample(found, len(found))
 
 
 def use_api(link: Connection, site: str, credentials: Credentials, base: str) -> None:

@@ -52,7 +52,8 @@ class SubscriptionCalls(QueueWriter):
             if others.count() >= MAX_SUBSCRIPTIONS:
                 message = Sentence("A list, or the queue, has at most %(most)s subscriptions.", most=MAX_SUBSCRIPTIONS)
                 raise Refused(Code.BAD_VALUE, message)
-            target = RECEIVERS[channel](address)
+            usable = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
+            target = RECEIVERS[channel](usable)
             if others.filter(channel=channel, address=target["address"]).exists():
                 message = Sentence("This address is subscribed already. Change that subscription.")
                 raise Refused(Code.ALREADY_EXISTS, message)
@@ -172,38 +173,35 @@ CLEAN: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def clean_email(address: object) -> dict[str, Any]:
-    text = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
+def find_mailbox(address: str) -> dict[str, Any]:
     try:
-        validate_email(text)
+        validate_email(address)
     except ValidationError as error:
         message = Sentence("This is not an e-mail address. Write one such as ada@example.org.")
         raise Refused(Code.BAD_VALUE, message) from error
-    return {"address": text}
+    return {"address": address}
 
 
-def find_webhook(address: object) -> dict[str, Any]:
+def find_webhook(address: str) -> dict[str, Any]:
     """One that somebody has added, since it has a secret that its receiver needs."""
-    url = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
-    webhook = Webhook.objects.select_for_update(no_key=True).filter(url=url).first()
+    webhook = Webhook.objects.select_for_update(no_key=True).filter(url=address).first()
     if webhook is None:
         message = Sentence("No webhook has this address. Add it in the admin, and give its secret to the receiver.")
         raise Refused(Code.BAD_VALUE, message)
     return {"address": webhook.url, "webhook": webhook}
 
 
-def clean_chat(address: object) -> dict[str, Any]:
-    text = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
+def find_chat(address: str) -> dict[str, Any]:
     try:
-        open_chat(text)
+        open_chat(address)
     except InvalidChat as error:
         raise Refused(Code.BAD_VALUE, str(error)) from error
-    return {"address": text}
+    return {"address": address}
 
 
 #: The columns of a receiver by channel.
-RECEIVERS: Mapping[str, Callable[[object], dict[str, Any]]] = {
-    Channel.EMAIL: clean_email,
+RECEIVERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    Channel.EMAIL: find_mailbox,
     Channel.WEBHOOK: find_webhook,
-    Channel.APPRISE: clean_chat,
+    Channel.APPRISE: find_chat,
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stress import namespaces
@@ -32,16 +32,24 @@ class Fault:
     workers: int = 2
 
 
-FAULTS = {
+#: How often these are tried with four workers on each batch, besides.
+WITH_FOUR = {"kill": 200, "freeze": 60, "pause": 300, "clock": 20}
+
+
+def add_with_four(faults: Mapping[str, Fault]) -> Iterator[tuple[str, Fault]]:
+    for name, fault in faults.items():
+        yield name, fault
+        if count := WITH_FOUR.get(name):
+            yield f"{name}-4", replace(fault, what="the same with four workers on each batch", count=count, workers=4)
+
+
+_FAULTS = {
     "kill": Fault(
         "worker killed with -9: anywhere, just before COMMIT, just after it",
         "every batch ends as done",
         500,
         workers.kill,
         least=3,
-    ),
-    "kill-4": Fault(
-        "the same with four workers on each batch", "every batch ends as done", 200, workers.kill, least=3, workers=4
     ),
     "lose": Fault("the response to a worker's COMMIT is lost", "nothing is recorded twice", 100, workers.lose),
     "freeze": Fault(
@@ -50,14 +58,6 @@ FAULTS = {
         200,
         workers.freeze,
         least=3,
-    ),
-    "freeze-4": Fault(
-        "the same with four workers on each batch",
-        "its late results are refused",
-        60,
-        workers.freeze,
-        least=3,
-        workers=4,
     ),
     "share": Fault(
         "four workers share each batch, come and go",
@@ -83,9 +83,6 @@ FAULTS = {
         workers=1,
     ),
     "pause": Fault("pause and resume during a run", "no result after the pause", 1000, operators.pause),
-    "pause-4": Fault(
-        "the same with four workers on each batch", "no result after the pause", 300, operators.pause, workers=4
-    ),
     "pairs": Fault(
         "two identical transitions at the same instant",
         "one wins, no exception",
@@ -162,12 +159,6 @@ FAULTS = {
     "clock": Fault(
         "the clock jumps an hour either way", "recovery within lease and poll", 20, clock.jump, needs_clock=True
     ),
-    "clock-4": Fault(
-        "the same with four workers on each batch",
-        "recovery within lease and poll",
-        20,
-        clock.jump,
-        needs_clock=True,
-        workers=4,
-    ),
 }
+
+FAULTS = dict(add_with_four(_FAULTS))
