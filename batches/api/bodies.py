@@ -149,9 +149,9 @@ class EntriesField(serializers.ListField):
         return data
 
 
-def entries_field(child: serializers.Field, most: int, nouns: str, **options: Any) -> EntriesField:
+def entries_field(child: serializers.Field[Any, Any, Any, Any], most: int, nouns: str, **options: Any) -> EntriesField:
     """Some of them, if the field is sent."""
-    too_many = {"max_length": f"Send at most {most:,} {nouns}."}
+    too_many: dict[str, Any] = {"max_length": f"Send at most {most:,} {nouns}."}
     return EntriesField(child=child, min_length=1, max_length=most, error_messages=too_many, required=False, **options)
 
 

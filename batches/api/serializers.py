@@ -47,7 +47,7 @@ class ModelSerializer(serializers.ModelSerializer[M]):
     def get_extra_kwargs(self) -> dict[str, Any]:
         return {name: {"read_only": True} for name in self.Meta.fields}
 
-    def build_unknown_field(self, field_name: str, model_class: type[Model]) -> tuple[type[serializers.Field], Any]:
+    def build_unknown_field(self, field_name: str, model_class: type[Model]) -> Any:
         return serializers.CharField, {"source": vocabulary.SOURCES.get(field_name, f"profile.{field_name}")}
 
 

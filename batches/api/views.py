@@ -82,6 +82,7 @@ def batch_action(rule: Action, *codes: Code, body: type[Body] = NothingBody) -> 
 class ManagerView(IdempotentPosts):
     #: The actions that also take a form with a file.
     takes_file: frozenset[str] = frozenset()
+    action_map: dict[str, str]
 
     def get_parsers(self) -> list[BaseParser]:
         """Called before `action` is set."""
