@@ -43,6 +43,7 @@ class ModelSerializer(serializers.ModelSerializer[M]):
     """Reads only. A field that the model lacks is where the vocabulary says, or else the profile's."""
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {DateTimeField: MomentField}
+    url_field_name = ""  # the one that is called `url` is the profile's, too
 
     def get_extra_kwargs(self) -> dict[str, Any]:
         return {name: {"read_only": True} for name in self.Meta.fields}
