@@ -37,6 +37,7 @@ OTHERS = {
     "delete_batch",
     "delete_batches",
     "purge_deleted",
+    "remove_old",
     "finish_resets",
     "repair_rows",
     "record_results",
