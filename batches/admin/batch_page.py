@@ -150,8 +150,9 @@ def summarise(batch: Batch, logs: list[BatchLog]) -> str:
     status = _("%(status)s at position %(position)s.") % values if batch.position else f"{values['status']}."
     if not logs:
         return status
-    latest = {"time": display.clock(logs[0].created_at, seconds=True), "what": display.in_words(logs[0])}
-    return f"{status} {_('Latest, %(time)s: %(what)s') % latest}"
+    latest = _("Latest, %(time)s: %(what)s")
+    values = {"time": display.clock(logs[0].created_at, seconds=True), "what": display.in_words(logs[0])}
+    return f"{status} {latest % values}"
 
 
 def details_key(*batches: Batch | None) -> str:

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.conf import command_line
-from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult
+from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult, Subscription
 from batches.text import describe_zone, format_duration, translate
 
 from .stored import stored
@@ -278,6 +278,24 @@ def in_words(log: BatchLog) -> str:
     if log.actor:
         return _("%(what)s by %(actor)s.") % values
     return f"{values['what']}: {message}" if message else f"{values['what']}."
+
+
+#: Short, for a column. The labels of topics are for the form.
+TOPIC_WORDS: Mapping[str, StrOrPromise] = {
+    Subscription.Topic.STORIES: gettext_lazy("stories"),
+    Subscription.Topic.DONE: gettext_lazy("done"),
+    Subscription.Topic.ERROR: gettext_lazy("error"),
+    Subscription.Topic.FAILING: gettext_lazy("failing"),
+    Subscription.Topic.RECOVERED: gettext_lazy("recovered"),
+    Subscription.Topic.FAILURES: gettext_lazy("failures"),
+    Subscription.Topic.HELD: gettext_lazy("held"),
+    Subscription.Topic.NO_WORKER: gettext_lazy("no_worker"),
+}
+
+
+@register.filter
+def topic_words(subscription: Subscription) -> str:
+    return ", ".join(str(TOPIC_WORDS.get(topic, topic)) for topic in subscription.topics)
 
 
 #: The channels beside a log in words.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -19,6 +19,7 @@ from batches.queue.refusals import Refusal
 from batches.queue.values import as_uuid
 from batches.text import Sentence
 
+from . import display
 from .actions import get_manager
 from .filters import ListFilter
 from .lists import RefusableAdmin, require_accepted
@@ -31,18 +32,6 @@ Topic = Subscription.Topic
 
 #: What can be changed later.
 VALUES = ("topics", "after_failures", "failed_percent", "minutes", "digest_hour", "is_active")
-
-#: Short, for a column. The labels are for the form.
-TOPIC_WORDS: Mapping[str, StrOrPromise] = {
-    Topic.STORIES: gettext_lazy("stories"),
-    Topic.DONE: gettext_lazy("done"),
-    Topic.ERROR: gettext_lazy("error"),
-    Topic.FAILING: gettext_lazy("failing"),
-    Topic.RECOVERED: gettext_lazy("recovered"),
-    Topic.FAILURES: gettext_lazy("failures"),
-    Topic.HELD: gettext_lazy("held"),
-    Topic.NO_WORKER: gettext_lazy("no_worker"),
-}
 
 #: What has no meaning for the queue, and for a list.
 UNUSED = {True: ("after_failures", "failed_percent", "digest_hour"), False: ("minutes",)}
@@ -192,7 +181,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
 
     @admin.display(description=gettext_lazy("topics"))
     def topics_shown(self, subscription: Subscription) -> str:
-        return ", ".join(str(TOPIC_WORDS.get(topic, topic)) for topic in subscription.topics)
+        return display.topic_words(subscription)
 
     @admin.display(description=gettext_lazy("when"))
     def when(self, subscription: Subscription) -> str:
@@ -228,5 +217,5 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
             if isinstance(result, Refusal):
                 self.message_user(request, result.message, messages.WARNING)
             else:
-                level, when = describe_sending()
-                self.message_user(request, f"{_('A test message was created.')} {when}", level)
+                created, (level, when) = _("A test message was created."), describe_sending()
+                self.message_user(request, f"{created} {when}", level)

@@ -62,6 +62,20 @@ def test_no_module_translates_when_it_is_imported(room):
     assert not found, f"Write gettext_lazy there: the language is not known yet. {', '.join(found)}"
 
 
+def test_no_text_is_hidden_from_make_messages_in_an_f_string():
+    found = [
+        f"{path.relative_to(PACKAGE)}:{call.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr)
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in {"_", *AT_ONCE, "Sentence"}
+    ]
+    assert not found, f"xgettext does not look into f-strings: {', '.join(found)}"
+
+
 def lines_translated_at_import(module: ast.Module) -> Iterator[int]:
     names = {
         alias.asname or alias.name
