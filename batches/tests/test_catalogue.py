@@ -1,5 +1,6 @@
 """The German catalogue: it has every text, and each is translated with the same placeholders."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from babel.messages.pofile import read_po
 from django.conf import settings
 
 from batches.tests.conftest import GERMAN, skip_or_fail
+from batches.tests.docs.messages import parse_all
 
 #: `%(name)s`, and `{name}` of format_html and of scripts.
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w+\}|%[sd%]")
@@ -69,3 +71,17 @@ def describe(texts):
 
 def test_names_are_quoted_as_in_german():
     assert [it for message in MESSAGES for it in forms(message.string) if it.count("„") != it.count("“")] == []
+
+
+def test_no_text_is_in_an_f_string():
+    """xgettext does not look there."""
+    marks = {"_", "gettext", "gettext_lazy", "ngettext", "pgettext", "Sentence", "counted"}
+    found = [
+        f"{path}:{call.lineno}"
+        for path, tree in parse_all().items()
+        for text in ast.walk(tree)
+        if isinstance(text, ast.JoinedStr)
+        for call in ast.walk(text)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in marks
+    ]
+    assert found == []
