@@ -79,11 +79,11 @@ def choose_time_format() -> Callable[[datetime], str]:
 
 
 def _write_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(" ")
+    return str(moment.astimezone(UTC))
 
 
 def _write_time_without_zone(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+    return str(moment.astimezone(UTC)).removesuffix("+00:00")
 
 
 def now() -> str:

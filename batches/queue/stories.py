@@ -101,15 +101,12 @@ def drop_renamed(results: Mapping[int, CheckResult], unknown: Mapping[int, Unkno
             still_there = {story.id for story in results[profile_id].stories}
             candidates[profile_id] = Candidates(story for story in known if story.id not in still_there)
     return [
-        (profile_id, story.id, story.title, story.url, story.published, all_unknown(stories, results[profile_id]))
+        (profile_id, story.id, story.title, story.url, story.published, all_unknown)
         for profile_id, (stories, _) in unknown.items()
+        for all_unknown in [len(stories) == len(results[profile_id].stories)]
         for story in stories
         if profile_id not in candidates or not candidates[profile_id].take(story)
     ]
-
-
-def all_unknown(stories: Sequence[Story], result: CheckResult) -> bool:
-    return len(stories) == len(result.stories)
 
 
 def fetch_known(profile_ids: Sequence[int]) -> Iterator[tuple[int, list[Story]]]:

@@ -74,8 +74,8 @@ def parse_date(text: str) -> datetime | None:
 # The usual forms of RSS, and of Atom and JSON, ten times faster than by FORMS.
 
 RFC822 = re.compile(
-    r"(?:[A-Z][a-z]{2}, )?(\d\d?) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d)"
-    r" (?:GMT|UTC|([+-])([01]\d|2[0-3])([0-5]\d))",
+    r"(?:[A-Z][a-z]{2}, )?(\d\d?) ([A-Z][a-z]{2}) (\d{4}) ((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)"
+    r" (?:GMT|UTC|([+-](?:[01]\d|2[0-3])[0-5]\d))",
     re.ASCII,
 )
 
@@ -84,15 +84,12 @@ def _read_rfc822(text: str) -> datetime | None:
     match = RFC822.fullmatch(text)
     if match is None:
         return None
-    day, name, year, hour, minute, second, sign, hours, minutes = match.groups()
+    day, name, year, time, offset = match.groups()
     month = MONTHS.get(name.lower())
-    if month is None or hour == "24" or second == "60":
+    if month is None:
         return None
-    date = datetime(int(year), month, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
-    if sign is None or hours == minutes == "00":
-        return date
-    offset = timedelta(hours=int(hours), minutes=int(minutes))
-    return date - offset if sign == "+" else date + offset
+    date = datetime.fromisoformat(f"{year}-{month:02}-{day:0>2}T{time}{offset or '+0000'}")
+    return date.astimezone(UTC) if offset else date
 
 
 def _read_iso(text: str) -> datetime | None:

@@ -60,6 +60,8 @@ def remove_doctype(document: bytes) -> bytes:
 
     It stands before all elements. What looks like one further on is text, such as an article on HTML in CDATA.
     """
+    if b"<!DOCTYPE" not in document:
+        return document
     pieces = []
     position = 0
     while document.startswith(b"<!DOCTYPE", start := find_prolog_end(document, position)):
@@ -83,4 +85,4 @@ MAX_TAGS = 500_000
 
 def is_oversized(document: bytes) -> bool:
     """Whether its tree would take much memory. No real feed is like this."""
-    return document.count(b"<") > MAX_TAGS
+    return len(document) > MAX_TAGS and document.count(b"<") > MAX_TAGS

@@ -140,13 +140,16 @@ class FetchingChecker(Checker):
     async def _request(self, transfer: Transfer, target: Target, headers: Sequence[str], read_body: bool) -> Answer:
         """Make one request in a slot of its domain. The answer is final or a redirect."""
         domain = domain_of_host(target.host)
-        async with self._hosts.slot(domain):
+        await self._hosts.take_slot(domain)
+        try:
             answer = await self._client.request(transfer, target, headers, reads_body=read_body)
             status = answer.status
             if not (200 <= status < 300 or status in REDIRECTS or (status == 304 and headers)):
                 raise self._fail(answer, domain)
             self._hosts.note_answer(domain, status)
             return answer
+        finally:
+            self._hosts.release(domain)
 
     def _fail(self, answer: Answer, domain: str) -> FetchError:
         """The failure for an error status. Raises HostPaused if the site wants to be asked later."""

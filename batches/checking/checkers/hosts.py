@@ -37,22 +37,6 @@ class Manners:
     last_status: int | None = None
 
 
-class Slot:
-    """A class, because an asynchronous generator takes twice as long."""
-
-    __slots__ = ("_hosts", "_name")
-
-    def __init__(self, hosts: HostSlots, name: str) -> None:
-        self._hosts = hosts
-        self._name = name
-
-    async def __aenter__(self) -> None:
-        await self._hosts.acquire(self._name)
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._hosts.release(self._name)
-
-
 class HostSlots:
     """Slots per host, which here is a registrable domain: a site has many names.
 
@@ -68,12 +52,8 @@ class HostSlots:
         self._manners: dict[str, Manners] = {}
         self._changed: set[str] = set()
 
-    def slot(self, name: str) -> Slot:
-        """Hold a slot of the host. Waiting for it is not charged to the check. Raises HostPaused during a pause."""
-        return Slot(self, name)
-
-    async def acquire(self, name: str) -> None:
-        """Take a slot. The caller calls `release`."""
+    async def take_slot(self, name: str) -> None:
+        """Hold a slot of the host until `release`. Waiting for it is not charged. Raises HostPaused during a pause."""
         taken = self._taken.get(name, 0)
         if not taken or (taken < self._per_host and not self.is_foreign(name)):
             self._taken[name] = taken + 1

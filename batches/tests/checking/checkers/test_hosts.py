@@ -169,8 +169,9 @@ def refuse(slots: HostSlots, name: str = "a.example", status: int = 429, retry_a
 
 
 async def request(slots: HostSlots, name: str = "a.example", status: int = 200) -> None:
-    async with slots.slot(name):
-        slots.note_answer(name, status)
+    await slots.take_slot(name)
+    slots.note_answer(name, status)
+    slots.release(name)
 
 
 def test_a_host_that_refuses_again_and_again_is_asked_less_and_less_often(clock):
@@ -261,9 +262,10 @@ def test_nothing_is_kept_of_hosts_that_are_not_in_use():
     async def run() -> None:
         slots = HostSlots(per_host=2)
         for number in range(1000):
-            async with slots.slot(f"{number}.example"):
-                slots.note_answer(f"{number}.example", 200)
-                assert len(slots._taken) == 1
+            await slots.take_slot(f"{number}.example")
+            slots.note_answer(f"{number}.example", 200)
+            assert len(slots._taken) == 1
+            slots.release(f"{number}.example")
         assert (len(slots._taken), len(slots._waiting), len(slots._manners), slots.take_notes()) == (0, 0, 0, [])
 
     asyncio.run(run())
@@ -272,8 +274,8 @@ def test_nothing_is_kept_of_hosts_that_are_not_in_use():
 def test_a_slot_that_is_given_to_a_check_as_it_is_cancelled_goes_to_the_next_one():
     async def run() -> None:
         slots = HostSlots(per_host=1)
-        await slots.acquire("a.example")
-        waiting = [asyncio.create_task(slots.acquire("a.example")) for _ in range(3)]
+        await slots.take_slot("a.example")
+        waiting = [asyncio.create_task(slots.take_slot("a.example")) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
         slots.release("a.example")
