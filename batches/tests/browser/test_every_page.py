@@ -2,10 +2,12 @@
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
+from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.models import Batch, BatchLog, BatchProfile, ProfileList, Queue
 
+from ..admin.conftest import names_of_addresses
 from .pages import every_page, make_rows, one_of_each_look
 from .steps import CONFLICT
 
@@ -26,7 +28,8 @@ RUN_AXE = """async rules => (await axe.run(document, {
     .map(({id, nodes}) => [id, nodes.map(node => node.html).join(" | ").slice(0, 300)])"""
 FINISH_TRANSITIONS = "document.getAnimations().forEach(animation => animation.finish())"
 #: On a phone, a list scrolls within the page.
-CUT = "[...document.querySelectorAll('.results')].filter(list => list.scrollWidth > list.clientWidth + 1).length"
+CUT = """[...document.querySelectorAll(".results, .dashboard-parts .module")]
+    .filter(list => list.scrollWidth > list.clientWidth + 1).length"""
 IS_DARK = "getComputedStyle(document.body).color.match(/[0-9]+/)[0] > 128"
 
 
@@ -59,6 +62,19 @@ def test_every_page_is_accessible_keeps_the_policy_and_fits_a_phone(pages, open_
         faults += [(name, *fault) for fault in find_faults(page) if fault[0] not in DJANGOS_FAULTS.get(name, ())]
         faults += [(name, text) for text in problems.take_unexpected()]
     assert not faults, "\n".join(map(str, faults))
+
+
+def test_german_words_fit_into_lists_and_tables(german, open_page):
+    write_long_texts(make_rows())
+    page = open_page("/admin/", locale="de-DE", viewport=DESKTOP)
+    expect(page.get_by_role("heading", name="Übersicht")).to_be_visible()
+    faults = []
+    for name in ("index", *sorted(name for name in names_of_addresses() if name.endswith("_changelist"))):
+        page.goto(reverse(f"admin:{name}"))
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if page.evaluate(CUT) or width > DESKTOP["width"]:
+            faults.append(name)
+    assert faults == []
 
 
 def write_long_texts(rows):
