@@ -17,7 +17,7 @@ from batches.models import Batch, Queue, Subscription
 from batches.tests.support.demofeeds import demo
 from batches.tests.support.documents import ROOT, find_blocks, find_pages
 from batches.tests.support.terminal import manage
-from batches.tests.support.working import work
+from batches.tests.support.working import nothing_left, work
 
 __all__ = ["demo", "manage"]
 
@@ -92,7 +92,7 @@ class Reader:
 
     def type(self, line):
         """Returns what it prints. A reader is slow: the worker has finished before the next line."""
-        if not Queue.objects.filter(held=True).exists():
+        if not (nothing_left() or Queue.objects.filter(held=True).exists()):
             work()
         if line.startswith("export "):
             variables = dict(word.split("=", 1) for word in shlex.split(line)[1:])

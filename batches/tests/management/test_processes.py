@@ -66,7 +66,7 @@ def test_redirects_into_the_domain_of_another_process_add_one_request_at_once_fo
     """Its owner sends two. No process knows what the others send, so each sends one to a domain that is not its own."""
     hub, *sites = HOSTS
     farm.otherwise = lambda request: (
-        Reply(raw=[ANSWER[:20], ANSWER[20:]], every=0.1)
+        Reply(raw=[ANSWER[:20], ANSWER[20:]], every=0.03)
         if request.host == hub
         else Reply(302, headers={"Location": farm.url(request.path, hub)})
     )
