@@ -45,12 +45,6 @@ def test_a_run_that_is_done_pings_at_its_start_and_its_end(run):
     assert paths == [f"/uuid/start?rid={batch.pk}", f"/uuid?rid={batch.pk}"]
 
 
-def test_only_the_first_worker_of_a_run_says_that_it_starts():
-    manager = BatchManager()
-    assert manager.create_batch("it", [f"https://host{number}.example/" for number in range(8)])
-    assert [manager.claim_run(name, processes=2).is_first for name in ("first", "second")] == [True, False]
-
-
 def test_a_run_that_stops_with_an_error_says_so(run, monkeypatch):
     monkeypatch.setattr("batches.checking.worker.load_checker", fail)
     batch, paths = run()

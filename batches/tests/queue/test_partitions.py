@@ -59,6 +59,15 @@ def lease(run, processes=1, **returned):
     return BatchManager().lease_partitions(run.batch.pk, run.run_token, processes, **returned)
 
 
+def test_a_worker_is_the_first_of_a_run_and_again_after_all_have_gone():
+    """It says that the run starts."""
+    first, second = share(of_domains(4), 2, 2)
+    assert (first.is_first, second.is_first) == (True, False)
+    for run in (first, second):
+        assert BatchManager().release_run(run.batch.pk, run.run_token)
+    assert BatchManager().claim_run("third").is_first
+
+
 def all_die_but(run):
     assert age_leases(run.batch)
     assert BatchManager().renew_lease(run.batch.pk, run.run_token)
