@@ -16,7 +16,7 @@ __all__ = ["commands", "server"]
 
 #: Chromium's own sandbox does not work as root, as in containers. It reaches nothing outside of this machine.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu"]
-TIMEOUT = 60_000  # milliseconds, for a busy machine
+TIMEOUT = 180_000  # milliseconds, for a busy machine
 #: Chromium words its own message differently for each kind of violation.
 REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", event =>
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if __package__ in item.module.__name__:
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.timeout(900))
 
 
 #: The first one has no window to draw, and takes a third less time.

@@ -80,9 +80,9 @@ class Team:
     def inspect(self, what):
         # Without their names, it would wait for answers of others until its time-out.
         destination = f"--destination={','.join(self.names)}"
-        command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=30"]
+        command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=120"]
         return subprocess.run(
-            command, env={**self.commands.environ, **self.environ}, capture_output=True, text=True, timeout=60
+            command, env={**self.commands.environ, **self.environ}, capture_output=True, text=True, timeout=180
         ).stdout
 
     def wait_for(self, condition):

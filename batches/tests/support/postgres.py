@@ -38,7 +38,7 @@ full_page_writes = off
 autovacuum = off
 $settings
 END
-"$bin/pg_ctl" start --pgdata="$dir/data" --log="$dir/log" --timeout=30 >/dev/null 2>&1 || {
+"$bin/pg_ctl" start --pgdata="$dir/data" --log="$dir/log" --timeout=180 >/dev/null 2>&1 || {
     cat "$dir/log"
     exit
 }

@@ -20,7 +20,7 @@ from django.conf import settings
 from .checkers import NAMES
 
 #: Generous: a busy machine must not fail a test.
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 MANAGE = (sys.executable, str(settings.BASE_DIR / "manage.py"))
 
 #: For every child process: checks can reach the test's server and wait for it; all other waits are short.

@@ -11,7 +11,7 @@ from django.db import connections
 Result = TypeVar("Result")
 
 # Longer than SQLite waits for a lock (20 s), shorter than a test may last.
-TIMEOUT = 60.0
+TIMEOUT = 180.0
 
 
 def in_thread(task: Callable[[], Result]) -> Future[Result]:
