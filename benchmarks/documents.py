@@ -1,7 +1,5 @@
 """The feeds that are fetched, written to files once."""
 
-from __future__ import annotations
-
 import gzip
 import random
 from collections.abc import Iterator, Sequence

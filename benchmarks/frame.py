@@ -1,7 +1,5 @@
 """How a row is measured: its contenders take turns (A B A B …), and each goal compares them within the same round."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """What a measurement ran on: the machine, and the versions of everything that was measured or used."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

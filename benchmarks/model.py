@@ -4,8 +4,6 @@ Each limit is arithmetic on a few inputs. Those of the engine are measured (`ben
 the installation are assumptions. Change any of them: `--machines 10 --profiles 10000000`.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields

@@ -1,7 +1,5 @@
 """Runs the project as its users do: `manage.py` in a process of its own, on a new database."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The picture for the README: bars of the speeds, each row by itself, readable on light and dark pages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from html import escape
 from statistics import median

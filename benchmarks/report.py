@@ -1,7 +1,5 @@
 """What was measured, as text for the terminal, and as a table and a picture for docs/explanation/performance.md."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ export of 24 MB, while somebody else opens the login page five times. Printed: h
 ten seconds, and the longest time.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Stores each measurement as soon as it is made, so that an interrupted run continues where it stopped."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -2,8 +2,6 @@
 run token of the result and the status of the batch at that moment.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from typing import Any

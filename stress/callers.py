@@ -4,8 +4,6 @@ Any clear response is fine, including "the database is unavailable"; an unexpect
 Callers leave enough batches for the workers, and do not complete a batch before it is checked.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import time

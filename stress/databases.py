@@ -1,7 +1,5 @@
 """A database for the harness: an SQLite file, or a private PostgreSQL server that can be stopped and started."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

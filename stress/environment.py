@@ -1,7 +1,5 @@
 """The settings of every process of the harness. Call `prepare` before you import anything that needs Django."""
 
-from __future__ import annotations
-
 import os
 
 import django

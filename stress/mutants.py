@@ -3,8 +3,6 @@
 The harness must fail for each mutant. If it missed one, it would also miss the bug that the mutant stands for.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Four hosts with one bridge between them and this machine: network namespaces, made with `ip`. They need root."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Two identical calls at the same instant from two processes: their initial state and the expected results."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Runs faults and mutants and reports the outcomes."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -4,8 +4,6 @@ A path is /<delay in milliseconds>/…, or /<delay>/to/<host>/… for a redirect
 It is one process, so it counts exactly, whoever sends the requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

@@ -1,7 +1,5 @@
 """The web application as an installation runs it, on a free port."""
 
-from __future__ import annotations
-
 import time
 from multiprocessing.connection import Connection
 

@@ -1,7 +1,5 @@
 """The stage of one fault: a queue with work, the processes that act on it, and the watcher."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import random

@@ -1,7 +1,5 @@
 """Checks the invariants every 100 ms, each time in one snapshot, from a separate process."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """A real worker that reports what it does, and that dies, freezes or loses a response where its plan says."""
 
-from __future__ import annotations
-
 import random
 import signal
 import threading

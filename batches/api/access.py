@@ -5,8 +5,6 @@ queries, and would double the cost of a program that polls every second. Session
 framework's own class.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What all views of the API have in common, whatever the `REST_FRAMEWORK` of the project says."""
 
-from __future__ import annotations
-
 from codecs import getreader
 from collections import Counter
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The first query reads the token and whether its user may view batches (see `acce
 tag is made of. The permission is checked before anything else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b

@@ -4,8 +4,6 @@ The description contains nothing from the database, and its readers may not have
 one.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from threading import Lock
 from typing import Any

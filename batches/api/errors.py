@@ -6,8 +6,6 @@
 `code` is for programs, `detail` for people. The table of codes is in docs/reference/api.md.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar

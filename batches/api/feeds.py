@@ -1,7 +1,5 @@
 """Feeds of the new stories of lists: making their addresses, and answering to whoever has one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.db.models import QuerySet

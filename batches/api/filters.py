@@ -1,7 +1,5 @@
 """The query parameters of the lists. A parameter that a list does not have is refused, never ignored."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """How hosts answer, by the last check of each of their profiles."""
 
-from __future__ import annotations
-
 from django.urls import path
 from rest_framework.request import Request
 from rest_framework.response import Response

@@ -1,7 +1,5 @@
 """The requests about lists, their subscriptions and their feeds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Lists that last: the calls that create, edit, import, run and delete them, and what they contain."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Permanent redirects of profiles: what can be accepted, and accepting some or all of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.db.models import QuerySet

@@ -3,8 +3,6 @@
 Each list needs the permission to view its rows, as in the admin.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any, TypeAlias, TypeVar

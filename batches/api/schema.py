@@ -4,8 +4,6 @@ Summaries and descriptions are the docstrings of views and actions and the `help
 call of a kind has in common is added here: names, headers, errors, and the bounds of query parameters.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """The answers of the API. `bodies` are the requests."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 from django.db.models import DateTimeField, Model

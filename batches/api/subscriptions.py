@@ -1,7 +1,5 @@
 """Subscriptions: who is notified about a list. Needs the permission to change lists."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from django.db.models import QuerySet

@@ -1,7 +1,5 @@
 """How many requests a user, or an address without a user, can make."""
 
-from __future__ import annotations
-
 from ipaddress import IPv4Address, IPv6Network, ip_address
 
 from rest_framework.request import Request

@@ -1,7 +1,5 @@
 """Versions in the path: `/api/v1/…`. docs/reference/api.md says what a version promises."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rest_framework.request import Request

@@ -4,8 +4,6 @@
 short time. An order that comes twice, late or never changes nothing: who comes leases what is free, or ends.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

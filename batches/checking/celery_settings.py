@@ -2,8 +2,6 @@
 application can be configured before Django is set up.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from batches.conf import Config

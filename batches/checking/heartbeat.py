@@ -1,7 +1,5 @@
 """Renews the lease of a run in a thread of its own, which neither a document nor a blocked event loop holds up."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading

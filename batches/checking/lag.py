@@ -1,7 +1,5 @@
 """Measures how long the event loop is held up, so that a document or a chunk that is too large shows in the log."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """Files that this process may open: each connection is one."""
 
-from __future__ import annotations
-
 import logging
 import resource
 

@@ -6,8 +6,6 @@ hold the queue: while others answer, their failures are recorded. And the queue 
 the network in between.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Sequence

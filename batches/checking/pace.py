@@ -1,7 +1,5 @@
 """How long checks usually take, to recognise slow ones."""
 
-from __future__ import annotations
-
 #: A check is slow after this many seconds, and not before it has taken this many times as long as most do.
 SLOW_SECONDS, SLOW_FACTOR = 1.0, 4.0
 #: How far the estimate moves with each check.

@@ -1,7 +1,5 @@
 """The partitions that a run has leased: what is left to read of them, and what of it is not recorded yet."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass

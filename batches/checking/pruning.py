@@ -4,8 +4,6 @@ The settings `BATCHES_PRUNE_…_DAYS` say after how many days; 0 means never. Se
 rows that another has locked.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Prepares messages, queues the lists that are due, and prunes, while checks run."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable

@@ -1,7 +1,5 @@
 """The worker: claims a run, works on it, and polls for the next one. All its state is in the database."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import logging

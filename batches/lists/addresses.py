@@ -1,7 +1,5 @@
 """Normalises addresses: RFC 3986 for the address, IDNA 2008 for the host. The result is a profile's unique key."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import unicodedata

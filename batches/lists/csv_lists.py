@@ -1,7 +1,5 @@
 """CSV as people have it: with or without a header, separated by whatever a spreadsheet writes, with a broken line."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

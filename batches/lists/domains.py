@@ -1,7 +1,5 @@
 """The registrable domain of an address: what one owner registered, such as `example.co.uk`."""
 
-from __future__ import annotations
-
 import re
 from functools import cache, lru_cache
 

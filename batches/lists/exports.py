@@ -3,8 +3,6 @@
 Row by row, so that memory does not grow with the batch. Exported profiles can be imported again.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -3,8 +3,6 @@
 A feed says the same again until its stories change, so that its ETag does too.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime

@@ -1,7 +1,5 @@
 """What lists call the address and the name of an entry: columns in CSV, keys in JSON, attributes in OPML."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 

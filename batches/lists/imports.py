@@ -1,7 +1,5 @@
 """What an import gives: profiles, rejected entries, or the reason why the list is not valid."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

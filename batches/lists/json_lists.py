@@ -1,7 +1,5 @@
 """JSON: an entry a line (JSON Lines), or a document with arrays of entries, as programs export it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ Not an XML parser: many public collections are not well-formed, and a parser ref
 the attributes of outlines count, wherever they are. So neither entities nor nesting nor many attributes make it slow.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Sequence

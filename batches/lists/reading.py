@@ -6,8 +6,6 @@ A fault spoils the whole list (`InvalidList`) or one entry (`Reject`):
 - The entry: everything else. Nothing that could be an entry is left out without a line.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import PurePath

@@ -5,8 +5,6 @@ the hour that is skipped right after it, in the hour that comes twice the first 
 follows real time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache

@@ -1,7 +1,5 @@
 """Reads the bytes of a list as text: bounds their number, chooses their encoding, splits them into lines or pieces."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import re

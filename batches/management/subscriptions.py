@@ -1,7 +1,5 @@
 """The actions that subscribe people and programs to a list."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser
 from typing import Any

@@ -1,7 +1,5 @@
 """Worker processes: how many, and as children of a supervisor."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence

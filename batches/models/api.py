@@ -1,7 +1,5 @@
 """Tables that only the API needs. They stand apart, so that the core runs without Django REST framework."""
 
-from __future__ import annotations
-
 from django.conf import settings
 from django.db import models
 from django.utils import timezone

@@ -1,7 +1,5 @@
 """Earlier checks: what a row of a batch had as its result before it was checked again."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from django.db import models

@@ -1,7 +1,5 @@
 """Columns of a batch that its workers count apart while it runs, each in its own lease."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.db import models

@@ -1,7 +1,5 @@
 """Feeds of the new stories of a list, for whoever has the address."""
 
-from __future__ import annotations
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 

@@ -1,7 +1,5 @@
 """Database functions that Django lacks, for both databases."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.db import models

@@ -4,8 +4,6 @@ Their `deleted_at` says from when on they can be purged. It is in the future whi
 stops renewing it loses them.
 """
 
-from __future__ import annotations
-
 from typing import Self, TypeVar
 
 from django.db import models

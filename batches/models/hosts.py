@@ -1,7 +1,5 @@
 """How hosts want to be treated, from one run to the next."""
 
-from __future__ import annotations
-
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now

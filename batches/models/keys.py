@@ -1,7 +1,5 @@
 """Keys that give access: each is shown once, and only its hash is stored."""
 
-from __future__ import annotations
-
 import secrets
 from contextlib import suppress
 from datetime import timedelta

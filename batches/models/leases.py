@@ -4,8 +4,6 @@ Both exist only while the batch runs: leaving that status ends its leases in the
 still had under way is then in `EndedLease`.
 """
 
-from __future__ import annotations
-
 import uuid
 from datetime import timedelta
 from typing import Self

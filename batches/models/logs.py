@@ -1,7 +1,5 @@
 """The audit trail: who changed what, through which channel."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from django.db import models

@@ -1,7 +1,5 @@
 """How far somebody has read the new stories. It belongs to the reader, and changes nothing of a batch or a list."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.conf import settings

@@ -4,8 +4,6 @@ Here and not at the fields: there, each would be a change that needs a migration
 are at the field.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from django.db.models import Model

@@ -1,7 +1,5 @@
 """Profiles, and the stories found at them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Self
 

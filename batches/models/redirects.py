@@ -1,7 +1,5 @@
 """Profiles whose address redirects permanently: proposals to change it, which somebody accepts."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Self
 

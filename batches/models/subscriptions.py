@@ -1,7 +1,5 @@
 """Subscriptions: who is notified of what, through which channel."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Self
 

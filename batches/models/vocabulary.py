@@ -3,8 +3,6 @@
 Programs rely on these names: fields may be added, none may change its meaning or go.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime

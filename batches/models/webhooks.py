@@ -1,7 +1,5 @@
 """Webhooks, and the deliveries to them and to subscriptions."""
 
-from __future__ import annotations
-
 import secrets
 from base64 import b64encode
 from typing import Self

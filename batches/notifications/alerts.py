@@ -5,8 +5,6 @@ worker that comes back notifies late. The ID of an alert follows from what it is
 it, and again only when its delivery has been pruned.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -3,8 +3,6 @@
 Its requests go wherever the address says: nothing here decides which hosts it may reach.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Iterator

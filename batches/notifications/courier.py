@@ -4,8 +4,6 @@ A receiver that hangs delays nobody else: it holds a few slots until the timeout
 event loop. Faults are logged and never stop a batch or the worker.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

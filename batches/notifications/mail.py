@@ -1,7 +1,5 @@
 """Sends a message by e-mail, through the mail server of Django's settings."""
 
-from __future__ import annotations
-
 import smtplib
 from urllib.parse import urlsplit
 

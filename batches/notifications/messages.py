@@ -5,8 +5,6 @@ attempt says the same. A message without anything to say is dropped. Of several 
 first counts.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence

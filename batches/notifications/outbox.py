@@ -7,8 +7,6 @@ after the timeout. So each event arrives at least once, and its ID lets receiver
 subscription → webhook → deliveries.
 """
 
-from __future__ import annotations
-
 import random
 import uuid
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ A ping is sent while checks run, through the guard, and is tried a few times at 
 it arrives. `/start` and `/fail` after the address say what has happened, and `rid` says to which run it belongs.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

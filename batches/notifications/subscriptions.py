@@ -4,8 +4,6 @@
 deliveries.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterable
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Runs what blocks in threads that nobody waits for: a mail server that hangs must not keep a worker from stopping."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future

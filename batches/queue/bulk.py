@@ -5,8 +5,6 @@ between. Measured on SQLite with nothing else in the queue, 1,000 calls take 4 s
 delete): each closes its own gap and writes its own log line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass

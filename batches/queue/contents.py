@@ -5,8 +5,6 @@ chunk moves it on. If the import is interrupted, that time comes, and it is purg
 that it stored stay, as after a deletion: others may have them by now.
 """
 
-from __future__ import annotations
-
 import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -13,8 +13,6 @@ next edit or a worker.
 An edit of few profiles is not staged. It happens in one transaction, under the lock of the list.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Each check counts, whoever asked for it: a failure that is retried and fails aga
 says nothing about the profile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple

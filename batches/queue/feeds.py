@@ -1,7 +1,5 @@
 """The calls of BatchManager that publish the new stories of a list, and stop that."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

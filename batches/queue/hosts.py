@@ -1,7 +1,5 @@
 """What hosts have asked for: stored by the run that they asked, and known to the next one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import timedelta
 

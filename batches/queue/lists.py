@@ -5,8 +5,6 @@ until all its profiles are there, and a long edit is staged (see `editions.py`):
 reads the profiles in one statement, so that it gets one exact version of its list.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

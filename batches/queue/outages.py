@@ -1,7 +1,5 @@
 """An outage of our own: the run stops, and what could not be checked is not recorded as failed."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Literal
 

@@ -4,8 +4,6 @@ All profiles of a registrable domain are in one partition, so a domain gets the 
 many processes and machines work on the batch.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta

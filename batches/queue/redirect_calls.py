@@ -1,7 +1,5 @@
 """The calls of BatchManager that accept permanent redirects, which checks have seen for days: one by one, or many."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

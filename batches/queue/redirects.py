@@ -1,7 +1,5 @@
 """Noting permanent redirects with the results of checks. See `redirect_calls` for what becomes of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Refusals: expected outcomes of a call that changed nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum

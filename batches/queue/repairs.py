@@ -1,7 +1,5 @@
 """Repairs of damaged data: what the correct values are, and where rows refer to nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

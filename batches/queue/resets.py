@@ -18,8 +18,6 @@ Two resets remove only a part. How much that is turns out on the way, so the cou
   profiles remember of it: these checks were none, and are not kept.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Collection
 from datetime import datetime

@@ -4,8 +4,6 @@ The caller has passed the fence and holds the transaction. The number of stateme
 results.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

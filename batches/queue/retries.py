@@ -1,7 +1,5 @@
 """Which failed profiles of a batch are checked again: all, those that failed for some reasons, or some of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 

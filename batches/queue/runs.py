@@ -4,8 +4,6 @@ A worker's part is one row of `Lease`. Its token fences: it is valid as long as 
 or takes over waits for the row's lock, so for a recording that is under way. Lock order: batch → leases → partitions.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass

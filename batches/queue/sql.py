@@ -4,8 +4,6 @@ Through the ORM's objects, recording results took half of the speed of fetching 
 chunk takes a quarter of that.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import time

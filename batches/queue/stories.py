@@ -8,8 +8,6 @@ The stories that are there when a profile is first read are its baseline: known,
 them. If a story of the document is known already, it is not a first read, whatever the profile remembers.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """The calls of BatchManager that change who is notified. Lock order: list → subscription."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """The table of actions: where each is allowed, what it leads to, and how the doors offer it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

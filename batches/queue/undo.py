@@ -4,8 +4,6 @@ The log says what the change was. The batch goes back to where it was, among the
 have started batches from the head of the queue since. If anybody else has changed the order up to there, it is refused.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """The values that callers pass: the batch that an ID means, and checks. An invalid one is refused with advice."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta

@@ -4,8 +4,6 @@ The first one that claims starts a run. Others join it while there are free part
 pending finishes it.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal

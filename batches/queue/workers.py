@@ -1,7 +1,5 @@
 """The heartbeats of workers, idle or at work. Each writes a row of its own, never under the lock of the queue."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

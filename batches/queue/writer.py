@@ -1,7 +1,5 @@
 """How every change is made: lock the queue, read the batch again, check that the action is allowed, write, log."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime

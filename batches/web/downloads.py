@@ -1,7 +1,5 @@
 """File downloads, streamed while they are written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 

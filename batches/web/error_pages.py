@@ -1,7 +1,5 @@
 """The page for a request that cannot be read. The API answers in JSON instead."""
 
-from __future__ import annotations
-
 import logging
 
 from django.conf import settings

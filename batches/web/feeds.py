@@ -1,7 +1,5 @@
 """The addresses of feeds, which are shown once."""
 
-from __future__ import annotations
-
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode

@@ -1,7 +1,5 @@
 """The page for a database that is busy or unavailable (the API answers in JSON instead), and the ID of each request."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Messages for users while the database is busy or unavailable."""
 
-from __future__ import annotations
-
 from batches.models import OUTDATED, is_outdated
 from batches.text import Sentence
 

@@ -4,8 +4,6 @@ They ask every few seconds, from wherever they are: by an IP address that is not
 a middleware in front of the others answers them, whatever the project's addresses are.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from secrets import compare_digest

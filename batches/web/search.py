@@ -1,7 +1,5 @@
 """What a search can contain, and how long it can take: no index helps it, and it reads every row for each word."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ The process renders the pages itself: no web server and no network. It keeps wha
 pages can be measured again after a change.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """How long others wait for the queue while a big batch is stored, checked again, and recorded."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from multiprocessing import get_context

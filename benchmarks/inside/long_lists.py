@@ -1,7 +1,5 @@
 """How long others wait while a long list is imported, kept from a batch, run, edited and deleted."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from statistics import median

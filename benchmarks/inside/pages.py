@@ -1,7 +1,5 @@
 """The time to render pages of long lists, at their beginning, in their middle and at their end."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from statistics import median

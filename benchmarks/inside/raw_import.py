@@ -1,7 +1,5 @@
 """Stores a list in the project's tables as one would by hand: executemany with the database's own driver, or COPY."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The time of each transition in queues of different lengths, and its number of queries."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from statistics import median

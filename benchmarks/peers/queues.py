@@ -3,8 +3,6 @@
 The time counts from the first stored result to the last, so that the start of the workers costs nobody anything.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Checks that do nothing, with their results recorded: the overhead of the queue, against other queues."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """Feeds over loopback: from a list to stored stories, against what people write by hand and against other readers."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Importing a list of a million addresses, new and known, against writing the same rows by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

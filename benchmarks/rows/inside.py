@@ -1,7 +1,5 @@
 """Rows of the project alone, which call its code in a process of its own: each is a module of `inside/`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial

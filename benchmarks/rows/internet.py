@@ -1,7 +1,5 @@
 """Feeds as they are on the internet: many hosts, TLS, large documents, latency, and hosts that do not work."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

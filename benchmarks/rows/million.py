@@ -1,7 +1,5 @@
 """A batch of a million profiles: how soon the first result is there, how soon a pause ends it, and the memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """From one worker process to sixteen on one PostgreSQL, with checks that only wait: where the curve bends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

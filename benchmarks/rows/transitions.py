@@ -1,7 +1,5 @@
 """Transitions in long queues, against moving each waiting batch by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

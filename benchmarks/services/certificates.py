@@ -1,7 +1,5 @@
 """An authority, and certificates with many names each, as hosting companies have them."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path

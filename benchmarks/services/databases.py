@@ -1,7 +1,5 @@
 """New databases: SQLite files, and databases on a PostgreSQL that is set up as after its installation."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

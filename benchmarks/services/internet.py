@@ -3,8 +3,6 @@
 As a script it is the name server, the dead address and the tarpit in one process; nginx is the rest.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import ssl

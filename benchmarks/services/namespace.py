@@ -3,8 +3,6 @@
 Nothing else on the machine sees the name server, the certificates or the traffic, and no request can leave.
 """
 
-from __future__ import annotations
-
 import site
 import subprocess
 from collections.abc import Iterator, Sequence

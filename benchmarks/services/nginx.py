@@ -1,7 +1,5 @@
 """nginx, as Debian packages it, serves the feeds: a server in Python would be half of what is measured."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

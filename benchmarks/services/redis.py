@@ -1,7 +1,5 @@
 """A Redis that keeps everything in memory: the fastest for those who use it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

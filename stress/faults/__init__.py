@@ -1,7 +1,5 @@
 """The table of faults. The function of a fault injects it `count` times and reports breaches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

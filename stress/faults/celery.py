@@ -2,8 +2,6 @@
 and half with Redis.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """The clock jumps, for the workers and for the database that compares leases with it."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

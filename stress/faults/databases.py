@@ -1,7 +1,5 @@
 """The database is unavailable, or a client holds its locks."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """The database on a small disk that is full or read-only."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

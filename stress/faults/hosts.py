@@ -1,7 +1,5 @@
 """Four hosts share the batches over a network: each in turn is cut off, killed, frozen or slow."""
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess

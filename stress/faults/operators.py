@@ -1,7 +1,5 @@
 """Operators and programs that change the queue at the worst moment."""
 
-from __future__ import annotations
-
 import random
 import time
 from itertools import cycle

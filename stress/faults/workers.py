@@ -1,7 +1,5 @@
 """Workers that are killed, frozen and stopped."""
 
-from __future__ import annotations
-
 import random
 import signal
 import time
