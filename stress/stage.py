@@ -46,7 +46,7 @@ Event = tuple[Any, ...]
 
 
 class Actor:
-    """A process of the harness. `receive` yields its new events, and ("ended", time, exit code) at its end."""
+    """A process of the harness. `receive` yields its new events, and ("ended", time, exit code) when it ends."""
 
     def __init__(self, task: Task, setup: Setup, *arguments: Any) -> None:
         self.task = task.__name__
@@ -99,7 +99,7 @@ class House:
 
 @dataclass
 class Stage:
-    """Starts with an empty queue. Kills the remaining processes at its end."""
+    """Starts with an empty queue. Kills the remaining processes when it ends."""
 
     house: House
     mutant: str = ""
@@ -301,7 +301,7 @@ class Stage:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether so much has gone wrong that going on would only take time."""
+        """Whether so much has gone wrong that continuing would only take time."""
         return len(self.breaches) >= MAX_BREACHES
 
     # The queue

@@ -25,7 +25,7 @@ class Heartbeat:
     `is_valid` says whether the last beat is less than a `lease` ago, so that nobody has taken over. `on_lapsed` is
     called when that is no longer so, and `on_renewed` when it is so again.
 
-    A loop that is blocked for more than `patience` seconds will not go on by itself. Then the beats stop, so that
+    A loop that is blocked for more than `patience` seconds will not recover by itself. Then the beats stop, so that
     another worker takes over.
     """
 

@@ -185,7 +185,7 @@ class Batch(models.Model):
     #: The batch is hidden, and its rows are removed from this time on. See `hidden.py`.
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    #: The last row whose previous result was removed, while that is going on. See `queue/resets.py`.
+    #: The last row whose previous result was removed, while a reset is under way. See `queue/resets.py`.
     reset_after = models.BigIntegerField(null=True, blank=True, editable=False)
     #: Then only failures without an answer since this time are removed: those of an outage of our own.
     reset_since = models.DateTimeField(null=True, blank=True, editable=False)

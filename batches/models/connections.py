@@ -49,7 +49,7 @@ def _code_or_text(error: DatabaseError) -> str:
 def discard_connections() -> None:
     """Close every connection, since one on which a call failed may seem sound and is not.
 
-    SQLite's goes on refusing every write if the file could not be written when it was opened.
+    SQLite's keeps refusing every write if the file could not be written when it was opened.
     """
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:

@@ -103,7 +103,7 @@ class BulkResult:
 def select_batches(action: Action, batches: QuerySet[Batch]) -> tuple[list[UUID], int]:
     """The ids of the batches that one call takes, and how many are left for another. Raises Refused.
 
-    Batches that the action is offered for come first, so that the same call goes on with the rest.
+    Batches that the action is offered for come first, so that the same call continues with the rest.
     """
     rule = RULES[action]
     offered_first = Case(When(rule.is_offered_for, then=0), default=1)

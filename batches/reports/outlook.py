@@ -92,7 +92,7 @@ class Outlook:
     rates: Mapping[str, float]
     waiting_profiles: int
     durations: Sequence[float | None]
-    #: The seconds until the running batch ends, None if unknown. It goes on while the queue is held.
+    #: The seconds until the running batch ends, None if unknown. It continues while the queue is held.
     run_ends_in: float | None
     free_in: float | None
 

@@ -207,7 +207,7 @@ def fill_others(lists: int) -> None:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Every page that needs no form to be filled in: name and path."""
+    """Every page without a form to fill in: name and path."""
     yield "index", reverse("admin:index")
     for model in apps.get_app_config("batches").get_models():
         if not admin.site.is_registered(model):

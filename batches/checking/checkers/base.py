@@ -162,7 +162,7 @@ class Checker(ABC):
         return ()
 
     def recall_hosts(self, notes: Iterable[HostNote]) -> None:
-        """What hosts have asked for in earlier runs, before the first check, and then what other workers are told."""
+        """What hosts have asked for in earlier runs, before the first check; later, what other workers hear."""
         return
 
     def share_domains(self, is_foreign: Callable[[str], bool]) -> None:

@@ -55,7 +55,7 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
-    #: The body goes on, beyond what is allowed.
+    #: The body is longer than allowed.
     is_cut: bool = False
     #: The same as `url` if redirects led there and all of them were permanent, or else empty.
     moved_to: str = ""

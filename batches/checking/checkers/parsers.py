@@ -115,7 +115,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         with not_charged():
             await self._wait_for_turn(host, len(body.content))
-            # It goes on when this check is cancelled, and so does its turn.
+            # It continues when this check is cancelled, and keeps its turn.
             started = self._thread.submit(self._read, host, body, thoroughly)
             started.add_done_callback(lambda _: loop.call_soon_threadsafe(self._start_next))
             return await asyncio.wrap_future(started)

@@ -1,4 +1,4 @@
-"""Buttons and actions: which ones each status has, what they do, and how a refusal is told."""
+"""Buttons and actions: which ones each status has, what they do, and how a refusal is shown."""
 
 import re
 

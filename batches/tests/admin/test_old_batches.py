@@ -35,7 +35,7 @@ def test_the_batches_that_ended_long_ago_are_shown_and_then_deleted(client):
     assert "“old”" in page
     assert "“older”" in page
     assert "“recent”" not in page
-    assert BatchManager().queue_batch(old.pk)  # meanwhile
+    assert BatchManager().queue_batch(old.pk)  # in between
     response = client.post(f"{OLD}?days=30", hidden_fields(page), follow=True)
     assert "1 done, 1 refused" in messages_of(response)[0][1]
     assert names() == ["old", "recent", "waiting"]

@@ -276,7 +276,7 @@ def preview(client, batch, to, query=()):
 
 
 def addresses_of_move(client, batch, to):
-    """The query that the page goes on with once the move is shown, and the address of its button."""
+    """The query that the page continues with once the move is shown, and the address of its button."""
     page = document(client.get(QUEUE, previewed(batch, to)))
     return page.xpath("//@data-address")[0], page.get_element_by_id("move-confirm").get("formaction")
 

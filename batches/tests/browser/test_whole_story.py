@@ -32,7 +32,7 @@ def press(page, label):
 def add_by_upload(page, name, lines):
     page.goto(reverse("admin:batches_batch_add"))
     page.get_by_label("Name").fill(name)
-    page.get_by_label("Count first").check()  # all that is there is told
+    page.get_by_label("Count first").check()  # reports what is there already
     file = {"name": "list.txt", "mimeType": "text/plain", "buffer": "\n".join(lines).encode()}
     page.get_by_label("File").set_input_files(file)
     press(page, "Preview")

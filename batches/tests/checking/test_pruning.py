@@ -1,4 +1,4 @@
-"""Pruning beside the checks: each kind of row after its own days, a few at a time, by several workers at once."""
+"""Pruning while checks run: each kind of row after its own days, a few at a time, by several workers at once."""
 
 import logging
 import uuid

@@ -845,7 +845,7 @@ def test_a_worker_waits_for_a_database_that_does_not_answer(owner, call, fault, 
 
 
 def test_a_connection_on_which_a_call_failed_is_not_used_again(script, before, monkeypatch):
-    """SQLite goes on refusing every write if the file could not be written when it was opened."""
+    """SQLite keeps refusing every write if the file could not be written when it was opened."""
     monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
     used = []
 

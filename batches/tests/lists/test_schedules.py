@@ -119,5 +119,5 @@ def test_no_text_causes_a_fault_and_an_accepted_one_has_times_and_words(expressi
 def test_times_only_go_forward_over_every_change_of_the_clocks(expression, zone, after):
     found = next_times(expression, zone, after, 200)
     assert all(earlier < later for earlier, later in pairwise([after, *found]))
-    for index in range(0, len(found) - 1, 37):  # looking again from one of them goes on with the next one
+    for index in range(0, len(found) - 1, 37):  # looking again from one of them continues with the next one
         assert next(iterate_times(expression, zone, found[index])) == found[index + 1]

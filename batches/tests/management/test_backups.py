@@ -1,4 +1,4 @@
-"""A backup that is made in the middle of a run is restored into a new database, and the run goes on there."""
+"""A backup that is made in the middle of a run is restored into a new database, and the run continues there."""
 
 import re
 import shutil

@@ -72,4 +72,4 @@ def test_a_queue_in_the_middle_of_a_run_goes_on_in_postgresql(old, commands, ser
     # What was under way when the worker died is asked for again, and nothing that was recorded.
     assert [server.hits(path) for path in paths] == [1] * 5 + [2] * 2 + [1] * 5
     assert_consistent()
-    assert Profile.objects.create(url="https://new.example/").pk > PROFILES  # the sequences go on
+    assert Profile.objects.create(url="https://new.example/").pk > PROFILES  # the sequences continue

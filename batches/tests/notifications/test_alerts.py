@@ -1,4 +1,4 @@
-"""What the subscribers of the queue are told: that it is held for long, or that no worker runs."""
+"""What the subscribers of the queue are notified of: that it is held for long, or that no worker runs."""
 
 import json
 from datetime import timedelta

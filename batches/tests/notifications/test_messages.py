@@ -49,7 +49,7 @@ def letters():
     return [word_letter(row) for row in rows]
 
 
-# Which runs are told
+# Which runs are reported
 
 
 @pytest.mark.parametrize(

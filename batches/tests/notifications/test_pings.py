@@ -1,4 +1,4 @@
-"""A dead man's switch is told about each run, and no run depends on it."""
+"""A dead man's switch is notified of each run, and no run depends on it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""One action on many batches: which batches, in which order, and how the result is told."""
+"""One action on many batches: which batches, in which order, and how the result is reported."""
 
 import pytest
 from django.db.models import QuerySet

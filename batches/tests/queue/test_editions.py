@@ -121,7 +121,7 @@ def test_a_killed_edit_shows_nothing_and_blocks_nobody_for_ever(number, edit, fo
     call, after, change = edit
     with killed_at(number, at_each_staged_chunk):
         call(manager, found.pk)
-    manager.purge_deleted()  # leaves an edit alone that may be going on
+    manager.purge_deleted()  # leaves an edit alone that may be under way
     assert manager.add_profiles(found.pk, urls(13)).code == Code.BEING_EDITED
     assert findings() == []
     assert read(found) == urls(12)

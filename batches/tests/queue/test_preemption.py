@@ -1,4 +1,4 @@
-"""Starting a batch before the one that runs: that one goes on afterwards, without losing or repeating a result."""
+"""Starting a batch before the one that runs: that one continues afterwards, without losing or repeating a result."""
 
 import pytest
 

@@ -361,6 +361,6 @@ def test_random_parallel_calls_keep_everything_consistent_and_raise_nothing():
     moves = BatchLog.objects.exclude(batch=None).order_by("pk").values_list("batch", "from_status", "to_status")
     last = {}
     for batch_id, from_status, to_status in moves:
-        assert from_status == last.get(batch_id, ""), "A line does not go on where the last one of its batch ended."
+        assert from_status == last.get(batch_id, ""), "A line does not continue where the last one of its batch ended."
         last[batch_id] = to_status
     assert last == dict(Batch.objects.values_list("pk", "status"))

@@ -115,7 +115,7 @@ def test_each_waiting_batch_has_a_turn_as_far_as_it_can_be_known(fill, expected,
     ("change", "seconds"),
     [
         (lambda: None, 50),
-        (lambda: BatchManager().hold_queue("why"), 50),  # it goes on
+        (lambda: BatchManager().hold_queue("why"), 50),  # it continues
         (expire_lease, None),
         (lambda: BatchManager().pause_batch(Batch.objects.running().get().pk), None),
     ],

@@ -1,4 +1,4 @@
-"""Timeouts: what people and programs are told when the database is locked for too long, or unavailable."""
+"""Timeouts: what people and programs see when the database is locked for too long, or unavailable."""
 
 from contextlib import contextmanager
 from threading import Event

@@ -1,4 +1,4 @@
-"""Long and slow searches: the visitor who sends one is told, and nobody else waits for it."""
+"""Long and slow searches: its sender gets a message, and nobody else waits for it."""
 
 from contextlib import suppress
 

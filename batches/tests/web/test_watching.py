@@ -87,7 +87,7 @@ def test_each_figure_that_an_alert_or_the_dashboard_asks_for_exists_with_its_lab
 
 
 class Prometheus:
-    """A real one, with the example's configuration but for addresses and intervals."""
+    """A real one, with the example's configuration except for addresses and intervals."""
 
     def __init__(self, commands, directory, web, worker):
         self.port = free_port()

@@ -52,7 +52,7 @@ def pipe(folder: Path) -> str:
 
 
 async def arrive(path: str) -> int:
-    """Wait until a process waits at this pipe. It goes on when the returned descriptor is closed."""
+    """Wait until a process waits at this pipe. It continues when the returned descriptor is closed."""
     return await asyncio.to_thread(os.open, path, os.O_WRONLY)
 
 
