@@ -83,8 +83,9 @@ def parse(page: httpx.Response):
 
 
 @pytest.fixture(scope="module")
-def host(database_urls):
+def host(database_urls, german_catalogue):
     with Host("unusual", *database_urls) as host:
+        host.environ["CATALOGUE"] = str(german_catalogue)
         superuser = {"DJANGO_SUPERUSER_EMAIL": EMAIL, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
         host.run(*all_in_one("migrate", "migrate --database other", "createsuperuser --noinput"), **superuser)
         host.run("shell", "-c", ROWS)
@@ -232,7 +233,7 @@ def test_a_batch_is_added_in_the_admin_by_a_user_with_a_uuid(operator):
     form = operator.get(f"{operator.at}batches/batch/add/")
     values = {"name": f"Added at {operator.at}", "addresses": "https://example.org/added"}
     page = operator.submit(operator.submit(form, **values, preview="Preview"), **values, add="Add")
-    assert f"“Added at {operator.at}” was added and waits at position" in page.text
+    assert f"„Added at {operator.at}“ wurde hinzugefügt und wartet" in page.text
     assert page.url.path.startswith(f"/host{operator.at}batches/batch/")
 
 
@@ -242,7 +243,7 @@ def test_a_move_is_previewed_and_confirmed(operator, program):
     move = next(form for form in parse(queue).forms if form.fields.get("move") == ids[1])
     preview = operator.get(queue.url, params={**dict(move.form_values()), "to": "1"})
     [button] = parse(preview).xpath('//*[@id="move-confirm"]/@formaction')
-    assert "“b” was moved to 1." in operator.submit(preview, to=button).text
+    assert "„b“ wurde auf 1 verschoben." in operator.submit(preview, to=button).text
     assert program.get(f"/jobs/api/batches/{ids[1]}/").json()["position"] == 1
 
 
@@ -295,7 +296,7 @@ def test_a_list_that_is_too_long_gets_the_page_of_the_app(operator):
     form = operator.get(f"{operator.at}batches/batch/add/")
     refused = operator.submit(form, name="long", addresses="https://example.org/\n" * 150_000, preview="Preview")
     assert refused.status_code == 413
-    assert "You can paste up to 2,5\xa0MB." in refused.text
+    assert "Bis zu 2,5\xa0MB lassen sich einfügen." in refused.text
     assert 'href="/host/admin/"' in refused.text
 
 
