@@ -37,6 +37,8 @@ MAX_FAILURES = 1000
 MAX_SUBSCRIPTIONS = 100
 #: What a message quotes of a text that it rejects.
 MAX_QUOTE = 200
+#: The same of an ID, a name or a time zone that nothing has.
+MAX_WANTED = 40
 #: What PostgreSQL's smallint and bigint hold.
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 MAX_ID = 2**63 - 1

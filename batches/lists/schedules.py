@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 from django.utils.translation import gettext_noop as _
 
+from batches.limits import MAX_WANTED
 from batches.text import Sentence, clean_text, recognise
 
 #: Times that a delay is compared with.
@@ -131,4 +132,4 @@ def known_zones() -> frozenset[str]:
 
 
 def _quote(text: str) -> str:
-    return f"“{clean_text(text, 40)}”"
+    return f"“{clean_text(text, MAX_WANTED)}”"

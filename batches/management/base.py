@@ -24,6 +24,7 @@ from django.utils.translation import override
 from batches.batch_manager import BatchManager
 from batches.checks import TAG
 from batches.conf import command_line, get_config
+from batches.limits import MAX_WANTED
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
@@ -195,15 +196,16 @@ class ActionCommand(DatabaseCommand):
 
     def find_batch(self, batch_id: str) -> Batch:
         """The batch with this ID, or with the only ID that starts like this. Raises CommandError."""
-        advice = f"List the batches: {command_line('batch list')}"
-        return find_by_id(Batch.objects.all(), "batches", batch_id, f"No batch has the ID {batch_id[:40]!r}. {advice}")
+        missing = f"No batch has the ID {batch_id[:MAX_WANTED]!r}. List the batches: {command_line('batch list')}"
+        return find_by_id(Batch.objects.all(), "batches", batch_id, missing)
 
     def find_list(self, wanted: str) -> ProfileList:
         """The list with this name, with this ID, or with the only ID that starts like this. Raises CommandError."""
         named = ProfileList.objects.filter(name=" ".join(clean_text(wanted, len(wanted)).split())).first()
         if named is not None:
             return named
-        missing = f"No list has the name or ID {clean_text(wanted, 40)!r}. Show the lists: {command_line('list show')}"
+        advice = f"Show the lists: {command_line('list show')}"
+        missing = f"No list has the name or ID {clean_text(wanted, MAX_WANTED)!r}. {advice}"
         return find_by_id(ProfileList.objects.all(), "lists", wanted, missing)
 
     def find_profile(self, wanted: str) -> Profile:

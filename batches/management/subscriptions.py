@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from batches.conf import command_line
+from batches.limits import MAX_WANTED
 from batches.management.base import JSON, SHORT_ID, ActionCommand, find_by_id
 from batches.management.output import printable
 from batches.management.tables import SUBSCRIPTIONS
@@ -123,7 +124,7 @@ class SubscriptionActions(ActionCommand):
         self.print_result(as_json, subscription_as_dict(subscription), text)
 
     def find_subscription(self, wanted: str) -> Subscription:
-        missing = f"No subscription has an ID that starts with {printable(wanted)[:40]!r}."
+        missing = f"No subscription has an ID that starts with {printable(wanted)[:MAX_WANTED]!r}."
         return find_by_id(Subscription.objects.select_related("webhook", "list"), "subscriptions", wanted, missing)
 
 

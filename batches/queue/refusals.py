@@ -8,6 +8,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 from django.utils.translation import gettext_noop as _
 
+from batches.limits import MAX_WANTED
 from batches.text import Sentence, clean_text
 
 P = ParamSpec("P")
@@ -69,7 +70,7 @@ class Refused(Exception):
 
 class NotFound(Refused):
     def __init__(self, wanted: object, sentence: str) -> None:
-        super().__init__(Code.NOT_FOUND, Sentence(sentence, id=repr(clean_text(wanted, 40))))
+        super().__init__(Code.NOT_FOUND, Sentence(sentence, id=repr(clean_text(wanted, MAX_WANTED))))
 
 
 class OrderChanged(Refused):

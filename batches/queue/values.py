@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
 from batches.conf import get_config
-from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MIN_PRIORITY
+from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MAX_WANTED, MIN_PRIORITY
 from batches.lists.schedules import known_zones
 from batches.models import STATUS_WORDS, Batch, ProfileList, Queue
 from batches.text import Sentence, clean_text, is_visible
@@ -193,7 +193,7 @@ def require_time_zone(zone: object) -> None:
     if not isinstance(zone, str) or zone not in known_zones():
         message = Sentence(
             "%(zone)s is not a known time zone. Write one such as Europe/Berlin or UTC.",
-            zone=repr(clean_text(zone, 40)),
+            zone=repr(clean_text(zone, MAX_WANTED)),
         )
         raise Refused(Code.BAD_VALUE, message)
 
