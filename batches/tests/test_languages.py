@@ -4,15 +4,19 @@ import re
 from io import StringIO
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.template import Context, Template
 from django.utils.html import format_html
-from django.utils.translation import override
+from django.utils.translation import gettext, override
 
 from batches.batch_manager import BatchManager
+from batches.management.base import DatabaseCommand
 from batches.models import BatchLog, Queue
+from batches.models.lists import COUNT_FIRST
 from batches.queue.refusals import Code, Refused
 from batches.tests.admin.conftest import batch_with, client_as, press, reread
+from batches.tests.admin.test_subscriptions import ADD, FIELDS
 from batches.tests.support.factories import make_list
 from batches.text import Clause, Sentence, counted, join, recognise, translate
 
@@ -121,6 +125,25 @@ def test_commands_speak_english_whatever_the_language_of_the_project(german):
     assert out.getvalue() == "“a batch” was queued.\n"
 
 
+class Probe(DatabaseCommand):
+    def add_arguments(self, parser):
+        parser.add_argument("--first", help=str(COUNT_FIRST))
+
+    def handle(self, **options):
+        self.stdout.write(gettext("Overview"))
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db
+def test_what_a_command_says_and_its_help_are_not_translated(german):
+    out = StringIO()
+    with override("de"):
+        assert str(COUNT_FIRST).startswith("Auch Beiträge")
+        call_command(Probe(), stdout=out)
+        assert "Stories that are there" in Probe().create_parser("manage.py", "probe").format_help()
+    assert out.getvalue() == "Overview\n"
+
+
 @pytest.mark.databases("sqlite")
 @pytest.mark.django_db
 def test_what_a_german_operator_does_is_stored_in_english(german):
@@ -135,3 +158,13 @@ def test_what_a_german_operator_does_is_stored_in_english(german):
     assert messages == ["", "", "", "retrying 1 failed profile", "", "Umzug"]
     assert Queue.objects.get().why_held == "Umzug"
     assert not re.search("[äöüß]", repr(list(BatchLog.objects.values())))
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db
+def test_a_subscription_by_a_german_operator_is_logged_in_english(german):
+    client, found = client_as("superuser", headers={"Accept-Language": "de"}), make_list("A list", 1)
+    response = client.post(ADD, FIELDS | {"list": found.pk}, follow=True)
+    assert "E-Mail für „A list“" in response.content.decode()
+    assert LogEntry.objects.get().object_repr == "e-mail for “A list”"
+    assert BatchLog.objects.latest("pk").message == "e-mail: stories"
