@@ -22,6 +22,7 @@ from batches.queue.refusals import Refused
 from batches.queue.values import find_batch, find_list
 from batches.reports import comparison, queries
 from batches.reports.failures import Period, is_within
+from batches.reports.hosts import at_host
 from batches.text import translate
 
 from .display import number
@@ -298,6 +299,6 @@ class HostFilter(ValueFilter):
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         try:
-            return rows.filter(queries.match_host("url", host_of(value) if "://" in value else value))
+            return at_host(rows, host_of(value) if "://" in value else value)
         except InvalidAddress:
             return rows.none()

@@ -23,6 +23,8 @@ from batches.lists.domains import domain_of
 from batches.models import Host, HostOf, Profile
 from batches.queue.sql import PROFILE, as_json, fetch_all, is_postgresql, json_table
 
+from .queries import starts_with
+
 #: Of a host with more profiles, the number is not counted to the end.
 MOST_COUNTED = 100_000
 #: The profiles of a host whose durations are read.
@@ -147,6 +149,30 @@ def find_pauses_of(hosts: Iterable[str]) -> dict[str, Host]:
     return {found.name: found for found in Host.objects.filter(name__in=names, not_before__gt=Now())}
 
 
+def at_host(profiles: QuerySet[Profile], host: str) -> QuerySet[Profile]:
+    """Those at this host. Raises InvalidAddress.
+
+    As a rule only one of its prefixes occurs, such as "https://example.org/". Then PostgreSQL counts in the index
+    alone: 21 instead of 119 ms for 200,000.
+    """
+    found = find_occurring(address_prefixes(host))
+    return profiles.filter(
+        Q(*(starts_with("url", prefix) for prefix in found), _connector=Q.OR) if found else Q(pk=None)
+    )
+
+
+def find_occurring(prefixes: Sequence[str]) -> list[str]:
+    """Those with which the address of any profile begins."""
+    at_least, below = operators()
+    rows = fetch_all(
+        f"""SELECT wanted.first,
+                   (SELECT 1 FROM {PROFILE} WHERE url {at_least} wanted.first AND url {below} wanted.last LIMIT 1)
+              FROM {json_table({"first": "text", "last": "text"})} AS wanted""",
+        [as_json([(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)) for prefix in prefixes])],
+    )
+    return [prefix for prefix, occurs in rows if occurs]
+
+
 # The figures of each host, in one statement
 
 
@@ -164,12 +190,17 @@ class Answers(NamedTuple):
 RANGE = {"host": "text", "first": "text", "last": "text"}
 
 
-def look_up(hosts: Iterable[str]) -> Iterator[Answers]:
-    """For each host one by http and one by https. Each is a range of an index, of all profiles and of failing ones.
+def operators() -> tuple[str, str]:
+    """For a range of addresses in the order of bytes.
 
-    PostgreSQL has an index in the order of bytes, of which LIKE could not use a pattern from another row.
+    PostgreSQL has an index for these, of which LIKE could not use a pattern from another row.
     """
-    at_least, below = ("~>=~", "~<~") if is_postgresql() else (">=", "<")
+    return ("~>=~", "~<~") if is_postgresql() else (">=", "<")
+
+
+def look_up(hosts: Iterable[str]) -> Iterator[Answers]:
+    """For each host one by http and one by https. Each is a range of an index, of all profiles and of failing ones."""
+    at_least, below = operators()
     own = f"FROM {PROFILE} AS profile WHERE profile.url {at_least} wanted.first AND profile.url {below} wanted.last"
     as_list, as_array = ("json_agg", "json_build_array") if is_postgresql() else ("json_group_array", "json_array")
     rows = fetch_all(

@@ -48,10 +48,10 @@ def has_lost_all(batch: Batch) -> bool:
 
 def match_host(field: str, host: str) -> Q:
     """Condition: the normalised address in `field` is at this host. Raises InvalidAddress."""
-    return Q(*(_starts_with(field, prefix) for prefix in address_prefixes(host)), _connector=Q.OR)
+    return Q(*(starts_with(field, prefix) for prefix in address_prefixes(host)), _connector=Q.OR)
 
 
-def _starts_with(field: str, prefix: str) -> Q:
+def starts_with(field: str, prefix: str) -> Q:
     """A prefix condition that can use the index of the addresses."""
     if connection.vendor != "sqlite":
         return Q(**{f"{field}__startswith": prefix})
