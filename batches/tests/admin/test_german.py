@@ -1,9 +1,10 @@
 """In German, people read their own numbers, while forms, links, drawings and scripts get plain ones."""
 
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
+from django import forms
 from django.apps import apps
 from django.db import connection
 from django.urls import reverse
@@ -97,3 +98,15 @@ def test_numbers_are_written_as_in_the_language(function, value, english, german
         assert write(value) == english
     with override("de"):
         assert write(value) == german
+
+
+@pytest.mark.parametrize("text", ["2026-11-28", "28.11.2026"])
+def test_a_field_reads_german_dates_too_and_shows_them_as_the_pages_do(text):
+    class DayForm(forms.Form):
+        day = forms.DateField()
+
+    with override("de"):
+        form = DayForm({"day": text}, initial={"day": date(2026, 11, 27)})
+        assert form.is_valid()
+        assert form.cleaned_data == {"day": date(2026, 11, 28)}
+        assert 'value="2026-11-27"' in str(DayForm(initial=form.initial))
