@@ -3,77 +3,38 @@
 import ast
 from collections.abc import Iterator
 from datetime import timedelta
-from gettext import NullTranslations
-from pathlib import Path
 
 import pytest
 from django.utils import timezone, translation
 from django.utils.translation import trans_real
 
-import batches
 from batches.admin import chart, display, queue_content
 from batches.admin.forms import ListForm
 from batches.models import Action, Batch, BatchLog, ProfileList
 from batches.queue.undo import UNDOABLE
 from batches.reports.comparison import Change
 from batches.reports.failures import Period
+from batches.tests.docs.messages import parse_all
+from batches.tests.support import pseudo
 from batches.text import translate
 
 from .conftest import batch_with, messages_of, press
 
-PACKAGE = Path(batches.__file__).parent
 #: They translate when they are called.
 AT_ONCE = {"gettext", "ngettext", "pgettext", "npgettext"}
 
 
-class Marked(NullTranslations):
-    """A language that marks what was translated."""
-
-    def gettext(self, message):
-        return f"«{message}»"
-
-    def ngettext(self, singular, plural, number):
-        return self.gettext(singular if number == 1 else plural)
-
-    def language(self):
-        return "marked"
-
-    to_language = language
-
-
 @pytest.fixture
 def marked(monkeypatch):
-    monkeypatch.setitem(trans_real._translations, "marked", Marked())
-    with translation.override("marked"):
+    """A language that marks what was translated."""
+    monkeypatch.setitem(trans_real._translations, pseudo.NAME, pseudo.Pseudo())
+    with translation.override(pseudo.NAME):
         yield
 
 
-@pytest.mark.parametrize(
-    "room",
-    sorted(path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "tests"),
-    ids=lambda room: room.name,
-)
-def test_no_module_translates_when_it_is_imported(room):
-    found = [
-        f"{path.relative_to(PACKAGE)}:{line}"
-        for path in room.rglob("*.py")
-        for line in lines_translated_at_import(ast.parse(path.read_text()))
-    ]
+def test_no_module_translates_when_it_is_imported():
+    found = [f"{path}:{line}" for path, module in parse_all().items() for line in lines_translated_at_import(module)]
     assert not found, f"Write gettext_lazy there: the language is not known yet. {', '.join(found)}"
-
-
-def test_no_text_is_hidden_from_make_messages_in_an_f_string():
-    found = [
-        f"{path.relative_to(PACKAGE)}:{call.lineno}"
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.JoinedStr)
-        for call in ast.walk(node)
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Name)
-        and call.func.id in {"_", *AT_ONCE, "Sentence"}
-    ]
-    assert not found, f"xgettext does not look into f-strings: {', '.join(found)}"
 
 
 def lines_translated_at_import(module: ast.Module) -> Iterator[int]:
@@ -119,7 +80,7 @@ def test_the_log_in_words_changes_with_the_language_and_keeps_what_was_stored(ma
         for actor in ("", "ada"):
             for message in ("", "maintenance", "by worker w1: no heartbeat"):
                 sentence = display.in_words(BatchLog(action=action, actor=actor, message=message))
-                assert f"«{english}»" in sentence
+                assert f"⟦{english}⟧" in sentence
                 assert actor in sentence or message.startswith("by worker ")
                 assert message.removeprefix("by worker ") in sentence
     assert set(display.WORDS) == set(Action)
@@ -128,21 +89,21 @@ def test_the_log_in_words_changes_with_the_language_and_keeps_what_was_stored(ma
 
 def test_each_text_of_a_page_changes_with_the_language(marked):
     start = timezone.now()
-    assert display.roughly(5) == "«a few seconds»"
-    assert display.roughly(3600) == "«about 60 min»"
-    assert "«3 h ago»" in display.relative(start - timedelta(hours=3), start)
-    assert chart.in_words(1) == "«minute»"
-    assert chart.in_words(14 * 24 * 60) == "«2 weeks»"
-    assert [str(label) for label in Period.labels] == ["«today»", "«yesterday»", "«last 7 days»", "«any time»"]
-    assert str(Change.RECOVERED.label) == "«recovered»"
+    assert display.roughly(5) == "⟦a few seconds⟧"
+    assert display.roughly(3600) == "⟦about 60 min⟧"
+    assert "⟦3 h ago⟧" in display.relative(start - timedelta(hours=3), start)
+    assert chart.in_words(1) == "⟦minute⟧"
+    assert chart.in_words(14 * 24 * 60) == "⟦2 weeks⟧"
+    assert [str(label) for label in Period.labels] == ["⟦today⟧", "⟦yesterday⟧", "⟦last 7 days⟧", "⟦any time⟧"]
+    assert str(Change.RECOVERED.label) == "⟦recovered⟧"
     moved = BatchLog(from_status="queued", from_position=3, to_status="running", to_position=0)
-    assert display.movement(moved) == "«queued» 3 → «running»"
+    assert display.movement(moved) == "⟦queued⟧ 3 → ⟦running⟧"
 
 
 def test_what_programs_compare_does_not_change_with_the_language(marked):
     assert [period.value for period in Period] == ["today", "yesterday", "week", "all"]
     assert 'class="batch-status done"' in display.status_label(Batch(status="done"))
-    assert display.column("created_at", "«created»", display.moment).__name__ == "created_at"
+    assert display.column("created_at", "⟦created⟧", display.moment).__name__ == "created_at"
     assert [share["name"] for share in chart.shares({"ok": 1, "failed": 1})] == ["ok", "failed"]
 
 
@@ -165,7 +126,7 @@ def test_a_schedule_changes_with_the_language(marked):
     found = ProfileList(schedule="30 6 * * *", delay_minutes=90, schedule_active=False)
     words = found.schedule_in_words
     assert words == "At 06:30 every day (UTC), up to 90 minutes later, off"
-    assert all(f"«{part}»" in translate(words) for part in ("At 06:30 every day", "up to 90 minutes later", "off"))
+    assert all(f"⟦{part}⟧" in translate(words) for part in ("At 06:30 every day", "up to 90 minutes later", "off"))
 
 
 @pytest.mark.django_db
