@@ -1,5 +1,6 @@
 """Celery as real processes with a real broker and PostgreSQL: no fault loses a result or doubles it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -27,7 +28,8 @@ Status = Batch.Status
 HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
 PROFILES = 96
 CELERY = (sys.executable, "-m", "celery")
-OPTIONS = ("--concurrency=3", "--without-gossip", "--without-mingle")
+QUIET = ("--without-gossip", "--without-mingle")
+THREE = ("--concurrency=3",)
 EVERY_TASK_TWICE = "batches.tests.support.celery_twice"
 
 
@@ -56,7 +58,7 @@ def farm():
 class Team:
     """Celery's workers with three processes each, and the beat."""
 
-    def __init__(self, commands, broker, farm, app="batchproject", workers=2, **config):
+    def __init__(self, commands, broker, farm, app="batchproject", workers=2, pools=(), **config):
         self.commands, self.broker, self.farm, self.app = commands, broker, farm, app
         # A busy machine must keep up with the orders.
         config = {
@@ -67,9 +69,13 @@ class Team:
             "processes": 2 * workers,
         } | config
         self.environ = {"BATCHES_EXECUTOR": "celery", "CELERY_BROKER_URL": broker.url}
+        self.environ |= {"AUTOSCALE_KEEPALIVE": "5"}  # seconds before Celery ends an idle process; 30 by default
         self.environ |= {f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
         self.names = [f"celery{number}@localhost" for number in range(workers)]
-        self.roles = [("worker", f"--hostname={name}", *OPTIONS) for name in self.names]
+        pools = pools or [THREE] * workers
+        self.roles = [
+            ("worker", f"--hostname={name}", *pool, *QUIET) for name, pool in zip(self.names, pools, strict=True)
+        ]
         self.workers = [self.start(*role) for role in self.roles]
         self.beat = self.start("beat")
         self.gates = []
@@ -77,13 +83,18 @@ class Team:
     def start(self, *arguments):
         return self.commands.start_program(*CELERY, "-A", self.app, *arguments, environ=self.environ)
 
-    def inspect(self, what):
+    def inspect(self, what, *options):
         # Without their names, it would wait for answers of others until its time-out.
         destination = f"--destination={','.join(self.names)}"
-        command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=120"]
+        command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=120", *options]
         return subprocess.run(
             command, env={**self.commands.environ, **self.environ}, capture_output=True, text=True, timeout=180
         ).stdout
+
+    def count_processes(self):
+        """Of the first worker."""
+        stats = json.loads(self.inspect("stats", "--json") or "{}")
+        return len(stats[self.names[0]]["pool"]["processes"]) if self.names[0] in stats else 0
 
     def wait_for(self, condition):
         def holds():
@@ -190,12 +201,25 @@ def test_every_order_delivered_twice_checks_nothing_twice(start_team):
 def test_a_pause_ends_the_tasks_and_the_work_goes_on_afterwards(start_team):
     team = start_team()
     batch = team.begin("it")
+    assert "batches.check" in team.inspect("active")
     assert BatchManager().pause_batch(batch.pk)
     team.wait_for(lambda: sum(worker.err.count("This run is over") for worker in team.workers) >= 1)
     team.wait_for(lambda: "batches.check" not in team.inspect("active"))
     assert "batches.promote" in team.inspect("registered")
     assert BatchManager().queue_batch(batch.pk)
     team.finish(batch)
+
+
+@at_length
+def test_autoscaling_follows_the_free_partitions(start_team):
+    """Celery ends no process while orders of any kind come in, and `promote` comes all the time: checks stand apart."""
+    pools = ("--queues=batches", "--autoscale=6,1"), ("--queues=batches.others", "--concurrency=2")
+    team = start_team(pools=pools, processes=4)
+    batch = team.begin("it")
+    team.wait_for(lambda: team.count_processes() >= 4)
+    assert team.count_processes() <= 6
+    team.finish(batch)
+    team.wait_for(lambda: team.count_processes() == 1)
 
 
 @with_redis
