@@ -76,6 +76,12 @@ def test_a_text_is_recognised_by_a_template_with_what_is_in_it(german):
     assert recognise("another", ("its feed: %(why)s",)) == "another"
 
 
+@pytest.mark.django_db
+def test_a_sentence_is_stored_as_its_text():
+    entry = BatchLog.objects.create(action="hold_queue", message=Sentence("%(count)s of 2", count=1))
+    assert BatchLog.objects.filter(message=entry.message).values_list("message", flat=True).get() == "1 of 2"
+
+
 # -- Channels ----------------------------------------------------------------------------------------------------------
 
 
