@@ -64,7 +64,8 @@ class Team:
         for process in at_work:
             process.send_signal(signal.SIGTERM)
         for process in at_work:
-            if process.wait(PATIENCE):
+            # One that has only just started has no handler yet, and ends by the signal itself.
+            if process.wait(PATIENCE) not in {0, -signal.SIGTERM}:
                 self.stage.breach(f"Celery ended with {process.returncode}")
 
     def kill(self) -> None:
