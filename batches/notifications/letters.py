@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from django.template import Library
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, get_script_prefix, reverse
+from django.utils.translation import override
 
 from batches.conf import get_config
 from batches.models import Event, WebhookDelivery
@@ -37,6 +38,7 @@ class Letter:
     html: str
 
 
+@override("en")
 def word_letter(delivery: WebhookDelivery) -> Letter:
     payload = json.loads(delivery.payload)
     data = payload["data"]

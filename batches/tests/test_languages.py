@@ -1,5 +1,6 @@
 """English everywhere but on pages: the API, commands and what is stored do not follow the language of anybody."""
 
+import json
 import re
 from io import StringIO
 
@@ -12,8 +13,9 @@ from django.utils.translation import gettext, override
 
 from batches.batch_manager import BatchManager
 from batches.management.base import DatabaseCommand
-from batches.models import BatchLog, Queue
+from batches.models import BatchLog, Queue, WebhookDelivery
 from batches.models.lists import COUNT_FIRST
+from batches.notifications.letters import word_letter
 from batches.queue.refusals import Code, Refused
 from batches.tests.admin.conftest import batch_with, client_as, press, reread
 from batches.tests.admin.test_subscriptions import ADD, FIELDS
@@ -174,3 +176,14 @@ def test_a_subscription_by_a_german_operator_is_logged_in_english(german):
     assert "E-Mail für „A list“" in response.content.decode()
     assert LogEntry.objects.get().object_repr == "e-mail for “A list”"
     assert BatchLog.objects.latest("pk").message == "e-mail: stories"
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db
+def test_a_message_has_english_numbers_in_a_german_project(german):
+    batch = {"name": "News", "total_profiles": 12_000, "status": "done", "id": "1"}
+    batch |= {"successful_checks": 12_000, "failed_checks": 0}
+    data = {"list": {"name": "News"}, "batch": batch, "topics": ["done"]}
+    delivery = WebhookDelivery(payload=json.dumps({"type": "list.run", "data": data}))
+    with override("de"):
+        assert "12,000 profiles" in word_letter(delivery).text
