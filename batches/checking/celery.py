@@ -5,6 +5,7 @@ short time. An order that comes twice, late or never changes nothing: who comes 
 """
 
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -42,6 +43,10 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+#: One byte that all processes of Celery's worker share: whether it is shutting down.
+SHUTTING_DOWN = mmap.mmap(-1, 1)
+
+
 @shared_task(name=PROMOTE, **OPTIONS)
 def promote() -> None:
     """Promote the next batch if none is running, and order as many tasks as the run can use."""
@@ -67,7 +72,7 @@ def check(processes: int, ordered_at: str) -> None:
     require_main_thread()
     with database_faults_logged():
         if is_recent(datetime.fromisoformat(ordered_at)):
-            Worker(delivers=False, processes=processes, seconds=get_config().task_seconds).work()
+            Worker(is_shutting_down, delivers=False, processes=processes, seconds=get_config().task_seconds).work()
 
 
 @shared_task(name=TEND, **OPTIONS)
@@ -106,9 +111,17 @@ def require_main_thread() -> None:
         raise ImproperlyConfigured("These tasks need a process each. Start the worker with: --pool prefork")
 
 
+def is_shutting_down() -> bool:
+    return bool(SHUTTING_DOWN[0])
+
+
 @worker_shutting_down.connect
 def stop_tasks(**kwargs: Any) -> None:
-    """Let running tasks stop as workers do. Celery would wait for their end; idle processes ignore the signal."""
+    """Let running tasks stop as workers do. Celery would wait for their end.
+
+    A process that is idle ignores the signal, and may have a task by now: that one looks at the byte.
+    """
+    SHUTTING_DOWN[0] = True
     for process in active_children():
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGINT)

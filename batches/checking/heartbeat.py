@@ -89,6 +89,9 @@ class Heartbeat:
                     logger.error("The event loop has been blocked for more than %g s. The lease ends.", self._patience)
                     return
                 self._call()
+        except RuntimeError:
+            if not self._loop.is_closed():  # as it is if the worker has ended while this waited for the database
+                raise
         finally:
             connections.close_all()
 

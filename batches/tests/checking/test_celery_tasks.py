@@ -69,6 +69,19 @@ def now():
 # Orders
 
 
+def test_a_task_that_begins_while_celery_shuts_down_checks_nothing(orders):
+    """Its process was idle when the others got their signal."""
+    batch = of_many_hosts(3)
+    tasks.promote()
+    tasks.stop_tasks()
+    try:
+        run_ordered(orders)
+    finally:
+        tasks.SHUTTING_DOWN[0] = False
+    assert set(row_statuses(batch)) == {"pending"}
+    assert not Lease.objects.exists()
+
+
 def test_the_next_batch_is_promoted_and_as_many_checks_ordered_as_it_has_partitions(orders):
     batch = of_many_hosts(3)
     tasks.promote()
@@ -198,7 +211,9 @@ def test_an_order_that_comes_twice_checks_nothing_twice(orders, script):
 def test_after_its_time_a_task_starts_no_check_and_lets_those_under_way_finish(script, configure, monkeypatch):
     configure(task_seconds=3600.0, concurrency=1, grace_seconds=0.01)
     workers = []
-    monkeypatch.setattr(tasks, "Worker", lambda **options: workers.append(Worker(**options)) or workers[0])
+    monkeypatch.setattr(
+        tasks, "Worker", lambda *args, **options: workers.append(Worker(*args, **options)) or workers[0]
+    )
     batch = of_many_hosts(5)
 
     async def outlast_the_others(profile):

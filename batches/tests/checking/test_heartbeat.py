@@ -1,0 +1,28 @@
+"""The heartbeat by itself: what is left of it when its event loop has ended."""
+
+import asyncio
+import threading
+
+from batches.checking.heartbeat import Heartbeat
+from batches.tests.support.processes import WAIT_SECONDS
+
+
+def test_a_beat_that_comes_back_from_the_database_after_the_end_of_the_worker_is_quiet(monkeypatch):
+    beats, ended = threading.Event(), threading.Event()
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+
+    def beat():
+        beats.set()
+        assert ended.wait(WAIT_SECONDS)
+        heartbeat._loop.call_soon_threadsafe(print)
+
+    async def work():
+        async with heartbeat:
+            assert await asyncio.to_thread(beats.wait, WAIT_SECONDS)
+
+    heartbeat = Heartbeat(beat, *3 * [lambda *_: None], interval=0.001, lease=60.0, patience=60.0)
+    asyncio.run(work())
+    ended.set()
+    heartbeat._thread.join(WAIT_SECONDS)
+    assert raised == []
