@@ -43,7 +43,7 @@ class CheckProfilesAdmin(ListAdmin):
     def check_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
         count = profiles.count()
         if not count:
-            self.message_user(request, _("No profiles match any more. Nothing was added."), messages.WARNING)
+            self.message_user(request, _("No profiles match now. Nothing was added."), messages.WARNING)
             return None
         if "confirmed" not in request.POST:
             return self.render_confirmation(request, profiles, count)

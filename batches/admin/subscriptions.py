@@ -54,7 +54,7 @@ class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
         initial=3,
     )
     failed_percent = number(
-        0, 100, gettext_lazy("Many failures"), gettext_lazy("Failed profiles in percent."), initial=20
+        0, 100, gettext_lazy("Many failures"), gettext_lazy("Report failures above this percentage."), initial=20
     )
     minutes = number(
         1,

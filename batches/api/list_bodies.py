@@ -160,7 +160,7 @@ class RunTopicsBody(Body):
         help_text="Failed checks in a row after which a profile has begun to fail.",
     )
     failed_percent = serializers.IntegerField(
-        min_value=0, max_value=100, required=False, help_text="Failed profiles in percent that are many failures."
+        min_value=0, max_value=100, required=False, help_text="Report failures above this percentage of the profiles."
     )
     digest_hour = serializers.IntegerField(
         min_value=0,

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                 ('channel', models.CharField(choices=[('email', 'e-mail'), ('webhook', 'webhook'), ('apprise', 'Apprise')], default='email', max_length=10)),
                 ('address', models.CharField(max_length=2000)),
                 ('topics', models.JSONField(default=batches.models.subscriptions.no_topics)),
-                ('failed_percent', models.PositiveSmallIntegerField(default=20, help_text='Failed profiles in percent that are many failures.')),
+                ('failed_percent', models.PositiveSmallIntegerField(default=20, help_text='Report failures above this percentage of the profiles.')),
                 ('digest_hour', models.PositiveSmallIntegerField(blank=True, help_text='Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.', null=True)),
                 ('is_active', models.BooleanField(default=True, help_text='Messages of an inactive one wait.', verbose_name='active')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created')),

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='subscription',
             name='minutes',
-            field=models.PositiveIntegerField(default=60, help_text='Minutes that the queue is held, or that no worker runs, until somebody is told.'),
+            field=models.PositiveIntegerField(default=60, help_text='Minutes that the queue is held, or that no worker runs, before a message is sent.'),
         ),
         migrations.AlterField(
             model_name='webhookdelivery',

@@ -60,13 +60,13 @@ class Subscription(models.Model):
     webhook = models.ForeignKey("Webhook", models.CASCADE, null=True, blank=True, related_name="subscriptions")
     topics = models.JSONField(default=no_topics)
     failed_percent = models.PositiveSmallIntegerField(
-        default=20, help_text=_("Failed profiles in percent that are many failures.")
+        default=20, help_text=_("Report failures above this percentage of the profiles.")
     )
     after_failures = models.PositiveSmallIntegerField(
         default=3, help_text=_("Failed checks in a row after which a profile has begun to fail.")
     )
     minutes = models.PositiveIntegerField(
-        default=60, help_text=_("Minutes that the queue is held, or that no worker runs, until somebody is told.")
+        default=60, help_text=_("Minutes that the queue is held, or that no worker runs, before a message is sent.")
     )
     digest_hour = models.PositiveSmallIntegerField(
         null=True,

@@ -120,7 +120,7 @@ def find_subscription(subscription_id: object, *, lock: bool = False) -> Subscri
 
 def require_channel(channel: object) -> str:
     if channel not in Channel.values:
-        message = Sentence("There is no such channel. Use one of: %(known)s.", known=", ".join(Channel.values))
+        message = Sentence("Unknown channel. Use one of: %(known)s.", known=", ".join(Channel.values))
         raise Refused(Code.BAD_VALUE, message)
     return str(channel)
 
@@ -128,7 +128,7 @@ def require_channel(channel: object) -> str:
 def clean_options(values: Mapping[str, Any], *, of_queue: bool) -> dict[str, Any]:
     """The values of these attributes of a subscription. Raises Refused."""
     if of_queue and values.get("digest_hour") is not None:
-        raise Refused(Code.BAD_VALUE, Sentence("What is told about the queue does not wait for a digest."))
+        raise Refused(Code.BAD_VALUE, Sentence("A subscription to the queue has no digest."))
     clean: dict[str, Callable[[Any], Any]] = {**CLEAN, "topics": partial(clean_topics, of_queue=of_queue)}
     return {name: clean[name](value) for name, value in values.items()}
 

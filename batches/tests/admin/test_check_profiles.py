@@ -102,7 +102,7 @@ def test_the_batch_has_what_matches_at_confirmation_and_a_message_gives_the_diff
     assert messages_of(response)[0] == ("warning", "8 profiles matched on the page, 5 when you confirmed.")
     Profile.objects.update(last_error="")
     response = confirm(client, page, query="check=failed")
-    assert messages_of(response) == [("warning", "No profiles match any more. Nothing was added.")]
+    assert messages_of(response) == [("warning", "No profiles match now. Nothing was added.")]
     assert Batch.objects.count() == 1
 
 

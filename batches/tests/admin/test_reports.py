@@ -98,7 +98,7 @@ def test_what_fails_is_checked_again_in_a_batch_of_its_own(client, query, expect
     url = f"{PROFILES}?{'&'.join(f'{name}={value}' for name, value in {'check': 'failed_today', **query}.items())}"
     question = client.post(url, fields, follow=True)
     if not expected:
-        assert messages_of(question) == [("warning", "No profiles match any more. Nothing was added.")]
+        assert messages_of(question) == [("warning", "No profiles match now. Nothing was added.")]
         return
     asked = hidden_fields(text_of(question))
     answer = {"name": "again", "priority": "0", "checker": "feed", "queue": "on", "confirmed": "yes"}

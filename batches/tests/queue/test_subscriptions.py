@@ -44,7 +44,7 @@ def test_a_webhook_is_found_by_its_address(found):
         ({"address": "a" * 400 + "@example.org"}, "This is not an e-mail address."),
         ({"address": "\0"}, "This is not an e-mail address."),
         ({"address": None}, "This is not an e-mail address."),
-        ({"channel": "pigeon"}, "There is no such channel. Use one of: email, webhook, apprise."),
+        ({"channel": "pigeon"}, "Unknown channel. Use one of: email, webhook, apprise."),
         ({"channel": "webhook", "address": "https://example.org/other"}, "No webhook has this address."),
         ({"topics": []}, "Choose at least one of the topics of a list: stories, "),
         ({"topics": "stories"}, "Choose at least one of the topics of a list: stories, "),
