@@ -172,6 +172,8 @@ def changes_after(request: HttpRequest, line: int) -> QuerySet[BatchLog]:
 
 def undoable_changes(request: HttpRequest, action: str, after: int, last: int) -> list[BatchLog]:
     """Of a bulk action: those between two log lines."""
+    if action not in OPERATOR_ACTIONS:  # an address that somebody has typed
+        return []
     changes = changes_after(request, after).filter(action=action, pk__lte=min(last, MAX_LINE))
     return [change for change in changes if can_be_undone(change)]
 

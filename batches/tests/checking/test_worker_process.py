@@ -5,9 +5,10 @@ import time
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import F
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Queue, StoryResult
+from batches.models import Batch, StoryResult, Worker
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, values_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -90,7 +91,7 @@ def test_a_worker_works_on_the_queue_and_polls_for_more_until_a_signal_stops_it(
     # The page's feed is the feed's own, but the page is another profile.
     assert StoryResult.objects.filter(batch=first).count() == 4
     assert [row.has_story for row in second.profiles.all()] == [False]
-    assert Queue.objects.get().worker.endswith(f":{worker.popen.pid}")
+    assert Worker.objects.exclude(ended_at=None).get().name.endswith(f":{worker.popen.pid}")
     assert_consistent()
 
 
@@ -190,8 +191,7 @@ def test_two_workers_never_check_at_the_same_time(server, commands):
     gates = [server.hold(path) for path in paths(2)]
     _, other = commands.start_worker(), commands.start_worker()
     other.wait_for(lambda: hits(server, 10)[:2] == [1, 1])
-    at_work = first.logs.get(action="promote_next_batch").message
-    other.wait_for(lambda: f"by worker {Queue.objects.get().worker}" != at_work)
+    other.wait_for(lambda: Worker.objects.filter(seen_at__gt=F("started_at")).count() == 2)
     assert hits(server, 10) == [1, 1] + [0] * 8
     assert len(server.requests) == 2
     for gate in gates:

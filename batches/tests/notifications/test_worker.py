@@ -8,7 +8,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from batches.checking import worker
-from batches.models import Batch, Queue, WebhookDelivery
+from batches.models import Batch, WebhookDelivery, Worker
 from batches.notifications import courier, outbox
 from batches.tests.support.factories import assert_consistent, make_batch, values_of
 from batches.tests.support.feedserver import Reply
@@ -80,7 +80,7 @@ def test_two_workers_send_each_message_once(receiver, commands):
         outbox.write_test_event(webhook)
     WebhookDelivery.objects.update(next_attempt_at=None, error="not yet")
     for one in (commands.start_worker(), commands.start_worker()):
-        one.wait_for(lambda pid=one.popen.pid: Queue.objects.filter(worker__endswith=f":{pid}").exists())
+        one.wait_for(lambda pid=one.popen.pid: Worker.objects.filter(name__endswith=f":{pid}").exists())
     WebhookDelivery.objects.update(next_attempt_at=timezone.now(), error="")
     one.wait_for(is_settled)
     assert len(receiver.requests) == 40
