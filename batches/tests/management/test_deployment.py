@@ -83,9 +83,9 @@ class Nginx:
         paths = "".join(
             f"{kind}_temp_path {directory}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        self.configuration = directory / "nginx.conf"
+        self.configuration = directory / "nginx.conf"  # one process, so that none is left when it is killed
         self.configuration.write_text(
-            f"user root; daemon off; pid {directory}/pid; error_log {directory}/error.log; worker_processes 1;"
+            f"daemon off; master_process off; pid {directory}/pid; error_log {directory}/error.log;"
             f"events {{}} http {{ {paths} include {directory}/site.conf; }}"
         )
 
