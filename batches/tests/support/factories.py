@@ -307,7 +307,16 @@ WAYS = {
 
 
 def assert_consistent() -> None:
-    """Invariants."""
+    """Invariants. All are read in one snapshot, since workers may be changing the queue meanwhile."""
+    alone = not connection.in_atomic_block
+    with transaction.atomic():
+        if alone and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert_queue_is_consistent()
+
+
+def assert_queue_is_consistent() -> None:
     batches = list(Batch.objects.all())
     running = [batch for batch in batches if batch.status == Status.RUNNING]
     assert [batch.position for batch in running] in ([], [0])
