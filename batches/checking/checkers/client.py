@@ -401,6 +401,7 @@ def choose_options(config: Config, timeout: float) -> dict[int, Any]:
         pycurl.PATH_AS_IS: True,
         pycurl.COOKIEFILE: "",  # keep cookies, but in memory
         pycurl.CONNECTTIMEOUT_MS: max(1, int(1000 * CONNECT_SHARE * timeout)),
+        pycurl.DNS_CACHE_TIMEOUT: -1,  # we know the addresses; otherwise each request looks for old ones
         pycurl.MAXAGE_CONN: IDLE_SECONDS,
         pycurl.NOSIGNAL: True,
     }

@@ -45,6 +45,8 @@ PHRASES = {int(status): phrase for status, phrase in responses.items()} | {
 FIRST_BACKOFF = 0.5
 # Smaller bodies are decompressed in the event loop: a thread's round trip takes as long.
 SMALL_PACKED = 4 * 1024
+# Most feeds are packed to a fifth. If each waited for room up to the limit, few could be unpacked at once.
+USUAL_RATIO = 10
 
 
 @dataclass(slots=True, weakref_slot=True)  # not frozen: to make one would take twice as long
@@ -181,11 +183,17 @@ class FetchingChecker(Checker):
         if len(packed) <= SMALL_PACKED:
             unpacked = unpack(packed, encodings, limit)
         else:
-            with not_charged():
-                await answer.share.wait_to_grow(limit)
-                unpacked = await asyncio.to_thread(unpack, packed, encodings, limit)
+            unpacked = await self._unpack_within(min(USUAL_RATIO * len(packed), limit), answer)
+            if unpacked.is_cut:
+                unpacked = await self._unpack_within(limit, answer)
         answer.share.resize(len(unpacked.body))
         return unpacked
+
+    async def _unpack_within(self, room: int, answer: Answer) -> Unpacked:
+        """Unpack at most `room` bytes, in a thread, when there is so much room in memory."""
+        with not_charged(keeps_place=True):  # others would only wait as well
+            await answer.share.wait_to_grow(room)
+            return await asyncio.to_thread(unpack, answer.body, answer.headers.get("Content-Encoding", ""), room)
 
 
 def find_redirect_target(answer: Answer, base: Target) -> Target:

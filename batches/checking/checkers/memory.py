@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import NamedTuple
 
 # A body up to this size always has room: there are only as many of them as checks at once.
@@ -28,7 +29,7 @@ class Memory:
         self.free = size - reserve
         #: Has the reserve: the one that had waited longest when it became free.
         self._favoured: Share | None = None
-        self._waiting: list[Turn] = []
+        self._waiting: deque[Turn] = deque()
 
     def take(self, share: Share, count: int) -> bool:
         has_room = count <= self.free or share.size + count <= SMALL_BYTES or share is self._favoured
@@ -49,15 +50,14 @@ class Memory:
         await given
 
     def _give_turns(self) -> None:
-        """Wake up only those for whom there is room: hundreds may wait, and each change comes here."""
-        waiting, self._waiting = self._waiting, []
-        for turn in waiting:
-            if turn.given.done():  # cancelled
-                continue
-            if turn.share.grow(turn.size) or self._favour(turn):
+        """Wake up those for whom there is room, the first ones only: thousands may wait, and each change comes here."""
+        while self._waiting:
+            turn = self._waiting[0]
+            if not turn.given.done():  # otherwise it was cancelled
+                if not (turn.share.grow(turn.size) or self._favour(turn)):
+                    break
                 turn.given.set_result(None)
-            else:
-                self._waiting.append(turn)
+            self._waiting.popleft()
 
     def _favour(self, turn: Turn) -> bool:
         """Give it the reserve, if nobody has it."""

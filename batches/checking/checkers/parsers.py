@@ -16,6 +16,8 @@ from .reading import Body, Reading, compute_fingerprint, read
 
 # Reading one of this size takes 1 ms, or 50 ms if it is malicious. Larger ones must not hold up the event loop.
 MAX_BYTES_IN_LOOP = 64_000
+# A fingerprint of one of this size takes 1 ms.
+MAX_FINGERPRINT_IN_LOOP = 1_000_000
 # Seconds in which the event loop reads documents before it does something else.
 SECONDS_AT_ONCE = 0.02
 # Seconds of computing. An honest document of 5 MB takes 0.1 s, and a malicious one that is still read takes 0.4 s.
@@ -38,7 +40,7 @@ class Parsers:
         self._thorough.close()
 
     async def compute_fingerprint(self, body: Body) -> str:
-        if len(body.content) <= MAX_BYTES_IN_LOOP:
+        if len(body.content) <= MAX_FINGERPRINT_IN_LOOP:
             return compute_fingerprint(body)
         with not_charged():
             return await asyncio.to_thread(compute_fingerprint, body)

@@ -1,6 +1,10 @@
 """Room for bodies: many large ones wait for each other, small ones for nobody, and all are received in the end."""
 
 import asyncio
+import gzip
+import random
+
+import pytest
 
 from batches.checking.checkers import client as client_module
 from batches.checking.checkers.http import HttpChecker
@@ -161,3 +165,28 @@ def test_to_wait_for_room_is_not_charged(server, monkeypatch):
         assert len((await waiting).body) == size
 
     run_with(HttpChecker(quick_config(timeout=timeout, max_body=size)), fetch)
+
+
+@pytest.mark.parametrize(("packed_to", "waits"), [("a third", 0), ("a hundredth", 20)])
+def test_only_bodies_that_were_packed_tightly_wait_for_room_up_to_the_limit(server, monkeypatch, packed_to, waits):
+    """Once all did: of 500 feeds, eight could be unpacked at once."""
+    count, limit = 20, 5_000_000
+    monkeypatch.setattr(client_module, "MEMORY_BYTES", 0)
+    body = random.Random(1).randbytes(20_000).hex().encode() * (1 if packed_to == "a third" else 30)
+    for number in range(count):
+        server.answer(f"/{number}", gzip.compress(body), headers={"Content-Encoding": "gzip"})
+    asked = []
+
+    async def fetch_all(checker: HttpChecker) -> None:
+        async def grow(share: Share, size: int, original=Share.wait_to_grow) -> None:
+            asked.append(size)
+            await original(share, size)
+
+        async def fetch(number: int) -> bool:
+            return (await checker.fetch(server.url(f"/{number}"))).body == body
+
+        monkeypatch.setattr(Share, "wait_to_grow", grow)
+        assert all(await asyncio.gather(*map(fetch, range(count))))
+
+    run_with(HttpChecker(quick_config(per_host=count, timeout=WAIT_SECONDS, max_body=limit)), fetch_all)
+    assert (len(asked) >= count, asked.count(limit)) == (True, waits)
