@@ -84,6 +84,7 @@ class Run:
             await stack.enter_async_context(self._heartbeat)
             await self._enter_checker(stack)
             self._checker.recall_hosts(await self._database(recall_hosts))
+            self._checker.send_while(lambda: self._heartbeat.is_valid)
             if self._processes > 1:
                 self._checker.share_domains(lambda domain: not self._partitions.has(partition_of_domain(domain)))
             tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._read())]

@@ -27,7 +27,6 @@ from batches.notifications.courier import delivering
 from batches.notifications.pings import Ping, pinging
 from batches.queue.outages import have_others_continued, take_probe
 from batches.queue.runs import ClaimedRun, is_looked_after
-from batches.queue.workers import end_worker, note_worker, start_worker
 from batches.reports import queries
 from batches.text import clean_text
 
@@ -131,23 +130,28 @@ class Worker:
         await self._database(self._manager.purge_deleted)
         if self._delivers:
             await self._database(tell_of_return)
-        await self._database(start_worker, self.name)
+        await self._database(self._manager.start_worker, self.name)
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
         schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
         async with measuring_lag(), delivers, schedules, pinging(self._config) as self._pinger:
-            while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
-                version = await self._database(Queue.objects.read_version)
-                claimed = await self._claim()
-                if claimed is not None:
-                    with log_context(batch_id=str(claimed.batch.pk), run_id=str(claimed.run_token)):
-                        await self._work_on(claimed)
-                    continue
-                await self._tidy()
-                if self._is_task:
-                    break
-                await self._wait_for_change(version)
-            await self._database(self._manager.end_checks, self.name)
-            await self._database(end_worker, self.name)
+            try:
+                await self._work_until_stopped()
+            finally:  # also when stopped immediately
+                with suppress(*DATABASE_FAULTS):  # while we are stopping: its heartbeats end by themselves
+                    await self._database(self._manager.end_worker, self.name)
+
+    async def _work_until_stopped(self) -> None:
+        while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
+            version = await self._database(Queue.objects.read_version)
+            claimed = await self._claim()
+            if claimed is not None:
+                with log_context(batch_id=str(claimed.batch.pk), run_id=str(claimed.run_token)):
+                    await self._work_on(claimed)
+                continue
+            await self._tidy()
+            if self._is_task:
+                break
+            await self._wait_for_change(version)
 
     async def _tend(self) -> None:
         async with delivering(self._config, self._database, self._stop):
@@ -184,7 +188,7 @@ class Worker:
                 await self._wait(poll / LOOKS_PER_POLL)
                 if self._stop.is_set() or await self._database(Queue.objects.read_version) != version:
                     return
-            await self._database(note_worker, self.name)
+            await self._database(self._manager.note_worker, self.name)
             if self._is_offline or not await self._database(is_looked_after, poll):
                 return
 

@@ -15,7 +15,7 @@ from batches.limits import MAX_ACTOR, MAX_VERSION
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def alive(self) -> Self:
-        return self.filter(is_in_time("seen_at"))
+        return self.filter(is_in_time("seen_at"), Q(ended_at=None) | Q(ended_at__gt=Now()))
 
     def expected(self) -> Self:
         """Those that are there, and those that have died without a word."""
@@ -48,7 +48,7 @@ class Worker(models.Model):
     started_at = models.DateTimeField()
     # Without an index, so that PostgreSQL's updates are HOT. There are never more than some thousand rows.
     seen_at = models.DateTimeField("last heartbeat")
-    #: It has ended in order. Its silence is no fault then.
+    #: It has ended in order, or will by then without a word. Its silence is no fault.
     ended_at = models.DateTimeField(null=True, blank=True)
 
     objects = models.Manager.from_queryset(WorkerQuerySet)()

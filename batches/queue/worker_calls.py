@@ -18,6 +18,7 @@ from batches.limits import MAX_ACTOR
 from batches.models import Action, Batch, Lease, Queue, StoryResult
 from batches.text import Sentence, clean_text, pluralise
 
+from . import workers
 from .partitions import end_checks, lease_free_partitions, leased_partitions, return_partitions
 from .refusals import Code, Refused, refusable
 from .results import record
@@ -34,7 +35,6 @@ from .runs import (
     renew_lease,
 )
 from .sql import taking_turns
-from .workers import end_worker, note_worker
 from .writer import QueueWriter, run_call
 
 Status = Batch.Status
@@ -50,7 +50,7 @@ class WorkerCalls(QueueWriter):
         go every half minute, so that is not logged.
         """
         worker = clean_text(worker, MAX_ACTOR)
-        note_worker(worker)
+        workers.note_worker(worker)
         with Queue.objects.locked() as queue:
             self._look(queue)
             end_checks(worker)
@@ -70,7 +70,7 @@ class WorkerCalls(QueueWriter):
         The caller orders the work of others: nobody waits for its next heartbeat.
         """
         worker = clean_text(worker, MAX_ACTOR)
-        end_worker(worker)
+        workers.note_visit(worker)
         with Queue.objects.locked() as queue:
             self._look(queue)
             batch = lock_running() or self._promote_head(queue, worker)
@@ -124,7 +124,7 @@ class WorkerCalls(QueueWriter):
         """The heartbeat of the run's worker."""
         renew_lease(batch_id, run_token)
         for worker in lease_of(batch_id, run_token).values_list("worker", flat=True):
-            note_worker(worker)
+            workers.note_worker(worker)
         return True
 
     def remove_old(self, old: QuerySet[Any], ids: Sequence[Any]) -> None:
@@ -140,9 +140,19 @@ class WorkerCalls(QueueWriter):
             else:
                 rows.delete()
 
-    def end_checks(self, worker: str) -> None:
-        """For a worker that claims no more. Those that claim need not call it."""
-        end_checks(clean_text(worker, MAX_ACTOR))
+    def start_worker(self, worker: str) -> None:
+        """It looks for work from now on. To be called once; those that come and go need not."""
+        workers.start_worker(clean_text(worker, MAX_ACTOR))
+
+    def note_worker(self, worker: str) -> None:
+        """The heartbeat of a worker that finds nothing to do. Those at work renew their lease instead."""
+        workers.note_worker(clean_text(worker, MAX_ACTOR))
+
+    def end_worker(self, worker: str) -> None:
+        """It claims no more, and has no checks under way."""
+        worker = clean_text(worker, MAX_ACTOR)
+        end_checks(worker)
+        workers.end_worker(worker)
 
     @refusable
     def lease_partitions(

@@ -34,6 +34,11 @@ def end_worker(name: str) -> None:
     _write(name, ended_at=Now())
 
 
+def note_visit(name: str) -> None:
+    """Of a process that comes and goes: it counts until another is due, and nobody misses it then."""
+    _write(name, ended_at=Now() + timedelta(seconds=get_config().lease_seconds))
+
+
 def _write(name: str, *more: str, **values: Any) -> None:
     Worker.objects.bulk_create(
         [Worker(name=name, version=__version__, started_at=Now(), seen_at=Now(), **values)],

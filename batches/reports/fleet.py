@@ -34,7 +34,7 @@ class WorkerFigures:
 def list_workers(limit: int) -> tuple[list[WorkerFigures], int]:
     """At most `limit`, those that are alive first, and how many there are.
 
-    The processes of Celery come and go. While none has a part in a batch, the latest one stands for them.
+    The processes of Celery come and go. While none is there, the latest one stands for them.
     """
     alive = ExpressionWrapper(is_in_time("seen_at"), output_field=BooleanField())
     known = Worker.objects.annotate(alive=alive)

@@ -169,5 +169,9 @@ class Checker(ABC):
         """Called before the first check if other processes check too: one request at once to a domain of theirs."""
         return
 
+    def send_while(self, may_send: Callable[[], bool]) -> None:
+        """Called before the first check. Send nothing while it returns False: others may have these hosts by now."""
+        return
+
     @abstractmethod
     async def check(self, profile: ProfileToCheck) -> CheckResult: ...

@@ -13,7 +13,7 @@ import selectors
 import socket
 import ssl
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import inf
 from time import perf_counter
@@ -40,6 +40,8 @@ UNWANTED_SECONDS = 1.0
 CONNECT_SHARE = 0.5
 # A TLS handshake takes 2 ms, and a hundred may be due at the same moment. The event loop has other work too.
 SECONDS_AT_ONCE = 0.02
+# While nothing may be sent.
+SECONDS_BETWEEN_LOOKS = 0.1
 # All bodies of a process together, and how many bodies at their limit fit into the reserve: packed and unpacked.
 MEMORY_BYTES = 64_000_000
 RESERVED_BODIES = 2
@@ -268,6 +270,8 @@ class Client:
         self._running: dict[Any, Transfer] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._next_timer = inf
+        #: Asked before libcurl does anything. A process that was frozen comes here before its timers tell it so.
+        self.may_send: Callable[[], bool] = lambda: True
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -367,13 +371,18 @@ class Client:
         self._timer = self._loop.call_at(self._due, self._on_time) if self._due < inf else None
 
     def _on_time(self) -> None:
-        if self._loop.time() >= self._due:
+        now = self._loop.time()
+        if not self.may_send():
+            self._due = max(self._due, now + SECONDS_BETWEEN_LOOKS)
+        elif now >= self._due:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
             self._end_transfers()
             self._on_timer(self._multi.timeout())  # libcurl only says what has changed
         self._set_timer()
 
     def _on_ready(self) -> None:
+        if not self.may_send():
+            return  # its transfers are about to be removed
         enough = perf_counter() + SECONDS_AT_ONCE
         for ready, events in self._sockets.select(0):
             self._multi.socket_action(ready.fd, READINESS[events])

@@ -88,6 +88,9 @@ class FetchingChecker(Checker):
     def share_domains(self, is_foreign: Callable[[str], bool]) -> None:
         self._hosts.is_foreign = is_foreign
 
+    def send_while(self, may_send: Callable[[], bool]) -> None:
+        self._client.may_send = may_send
+
     async def check(self, profile: ProfileToCheck) -> CheckResult:
         began = charged_seconds()
         try:

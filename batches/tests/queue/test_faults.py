@@ -250,7 +250,9 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         lambda manager, it: manager.lease_partitions(it.pk, it.token, 1, checked=[0]),
     ),
     "remove_old": (PAUSED, keep, remove_old),
-    "end_checks": (PAUSED, keep, lambda manager, it: manager.end_checks("worker") is None),
+    "start_worker": (PAUSED, keep, lambda manager, it: manager.start_worker("worker") is None),
+    "note_worker": (PAUSED, keep, lambda manager, it: manager.note_worker("worker") is None),
+    "end_worker": (PAUSED, keep, lambda manager, it: manager.end_worker("worker") is None),
     "release_run": (RUNNING, keep, lambda manager, it: manager.release_run(it.pk, it.token)),
     "finish_run": (RUNNING, check_all, lambda manager, it: manager.finish_run(it.pk, it.token)),
     "finish_run without rows": (RUNNING, remove_rows, lambda manager, it: manager.finish_run(it.pk, it.token)),
@@ -341,6 +343,9 @@ IN_SEVERAL_TRANSACTIONS = {
     "claim_run",
     "ensure_run",
     "renew_lease",
+    # Two tables, and neither needs the other.
+    "start_worker",
+    "end_worker",
 }
 
 

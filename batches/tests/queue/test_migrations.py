@@ -71,7 +71,7 @@ def test_all_can_be_undone_and_applied_again_with_data_in_the_tables():
 def test_data_survive_the_way_back_to_each_step_and_forward_again(every):
     """The way back to the first step leads through all others. One at a time they show which of them loses what."""
     half_checked("done")
-    BatchManager().end_checks("worker")
+    BatchManager().end_worker("worker")
     Batch.objects.update(count_first=False)  # earlier versions have no such choice
     Profile.objects.update(last_duration=None)  # and the next check will know it
     Worker.objects.all().delete()  # and workers will say that they are there

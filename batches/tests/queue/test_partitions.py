@@ -262,7 +262,7 @@ def test_a_worker_whose_run_was_ended_keeps_its_partitions_of_any_batch_until_it
     assert BatchManager().claim_run("another") is None
     assert BatchManager().claim_run("worker 0", 2).partitions == one.partitions
     assert BatchManager().claim_run("another") is None
-    BatchManager().end_checks("worker 1")
+    BatchManager().end_worker("worker 1")
     three = BatchManager().claim_run("another")
     assert three.partitions == two.partitions
     assert not EndedLease.objects.exists()
@@ -287,7 +287,7 @@ def test_what_others_still_have_under_way_is_leased_later():
     assert BatchManager().start_batch(batch.pk)
     again = BatchManager().claim_run("worker 0")
     assert lease(again) == list(one.partitions)
-    BatchManager().end_checks("worker 1")
+    BatchManager().end_worker("worker 1")
     assert lease(again) == sorted({*one.partitions, *two.partitions})
 
 
@@ -392,5 +392,5 @@ def test_calls_at_the_same_instant_do_not_deadlock(calls):
         assert_consistent()
         BatchManager().pause_batch(batch.pk)
         assert not Lease.objects.exists()
-        BatchManager().end_checks("another")
+        BatchManager().end_worker("another")
         BatchManager().delete_batch(batch.pk)

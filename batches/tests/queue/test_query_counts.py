@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
-from batches.queue import resets, worker_calls
+from batches.queue import resets, workers
 from batches.queue.refusals import Refusal
 from batches.tests.conftest import empty_tables
 from batches.tests.support.factories import (
@@ -56,7 +56,9 @@ OTHERS = {
     "accept_redirects",
     "find_redirect",
     "forget_profile",
-    "end_checks",
+    "start_worker",
+    "note_worker",
+    "end_worker",
     "subscribe",
     "change_subscription",
     "unsubscribe",
@@ -72,8 +74,8 @@ TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"upda
 @pytest.fixture(autouse=True)
 def _without_heartbeats(monkeypatch):
     """Each has a transaction of its own: `test_workers.py`."""
-    for name in ("note_worker", "end_worker"):
-        monkeypatch.setattr(worker_calls, name, lambda worker: None)
+    for name in ("note_worker", "note_visit"):
+        monkeypatch.setattr(workers, name, lambda worker: None)
 
 
 def make_world(size):

@@ -50,10 +50,10 @@ def test_who_renews_a_lease_sends_a_heartbeat_too():
     assert names() == [("at work", True)]
 
 
-def test_a_worker_that_ends_in_order_is_not_missed_but_its_last_heartbeat_stays():
+def test_a_worker_that_ends_in_order_is_gone_and_not_missed_but_its_last_heartbeat_stays():
     start_worker("it")
     end_worker("it")
-    assert names() == [("it", True)]  # while nobody else is there
+    assert (names(), Worker.objects.alive().exists()) == ([], False)
     start_worker("other")
     assert names() == [("other", True)]
     end_worker("other")
@@ -62,6 +62,16 @@ def test_a_worker_that_ends_in_order_is_not_missed_but_its_last_heartbeat_stays(
     assert Worker.objects.last_seen() is not None
     note_worker("it")
     assert names() == [("it", True)]
+
+
+def test_one_that_comes_and_goes_stands_in_for_others_until_the_next_is_due():
+    BatchManager().ensure_run("visitor", limit=1)
+    assert (names(), Worker.objects.alive().exists()) == ([("visitor", True)], True)
+    start_worker("it")
+    assert names() == [("it", True)]
+    end_worker("it")
+    Worker.objects.filter(name="visitor").update(ended_at=Now())
+    assert (names(), Worker.objects.alive().exists()) == ([], False)
 
 
 def test_a_worker_that_starts_has_a_new_start_and_forgets_those_of_long_ago():

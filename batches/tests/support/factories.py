@@ -35,6 +35,7 @@ from batches.models import (
     Worker,
 )
 from batches.models.api import StoredResponse
+from batches.queue.partitions import end_checks
 from batches.queue.runs import ClaimedRun, end_leases
 from batches.queue.transitions import RULES
 from batches.queue.workers import note_worker
@@ -286,7 +287,7 @@ def half_checked(status: str, rows: bool = True) -> Batch:
     make_batch("last")
     for change in WAYS[status]:
         assert change(manager, it.pk)
-    manager.end_checks("worker")
+    end_checks("worker")
     it.refresh_from_db()
     assert it.status == status
     return it

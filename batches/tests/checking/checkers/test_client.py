@@ -117,6 +117,34 @@ def test_a_request_that_is_cancelled_is_not_sent_later():
     asyncio.run(run())
 
 
+def test_nothing_is_sent_while_the_lease_is_over_not_even_by_an_open_connection(server, monkeypatch):
+    """In the first turn of the loop after a freeze, sockets come before the timers that interrupt the checks."""
+    server.answer("/", b"a")
+    opened, asked, is_renewed = asyncio.Event(), [], asyncio.Event()
+
+    def open_socket(*arguments, original=client_module.open_guarded_socket):
+        opened.set()
+        return original(*arguments)
+
+    def may_send() -> bool:
+        if opened.is_set():
+            asked.append(len(server.requests))
+        return is_renewed.is_set() or not opened.is_set()
+
+    async def work(checker: HttpChecker) -> None:
+        checker.send_while(may_send)
+        async with asyncio.timeout(WAIT_SECONDS):
+            fetch = asyncio.create_task(checker.fetch(server.url("/")))
+            while len(asked) < 100 and not fetch.done():
+                await asyncio.sleep(0.001)
+            assert set(asked) == {0}
+            is_renewed.set()
+            assert (await fetch).body == b"a"
+
+    monkeypatch.setattr(client_module, "open_guarded_socket", open_socket)
+    run_with(HttpChecker(quick_config(timeout=WAIT_SECONDS)), work)
+
+
 def test_few_connections_are_kept(server, monkeypatch):
     monkeypatch.setattr(client_module, "MAX_IDLE_CONNECTIONS", 1)
     server.answer("/", body=b"a")
