@@ -392,7 +392,7 @@ def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_unti
             try:
                 await asyncio.Event().wait()
             finally:
-                assert not (worker._run._heartbeat.is_valid or allowed[0]())
+                assert (worker._run._heartbeat.is_valid, allowed[0]()) == (False, False)
                 asyncio.get_running_loop().call_later(0.2, note_and_renew)
 
     def note_and_renew():

@@ -120,7 +120,7 @@ def test_a_request_that_is_cancelled_is_not_sent_later():
 def test_nothing_is_sent_while_the_lease_is_over_not_even_by_an_open_connection(server, monkeypatch):
     """In the first turn of the loop after a freeze, sockets come before the timers that interrupt the checks."""
     server.answer("/", b"a")
-    opened, asked, is_renewed = asyncio.Event(), [], asyncio.Event()
+    opened, asked, is_renewed, is_settled = asyncio.Event(), [], asyncio.Event(), asyncio.Event()
 
     def open_socket(*arguments, original=client_module.open_guarded_socket):
         opened.set()
@@ -129,15 +129,18 @@ def test_nothing_is_sent_while_the_lease_is_over_not_even_by_an_open_connection(
     def may_send() -> bool:
         if opened.is_set():
             asked.append(len(server.requests))
+        if len(asked) == 100:
+            is_settled.set()
         return is_renewed.is_set() or not opened.is_set()
 
     async def work(checker: HttpChecker) -> None:
         checker.send_while(may_send)
         async with asyncio.timeout(WAIT_SECONDS):
             fetch = asyncio.create_task(checker.fetch(server.url("/")))
-            while len(asked) < 100 and not fetch.done():
-                await asyncio.sleep(0.001)
+            fetch.add_done_callback(lambda _: is_settled.set())
+            await is_settled.wait()
             assert set(asked) == {0}
+            assert not fetch.done()
             is_renewed.set()
             assert (await fetch).body == b"a"
 
