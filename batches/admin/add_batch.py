@@ -7,7 +7,7 @@ digest of the previewed list, so that only a previewed list is added.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -117,7 +117,7 @@ def download_rejects(form: ContentForm) -> HttpResponseBase:
 
 
 def create_batch(
-    request: HttpRequest, form: NewBatchForm, profiles: QuerySet[Profile] | Sequence[ProfileAddress], *content: Any
+    request: HttpRequest, form: NewBatchForm, profiles: QuerySet[Profile] | Collection[ProfileAddress], *content: Any
 ) -> tuple[Batch, bool] | None:
     """The batch of this form, and whether this request created it. If it is refused, the form has the reason.
 

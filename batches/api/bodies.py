@@ -199,7 +199,7 @@ class ProfilesJSON(ProfilesBody):
         collector = Collector()
         for index, entry in enumerate(entries):
             _add_entry(collector, index, entry)
-        if not collector.profiles or (strict and collector.rejects):
+        if not collector.names or (strict and collector.rejects):
             message = f"{len(collector.rejects):,} of {len(entries):,} entries are not valid. Nothing was {self.aim}."
             raise InvalidList(message, collector.rejects)
         return collector.result(strict)

@@ -1,10 +1,11 @@
 """What an import gives: profiles, rejected entries, or the reason why the list is not valid."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import starmap
 
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.text import Clause, Sentence, clean_text, counted, join
@@ -27,6 +28,25 @@ class ProfileAddress:
     name: str = ""
 
 
+class Addresses(Collection[ProfileAddress]):
+    """Profiles to create, each address once. An object for each of a million would take 70 MB."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names  # by address
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[ProfileAddress]:
+        return starmap(ProfileAddress, self.names.items())
+
+    def __contains__(self, profile: object) -> bool:
+        return isinstance(profile, ProfileAddress) and self.names.get(profile.url) == profile.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Addresses) and list(self) == list(other)
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """An invalid entry: its line (from 1), its text (at most MAX_QUOTE characters) and the reason in one sentence."""
@@ -40,7 +60,7 @@ class Reject:
 class ImportResult:
     """At least one profile, each address once; `duplicates` counts the repetitions."""
 
-    profiles: list[ProfileAddress]
+    profiles: Collection[ProfileAddress]
     rejects: list[Reject]
     duplicates: int
 
@@ -63,7 +83,7 @@ class Collector:
     """Collects the entries of a list, each address once."""
 
     def __init__(self) -> None:
-        self.profiles: dict[str, ProfileAddress] = {}
+        self.names: dict[str, str] = {}
         self.rejects: list[Reject] = []
         self.duplicates = 0
 
@@ -73,11 +93,11 @@ class Collector:
         except InvalidAddress as error:
             self.reject(line, text, str(error))
             return
-        known = self.profiles.get(url)
-        if known:
+        known = self.names.get(url)
+        if known is not None:
             self.duplicates += 1
-        if not known or (name and not known.name):
-            self.profiles[url] = ProfileAddress(url, clean_line(name, MAX_NAME))
+        if not known:
+            self.names[url] = clean_line(name, MAX_NAME)
 
     def reject(self, line: int, text: str, reason: str) -> None:
         self.rejects.append(Reject(line, clean_line(text, MAX_QUOTE), reason))
@@ -85,16 +105,16 @@ class Collector:
             raise self._invalid(Sentence("More than %(most)s entries are not valid", most=MAX_REJECTS))
 
     def result(self, strict: bool) -> ImportResult:
-        if not self.profiles and not self.rejects:
+        if not self.names and not self.rejects:
             raise InvalidList(Sentence("The list is empty. Add at least one URL."))
-        if not self.profiles:
+        if not self.names:
             raise self._invalid(Sentence("The list has no valid address"))
         if strict and self.rejects:
             summary = counted(
                 "%(count)s entry is not valid", "%(count)s entries are not valid", count=len(self.rejects)
             )
             raise self._invalid(summary)
-        return ImportResult(list(self.profiles.values()), self.rejects, self.duplicates)
+        return ImportResult(Addresses(self.names), self.rejects, self.duplicates)
 
     def _invalid(self, summary: Sentence) -> InvalidList:
         reasons: list[str] = [

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.lists.addresses import InvalidAddress, normalise_address
-from batches.lists.imports import ProfileAddress
+from batches.lists.imports import Addresses, ProfileAddress
 from batches.models import Attempt, Batch, BatchProfile, ListProfile, Profile, ProfileList, Queue, StoryResult
 from batches.text import Sentence, clean_text
 
@@ -123,8 +123,10 @@ def require_preparation(updated: int) -> None:
         raise Refused(Code.FENCED, Sentence("Storing the rows was interrupted for too long. Add them again."))
 
 
-def collect_names(profiles: Iterable[ProfileAddress | Profile | str]) -> dict[str, str]:
+def collect_names(profiles: Iterable[ProfileAddress | Profile | str]) -> Mapping[str, str]:
     """Names by normalised address, in the order of first appearance."""
+    if isinstance(profiles, Addresses):
+        return profiles.names
     names: dict[str, str] = {}
     for profile in profiles:
         url, name = (_normalise(profile), "") if isinstance(profile, str) else (profile.url, profile.name)
@@ -157,7 +159,7 @@ def insert_profiles(names: Mapping[str, str], after_chunk: Callable[[], None] = 
         with _without_lock_timeout():
             return execute(statement, [now(), as_json(chunk)])
 
-    store_chunks(sorted(names.items()), store, after_chunk)
+    store_chunks(((url, names[url]) for url in sorted(names)), store, after_chunk)
 
 
 @contextmanager

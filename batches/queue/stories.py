@@ -66,24 +66,39 @@ class Unknown(NamedTuple):
 
 
 def find_unknown(results: Mapping[int, CheckResult]) -> dict[int, Unknown]:
-    """By profile ID. Each ID is looked up in the unique index: see `results.find_pending_rows`."""
-    found = [(profile_id, story) for profile_id, result in results.items() for story in result.stories]
-    if not found:
-        return {}
-    rows = fetch_all(
-        f"""SELECT number, (SELECT id FROM {STORY} AS story WHERE story.profile_id = wanted.profile_id LIMIT 1)
-              FROM (SELECT number, profile_id,
-                           (SELECT id FROM {STORY} AS story
-                             WHERE story.profile_id = given.profile_id AND story.story_id = given.story_id) AS known_id
-                      FROM {json_table({"number": "bigint"} | STORY_ID)} AS given) AS wanted
-             WHERE known_id IS NULL""",
-        [as_json([(number, profile_id, story.id) for number, (profile_id, story) in enumerate(found)])],
-    )
+    """By profile ID. Of profiles without any story, as all are at first, no ID is looked up."""
+    given = {profile_id: result.stories for profile_id, result in results.items() if result.stories}
+    known = find_profiles_with_stories(given) if given else set()
+    pairs = [(profile_id, story) for profile_id in given if profile_id in known for story in given[profile_id]]
     unknown: dict[int, Unknown] = {}
-    for number, other_id in sorted(rows):
-        profile_id, story = found[number]
-        unknown.setdefault(profile_id, Unknown([], other_id is not None)).stories.append(story)
-    return unknown
+    for number in find_unknown_ids([(profile_id, story.id) for profile_id, story in pairs]):
+        profile_id, story = pairs[number]
+        unknown.setdefault(profile_id, Unknown([], has_known=True)).stories.append(story)
+    return unknown | {pk: Unknown(list(given[pk]), has_known=False) for pk in given if pk not in known}
+
+
+def find_profiles_with_stories(profile_ids: Iterable[int]) -> set[int]:
+    rows = fetch_all(
+        f"""SELECT profile_id FROM {json_table({"profile_id": "bigint"})} AS wanted
+             WHERE (SELECT id FROM {STORY} AS story WHERE story.profile_id = wanted.profile_id LIMIT 1) IS NOT NULL""",
+        [as_json([(profile_id,) for profile_id in profile_ids])],
+    )
+    return {profile_id for (profile_id,) in rows}
+
+
+def find_unknown_ids(ids: Sequence[tuple[int, str]]) -> list[int]:
+    """The places of the pairs of profile and story ID that are not stored. Each is looked up in the unique index: see
+    `results.find_pending_rows`.
+    """
+    if not ids:
+        return []
+    rows = fetch_all(
+        f"""SELECT number FROM {json_table({"number": "bigint"} | STORY_ID)} AS given
+             WHERE (SELECT id FROM {STORY} AS story
+                     WHERE story.profile_id = given.profile_id AND story.story_id = given.story_id) IS NULL""",
+        [as_json([(number, *pair) for number, pair in enumerate(ids)])],
+    )
+    return sorted(number for (number,) in rows)
 
 
 def drop_renamed(results: Mapping[int, CheckResult], unknown: Mapping[int, Unknown]) -> list[tuple[Any, ...]]:
