@@ -218,6 +218,14 @@ def config_from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+#: What a variable has to look like, for the kinds that are not any text.
+FORMS = {
+    int: "a whole number such as 0 or 90",
+    float: "a number such as 0.5 or 20",
+    dict: "name=dotted.path.Class, several with commas in between",
+}
+
+
 def _parse(name: str, text: str, kind: type) -> Any:
     items = [item.strip() for item in text.split(",") if item.strip()]
     try:
@@ -230,7 +238,7 @@ def _parse(name: str, text: str, kind: type) -> Any:
             raise ValueError
         return value
     except ValueError as error:
-        raise ImproperlyConfigured(f"BATCHES_{name}={text!r} is not a valid {kind.__name__}.") from error
+        raise ImproperlyConfigured(f"BATCHES_{name}={text!r} is not valid. Use {FORMS[kind]}.") from error
 
 
 def _is_number(value: object) -> bool:

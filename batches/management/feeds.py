@@ -63,5 +63,6 @@ class FeedActions(ActionCommand):
         wanted = " ".join(clean_text(name, len(name)).split())
         feed = ListFeed.objects.select_related("list").filter(list=found, name=wanted).first()
         if feed is None:
-            raise CommandError(f"“{printable(found.name)}” has no feed “{printable(wanted)}”.")
+            advice = f"Show the feeds: {command_line('list feed list')}"
+            raise CommandError(f"“{printable(found.name)}” has no feed “{printable(wanted)}”. {advice}")
         return feed

@@ -79,16 +79,16 @@ def test_an_old_name_of_a_limit_is_refused_with_the_new_one(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "text", "form"),
     [
-        ("BATCHES_CONCURRENCY", "many"),
-        ("BATCHES_CHECKERS", "nothing"),
-        ("BATCHES_LEASE_SECONDS", "nan"),
-        ("BATCHES_TIMEOUT", "inf"),
+        ("BATCHES_CONCURRENCY", "many", "a whole number"),
+        ("BATCHES_CHECKERS", "nothing", "name=dotted.path.Class"),
+        ("BATCHES_LEASE_SECONDS", "nan", "a number"),
+        ("BATCHES_TIMEOUT", "inf", "a number"),
     ],
 )
-def test_an_invalid_variable_of_the_environment_is_named(name, text):
-    with pytest.raises(ImproperlyConfigured, match=f"{name}='{text}'"):
+def test_an_invalid_variable_of_the_environment_is_named_with_the_correct_form(name, text, form):
+    with pytest.raises(ImproperlyConfigured, match=f"{name}='{text}' is not valid. Use {form}"):
         config_from_environment({name: text})
 
 

@@ -73,8 +73,8 @@ class RunActions(ActionCommand):
     def resume(self, batch_id: str, *, file: str | None, dry_run: bool, keep: bool, **options: Any) -> Batch:
         """The batch, queued or running. A batch that is done is refused: it would be checked again from the start."""
         if file is not None or dry_run or keep:
-            advice = "Use --resume without a list, --dry-run and --keep"
-            raise CommandError(f"{advice}: the batch has its profiles already.")
+            message = "Use --resume without a list, --dry-run and --keep: the batch has its profiles already."
+            raise CommandError(message)
         batch = self.find_batch(batch_id)
         if batch.status == Status.DONE:
             again = command_line(f"batch queue {batch.pk}")

@@ -69,13 +69,14 @@ class Command(ActionCommand):
 
     def revoke(self, *, username: str, name: str | None, **options: Any) -> None:
         user = find_user(username)
-        named = {} if name is None else {"name": clean_text(name, MAX_NAME)}
-        revoked = AccessToken.objects.filter(user=user, **named).delete()[0]
+        wanted = {} if name is None else {"name": clean_text(name, MAX_NAME)}
+        revoked = AccessToken.objects.filter(user=user, **wanted).delete()[0]
         if name is None:
             revoked += Token.objects.filter(user=user).delete()[0]
         whose = printable(username)
         if not revoked:
-            raise CommandError(f"{whose} has no token{f' “{printable(name)}”' if name else ''}.")
+            named = f" “{printable(name)}”" if name else ""
+            raise CommandError(f"{whose} has no token{named}. Show all: {command_line('token list')}")
         which = "The token of" if revoked == 1 else f"The {revoked} tokens of"
         self.stdout.write(f"{which} {whose} {'has' if revoked == 1 else 'have'} been revoked.")
 

@@ -9,6 +9,7 @@ from batches.tests.support.documents import ROOT
 
 #: Calls whose message an operator meets, by the function's name.
 LOGGED = {"warning", "error", "exception"}
+ENDINGS = {"CommandError", "ImproperlyConfigured"}
 REASONS = {"FetchError", "Unreachable", "NoConnection", "Unreadable", "CheckResult", "TimeoutError", "PermissionError"}
 
 
@@ -19,6 +20,11 @@ def text_of(node: ast.AST) -> str:
     if isinstance(node, ast.JoinedStr):
         return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
     return ""
+
+
+#: How a message says by itself what to do: in these words, or in a sentence that comes from elsewhere.
+VERBS = "Activate|Check|Choose|Create|Delete|Enter|Give|Name|Rename|Run|See|Set|Show|Start|Use"
+ADVICE = re.compile(rf"\b({VERBS})\b|\. …$")
 
 
 @cache
@@ -51,6 +57,11 @@ def text_of_name(node: ast.AST) -> str:
 
 def logged_messages() -> set[str]:
     return set(filter(None, find_calls("batch", LOGGED, "logger")))
+
+
+def endings_without_advice() -> set[str]:
+    """What a command says that cannot start or go on, and does not say what to do."""
+    return {text for text in find_calls("batch", ENDINGS) if text and not ADVICE.search(text)}
 
 
 def reasons_of_failures() -> set[str]:

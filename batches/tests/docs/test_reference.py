@@ -91,6 +91,7 @@ def test_each_code_of_a_refusal_has_a_remedy():
 
 FAULTS = {
     "logged": messages.logged_messages() - {"…"},
+    "ending": messages.endings_without_advice(),
     "reason": messages.reasons_of_failures() | {*client.NO_CONNECTION, client.BROKEN_OFF},
     "finding": messages.findings_of_the_doctor() | set(CONTRADICTIONS),
     "check": messages.ids_of_system_checks(),

@@ -51,7 +51,7 @@ def test_json_has_the_addresses_once(manage, people):
         (["create", "people", "known"], "already has a feed “known”"),
         (["create", "people", " "], "A feed needs a name"),
         (["create", "nothing", "x"], "No list has the name or ID"),
-        (["revoke", "people", "x"], "“people” has no feed “x”."),
+        (["revoke", "people", "x"], "“people” has no feed “x”. Show the feeds:"),
         (["list", "nothing"], "No list has the name or ID"),
     ],
 )

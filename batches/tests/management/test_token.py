@@ -15,6 +15,7 @@ from batches.models.api import AccessToken
 
 pytestmark = pytest.mark.django_db
 
+SHOW_ALL = f"Show all: {command_line('token list')}"
 JSON_FIELDS = {"user", "is_active", "token", "name", "scope", "created_at", "expires_at", "last_used_at"}
 
 
@@ -47,7 +48,7 @@ def test_a_revoked_token_gives_no_access(manage, ada):
     key = manage("token", "create", "ada").out.strip()
     assert manage("token", "revoke", "ada") == (0, "The token of ada has been revoked.\n", "")
     assert not opens(key)
-    assert manage("token", "revoke", "ada") == (1, "", "ada has no token.")
+    assert manage("token", "revoke", "ada") == (1, "", f"ada has no token. {SHOW_ALL}")
 
 
 def test_tokens_are_revoked_one_by_one_or_all_at_once(manage, ada):
@@ -55,7 +56,7 @@ def test_tokens_are_revoked_one_by_one_or_all_at_once(manage, ada):
     keys.append(Token.objects.create(user=ada).key)
     assert manage("token", "revoke", "ada", "two") == (0, "The token of ada has been revoked.\n", "")
     assert list(map(opens, keys)) == [True, False, True, True]
-    assert manage("token", "revoke", "ada", "two") == (1, "", "ada has no token “two”.")
+    assert manage("token", "revoke", "ada", "two") == (1, "", f"ada has no token “two”. {SHOW_ALL}")
     assert manage("token", "revoke", "ada") == (0, "The 3 tokens of ada have been revoked.\n", "")
     assert list(map(opens, keys)) == [False] * 4
 
