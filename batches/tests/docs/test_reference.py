@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 from rest_framework import exceptions
 
+from batches import __version__
 from batches.api import access, conditional, errors, idempotency
 from batches.checking.checkers import client
 from batches.conf import Config
@@ -16,7 +17,7 @@ from batches.models.logs import Channel
 from batches.queue.refusals import Code
 from batches.queue.transitions import RULES
 from batches.reports.doctor import CONTRADICTIONS
-from batches.tests.support.documents import DOCS, read_page
+from batches.tests.support.documents import DOCS, ROOT, read_page
 from batches.web.outages import BUSY, POOLED, UNAVAILABLE
 
 from . import messages
@@ -82,6 +83,13 @@ def test_the_page_of_the_states_has_each_transition():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", read_page("reference/states.md"), re.MULTILINE))
     for action, rule in RULES.items():
         assert set(re.findall(r"\w+", rows[action])) == set(rule.allowed_from), action
+
+
+def test_the_way_back_to_this_version_stops_at_its_last_migration():
+    page = read_page("operations/upgrade.md")
+    last = max(path.name for path in (ROOT / "batches" / "migrations").glob("0*.py"))
+    assert f"checkout --quiet v{__version__}" in page
+    assert f"batches migrate batches {last[:4]}" in page
 
 
 def test_each_code_of_a_refusal_has_a_remedy():
