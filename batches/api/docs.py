@@ -26,7 +26,7 @@ SETTINGS = {
     "DESCRIPTION": (
         "Batches of public profiles wait in one queue. One batch at a time is checked for profiles that answer and "
         "for new stories.\n\n"
-        "Create a token with `manage.py token create USER` and send it as `Authorization: Token …`. "
+        "Create a token with `batches token create USER` and send it as `Authorization: Token …`. "
         "A session needs the CSRF token in `X-CSRFToken` for every change. "
         "Calls refuse unknown fields and query parameters. All errors have one shape."
     ),

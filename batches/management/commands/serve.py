@@ -50,7 +50,7 @@ class Command(DatabaseCommand):
         text = "Path of the site behind a proxy, such as /batches, whether or not the proxy removes it."
         parser.add_argument("--url-prefix", type=url_prefix, default=prefix, metavar="PATH", help=text)
         add_processes(parser)
-        text = "Run the web application alone. The workers are other services: manage.py batchworker."
+        text = "Run the web application alone. The workers are other services: batchworker."
         parser.add_argument("--no-workers", action="store_true", help=text)
         text = "What runs the workers: processes of their own, or Celery (default: %(default)s; BATCHES_EXECUTOR)."
         parser.add_argument("--executor", choices=EXECUTORS, default=get_config().executor, help=text)
