@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 from contextlib import ExitStack
+from gettext import GNUTranslations
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from django.conf import settings
 
 from batches.tests.conftest import skip_or_fail
 from batches.tests.management.test_serve import free_port
+from batches.tests.support.documents import read_page
 from batches.tests.support.processes import WAIT_SECONDS, run_python, wait_until
 from batches.tests.test_production import POLICY, PRODUCTION
 
@@ -26,8 +28,8 @@ def find_program(name):
     return found or skip_or_fail(f"{name} is not installed.")
 
 
-def run(*command):
-    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS)
+def run(*command, **options):
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, **options)
 
 
 def read_environment():
@@ -59,6 +61,17 @@ def test_each_unit_starts_a_command_that_exists(unit):
     if program == "python":
         shown = run_python(*arguments[:2], "--help").stdout
         assert all(option in shown for option in arguments[2:] if option.startswith("--")), shown
+
+
+@pytest.mark.parametrize("page", ["deploy", "upgrade"])
+def test_the_guide_compiles_the_german_texts(page, tmp_path):
+    [line] = set(re.findall(r"^ *(msgfmt .+)$", read_page(f"operations/{page}.md"), re.MULTILINE))
+    program, *arguments = line.split()
+    shutil.copy(settings.BASE_DIR / "batches" / "locale" / "de" / "LC_MESSAGES" / "django.po", tmp_path)
+    done = run(find_program(program), *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "django.mo").open("rb") as compiled:
+        assert GNUTranslations(compiled).gettext("Queue") == "Warteschlange"
 
 
 def test_the_environment_file_has_what_djangos_deployment_check_asks_for():
