@@ -1,6 +1,8 @@
 """The files in `deploy/`, with the programs that read them: systemd's units, and nginx in front of the application."""
 
+import json
 import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -15,7 +17,8 @@ from django.conf import settings
 from batches.tests.conftest import skip_or_fail
 from batches.tests.management.test_serve import free_port
 from batches.tests.support.documents import read_page
-from batches.tests.support.processes import WAIT_SECONDS, run_python, wait_until
+from batches.tests.support.nameserver import NameServer
+from batches.tests.support.processes import WAIT_SECONDS, Commands, run_python, wait_until
 from batches.tests.test_production import POLICY, PRODUCTION
 
 DEPLOY = settings.BASE_DIR / "deploy"
@@ -91,7 +94,8 @@ class Nginx:
         site = (DEPLOY / "nginx" / "batches.conf").read_text()
         for port, other in self.ports.items():
             site = re.sub(rf"((?:listen (?:\[::\]:)?)|127\.0\.0\.1:){port}\b", rf"\g<1>{other}", site)
-        site = site.replace(f"/etc/letsencrypt/live/{HOST}", str(directory)).replace("/var/log/nginx", str(directory))
+        for path in (f"/etc/letsencrypt/live/{HOST}", "/var/log/nginx", "/var/www/html"):
+            site = site.replace(path, str(directory))
         (directory / "site.conf").write_text(site)
         paths = "".join(
             f"{kind}_temp_path {directory}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -116,8 +120,12 @@ class Nginx:
         return visitor
 
     def accepts(self):
-        with socket.socket() as visitor:
-            return visitor.connect_ex(("127.0.0.1", int(self.ports["443"]))) == 0
+        return accepts(self.ports["443"])
+
+
+def accepts(port):
+    with socket.socket() as visitor:
+        return visitor.connect_ex(("127.0.0.1", int(port))) == 0
 
 
 @pytest.mark.slow
@@ -156,3 +164,35 @@ def test_nginx_serves_the_application_with_the_headers_and_keeps_slow_visitors_f
         assert "secret" not in (tmp_path / "batches.log").read_text()
         logins = [visitor.get(f"{safe}/admin/login/").status_code for _ in range(22)]
         assert (logins[0], logins[-1]) == (200, 429)
+
+
+@pytest.mark.exhaustive
+def test_certbot_gets_and_renews_a_certificate_through_the_site(tmp_path):
+    """With the line of the guide, from Pebble, which asks for proof as Let's Encrypt does."""
+    certbot, pebble, program = map(find_program, ("certbot", "pebble", "nginx"))
+    nginx, port = Nginx(tmp_path, free_port()), free_port()
+    (tmp_path / "pebble.json").write_text(json.dumps({"pebble": {
+        "listenAddress": f"127.0.0.1:{port}", "managementListenAddress": f"127.0.0.1:{free_port()}",
+        "certificate": str(tmp_path / "fullchain.pem"), "privateKey": str(tmp_path / "privkey.pem"),
+        "httpPort": int(nginx.ports["80"]), "tlsPort": int(nginx.ports["443"]),
+    }}))  # fmt: skip
+    [line] = re.findall(r"^certbot (certonly .*)$", read_page("operations/deploy.md"), re.MULTILINE)
+    line = line.replace("/var/www/html", str(tmp_path)).replace("$HOST", HOST)
+    arguments = shlex.split(line.replace("systemctl reload nginx", f"echo reloaded >> {tmp_path}/hook"))
+    arguments += [f"--{name}-dir={tmp_path / name}" for name in ("config", "work", "logs")]
+    arguments += [f"--server=https://localhost:{port}/dir", "--no-verify-ssl", "--agree-tos"]
+    arguments += ["--register-unsafely-without-email", "--non-interactive", "--force-renewal"]
+    with NameServer() as names, Commands("") as commands:
+        names.answer(HOST, ["127.0.0.1"])
+        commands.start_program(program, "-c", str(nginx.configuration))
+        commands.environ |= {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
+        ca = ["-config", str(tmp_path / "pebble.json"), "-dnsserver", f"127.0.0.1:{names.port}"]
+        commands.start_program(pebble, *ca)
+        wait_until(lambda: nginx.accepts() and accepts(port))
+        for times in (1, 2):
+            done = run(certbot, *arguments)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert (tmp_path / "hook").read_text() == "reloaded\n" * times
+    certificate = tmp_path / "config" / "live" / HOST / "fullchain.pem"
+    shown = run(find_program("openssl"), "x509", "-noout", "-ext", "subjectAltName", "-in", str(certificate))
+    assert f"DNS:{HOST}" in shown.stdout
