@@ -118,6 +118,18 @@ def test_sigterm_lets_running_checks_finish_and_the_next_worker_continues_immedi
     assert actions(half.batch)[-3:] == ["release_run", "claim_run", "finish_run"]
 
 
+def test_a_second_signal_stops_the_checks_too_and_the_worker_ends_in_order(server, commands):
+    half = HalfWay(server, commands)
+    half.worker.signal(signal.SIGTERM)
+    half.worker.wait_for(lambda: "running checks have 10 s to finish" in half.worker.err)
+    half.worker.signal(signal.SIGINT)
+    assert half.worker.wait() == 0
+    assert "Stopped immediately" in half.worker.err
+    assert row_statuses(half.batch) == ["ok"] * 5 + ["pending"] * 7
+    assert (half.batch.leases.exists(), Worker.objects.expected().exists()) == (False, False)
+    half.open()
+
+
 def test_a_worker_whose_checks_hang_in_threads_ends_within_its_grace_period(commands, configure):
     batch = make_batch("it", 3, checker="hung")
     worker = commands.start_worker(grace_seconds=6)
