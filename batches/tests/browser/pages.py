@@ -24,6 +24,10 @@ Rows = SimpleNamespace
 SCRIPT = '"><img class=injected src=x onerror=alert(1)>'
 
 
+def stay(page: BrowserPage) -> None:
+    """On the page as it opens."""
+
+
 @dataclass(frozen=True)
 class Page:
     """A page by the name of its URL; `of` names its row, `steps` lead from its address to the state meant."""
@@ -31,7 +35,7 @@ class Page:
     name: str
     of: str = ""
     query: str = ""
-    steps: Callable[[BrowserPage], Any] = lambda page: None
+    steps: Callable[[BrowserPage], Any] = stay
 
     def address(self, rows: Rows) -> str:
         arguments = ["batches"] if self.name == "app_list" else [getattr(rows, self.of).pk] if self.of else []
@@ -190,6 +194,21 @@ def one_of_each_kind() -> dict[str, Page]:
     }
 
 
+#: Pages that a script of ours changes by itself.
+SCRIPTED = {"index", "batches_batch_queue", "batches_batch_change", "batches_batch_add"}
+
+
+def is_scripted(page: Page) -> bool:
+    """Whether it only becomes what it is in a browser."""
+    return page.name in SCRIPTED or page.steps is not stay
+
+
+#: States that look like another one, or like a part of it.
+LOOK_ALIKES = {
+    *("an empty list", "a filtered list", "a queued batch", "a paused batch", "a batch's preview"),
+    *("profiles that changed", "no stories of a batch"),
+}
+
 #: Of the pages that differ from each other by their fields only, the forms and questions with a template of their own,
 #: and one of each of Django's kinds.
 FORMS = {
@@ -200,13 +219,14 @@ FORMS = {
 
 
 def one_of_each_look() -> dict[str, Page]:
-    """Return our states and lists, and one form of each kind."""
+    """Return our states and lists, but those that look alike once, and one form of each kind."""
     of_django = ("auth_", "password_")
     like_others = ("_add", "_change", "_delete", "_history")
     return {
         name: page
         for name, page in every_page().items()
         if not page.name.startswith(of_django)
+        and name not in LOOK_ALIKES
         and (page.name in FORMS or name in STATES or not name.endswith(like_others))
     }
 
