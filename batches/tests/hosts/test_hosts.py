@@ -1,6 +1,7 @@
 """The app in projects that were there before it, each as a real process on databases of its own."""
 
 import re
+import shlex
 import sys
 from urllib.parse import urljoin
 from uuid import uuid4
@@ -87,9 +88,9 @@ def host(database_urls, german_catalogue):
     with Host("unusual", *database_urls) as host:
         host.environ["CATALOGUE"] = str(german_catalogue)
         superuser = {"DJANGO_SUPERUSER_EMAIL": EMAIL, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-        host.run(*all_in_one("migrate", "migrate --database other", "createsuperuser --noinput"), **superuser)
-        host.run("shell", "-c", ROWS)
-        host.token = host.run("token", "create", EMAIL).strip()
+        steps = ("migrate --verbosity 0", "migrate --verbosity 0 --database other", "createsuperuser --noinput")
+        rows = f"shell --verbosity 0 --command {shlex.quote(ROWS)}"
+        host.token = host.run(*all_in_one(*steps, rows, f"token create {EMAIL}"), **superuser).split()[-1]
         port = free_port()
         listen = f"--listen=127.0.0.1:{port}"
         application = "batches.tests.hosts.wsgi:application"
@@ -127,8 +128,9 @@ def add_batch(program, name, **headers):
 @pytest.mark.parametrize("settings", ["plain", "unusual"])
 def test_after_the_documented_steps_the_system_check_is_silent(settings, database_urls):
     with Host(settings, *database_urls) as host:
-        assert set(re.findall(r"\((\w+)\.", host.run("check", "--deploy"))) == {"security"}  # the project's own
-        assert host.run("makemigrations", "--check", "--dry-run", "batches") == "No changes detected in app 'batches'\n"
+        said = host.run(*all_in_one("makemigrations --check --dry-run batches", "check --deploy"))
+        assert said.startswith("No changes detected in app 'batches'\n")
+        assert set(re.findall(r"\((\w+)\.", said)) == {"security"}  # the project's own
 
 
 def test_what_the_app_cannot_work_with_is_refused_with_what_to_type(database_urls):
@@ -306,7 +308,8 @@ from django.db import connections
 for name in ("default", "other"):
     print(*(table for table in connections[name].introspection.table_names() if not table.startswith("django_")))
 """
-    default, other = host.run("shell", "--verbosity", "0", "-c", tables).splitlines()
+    shown = host.run(*all_in_one(f"shell --verbosity 0 --command {shlex.quote(tables)}", "batch doctor"))
+    default, other, doctor = shown.splitlines()
     assert other == "people_note"
     assert {"batches_batch", "people_person", "authtoken_token"} <= set(default.split())
-    assert host.run("batch", "doctor") == "No problems found.\n"
+    assert doctor == "No problems found."

@@ -42,7 +42,7 @@ def wait_until(condition: Callable[[], Any], describe: Callable[[], str] = str, 
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"The condition never became true.{describe()}"
-        time.sleep(0.005)
+        time.sleep(0.02)  # a look may ask the database, and what is waited for needs the processor
 
 
 class Command:
