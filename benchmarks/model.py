@@ -35,6 +35,8 @@ class Installation:
     line: float = given(10, "Gbit/s of each machine's line")
     record_ms: float = given(0.12, "ms of a core of PostgreSQL for each result", MEASURED)
     database_cores: float = given(32, "cores of PostgreSQL")
+    pages: float = given(10, "pages, polls and exports that people and programs ask for in a second")
+    page_ms: float = given(100, "ms of a core of PostgreSQL for each of them")
     wal_bytes: float = given(520, "bytes of WAL for each result", MEASURED)
     wal_megabytes: float = given(200, "MB/s of WAL that its disk takes")
     commit_ms: float = given(1.0, "ms of a commit on that disk")
@@ -48,6 +50,11 @@ class Installation:
     @property
     def processes(self) -> float:
         return self.machines * self.cores
+
+    @property
+    def reading_cores(self) -> float:
+        """Of PostgreSQL."""
+        return self.pages * self.page_ms / 1000
 
 
 class Limit(NamedTuple):
@@ -88,8 +95,8 @@ def _limits(it: Installation) -> Iterator[Limit]:
     )
     yield Limit(
         "cores of PostgreSQL",
-        1000 * it.database_cores / it.record_ms,
-        "a larger machine; the tables partitioned by batch, so that indexes stay small",
+        1000 * (it.database_cores - it.reading_cores) / it.record_ms,
+        "a larger machine; pages from a read replica; the tables partitioned by batch, so that indexes stay small",
     )
     yield Limit(
         "WAL of PostgreSQL", it.wal_megabytes * 1e6 / it.wal_bytes, "its own disk; fillfactor 50; wal_compression"
@@ -118,11 +125,12 @@ def _describe_load(it: Installation, rate: float) -> Iterator[str]:
     at_work = min(it.processes, it.partitions)
     renewals = at_work / 2  # every two seconds
     idle = it.processes - at_work
-    cores = (rate * it.record_ms + renewals * it.lease_ms + 5 * idle * it.look_ms) / 1000
+    cores = (rate * it.record_ms + renewals * it.lease_ms + 5 * idle * it.look_ms) / 1000 + it.reading_cores
     yield "\nAt the speed of the first"
     yield f"  {rate / it.chunk:,.0f} recordings and {renewals:,.0f} renewals a second"
     yield f"  {5 * idle:,.0f} looks a second by the {idle:,.0f} idle processes"
-    yield f"  {cores:,.1f} cores of PostgreSQL, and {rate * it.wal_bytes / 1e6:,.0f} MB/s of WAL"
+    yield f"  {cores:,.1f} cores of PostgreSQL, {it.reading_cores:,.1f} of them for pages"
+    yield f"  {rate * it.wal_bytes / 1e6:,.0f} MB/s of WAL"
     yield f"  {it.profiles * it.row_bytes / 1e9:,.0f} GB for the batch"
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Count, Max
 
-from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile, Channel, Lease, Queue, snapshot
+from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile, Channel, Lease, Partition, Queue, snapshot
 
 Status = Batch.Status
 
@@ -90,13 +90,13 @@ def read_invariants() -> tuple[list[str], Any, bool]:
             .annotate(**COUNTER_AGGREGATES)
         )
         last_line = BatchLog.objects.filter(channel=Channel.WORKER).aggregate(last=Max("pk"))["last"]
-        leased = set(Lease.objects.values_list("batch_id", flat=True))
+        at_work = {pk for model in (Lease, Partition) for (pk,) in model.objects.values_list("batch_id").distinct()}
         queue = Queue.objects.first()
     running = [batch for batch in batches if batch["status"] == Status.RUNNING]
     waiting = [batch for batch in batches if batch["status"] == Status.QUEUED]
     movement = last_line, sum(batch["completed_profiles"] for batch in batches)
     is_waiting = bool(running) or (bool(waiting) and not (queue and queue.held))
-    return [*_order(running, waiting), *_states(batches, leased), *_ledger(batches, rows)], movement, is_waiting
+    return [*_order(running, waiting), *_states(batches, at_work), *_ledger(batches, rows)], movement, is_waiting
 
 
 def _order(running: list[dict[str, Any]], waiting: list[dict[str, Any]]) -> Iterator[str]:
@@ -107,14 +107,14 @@ def _order(running: list[dict[str, Any]], waiting: list[dict[str, Any]]) -> Iter
         yield f"the queued batches have the positions {positions}"
 
 
-def _states(batches: list[dict[str, Any]], leased: set[UUID]) -> Iterator[str]:
+def _states(batches: list[dict[str, Any]], at_work: set[UUID]) -> Iterator[str]:
     for batch in batches:
         status, position = batch["status"], batch["position"]
         wanted = {Status.RUNNING: position == 0, Status.QUEUED: bool(position)}.get(status, position is None)
         if not wanted:
             yield f"batch {batch['pk']} is {status} at position {position}"
-        if batch["pk"] in leased and status != Status.RUNNING:
-            yield f"batch {batch['pk']} is {status} but leased by a worker"
+        if batch["pk"] in at_work and status != Status.RUNNING:
+            yield f"batch {batch['pk']} is {status} but has leases or partitions"
 
 
 def _ledger(batches: list[dict[str, Any]], rows: Iterable[Any]) -> Iterator[str]:

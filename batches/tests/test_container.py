@@ -48,7 +48,7 @@ def test_the_image_runs_without_rights_and_is_watched():
 def test_the_usual_services_need_no_broker():
     usual = {name for name, service in SERVICES.items() if "profiles" not in service}
     assert usual == {"web", "worker", "migrate", "postgres"}
-    assert SERVICES.keys() - usual == {"celery", "beat", "rabbitmq"}
+    assert SERVICES.keys() - usual == {"celery", "beat", "rabbitmq", "nginx"}
     for name, service in SERVICES.items():
         assert set(service.get("depends_on", ())) <= (usual if name in usual else SERVICES.keys())
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -12,7 +13,8 @@ from xml.etree import ElementTree
 import pytest
 
 from batches.checking.checkers.parse import read_quickly
-from benchmarks import commands, documents, picture, report
+from batches.tests.support.documents import read_section
+from benchmarks import commands, documents, model, picture, report
 from benchmarks.__main__ import measure, run
 from benchmarks.commands import ROOT, CommandFailed
 from benchmarks.frame import OURS, Contender, Contest, Goal, Row, Scale, Unavailable
@@ -248,6 +250,14 @@ def test_the_name_server_answers(name, kind, code, address):
 
 def test_each_row_has_a_title_and_a_limit():
     assert all(row.title and 0 < row.minutes <= 120 for row in ROWS.values())
+
+
+def test_the_page_has_the_limits_of_the_model_the_lowest_first():
+    page = read_section("explanation/performance.md", "A large installation")
+    shown = [rate.replace(",", "") for rate in re.findall(r"^\| [a-z][^|]*\| ([\d,]+) \|", page, re.MULTILINE)]
+    assert len(shown) == 5
+    limits = model.find_limits(model.Installation())
+    assert list(map(float, shown)) == [float(f"{limit.rate:.3g}") for limit in limits[:5]]
 
 
 @pytest.fixture

@@ -79,22 +79,30 @@ class Team:
         self.workers = [self.start(*role) for role in self.roles]
         self.beat = self.start("beat")
         self.gates = []
+        self.has_lost_broker = False
 
     def start(self, *arguments):
         return self.commands.start_program(*CELERY, "-A", self.app, *arguments, environ=self.environ)
 
-    def inspect(self, what, *options):
+    def inspect(self, what):
+        """What each of the workers answers, when all have answered."""
+        answers = {}
+        self.wait_for(lambda: answers.update(self.ask(what)) or answers.keys() == set(self.names))
+        return answers
+
+    def ask(self, what):
         # Without their names, it would wait for answers of others until its time-out.
         destination = f"--destination={','.join(self.names)}"
-        command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=120", *options]
-        return subprocess.run(
-            command, env={**self.commands.environ, **self.environ}, capture_output=True, text=True, timeout=180
-        ).stdout
+        command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=30", "--json"]
+        environ = {**self.commands.environ, **self.environ}
+        return json.loads(subprocess.run(command, env=environ, stdout=subprocess.PIPE, timeout=180).stdout or "{}")
+
+    def active_tasks(self):
+        return {task["name"] for tasks in self.inspect("active").values() for task in tasks}
 
     def count_processes(self):
         """Of the first worker."""
-        stats = json.loads(self.inspect("stats", "--json") or "{}")
-        return len(stats[self.names[0]]["pool"]["processes"]) if self.names[0] in stats else 0
+        return len(self.inspect("stats")[self.names[0]]["pool"]["processes"])
 
     def wait_for(self, condition):
         def holds():
@@ -107,13 +115,14 @@ class Team:
         """As a supervisor does: Celery's worker can end when Redis does, by a race in its own code (kombu 5.7)."""
         for number, worker in enumerate(self.workers):
             if worker.popen.poll() is not None:
+                assert self.has_lost_broker, worker.describe()
                 self.workers[number] = self.start(*self.roles[number])
 
-    def begin(self, name):
+    def begin(self, name, recorded=PROFILES // 4):
         """A batch of which a part is recorded, a part under way and a part not begun."""
         self.gates = [self.farm.hold(f"/{name}/{number}") for number in range(PROFILES // 4, PROFILES)]
         batch = BatchManager().create_batch(name, self.addresses(name), checker="http")
-        self.wait_for(lambda: values_of(batch.pk)["completed_profiles"] >= PROFILES // 4 and self.leases(batch))
+        self.wait_for(lambda: values_of(batch.pk)["completed_profiles"] >= recorded and self.leases(batch))
         return batch
 
     def addresses(self, name):
@@ -147,6 +156,7 @@ def kill_worker(team, batch):
 
 
 def restart_broker(team, batch):
+    team.has_lost_broker = True
     team.broker.restart()
 
 
@@ -198,14 +208,15 @@ def test_every_order_delivered_twice_checks_nothing_twice(start_team):
 
 
 @at_length
-def test_a_pause_ends_the_tasks_and_the_work_goes_on_afterwards(start_team):
-    team = start_team()
-    batch = team.begin("it")
-    assert "batches.check" in team.inspect("active")
+def test_a_pause_ends_the_tasks_and_drops_the_orders_and_the_work_goes_on_afterwards(start_team):
+    team = start_team(processes=12)  # twice as many as there are: orders wait
+    batch = team.begin("it", recorded=0)
+    team.wait_for(team.broker.count_checks)
+    assert "batches.check" in team.active_tasks()
     assert BatchManager().pause_batch(batch.pk)
     team.wait_for(lambda: sum(worker.err.count("This run is over") for worker in team.workers) >= 1)
-    team.wait_for(lambda: "batches.check" not in team.inspect("active"))
-    assert "batches.promote" in team.inspect("registered")
+    team.wait_for(lambda: not team.broker.count_checks() and "batches.check" not in team.active_tasks())
+    assert all("batches.promote" in tasks for tasks in team.inspect("registered").values())
     assert BatchManager().queue_batch(batch.pk)
     team.finish(batch)
 
@@ -215,9 +226,9 @@ def test_autoscaling_follows_the_free_partitions(start_team):
     """Celery ends no process while orders of any kind come in, and `promote` comes all the time: checks stand apart."""
     pools = ("--queues=batches", "--autoscale=6,1"), ("--queues=batches.others", "--concurrency=2")
     team = start_team(pools=pools, processes=4)
-    batch = team.begin("it")
-    team.wait_for(lambda: team.count_processes() >= 4)
-    assert team.count_processes() <= 6
+    batch, counts = team.begin("it"), []
+    team.wait_for(lambda: counts.append(team.count_processes()) or counts[-1] >= 4)
+    assert counts[-1] <= 6
     team.finish(batch)
     team.wait_for(lambda: team.count_processes() == 1)
 

@@ -125,13 +125,15 @@ def test_nothing_is_ordered_while_nothing_may_run(make, orders):
     assert not Batch.objects.running().exists()
 
 
-def test_a_paused_run_orders_nothing_more(orders):
-    batch = of_many_hosts(3)
+def test_a_paused_run_orders_nothing_more_and_what_it_has_ordered_changes_nothing(orders, script):
+    checked, batch = script(), of_many_hosts(3)
     tasks.promote()
     assert BatchManager().pause_batch(batch.pk)
-    orders.clear()
+    paused = values_of(batch.pk)
+    run_ordered(orders)
     tasks.promote()
-    assert orders == []
+    assert (orders, checked, values_of(batch.pk)) == ([], [], paused)
+    assert not Lease.objects.exists()
 
 
 def test_a_run_whose_last_worker_died_before_it_finished_is_finished(orders, script):

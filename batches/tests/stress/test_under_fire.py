@@ -6,6 +6,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -91,8 +92,10 @@ def outcomes(runs):
 @pytest.mark.parametrize(("vendor", "name"), on_each_database(FAULTS))
 def test_nothing_is_lost_and_nothing_is_done_twice(vendor, name, outcomes):
     outcome = outcomes(vendor)[name]
-    if outcome["not_tried"]:
-        pytest.skip(f"{name} was not tried: {outcome['not_tried']}")
+    if reason := outcome["not_tried"]:
+        # A program can be installed anywhere; root and network namespaces are not to be had everywhere.
+        is_installable = re.search("is missing|is not installed", reason)
+        (skip_or_fail if is_installable else pytest.skip)(f"{name} was not tried: {reason}")
     assert outcome["breaches"] == [], outcome["replay"]
     assert outcome["replay"].endswith(f" --database {vendor} --scale {SCALE} --faults {name}")
     assert outcome["tried"] == outcome["wanted"]

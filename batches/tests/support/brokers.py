@@ -14,7 +14,7 @@ from typing import Any
 
 from kombu import Connection
 
-from batches.checking.celery_settings import QUEUES
+from batches.checking.celery_settings import CHECKS, QUEUES
 from batches.tests.conftest import skip_or_fail
 
 from .postgres import run_as, unprivileged_account
@@ -64,6 +64,13 @@ class Broker(ABC):
         with Connection(self.url) as connection:
             for queue in QUEUES:
                 connection.default_channel.queue_purge(queue)
+
+    def count_checks(self) -> int:
+        """The orders to check that no worker has yet."""
+        with Connection(self.url) as connection:
+            declare = connection.default_channel.queue_declare
+            count: int = declare(queue=CHECKS, durable=True, auto_delete=False).message_count
+            return count
 
     @abstractmethod
     def _launch(self) -> subprocess.Popen[bytes]: ...

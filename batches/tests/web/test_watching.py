@@ -20,7 +20,7 @@ from batches.reports.figures import QueueCollector
 from batches.tests.conftest import skip_or_fail
 from batches.tests.management.test_serve import free_port
 from batches.tests.support.documents import read_page
-from batches.tests.support.factories import half_checked
+from batches.tests.support.factories import half_checked, values_of
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.working import commands, server
@@ -130,7 +130,8 @@ def test_prometheus_evaluates_each_expression_on_the_figures_of_a_run(commands, 
     site = commands.start("serve", "--no-workers", "--port", web, environ={"BATCHES_METRICS_TOKEN": TOKEN})
     commands.start("batchworker", "--metrics-port", worker)
     gate.wait_for()
-    site.wait_for(lambda: "Serving on" in site.out)
+    # What Prometheus reads from now on no longer changes.
+    site.wait_for(lambda: "Serving on" in site.out and values_of(batch.pk)["completed_profiles"] == 2)
     prometheus = Prometheus(commands, Path(tmp_path), web, worker)
     wait_until(prometheus.is_ready)
     for expression in SHOWN:
