@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from configparser import ConfigParser
 from contextlib import suppress
 from email.parser import Parser
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +231,14 @@ def assert_satisfied(needed, locked):
         assert requirement.specifier.contains(version, prereleases=True), (
             f"Run `make lock`: {requirement} is not in it."
         )
+
+
+def test_celery_starts_with_each_broker_with_what_is_in_the_lock(locked):
+    owners = packages_distributions().items()
+    others = sorted(name for name, of in owners if not {canonicalize_name(it) for it in of} & locked.keys())
+    hidden = f"import sys; sys.modules.update(dict.fromkeys({others}))"
+    done = run_python("-c", f"{hidden}; import celery.apps.worker, kombu.transport.pyamqp, kombu.transport.redis")
+    assert done.returncode == 0, done.stderr
 
 
 # -- The matrix --------------------------------------------------------------------------------------------------------
