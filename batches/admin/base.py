@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
@@ -176,7 +176,7 @@ class ListAdmin(PlaceAdmin):
 class ReadOnlyAdmin(ListAdmin):
     """Rows that only the manager and the workers write."""
 
-    ordering = ("-pk",)
+    ordering: ClassVar[tuple[str, ...]] = ("-pk",)
     # Counting a million rows once is enough.
     show_full_result_count = False
     # No index would help; people look for the newest rows.

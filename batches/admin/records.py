@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import path
@@ -48,6 +47,7 @@ from .reports import FailuresPage, HostsPage
 class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
     about = gettext_lazy("A profile appears here with the first batch or list that has it.")
     actions = ("check_selected", "forget_selected")
+    ordering = ()
     list_display = (
         "url",
         "name",
@@ -70,14 +70,9 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
             *super().get_urls(),
         ]
 
-    def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
-        """Those of a host, and those that fail, by their addresses: they may be ten of a million.
-
-        Those of a host by an expression: PostgreSQL would walk along the index from the first address of all.
-        """
-        if HostFilter.parameter_name in request.GET:
-            return (Coalesce("url", "url").asc(),)
-        return ("url",) if LastCheckFilter.asks_for_failing(request) else self.ordering
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Profile]:
+        """The newest first, unless a filter has an order of its own."""
+        return super().get_queryset(request).order_by("-pk")
 
     def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
         """All profiles that match the filters and the search of the list."""

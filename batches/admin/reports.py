@@ -82,7 +82,7 @@ class FailuresPage(ReportPage):
             "batches": find_batches_with_failures(period)[:SHOWN] if may_view(request, Batch) else [],
             "may_view_rows": may_view(request, BatchProfile),
             "may_view_hosts": may_view(request, Host),
-            "profiles": find_failing(period).order_by("url")[:SHOWN],
+            "profiles": find_failing(period).by_address()[:SHOWN],
             "shown": SHOWN,
             "can_check": request.user.has_perm("batches.add_batch"),
         }

@@ -16,7 +16,7 @@ from .connections import (
 )
 from .counters import is_live
 from .feeds import ListFeed
-from .functions import HostOf, Minute, SecondsSince
+from .functions import ByBytes, HostOf, Minute, SecondsSince
 from .hidden import HideableQuerySet
 from .hosts import Host
 from .leases import EndedLease, Lease, Partition

@@ -4,11 +4,13 @@ from datetime import datetime
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_FINGERPRINT, MAX_NAME, MAX_STORY_ID, MAX_TITLE, MAX_URL, MAX_VALIDATOR
+
+from .functions import ByBytes
 
 
 class ProfileQuerySet(models.QuerySet["Profile"]):
@@ -19,6 +21,10 @@ class ProfileQuerySet(models.QuerySet["Profile"]):
     def failing(self) -> Self:
         """Those whose last check failed."""
         return self.exclude(last_error="")
+
+    def by_address(self) -> Self:
+        """In the order of the indexes that find the addresses of a host, and those that fail."""
+        return self.order_by(ByBytes(F("url")))
 
 
 class Profile(models.Model):

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from batches.models import Batch, HostOf, Profile
+from batches.models.profiles import ProfileQuerySet
 from batches.queue.sql import fetch_all
 
 
@@ -57,7 +58,7 @@ def is_within(period: Period, field: str) -> Q:
     return conditions[period]
 
 
-def find_failing(period: Period) -> QuerySet[Profile]:
+def find_failing(period: Period) -> ProfileQuerySet:
     return Profile.objects.failing().filter(is_within(period, "last_checked_at"))
 
 

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any, NamedTuple
 
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
 
 from batches.lists.addresses import DEFAULT_PORTS, InvalidAddress, address_prefixes, host_of
 from batches.lists.domains import domain_of
-from batches.models import Host, HostOf, Profile
+from batches.models import ByBytes, Host, HostOf, Profile
 from batches.queue.sql import PROFILE, as_json, fetch_all, is_postgresql, json_table
 
 from .queries import starts_with
@@ -150,15 +150,18 @@ def find_pauses_of(hosts: Iterable[str]) -> dict[str, Host]:
 
 
 def at_host(profiles: QuerySet[Profile], host: str) -> QuerySet[Profile]:
-    """Those at this host. Raises InvalidAddress.
+    """Those at this host, in the order of their addresses. Raises InvalidAddress.
 
     As a rule only one of its prefixes occurs, such as "https://example.org/". Then PostgreSQL counts in the index
-    alone: 21 instead of 119 ms for 200,000.
+    alone, and a page is a range of it: 21 and 1 instead of 119 and 200 ms for 200,000. To find several ranges it would
+    walk along all addresses, so these are sorted, by an expression that no index has.
     """
     found = find_occurring(address_prefixes(host))
-    return profiles.filter(
-        Q(*(starts_with("url", prefix) for prefix in found), _connector=Q.OR) if found else Q(pk=None)
-    )
+    if not found:
+        return profiles.none()
+    address = F("url") if len(found) == 1 else Coalesce("url", "url")
+    condition = Q(*(starts_with("url", prefix) for prefix in found), _connector=Q.OR)
+    return profiles.filter(condition).order_by(ByBytes(address))
 
 
 def find_occurring(prefixes: Sequence[str]) -> list[str]:

@@ -89,5 +89,6 @@ def test_only_failing_profiles_are_read():
     fail("https://example.org/")
     with CaptureQueriesContext(connection) as captured:
         summarise_failures(Period.TODAY, 9)
+        list(find_failing(Period.ALL).by_address()[:9])
     for query in captured:
         assert "profile_failing" in explain(query["sql"])

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from batches.models import Host, Profile
 from batches.reports import hosts
-from batches.reports.hosts import find_failing_hosts, find_pauses
+from batches.reports.hosts import at_host, find_failing_hosts, find_pauses
 from batches.tests.support.tables import explain
 
 pytestmark = pytest.mark.django_db
@@ -84,6 +84,19 @@ def test_a_host_rests_when_its_domain_has_asked_for_a_pause():
     }
     assert find_pauses(9) == [asked, slow]
     assert find_pauses(1) == [asked]
+
+
+@pytest.mark.parametrize(("others", "is_sorted"), [([], False), (["http://a.example/z"], True)])
+def test_the_profiles_of_a_host_are_in_the_order_of_bytes_as_in_their_index(others, is_sorted):
+    """PostgreSQL would walk along all addresses to find several ranges in their order."""
+    own = [f"https://a.example/{name}" for name in ("B", "a", "b", "ä")]
+    for url in (*reversed(own), *others, "https://a.example.org/", "https://b.example/"):
+        add(url)
+    with CaptureQueriesContext(connection) as captured:
+        found = [profile.url for profile in at_host(Profile.objects.all(), "a.example")[:9]]
+    assert found == [*others, *own]
+    plan = explain(captured[-1]["sql"])
+    assert ("Sort" in plan or "TEMP B-TREE" in plan) == is_sorted, plan
 
 
 def test_the_figures_of_many_hosts_are_looked_up_by_index_in_three_queries():
