@@ -15,6 +15,7 @@ admin.site.index_template = "admin/batches/overview.html"
 admin.site.unregister(TokenProxy)
 
 handler400 = "batches.web.error_pages.bad_request"
+handler500 = "batches.web.error_pages.server_error"
 
 
 def redirect_to_icon(request: HttpRequest) -> HttpResponse:

@@ -14,9 +14,10 @@ from django.db import OperationalError
 from django.test import Client
 from django.urls import path, reverse
 
+from batches.tests.admin.conftest import client_as
 from batches.tests.support.processes import run_python
+from batchproject import urls as project
 from batchproject.secret_key import GENERATE_KEY, is_weak, load_secret_key, read_or_generate_key
-from batchproject.urls import urlpatterns as project_urls
 
 POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -32,7 +33,7 @@ PRODUCTION = {
 }
 
 
-def fail(request):
+def fail(request=None):
     raise ArithmeticError
 
 
@@ -40,7 +41,8 @@ def lose_database(request):
     raise OperationalError
 
 
-urlpatterns = [*project_urls, path("fault/", fail), path("away/", lose_database)]
+handler400, handler500 = project.handler400, project.handler500
+urlpatterns = [*project.urlpatterns, path("fault/", fail), path("away/", lose_database)]
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def client(settings):
         ("get", "/nothing/", 404, "This page does not exist"),
         ("get", "/api/batches/", 401, ""),
         ("get", "/static/batches/queue.js", 200, ""),
-        ("get", "/fault/", 500, ""),
+        ("get", "/fault/", 500, "look at its page before you repeat the change"),
         ("get", "/away/", 503, ""),
     ],
 )
@@ -82,6 +84,24 @@ def test_every_response_has_the_security_headers_and_an_error_page_says_what_to_
 def test_a_request_for_a_foreign_host_is_refused_with_the_policy(client):
     response = client.get("/admin/login/", headers={"host": "evil.example.org"})
     assert (response.status_code, response.headers["Content-Security-Policy"]) == (400, POLICY)
+    assert "ALLOWED_HOSTS" in response.content.decode()
+
+
+def test_a_fault_is_named_by_the_id_of_its_request_and_shows_nothing_of_itself(client, caplog, german):
+    response = client.get("/fault/", headers={"Accept-Language": "de", "X-Request-ID": "a-1"})
+    page = response.content.decode()
+    assert '<html lang="de"' in page
+    assert "<code>a-1</code>" in page
+    assert "Arithmetic" not in page
+    assert caplog.messages == ["GET /fault/: server error in request a-1", "Internal Server Error: /fault/"]
+
+
+@pytest.mark.django_db
+def test_a_fault_of_the_api_is_json(client, monkeypatch):
+    monkeypatch.setattr("batches.api.views.forecast_queue", fail)
+    response = client_as("superuser", raise_request_exception=False).get("/api/v1/queue/")
+    assert (response.status_code, response.json()["code"]) == (500, "server_error")
+    assert response["X-Request-ID"] in response.json()["detail"]
 
 
 def test_djangos_debug_pages_keep_their_styles(client, settings):

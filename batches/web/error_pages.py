@@ -1,21 +1,38 @@
-"""The page for a request that cannot be read. The API answers in JSON instead."""
+"""The pages for a request that cannot be read, and for a fault of ours. The API answers in JSON."""
 
 import logging
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from batches.limits import MAX_LIST_BYTES
 
 logger = logging.getLogger(__name__)
 
+#: The code of a fault, for programs.
+FAULT = "server_error"
+
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's `handler400`. It cannot show the form with its values again: the request was never parsed."""
     if not isinstance(exception, RequestDataTooBig):
-        return render(None, "batches/400.html", status=400)
+        context = {"is_foreign": isinstance(exception, DisallowedHost)}
+        return render(None, "batches/400.html", context, status=400)
     logger.warning("%s %s: %s", request.method, request.path, exception)
     limits = {"pasted": settings.DATA_UPLOAD_MAX_MEMORY_SIZE, "uploaded": f"{MAX_LIST_BYTES // 1_000_000} MB"}
     return render(None, "batches/413.html", limits, status=413)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's `handler500`. It needs neither the database nor the user, which may be what has failed.
+
+    Its line in the log has the ID that it shows. The traceback follows: Django logs it.
+    """
+    request_id = getattr(request, "request_id", "")
+    logger.error("%s %s: server error in request %s", request.method, request.path, request_id or "without an ID")
+    if request.resolver_match and "batches_api" in request.resolver_match.namespaces:
+        detail = f"The server failed. Look at the state before you repeat a change. Request ID: {request_id or 'none'}."
+        return JsonResponse({"code": FAULT, "detail": detail}, status=500)
+    return render(None, "batches/500.html", {"request_id": request_id}, status=500)

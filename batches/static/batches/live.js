@@ -129,7 +129,7 @@ const live = (() => {
                 if ("clears" in button.dataset) form.reset();
                 show(text, response.url);
             } else {
-                refuse(button, response.status === 409 ? text : lost.dataset.refused.replace("{status}", response.status));
+                refuse(button, response.status === 409 ? text : explain(response.status));
             }
         } catch {
             refuse(button, lost.dataset.unanswered);
@@ -137,6 +137,10 @@ const live = (() => {
         sending = false;
         root.classList.remove("live-is-sending");
         refresh(); // shows the current state after a refusal, or the lost connection
+    }
+
+    function explain(status) {
+        return lost.dataset[status < 500 ? "refused" : "failed"].replace("{status}", status);
     }
 
     function refuse(button, text) {

@@ -95,6 +95,10 @@ def test_a_refusal_is_shown_in_the_menu_of_its_button(open_page, waiting, proble
     button(page, "start_batch", waiting[1]).click()
     expect_refusal(button(page, "start_batch", waiting[1]), "The queue is held: New disk.")
     expect(page.locator(".live-refusal")).to_be_visible()
+    problems.expected.append("status of 500")
+    page.route("**/start_batch/**", lambda route: route.fulfill(status=500))
+    button(page, "start_batch", waiting[1]).click()
+    expect_refusal(button(page, "start_batch", waiting[1]), "(500). The action may or may not have been carried out.")
 
 
 def test_everything_is_stopped_for_maintenance_and_then_goes_on_as_before(open_page, waiting):
@@ -155,6 +159,7 @@ def test_selected_batches_are_paused_and_deleted(open_page, waiting):
     first, _, third = waiting
     done = batch_with("done", name="the done one")
     page = open_page(QUEUE)
+    assert row(page, first).bounding_box()["height"] < 45  # one line, with its buttons
     bar = page.get_by_role("group", name="With selected")
     expect(bar).to_be_hidden()
     select(page, first, third, done)

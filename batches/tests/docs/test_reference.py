@@ -18,6 +18,7 @@ from batches.queue.refusals import Code
 from batches.queue.transitions import RULES
 from batches.reports.doctor import CONTRADICTIONS
 from batches.tests.support.documents import DOCS, ROOT, read_page
+from batches.web.error_pages import FAULT
 from batches.web.outages import BUSY, POOLED, UNAVAILABLE
 
 from . import messages
@@ -27,6 +28,7 @@ API_CODES = {
     *(found.default_code for module in (conditional, errors, idempotency) for found in vars(module).values()
       if isinstance(found, type) and issubclass(found, exceptions.APIException)),
     "unavailable",
+    FAULT,
 } - {"", "error"}  # fmt: skip
 
 

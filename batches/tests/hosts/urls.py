@@ -22,6 +22,7 @@ def greet(request):
 
 
 handler400 = "batches.web.error_pages.bad_request"
+handler500 = "batches.web.error_pages.server_error"
 
 urlpatterns = [
     path("admin/", admin.site.urls),
