@@ -15,7 +15,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern
 from django.utils import timezone
-from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 
@@ -23,7 +22,7 @@ from batches.lists.exports import EXPORTERS
 from batches.models import Action, Batch, BatchLog, BatchProfile, Queue
 from batches.queue.transitions import RULES
 from batches.reports import comparison, queries
-from batches.web.downloads import stream_download
+from batches.web.downloads import name_download, stream_download
 
 from . import display
 from .actions import (
@@ -124,13 +123,12 @@ class BatchPage(BatchView):
         if not has_export_permission(request):
             raise PermissionDenied
         batch = get_object_or_404(Batch, pk=batch_id)
-        name = slugify(batch.name, allow_unicode=True)[:60] or "batch"
-        rows, status = BatchProfile.objects.of_batch(batch), request.GET.get("status")
-        if status is not None:
+        rows, status = BatchProfile.objects.of_batch(batch), request.GET.get("status", "")
+        if "status" in request.GET:
             if status not in BatchProfile.Status.values:
                 raise Http404
-            rows, name = rows.filter(status=status), f"{name}-{status}"
-        return stream_download(EXPORTERS[form](queries.stream_rows(rows)), f"{name}-{str(batch.pk)[:8]}", form)
+            rows = rows.filter(status=status)
+        return stream_download(EXPORTERS[form](queries.stream_rows(rows)), name_download(batch, status), form)
 
 
 def queue_state(batch: Batch) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, override
 
 from batches.limits import MAX_NAME
 from batches.models import Batch, Profile
+from batches.text import pluralise
 
 from .actions import parse_number
 from .add_batch import create_batch, describe_start, respond_to_addition
@@ -67,14 +68,12 @@ class CheckProfilesAdmin(ListAdmin):
         is_all, counted = is_across(request), {"count": number(count)}
         conditions = list(self.conditions(request)) if is_all else []
         if is_all:
-            name = capfirst("; ".join(conditions)) or _("All profiles")
             title = button = _("Check all %(count)s matching profiles") % counted
         else:
-            name = ngettext("%(count)s selected profile", "%(count)s selected profiles", count) % counted
             title = ngettext("Check %(count)s selected profile", "Check %(count)s selected profiles", count) % counted
             button = _("Check selected")
         selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-        form = form or NewBatchForm(initial={"name": Truncator(name).chars(MAX_NAME)})
+        form = form or NewBatchForm(initial={"name": self.suggest_name(request, count)})
         context = {
             **self.form_context(request, form, VISIBLE),
             "title": title,
@@ -89,6 +88,15 @@ class CheckProfilesAdmin(ListAdmin):
             "is_all": is_all,
         }
         return TemplateResponse(request, "admin/batches/adding/check.html", context)
+
+    def suggest_name(self, request: HttpRequest, count: int) -> str:
+        """In English, whoever asks: it is stored, and others read it."""
+        with override("en"):
+            if is_across(request):
+                name = capfirst("; ".join(self.conditions(request))) or "All profiles"
+            else:
+                name = pluralise(count, "selected profile")
+        return Truncator(name).chars(MAX_NAME)
 
     def conditions(self, request: HttpRequest) -> Iterator[str]:
         """The filters and the search of the address, in words."""

@@ -15,7 +15,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import path
 from django.utils.html import format_html
-from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -26,7 +25,7 @@ from batches.queue.members import ListChange
 from batches.queue.refusals import Refusal, Refused
 from batches.reports import queries
 from batches.text import Sentence, counted
-from batches.web.downloads import stream_download
+from batches.web.downloads import name_download, stream_download
 
 from . import display
 from .actions import get_manager, parse_number
@@ -208,8 +207,7 @@ class ProfileListAdmin(RefusableAdmin):
             raise Http404
         found = self.find(request, list_id, "view_listprofile")
         lines = MEMBER_EXPORTERS[form](queries.stream_members(found.profiles.all()))
-        name = slugify(found.name, allow_unicode=True)[:60] or "list"
-        return stream_download(lines, f"{name}-{str(found.pk)[:8]}", form)
+        return stream_download(lines, name_download(found), form)
 
     def import_view(self, request: HttpRequest, list_id: UUID) -> HttpResponseBase:
         """A preview of what would change, which stores nothing, then the change. Both answer the same form."""

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.urls import path
-from django.utils.text import slugify
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
@@ -21,7 +20,7 @@ from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refusal
 from batches.queue.values import find_list
 from batches.reports import queries
-from batches.web.downloads import stream_download
+from batches.web.downloads import name_download, stream_download
 
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
@@ -239,7 +238,7 @@ class ListMembers(OfList, ListViewSet[ListProfile]):
             raise NotFound(f"Unknown type of export. Use {', '.join(MEMBER_EXPORTERS)}.")
         rows = self.filter_queryset(self.get_queryset())
         lines = () if request.method == "HEAD" else MEMBER_EXPORTERS[kind](queries.stream_members(rows))
-        return stream_download(lines, slugify(self.list_.name)[:50] or str(self.list_.pk), kind)
+        return stream_download(lines, name_download(self.list_), kind)
 
 
 class ListLogs(OfList, ListViewSet[BatchLog]):

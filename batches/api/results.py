@@ -10,7 +10,6 @@ from typing import Any, TypeAlias, TypeVar
 from django.db.models import Model, QuerySet
 from django.http import HttpResponseBase
 from django.urls import path
-from django.utils.text import slugify
 from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
@@ -26,7 +25,7 @@ from batches.reports import queries
 from batches.reports.comparison import compare
 from batches.reports.history import fetch_checks
 from batches.reports.queries import match_host
-from batches.web.downloads import stream_download
+from batches.web.downloads import name_download, stream_download
 
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
@@ -73,14 +72,14 @@ class ListOfBatch(OfBatch, ListViewSet[Row]):
         return super().get_queryset().filter(batch=self.batch)
 
     def respond_with_file(
-        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], suffix: str = ""
+        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], part: str = ""
     ) -> HttpResponseBase:
         """A streamed file. If the batch is deleted while it is sent, the file ends after the last row."""
         if kind not in exporters:
             raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
         rows = self.filter_queryset(self.get_queryset())
         lines = () if self.request.method == "HEAD" else exporters[kind](stream(rows))
-        return stream_download(lines, f"{slugify(self.batch.name)[:50] or self.batch.pk}{suffix}", kind)
+        return stream_download(lines, name_download(self.batch, part), kind)
 
 
 class BatchRows(ListOfBatch[BatchProfile]):
@@ -138,7 +137,7 @@ class BatchStories(ListOfBatch[StoryResult]):
 
         The filters are those of the list.
         """
-        return self.respond_with_file(kind, STORY_EXPORTERS, queries.stream_stories, suffix="-stories")
+        return self.respond_with_file(kind, STORY_EXPORTERS, queries.stream_stories, part="stories")
 
 
 class BatchLogs(ListOfBatch[BatchLog]):

@@ -5,11 +5,21 @@ from itertools import islice
 
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
+from django.utils.text import slugify
 
 from batches.lists.exports import MEDIA_TYPES
+from batches.models import Batch, ProfileList
 
 #: Lines per chunk: each chunk is a write to the network.
 CHUNK_LINES = 500
+#: Characters of a name in that of a file.
+MAX_SLUG = 60
+
+
+def name_download(row: Batch | ProfileList, part: str = "") -> str:
+    """Of a batch or a list, or of a part of it: "press-failed-8e03978e". Runs of a list have the same name."""
+    name = slugify(row.name, allow_unicode=True)[:MAX_SLUG] or row._meta.model_name
+    return "-".join(filter(None, (name, part, str(row.pk)[:8])))
 
 
 def stream_download(lines: Iterable[str], name: str, kind: str) -> StreamingHttpResponse:

@@ -15,6 +15,7 @@ from batches.management.output import printable
 from batches.management.tables import BATCHES, tabulate
 from batches.models import Action, Batch
 from batches.queue.transitions import RULES
+from batches.queue.undo import find_latest_change
 from batches.reports import doctor
 from batches.text import pluralise
 
@@ -25,7 +26,7 @@ ACTIONS = {
     "pause": (Action.PAUSE_BATCH, "Set batches aside; their results are kept."),
     "retry": (Action.RETRY_FAILED, "Recheck the failed profiles of batches."),
     "repeat": (Action.REPEAT_BATCH, "Start a new run of the same profiles, in a new batch each."),
-    "undo": (Action.UNDO_CHANGE, "Undo the latest change of batches: queued, started, paused or moved."),
+    "undo": (Action.UNDO_CHANGE, "Undo the latest change of batches (queued, started, paused, moved), last one first."),
     "delete": (Action.DELETE_BATCH, "Delete batches with their results; their stories stay known."),
 }
 
@@ -81,7 +82,7 @@ class ChangeActions(ActionCommand):
             names = ", ".join(f"“{printable(self.find_batch(batch_id).name)}”" for batch_id in ids)
             require_confirmed(f"Delete {names} with all results?")
         refused = False
-        for batch_id in ids:
+        for batch_id in self.latest_first(ids) if action == Action.UNDO_CHANGE else ids:
             try:
                 batch = self.find_batch(batch_id)
                 outcome = self.require_accepted(getattr(self.manager, action)(batch.pk, **values))
@@ -93,6 +94,18 @@ class ChangeActions(ActionCommand):
                 self.stdout.write(RULES[action].describe_success(printable(batch.name)) + new_id)
         if refused:
             raise SystemExit(1)
+
+    def latest_first(self, ids: list[str]) -> list[str]:
+        """Those whose latest change is the last one, first: each undo then finds the queue as that change left it."""
+
+        def line_of_change(batch_id: str) -> int:
+            try:
+                change = find_latest_change(self.find_batch(batch_id))
+            except CommandError:  # said when it is its turn
+                return 0
+            return change.pk if change else 0
+
+        return sorted(ids, key=line_of_change, reverse=True)
 
     def find_chosen(self, profiles: list[str] | None) -> list[int] | None:
         return [self.find_profile(wanted).pk for wanted in profiles] if profiles else None

@@ -11,7 +11,7 @@ from batches.admin import display
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Channel, Profile
 
-from .conftest import SCRIPT, address, messages_of, page_of, queries_of, text_of
+from .conftest import SCRIPT, address, client_as, messages_of, page_of, queries_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -92,6 +92,14 @@ def test_all_matching_profiles_become_a_batch_with_the_name_of_the_filters(clien
     confirm(client, page, query=query)
     batch = Batch.objects.get()
     assert (batch.name, batch.total_profiles) == (name, number)
+
+
+@pytest.mark.parametrize(("across", "name"), [(True, "Last check: failed"), (False, "2 selected profiles")])
+def test_the_suggested_name_is_english_whoever_asks(german, profiles, across, name):
+    client = client_as("superuser", headers={"Accept-Language": "de"})
+    page = ask(client, profiles[:2], across=across, query="check=failed")
+    assert "Profile prüfen" in text_of(page)
+    assert page.context["form"]["name"].value() == name
 
 
 def test_the_batch_has_what_matches_at_confirmation_and_a_message_gives_the_difference(client, profiles):

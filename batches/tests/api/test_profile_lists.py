@@ -117,7 +117,7 @@ def test_the_profiles_of_a_list_are_in_its_order_with_their_last_check(client):
 def test_an_export_can_be_imported_again(client, kind):
     found = make_list("News of the day", 3)
     answer = client.get(f"/api/lists/{found.pk}/export/{kind}/")
-    assert f'filename="news-of-the-day.{kind}"' in answer["Content-Disposition"]
+    assert f'filename="news-of-the-day-{str(found.pk)[:8]}.{kind}"' in answer["Content-Disposition"]
     file = SimpleUploadedFile(f"list.{kind}", b"".join(answer.streaming_content))
     answer = client.post(f"/api/lists/{found.pk}/sync/", {"file": file}, format="multipart")
     assert changed(answer) == (0, 0, 3)

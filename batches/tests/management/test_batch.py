@@ -421,6 +421,16 @@ def test_an_action_changes_the_status_says_so_and_logs_who_did_it(action, status
     assert (last_line().actor, last_line().channel) == ("ada", "command")
 
 
+def test_of_several_changes_the_last_one_is_undone_first(manage):
+    _, *moved = make_waiting(4)
+    for batch in moved:
+        assert BatchManager().move_batch(batch.pk, 1)
+    assert waiting_names() == ["4", "3", "2", "1"]
+    output = manage("batch", "undo", *(batch.pk for batch in moved), UNKNOWN)
+    assert (output.code, output.err.count("\n")) == (1, 1)
+    assert waiting_names() == ["1", "2", "3", "4"]
+
+
 def test_a_pause_can_have_a_reason(manage):
     batch = half_checked(Status.RUNNING)
     assert manage("batch", "pause", batch.pk, "--reason", "The feeds move.").code == 0
