@@ -40,9 +40,10 @@ OPERATOR_ACTIONS = (
 )
 #: What a button may call.
 CALLS = (*OPERATOR_ACTIONS, Action.UNDO_CHANGE)
-#: The buttons of a batch on the queue page, the most likely one first. A done batch that is queued loses its results.
+#: The buttons of a batch on the queue page, the most likely one first.
 QUEUE_ACTIONS = (Action.START_BATCH,)
 SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
+#: On each page: a done batch that is queued loses its results.
 DONE_ACTIONS = (Action.RETRY_FAILED, Action.REPEAT_BATCH, Action.QUEUE_BATCH)
 
 #: The most frequent reasons for failures on a batch's page.
@@ -124,14 +125,14 @@ def unchanged_since(line: str | None) -> QuerySet[Batch]:
 
 @register.filter
 def buttons(batch: Batch, actions: Sequence[Action] = OPERATOR_ACTIONS) -> list[tuple[str, str]]:
-    """The action and label of each button that a batch has."""
+    """The action and label of each button that a batch has, the likely one first."""
+    if batch.status == Batch.Status.DONE:
+        actions = DONE_ACTIONS
     return [(action.value, RULES[action].label_of(batch)) for action in actions if RULES[action].is_offered(batch)]
 
 
 @register.filter
 def queue_buttons(batch: Batch) -> list[tuple[str, str]]:
-    if batch.status == Batch.Status.DONE:
-        return buttons(batch, DONE_ACTIONS)
     return buttons(batch, SETTLED_ACTIONS if batch.position is None else QUEUE_ACTIONS)
 
 

@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from batches.batch_manager import BatchManager
 from batches.models import BatchLog
+from batches.queue.undo import UNDOABLE
 
 from .conftest import (
     BY_SCRIPT,
@@ -57,7 +58,7 @@ buttons = pytest.mark.parametrize("way", [press, press_in_queue])
             ["queue_batch", "start_batch", "retry_failed", "repeat_batch"],
             ["queue_batch", "retry_failed", "repeat_batch"],
         ),
-        ("done", 0, ["queue_batch", "repeat_batch"], ["repeat_batch", "queue_batch"]),
+        ("done", 0, ["repeat_batch", "queue_batch"], ["repeat_batch", "queue_batch"]),
         ("error", 1, ["queue_batch", "retry_failed", "repeat_batch"], ["queue_batch", "retry_failed", "repeat_batch"]),
     ],
 )
@@ -80,8 +81,8 @@ def test_a_batch_has_the_buttons_of_its_status_if_the_user_may_operate(client_of
         ("paused", {"pending": 2}, ["Add to queue", "Start now", "New run"]),
         ("paused", {"ok": 2, "pending": 1}, ["Continue", "Start now", "New run"]),
         ("error", {"failed": 1, "pending": 1}, ["Continue", "Recheck 1 failed", "New run"]),
-        ("done", {"ok": 2, "pending": 0}, ["Recheck all", "New run"]),
-        ("done", {"failed": 2, "pending": 0}, ["Recheck all", "Recheck 2 failed", "New run"]),
+        ("done", {"ok": 2, "pending": 0}, ["New run", "Recheck all"]),
+        ("done", {"failed": 2, "pending": 0}, ["Recheck 2 failed", "New run", "Recheck all"]),
     ],
 )
 def test_buttons_are_named_for_what_they_do_with_the_batch(client_of, status, counts, labels):
@@ -108,6 +109,7 @@ def test_an_action_does_what_it_says_and_the_log_names_the_user(client_of, way, 
     response = way(client_of("operator"), call, batch)
     assert reread(batch).status == after
     assert messages_of(response) == [("success", sentence)]
+    assert bool(document(response).xpath("//button[@id='message-undo']")) == (call in UNDOABLE)
     log = BatchLog.objects.latest("pk")
     assert (log.action, log.actor, log.channel) == (call, "operator", "admin")
     assert log.batch == (batch.repeats.get() if call == "repeat_batch" else batch)

@@ -73,7 +73,7 @@ def test_the_page_of_a_profile_tells_its_history_and_its_state(client):
     page = document(client.get(address(Profile, "change", failing.pk)))
     [row] = page.xpath("//table[contains(@class, 'profile-checks')]/tbody/tr")
     assert [words(cell) for cell in row.xpath("td")[1:]] == [
-        "Failed (rechecked)", "nightly", "500", "0.0 s", "HTTP status 500",
+        "Failed (rechecked)", "nightly", "500", "0.00 s", "HTTP status 500",
     ]  # fmt: skip
     text = words(page)
     for part in ("1 failed check in a row", "Waits to be checked in nightly (queued)", "Whales", "HTTP status 500"):

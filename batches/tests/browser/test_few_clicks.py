@@ -46,6 +46,16 @@ def test_who_paused_a_batch_and_why_takes_one(console):
     assert_clicks(console, 1)
 
 
+def test_todays_failures_as_csv_take_two(console):
+    batch_with("done", name="News", ok=1, failed=2, pending=0)
+    console.locator("#dashboard-failures").click()
+    with console.expect_download() as download:
+        console.locator("#export").click()
+    assert download.value.suggested_filename == "profiles.csv"
+    assert len(download.value.path().read_text().splitlines()) == 3
+    assert_clicks(console, 2)
+
+
 def test_the_fifth_to_the_top_takes_two_and_its_undo_one(console):
     batches = [batch_with(name=f"number {number}") for number in range(1, 6)]
     before = waiting_names()

@@ -41,6 +41,7 @@ def test_the_history_of_a_profile_is_two_clicks_from_the_dashboard_by_its_host(o
 
 def test_the_trend_of_a_list_is_one_click_from_the_dashboard(open_page, news):
     page = open_page("/admin/")
+    page.set_viewport_size(PHONE)
     page.locator(".dashboard-parts").get_by_role("link", name="News").last.click()
     page.wait_for_url(f"**/profilelist/{ProfileList.objects.get().pk}/**")
     bars = page.locator(".runs-bars").first.locator(".mark-ok, .mark-failed")
