@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from unicodedata import normalize
 
 from django.http import StreamingHttpResponse
 from django.utils.http import content_disposition_header
@@ -25,8 +26,17 @@ def name_download(row: Batch | ProfileList, part: str = "") -> str:
 def stream_download(lines: Iterable[str], name: str, kind: str) -> StreamingHttpResponse:
     """Stream a file of one of the MEDIA_TYPES; `name` comes without the extension."""
     charset = "; charset=utf-8" if MEDIA_TYPES[kind].startswith("text/") else ""
-    headers = {"Content-Disposition": content_disposition_header(True, f"{name}.{kind}") or "attachment"}
+    headers = {"Content-Disposition": describe_file(f"{name}.{kind}")}
     return StreamingHttpResponse(_join_chunks(lines), content_type=MEDIA_TYPES[kind] + charset, headers=headers)
+
+
+def describe_file(name: str) -> str:
+    """The header that names a file. Beside a name with other letters stands one in ASCII, for `curl -OJ`."""
+    header = content_disposition_header(True, name) or "attachment"
+    if name.isascii():
+        return header
+    plain = normalize("NFKD", name).encode("ascii", "ignore").decode().lstrip("-")
+    return f'attachment; filename="{plain}"; {header.removeprefix("attachment; ")}'
 
 
 def _join_chunks(lines: Iterable[str]) -> Iterator[bytes]:
