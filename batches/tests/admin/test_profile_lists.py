@@ -137,12 +137,13 @@ def test_the_page_draws_the_latest_runs_and_has_them_in_a_table(client, news):
     assert "No runs yet. Press “Run now”" in words(text_of(client.get(page_of(news))))
     first = run_list(news, ok("a"), failed(), ok())
     latest = run_list(news, ok(), ok())
+    Batch.objects.update(run_seconds=75)
     page = document(client.get(page_of(news)))
     titles = [words(title) for title in page.xpath("(//svg[@class='runs-bars'])[1]//title")]
     times = [f"{localtime(run.created_at):%Y-%m-%d %H:%M}" for run in (first, latest)]
     assert titles == [
-        f"“News”, {times[0]}, done: 2 ok, 1 failed, 1 new story, run time 0 s",
-        f"“News”, {times[1]}, done: 2 ok, 1 pending, 0 new stories, run time 0 s",
+        f"“News”, {times[0]}, done: 2 ok, 1 failed, 1 new story, run time 1 min 15 s",
+        f"“News”, {times[1]}, done: 2 ok, 1 pending, 0 new stories, run time 1 min 15 s",
     ]
     rows = page.xpath("//*[@id='runs-table']//tbody/tr")
     assert [[words(cell) for cell in row.xpath("td")[1:-1]] for row in rows] == [
