@@ -21,7 +21,7 @@ from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile, Lease
 from batches.tests.support.brokers import open_broker
 from batches.tests.support.factories import make_batch
-from batches.tests.support.processes import WAIT_SECONDS, wait_until
+from batches.tests.support.processes import WAIT_SECONDS, Commands, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -59,10 +59,14 @@ def free_port():
         return str(listener.getsockname()[1])
 
 
+def find_ports():
+    """Free ports for the web application and for the demo's feeds."""
+    return {"PORT": free_port(), "DEMO_PORT": free_port()}
+
+
 @pytest.fixture
 def ports(monkeypatch):
-    """Free ports for the web application and for the demo's feeds."""
-    ports = {"PORT": free_port(), "DEMO_PORT": free_port()}
+    ports = find_ports()
     for name, port in ports.items():
         monkeypatch.setenv(name, port)
     return ports
@@ -106,12 +110,6 @@ def test_web_worker_and_demo_run_together_and_ctrl_c_ends_them_all(serve, ports)
 
 
 def test_celery_runs_the_workers_if_it_has_a_broker(serve, ports):
-    assert serve("--executor", "celery").wait() == 1
-    refused = serve("--executor", "celery", CELERY_BROKER_URL="")
-    assert refused.wait() == 1
-    assert refused.err == (
-        "CommandError: Celery needs a broker. Set CELERY_BROKER_URL to amqp://localhost or redis://localhost.\n"
-    )
     with open_broker("redis") as broker:
         process = serve("--demo", "--executor=celery", "--processes=2", CELERY_BROKER_URL=broker.url)
         process.wait_for(lambda: children(process).keys() == {"demo", "web", "celery", "beat"})
@@ -134,7 +132,7 @@ def test_a_second_start_keeps_the_demo_and_kill_9_leaves_no_child(serve, ports):
 
 @pytest.mark.parametrize("environ", [{}, {"FORCE_SCRIPT_NAME": "/below"}])
 def test_below_a_path_every_style_and_script_loads_whether_or_not_a_proxy_removes_the_path(serve, ports, environ):
-    process = serve(*([] if environ else ["--url-prefix", "below/"]), **environ)
+    process = serve("--no-workers", *([] if environ else ["--url-prefix", "below/"]), **environ)
     process.wait_for(lambda: "Serving on" in process.out)
     assert f"Admin: http://127.0.0.1:{ports['PORT']}/below/admin/\n" in process.out
     _, _, page = get_login(ports)
@@ -146,13 +144,17 @@ def test_below_a_path_every_style_and_script_loads_whether_or_not_a_proxy_remove
     assert get(ports, "/below/favicon.ico")[1] == "/below/static/batches/icon.svg"
 
 
-def test_without_the_demo_only_web_and_worker_run_and_the_death_of_the_web_application_ends_both(serve, ports):
+def test_without_the_demo_a_killed_worker_starts_again_and_the_death_of_the_web_application_ends_all(serve, ports):
     process = serve()
     process.wait_for(lambda: "Serving on" in process.out)
     assert process.out.startswith(f"Admin: http://127.0.0.1:{ports['PORT']}/admin/\nStop with Ctrl-C.\n")
     assert children(process).keys() == {"web", "worker"}
     assert not User.objects.exists()
     assert not Batch.objects.exists()
+    killed = children(process)["worker"]
+    os.kill(killed, signal.SIGKILL)
+    process.wait_for(lambda: children(process)["worker"] != killed)
+    assert get_login(ports)[0] == 200
     os.kill(children(process)["web"], signal.SIGKILL)
     assert process.wait() == 1
     assert_gone(children(process).values())
@@ -168,19 +170,22 @@ def test_the_web_application_runs_without_workers_where_they_are_another_service
 
 
 def test_with_https_the_header_of_the_proxy_counts_and_plain_http_is_redirected(serve, ports):
-    process = serve(HTTPS="on")
+    process = serve("--no-workers", HTTPS="on")
     process.wait_for(lambda: "Serving on" in process.out)
     assert get_login(ports, **{"X-Forwarded-Proto": "https"})[0] == 200
     status, location, _ = get_login(ports)
     assert (status, location.partition(":")[0]) == (301, "https")
 
 
-@pytest.fixture
-def server(serve, ports):
-    """A running server behind one proxy, with two requests a minute for each address."""
-    process = serve(BATCHES_API_PROXIES="1", BATCHES_API_ANONYMOUS_RATE="2/minute", BATCHES_API_RATE="off")
-    process.wait_for(lambda: "Serving on" in process.out)
-    return process
+@pytest.fixture(scope="module")
+def server(database_url, django_db_setup):
+    """The ports of a running server behind one proxy, with two requests a minute for each address."""
+    ports = find_ports()
+    rates = {"BATCHES_API_PROXIES": "1", "BATCHES_API_ANONYMOUS_RATE": "2/minute", "BATCHES_API_RATE": "off"}
+    with Commands(database_url) as commands:
+        process = commands.start("serve", "--no-workers", environ=ports | rates)
+        process.wait_for(lambda: "Serving on" in process.out)
+        yield ports
 
 
 def connect(ports, request=""):
@@ -193,15 +198,13 @@ def connect(ports, request=""):
     return visitor
 
 
-@pytest.mark.usefixtures("server")
-def test_a_body_that_is_too_large_is_refused_before_it_is_sent(ports):
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
     request = "POST /api/v1/batches/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n"
-    with connect(ports, request) as visitor:
+    with connect(server, request) as visitor:
         assert visitor.recv(1024).startswith(b"HTTP/1.1 413 Request Entity Too Large\r\n")
 
 
-@pytest.mark.usefixtures("server")
-def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(ports):
+def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(server):
     batch = make_batch(profiles=12_000)
     batch.profiles.update(error="x" * 2000)  # more than 16 MB, and what the sockets hold
     token = Token.objects.create(user=User.objects.create_superuser("reader"))
@@ -209,17 +212,16 @@ def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(ports
     export += f"Host: localhost\r\nAuthorization: Token {token}\r\n\r\n"
     with ExitStack() as visitors:
         for _ in range(200):
-            visitors.enter_context(connect(ports))
+            visitors.enter_context(connect(server))
         for _ in range(10):
-            reader = visitors.enter_context(connect(ports, export))
+            reader = visitors.enter_context(connect(server, export))
             assert reader.recv(15) == b"HTTP/1.1 200 OK"
-        assert get_login(ports)[0] == 200
+        assert get_login(server)[0] == 200
 
 
-@pytest.mark.usefixtures("server")
-def test_each_visitor_behind_the_proxy_has_an_address(ports):
+def test_each_visitor_behind_the_proxy_has_an_address(server):
     addresses = ["192.0.2.1"] * 3 + ["192.0.2.2"]
-    assert [get(ports, "/api/v1/queue/", **{"X-Forwarded-For": it})[0] for it in addresses] == [401, 401, 429, 401]
+    assert [get(server, "/api/v1/queue/", **{"X-Forwarded-For": it})[0] for it in addresses] == [401, 401, 429, 401]
 
 
 @pytest.fixture
@@ -233,6 +235,18 @@ def refused(manage, monkeypatch):
         return output.err
 
     return run
+
+
+def test_celery_without_a_broker_gets_one_sentence_and_nothing_is_started(refused, ports):
+    sentence = "Celery needs a broker. Set CELERY_BROKER_URL to amqp://localhost or redis://localhost."
+    assert refused("--executor", "celery") == sentence
+
+
+def test_it_starts_as_many_workers_as_it_is_told(manage, ports, monkeypatch):
+    started = []
+    monkeypatch.setattr(serve_module, "supervise", lambda children, _: started.extend(child.name for child in children))
+    assert manage("serve", "--processes", "2").code == 0
+    assert started == ["web", "worker1", "worker2"]
 
 
 def test_a_port_in_use_gets_one_sentence_and_nothing_is_started(refused, ports):
@@ -260,17 +274,23 @@ def test_a_host_that_cannot_be_listened_on_gets_one_sentence(refused, ports):
 
 
 @pytest.mark.parametrize(
-    ("database", "sentence"),
+    ("database", "tried", "sentence"),
     [
-        ("{tmp_path}/new.sqlite3", f"The database is not up to date. Run: {command_line('migrate')}"),
-        ("/nowhere/db.sqlite3", "The database does not answer: unable to open database file"),
+        (
+            "{tmp_path}/new.sqlite3",
+            (["serve"], ["batchworker"], ["queue", "show"]),
+            f"The database is not up to date. Run: {command_line('migrate')}",
+        ),
+        (
+            "/nowhere/db.sqlite3",
+            (["batchworker"],),
+            "The database does not answer: unable to open database file",
+        ),
     ],
 )
-def test_a_command_without_a_usable_database_gets_one_sentence(database, sentence, commands, ports, tmp_path):
+def test_a_command_without_a_usable_database_gets_one_sentence(database, tried, sentence, commands, ports, tmp_path):
     environ = {"DATABASE_URL": f"sqlite:///{database.format(tmp_path=tmp_path)}"}
-    started = [
-        commands.start(*arguments, environ=environ) for arguments in (["serve"], ["batchworker"], ["queue", "show"])
-    ]
+    started = [commands.start(*arguments, environ=environ) for arguments in tried]
     for command in started:
         assert command.wait() == 1
         assert command.err == f"CommandError: {sentence}\n"
@@ -474,15 +494,3 @@ def test_children_that_restart_stop_together(environ, supervise):
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
     assert "is killed" not in process.out
-
-
-def test_serve_starts_a_killed_worker_again_and_goes_on(serve, ports):
-    process = serve("--processes", "2")
-    process.wait_for(lambda: "Serving on" in process.out and "worker2" in children(process))
-    killed = children(process)["worker1"]
-    os.kill(killed, signal.SIGKILL)
-    process.wait_for(lambda: children(process)["worker1"] != killed)
-    assert get_login(ports)[0] == 200
-    press_ctrl_c(process)
-    assert process.wait() == 0
-    assert_gone(children(process).values())
