@@ -28,7 +28,7 @@ from .queue import Queue
 from .redirects import Redirect
 from .subscriptions import Subscription
 from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
-from .workers import Worker, is_in_time
+from .workers import Worker, is_alive, is_in_time
 
 if apps.is_installed("rest_framework.authtoken"):
     from . import api  # so that Django finds its tables

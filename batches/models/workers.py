@@ -15,7 +15,7 @@ from batches.limits import MAX_ACTOR, MAX_VERSION
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
     def alive(self) -> Self:
-        return self.filter(is_in_time("seen_at"), Q(ended_at=None) | Q(ended_at__gt=Now()))
+        return self.filter(is_alive())
 
     def expected(self) -> Self:
         """Those that are there, and those that have died without a word."""
@@ -24,6 +24,11 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     def last_seen(self) -> Worker | None:
         """The one with the latest heartbeat of all, which says whether anybody looks for work."""
         return self.order_by("-seen_at").first()
+
+
+def is_alive() -> Q:
+    """Whether it is there: with a heartbeat, and not ended in order."""
+    return is_in_time("seen_at") & (Q(ended_at=None) | Q(ended_at__gt=Now()))
 
 
 def is_in_time(field: str) -> Q:

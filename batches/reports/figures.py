@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery, Worker, is_in_time
+from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery, Worker, is_alive
 
 Status = Batch.Status
 DAY = timedelta(hours=24)
@@ -62,7 +62,7 @@ def describe_hold(queue: Any) -> Iterator[Metric]:
 
 def describe_workers(queue: Any) -> Iterator[Metric]:
     leases = Lease.objects.aggregate(count=Count("pk"), first=Min("lease_at"))
-    alive = Count("pk", filter=is_in_time("seen_at"))
+    alive = Count("pk", filter=is_alive())
     versions = list(Worker.objects.values("version").annotate(alive=alive, last=Max("seen_at")).order_by("version"))
     seen_at = max((version["last"] for version in versions), default=None)
     yield gauge("workers", "Workers that have a part in the running batch.", leases["count"])
