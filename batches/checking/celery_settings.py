@@ -14,6 +14,9 @@ PROMOTE, CHECK, TEND = "batches.promote", "batches.check", "batches.tend"
 TEND_SECONDS = 5.0
 #: Seconds that a task may take in addition to its checks: to record, and to deliver what is due.
 RESERVE_SECONDS = 60.0
+#: Seconds in which a new process must say that it is there, or Celery kills it. On a busy machine its 4 s are too few:
+#: each process was killed and replaced by another one, for minutes.
+START_SECONDS = 60.0
 #: Kilobytes that a process may have after a task. Above that, another one takes its place.
 MAX_MEMORY = 400_000
 
@@ -36,6 +39,7 @@ def celery_settings(config: Config) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # a second delivery changes nothing
         "worker_max_memory_per_child": MAX_MEMORY,
         "worker_prefetch_multiplier": 1,
+        "worker_proc_alive_timeout": START_SECONDS,
     }
 
 
