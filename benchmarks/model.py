@@ -96,7 +96,7 @@ def _limits(it: Installation) -> Iterator[Limit]:
     yield Limit(
         "cores of PostgreSQL",
         1000 * (it.database_cores - it.reading_cores) / it.record_ms,
-        "a larger machine; exports and the API from a read replica; the tables partitioned by batch, so that indexes stay small",
+        "a larger machine; a read replica for exports and the API; tables partitioned by batch, for small indexes",
     )
     yield Limit(
         "WAL of PostgreSQL", it.wal_megabytes * 1e6 / it.wal_bytes, "its own disk; fillfactor 50; wal_compression"
