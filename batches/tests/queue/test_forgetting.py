@@ -20,9 +20,8 @@ from batches.notifications.messages import prepare_messages
 from batches.queue import contents, forgetting, lists, resets, results, schedules
 from batches.queue.forgetting import LOGGED, Traces, count_traces
 from batches.queue.refusals import Code
-from batches.reports.doctor import diagnose
 from batches.tests.support.factories import (
-    assert_consistent,
+    assert_sound,
     claim,
     failed,
     half_checked,
@@ -47,11 +46,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 #: All others are `/1`, `/2`, …: none of them contains it.
 OURS = "https://example.org/0"
-
-
-def assert_sound():
-    assert_consistent()
-    assert diagnose() == []
 
 
 def forget(url=OURS):

@@ -11,10 +11,10 @@ from batches.checking.checkers.base import CheckResult
 from batches.models import BatchLog, BatchProfile, Profile, Queue
 from batches.queue import outages, resets
 from batches.queue.refusals import Code
-from batches.reports.doctor import diagnose
 from batches.reports.queries import find_start_of_outage, sample_answering
 from batches.tests.support.factories import (
     assert_consistent,
+    assert_sound,
     claim,
     failed,
     make_batch,
@@ -141,7 +141,7 @@ def test_after_a_kill_the_rest_is_set_back_before_anybody_claims_the_batch(monke
     assert BatchManager().end_outage()
     assert BatchManager().claim_run("worker") is None
     BatchManager().finish_resets()
-    assert diagnose() == []
+    assert_sound()
     assert row_statuses(run.batch) == ["pending", "pending", "ok", "pending", "failed", "pending"]
     assert counters(run.batch) == (2, 1, 1)
     assert claim().batch == run.batch

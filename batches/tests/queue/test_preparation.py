@@ -17,7 +17,7 @@ from batches.queue import contents, sql
 from batches.queue.refusals import Code
 from batches.reports.doctor import diagnose
 from batches.tests.support.chunks import killed_at
-from batches.tests.support.factories import assert_consistent, make_batch, profile_ids, urls
+from batches.tests.support.factories import assert_consistent, assert_sound, make_batch, profile_ids, urls
 from batches.tests.support.tables import run_sql
 from batches.tests.support.threads import TIMEOUT, in_thread
 
@@ -50,7 +50,7 @@ def test_others_change_the_queue_between_the_chunks_and_do_not_see_the_batch(cal
         assert not connection.in_atomic_block
         assert in_thread(lambda: BatchManager().hold_queue(f"{len(stored)}")).result(TIMEOUT)
         assert [batch.pk for batch in Batch.objects.all()] == [source.pk]
-        assert diagnose() == []
+        assert_sound()
         BatchManager().purge_deleted()  # leaves a batch alone that is being stored
         hidden = Batch.everything.in_preparation()
         assert hidden.filter(deleted_at__gt=Now() + contents.PREPARATION / 2).update(deleted_at=Now() + PATIENCE) == 1
@@ -77,7 +77,7 @@ def test_an_interrupted_import_shows_nothing_and_is_purged(number, call, source,
     manager.purge_deleted()
     assert Batch.everything.get().pk == source.pk
     assert BatchProfile.objects.count() == 12
-    assert diagnose() == []
+    assert_sound()
 
 
 def test_an_import_that_was_silent_for_too_long_is_refused(call, source, manager, at_each_chunk):

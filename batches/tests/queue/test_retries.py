@@ -14,6 +14,7 @@ from batches.reports.doctor import diagnose
 from batches.tests.support.factories import (
     assert_consistent,
     assert_ledger_is_exact,
+    assert_sound,
     claim,
     failed,
     last_line,
@@ -88,8 +89,7 @@ def test_only_what_was_chosen_is_checked_again_and_the_ledger_is_exact_all_the_t
     assert counters(done) == (8 - again, 2, 6 - again)
     assert Attempt.objects.filter(batch=done).count() == again
     assert (done.reset_after, done.reset_reasons, done.completed_at) == (None, None, None)
-    assert_consistent()
-    assert diagnose() == []
+    assert_sound()
 
 
 def test_few_among_many_take_few_transactions(done, manager, monkeypatch):
@@ -211,7 +211,7 @@ def test_earlier_checks_go_with_their_batch_and_with_their_profile(done, manager
     assert_consistent()
     assert manager.delete_batch(done.pk)
     assert not Attempt.objects.exists()
-    assert diagnose() == []
+    assert_sound()
 
 
 def test_the_checks_of_an_outage_were_none_and_are_not_kept(manager):

@@ -15,9 +15,9 @@ from batches.checking.scheduling import scheduling
 from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList
 from batches.queue import lists, schedules
 from batches.queue.refusals import Code
-from batches.reports.doctor import diagnose
 from batches.tests.support.factories import (
     assert_consistent,
+    assert_sound,
     last_line,
     make_batch,
     make_list,
@@ -169,8 +169,7 @@ def test_a_list_that_is_due_is_queued_once(manager, clock):
     assert line.message == "3 profiles, due 2026-06-01 13:00:00 UTC"
     with unchanged():
         assert tick(clock) == []
-    assert_consistent()
-    assert diagnose() == []
+    assert_sound()
 
 
 def test_the_next_run_follows_the_latest_one(manager, clock):
@@ -310,8 +309,7 @@ def test_a_week_in_fast_motion(start, daily, manager, clock):
     for found in ProfileList.objects.all():
         of_list = list(runs.filter(list=found))
         assert [run.previous for run in of_list] == [None, *of_list[:-1]]
-    assert_consistent()
-    assert diagnose() == []
+    assert_sound()
 
 
 def test_a_schedule_that_can_no_longer_be_read_is_switched_off_and_the_others_run(manager, clock):

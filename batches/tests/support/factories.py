@@ -40,6 +40,7 @@ from batches.queue.partitions import end_checks
 from batches.queue.runs import ClaimedRun, end_leases
 from batches.queue.transitions import RULES
 from batches.queue.workers import note_worker
+from batches.reports.doctor import diagnose
 
 Status = Batch.Status
 MODELS = (
@@ -306,6 +307,12 @@ WAYS = {
         lambda manager, pk: manager.move_batch(pk, 2),
     ],
 }
+
+
+def assert_sound() -> None:
+    """The invariants hold, and the doctor finds nothing."""
+    assert_consistent()
+    assert diagnose() == []
 
 
 def assert_consistent() -> None:
