@@ -94,15 +94,15 @@ def find_repetitions(items: list[pytest.Item]) -> Iterator[pytest.Item]:
     """What `make test` leaves to `make test-all`: the tests that do on one database what they also do on the other.
 
     The choice is always the same: the name of a test says where it begins, and its next parameters take turns. Where
-    SQL and locks are tested, the first parameters are tried on both, unless that is slow.
+    SQL and locks are tested, a test without parameters is tried on both, unless that is slow.
     """
-    numbers: Counter[str] = Counter()
-    for name, pair in find_pairs(items):
-        number = numbers[name]
+    pairs, numbers = list(find_pairs(items)), Counter[str]()
+    tried = Counter(name for name, (test, _) in pairs if not test.get_closest_marker("exhaustive"))
+    for name, pair in pairs:
+        is_single = tried[name] == 1 and pair[0].path.parent.name in ROOMS_OF_SQL
+        if not ((is_single and "slow" not in pair[0].keywords) or "on_both_databases" in pair[0].keywords):
+            yield choose_repetition(pair, name, numbers[name])
         numbers[name] += 1
-        is_first = not number and pair[0].path.parent.name in ROOMS_OF_SQL and not pair[0].get_closest_marker("slow")
-        if not is_first and not pair[0].get_closest_marker("on_both_databases"):
-            yield choose_repetition(pair, name, number)
 
 
 def find_pairs(items: list[pytest.Item]) -> Iterator[tuple[str, list[pytest.Item]]]:

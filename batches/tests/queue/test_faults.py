@@ -388,12 +388,9 @@ def fail_at(step: int) -> Iterator[Fault]:
 
 def each_scene() -> Iterator[Any]:
     """After a fault between two transactions all tables are restored: `make test` tries every third statement there."""
-    for scene in SCENES:
-        if scene.split()[0] in IN_SEVERAL_TRANSACTIONS:
-            yield pytest.param(scene, 3)
-            yield pytest.param(scene, 1, marks=pytest.mark.exhaustive)
-        else:
-            yield pytest.param(scene, 1)
+    restoring = [scene for scene in SCENES if scene.split()[0] in IN_SEVERAL_TRANSACTIONS]
+    yield from ((scene, 3 if scene in restoring else 1) for scene in SCENES)
+    yield from (pytest.param(scene, 1, marks=pytest.mark.exhaustive) for scene in restoring)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -231,7 +231,7 @@ def test_a_batch_that_is_being_stored_is_waited_for(manager):
     with manager.preparing_batch("new", urls(2)) as reveal:
         with unchanged():
             assert manager.forget_profile(Profile.objects.get(url=OURS).pk).code == Code.BEING_ADDED
-        assert reveal()
+        assert reveal().position == 1
     forget()
     assert urls_of(Batch.objects.get()) == urls(2)[1:]
     assert_sound()

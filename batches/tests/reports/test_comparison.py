@@ -108,7 +108,14 @@ BIG = 20_000
 
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("collected", ["never", "before the batches", "now"])
+@pytest.mark.parametrize(
+    "collected",
+    [
+        pytest.param("never", marks=pytest.mark.exhaustive_on("postgresql")),
+        pytest.param("before the batches", marks=pytest.mark.exhaustive_on("sqlite")),
+        pytest.param("now", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_each_row_of_a_big_batch_is_looked_up_in_the_previous_one_by_the_unique_index(collected, statistics):
     """With statistics from before the batches, PostgreSQL read the whole previous batch for each row: 15 s."""
     make_batch("another with the same profiles", BIG, queue=False)
