@@ -85,6 +85,8 @@ class Command(DatabaseCommand):
         call_command("demo", site=site, stdout=self.stdout)
         port = demo_port()
         if port is None:
+            advice = f"To see it: DATA_DIR=demo {start_command()}"
+            self.stdout.write(f"There is no demo here, since this database has batches of its own. {advice}")
             return False
         remedy = (
             "The demo's profiles need it: stop the program that uses it, "

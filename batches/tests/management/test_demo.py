@@ -5,6 +5,7 @@ import socket
 import struct
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from itertools import islice
 from threading import Event
 from types import SimpleNamespace
@@ -22,7 +23,9 @@ from batches.batch_manager import BatchManager
 from batches.demo import profiles as demo
 from batches.demo.profiles import DemoFeed
 from batches.demo.server import FeedServer, delay
+from batches.management.base import start_command
 from batches.management.commands.demo import demo_port
+from batches.management.commands.serve import Command as Serve
 from batches.models import Batch, Profile
 from batches.tests.support.factories import everything
 
@@ -81,6 +84,9 @@ def test_with_an_account_or_a_batch_of_its_own_an_installation_gets_no_demo(set_
     assert set_up() == ""
     assert (User.objects.get().username, Batch.objects.get().name) == ("ada", "Mine")
     assert demo_port() is None
+    serve = Serve(stdout=StringIO())
+    assert not serve.set_up_demo("http://127.0.0.1:8000")
+    assert f"To see it: DATA_DIR=demo {start_command()}" in serve.stdout.getvalue()
 
 
 @pytest.mark.django_db
