@@ -19,8 +19,8 @@ from django.db.models import Model
 from .conf import get_config, install_command
 from .models import Subscription
 
-#: Of the checks that every command makes. Django's own would import the admin and the API, which takes longer than most
-#: commands: `manage.py check` and the web server make them.
+#: The tag of the checks that every command makes. Django's own checks would import the admin and the API, which takes
+#: longer than most commands: `manage.py check` and the web server make them.
 TAG = "batches"
 
 #: The first version with RETURNING.
@@ -46,7 +46,7 @@ def check_config(**kwargs: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_project(**kwargs: Any) -> list[CheckMessage]:
-    """What the app needs from the project around it."""
+    """Check the settings of the project that the app needs."""
     problems: list[CheckMessage] = [
         Error(f"{name!r} is not in INSTALLED_APPS.", hint=f'Add "{name}" to INSTALLED_APPS.', id="batches.E004")
         for name in NEEDED_APPS
@@ -130,7 +130,7 @@ def _has_subscriptions() -> bool:
 
 @register(Tags.database, deploy=True)
 def check_wal_reset_bug(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """For those who deploy (`check --deploy --database default`): it is very rare, and most distributions have it."""
+    """Only for `check --deploy --database default`: the fault is very rare, and most distributions have it."""
     is_sound = sqlite3.sqlite_version_info >= SOUND_SQLITE
     if is_sound or "default" not in (databases or ()) or connections["default"].vendor != "sqlite":
         return []

@@ -32,7 +32,7 @@ ZERO_ALLOWED = {
 #: A century. More days than that mean "never".
 MAX_DAYS = 36_500
 
-#: Those that this process may use: fewer than the machine has in a container.
+#: The cores that this process may use: in a container, fewer than the machine has.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 #: Characters of a secret.
@@ -184,7 +184,7 @@ def command_line(arguments: str) -> str:
 
 
 def install_command(extra: str) -> str:
-    """What installs the packages of an extra: from a clone its file, and else by its name."""
+    """The command that installs an extra: from its file in a clone, otherwise by its name."""
     file = Path(__file__).parents[1] / f"requirements-{extra}.txt"
     if file.exists():
         return f"python -m pip install -r {file.name}"

@@ -33,21 +33,21 @@ MAX_TIME_ZONE = 50
 MAX_DELAY = 10_080
 #: Failed checks in a row, after which a subscription reports a profile.
 MAX_FAILURES = 1000
-#: Of a list, or of the queue: their messages are written under the lock of the queue.
+#: Subscriptions to a list, or to the queue: their messages are written under the lock of the queue.
 MAX_SUBSCRIPTIONS = 100
-#: What a message quotes of a text that it rejects.
+#: Characters that a message quotes of a text that it rejects.
 MAX_QUOTE = 200
-#: The same of an ID, a name or a time zone that nothing has.
+#: The same for an ID, a name or a time zone that does not exist.
 MAX_WANTED = 40
 #: What PostgreSQL's smallint and bigint hold.
 MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 MAX_ID = 2**63 - 1
 
-#: Into how many partitions the rows of a batch fall at most. Stored with each row.
+#: The most partitions that a batch is divided into. Each row stores its partition.
 PARTITIONS = 256
-#: Batches that one bulk action changes at most.
+#: The most batches that one bulk action changes.
 MAX_BULK = 1000
-#: Reasons by which failed profiles are chosen at once.
+#: Reasons in one retry.
 MAX_REASONS = 100
 #: Bytes of a list that is imported.
 MAX_LIST_BYTES = 200_000_000

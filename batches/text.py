@@ -49,7 +49,7 @@ def pluralise(number: int, noun: str, plural: str = "") -> str:
 
 
 class Sentence(str):
-    """English as text, for programs, the log and the database; as HTML, in the language of the page.
+    """A text that is English for programs, the log and the database, and in the language of the page as HTML.
 
     `Sentence("%(name)s has %(count)s profiles", name=…, count=2_000)`: numbers get separators, and a value can be a
     sentence itself. `make messages` collects the texts from the calls of `Sentence` and `counted`.
@@ -108,7 +108,7 @@ def counted(one: str, many: str, /, *, count: int, **values: object) -> Sentence
 
 
 def join(texts: Iterable[str], separator: str) -> str:
-    """Of sentences, a sentence."""
+    """Joins sentences into one that can be translated."""
     first, *others = [*texts] or [""]
     both = f"%(left)s{separator}%(right)s"
     return reduce(lambda left, right: Sentence(both, left=left, right=right), others, first)

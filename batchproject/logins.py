@@ -1,8 +1,8 @@
 """Limits the attempts to log in, by address and by name, before a password is hashed: that takes a third of a second.
 
-It covers every page whose URL is named `login`, as that of each admin site is, and that of django-allauth. A correct
-password does not count. The limits are those of the API, with a rate of their own: whoever waits for them stays logged
-in elsewhere, since sessions and tokens do not pass here.
+It covers the login pages of all admin sites and that of django-allauth, by the names of their URLs. A correct password
+does not count. The limits work like those of the API, with their own rate. They do not affect sessions and tokens, so a
+user who has to wait stays logged in elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LoginThrottle(ConfiguredThrottle):
     duration: int
 
     def forget(self) -> None:
-        """Take this attempt back."""
+        """Do not count this attempt."""
         with ONE_AT_A_TIME:
             attempts = self.cache.get(self.key, []) if self.rate else []
             if attempts and self.now in attempts:
@@ -56,7 +56,7 @@ class LoginNameThrottle(LoginThrottle):
 
 
 class LoginThrottleMiddleware(MiddlewareMixin):
-    """Refuses an attempt too many with 429. Behind CsrfViewMiddleware, so that other sites' forms do not count."""
+    """Refuses further attempts with 429. Put it behind CsrfViewMiddleware, so that other sites' forms do not count."""
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
@@ -65,7 +65,7 @@ class LoginThrottleMiddleware(MiddlewareMixin):
         if request.method != "POST" or match is None or match.url_name not in NAME_FIELDS:
             return None
         counted = request.login_throttles = []  # type: ignore[attr-defined]
-        # By address first: whoever is refused there does not use up the attempts of a name.
+        # By address first: a refused address does not use up the attempts of a name.
         for throttle in (LoginAddressThrottle(), LoginNameThrottle()):
             with ONE_AT_A_TIME:
                 is_allowed = throttle.allow_request(request, None)  # type: ignore[arg-type]

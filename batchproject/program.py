@@ -43,9 +43,9 @@ def main() -> None:
 
 
 def open_closed_streams() -> None:
-    """Python has None for a stream that the caller closed, and the next file, such as the database, gets its number.
+    """Open a file for each stream that the caller closed: otherwise the next file, the database, gets its number.
 
-    Writing to our stand-in for the output raises an error, so that nothing shown only once gets lost.
+    Writing to the stand-in for the output raises an error, so that a secret that is shown once does not get lost.
     """
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull)  # noqa: SIM115

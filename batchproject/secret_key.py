@@ -43,7 +43,7 @@ def is_weak(key: str) -> bool:
 def read_or_generate_key(path: Path) -> str:
     """Read the key in `path`. The first process generates it, readable by its owner only.
 
-    Several processes may start at once: the first to link its file wins, and all of them read that one.
+    Several processes may start together: the first to link its file wins, and all of them read that one.
     """
     try:
         if not path.exists():

@@ -83,7 +83,7 @@ class Row:
     """One row of the table. `open` starts what it needs, such as a web server, and stops it afterwards.
 
     No measurement starts after `minutes`; one that is running then is stopped. One round is enough for a row without
-    other contenders, whose measurement repeats everything by itself.
+    other contenders: their measurement repeats everything by itself.
     """
 
     name: str

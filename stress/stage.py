@@ -301,7 +301,7 @@ class Stage:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether so much has gone wrong that continuing would only take time."""
+        """Whether too much has gone wrong to continue."""
         return len(self.breaches) >= MAX_BREACHES
 
     # The queue

@@ -49,7 +49,7 @@ DONE_ACTIONS = (Action.RETRY_FAILED, Action.REPEAT_BATCH, Action.QUEUE_BATCH)
 #: The most frequent reasons for failures on a batch's page.
 SHOWN_REASONS = 20
 
-#: The greatest number of a log line that the databases can compare.
+#: The largest ID of a log line that both databases can compare.
 MAX_LINE = 2**63 - 1
 
 View = Callable[..., HttpResponseBase]
@@ -63,7 +63,7 @@ def get_manager(request: HttpRequest) -> BatchManager:
 
 
 def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
-    """Press a button of a batch. Its address has the status and the version of the queue that it was shown for."""
+    """Press a button of a batch. The address has the status and the queue version that the page showed."""
     batch = Batch.objects.filter(pk=batch_id).first()
     success = RULES[Action(call)].describe_success(batch)
     if call == Action.REPEAT_BATCH:
@@ -80,9 +80,9 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
 
 
 def chosen_reasons(request: HttpRequest, batch: Batch) -> list[str]:
-    """Those that were ticked, or the one whose own button was pressed.
+    """The ticked reasons, or the one with the button that was pressed.
 
-    By their names: in texts that it sends, a browser changes line breaks.
+    The form sends their names, since a browser changes the line breaks of texts.
     """
     sent = request.POST.getlist("only") or request.POST.getlist("ticked")
     reasons = [reason for reason, _ in queries.count_failure_reasons(batch, SHOWN_REASONS)]
@@ -90,7 +90,7 @@ def chosen_reasons(request: HttpRequest, batch: Batch) -> list[str]:
 
 
 def name_reason(reason: str) -> str:
-    """The same every time, so that the focus stays on its link."""
+    """A stable name, so that its link keeps the focus when the page is updated."""
     return sha256(reason.encode()).hexdigest()[:16]
 
 
@@ -166,13 +166,13 @@ def respond(request: HttpRequest, result: Any, success: str, page: str, undo: st
 
 
 def changes_after(request: HttpRequest, line: int) -> QuerySet[BatchLog]:
-    """Those that its user has made here since that log line, newest first."""
+    """The changes that this user has made in the admin since that log line, newest first."""
     later = BatchLog.objects.changes().filter(pk__gt=min(line, MAX_LINE), batch__isnull=False)
     return later.filter(actor=request.user.get_username(), channel=Channel.ADMIN)
 
 
 def undoable_changes(request: HttpRequest, action: str, after: int, last: int) -> list[BatchLog]:
-    """Of a bulk action: those between two log lines."""
+    """The changes of a bulk action that can be undone: those between two log lines."""
     if action not in OPERATOR_ACTIONS:  # an address that somebody has typed
         return []
     changes = changes_after(request, after).filter(action=action, pk__lte=min(last, MAX_LINE))
@@ -180,7 +180,7 @@ def undoable_changes(request: HttpRequest, action: str, after: int, last: int) -
 
 
 def undo_selected_button(request: HttpRequest, action: Action, seen: int, address: str) -> str:
-    """The button of a message that undoes what a bulk action has just done after this log line."""
+    """The “Undo” button in the message of a bulk action, which changed batches after this log line."""
     last = latest_line()
     if not undoable_changes(request, action, seen, last):
         return ""
@@ -194,7 +194,7 @@ def undo_selected_button(request: HttpRequest, action: Action, seen: int, addres
 
 
 def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -> str:
-    """The button of a message that undoes what its user has just done: the change after this log line, if it can be."""
+    """The “Undo” button in the message of a change, the one after this log line; empty if it cannot be undone."""
     change = changes_after(request, seen).filter(batch=batch_id).first()
     if change is None or not can_be_undone(change):
         return ""
@@ -256,7 +256,7 @@ class BatchAdminBase(ListAdmin):
         return None
 
     def run_bulk(self, request: HttpRequest, action: Action, ids: Sequence[object], left: int = 0) -> None:
-        """A confirmed deletion deletes only what is still as it was shown."""
+        """A confirmed deletion skips batches that have changed since they were shown."""
         expected: dict[str, Any] = {}
         if action == Action.DELETE_BATCH:
             expected["expected_in"] = unchanged_since(request.POST.get("seen"))

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Pages whose titles say where one is. Django's say what to do there: “Select batch to change”."""
+    """The title of a page says where the reader is. Django's say what to do there: “Select batch to change”."""
 
-    #: For an empty list: what its rows are, and how they come there.
+    #: Shown while the list is empty: what its rows are, and how they get there.
     about: StrOrPromise = ""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:

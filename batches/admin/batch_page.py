@@ -37,7 +37,7 @@ from .actions import (
 )
 from .chart import chart, shares
 
-#: Rows of each kind on the page; the full lists are linked.
+#: Rows of each kind on the page; it links to the rest.
 SHOWN = 20
 #: The page includes the details of a batch of at most this many profiles: they take about 50 ms.
 MAX_PROFILES_WITH_DETAILS = 20_000
@@ -132,7 +132,7 @@ class BatchPage(BatchView):
 
 
 def queue_state(batch: Batch) -> dict[str, Any]:
-    """The version of the queue, and the name of another batch that runs: of one moment, for the button that it has."""
+    """The version of the queue and the name of another running batch, read together: a button sends the version."""
     name = Batch.objects.running().exclude(pk=batch.pk).values("name")[:1]
     queue = Queue.objects.annotate(running=Subquery(name)).values("version", "running").first()
     return dict(queue or {"version": 0, "running": None})

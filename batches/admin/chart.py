@@ -30,7 +30,7 @@ HOUR, DAY = 60, 24 * 60
 #: The minutes that a bar may cover; beyond that, whole weeks.
 SIZES = (1, 2, 5, 10, 15, 30, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY)
 WEEK = 7 * DAY
-#: The minutes of each unit, and how a number of it is called. One alone is not counted: "per hour".
+#: The minutes of each unit, and its name with a number. One alone has no number: "per hour".
 UNITS = (
     (WEEK, ngettext_lazy("week", "%(count)s weeks", "count")),
     (DAY, ngettext_lazy("day", "%(count)s days", "count")),
@@ -55,7 +55,7 @@ LEAST = 0.04
 def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
     """The drawing of the checks per minute, which are in order of time. None if there are none.
 
-    Its bars are those that are not empty; their places are measured from the left and from the top.
+    It has only bars that are not empty; their places are measured from the left and from the top.
     """
     if not minutes:
         return None

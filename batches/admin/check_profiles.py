@@ -115,6 +115,6 @@ def is_across(request: HttpRequest) -> bool:
 
 
 def describe_selection(request: HttpRequest) -> tuple[Any, ...]:
-    """Identifies the selection: its filters and search, and the ticked rows unless all are meant."""
+    """Identifies the selection: its filters and search, and the ticked rows unless it means all."""
     selected = sorted(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))
     return request.GET.urlencode(), None if is_across(request) else selected

@@ -1,7 +1,7 @@
 """The dashboard: what runs, when it is done, whether the workers are healthy, and what today brought.
 
-A project puts it on the index page of its admin with `{% load batches_display %}{% batches_dashboard %}`. What it shows
-depends on the user's permissions.
+A project puts it on the index page of its admin with `{% load batches_display %}{% batches_dashboard %}`. It shows
+what the user may view.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from batches.reports.outlook import forecast_queue
 from .actions import BatchView
 from .display import register
 from .queue_content import describe_hold, describe_missing_worker, fleet_context
-from .reports import may_view
+from .reports import can_view
 
 #: Rows of each table.
 SHOWN = 8
@@ -32,7 +32,7 @@ MOST_FAILING = 100_000
 
 
 class Dashboard(BatchView):
-    """All but the hosts is fetched every two seconds: counting their profiles takes a tenth of a second."""
+    """Fetches everything every two seconds, except the hosts: counting their profiles takes a tenth of a second."""
 
     @property
     def urls(self) -> list[URLPattern]:
@@ -45,16 +45,16 @@ class Dashboard(BatchView):
 @register.inclusion_tag("admin/batches/dashboard/page.html", takes_context=True)
 def batches_dashboard(context: Any) -> dict[str, Any]:
     request = context["request"]
-    may_see_hosts = may_view(request, Host) and may_view(request, Profile)
+    may_see_hosts = can_view(request, Host) and can_view(request, Profile)
     return live_context(request) | (hosts_context() if may_see_hosts else {})
 
 
 def live_context(request: HttpRequest) -> dict[str, Any]:
     """Reads only what the user may see."""
     context: dict[str, Any] = {"perms": PermWrapper(request.user)}
-    if may_view(request, Batch):
+    if can_view(request, Batch):
         context |= queue_context()
-    if may_view(request, ProfileList):
+    if can_view(request, ProfileList):
         context["lists"] = find_lists_due(SHOWN)
     return context
 
@@ -75,7 +75,7 @@ def queue_context() -> dict[str, Any]:
 
 
 def hosts_context() -> dict[str, Any]:
-    """Without the hosts if too many profiles fail, as after an outage: the page must stay fast then, above all."""
+    """Leaves the hosts out if too many profiles fail, as after an outage: the page must stay fast, above all then."""
     counted = count_failing_up_to(MOST_FAILING, SHOWN)
     if counted is None:
         return {"hosts": {}, "most_failing": MOST_FAILING}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NOTHING = "–"
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-#: From how many seconds on a relative time has which unit: 90 min tell more than 1 h, and 36 h more than one day.
+#: The unit of a relative time, from this many seconds on: 90 min say more than 1 h, and 36 h more than one day.
 UNITS = (
     (2 * DAY, DAY, gettext_lazy("%(count)s days ago"), gettext_lazy("in %(count)s days")),
     (2 * HOUR, HOUR, gettext_lazy("%(count)s h ago"), gettext_lazy("in %(count)s h")),
@@ -113,14 +113,14 @@ def moment(time: datetime | None) -> str:
 
 @register.filter
 def moment_after(time: datetime | None, start: datetime) -> str:
-    """The same beside an earlier time, whose date need not be repeated."""
+    """The same, beside an earlier time: the date is left out if it is the same day."""
     is_same_day = time is not None and localdate(time) == localdate(start)
     return _as_element(time, f"{localtime(time):%H:%M}") if time and is_same_day else moment(time)
 
 
 @register.filter
 def exact(time: datetime | None) -> str:
-    """The same to the second: for a heartbeat, and the order of the entries of a log."""
+    """The same, with seconds: for heartbeats, and for log entries of the same minute."""
     return NOTHING if time is None else _as_element(time, clock(time, seconds=True))
 
 
@@ -169,7 +169,7 @@ def short_name(name: object) -> str:
 
 @register.filter
 def of(label: object, name: object) -> str:
-    """ "Top: “nightly”": the label of a button for those who do not see what it stands beside."""
+    """ "Top: “nightly”": the label of a button for people who cannot see the row that it belongs to."""
     return _("%(label)s: “%(batch)s”") % {"label": translate(label), "batch": name}
 
 

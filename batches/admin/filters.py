@@ -94,7 +94,7 @@ def shorten(reason: str) -> str:
 
 
 class OutcomeFilter(admin.ChoicesFieldListFilter):
-    """Has the name that the batch's page uses, to distinguish it from the batch's status."""
+    """Called “outcome”, as on the page of the batch, to tell it from the status of the batch."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -208,7 +208,7 @@ class LastCheckFilter(ChoiceFilter):
 
 
 class LastErrorFilter(ValueFilter):
-    """Those that failed for one reason, to which the page of failures links: `?error=<the whole text>`."""
+    """The profiles that failed for one reason. The page of failures links here: `?error=<the whole text>`."""
 
     title = gettext_lazy("error")
     parameter_name = "error"
@@ -241,7 +241,7 @@ class BaselineFilter(ChoiceFilter):
 
 
 class RestFilter(ChoiceFilter):
-    """Those that scheduled runs leave out after many failures."""
+    """The profiles that scheduled runs leave out after many failures."""
 
     title = gettext_lazy("rest")
     parameter_name = "rest"

@@ -32,7 +32,7 @@ class ForgetProfilesAdmin(ListAdmin):
 
     @admin.action(permissions=["forget"], description=gettext_lazy("Forget selected profiles"))
     def forget_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
-        """Only what was shown: if the selection has changed since the question, it is asked again."""
+        """Forget what the question showed. If the selection has changed since, ask again."""
         chosen = list(profiles.order_by("pk")[:MAX_BULK])
         shown = digest_of(chosen)
         if request.POST.get("confirmed") != shown:

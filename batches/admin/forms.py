@@ -40,7 +40,7 @@ from batches.models.lists import COUNT_FIRST
 from batches.queue.refusals import Refused
 from batches.queue.values import require_free_name
 
-#: Bytes of a file that is returned as text to a browser without JavaScript. A page of that size still opens.
+#: Largest file, in bytes, whose content is put into the form for a browser without JavaScript. Such a page still opens.
 MAX_KEPT = 5_000_000
 #: A form with another value in one of these fields creates another batch.
 IDENTIFYING = ("name", "priority", "checker", "queue", "keep", "count_first")
@@ -230,7 +230,7 @@ def text_of(source: Any) -> str | None:
 class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
     """The fields that users may change.
 
-    The form also carries the values that it was opened with, so that a stale form changes only what was edited.
+    The form also carries the values that it was opened with, so that a stale form changes only the edited fields.
     """
 
     name = BatchName(show_hidden_initial=True)
@@ -242,7 +242,7 @@ class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ListForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The attributes of a list. A stale form changes only what was edited, as that of a batch."""
+    """The attributes of a list. Like that of a batch, a stale form changes only the edited fields."""
 
     name = BatchName(show_hidden_initial=True)
     priority = Priority(show_hidden_initial=True, initial=0)

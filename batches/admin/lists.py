@@ -41,7 +41,7 @@ What = ListImportForm.What
 #: What a new list has besides its schedule.
 CREATED = ("name", "priority", "checker", "count_first")
 
-#: Subscriptions on the page of a list; the others are linked.
+#: Subscriptions on the page of a list; it links to the others.
 SHOWN = 20
 
 View = Callable[..., HttpResponseBase]
@@ -55,7 +55,7 @@ def require_accepted(outcome: Any) -> Any:
 
 
 class RefusableAdmin(ListAdmin):
-    """Django's own views report success whatever happens. Here a refusal becomes a message."""
+    """Shows a refusal as a message. Django's own views report success whatever happens."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
         return self.or_warn(request, super().changeform_view, *args, **options)
@@ -172,12 +172,12 @@ class ProfileListAdmin(RefusableAdmin):
     # Deleting
 
     def delete_model(self, request: HttpRequest, obj: ProfileList) -> None:
-        """Only what is still as it was shown."""
+        """Refused if the list has changed since it was shown."""
         seen = parse_number(request.POST.get("seen", ""))
         require_accepted(get_manager(request).delete_list(obj.pk, expected_version=seen))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Without what stays: Django's own version would load each profile of the list."""
+        """The list alone: its profiles stay, and Django's own version would load each of them."""
         return [str(found) for found in objs], {_("lists"): len(objs)}, set(), []
 
     # Views beside Django's own
@@ -246,7 +246,7 @@ class ProfileListAdmin(RefusableAdmin):
             "imported": form.imported,
             "change": change,
             "asks": what == What.SYNC and change.removes_much,
-            # Only what was previewed, for the list as it was shown, is done.
+            # Only a previewed import is made, and only if the list has not changed since.
             "previewed": f"{form.imported.digest} {what} {found.version}",
         }
 
@@ -286,7 +286,7 @@ class ListProfileAdmin(RefusableAdmin):
         return {}
 
     def get_paginator(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
-        """With the stored numbers of the profiles of lists: counting a million takes longer than the page."""
+        """Uses the stored numbers of the lists: counting a million profiles takes longer than the page."""
         paginator = super().get_paginator(request, *args, **options)
         if request.GET.keys() <= {PAGE_VAR}:
             paginator.count = ProfileList.objects.aggregate(profiles=Sum("total_profiles", default=0))["profiles"]

@@ -15,7 +15,7 @@ from batches.models import Action, Batch
 
 from .actions import BatchView, parse_number
 
-#: Unless the settings say how long workers keep batches.
+#: The default, unless the settings say how long workers keep batches.
 DAYS = 90
 
 

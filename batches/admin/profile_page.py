@@ -14,9 +14,9 @@ from batches.reports.history import fetch_history, find_waiting
 from . import display
 from .base import ReadOnlyAdmin
 
-#: Checks, and lists. The full lists are linked.
+#: Checks and lists on the page; it links to the rest.
 SHOWN = 50
-#: Batches that have still to check it.
+#: Batches that still have to check it.
 SHOWN_WAITING = 5
 
 
@@ -43,7 +43,7 @@ class ProfilePage(ReadOnlyAdmin):
         }
 
     def name_waiting(self, profile: Profile, are_links: bool) -> str:
-        """The batches that have still to check it, with their status, for a sentence."""
+        """The batches that still have to check it, with their status, for a sentence."""
         name = self.page_link if are_links else str
         batches = find_waiting(profile)[:SHOWN_WAITING]
         return format_html_join(", ", "{} ({})", [(name(each), display.status_word(each.status)) for each in batches])

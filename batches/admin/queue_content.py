@@ -35,7 +35,7 @@ from .stored import stored
 Status = Batch.Status
 
 SHOWN_WAITING = 100
-#: In each other section, which links to the full list.
+#: Rows of each other section, which links to the full list.
 SHOWN = 20
 SHOWN_WORKERS = 50
 #: Names of batches that a move delays.
@@ -51,7 +51,7 @@ SETTLED = {
 }
 
 
-#: The changes that can be undone, without the name of whom has made them, and with it.
+#: The changes that can be undone, without and with the name of the person who made them.
 CHANGES = {
     Action.QUEUE_BATCH: (gettext_lazy("“%(batch)s” queued"), gettext_lazy("“%(batch)s” queued by %(actor)s")),
     Action.START_BATCH: (gettext_lazy("“%(batch)s” started"), gettext_lazy("“%(batch)s” started by %(actor)s")),
@@ -85,8 +85,8 @@ class LastChange:
 def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any]:
     """The template context of the page and of its live part.
 
-    The query has a search (`q`), a page of the waiting batches (`p`) and the batch to `pause` or to `move`. Where to is
-    in `from` and `to`, and once that was shown in the `move_query`.
+    The query has a search (`q`), a page of the waiting batches (`p`) and the batch to `pause` or to `move`. `from` and
+    `to` say where it moves; after the preview, the `move_query` does.
     """
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
@@ -214,7 +214,7 @@ def shorten(batch: Batch) -> str:
 
 
 def find_last_change() -> LastChange | None:
-    """Only if nothing has happened since that changed the order or a status."""
+    """The latest change, unless the order or a status has changed since."""
     change = BatchLog.objects.changes().select_related("batch").first()
     if change is None or change.batch is None or not can_be_undone(change):
         return None

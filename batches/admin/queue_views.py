@@ -40,7 +40,7 @@ SELECTED_ACTIONS = (Action.QUEUE_BATCH, Action.PAUSE_BATCH, Action.RETRY_FAILED,
 
 
 class QueuePage(BatchView):
-    """The views. Looking requires the permission to view batches; buttons require that to operate or to delete."""
+    """The views. The page requires the permission to view batches, its buttons that to operate or to delete them."""
 
     @property
     def urls(self) -> list[URLPattern]:
@@ -122,7 +122,7 @@ class QueuePage(BatchView):
         return self.batch_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
 
     def undo_selected(self, request: HttpRequest) -> Result | HttpResponse:
-        """Undo what its user has done to many at once. The address says with which action, between which log lines."""
+        """Undo a bulk change of this user. The address has its action, and the log lines before and after it."""
         after, last = (parse_number(request.GET.get(name, "")) or 0 for name in ("after", "last"))
         changes = undoable_changes(request, request.GET.get("action", ""), after, last)
         if not changes:

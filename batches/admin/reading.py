@@ -30,14 +30,14 @@ from batches.web.downloads import stream_download
 
 from . import display
 from .actions import parse_number
-from .reports import ReportPage, may_view
+from .reports import ReportPage, can_view
 
-#: Lists that are offered.
+#: Lists that the page offers.
 SHOWN_LISTS = 20
 #: Days that both databases know in every time zone.
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2999, 12, 31)
 TODAY = "today"
-#: What of the address says which stories are meant; `by` says how they are grouped, `before` where the page begins.
+#: The parameters that select stories; `by` groups them, and `before` says where the page begins.
 FILTERS = ("day", "list", "batch", "host", "unread")
 
 #: A day or a profile, and its stories.
@@ -72,21 +72,21 @@ class ReadingPage(ReportPage):
             "by_profile": by_profile,
             "mark": mark,
             "read_up_to": read_up_to,
-            # Otherwise others than those that are shown would be marked, too.
+            # Otherwise stories that the page does not show would be marked too.
             "can_mark": can_mark(selection) and bool(page.stories) and page.stories[0].pk > read_up_to,
             "lists": find_lists_with_stories(selection.day or timezone.localdate(), SHOWN_LISTS),
             "asked": {name: request.GET.get(name, "") for name in FILTERS},
             "filters": query_of(request),
-            "may_view_profiles": may_view(request, Profile),
+            "may_view_profiles": can_view(request, Profile),
             "list_link": selection.list and self.link(request, selection.list),
             "batch_link": selection.batch and self.link(request, selection.batch),
-            "may_view_feeds": may_view(request, ListFeed),
+            "may_view_feeds": can_view(request, ListFeed),
             "may_add_feeds": request.user.has_perm("batches.add_listfeed"),
         }
 
     def link(self, request: HttpRequest, row: ProfileList | Batch) -> str:
         """Its name, as a link to its page if the user may view that."""
-        return self.model_admin.page_link(row) if may_view(request, type(row)) else display.short_name(row)
+        return self.model_admin.page_link(row) if can_view(request, type(row)) else display.short_name(row)
 
     def mark(self, request: HttpRequest) -> HttpResponse:
         """The reader's own mark moves to the newest story that the page showed."""

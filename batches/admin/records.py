@@ -120,7 +120,7 @@ class BatchProfileAdmin(RecheckAdmin, ResultAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(ResultAdmin):
-    """Who may view the rows of batches may view what they were before."""
+    """Earlier results are shown to users who may view the rows of batches."""
 
     about = gettext_lazy("A result appears here when its profile is checked again in the same batch.")
     list_filter = (BatchFilter, "status", "has_story")

@@ -57,7 +57,7 @@ class RedirectAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["accept"], description=gettext_lazy("Accept selected redirects"))
     def accept_selected(self, request: HttpRequest, redirects: QuerySet[Redirect]) -> HttpResponse | None:
-        """Only what was shown: if the selection has changed since the question, it is asked again."""
+        """Accept what the question showed. If the selection has changed since, ask again."""
         chosen = list(redirects[:MAX_BULK])
         shown = digest_of(chosen)
         if request.POST.get("confirmed") != shown:

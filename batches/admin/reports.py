@@ -1,6 +1,6 @@
 """Pages that answer a question over all batches: what fails today, which hosts fail most. They read only.
 
-Each is a page beside those of a model, and shown to whoever may view the model's rows.
+Each belongs to a model: users who may view the model's rows see the page.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class FailuresPage(ReportPage):
             "periods": [(each, capfirst(each.label)) for each in Period],
             "check": LastCheckFilter.value_of(period),
             "failures": summarise_failures(period, SHOWN),
-            "batches": find_batches_with_failures(period)[:SHOWN] if may_view(request, Batch) else [],
-            "may_view_rows": may_view(request, BatchProfile),
-            "may_view_hosts": may_view(request, Host),
+            "batches": find_batches_with_failures(period)[:SHOWN] if can_view(request, Batch) else [],
+            "may_view_rows": can_view(request, BatchProfile),
+            "may_view_hosts": can_view(request, Host),
             "profiles": find_failing(period).by_address()[:SHOWN],
             "shown": SHOWN,
             "can_check": request.user.has_perm("batches.add_batch"),
@@ -96,12 +96,12 @@ def read_period(request: HttpRequest) -> Period:
         return Period.TODAY
 
 
-def may_view(request: HttpRequest, model: type[Model]) -> bool:
+def can_view(request: HttpRequest, model: type[Model]) -> bool:
     return any(request.user.has_perm(f"batches.{action}_{model._meta.model_name}") for action in ("view", "change"))
 
 
 class TodayPage(ReportPage):
-    """The runs of today beside those before. Profile by profile they are compared on the page of each run."""
+    """Today's runs beside the previous ones. The page of each run compares them profile by profile."""
 
     name, title = "today", gettext_lazy("Today’s runs compared")
 
@@ -112,7 +112,7 @@ class TodayPage(ReportPage):
             "runs": [describe_run(each) for each in compared[:SHOWN_RUNS]],
             "sums": [Figure.of(field, compared) for field in COMPARED],
             "new": sum(each.before is None for each in compared),
-            "may_view_rows": may_view(request, BatchProfile),
+            "may_view_rows": can_view(request, BatchProfile),
         }
 
 
@@ -126,7 +126,7 @@ COMPARED = {
 
 
 class Figure(NamedTuple):
-    """A number of today, and the one before."""
+    """A number of today, and of the previous run."""
 
     field: str
     label: Any
@@ -135,7 +135,7 @@ class Figure(NamedTuple):
 
     @classmethod
     def of(cls, field: str, runs: Sequence[ComparedRun]) -> Figure:
-        """The sums of the runs that have one before: only they can be compared."""
+        """The sums of the runs that have a previous one: only they can be compared."""
         pairs = [each for each in runs if each.before]
         before = sum(getattr(each.before, field) for each in pairs) if pairs else None
         return cls(field, COMPARED[field], sum(getattr(each.run, field) for each in pairs or runs), before)
@@ -150,7 +150,7 @@ def describe_run(compared: ComparedRun) -> tuple[ComparedRun, list[Figure]]:
 
 
 class HostsPage(ReportPage):
-    """In place of the list of hosts that have asked for a pause, which stands below."""
+    """Replaces the list of hosts that have asked for a pause, and shows that further down."""
 
     name, title = "hosts", gettext_lazy("Hosts")
 
@@ -168,8 +168,8 @@ class HostsPage(ReportPage):
             "pauses": find_pauses(SHOWN_HOSTS),
             "sample": SAMPLE,
             "check": LastCheckFilter.failed,
-            "may_view_profiles": may_view(request, Profile),
-            "can_check": request.user.has_perm("batches.add_batch") and may_view(request, Profile),
+            "may_view_profiles": can_view(request, Profile),
+            "can_check": request.user.has_perm("batches.add_batch") and can_view(request, Profile),
         }
 
 

@@ -1,6 +1,6 @@
 """Reasons and messages of the log, which the database has in English, in the language of the page.
 
-They are recognised by the templates below. What none of them fits stays as it is: the words of a checker, of OpenSSL,
+The templates below recognise them. A text that fits none of them stays as it is: the words of a checker, of OpenSSL,
 of a person.
 """
 
@@ -97,7 +97,7 @@ REASONS = (
     _("%(count)s checks"),
     _("1 host"),
     _("%(count)s hosts"),
-    # What had been done: see `queue.transitions`
+    # The participles of `queue.transitions`
     *("queued", "started", "paused", "moved"),
 )
 

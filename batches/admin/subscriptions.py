@@ -108,8 +108,8 @@ class NewSubscriptionForm(SubscriptionForm):
 class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
     about = gettext_lazy("A subscription notifies somebody of the runs of a list, or of the queue.")
     actions = None  # each is ended on its page
-    list_display = ("of_list", "channel", "address_shown", "topics_shown", "when", "is_active")
-    list_display_links = ("address_shown",)
+    list_display = ("of_list", "channel", "receiver_address", "topic_list", "when", "is_active")
+    list_display_links = ("receiver_address",)
     list_filter = (ListFilter, "channel", "is_active")
     list_select_related = ("list", "webhook")
     search_fields = ("list__name",)
@@ -154,7 +154,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         values = [name for name in VALUES if name not in UNUSED[not chosen]]
         if obj is None:
             return ("list", "channel", "address", *values)
-        return ("of_list", "channel", "address_shown", *values, "deliveries")
+        return ("of_list", "channel", "receiver_address", *values, "deliveries")
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         advice = _("Messages have no links. Set BATCHES_BASE_URL to the address at which people reach this site.")
@@ -162,7 +162,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         return [(None, {"fields": self.get_fields(request, obj), "description": description})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        return ("of_list", "channel", "address_shown", "deliveries") if obj else ()
+        return ("of_list", "channel", "receiver_address", "deliveries") if obj else ()
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
@@ -176,11 +176,11 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         return super().render_change_form(request, context, *args, **options)
 
     @admin.display(description=gettext_lazy("address"))
-    def address_shown(self, subscription: Subscription) -> str:
+    def receiver_address(self, subscription: Subscription) -> str:
         return subscription.shown_address
 
     @admin.display(description=gettext_lazy("topics"))
-    def topics_shown(self, subscription: Subscription) -> str:
+    def topic_list(self, subscription: Subscription) -> str:
         return display.topic_words(subscription)
 
     @admin.display(description=gettext_lazy("when"))

@@ -1,4 +1,4 @@
-"""Who may call what: tokens, and the permissions of the admin, one for each call of the API.
+"""Tokens and permissions: each call of the API needs one of the admin's permissions.
 
 The query for a token also reads whether its user may view batches. Django's permission check would need two more
 queries, and would double the cost of a program that polls every second. Sessions are authenticated by Django REST
@@ -44,7 +44,7 @@ VIEW_HOSTS = "batches.view_host"
 ACCEPT = "batches.change_redirect"
 
 
-#: What a token can be used for; one without a scope, or to operate, for everything its user may do.
+#: The permissions of each scope. A token without a scope, or to operate, allows everything that its user may do.
 READING = {
     VIEW,
     VIEW_ROWS,

@@ -83,7 +83,7 @@ class Body(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
     def _require_described(self, data: Mapping[str, Any]) -> None:
-        """Before the fields convert and trim values; CharField would even print them, which fails for deep nesting."""
+        """Checked before the fields convert values: CharField would even print them, which fails for deep nesting."""
         unknown, is_form = sorted(data.keys() - self.fields.keys()), html.is_html_input(data)
         advice = dict.fromkeys(unknown[:MAX_UNKNOWN], "Unknown field.") or {
             name: _advise(self.fields[name], value, is_form) for name, value in data.items()
@@ -150,7 +150,7 @@ class EntriesField(serializers.ListField):
 
 
 def entries_field(child: serializers.Field[Any, Any, Any, Any], most: int, nouns: str, **options: Any) -> EntriesField:
-    """Some of them, if the field is sent."""
+    """An optional field with 1 to `most` entries."""
     too_many: dict[str, Any] = {"max_length": f"Send at most {most:,} {nouns}."}
     return EntriesField(child=child, min_length=1, max_length=most, error_messages=too_many, required=False, **options)
 
@@ -231,7 +231,7 @@ class NewBody(Body):
     count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
 
     def attributes(self, *names: str) -> dict[str, Any]:
-        """What the manager takes as it is."""
+        """The fields that the manager takes unchanged."""
         names = ("name", "priority", "checker", "count_first", *names)
         return {name: self.validated_data[name] for name in names if name in self.validated_data}
 

@@ -36,7 +36,7 @@ class PreconditionFailed(APIException):
 
 @contextmanager
 def matching(request: Request, render: Callable[[], Any]) -> Iterator[None]:
-    """Make a call only if what is rendered has a tag that `If-Match` expects. Raises PreconditionFailed."""
+    """Make a call only if the rendered body has a tag that `If-Match` expects. Raises PreconditionFailed."""
     if "If-Match" not in request.headers:
         yield
         return
@@ -73,7 +73,7 @@ def make_queue_etag() -> str | None:
 
     Every transition writes a log line under the queue's lock, so the id of the latest line stands for all of them.
     Results and progress write none: they change the counters of the running batch. Changes by time alone (expected
-    times, rates, heartbeats) count once a minute, except that a worker becomes silent or comes back.
+    times, rates, heartbeats) count once a minute, except when a worker's heartbeats stop or start again.
     """
     running = Batch.objects.running()
     queue = Queue.objects.annotate(

@@ -1,4 +1,4 @@
-"""Feeds of the new stories of lists: making their addresses, and answering to whoever has one."""
+"""Feeds of the new stories of lists: creating their addresses, and answering requests to them."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ class FeedView(BaseView):
         return super().perform_content_negotiation(request, force=True)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Nobody else is to learn the address: no cache, no search engine, and no site that a link leads to."""
+        """Keep the address from caches, search engines, and the sites that its links lead to."""
         response = super().finalize_response(request, response, *args, **kwargs)
         patch_cache_control(response, private=True, no_cache=True)
         response.headers["X-Robots-Tag"] = "noindex, nofollow"

@@ -202,7 +202,7 @@ class AttemptFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class NoFilters(filters.FilterSet):  # type: ignore[misc]
-    """Of a list that has pages only."""
+    """For a list without filters: it takes the parameters of pages only."""
 
 
 class LogFilters(filters.FilterSet):  # type: ignore[misc]

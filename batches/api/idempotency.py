@@ -49,7 +49,7 @@ REMOVED_AT_ONCE = 100
 #: A stored answer has at most this many rejected entries: a list of 2 MB can have 25 MB of them.
 STORED_REJECTS = 100
 
-#: What a stored answer has no longer: secrets that are shown once.
+#: Left out of stored answers: secrets that are shown once.
 NEVER_STORED = ("atom_url", "json_url")
 
 #: Changes in one transaction of a call that makes many. The queue is locked for 5 to 9 ms for each.

@@ -31,7 +31,7 @@ from .bodies import (
     with_examples,
 )
 
-#: Of one subscription, some perhaps twice.
+#: Topics in one body, where some may be given twice.
 MAX_TOPICS = 50
 
 

@@ -116,7 +116,7 @@ class LargeKeysetPagination(KeysetPagination):
 
 
 class PlacePagination(LargeKeysetPagination):
-    """For what comes from several tables: `fetch(limit, place)` reads behind a place; each item has one."""
+    """For items of several tables: `fetch(limit, place)` reads those behind a place, and each item has a `place`."""
 
     def paginate_queryset(self, fetch: Any, request: Request, view: Any = None) -> list[Any]:
         self.address = request.build_absolute_uri()

@@ -1,7 +1,7 @@
 """The API described for programs, in OpenAPI 3.1, by drf-spectacular.
 
-Summaries and descriptions are the docstrings of views and actions and the `help_text` of fields and filters. What every
-call of a kind has in common is added here: names, headers, errors, and the bounds of query parameters.
+Summaries and descriptions are the docstrings of views and actions and the `help_text` of fields and filters. This adds
+what all calls of a kind share: names, headers, errors, and the bounds of query parameters.
 """
 
 import re

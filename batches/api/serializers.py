@@ -41,7 +41,7 @@ class ModelSerializer(serializers.ModelSerializer[M]):
     """Reads only. A field that the model lacks is where the vocabulary says, or else the profile's."""
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {DateTimeField: MomentField}
-    url_field_name = ""  # the one that is called `url` is the profile's, too
+    url_field_name = ""  # a field called `url` is the profile's, not a link of the API
 
     def get_extra_kwargs(self) -> dict[str, Any]:
         return {name: {"read_only": True} for name in self.Meta.fields}
@@ -111,7 +111,9 @@ class QueueSerializer(serializers.Serializer[Any]):
     outage_since = MomentField(
         allow_null=True, help_text="Held because a worker's machine is offline. It is released when sites answer again."
     )
-    worker = serializers.CharField(help_text="The one at work; if nothing runs, the last one that looked for work.")
+    worker = serializers.CharField(
+        help_text="The worker of the running batch, or else the last one that looked for work."
+    )
     worker_version = serializers.CharField(help_text="The version of this software that it runs.")
     worker_seen_at = MomentField(allow_null=True)
     worker_alive = serializers.BooleanField()

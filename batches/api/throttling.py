@@ -25,7 +25,7 @@ class ConfiguredThrottle(SimpleRateThrottle):
 
 
 def group_address(text: str) -> str:
-    """Of an IPv6 address its network: one visitor has all 2^64 addresses in it."""
+    """An IPv6 address counts as its /64 network: one visitor has all addresses in it."""
     try:
         address = ip_address(text)
     except ValueError:  # a proxy can write anything

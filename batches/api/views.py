@@ -101,7 +101,7 @@ class ManagerView(IdempotentPosts):
         return Response(data, 201, headers={"Location": address})
 
     def respond_with_batch(self, batch: Batch) -> Response:
-        """A new one."""
+        """For a batch that the call created."""
         return self.respond_created("batch", batch, BatchSerializer(batch, context={"request": self.request}).data)
 
     def require_permission(self, permission: str) -> None:

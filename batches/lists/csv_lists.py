@@ -74,7 +74,7 @@ def is_table(head: str) -> bool:
 
 
 def find_layout(head: str) -> Layout:
-    """The layout by which most rows have an address, or else the one whose header names a column of addresses."""
+    """The layout that finds an address in most rows, or else the one with a column of addresses in its header."""
     lines = list(io.StringIO(head, newline=None))
     match = SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
     stated = match[1] if match else ""
@@ -112,7 +112,7 @@ def read_rows(lines: Iterable[Line], delimiter: str, reject: Callable[[int, str,
 
 
 class _RowLines:
-    """Lines for a `csv.reader`. Those of the current row, apart from its first, can be given back."""
+    """Lines for a `csv.reader`. The lines of the current row, apart from its first, can be read again."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)

@@ -31,7 +31,7 @@ class Story(Protocol):
 
 
 class AtomFeed(Atom1Feed):
-    """Of the same time while it has no entries."""
+    """The same time as long as it has no entries."""
 
     def latest_post_date(self) -> datetime:
         dates = [item["updateddate"] for item in self.items]

@@ -85,7 +85,7 @@ def _skip_hidden(
 
 
 def _read_outline(window: Piecewise, line: int, collector: Collector) -> None:
-    """Add the outline whose attributes begin at `at`, and move behind them."""
+    """Add the outline with the attributes that begin at `at`, and move behind them."""
     while not (tag := _TAG.match(window.text, window.at)):
         following = _NEXT_TAG.search(window.text, window.at)
         is_long = len(window.text) - window.at > MAX_LINE

@@ -56,7 +56,7 @@ class ListSource:
 
 
 class Piecewise:
-    """A window on a text whose lines may have any length: `text` from `at` on has not been used yet."""
+    """A window on a text with lines of any length: `text` from `at` on has not been used yet."""
 
     def __init__(self, source: ListSource) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""What the commands have in common: actions, arguments, and what they check before they start."""
+"""The base classes of commands: their actions, shared arguments, output, and checks before they start."""
 
 import errno
 import getpass
@@ -46,7 +46,7 @@ Act = Callable[..., None]
 # Arguments that several actions share: parents of their parsers.
 JSON, ID, HOST = (ArgumentParser(add_help=False) for _ in range(3))
 JSON.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
-#: Of the terminal alone. Django's own engine imports the tags of every app, which took a sixth of a short command.
+#: The engine of the terminal. Django's own imports the tags of every app, which took a sixth of a short command.
 TEMPLATES = Engine(
     app_dirs=True,
     libraries={
@@ -61,7 +61,7 @@ HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this
 
 
 class Output(OutputWrapper):
-    """An output whose reader, such as `head`, may leave: the command continues. Other faults raise CommandError."""
+    """Lets the command continue when its reader, such as `head`, leaves. Other faults raise CommandError."""
 
     _out: Any
     #: The reader left before it had everything.
@@ -221,7 +221,7 @@ class ActionCommand(DatabaseCommand):
         return found
 
     def filter_by_host(self, rows: QuerySet[R], field: str, host: str | None) -> QuerySet[R]:
-        """Those whose address, in this field, is at the host, or all. Raises CommandError."""
+        """The rows with an address, in this field, at the host; all without a host. Raises CommandError."""
         try:
             return rows.filter(match_host(field, host)) if host else rows
         except InvalidAddress as error:
@@ -286,13 +286,13 @@ def add_export_options(parser: ArgumentParser, formats: Iterable[str]) -> None:
 
 
 def add_now(parser: Any) -> None:
-    """To the parser, or to a group of options that exclude each other."""
+    """Add --now to the parser, or to a group of options that exclude each other."""
     text = "Start it at once; a running batch goes back to the front of the queue and continues afterwards."
     parser.add_argument("--now", action="store_true", help=text)
 
 
 def add_values(parser: ArgumentParser, priority: str = "Higher goes first (default: 0).") -> None:
-    """Those of a new batch, or of the runs of a list."""
+    """Add --priority and --checker, for a new batch or for the runs of a list."""
     parser.add_argument("--priority", type=int, default=0, help=priority)
     parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
 
@@ -317,7 +317,7 @@ port_number = number_to(65_535, "a valid port number (1 to 65535)")
 
 
 def start_command(demo: bool = True) -> str:
-    """What starts the web application and workers as they were started: `make run`, or `serve`."""
+    """The command that started the web application and the workers: `make run`, or `serve`."""
     return "make run" if demo and "MAKELEVEL" in os.environ else command_line(f"serve{' --demo' if demo else ''}")
 
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from batches.conf import command_line
 from batches.models import BatchLog, Queue
 
-#: Reasons, stories, log entries and rejected lines of one batch.
+#: Reasons, stories, log entries and rejected lines of one batch that a command shows.
 MAX_SHOWN = 10
 
 register = Library()

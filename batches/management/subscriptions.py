@@ -31,7 +31,7 @@ VALUES.add_argument(
 
 
 class SubscriptionActions(ActionCommand):
-    """Call `add_subscription_actions` in `add_arguments`. Without an argument for a list, they are about the queue."""
+    """Actions for subscriptions to a list, or without an argument for a list, to the queue."""
 
     def add_subscription_actions(self, *of_list: ArgumentParser) -> None:
         what = "a list" if of_list else "the queue"

@@ -1,4 +1,4 @@
-"""Things as rows at a terminal: the columns of each kind, and how a cell is made."""
+"""Tables for the terminal: the columns of each kind of row, and how a cell is written."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -92,7 +92,7 @@ WORKERS: Columns = {
     "speed": lambda worker: "" if worker.rate is None else f"{worker.rate:.1f}/s",
 }
 
-#: Of dictionaries: a token of an earlier version is another model.
+#: The rows are dictionaries: a token of an earlier version is another model.
 TOKENS: Columns = {
     "token": lambda token: token["token"],
     "name": lambda token: shorten(token["name"], 40),

@@ -19,12 +19,12 @@ from batches.models import Batch
 MAX_PROCESSES = 64
 #: A list with fewer profiles for each process is done before another one has started.
 PROFILES_PER_PROCESS = 500
-#: Seconds between two looks at whether the helpers should stop.
+#: Seconds between two checks whether the helpers should stop.
 INTERVAL = 0.1
 
 #: The application is expected beside the project's `urls`, in a module `celery`.
 CELERY_COMMAND = ("celery", "-A", settings.ROOT_URLCONF.rpartition(".")[0], "worker")
-#: `promote` and `tend` need no place for long, but must not wait for those that check.
+#: For `promote` and `tend`, which are short, but must not wait for tasks that check.
 SPARE_PROCESSES = 2
 
 process_count = number_to(MAX_PROCESSES, f"a whole number from 1 to {MAX_PROCESSES}")

@@ -1,4 +1,4 @@
-"""Earlier checks: what a row of a batch had as its result before it was checked again."""
+"""Earlier checks: the previous results of rows that were checked again."""
 
 from typing import Self
 
@@ -21,7 +21,7 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
 class Attempt(models.Model):
     """The result of an earlier check of a profile in a batch. Only a reset writes it, and nothing changes it.
 
-    Without a reference to the row, which would be looked up whenever one of a million rows is deleted.
+    It does not refer to the row: PostgreSQL would look for references whenever one of a million rows is deleted.
     """
 
     #: As in `BatchProfile`.

@@ -71,7 +71,7 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
         return self.filter(reset_after__isnull=False)
 
     def with_exact_ledger(self) -> Self:
-        """Visible batches whose rows are all there and agree with the counters."""
+        """Visible batches with all of their rows, which agree with the counters."""
         return self.filter(deleted_at=None, reset_after=None)
 
     # Positions. All of these need the queue's lock. They are set-based and take two steps, never loading and saving
@@ -128,9 +128,9 @@ AllBatches = models.Manager.from_queryset(BatchQuerySet)
 
 
 class VisibleBatches(AllBatches["Batch"]):
-    """Batches without the hidden ones, whose rows are stored or removed in small steps.
+    """Batches without the hidden ones, which are being stored or removed in small steps.
 
-    A deleted batch disappears at once. A new one appears when all its rows are there.
+    A deleted batch disappears immediately. A new one appears when all its rows are stored.
     """
 
     def get_queryset(self) -> BatchQuerySet:
@@ -173,7 +173,7 @@ class Batch(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False, db_index=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True, help_text=_("Start of the latest run."))
     completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
-    # Workers count at the same time, so the one that counts longest counts for all.
+    # Workers count at the same time, so the longest count is the time of all.
     run_seconds = LiveSeconds(
         default=0.0, counted="MAX(lease.run_seconds)", help_text=_("Seconds that workers have spent on it.")
     )
@@ -185,11 +185,11 @@ class Batch(models.Model):
     #: The batch is hidden, and its rows are removed from this time on. See `hidden.py`.
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    #: The last row whose previous result was removed, while a reset is under way. See `queue/resets.py`.
+    #: While a reset is under way, the last row that it has reached. See `queue/resets.py`.
     reset_after = models.BigIntegerField(null=True, blank=True, editable=False)
-    #: Then only failures without an answer since this time are removed: those of an outage of our own.
+    #: The reset removes only failures without an answer since this time: those of an outage of our own.
     reset_since = models.DateTimeField(null=True, blank=True, editable=False)
-    #: Or only failures for these reasons.
+    #: The reset removes only failures for these reasons.
     reset_reasons = models.JSONField(null=True, blank=True, editable=False)
 
     objects = VisibleBatches()
@@ -251,7 +251,7 @@ class Batch(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As usual, but a new queued batch without a position gets the one at the end of its band.
 
-        Of an existing one only `SAVED` is written: the instance may be old, and would undo what the manager did since.
+        For an existing batch only `SAVED` is written: an old instance would undo later changes of the manager.
         """
         if not self._state.adding:
             managed = {field.name for field in self._meta.concrete_fields} - self.SAVED
@@ -282,12 +282,12 @@ class Batch(models.Model):
 
     @property
     def stories(self) -> StoryResultQuerySet:
-        """Its new stories and those of its baseline, newest first."""
+        """Its new stories and its baseline, newest first."""
         return self.counted_stories.newest_first()
 
     @property
     def counted_stories(self) -> StoryResultQuerySet:
-        """With those that were pruned."""
+        """Its new stories and its baseline, including pruned ones."""
         found = StoryResult.objects.filter(batch=self)
         if not self.stories_found:
             return found.filter(is_baseline=True)

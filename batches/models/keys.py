@@ -21,7 +21,7 @@ SHOWN_KEY = len(KEY_PREFIX) + 4
 
 
 class Key(models.Model):
-    """What both kinds of keys have."""
+    """The fields of API tokens and of feeds."""
 
     prefix: ClassVar[str] = KEY_PREFIX
 
@@ -29,7 +29,7 @@ class Key(models.Model):
     digest = models.CharField(max_length=MAX_FINGERPRINT, unique=True, editable=False)
     begins_with = models.CharField(_("token"), max_length=SHOWN_KEY, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
-    #: Written at most once a minute, so that reading stays reading.
+    #: Written at most once a minute, so that most reads write nothing.
     last_used_at = models.DateTimeField(_("last used"), null=True, editable=False)
 
     class Meta:
@@ -46,7 +46,7 @@ class Key(models.Model):
         return self.last_used_at is not None and self.last_used_at > timezone.now() - timedelta(minutes=1)
 
     def note_use(self) -> None:
-        """At most once a minute. On SQLite even an empty transaction waits for those who write."""
+        """At most once a minute. On SQLite even an empty transaction waits for writers."""
         if self.use_is_noted:
             return
         with suppress(*DATABASE_FAULTS), transaction.atomic():  # a reader does not fail because of it

@@ -1,7 +1,7 @@
-"""Who works on the running batch: its partitions, and the leases of the workers that share them out.
+"""The partitions of the running batch, and the leases of the workers that share them.
 
-Both exist only while the batch runs: leaving that status ends its leases in the same transaction. What their workers
-still had under way is then in `EndedLease`.
+Both exist only while the batch runs: leaving that status ends its leases in the same transaction. `EndedLease` then
+remembers the partitions in which workers may still have checks under way.
 """
 
 import uuid
@@ -30,14 +30,13 @@ class LeaseQuerySet(models.QuerySet["Lease"]):
 class Lease(models.Model):
     """One worker's part in a run: it owns partitions until it releases them or its heartbeats stop.
 
-    What it has counted is added to the batch when it ends. Until then every SELECT of the batch adds it up, see
-    `counters`.
+    When it ends, its counts are added to the batch. Until then every SELECT of the batch adds them, see `counters`.
     """
 
     run_token = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="leases")
     worker = models.CharField(max_length=MAX_ACTOR)
-    #: Of this software, as its worker runs it.
+    #: The version of this software that the worker runs.
     version = models.CharField(max_length=MAX_VERSION, blank=True, db_default="")
     lease_at = models.DateTimeField("last heartbeat")
     run_seconds = models.FloatField(default=0.0)
@@ -82,13 +81,13 @@ class Partition(models.Model):
 
 class EndedLeaseQuerySet(models.QuerySet["EndedLease"]):
     def under_way(self) -> Self:
-        """Those that may still have checks under way, by the database's clock, which may have been set back."""
+        """The leases with checks that may still be under way, by the database's clock, which may have been set back."""
         lease = timedelta(seconds=get_config().lease_seconds)
         return self.filter(until__range=(Now(), Now() + lease))
 
 
 class EndedLease(models.Model):
-    """A lease that somebody else ended, by a pause for example. Its worker learns of it with its next heartbeat.
+    """A lease that was ended for its worker, by a pause for example. The worker learns this with its next heartbeat.
 
     Until its worker has ended its checks and looks for work again, or the lease would have expired, nobody gets these
     partitions of any batch: their domains would be checked twice at once. A number means the same domains in all.

@@ -21,7 +21,7 @@ from .profiles import Profile
 
 COUNT_FIRST = _("Stories that are there when a profile is first read count as new, too.")
 
-#: The last edition of a profile that nobody has removed.
+#: The last edition of a profile that is still in the list.
 NO_EDITION = 2**31 - 1
 
 
@@ -30,7 +30,7 @@ class ProfileListQuerySet(HideableQuerySet["ProfileList"]):
         return self.filter(next_run_at__lte=moment)
 
     def being_edited(self, editor: uuid.UUID | None) -> Self:
-        """The list that this editor holds. An editor that stops renewing this loses it to `to_settle`."""
+        """The list that this editor holds. An editor that stops renewing its hold loses the list to `to_settle`."""
         return self.filter(editor=editor, edit_until__gt=Now())
 
     def to_settle(self) -> Self:
@@ -74,7 +74,7 @@ class ProfileList(models.Model):
 
     #: Its profiles now are the rows of this edition. See `queue/editions.py`.
     edition = models.PositiveIntegerField(default=0, editable=False)
-    #: Who stages the next edition, and until when nobody else may. A past time: some rows are not settled yet.
+    #: Who stages the next edition, and until when nobody else may. In the past: some rows are not settled yet.
     editor = models.UUIDField(null=True, editable=False)
     edit_until = models.DateTimeField(null=True, editable=False)
     #: The list is hidden, and its rows are removed from this time on. See `hidden.py`.
@@ -135,7 +135,7 @@ class ProfileList(models.Model):
 
 class Members(models.QuerySet["ListProfile"]):
     def of_list(self, found: ProfileList) -> Self:
-        """Those that it has now, as `ListProfile.objects` has them, without looking up the list for each."""
+        """Its profiles now, like `ListProfile.objects`, but without looking up the list for each."""
         return self.filter(list=found, first_edition__lte=found.edition, last_edition__gte=found.edition)
 
 

@@ -56,7 +56,7 @@ class Action(models.TextChoices):
 
 
 class Channel(models.TextChoices):
-    """The door through which a change came."""
+    """How a change came in."""
 
     ADMIN = "admin", _("Admin")
     API = "api", _("Api")

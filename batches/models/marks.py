@@ -1,4 +1,4 @@
-"""How far somebody has read the new stories. It belongs to the reader, and changes nothing of a batch or a list."""
+"""How far a user has read the new stories. A mark belongs to its reader and changes no batch or list."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Names of models and fields that Django would derive from the code, for pages in another language.
 
-Here and not at the fields: there, each would be a change that needs a migration. Names that differ from the attribute
-are at the field.
+They stand here because a name at the field would need a migration. A name that differs from the attribute is at the
+field.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from django.db.models import Model
 from django.utils.translation import gettext_lazy as _
 
-#: Of the models, one and many.
+#: The names of the models: singular and plural.
 MODELS = {
     "attempt": (_("earlier check"), _("earlier checks")),
     "accesstoken": (_("API token"), _("API tokens")),

@@ -15,11 +15,11 @@ from .functions import ByBytes
 
 class ProfileQuerySet(models.QuerySet["Profile"]):
     def resting(self, moment: datetime | None = None) -> Self:
-        """Those that a scheduled run of this moment (default: now) would leave out."""
+        """Profiles that a scheduled run at this moment (default: now) would leave out."""
         return self.filter(rests_until__gt=moment or timezone.now())
 
     def failing(self) -> Self:
-        """Those whose last check failed."""
+        """Profiles with a failed last check."""
         return self.exclude(last_error="")
 
     def by_address(self) -> Self:
@@ -49,7 +49,7 @@ class Profile(models.Model):
     # Memory of failures. A host that asks for a pause is not a failure of the profile.
     failures = models.PositiveIntegerField(default=0, db_default=0, help_text=_("Failed checks in a row."))
     failing_since = models.DateTimeField(null=True, blank=True, help_text=_("Empty when the last check was ok."))
-    #: How many failures in a row its last success after one has ended, and when.
+    #: The number of failures in a row before its last recovery, and the time of that.
     recovered_from = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     recovered_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Until then scheduled runs leave it out. See `queue/failures.py`.
@@ -66,11 +66,11 @@ class Profile(models.Model):
                 | Q(failures__gt=0, failing_since__isnull=False),
             )
         ]
-        # Neither has a profile that answers, nor a column that changes while it does, so that updates stay HOT: see
-        # `BatchProfile`.
+        # Neither index contains profiles that answer, nor columns that change while they do, so that updates stay HOT:
+        # see `BatchProfile`.
         indexes = [
             models.Index(fields=["rests_until"], name="profile_resting", condition=Q(rests_until__isnull=False)),
-            # What fails is looked for by day, by reason and by host, and is a small part of a million profiles.
+            # Failing profiles are found by day, by reason and by host. They are a small part of a million.
             models.Index(
                 fields=["url"],
                 name="profile_failing",
@@ -85,11 +85,11 @@ class Profile(models.Model):
 
 class StoryResultQuerySet(models.QuerySet["StoryResult"]):
     def new(self) -> Self:
-        """Without those of the first read, and those of which only the ID is left."""
+        """Without the stories of the first read, and without pruned ones, which only have their ID left."""
         return self.filter(is_baseline=False, found_at__isnull=False)
 
     def newest_first(self) -> Self:
-        """The latest found first, with their profiles. Without those of which only the ID is left."""
+        """The latest first, with their profiles. Without pruned ones, which only have their ID left."""
         return self.filter(found_at__isnull=False).select_related("profile").order_by("-pk")
 
 
@@ -121,7 +121,7 @@ class StoryResult(models.Model):
             models.Index(fields=["batch", "id"], name="storyresult_keyset"),
             models.Index(fields=["profile", "id"], name="storyresult_of_profile"),
             models.Index(fields=["found_at"], name="storyresult_by_age", condition=Q(found_at__isnull=False)),
-            # The first read of a list of a million profiles is millions of stories that nobody asks for.
+            # The first read of a list of a million profiles stores millions of stories that nobody looks at.
             models.Index(fields=["id"], name="storyresult_new", condition=Q(is_baseline=False)),
             models.Index(fields=["batch", "id"], name="storyresult_new_of_batch", condition=Q(is_baseline=False)),
         ]

@@ -39,7 +39,7 @@ class QueueManager(models.Manager["Queue"]):
         return self.values_list("version", flat=True).first() or 0
 
     def bump_version(self, decided: uuid.UUID | None = None) -> None:
-        """Note that the order or a status has changed: with the batch about which somebody decided. Under the lock."""
+        """Note that the order or a status has changed. `decided`: the batch that a person changed. Under the lock."""
         others = {"stopped": NullIf(F("stopped"), Value(decided, UUIDField()))} if decided else {}
         self.update(version=F("version") + 1, **others)
 
@@ -58,7 +58,7 @@ class Queue(models.Model):
     #: When a worker releases it. NULL: when somebody does.
     held_until = models.DateTimeField(null=True, blank=True)
     hold_reason = models.TextField(blank=True)
-    #: The batch that the hold stopped. The release starts it, unless somebody has decided about it since.
+    #: The batch that the hold stopped. The release starts it, unless somebody has moved or changed it since.
     stopped = models.ForeignKey(  # one row needs no index
         "Batch", models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
     )
@@ -68,7 +68,7 @@ class Queue(models.Model):
     probed_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: The last time that a worker looked for work.
     looked_at = models.DateTimeField(null=True, blank=True, editable=False)
-    #: The last time that a worker found no partition of the running batch that nobody has.
+    #: The last time that a worker found no free partition of the running batch.
     wanted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = QueueManager()

@@ -1,4 +1,4 @@
-"""Profiles whose address redirects permanently: proposals to change it, which somebody accepts."""
+"""Permanent redirects of profiles: proposals to change an address, for a person to accept."""
 
 from datetime import timedelta
 from typing import Self
@@ -19,7 +19,7 @@ MIN_AGE = timedelta(days=2)
 
 class RedirectQuerySet(models.QuerySet["Redirect"]):
     def proposed(self) -> Self:
-        """Those that can be accepted, each with its profile.
+        """The redirects that can be accepted, each with its profile.
 
         `merges` says that the new address is a profile already: `target_id`.
         """
@@ -33,7 +33,7 @@ class RedirectQuerySet(models.QuerySet["Redirect"]):
 
 
 class Redirect(models.Model):
-    """Where the address of a profile leads, if every redirect on the way was permanent (301 or 308)."""
+    """The address that a profile redirects to, if every hop was permanent (301 or 308)."""
 
     profile = models.OneToOneField(Profile, models.CASCADE)
     url = models.CharField(_("new address"), max_length=MAX_URL)

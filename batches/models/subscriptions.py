@@ -14,7 +14,7 @@ from batches.text import Sentence, counted, translate
 
 
 def no_topics() -> list[str]:
-    """In the class below, `list` is a field."""
+    """Not `list`, which is a field in the class below."""
     return []
 
 
@@ -55,7 +55,7 @@ class Subscription(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     list = models.ForeignKey("ProfileList", models.CASCADE, null=True, blank=True, related_name="subscriptions")
     channel = models.CharField(max_length=MAX_STATUS, choices=Channel, default=Channel.EMAIL)
-    #: Of Apprise, it is a secret. A webhook's is its own, which may change.
+    #: An address of Apprise is a secret. For a webhook it is the webhook's address when somebody subscribed.
     address = models.CharField(max_length=MAX_URL)
     webhook = models.ForeignKey("Webhook", models.CASCADE, null=True, blank=True, related_name="subscriptions")
     topics = models.JSONField(default=no_topics)
@@ -104,7 +104,7 @@ class Subscription(models.Model):
 
     @property
     def as_sentence(self) -> Sentence:
-        """Without the address, which not everybody may see who sees this."""
+        """Without the address: more people may see this than the address."""
         channel = self.channel_word
         if self.list is None:
             return Sentence("%(channel)s for the queue", channel=channel)
@@ -117,12 +117,12 @@ class Subscription(models.Model):
 
     @classmethod
     def list_topics(cls, *, of_queue: bool) -> tuple[Topic, ...]:
-        """Those of the queue, or those of lists."""
+        """The topics of the queue, or those of lists."""
         return tuple(topic for topic in cls.Topic if (topic in cls.OF_QUEUE) == of_queue)
 
     @classmethod
     def suggest_topics(cls, *, of_queue: bool) -> tuple[Topic, ...]:
-        """For a new subscription, unless somebody chooses others."""
+        """The default topics of a new subscription."""
         return cls.list_topics(of_queue=True) if of_queue else (cls.Topic.STORIES, cls.Topic.ERROR)
 
     @property

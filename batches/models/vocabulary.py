@@ -60,7 +60,7 @@ SUBSCRIPTION = _names_of(Subscription, "webhook")
 #: How an edit changed the profiles of a list.
 CHANGE = ("added", "removed", "unchanged")
 
-#: Where a field is found, if not in the attribute of its name: related rows go by their keys.
+#: The attribute of a field, if it has another name: related rows are given by their keys.
 SOURCES = {
     "batch": "batch_id",
     "list": "list_id",
@@ -138,5 +138,5 @@ def as_plain(value: Any) -> Any:
 
 
 def as_json(value: Any, **options: Any) -> str:
-    """ASCII, so that it arrives whole in any encoding, and no terminal obeys a stranger's title."""
+    """ASCII, so that any encoding can carry it, and no title of a stranger controls a terminal."""
     return json.dumps(value, cls=VocabularyEncoder, **options)

@@ -87,7 +87,7 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
         return self.filter(payload="")
 
     def claimable(self) -> Self:
-        """Due, with their content, and to nobody who is switched off."""
+        """Due, with their content, and only to active receivers."""
         is_on = Q(webhook=None) | Q(webhook__is_active=True), Q(subscription=None) | Q(subscription__is_active=True)
         return self.due().filter(*is_on).exclude(payload="").exclude(type=Event.DIGEST_PART)
 
@@ -101,8 +101,8 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
 class WebhookDelivery(models.Model):
     """One message to a webhook or a subscription: part of the outbox while it waits, of the log afterwards.
 
-    Only `notifications` writes it. Its name is from the time when there were only webhooks: it is in addresses and in
-    the names of permissions. One to a subscription by webhook has both.
+    Only `notifications` writes it. The name is older than subscriptions, and addresses and permissions contain it. A
+    message to a subscription by webhook has both.
     """
 
     class State(models.TextChoices):
@@ -117,7 +117,7 @@ class WebhookDelivery(models.Model):
     event_id = models.UUIDField(_("event"), help_text=_("Sent as webhook-id or Message-ID, the same in each attempt."))
     type = models.CharField(max_length=30, choices=Event)
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="webhook_deliveries")
-    #: What the change knew, until the content is prepared from it.
+    #: The facts of the change, from which the content is prepared.
     facts = models.JSONField(default=dict, editable=False)
     payload = models.TextField(help_text=_("As it is signed and sent, or what a message is written from."))
     created_at = models.DateTimeField(_("created"), default=timezone.now, db_index=True)

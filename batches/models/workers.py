@@ -1,4 +1,4 @@
-"""The processes that look for work, by their heartbeats: idle or at work, and those that have died."""
+"""Worker processes and their heartbeats: idle ones, busy ones, and those that have died."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         return self.filter(is_alive())
 
     def expected(self) -> Self:
-        """Those that are there, and those that have died without a word."""
+        """Without those that have ended in order. Some of these may have died."""
         return self.filter(ended_at=None)
 
     def last_seen(self) -> Worker | None:
-        """The one with the latest heartbeat of all, which says whether anybody looks for work."""
+        """The worker with the latest heartbeat, which says whether any worker is alive."""
         return self.order_by("-seen_at").first()
 
 
@@ -44,16 +44,16 @@ class Worker(models.Model):
     """A process that looks for work. What it works on is in `Lease`.
 
     Only its own heartbeats write the row, without any lock. The row stays when the process ends, since it may have the
-    last heartbeat of all, and goes when another worker starts a day later.
+    latest heartbeat of all. A worker that starts a day later deletes it.
     """
 
     name = models.CharField(primary_key=True, max_length=MAX_ACTOR)
-    #: Of this software, as it runs it.
+    #: The version of this software that it runs.
     version = models.CharField(max_length=MAX_VERSION, blank=True)
     started_at = models.DateTimeField()
     # Without an index, so that PostgreSQL's updates are HOT. There are never more than some thousand rows.
     seen_at = models.DateTimeField("last heartbeat")
-    #: It has ended in order, or will by then without a word. Its silence is no fault.
+    #: When it ended in order, or will have ended. No heartbeats are expected from then on.
     ended_at = models.DateTimeField(null=True, blank=True)
 
     objects = models.Manager.from_queryset(WorkerQuerySet)()

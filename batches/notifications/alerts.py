@@ -1,8 +1,8 @@
 """Notifies the subscribers of the queue that it is held for long, or that no worker runs.
 
 Each worker looks, and so does `manage.py queue alert`, for cron: without a worker, nothing else can notify them. A
-worker that comes back notifies late. The ID of an alert follows from what it is about, so only the first worker sends
-it, and again only when its delivery has been pruned.
+worker that comes back notifies late. The ID of an alert follows from its subject, so only the first worker sends it,
+and again only when its delivery has been pruned.
 """
 
 import uuid
@@ -20,9 +20,9 @@ Topic = Subscription.Topic
 
 
 def write_alerts(*, is_back: bool = False) -> int:
-    """For what has lasted long enough for a subscription. Returns how many are new.
+    """Write the alerts that are due by the `minutes` of each subscription. Returns how many are new.
 
-    A worker that has just started says that it `is_back`, before it counts as one that runs.
+    A worker that has just started passes `is_back`, before its first heartbeat.
     """
     wanted = list(Subscription.objects.active().of_queue().order_by("pk"))
     queue = Queue.objects.annotate(now=Now()).first() if wanted else None
@@ -63,7 +63,7 @@ def _make_alert(event: Event, subscription: Subscription, since: datetime, facts
 
 def _insert(alerts: list[WebhookDelivery]) -> int:
     with transaction.atomic():
-        # One that is deleted at the same time would make the insertion of the others fail.
+        # A subscription that is deleted at the same time would make the insertion of the others fail.
         ids = [alert.subscription_id for alert in alerts if alert.subscription_id]
         locked = Subscription.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
         there = {subscription.pk for subscription in locked}

@@ -1,6 +1,6 @@
 """Sends a message through Apprise, an optional package that knows more than a hundred services.
 
-Its requests go wherever the address says: nothing here decides which hosts it may reach.
+Its requests go wherever the address says: no guard limits the hosts that it may reach.
 """
 
 import logging

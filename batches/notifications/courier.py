@@ -1,6 +1,6 @@
 """Delivers the outbox while the worker does its other work.
 
-A receiver that hangs delays nobody else: it holds a few slots until the timeout, separate from the checks in the same
+A receiver that hangs delays no other: it holds a few slots until the timeout, separate from the checks in the same
 event loop. Faults are logged and never stop a batch or the worker.
 """
 

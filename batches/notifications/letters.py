@@ -1,6 +1,6 @@
-"""Words a message for people from its payload: a subject, plain text and simple HTML. The same payload, the same words.
+"""Renders a message for people from its payload: a subject, plain text and simple HTML, always the same.
 
-Names and titles are strangers' texts: HTML is escaped, and each is on one line.
+Names and titles come from strangers: HTML is escaped, and each is on one line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ register.filter(one_line)
 
 @register.filter
 def is_web_address(address: str) -> bool:
-    """Others, such as `javascript:`, are not linked."""
+    """Other addresses, such as `javascript:`, are not linked."""
     return address.lower().startswith(("http://", "https://"))
 
 
@@ -105,7 +105,7 @@ class RunView:
 
     @property
     def headlines(self) -> list[str]:
-        """What is special about it, the most important first."""
+        """Its news for the subject, the most important first."""
         lines = []
         if stories := self.data.get("stories"):
             lines.append(pluralise(stories["total"], "new story", "new stories"))
@@ -124,7 +124,7 @@ class RunView:
 
     @property
     def changes(self) -> list[tuple[str, Mapping[str, Any], int]]:
-        """(heading, profiles, number of those that are left out) of the profiles that began to fail, or recovered."""
+        """(heading, profiles, number of further profiles) for those that began to fail, and that recovered."""
         headings = {"failing": "Began to fail", "recovered": "Recovered"}
         found = [(heading, self.data[topic]) for topic, heading in headings.items() if topic in self.data]
         return [(heading, part, part["total"] - len(part["profiles"])) for heading, part in found]

@@ -14,7 +14,7 @@ from batches.text import clean_text, one_line
 from .letters import word_letter
 from .outbox import AttemptResult
 
-#: Asked for by a server that wants us to log in: a setting is missing, and the message is not refused.
+#: A server that wants us to log in: a setting is missing, but the message is not refused.
 LOGIN_REQUIRED = 530
 
 
@@ -42,7 +42,7 @@ def make_mail(delivery: WebhookDelivery) -> EmailMultiAlternatives:
     letter, subscription, host = word_letter(delivery), delivery.subscription, own_host()
     assert subscription is not None
     headers = {
-        # RFC 3834: nobody's holiday notice answers it. RFC 2919: it can be sorted by its list.
+        # RFC 3834: no holiday notice answers it. RFC 2919: readers can sort it by its list.
         "Auto-Submitted": "auto-generated",
         "List-Id": f"<{subscription.list_id or 'queue'}.{host}>",
         "Message-ID": f"<{delivery.event_id}@{host}>",

@@ -1,8 +1,8 @@
 """Prepares the content of the messages to subscriptions, after the change that they report.
 
-The change has stored a small delivery in its transaction. What a message says is read here once and kept, so that each
-attempt says the same. A message without anything to say is dropped. Of several workers that prepare the same one, the
-first counts.
+The change has stored a small delivery in its transaction. The content of its message is read here once and kept, so
+that each attempt sends the same. A message without content is dropped. If several workers prepare the same message, the
+first one counts.
 """
 
 import json
@@ -24,7 +24,7 @@ from .outbox import render_payload
 
 Status, Topic = BatchProfile.Status, Subscription.Topic
 
-#: What a message contains at most; it links to the rest.
+#: The most that a message contains; it links to the rest.
 MAX_PROFILES = 50
 MAX_STORIES = 200
 #: Characters of the titles and addresses in a message, and of a title.
@@ -32,14 +32,14 @@ MAX_SIZE = 100_000
 MAX_TITLE = 300
 #: Runs of a digest.
 MAX_RUNS = 50
-#: Messages that are prepared at once.
+#: Messages that one call prepares.
 MAX_PREPARED = 100
 #: Fewer failed profiles are not many, whatever their share.
 MIN_FAILURES = 5
 
 
 def prepare_messages() -> None:
-    """Give content to what waits for it, and merge what waits for a digest that is due."""
+    """Write the content of new deliveries, and merge the parts of digests that are due."""
     waiting = WebhookDelivery.objects.to_prepare().select_related("subscription__list", "batch")
     for delivery in waiting.order_by("pk")[:MAX_PREPARED]:
         prepare(delivery)
@@ -61,7 +61,7 @@ def prepare(delivery: WebhookDelivery) -> None:
 
 
 def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
-    """What to report to this subscription about a run; None if there is nothing."""
+    """The report of a run for this subscription; None if there is nothing to report."""
     subscription, batch = delivery.subscription, delivery.batch
     if subscription is None or subscription.list is None or batch is None:  # deleted since
         return None
@@ -90,7 +90,7 @@ def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
 
 
 def find_stories(delivery: WebhookDelivery, batch: Batch) -> QuerySet[StoryResult]:
-    """Those that no earlier message about the same batch had: it may have been retried, or queued again."""
+    """Stories that no earlier message about the same batch had: it may have been retried, or queued again."""
     after = max((facts["last_story"] for facts in earlier_facts(delivery)), default=0)
     return StoryResult.objects.filter(
         batch=batch, is_baseline=False, pk__gt=after, pk__lte=delivery.facts["last_story"]
@@ -98,7 +98,7 @@ def find_stories(delivery: WebhookDelivery, batch: Batch) -> QuerySet[StoryResul
 
 
 def earlier_facts(delivery: WebhookDelivery) -> QuerySet[WebhookDelivery, dict[str, Any]]:
-    """Of the messages about the same batch to the same subscription."""
+    """The facts of earlier messages about the same batch to the same subscription."""
     earlier = WebhookDelivery.objects.filter(subscription=delivery.subscription_id, batch=delivery.batch_id)
     return earlier.filter(pk__lt=delivery.pk).values_list("facts", flat=True)
 
@@ -123,7 +123,7 @@ def describe_stories(stories: QuerySet[StoryResult]) -> dict[str, Any] | None:
 
 @dataclass
 class Room:
-    """What a message still has room for."""
+    """The room that is left in a message."""
 
     profiles: int = field(default_factory=lambda: MAX_PROFILES)
     stories: int = field(default_factory=lambda: MAX_STORIES)
@@ -145,7 +145,7 @@ class Room:
 
 
 def find_beginning(delivery: WebhookDelivery, previous: Batch | None) -> datetime:
-    """What is reported happened after this: an earlier message about the same batch, or the end of the previous run."""
+    """The report covers the time since the last message about the same batch, or since the end of the previous run."""
     told = [datetime.fromisoformat(facts["at"]) for facts in earlier_facts(delivery)]
     ends = [previous.completed_at] if previous and previous.completed_at else []
     return max([*told, *ends], default=datetime.min.replace(tzinfo=UTC))
@@ -155,7 +155,7 @@ Period = tuple[datetime, datetime]
 
 
 def have_begun_to_fail(number: int, period: Period) -> Q:
-    """This was the failure of this number, or it is beyond: then other lists have checked the profile since."""
+    """This check was the N-th failure, or later ones came: then other lists have checked the profile since."""
     is_beyond = Q(profile__failures__gt=number) & is_within("profile__failing_since", period)
     return Q(status=Status.FAILED) & (Q(profile__failures=number) | is_beyond)
 
@@ -199,7 +199,7 @@ def describe_failures(
 
 
 def find_previous(batch: Batch) -> Batch | None:
-    """The run of the list before this one that is done."""
+    """The previous run of the list that is done."""
     runs = Batch.objects.filter(list=batch.list_id, created_at__lt=batch.created_at, status=Batch.Status.DONE)
     return runs.order_by("-created_at").first()
 
@@ -210,7 +210,7 @@ def find_previous(batch: Batch) -> Batch | None:
 def merge_parts(subscription_id: uuid.UUID) -> None:
     """Make one message of the parts that are due. They stay in the log, delivered with it."""
     with transaction.atomic():
-        # Of several workers, the first one merges.
+        # If several workers try, the first one merges.
         subscription = Subscription.objects.select_for_update(no_key=True).filter(pk=subscription_id).first()
         due = WebhookDelivery.objects.due().filter(subscription=subscription_id, type=Event.DIGEST_PART)
         parts = list(due.exclude(payload="").order_by("pk"))

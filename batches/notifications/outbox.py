@@ -88,7 +88,7 @@ class AttemptResult:
     final: bool = False
 
 
-#: Whom a delivery goes to, for fair shares: the webhook, or else the subscription.
+#: The receiver of a delivery, for fair shares: the webhook, or else the subscription.
 Receiver = tuple[int | None, uuid.UUID | None]
 
 
@@ -114,7 +114,7 @@ def claim_due(limit: int, in_flight: Mapping[Receiver, int], max_per_receiver: i
 
 
 def _waiting_for(receivers: QuerySet[Any], field: str) -> QuerySet[Any]:
-    """(ID, since when) of the active receivers that something is due for."""
+    """(ID, due since) of the active receivers with a due delivery."""
     oldest = WebhookDelivery.objects.claimable().filter(**{field: OuterRef("pk")}).order_by("next_attempt_at")
     due = receivers.filter(is_active=True).annotate(due=Subquery(oldest.values("next_attempt_at")[:1]))
     waiting: QuerySet[Any] = due.exclude(due=None).values_list("pk", "due")
@@ -148,9 +148,7 @@ def settle(claim: WebhookDelivery, result: AttemptResult) -> None:
         return
     with transaction.atomic():
         is_gone = result.http_status == HTTPStatus.GONE
-        if (
-            is_gone and claim.webhook_id and claim.webhook
-        ):  # it wants no more events, unless the webhook has a new address
+        if is_gone and claim.webhook:  # it wants no more events, unless the webhook has a new address
             Webhook.objects.filter(pk=claim.webhook_id, url=claim.webhook.url).update(is_active=False)
         is_over = is_gone or result.final
         wait = None if is_over else seconds_to_next_attempt(claim.attempts, result.retry_after)
@@ -176,7 +174,7 @@ def find_idle(before: datetime) -> QuerySet[WebhookDelivery]:
     return WebhookDelivery.objects.filter(idle, created_at__lt=before).order_by("created_at")
 
 
-# Managing: called by the doors
+# Managing: called by the admin
 
 
 def reschedule(delivery: WebhookDelivery) -> bool:

@@ -1,4 +1,4 @@
-"""Pings a dead man's switch, such as Healthchecks, when a run starts and ends: it raises the alarm if none comes.
+"""Pings a dead man's switch, such as Healthchecks, when a run starts and ends. It alerts if no ping comes.
 
 A ping is sent while checks run, through the guard, and is tried a few times at most. The run continues whether or not
 it arrives. `/start` and `/fail` after the address say what has happened, and `rid` says to which run it belongs.
@@ -26,7 +26,7 @@ LAST_SECONDS = 5.0
 
 
 class Ping(StrEnum):
-    """What is added to the address."""
+    """The suffix of the address."""
 
     START = "/start"
     SUCCESS = ""
@@ -52,7 +52,7 @@ class Pinger:
             self.waiting.task_done()
 
     async def _send(self, address: str) -> str:
-        """Returns why it failed. Its log line does not have the address: who knows it can ping."""
+        """Returns why it failed. The log line leaves the address out: everybody who knows it can ping."""
         try:
             async with HttpChecker(self._config) as checker:
                 return (await checker.check(ProfileToCheck(0, address))).error

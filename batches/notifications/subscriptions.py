@@ -1,7 +1,6 @@
-"""Stores what subscriptions will report: in the transaction of the change, in time that does not grow with rows.
+"""Stores the messages of subscriptions in the transaction of the change, in constant time, without their content.
 
-`messages` reads the content of a message about a run afterwards. Lock order: subscription → webhook →
-deliveries.
+`messages` reads the content afterwards. Lock order: subscription → webhook → deliveries.
 """
 
 import uuid
@@ -46,7 +45,7 @@ def insert_deliveries(
     batch: Batch | None = None,
     digests_of: ProfileList | None = None,
 ) -> int:
-    """One for each, without its content yet. With `digests_of`, those who want a digest get it in that."""
+    """One delivery for each, still without content. With `digests_of`, subscribers of a digest get a part of that."""
     deliveries = []
     for subscription in subscriptions:
         hour = subscription.digest_hour if digests_of else None

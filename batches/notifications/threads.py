@@ -1,4 +1,4 @@
-"""Runs what blocks in threads that nobody waits for: a mail server that hangs must not keep a worker from stopping."""
+"""Runs blocking calls in threads of their own: a mail server that hangs must not keep a worker from stopping."""
 
 import asyncio
 from collections.abc import Callable

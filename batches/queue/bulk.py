@@ -1,8 +1,8 @@
-"""One action on many batches, for every door: which batches, in which order, and what became of each.
+"""One action on many batches, for every channel: which batches, in which order, and the outcome of each.
 
-Each batch gets the call that it would get by itself, in a transaction of its own, so that others get their turn in
-between. Measured on SQLite with nothing else in the queue, 1,000 calls take 4 s of CPU (pause) to 9 s (queue again,
-delete): each closes its own gap and writes its own log line.
+Each batch gets the same call as a single one, in a transaction of its own, so that other callers can act in between.
+Measured on SQLite with nothing else in the queue, 1,000 calls take 4 s of CPU (pause) to 9 s (queue again, delete):
+each closes its own gap and writes its own log line.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from .values import as_uuid
 
 #: Refusals that a summary tells in a sentence each.
 MAX_REASONS = 20
-#: Characters of a text that is not an id, as an outcome repeats it.
+#: Characters of an invalid id that an outcome repeats.
 MAX_QUOTED_ID = 100
 
 #: The second half of a repeat.
@@ -43,7 +43,7 @@ class Manager(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one batch: the batch before and after the call (None where it does not exist), and its result.
+    """The outcome for one batch: the batch before and after the call (None where it does not exist), and its result.
 
     The result is True, the batch's repeat, or a refusal.
     """
@@ -141,7 +141,7 @@ def run_bulk(
     """Call the action for each of these different ids, with `values`: its own, and what `transition` takes.
 
     `prepared` has the calls that replace those of the manager. `skip_idle` refuses batches that have the status
-    already: somebody who selects many does not mean to move the queued ones to the end.
+    already: a user who selects many batches does not mean to move the queued ones to the end.
     """
     rule, before = RULES[action], find_batches(ids)
     results: dict[object, Any] = {
@@ -170,8 +170,8 @@ def run_bulk(
 def undo_changes(manager: Manager, entries: Iterable[BatchLog]) -> BulkResult:
     """Undo these changes, each the latest one of its batch.
 
-    The first one of the queue goes back first: so each finds those ahead of it back where they were. One that ran
-    comes first if it can run at once, else last, since the one that runs now makes room at the front.
+    In the order of their former positions, so that each finds the batches ahead of it back in place. A batch that ran
+    comes first if it can run now, else last, since the one that runs now makes room at the front.
     """
     at_the_front = inf if Batch.objects.running().exists() else 0
     places = sorted(entries, key=lambda entry: entry.from_position or at_the_front)

@@ -1,8 +1,8 @@
 """The rows of a batch or a list: inserted and removed in bounded transactions. None of this needs the queue's lock.
 
 Nobody sees a new batch or list until all its rows are stored. Until then its `deleted_at` is in the future, and each
-chunk moves it on. If the import is interrupted, that time comes, and it is purged as a deleted one is. The profiles
-that it stored stay, as after a deletion: others may have them by now.
+chunk moves it on. If the import is interrupted, that time comes, and its rows are purged like those of a deleted one.
+The profiles that it stored stay, as after a deletion: other batches may contain them by now.
 """
 
 import uuid
@@ -114,7 +114,7 @@ def insert_hidden(made: Batch | ProfileList) -> None:
 
 
 def stay_hidden(pk: uuid.UUID, model: type[Batch | ProfileList] = Batch) -> None:
-    """A fence: an import cannot continue once it was silent for so long that its rows may have been purged."""
+    """A fence: an import that was interrupted until its rows may have been purged cannot continue."""
     require_preparation(model.everything.in_preparation().filter(pk=pk).update(deleted_at=Now() + PREPARATION))
 
 

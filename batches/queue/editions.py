@@ -6,8 +6,8 @@ Neither is visible until the list's `edition` grows by one. A reader of the prof
 exactly one edition.
 
 One edit is staged at a time: its `editor` holds the list until `edit_until`, which each chunk moves on, and other edits
-of its profiles are refused. However an edit ends, that time has come then, and the list is settled: rows that have
-ended, and those of an edition that never came, are removed in small steps. The caller does that, and after a kill the
+of its profiles are refused. When the edit has ended or that time has come, the list is settled: rows that have ended,
+and those of an edition that was never revealed, are removed in small steps. The caller does that, or after a kill the
 next edit or a worker.
 
 An edit of few profiles is not staged. It happens in one transaction, under the lock of the list.
@@ -78,7 +78,7 @@ def is_long(profiles: int) -> bool:
 
 @contextmanager
 def staged(list_id: UUID) -> Iterator[Edit]:
-    """Hold the list for an edit. What the block has not revealed by its end is removed. Raises Refused."""
+    """Hold the list for an edit. An edit that the block has not revealed is removed at its end. Raises Refused."""
     edit = _begin(list_id)
     try:
         yield edit

@@ -21,7 +21,7 @@ Status = BatchProfile.Status
 
 
 class Assignments(NamedTuple):
-    """What an UPDATE of profiles sets, in SQL that ends with a comma, and its parameters."""
+    """The assignments of an UPDATE of profiles, in SQL that ends with a comma, with their parameters."""
 
     sql: str
     parameters: list[str]
@@ -91,7 +91,7 @@ def undo_failures(batch: Batch, row_ids: Collection[int]) -> int:
     """Make these failed rows pending again, as if their checks had never been made. Returns how many there were.
 
     Under the lock of the queue, after the end of the run, so that the batch itself has all counts. For a few hundred
-    rows at once. A profile that had not failed before answers again; of the others the last error is lost.
+    rows at a time. A profile that had not failed before counts as answering again; the others lose their last error.
     """
     failed = BatchProfile.objects.filter(batch=batch, pk__in=row_ids, status=Status.FAILED)
     profile_ids = list(failed.values_list("profile_id", flat=True))

@@ -63,7 +63,7 @@ COUNTED_AS: Mapping[str, tuple[str, ...]] = {
     Status.SKIPPED: ("completed_profiles", "skipped_profiles"),
 }
 
-#: What the log and other texts say in place of an address.
+#: Replaces an address in the log and in other texts.
 FORGOTTEN = "(forgotten)"
 LOGGED = "A profile was forgotten."
 #: Log entries with these actions have addresses, as "old → new".
@@ -72,7 +72,7 @@ NAMING_ACTIONS = (Action.CORRECT_ADDRESS, Action.ACCEPT_REDIRECT)
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What is stored of profiles: rows in batches, stories, and memberships in lists."""
+    """The number of things that are stored about profiles: rows in batches, stories, and memberships in lists."""
 
     profiles: int = 0
     rows: int = 0
@@ -102,7 +102,7 @@ def count_traces(profiles: Collection[Profile]) -> Traces:
 class ForgetCalls(ListCalls):
     @refusable
     def forget_profile(self, profile_id: object) -> Traces:
-        """Delete a profile with all that is stored of it. Returns what that was.
+        """Delete a profile with everything that is stored about it. Returns the numbers.
 
         Refused while a batch with the profile is being stored. A check of it that is under way is not recorded. If the
         call is interrupted, repeat it. The address is not blocked: if it is added again, it is a new profile.
@@ -230,7 +230,7 @@ def count_counted(batch: Batch, stories: Collection[int]) -> int:
 
 
 def find_lines_with(address: str) -> list[int]:
-    """The log entries that name the address, or one that it had before."""
+    """The log entries that name the address, or a former one of the profile."""
     lines = BatchLog.objects.filter(action__in=NAMING_ACTIONS)
     addresses, found = [address], set[int]()
     for name in addresses:  # grows with each address that it was corrected from

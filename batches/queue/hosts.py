@@ -1,4 +1,4 @@
-"""What hosts have asked for: stored by the run that they asked, and known to the next one."""
+"""The wishes of hosts, such as a pause: the run that hears one stores it, and later runs read it."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -49,12 +49,12 @@ def make_row(note: HostNote) -> Host:
 
 
 def recall_hosts() -> list[HostNote]:
-    """What hosts have asked of earlier runs."""
+    """The wishes that hosts had in earlier runs."""
     return _read_notes(Host.objects.all())
 
 
 def hear_of_hosts() -> list[HostNote]:
-    """What hosts have lately asked of any worker: reading it every few seconds misses nothing."""
+    """The latest wishes that any worker has heard. A caller that reads them every few seconds misses none."""
     return _read_notes(Host.objects.filter(noted_at__gt=Now() - timedelta(seconds=NEWS_SECONDS)))
 
 

@@ -52,7 +52,7 @@ from .writer import QueueWriter
 
 Addresses = Iterable[ProfileAddress | Profile | str]
 
-#: What a check remembers of an address. Another address has its own.
+#: The memory that checks have of an address, emptied for a new address.
 NO_MEMORY: Mapping[str, Any] = {
     "feed_url": "",
     "etag": "",
@@ -127,7 +127,7 @@ class ListCalls(QueueWriter):
             try:
                 with transaction.atomic():
                     require_preparation(unseen.update(total_profiles=total, deleted_at=None))
-            except IntegrityError:  # somebody else took the name while the rows were stored
+            except IntegrityError:  # another list took the name while the rows were stored
                 require_free_name(created.name)
                 raise
             created.refresh_from_db()
@@ -409,7 +409,7 @@ def _clean(name: str, value: Any) -> Any:
 
 
 def find_next_run(changed: ProfileList, news: Mapping[str, Any]) -> dict[str, datetime | None]:
-    """What to write for the schedule that the list has after this change. Raises Refused if it is not valid."""
+    """The `next_run_at` for the schedule after this change. Raises Refused if the schedule is not valid."""
     for name, value in news.items():
         setattr(changed, name, value)
     if not changed.schedule:

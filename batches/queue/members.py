@@ -26,17 +26,17 @@ class ListChange:
 
     @property
     def removes_much(self) -> bool:
-        """More than a tenth: the wrong file, more often than not."""
+        """More than a tenth: most often, somebody chose the wrong file."""
         return self.removed * 10 > self.removed + self.unchanged
 
     @property
     def if_added(self) -> ListChange:
-        """Of a comparison: what adding the profiles would change."""
+        """What adding the profiles of this comparison would change."""
         return ListChange(added=self.added, unchanged=self.unchanged + self.removed)
 
     @property
     def if_removed(self) -> ListChange:
-        """Of a comparison: what removing the profiles would change."""
+        """What removing the profiles of this comparison would change."""
         return ListChange(removed=self.unchanged, unchanged=self.removed)
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class ListChange:
 
 
 def compare(list_id: UUID, names: Mapping[str, str]) -> tuple[ListChange, list[int]]:
-    """What would change if the list had exactly these profiles, given as names by address, and which are removed."""
+    """How the list would change if it had exactly these profiles (names by address), and the removed ones."""
     members = ListProfile.objects.filter(list=list_id).order_by("pk")
     current = array("q", members.values_list("profile_id", flat=True).iterator())  # eight bytes for each
     wanted = set(find_profiles(names))

@@ -20,9 +20,9 @@ class OutageCalls(QueueWriter):
     def report_outage(self, batch: Batch, lease: Lease, reason: str, since: datetime) -> Literal[True]:
         """Stop a run because the machine of its worker is offline, and hold the queue until `end_outage`.
 
-        The batch goes back to position 1. What failed without an answer since this time becomes pending again, whoever
-        checked it: the first rows at once, the others in bounded transactions, before anybody can claim the batch. A
-        hold by somebody else stays as it is.
+        The batch goes back to position 1. Rows that failed without an answer since this time become pending again,
+        whichever worker checked them: the first ones now, the others in bounded transactions, before any worker can
+        claim the batch. An existing hold stays as it is.
         """
         reason = clean_text(reason, MAX_ERROR)
         is_held = Queue.objects.get().is_blocked

@@ -1,4 +1,4 @@
-"""Noting permanent redirects with the results of checks. See `redirect_calls` for what becomes of them."""
+"""Noting permanent redirects with the results of checks. `redirect_calls` accepts them."""
 
 import json
 from collections.abc import Mapping

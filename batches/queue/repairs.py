@@ -30,7 +30,7 @@ Status = Batch.Status
 
 
 def find_orphans() -> list[QuerySet[Any]]:
-    """Rows whose batch, list or profile does not exist, in a database that was damaged or edited by hand."""
+    """Rows that refer to a missing batch, list or profile, in a database that was damaged or edited by hand."""
     no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
     no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
     no_list = ~Exists(ProfileList.everything.filter(pk=OuterRef("list_id")))
@@ -60,7 +60,7 @@ def lock_leases(batch: Batch) -> bool:
 
 
 def absorb_leases(batch: Batch) -> dict[str, Any]:
-    """What the batch and its leases have counted together, for its row. The leases count from zero again."""
+    """The counts of the batch and its leases together, for its row. The leases count from zero again."""
     batch.leases.update(run_seconds=0.0, successful_checks=0, failed_checks=0, stories_found=0)
     return {field.attname: getattr(batch, field.attname) for field in Batch._meta.concrete_fields if is_live(field)}
 

@@ -5,17 +5,17 @@ follow, as those of a deleted batch do. Until then `Batch.reset_after` is the la
 
 - Readers see the new status and counters at once; rows behind `reset_after` still show their previous results.
 - Nobody records: while it is set, no worker can claim a run, and a constraint rules out a run token.
-- The counters say what has to go. A retry keeps the successful checks and the profiles that were skipped, checking
-  again sets both to zero.
+- The counters say which results are removed. A retry keeps the successful checks and the skipped profiles, checking
+  again sets both counters to zero.
 - Each step reads and moves `reset_after` under the lock of the batch, so several processes can continue it: the call
   itself, and after a kill each worker that looks for work. Other transitions leave it alone, and checking again
   restarts it.
 
-Two resets remove only a part. How much that is turns out on the way, so the counters follow with each transaction:
+Two resets remove only a part. Its size is not known beforehand, so each transaction adjusts the counters:
 
-- A retry by reason (`reset_reasons`) removes what failed for one of them.
-- After an outage of our own (`outages.py`) what failed without an answer since `reset_since` is removed, with what the
-  profiles remember of it: these checks were none, and are not kept.
+- A retry by reason (`reset_reasons`) removes the failures for these reasons.
+- After an outage of our own (`outages.py`), failures without an answer since `reset_since` are removed. The profiles
+  forget them too, and they are not kept as attempts: the sites were never asked.
 """
 
 import uuid

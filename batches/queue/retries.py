@@ -28,7 +28,7 @@ class Retry:
         return self.reasons is None and self.rows is None
 
     def find_rows(self, batch: Batch) -> QuerySet[BatchProfile]:
-        """Those that were chosen one by one and still have failed."""
+        """The chosen rows that are still failed."""
         return batch.profiles.filter(pk__in=self.rows or (), status=BatchProfile.Status.FAILED)
 
     def describe(self) -> str:
@@ -58,7 +58,7 @@ def choose_failed(batch_id: object, reasons: Iterable[object] | None, profiles: 
 
 
 def recount(batch: Batch, retry: Retry) -> Retry:
-    """What is left of it, under the lock. Raises Refused if there is nothing to check again."""
+    """The retry, counted again under the lock. Raises Refused if there is nothing to check again."""
     if not batch.failed_checks:
         raise Refused(Code.NOTHING_TO_RETRY, Sentence("“%(batch)s” has no failed profiles.", batch=batch))
     if retry.reasons is None:

@@ -94,8 +94,8 @@ def count_workers(batch: Batch, limit: int) -> Workers:
 def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
     """A new lease of the running batch, with a fair share of the free partitions.
 
-    None if others work on all that is left, or still have checks under way in it. A run without live leases and
-    partitions can always be joined: somebody has to finish it.
+    None if other workers have all that is left, or still have checks under way in it. A run without live leases and
+    partitions can always be joined: a worker has to finish it.
     """
     is_alone = not batch.leases.exists()
     if is_alone:
@@ -110,9 +110,9 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
 
 
 def is_looked_after(seconds: float) -> bool:
-    """Whether a claim would find nothing, and another worker has looked within the last `seconds`.
+    """Whether a claim would find nothing, and another worker has tried within the last `seconds`.
 
-    Without a lock: a claim takes that of the queue, and hundreds of workers that wait would keep it from everybody.
+    Without a lock: a claim takes the lock of the queue, and hundreds of waiting workers would keep others from it.
     """
     seen = Queue.objects.filter(looked_at__range=(Now() - timedelta(seconds=seconds), Now())).first()
     if seen is None or seen.hold_is_over:

@@ -1,9 +1,9 @@
 """Queues a run of each list that is due, with as many statements for a thousand lists as for one.
 
 The runs are stored as all new batches are: hidden, in bounded transactions, revealed together under the lock of the
-queue. Their IDs follow from the list and its time, so of several workers that see the same list one makes its run. A
-list stays due until its run is revealed: a time that comes while an earlier run waits or runs, or while no worker is
-there, is caught up, once. What a worker that was killed has stored is purged, and another one begins again.
+queue. Their IDs follow from the list and its time, so if several workers see the same list, only one makes its run. A
+list stays due until its run is revealed: a time that passes while an earlier run waits or runs, or while no worker
+runs, is caught up once. If a worker is killed, its rows are purged, and another worker begins again.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ScheduleCalls(QueueWriter):
     ) -> list[uuid.UUID]:
         """Queue a run of each list that is due at this moment (default: now). Returns the IDs of the runs.
 
-        `should_stop` is asked between the chunks; what is not revealed by then is left to the next call.
+        `should_stop` is asked between the chunks. The next call makes the runs that are not revealed by then.
         """
         moment = moment or timezone.now()
         planned = self._plan_runs(find_due(moment), moment)
@@ -105,7 +105,7 @@ class ScheduleCalls(QueueWriter):
                 revealed = self._reveal_runs(filled, moment)
             return revealed
         finally:
-            if len(revealed) < len(planned):  # what is left of them, or of a worker that was killed
+            if len(revealed) < len(planned):  # rows of this call, or of a worker that was killed
                 hidden(made).update(deleted_at=Now())
                 purge_deleted()
 

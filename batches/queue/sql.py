@@ -20,8 +20,8 @@ from batches.models import Batch, BatchProfile, ListProfile, Partition, Profile,
 
 T = TypeVar("T")
 
-#: SQLite's waiters do not queue. Each asks again every 100 ms at the latest, so after this many seconds of writing, a
-#: pause of this many seconds lets each of them in.
+#: SQLite's waiters do not queue. Each tries again after 100 ms at the latest. So after this many seconds of writing, a
+#: pause of this many seconds lets all of them write.
 SECONDS_OF_WORK, SECONDS_OF_PAUSE = 0.2, 0.12
 
 #: Rows that are encoded in one go.

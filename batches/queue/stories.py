@@ -33,7 +33,7 @@ from .sql import (
 
 #: The stories of a profile that were found last. A document has tens of them.
 MAX_KNOWN = 1000
-#: Profiles whose known stories are read at once: with the longest titles and links, 30 MB.
+#: The known stories of this many profiles are read together: 30 MB with the longest titles and links.
 PROFILES_AT_ONCE = 10
 
 STORY_ID = {"profile_id": "bigint", "story_id": "text"}
@@ -59,7 +59,7 @@ def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult], mome
 
 
 class Unknown(NamedTuple):
-    """The stories of a profile whose ids are not stored yet, and whether others are."""
+    """The stories of a profile without a stored id, and whether the profile has other stored stories."""
 
     stories: list[Story]
     has_known: bool
@@ -144,7 +144,7 @@ def _read_time(text: str | None) -> datetime | None:
 
 
 class Candidates:
-    """Known stories that a document has no longer, at least not under the same ids."""
+    """Known stories that are no longer in a document, or have other ids in it."""
 
     def __init__(self, stories: Iterable[Story]) -> None:
         self._dates: defaultdict[tuple[str, str], Counter[datetime | None]] = defaultdict(Counter)
@@ -152,7 +152,7 @@ class Candidates:
             self._dates[self._name(story)][story.published] += 1
 
     def take(self, story: Story) -> bool:
-        """Take the one that this story is, if there is one: the next story is another."""
+        """Whether this story is one of them. A candidate is taken once: the next story is another."""
         dates = self._dates.get(self._name(story)) if story.title else None
         for date in find_dates(story, dates or {}):
             if dates and date in dates:

@@ -22,7 +22,7 @@ from .writer import QueueWriter
 
 Channel, Topic = Subscription.Channel, Subscription.Topic
 
-# What a value must be.
+# The advice of refusals.
 TOPIC_OF_QUEUE = _("Choose at least one of the topics of the queue: %(possible)s.")
 TOPIC_OF_LIST = _("Choose at least one of the topics of a list: %(possible)s.")
 DIGEST_HOUR = _("The hour of the digest must be a whole number from %(least)s to %(most)s.")

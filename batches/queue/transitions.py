@@ -1,4 +1,4 @@
-"""The table of actions: where each is allowed, what it leads to, and how the doors offer it."""
+"""The table of actions: where each is allowed, what it leads to, and how the channels offer it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Rule:
 
 
 def name_queueing(batch: Batch) -> Sentence:
-    """What queueing means for it: only a done batch starts over."""
+    """The button says what queueing does: only a done batch starts over."""
     if batch.status == Status.DONE:
         return Sentence("Recheck all")
     return Sentence("Continue") if batch.completed_profiles else Sentence("Add to queue")
@@ -127,7 +127,7 @@ RULES: Mapping[Action, Rule] = {
         needs_failures=True,
     ),
     Action.REPEAT_BATCH: Rule(ANY, label=Sentence("New run"), success=_("A new run of “%(batch)s” was queued.")),
-    # Whether there is something to undo, the log says.
+    # The log says whether there is something to undo.
     Action.UNDO_CHANGE: Rule(ANY, label=Sentence("Undo"), success=_("The last change of “%(batch)s” was undone.")),
     # A worker is checking a running batch. Pause it first.
     Action.DELETE_BATCH: Rule(

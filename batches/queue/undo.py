@@ -1,7 +1,7 @@
 """Undoing the latest change of a batch, for an operator who pressed the wrong button.
 
-The log says what the change was. The batch goes back to where it was, among the batches that are there now: workers may
-have started batches from the head of the queue since. If anybody else has changed the order up to there, it is refused.
+The log has the change. The batch goes back to its former place among the batches that are queued now: workers may have
+started batches from the head of the queue since. If others have changed the order up to there, the undo is refused.
 """
 
 from typing import Literal
@@ -20,7 +20,7 @@ from .writer import QueueWriter, transition
 
 Status = Batch.Status
 
-#: Others lose results, or do not change the place of a batch.
+#: Other actions lose results, or do not change the place of a batch.
 UNDOABLE = frozenset({Action.QUEUE_BATCH, Action.START_BATCH, Action.PAUSE_BATCH, Action.MOVE_BATCH})
 
 
@@ -29,7 +29,7 @@ def find_latest_change(batch: Batch) -> BatchLog | None:
 
 
 def can_be_undone(change: BatchLog | None) -> bool:
-    """Of a batch that was done, the previous results are gone."""
+    """Not for a batch that was done: queueing it has removed its results."""
     return change is not None and change.action in UNDOABLE and change.from_status != Status.DONE
 
 
@@ -56,7 +56,7 @@ class UndoCalls(QueueWriter):
         return True
 
     def _run_again(self, batch: Batch, message: str) -> None:
-        """Instead of a batch that a worker has started since. One that a person has started continues."""
+        """It replaces a batch that a worker has started since. A batch that a person has started continues."""
         running = lock_running()
         began = find_latest_change(running) if running else None
         require_startable(preempt=began is not None and began.action == Action.PROMOTE_NEXT_BATCH)
@@ -115,7 +115,7 @@ def find_place(change: BatchLog) -> int:
 
 
 def drop_undone(changes: QuerySet[BatchLog]) -> list[tuple[int | None, int | None]]:
-    """The positions from and to which they led, without those that were undone: then others are where they were."""
+    """Their positions before and after, without changes that were undone, since those moved nothing in the end."""
     kept: dict[int, tuple[int | None, int | None]] = {}
     latest: dict[UUID | None, int] = {}
     rows = changes.values_list("pk", "batch", "action", "from_position", "to_position")

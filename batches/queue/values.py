@@ -1,4 +1,4 @@
-"""The values that callers pass: the batch that an ID means, and checks. An invalid one is refused with advice."""
+"""Reads and checks the values that callers pass, such as IDs. An invalid value is refused with advice."""
 
 import uuid
 from collections.abc import Iterable

@@ -41,7 +41,7 @@ Status = Batch.Status
 
 
 class WorkerCalls(QueueWriter):
-    """What BatchManager does for workers. None of them waits for another's recording."""
+    """The calls that workers make. None of them waits until another worker has recorded its results."""
 
     def claim_run(self, worker: str, processes: int = 1, is_task: bool = False) -> ClaimedRun | None:
         """Claim the share of one of `processes` in the running batch, else start the next batch.
@@ -67,7 +67,7 @@ class WorkerCalls(QueueWriter):
     def ensure_run(self, worker: str, limit: int) -> Workers:
         """Promote the next batch if none is running. Returns how many workers the run has and can use, of `limit`.
 
-        The caller orders the work of others: nobody waits for its next heartbeat.
+        The caller orders the work of other processes, so it need not send heartbeats.
         """
         worker = clean_text(worker, MAX_ACTOR)
         workers.note_visit(worker)
@@ -128,7 +128,7 @@ class WorkerCalls(QueueWriter):
         return True
 
     def remove_old(self, old: QuerySet[Any], ids: Sequence[Any]) -> None:
-        """Prune these rows, unless they are no longer old, or somebody else is about to change them.
+        """Prune these rows, except those that are no longer old, or that another transaction has locked.
 
         A story is emptied instead: its ID stays, so that it is never new again.
         """
@@ -141,15 +141,15 @@ class WorkerCalls(QueueWriter):
                 rows.delete()
 
     def start_worker(self, worker: str) -> None:
-        """It looks for work from now on. To be called once; those that come and go need not."""
+        """The worker looks for work from now on. Called once; short-lived processes need not call it."""
         workers.start_worker(clean_text(worker, MAX_ACTOR))
 
     def note_worker(self, worker: str) -> None:
-        """The heartbeat of a worker that finds nothing to do. Those at work renew their lease instead."""
+        """The heartbeat of an idle worker. Busy ones renew their lease instead."""
         workers.note_worker(clean_text(worker, MAX_ACTOR))
 
     def end_worker(self, worker: str) -> None:
-        """It claims no more, and has no checks under way."""
+        """The worker claims nothing more, and has no checks under way."""
         worker = clean_text(worker, MAX_ACTOR)
         end_checks(worker)
         workers.end_worker(worker)
@@ -211,7 +211,7 @@ class WorkerCalls(QueueWriter):
 
 
 def explain_end(batch: Batch) -> str:
-    """Why a run ends that has checked nothing."""
+    """Why a run that has checked nothing is done."""
     if not batch.total_profiles:
         return "The batch has no profiles."
     return "Every profile rests." if batch.skipped_profiles == batch.total_profiles else ""

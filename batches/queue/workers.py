@@ -1,4 +1,4 @@
-"""The heartbeats of workers, idle or at work. Each writes a row of its own, never under the lock of the queue."""
+"""The heartbeats of idle and busy workers. Each writes its own row, never under the lock of the queue."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ KEPT = timedelta(days=1)
 
 
 def start_worker(name: str) -> None:
-    """It looks for work from now on. Forgets those of long ago."""
+    """The worker looks for work from now on. Deletes workers without a heartbeat for a day."""
     _write(name, "started_at")
     Worker.objects.filter(seen_at__lt=Now() - KEPT).delete()
 
@@ -35,7 +35,7 @@ def end_worker(name: str) -> None:
 
 
 def note_visit(name: str) -> None:
-    """Of a process that comes and goes: it counts until another is due, and nobody misses it then."""
+    """The heartbeat of a short-lived process: it counts as alive for one lease, and then as ended in order."""
     _write(name, ended_at=Now() + timedelta(seconds=get_config().lease_seconds))
 
 

@@ -146,7 +146,7 @@ class QueueWriter:
         self._leave(batch, action, Status.ERROR, message, error=message)
 
     def _leave(self, batch: Batch, action: Action, status: str, message: str = "", **changes: Any) -> None:
-        """Enter a status outside the waiting queue, and notify who wants to know."""
+        """Enter a status outside the waiting queue, and notify webhooks and subscribers."""
         self._enter(batch, action, status, message, **changes)
         self._notify(batch)
 

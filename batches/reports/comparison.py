@@ -1,4 +1,4 @@
-"""Compares a repeated batch with its previous run: what is new, what broke, what recovered. Reads only."""
+"""Compares a repeated batch with its previous run: new stories, new failures, recoveries. Reads only."""
 
 from __future__ import annotations
 

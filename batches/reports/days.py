@@ -1,4 +1,4 @@
-"""What the batches of a day came to, which were done last, and which lists are due next. Reads only."""
+"""The totals of a day, the batches that were done last, and the lists that are due next. Reads only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Day:
     stories: int = 0
 
     def with_run(self, batch: Batch) -> Day:
-        """And what a batch that still runs has so far."""
+        """The sums including a batch that still runs."""
         checked = batch.completed_profiles - batch.skipped_profiles
         return Day(
             self.batches, self.checked + checked, self.failed + batch.failed_checks, self.stories + batch.stories_found
@@ -56,7 +56,7 @@ MOST_COMPARED = 2_000
 class ComparedRun:
     """A run that was done today, and the latest one of the same list that was done before today.
 
-    Of a batch without a list, it is the batch that it repeats. None if there is none.
+    For a batch without a list, it is the batch that it repeats, or None.
     """
 
     run: Batch
@@ -74,7 +74,7 @@ class ComparedRun:
 def compare_runs_of_today() -> list[ComparedRun]:
     """The latest run of each list, those with the most failures more than before first. Two queries.
 
-    A run of a list repeats the run before: so the first one of today leads to the last one before today.
+    Each run of a list refers to the previous one, so the first one of today refers to the last one before today.
     """
     start = start_of_day()
     done = Batch.objects.filter(status=Batch.Status.DONE)

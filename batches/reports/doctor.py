@@ -1,5 +1,5 @@
-"""Finds inconsistent data: what the constraints and the manager rule out, but a damaged disk, a restored dump or a
-manual change in the database can still cause.
+"""Finds inconsistent data. The constraints and the manager rule it out, but a damaged disk, a restored dump or a
+manual change in the database can still cause it.
 
 Each check is a single statement, so that concurrent changes never look like damage.
 """
@@ -67,7 +67,7 @@ def diagnose() -> list[Finding]:
 def repair(findings: list[Finding], manager: BatchManager) -> None:
     """Repair what can be derived. Each repair checks again under the queue's lock and logs what it changed."""
     damaged = {finding.batch for finding in findings if finding.can_be_fixed and finding.batch}
-    # Batches that give up a position come first, so that the position is free for the batch that needs it.
+    # Batches that lose their position come first, so that it is free for the batch that needs it.
     order = {Status.QUEUED: 1, Status.RUNNING: 2}
     for batch in sorted(Batch.objects.filter(pk__in=damaged), key=lambda batch: order.get(Status(batch.status), 0)):
         manager.repair_batch(batch.pk)
@@ -126,7 +126,7 @@ def _check_heartbeats() -> Iterator[Finding]:
 
 
 def _check_outage() -> Iterator[Finding]:
-    """A short one is over before anybody could do something."""
+    """Not reported while it is short: it is over before an operator could act."""
     lease = timedelta(seconds=get_config().lease_seconds) * MISSED_LEASES
     for queue in Queue.objects.filter(outage_since__lt=Now() - lease):
         since = f"{queue.outage_since:%Y-%m-%d %H:%M:%S %Z}"

@@ -1,7 +1,7 @@
-"""What fails now: the profiles whose last check failed, by reason and by host. Reads only.
+"""The profiles that fail now, by reason and by host. Reads only.
 
-A profile counts by its last check, whichever batch made it: one that has answered since is not there. So the index of
-failing profiles is all that has to be read, however many checks a day has. What failed in one batch is in its rows.
+A profile counts by its last check, whichever batch made it: a profile that has answered since is not listed. So only
+the index of failing profiles is read, however many checks a day has. The rows of a batch have its own failures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from batches.queue.sql import fetch_all
 
 
 class Period(TextChoices):
-    """When the check was that failed, by the day of the project's time zone."""
+    """The day of the failed check, in the project's time zone."""
 
     TODAY = "today", _("today")
     YESTERDAY = "yesterday", _("yesterday")
@@ -86,7 +86,7 @@ def summarise_failures(period: Period, limit: int) -> Failures:
 
 
 def find_batches_with_failures(period: Period) -> QuerySet[Batch]:
-    """Those that were done in the period, or that have not ended, the most failures first."""
+    """Batches that were done in the period, or that have not ended, the most failures first."""
     ended = Q(status=Batch.Status.DONE) & is_within(period, "completed_at")
     others = Q(status__in=[Batch.Status.RUNNING, Batch.Status.PAUSED, Batch.Status.ERROR])
     others &= is_within(period, "started_at")

@@ -20,7 +20,7 @@ COUNTERS = {"ok": "successful_checks", "failed": "failed_checks", "skipped": "sk
 
 
 class QueueCollector(Collector):
-    """A constant number of queries. A figure of something that does not exist now is left out."""
+    """Makes a constant number of queries. Without a running batch, for example, its figures are left out."""
 
     def collect(self) -> Iterable[Metric]:
         queue = Queue.objects.annotate(now=Now()).first()
@@ -66,7 +66,7 @@ def describe_workers(queue: Any) -> Iterator[Metric]:
     versions = list(Worker.objects.values("version").annotate(alive=alive, last=Max("seen_at")).order_by("version"))
     seen_at = max((version["last"] for version in versions), default=None)
     yield gauge("workers", "Workers that have a part in the running batch.", leases["count"])
-    text = "Workers with a heartbeat within BATCHES_LEASE_SECONDS, idle or at work, by version."
+    text = "Idle and busy workers with a heartbeat within BATCHES_LEASE_SECONDS, by version."
     counts = {version["version"]: version["alive"] for version in versions if version["alive"]}
     yield gauges("workers_by_version", text, "version", counts)
     yield gauge("lease_age_seconds", "Seconds since the oldest of their heartbeats.", age(leases["first"], queue.now))

@@ -1,4 +1,4 @@
-"""The workers one by one: what each works on, and since when those that have died are silent. Reads only."""
+"""The workers: the batch, speed and last heartbeat of each, including those that have died. Reads only."""
 
 from __future__ import annotations
 

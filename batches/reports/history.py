@@ -1,4 +1,4 @@
-"""The checks of one profile over all batches, with what each found. Reads only."""
+"""The checks of one profile over all batches, with the stories that each found. Reads only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from django.db.models.functions import Coalesce
 
 from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult, vocabulary
 
-#: Of a check in the history of its profile: its time, whether it was repeated since, and the key of its row.
+#: The place of a check in the history: its time, whether it was repeated since, and the key of its row.
 Place = tuple[str, bool, int]
 
-#: New stories that are looked through for those of the checks.
+#: New stories that are searched for those of the checks.
 LATEST_STORIES = 200
 
 
@@ -89,7 +89,7 @@ def _fetch(found: QuerySet[Any], limit: int) -> Iterable[Any]:
 
 
 def find_waiting(profile: Profile) -> QuerySet[Batch]:
-    """The batches that have still to check it, in the order of the queue."""
+    """The batches that still have to check it, in the order of the queue."""
     waiting = BatchProfile.objects.filter(profile=profile, status=BatchProfile.Status.PENDING)
     return Batch.objects.filter(pk__in=waiting.values("batch")).in_queue_order()
 

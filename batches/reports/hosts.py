@@ -1,8 +1,8 @@
 """How the hosts of profiles answer: which fail most, how long they take, and which have asked for a pause. Reads only.
 
-All figures are of the last check of each profile. Counting the profiles of every host would read all of them, so the
-hosts are those with failing profiles, which have an index of their own; only for those that are shown, the rest is
-looked up. Any other host is found by its name.
+All figures come from the last check of each profile. Counting the profiles of every host would read all profiles. So
+the list has the hosts with failing profiles, which have their own index, and reads the other figures only for the hosts
+that it shows. A search finds any other host by its name.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from batches.queue.sql import PROFILE, as_json, fetch_all, is_postgresql, json_t
 
 from .queries import starts_with
 
-#: Of a host with more profiles, the number is not counted to the end.
+#: Counting the profiles of a host stops at this number.
 MOST_COUNTED = 100_000
-#: The profiles of a host whose durations are read.
+#: The number of profiles of a host from which the median is taken.
 SAMPLE = 200
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -61,7 +61,7 @@ class HostFigures:
 
 @dataclass(frozen=True, slots=True)
 class FailingHosts:
-    """Those with the most failing profiles first, of `total` hosts that match."""
+    """The hosts with the most failing profiles first, and the number of hosts that match."""
 
     hosts: Sequence[HostFigures]
     total: int
@@ -85,7 +85,7 @@ def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
 
 
 def count_failing_up_to(most: int, limit: int) -> tuple[dict[str, int], int] | None:
-    """The same, and no more is read if more than `most` profiles fail: None."""
+    """The same, or None if more than `most` profiles fail. It reads no more than these."""
     counts, hosts, profiles = group_by_host(failing_with_hosts()[: most + 1], limit)
     return None if profiles > most else (counts, hosts)
 
@@ -107,7 +107,7 @@ def failing_with_hosts() -> QuerySet[Any]:
 
 
 def as_host(text: str) -> str | None:
-    """The name of a host as it is in addresses; None if this text is none."""
+    """The name of a host as addresses have it; None if the text is not a valid host."""
     try:
         return host_of(address_prefixes(text.strip())[0]) if text.strip() else None
     except InvalidAddress:
@@ -122,7 +122,7 @@ def find_pauses(limit: int) -> list[Host]:
 
 
 def read_figures(failing: Mapping[str, int]) -> list[HostFigures]:
-    """Of these hosts with these numbers of failing profiles, in their order, without those that have no profile."""
+    """The figures of these hosts (failing profiles by host) in this order, without hosts that have no profile."""
     pauses, answers = find_pauses_of(failing), defaultdict[str, list[Answers]](list)
     for found in look_up(failing):
         answers[found.host].append(found)
@@ -131,7 +131,7 @@ def read_figures(failing: Mapping[str, int]) -> list[HostFigures]:
 
 
 def combine(answers: Sequence[Answers], failing: int, pause: Host | None) -> HostFigures:
-    """Those of a host by http and by https as one."""
+    """The figures of a host, from its profiles by http and by https."""
     last = max(answers, key=lambda each: each.last_failed_at or NEVER)
     durations = [seconds for each in answers for seconds in each.durations]
     profiles = min(sum(each.profiles for each in answers), MOST_COUNTED)
@@ -165,7 +165,7 @@ def at_host(profiles: QuerySet[Profile], host: str) -> QuerySet[Profile]:
 
 
 def find_occurring(prefixes: Sequence[str]) -> list[str]:
-    """Those with which the address of any profile begins."""
+    """The prefixes with which the address of at least one profile begins."""
     at_least, below = operators()
     rows = fetch_all(
         f"""SELECT wanted.first,
@@ -180,7 +180,7 @@ def find_occurring(prefixes: Sequence[str]) -> list[str]:
 
 
 class Answers(NamedTuple):
-    """What is known of the profiles of a host by one scheme."""
+    """The answers of the profiles of a host, by one scheme."""
 
     host: str
     profiles: int
@@ -196,7 +196,7 @@ RANGE = {"host": "text", "first": "text", "last": "text"}
 def operators() -> tuple[str, str]:
     """For a range of addresses in the order of bytes.
 
-    PostgreSQL has an index for these, of which LIKE could not use a pattern from another row.
+    PostgreSQL has an index for these operators. LIKE could not use it with a pattern from another row.
     """
     return ("~>=~", "~<~") if is_postgresql() else (">=", "<")
 

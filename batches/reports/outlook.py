@@ -65,7 +65,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The last one of a worker."""
+    """The latest heartbeat of a worker."""
 
     worker: str
     version: str
@@ -83,10 +83,10 @@ class Outlook:
     now: datetime
     queue: Queue
     running: Batch | None
-    #: Of the workers that work on the running batch, and the last of any of them.
+    #: The heartbeats of the workers on the running batch, and the latest of them.
     heartbeats: Sequence[Heartbeat]
     heartbeat_at: datetime | None
-    #: Of all workers, idle or at work, the one with the last heartbeat.
+    #: The worker with the latest heartbeat, idle or busy.
     last_worker: Worker | None
     #: Profiles per second by checker, in the latest batches.
     rates: Mapping[str, float]
@@ -106,7 +106,7 @@ class Outlook:
 
     @property
     def versions(self) -> set[str]:
-        """Of the workers at work, else of the last one."""
+        """The versions of the workers on the running batch, or else of the last worker."""
         workers = self.heartbeats or filter(None, [self.last_worker])
         return {worker.version for worker in workers}
 
@@ -202,7 +202,7 @@ def forecast_queue() -> Outlook:
 def queue_as_dict(
     outlook: Outlook, limit: int, batch_as_dict: Callable[[Batch], dict[str, Any]] = vocabulary.batch_as_dict
 ) -> dict[str, Any]:
-    """The queue in the words of `models.vocabulary`, with the first `limit` waiting batches, and as many workers."""
+    """The queue in the words of `models.vocabulary`, with at most `limit` waiting batches and workers."""
     queue, last = outlook.queue, outlook.last_worker
     waiting = Batch.objects.queued().order_by("position")[:limit]
     workers, workers_total = list_workers(limit)

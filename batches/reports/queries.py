@@ -21,7 +21,7 @@ from batches.models.profiles import StoryResultQuerySet
 
 #: Rows per query when the rows of a batch are streamed.
 STREAM_CHUNK = 2000
-#: Where profiles are looked for that answer: a table without any costs no more.
+#: Random places that are searched for profiles that answer: a table without any costs no more.
 PLACES, ROWS_AT_A_PLACE = 10, 200
 
 
@@ -105,14 +105,14 @@ def fetch_new_stories(found: ProfileList) -> list[StoryResult]:
 
 def _search_latest(new: StoryResultQuerySet, members: QuerySet[ListProfile]) -> list[StoryResult]:
     oldest = (StoryResult.objects.aggregate(latest=Max("pk"))["latest"] or 0) - LATEST_STORIES
-    # Not `Exists`, of which PostgreSQL may make a join with all profiles of the list.
+    # Not `Exists`, which PostgreSQL may turn into a join with all profiles of the list.
     membership = Subquery(members.filter(profile=OuterRef("profile")).values("pk")[:1])
     own = new.filter(pk__gt=oldest).alias(membership=membership).filter(membership__isnull=False)
     return list(own.newest_first()[:FEED_STORIES])
 
 
 def sample_answering(count: int) -> list[str]:
-    """Addresses at different domains whose last check was ok, at most `count`, from random places of the table."""
+    """At most `count` addresses of profiles that answered last time, at different domains, from random places."""
     last = Profile.objects.aggregate(last=Max("pk"))["last"] or 0
     resting = set(Host.objects.filter(not_before__gt=Now()).values_list("name", flat=True))
     found: dict[str, str] = {}
@@ -128,7 +128,7 @@ def sample_answering(count: int) -> list[str]:
 
 
 def find_start_of_outage(batch: Batch, noticed_at: datetime) -> datetime:
-    """When the last check of this batch was answered before, or when the run began. It reads all rows of the batch."""
+    """When a check of this batch was last answered, or when the run began. Reads all rows of the batch."""
     answered = batch.profiles.filter(Q(status=BatchProfile.Status.OK) | Q(http_status__isnull=False))
     latest = answered.aggregate(latest=Max("checked_at"))["latest"] or batch.started_at
     return min(noticed_at, latest or noticed_at)

@@ -10,13 +10,13 @@ from django.db.migrations.executor import MigrationExecutor
 from batches.conf import command_line
 from batches.models import OUTDATED, Worker
 
-#: What can be left out. The database cannot.
+#: The checks that can be left out. The database is always checked.
 CHECKS = frozenset({"migrations", "worker"})
 NO_WORKER = f"No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start one: {command_line('batchworker')}"
 
 
 def find_obstacle(excluded: Collection[str] = ()) -> str:
-    """What keeps the application from its work, and what to do; "" if nothing does. Raises the database's errors."""
+    """Why the application is not ready, and what to do; "" if it is ready. Raises the database's errors."""
     if "migrations" not in excluded and has_pending_migrations():
         return OUTDATED
     if "worker" not in excluded and not Worker.objects.alive().exists():

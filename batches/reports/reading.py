@@ -1,7 +1,7 @@
 """New stories to read, the newest first: of all profiles, or of a list, a batch, a host, a day. Reads only.
 
-A page costs the same however many stories there are. Of a list or a host it looks through a limited number of new
-stories, and says how far it has come.
+A page costs the same however many stories there are. For a list or a host it searches a limited number of new stories,
+and says how far back it has looked.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .queries import match_host
 PAGE = 100
 #: New stories that a page looks through for those of a list or of a host.
 LOOKED_THROUGH = 20_000
-#: The IDs of stories that are found at the same time are in no order: those of one transaction come together.
+#: IDs do not follow the time exactly: stories that are found at the same time are stored in several transactions.
 DISORDER = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is to be read. `after` and `before` are the IDs of stories."""
+    """The filters of the reading list. `after` and `before` are the IDs of stories."""
 
     list: ProfileList | None = None
     batch: Batch | None = None
@@ -71,7 +71,8 @@ def find_new_stories(selection: Selection) -> StoryResultQuerySet:
     return found
 
 
-# Of one story each. A join, or `Exists`, of which PostgreSQL makes one, begins with all profiles of the list or host.
+# Each subquery is about one story. A join would begin with all profiles of the list or host. So would `Exists`, which
+# PostgreSQL turns into a join.
 
 
 def find_membership(found: ProfileList) -> Subquery:
@@ -117,7 +118,7 @@ def read_page(selection: Selection) -> Page:
 
 
 def find_start(selection: Selection) -> int | None:
-    """Where the page stops looking; None if it comes to the end before."""
+    """The last story that the page looks at; None if fewer are left."""
     new = StoryResult.objects.filter(is_baseline=False).order_by("-pk")
     if selection.before is not None:
         new = new.filter(pk__lt=selection.before)
@@ -136,7 +137,7 @@ class ListWithStories:
 
 
 def find_lists_with_stories(day: date, limit: int) -> list[ListWithStories]:
-    """Lists whose runs that were done on this day have found new stories, those with the most first."""
+    """Lists with new stories in runs that were done on this day, those with the most first."""
     done = Batch.objects.filter(status=Batch.Status.DONE, completed_at__gte=start_of(day), list__deleted_at=None)
     runs = done.filter(completed_at__lt=start_of(day + timedelta(days=1)), list__isnull=False, stories_found__gt=0)
     sums = runs.order_by().values_list("list", "list__name").annotate(found=Sum("stories_found"))

@@ -26,7 +26,7 @@ from batchproject.settings import parse_database_url
 
 GERMAN = settings.BASE_DIR / "batches" / "locale" / "de" / "LC_MESSAGES" / "django.po"
 VENDORS = ("sqlite", "postgresql")
-#: The folders whose tests meet the SQL and the locks of each database.
+#: The folders with tests of the SQL and the locks of each database.
 ROOMS_OF_SQL = {"queue", "reports"}
 #: All tests that were found, before some are deselected.
 FOUND = pytest.StashKey[list[pytest.Item]]()

@@ -16,7 +16,7 @@ from .outages import RETRY_AFTER, describe_outage
 
 logger = logging.getLogger(__name__)
 
-#: What a proxy may have named a request.
+#: A request ID that is accepted from a proxy.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

@@ -1,7 +1,7 @@
 """Answers for machines that watch the site: `/healthz` and `/readyz`, without signing in, and `/metrics` with a token.
 
-They ask every few seconds, from wherever they are: by an IP address that is not in ALLOWED_HOSTS, and without HTTPS. So
-a middleware in front of the others answers them, whatever the project's addresses are.
+They ask every few seconds, by an IP address that is not in ALLOWED_HOSTS, and without HTTPS. So a middleware in front
+of the others answers them, whatever the project's addresses are.
 """
 
 import logging
@@ -32,7 +32,7 @@ STARTING = "The application is starting. Ask again in a second."
 
 
 class Readiness:
-    """What is in the way, without some of the checks. While a slow database is asked, others get the last answer."""
+    """The answer of `/readyz`, without some checks. While a slow database is asked, others get the last answer."""
 
     def __init__(self, excluded: frozenset[str]) -> None:
         self._excluded = excluded

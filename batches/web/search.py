@@ -1,4 +1,4 @@
-"""What a search can contain, and how long it can take: no index helps it, and it reads every row for each word."""
+"""Limits the words and the time of a search: no index helps it, and it reads every row for each word."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from batches.limits import MAX_WORDS
 from batches.text import Sentence
 
 SEARCH_SECONDS = 5.0
-#: Instructions of SQLite between two looks at the clock: about a millisecond.
+#: Instructions of SQLite after which the clock is checked: about a millisecond.
 INSTRUCTIONS = 10_000
 
 

@@ -1,7 +1,7 @@
 """waitress that stores no large body for a stranger: `python -m batches.web.server`, with the options of waitress.
 
-It stores a body before the application can check who sends it, also one whose length was not announced. So the body of
-a request without credentials has to be small. Credentials can be invented, so all large bodies together have a limit.
+waitress stores a body before the application can check who sends it, even without a Content-Length. So the body of a
+request without credentials has to be small. Credentials can be invented, so all large bodies together have a limit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Busy(Error):  # type: ignore[misc]
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Reads one request. Only one thread reads, so the sum of what is stored is exact."""
+    """Reads one request. Only one thread reads, so the sum of the stored bytes is exact."""
 
     adj: Any
     error: Any

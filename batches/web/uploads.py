@@ -27,7 +27,7 @@ class TemporaryListHandler(TemporaryFileUploadHandler):
     def handle_raw_input(
         self, input_data: IO[bytes], META: Any, content_length: int, *args: Any, **kwargs: Any
     ) -> None:
-        # The server never reads beyond the announced length, so it can be trusted.
+        # The server never reads beyond the Content-Length, so it can be trusted.
         if content_length > MAX_FORM_BYTES:
             raise RequestDataTooBig(f"The form has {content_length:,} bytes. The maximum is {MAX_FORM_BYTES:,}.")
 

@@ -74,7 +74,7 @@ class ChangeActions(ActionCommand):
         reason: str | None = None,
         **options: Any,
     ) -> None:
-        """Each batch by itself: a refusal does not stop the others."""
+        """Apply the action to each batch. A refusal does not stop the others."""
         values: dict[str, Any] = {"preempt": True} if now else {"reason": reason} if reason else {}
         if action == Action.RETRY_FAILED:
             values = {"reasons": options["reasons"], "profiles": self.find_chosen(options["profiles"])}

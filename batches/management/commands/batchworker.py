@@ -30,7 +30,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--metrics-port", type=port_number, metavar="PORT", help=text)
         text = "Address for it (default: %(default)s). Anybody who can reach it can read it."
         parser.add_argument("--metrics-host", default="127.0.0.1", metavar="ADDRESS", help=text)
-        # Of a process that a supervisor has started: how many there are, and the batch after which it ends.
+        # From a supervisor that starts several: their number, and the batch after which they end.
         parser.add_argument("--together", type=process_count, default=1, help=SUPPRESS)
         parser.add_argument("--batch", help=SUPPRESS)
 
@@ -65,7 +65,7 @@ class Command(DatabaseCommand):
             raise CommandError(f"{fault}. All processes were stopped.")
 
     def leave_threads_behind(self) -> None:
-        """Python would wait for a thread of a checker that hangs, such as in a look-up of a name."""
+        """Exit without waiting for threads of checkers that hang, such as in a name look-up."""
         if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()

@@ -43,7 +43,7 @@ class Command(DatabaseCommand):
             self.create_queue(feed_port)
 
     def create_operator(self, site: str) -> None:
-        """Only if there are no accounts: an operator that was removed must not come back."""
+        """Create the operator if there are no accounts: a removed operator must not come back."""
         user = get_user_model()
         if user._default_manager.exists():
             return
@@ -61,7 +61,7 @@ class Command(DatabaseCommand):
             self.require_delivered()
 
     def create_queue(self, feed_port: int) -> None:
-        """Only if there are no batches; all three or none. Each feed is read once, so its stories count as new."""
+        """Create all three batches if there are none. Each feed is read only once, so its stories count as new."""
         with transaction.atomic():
             if Batch.everything.exists():
                 return

@@ -4,16 +4,16 @@ from django.core.management.commands import dumpdata
 
 from batches.models import Lease, Partition, snapshot
 
-WHO_WORKS = (Lease._meta.label_lower, Partition._meta.label_lower)
+OF_WORKERS = (Lease._meta.label_lower, Partition._meta.label_lower)
 
 
 class Command(dumpdata.Command):
     def handle(self, *labels: Any, **options: Any) -> None:
-        """As Django's, but while batches are imported or deleted the dump has what its rows refer to.
+        """Like Django's, but complete even while batches are imported or deleted.
 
-        It reads one moment, and includes the hidden batches: a worker removes them where the dump is loaded.
-        It leaves out who works on a run: nobody does there, and a batch is read with what its leases have counted.
+        It reads one snapshot, and includes hidden batches: a worker removes them where the dump is loaded. It leaves
+        out leases and partitions: no worker runs there, and batches are read with the counts of their leases.
         """
-        options["exclude"] = [*options["exclude"], *WHO_WORKS]
+        options["exclude"] = [*options["exclude"], *OF_WORKERS]
         with snapshot():
             super().handle(*labels, **options | {"use_base_manager": True})

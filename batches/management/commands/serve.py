@@ -20,7 +20,7 @@ from batches.management.supervisor import Child, Echo, supervise
 from batches.management.workers import add_processes, celery_children, is_json, worker_children
 from batches.web.uploads import MAX_FORM_BYTES
 
-#: What waitress allows visitors who are idle, slow or rude.
+#: The limits of waitress for idle, slow and hostile visitors.
 SERVER_OPTIONS = (
     "--threads=8",
     f"--max-request-body-size={MAX_FORM_BYTES}",  # refused before the body is stored
@@ -29,7 +29,7 @@ SERVER_OPTIONS = (
     "--channel-timeout=30",
     "--cleanup-interval=5",
     "--asyncore-use-poll",
-    # What a slow reader has not read of an export waits in a file: by default, a thread waits from 16 MB on.
+    # An export that its reader has not read yet waits in a file. By default, a thread waits from 16 MB on.
     "--outbuf-high-watermark=2000000000",
 )
 COLOURS = {"web": "cyan", "demo": "magenta"}

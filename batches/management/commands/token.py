@@ -73,12 +73,12 @@ class Command(ActionCommand):
         revoked = AccessToken.objects.filter(user=user, **wanted).delete()[0]
         if name is None:
             revoked += Token.objects.filter(user=user).delete()[0]
-        whose = printable(username)
+        user_name = printable(username)
         if not revoked:
             named = f" “{printable(name)}”" if name else ""
-            raise CommandError(f"{whose} has no token{named}. Show all: {command_line('token list')}")
+            raise CommandError(f"{user_name} has no token{named}. Show all: {command_line('token list')}")
         which = "The token of" if revoked == 1 else f"The {revoked} tokens of"
-        self.stdout.write(f"{which} {whose} {'has' if revoked == 1 else 'have'} been revoked.")
+        self.stdout.write(f"{which} {user_name} {'has' if revoked == 1 else 'have'} been revoked.")
 
 
 def find_user(username: str) -> Any:

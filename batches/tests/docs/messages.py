@@ -7,7 +7,7 @@ from functools import cache
 
 from batches.tests.support.documents import ROOT
 
-#: Calls whose message an operator meets, by the function's name.
+#: Calls with messages for operators, by the function's name.
 LOGGED = {"warning", "error", "exception"}
 ENDINGS = {"CommandError", "ImproperlyConfigured"}
 REASONS = {"FetchError", "Unreachable", "NoConnection", "Unreadable", "CheckResult", "TimeoutError", "PermissionError"}

@@ -52,7 +52,7 @@ def test_each_block_of_code_can_be_read(page):
 
 
 def lines_of(text):
-    """The commands of a shell block; a comment is none."""
+    """The commands of a shell block, without comments."""
     joined = re.sub(r"\\\n\s*", "", text)
     return [line for line in joined.splitlines() if line and not line.startswith("#")]
 

@@ -261,7 +261,7 @@ def test_every_link_of_an_admin_site_stays_at_that_site_and_every_style_and_scri
         if not page.headers["Content-Type"].startswith("text/html"):
             continue
         tree = lxml.html.fromstring(page.text)
-        for recent in tree.xpath("//*[@id='recent-actions-module']"):  # Django's own, whose links name no site
+        for recent in tree.xpath("//*[@id='recent-actions-module']"):  # Django's own: its links name no site
             recent.drop_tree()
         files.update(urljoin(site, file) for file in tree.xpath("//link[@rel='stylesheet']/@href | //script/@src"))
         links = urls_of(page, tree, "//a/@href | //@data-live | //@data-details")

@@ -38,7 +38,7 @@ class ListFile(NamedTuple):
     name: str
     content: bytes
     outcome: tuple[str, ...] | str
-    #: Its name may keep a door from accepting it.
+    #: Its name may keep a channel from accepting it.
     has_bad_name: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""Hostile files become the batch of their addresses, or a clear refusal that leaves no trace, through each door.
+"""Hostile files become the batch of their addresses, or a clear refusal that leaves no trace, through each channel.
 Their names are sent unchanged."""
 
 import re
@@ -59,7 +59,7 @@ def form_body(file, **fields):
     return body + b"--x=--\r\n", "multipart/form-data; boundary=x="
 
 
-# Each door sends a file, and returns the reason of a refusal, or nothing.
+# Each channel sends a file, and returns the reason of a refusal, or nothing.
 
 
 @pytest.fixture
@@ -119,9 +119,9 @@ def command(manage, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("door", ["api", "admin", "command"])
-def test_each_file_becomes_the_batch_of_its_addresses_or_leaves_no_trace(door, step, request):
-    send = request.getfixturevalue(door)
+@pytest.mark.parametrize("channel", ["api", "admin", "command"])
+def test_each_file_becomes_the_batch_of_its_addresses_or_leaves_no_trace(channel, step, request):
+    send = request.getfixturevalue(channel)
     for file in list_files()[::step]:
         with transaction.atomic():
             reason = send(file)

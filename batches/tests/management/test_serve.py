@@ -486,7 +486,7 @@ def test_a_child_that_restarts_starts_again_and_again_with_longer_and_longer_del
     assert process.out.endswith("polite | down\nstopped\n")
 
 
-@pytest.mark.parametrize("environ", [{}, {"SLOWLY": "1"}], ids=["at work", "starting"])
+@pytest.mark.parametrize("environ", [{}, {"SLOWLY": "1"}], ids=["working", "starting"])
 def test_children_that_restart_stop_together(environ, supervise):
     """Each of these ends when the other one has got its signal, which may come while the last one is being started."""
     process = supervise("one", "two", environ={"RESTARTING": "one two", **environ})

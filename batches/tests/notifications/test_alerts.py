@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 
 
 def age(**columns):
-    """As if these times of the queue were so long ago."""
+    """As if these times of the queue were this long ago."""
     Queue.objects.get_or_create(pk=Queue.THE_ONE)
     Queue.objects.update(**{name: Now() - duration for name, duration in columns.items()})
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 FAILURES = [failed()] * 6
 
 
-def told():
+def read_contents():
     """The content of each message that is to be sent."""
     prepare_messages()
     rows = WebhookDelivery.objects.claimable().order_by("pk")
@@ -68,7 +68,7 @@ def test_a_run_is_one_message_about_the_topics_that_somebody_wants(topics, error
     found = make_list("Press", 7)
     subscribe(found, topics=topics)
     run_list(found, with_stories(story_of(1)), *FAILURES, error=error)
-    contents = told()
+    contents = read_contents()
     assert [content["topics"] for content in contents] == ([expected] if expected else [])
     assert WebhookDelivery.objects.count() == len(contents)
 
@@ -77,7 +77,7 @@ def test_without_news_there_is_no_message():
     found = make_list("Press", 2)
     subscribe(found, topics=["stories", "failures", "error"])
     run_list(found, ok(), ok())
-    assert told() == []
+    assert read_contents() == []
     assert deliveries() == []
 
 
@@ -85,7 +85,7 @@ def test_other_lists_and_batches_without_a_list_are_not_reported():
     subscribe(make_list("Press", 1), topics=["done", "error"])
     run_list(make_list("Other", 1), with_stories(story_of(1)))
     assert BatchManager().complete_batch(make_batch("it", 1).pk)
-    assert told() == []
+    assert read_contents() == []
 
 
 def test_a_baseline_is_not_reported():
@@ -93,7 +93,7 @@ def test_a_baseline_is_not_reported():
     subscribe(found)
     run_list(found, with_stories(story_of(1), story_of(2)))
     StoryResult.objects.filter(story_id="1").update(is_baseline=True)
-    [content] = told()
+    [content] = read_contents()
     assert content["stories"]["total"] == 1
 
 
@@ -114,7 +114,8 @@ def test_what_is_retried_or_queued_again_tells_each_story_once():
         results = [(profile_id, given[profile_id]) for profile_id in pending]
         assert BatchManager().record_results(batch.pk, run.run_token, results)
         assert BatchManager().complete_batch(batch.pk)
-    assert [titles_of(content) for content in told()] == [["Story 1"], ["Story of 2: 2"], ["Story 3", "Story of 2: 3"]]
+    titles = [titles_of(content) for content in read_contents()]
+    assert titles == [["Story 1"], ["Story of 2: 2"], ["Story 3", "Story of 2: 3"]]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_many_failures_are_a_share_or_twice_the_previous_run(checks, before, per
         run_list(found, *before)
     subscribe(found, topics=["failures"], failed_percent=percent)
     run_list(found, *checks)
-    assert len(told()) == is_told
+    assert len(read_contents()) == is_told
 
 
 def test_a_profile_is_reported_once_when_it_begins_to_fail_and_once_when_it_recovers():
@@ -146,7 +147,7 @@ def test_a_profile_is_reported_once_when_it_begins_to_fail_and_once_when_it_reco
         prepare_messages()
     told_of = [
         (content["topics"], [profile["error"] for profile in content[content["topics"][0]]["profiles"]])
-        for content in told()
+        for content in read_contents()
     ]
     assert told_of == [(["failing"], ["Gone."]), (["recovered"], [""])]
     assert [letter.subject for letter in letters()] == [
@@ -169,14 +170,14 @@ def test_what_another_list_has_seen_in_between_is_reported_too():
     run_list(other, ok())
     run_list(found, ok())
     run_list(found, ok())
-    assert [content["topics"] for content in told()] == [["failing"], ["recovered"]]
+    assert [content["topics"] for content in read_contents()] == [["failing"], ["recovered"]]
 
 
 def test_a_retry_tells_only_what_its_first_message_did_not():
     found = make_list("Press", 2)
     subscribe(found, topics=["failing", "recovered"], after_failures=1)
     batch = run_list(found, failed(), failed())
-    assert [content["failing"]["total"] for content in told()] == [2]
+    assert [content["failing"]["total"] for content in read_contents()] == [2]
     for results in ([ok(), failed()], [ok()]):
         assert BatchManager().retry_failed(batch.pk)
         BatchManager().finish_resets()
@@ -185,7 +186,7 @@ def test_a_retry_tells_only_what_its_first_message_did_not():
         pending = batch.profiles.filter(status="pending").order_by("pk").values_list("profile_id", flat=True)
         assert BatchManager().record_results(batch.pk, run.run_token, zip(pending, results, strict=True))
         assert BatchManager().complete_batch(batch.pk)
-    assert [content.get("recovered", {}).get("total") for content in told()] == [None, 1, 1]
+    assert [content.get("recovered", {}).get("total") for content in read_contents()] == [None, 1, 1]
 
 
 def test_profiles_that_changed_are_capped(monkeypatch):
@@ -193,7 +194,7 @@ def test_profiles_that_changed_are_capped(monkeypatch):
     found = make_list("Press", 5)
     subscribe(found, topics=["failing"], after_failures=1)
     run_list(found, *[failed()] * 5)
-    [content] = told()
+    [content] = read_contents()
     assert (content["failing"]["total"], len(content["failing"]["profiles"])) == (5, 2)
     assert "  and 3 more\n" in letters()[0].text
     assert "<li>and 3 more</li>" in letters()[0].html
@@ -209,7 +210,7 @@ def test_stories_are_grouped_by_profile_and_capped_with_a_link(configure, monkey
     found = make_list("Press", 4)
     subscribe(found)
     batch = run_list(found, *(with_stories(*(story_of(n * 10 + m) for m in range(3))) for n in range(4)))
-    [content] = told()
+    [content] = read_contents()
     assert content["stories"]["total"] == 12
     assert [len(profile["stories"]) for profile in content["stories"]["profiles"]] == [3, 1]
     [letter] = letters()
@@ -224,7 +225,7 @@ def test_the_characters_of_a_message_are_limited(monkeypatch):
     found = make_list("Press", 1)
     subscribe(found)
     run_list(found, with_stories(*(story_of(number, "x" * 500) for number in range(10))))
-    [content] = told()
+    [content] = read_contents()
     stories = content["stories"]["profiles"][0]["stories"]
     assert [len(story["title"]) for story in stories] == [messages.MAX_TITLE] * 3
 
@@ -249,7 +250,7 @@ def test_the_content_is_that_of_the_end_of_the_run_whatever_happens_before_it_is
     subscribe(found, topics=["done"])
     batch = run_list(found, ok(), failed())
     assert BatchManager().retry_failed(batch.pk)
-    [content] = told()
+    [content] = read_contents()
     assert (content["batch"]["status"], content["batch"]["failed_checks"]) == ("done", 1)
 
 
@@ -258,7 +259,7 @@ def test_a_deleted_batch_is_not_reported():
     subscribe(found, topics=["done"])
     assert BatchManager().delete_batch(run_list(found, ok()).pk)
     BatchManager().purge_deleted()
-    assert told() == []
+    assert read_contents() == []
     assert deliveries() == []
 
 
@@ -296,7 +297,7 @@ def test_a_digest_waits_for_its_hour_and_is_one_message_about_the_runs_of_the_da
     for number in range(3):
         run_list(found, with_stories(story_of(number), story_of(f"also {number}")))
     run_list(found, ok())
-    assert told() == []
+    assert read_contents() == []
     parts = deliveries()
     assert len(parts) == 3
     for part in parts:
@@ -309,7 +310,7 @@ def test_a_digest_waits_for_its_hour_and_is_one_message_about_the_runs_of_the_da
     assert letter.subject == "6 new stories in “Press”, 3 runs of a day"
     assert letter.text.count("- Story") == 6
     [digest] = WebhookDelivery.objects.waiting()
-    assert told() == [json.loads(digest.payload)["data"]]
+    assert read_contents() == [json.loads(digest.payload)["data"]]
     assert [part.state for part in deliveries()] == ["delivered"] * 3 + ["waiting"]
 
 
@@ -335,7 +336,7 @@ def test_a_digest_has_no_more_stories_than_other_messages(monkeypatch):
         run_list(found, with_stories(story_of(number), story_of(f"also {number}")))
     prepare_messages()
     end_the_day()
-    [content] = told()
+    [content] = read_contents()
     assert [[len(profile["stories"]) for profile in run["stories"]["profiles"]] for run in content["runs"]] == [
         [2],
         [1],
@@ -378,9 +379,9 @@ def test_an_inactive_subscription_gets_nothing_and_its_messages_wait():
     run_list(found, ok())
     assert [row.subscription for row in deliveries()] == [on]
     assert BatchManager().change_subscription(on.pk, is_active=False)
-    assert told() == []
+    assert read_contents() == []
     assert BatchManager().change_subscription(on.pk, is_active=True)
-    assert len(told()) == 1
+    assert len(read_contents()) == 1
     assert off.deliveries.count() == 0
 
 

@@ -31,7 +31,7 @@ def has_failed_once():
 
 @pytest.fixture
 def start_sending(receiver, commands):
-    """Starts a worker whose delivery to /hook waits for the gate that is returned with it."""
+    """Starts a worker and returns it with a gate, for which its delivery to /hook waits."""
 
     def start(**config):
         outbox.write_test_event(make_webhook(receiver.url("/hook")))

@@ -122,7 +122,7 @@ def give_list(it: Batch) -> None:
 
 
 def give_subscription(it: Any) -> None:
-    """Let somebody be told about its list."""
+    """Subscribe somebody to its list."""
     give_list(it)
     it.subscription = subscribe(it.list).pk
 

@@ -1,4 +1,4 @@
-"""What hosts have asked for outlives the run that was told."""
+"""The wishes of hosts outlive the run that heard them."""
 
 from datetime import timedelta
 

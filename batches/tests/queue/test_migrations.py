@@ -113,7 +113,7 @@ def repeat(batch):
 
 @of_an_older_version
 def test_batches_that_repeat_each_other_become_the_runs_of_a_list():
-    """A chain, a batch that was repeated twice, another of the same name, one whose previous is gone, one by itself."""
+    """A chain, a batch that was repeated twice, another of the same name, one without its previous, one by itself."""
     make_batch("alone", 2)
     news = make_batch("News", 3, priority=2, checker="http")
     chain = [news, repeat(news), repeat(repeat(news))]

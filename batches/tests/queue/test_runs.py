@@ -125,21 +125,21 @@ def test_a_started_batch_is_claimed_before_the_head_of_the_queue(manager):
 
 def test_the_worker_of_a_run_is_the_one_that_claimed_it_even_if_others_look_for_work(manager):
     run = start_run(make_batch())
-    assert (workers(run.batch), shown()) == ([("worker", run.run_token)], "worker")
+    assert (workers(run.batch), read_worker()) == ([("worker", run.run_token)], "worker")
     assert manager.claim_run("worker 2") is None
     assert Worker.objects.last_seen().name == "worker 2"
-    assert (workers(run.batch), shown()) == ([("worker", run.run_token)], "worker")
+    assert (workers(run.batch), read_worker()) == ([("worker", run.run_token)], "worker")
     age_lease(run.batch, LEASE * 2)
     again = manager.claim_run("worker 2")
     assert workers(run.batch) == [("worker 2", again.run_token)]
     assert manager.release_run(run.batch.pk, again.run_token)
-    assert (workers(run.batch), shown()) == ([], "")
+    assert (workers(run.batch), read_worker()) == ([], "")
     assert manager.claim_run("worker 3")
     assert manager.pause_batch(run.batch.pk)
-    assert (workers(run.batch), shown()) == ([], "worker 3")
+    assert (workers(run.batch), read_worker()) == ([], "worker 3")
 
 
-def shown():
+def read_worker():
     return queue_as_dict(forecast_queue(), 1)["worker"]
 
 
@@ -366,7 +366,7 @@ def test_a_done_batch_that_is_queued_is_checked_again_from_the_start(manager):
     assert_consistent()
 
 
-# Batches without rows, whose callers report progress
+# Batches without rows: their callers report progress
 
 
 @pytest.fixture

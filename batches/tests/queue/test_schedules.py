@@ -362,7 +362,7 @@ def at_each_chunk(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    "meanwhile",
+    "change",
     [
         lambda found: BatchManager().run_list(found.pk),
         lambda found: BatchManager().change_list(found.pk, schedule_active=False),
@@ -371,11 +371,11 @@ def at_each_chunk(monkeypatch):
     ],
     ids=["run by hand", "switched off", "deleted", "interrupted for too long"],
 )
-def test_what_happens_to_the_list_while_its_run_is_stored_wins(meanwhile, manager, clock, at_each_chunk):
+def test_what_happens_to_the_list_while_its_run_is_stored_wins(change, manager, clock, at_each_chunk):
     found = scheduled(manager, profiles=1)
     clock.pass_(hours=1)
     at_each_chunk(
-        lambda: run_in_threads([lambda: meanwhile(found)]) if connection.vendor == "postgresql" else meanwhile(found)
+        lambda: run_in_threads([lambda: change(found)]) if connection.vendor == "postgresql" else change(found)
     )
     assert tick(clock) == []
     assert Batch.everything.filter(deleted_at__isnull=False).count() == 0

@@ -79,12 +79,12 @@ def test_after_the_undo_of_an_interrupting_start_the_interrupted_batch_runs_agai
     assert_consistent()
 
 
-@pytest.mark.parametrize("meanwhile", ["a move", "a hold"])
-def test_it_waits_if_somebody_has_decided_about_it_or_the_queue(meanwhile, manager):
+@pytest.mark.parametrize("decision", ["a move", "a hold"])
+def test_it_waits_if_somebody_has_decided_about_it_or_the_queue(decision, manager):
     it = half_checked("running")
     assert manager.start_batch(batch("last").pk, preempt=True)
-    assert manager.hold_queue() if meanwhile == "a hold" else manager.move_batch(batch("first").pk, 1)
-    if meanwhile == "a hold":
+    assert manager.hold_queue() if decision == "a hold" else manager.move_batch(batch("first").pk, 1)
+    if decision == "a hold":
         assert manager.undo_change(batch("last").pk)
         assert waiting_names() == ["it", "first", "last"]
     else:
@@ -135,7 +135,7 @@ def hold(manager, it):
 
 
 @pytest.mark.parametrize(
-    ("name", "meanwhile", "code"),
+    ("name", "change", "code"),
     [
         ("pause a waiting one", pause_another, Code.STALE_VERSION),
         ("pause a waiting one", put_another_ahead, Code.STALE_VERSION),
@@ -149,12 +149,12 @@ def hold(manager, it):
         ("move to the front", lambda manager, it: manager.undo_change(it.pk), Code.STALE_VERSION),
     ],
 )
-def test_if_somebody_has_changed_what_it_depends_on_the_undo_is_refused(name, meanwhile, code, manager):
+def test_if_somebody_has_changed_what_it_depends_on_the_undo_is_refused(name, change, code, manager):
     status, change = CHANGES[name]
     it = half_checked(status)
     assert change(manager, it)
     entry = last_line().pk
-    meanwhile(manager, it)
+    change(manager, it)
     with unchanged():
         assert manager.undo_change(it.pk, entry).code == code
     assert_consistent()

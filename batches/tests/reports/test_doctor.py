@@ -356,8 +356,8 @@ def test_pruning_deletes_only_batches_that_ended_long_ago(manage):
     assert last_line().action == "delete_batch"
 
 
-@pytest.mark.parametrize("meanwhile", ["queued again", "done again"])
-def test_prune_leaves_what_was_queued_again_while_its_question_stood(meanwhile, manage, monkeypatch):
+@pytest.mark.parametrize("change", ["queued again", "done again"])
+def test_prune_leaves_what_was_queued_again_while_its_question_stood(change, manage, monkeypatch):
     manager = BatchManager()
     batch, old = make_batch("it"), make_batch("old")
     for each in (batch, old):
@@ -367,7 +367,7 @@ def test_prune_leaves_what_was_queued_again_while_its_question_stood(meanwhile, 
     def answer(question):
         assert question == "Delete 2 batches with all results?"
         assert manager.queue_batch(batch.pk)
-        if meanwhile == "done again":
+        if change == "done again":
             assert manager.complete_batch(batch.pk)
 
     monkeypatch.setattr(changing, "require_confirmed", answer)

@@ -1,4 +1,4 @@
-"""What all other tests rely on: real databases, nothing left behind, no developer's settings, no silent skips."""
+"""The base of all other tests: real databases, nothing left behind, no developer's settings, no silent skips."""
 
 from pathlib import Path
 

@@ -85,7 +85,7 @@ RAW: dict[str, tuple[bytes | Iterable[bytes], str]] = {
     "a body shorter than its length": (HEAD + b"Content-Length: 500\r\n\r\nhello", BROKEN),
     "a length over the limit": (HEAD + b"Content-Length: 50000000\r\n\r\nhello", BROKEN),
     "length and chunks": (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", NO_FEED),
-    "a chunk size that is none": (CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n", BROKEN),
+    "an invalid chunk size": (CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n", BROKEN),
     "chunks without the last one": (CHUNKED + b"5\r\nhello\r\n", BROKEN),
     "a chunk that is longer than it says": (CHUNKED + b"2\r\nhello\r\n0\r\n\r\n", BROKEN),
     "a chunk extension without end": (Forever(b"a" * 10_000, CHUNKED + b"5;"), BROKEN + "|" + TOO_SLOW),

@@ -1,4 +1,4 @@
-"""A name server on loopback, in a thread of its own: it answers, refuses or keeps silent, as a test says."""
+"""A name server on loopback, in its own thread: it answers, refuses or stays silent, as the test says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In German, too, dates and times are shown as on the pages of the app. Numbers are written as Django knows them."""
+"""German pages show dates and times like the pages of the app, and numbers as Django formats them."""
 
 from batchproject.formats.en.formats import DATE_FORMAT as DATE_FORMAT
 from batchproject.formats.en.formats import DATETIME_FORMAT as DATETIME_FORMAT

@@ -16,7 +16,7 @@ HALF = len(PLAIN) // 2
 
 UNPACKED = {
     "gzip": ("gzip", gzip.compress(PLAIN)),
-    "gzip that nobody announced": ("", gzip.compress(PLAIN)),
+    "gzip without a header": ("", gzip.compress(PLAIN)),
     "gzip of a proxy and of its server": ("gzip, gzip", gzip.compress(gzip.compress(PLAIN))),
     "gzip in two members": ("gzip", gzip.compress(PLAIN[:HALF]) + gzip.compress(PLAIN[HALF:])),
     "gzip with bytes behind it": ("gzip", gzip.compress(PLAIN) + b"\r\n<!-- cached -->"),
@@ -26,8 +26,8 @@ UNPACKED = {
     "deflate with bytes behind it": ("deflate", zlib.compress(PLAIN) + b"\r\n"),
     "brotli": ("br", brotli.compress(PLAIN)),
     "zstandard": ("zstd", zstandard.compress(PLAIN)),
-    "zstandard that nobody announced": ("", zstandard.compress(PLAIN)),
-    "an encoding that is none": ("UTF-8", PLAIN),
+    "zstandard without a header": ("", zstandard.compress(PLAIN)),
+    "an unknown encoding": ("UTF-8", PLAIN),
     "nothing": ("", PLAIN),
 }
 

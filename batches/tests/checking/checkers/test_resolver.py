@@ -26,7 +26,7 @@ def names(names: NameServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[NameSe
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No look-up is given up during the test."""
+    """No look-up times out during the test."""
     monkeypatch.setattr(resolver_module, "TRIES", 1000)
     monkeypatch.setattr(resolver_module, "MAX_SECONDS", 3600.0)
 
@@ -46,14 +46,14 @@ def with_resolver(work: Callable[[Resolver], Awaitable[Any]]) -> Any:
 def resolve(*names: str) -> list[Any]:
     """What each name leads to: addresses, or the reason why not."""
 
-    async def one(resolver: Resolver, name: str) -> Any:
+    async def resolve_one(resolver: Resolver, name: str) -> Any:
         try:
             return list(await resolver.resolve(name))
         except FetchError as error:
             return str(error)
 
     async def all_of_them(resolver: Resolver) -> list[Any]:
-        return [await one(resolver, name) for name in names]
+        return [await resolve_one(resolver, name) for name in names]
 
     found: list[Any] = with_resolver(all_of_them)
     return found
