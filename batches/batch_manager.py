@@ -5,8 +5,6 @@ leases → partitions → profiles; webhooks after the batch. Expected outcomes 
 `Refusal`); faults are raised.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """System checks: problems that would appear later are reported at start, with the setting that solves them."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Sequence
 from importlib.util import find_spec

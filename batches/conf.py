@@ -1,7 +1,5 @@
 """The settings of the app: the `BATCHES` dictionary of the Django settings, with the defaults below."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """The encodings of texts from elsewhere: byte order marks, and the labels that documents and servers give."""
 
-from __future__ import annotations
-
 import codecs
 import re
 from encodings.aliases import aliases

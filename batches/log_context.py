@@ -1,7 +1,5 @@
 """Which batch, run, partition and request a log line belongs to: fields for a formatter that writes them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

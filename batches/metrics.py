@@ -1,7 +1,5 @@
 """What a process measures of itself, for Prometheus. What is in the database is read there: `reports/figures.py`."""
 
-from __future__ import annotations
-
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 #: Our own, so that a project's figures are not mixed with ours.

@@ -5,8 +5,6 @@ does not count. The limits work like those of the API, with their own rate. They
 user who has to wait stays logged in elsewhere.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from hashlib import sha256

@@ -1,7 +1,5 @@
 """Buttons and bulk actions: each is one call of BatchManager, and the page says what became of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any

@@ -4,8 +4,6 @@ Both answer the same form. The form brings the list back with each request, sinc
 digest of the previewed list, so that only a previewed list is added.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any

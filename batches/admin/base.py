@@ -1,8 +1,6 @@
 """Base classes of the admin's lists."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
@@ -21,13 +19,10 @@ from django.utils.translation import gettext_lazy, override
 
 from batches.limits import MAX_NAME
 from batches.models import is_too_complex
-from batches.text import translate
+from batches.text import StrOrPromise, translate
 from batches.web.search import SearchTooSlow, limited_search, validate_words
 
 from . import display
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 
 class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -1,10 +1,7 @@
 """Batches in the admin: the list and its actions, changing a batch, deleting batches."""
 
-from __future__ import annotations
+from typing import Any, cast
 
-from typing import TYPE_CHECKING, Any, cast
-
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
@@ -16,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.models import Action, Batch, BatchLog, BatchProfile, BatchQuerySet
+from batches.text import StrOrPromise
 
 from . import display
 from .actions import describe_deletion, get_manager, latest_line
@@ -28,14 +26,11 @@ from .old_batches import OldBatches
 from .queue_views import QueuePage
 from .reports import TodayPage
 
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
 
 def list_action(action: Action, name: str, description: StrOrPromise, permission: str = "operate") -> Any:
     """An action of the list; `name` is its value in the form."""
 
-    def run(model_admin: BatchAdmin, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
+    def run(model_admin: AddBatchAdmin, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
         # Django requires a selected row also for the confirmed action; `selected` has the ids that were shown.
         form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
         return model_admin.run_selected(request, action, batches, form, request.get_full_path())
@@ -106,7 +101,7 @@ class BatchAdmin(AddBatchAdmin):
             return super().history_view(request, object_id, extra_context)
         return redirect(self.address_of("batchlog_changelist", batch=unquote(object_id)))
 
-    def save_model(self, request: HttpRequest, obj: Batch, form: forms.ModelForm[Batch], change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Batch, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager
             raise PermissionDenied
         calls = {"name": Action.RENAME_BATCH, "priority": Action.SET_PRIORITY}

@@ -4,8 +4,6 @@ The details read every row of the batch: 0.6 s for a million rows, and 1.4 s mor
 large batch therefore opens without them; the script fetches them when something has changed.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import UUID
 

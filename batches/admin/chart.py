@@ -3,8 +3,6 @@
 Percentages let the drawing take any width, while the text beside it keeps its size.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta

@@ -4,8 +4,6 @@ The confirmation works like Django's actions: the address keeps the filters and 
 that all matching profiles are meant. No page carries 100,000 ids, and the batch gets what matches at confirmation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

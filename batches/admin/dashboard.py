@@ -4,8 +4,6 @@ A project puts it on the index page of its admin with `{% load batches_display %
 what the user may view.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib.auth.context_processors import PermWrapper

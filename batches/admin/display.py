@@ -3,11 +3,9 @@
 Everything is escaped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import template
 from django.contrib import admin
@@ -21,12 +19,9 @@ from django.utils.translation import gettext_lazy
 
 from batches.conf import command_line
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult, Subscription
-from batches.text import describe_zone, format_duration, translate
+from batches.text import StrOrPromise, describe_zone, format_duration, translate
 
 from .stored import stored
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 NOTHING = "–"
 

@@ -1,7 +1,5 @@
 """Feeds of lists: created, shown once, and revoked."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib import admin, messages

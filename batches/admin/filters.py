@@ -1,10 +1,8 @@
 """Filters of the lists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -23,13 +21,10 @@ from batches.queue.values import find_batch, find_list
 from batches.reports import comparison, queries
 from batches.reports.failures import Period, is_within
 from batches.reports.hosts import at_host
-from batches.text import translate
+from batches.text import StrOrPromise, translate
 
 from .display import number
 from .stored import stored
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 #: The most frequent reasons by which a batch's profiles can be filtered, and the length of each label.
 REASONS = 10

@@ -1,7 +1,5 @@
 """Forget profiles: those selected in their list, all that match its filters, or the one on its own page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from hashlib import sha256
 

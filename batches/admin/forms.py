@@ -1,7 +1,5 @@
 """The forms that add and change a batch or a list."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Lists that last in the admin: their pages, the import with its preview, and their profiles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID

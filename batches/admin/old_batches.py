@@ -1,7 +1,5 @@
 """Deleting old batches: the page lists those that ended long ago, and asks before it deletes them."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from django.core.exceptions import PermissionDenied

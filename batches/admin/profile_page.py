@@ -1,7 +1,5 @@
 """The page of a profile: what is known of it, the lists it is in, and its checks over all batches."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse

@@ -1,7 +1,5 @@
 """The content of the queue page: its sections, their rows and the preview of a move, as texts for the templates."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta

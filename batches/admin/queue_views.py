@@ -3,8 +3,6 @@
 Every button belongs to a plain form, and the address says what is shown: the script only saves reloading the page.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """New stories as a reading list: by day or by profile, of a list, a batch or a host, with the reader's own mark."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Recheck failed profiles: those that were ticked in the list of a batch's profiles."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 from django.contrib import admin, messages

@@ -1,7 +1,5 @@
 """Read-only pages: profiles, their results, stories and the log."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib import admin

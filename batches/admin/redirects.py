@@ -1,7 +1,5 @@
 """Permanent redirects that can be accepted: some that are selected, or all that match, after a confirmation."""
 
-from __future__ import annotations
-
 from hashlib import sha256
 from typing import Any
 

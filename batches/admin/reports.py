@@ -3,10 +3,8 @@
 Each belongs to a model: users who may view the model's rows see the page.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
@@ -21,13 +19,10 @@ from batches.models import Batch, BatchProfile, Host, Profile
 from batches.reports.days import ComparedRun, compare_runs_of_today
 from batches.reports.failures import Period, find_batches_with_failures, find_failing, summarise_failures
 from batches.reports.hosts import NEVER, SAMPLE, HostFigures, find_failing_hosts, find_pauses
-from batches.text import clean_text
+from batches.text import StrOrPromise, clean_text
 
 from .base import ListAdmin
 from .filters import LastCheckFilter
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 #: Reasons, hosts, batches and profiles on the page of failures; the lists have all of them.
 SHOWN = 20
@@ -134,7 +129,7 @@ class Figure(NamedTuple):
     before: float | None
 
     @classmethod
-    def of(cls, field: str, runs: Sequence[ComparedRun]) -> Figure:
+    def of(cls, field: str, runs: Sequence[ComparedRun]) -> Self:
         """The sums of the runs that have a previous one: only they can be compared."""
         pairs = [each for each in runs if each.before]
         before = sum(getattr(each.before, field) for each in pairs) if pairs else None

@@ -4,8 +4,6 @@ The templates below recognise them. A text that fits none of them stays as it is
 of a person.
 """
 
-from __future__ import annotations
-
 from django.utils.translation import gettext_noop as _
 
 from batches.text import recognise, translate

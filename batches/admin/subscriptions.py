@@ -1,9 +1,7 @@
 """Subscriptions in the admin: who is notified about a list. Needs the permission to change lists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -17,16 +15,13 @@ from batches.limits import MAX_DELAY, MAX_URL
 from batches.models import ProfileList, Subscription
 from batches.queue.refusals import Refusal
 from batches.queue.values import as_uuid
-from batches.text import Sentence
+from batches.text import Sentence, StrOrPromise
 
 from . import display
 from .actions import get_manager
 from .filters import ListFilter
 from .lists import RefusableAdmin, require_accepted
 from .webhooks import PageWithButtons, describe_sending
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
 
 Topic = Subscription.Topic
 

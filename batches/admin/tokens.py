@@ -4,8 +4,6 @@ A token gives at most the permissions of its owner. Superusers therefore see and
 users only for themselves: a token never gives more permissions than its creator has. No page shows a key a second time.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from django import forms

@@ -1,7 +1,5 @@
 """Webhooks in the admin, and the log of all deliveries."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -3,8 +3,6 @@
 Those about lists are in `list_bodies`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,7 +50,7 @@ def priority_field() -> serializers.IntegerField:
     return serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text=help_text)
 
 
-def with_examples(media_type: str = "application/json", **examples: Any) -> Callable[[type[Body]], type[Body]]:
+def with_examples(media_type: str = "application/json", **examples: Any) -> Callable[[type["Body"]], type["Body"]]:
     """Describes a body with examples of these names."""
     return extend_schema_serializer(
         examples=[

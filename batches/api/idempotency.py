@@ -14,8 +14,6 @@ The admin's form for a new batch has no header to send. It passes an `id` to `Ba
 protects that one call against a second click; the header protects every POST and repeats its answer.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -156,7 +154,7 @@ def fingerprint(request: Request) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _comparable(value: str | UploadedFile[Any]) -> str | list[str]:
+def _comparable(value: "str | UploadedFile[Any]") -> str | list[str]:
     """A text as it is; of a file its name, which decides its format, and a hash of its content."""
     if isinstance(value, str):
         return value

@@ -6,8 +6,6 @@ order, counts through ties (`ordering=status` has a million), and does not suppo
 holds the values of all terms; the last term is the primary key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -38,7 +36,7 @@ PARAMETERS = frozenset({"cursor", "page_size"})
 class Term:
     """One field of an order. Rows without a value come last in both directions."""
 
-    field: Field[Any, Any]
+    field: "Field[Any, Any]"
     descending: bool
 
     @property

@@ -1,7 +1,5 @@
 """The one row that is locked for every change of order or status."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ END_OF_OUTAGE = Sentence("It is released as soon as sites answer again.")
 
 class QueueManager(models.Manager["Queue"]):
     @contextmanager
-    def locked(self) -> Iterator[Queue]:
+    def locked(self) -> Iterator["Queue"]:
         """A transaction that holds the queue: on PostgreSQL by the row's lock, on SQLite by BEGIN IMMEDIATE."""
         began = perf_counter()
         with transaction.atomic():

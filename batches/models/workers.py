@@ -1,7 +1,5 @@
 """Worker processes and their heartbeats: idle ones, busy ones, and those that have died."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Self
 
@@ -21,7 +19,7 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         """Without those that have ended in order. Some of these may have died."""
         return self.filter(ended_at=None)
 
-    def last_seen(self) -> Worker | None:
+    def last_seen(self) -> "Worker | None":
         """The worker with the latest heartbeat, which says whether any worker is alive."""
         return self.order_by("-seen_at").first()
 

@@ -3,8 +3,6 @@
 Names and titles come from strangers: HTML is escaped, and each is on one line.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +55,7 @@ def word_letter(delivery: WebhookDelivery) -> Letter:
     return Letter(subject, text.strip() + "\n", render_to_string("batches/messages/message.html", context))
 
 
-def word_subject(event: str, data: Mapping[str, Any], runs: Sequence[RunView]) -> str:
+def word_subject(event: str, data: Mapping[str, Any], runs: Sequence["RunView"]) -> str:
     name = f"“{one_line(data['list']['name'])}”" if data.get("list") else "the queue"
     if event == Event.SUBSCRIPTION_TEST:
         return f"Test message for {name}"

@@ -6,8 +6,6 @@ list stays due until its run is revealed: a time that passes while an earlier ru
 runs, is caught up once. If a worker is killed, its rows are purged, and another worker begins again.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 import uuid
@@ -279,7 +277,7 @@ def decide(error: str, failures: int | None) -> tuple[str, str]:
     return Status.SKIPPED.value, why
 
 
-def read_members(runs: Sequence[DueRun]) -> tuple[array[int], array[int]]:
+def read_members(runs: Sequence[DueRun]) -> "tuple[array[int], array[int]]":
     """The number of the run, and the profile, for each member. Sixteen bytes for each."""
     numbers, profiles = array("q"), array("q")
     statement = f"""SELECT wanted.number, member.profile_id

@@ -1,7 +1,5 @@
 """Compares a repeated batch with its previous run: new stories, new failures, recoveries. Reads only."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

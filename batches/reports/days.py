@@ -1,9 +1,7 @@
 """The totals of a day, the batches that were done last, and the lists that are due next. Reads only."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from django.db.models import Count, F, Sum
 
@@ -21,11 +19,13 @@ class Day:
     failed: int = 0
     stories: int = 0
 
-    def with_run(self, batch: Batch) -> Day:
+    def with_run(self, batch: Batch) -> Self:
         """The sums including a batch that still runs."""
-        checked = batch.completed_profiles - batch.skipped_profiles
-        return Day(
-            self.batches, self.checked + checked, self.failed + batch.failed_checks, self.stories + batch.stories_found
+        return replace(
+            self,
+            checked=self.checked + batch.completed_profiles - batch.skipped_profiles,
+            failed=self.failed + batch.failed_checks,
+            stories=self.stories + batch.stories_found,
         )
 
 

@@ -4,8 +4,6 @@ manual change in the database can still cause it.
 Each check is a single statement, so that concurrent changes never look like damage.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta

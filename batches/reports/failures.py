@@ -4,8 +4,6 @@ A profile counts by its last check, whichever batch made it: a profile that has 
 the index of failing profiles is read, however many checks a day has. The rows of a batch have its own failures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta

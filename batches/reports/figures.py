@@ -1,7 +1,5 @@
 """The state of the queue as figures for Prometheus: the same from each process, at any number of workers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any

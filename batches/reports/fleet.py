@@ -1,7 +1,5 @@
 """The workers: the batch, speed and last heartbeat of each, including those that have died. Reads only."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The checks of one profile over all batches, with the stories that each found. Reads only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -5,8 +5,6 @@ the list has the hosts with failing profiles, which have their own index, and re
 that it shows. A search finds any other host by its name.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -130,7 +128,7 @@ def read_figures(failing: Mapping[str, int]) -> list[HostFigures]:
     return [each for each in figures if each.profiles]
 
 
-def combine(answers: Sequence[Answers], failing: int, pause: Host | None) -> HostFigures:
+def combine(answers: Sequence["Answers"], failing: int, pause: Host | None) -> HostFigures:
     """The figures of a host, from its profiles by http and by https."""
     last = max(answers, key=lambda each: each.last_failed_at or NEVER)
     durations = [seconds for each in answers for seconds in each.durations]

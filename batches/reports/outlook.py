@@ -4,8 +4,6 @@ The estimates use the speed of the running batch and of the latest finished ones
 not grow with the queue.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Queries shared by the admin, the API and the commands. Reads only."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from random import randrange

@@ -1,7 +1,5 @@
 """Whether the application can do its work: the database answers, its migrations are applied, and a worker runs."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from django.db import connection

@@ -4,8 +4,6 @@ A page costs the same however many stories there are. For a list or a host it se
 and says how far back it has looked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta

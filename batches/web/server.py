@@ -4,8 +4,6 @@ waitress stores a body before the application can check who sends it, even witho
 request without credentials has to be small. Credentials can be invented, so all large bodies together have a limit.
 """
 
-from __future__ import annotations
-
 import sys
 from copy import copy
 from typing import Any, ClassVar
@@ -34,7 +32,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     adj: Any
     error: Any
-    storing: ClassVar[WeakSet[Parser]] = WeakSet()
+    storing: ClassVar["WeakSet[Parser]"] = WeakSet()
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)

@@ -1,7 +1,5 @@
 """Uploaded files, for the admin and the API: the size limit of a form, and temporary storage of long lists."""
 
-from __future__ import annotations
-
 from tempfile import TemporaryFile
 from typing import IO, Any
 
@@ -22,7 +20,7 @@ class TemporaryListHandler(TemporaryFileUploadHandler):
     Django's own handler gives its files names, so they remain on the disk if the process is killed.
     """
 
-    file: UploadedFile[Any]  # type: ignore[assignment]  # its file has a path
+    file: "UploadedFile[Any]"  # type: ignore[assignment]  # its file has a path
 
     def handle_raw_input(
         self, input_data: IO[bytes], META: Any, content_length: int, *args: Any, **kwargs: Any
