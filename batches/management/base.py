@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from io import TextIOWrapper
@@ -30,7 +30,7 @@ from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN, printable
 from batches.management.tables import Columns, tabulate
 from batches.models import Action, Batch, Channel, Profile, ProfileList, is_database_fault
-from batches.models.vocabulary import as_json, batch_as_dict
+from batches.models.vocabulary import as_dict, as_json, batch_as_dict
 from batches.queue.forgetting import find_profile
 from batches.queue.refusals import Refusal, refusable
 from batches.queue.transitions import RULES
@@ -243,6 +243,21 @@ class ActionCommand(DatabaseCommand):
         self.print_lines(tabulate(columns, rows))
         if (more := count() - len(rows)) > 0:
             self.stdout.write(f"and {more:,} more; show them with --limit")
+
+    def print_things(
+        self,
+        as_json: bool,
+        things: Any,
+        fields: Sequence[str],
+        columns: Columns,
+        otherwise: str,
+        count: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """As JSON with these fields of the vocabulary, or as `print_rows` does."""
+        if as_json:
+            self.print_json([as_dict(thing, fields) for thing in things])
+        else:
+            self.print_rows(things, columns, otherwise, count)
 
     def print_result(self, as_json: bool, value: Any, text: str) -> None:
         """The value as JSON, or else the text."""

@@ -7,8 +7,7 @@ from django.core.management.base import CommandError
 from django.db import transaction
 
 from batches.conf import command_line
-from batches.models import ListFeed, ProfileList
-from batches.models.vocabulary import feed_as_dict
+from batches.models import ListFeed, ProfileList, vocabulary
 from batches.text import clean_text
 from batches.web.feeds import addresses_of
 
@@ -38,7 +37,7 @@ class FeedActions(ActionCommand):
             addresses = addresses_of(created)
             if as_json:
                 urls = {f"{kind}_url": address for kind, address in addresses.items()}
-                self.print_json({"feed": feed_as_dict(created.feed)} | urls)
+                self.print_json({"feed": vocabulary.as_dict(created.feed, vocabulary.FEED)} | urls)
             else:
                 self.print_lines(addresses.values())
                 self.stderr.write("Both are below the address of your site. They will not be shown again.")
@@ -53,10 +52,8 @@ class FeedActions(ActionCommand):
         feeds = ListFeed.objects.select_related("list").order_by("list__name", "name")
         if list is not None:
             feeds = feeds.filter(list=self.find_list(list))
-        if as_json:
-            self.print_json([feed_as_dict(feed) for feed in feeds])
-        else:
-            self.print_rows(feeds, FEEDS, f"No feeds. Create one: {command_line('list feed create LIST NAME')}")
+        nothing = f"No feeds. Create one: {command_line('list feed create LIST NAME')}"
+        self.print_things(as_json, feeds, vocabulary.FEED, FEEDS, nothing)
 
     def find_feed(self, found: ProfileList, name: str) -> ListFeed:
         """Raises CommandError."""

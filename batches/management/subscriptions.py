@@ -12,7 +12,7 @@ from batches.management.base import JSON, SHORT_ID, ActionCommand, find_by_id
 from batches.management.output import printable
 from batches.management.tables import SUBSCRIPTIONS
 from batches.models import Subscription
-from batches.models.vocabulary import subscription_as_dict
+from batches.models.vocabulary import SUBSCRIPTION, as_dict
 from batches.reports.outlook import forecast_queue
 
 Channel, Topic = Subscription.Channel, Subscription.Topic
@@ -100,11 +100,9 @@ class SubscriptionActions(ActionCommand):
     def show_subscriptions(self, *, as_json: bool, list: str | None = None, **options: Any) -> None:
         of_list = self.find_list(list) if list is not None else None
         subscriptions = Subscription.objects.filter(list=of_list).select_related("webhook").order_by("created_at", "pk")
-        if as_json:
-            self.print_json([subscription_as_dict(subscription) for subscription in subscriptions])
-        else:
-            command = command_line("list subscribe LIST ADDRESS" if of_list else "queue subscribe ADDRESS")
-            self.print_rows(subscriptions, SUBSCRIPTIONS, f"Nobody is subscribed. Subscribe somebody: {command}")
+        command = command_line("list subscribe LIST ADDRESS" if of_list else "queue subscribe ADDRESS")
+        nobody = f"Nobody is subscribed. Subscribe somebody: {command}"
+        self.print_things(as_json, subscriptions, SUBSCRIPTION, SUBSCRIPTIONS, nobody)
 
     def unsubscribe(self, *, id: str, **options: Any) -> None:
         found = self.find_subscription(id)
@@ -121,7 +119,7 @@ class SubscriptionActions(ActionCommand):
     def report(self, subscription: Subscription, done: str, as_json: bool) -> None:
         about = ", ".join(subscription.topics)
         text = f"{done}: {printable(subscription.shown_address)} to {about}: {subscription.pk}"
-        self.print_result(as_json, subscription_as_dict(subscription), text)
+        self.print_result(as_json, as_dict(subscription, SUBSCRIPTION), text)
 
     def find_subscription(self, wanted: str) -> Subscription:
         missing = f"No subscription has an ID that starts with {printable(wanted)[:MAX_WANTED]!r}."

@@ -62,6 +62,7 @@ CHANGE = ("added", "removed", "unchanged")
 
 #: The attribute of a field, if it has another name: related rows are given by their keys.
 SOURCES = {
+    "address": "shown_address",
     "batch": "batch_id",
     "list": "list_id",
     "previous": "previous_id",
@@ -72,54 +73,11 @@ SOURCES = {
 
 
 def batch_as_dict(batch: Batch) -> dict[str, Any]:
-    return _as_dict(batch, BATCH) | {"progress": _as_dict(batch, PROGRESS)}
+    return as_dict(batch, BATCH) | {"progress": as_dict(batch, PROGRESS)}
 
 
-def profile_as_dict(profile: Profile) -> dict[str, Any]:
-    return _as_dict(profile, PROFILE)
-
-
-def story_as_dict(story: StoryResult) -> dict[str, Any]:
-    return _as_dict(story, STORY)
-
-
-def list_as_dict(profiles: ProfileList) -> dict[str, Any]:
-    return _as_dict(profiles, LIST)
-
-
-def change_as_dict(change: object) -> dict[str, Any]:
-    return _as_dict(change, CHANGE)
-
-
-def feed_as_dict(feed: ListFeed) -> dict[str, Any]:
-    return _as_dict(feed, FEED)
-
-
-def redirect_as_dict(found: Redirect) -> dict[str, Any]:
-    return _as_dict(found, REDIRECT)
-
-
-def acceptance_as_dict(accepted: object) -> dict[str, Any]:
-    return _as_dict(accepted, ACCEPTANCE)
-
-
-def host_as_dict(figures: object) -> dict[str, Any]:
-    return _as_dict(figures, HOST)
-
-
-def worker_as_dict(figures: object) -> dict[str, Any]:
-    return _as_dict(figures, WORKER)
-
-
-def subscription_as_dict(subscription: Subscription) -> dict[str, Any]:
-    return _as_dict(subscription, SUBSCRIPTION) | {"address": subscription.shown_address}
-
-
-def log_as_dict(entry: BatchLog) -> dict[str, Any]:
-    return _as_dict(entry, LOG)
-
-
-def _as_dict(thing: object, fields: Sequence[str]) -> dict[str, Any]:
+def as_dict(thing: object, fields: Sequence[str]) -> dict[str, Any]:
+    """The thing with these fields, which are one of the tuples above."""
     return {name: attrgetter(SOURCES.get(name, name))(thing) for name in fields}
 
 

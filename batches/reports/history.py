@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import DateTimeField, F, Q, QuerySet
 from django.db.models.functions import Coalesce
 
-from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult, vocabulary
+from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult
 
 #: The place of a check in the history: its time, whether it was repeated since, and the key of its row.
 Place = tuple[str, bool, int]
@@ -46,9 +46,6 @@ class Check:
     def place(self) -> Place:
         """In the history: the latest one first; at the same moment the rows of batches, then earlier checks."""
         return self.checked_at.isoformat(), self.is_earlier, self.pk
-
-    def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, vocabulary.SOURCES.get(name, name)) for name in vocabulary.CHECK}
 
 
 def fetch_history(profile: Profile, limit: int) -> list[Check]:

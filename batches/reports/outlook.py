@@ -217,7 +217,7 @@ def queue_as_dict(
         "worker_version": ", ".join(sorted(outlook.versions)),
         "worker_seen_at": outlook.worker_seen_at,
         "worker_alive": outlook.worker_is_alive,
-        "workers": [vocabulary.worker_as_dict(worker) for worker in workers],
+        "workers": [vocabulary.as_dict(worker, vocabulary.WORKER) for worker in workers],
         "workers_total": workers_total,
         "running": batch_as_dict(outlook.running) if outlook.running else None,
         "waiting": [batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],

@@ -9,7 +9,7 @@ from batches.management.base import ID, JSON, ActionCommand, add_export_options,
 from batches.management.output import MAX_SHOWN
 from batches.management.tables import BATCHES
 from batches.models import Batch, BatchProfile
-from batches.models.vocabulary import batch_as_dict, log_as_dict, story_as_dict
+from batches.models.vocabulary import LOG, STORY, as_dict, batch_as_dict
 from batches.reports import queries
 
 
@@ -47,7 +47,7 @@ class ShowActions(ActionCommand):
     def show_logs(self, *, id: str, limit: int, as_json: bool, **options: Any) -> None:
         entries = self.find_batch(id).logs.newest_first()[:limit]
         if as_json:
-            self.print_json([log_as_dict(entry) for entry in entries])
+            self.print_json([as_dict(entry, LOG) for entry in entries])
         else:
             self.print_template("log", {"entries": entries})
 
@@ -60,7 +60,7 @@ def details_as_dict(batch: Batch, baseline: bool = False) -> dict[str, Any]:
     stories = batch.stories if baseline else batch.new_stories
     return batch_as_dict(batch) | {
         "failures": [{"reason": reason, "count": count} for reason, count in queries.count_failure_reasons(batch)],
-        "stories": [story_as_dict(story) for story in stories.iterator(chunk_size=2000)],
+        "stories": [as_dict(story, STORY) for story in stories.iterator(chunk_size=2000)],
     }
 
 

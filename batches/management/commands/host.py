@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from batches.management.base import JSON, ActionCommand, add_limit
 from batches.management.tables import HOSTS
-from batches.models.vocabulary import host_as_dict
+from batches.models import vocabulary
 from batches.reports.hosts import find_failing_hosts
 
 
@@ -20,8 +20,5 @@ class Command(ActionCommand):
 
     def show(self, *, search: str, limit: int, as_json: bool, **options: Any) -> None:
         found = find_failing_hosts(limit, search)
-        if as_json:
-            self.print_json([host_as_dict(each) for each in found.hosts])
-        else:
-            otherwise = "No failing host has this in its name." if search else "No host fails."
-            self.print_rows(found.hosts, HOSTS, otherwise, lambda: found.total)
+        otherwise = "No failing host has this in its name." if search else "No host fails."
+        self.print_things(as_json, found.hosts, vocabulary.HOST, HOSTS, otherwise, lambda: found.total)

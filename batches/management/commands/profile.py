@@ -9,8 +9,7 @@ from batches.management.base import HOST, JSON, ActionCommand, add_limit, add_va
 from batches.management.batch.changing import require_confirmed
 from batches.management.output import MAX_SHOWN, printable
 from batches.management.tables import CHECKS, RESTING
-from batches.models import Profile
-from batches.models.vocabulary import profile_as_dict
+from batches.models import Profile, vocabulary
 from batches.queue.forgetting import Traces, count_traces
 from batches.queue.refusals import Refusal
 from batches.reports.history import fetch_history
@@ -41,17 +40,12 @@ class Command(ActionCommand):
 
     def show_resting(self, *, host: str | None, limit: int, as_json: bool, **options: Any) -> None:
         resting = self.find_resting(host).order_by("rests_until", "pk")
-        if as_json:
-            self.print_json([profile_as_dict(profile) for profile in resting[:limit]])
-        else:
-            self.print_rows(resting[:limit], RESTING, "No profile rests.", resting.count)
+        found = resting[:limit]
+        self.print_things(as_json, found, vocabulary.PROFILE, RESTING, "No profile rests.", resting.count)
 
     def show_history(self, *, profile: str, limit: int, as_json: bool, **options: Any) -> None:
         checks = fetch_history(self.find_profile(profile), limit)
-        if as_json:
-            self.print_json([check.as_dict() for check in checks])
-        else:
-            self.print_rows(checks, CHECKS, "No batch has checked this profile.")
+        self.print_things(as_json, checks, vocabulary.CHECK, CHECKS, "No batch has checked this profile.")
 
     def check_now(self, *, profiles: list[str], resting: bool, host: str | None, as_json: bool, **options: Any) -> None:
         if bool(profiles) == resting or (profiles and host):

@@ -6,8 +6,7 @@ from django.db.models import QuerySet
 from batches.management.base import HOST, JSON, ActionCommand, add_limit
 from batches.management.output import printable
 from batches.management.tables import REDIRECTS
-from batches.models import Redirect
-from batches.models.vocabulary import acceptance_as_dict, redirect_as_dict
+from batches.models import Redirect, vocabulary
 from batches.queue.refusals import Refusal
 from batches.text import pluralise
 
@@ -27,10 +26,8 @@ class Command(ActionCommand):
 
     def show(self, *, host: str | None, limit: int, as_json: bool, **options: Any) -> None:
         redirects = self.find(host)
-        if as_json:
-            self.print_json([redirect_as_dict(found) for found in redirects[:limit]])
-        else:
-            self.print_rows(redirects[:limit], REDIRECTS, "No profile redirects permanently.", redirects.count)
+        nothing = "No profile redirects permanently."
+        self.print_things(as_json, redirects[:limit], vocabulary.REDIRECT, REDIRECTS, nothing, redirects.count)
 
     def accept(
         self, *, ids: list[str], takes_all: bool, host: str | None, dry_run: bool, as_json: bool, **options: Any
@@ -47,7 +44,7 @@ class Command(ActionCommand):
         accepted = [result for result in results if not isinstance(result, Refusal)]
         refused = [result for result in results if isinstance(result, Refusal)]
         if as_json:
-            self.print_json([acceptance_as_dict(result) for result in accepted])
+            self.print_json([vocabulary.as_dict(result, vocabulary.ACCEPTANCE) for result in accepted])
         else:
             self.print_lines(printable(str(result)) for result in accepted)
             self.stdout.write(f"{pluralise(len(accepted), 'redirect')} accepted.")
@@ -55,10 +52,7 @@ class Command(ActionCommand):
             raise CommandError("\n".join(printable(refusal.message) for refusal in refused))
 
     def report_plan(self, redirects: list[Redirect], as_json: bool) -> None:
-        if as_json:
-            self.print_json([redirect_as_dict(found) for found in redirects])
-        else:
-            self.print_rows(redirects, REDIRECTS, "Nothing to accept.")
+        self.print_things(as_json, redirects, vocabulary.REDIRECT, REDIRECTS, "Nothing to accept.")
         self.stderr.write("Dry run: nothing was saved.")
 
     def find(self, host: str | None) -> QuerySet[Redirect]:

@@ -3,7 +3,7 @@
 import pytest
 
 from batches.models import BatchLog, Profile, Redirect
-from batches.models.vocabulary import redirect_as_dict
+from batches.models.vocabulary import REDIRECT, as_dict
 from batches.tests.support.factories import propose_redirect
 
 from .conftest import nothing_changes
@@ -32,7 +32,7 @@ def test_the_list_has_what_can_be_accepted(client, proposed):
         (OLD, NEW, False),
         (f"{OLD}b", KNOWN, True),
     ]
-    assert set(found[0]) == set(redirect_as_dict(Redirect.objects.proposed()[0]))
+    assert set(found[0]) == set(as_dict(Redirect.objects.proposed()[0], REDIRECT))
     for query, count in {"host=old.example": 2, "host=other.example": 0, "search=known": 1}.items():
         assert len(client.get(f"/api/v1/redirects/?{query}").json()["results"]) == count
 

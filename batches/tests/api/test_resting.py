@@ -7,7 +7,7 @@ from django.contrib.auth.models import Permission
 from django.utils import timezone
 
 from batches.models import Batch, Profile
-from batches.models.vocabulary import profile_as_dict
+from batches.models.vocabulary import PROFILE, as_dict
 from batches.tests.support.factories import urls_of
 
 from .conftest import make_user, nothing_changes, refusal_of, token_client
@@ -33,7 +33,7 @@ def resting():
 def test_they_are_listed_with_what_is_remembered_of_them(client, resting):
     found = client.get("/api/v1/profiles/?resting=true").json()["results"]
     assert [row["id"] for row in found] == [profile.pk for profile in resting]
-    assert found[0].keys() == profile_as_dict(resting[0]).keys()
+    assert found[0].keys() == as_dict(resting[0], PROFILE).keys()
     assert (found[0]["failures"], found[0]["last_error"], found[0]["first_read_at"]) == (3, "It is gone.", None)
     others = client.get("/api/v1/profiles/?resting=false").json()["results"]
     assert [row["url"] for row in others] == [f"https://{letter}.one/" for letter in "cde"]
