@@ -215,64 +215,20 @@ def rate(per_second: float | None) -> str:
     return f"{number(per_second, 0 if per_second >= 10 else 1)}/s"
 
 
-#: What the log says in words. The message of the entry follows, if it has one.
-WORDS: Mapping[str, StrOrPromise] = {
-    Action.CREATE_BATCH: gettext_lazy("Created"),
-    Action.REPEAT_BATCH: gettext_lazy("Created as a new run"),
-    Action.RENAME_BATCH: gettext_lazy("Renamed"),
-    Action.SET_PRIORITY: gettext_lazy("Priority changed"),
-    Action.QUEUE_BATCH: gettext_lazy("Queued"),
-    Action.MOVE_BATCH: gettext_lazy("Moved in the queue"),
-    Action.START_BATCH: gettext_lazy("Started"),
-    Action.INTERRUPT_BATCH: gettext_lazy("Interrupted"),
-    Action.PROMOTE_NEXT_BATCH: gettext_lazy("Started in its turn"),
-    Action.PAUSE_BATCH: gettext_lazy("Paused"),
-    Action.COMPLETE_BATCH: gettext_lazy("Completed"),
-    Action.HANDLE_ERROR: gettext_lazy("Stopped with an error"),
-    Action.UPDATE_PROGRESS: gettext_lazy("Progress reported"),
-    Action.RETRY_FAILED: gettext_lazy("Queued again"),
-    Action.UNDO_CHANGE: gettext_lazy("Change undone"),
-    Action.DELETE_BATCH: gettext_lazy("Batch deleted"),
-    Action.HOLD_QUEUE: gettext_lazy("Queue held"),
-    Action.RELEASE_QUEUE: gettext_lazy("Queue released"),
-    Action.REORDER_QUEUE: gettext_lazy("Queue renumbered"),
-    Action.CLAIM_RUN: gettext_lazy("Claimed"),
-    Action.TAKE_OVER: gettext_lazy("Taken over"),
-    Action.RELEASE_RUN: gettext_lazy("Left"),
-    Action.FINISH_RUN: gettext_lazy("Done"),
-    Action.REPAIR_BATCH: gettext_lazy("Repaired"),
-    Action.REPAIR_ROWS: gettext_lazy("Rows repaired"),
-    Action.CREATE_LIST: gettext_lazy("List created"),
-    Action.CHANGE_LIST: gettext_lazy("List changed"),
-    Action.ADD_PROFILES: gettext_lazy("Profiles added"),
-    Action.REMOVE_PROFILES: gettext_lazy("Profiles removed"),
-    Action.CORRECT_ADDRESS: gettext_lazy("Address corrected"),
-    Action.SYNC_LIST: gettext_lazy("Profiles replaced"),
-    Action.RUN_LIST: gettext_lazy("Created as a run of its list"),
-    Action.DELETE_LIST: gettext_lazy("List deleted"),
-    Action.ACCEPT_REDIRECT: gettext_lazy("Redirect accepted"),
-    Action.FORGET_PROFILE: gettext_lazy("Profile forgotten"),
-    Action.SUBSCRIBE: gettext_lazy("Subscribed"),
-    Action.CHANGE_SUBSCRIPTION: gettext_lazy("Subscription changed"),
-    Action.UNSUBSCRIBE: gettext_lazy("Unsubscribed"),
-    Action.CREATE_FEED: gettext_lazy("Feed created"),
-    Action.REVOKE_FEED: gettext_lazy("Feed revoked"),
-}
-
-
 @register.filter
 @admin.display(description=gettext_lazy("what happened"))
 def in_words(log: BatchLog) -> str:
     """ "Paused by ada: maintenance"."""
     message = translate(stored(log.message))
-    values = {"what": WORDS.get(log.action, log.action), "actor": log.actor, "message": message}
+    what = Action(log.action).label if log.action in Action.values else log.action
+    values = {"what": what, "actor": log.actor, "message": message}
     if log.message.startswith("by worker "):
-        return f"{values['what']} {message}."
+        return f"{what} {message}."
     if log.actor and log.message:
         return _("%(what)s by %(actor)s: %(message)s") % values
     if log.actor:
         return _("%(what)s by %(actor)s.") % values
-    return f"{values['what']}: {message}" if message else f"{values['what']}."
+    return f"{what}: {message}" if message else f"{what}."
 
 
 #: Short, for a column. The labels of topics are for the form.

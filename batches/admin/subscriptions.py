@@ -117,26 +117,11 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
 
     # Permissions
 
-    def may_change(self, request: HttpRequest) -> bool:
+    def can_change_lists(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("batches.change_profilelist")
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.may_change(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may_change(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return self.may_change(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may_change(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may_change(request)
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        return self.may_change(request)
+    has_module_permission = has_view_permission = has_add_permission = can_change_lists
+    has_change_permission = has_delete_permission = has_operate_permission = can_change_lists
 
     # The page
 

@@ -17,7 +17,7 @@ from batches.notifications.chats import InvalidChat, open_chat
 from batches.text import Sentence, clean_text
 
 from .refusals import NO_SUBSCRIPTION, Code, Refused, refusable
-from .values import as_uuid, find_list, find_row, is_int
+from .values import as_uuid, find_list, find_row, require_within
 from .writer import QueueWriter
 
 Channel, Topic = Subscription.Channel, Subscription.Topic
@@ -143,17 +143,8 @@ def clean_topics(value: object, *, of_queue: bool) -> list[str]:
     return [topic for topic in possible if topic in wanted]
 
 
-def number_within(least: int, most: int, advice: str) -> Callable[[object], int]:
-    def clean(value: object) -> int:
-        if not is_int(value) or not least <= value <= most:
-            raise Refused(Code.BAD_VALUE, Sentence(advice, least=least, most=most))
-        return value
-
-    return clean
-
-
 def clean_hour(value: object) -> int | None:
-    return None if value is None else number_within(0, 23, DIGEST_HOUR)(value)
+    return None if value is None else require_within(0, 23, DIGEST_HOUR, value)
 
 
 def clean_active(value: object) -> bool:
@@ -163,9 +154,9 @@ def clean_active(value: object) -> bool:
 
 
 CLEAN: Mapping[str, Callable[[Any], Any]] = {
-    "after_failures": number_within(1, MAX_FAILURES, AFTER_FAILURES),
-    "failed_percent": number_within(0, 100, FAILED_PERCENT),
-    "minutes": number_within(1, MAX_DELAY, MINUTES),
+    "after_failures": partial(require_within, 1, MAX_FAILURES, AFTER_FAILURES),
+    "failed_percent": partial(require_within, 0, 100, FAILED_PERCENT),
+    "minutes": partial(require_within, 1, MAX_DELAY, MINUTES),
     "digest_hour": clean_hour,
     "is_active": clean_active,
 }

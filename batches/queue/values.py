@@ -21,6 +21,8 @@ from .refusals import NO_BATCH, NO_LIST, Code, NotFound, OrderChanged, Refused
 BATCH_NAME = _("A batch needs a name of 1 to %(most)s characters.")
 LIST_NAME = _("A list needs a name of 1 to %(most)s characters.")
 FEED_NAME = _("A feed needs a name of 1 to %(most)s characters.")
+PRIORITY = _("The priority must be a whole number from %(least)s to %(most)s.")
+DELAY = _("The delay must be a whole number of minutes from %(least)s to %(most)s.")
 
 M = TypeVar("M", bound=Model)
 
@@ -77,12 +79,15 @@ def require_position(position: object) -> None:
         raise Refused(Code.BAD_VALUE, Sentence("The position must be a whole number."))
 
 
+def require_within(least: int, most: int, advice: str, value: object) -> int:
+    """The value. Raises Refused with the advice unless it is a whole number from `least` to `most`."""
+    if not is_int(value) or not least <= value <= most:
+        raise Refused(Code.BAD_VALUE, Sentence(advice, least=least, most=most))
+    return value
+
+
 def require_priority(priority: object) -> None:
-    if not is_int(priority) or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
-        message = Sentence(
-            "The priority must be a whole number from %(least)s to %(most)s.", least=MIN_PRIORITY, most=MAX_PRIORITY
-        )
-        raise Refused(Code.BAD_VALUE, message)
+    require_within(MIN_PRIORITY, MAX_PRIORITY, PRIORITY, priority)
 
 
 def require_checker(checker: object) -> None:
@@ -199,9 +204,7 @@ def require_time_zone(zone: object) -> None:
 
 
 def require_delay(minutes: object) -> None:
-    if not is_int(minutes) or not 0 <= minutes <= MAX_DELAY:
-        message = Sentence("The delay must be a whole number of minutes from 0 to %(most)s.", most=MAX_DELAY)
-        raise Refused(Code.BAD_VALUE, message)
+    require_within(0, MAX_DELAY, DELAY, minutes)
 
 
 def require_flag(value: object) -> None:
