@@ -41,9 +41,19 @@ def clean_text(value: object, limit: int) -> str:
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
 
 
+def printable(text: str) -> str:
+    """A text from outside, without control sequences of the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def one_line(text: str) -> str:
     """For a message: on one line, and without characters that control how the rest of it is shown."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return " ".join(printable(text).split())
+
+
+def is_web_address(address: str) -> bool:
+    """Only these become links: a `javascript:` address would run as its reader."""
+    return address.lower().startswith(("http://", "https://"))
 
 
 def pluralise(number: int, noun: str, plural: str = "") -> str:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from batches.conf import command_line
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult, Subscription
-from batches.text import StrOrPromise, describe_zone, format_duration, translate
+from batches.text import StrOrPromise, describe_zone, format_duration, is_web_address, translate
 
 from .stored import stored
 
@@ -280,7 +280,7 @@ def _status_and_position(status: str, position: int | None) -> str:
 @register.filter
 def web_link(url: str) -> str:
     """An address that people can follow; others are text."""
-    if not url.lower().startswith(("http://", "https://")):
+    if not is_web_address(url):
         return url
     return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', url, url)
 
@@ -288,7 +288,7 @@ def web_link(url: str) -> str:
 @register.filter
 @admin.display(description=gettext_lazy("story"))
 def story_link(story: StoryResult) -> str:
-    """The title, linked only to web addresses: a `javascript:` address would run as the operator."""
-    if not story.url.lower().startswith(("http://", "https://")):
+    """The title, linked only to a web address."""
+    if not is_web_address(story.url):
         return str(story)
     return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', story.url, story)

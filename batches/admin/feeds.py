@@ -9,12 +9,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.models import ListFeed
+from batches.queue.refusals import require_granted
 from batches.web.feeds import addresses_of
 
 from . import display
 from .actions import get_manager
 from .filters import ListFilter
-from .lists import RefusableAdmin, require_accepted
+from .lists import RefusableAdmin
 
 
 @admin.register(ListFeed)
@@ -41,11 +42,11 @@ class ListFeedAdmin(RefusableAdmin):
         return False
 
     def save_model(self, request: HttpRequest, obj: ListFeed, form: Any, change: bool) -> None:
-        created = require_accepted(get_manager(request).create_feed(obj.list_id, obj.name))
+        created = require_granted(get_manager(request).create_feed(obj.list_id, obj.name))
         obj.pk = created.feed.pk
         addresses = addresses_of(created, request)
         sentence = _("Its address is {atom} (Atom) or {json} (JSON Feed). Copy it now; it will not be shown again.")
         messages.warning(request, format_html(sentence, atom=addresses["atom"], json=addresses["json"]))
 
     def delete_model(self, request: HttpRequest, obj: ListFeed) -> None:
-        require_accepted(get_manager(request).revoke_feed(obj.pk))
+        require_granted(get_manager(request).revoke_feed(obj.pk))

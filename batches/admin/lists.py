@@ -20,7 +20,7 @@ from batches.lists.exports import MEMBER_EXPORTERS
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
 from batches.queue.lists import SCHEDULE
 from batches.queue.members import ListChange
-from batches.queue.refusals import Refusal, Refused
+from batches.queue.refusals import Refusal, Refused, require_granted
 from batches.reports import queries
 from batches.text import Sentence, counted
 from batches.web.downloads import name_download, stream_download
@@ -43,13 +43,6 @@ CREATED = ("name", "priority", "checker", "count_first")
 SHOWN = 20
 
 View = Callable[..., HttpResponseBase]
-
-
-def require_accepted(outcome: Any) -> Any:
-    """The outcome of a call of the manager. Raises Refused."""
-    if isinstance(outcome, Refusal):
-        raise Refused(outcome.code, outcome.message)
-    return outcome
 
 
 class RefusableAdmin(ListAdmin):
@@ -149,11 +142,11 @@ class ProfileListAdmin(RefusableAdmin):
         manager, values = get_manager(request), form.cleaned_data
         if change:
             edited = {name: values[name] for name in form.changed_data}
-            require_accepted(manager.change_list(obj.pk, **edited))
+            require_granted(manager.change_list(obj.pk, **edited))
             return
-        require_accepted(manager.create_list(id=obj.pk, **{name: values[name] for name in CREATED}))
+        require_granted(manager.create_list(id=obj.pk, **{name: values[name] for name in CREATED}))
         if values["schedule"]:
-            require_accepted(manager.change_list(obj.pk, **{name: values[name] for name in SCHEDULE}))
+            require_granted(manager.change_list(obj.pk, **{name: values[name] for name in SCHEDULE}))
 
     def response_post_save_add(self, request: HttpRequest, obj: ProfileList) -> Any:
         """To the import of its profiles."""
@@ -172,7 +165,7 @@ class ProfileListAdmin(RefusableAdmin):
     def delete_model(self, request: HttpRequest, obj: ProfileList) -> None:
         """Refused if the list has changed since it was shown."""
         seen = parse_number(request.POST.get("seen", ""))
-        require_accepted(get_manager(request).delete_list(obj.pk, expected_version=seen))
+        require_granted(get_manager(request).delete_list(obj.pk, expected_version=seen))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """The list alone: its profiles stay, and Django's own version would load each of them."""
@@ -327,7 +320,7 @@ class ListProfileAdmin(RefusableAdmin):
         if not change:  # a forged `_saveasnew` would insert a row past the manager
             raise PermissionDenied
         address = form.cleaned_data["address"]
-        require_accepted(get_manager(request).correct_address(obj.list_id, obj.profile.url, address))
+        require_granted(get_manager(request).correct_address(obj.list_id, obj.profile.url, address))
 
     def response_post_save_change(self, request: HttpRequest, obj: ListProfile) -> Any:
         return redirect(self.address_of("listprofile_changelist", list=obj.list_id))

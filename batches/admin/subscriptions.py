@@ -13,14 +13,14 @@ from django.utils.translation import gettext_lazy
 from batches.conf import get_config
 from batches.limits import MAX_DELAY, MAX_URL
 from batches.models import ProfileList, Subscription
-from batches.queue.refusals import Refusal
+from batches.queue.refusals import Refusal, require_granted
 from batches.queue.values import as_uuid
 from batches.text import Sentence, StrOrPromise
 
 from . import display
 from .actions import get_manager
 from .filters import ListFilter
-from .lists import RefusableAdmin, require_accepted
+from .lists import RefusableAdmin
 from .webhooks import PageWithButtons, describe_sending
 
 Topic = Subscription.Topic
@@ -175,14 +175,14 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         manager, values = get_manager(request), form.cleaned_data
         chosen = {name: values[name] for name in VALUES if name in values}
         if change:
-            require_accepted(manager.change_subscription(obj.pk, **chosen))
+            require_granted(manager.change_subscription(obj.pk, **chosen))
             return
         of_list = values["list"].pk if values["list"] else None
         made = manager.subscribe(of_list, values["address"], channel=values["channel"], **chosen)
-        obj.pk = require_accepted(made).pk
+        obj.pk = require_granted(made).pk
 
     def delete_model(self, request: HttpRequest, obj: Subscription) -> None:
-        require_accepted(get_manager(request).unsubscribe(obj.pk))
+        require_granted(get_manager(request).unsubscribe(obj.pk))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Without its deliveries: Django's own version would load each of them."""

@@ -8,7 +8,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from rest_framework import views
@@ -25,8 +25,6 @@ from .bodies import EntriesRefused
 
 logger = logging.getLogger(__name__)
 
-Outcome = TypeVar("Outcome")
-
 #: Every other code means that the batch's state forbids the call: 409.
 STATUS_BY_CODE = {Code.NOT_FOUND: 404, Code.BAD_VALUE: 400}
 
@@ -41,13 +39,6 @@ class TooLarge(APIException):
     status_code = 413
     default_detail = "The request is too large. Upload a long list of profiles as a file, or split it."
     default_code = "too_large"
-
-
-def require_granted(outcome: Outcome | Refusal) -> Outcome:
-    """The outcome of a call of the manager. Raises Refused if it is a refusal."""
-    if isinstance(outcome, Refusal):
-        raise Refused(outcome.code, outcome.message)
-    return outcome
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -15,7 +15,7 @@ from batches.lists.feeds import CONTENT_TYPES, write_feed
 from batches.models import ListFeed
 from batches.models.keys import digest_of
 from batches.queue.feeds import NewFeed
-from batches.queue.refusals import Code, Refusal
+from batches.queue.refusals import Code, Refusal, require_granted
 from batches.queue.values import as_uuid
 from batches.reports.queries import fetch_new_stories
 from batches.web.feeds import addresses_of
@@ -23,7 +23,6 @@ from batches.web.feeds import addresses_of
 from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS
 from .base import BaseView
 from .conditional import make_etag
-from .errors import require_granted
 from .filters import FeedFilters
 from .list_bodies import FeedBody
 from .results import ListViewSet

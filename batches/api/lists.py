@@ -8,7 +8,6 @@ from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.urls import path
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,16 +16,14 @@ from rest_framework.viewsets import GenericViewSet
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.models import BatchLog, ListProfile, ProfileList
 from batches.queue.members import ListChange
-from batches.queue.refusals import Code, Refusal
+from batches.queue.refusals import Code, Refusal, require_granted
 from batches.queue.values import find_list
 from batches.reports import queries
-from batches.web.downloads import name_download, stream_download
 
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
 from .bodies import NothingBody
 from .conditional import make_etag, matching, respond_conditionally
-from .errors import require_granted
 from .filters import ListFilters, LogFilters, MemberFilters
 from .list_bodies import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
 from .pagination import KeysetPagination
@@ -234,11 +231,7 @@ class ListMembers(OfList, ListViewSet[ListProfile]):
 
         The filters are those of the list of its profiles.
         """
-        if kind not in MEMBER_EXPORTERS:
-            raise NotFound(f"Unknown type of export. Use {', '.join(MEMBER_EXPORTERS)}.")
-        rows = self.filter_queryset(self.get_queryset())
-        lines = () if request.method == "HEAD" else MEMBER_EXPORTERS[kind](queries.stream_members(rows))
-        return stream_download(lines, name_download(self.list_), kind)
+        return self.respond_with_file(kind, MEMBER_EXPORTERS, queries.stream_members, self.list_)
 
 
 class ListLogs(OfList, ListViewSet[BatchLog]):

@@ -19,7 +19,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
 from batches.models import Attempt, Batch, BatchLog, BatchProfile, Profile, StoryResult
 from batches.queue.forgetting import find_profile
-from batches.queue.refusals import Code
+from batches.queue.refusals import Code, require_granted
 from batches.queue.values import find_batch
 from batches.reports import queries
 from batches.reports.comparison import compare
@@ -30,7 +30,6 @@ from batches.web.downloads import name_download, stream_download
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
 from .bodies import CheckBody
-from .errors import require_granted
 from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination, PlacePagination
 from .schema import NUMBER, conflict, describe, describes_export, missing
@@ -58,6 +57,16 @@ class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):
         # The address decides the type of an export, whatever `Accept` says; its errors are JSON all the same.
         return super().perform_content_negotiation(request, force or self.action == "export")
 
+    def respond_with_file(
+        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], of: Any, part: str = ""
+    ) -> HttpResponseBase:
+        """A streamed file, named after the batch or list. If that is deleted while it is sent, the file ends there."""
+        if kind not in exporters:
+            raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
+        rows = self.filter_queryset(self.get_queryset())
+        lines = () if self.request.method == "HEAD" else exporters[kind](stream(rows))
+        return stream_download(lines, name_download(of, part), kind)
+
 
 class OfBatch(BaseView):
     """A view below the address of a batch."""
@@ -70,16 +79,6 @@ class OfBatch(BaseView):
 class ListOfBatch(OfBatch, ListViewSet[Row]):
     def get_queryset(self) -> QuerySet[Row]:
         return super().get_queryset().filter(batch=self.batch)
-
-    def respond_with_file(
-        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], part: str = ""
-    ) -> HttpResponseBase:
-        """A streamed file. If the batch is deleted while it is sent, the file ends after the last row."""
-        if kind not in exporters:
-            raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
-        rows = self.filter_queryset(self.get_queryset())
-        lines = () if self.request.method == "HEAD" else exporters[kind](stream(rows))
-        return stream_download(lines, name_download(self.batch, part), kind)
 
 
 class BatchRows(ListOfBatch[BatchProfile]):
@@ -102,7 +101,7 @@ class BatchRows(ListOfBatch[BatchProfile]):
 
         The filters are those of the list.
         """
-        return self.respond_with_file(kind, EXPORTERS, queries.stream_rows)
+        return self.respond_with_file(kind, EXPORTERS, queries.stream_rows, self.batch)
 
 
 class BatchAttempts(ListOfBatch[Attempt]):
@@ -137,7 +136,7 @@ class BatchStories(ListOfBatch[StoryResult]):
 
         The filters are those of the list.
         """
-        return self.respond_with_file(kind, STORY_EXPORTERS, queries.stream_stories, part="stories")
+        return self.respond_with_file(kind, STORY_EXPORTERS, queries.stream_stories, self.batch, "stories")
 
 
 class BatchLogs(ListOfBatch[BatchLog]):

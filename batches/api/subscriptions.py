@@ -10,13 +10,12 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from batches.models import Subscription
-from batches.queue.refusals import Code
+from batches.queue.refusals import Code, require_granted
 from batches.queue.subscription_calls import find_subscription
 
 from .access import CHANGE_LIST
 from .bodies import NothingBody
 from .conditional import make_etag, matching, respond_conditionally
-from .errors import require_granted
 from .filters import SubscriptionFilters
 from .list_bodies import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
 from .lists import OfList

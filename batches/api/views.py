@@ -24,7 +24,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, Channel
 from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_batches
-from batches.queue.refusals import Code, Refused
+from batches.queue.refusals import Code, Refused, require_granted
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
 from batches.reports.outlook import forecast_queue, queue_as_dict
@@ -47,7 +47,6 @@ from .bodies import (
     UndoBody,
 )
 from .conditional import make_etag, make_queue_etag, matching, respond_conditionally
-from .errors import require_granted
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 
 from django.utils.feedgenerator import Atom1Feed, SyndicationFeed, rfc3339_date
 
-from batches.text import NOT_XML
+from batches.text import NOT_XML, is_web_address
 
 from .addresses import host_of
 
@@ -78,7 +78,7 @@ def write_feed(kind: str, list_id: UUID, name: str, created_at: datetime, link: 
         address = clean(profile.url)
         feed.add_item(
             title=clean(story.title) or UNTITLED,
-            link=clean(story.url) if is_web(story.url) else address,
+            link=clean(story.url) if is_web_address(story.url) else address,
             description=None,  # type: ignore[arg-type]  # "" would be an empty summary
             unique_id=uuid5(list_id, str(story.pk)).urn,
             author_name=clean(profile.name) or host_of(address),
@@ -89,11 +89,6 @@ def write_feed(kind: str, list_id: UUID, name: str, created_at: datetime, link: 
     out = BytesIO()
     feed.write(out, "utf-8")
     return out.getvalue()
-
-
-def is_web(address: str) -> bool:
-    """A `javascript:` address would run in the reader."""
-    return address.lower().startswith(("http://", "https://"))
 
 
 def clean(text: str) -> str:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from batches.conf import command_line
 from batches.models import BatchLog, Queue
+from batches.text import printable
 
 #: Reasons, stories, log entries and rejected lines of one batch that a command shows.
 MAX_SHOWN = 10
@@ -15,18 +16,13 @@ register = Library()
 
 
 register.filter(command_line)
+register.filter(printable)
 
 
 @register.filter
 def when(moment: datetime | None) -> str:
     """A local time with its zone, which differs in summer: "2026-11-29 06:00:00 CET"."""
     return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S %Z}" if moment else "-"
-
-
-@register.filter
-def printable(text: str) -> str:
-    """A text from outside, without control sequences of the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 @register.filter

@@ -17,16 +17,11 @@ from django.utils.translation import override
 
 from batches.conf import get_config
 from batches.models import Event, WebhookDelivery
-from batches.text import format_duration, one_line, pluralise
+from batches.text import format_duration, is_web_address, one_line, pluralise
 
 register = Library()
 register.filter(one_line)
-
-
-@register.filter
-def is_web_address(address: str) -> bool:
-    """Other addresses, such as `javascript:`, are not linked."""
-    return address.lower().startswith(("http://", "https://"))
+register.filter(is_web_address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
     told: dict[str, Any] = {}
     if Topic.STORIES in subscription.topics:
         told[Topic.STORIES] = describe_stories(find_stories(delivery, batch))
-    previous = find_previous(batch)
+    previous = find_previous_run(batch)
     rows, number = BatchProfile.objects.of_batch(batch), subscription.after_failures
     period = find_beginning(delivery, previous), datetime.fromisoformat(delivery.facts["at"])
     if Topic.FAILING in subscription.topics and facts["failed_checks"]:
@@ -198,7 +198,7 @@ def describe_failures(
     return {"failed": failed, "checked": checked, "before": before}
 
 
-def find_previous(batch: Batch) -> Batch | None:
+def find_previous_run(batch: Batch) -> Batch | None:
     """The previous run of the list that is done."""
     runs = Batch.objects.filter(list=batch.list_id, created_at__lt=batch.created_at, status=Batch.Status.DONE)
     return runs.order_by("-created_at").first()

@@ -84,6 +84,13 @@ class Fenced(Refused):
         super().__init__(Code.FENCED, message)
 
 
+def require_granted(outcome: R | Refusal) -> R:
+    """The outcome of a call of the manager. Raises Refused if it is a refusal."""
+    if isinstance(outcome, Refusal):
+        raise Refused(outcome.code, outcome.message)
+    return outcome
+
+
 def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
     """Return the refusal of a raised `Refused`: it is an expected outcome for the caller."""
 

@@ -89,6 +89,12 @@ def now() -> str:
     return format_time(timezone.now())
 
 
+def read_time(text: str | None) -> datetime | None:
+    """A time in JSON from the database. SQLite has times in UTC, without saying so."""
+    moment = datetime.fromisoformat(text) if text else None
+    return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
 def time_parameter() -> str:
     return "CAST(%s AS timestamptz)" if is_postgresql() else "%s"
 

@@ -12,7 +12,7 @@ import json
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from .sql import (
     format_time,
     is_postgresql,
     json_table,
+    read_time,
     time_parameter,
     uuid_parameter,
 )
@@ -135,12 +136,7 @@ def fetch_known(profile_ids: Sequence[int]) -> Iterator[tuple[int, list[Story]]]
     )
     for profile_id, stories in rows:
         known = json.loads(stories or "[]")
-        yield profile_id, [Story(story_id, title, url, _read_time(time)) for story_id, title, url, time in known]
-
-
-def _read_time(text: str | None) -> datetime | None:
-    time = datetime.fromisoformat(text) if text else None
-    return time and (time if time.tzinfo else time.replace(tzinfo=UTC))
+        yield profile_id, [Story(story_id, title, url, read_time(time)) for story_id, title, url, time in known]
 
 
 class Candidates:

@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce, Now
 from batches.lists.addresses import DEFAULT_PORTS, InvalidAddress, address_prefixes, host_of
 from batches.lists.domains import domain_of
 from batches.models import ByBytes, Host, HostOf, Profile
-from batches.queue.sql import PROFILE, as_json, fetch_all, is_postgresql, json_table
+from batches.queue.sql import PROFILE, as_json, fetch_all, is_postgresql, json_table, read_time
 
 from .queries import starts_with
 
@@ -218,9 +218,3 @@ def look_up(hosts: Iterable[str]) -> Iterator[Answers]:
         known = [seconds for seconds in json.loads(durations or "[]") if seconds is not None]
         error, moment = json.loads(last) if last else ("", None)
         yield Answers(host, profiles, known, error, read_time(moment))
-
-
-def read_time(text: str | None) -> datetime | None:
-    """SQLite stores times in UTC, without saying so."""
-    moment = datetime.fromisoformat(text) if text else None
-    return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
