@@ -14,7 +14,7 @@ from batches.queue.refusals import NO_REDIRECT, NotFound, Refusal
 from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
-from .bodies import AcceptBody
+from .batch_bodies import AcceptBody
 from .filters import RedirectFilters
 from .results import LIST, ListViewSet
 from .schema import describe

@@ -29,7 +29,7 @@ from batches.web.downloads import name_download, stream_download
 
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
-from .bodies import CheckBody
+from .batch_bodies import CheckBody
 from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination, PlacePagination
 from .schema import NUMBER, conflict, describe, describes_export, missing

@@ -52,11 +52,9 @@ ERRORS = {
 }
 
 ID = {"type": "string", "format": "uuid"}
-#: The ID of a row that is numbered.
 NUMBER = {"type": "integer", "minimum": 1}
 KEY = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"}
 BOUNDS = {"max_length": "maxLength", "min_value": "minimum", "max_value": "maximum"}
-NOT_EMPTY = r"\S"
 SECONDS = {"type": "integer", "minimum": 0}
 
 
@@ -223,14 +221,14 @@ class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
         options = args[-1].extra
         parameter["schema"] |= {BOUNDS[name]: bound for name, bound in options.items() if name in BOUNDS}
         if parameter["schema"]["type"] == "string" and not parameter["schema"].keys() & {"enum", "format"}:
-            parameter["schema"]["pattern"] = NOT_EMPTY
+            parameter["schema"]["pattern"] = r"\S"  # not empty
         return [parameter | {"description": options["help_text"]}]
 
 
 class BulkFilter(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
     """The filters of the list as the properties of an object."""
 
-    target_class = "batches.api.bodies.BatchFilterField"
+    target_class = "batches.api.batch_bodies.BatchFilterField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
         filters: Any = FilterParameters(StrictFilterBackend())  # type: ignore[no-untyped-call]

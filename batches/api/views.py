@@ -31,21 +31,20 @@ from batches.reports.outlook import forecast_queue, queue_as_dict
 
 from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW, is_in_scope
 from .base import BaseView
-from .bodies import (
+from .batch_bodies import (
     BULK_ACTIONS,
     BatchJSON,
     BatchUpload,
-    Body,
     BulkBody,
     ChangeBody,
     HoldBody,
     MoveBody,
-    NothingBody,
     PauseBody,
     RetryBody,
     StartBody,
     UndoBody,
 )
+from .bodies import Body, NothingBody
 from .conditional import make_etag, make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
 from .idempotency import IdempotentPosts
