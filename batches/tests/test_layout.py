@@ -35,6 +35,10 @@ RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 MAY_WRITE_STATE = {"batch_manager", "models", "queue", "checking.checkers"}
 STATE = {"status", "position"}
 
+#: Lines of a module, so that it is read in one sitting.
+MOST_LINES = 500
+FEWER_LINES = {"batch_manager.py": 450, "api/schema.py": 250}
+
 WRITING_CALLS = {"Batch", "save", "update", "create", "get_or_create", "update_or_create", "bulk_update"}
 NAMING_FIELDS = {None, "update_fields", "fields", "defaults", "create_defaults"}
 SETS_STATE = re.compile(r"\bSET\s+(?:.*,\s*)?\"?(?:status|position)\"?\s*=", re.DOTALL)
@@ -88,6 +92,11 @@ def test_the_core_runs_without_rest_framework():
         for name in imported_names(node, package_of(path))
         if name.startswith("rest_framework.")
     )
+
+
+def test_each_module_is_read_in_one_sitting():
+    lengths = {path.relative_to(PACKAGE).as_posix(): len(path.read_text().splitlines()) for path, _ in sources()}
+    assert {name: lines for name, lines in lengths.items() if lines > FEWER_LINES.get(name, MOST_LINES)} == {}
 
 
 def test_only_the_manager_writes_a_batchs_state():
