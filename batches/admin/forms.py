@@ -201,7 +201,7 @@ class ListImportForm(ContentForm):
     class What(TextChoices):
         ADD = "add", gettext_lazy("Add these profiles")
         REMOVE = "remove", gettext_lazy("Remove these profiles")
-        SYNC = "sync", gettext_lazy("Let the list have exactly these profiles")
+        SYNC = "sync", gettext_lazy("Replace the list with these profiles")
 
     what = forms.ChoiceField(
         choices=What.choices, initial=What.ADD, widget=widgets.AdminRadioSelect, label=gettext_lazy("What to do")
@@ -263,7 +263,7 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
         initial="UTC",
         show_hidden_initial=True,
         widget=widgets.AdminTextInputWidget,
-        help_text=gettext_lazy("Of the schedule, such as Europe/Berlin."),
+        help_text=gettext_lazy("For the schedule, such as Europe/Berlin."),
     )
     delay_minutes = forms.IntegerField(
         min_value=0,
@@ -317,7 +317,7 @@ class MemberForm(forms.ModelForm):  # type: ignore[type-arg]
         max_length=MAX_URL,
         label=gettext_lazy("Address"),
         widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
-        help_text=gettext_lazy("Another address is the same profile with its history, in every list."),
+        help_text=gettext_lazy("A new address applies in every list. The profile keeps its history."),
     )
 
     class Meta:

@@ -43,7 +43,7 @@ from .reports import FailuresPage, HostsPage
 
 @admin.register(Profile)
 class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
-    about = gettext_lazy("A profile appears here with the first batch or list that has it.")
+    about = gettext_lazy("A profile appears here with the first batch or list that contains it.")
     actions = ("check_selected", "forget_selected")
     ordering = ()
     list_display = (

@@ -55,7 +55,7 @@ class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
         1,
         MAX_DELAY,
         gettext_lazy("Minutes"),
-        gettext_lazy("How long the queue is held, or no worker runs."),
+        gettext_lazy("Send a message after this many minutes of a hold, or without a worker."),
         initial=60,
     )
     digest_hour = number(

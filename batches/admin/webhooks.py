@@ -98,7 +98,7 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Webhook)
 class WebhookAdmin(PageWithButtons):
-    about = gettext_lazy("A webhook sends the events of the queue to an address of yours.")
+    about = gettext_lazy("A webhook sends the events of the queue to your address.")
     form = WebhookForm
     list_display = ("__str__", "url", "is_active", CREATED, "deliveries")
     list_filter = ("is_active",)

@@ -53,7 +53,7 @@ def test_it_says_what_runs_and_when_it_is_done(client):
     number, profiles, end, hold = shown["Queue"]
     assert (number, profiles, hold) == ("1 batch", "10 profiles to check", "Hold the queue…")
     assert end.startswith("All done about ")
-    assert shown["Worker"] == ["At work"]
+    assert shown["Worker"] == ["Working"]
     assert shown["Speed"] == ["0.5/s", "profiles, this run"]
     page, fetched = parts(client.get(INDEX)), parts(client.get(LIVE))
     assert (
@@ -70,7 +70,7 @@ def test_an_idle_worker_is_shown_with_the_speed_of_the_latest_batches(client):
     BatchManager().claim_run("the idle one")
     shown = tiles(client.get(INDEX))
     assert shown["Running"] == ["Nothing"]
-    assert shown["Queue"] == ["0 batches", "Nothing waits", "Hold the queue…"]
+    assert shown["Queue"] == ["0 batches", "Nothing is waiting", "Hold the queue…"]
     assert shown["Worker"] == ["Idle"]
     assert shown["Speed"] == ["15/s", "profiles, in the latest batches"]
 

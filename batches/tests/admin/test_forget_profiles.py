@@ -95,5 +95,5 @@ def test_the_question_costs_as_many_queries_for_many(client, profiles, monkeypat
     monkeypatch.setattr("batches.admin.forget_profiles.MAX_BULK", 2)
     few = queries_of(lambda: choose(client, profiles[0]))
     question = choose(client, *profiles)
-    assert "1 more match, and stay for another time." in text_of(question)
+    assert "1 more match and will stay for now." in text_of(question)
     assert queries_of(lambda: choose(client, *profiles)) == few

@@ -76,7 +76,7 @@ def test_the_page_of_a_profile_tells_its_history_and_its_state(client):
         "Failed (rechecked)", "nightly", "500", "0.00 s", "HTTP status 500",
     ]  # fmt: skip
     text = words(page)
-    for part in ("1 failed check in a row", "Waits to be checked in nightly (queued)", "Whales", "HTTP status 500"):
+    for part in ("1 failed check in a row", "Waiting to be checked in nightly (queued)", "Whales", "HTTP status 500"):
         assert part in text, part
     assert page.xpath(f"//a[@href='{address(ProfileList, 'change', found.pk)}']")
     assert page.xpath("//h1")[0].text == failing.url
@@ -107,7 +107,7 @@ def test_a_profile_shows_only_what_its_reader_may_see():
 def test_a_profile_that_nobody_has_checked_says_what_to_do(client):
     BatchManager().create_list("Whales", ["https://new.example/"])
     text = words(document(client.get(address(Profile, "change", Profile.objects.get().pk))))
-    assert "No batch has checked it yet. “Check now” makes one that does." in text
+    assert "No batch has checked it yet. Press “Check now” to check it." in text
 
 
 def test_profiles_are_found_by_their_host_or_an_address_at_it(client):

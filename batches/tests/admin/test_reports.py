@@ -249,14 +249,14 @@ def test_todays_runs_stand_beside_those_before_today(client):
     sums = {figure.field: (figure.now, figure.before) for figure in page.context["sums"]}
     assert sums["failed_checks"] == (2, 4)
     assert sums["completed_profiles"] == (6, 6)
-    assert "Without 1 run that has none before." in text_of(page)
+    assert "1 run without an earlier one does not count here." in text_of(page)
 
 
 def test_newly_failing_profiles_are_linked_where_the_run_is_compared_with_the_same_one(client):
     found = make_list("it", 2)
     run_before(found, ok(), ok(), days_ago=1)
     run_list(found, ok(), failed())
-    link = document(client.get(TODAY)).xpath("//a[@title='Those that newly fail']/@href")[0]
+    link = document(client.get(TODAY)).xpath("//a[@title='Newly failing profiles']/@href")[0]
     [row] = client.get(link).context["cl"].result_list
     assert (row.status, row.profile.url) == ("failed", "https://example.org/1")
 

@@ -104,7 +104,7 @@ def preview_a_list(page: BrowserPage) -> None:
 
 
 def preview_an_import(page: BrowserPage) -> None:
-    page.get_by_label("Let the list have exactly these profiles").check()
+    page.get_by_label("Replace the list with these profiles").check()
     page.locator("#id_addresses").fill(f"https://example.org/feed\n{SCRIPT}\nhttps://example.org/feed")
     page.get_by_role("button", name="Preview").click()
     page.locator("#id_allow_removals").wait_for()

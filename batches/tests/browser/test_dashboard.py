@@ -27,7 +27,7 @@ def test_it_answers_without_a_click_follows_what_happens_and_leads_on(open_page)
     now = page.locator("#dashboard-now")
     expect(now).to_contain_text(re.compile(r"the press\s+4 of 8\s+Ends about \d\d:\d\d"))
     expect(now).to_contain_text(re.compile(r"1 batch\s+1 profile to check\s+All done about \d\d:\d\d"))
-    expect(now).to_contain_text("At work")
+    expect(now).to_contain_text("Working")
     expect(page.locator("#dashboard-workers")).to_contain_text(
         re.compile(r"a worker\s+the press\s+\d\S+\s+\d\d:\d\d:\d\d")
     )

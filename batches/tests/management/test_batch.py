@@ -271,7 +271,7 @@ def test_json_has_the_details_for_programs_and_the_stories_of_the_last_time_only
 
 
 FIRST_READ = [
-    "Some profiles were read for the first time. The stories that were there are their baseline, and not new.",
+    "Some profiles were read for the first time. Their stories are the baseline and do not count as new.",
     f"Show them: {command_line('batch show --baseline {}')}",
 ]
 
