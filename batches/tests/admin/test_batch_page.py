@@ -301,7 +301,7 @@ def test_without_a_known_reason_nothing_is_rechecked(client, three_reasons, sent
     assert state() == before
 
 
-def test_who_may_not_operate_has_no_boxes_to_tick(client_of, three_reasons):
+def test_boxes_to_tick_need_the_permission_to_operate(client_of, three_reasons):
     assert reason_ids(client_of("viewer"), three_reasons) == {}
 
 

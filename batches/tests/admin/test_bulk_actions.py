@@ -69,7 +69,7 @@ def test_the_message_undoes_what_was_done_to_many_once(client, way, call):
     assert state() == before
 
 
-def test_what_loses_results_has_no_undo(client):
+def test_actions_that_lose_results_have_no_undo(client):
     batches = [batch_with("done", ok=1), batch_with("done", ok=1)]
     response = act(client, "queue_batches", *batches)
     assert messages_of(response) == [("success", "Queue or recheck all: 2 done, 0 refused.")]

@@ -101,7 +101,7 @@ def test_each_worker_is_shown_with_what_it_does_and_those_that_have_died_last(cl
     assert words(document(client.get(INDEX)).xpath(WORKERS)[0]).endswith("… and 1 more.")
 
 
-def test_it_warns_of_a_silent_worker_a_hold_and_errors(client):
+def test_it_warns_of_missing_heartbeats_a_hold_and_errors(client):
     run_of("the press", ok=1)
     batch_with("error")
     BatchManager("ada").hold_queue("the disk is full")

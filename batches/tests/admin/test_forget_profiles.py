@@ -73,7 +73,7 @@ def test_all_that_match_are_forgotten_and_no_others(client, profiles):
     assert list(Profile.objects.all()) == profiles[2:]
 
 
-def test_what_has_changed_since_the_question_is_asked_about_again(client, profiles):
+def test_a_selection_that_changed_since_the_question_is_asked_about_again(client, profiles):
     question = choose(client, profiles[0], select_across="1")
     Profile.objects.create(url="https://new.example/")
     with unchanged():

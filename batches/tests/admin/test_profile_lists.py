@@ -272,7 +272,7 @@ def test_a_preview_says_what_would_change_and_changes_nothing(client, news):
     ("what", "addresses", "expected"),
     [("add", urls(5), urls(5)), ("remove", urls(2), urls(3)[2:]), ("sync", urls(4), urls(4))],
 )
-def test_what_was_previewed_is_done(client, news, what, addresses, expected):
+def test_the_previewed_import_is_made(client, news, what, addresses, expected):
     response = apply(client, preview(client, news, what, addresses))
     assert urls_of(news) == expected
     assert response.redirect_chain[-1][0] == page_of(news)

@@ -437,7 +437,7 @@ def test_an_impossible_move_has_a_reason_and_no_button(client, query, sentence):
 
 
 @pytest.mark.slow
-def test_of_ten_thousand_waiting_batches_the_page_shows_a_hundred(client):
+def test_the_page_shows_a_hundred_of_ten_thousand_waiting_batches(client):
     know_the_speed()
     batch_with()
     few = [queries_of(lambda address=address: client.get(address)) for address in (QUEUE, QUEUE_LIVE)]

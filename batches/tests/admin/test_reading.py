@@ -109,7 +109,7 @@ def test_a_filter_that_is_not_valid_shows_nothing_and_says_why(client, news, que
     assert not ReadMark.objects.exists()
 
 
-def test_what_is_marked_as_read_stays_read_for_this_user_and_this_list(client, client_of, news):
+def test_a_mark_counts_for_its_user_and_its_list(client, client_of, news):
     client.post(READING, hidden_fields(text_of(client.get(READING))))
     run_list(news, with_stories(story_of(5)))
     assert titles(client.get(READING))[:2] == ["Unread Story 5", "Story 4"]
@@ -138,7 +138,7 @@ def test_older_stories_follow(client, news, monkeypatch):
     assert not document(older).xpath("//*[@id='older']")
 
 
-def test_nobody_sees_links_to_what_he_may_not_view(client_of, news):
+def test_links_need_the_permission_to_view_their_pages(client_of, news):
     html = text_of(client_of("viewer").get(READING, {"list": str(news.pk)})).split('id="content-main"')[1]
     assert reverse("admin:batches_profilelist_change", args=[news.pk]) not in html
     assert "feed" not in html.lower().replace("feed.xml", "")

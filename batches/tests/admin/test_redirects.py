@@ -62,7 +62,7 @@ def test_all_that_match_are_accepted_and_no_others(client, proposed):
     assert Redirect.objects.get() == proposed[0]
 
 
-def test_what_has_changed_since_the_question_is_asked_about_again(client, proposed):
+def test_a_selection_that_changed_since_the_question_is_asked_about_again(client, proposed):
     question = choose(client, *proposed)
     Redirect.objects.filter(pk=proposed[0].pk).update(url="https://elsewhere.example/")
     with unchanged():

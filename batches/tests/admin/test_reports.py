@@ -87,7 +87,7 @@ def test_each_link_of_the_page_leads_to_the_profiles_that_it_counts(client):
 @pytest.mark.parametrize(
     ("query", "expected"), [({}, 2), ({"error": "Slow."}, 1), ({"host": "b.example"}, 1), ({"error": "no such"}, 0)]
 )
-def test_what_fails_is_checked_again_in_a_batch_of_its_own(client, query, expected):
+def test_failing_profiles_are_checked_again_in_a_new_batch(client, query, expected):
     fail("https://a.example/", "Gone.")
     fail("https://b.example/", "Slow.")
     fail("https://c.example/", "Slow.", days_ago=2)
@@ -106,7 +106,7 @@ def test_what_fails_is_checked_again_in_a_batch_of_its_own(client, query, expect
     assert Batch.objects.get().total_profiles == expected
 
 
-def test_nobody_is_offered_what_he_may_not_do(client_of):
+def test_only_permitted_actions_are_offered(client_of):
     fail("https://a.example/")
     batch_with("paused", failed=1)
     html = text_of(client_of("viewer").get(FAILURES))

@@ -141,7 +141,7 @@ def steer_the_queue(client, rows):
 @sqlite
 @pytest.mark.django_db
 @pytest.mark.parametrize("steps", [press_each_button, act_on_many, fill_forms, steer_the_queue])
-def test_what_follows_from_a_click_is_translated(client, steps):
+def test_responses_to_clicks_are_translated(client, steps):
     rows = make_rows()
     BatchManager("ada", "admin").release_queue()
     assert_translated(steps(client, rows))

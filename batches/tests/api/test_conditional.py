@@ -109,7 +109,7 @@ def test_each_change_of_the_queue_changes_its_tag(client, run, change):
     assert_changed(client, before)
 
 
-def test_the_tag_changes_with_counters_of_the_same_sum_and_when_a_silent_worker_comes_back(client):
+def test_the_tag_changes_with_counters_of_the_same_sum_and_when_heartbeats_start_again(client):
     run = start_run(Batch.objects.create(name="without rows", total_profiles=9))
     assert manager.update_progress(run.batch.pk, 3, 3, 0)
     before = client.get(QUEUE)

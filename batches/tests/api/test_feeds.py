@@ -163,7 +163,7 @@ def test_it_has_the_latest_hundred_new_stories_of_the_profiles_that_are_in_the_l
     assert titles_in(feed) == ["of another list", "of another list"]
 
 
-def test_of_a_long_list_the_latest_stories_of_all_lists_are_searched(feed, profiles, monkeypatch):
+def test_the_feed_of_a_long_list_searches_the_latest_stories_of_all_lists(feed, profiles, monkeypatch):
     monkeypatch.setattr(queries, "FEW_PROFILES", 2)
     monkeypatch.setattr(queries, "LATEST_STORIES", 2)
     for number in range(3):

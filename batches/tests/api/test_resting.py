@@ -70,7 +70,7 @@ def test_without_a_profile_no_batch_is_created(client, resting, body):
         assert refusal_of(client.post(CHECK, body)) == (404, "not_found")
 
 
-def test_who_may_not_view_profiles_may_not_check_all_that_rest(resting):
+def test_checking_all_that_rest_needs_the_permission_to_view_profiles(resting):
     user = make_user("adder")
     user.user_permissions.add(Permission.objects.get(codename="add_batch"))
     client = token_client(user)

@@ -125,7 +125,7 @@ def test_a_finished_row_is_not_measured_again(store, monkeypatch):
     assert calls == ["0 ours"] * 2
 
 
-def test_who_cannot_be_measured_says_why_and_the_others_go_on(store):
+def test_a_contender_that_cannot_be_measured_says_why_and_the_others_continue(store):
     calls = []
     row = make_row(
         calls, [Goal("of the other", SPEED, 1, "ours", ("other",))], other=Unavailable("install it"), ours=1.0
@@ -220,7 +220,7 @@ def test_a_large_document_has_the_promised_size_when_it_is_compressed():
     assert document == documents.large_feed(7) != documents.large_feed(8)
 
 
-def test_of_100_hosts_two_are_dead_two_are_tarpits_and_one_has_no_address():
+def test_two_of_100_hosts_are_dead_two_are_tarpits_and_one_has_no_address():
     kinds = [internet.kind_of(number) for number in range(100)]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         internet.GOOD: 95, internet.DEAD: 2, internet.TARPIT: 2, internet.MISSING: 1,

@@ -18,7 +18,7 @@ def follow(page, locator):
         page.keyboard.press("Enter")
 
 
-def test_what_failed_today_is_checked_again_and_its_host_looked_at_by_keyboard(open_page):
+def test_failures_of_today_are_checked_again_and_their_host_opened_by_keyboard(open_page):
     found = make_list("Press", 3)
     run_list(found, ok(), failed("It answers with 500."), failed("It answers with 404."))
     page = open_page("/admin/")

@@ -81,7 +81,7 @@ def test_a_schedule_in_words(expression, words):
         ("0 0 * * *", "\0", "“” is not a known time zone."),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_advice(expression, zone, message):
+def test_an_unreadable_schedule_is_refused_with_advice(expression, zone, message):
     with pytest.raises(InvalidSchedule) as refused:
         require_schedule(expression, zone, NO_DELAY, NOW)
     assert str(refused.value).startswith(message)

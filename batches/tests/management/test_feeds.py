@@ -55,7 +55,7 @@ def test_json_has_the_addresses_once(manage, people):
         (["list", "nothing"], "No list has the name or ID"),
     ],
 )
-def test_what_is_not_possible_is_refused(manage, people, arguments, sentence):
+def test_impossible_feeds_are_refused(manage, people, arguments, sentence):
     assert manage("list", "feed", "create", "people", "known").code == 0
     with unchanged():
         output = manage("list", "feed", *arguments)

@@ -66,7 +66,7 @@ def test_a_list_is_created_without_profiles_or_from_standard_input(manage):
         (["export", "\ud800"], "No list has the name or ID '"),
     ],
 )
-def test_what_cannot_be_done_exits_with_1_and_says_what_to_do(manage, arguments, message):
+def test_a_refused_action_exits_with_1_and_says_what_to_do(manage, arguments, message):
     make_list("taken", 1), make_list("other")
     with unchanged():
         output = manage("list", *arguments)

@@ -71,7 +71,7 @@ def test_the_work_is_done_once_and_the_sentence_says_what_happened(command, faul
 
 
 @pytest.mark.parametrize(("command", "fault"), each_with({"demo": ">/dev/full", "token create ada": "left"}))
-def test_what_is_shown_only_once_is_not_created_if_it_cannot_be_shown(command, fault, run):
+def test_secrets_are_not_created_if_they_cannot_be_shown(command, fault, run):
     if command != "demo":  # which does nothing where there are users
         User.objects.create_user("ada")
     assert run(fault, *command.split()) == (1, {"left": UNREAD}.get(fault, FAULTS[fault][1]))

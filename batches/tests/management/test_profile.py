@@ -69,7 +69,7 @@ def test_a_terminal_is_asked_first(manage, profiles):
         ("\x1b[31m", "is neither an address nor an ID"),
     ],
 )
-def test_what_names_no_profile_is_refused_before_anything_is_deleted(manage, profiles, wanted, sentence):
+def test_an_unknown_profile_is_refused_before_anything_is_deleted(manage, profiles, wanted, sentence):
     with unchanged():
         output = manage("profile", "forget", urls(1)[0], wanted)
     assert (output.code, output.out) == (1, "")
@@ -139,7 +139,7 @@ def test_they_are_checked_now_in_a_new_batch(manage, resting, arguments, count):
         (["https://unknown.example/"], "No profile has the address https://unknown.example/."),
     ],
 )
-def test_what_cannot_be_checked_exits_with_1(manage, resting, arguments, reason):
+def test_a_refused_check_exits_with_1(manage, resting, arguments, reason):
     with unchanged():
         output = manage("profile", "check", *arguments)
     assert output.code == 1

@@ -67,7 +67,7 @@ def test_a_dry_run_changes_nothing(manage, proposed, which):
         (["x", "--dry-run"], "No proposed redirect has the ID 'x'."),
     ],
 )
-def test_what_names_no_proposal_is_refused(manage, proposed, arguments, sentence):
+def test_an_unknown_proposal_is_refused(manage, proposed, arguments, sentence):
     with unchanged():
         output = manage("redirect", "accept", *arguments)
     assert (output.code, output.out) in {(1, ""), (1, "0 redirects accepted.\n")}

@@ -74,7 +74,7 @@ def test_an_address_subscribes_to_the_queue(manage):
         (["unsubscribe", "zzzz"], "No subscription has an ID that starts with 'zzzz'."),
     ],
 )
-def test_what_cannot_be_done_exits_with_1_and_says_what_to_do(manage, found, arguments, sentence):
+def test_a_refused_action_exits_with_1_and_says_what_to_do(manage, found, arguments, sentence):
     made = subscribe(found)
     with unchanged():
         output = manage("list", *[argument.format(made.pk) for argument in arguments])

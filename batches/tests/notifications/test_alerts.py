@@ -52,7 +52,7 @@ def test_a_hold_is_reported_once_after_its_minutes_and_the_next_hold_again():
     assert write_alerts() == 2
 
 
-def test_a_missing_worker_is_reported_once_by_its_last_heartbeat_idle_or_at_work():
+def test_a_missing_worker_is_reported_once_by_its_last_heartbeat_idle_or_busy():
     subscribe(None, topics=["no_worker"], minutes=60)
     BatchManager().claim_run("worker")
     assert write_alerts() == 0

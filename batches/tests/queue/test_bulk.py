@@ -37,7 +37,7 @@ def fill_queue(size):
 
 
 @pytest.mark.parametrize("action", [Action.PAUSE_BATCH, Action.DELETE_BATCH])
-def test_of_3000_queued_batches_the_1000_at_the_tail_leave_first_and_2000_are_left(action):
+def test_the_1000_at_the_tail_of_3000_queued_batches_leave_first(action):
     fill_queue(3000)
     ids, left = select_batches(action, Batch.objects.all())
     positions = [batch.position for batch in map(Batch.objects.in_bulk(ids).get, ids)]
@@ -187,7 +187,7 @@ def test_the_summary_has_the_counts_the_first_refusals_and_what_is_left(monkeypa
     ]
 
 
-def test_of_a_single_batch_the_summary_is_what_became_of_it():
+def test_the_summary_of_a_single_batch_is_its_outcome():
     [batch] = make_waiting(1)
     assert bulk_of(Action.PAUSE_BATCH, [batch]).sentences() == ["“1” was paused."]
     batch.refresh_from_db()

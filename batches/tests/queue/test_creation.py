@@ -147,7 +147,7 @@ def test_a_second_batch_with_the_same_id_is_refused_even_if_the_first_is_being_d
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_parallel_calls_with_one_id_one_creates_the_batch():
+def test_one_of_parallel_calls_with_the_same_id_creates_the_batch():
     answers = run_in_threads([lambda: BatchManager().create_batch("News", urls(200), id=ID)] * 4)
     assert sum(bool(answer) for answer in answers) == 1
     assert {answer.code for answer in answers if not answer} == {Code.ALREADY_EXISTS}

@@ -229,9 +229,7 @@ def test_a_second_edit_of_the_profiles_is_refused_while_one_is_staged(edit, foun
     assert_settled(found)
 
 
-def test_an_edit_that_was_silent_for_too_long_is_refused_and_does_not_mix_with_the_next(
-    edit, found, manager, at_each_staged_chunk
-):
+def test_an_interrupted_edit_is_refused_and_does_not_mix_with_the_next(edit, found, manager, at_each_staged_chunk):
     edited = []
 
     def be_silent():
@@ -250,7 +248,7 @@ def test_an_edit_that_was_silent_for_too_long_is_refused_and_does_not_mix_with_t
     assert_settled(found)
 
 
-def test_of_long_edits_at_the_same_time_each_is_made_as_a_whole_or_refused(found, at_each_chunk):
+def test_parallel_long_edits_are_made_as_a_whole_or_refused(found, at_each_chunk):
     at_each_chunk(lambda: None)
     wanted = [urls(30)[first : first + 12] for first in (0, 6, 12, 18)]
     results = run_in_threads([lambda these=these: BatchManager().sync_list(found.pk, these, True) for these in wanted])
@@ -344,7 +342,7 @@ def test_a_profile_of_a_list_that_is_being_stored_is_not_forgotten(manager):
     assert_consistent()
 
 
-def test_a_creation_that_was_silent_for_too_long_is_refused(create, manager, at_each_chunk):
+def test_an_interrupted_creation_is_refused(create, manager, at_each_chunk):
     make_batch("known", 12)
     at_each_chunk(lambda: ProfileList.everything.in_preparation().update(deleted_at=Now()))
     assert create(manager).code == Code.FENCED

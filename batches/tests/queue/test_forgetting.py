@@ -338,7 +338,7 @@ def test_storing_a_row_for_it_keeps_it_until_then(monkeypatch, what):
     assert_sound()
 
 
-def test_of_several_at_once_one_forgets_it():
+def test_one_of_parallel_calls_forgets_it():
     for round in range(3):
         for _ in range(3):
             make_batch("it", 3)

@@ -93,7 +93,7 @@ def test_the_same_id_creates_one_list(manager):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_lists_with_one_name_at_the_same_time_one_is_created():
+def test_one_of_two_parallel_lists_with_the_same_name_is_created():
     results = run_in_threads([lambda: BatchManager().create_list("one", urls(3))] * 4)
     assert sorted(bool(result) for result in results) == [False, False, False, True]
     assert {result.code for result in results if not result} == {"already_exists"}
@@ -326,7 +326,7 @@ def test_a_list_has_one_run_at_a_time(status, code, manager):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_runs_that_are_asked_for_at_the_same_time_one_is_made():
+def test_one_of_two_parallel_runs_is_made():
     found = make_list("News", 3)
     results = run_in_threads([lambda: BatchManager().run_list(found.pk)] * 4)
     assert sorted(bool(result) for result in results) == [False, False, False, True]

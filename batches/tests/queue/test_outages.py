@@ -161,7 +161,7 @@ def test_a_retry_in_between_checks_all_failed_ones_again(monkeypatch):
     assert_consistent()
 
 
-def test_of_all_workers_one_asks_hosts_at_a_time_and_not_too_often():
+def test_one_worker_at_a_time_asks_hosts_and_not_too_often():
     assert not outages.take_probe(60)
     assert report(run_with(LOST))
     assert not outages.take_probe(60)

@@ -280,7 +280,7 @@ def test_the_partitions_of_a_worker_that_died_before_it_noticed_are_free_when_it
     assert BatchManager().claim_run("another").partitions == one.partitions
 
 
-def test_what_others_still_have_under_way_is_leased_later():
+def test_partitions_with_checks_of_others_under_way_are_leased_later():
     batch = of_domains(6)
     one, two = share(batch, 2, 2)
     assert BatchManager().pause_batch(batch.pk)

@@ -80,7 +80,7 @@ def test_an_interrupted_import_shows_nothing_and_is_purged(number, call, source,
     assert_sound()
 
 
-def test_an_import_that_was_silent_for_too_long_is_refused(call, source, manager, at_each_chunk):
+def test_an_interrupted_import_is_refused(call, source, manager, at_each_chunk):
     at_each_chunk(lambda: Batch.everything.in_preparation().update(deleted_at=Now()))
     assert call(manager, source).code == Code.FENCED
     assert Batch.everything.get().pk == source.pk

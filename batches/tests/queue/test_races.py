@@ -85,7 +85,7 @@ def test_the_second_of_two_identical_calls_sees_the_effect_of_the_first(status, 
         assert Batch.everything.filter(pk=it.pk).exists() == (call != "delete_batch")
 
 
-def test_of_two_starts_or_moves_one_is_refused():
+def test_one_of_two_parallel_starts_or_moves_is_refused():
     for _ in rounds():
         batches = make_waiting(4)
         seen = Queue.objects.get().version
@@ -97,7 +97,7 @@ def test_of_two_starts_or_moves_one_is_refused():
         assert codes(starts) == sorted([True, Code.ANOTHER_RUNNING], key=str)
 
 
-def test_of_two_that_interrupt_the_running_batch_the_second_also_interrupts_the_first():
+def test_the_second_of_two_preempting_starts_interrupts_the_first():
     for _ in rounds():
         it = half_checked("running")
         others = [make_batch(str(number)) for number in range(2)]

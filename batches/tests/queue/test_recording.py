@@ -109,7 +109,7 @@ def without_lease(tables):
     }
 
 
-def test_of_several_results_for_one_profile_in_one_call_the_last_is_recorded(run):
+def test_the_last_of_several_results_for_a_profile_in_one_call_is_recorded(run):
     one = profile_ids(run.batch)[0]
     record(run, [(one, ok("s")), (one, ok("s")), (one, failed())])
     assert values_of(run.batch.pk)["completed_profiles"] == 1

@@ -140,7 +140,7 @@ def test_a_target_that_is_a_profile_takes_the_place_of_the_old_one_with_its_stor
     assert StoryResult.objects.filter(batch=run.batch).count() == 0
 
 
-def test_what_was_shown_is_accepted_or_nothing(manager):
+def test_only_the_redirect_that_was_shown_is_accepted(manager):
     found = propose_redirect(OLD, NEW)
     with unchanged():
         assert manager.accept_redirect(found.pk, expected_url=OTHER).code == Code.STALE_VERSION

@@ -148,7 +148,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize(("call", "rows", "counters"), CALLS.values(), ids=CALLS)
-def test_what_was_skipped_is_checked_when_the_whole_batch_is(call, rows, counters, press, manager, clock):
+def test_skipped_profiles_are_checked_with_the_whole_batch(call, rows, counters, press, manager, clock):
     rest(1, days=9)
     batch = run_due(clock, 1)
     run = start_run(batch)
@@ -183,7 +183,7 @@ def test_a_failure_that_is_retried_and_fails_again_is_two(press, manager, clock)
         assert manager.retry_failed(batch.pk)
 
 
-def test_what_was_skipped_is_not_compared(press, manager, clock):
+def test_skipped_profiles_are_not_compared(press, manager, clock):
     first = run_due(clock, 1)
     run = start_run(first)
     record(run, zip(profile_ids(first), [ok(), failed(), ok()], strict=True))

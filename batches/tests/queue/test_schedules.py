@@ -333,7 +333,7 @@ def test_a_schedule_that_can_no_longer_be_read_is_switched_off_and_the_others_ru
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_several_workers_one_makes_each_run(manager, clock):
+def test_only_one_of_several_workers_makes_each_run(manager, clock):
     for number in range(5):
         scheduled(manager, f"list {number}", 3)
     clock.pass_(hours=1)

@@ -186,7 +186,7 @@ def test_what_an_earlier_version_has_stored_is_not_new_again(document, stored):
     assert find(*read_stories(document)) == []
 
 
-def test_of_an_id_that_stories_shared_only_those_that_were_lost_are_new():
+def test_only_lost_stories_of_a_shared_id_are_new():
     assert find(Story("N/A", "One", f"{SITE}1")) == ["N/A"]
     items = (
         f"<item><guid>N/A</guid><title>{title}</title><link>{SITE}{n}</link></item>"

@@ -172,7 +172,7 @@ def test_if_somebody_has_changed_what_it_depends_on_the_undo_is_refused(name, ch
     ],
     ids=["creation", "recheck all", "recheck failed", "priority", "end", "undo"],
 )
-def test_what_cannot_be_undone_is_refused(status, change, manager):
+def test_other_changes_cannot_be_undone(status, change, manager):
     it = half_checked(status) if status else make_batch()
     assert change(manager, it)
     with unchanged():

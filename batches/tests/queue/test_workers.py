@@ -42,7 +42,7 @@ def test_a_heartbeat_is_written_at_most_once_in_a_few_seconds(settings):
     assert writes(note_worker, "it") == 1
 
 
-def test_who_renews_a_lease_sends_a_heartbeat_too():
+def test_renewing_a_lease_is_a_heartbeat_too():
     make_batch("it", 3)
     run = claim_run("busy")
     age_workers(timedelta(hours=1))

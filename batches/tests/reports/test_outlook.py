@@ -145,7 +145,7 @@ def test_a_worker_is_alive_within_the_lease_of_its_last_heartbeat(worker, second
     assert forecast_queue().worker_is_alive is is_alive
 
 
-def test_who_renews_the_lease_of_a_run_is_alive():
+def test_a_worker_that_renews_its_lease_is_alive():
     running(profiles=10, completed=1, seconds=1)
     seen(LEASE + 5)
     assert not forecast_queue().worker_is_alive

@@ -50,7 +50,7 @@ def read(ask):
 
 
 @pytest.mark.parametrize("token", ["", "x", TOKEN[:-1], f"{TOKEN}é"])
-def test_who_has_no_token_gets_no_figure(ask, token, django_assert_num_queries):
+def test_figures_need_the_token(ask, token, django_assert_num_queries):
     with django_assert_num_queries(0):
         response = ask(token)
     assert (response.status_code, response["WWW-Authenticate"]) == (401, "Bearer")

@@ -125,7 +125,7 @@ def rename_column(table, before, after):
     run_sql(f"ALTER TABLE {table} RENAME COLUMN {before} TO {after}")
 
 
-def test_a_missing_column_is_a_deployment_fault_at_every_door(client, manage):
+def test_a_missing_column_is_a_deployment_fault_in_every_channel(client, manage):
     rename_column("batches_queue", "held_by", "later")
     try:
         from_api, from_admin = client.get("/api/queue/"), client.get("/admin/batches/batch/queue/")
