@@ -41,6 +41,11 @@ def clean_text(value: object, limit: int) -> str:
     return UNSTORABLE.sub("", text[: limit * 2])[:limit]
 
 
+def stored_line(text: str) -> str:
+    """A text on one line, as names are stored."""
+    return " ".join(clean_text(text, len(text)).split())
+
+
 def printable(text: str) -> str:
     """A text from outside, without control sequences of the terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

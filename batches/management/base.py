@@ -36,7 +36,7 @@ from batches.queue.refusals import Refusal, refusable
 from batches.queue.transitions import RULES
 from batches.reports.queries import match_host
 from batches.reports.readiness import has_pending_migrations
-from batches.text import clean_text, pluralise
+from batches.text import clean_text, pluralise, stored_line
 from batches.web.outages import describe_outage_to_operator
 
 T = TypeVar("T")
@@ -201,7 +201,7 @@ class ActionCommand(DatabaseCommand):
 
     def find_list(self, wanted: str) -> ProfileList:
         """The list with this name, with this ID, or with the only ID that starts like this. Raises CommandError."""
-        named = ProfileList.objects.filter(name=" ".join(clean_text(wanted, len(wanted)).split())).first()
+        named = ProfileList.objects.filter(name=stored_line(wanted)).first()
         if named is not None:
             return named
         advice = f"Show the lists: {command_line('list show')}"

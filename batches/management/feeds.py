@@ -8,7 +8,7 @@ from django.db import transaction
 
 from batches.conf import command_line
 from batches.models import ListFeed, ProfileList, vocabulary
-from batches.text import clean_text
+from batches.text import stored_line
 from batches.web.feeds import addresses_of
 
 from .base import JSON, ActionCommand
@@ -57,7 +57,7 @@ class FeedActions(ActionCommand):
 
     def find_feed(self, found: ProfileList, name: str) -> ListFeed:
         """Raises CommandError."""
-        wanted = " ".join(clean_text(name, len(name)).split())
+        wanted = stored_line(name)
         feed = ListFeed.objects.select_related("list").filter(list=found, name=wanted).first()
         if feed is None:
             advice = f"Show the feeds: {command_line('list feed list')}"

@@ -66,26 +66,26 @@ def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
     if subscription is None or subscription.list is None or batch is None:  # deleted since
         return None
     facts: dict[str, Any] = delivery.facts["batch"]
-    told: dict[str, Any] = {}
+    topics: dict[str, Any] = {}
     if Topic.STORIES in subscription.topics:
-        told[Topic.STORIES] = describe_stories(find_stories(delivery, batch))
+        topics[Topic.STORIES] = describe_stories(find_stories(delivery, batch))
     previous = find_previous_run(batch)
     rows, number = BatchProfile.objects.of_batch(batch), subscription.after_failures
     period = find_beginning(delivery, previous), datetime.fromisoformat(delivery.facts["at"])
     if Topic.FAILING in subscription.topics and facts["failed_checks"]:
-        told[Topic.FAILING] = describe_profiles(rows.filter(have_begun_to_fail(number, period)))
+        topics[Topic.FAILING] = describe_profiles(rows.filter(have_begun_to_fail(number, period)))
     if Topic.RECOVERED in subscription.topics and facts["successful_checks"]:
-        told[Topic.RECOVERED] = describe_profiles(rows.filter(have_recovered(number, period)))
+        topics[Topic.RECOVERED] = describe_profiles(rows.filter(have_recovered(number, period)))
     if Topic.FAILURES in subscription.topics:
-        told[Topic.FAILURES] = describe_failures(facts, subscription, previous)
+        topics[Topic.FAILURES] = describe_failures(facts, subscription, previous)
     if {"done": Topic.DONE, "error": Topic.ERROR}[facts["status"]] in subscription.topics:
-        told[facts["status"]] = True
-    told = {topic: what for topic, what in told.items() if what}
-    if not told:
+        topics[facts["status"]] = True
+    topics = {topic: what for topic, what in topics.items() if what}
+    if not topics:
         return None
     found = {"id": subscription.list_id, "name": subscription.list.name}
-    return {"list": found, "batch": facts, "topics": list(told)} | {
-        topic: what for topic, what in told.items() if what is not True
+    return {"list": found, "batch": facts, "topics": list(topics)} | {
+        topic: what for topic, what in topics.items() if what is not True
     }
 
 
@@ -146,9 +146,9 @@ class Room:
 
 def find_beginning(delivery: WebhookDelivery, previous: Batch | None) -> datetime:
     """The report covers the time since the last message about the same batch, or since the end of the previous run."""
-    told = [datetime.fromisoformat(facts["at"]) for facts in earlier_facts(delivery)]
+    reported = [datetime.fromisoformat(facts["at"]) for facts in earlier_facts(delivery)]
     ends = [previous.completed_at] if previous and previous.completed_at else []
-    return max([*told, *ends], default=datetime.min.replace(tzinfo=UTC))
+    return max([*reported, *ends], default=datetime.min.replace(tzinfo=UTC))
 
 
 Period = tuple[datetime, datetime]

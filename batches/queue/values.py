@@ -14,7 +14,7 @@ from batches.conf import get_config
 from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MAX_WANTED, MIN_PRIORITY
 from batches.lists.schedules import known_zones
 from batches.models import STATUS_WORDS, Batch, ProfileList, Queue
-from batches.text import Sentence, clean_text, is_visible
+from batches.text import Sentence, clean_text, is_visible, stored_line
 
 from .refusals import NO_BATCH, NO_LIST, Code, NotFound, OrderChanged, Refused
 
@@ -120,7 +120,7 @@ def require_progress(batch: Batch, completed: object, successful: object, failed
 
 def clean_name(name: object, advice: str = BATCH_NAME) -> str:
     """The name on one line, without characters that cannot be stored."""
-    usable = " ".join(clean_text(name, len(name)).split()) if isinstance(name, str) else ""
+    usable = stored_line(name) if isinstance(name, str) else ""
     if not 0 < len(usable) <= MAX_NAME:
         raise Refused(Code.BAD_VALUE, Sentence(advice, most=MAX_NAME))
     if not is_visible(usable):
@@ -187,7 +187,7 @@ def require_free_name(name: str, but: ProfileList | None = None) -> None:
 
 def clean_schedule(schedule: object) -> str:
     """The cron expression with single blanks; "" for none. `find_next_run` reads it, with its time zone."""
-    usable = " ".join(clean_text(schedule, len(schedule)).split()) if isinstance(schedule, str) else None
+    usable = stored_line(schedule) if isinstance(schedule, str) else None
     if usable is None or len(usable) > MAX_SCHEDULE:
         message = Sentence("A schedule is a text of at most %(most)s characters.", most=MAX_SCHEDULE)
         raise Refused(Code.BAD_VALUE, message)

@@ -75,7 +75,7 @@ def read(found):
 
 
 def expire_edit():
-    """As if an edit had been silent for ten minutes."""
+    """As if nothing had been heard of an edit for ten minutes."""
     assert ProfileList.objects.filter(edit_until__gt=Now()).update(edit_until=Now() - timedelta(seconds=1))
 
 

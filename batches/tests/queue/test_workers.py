@@ -75,7 +75,7 @@ def test_one_that_comes_and_goes_stands_in_for_others_until_the_next_is_due():
 
 
 def test_a_worker_that_starts_has_a_new_start_and_forgets_those_of_long_ago():
-    for name in ("it", "silent", "ended", "of today"):
+    for name in ("it", "lost", "ended", "of today"):
         start_worker(name)
     end_worker("ended")
     Worker.objects.exclude(name="of today").update(
