@@ -259,10 +259,17 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 class HostFilters(filters.FilterSet):  # type: ignore[misc]
     """Only validates: the view passes the values on, since the figures do not come from rows."""
 
-    search = filters.CharFilter(method="keep_all", max_length=MAX_HOST_AND_PORT, help_text="A part of the host's name.")
-    limit = IntegerFilter(method="keep_all", min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
+    search = filters.CharFilter(
+        method="search_by", max_length=MAX_HOST_AND_PORT, help_text="A part of the host's name."
+    )
+    limit = IntegerFilter(method="limit_to", min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
 
-    def keep_all(self, hosts: QuerySet[Host], name: str, value: Any) -> QuerySet[Host]:
+    # The schema has the types of these values.
+
+    def search_by(self, hosts: QuerySet[Host], name: str, value: str) -> QuerySet[Host]:
+        return hosts
+
+    def limit_to(self, hosts: QuerySet[Host], name: str, value: int) -> QuerySet[Host]:
         return hosts
 
 

@@ -27,7 +27,7 @@ from batches.conf import command_line, get_config
 from batches.limits import MAX_WANTED
 from batches.lists.addresses import InvalidAddress, normalise_address
 from batches.lists.imports import ImportResult
-from batches.management.output import MAX_SHOWN, printable
+from batches.management.output import MAX_SHOWN
 from batches.management.tables import Columns, tabulate
 from batches.models import Action, Batch, Channel, Profile, ProfileList, is_database_fault
 from batches.models.vocabulary import as_dict, as_json, batch_as_dict
@@ -36,7 +36,7 @@ from batches.queue.refusals import Refusal, refusable
 from batches.queue.transitions import RULES
 from batches.reports.queries import match_host
 from batches.reports.readiness import has_pending_migrations
-from batches.text import clean_text, pluralise, stored_line
+from batches.text import clean_text, pluralise, printable, stored_line
 from batches.web.outages import describe_outage_to_operator
 
 T = TypeVar("T")

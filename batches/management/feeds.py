@@ -8,11 +8,10 @@ from django.db import transaction
 
 from batches.conf import command_line
 from batches.models import ListFeed, ProfileList, vocabulary
-from batches.text import stored_line
+from batches.text import printable, stored_line
 from batches.web.feeds import addresses_of
 
 from .base import JSON, ActionCommand
-from .output import printable
 from .tables import FEEDS
 
 FEED = ArgumentParser(add_help=False)

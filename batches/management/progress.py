@@ -9,10 +9,10 @@ from uuid import UUID
 
 from django.db import DatabaseError, connection
 
-from batches.management.output import hold_line, printable
+from batches.management.output import hold_line
 from batches.models import Batch, Queue
 from batches.reports import queries
-from batches.text import format_duration, pluralise
+from batches.text import format_duration, pluralise, printable
 
 BAR_WIDTH = 30
 #: Seconds between two updates of a terminal, and between two lines of another output.

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from batches.management.output import printable, shorten, when
+from batches.management.output import shorten, when
+from batches.text import printable
 
 Columns = Mapping[str, Callable[[Any], str]]
 

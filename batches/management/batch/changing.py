@@ -11,13 +11,12 @@ from django.utils import timezone
 from batches.checking.pruning import list_rules
 from batches.conf import get_config
 from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, count
-from batches.management.output import printable
 from batches.management.tables import BATCHES, tabulate
 from batches.models import Action, Batch
 from batches.queue.transitions import RULES
 from batches.queue.undo import find_latest_change
 from batches.reports import doctor
-from batches.text import pluralise
+from batches.text import pluralise, printable
 
 #: Actions on any number of batches.
 ACTIONS = {

@@ -16,12 +16,12 @@ from batches.lists.imports import ImportResult, InvalidList
 from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import JSON, ActionCommand, add_now, add_values
 from batches.management.batch.showing import details_as_dict, details_context
-from batches.management.output import printable
 from batches.management.progress import ProgressDisplay
 from batches.management.workers import Helpers, add_processes, process_count_for
 from batches.models import Batch
 from batches.models.lists import COUNT_FIRST
 from batches.reports import queries
+from batches.text import printable
 
 Status = Batch.Status
 

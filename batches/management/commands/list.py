@@ -15,7 +15,7 @@ from batches.management.base import JSON, add_export_options, add_now, add_value
 from batches.management.batch.changing import require_confirmed
 from batches.management.batch.running import read_list
 from batches.management.feeds import FeedActions
-from batches.management.output import MAX_SHOWN, printable, when
+from batches.management.output import MAX_SHOWN, when
 from batches.management.subscriptions import SubscriptionActions
 from batches.management.tables import LISTS
 from batches.models import ProfileList, vocabulary
@@ -24,7 +24,7 @@ from batches.models.vocabulary import as_dict, batch_as_dict
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refusal
 from batches.reports import queries
-from batches.text import pluralise
+from batches.text import pluralise, printable
 
 # Arguments that several actions share.
 LIST, CONTENT = ArgumentParser(add_help=False), ArgumentParser(add_help=False)

@@ -7,13 +7,13 @@ from django.db.models import QuerySet
 
 from batches.management.base import HOST, JSON, ActionCommand, add_limit, add_values
 from batches.management.batch.changing import require_confirmed
-from batches.management.output import MAX_SHOWN, printable
+from batches.management.output import MAX_SHOWN
 from batches.management.tables import CHECKS, RESTING
 from batches.models import Profile, vocabulary
 from batches.queue.forgetting import Traces, count_traces
 from batches.queue.refusals import Refusal
 from batches.reports.history import fetch_history
-from batches.text import pluralise
+from batches.text import pluralise, printable
 
 
 class Command(ActionCommand):
@@ -32,7 +32,7 @@ class Command(ActionCommand):
         history = self.add_action("history", Command.show_history, description, JSON)
         history.add_argument("profile", metavar="PROFILE", help="Its address, or its ID.")
         add_limit(history, "checks")
-        description = "Delete profiles with everything that is stored of them: stories, rows in batches, memberships."
+        description = "Delete profiles with everything that is stored about them: stories, rows in batches, memberships."
         forget = self.add_action("forget", Command.forget, description, JSON)
         forget.add_argument("profiles", nargs="+", metavar="PROFILE", help="Its address, or its ID.")
         forget.add_argument("--dry-run", action="store_true", help="Only report what would be deleted.")

@@ -8,13 +8,13 @@ from django.utils import timezone
 from batches.checking.worker import Worker
 from batches.conf import command_line
 from batches.management.base import JSON, add_limit
-from batches.management.output import hold_line, printable, when
+from batches.management.output import hold_line, when
 from batches.management.subscriptions import SubscriptionActions
 from batches.management.tables import BATCHES, WORKERS, tabulate
 from batches.models import Batch, Queue
 from batches.reports.fleet import list_workers
 from batches.reports.outlook import forecast_queue, queue_as_dict
-from batches.text import pluralise
+from batches.text import pluralise, printable
 
 
 class Command(SubscriptionActions):

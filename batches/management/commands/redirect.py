@@ -4,11 +4,10 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 
 from batches.management.base import HOST, JSON, ActionCommand, add_limit
-from batches.management.output import printable
 from batches.management.tables import REDIRECTS
 from batches.models import Redirect, vocabulary
 from batches.queue.refusals import Refusal
-from batches.text import pluralise
+from batches.text import pluralise, printable
 
 
 class Command(ActionCommand):

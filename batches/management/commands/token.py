@@ -11,10 +11,9 @@ from rest_framework.authtoken.models import Token
 from batches.conf import command_line
 from batches.limits import MAX_NAME
 from batches.management.base import JSON, ActionCommand, count
-from batches.management.output import printable
 from batches.management.tables import TOKENS
 from batches.models.api import AccessToken
-from batches.text import UNSTORABLE, clean_text
+from batches.text import UNSTORABLE, clean_text, printable
 
 Scope = AccessToken.Scope
 

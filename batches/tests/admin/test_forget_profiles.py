@@ -39,7 +39,7 @@ def test_a_selection_is_asked_about_with_its_counts_and_then_forgotten(client, p
     Profile.objects.filter(pk=profiles[0].pk).update(name=SCRIPT)
     with unchanged():
         question = text_of(response := choose(client, *profiles[:2]))
-    assert "2 profiles will be deleted with everything that is stored of them" in question
+    assert "2 profiles will be deleted with everything that is stored about them" in question
     assert "2 rows in batches, 2 stories and 2 memberships in lists" in question
     assert urls(1)[0] in question
     assert SCRIPT not in question
@@ -54,7 +54,7 @@ def test_the_page_of_a_profile_has_the_button_for_who_may_use_it(client, client_
     assert "Forget this profile" in page
     assert re.search(r'<button [^>]*name="action" value="forget_selected"', page)
     response = client.post(PAGE, hidden_fields(page) | {"action": "forget_selected"})
-    assert "1 profile will be deleted with everything that is stored of it" in text_of(response)
+    assert "1 profile will be deleted with everything that is stored about it" in text_of(response)
     assert "Forget this profile" not in text_of(client_of("viewer").get(page_of(profiles[0])))
 
 

@@ -13,9 +13,9 @@ from django.urls import reverse
 from rest_framework.authtoken.models import Token
 
 from batches.management.commands.batch import Command
-from batches.management.output import printable
 from batches.models import Batch, BatchLog, Profile
 from batches.tests.support.terminal import manage
+from batches.text import printable
 
 from .corpus import list_files
 
