@@ -32,7 +32,7 @@ class Command(ActionCommand):
         history = self.add_action("history", Command.show_history, description, JSON)
         history.add_argument("profile", metavar="PROFILE", help="Its address, or its ID.")
         add_limit(history, "checks")
-        description = "Delete profiles with everything that is stored about them: stories, rows in batches, memberships."
+        description = "Delete profiles with all that is stored about them: stories, rows in batches, memberships."
         forget = self.add_action("forget", Command.forget, description, JSON)
         forget.add_argument("profiles", nargs="+", metavar="PROFILE", help="Its address, or its ID.")
         forget.add_argument("--dry-run", action="store_true", help="Only report what would be deleted.")
