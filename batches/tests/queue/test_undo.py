@@ -135,7 +135,7 @@ def hold(manager, it):
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "code"),
+    ("name", "later_change", "code"),
     [
         ("pause a waiting one", pause_another, Code.STALE_VERSION),
         ("pause a waiting one", put_another_ahead, Code.STALE_VERSION),
@@ -149,12 +149,12 @@ def hold(manager, it):
         ("move to the front", lambda manager, it: manager.undo_change(it.pk), Code.STALE_VERSION),
     ],
 )
-def test_if_somebody_has_changed_what_it_depends_on_the_undo_is_refused(name, change, code, manager):
+def test_if_somebody_has_changed_what_it_depends_on_the_undo_is_refused(name, later_change, code, manager):
     status, change = CHANGES[name]
     it = half_checked(status)
     assert change(manager, it)
     entry = last_line().pk
-    change(manager, it)
+    later_change(manager, it)
     with unchanged():
         assert manager.undo_change(it.pk, entry).code == code
     assert_consistent()
