@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from batches.models import Batch, BatchLog, BatchProfile, ProfileList, Queue
 
+from .. import test_production
 from ..admin.conftest import names_of_addresses
 from .pages import every_page, make_rows, one_of_each_look
 from .steps import CONFLICT
@@ -92,10 +93,12 @@ def write_long_texts(rows):
         ("anonymous", "/nothing/", "Not found"),
         ("staff", "/admin/nothing/", "Not found"),
         ("staff", "/admin/batches/batch/add/", "Permission denied"),
+        ("staff", "/fault/", "Server error"),
     ],
 )
-def test_so_is_every_page_for_somebody_without_permission(open_page, problems, role, address, heading):
-    problems.expected += ["status of 404", "status of 403"]
+def test_so_is_every_page_of_an_error(open_page, problems, settings, role, address, heading):
+    settings.ROOT_URLCONF = test_production.__name__  # has an address that fails
+    problems.expected += ["status of 404", "status of 403", "status of 500"]
     page = open_page(address, role=role)
     expect(page.get_by_role("heading")).to_have_text(heading)
     assert list(find_faults(page)) == []
