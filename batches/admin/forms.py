@@ -38,7 +38,7 @@ from batches.models.lists import COUNT_FIRST
 from batches.queue.refusals import Refused
 from batches.queue.values import require_free_name
 
-#: Largest file, in bytes, whose content is put into the form for a browser without JavaScript. Such a page still opens.
+#: A file of at most this many bytes is put into the form for a browser without JavaScript. Such a page still opens.
 MAX_KEPT = 5_000_000
 #: A form with another value in one of these fields creates another batch.
 IDENTIFYING = ("name", "priority", "checker", "queue", "keep", "count_first")

@@ -95,7 +95,7 @@ class ChangeActions(ActionCommand):
             raise SystemExit(1)
 
     def latest_first(self, ids: list[str]) -> list[str]:
-        """Those whose latest change is the last one, first: each undo then finds the queue as that change left it."""
+        """The batches that were changed last, first: each undo then finds the queue as that change left it."""
 
         def line_of_change(batch_id: str) -> int:
             try:
