@@ -1,7 +1,5 @@
 """Checks the profiles that a run has read: fairly by host, within its limits, and each until it has a result."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import deque

@@ -15,15 +15,15 @@ from batches.queue.refusals import Refusal
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two signs of life of the event loop.
+#: The event loop shows so often, in seconds, that it is not blocked.
 LOOP_INTERVAL = 0.5
 
 
 class Heartbeat:
     """While entered, calls `beat` every `interval` seconds, and `on_refused` in the event loop if that is refused.
 
-    `is_valid` says whether the last beat is less than a `lease` ago, so that nobody has taken over. `on_lapsed` is
-    called when that is no longer so, and `on_renewed` when it is so again.
+    `is_valid` says whether the last beat is less than `lease` seconds ago, so that nobody has taken over. `on_lapsed`
+    is called when the lease has expired, and `on_renewed` when it is valid again.
 
     A loop that is blocked for more than `patience` seconds will not recover by itself. Then the beats stop, so that
     another worker takes over.

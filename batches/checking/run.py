@@ -1,7 +1,5 @@
 """One run: checks the pending profiles of a batch and records the results, until none is pending or the run is over."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Sequence
@@ -94,8 +92,8 @@ class Run:
                 await self._cancel(tasks)
 
     def stop(self, seconds: float | None = None) -> None:
-        """Start no new checks. Running checks have so much time to finish, by default the grace period, and their
-        results are recorded. Others can have what is not under way.
+        """Start no new checks. Running checks have `seconds` to finish (default: the grace period), and their results
+        are recorded. Other workers can check the rest.
         """
         self._start_no_more()
         if seconds is None:

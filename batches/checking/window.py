@@ -1,7 +1,5 @@
 """The profiles that a run has read but not yet checked, assigned fairly by host."""
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush

@@ -1,7 +1,5 @@
 """The interface of checkers: given one profile, a checker fetches it once and returns what it found. No database."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -131,7 +129,7 @@ class HostNote(NamedTuple):
 class HostPaused(Exception):
     """This host wants no request for `seconds`. The profile has not failed: it is checked when the pause is over.
 
-    `str(error)` is the reason for people, should the batch have nothing else to do for too long.
+    `str(error)` is the reason that people read if the batch has nothing else to do for too long.
     """
 
     def __init__(self, host: str, seconds: float, sentence: str, http_status: int | None = None) -> None:

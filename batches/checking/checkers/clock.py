@@ -11,8 +11,6 @@ The run then starts another check in the place of one that waits. `not_charged(k
 waits with an open connection.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Dates as feeds write them: the right moment in UTC, or none. Nothing is filled up from today, no zone is guessed."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Turns unknown bytes into XML that is safe to parse: one encoding, no entities, no attacks by size or shape."""
 
-from __future__ import annotations
-
 import codecs
 import re
 

@@ -1,7 +1,5 @@
 """Finds the items of a feed in an XML document, and in each item the texts that make a story."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice

@@ -1,7 +1,5 @@
 """The checker "feed": fetches a profile's feed, finds it through the page if need be, and reads its stories."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta

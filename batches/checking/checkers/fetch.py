@@ -1,7 +1,5 @@
 """Fetches strangers' addresses: guarded, polite, and bounded in time and memory."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import weakref
@@ -193,7 +191,7 @@ class FetchingChecker(Checker):
         return unpacked
 
     async def _unpack_within(self, room: int, answer: Answer) -> Unpacked:
-        """Unpack at most `room` bytes, in a thread, when there is so much room in memory."""
+        """Unpack at most `room` bytes, in a thread, once there is room for them in memory."""
         with not_charged(keeps_place=True):  # others would only wait as well
             await answer.share.wait_to_grow(room)
             return await asyncio.to_thread(unpack, answer.body, answer.headers.get("Content-Encoding", ""), room)

@@ -1,7 +1,5 @@
 """Decides which addresses may be connected to: public ones, and those in allowed networks."""
 
-from __future__ import annotations
-
 import errno
 import re
 import socket

@@ -1,7 +1,5 @@
 """Politeness: limits the requests to a host at once and in a row, and honours the pauses that hosts ask for."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable

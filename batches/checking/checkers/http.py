@@ -1,7 +1,5 @@
 """The checker "http": does the address answer?"""
 
-from __future__ import annotations
-
 from .base import CheckResult, ProfileToCheck
 from .fetch import FetchingChecker
 

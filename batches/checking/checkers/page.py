@@ -1,7 +1,5 @@
 """HTML pages: tells them from feeds, and finds the feeds that a page declares."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """Reads documents as feeds: RSS 0.9x, 1.0 and 2.0, Atom 0.3 and 1.0, JSON Feed. No network."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A process that reads documents. It may crash, compute for ever or fill its memory: only that document is lost."""
 
-from __future__ import annotations
-
 import os
 import resource
 import signal

@@ -1,7 +1,5 @@
 """Reads documents without holding up the event loop: small ones at once, the others in parser processes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor

@@ -3,8 +3,6 @@
 The time it takes grows with the document, so only `parsers` calls it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple

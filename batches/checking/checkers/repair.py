@@ -1,7 +1,5 @@
 """Makes well-formed XML of a feed that is not: first what is unambiguous, then whatever it takes."""
 
-from __future__ import annotations
-
 import re
 import sys
 from html.entities import html5

@@ -1,7 +1,5 @@
 """Looks up names without threads: a name that nobody answers for costs a packet, and delays no other name."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from time import monotonic

@@ -1,7 +1,5 @@
 """Makes stories of a feed's entries: stable ids, plain titles, addresses that can be clicked, dates in UTC."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterable

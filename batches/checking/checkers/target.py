@@ -1,7 +1,5 @@
 """Addresses to fetch, read by the parser of the client that connects to them: two parsers could see two hosts."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
