@@ -1,6 +1,7 @@
 """What is refused: fields and parameters by their names, bodies by their kind. Nothing changes."""
 
 import json
+import sys
 
 import pytest
 
@@ -246,6 +247,10 @@ def test_an_error_names_at_most_ten_unknown_fields_or_parameters(client):
 # Bodies
 
 
+#: Python 3.14 reads it all the same.
+TOO_DEEP = "parse_error" if sys.version_info < (3, 14) else "invalid"
+
+
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "code"),
@@ -267,7 +272,7 @@ def test_an_error_names_at_most_ten_unknown_fields_or_parameters(client):
         (b'{"x": "\xed\xa0\x80"}', JSON, 400, "parse_error"),
         (b'\xef\xbb\xbf{"x": 1}', JSON, 400, "parse_error"),
         ('{"x": 1}'.encode("utf-16"), JSON, 400, "parse_error"),
-        ('{"x":' * 10_000 + "1" + "}" * 10_000, JSON, 400, "parse_error"),
+        ('{"x":' * 10_000 + "1" + "}" * 10_000, JSON, 400, TOO_DEEP),
         ('{"x": 1}', f"{JSON}; charset=UTF-8", 400, "invalid"),
         ('{"x": 1}', f"{JSON}; charset=nonsense", 400, "invalid"),
         ("name=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
