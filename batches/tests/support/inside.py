@@ -253,12 +253,14 @@ class World:
             return (f"::ffff:{self._server[0]}", self._server[1], 0, 0)
         if address[0] == DEAD:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        if ip.version == 6 and ip.ipv4_mapped:  # loopback, too, since Python 3.13
+            return ("::ffff:127.0.0.1", self.canary.port, 0, 0)
         if ip.is_loopback or ip.is_unspecified:
             # The operating system connects these to us itself, except 127.0.0.53.
             return address if str(ip) in {IPV4, IPV6, "0.0.0.0", "::"} else (IPV4, self.canary.port)
         if own.family == socket.AF_INET:
             return (IPV4, self.canary.port)
-        return ("::ffff:127.0.0.1" if ip.ipv4_mapped else IPV6, self.canary.port, 0, 0)
+        return (IPV6, self.canary.port, 0, 0)
 
     def assert_untouched(self) -> None:
         """The canary has accepted nothing, and only public servers were tried."""
