@@ -25,7 +25,8 @@ from .test_add_batch import ADD, add, preview
 sqlite = pytest.mark.databases("sqlite")
 
 WORD = re.compile(r"[^\W\d_]{2,}")
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+#: Also short ones, as in the names of files.
+UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f-]{27})?\b")
 #: The same in every language: names, units, formats, names of events. Django does not translate its True and False.
 EVERYWHERE = {
     *("Batches", "API", "CSV", "JSON", "JSONL", "OPML", "Atom", "HTTP", "UTC", "ID", "ETag", "Last", "Modified"),

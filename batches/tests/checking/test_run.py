@@ -408,6 +408,21 @@ def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_unti
     assert row_statuses(batch) == ["ok", "ok"]
 
 
+def test_a_run_that_ends_by_itself_is_not_interrupted_as_by_a_signal(script):
+    """Interrupted, it would no longer ask whether this machine is online."""
+    scripted(1)
+    worker, seen = Worker(finished=nothing_left), []
+
+    async def stop(profile):
+        for seconds in (60.0, None):
+            worker._run.stop(seconds)
+            seen.append(worker._run._interrupted.is_set())
+
+    script(stop)
+    worker.work()
+    assert seen == [False, True]
+
+
 def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, script):
     configure(concurrency=10, per_host=2)
     slow = [f"https://slow.example/{number}" for number in range(30)]

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batches.checking import window as window_module
@@ -279,6 +279,7 @@ STEPS = st.one_of(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 3), st.integers(1, 3), st.lists(STEPS, max_size=80))
 def test_each_profile_is_assigned_once_in_order_and_within_the_limits(per_host, slow_share, steps):
     window, model = Window(per_host, slow_share), Model(per_host, slow_share)

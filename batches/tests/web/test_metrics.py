@@ -169,6 +169,10 @@ def measured():
     }
 
 
+def seconds_of_recording():
+    return REGISTRY.get_sample_value("batches_recording_seconds_sum")
+
+
 def test_a_worker_measures_itself(script):
     async def check(profile):
         return failed() if profile.url.endswith("/0") else None
@@ -176,12 +180,13 @@ def test_a_worker_measures_itself(script):
     script(check)
     Webhook.objects.create(url="https://127.0.0.1:9/refused")
     BatchManager().create_batch("measured", urls(4), checker="scripted")
-    before = measured()
+    before, seconds = measured(), seconds_of_recording()
     work()
     grown = {name: value - before.get(name, 0) for name, value in measured().items() if value != before.get(name, 0)}
     assert grown.pop("batches_results_total{'outcome': 'ok'}") == 3
     assert grown.pop("batches_results_total{'outcome': 'failed'}") == 1
     assert grown.pop("batches_delivery_attempts_total{'outcome': 'failed'}") >= 1
+    assert 0 < seconds_of_recording() - seconds < 60
     assert set(grown) == {
         "batches_lock_wait_seconds_count{}",
         "batches_lock_held_seconds_count{}",
