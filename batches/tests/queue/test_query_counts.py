@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch
+from batches.models import Batch, StoryResult
 from batches.queue import resets, workers
 from batches.queue.refusals import Refusal
 from batches.tests.conftest import empty_tables
@@ -170,13 +170,13 @@ def capture_recording(size):
 
 @pytest.mark.slow
 def test_recording_is_one_transaction_of_as_many_statements_for_a_thousand_as_for_ten_and_never_touches_the_queue():
-    for size in (FEW, MANY):
+    for size, more in ((FEW, 0), (MANY, 1)):  # the few have stories by then, whose IDs are looked up
         begin, fence, *rest, commit = capture_recording(size)
         assert begin.startswith("BEGIN")
         assert fence.startswith('UPDATE "batches_lease" SET "lease_at"')
-        # Pending rows, unknown stories, stories, rows, profiles that answer and that fail, redirects that are there and
-        # that are not, counters.
-        assert len(rest) == 9
+        # Pending rows, profiles with stories, stories, rows, profiles that answer and that fail, redirects that are
+        # there and that are not, counters.
+        assert len(rest) == 9 + more
         assert commit == "COMMIT"
         assert not any("batches_queue" in sql or 'UPDATE "batches_batch"' in sql for sql in rest)
 
@@ -187,7 +187,8 @@ BIG = 20_000
 RECORDING_LOOKUPS = {
     'UPDATE "batches_lease" SET "lease_at"': {"run_token", "batch_id"},  # a batch has few leases
     "SELECT wanted.profile_id": {"profile_id, batch_id", "number", "lease_id"},  # the last two of its partitions
-    "SELECT number": {"profile_id, story_id", "profile_id"},
+    "SELECT profile_id": {"profile_id"},
+    "SELECT number": {"profile_id, story_id", "profile_id"},  # of one story a profile, both are the same
     "INSERT INTO batches_storyresult": {"id"},  # whether its profile was read before
     "UPDATE batches_batchprofile": {"id"},
     "UPDATE batches_profile": {"id"},
@@ -202,13 +203,18 @@ RECORDING_LOOKUPS = {
 def test_recording_finds_its_rows_by_index_in_a_big_batch(collected, manager, statistics):
     """With a join and without statistics, both read the whole batch for each result: 13 s for 500 of 20,000."""
     Batch.objects.bulk_create(Batch(name="done", status=Status.DONE) for _ in range(1000))
-    make_batch("another with the same profiles", BIG, queue=False)
+    other = make_batch("another with the same profiles", BIG, queue=False)
+    StoryResult.objects.bulk_create(
+        StoryResult(profile_id=pk, story_id=known, is_baseline=True)
+        for pk in profile_ids(other)[:250]
+        for known in "st"
+    )
     if collected == "before the batch":
         statistics()
     run = start_run(make_batch("it", BIG))
     if collected == "now":
         statistics()
-    results = [(pk, ok("s", "t", moved_to=MOVED_TO[pk % 2])) for pk in profile_ids(run.batch)[:500]]
+    results = [(pk, ok("s", "t", "new", moved_to=MOVED_TO[pk % 2])) for pk in profile_ids(run.batch)[:500]]
     with CaptureQueriesContext(connection) as captured:
         assert manager.record_results(run.batch.pk, run.run_token, results)
     statements = [query["sql"] for query in captured][1:-1]
