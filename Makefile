@@ -28,11 +28,11 @@ run: setup $(TRANSLATIONS).mo ## set up and run the web application and a worker
 
 setup: .venv/installed ## install requirements.txt into .venv
 
-test: lint $(TRANSLATIONS).mo ## set up and run the checks and the tests on SQLite and PostgreSQL (7 minutes on two cores)
+test: lint $(TRANSLATIONS).mo ## set up and run the checks and the tests on SQLite and PostgreSQL (8 minutes on two cores)
 	@$(VENV) -m pytest $(IN_PARALLEL)
 
 test-room: .venv/installed-dev $(TRANSLATIONS).mo ## run the fast tests of one folder on SQLite while you edit (ROOM=queue)
-	@$(VENV) -m pytest --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
+	@$(VENV) -m pytest $(IN_PARALLEL) --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
 
 test-all: lint $(TRANSLATIONS).mo ## run everything: also full fuzzing, hostile corpora and stress
 	@$(FULL_LENGTH) $(VENV) -m pytest $(IN_PARALLEL) -m ""
