@@ -103,7 +103,8 @@ def _goal_table(content: dict[str, Any]) -> Iterator[str]:
 
 def _markdown_row(row: dict[str, Any]) -> Iterator[str]:
     yield f"### {row['title']}\n"
-    yield f"{len(row['rounds'])} rounds, commit {row['commit']}. {row.get('differs', '')}\n"
+    rounds = len(row["rounds"])
+    yield f"{rounds} round{'s' if rounds > 1 else ''}, commit {row['commit']}. {row.get('differs', '')}\n"
     names = list(dict.fromkeys(name for contender in contenders_of(row) for name in figures_of(row, contender)))
     yield f"| | {' | '.join(names)} |"
     yield f"|---|{'--:|' * len(names)}"
