@@ -155,7 +155,11 @@ class Transfer:
         self._set_addresses(target, addresses)
 
     def _set_addresses(self, target: Target, addresses: Sequence[str]) -> None:
-        """Let libcurl forget the last ones: with each request it looks through all that it knows."""
+        """Let libcurl forget the last ones, and with the request those of a numeric host, which it notes by itself.
+
+        We know how long a name's are valid. Otherwise it would look through all of them with each request.
+        """
+        self.curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1 if addresses else 0)
         known = [f"-{self._known_host}"] if self._known_host else []
         self._known_host = f"{target.host}:{target.port}" if addresses else ""
         new = [f"+{self._known_host}:{join_addresses(addresses)}"] if addresses else []
@@ -410,7 +414,6 @@ def choose_options(config: Config, timeout: float) -> dict[int, Any]:
         pycurl.PATH_AS_IS: True,
         pycurl.COOKIEFILE: "",  # keep cookies, but in memory
         pycurl.CONNECTTIMEOUT_MS: max(1, int(1000 * CONNECT_SHARE * timeout)),
-        pycurl.DNS_CACHE_TIMEOUT: -1,  # we know the addresses; otherwise each request looks for old ones
         pycurl.MAXAGE_CONN: IDLE_SECONDS,
         pycurl.NOSIGNAL: True,
     }

@@ -89,6 +89,24 @@ def test_libcurl_forgets_the_addresses_of_the_last_request(server):
     asyncio.run(run())
 
 
+def test_libcurl_remembers_no_numeric_host(server):
+    """A list of a million of them would take 200 MB."""
+    said = []
+
+    async def run() -> None:
+        async with Client(quick_config(), (), timeout=WAIT_SECONDS, limit=10) as client:
+            with client.chain() as transfer:
+                transfer.curl.setopt(pycurl.FORBID_REUSE, True)
+                transfer.curl.setopt(pycurl.VERBOSE, True)
+                transfer.curl.setopt(pycurl.DEBUGFUNCTION, lambda kind, text: said.append(bytes(text)))
+                for _ in range(2):
+                    await client.request(transfer, parse_url(server.url("/"), "the address"))
+
+    asyncio.run(run())
+    assert sum(b"Trying 127.0.0.1" in text for text in said) == 2
+    assert [text for text in said if b"DNS cache" in text] == []
+
+
 def test_a_request_that_is_cancelled_is_not_sent_later():
     """What the system could not send by then, it drops: the host sees a reset, not an end behind a late request."""
 
