@@ -22,8 +22,9 @@ LOOP_INTERVAL = 0.5
 class Heartbeat:
     """While entered, calls `beat` every `interval` seconds, and `on_refused` in the event loop if that is refused.
 
-    `is_valid` says whether the last beat is less than `lease` seconds ago, so that nobody has taken over. `on_lapsed`
-    is called when the lease has expired, and `on_renewed` when it is valid again.
+    `renewed` is a time of `monotonic`, that of the claim. `is_valid` says whether the last beat is less than `lease`
+    seconds ago, so that nobody has taken over. `on_lapsed` is called when the lease has expired, and `on_renewed` when
+    it is valid again.
 
     A loop that is blocked for more than `patience` seconds will not recover by itself. Then the beats stop, so that
     another worker takes over.
@@ -35,6 +36,7 @@ class Heartbeat:
         on_refused: Callable[[Refusal], None],
         on_lapsed: Callable[[], None],
         on_renewed: Callable[[], None],
+        renewed: float,
         interval: float,
         lease: float,
         patience: float,
@@ -43,7 +45,7 @@ class Heartbeat:
         self._on_lapsed = on_lapsed
         self._on_renewed = on_renewed
         self._lease = lease
-        self._renewed = time.monotonic()
+        self._renewed = renewed
         self._on_refused = on_refused
         self._interval = interval
         self._patience = patience

@@ -43,6 +43,7 @@ class Run:
     def __init__(
         self,
         claimed: ClaimedRun,
+        claimed_at: float,
         manager: BatchManager,
         checker: Checker,
         config: Config,
@@ -59,7 +60,7 @@ class Run:
         self._processes = processes
         self._loop = asyncio.get_running_loop()
         self._refusal: Refusal | None = None
-        self._heartbeat = self._make_heartbeat()
+        self._heartbeat = self._make_heartbeat(claimed_at)
         self._watch, self._prober = Watch(config), Prober(config, database)
         self._checks = Checks(
             checker, claimed.batch.checker, config, self._on_progress, self._may_check, self._watch.note
@@ -124,7 +125,7 @@ class Run:
         """Whether nothing is left in its partitions: it was not stopped, or by then its last checks were under way."""
         return self._partitions.has_checked_all
 
-    def _make_heartbeat(self) -> Heartbeat:
+    def _make_heartbeat(self, claimed_at: float) -> Heartbeat:
         """Well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
         interval = min(self._config.lease_seconds / 3, 2.0)
         patience = max(self._config.lease_seconds, self._config.check_timeout)
@@ -133,6 +134,7 @@ class Run:
             self._on_refused,
             lambda: self._checks.interrupt(),
             lambda: self._checks.start(),
+            claimed_at,
             interval,
             self._config.lease_seconds,
             patience,

@@ -87,6 +87,7 @@ class Worker:
         #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
         self._stopped_at = 0.0
+        self._claimed_at = 0.0
         # One thread owns the only connection: it records while the event loop checks.
         self._database_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
@@ -200,9 +201,14 @@ class Worker:
     async def _claim(self) -> ClaimedRun | None:
         if self._is_offline and await self._database(have_others_continued):
             return None  # this machine alone is offline
-        claimed = await self._database(self._manager.claim_run, self.name, self._processes, self._is_task)
+        claimed = await self._database(self._claim_run)
         self._is_offline = self._is_offline and claimed is None
         return claimed
+
+    def _claim_run(self) -> ClaimedRun | None:
+        """In the database thread. Its lease counts from before the call: it may be frozen at once after it."""
+        self._claimed_at = time.monotonic()
+        return self._manager.claim_run(self.name, self._processes, self._is_task)
 
     async def _recover(self) -> None:
         """After an outage ask hosts again and again, and release the queue when one answers."""
@@ -233,7 +239,9 @@ class Worker:
             self._pinger.ping(Ping.START, batch.pk)
         try:
             checker = load_checker(batch.checker, self._config)
-            self._run = Run(claimed, self._manager, checker, self._config, self._database, self._processes)
+            self._run = Run(
+                claimed, self._claimed_at, self._manager, checker, self._config, self._database, self._processes
+            )
             if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()

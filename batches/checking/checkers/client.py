@@ -385,10 +385,10 @@ class Client:
         self._set_timer()
 
     def _on_ready(self) -> None:
-        if not self.may_send():
-            return  # its transfers are about to be removed
         enough = perf_counter() + SECONDS_AT_ONCE
         for ready, events in self._sockets.select(0):
+            if not self.may_send():  # asked for each: it may be frozen between two
+                break  # its transfers are about to be removed
             self._multi.socket_action(ready.fd, READINESS[events])
             if perf_counter() > enough:
                 break  # the others are ready in the next turn of the event loop as well

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 from batches.checking.heartbeat import Heartbeat
 from batches.tests.support.processes import WAIT_SECONDS
@@ -21,7 +22,9 @@ def test_a_beat_that_comes_back_from_the_database_after_the_end_of_the_worker_is
         async with heartbeat:
             assert await asyncio.to_thread(beats.wait, WAIT_SECONDS)
 
-    heartbeat = Heartbeat(beat, *3 * [lambda *_: None], interval=0.001, lease=60.0, patience=60.0)
+    heartbeat = Heartbeat(
+        beat, *3 * [lambda *_: None], renewed=time.monotonic(), interval=0.001, lease=60.0, patience=60.0
+    )
     asyncio.run(work())
     ended.set()
     heartbeat._thread.join(WAIT_SECONDS)

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import time
 from collections import Counter
 from datetime import UTC, datetime, tzinfo
 from functools import partial
@@ -406,6 +407,27 @@ def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_unti
     assert seen == [1]
     assert sorted(checked) == sorted([checked[0], *urls(2)])
     assert row_statuses(batch) == ["ok", "ok"]
+
+
+def test_a_worker_that_is_frozen_right_after_its_claim_checks_nothing_for_which_others_have_the_lease(
+    configure, script, monkeypatch
+):
+    configure(lease_seconds=0.3)
+    batch, claims, claim = scripted(3), [], BatchManager.claim_run
+
+    def freeze(*arguments):
+        claims.append(claim(*arguments))
+        time.sleep(0.5)
+        assert claim(BatchManager(), "another").batch == batch
+        return claims[0]
+
+    async def check(profile):
+        pass
+
+    monkeypatch.setattr(BatchManager, "claim_run", freeze)
+    checked = script(check)
+    Worker(finished=lambda: bool(claims)).work()
+    assert (len(claims), checked) == (1, [])
 
 
 def test_a_run_that_ends_by_itself_is_not_interrupted_as_by_a_signal(script):
