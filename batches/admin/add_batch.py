@@ -184,7 +184,7 @@ def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
 
 def _describe_rejects(rejects: Sequence[Reject]) -> str:
     summary = counted(
-        "%(count)s line skipped because they are not valid:",
+        "%(count)s line skipped because it is not valid:",
         "%(count)s lines skipped because they are not valid:",
         count=len(rejects),
     )

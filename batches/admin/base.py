@@ -148,9 +148,10 @@ class ListAdmin(PlaceAdmin):
             texts = error.messages if isinstance(error, ValidationError) else [str(error)]
             messages.error(request, " ".join(map(translate, texts)))
             raise IncorrectLookupParameters from error
-        except (DatabaseError, ValueError) as error:
-            # Django cannot check every value: NUL on PostgreSQL and the year 999999 fail only when the query runs.
-            if isinstance(error, DataError | ValueError) or is_too_complex(error):
+        except (DatabaseError, OverflowError, ValueError) as error:
+            # Django cannot check every value. NUL on PostgreSQL, the year 999999, and a time that is in the year 10000
+            # in UTC fail only when the query runs.
+            if not isinstance(error, DatabaseError) or isinstance(error, DataError) or is_too_complex(error):
                 raise IncorrectLookupParameters from error
             raise
 

@@ -4,6 +4,7 @@ A token gives at most the permissions of its owner. Superusers therefore see and
 users only for themselves: a token never gives more permissions than its creator has. No page shows a key a second time.
 """
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -35,6 +36,16 @@ class OwnTokens(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
 
+class ExpiryField(forms.DateTimeField):
+    """Refuses the first and the last year: in another time zone, parts of them are not in the calendar."""
+
+    def clean(self, value: Any) -> datetime | None:
+        moment: datetime | None = super().clean(value)
+        if moment and not 1 < moment.year < 9999:
+            raise ValidationError(_("This time is out of range. Choose another one."))
+        return moment
+
+
 @admin.register(AccessToken)
 class AccessTokenAdmin(OwnTokens, ListAdmin):
     about = gettext_lazy("A token lets a program use the API with the permissions of a user.")
@@ -51,10 +62,7 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
     ordering = ("-created_at", "-pk")
     # One field with a label, in place of two without.
     formfield_overrides = {
-        DateTimeField: {
-            "form_class": forms.DateTimeField,
-            "widget": forms.DateTimeInput(attrs={"type": "datetime-local"}),
-        }
+        DateTimeField: {"form_class": ExpiryField, "widget": forms.DateTimeInput(attrs={"type": "datetime-local"})}
     }
 
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **options: Any) -> Any:

@@ -94,3 +94,7 @@ class BaseView(APIView):
 
     def check_throttles(self, request: Request) -> None:
         """Already done by perform_authentication."""
+
+    def render_current(self, pk: str) -> dict[str, Any]:
+        """For a refusal: what the address names, as it is now."""
+        return {}

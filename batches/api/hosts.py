@@ -32,8 +32,9 @@ class Hosts(BaseView, GenericViewSet[Host]):
         its profiles fails.
         """
         self.filter_queryset(self.get_queryset())  # refuses parameters that are not valid
-        limit = int(request.query_params.get("limit", MAX_HOSTS))
-        found = find_failing_hosts(limit, request.query_params.get("search", ""))
+        form = HostFilters(request.query_params, self.get_queryset()).form
+        form.full_clean()
+        found = find_failing_hosts(form.cleaned_data["limit"] or MAX_HOSTS, form.cleaned_data["search"])
         return Response(HostsSerializer({"total": found.total, "results": found.hosts}).data)
 
 

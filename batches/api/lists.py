@@ -194,7 +194,6 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         return self.get_serializer(found).data
 
     def render_current(self, pk: str) -> dict[str, Any]:
-        """For a refusal."""
         return {"list": self.render(find_list(pk))}
 
 

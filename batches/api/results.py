@@ -230,10 +230,6 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         resting = Profile.objects.resting()
         return resting.filter(match_host("url", body["host"])) if "host" in body else resting
 
-    def render_current(self, pk: str) -> dict[str, Any]:
-        """For a refusal."""
-        return {}
-
 
 class ProfileHistory(BaseView, GenericViewSet[Profile]):
     required_permissions = {"list": VIEW_ROWS}

@@ -291,7 +291,6 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         return self.get_serializer(batch).data
 
     def render_current(self, pk: str) -> dict[str, Any]:
-        """For a refusal."""
         return {"batch": self.render(find_batch(pk))}
 
 

@@ -55,6 +55,7 @@ TEMPLATES = Engine(
     },
 )
 
+LAST_PORT = 65_535
 SHORT_ID = "You can shorten an ID to its first four characters."
 ID.add_argument("id", help=SHORT_ID)
 HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this host now.")
@@ -328,7 +329,7 @@ def number_to(maximum: int, description: str) -> Callable[[str], int]:
 
 
 count = number_to(1_000_000, "a whole number from 1 to 1,000,000")
-port_number = number_to(65_535, "a valid port number (1 to 65535)")
+port_number = number_to(LAST_PORT, f"a valid port number (1 to {LAST_PORT})")
 
 
 def start_command(demo: bool = True) -> str:
@@ -338,6 +339,8 @@ def start_command(demo: bool = True) -> str:
 
 def require_free_port(host: str, port: int, remedy: str) -> None:
     """Raises CommandError if nothing can listen there, with the remedy if the port is in use."""
+    if port > LAST_PORT:  # of several in a row
+        raise CommandError(f"Port {port} does not exist; the last one is {LAST_PORT}. {remedy}")
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return

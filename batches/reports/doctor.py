@@ -76,9 +76,8 @@ def repair(findings: list[Finding], manager: BatchManager) -> None:
 def _check_order() -> Iterator[Finding]:
     queued = Batch.objects.queued().aggregate(count=Count("pk"), last=Max("position"))
     if queued["count"] != (queued["last"] or 0):
-        yield Finding(
-            f"The queue has gaps: {queued['count']:,} queued batches, the last at position {queued['last']:,}."
-        )
+        count = pluralise(queued["count"], "queued batch", "queued batches")
+        yield Finding(f"The queue has gaps: {count}, the last at position {queued['last']:,}.")
     if (running := Batch.objects.filter(status=Status.RUNNING).count()) > 1:
         yield Finding(f"{running} batches are running at once.")
 
@@ -102,7 +101,8 @@ def _check_counters() -> Iterator[Finding]:
                 message = f"{field} is {counter:,}, but its rows add up to {count:,}"
                 yield Finding(message, batch.pk, batch.name)
     for found in find_miscounted():
-        yield Finding(f"The list “{found}” counts {found.total_profiles:,} profiles, but has {found.members:,}.")
+        counted = pluralise(found.total_profiles, "profile")
+        yield Finding(f"The list “{found}” counts {counted}, but has {found.members:,}.")
 
 
 def _check_logs() -> Iterator[Finding]:
@@ -136,8 +136,9 @@ def _check_outage() -> Iterator[Finding]:
 def _check_orphans() -> Iterator[Finding]:
     for rows in find_orphans():
         if count := rows.count():
-            names = rows.model._meta.verbose_name_plural
-            yield Finding(f"{count:,} {names} refer to a batch, list or profile that no longer exists.")
+            names = rows.model._meta
+            left = pluralise(count, str(names.verbose_name), str(names.verbose_name_plural))
+            yield Finding(f"Left without their batch, list or profile: {left}.")
 
 
 def _check_interrupted() -> Iterator[Finding]:
@@ -148,7 +149,7 @@ def _check_interrupted() -> Iterator[Finding]:
     if edited := ProfileList.objects.to_settle().count():
         yield Finding(f"Rows of an edit that is over are left in {pluralise(edited, 'list')}.")
     if reset := Batch.objects.to_reset().count():
-        yield Finding(f"{pluralise(reset, 'batch', 'batches')} checked again still have previous results.")
+        yield Finding(f"Previous results are left in {pluralise(reset, 'batch', 'batches')} checked again.")
 
 
 def _report(batches: QuerySet[Batch], message: str) -> Iterator[Finding]:

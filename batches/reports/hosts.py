@@ -20,6 +20,7 @@ from batches.lists.addresses import DEFAULT_PORTS, InvalidAddress, address_prefi
 from batches.lists.domains import domain_of
 from batches.models import ByBytes, Host, HostOf, Profile
 from batches.queue.sql import PROFILE, as_json, fetch_all, is_postgresql, json_table, read_time
+from batches.text import clean_text
 
 from .queries import starts_with
 
@@ -77,7 +78,8 @@ def find_failing_hosts(limit: int, search: str = "") -> FailingHosts:
 def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
     """Failing profiles by host, and the number of such hosts."""
     failing = failing_with_hosts()
-    matching = failing.filter(host__contains=search.strip().lower()) if search else failing
+    part = clean_text(search, len(search)).strip().lower()
+    matching = failing.filter(host__contains=part) if part else failing
     counts, hosts, _ = group_by_host(matching, limit)
     return counts, hosts
 

@@ -9,8 +9,8 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from batches.checking.pruning import list_rules
-from batches.conf import get_config
-from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, count
+from batches.conf import MAX_DAYS, get_config
+from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, number_to
 from batches.management.tables import BATCHES, tabulate
 from batches.models import Action, Batch
 from batches.queue.transitions import RULES
@@ -28,6 +28,8 @@ ACTIONS = {
     "undo": (Action.UNDO_CHANGE, "Undo the latest change of batches (queued, started, paused, moved), last one first."),
     "delete": (Action.DELETE_BATCH, "Delete batches with their results; their stories stay known."),
 }
+
+number_of_days = number_to(MAX_DAYS, f"a whole number from 1 to {MAX_DAYS:,}")
 
 
 class ChangeActions(ActionCommand):
@@ -54,7 +56,8 @@ class ChangeActions(ActionCommand):
         priority.add_argument("priority", type=int, help="Higher goes first.")
         prune = self.add_action("prune", ChangeActions.prune, "Delete batches that ended long ago.")
         days = get_config().prune_batches_days or 90
-        prune.add_argument("--days", type=count, default=days, help="Days since their end (default: %(default)s).")
+        text = "Days since their end (default: %(default)s)."
+        prune.add_argument("--days", type=number_of_days, default=days, help=text)
         prune.add_argument("--keep-errors", action="store_true", help="Delete only batches that are done.")
         text = "Only list them, and count what workers remove by themselves according to the settings."
         prune.add_argument("--dry-run", action="store_true", help=text)

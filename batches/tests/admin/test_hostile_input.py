@@ -46,6 +46,7 @@ QUERIES = [
     "priority=99999999999999999999", "priority=x", "last_error__isempty=%00", "batch=%00", "list=%00",
     "batch__id__exact=%00", "profile__id__exact=99999999999999999999", "id=%00", "name=%00", "error=%00",
     "has_story__exact=%00", "has_story__exact=7", "created_at__gte=%00", "created_at__year=999999999",
+    "created_at__gte=9999-12-31T23:59-12:00", "created_at__lt=0001-01-01T00:00%2B12:00",
     "found_at__gte=9999999999-01-01", "o=%00", "o=99.-99", "p=%00", "p=-1", "p=99999999999999999999", "all=",
     "state=%00", "subscription=%00", "type__exact=%00", "webhook__id__exact=99999999999999999999",
     "nonsense=1", "e=1", "_facets=True", "_changelist_filters=%00",

@@ -71,6 +71,14 @@ def test_a_token_can_expire(client):
     assert token.is_expired
 
 
+def test_a_token_does_not_expire_in_a_year_that_other_time_zones_lack(client, settings):
+    settings.TIME_ZONE = "America/New_York"  # its last evening is in the year 10000 of UTC
+    for moment in ("9999-12-31T23:59", "0001-01-01T00:00"):
+        page = client.post(ADD, fields(User.objects.create_user(moment)) | {"expires_at": moment})
+        assert "This time is out of range." in page.content.decode()
+    assert not AccessToken.objects.exists()
+
+
 def fields(user, scope="operate"):
     return {"user": user.pk, "name": "nightly", "scope": scope}
 

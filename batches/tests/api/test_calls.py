@@ -76,7 +76,10 @@ def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_ba
                     batch_in_answer = answer.json() if answer.status_code == 200 else answer.json()["batch"]
                     assert batch_in_answer == client.get(f"/api/v1/batches/{batch.pk}/").json(), call
                 # Only the changes of a write that was done are undone.
-                transaction.set_rollback(call in WRITING and answer.status_code < 400)
+                is_done = call in WRITING and answer.status_code < 400
+                if is_done and state == "paused":  # what it would create or delete may be there, or gone
+                    assert call.send(client, batch).status_code < 500, call
+                transaction.set_rollback(is_done)
 
 
 @pytest.mark.parametrize("permission", sorted({call.permission for call in CALLS}))

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
-from batches.models import Batch, Profile, vocabulary
+from batches.models import Batch, BatchProfile, Profile, vocabulary
 from batches.tests.support.factories import (
     failed,
     half_checked,
@@ -214,6 +214,8 @@ def test_an_invalid_number_is_refused(number, manage):
     sentence = f"Error: argument --limit: {number!r} is not a whole number from 1 to 1,000,000."
     for action in (["batch", "list"], ["batch", "logs", "0000"], ["queue", "show"]):
         assert manage(*action, "--limit", number) == (1, "", sentence)
+    sentence = f"Error: argument --days: {number!r} is not a whole number from 1 to 36,500."
+    assert manage("batch", "prune", "--days", number) == (1, "", sentence)
     for port in (number, "65536"):
         sentence = f"Error: argument --port: {port!r} is not a valid port number (1 to 65535)."
         assert manage("serve", "--port", port) == (1, "", sentence)
@@ -245,6 +247,8 @@ def test_more_stories_and_reasons_than_fit_are_counted(manage):
         record_one(run, failed(f"Reason {number}"))
     lines = manage("batch", "show", run.batch.pk).out.splitlines()
     assert "           and 2 more reasons" in lines
+    BatchProfile.objects.filter(error="Reason 11").update(error="Reason 10")
+    assert "           and 1 more reason" in manage("batch", "show", run.batch.pk).out.splitlines()
     assert f"  and 2 more: {command_line('batch show --json')} {run.batch.pk}" in lines
 
 

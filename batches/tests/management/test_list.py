@@ -116,6 +116,12 @@ def test_a_list_is_shown_with_its_runs_and_its_log(manage):
     assert [(batch["id"], batch["list"]) for batch in shown["runs"]] == [(str(run.pk), str(found.pk))]
 
 
+def test_one_new_story_of_a_run_is_not_several(manage):
+    run = BatchManager().run_list(make_list("News", 1).pk)
+    Batch.objects.filter(pk=run.pk).update(stories_found=1)
+    assert f", 1 new story  {run.pk}\n" in manage("list", "show", "News").out
+
+
 def test_a_list_is_found_by_its_name_before_an_id_that_begins_like_it(manage):
     first = make_list("first")
     named = make_list(str(first.pk)[:4])

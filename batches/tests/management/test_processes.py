@@ -234,3 +234,8 @@ def test_a_port_for_figures_that_is_in_use_gets_one_sentence(manage):
         for processes in ("1", "2"):
             output = manage("batchworker", "--processes", processes, "--metrics-port", str(port))
             assert output == (1, "", f"Port {port} is in use. Choose another one: --metrics-port PORT")
+
+
+def test_a_further_process_needs_a_port_that_exists(manage):
+    sentence = "Port 65536 does not exist; the last one is 65535. Choose another one: --metrics-port PORT"
+    assert manage("batchworker", "--processes", "2", "--metrics-port", "65535") == (1, "", sentence)

@@ -139,7 +139,7 @@ def test_a_retry_by_reason_that_was_interrupted_goes_on_with_the_same_reasons(ch
     monkeypatch.undo()
     done.refresh_from_db()
     assert_ledger_is_exact(done)
-    assert [finding.message for finding in diagnose()] == ["1 batch checked again still have previous results."]
+    assert [finding.message for finding in diagnose()] == ["Previous results are left in 1 batch checked again."]
     assert change is None or change(manager, done.pk)
     manager.finish_resets()
     assert row_statuses(done) == WITHOUT_GONE
