@@ -69,7 +69,7 @@ class BatchPage(BatchView):
 
     def live_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
         previous = comparison.find_previous(batch)
-        logs = list(batch.logs.newest_first()[:SHOWN])
+        logs = list(batch.logs.newest_first()[:SHOWN]) if request.user.has_perm("batches.view_batchlog") else []
         return {
             "batch": batch,
             "now": timezone.now(),

@@ -155,7 +155,8 @@ const live = (() => {
         const {text, button, row} = refusal;
         const note = Object.assign(document.createElement("p"), {id: `${root.id}-refusal`, className: "live-refusal", textContent: text});
         if (byId(button)) byId(button).after(note);
-        else (byId(row) ?? own("banner") ?? root).append(note);
+        else if (byId(row)) byId(row).append(note);
+        else lost.after(note); // the button was part of a message
     }
 
     function forget() { // the messages of the last action

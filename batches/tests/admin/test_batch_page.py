@@ -163,14 +163,14 @@ def links_of(client, batch):
 
 
 @pytest.mark.parametrize(
-    ("permission", "model"),
+    ("permission", "model", "content"),
     [
-        ("view_batchprofile", "batchprofile"),
-        ("view_storyresult", "storyresult"),
-        ("view_batchlog", "batchlog"),
+        ("view_batchprofile", "batchprofile", None),
+        ("view_storyresult", "storyresult", "A story"),
+        ("view_batchlog", "batchlog", "by maker"),
     ],
 )
-def test_lists_are_linked_only_for_users_who_may_view_them(client_of, permission, model):
+def test_lists_are_shown_and_linked_only_for_users_who_may_view_them(client_of, permission, model, content):
     batch = batch_with("running", ok=1, failed=1, stories=[story()])
     url = reverse(f"admin:batches_{model}_changelist")
     queue = reverse("admin:batches_batch_queue")
@@ -178,6 +178,10 @@ def test_lists_are_linked_only_for_users_who_may_view_them(client_of, permission
     refused.force_login(user_with(set(PERMISSIONS["viewer"]) - {permission}))
     assert url in links_of(allowed, batch)
     assert url not in links_of(refused, batch)
+    if content:
+        assert content in text_of(allowed.get(page_of(batch)))
+        for view in ("change", "live", "details"):
+            assert content not in text_of(refused.get(page_of(batch, view))), view
     if model == "batchlog":  # the queue page links the log of the running batch
         assert (f'href="{url}?batch={batch.pk}"' in text_of(allowed.get(queue))) is True
         assert url not in text_of(refused.get(queue))

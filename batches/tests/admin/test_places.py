@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group, User
 from django.utils.text import capfirst
 
 from batches.models import BatchLog, Host, Profile
+from batches.tests.support.factories import make_list
 
 from .conftest import address, batch_with, document, page_of, words
 
@@ -50,6 +51,12 @@ def test_a_form_is_titled_by_what_it_is_of(client):
     assert titles(document(client.get(page_of(line)))) == [f"{line} | Log entry | Batches", "Log entry"]
     user = User.objects.get()
     assert titles(document(client.get(f"/admin/auth/user/{user.pk}/change/")))[1] == "Change user"
+
+
+def test_a_deletion_can_be_cancelled_without_a_script(client):
+    for row in (batch_with(), make_list("a list")):
+        [cancel] = document(client.get(page_of(row, "delete"))).find_class("cancel-link")
+        assert cancel.get("href") == page_of(row)
 
 
 def test_thousands_are_separated(client):
