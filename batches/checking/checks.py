@@ -30,7 +30,7 @@ MAX_PAGES = 10
 #: Stories that are recorded in one transaction. A feed has at most 5,000, and those of 500 feeds would fill the memory.
 STORIES_AT_ONCE = 10_000
 #: Seconds between two looks at the checks that take long.
-SECONDS_BETWEEN_LOOKS = 0.25
+SECONDS_BETWEEN_LOOKS = 0.1
 #: Seconds. A checker that says "paused" without an end must not be asked all the time.
 SHORTEST_PAUSE = 0.05
 
@@ -83,7 +83,8 @@ class Checks:
         self._on_progress = on_progress
         self._may_start = may_start
         self._on_result = on_result
-        self._window = Window(config.per_host, max(1, config.concurrency // SLOW_SHARE))
+        slow_share = max(1, config.concurrency // SLOW_SHARE)
+        self._window = Window(config.per_host, slow_share, MAX_PAGES * config.page_size)
         self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[Check, None] = {}  # the oldest first
@@ -99,8 +100,7 @@ class Checks:
     @property
     def wants_more(self) -> bool:
         """Whether the next profiles should be read."""
-        page = self._config.page_size
-        return self._window.supply <= page // 2 and len(self._window) < MAX_PAGES * page
+        return self._window.supply <= self._config.page_size // 2 and not self._window.is_full
 
     @property
     def runs_low(self) -> bool:

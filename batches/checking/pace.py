@@ -1,7 +1,10 @@
 """How long checks usually take, to recognise slow ones."""
 
-#: A check is slow after this many seconds, and not before it has taken this many times as long as most do.
-SLOW_SECONDS, SLOW_FACTOR = 1.0, 4.0
+#: A check is slow when it has taken this many times as long as most do, and at least SLOW_SECONDS: where most answer in
+#: 20 ms, tarpits that held their places for a second took two thirds of the others' speed.
+SLOW_FACTOR, SLOW_SECONDS = 4.0, 0.25
+#: Seconds. What most checks take, until we know.
+FIRST_ESTIMATE = 0.25
 #: How far the estimate moves with each check.
 STEP = 1.05
 
@@ -10,7 +13,7 @@ class Pace:
     """An estimate of the median, which a few checks that never end do not move."""
 
     def __init__(self) -> None:
-        self._median = SLOW_SECONDS / SLOW_FACTOR
+        self._median = FIRST_ESTIMATE
 
     @property
     def slow_seconds(self) -> float:

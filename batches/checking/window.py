@@ -37,17 +37,24 @@ class Host:
     paused_until: float = 0.0
     waiting: deque[Turn] = field(default_factory=deque)
 
+    @property
+    def supply(self) -> int:
+        """How many of its profiles keep the run from reading on."""
+        return 0 if self.is_slow or self.pause else min(len(self.waiting), HOST_SHARE)
+
 
 class Window:
     """Assigns at most `per_host` profiles of a host at once, and lets no host block the others.
 
     Lists often have many addresses of one host in a row. In list order, all other hosts would wait behind them. Slow
-    hosts are assigned at most `slow_share` profiles at once while others may come. Paused hosts are assigned none.
+    hosts are assigned at most `slow_share` profiles at once while others may come: until `add_no_more`, and while fewer
+    than `capacity` profiles wait. Paused hosts are assigned none.
     """
 
-    def __init__(self, per_host: int, slow_share: int) -> None:
+    def __init__(self, per_host: int, slow_share: int, capacity: int) -> None:
         self._per_host = per_host
         self._slow_share = slow_share
+        self._capacity = capacity
         self._is_last = False
         self._hosts: dict[str, Host] = {}
         self._slow_hosts: dict[str, None] = {}  # in the order in which they were seen
@@ -66,14 +73,24 @@ class Window:
 
     @property
     def supply(self) -> int:
-        """How many profiles wait, without those of paused hosts, and of each host at most HOST_SHARE."""
+        """How many profiles wait, without those of slow and paused hosts, and of each host at most HOST_SHARE."""
         return self._counted
+
+    @property
+    def is_full(self) -> bool:
+        """More profiles would only take memory."""
+        return self._size >= self._capacity
 
     @property
     def ready(self) -> int:
         """Number of profiles that `take` can return now."""
-        room = len(self._slow) if self._is_last else max(0, self._slow_share - self._slow_taken)
+        room = len(self._slow) if self._may_exceed_share else max(0, self._slow_share - self._slow_taken)
         return len(self._quick) + min(len(self._slow), room)
+
+    @property
+    def _may_exceed_share(self) -> bool:
+        """Whether slow hosts may have every slot that no other can take: no others will come."""
+        return self._is_last or self.is_full
 
     @property
     def needs_room(self) -> bool:
@@ -81,7 +98,7 @@ class Window:
         return bool(self._quick) and self._slow_taken >= self._slow_share
 
     def add_no_more(self) -> None:
-        """From now on, slow hosts may have every slot that no other can take."""
+        """All profiles have been added."""
         self._is_last = True
 
     @property
@@ -107,7 +124,7 @@ class Window:
             host = self._hosts[turn.host] = Host(turn.host, turn.host in self._slow_hosts)
         host.waiting.append(turn)
         self._size += 1
-        if len(host.waiting) <= HOST_SHARE and not host.pause:
+        if len(host.waiting) <= HOST_SHARE and not (host.is_slow or host.pause):
             self._counted += 1
         if len(host.waiting) > CROWD:
             self._crowded.add(host.name)
@@ -124,7 +141,7 @@ class Window:
         """The next profile of a host with a free slot, or None. Call `release` after its check."""
         if self._quick:
             host = self._quick.popleft()
-        elif self._slow and (self._is_last or self._slow_taken < self._slow_share):
+        elif self._slow and (self._may_exceed_share or self._slow_taken < self._slow_share):
             host = self._slow.popleft()
         else:
             return None
@@ -132,7 +149,7 @@ class Window:
         host.queued -= 1
         host.taken += 1
         self._size -= 1
-        if len(host.waiting) < HOST_SHARE:
+        if len(host.waiting) < HOST_SHARE and not host.is_slow:
             self._counted -= 1
         turn.is_slow = host.is_slow
         self._slow_taken += turn.is_slow
@@ -163,7 +180,9 @@ class Window:
                 del self._slow_hosts[next(iter(self._slow_hosts))]
         if host.is_slow != is_slow:
             self._unqueue(host)
+            self._counted -= host.supply
             host.is_slow = is_slow
+            self._counted += host.supply
             self._queue(host)
 
     def pause(self, pause: HostPaused, until: float) -> None:
@@ -173,7 +192,7 @@ class Window:
             return
         if not host.pause:
             self._unqueue(host)
-            self._counted -= min(len(host.waiting), HOST_SHARE)
+            self._counted -= host.supply
         host.pause, host.paused_until = pause, until
         heappush(self._paused, (until, next(self._numbers), host))
 
@@ -183,7 +202,7 @@ class Window:
             until, _, host = heappop(self._paused)
             if host.pause and until == host.paused_until:  # it was not prolonged
                 host.pause = None
-                self._counted += min(len(host.waiting), HOST_SHARE)
+                self._counted += host.supply
                 self._queue(host)
                 self._forget_unused(host)
 

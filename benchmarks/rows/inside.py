@@ -20,8 +20,8 @@ FEW = 1_000
 FLAT = 1.5
 
 FAIRNESS = prose("""
-    3,000 feeds of 3,000 hosts, alone and then with the slow or hostile ones, by one worker with its default settings.
-    The time ends with the last of the 3,000, measured by the server. One server in Python serves all of them.
+    12,000 feeds of 12,000 hosts, alone and then with the slow or hostile ones, by one worker with its default settings.
+    The time ends with the last of the 12,000, measured by the server. One server in Python serves all of them.
 """)
 PAGES = prose("""
     One request after the other within the process, from the middleware to the rendered page: 1,000,000 profiles in
@@ -88,7 +88,7 @@ def open_export(scale: Scale) -> Iterator[Contest]:
 
 
 def pick_scenario(name: str, scale: Scale) -> dict[str, Any]:
-    return {"scenario": name, "profiles": scale.pick(3_000, 100)}
+    return {"scenario": name, "profiles": scale.pick(12_000, 100)}
 
 
 ROWS = [

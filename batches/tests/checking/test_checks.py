@@ -8,13 +8,13 @@ import pytest
 from batches.checking.checkers.base import Checker, CheckResult, HostPaused, ProfileToCheck, Story
 from batches.checking.checkers.clock import not_charged
 from batches.checking.checks import SECONDS_BETWEEN_LOOKS, Checks
-from batches.checking.pace import SLOW_SECONDS, Pace
+from batches.checking.pace import Pace
 from batches.conf import Config
 from batches.tests.support.time import Time, in_time
 
 Script = Callable[[str], Awaitable[CheckResult | None]]
 ONE_LOOK = SECONDS_BETWEEN_LOOKS + 0.01
-SLOW = SLOW_SECONDS + ONE_LOOK
+SLOW = Pace().slow_seconds + ONE_LOOK
 
 
 class Scripted(Checker):
@@ -294,7 +294,7 @@ def test_a_check_makes_room_only_once():
         assert world.checked == ["s1", "s2", "a"]
         await world.time.pass_by(50.0)
         world.add("b", "c")
-        for _ in range(200):
+        for _ in range(600):
             await world.time.pass_by(ONE_LOOK)
         assert world.checked == ["s1", "s2", "a", "s2", "b", "c"]
         assert len(world.errors) == 5
@@ -337,6 +337,14 @@ def test_a_few_checks_without_an_end_do_not_move_what_is_usual():
     for number in range(1000):
         assert pace.note(20.0 if number % 20 == 0 else 0.1) == (number % 20 == 0)
     assert pace.slow_seconds < 1.5
+
+
+@pytest.mark.parametrize(("usual", "slow"), [(0.001, 0.25), (0.02, 0.25), (0.2, 0.8), (5.0, 20.0)])
+def test_what_is_slow_depends_on_what_is_usual(usual: float, slow: float) -> None:
+    pace = Pace()
+    for _ in range(1000):
+        pace.note(usual)
+    assert pace.slow_seconds == pytest.approx(slow, rel=0.06)
 
 
 # Paused hosts

@@ -10,6 +10,8 @@ from batches.checking import window as window_module
 from batches.checking.checkers.base import HostPaused, ProfileToCheck
 from batches.checking.window import CROWD, HOST_SHARE, Window
 
+CAPACITY = 10_000
+
 
 def profile(number, host="a.example", feed_url=""):
     return ProfileToCheck(number, f"https://{host}/{number}", feed_url)
@@ -17,7 +19,7 @@ def profile(number, host="a.example", feed_url=""):
 
 def filled(per_host, *hosts, slow_share=100):
     """A window with a profile of each of these hosts, in this order."""
-    window = Window(per_host, slow_share)
+    window = Window(per_host, slow_share, CAPACITY)
     for number, host in enumerate(hosts):
         window.add(profile(number, host))
     return window
@@ -93,7 +95,7 @@ def test_hosts_take_turns():
     ],
 )
 def test_each_host_has_its_own_slots(hosts, feed_url, ready):
-    window = Window(1, 100)
+    window = Window(1, 100, CAPACITY)
     for number, host in enumerate(hosts):
         window.add(profile(number, host, feed_url))
     assert window.ready == len(take_all(window)) == ready
@@ -103,7 +105,7 @@ def test_each_host_has_its_own_slots(hosts, feed_url, ready):
 
 
 def test_slow_hosts_get_their_share_of_slots_and_the_others_the_rest():
-    window = Window(per_host=2, slow_share=3)
+    window = Window(per_host=2, slow_share=3, capacity=CAPACITY)
     make_slow(window, "s1", "s2", "s3")
     for number in range(10):
         for host in ("s1", "s2", "s3", "q1", "q2"):
@@ -113,7 +115,7 @@ def test_slow_hosts_get_their_share_of_slots_and_the_others_the_rest():
 
 
 def test_slow_hosts_get_all_slots_when_no_others_will_come():
-    window = Window(per_host=2, slow_share=1)
+    window = Window(per_host=2, slow_share=1, capacity=CAPACITY)
     make_slow(window, "s1", "s2")
     for host in ("s1", "s2", "q"):
         window.add(profile(1, host))
@@ -122,8 +124,24 @@ def test_slow_hosts_get_all_slots_when_no_others_will_come():
     assert hosts_of(take_all(window)) == ["q", "s1", "s2"]
 
 
+def test_slow_hosts_do_not_keep_the_run_from_reading_on_until_the_window_is_full():
+    """Otherwise a list with many slow hosts would be checked in their few slots, while no quick ones were read."""
+    window = Window(per_host=1, slow_share=1, capacity=3)
+    make_slow(window, "s1", "s2", "s3")
+    for host in ("s1", "s2", "q"):
+        window.add(profile(1, host))
+    assert (window.supply, window.is_full, window.ready) == (1, True, 3)
+    quick = window.take()
+    assert (window.supply, window.is_full, window.ready) == (0, False, 1)
+    window.add(profile(2, "s3"))
+    assert (window.is_full, window.ready) == (True, 3)
+    window.release(quick)
+    assert hosts_of([window.take()]) == ["s1"]
+    assert (window.is_full, window.ready) == (False, 0)
+
+
 def test_a_check_that_has_become_slow_counts_until_it_is_over():
-    window = Window(per_host=1, slow_share=1)
+    window = Window(per_host=1, slow_share=1, capacity=CAPACITY)
     make_slow(window, "s")
     window.add(profile(1, "becomes slow"))
     turn = window.take()
@@ -135,7 +153,7 @@ def test_a_check_that_has_become_slow_counts_until_it_is_over():
 
 
 def test_a_host_that_answers_quickly_again_is_no_longer_slow():
-    window = Window(per_host=1, slow_share=1)
+    window = Window(per_host=1, slow_share=1, capacity=CAPACITY)
     make_slow(window, "s1", "s2")
     window.add(profile(1, "s1"))
     window.release(window.take(), is_slow=False)
@@ -145,7 +163,7 @@ def test_a_host_that_answers_quickly_again_is_no_longer_slow():
 
 
 def test_what_is_not_known_of_a_check_does_not_change_its_hosts_speed():
-    window = Window(per_host=1, slow_share=1)
+    window = Window(per_host=1, slow_share=1, capacity=CAPACITY)
     make_slow(window, "s1", "s2")
     window.add(profile(1, "s1"))
     window.release(window.take(), is_slow=None)
@@ -165,7 +183,7 @@ def test_a_host_that_becomes_slow_takes_its_waiting_profiles_along():
 
 def test_a_million_slow_hosts_do_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(window_module, "MAX_SLOW_HOSTS", 10)
-    window = Window(per_host=1, slow_share=100)
+    window = Window(per_host=1, slow_share=100, capacity=CAPACITY)
     for number in range(100):
         make_slow(window, f"{number}")
     assert list(window._slow_hosts) == [f"{number}" for number in range(90, 100)]
@@ -198,7 +216,7 @@ def test_a_longer_pause_counts_and_a_shorter_one_does_not():
 
 
 def test_profiles_that_come_during_a_pause_wait_too():
-    window = Window(2, 100)
+    window = Window(2, 100, CAPACITY)
     pause(window, "a", 10.0)
     window.add(profile(1, "a"))
     assert (len(window), window.supply, window.ready) == (1, 0, 0)
@@ -239,9 +257,10 @@ def test_the_profiles_of_paused_hosts_can_be_removed():
 class Model:
     """The simplest possible window: for each host, the profiles that wait and those that are being checked."""
 
-    def __init__(self, per_host, slow_share):
+    def __init__(self, per_host, slow_share, capacity):
         self.per_host = per_host
         self.slow_share = slow_share
+        self.capacity = capacity
         self.waiting = defaultdict(list)
         self.slow = set()
         self.paused = {}
@@ -258,11 +277,14 @@ class Model:
     def ready(self):
         slow = sum(number for host, number in self.free.items() if host in self.slow)
         room = max(0, self.slow_share - sum(turn.is_slow for turn in self.out))
+        if sum(map(len, self.waiting.values())) >= self.capacity:
+            room = slow
         return sum(self.free.values()) - slow + min(slow, room)
 
     @property
     def supply(self):
-        return sum(min(HOST_SHARE, len(waiting)) for host, waiting in self.waiting.items() if host not in self.paused)
+        counted = [waiting for host, waiting in self.waiting.items() if host not in self.slow | self.paused.keys()]
+        return sum(min(HOST_SHARE, len(waiting)) for waiting in counted)
 
 
 HOSTS = st.sampled_from("abc")
@@ -280,9 +302,9 @@ STEPS = st.one_of(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(1, 3), st.integers(1, 3), st.lists(STEPS, max_size=80))
-def test_each_profile_is_assigned_once_in_order_and_within_the_limits(per_host, slow_share, steps):
-    window, model = Window(per_host, slow_share), Model(per_host, slow_share)
+@given(st.integers(1, 3), st.integers(1, 3), st.sampled_from([3, CAPACITY]), st.lists(STEPS, max_size=80))
+def test_each_profile_is_assigned_once_in_order_and_within_the_limits(per_host, slow_share, capacity, steps):
+    window, model = Window(per_host, slow_share, capacity), Model(per_host, slow_share, capacity)
     for number, (step, value) in enumerate(steps):
         if step == "add":
             window.add(profile(number, value))
