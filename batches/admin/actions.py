@@ -9,9 +9,9 @@ from uuid import UUID, uuid5
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, Max, OuterRef, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import URLPattern, path
+from django.urls import URLPattern
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
@@ -25,7 +25,7 @@ from batches.queue.values import as_uuid
 from batches.reports import queries
 from batches.text import Sentence, counted, translate
 
-from .base import ListAdmin
+from .base import AdminView, ListAdmin, parse_number
 from .display import register
 
 #: What the permission to operate allows, in the order of the buttons.
@@ -50,7 +50,6 @@ SHOWN_REASONS = 20
 #: The largest ID of a log line that both databases can compare.
 MAX_LINE = 2**63 - 1
 
-View = Callable[..., HttpResponseBase]
 #: What the manager returned, and the message of a success.
 Result = tuple[Any, str]
 
@@ -143,13 +142,6 @@ def selected_ids(request: HttpRequest) -> list[UUID]:
     """The ids in the form's fields `selected`; other texts are ignored, since they select nothing."""
     texts = " ".join(request.POST.getlist("selected")).split()
     return [pk for pk in map(as_uuid, texts) if pk]
-
-
-def parse_number(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:  # also raised for more digits than Python reads
-        return None
 
 
 def respond(request: HttpRequest, result: Any, success: str, page: str, undo: str = "") -> HttpResponse:
@@ -300,8 +292,10 @@ def describe_deletion(batch: Batch) -> str:
     return Sentence("“%(batch)s” stays because it is %(status)s.", batch=batch, status=STATUS_WORDS[batch.status])
 
 
-class BatchView:
-    """Views beside Django's own. They use the permissions and the site of the batch admin."""
+class BatchView(AdminView):
+    """Pages of batches with buttons."""
+
+    model_admin: BatchAdminBase
 
     def page_url(self, request: HttpRequest, *args: Any, **values: Any) -> str:
         """The page that a button with these values in its address belongs to."""
@@ -311,22 +305,6 @@ class BatchView:
         """Where the button of a message undoes the change of this batch."""
         raise NotImplementedError
 
-    def __init__(self, batch_admin: BatchAdminBase) -> None:
-        self.batch_admin = batch_admin
-
-    def path(self, route: str, view: View, name: str) -> URLPattern:
-        return path(route, self.batch_admin.admin_site.admin_view(view), name=f"batches_batch_{name}")
-
-    def page_path(self, route: str, view: View, name: str) -> URLPattern:
-        """The path of a view for users who may view batches."""
-
-        def guarded(request: HttpRequest, **values: Any) -> HttpResponseBase:
-            if not self.batch_admin.has_view_permission(request):
-                raise PermissionDenied
-            return view(request, **values)
-
-        return self.path(route, guarded, name)
-
     def button_path(self, route: str, press: Callable[..., Result | HttpResponse], name: str) -> URLPattern:
         """The path of a button, which makes one call; its page shows the result."""
 
@@ -334,7 +312,7 @@ class BatchView:
             page = self.page_url(request, **values)
             if request.method != "POST":  # a login leads back here, and must not press the button
                 return redirect(page)
-            if not self.batch_admin.has_action_permission(request, values.get("call", "")):
+            if not self.model_admin.has_action_permission(request, values.get("call", "")):
                 raise PermissionDenied
             seen, result = latest_line(), press(request, **values)
             if isinstance(result, HttpResponse):
@@ -343,4 +321,4 @@ class BatchView:
             undo = undo_button(request, batch_id, seen, self.undo_address(batch_id)) if batch_id and result[0] else ""
             return respond(request, *result, page, undo)
 
-        return self.path(route, respond_to_press, name)
+        return self.model_admin.own_path(route, respond_to_press, name)

@@ -1,28 +1,65 @@
-"""Base classes of the admin's lists."""
+"""Base classes of the admin's lists, and of the views beside them."""
 
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import MaxLengthValidator
 from django.db import DatabaseError, DataError, transaction
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, override
 
 from batches.limits import MAX_NAME
-from batches.models import is_too_complex
+from batches.models import BatchLog, is_too_complex
+from batches.queue.refusals import Refusal, Refused
 from batches.text import StrOrPromise, translate
 from batches.web.search import SearchTooSlow, limited_search, validate_words
 
 from . import display
+
+View = Callable[..., HttpResponseBase]
+
+#: Rows and refusals that a question and its result show.
+SHOWN = 20
+
+
+def can_view(request: HttpRequest, model: type[Model]) -> bool:
+    return any(request.user.has_perm(f"batches.{action}_{model._meta.model_name}") for action in ("view", "change"))
+
+
+def parse_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:  # also raised for more digits than Python reads
+        return None
+
+
+def is_across(request: HttpRequest) -> bool:
+    """Whether all matching rows are meant, as Django reads the field."""
+    return bool(helpers.ActionForm.base_fields["select_across"].to_python(request.POST.get("select_across")))
+
+
+def ticked_keys(request: HttpRequest) -> list[str]:
+    """Of the ticked rows. If all that match are meant, only the first: Django requires one."""
+    return request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[: 1 if is_across(request) else None]
+
+
+def digest_of(rows: Iterable[Any], *fields: str) -> str:
+    """Identifies rows with what a question shows of them."""
+    return sha256(repr([attrgetter(*fields)(row) for row in rows]).encode()).hexdigest()
 
 
 class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -78,6 +115,10 @@ class ListAdmin(PlaceAdmin):
         with override("en"):
             return super().log_deletions(request, queryset)
 
+    def own_path(self, route: str, view: View, name: str) -> URLPattern:
+        """The path of a view beside Django's own."""
+        return path(route, self.admin_site.admin_view(view), name=f"batches_{self.opts.model_name}_{name}")
+
     def address_of(self, page: str, *args: Any, **query: Any) -> str:
         """The address of a page of this app at this admin site."""
         return reverse(f"admin:batches_{page}", args=args, query=query, current_app=self.admin_site.name)
@@ -122,17 +163,33 @@ class ListAdmin(PlaceAdmin):
 
     def question_context(self, request: HttpRequest, title: str, action: str, confirmed: str = "yes") -> dict[str, Any]:
         """The context of a page that asks before an action on selected rows, and posts it again with `confirmed`."""
-        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-        across = request.POST.get("select_across", "0")
         return {
             **self.admin_site.each_context(request),
             "title": title,
             "opts": self.opts,
-            "form": {"action": action, "select_across": across, "confirmed": confirmed},
-            # Django requires one even if all are meant.
-            "selected": selected[:1] if across == "1" else selected,
+            "form": {"action": action, "select_across": int(is_across(request)), "confirmed": confirmed},
+            "selected": ticked_keys(request),
             "cancel_url": request.get_full_path(),
         }
+
+    def chosen_context(self, rows: QuerySet[Any], chosen: Sequence[Any]) -> dict[str, Any]:
+        """What the question says of the rows that are chosen, of all that match: for `confirm_selected.html`."""
+        count = len(chosen)
+        return {"count": count, "first": chosen[:SHOWN], "more": count - SHOWN, "left": rows.count() - count}
+
+    def is_confirmed(self, request: HttpRequest, digest: str, changed: str) -> bool:
+        """Whether the question was answered for these rows. For others, warn that they have `changed`."""
+        confirmed = request.POST.get("confirmed")
+        if confirmed not in {None, digest}:
+            self.message_user(request, changed, messages.WARNING)
+        return confirmed == digest
+
+    def show_results(self, request: HttpRequest, done: str, results: Iterable[object]) -> None:
+        """What was done, and why some calls were refused."""
+        self.message_user(request, done, messages.SUCCESS)
+        refusals = [result for result in results if isinstance(result, Refusal)]
+        for refusal in refusals[:SHOWN]:
+            self.message_user(request, refusal.message, messages.WARNING)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
@@ -189,3 +246,50 @@ class ReadOnlyAdmin(ListAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class RefusableAdmin(ListAdmin):
+    """Shows a refusal as a message. Django's own views report success whatever happens."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        return self.or_warn(request, super().changeform_view, *args, **options)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        return self.or_warn(request, super().delete_view, *args, **options)
+
+    def or_warn(self, request: HttpRequest, view: Any, *args: Any, **options: Any) -> HttpResponse:
+        try:
+            response: HttpResponse = view(request, *args, **options)
+        except Refused as refused:
+            self.message_user(request, str(refused), messages.WARNING)
+            return redirect(request.get_full_path())
+        return response
+
+
+class LoggedAdmin(ListAdmin):
+    """Rows with a log of the changes through every channel. Django's history has only those through the admin."""
+
+    #: The parameter with which the log is filtered by a row.
+    log_filter: str
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        if not self.admin_site.get_model_admin(BatchLog).has_view_permission(request):
+            return super().history_view(request, object_id, extra_context)
+        return redirect(self.address_of("batchlog_changelist", **{self.log_filter: unquote(object_id)}))
+
+
+class AdminView:
+    """Views beside Django's own, with the permissions and the site of a model's admin."""
+
+    def __init__(self, model_admin: ListAdmin) -> None:
+        self.model_admin = model_admin
+
+    def page_path(self, route: str, view: View, name: str) -> URLPattern:
+        """The path of a view for users who may view the rows of the model."""
+
+        def guarded(request: HttpRequest, **values: Any) -> HttpResponseBase:
+            if not self.model_admin.has_view_permission(request):
+                raise PermissionDenied
+            return view(request, **values)
+
+        return self.model_admin.own_path(route, guarded, name)

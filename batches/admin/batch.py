@@ -8,16 +8,16 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from batches.models import Action, Batch, BatchLog, BatchProfile, BatchQuerySet
+from batches.models import Action, Batch, BatchProfile, BatchQuerySet
 from batches.text import StrOrPromise
 
 from . import display
 from .actions import describe_deletion, get_manager, latest_line
 from .add_batch import AddBatchAdmin
+from .base import LoggedAdmin
 from .batch_page import BatchPage
 from .dashboard import Dashboard
 from .filters import ListFilter
@@ -40,7 +40,7 @@ def list_action(action: Action, name: str, description: StrOrPromise, permission
 
 
 @admin.register(Batch)
-class BatchAdmin(AddBatchAdmin):
+class BatchAdmin(AddBatchAdmin, LoggedAdmin):
     about = gettext_lazy("A batch is one pass over a set of profiles.")
     form = ChangeBatchForm
     fields = ("name", "priority")
@@ -54,7 +54,7 @@ class BatchAdmin(AddBatchAdmin):
         display.column("skipped_profiles", gettext_lazy("skipped"), display.number),
         display.column("stories_found", gettext_lazy("new stories"), display.number),
         "priority",
-        display.column("created_at", gettext_lazy("created"), display.moment, ordering="created_at"),
+        display.CREATED,
     )
     list_display_links = ("name",)
     list_filter = ("status", "priority", "checker", "created_at", ListFilter)
@@ -62,6 +62,7 @@ class BatchAdmin(AddBatchAdmin):
     show_full_result_count = False
     search_fields = ("name", "id")
     search_help_text = gettext_lazy("Name or id")
+    log_filter = "batch"
     actions = (
         list_action(
             Action.QUEUE_BATCH, "queue_batches", gettext_lazy("Queue selected batches (done ones: recheck all)")
@@ -94,12 +95,6 @@ class BatchAdmin(AddBatchAdmin):
         if obj := options.get("obj"):
             context |= {**BatchPage(self).page_context(request, obj), "show_save_and_add_another": False}
         return super().render_change_form(request, context, *args, **options)
-
-    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Its log, with the changes through every channel. Django's history has only those through the admin."""
-        if not self.admin_site.get_model_admin(BatchLog).has_view_permission(request):
-            return super().history_view(request, object_id, extra_context)
-        return redirect(self.address_of("batchlog_changelist", batch=unquote(object_id)))
 
     def save_model(self, request: HttpRequest, obj: Batch, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager

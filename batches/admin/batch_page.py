@@ -60,11 +60,10 @@ class BatchPage(BatchView):
         return {
             **self.live_context(request, batch),
             **(details_context(batch) if at_once else {}),
+            **rows_context(request, batch),
             "has_details": at_once,
             "title": str(batch),
             "subtitle": None,
-            **stories_context(batch),
-            "exports": list(EXPORTERS) if has_export_permission(request) else [],
         }
 
     def live_context(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
@@ -75,7 +74,7 @@ class BatchPage(BatchView):
             "now": timezone.now(),
             "summary": summarise(batch, logs),
             **queue_state(batch),
-            "can_operate": self.batch_admin.has_operate_permission(request),
+            "can_operate": self.model_admin.has_operate_permission(request),
             "previous": previous,
             "logs": logs,
             "state": details_key(batch, previous),
@@ -89,18 +88,17 @@ class BatchPage(BatchView):
         batch = get_object_or_404(Batch, pk=batch_id)
         context = {
             **details_context(batch),
+            **rows_context(request, batch),
             "batch": batch,
-            **stories_context(batch),
-            "can_operate": self.batch_admin.has_operate_permission(request),
-            "exports": list(EXPORTERS) if has_export_permission(request) else [],
+            "can_operate": self.model_admin.has_operate_permission(request),
         }
         return render(request, "admin/batches/batch/details_live.html", context)
 
     def page_url(self, request: HttpRequest, batch_id: UUID) -> str:
-        return self.batch_admin.address_of("batch_change", batch_id)
+        return self.model_admin.address_of("batch_change", batch_id)
 
     def undo_address(self, batch_id: UUID) -> str:
-        return self.batch_admin.address_of("batch_operate", batch_id)
+        return self.model_admin.address_of("batch_operate", batch_id)
 
     def operate(self, request: HttpRequest, batch_id: UUID) -> Result | HttpResponse:
         """Press a button. A script gets the address of a new batch."""
@@ -159,8 +157,9 @@ def details_key(*batches: Batch | None) -> str:
     )
 
 
-def stories_context(batch: Batch) -> dict[str, Any]:
-    return {"stories": batch.new_stories[:SHOWN], "has_baseline": batch.has_baseline}
+def rows_context(request: HttpRequest, batch: Batch) -> dict[str, Any]:
+    exports = list(EXPORTERS) if has_export_permission(request) else []
+    return {"stories": batch.new_stories[:SHOWN], "has_baseline": batch.has_baseline, "exports": exports}
 
 
 def details_context(batch: Batch) -> dict[str, Any]:

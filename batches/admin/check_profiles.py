@@ -20,9 +20,8 @@ from batches.limits import MAX_NAME
 from batches.models import Batch, Profile
 from batches.text import pluralise
 
-from .actions import parse_number
 from .add_batch import create_batch, describe_start, respond_to_addition
-from .base import ListAdmin
+from .base import ListAdmin, is_across, parse_number, ticked_keys
 from .display import number
 from .filters import ChoiceFilter
 from .forms import NewBatchForm
@@ -70,7 +69,6 @@ class CheckProfilesAdmin(ListAdmin):
         else:
             title = ngettext("Check %(count)s selected profile", "Check %(count)s selected profiles", count) % counted
             button = _("Check selected")
-        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         form = form or NewBatchForm(initial={"name": self.suggest_name(request, count)})
         context = {
             **self.form_context(request, form, VISIBLE),
@@ -81,8 +79,7 @@ class CheckProfilesAdmin(ListAdmin):
             "first": profiles[:SHOWN],
             "more": count - SHOWN,
             "when": describe_start(0),
-            # Django requires one even if all are meant.
-            "selected": selected[:1] if is_all else selected,
+            "selected": ticked_keys(request),
             "is_all": is_all,
         }
         return TemplateResponse(request, "admin/batches/adding/check.html", context)
@@ -105,11 +102,6 @@ class CheckProfilesAdmin(ListAdmin):
             if chosen.value() is not None:
                 label = str(dict(chosen.lookup_choices).get(str(chosen.value())))
                 yield f"{chosen.title}: {label[:1].lower() + label[1:] if isinstance(chosen, ChoiceFilter) else label}"
-
-
-def is_across(request: HttpRequest) -> bool:
-    """Whether all matching profiles are meant, as Django reads the field."""
-    return bool(helpers.ActionForm.base_fields["select_across"].to_python(request.POST.get("select_across")))
 
 
 def describe_selection(request: HttpRequest) -> tuple[Any, ...]:

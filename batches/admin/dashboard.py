@@ -19,9 +19,9 @@ from batches.reports.hosts import count_failing_up_to
 from batches.reports.outlook import forecast_queue
 
 from .actions import BatchView
+from .base import can_view
 from .display import register
-from .queue_content import describe_hold, describe_missing_worker, fleet_context
-from .reports import can_view
+from .queue_content import outlook_context
 
 #: Rows of each table.
 SHOWN = 8
@@ -60,12 +60,8 @@ def live_context(request: HttpRequest) -> dict[str, Any]:
 def queue_context() -> dict[str, Any]:
     outlook, today = forecast_queue(), sum_up_day()
     return {
-        "outlook": outlook,
-        "running": outlook.running,
+        **outlook_context(outlook),
         "in_error": Batch.objects.filter(status=Batch.Status.ERROR).count(),
-        "hold": describe_hold(outlook),
-        "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
-        **fleet_context(),
         "today": today.with_run(outlook.running) if outlook.running else today,
         "yesterday": sum_up_day(days_ago=1),
         "runs": find_latest_runs(SHOWN),

@@ -147,6 +147,11 @@ def _as_element(time: datetime, text: str) -> str:
     return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(timespec="seconds"), full, text)
 
 
+#: Columns that several lists have. The log has entries of the same minute.
+CREATED = column("created_at", gettext_lazy("created"), moment, ordering="created_at")
+AT = column("created_at", gettext_lazy("at"), exact)
+
+
 @register.simple_tag
 def time_zone() -> str:
     """For the head of a page: the zone of all its times."""

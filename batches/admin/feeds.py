@@ -14,8 +14,8 @@ from batches.web.feeds import addresses_of
 
 from . import display
 from .actions import get_manager
+from .base import RefusableAdmin
 from .filters import ListFilter
-from .lists import RefusableAdmin
 
 
 @admin.register(ListFeed)
@@ -29,7 +29,7 @@ class ListFeedAdmin(RefusableAdmin):
         "name",
         "of_list",
         "begins_with",
-        display.column("created_at", gettext_lazy("created"), display.moment),
+        display.CREATED,
         display.column("last_used_at", gettext_lazy("last used"), display.moment),
     )
     list_select_related = ("list",)

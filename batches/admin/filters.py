@@ -1,6 +1,6 @@
 """Filters of the lists."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.lists.addresses import InvalidAddress, host_of
-from batches.models import Batch, BatchProfile, ProfileList
+from batches.models import Batch, BatchProfile
 from batches.queue.refusals import Refused
 from batches.queue.values import find_batch, find_list
 from batches.reports import comparison, queries
@@ -48,40 +48,42 @@ class ValueFilter(admin.SimpleListFilter):
         raise NotImplementedError
 
 
-class BatchFilter(ValueFilter):
-    """The rows of one batch, which its page links to: `?batch=<id>`."""
+class OwnerFilter(ValueFilter):
+    """The rows of one batch or of one list, which its page links to: `?batch=<id>`."""
 
-    title = gettext_lazy("batch")
-    parameter_name = "batch"
+    find: Callable[[object], Any]
+
+    @classmethod
+    def find_owner(cls, request: HttpRequest) -> Any:
+        """The one that the address names, or None."""
+        try:
+            return cls.find(request.GET.get(str(cls.parameter_name)))
+        except Refused:
+            return None
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        self.batch = selected_batch(request)
-        return [(value, str(self.batch or _("unknown"))) for value, _label in super().lookups(request, model_admin)]
+        self.owner = self.find_owner(request)
+        return [(value, str(self.owner or _("unknown"))) for value, _label in super().lookups(request, model_admin)]
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return self.rows_of_batch(rows, self.batch) if self.batch else rows.none()
+        return rows.filter(**{str(self.parameter_name): self.owner}) if self.owner else rows.none()
 
-    def rows_of_batch(self, rows: Any, batch: Batch) -> QuerySet[Any]:
-        return rows.filter(batch=batch)  # type: ignore[no-any-return]
+
+class BatchFilter(OwnerFilter):
+    title = gettext_lazy("batch")
+    parameter_name = "batch"
+    find = staticmethod(find_batch)
 
 
 class ProfilesOfBatchFilter(BatchFilter):
-    def rows_of_batch(self, rows: Any, batch: Batch) -> QuerySet[Any]:
-        return rows.of_batch(batch)  # type: ignore[no-any-return]
+    def filter_by(self, rows: Any, value: str) -> QuerySet[Any]:
+        return rows.of_batch(self.owner) if self.owner else rows.none()  # type: ignore[no-any-return]
 
 
-class ListFilter(ValueFilter):
-    """The rows of one list, which its page links to: `?list=<id>`."""
-
+class ListFilter(OwnerFilter):
     title = gettext_lazy("list")
     parameter_name = "list"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        self.list = selected_list(request)
-        return [(value, str(self.list or _("unknown"))) for value, _label in super().lookups(request, model_admin)]
-
-    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return rows.filter(list=self.list) if self.list else rows.none()
+    find = staticmethod(find_list)
 
 
 def shorten(reason: str) -> str:
@@ -100,7 +102,7 @@ class OfBatchFilter(ValueFilter):
     """A filter that is offered only in the list of one batch's rows."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        self.batch = selected_batch(request)
+        self.batch = BatchFilter.find_owner(request)
         options = self.options_of(self.batch) if self.batch else {}
         for value, _label in super().lookups(request, model_admin):
             options.setdefault(value, shorten(value))
@@ -137,22 +139,6 @@ class ChangeFilter(OfBatchFilter):
         if self.batch is None or value not in comparison.Change.values:
             return rows.none()
         return comparison.filter_by_change(rows, comparison.find_previous(self.batch), comparison.Change(value))
-
-
-def selected_batch(request: HttpRequest) -> Batch | None:
-    """The batch that the list is filtered by, if it exists."""
-    try:
-        return find_batch(request.GET.get(BatchFilter.parameter_name))
-    except Refused:
-        return None
-
-
-def selected_list(request: HttpRequest) -> ProfileList | None:
-    """The list that the rows are filtered by, if it exists."""
-    try:
-        return find_list(request.GET.get(ListFilter.parameter_name))
-    except Refused:
-        return None
 
 
 class ChoiceFilter(ValueFilter):

@@ -1,9 +1,6 @@
 """Forget profiles: those selected in their list, all that match its filters, or the one on its own page."""
 
-from collections.abc import Iterable
-from hashlib import sha256
-
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -13,13 +10,10 @@ from django.utils.translation import gettext_lazy
 from batches.limits import MAX_BULK
 from batches.models import Profile
 from batches.queue.forgetting import count_traces
-from batches.queue.refusals import Refusal
 from batches.text import counted
 
 from .actions import get_manager
-from .base import ListAdmin
-
-SHOWN = 20
+from .base import ListAdmin, digest_of
 
 
 class ForgetProfilesAdmin(ListAdmin):
@@ -32,32 +26,17 @@ class ForgetProfilesAdmin(ListAdmin):
     def forget_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
         """Forget what the question showed. If the selection has changed since, ask again."""
         chosen = list(profiles.order_by("pk")[:MAX_BULK])
-        shown = digest_of(chosen)
-        if request.POST.get("confirmed") != shown:
-            if "confirmed" in request.POST:
-                self.message_user(request, _("The profiles have changed. Check them again."), messages.WARNING)
-            return self.ask(request, chosen, profiles.count() - len(chosen), shown)
+        shown = digest_of(chosen, "pk", "url")
+        if not self.is_confirmed(request, shown, _("The profiles have changed. Check them again.")):
+            context = {
+                **self.question_context(request, _("Forget profiles?"), "forget_selected", shown),
+                **self.chosen_context(profiles, chosen),
+                "traces": count_traces(chosen),
+            }
+            return render(request, "admin/batches/profile/forget.html", context)
         manager = get_manager(request)
         results = [manager.forget_profile(profile.pk) for profile in chosen]
-        refusals = [result for result in results if isinstance(result, Refusal)]
-        done = len(results) - len(refusals)
+        done = sum(map(bool, results))
         forgotten = counted("%(count)s profile forgotten.", "%(count)s profiles forgotten.", count=done)
-        self.message_user(request, forgotten, messages.SUCCESS)
-        for refusal in refusals[:SHOWN]:
-            self.message_user(request, refusal.message, messages.WARNING)
+        self.show_results(request, forgotten, results)
         return None
-
-    def ask(self, request: HttpRequest, chosen: list[Profile], left: int, shown: str) -> HttpResponse:
-        context = {
-            **self.question_context(request, _("Forget profiles?"), "forget_selected", shown),
-            "count": len(chosen),
-            "traces": count_traces(chosen),
-            "first": chosen[:SHOWN],
-            "more": len(chosen) - SHOWN,
-            "left": left,
-        }
-        return render(request, "admin/batches/profile/forget.html", context)
-
-
-def digest_of(profiles: Iterable[Profile]) -> str:
-    return sha256("".join(f"{profile.pk} {profile.url}\n" for profile in profiles).encode()).hexdigest()

@@ -1,36 +1,33 @@
 """Lists that last in the admin: their pages, the import with its preview, and their profiles."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied
 from django.db.models import CharField, F, OuterRef, QuerySet, Subquery, Sum, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import path
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.lists.exports import MEMBER_EXPORTERS
-from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList
+from batches.models import Batch, ListProfile, Profile, ProfileList
 from batches.queue.lists import SCHEDULE
 from batches.queue.members import ListChange
-from batches.queue.refusals import Refusal, Refused, require_granted
+from batches.queue.refusals import Refusal, require_granted
 from batches.reports import queries
 from batches.text import Sentence, counted
 from batches.web.downloads import name_download, stream_download
 
 from . import display
-from .actions import get_manager, parse_number
+from .actions import get_manager
 from .add_batch import download_rejects
-from .base import ListAdmin
+from .base import LoggedAdmin, ReadOnlyAdmin, RefusableAdmin, parse_number
 from .chart import MAX_RUNS, runs_chart
-from .filters import ListFilter, selected_list
+from .filters import ListFilter
 from .forms import ListForm, ListImportForm, MemberForm
 from .stored import stored
 
@@ -42,29 +39,9 @@ CREATED = ("name", "priority", "checker", "count_first")
 #: Subscriptions on the page of a list; it links to the others.
 SHOWN = 20
 
-View = Callable[..., HttpResponseBase]
-
-
-class RefusableAdmin(ListAdmin):
-    """Shows a refusal as a message. Django's own views report success whatever happens."""
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
-        return self.or_warn(request, super().changeform_view, *args, **options)
-
-    def delete_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
-        return self.or_warn(request, super().delete_view, *args, **options)
-
-    def or_warn(self, request: HttpRequest, view: Any, *args: Any, **options: Any) -> HttpResponse:
-        try:
-            response: HttpResponse = view(request, *args, **options)
-        except Refused as refused:
-            self.message_user(request, str(refused), messages.WARNING)
-            return redirect(request.get_full_path())
-        return response
-
 
 @admin.register(ProfileList)
-class ProfileListAdmin(RefusableAdmin):
+class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
     about = gettext_lazy("A list has profiles that you check again and again, by hand or by a schedule.")
     form = ListForm
     fieldsets = (
@@ -72,6 +49,7 @@ class ProfileListAdmin(RefusableAdmin):
         (gettext_lazy("Schedule"), {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
     )
     actions = None  # a list is deleted on its page, which says what stays
+    log_filter = "list"
     list_display = (
         "name",
         display.column("total_profiles", gettext_lazy("profiles"), display.number, ordering="total_profiles"),
@@ -81,7 +59,7 @@ class ProfileListAdmin(RefusableAdmin):
         display.column(
             "next_run_at", gettext_lazy("next run"), display.moment, ordering=F("next_run_at").asc(nulls_last=True)
         ),
-        display.column("created_at", gettext_lazy("created"), display.moment, ordering="created_at"),
+        display.CREATED,
     )
     list_filter = ("checker", "priority")
     search_fields = ("name", "id")
@@ -91,17 +69,10 @@ class ProfileListAdmin(RefusableAdmin):
     delete_confirmation_template = "admin/batches/profilelist/delete_confirmation.html"
 
     def get_urls(self) -> list[Any]:
-        own = {"import": self.import_view, "run": self.run_view}
         return [
-            *(
-                path(f"<uuid:list_id>/{name}/", self.admin_site.admin_view(view), name=f"batches_profilelist_{name}")
-                for name, view in own.items()
-            ),
-            path(
-                "<uuid:list_id>/export/<slug:form>/",
-                self.admin_site.admin_view(self.export_view),
-                name="batches_profilelist_export",
-            ),
+            self.own_path("<uuid:list_id>/import/", self.import_view, "import"),
+            self.own_path("<uuid:list_id>/run/", self.run_view, "run"),
+            self.own_path("<uuid:list_id>/export/<slug:form>/", self.export_view, "export"),
             *super().get_urls(),
         ]
 
@@ -153,12 +124,6 @@ class ProfileListAdmin(RefusableAdmin):
         if self.has_change_permission(request, obj):
             return redirect(self.address_of("profilelist_import", obj.pk))
         return super().response_post_save_add(request, obj)
-
-    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Its log, with the changes through every channel."""
-        if not self.admin_site.get_model_admin(BatchLog).has_view_permission(request):
-            return super().history_view(request, object_id, extra_context)
-        return redirect(self.address_of("batchlog_changelist", list=unquote(object_id)))
 
     # Deleting
 
@@ -255,7 +220,7 @@ def apply_import(request: HttpRequest, found: ProfileList, form: ListImportForm)
 
 
 @admin.register(ListProfile)
-class ListProfileAdmin(RefusableAdmin):
+class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
     """The profiles of a list: each can be given another address, or removed."""
 
     about = gettext_lazy("Add or import profiles on the page of their list.")
@@ -269,8 +234,6 @@ class ListProfileAdmin(RefusableAdmin):
     search_help_text = gettext_lazy("Address or name")
     ordering = ("pk",)
     actions = ("remove_selected",)
-    show_full_result_count = False
-    sortable_by = ()
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         # Not in the overview: these rows are reached from the page of their list.
@@ -281,23 +244,14 @@ class ListProfileAdmin(RefusableAdmin):
         paginator = super().get_paginator(request, *args, **options)
         if request.GET.keys() <= {PAGE_VAR}:
             paginator.count = ProfileList.objects.aggregate(profiles=Sum("total_profiles", default=0))["profiles"]
-        elif request.GET.keys() <= {ListFilter.parameter_name, PAGE_VAR} and (found := selected_list(request)):
+        elif request.GET.keys() <= {ListFilter.parameter_name, PAGE_VAR} and (found := ListFilter.find_owner(request)):
             paginator.count = found.total_profiles
         return paginator
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("batches.change_profilelist") and self.has_view_rows(request)
+        return request.user.has_perms(["batches.change_profilelist", "batches.view_listprofile"])
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.has_view_rows(request)
-
-    def has_view_rows(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.view_listprofile")
 
     @admin.display(description=gettext_lazy("address"))

@@ -11,7 +11,8 @@ from django.utils import timezone
 from batches.conf import MAX_DAYS, get_config
 from batches.models import Action, Batch
 
-from .actions import BatchView, parse_number
+from .actions import BatchView
+from .base import parse_number
 
 #: The default, unless the settings say how long workers keep batches.
 DAYS = 90
@@ -20,14 +21,14 @@ DAYS = 90
 class OldBatches(BatchView):
     @property
     def urls(self) -> list[URLPattern]:
-        return [self.path("old/", self.delete, "old")]
+        return [self.model_admin.own_path("old/", self.delete, "old")]
 
     def delete(self, request: HttpRequest) -> HttpResponse:
-        if not self.batch_admin.has_delete_permission(request):
+        if not self.model_admin.has_delete_permission(request):
             raise PermissionDenied
         days = parse_number(request.GET.get("days", "")) or get_config().prune_batches_days or DAYS
         days = max(1, min(days, MAX_DAYS))
         old = Batch.objects.ended_before(timezone.now() - timedelta(days=days))
-        url = self.batch_admin.address_of("batch_changelist")
-        asked = self.batch_admin.run_selected(request, Action.DELETE_BATCH, old, {}, url, days=days)
+        url = self.model_admin.address_of("batch_changelist")
+        asked = self.model_admin.run_selected(request, Action.DELETE_BATCH, old, {}, url, days=days)
         return asked or redirect(url)

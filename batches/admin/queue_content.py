@@ -12,7 +12,6 @@ from django.core.paginator import Page, Paginator
 from django.db.models import Case, CharField, DateTimeField, F, OuterRef, QuerySet, Subquery, TextField, Value, When
 from django.http import QueryDict
 from django.utils.text import Truncator
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -22,11 +21,12 @@ from batches.queue.bulk import find_batches
 from batches.queue.refusals import Refused
 from batches.queue.undo import can_be_undone
 from batches.queue.values import find_batch, fingerprint_of, require_passed
+from batches.reports.failures import start_of_day
 from batches.reports.fleet import list_workers
 from batches.reports.outlook import Move, Outlook, forecast_queue
 from batches.text import clean_text, translate
 
-from .actions import parse_number
+from .base import parse_number
 from .display import clock, number, roughly, status_word
 from .stored import stored
 
@@ -89,22 +89,18 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
     can_delete = user.has_perm("batches.delete_batch")
-    running, search = outlook.running, clean_search(query)
+    search = clean_search(query)
     waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
     sections = [(status, *texts, find_latest(status, search)) for status, texts in SETTLED.items()]
     return {
+        **outlook_context(outlook),
         "search": search,
-        "outlook": outlook,
         "version": outlook.queue.version,
         "can_operate": can_operate,
         "can_select": can_operate or can_delete,
         "can_delete": can_delete,
         "can_add": user.has_perm("batches.add_batch"),
-        "hold": describe_hold(outlook),
-        "no_worker": "" if outlook.worker_is_alive else describe_missing_worker(outlook),
-        **fleet_context(),
-        "running": running,
-        "started": running and describe_run_start(running),
+        "started": outlook.running and describe_run_start(outlook.running),
         "page": waiting,
         "waiting": [(batch, outlook.turn(batch.position or 0)) for batch in waiting],
         "blockers": "; ".join(list_blockers(outlook)),
@@ -128,8 +124,7 @@ def batches_of(status: str, search: str = "") -> QuerySet[Batch]:
     """The batches of a section, filtered by name."""
     batches = Batch.objects.queued() if status == Status.QUEUED else Batch.objects.filter(status=status)
     if status == Status.DONE:
-        midnight = localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-        batches = batches.filter(completed_at__gte=midnight)
+        batches = batches.filter(completed_at__gte=start_of_day())
     return batches.filter(name__icontains=search) if search else batches
 
 
@@ -183,12 +178,23 @@ def describe_hold(outlook: Outlook) -> str:
     return f"{held % values}: {why}" if why else held % values
 
 
-def fleet_context() -> dict[str, Any]:
+def outlook_context(outlook: Outlook) -> dict[str, Any]:
+    """What the dashboard shows of the queue, too."""
     workers, total = list_workers(SHOWN_WORKERS)
-    return {"workers": workers, "more_workers": total - len(workers)}
+    return {
+        "outlook": outlook,
+        "running": outlook.running,
+        "hold": describe_hold(outlook),
+        "no_worker": describe_missing_worker(outlook),
+        "workers": workers,
+        "more_workers": total - len(workers),
+    }
 
 
 def describe_missing_worker(outlook: Outlook) -> str:
+    """Empty while there is one."""
+    if outlook.worker_is_alive:
+        return ""
     if outlook.worker_seen_at is None:
         return _("no worker heartbeat yet")
     return _("no worker heartbeat since %(time)s") % {"time": clock(outlook.worker_seen_at, seconds=True)}
@@ -200,8 +206,8 @@ def list_blockers(outlook: Outlook) -> Iterator[str]:
         yield _("the queue is held")
     if outlook.running:
         yield _("“%(batch)s” is running") % {"batch": shorten(outlook.running)}
-    if not outlook.worker_is_alive:
-        yield describe_missing_worker(outlook)
+    if missing := describe_missing_worker(outlook):
+        yield missing
 
 
 def shorten(batch: Batch) -> str:

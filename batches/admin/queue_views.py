@@ -25,11 +25,11 @@ from .actions import (
     Result,
     call_manager,
     get_manager,
-    parse_number,
     selected_ids,
     show_result,
     undoable_changes,
 )
+from .base import parse_number
 from .display import number
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
@@ -56,16 +56,16 @@ class QueuePage(BatchView):
     def page_url(self, request: HttpRequest, **values: Any) -> str:
         """The address of the page with the same filter and page number."""
         query = {key: request.POST[key] for key in ("q", "p") if request.POST.get(key)}
-        return self.batch_admin.address_of("batch_queue", **query)
+        return self.model_admin.address_of("batch_queue", **query)
 
     def undo_address(self, batch_id: UUID) -> str:
-        return self.batch_admin.address_of("batch_queue_operate", Action.UNDO_CHANGE.value, batch_id)
+        return self.model_admin.address_of("batch_queue_operate", Action.UNDO_CHANGE.value, batch_id)
 
     def page(self, request: HttpRequest) -> HttpResponse:
         if request.method == "POST":  # from the button that does nothing
             return redirect(self.page_url(request))
-        site = self.batch_admin.admin_site.each_context(request)
-        context = {**site, "title": _("Queue"), "opts": self.batch_admin.opts, **self.context(request)}
+        site = self.model_admin.admin_site.each_context(request)
+        context = {**site, "title": _("Queue"), "opts": self.model_admin.opts, **self.context(request)}
         context |= {"is_page": True, "opens_hold": "hold" in request.GET}
         return render(request, "admin/batches/queue/page.html", context)
 
@@ -117,7 +117,7 @@ class QueuePage(BatchView):
         if not batches.exists():
             return Refusal(Code.BAD_VALUE, _("No batch is selected.")), ""
         form = {name: request.POST.get(name, "") for name in ("q", "p")}
-        return self.batch_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
+        return self.model_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
 
     def undo_selected(self, request: HttpRequest) -> Result | HttpResponse:
         """Undo a bulk change of this user. The address has its action, and the log lines before and after it."""

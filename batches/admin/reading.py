@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import URLPattern, path
+from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.http import urlencode
@@ -27,8 +27,8 @@ from batches.text import clean_text
 from batches.web.downloads import stream_download
 
 from . import display
-from .actions import parse_number
-from .reports import ReportPage, can_view
+from .base import can_view, parse_number
+from .reports import ReportPage
 
 #: Lists that the page offers.
 SHOWN_LISTS = 20
@@ -47,8 +47,7 @@ class ReadingPage(ReportPage):
 
     @property
     def urls(self) -> list[URLPattern]:
-        export = self.model_admin.admin_site.admin_view(self.export)
-        return [*super().urls, path("export/<slug:form>/", export, name="batches_storyresult_export")]
+        return [*super().urls, self.page_path("export/<slug:form>/", self.export, "export")]
 
     def page(self, request: HttpRequest) -> HttpResponse:
         return self.mark(request) if request.method == "POST" else super().page(request)
@@ -88,7 +87,6 @@ class ReadingPage(ReportPage):
 
     def mark(self, request: HttpRequest) -> HttpResponse:
         """The reader's own mark moves to the newest story that the page showed."""
-        self.require_view_permission(request)
         up_to = parse_number(request.POST.get("up_to", "")) or 0
         try:
             selection, _mark = read_selection(request)
@@ -103,7 +101,6 @@ class ReadingPage(ReportPage):
         """Every story that the filters select."""
         if form not in STORY_EXPORTERS:
             raise Http404
-        self.require_view_permission(request)
         try:
             selection, _mark = read_selection(request)
         except Refused:  # the page says why

@@ -8,7 +8,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import path
 from django.utils.translation import gettext_lazy
 
 from batches.lists.exports import PROFILE_EXPORTERS
@@ -61,12 +60,8 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
     change_list_template = "admin/batches/profile/change_list.html"
 
     def get_urls(self) -> list[Any]:
-        export = self.admin_site.admin_view(self.export_view)
-        return [
-            *FailuresPage(self).urls,
-            path("export/<slug:form>/", export, name="batches_profile_export"),
-            *super().get_urls(),
-        ]
+        export = self.own_path("export/<slug:form>/", self.export_view, "export")
+        return [*FailuresPage(self).urls, export, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Profile]:
         """The newest first, unless a filter has an order of its own."""
@@ -83,9 +78,6 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
         except IncorrectLookupParameters:  # the list says what is wrong
             return redirect(f"{self.address_of('profile_changelist')}?{request.GET.urlencode()}")
         return stream_download(PROFILE_EXPORTERS[form](queries.stream_profiles(profiles)), "profiles", form)
-
-
-AT = display.column("created_at", gettext_lazy("at"), display.exact)
 
 
 class ResultAdmin(ReadOnlyAdmin):
@@ -154,7 +146,7 @@ class StoryResultAdmin(ReadOnlyAdmin):
 class BatchLogAdmin(ReadOnlyAdmin):
     about = gettext_lazy("Each change of a batch, of a list and of the queue appears here.")
     list_display = (
-        AT,
+        display.AT,
         "batch_link",
         "of_list",
         "action",
@@ -172,4 +164,6 @@ class BatchLogAdmin(ReadOnlyAdmin):
 @admin.register(Host)
 class HostAdmin(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         return HostsPage(self).page(request)

@@ -1,9 +1,8 @@
 """Permanent redirects that can be accepted: some that are selected, or all that match, after a confirmation."""
 
-from hashlib import sha256
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -12,14 +11,14 @@ from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_BULK
 from batches.models import Redirect
-from batches.queue.refusals import Refusal
 from batches.text import counted
 
 from . import display
 from .actions import get_manager
-from .base import ReadOnlyAdmin
+from .base import ReadOnlyAdmin, digest_of
 
-SHOWN = 20
+#: What the question shows of a redirect.
+QUESTION = ("pk", "profile.url", "url", "merges")
 
 
 @admin.register(Redirect)
@@ -57,32 +56,13 @@ class RedirectAdmin(ReadOnlyAdmin):
     def accept_selected(self, request: HttpRequest, redirects: QuerySet[Redirect]) -> HttpResponse | None:
         """Accept what the question showed. If the selection has changed since, ask again."""
         chosen = list(redirects[:MAX_BULK])
-        shown = digest_of(chosen)
-        if request.POST.get("confirmed") != shown:
-            if "confirmed" in request.POST:
-                self.message_user(request, _("The redirects have changed. Check them again."), messages.WARNING)
-            return self.ask(request, chosen, redirects.count() - len(chosen), shown)
+        shown = digest_of(chosen, *QUESTION)
+        if not self.is_confirmed(request, shown, _("The redirects have changed. Check them again.")):
+            question = self.question_context(request, _("Accept redirects?"), "accept_selected", shown)
+            context = question | self.chosen_context(redirects, chosen)
+            return render(request, "admin/batches/redirect/accept.html", context)
         results = get_manager(request).accept_redirects(chosen)
-        refusals = [result for result in results if isinstance(result, Refusal)]
-        done = len(results) - len(refusals)
+        done = sum(map(bool, results))
         accepted = counted("%(count)s redirect accepted.", "%(count)s redirects accepted.", count=done)
-        self.message_user(request, accepted, messages.SUCCESS)
-        for refusal in refusals[:SHOWN]:
-            self.message_user(request, refusal.message, messages.WARNING)
+        self.show_results(request, accepted, results)
         return None
-
-    def ask(self, request: HttpRequest, chosen: list[Redirect], left: int, shown: str) -> HttpResponse:
-        context = {
-            **self.question_context(request, _("Accept redirects?"), "accept_selected", shown),
-            "count": len(chosen),
-            "first": chosen[:SHOWN],
-            "more": len(chosen) - SHOWN,
-            "left": left,
-        }
-        return render(request, "admin/batches/redirect/accept.html", context)
-
-
-def digest_of(redirects: list[Redirect]) -> str:
-    """Identifies redirects with their addresses, and what they do."""
-    lines = (f"{found.pk} {found.profile.url} {found.url} {getattr(found, 'merges', '')}\n" for found in redirects)
-    return sha256("".join(lines).encode()).hexdigest()

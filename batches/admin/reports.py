@@ -6,11 +6,9 @@ Each belongs to a model: users who may view the model's rows see the page.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-from django.core.exceptions import PermissionDenied
-from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import URLPattern, path
+from django.urls import URLPattern
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy
 
@@ -21,7 +19,7 @@ from batches.reports.failures import Period, find_batches_with_failures, find_fa
 from batches.reports.hosts import NEVER, SAMPLE, HostFigures, find_failing_hosts, find_pauses
 from batches.text import StrOrPromise, clean_text
 
-from .base import ListAdmin
+from .base import AdminView, can_view
 from .filters import LastCheckFilter
 
 #: Reasons, hosts, batches and profiles on the page of failures; the lists have all of them.
@@ -29,29 +27,18 @@ SHOWN = 20
 SHOWN_HOSTS = 100
 SHOWN_RUNS = 100
 
-View = Callable[[HttpRequest], HttpResponse]
 
-
-class ReportPage:
+class ReportPage(AdminView):
     """A page of a model's admin, at `name`/."""
 
     name: str
     title: StrOrPromise
 
-    def __init__(self, model_admin: ListAdmin) -> None:
-        self.model_admin = model_admin
-
     @property
     def urls(self) -> list[URLPattern]:
-        name = f"batches_{self.model_admin.opts.model_name}_{self.name}"
-        return [path(f"{self.name}/", self.model_admin.admin_site.admin_view(self.page), name=name)]
-
-    def require_view_permission(self, request: HttpRequest) -> None:
-        if not self.model_admin.has_view_permission(request):
-            raise PermissionDenied
+        return [self.page_path(f"{self.name}/", self.page, self.name)]
 
     def page(self, request: HttpRequest) -> HttpResponse:
-        self.require_view_permission(request)
         context = {
             **self.model_admin.admin_site.each_context(request),
             "opts": self.model_admin.opts,
@@ -89,10 +76,6 @@ def read_period(request: HttpRequest) -> Period:
         return Period(request.GET.get("period", Period.TODAY))
     except ValueError:
         return Period.TODAY
-
-
-def can_view(request: HttpRequest, model: type[Model]) -> bool:
-    return any(request.user.has_perm(f"batches.{action}_{model._meta.model_name}") for action in ("view", "change"))
 
 
 class TodayPage(ReportPage):

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.conf import get_config
-from batches.limits import MAX_DELAY, MAX_URL
+from batches.limits import MAX_DELAY, MAX_FAILURES, MAX_URL
 from batches.models import ProfileList, Subscription
 from batches.queue.refusals import Refusal, require_granted
 from batches.queue.values import as_uuid
@@ -19,8 +19,8 @@ from batches.text import Sentence, StrOrPromise
 
 from . import display
 from .actions import get_manager
+from .base import RefusableAdmin
 from .filters import ListFilter
-from .lists import RefusableAdmin
 from .webhooks import PageWithButtons, describe_sending
 
 Topic = Subscription.Topic
@@ -32,7 +32,9 @@ VALUES = ("topics", "after_failures", "failed_percent", "minutes", "digest_hour"
 UNUSED = {True: ("after_failures", "failed_percent", "digest_hour"), False: ("minutes",)}
 
 
-def number(first: int, last: int, label: StrOrPromise, help_text: StrOrPromise, **options: Any) -> forms.IntegerField:
+def whole_number(
+    first: int, last: int, label: StrOrPromise, help_text: StrOrPromise, **options: Any
+) -> forms.IntegerField:
     options |= {"label": label, "help_text": help_text, "widget": widgets.AdminIntegerFieldWidget}
     return forms.IntegerField(min_value=first, max_value=last, **options)
 
@@ -41,24 +43,24 @@ class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
     topics = forms.MultipleChoiceField(
         choices=Topic.choices, label=gettext_lazy("Topics"), widget=forms.CheckboxSelectMultiple
     )
-    after_failures = number(
+    after_failures = whole_number(
         1,
-        1000,
+        MAX_FAILURES,
         gettext_lazy("Begins to fail"),
         gettext_lazy("After this number of failed checks in a row."),
         initial=3,
     )
-    failed_percent = number(
+    failed_percent = whole_number(
         0, 100, gettext_lazy("Many failures"), gettext_lazy("Report failures above this percentage."), initial=20
     )
-    minutes = number(
+    minutes = whole_number(
         1,
         MAX_DELAY,
         gettext_lazy("Minutes"),
         gettext_lazy("Send a message after this many minutes of a hold, or without a worker."),
         initial=60,
     )
-    digest_hour = number(
+    digest_hour = whole_number(
         0,
         23,
         gettext_lazy("Daily digest"),

@@ -54,7 +54,7 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
         "name",
         "begins_with",
         "scope",
-        display.column("created_at", gettext_lazy("created"), display.moment, ordering="created_at"),
+        display.CREATED,
         display.column("expires_at", gettext_lazy("expires"), display.moment, ordering="expires_at"),
         display.column("last_used_at", gettext_lazy("last used"), display.moment, ordering="last_used_at"),
     )

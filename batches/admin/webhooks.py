@@ -9,7 +9,6 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet, UUIDField
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
-from django.urls import path
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -26,7 +25,6 @@ from . import display
 from .base import ListAdmin, ReadOnlyAdmin
 from .filters import BatchFilter, ValueFilter
 from .queue_content import describe_missing_worker
-from .records import AT
 from .stored import stored
 
 State = WebhookDelivery.State
@@ -36,8 +34,6 @@ STATE_WORDS = {
     State.DELIVERED: gettext_lazy("delivered"),
     State.FAILED: gettext_lazy("failed"),
 }
-
-CREATED = display.column("created_at", gettext_lazy("created"), display.moment)
 
 
 class PageWithButtons(ListAdmin):
@@ -56,12 +52,9 @@ class PageWithButtons(ListAdmin):
         return request.user.has_perm("batches.change_webhook")
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(require_POST(self.operate_view))
         kind = "uuid" if isinstance(self.opts.pk, UUIDField) else "int"
-        return [
-            path(f"<{kind}:pk>/operate/", view, name=f"batches_{self.opts.model_name}_operate"),
-            *super().get_urls(),
-        ]
+        operate = self.own_path(f"<{kind}:pk>/operate/", require_POST(self.operate_view), "operate")
+        return [operate, *super().get_urls()]
 
     def operate_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         if not self.has_operate_permission(request):
@@ -100,13 +93,13 @@ class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
 class WebhookAdmin(PageWithButtons):
     about = gettext_lazy("A webhook sends the events of the queue to your address.")
     form = WebhookForm
-    list_display = ("__str__", "url", "is_active", CREATED, "deliveries")
+    list_display = ("__str__", "url", "is_active", display.CREATED, "deliveries")
     list_filter = ("is_active",)
     search_fields = ("name", "url")
     search_help_text = gettext_lazy("Name or address")
     ordering = ("name", "url")
     actions = ("send_test_events",)
-    readonly_fields = ("current_secret", CREATED, "deliveries")  # type: ignore[assignment]
+    readonly_fields = ("current_secret", display.CREATED, "deliveries")  # type: ignore[assignment]
 
     def buttons(self, row: Webhook) -> dict[str, str]:
         test = {"send_test_events": _("Send test event")} if row.is_active else {}
@@ -120,7 +113,7 @@ class WebhookAdmin(PageWithButtons):
             return fields
         # Anyone with the secret can sign messages as we do.
         secret = ["current_secret"] if self.has_operate_permission(request) else []
-        return [*fields, *secret, CREATED, "deliveries"]
+        return [*fields, *secret, display.CREATED, "deliveries"]
 
     @admin.display(description=gettext_lazy("secret"))
     def current_secret(self, webhook: Webhook) -> str:
@@ -189,10 +182,9 @@ class WebhookAdmin(PageWithButtons):
 
 def describe_sending() -> tuple[int, str]:
     """When a delivery that was just written is sent: the level of the message, and a sentence."""
-    outlook = forecast_queue()
-    if outlook.worker_is_alive:
-        return messages.SUCCESS, _("The worker sends it within seconds. See its deliveries for the result.")
-    return messages.WARNING, _("It waits for a worker: %(reason)s.") % {"reason": describe_missing_worker(outlook)}
+    if missing := describe_missing_worker(forecast_queue()):
+        return messages.WARNING, _("It waits for a worker: %(reason)s.") % {"reason": missing}
+    return messages.SUCCESS, _("The worker sends it within seconds. See its deliveries for the result.")
 
 
 class SubscriptionFilter(ValueFilter):
@@ -219,7 +211,16 @@ class StateFilter(ValueFilter):
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
     about = gettext_lazy("Each message to a webhook or a subscriber appears here.")
-    list_display = (AT, "type", "receiver_link", "state", "last_response", "next_attempt", "attempts", "batch_link")
+    list_display = (
+        display.AT,
+        "type",
+        "receiver_link",
+        "state",
+        "last_response",
+        "next_attempt",
+        "attempts",
+        "batch_link",
+    )
     list_select_related = ("webhook", "batch", "subscription__list")
     list_filter = (StateFilter, "type", "webhook", SubscriptionFilter, BatchFilter)
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")

@@ -10,9 +10,9 @@ from django.db import connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from batches.admin import forget_profiles
+from batches.admin.base import digest_of
 from batches.admin.queue_content import move_query
-from batches.admin.redirects import digest_of
+from batches.admin.redirects import QUESTION
 from batches.batch_manager import BatchManager
 from batches.lists.reading import read_profiles
 from batches.models import (
@@ -293,7 +293,7 @@ def keys(batch):
         "member": ListProfile.objects.latest("pk").pk,
         "redirect": getattr(Redirect.objects.first(), "pk", ""),
         "story": StoryResult.objects.latest("pk").pk,
-        "accepted": digest_of(list(Redirect.objects.proposed())),
+        "accepted": digest_of(Redirect.objects.proposed(), *QUESTION),
     }
 
 
@@ -374,9 +374,9 @@ def choose(client, action, row, beside=None):
     selected = {"_selected_action": row.pk, "selected": row.pk}
     chosen = (beside or {}) | {"action": action, "post": "yes", **selected, **CONFIRMED}
     if isinstance(row, Redirect):
-        chosen["confirmed"] = digest_of(list(Redirect.objects.proposed()))
+        chosen["confirmed"] = digest_of(Redirect.objects.proposed(), *QUESTION)
     if action == "forget_selected":
-        chosen["confirmed"] = forget_profiles.digest_of([row])
+        chosen["confirmed"] = digest_of([row], "pk", "url")
     return client.post(reverse(f"admin:{changelist_of(row)}"), chosen)
 
 
