@@ -22,13 +22,13 @@ from batches.web.feeds import addresses_of
 
 from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS
 from .base import BaseView
+from .calls import ManagerView, parse_body
 from .conditional import make_etag
 from .filters import FeedFilters
 from .list_bodies import FeedBody
 from .results import ListViewSet
 from .schema import NUMBER, conflict, describe, missing
 from .serializers import CreatedFeedSerializer, FeedSerializer
-from .views import ManagerView, parse_body
 
 
 class Feeds(ManagerView, ListViewSet[ListFeed]):

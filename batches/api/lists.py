@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
@@ -11,7 +11,6 @@ from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.viewsets import GenericViewSet
 
 from batches.lists.exports import MEMBER_EXPORTERS
 from batches.models import BatchLog, ListProfile, ProfileList
@@ -23,11 +22,12 @@ from batches.reports import queries
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
 from .bodies import NothingBody
-from .conditional import make_etag, matching, respond_conditionally
+from .calls import OneThing, parse_body
+from .conditional import matching
 from .filters import ListFilters, LogFilters, MemberFilters
 from .list_bodies import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
 from .pagination import KeysetPagination
-from .results import EXPORT, LIST, ListViewSet
+from .results import EXPORT, LIST, ListViewSet, Row
 from .schema import FORM, JSON, conflict, describe, describes_etag, describes_export, describes_match
 from .serializers import (
     BatchSerializer,
@@ -37,18 +37,19 @@ from .serializers import (
     LogSerializer,
     MemberSerializer,
 )
-from .views import ManagerView, parse_body
 
 EDITED = conflict(Code.STALE_VERSION, Code.BEING_EDITED)
 NAME_TAKEN = conflict(Code.ALREADY_EXISTS)
 
 
-class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList]):
+class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     """List the lists.
 
     They are in the order of their names, unless `ordering` is given.
     """
 
+    find = staticmethod(find_list)
+    kind = "list"
     queryset = ProfileList.objects.order_by("name")
     serializer_class = ListSerializer
     filterset_class = ListFilters
@@ -66,8 +67,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
     @describes_etag(ListSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """Get a list."""
-        body = self.render(find_list(pk))
-        return respond_conditionally(request, make_etag(body), lambda: body)
+        return self.respond_with_etag(request, pk)
 
     @describe(request={JSON: ListJSON, FORM: ListUpload}, responses={201: CreatedListSerializer} | NAME_TAKEN)
     def create(self, request: Request) -> Response:
@@ -95,7 +95,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         expression that cannot be read, an unknown time zone and a day that never comes are refused.
         """
         changes = parse_body(ChangeListBody, request)
-        with matching(request, lambda: self.render(find_list(pk, lock=True))):
+        with matching(request, lambda: self.render(pk, lock=True)):
             require_granted(self.manager.change_list(pk, **changes))
         return self.respond(pk)
 
@@ -105,7 +105,7 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
 
         Its profiles, its runs and their results stay.
         """
-        with matching(request, lambda: self.render(find_list(pk, lock=True))):
+        with matching(request, lambda: self.render(pk, lock=True)):
             require_granted(self.manager.delete_list(pk))
         return Response(status=204)
 
@@ -187,15 +187,6 @@ class ProfileListViewSet(ManagerView, ListModelMixin, GenericViewSet[ProfileList
         facts = {"list": find_list(pk), "change": require_granted(outcome)} | report
         return Response(ChangedListSerializer(facts, context=self.get_serializer_context()).data)
 
-    def respond(self, pk: str, _: Literal[True] = True) -> Response:
-        return Response(self.render(find_list(pk)))
-
-    def render(self, found: ProfileList) -> Any:
-        return self.get_serializer(found).data
-
-    def render_current(self, pk: str) -> dict[str, Any]:
-        return {"list": self.render(find_list(pk))}
-
 
 def version_in(body: Any) -> int | None:
     version: int | None = body.validated_data.get("list_version")
@@ -210,7 +201,12 @@ class OfList(BaseView):
         return find_list(self.kwargs["pk"])
 
 
-class ListMembers(OfList, ListViewSet[ListProfile]):
+class ListOfList(OfList, ListViewSet[Row]):
+    def get_queryset(self) -> QuerySet[Row]:
+        return super().get_queryset().filter(list=self.list_)
+
+
+class ListMembers(ListOfList[ListProfile]):
     """List the profiles of a list.
 
     They are in the order in which they were added.
@@ -221,9 +217,6 @@ class ListMembers(OfList, ListViewSet[ListProfile]):
     serializer_class = MemberSerializer
     filterset_class = MemberFilters
 
-    def get_queryset(self) -> QuerySet[ListProfile]:
-        return super().get_queryset().filter(list=self.list_)
-
     @describes_export(MEMBER_EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         """Export the profiles of a list.
@@ -233,7 +226,7 @@ class ListMembers(OfList, ListViewSet[ListProfile]):
         return self.respond_with_file(kind, MEMBER_EXPORTERS, queries.stream_members, self.list_)
 
 
-class ListLogs(OfList, ListViewSet[BatchLog]):
+class ListLogs(ListOfList[BatchLog]):
     """List the changes of a list.
 
     The newest comes first.
@@ -243,9 +236,6 @@ class ListLogs(OfList, ListViewSet[BatchLog]):
     queryset = BatchLog.objects.newest_first()
     serializer_class = LogSerializer
     filterset_class = LogFilters
-
-    def get_queryset(self) -> QuerySet[BatchLog]:
-        return super().get_queryset().filter(list=self.list_)
 
 
 urls = [

@@ -30,6 +30,7 @@ from batches.web.downloads import name_download, stream_download
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
 from .batch_bodies import CheckBody
+from .calls import ManagerView, parse_body
 from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import LargeKeysetPagination, PlacePagination
 from .schema import NUMBER, conflict, describe, describes_export, missing
@@ -43,7 +44,6 @@ from .serializers import (
     RowSerializer,
     StorySerializer,
 )
-from .views import ManagerView, parse_body
 
 Row = TypeVar("Row", bound=Model)
 Line = TypeVar("Line")

@@ -1,13 +1,12 @@
 """Subscriptions: who is notified about a list. Needs the permission to change lists."""
 
-from typing import Any, Literal
+from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.urls import path
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.viewsets import GenericViewSet
 
 from batches.models import Subscription
 from batches.queue.refusals import Code, require_granted
@@ -15,17 +14,17 @@ from batches.queue.subscription_calls import find_subscription
 
 from .access import CHANGE_LIST
 from .bodies import NothingBody
-from .conditional import make_etag, matching, respond_conditionally
+from .calls import ManagerView, OneThing, parse_body
+from .conditional import matching
 from .filters import SubscriptionFilters
 from .list_bodies import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
-from .lists import OfList
-from .results import LIST, ListViewSet
+from .lists import ListOfList
+from .results import LIST
 from .schema import conflict, describe, describes_etag, describes_match
 from .serializers import SubscriptionSerializer
-from .views import ManagerView, parse_body
 
 
-class ListSubscriptions(OfList, ManagerView, ListViewSet[Subscription]):
+class ListSubscriptions(ManagerView, ListOfList[Subscription]):
     """List the subscriptions of a list.
 
     They are in the order in which they were made.
@@ -35,9 +34,6 @@ class ListSubscriptions(OfList, ManagerView, ListViewSet[Subscription]):
     queryset = Subscription.objects.select_related("webhook").order_by("created_at", "pk")
     serializer_class = SubscriptionSerializer
     filterset_class = SubscriptionFilters
-
-    def get_queryset(self) -> QuerySet[Subscription]:
-        return super().get_queryset().filter(list=self.list_)
 
     @describe(request=SubscribeBody, responses={201: SubscriptionSerializer} | conflict(Code.ALREADY_EXISTS))
     def create(self, request: Request, pk: str) -> Response:
@@ -73,22 +69,23 @@ class QueueSubscriptions(ListSubscriptions):
         return self.subscribe(None, parse_body(SubscribeToQueueBody, request))
 
 
-class Subscriptions(ManagerView, GenericViewSet[Subscription]):
+class Subscriptions(OneThing[Subscription]):
     required_permissions = dict.fromkeys(("retrieve", "partial_update", "destroy", "test"), CHANGE_LIST)
+    find = staticmethod(find_subscription)
+    kind = "subscription"
     queryset = Subscription.objects.all()
     serializer_class = SubscriptionSerializer
 
     @describes_etag(SubscriptionSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """Get a subscription."""
-        body = self.render(find_subscription(pk))
-        return respond_conditionally(request, make_etag(body), lambda: body)
+        return self.respond_with_etag(request, pk)
 
     @describes_match({200: SubscriptionSerializer}, request=ChangeSubscriptionBody)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change a subscription."""
         changes = parse_body(ChangeSubscriptionBody, request)
-        with matching(request, lambda: self.render(find_subscription(pk))):
+        with matching(request, lambda: self.render(pk)):
             require_granted(self.manager.change_subscription(pk, **changes))
         return self.respond(pk)
 
@@ -98,7 +95,7 @@ class Subscriptions(ManagerView, GenericViewSet[Subscription]):
 
         Waiting messages are not sent.
         """
-        with matching(request, lambda: self.render(find_subscription(pk))):
+        with matching(request, lambda: self.render(pk)):
             require_granted(self.manager.unsubscribe(pk))
         return Response(status=204)
 
@@ -110,12 +107,6 @@ class Subscriptions(ManagerView, GenericViewSet[Subscription]):
         """
         parse_body(NothingBody, request)
         return self.run_once(lambda: self.respond(pk, require_granted(self.manager.send_test_message(pk))))
-
-    def respond(self, pk: str, _: Literal[True] = True) -> Response:
-        return Response(self.render(find_subscription(pk)))
-
-    def render(self, subscription: Subscription) -> Any:
-        return self.get_serializer(subscription).data
 
 
 OF_LIST: dict[str, Any] = LIST | {"post": "create"}

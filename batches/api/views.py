@@ -10,26 +10,23 @@ from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, Literal
 
-from django.db.models import Model, QuerySet
-from django.http import HttpResponseBase, QueryDict
+from django.db.models import QuerySet
+from django.http import HttpResponseBase
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.mixins import ListModelMixin
-from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
-from rest_framework.viewsets import GenericViewSet, ViewSet
+from rest_framework.viewsets import ViewSet
 
-from batches.batch_manager import BatchManager
-from batches.models import Action, Batch, Channel
+from batches.models import Action, Batch
 from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_batches
 from batches.queue.refusals import Code, Refused, require_granted
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
 from batches.reports.outlook import forecast_queue, queue_as_dict
 
-from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW, is_in_scope
+from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW
 from .base import BaseView
 from .batch_bodies import (
     BULK_ACTIONS,
@@ -45,9 +42,9 @@ from .batch_bodies import (
     UndoBody,
 )
 from .bodies import Body, NothingBody
-from .conditional import make_etag, make_queue_etag, matching, respond_conditionally
+from .calls import ManagerView, OneThing, parse_body
+from .conditional import make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
-from .idempotency import IdempotentPosts
 from .pagination import KeysetPagination
 from .schema import FORM, JSON, describe, describes_etag, describes_match, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, OutcomeSerializer, QueueSerializer
@@ -77,46 +74,14 @@ def batch_action(rule: Action, *codes: Code, body: type[Body] = NothingBody) -> 
     return decorate
 
 
-class ManagerView(IdempotentPosts):
-    #: The actions that also take a form with a file.
-    takes_file: frozenset[str] = frozenset()
-    action_map: dict[str, str]
-
-    def get_parsers(self) -> list[BaseParser]:
-        """Called before `action` is set."""
-        name = self.request and self.action_map.get(str(self.request.method).lower())
-        return [*super().get_parsers(), *([MultiPartParser()] if name in self.takes_file else [])]
-
-    def parse_upload(self, json_class: type[Body], form_class: type[Body]) -> Any:
-        """The body, in JSON or as a form with a file. Raises ValidationError."""
-        body = (form_class if isinstance(self.request.data, QueryDict) else json_class)(data=self.request.data)
-        body.is_valid(raise_exception=True)
-        return body
-
-    def respond_created(self, kind: str, thing: Model, data: Any) -> Response:
-        """`kind`: batch, list or subscription."""
-        address = reverse(f"batches_api:{kind}-detail", [thing.pk], request=self.request)
-        return Response(data, 201, headers={"Location": address})
-
-    def respond_with_batch(self, batch: Batch) -> Response:
-        """For a batch that the call created."""
-        return self.respond_created("batch", batch, BatchSerializer(batch, context={"request": self.request}).data)
-
-    def require_permission(self, permission: str) -> None:
-        if not (is_in_scope(self.request.auth, permission) and self.request.user.has_perm(permission)):
-            self.permission_denied(self.request)
-
-    @property
-    def manager(self) -> BatchManager:
-        return BatchManager(actor=self.request.user.get_username(), channel=Channel.API)
-
-
-class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
+class BatchViewSet(ListModelMixin, OneThing[Batch]):
     """List batches.
 
     They are in the order of the queue, unless `ordering` is given.
     """
 
+    find = staticmethod(find_batch)
+    kind = "batch"
     queryset = Batch.objects.in_queue_order()
     serializer_class = BatchSerializer
     filterset_class = BatchFilters
@@ -135,8 +100,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
     @describes_etag(BatchSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """Get a batch."""
-        body = self.render(find_batch(pk))
-        return respond_conditionally(request, make_etag(body), lambda: body)
+        return self.respond_with_etag(request, pk)
 
     @describe(request={JSON: BatchJSON, FORM: BatchUpload}, responses={201: CreatedSerializer})
     def create(self, request: Request) -> Response:
@@ -165,7 +129,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
         A queued batch with a new priority moves to the end of the batches with that priority.
         """
         changes = parse_body(ChangeBody, request)
-        with matching(request, lambda: self.render(find_batch(pk))):
+        with matching(request, lambda: self.render(pk)):
             if "name" in changes:
                 require_granted(self.manager.rename_batch(pk, changes["name"]))
             if "priority" in changes:
@@ -175,7 +139,7 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
     @describes_match({204: None} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a batch."""
-        with matching(request, lambda: self.render(find_batch(pk))):
+        with matching(request, lambda: self.render(pk)):
             require_granted(self.manager.delete_batch(pk))
         return Response(status=204)
 
@@ -284,15 +248,6 @@ class BatchViewSet(ManagerView, ListModelMixin, GenericViewSet[Batch]):
 
         return self.run_steps_once(select, prepare, sum_up_outcomes)
 
-    def respond(self, pk: str, _: Literal[True] = True) -> Response:
-        return Response(self.render(find_batch(pk)))
-
-    def render(self, batch: Batch) -> Any:
-        return self.get_serializer(batch).data
-
-    def render_current(self, pk: str) -> dict[str, Any]:
-        return {"batch": self.render(find_batch(pk))}
-
 
 class QueueViewSet(ManagerView, ViewSet):
     serializer_class = QueueSerializer
@@ -352,10 +307,3 @@ def sum_up_outcomes(outcomes: list[Any], left: int) -> dict[str, Any]:
     """In the form of `BulkSerializer`."""
     done = sum(outcome["ok"] for outcome in outcomes)
     return {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
-
-
-def parse_body(body_class: type[Body], request: Request) -> dict[str, Any]:
-    """The fields of the body. Raises ValidationError."""
-    body = body_class(data=request.data)
-    body.is_valid(raise_exception=True)
-    return dict(body.validated_data)

@@ -1,0 +1,85 @@
+"""What the views share that call BatchManager: reading a body, making the call, and rendering what it is about."""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from django.db.models import Model
+from django.http import HttpResponseBase, QueryDict
+from rest_framework.parsers import BaseParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.viewsets import GenericViewSet
+
+from batches.batch_manager import BatchManager
+from batches.models import Batch, Channel
+
+from .access import is_in_scope
+from .bodies import Body
+from .conditional import make_etag, respond_conditionally
+from .idempotency import IdempotentPosts
+from .serializers import BatchSerializer
+
+M = TypeVar("M", bound=Model)
+
+
+def parse_body(body_class: type[Body], request: Request) -> dict[str, Any]:
+    """The fields of the body. Raises ValidationError."""
+    body = body_class(data=request.data)
+    body.is_valid(raise_exception=True)
+    return dict(body.validated_data)
+
+
+class ManagerView(IdempotentPosts):
+    #: The actions that also take a form with a file.
+    takes_file: frozenset[str] = frozenset()
+    action_map: dict[str, str]
+
+    def get_parsers(self) -> list[BaseParser]:
+        """Called before `action` is set."""
+        name = self.request and self.action_map.get(str(self.request.method).lower())
+        return [*super().get_parsers(), *([MultiPartParser()] if name in self.takes_file else [])]
+
+    def parse_upload(self, json_class: type[Body], form_class: type[Body]) -> Any:
+        """The body, in JSON or as a form with a file. Raises ValidationError."""
+        body = (form_class if isinstance(self.request.data, QueryDict) else json_class)(data=self.request.data)
+        body.is_valid(raise_exception=True)
+        return body
+
+    def respond_created(self, kind: str, thing: Model, data: Any) -> Response:
+        """`kind`: batch, list or subscription."""
+        address = reverse(f"batches_api:{kind}-detail", [thing.pk], request=self.request)
+        return Response(data, 201, headers={"Location": address})
+
+    def respond_with_batch(self, batch: Batch) -> Response:
+        """For a batch that the call created."""
+        return self.respond_created("batch", batch, BatchSerializer(batch, context={"request": self.request}).data)
+
+    def require_permission(self, permission: str) -> None:
+        if not (is_in_scope(self.request.auth, permission) and self.request.user.has_perm(permission)):
+            self.permission_denied(self.request)
+
+    @property
+    def manager(self) -> BatchManager:
+        return BatchManager(actor=self.request.user.get_username(), channel=Channel.API)
+
+
+class OneThing(ManagerView, GenericViewSet[M]):
+    """Calls for the thing that the address names by its `pk`."""
+
+    #: Finds it, and the field with it in a refusal. Raises Refused.
+    find: Callable[..., M]
+    kind: str
+
+    def render(self, pk: str, **options: Any) -> Any:
+        return self.get_serializer(self.find(pk, **options)).data
+
+    def render_current(self, pk: str) -> dict[str, Any]:
+        return {self.kind: self.render(pk)}
+
+    def respond(self, pk: str, _: Literal[True] = True) -> Response:
+        return Response(self.render(pk))
+
+    def respond_with_etag(self, request: Request, pk: str) -> HttpResponseBase:
+        body = self.render(pk)
+        return respond_conditionally(request, make_etag(body), lambda: body)
