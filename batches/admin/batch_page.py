@@ -19,7 +19,7 @@ from django.views.decorators.gzip import gzip_page
 from batches.lists.exports import EXPORTERS
 from batches.models import Action, Batch, BatchLog, BatchProfile, Queue
 from batches.queue.transitions import RULES
-from batches.reports import comparison, queries
+from batches.reports import comparison, queries, streams
 from batches.web.downloads import name_download, stream_download
 
 from . import display
@@ -124,7 +124,7 @@ class BatchPage(BatchView):
             if status not in BatchProfile.Status.values:
                 raise Http404
             rows = rows.filter(status=status)
-        return stream_download(EXPORTERS[form](queries.stream_rows(rows)), name_download(batch, status), form)
+        return stream_download(EXPORTERS[form](streams.stream_rows(rows)), name_download(batch, status), form)
 
 
 def queue_state(batch: Batch) -> dict[str, Any]:

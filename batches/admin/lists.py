@@ -18,7 +18,7 @@ from batches.models import Batch, ListProfile, Profile, ProfileList
 from batches.queue.lists import SCHEDULE
 from batches.queue.members import ListChange
 from batches.queue.refusals import Refusal, require_granted
-from batches.reports import queries
+from batches.reports import streams
 from batches.text import Sentence, counted
 from batches.web.downloads import name_download, stream_download
 
@@ -162,7 +162,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
         if form not in MEMBER_EXPORTERS:
             raise Http404
         found = self.find(request, list_id, "view_listprofile")
-        lines = MEMBER_EXPORTERS[form](queries.stream_members(found.profiles.all()))
+        lines = MEMBER_EXPORTERS[form](streams.stream_members(found.profiles.all()))
         return stream_download(lines, name_download(found), form)
 
     def import_view(self, request: HttpRequest, list_id: UUID) -> HttpResponseBase:

@@ -21,7 +21,7 @@ from batches.lists.exports import STORY_EXPORTERS
 from batches.models import Batch, ListFeed, Profile, ProfileList, ReadMark, StoryResult, find_mark, mark_as_read
 from batches.queue.refusals import Code, Refused
 from batches.queue.values import find_batch, find_list
-from batches.reports import queries
+from batches.reports import queries, streams
 from batches.reports.reading import Page, Selection, find_lists_with_stories, find_new_stories, read_page
 from batches.text import clean_text
 from batches.web.downloads import stream_download
@@ -105,7 +105,7 @@ class ReadingPage(ReportPage):
             selection, _mark = read_selection(request)
         except Refused:  # the page says why
             return redirect(f"{self.model_admin.address_of('storyresult_reading')}?{query_of(request)}")
-        lines = STORY_EXPORTERS[form](queries.stream_stories(find_new_stories(selection)))
+        lines = STORY_EXPORTERS[form](streams.stream_stories(find_new_stories(selection)))
         return stream_download(lines, "stories", form)
 
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from batches.lists.exports import PROFILE_EXPORTERS
 from batches.models import Attempt, BatchLog, BatchProfile, Host, Profile, StoryResult
-from batches.reports import queries
+from batches.reports import streams
 from batches.web.downloads import stream_download
 
 from . import display
@@ -77,7 +77,7 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
             profiles = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:  # the list says what is wrong
             return redirect(f"{self.address_of('profile_changelist')}?{request.GET.urlencode()}")
-        return stream_download(PROFILE_EXPORTERS[form](queries.stream_profiles(profiles)), "profiles", form)
+        return stream_download(PROFILE_EXPORTERS[form](streams.stream_profiles(profiles)), "profiles", form)
 
 
 class ResultAdmin(ReadOnlyAdmin):

@@ -17,7 +17,7 @@ from batches.models import BatchLog, ListProfile, ProfileList
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refusal, require_granted
 from batches.queue.values import find_list
-from batches.reports import queries
+from batches.reports import streams
 
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
@@ -223,7 +223,7 @@ class ListMembers(ListOfList[ListProfile]):
 
         The filters are those of the list of its profiles.
         """
-        return self.respond_with_file(kind, MEMBER_EXPORTERS, queries.stream_members, self.list_)
+        return self.respond_with_file(kind, MEMBER_EXPORTERS, streams.stream_members, self.list_)
 
 
 class ListLogs(ListOfList[BatchLog]):

@@ -21,7 +21,7 @@ from batches.models import Attempt, Batch, BatchLog, BatchProfile, Profile, Stor
 from batches.queue.forgetting import find_profile
 from batches.queue.refusals import Code, require_granted
 from batches.queue.values import find_batch
-from batches.reports import queries
+from batches.reports import streams
 from batches.reports.comparison import compare
 from batches.reports.history import fetch_checks
 from batches.reports.queries import match_host
@@ -101,7 +101,7 @@ class BatchRows(ListOfBatch[BatchProfile]):
 
         The filters are those of the list.
         """
-        return self.respond_with_file(kind, EXPORTERS, queries.stream_rows, self.batch)
+        return self.respond_with_file(kind, EXPORTERS, streams.stream_rows, self.batch)
 
 
 class BatchAttempts(ListOfBatch[Attempt]):
@@ -136,7 +136,7 @@ class BatchStories(ListOfBatch[StoryResult]):
 
         The filters are those of the list.
         """
-        return self.respond_with_file(kind, STORY_EXPORTERS, queries.stream_stories, self.batch, "stories")
+        return self.respond_with_file(kind, STORY_EXPORTERS, streams.stream_stories, self.batch, "stories")
 
 
 class BatchLogs(ListOfBatch[BatchLog]):

@@ -18,8 +18,9 @@ from batches.checking.checkers.base import CheckResult, HostPaused, ProfileToChe
 from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
 from batches.models import Database
-from batches.reports import queries
 from batches.text import pluralise
+
+from . import queries
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
 from batches.queue.partitions import are_wanted, partition_of_domain
 from batches.queue.refusals import Refusal
 from batches.queue.runs import ClaimedRun
-from batches.reports import queries
 
+from . import queries
 from .checks import Checks
 from .heartbeat import Heartbeat
 from .outage import Prober, Watch, unless

@@ -27,9 +27,9 @@ from batches.notifications.courier import delivering
 from batches.notifications.pings import Ping, pinging
 from batches.queue.outages import have_others_continued, take_probe
 from batches.queue.runs import ClaimedRun, is_looked_after
-from batches.reports import queries
 from batches.text import clean_text
 
+from . import queries
 from .checkers import load_checker
 from .lag import measuring_lag
 from .open_files import fit_concurrency

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from django.db.models import OuterRef, Q, Subquery, Sum
+from django.db.models import F, Max, OuterRef, Q, Subquery, Sum
 
 from batches.models import Batch, ListProfile, Profile, ProfileList, StoryResult
 from batches.models.profiles import StoryResultQuerySet
@@ -140,3 +140,27 @@ def find_lists_with_stories(day: date, limit: int) -> list[ListWithStories]:
     runs = done.filter(completed_at__lt=start_of(day + timedelta(days=1)), list__isnull=False, stories_found__gt=0)
     sums = runs.order_by().values_list("list", "list__name").annotate(found=Sum("stories_found"))
     return [ListWithStories(*row) for row in sums.order_by("-found", "list__name")[:limit]]
+
+
+# Feeds
+
+#: How many stories a feed has, at most.
+FEED_STORIES = 100
+#: In a list with at most FEW_PROFILES, the latest story of each profile is looked up. For a longer one, the
+#: LATEST_STORIES of all lists are searched: they soon contain enough of its own.
+FEW_PROFILES = 5_000
+LATEST_STORIES = 50_000
+
+
+def fetch_new_stories(found: ProfileList) -> list[StoryResult]:
+    """The latest new stories of the profiles that are in the list now, whichever batch found them."""
+    if found.total_profiles > FEW_PROFILES:
+        oldest = (StoryResult.objects.aggregate(latest=Max("pk"))["latest"] or 0) - LATEST_STORIES
+        return list(find_new_stories(Selection(list=found, after=oldest)).newest_first()[:FEED_STORIES])
+    members, new = ListProfile.everything.of_list(found).order_by(), StoryResult.objects.new()
+    latest = Subquery(new.filter(profile=OuterRef("profile")).order_by("-pk").values("pk")[:1])
+    rows = members.annotate(latest=latest).order_by(F("latest").desc(nulls_last=True))
+    profiles = {pk: story for pk, story in rows.values_list("profile", "latest")[:FEED_STORIES] if story}
+    if len(profiles) == FEED_STORIES:  # each has one story at least from here on
+        new = new.filter(pk__gte=min(profiles.values()))
+    return list(new.filter(profile__in=profiles).newest_first()[:FEED_STORIES])

@@ -10,10 +10,10 @@ from django.db import connection, connections
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
+from batches.checking.queries import fetch_pending
 from batches.models import Batch, BatchProfile
 from batches.queue.runs import ClaimedRun
 from batches.queue.sql import fetch_all
-from batches.reports.queries import fetch_pending
 from benchmarks.lists import addresses
 
 PAGE = 500

@@ -22,6 +22,7 @@ from django.db import connection
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
+from batches.checking import queries
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.partitions import Partitions
 from batches.checking.worker import LOOKS_PER_POLL
@@ -30,7 +31,6 @@ from batches.models import Batch, Channel, Queue
 from batches.queue.partitions import are_wanted
 from batches.queue.runs import ClaimedRun, is_looked_after
 from batches.queue.workers import note_worker
-from batches.reports import queries
 from batches.reports.doctor import diagnose
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from batches.management.output import MAX_SHOWN
 from batches.management.tables import BATCHES
 from batches.models import Batch, BatchProfile
 from batches.models.vocabulary import LOG, STORY, as_dict, batch_as_dict
-from batches.reports import queries
+from batches.reports import queries, streams
 
 
 class ShowActions(ActionCommand):
@@ -53,7 +53,7 @@ class ShowActions(ActionCommand):
 
     def export(self, *, id: str, format: str, output: Path | None, **options: Any) -> None:
         rows = BatchProfile.objects.of_batch(self.find_batch(id))
-        self.write_export(exports.EXPORTERS[format](queries.stream_rows(rows)), output)
+        self.write_export(exports.EXPORTERS[format](streams.stream_rows(rows)), output)
 
 
 def details_as_dict(batch: Batch, baseline: bool = False) -> dict[str, Any]:

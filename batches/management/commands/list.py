@@ -23,7 +23,7 @@ from batches.models.lists import COUNT_FIRST
 from batches.models.vocabulary import as_dict, batch_as_dict
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refusal
-from batches.reports import queries
+from batches.reports import streams
 from batches.text import pluralise, printable
 
 # Arguments that several actions share.
@@ -202,7 +202,7 @@ class Command(FeedActions, SubscriptionActions):
         self.stdout.write("The address was corrected.")
 
     def export(self, *, list: str, format: str, output: Path | None, **options: Any) -> None:
-        self.write_export(MEMBER_EXPORTERS[format](queries.stream_members(self.find_list(list).profiles.all())), output)
+        self.write_export(MEMBER_EXPORTERS[format](streams.stream_members(self.find_list(list).profiles.all())), output)
 
     def read(self, file: str, quiet: bool, **options: Any) -> ImportResult:
         result = read_list(file, options["format"], options["strict"])

@@ -13,7 +13,7 @@ from batches.batch_manager import BatchManager
 from batches.lists import exports
 from batches.lists.reading import read_profiles
 from batches.models import Attempt, Batch, BatchLog, BatchProfile
-from batches.reports import queries
+from batches.reports import queries, streams
 from batches.tests.support.factories import empty_leases, failed, ok, profile_ids, record, start_run
 
 from .conftest import (
@@ -478,7 +478,7 @@ def test_a_batch_can_be_exported_and_imported_again(client_of, form):
     plain = name.replace("ä", "a")
     assert response["Content-Disposition"] == f"attachment; filename=\"{plain}\"; filename*=utf-8''{quote(name)}"
     profiles = read_profiles(response.getvalue(), filename=name).profiles
-    assert [profile.url for profile in profiles] == [row.url for row in queries.stream_rows(batch.profiles.all())]
+    assert [profile.url for profile in profiles] == [row.url for row in streams.stream_rows(batch.profiles.all())]
 
 
 @pytest.mark.parametrize("missing", ["view_batchprofile", "view_profile"])

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile, Profile, StoryResult
 from batches.models.vocabulary import LOG
-from batches.reports import queries
+from batches.reports import streams
 from batches.tests.api.test_lists import read_pages
 from batches.tests.support.factories import failed, half_known, ok, record, start_run
 from batches.tests.support.terminal import manage
@@ -299,13 +299,13 @@ def test_an_unknown_type_of_export_is_not_found(client, batch):
 
 
 def test_a_head_of_an_export_reads_no_rows(client, batch, monkeypatch):
-    monkeypatch.setattr(queries, "stream_rows", None)
+    monkeypatch.setattr(streams, "stream_rows", None)
     answer = client.head(f"/api/batches/{batch.pk}/export/csv/")
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/csv; charset=utf-8")
 
 
 def test_an_export_ends_cleanly_if_its_batch_is_deleted_while_it_is_sent(client, batch, monkeypatch):
-    monkeypatch.setattr(queries, "STREAM_CHUNK", 2)
+    monkeypatch.setattr(streams, "STREAM_CHUNK", 2)
     monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 1)
     chunks = iter(client.get(f"/api/batches/{batch.pk}/export/opml/").streaming_content)
     start = [next(chunks), next(chunks)]

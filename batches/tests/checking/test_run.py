@@ -15,7 +15,7 @@ import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
 from batches.batch_manager import BatchManager
-from batches.checking import window, worker
+from batches.checking import queries, window, worker
 from batches.checking.checkers import hosts
 from batches.checking.checkers.base import Checker, CheckResult, HostNote, Story
 from batches.checking.checkers.hosts import HostSlots
@@ -26,7 +26,6 @@ from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Host, Profile, Queue, StoryResult
 from batches.queue import results
 from batches.queue.hosts import remember_hosts
-from batches.reports import queries
 from batches.tests.support.checkers import NAMES, NeverReady
 from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, urls_of, values_of
 from batches.tests.support.feedserver import Reply

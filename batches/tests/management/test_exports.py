@@ -13,7 +13,7 @@ from batches.lists.exports import COLUMNS, EXPORTERS
 from batches.lists.imports import ProfileAddress
 from batches.lists.reading import read_profiles
 from batches.models import Batch
-from batches.reports import queries
+from batches.reports import streams
 from batches.tests.support.factories import half_checked, profile_ids, urls
 
 ROW = namedtuple("Row", COLUMNS)(
@@ -111,7 +111,7 @@ def batch(django_db_setup, db):
 @pytest.mark.django_db
 @pytest.mark.parametrize("format", EXPORTERS)
 def test_all_profiles_are_exported_in_the_order_of_their_import(format, batch, manage, monkeypatch):
-    monkeypatch.setattr(queries, "STREAM_CHUNK", 2)
+    monkeypatch.setattr(streams, "STREAM_CHUNK", 2)
     output = manage("batch", "export", batch.pk, "--format", format)
     assert (output.code, output.err) == (0, "")
     assert [profile.url for profile in read_profiles(output.out.encode(), format=format).profiles] == urls(3)

@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
+from batches.checking.queries import find_start_of_outage, sample_answering
 from batches.models import BatchLog, BatchProfile, Profile, Queue
 from batches.queue import outages, resets
 from batches.queue.refusals import Code
-from batches.reports.queries import find_start_of_outage, sample_answering
 from batches.tests.support.factories import (
     assert_consistent,
     assert_sound,

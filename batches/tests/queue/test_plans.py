@@ -7,10 +7,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
+from batches.checking import queries
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 from batches.queue.hosts import recall_hosts
 from batches.queue.partitions import are_wanted
-from batches.reports import queries
 from batches.reports.outlook import forecast_queue
 from batches.tests.support.factories import claim, failed, make_batch, ok
 from batches.tests.support.tables import run_sql

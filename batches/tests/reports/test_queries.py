@@ -8,8 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
+from batches.checking.queries import fetch_pending
 from batches.models import BatchProfile
-from batches.reports import queries
+from batches.reports import queries, streams
 from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
 from batches.tests.support.tables import explain, run_sql
 
@@ -54,11 +55,11 @@ def test_the_end_of_a_batch_is_found_without_reading_later_batches(collected, st
         statistics()
     failures = rows.filter(status="failed")
     for page, most in (
-        (lambda: queries.fetch_pending(batch, range(256), last - 20, 1000), 20),
+        (lambda: fetch_pending(batch, range(256), last - 20, 1000), 20),
         (lambda: list(failures.filter(pk__gt=last - 20)[:100]), 20),
         (lambda: list(failures.reverse()[:1]), 20),
         (lambda: list(failures[:100]), BIG),
-        (lambda: list(queries.stream_rows(failures.filter(pk__gt=last - 20))), 20),
+        (lambda: list(streams.stream_rows(failures.filter(pk__gt=last - 20))), 20),
     ):
         with CaptureQueriesContext(connection) as captured:
             page()
