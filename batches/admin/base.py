@@ -65,6 +65,7 @@ def digest_of(rows: Iterable[Any], *fields: str) -> str:
 class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """The title of a page says where the reader is. Django's say what to do there: “Select batch to change”."""
 
+    empty_value_display = display.NOTHING
     #: Shown while the list is empty: what its rows are, and how they get there.
     about: StrOrPromise = ""
 

@@ -50,7 +50,7 @@ def column(field: str, label: StrOrPromise, show: Callable[[Any], str], ordering
 
 
 def show_stored(text: str) -> str:
-    return stored(text) or "-"
+    return stored(text) or NOTHING
 
 
 #: Columns of texts that the database has in English.

@@ -29,7 +29,6 @@ from .base import LoggedAdmin, ReadOnlyAdmin, RefusableAdmin, parse_number
 from .chart import MAX_RUNS, runs_chart
 from .filters import ListFilter
 from .forms import ListForm, ListImportForm, MemberForm
-from .stored import stored
 
 What = ListImportForm.What
 
@@ -268,7 +267,7 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("last error"))
     def last_error(self, member: ListProfile) -> str:
-        return stored(member.profile.last_error)
+        return display.show_stored(member.profile.last_error)
 
     def save_model(self, request: HttpRequest, obj: ListProfile, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a row past the manager

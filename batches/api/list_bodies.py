@@ -10,15 +10,14 @@ from batches.limits import (
     MAX_FAILURES,
     MAX_ID,
     MAX_NAME,
-    MAX_PRIORITY,
     MAX_SCHEDULE,
     MAX_TIME_ZONE,
     MAX_URL,
-    MIN_PRIORITY,
 )
 from batches.lists.imports import ImportResult
 from batches.models import Subscription
 
+from .batch_bodies import ChangeBody
 from .bodies import (
     COUNT_FIRST,
     Body,
@@ -59,11 +58,9 @@ class ListUpload(NewBody, ProfilesUpload):
     A_schedule={"schedule": "30 6 * * MON-FRI", "time_zone": "Europe/Berlin", "delay_minutes": 10},
     Off={"schedule_active": False},
 )
-class ChangeListBody(Body):
+class ChangeListBody(ChangeBody):
     """The attributes of a list to change."""
 
-    name = serializers.CharField(max_length=MAX_NAME, required=False)
-    priority = serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False)
     checker = CheckerField(required=False)
     count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
     schedule = serializers.CharField(

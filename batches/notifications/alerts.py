@@ -16,6 +16,8 @@ from django.db.models.functions import Now
 from batches.models import Event, Queue, Subscription, WebhookDelivery, Worker
 from batches.models.vocabulary import as_plain
 
+from .outbox import make_delivery
+
 Topic = Subscription.Topic
 
 
@@ -51,14 +53,8 @@ def make_alerts(subscription: Subscription, queue: Any, is_back: bool) -> Iterat
 
 
 def _make_alert(event: Event, subscription: Subscription, since: datetime, facts: dict[str, Any]) -> WebhookDelivery:
-    return WebhookDelivery(
-        webhook_id=subscription.webhook_id,
-        subscription=subscription,
-        event_id=uuid.uuid5(subscription.pk, f"{event} {since.isoformat()}"),
-        type=event,
-        facts=as_plain(facts),
-        next_attempt_at=Now(),
-    )
+    event_id = uuid.uuid5(subscription.pk, f"{event} {since.isoformat()}")
+    return make_delivery(subscription, event, event_id, facts=as_plain(facts))
 
 
 def _insert(alerts: list[WebhookDelivery]) -> int:

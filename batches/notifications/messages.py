@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from batches.models import Batch, BatchProfile, Event, StoryResult, Subscription, WebhookDelivery
 from batches.text import one_line
 
-from .outbox import render_payload
+from .outbox import make_delivery, render_payload
 
 Status, Topic = BatchProfile.Status, Subscription.Topic
 
@@ -217,14 +217,8 @@ def merge_parts(subscription_id: uuid.UUID) -> None:
         if subscription is None or not parts:
             return
         event_id = uuid.uuid5(parts[0].event_id, Event.DIGEST)
-        WebhookDelivery.objects.create(
-            webhook_id=subscription.webhook_id,
-            subscription=subscription,
-            event_id=event_id,
-            type=Event.DIGEST,
-            payload=render_payload(event_id, Event.DIGEST, describe_digest(parts)),
-            next_attempt_at=Now(),
-        )
+        payload = render_payload(event_id, Event.DIGEST, describe_digest(parts))
+        make_delivery(subscription, Event.DIGEST, event_id, payload=payload).save()
         WebhookDelivery.objects.filter(pk__in=[part.pk for part in parts]).update(
             next_attempt_at=None, delivered_at=Now()
         )

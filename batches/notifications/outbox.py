@@ -67,6 +67,12 @@ def _insert_deliveries(event: Event, webhook_ids: Iterable[int], batch: Batch | 
     return len(WebhookDelivery.objects.bulk_create(deliveries))
 
 
+def make_delivery(subscription: Subscription, event: str, event_id: uuid.UUID, **values: Any) -> WebhookDelivery:
+    """To this subscription, due at once unless `values` say otherwise. It may get its payload later."""
+    values = {"next_attempt_at": Now(), "webhook_id": subscription.webhook_id, **values}
+    return WebhookDelivery(subscription=subscription, type=event, event_id=event_id, **values)
+
+
 def render_payload(event_id: uuid.UUID, event: str, data: Any) -> str:
     payload = {"id": event_id, "type": event, "timestamp": timezone.now(), "data": data}
     return as_json(payload, separators=(",", ":"))

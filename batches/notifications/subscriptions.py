@@ -10,12 +10,13 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Max
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.lists.schedules import InvalidSchedule, iterate_times
 from batches.models import Batch, Event, ProfileList, StoryResult, Subscription, WebhookDelivery
 from batches.models.vocabulary import as_plain, batch_as_dict
+
+from .outbox import make_delivery
 
 
 def write_run(batch: Batch) -> None:
@@ -46,20 +47,13 @@ def insert_deliveries(
     digests_of: ProfileList | None = None,
 ) -> int:
     """One delivery for each, still without content. With `digests_of`, subscribers of a digest get a part of that."""
-    deliveries = []
+    deliveries, content = [], {"batch": batch, "facts": as_plain(facts)}
     for subscription in subscriptions:
-        hour = subscription.digest_hour if digests_of else None
-        deliveries.append(
-            WebhookDelivery(
-                webhook_id=subscription.webhook_id,
-                subscription=subscription,
-                event_id=uuid.uuid4(),
-                type=event if hour is None else Event.DIGEST_PART,
-                batch=batch,
-                facts=as_plain(facts),
-                next_attempt_at=Now() if hour is None or digests_of is None else next_digest(digests_of, hour),
-            )
-        )
+        if digests_of is None or subscription.digest_hour is None:
+            deliveries.append(make_delivery(subscription, event, uuid.uuid4(), **content))
+        else:
+            due = {"next_attempt_at": next_digest(digests_of, subscription.digest_hour)}
+            deliveries.append(make_delivery(subscription, Event.DIGEST_PART, uuid.uuid4(), **content, **due))
     return len(WebhookDelivery.objects.bulk_create(deliveries))
 
 
