@@ -20,8 +20,9 @@ from batches.text import Sentence, StrOrPromise
 from . import display
 from .actions import get_manager
 from .base import RefusableAdmin
+from .buttons import PageWithButtons
 from .filters import ListFilter
-from .webhooks import PageWithButtons, describe_sending
+from .webhooks import describe_sending
 
 Topic = Subscription.Topic
 

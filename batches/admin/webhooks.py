@@ -5,14 +5,13 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet, UUIDField
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404, redirect
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_POST
 
 from batches.lists.addresses import InvalidAddress
 from batches.models import Webhook, WebhookDelivery
@@ -22,7 +21,8 @@ from batches.reports.outlook import forecast_queue
 from batches.text import Sentence, counted
 
 from . import display
-from .base import ListAdmin, ReadOnlyAdmin
+from .base import ReadOnlyAdmin
+from .buttons import PageWithButtons
 from .filters import BatchFilter, ValueFilter
 from .queue_content import describe_missing_worker
 from .stored import stored
@@ -34,47 +34,6 @@ STATE_WORDS = {
     State.DELIVERED: gettext_lazy("delivered"),
     State.FAILED: gettext_lazy("failed"),
 }
-
-
-class PageWithButtons(ListAdmin):
-    """A row's page with buttons for people with the permission to change webhooks. Each posts the name of a method.
-
-    The method takes rows, so that it can be an action of the list as well.
-    """
-
-    change_form_template = "admin/batches/webhook/change_form.html"
-
-    def buttons(self, row: Any) -> dict[str, str]:
-        """Labels of the actions that are possible for this row, by method name."""
-        raise NotImplementedError
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("batches.change_webhook")
-
-    def get_urls(self) -> list[Any]:
-        kind = "uuid" if isinstance(self.opts.pk, UUIDField) else "int"
-        operate = self.own_path(f"<{kind}:pk>/operate/", require_POST(self.operate_view), "operate")
-        return [operate, *super().get_urls()]
-
-    def operate_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        if not self.has_operate_permission(request):
-            raise PermissionDenied
-        row = get_object_or_404(self.model, pk=pk)
-        call = request.POST.get("call", "")
-        if call not in self.buttons(row):
-            # The button is from a page that is older than the state of the row.
-            impossible = Sentence("This action is not possible for “%(row)s” now.", row=row)
-            self.message_user(request, impossible, messages.WARNING)
-        else:
-            getattr(self, call)(request, [row])
-        return redirect(self.address_of(f"{self.opts.model_name}_change", pk))
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
-    ) -> HttpResponse:
-        if (obj := options.get("obj")) and self.has_operate_permission(request):
-            context["buttons"] = self.buttons(obj).items()
-        return super().render_change_form(request, context, *args, **options)
 
 
 class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]

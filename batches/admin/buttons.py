@@ -1,0 +1,55 @@
+"""Buttons on the page of a webhook, a subscription or a delivery."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import UUIDField
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_POST
+
+from batches.text import Sentence
+
+from .base import ListAdmin
+
+
+class PageWithButtons(ListAdmin):
+    """A row's page with buttons for people with the permission to change webhooks. Each posts the name of a method.
+
+    The method takes rows, so that it can be an action of the list as well.
+    """
+
+    change_form_template = "admin/batches/page_with_buttons.html"
+
+    def buttons(self, row: Any) -> dict[str, str]:
+        """Labels of the actions that are possible for this row, by method name."""
+        raise NotImplementedError
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.change_webhook")
+
+    def get_urls(self) -> list[Any]:
+        kind = "uuid" if isinstance(self.opts.pk, UUIDField) else "int"
+        operate = self.own_path(f"<{kind}:pk>/operate/", require_POST(self.operate_view), "operate")
+        return [operate, *super().get_urls()]
+
+    def operate_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+        row = get_object_or_404(self.model, pk=pk)
+        call = request.POST.get("call", "")
+        if call not in self.buttons(row):
+            # The button is from a page that is older than the state of the row.
+            impossible = Sentence("This action is not possible for “%(row)s” now.", row=row)
+            self.message_user(request, impossible, messages.WARNING)
+        else:
+            getattr(self, call)(request, [row])
+        return redirect(self.address_of(f"{self.opts.model_name}_change", pk))
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        if (obj := options.get("obj")) and self.has_operate_permission(request):
+            context["buttons"] = self.buttons(obj).items()
+        return super().render_change_form(request, context, *args, **options)
