@@ -1,10 +1,12 @@
-"""What the views share that call BatchManager: reading a body, making the call, and rendering what it is about."""
+"""What views share: reading a body, calling BatchManager, rendering what a call is about, and listing rows."""
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from django.db.models import Model
 from django.http import HttpResponseBase, QueryDict
+from rest_framework.exceptions import NotFound
+from rest_framework.mixins import ListModelMixin
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,21 +15,36 @@ from rest_framework.viewsets import GenericViewSet
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Channel
+from batches.web.downloads import name_download, stream_download
 
 from .access import is_in_scope
+from .base import BaseView
 from .bodies import Body
 from .conditional import make_etag, respond_conditionally
 from .idempotency import IdempotentPosts
+from .pagination import LargeKeysetPagination
 from .serializers import BatchSerializer
 
+B = TypeVar("B", bound=Body)
 M = TypeVar("M", bound=Model)
+Row = TypeVar("Row", bound=Model)
+Line = TypeVar("Line")
+Exporters: TypeAlias = Mapping[str, Callable[[Iterable[Line]], Iterator[str]]]
+
+LIST: dict[str, Any] = {"get": "list"}
+EXPORT: dict[str, Any] = {"get": "export"}
+
+
+def read_body(body_class: type[B], request: Request) -> B:
+    """Raises ValidationError."""
+    body = body_class(data=request.data)
+    body.is_valid(raise_exception=True)
+    return body
 
 
 def parse_body(body_class: type[Body], request: Request) -> dict[str, Any]:
     """The fields of the body. Raises ValidationError."""
-    body = body_class(data=request.data)
-    body.is_valid(raise_exception=True)
-    return dict(body.validated_data)
+    return dict(read_body(body_class, request).validated_data)
 
 
 class ManagerView(IdempotentPosts):
@@ -42,9 +59,7 @@ class ManagerView(IdempotentPosts):
 
     def parse_upload(self, json_class: type[Body], form_class: type[Body]) -> Any:
         """The body, in JSON or as a form with a file. Raises ValidationError."""
-        body = (form_class if isinstance(self.request.data, QueryDict) else json_class)(data=self.request.data)
-        body.is_valid(raise_exception=True)
-        return body
+        return read_body(form_class if isinstance(self.request.data, QueryDict) else json_class, self.request)
 
     def respond_created(self, kind: str, thing: Model, data: Any) -> Response:
         """`kind`: batch, list or subscription."""
@@ -83,3 +98,23 @@ class OneThing(ManagerView, GenericViewSet[M]):
     def respond_with_etag(self, request: Request, pk: str) -> HttpResponseBase:
         body = self.render(pk)
         return respond_conditionally(request, make_etag(body), lambda: body)
+
+
+class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):
+    """A list that can have a million rows, and can be exported."""
+
+    pagination_class = LargeKeysetPagination
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        # The address decides the type of an export, whatever `Accept` says; its errors are JSON all the same.
+        return super().perform_content_negotiation(request, force or self.action == "export")
+
+    def respond_with_file(
+        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], of: Any, part: str = ""
+    ) -> HttpResponseBase:
+        """A streamed file, named after the batch or list. If that is deleted while it is sent, the file ends there."""
+        if kind not in exporters:
+            raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
+        rows = self.filter_queryset(self.get_queryset())
+        lines = () if self.request.method == "HEAD" else exporters[kind](stream(rows))
+        return stream_download(lines, name_download(of, part), kind)

@@ -22,11 +22,10 @@ from batches.web.feeds import addresses_of
 
 from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS
 from .base import BaseView
-from .calls import ManagerView, parse_body
+from .calls import ListViewSet, ManagerView, parse_body
 from .conditional import make_etag
 from .filters import FeedFilters
 from .list_bodies import FeedBody
-from .results import ListViewSet
 from .schema import NUMBER, conflict, describe, missing
 from .serializers import CreatedFeedSerializer, FeedSerializer
 

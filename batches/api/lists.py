@@ -22,12 +22,11 @@ from batches.reports import streams
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
 from .bodies import NothingBody
-from .calls import OneThing, parse_body
+from .calls import EXPORT, LIST, ListViewSet, OneThing, Row, parse_body, read_body
 from .conditional import matching
 from .filters import ListFilters, LogFilters, MemberFilters
 from .list_bodies import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
 from .pagination import KeysetPagination
-from .results import EXPORT, LIST, ListViewSet, Row
 from .schema import FORM, JSON, conflict, describe, describes_etag, describes_export, describes_match
 from .serializers import (
     BatchSerializer,
@@ -155,8 +154,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
 
         Its checks and its stories stay. An address that is a profile already is refused.
         """
-        body = CorrectBody(data=request.data)
-        body.is_valid(raise_exception=True)
+        body = read_body(CorrectBody, request)
         old, new = body.validated_data["address"], body.validated_data["new_address"]
         call = partial(self.manager.correct_address, pk, old, new, version_in(body))
         return self.run_once(lambda: self.respond(pk, require_granted(call())))
@@ -175,8 +173,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
 
     def edit(self, pk: str, preparing: Callable[..., Any]) -> Response:
         """Prepare a change of the profiles by those in the body, and make it."""
-        body = EditJSON(data=self.request.data)
-        body.is_valid(raise_exception=True)
+        body = read_body(EditJSON, self.request)
         found = body.read_list()
         return self.run_prepared_once(
             lambda: preparing(pk, found.profiles),

@@ -15,9 +15,8 @@ from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
 from .batch_bodies import AcceptBody
-from .calls import ManagerView, parse_body
+from .calls import LIST, ListViewSet, ManagerView, parse_body
 from .filters import RedirectFilters
-from .results import LIST, ListViewSet
 from .schema import describe
 from .serializers import AcceptedSerializer, RedirectSerializer
 

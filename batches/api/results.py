@@ -3,15 +3,13 @@
 Each list needs the permission to view its rows, as in the admin.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.urls import path
 from rest_framework.exceptions import NotFound
-from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ViewSet
@@ -25,14 +23,13 @@ from batches.reports import streams
 from batches.reports.comparison import compare
 from batches.reports.history import fetch_checks
 from batches.reports.queries import match_host
-from batches.web.downloads import name_download, stream_download
 
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
 from .batch_bodies import CheckBody
-from .calls import ManagerView, parse_body
+from .calls import EXPORT, LIST, ListViewSet, ManagerView, Row, parse_body
 from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
-from .pagination import LargeKeysetPagination, PlacePagination
+from .pagination import PlacePagination
 from .schema import NUMBER, conflict, describe, describes_export, missing
 from .serializers import (
     AttemptSerializer,
@@ -44,28 +41,6 @@ from .serializers import (
     RowSerializer,
     StorySerializer,
 )
-
-Row = TypeVar("Row", bound=Model)
-Line = TypeVar("Line")
-Exporters: TypeAlias = Mapping[str, Callable[[Iterable[Line]], Iterator[str]]]
-
-
-class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):
-    pagination_class = LargeKeysetPagination
-
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        # The address decides the type of an export, whatever `Accept` says; its errors are JSON all the same.
-        return super().perform_content_negotiation(request, force or self.action == "export")
-
-    def respond_with_file(
-        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], of: Any, part: str = ""
-    ) -> HttpResponseBase:
-        """A streamed file, named after the batch or list. If that is deleted while it is sent, the file ends there."""
-        if kind not in exporters:
-            raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
-        rows = self.filter_queryset(self.get_queryset())
-        lines = () if self.request.method == "HEAD" else exporters[kind](stream(rows))
-        return stream_download(lines, name_download(of, part), kind)
 
 
 class OfBatch(BaseView):
@@ -249,9 +224,6 @@ class ProfileHistory(BaseView, GenericViewSet[Profile]):
         checks: Any = self.paginate_queryset(fetch)
         return self.get_paginated_response(self.get_serializer(checks, many=True).data)
 
-
-LIST: dict[str, Any] = {"get": "list"}
-EXPORT: dict[str, Any] = {"get": "export"}
 
 urls = [
     path("batches/<str:pk>/profiles/", BatchRows.as_view(LIST), name="batch-profiles"),

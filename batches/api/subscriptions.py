@@ -14,12 +14,11 @@ from batches.queue.subscription_calls import find_subscription
 
 from .access import CHANGE_LIST
 from .bodies import NothingBody
-from .calls import ManagerView, OneThing, parse_body
+from .calls import LIST, ManagerView, OneThing, parse_body
 from .conditional import matching
 from .filters import SubscriptionFilters
 from .list_bodies import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
 from .lists import ListOfList
-from .results import LIST
 from .schema import conflict, describe, describes_etag, describes_match
 from .serializers import SubscriptionSerializer
 
