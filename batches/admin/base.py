@@ -57,7 +57,7 @@ def ticked_keys(request: HttpRequest) -> list[str]:
     return request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[: 1 if is_across(request) else None]
 
 
-def digest_of(rows: Iterable[Any], *fields: str) -> str:
+def identify_rows(rows: Iterable[Any], *fields: str) -> str:
     """Identifies rows with what a question shows of them."""
     return sha256(repr([attrgetter(*fields)(row) for row in rows]).encode()).hexdigest()
 

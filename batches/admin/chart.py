@@ -218,9 +218,11 @@ def _span(first: str, last: str) -> str:
 
 
 def _list_times(moments: Sequence[datetime], size: int) -> list[str]:
-    """The time of day within one day, otherwise with the date."""
+    """The time of day within one day, otherwise with the date. A day begins at 23:00 when the clock was set back."""
+    if size >= DAY:
+        return [f"{localtime(moment + timedelta(hours=2)):%Y-%m-%d}" for moment in moments]
     is_one_day = moments[-1] - moments[0] <= timedelta(days=1)
-    layout = "%Y-%m-%d" if size >= DAY else "%H:%M" if is_one_day else "%m-%d %H:%M"
+    layout = "%H:%M" if is_one_day else "%m-%d %H:%M"
     return [f"{localtime(moment):{layout}}" for moment in moments]
 
 

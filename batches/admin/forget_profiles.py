@@ -13,7 +13,7 @@ from batches.queue.forgetting import count_traces
 from batches.text import counted
 
 from .actions import get_manager
-from .base import ListAdmin, digest_of
+from .base import ListAdmin, identify_rows
 
 
 class ForgetProfilesAdmin(ListAdmin):
@@ -26,7 +26,7 @@ class ForgetProfilesAdmin(ListAdmin):
     def forget_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
         """Forget what the question showed. If the selection has changed since, ask again."""
         chosen = list(profiles.order_by("pk")[:MAX_BULK])
-        shown = digest_of(chosen, "pk", "url")
+        shown = identify_rows(chosen, "pk", "url")
         if not self.is_confirmed(request, shown, _("The profiles have changed. Check them again.")):
             context = {
                 **self.question_context(request, _("Forget profiles?"), "forget_selected", shown),

@@ -15,7 +15,7 @@ from batches.text import counted
 
 from . import display
 from .actions import get_manager
-from .base import ReadOnlyAdmin, digest_of
+from .base import ReadOnlyAdmin, identify_rows
 
 #: What the question shows of a redirect.
 QUESTION = ("pk", "profile.url", "url", "merges")
@@ -56,7 +56,7 @@ class RedirectAdmin(ReadOnlyAdmin):
     def accept_selected(self, request: HttpRequest, redirects: QuerySet[Redirect]) -> HttpResponse | None:
         """Accept what the question showed. If the selection has changed since, ask again."""
         chosen = list(redirects[:MAX_BULK])
-        shown = digest_of(chosen, *QUESTION)
+        shown = identify_rows(chosen, *QUESTION)
         if not self.is_confirmed(request, shown, _("The redirects have changed. Check them again.")):
             question = self.question_context(request, _("Accept redirects?"), "accept_selected", shown)
             context = question | self.chosen_context(redirects, chosen)

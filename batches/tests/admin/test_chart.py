@@ -64,6 +64,12 @@ def test_bars_start_at_whole_hours_of_local_time():
     assert drawn["times"][0] == "03-01 18:00"
 
 
+def test_days_keep_their_names_after_the_clock_was_set_back():
+    with timezone.override("America/Santiago"):  # on 5 April
+        drawn = chart(minutes((0, 1, 0), (59 * 24 * 60, 0, 1)))
+    assert (drawn["times"][0], drawn["times"][-1]) == ("2026-03-01", "2026-04-30")
+
+
 counts = st.integers(0, 10**7)
 some_minutes = st.dictionaries(
     st.integers(0, 3_000_000), st.tuples(counts, counts).filter(any), min_size=1, max_size=80

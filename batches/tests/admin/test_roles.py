@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from batches.admin.base import digest_of
+from batches.admin.base import identify_rows
 from batches.admin.queue_content import move_query
 from batches.admin.redirects import QUESTION
 from batches.batch_manager import BatchManager
@@ -293,7 +293,7 @@ def keys(batch):
         "member": ListProfile.objects.latest("pk").pk,
         "redirect": getattr(Redirect.objects.first(), "pk", ""),
         "story": StoryResult.objects.latest("pk").pk,
-        "accepted": digest_of(Redirect.objects.proposed(), *QUESTION),
+        "accepted": identify_rows(Redirect.objects.proposed(), *QUESTION),
     }
 
 
@@ -374,9 +374,9 @@ def choose(client, action, row, beside=None):
     selected = {"_selected_action": row.pk, "selected": row.pk}
     chosen = (beside or {}) | {"action": action, "post": "yes", **selected, **CONFIRMED}
     if isinstance(row, Redirect):
-        chosen["confirmed"] = digest_of(Redirect.objects.proposed(), *QUESTION)
+        chosen["confirmed"] = identify_rows(Redirect.objects.proposed(), *QUESTION)
     if action == "forget_selected":
-        chosen["confirmed"] = digest_of([row], "pk", "url")
+        chosen["confirmed"] = identify_rows([row], "pk", "url")
     return client.post(reverse(f"admin:{changelist_of(row)}"), chosen)
 
 
