@@ -68,6 +68,11 @@ def test_buttons_act_without_a_reload_and_show_refusals_beside_them(open_page, p
     expect(page.locator(".live-refusal")).to_have_count(0)
     expect(page.locator("#batch-summary")).to_contain_text("Running.")
     page.locator("#pause_batch").click()
+    expect(page.locator("#message-undo")).to_be_visible()
+    for call in ("queue_batch", "pause_batch"):
+        assert getattr(BatchManager("bob"), call)(batch.pk)
+    page.locator("#message-undo").click()  # goes with its message: the refusal is at the top
+    expect(page.locator("#batch-lost + .live-refusal")).to_contain_text("has changed")
     page.locator("#retry_failed").click()
     expect(page.locator("#batch-summary")).to_contain_text("Queued again by operator: retrying 1 failed profile")
     assert_not_reloaded(page)

@@ -31,6 +31,11 @@ FINISH_TRANSITIONS = "document.getAnimations().forEach(animation => animation.fi
 #: On a phone, a list scrolls within the page.
 CUT = """[...document.querySelectorAll(".results, .dashboard-parts .module")]
     .filter(list => list.scrollWidth > list.clientWidth + 1).length"""
+#: A message that touches what stands below it.
+TOUCHING = """[...document.querySelectorAll(".errornote, .live-refusal, .live-note, .messagelist li")].filter(note => {
+    const below = (note.nextElementSibling ?? note.parentElement.nextElementSibling)?.getBoundingClientRect();
+    return note.checkVisibility() && below?.height && Math.abs(below.top - note.getBoundingClientRect().bottom) < 4;
+}).map(note => note.outerHTML.slice(0, 100))"""
 IS_DARK = "getComputedStyle(document.body).color.match(/[0-9]+/)[0] > 128"
 
 
@@ -47,6 +52,7 @@ def find_faults(page):
             yield "scrolls sideways", f"{width} pixels wide"
         if size == DESKTOP and page.evaluate(CUT):
             yield "cuts a list", f"{width} pixels wide"
+        yield from (("touches what is below", note) for note in page.evaluate(TOUCHING))
         if page.evaluate(IS_DARK) != (scheme == "dark"):
             yield "ignores the colour scheme", scheme
 
