@@ -136,6 +136,17 @@ class ListAdmin(PlaceAdmin):
             '<a href="{}">{}</a>', self.address_of(f"{row._meta.model_name}_change", row.pk), display.short_name(row)
         )
 
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What the template of a row's page needs, besides what Django gives it."""
+        return {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        if (row := options.get("obj")) is not None:
+            context |= self.page_context(request, row)
+        return super().render_change_form(request, context, *args, **options)
+
     # Columns of lists
 
     @admin.display(description=gettext_lazy("batch"))

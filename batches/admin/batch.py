@@ -89,12 +89,8 @@ class BatchAdmin(AddBatchAdmin, LoggedAdmin):
 
     # A batch's page
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
-    ) -> HttpResponse:
-        if obj := options.get("obj"):
-            context |= {**BatchPage(self).page_context(request, obj), "show_save_and_add_another": False}
-        return super().render_change_form(request, context, *args, **options)
+    def page_context(self, request: HttpRequest, row: Batch) -> dict[str, Any]:
+        return {**BatchPage(self).page_context(request, row), "show_save_and_add_another": False}
 
     def save_model(self, request: HttpRequest, obj: Batch, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch past the manager

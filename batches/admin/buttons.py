@@ -47,9 +47,5 @@ class PageWithButtons(ListAdmin):
             getattr(self, call)(request, [row])
         return redirect(self.address_of(f"{self.opts.model_name}_change", pk))
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
-    ) -> HttpResponse:
-        if (obj := options.get("obj")) and self.has_operate_permission(request):
-            context["buttons"] = self.buttons(obj).items()
-        return super().render_change_form(request, context, *args, **options)
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {"buttons": self.buttons(row).items() if self.has_operate_permission(request) else ()}

@@ -91,22 +91,18 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
 
     # The page
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
-    ) -> HttpResponse:
-        if obj := options.get("obj"):
-            context |= {
-                "title": str(obj),
-                "subtitle": None,
-                "show_save_and_add_another": False,
-                "can_operate": request.user.has_perm("batches.operate_batch"),
-                "feeds": obj.feeds.order_by("name"),
-                "runs": runs_chart(obj.runs.order_by("-created_at")[:MAX_RUNS]),
-                "subscriptions": obj.subscriptions.select_related("webhook").order_by("created_at", "pk")[:SHOWN],
-                "subscribed": obj.subscriptions.count(),
-                "exports": list(MEMBER_EXPORTERS) if request.user.has_perm("batches.view_listprofile") else [],
-            }
-        return super().render_change_form(request, context, *args, **options)
+    def page_context(self, request: HttpRequest, row: ProfileList) -> dict[str, Any]:
+        return {
+            "title": str(row),
+            "subtitle": None,
+            "show_save_and_add_another": False,
+            "can_operate": request.user.has_perm("batches.operate_batch"),
+            "feeds": row.feeds.order_by("name"),
+            "runs": runs_chart(row.runs.order_by("-created_at")[:MAX_RUNS]),
+            "subscriptions": row.subscriptions.select_related("webhook").order_by("created_at", "pk")[:SHOWN],
+            "subscribed": row.subscriptions.count(),
+            "exports": list(MEMBER_EXPORTERS) if request.user.has_perm("batches.view_listprofile") else [],
+        }
 
     def save_model(self, request: HttpRequest, obj: ProfileList, form: Any, change: bool) -> None:
         manager, values = get_manager(request), form.cleaned_data

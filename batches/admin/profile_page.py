@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html_join
 
 from batches.lists.addresses import host_of
@@ -20,13 +20,6 @@ SHOWN_WAITING = 5
 
 class ProfilePage(ReadOnlyAdmin):
     change_form_template = "admin/batches/profile/change_form.html"
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
-    ) -> HttpResponse:
-        if obj := options.get("obj"):
-            context |= self.page_context(request, obj)
-        return super().render_change_form(request, context, *args, **options)
 
     def page_context(self, request: HttpRequest, profile: Profile) -> dict[str, Any]:
         may = request.user.has_perm
