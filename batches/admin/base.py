@@ -17,7 +17,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import conditional_escape, format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, override
@@ -55,6 +55,15 @@ def is_across(request: HttpRequest) -> bool:
 def ticked_keys(request: HttpRequest) -> list[str]:
     """Of the ticked rows. If all that match are meant, only the first: Django requires one."""
     return request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[: 1 if is_across(request) else None]
+
+
+def for_reader(response: Any, request: HttpRequest) -> Any:
+    """The page of a list or of a row, with the request on each row: columns are called without it."""
+    context = getattr(response, "context_data", None) or {}
+    rows = context["cl"].result_list if "cl" in context else filter(None, [context.get("original")])
+    for row in rows:
+        row.request = request
+    return response
 
 
 def identify_rows(rows: Iterable[Any], *fields: str) -> str:
@@ -120,21 +129,31 @@ class ListAdmin(PlaceAdmin):
         """The path of a view beside Django's own."""
         return path(route, self.admin_site.admin_view(view), name=f"batches_{self.opts.model_name}_{name}")
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return for_reader(super().changelist_view(request, extra_context), request)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
+        return for_reader(super().changeform_view(request, *args, **options), request)
+
     def address_of(self, page: str, *args: Any, **query: Any) -> str:
         """The address of a page of this app at this admin site."""
         return reverse(f"admin:batches_{page}", args=args, query=query, current_app=self.admin_site.name)
 
-    def list_link(self, text: str, model: str, **query: Any) -> str:
-        """A link to the rows of a list that match this query."""
-        return format_html('<a href="{}">{}</a>', self.address_of(f"{model}_changelist", **query), text)
+    def link(self, request: HttpRequest, model: type[Model], address: str, text: str) -> str:
+        """A link to a page about rows of a model; the text alone if the user may not view them."""
+        may_view = self.admin_site.get_model_admin(model).has_view_permission(request)
+        return format_html('<a href="{}">{}</a>', address, text) if may_view else conditional_escape(text)
 
-    def page_link(self, row: Model | None) -> str:
-        """A link to the row's own page."""
+    def list_link(self, request: HttpRequest, text: str, model: type[Model], **query: Any) -> str:
+        """To the rows of a list that match this query."""
+        return self.link(request, model, self.address_of(f"{model._meta.model_name}_changelist", **query), text)
+
+    def page_link(self, request: HttpRequest, row: Model | None) -> str:
+        """To the row's own page."""
         if row is None:
             return display.NOTHING
-        return format_html(
-            '<a href="{}">{}</a>', self.address_of(f"{row._meta.model_name}_change", row.pk), display.short_name(row)
-        )
+        address = self.address_of(f"{row._meta.model_name}_change", row.pk)
+        return self.link(request, type(row), address, display.short_name(row))
 
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """What the template of a row's page needs, besides what Django gives it."""
@@ -151,15 +170,15 @@ class ListAdmin(PlaceAdmin):
 
     @admin.display(description=gettext_lazy("batch"))
     def batch_link(self, row: Any) -> str:
-        return self.page_link(row.batch)
+        return self.page_link(row.request, row.batch)
 
     @admin.display(description=gettext_lazy("profile"))
     def profile_link(self, row: Any) -> str:
-        return self.page_link(row.profile)
+        return self.page_link(row.request, row.profile)
 
     @admin.display(description=gettext_lazy("list"))
     def of_list(self, row: Any) -> str:
-        return self.page_link(row.list)
+        return self.page_link(row.request, row.list)
 
     def form_context(self, request: HttpRequest, form: Any, fields: Any) -> dict[str, Any]:
         """The context of a page with a form that is not a model's."""
@@ -248,7 +267,9 @@ class ReadOnlyAdmin(ListAdmin):
     sortable_by = ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [display.STORED.get(field, field) for field in super().get_fields(request, obj)]
+        """Django would link a related row also for users who may not view it."""
+        instead = {**display.STORED, "batch": "batch_link", "profile": "profile_link", "list": "of_list"}
+        return [instead.get(field, field) for field in super().get_fields(request, obj)]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

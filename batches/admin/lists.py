@@ -9,7 +9,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import CharField, F, OuterRef, QuerySet, Subquery, Sum, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -87,7 +86,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
         if found.run_id is None:
             return display.NOTHING
         address = self.address_of("batch_change", found.run_id)
-        return format_html('<a href="{}">{}</a>', address, display.status_word(found.run_status))
+        return self.link(found.request, Batch, address, display.status_word(found.run_status))
 
     # The page
 

@@ -22,22 +22,21 @@ class ProfilePage(ReadOnlyAdmin):
     change_form_template = "admin/batches/profile/change_form.html"
 
     def page_context(self, request: HttpRequest, profile: Profile) -> dict[str, Any]:
-        may = request.user.has_perm
-        may_view_rows = may("batches.view_batchprofile")
+        may_view_rows = request.user.has_perm("batches.view_batchprofile")
         return {
             "title": str(profile),
             "subtitle": None,
             "host": host_of(profile.url),
             "checks": fetch_history(profile, SHOWN) if may_view_rows else None,
-            "waiting": self.name_waiting(profile, may("batches.view_batch")) if may_view_rows else "",
-            "memberships": list_memberships(profile) if may("batches.view_listprofile") else None,
+            "waiting": self.name_waiting(request, profile) if may_view_rows else "",
+            "memberships": list_memberships(profile) if request.user.has_perm("batches.view_listprofile") else None,
         }
 
-    def name_waiting(self, profile: Profile, are_links: bool) -> str:
+    def name_waiting(self, request: HttpRequest, profile: Profile) -> str:
         """The batches that still have to check it, with their status, for a sentence."""
-        name = self.page_link if are_links else str
         batches = find_waiting(profile)[:SHOWN_WAITING]
-        return format_html_join(", ", "{} ({})", [(name(each), display.status_word(each.status)) for each in batches])
+        names = [(self.page_link(request, each), display.status_word(each.status)) for each in batches]
+        return format_html_join(", ", "{} ({})", names)
 
 
 def list_memberships(profile: Profile) -> list[ListProfile]:

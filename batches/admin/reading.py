@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from batches.limits import MAX_HOST, MAX_ID
 from batches.lists.addresses import InvalidAddress
 from batches.lists.exports import STORY_EXPORTERS
-from batches.models import Batch, ListFeed, Profile, ProfileList, ReadMark, StoryResult, find_mark, mark_as_read
+from batches.models import ListFeed, Profile, ReadMark, StoryResult, find_mark, mark_as_read
 from batches.queue.refusals import Code, Refused
 from batches.queue.values import find_batch, find_list
 from batches.reports import queries, streams
@@ -26,7 +26,6 @@ from batches.reports.reading import Page, Selection, find_lists_with_stories, fi
 from batches.text import clean_text
 from batches.web.downloads import stream_download
 
-from . import display
 from .base import can_view, parse_number
 from .reports import ReportPage
 
@@ -75,15 +74,11 @@ class ReadingPage(ReportPage):
             "asked": {name: request.GET.get(name, "") for name in FILTERS},
             "filters": query_of(request),
             "may_view_profiles": can_view(request, Profile),
-            "list_link": selection.list and self.link(request, selection.list),
-            "batch_link": selection.batch and self.link(request, selection.batch),
+            "list_link": selection.list and self.model_admin.page_link(request, selection.list),
+            "batch_link": selection.batch and self.model_admin.page_link(request, selection.batch),
             "may_view_feeds": can_view(request, ListFeed),
             "may_add_feeds": request.user.has_perm("batches.add_listfeed"),
         }
-
-    def link(self, request: HttpRequest, row: ProfileList | Batch) -> str:
-        """Its name, as a link to its page if the user may view that."""
-        return self.model_admin.page_link(row) if can_view(request, type(row)) else display.short_name(row)
 
     def mark(self, request: HttpRequest) -> HttpResponse:
         """The reader's own mark moves to the newest story that the page showed."""

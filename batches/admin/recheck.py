@@ -52,5 +52,5 @@ class RecheckAdmin(ListAdmin):
             "“{batch}” was queued to recheck {count} failed profiles.",
             len(profiles),
         )
-        link, count = self.page_link(batch), number(len(profiles))
+        link, count = self.page_link(request, batch), number(len(profiles))
         self.message_user(request, format_html(sentence, batch=link, count=count), messages.SUCCESS)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from batches.conf import get_config
 from batches.limits import MAX_DELAY, MAX_FAILURES, MAX_URL
-from batches.models import ProfileList, Subscription
+from batches.models import ProfileList, Subscription, WebhookDelivery
 from batches.queue.refusals import Refusal, require_granted
 from batches.queue.values import as_uuid
 from batches.text import Sentence, StrOrPromise
@@ -171,8 +171,8 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         return subscription.when
 
     @admin.display(description=gettext_lazy("deliveries"))
-    def deliveries(self, subscription: Subscription) -> str:
-        return self.list_link(_("deliveries"), "webhookdelivery", subscription=subscription.pk)
+    def deliveries(self, subscription: Any) -> str:
+        return self.list_link(subscription.request, _("deliveries"), WebhookDelivery, subscription=subscription.pk)
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
         manager, values = get_manager(request), form.cleaned_data

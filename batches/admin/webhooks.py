@@ -84,8 +84,8 @@ class WebhookAdmin(PageWithButtons):
         return format_html(sentence, secret=format_html("<code>{}</code>", secret), time=until)
 
     @admin.display(description=gettext_lazy("deliveries"))
-    def deliveries(self, webhook: Webhook) -> str:
-        return self.list_link(_("deliveries"), "webhookdelivery", webhook__id__exact=webhook.pk)
+    def deliveries(self, webhook: Any) -> str:
+        return self.list_link(webhook.request, _("deliveries"), WebhookDelivery, webhook__id__exact=webhook.pk)
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
         # Only the changed fields: another user may rotate the secret at the same time.
@@ -208,8 +208,8 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
         return str(STATE_WORDS[State(delivery.state)])
 
     @admin.display(description=gettext_lazy("receiver"))
-    def receiver_link(self, delivery: WebhookDelivery) -> str:
-        return self.page_link(delivery.receiver)
+    def receiver_link(self, delivery: Any) -> str:
+        return self.page_link(delivery.request, delivery.receiver)
 
     @admin.display(description=gettext_lazy("last response"))
     def last_response(self, delivery: WebhookDelivery) -> str:

@@ -1,6 +1,7 @@
 """Permissions: each address and each action of the admin against each role. One without a row in the tables fails."""
 
 from contextlib import contextmanager
+from urllib.parse import urljoin
 
 import pytest
 from django.apps import apps
@@ -34,7 +35,7 @@ from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.factories import make_list, propose_redirect, subscribe
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
-from .conftest import batch_with, names_of_addresses, story
+from .conftest import batch_with, document, names_of_addresses, story
 
 # Permissions do not depend on the database; what is then done is tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
@@ -329,6 +330,20 @@ def test_each_page_is_shown_to_its_roles_only_and_a_post_alone_changes_something
                 response = post(client, name, batch)
                 assert watch.sees_change() == (role in may_do), (name, response.status_code)
                 assert response.status_code < 500, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["viewer", "curator"])
+def test_no_page_links_to_a_page_that_its_reader_may_not_see(client_of, batch, role):
+    assert BatchManager().run_list(ProfileList.objects.get().pk)
+    client, found_on = client_of(role), {}
+    for name in ADDRESSES:
+        response = client.get(address(name, batch))
+        if response.status_code == 200 and not response.streaming:
+            for link in document(response).xpath("//a/@href"):
+                found_on.setdefault(urljoin(address(name, batch), link).partition("#")[0], name)
+    own = {link: name for link, name in found_on.items() if link.startswith("/admin/")}
+    assert {link: name for link, name in own.items() if client.get(link).status_code in {403, 404}} == {}
 
 
 @contextmanager
