@@ -14,6 +14,7 @@ from batches.limits import GARBAGE_THRESHOLDS
 from batches.models import Batch, BatchProfile
 from batches.models.queue import QueueManager
 from batches.queue import contents, resets
+from batches.tests.conftest import count_frozen_objects
 from batches.tests.support.factories import age_workers, assert_consistent, make_batch, row_statuses
 from batches.tests.support.working import work
 
@@ -105,7 +106,8 @@ def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script,
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
-def test_a_worker_leaves_the_garbage_collector_as_it_was(is_frozen):
+def test_a_worker_leaves_the_garbage_collector_as_it_was(is_frozen, monkeypatch):
+    monkeypatch.setattr(gc, "get_freeze_count", count_frozen_objects)
     gc.unfreeze()
     if is_frozen:
         gc.freeze()

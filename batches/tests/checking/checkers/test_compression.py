@@ -54,19 +54,18 @@ def test_of_a_body_that_ends_early_the_beginning_is_unpacked(encoding, body):
     assert PLAIN.startswith(unpacked.body)
 
 
-ZEROS = bytes(50_000_000)
 BOMBS = {
-    "gzip": gzip.compress(ZEROS, 1),
-    "deflate": zlib.compress(ZEROS, 1),
-    "br": brotli.compress(ZEROS, quality=1),
-    "zstd": zstandard.compress(ZEROS),
-    "gzip, gzip": gzip.compress(gzip.compress(ZEROS, 1)),
+    "gzip": lambda zeros: gzip.compress(zeros, 1),
+    "deflate": lambda zeros: zlib.compress(zeros, 1),
+    "br": lambda zeros: brotli.compress(zeros, quality=1),
+    "zstd": zstandard.compress,
+    "gzip, gzip": lambda zeros: gzip.compress(gzip.compress(zeros, 1)),
 }
 
 
-@pytest.mark.parametrize(("encoding", "bomb"), BOMBS.items(), ids=list(BOMBS))
-def test_a_bomb_is_cut_at_the_limit_and_takes_little_more_memory(encoding, bomb):
-    limit = 1_000_000
+@pytest.mark.parametrize("encoding", BOMBS)
+def test_a_bomb_is_cut_at_the_limit_and_takes_little_more_memory(encoding):
+    limit, bomb = 1_000_000, BOMBS[encoding](bytes(50_000_000))
     tracemalloc.start()
     try:
         assert unpack(bomb, encoding, limit) == Unpacked(bytes(limit), is_cut=True)
