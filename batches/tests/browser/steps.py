@@ -28,6 +28,20 @@ def poll_now(page):
     page.evaluate("dispatchEvent(new Event('online'))")
 
 
+def open_impatient(open_page, address):
+    """The page polls again as soon as it has shown the last response."""
+    page = open_page("about:blank")
+    page.add_init_script(
+        """addEventListener("DOMContentLoaded", () => {
+            const poll = () => setTimeout(() => dispatchEvent(new Event("online")), 100)
+            document.querySelector("[data-live]")?.addEventListener("refreshed", poll)
+            poll()
+        })"""
+    )
+    page.goto(address)
+    return page
+
+
 def open_with_stopped_clock(open_page, address=QUEUE, role="superuser"):
     """The page's timers run only when the test says so, and its requests have no time limit."""
     page = open_page("about:blank", role=role)
@@ -38,9 +52,9 @@ def open_with_stopped_clock(open_page, address=QUEUE, role="superuser"):
     return page
 
 
-def poll(page, action, ends="requestfinished"):
+def poll(page, action, ends="requestfinished", of="/live/"):
     """Do what makes the page poll, and wait until it has handled the response and set its next timer."""
-    with page.expect_event(ends, lambda request: "/live/" in request.url):
+    with page.expect_event(ends, lambda request: of in request.url):
         action()
     settle(page)
 

@@ -15,19 +15,24 @@ from .steps import CONFLICT, assert_not_reloaded, expect_refusal, mark, open_wit
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
+def poll_with_details(page):
+    """Have the page poll when it may load the expensive parts again, and wait until it has shown them."""
+    poll(page, lambda: page.clock.fast_forward(5_000), of="/details/")
+
+
 def test_a_running_batch_is_followed_live(open_page):
     batch = batch_with(name="Morning feeds", pending=4)
-    page = open_page(page_of(batch))
+    page = open_with_stopped_clock(open_page, page_of(batch))
     mark(page)
     expect(page.locator("#batch-summary")).to_contain_text("Queued at position 1.")
 
     run = BatchManager("host:1", "worker").claim_run("host:1")
-    poll_now(page)  # its turns: `test_live_pages`
+    poll_with_details(page)  # its turns: `test_live_pages`
     expect(page.locator("#batch-summary")).to_contain_text("Running.")
     expect(page.locator("#batch-log tbody tr").first).to_contain_text("queued 1 → running")
     record_one(run, CheckResult(ok=True, stories=[story("Whales!")]))
     record_one(run, failed())
-    poll_now(page)
+    poll_with_details(page)
     expect(page.locator("#batch-facts")).to_contain_text("2 of 4")
     expect(page.locator("#chart-described")).to_contain_text("2 checks")
     expect(page.locator("#batch-stories")).to_contain_text("Whales!")
@@ -39,7 +44,7 @@ def test_a_running_batch_is_followed_live(open_page):
     record_one(run, ok())
     BatchManager("bob", "api").rename_batch(batch.pk, "Evening feeds")
     BatchManager("bob", "api").pause_batch(batch.pk)
-    poll_now(page)
+    poll_with_details(page)
     expect(page.locator("#batch-name")).to_have_text("Evening feeds")
     expect(page.locator("#batch-log tbody tr").first).to_contain_text("bob")
     expect(page.locator("#chart-described")).to_contain_text("3 checks")

@@ -219,8 +219,15 @@ FETCH_PAGES = f"""addresses => Promise.all(addresses.map(async ([name, address, 
 
 @pytest.mark.parametrize(("payloads", "pages"), EACH_LENGTH)
 def test_so_does_every_page_with_its_address(open_page, problems, payloads, pages):
-    """Each parameter that a page may repeat has all payloads; the queue's are too short for more than one."""
+    """Each parameter that a page may repeat has all payloads. The queue's are too short for more than one: in the slice
+    the filter has each of them, and the other parameters have one.
+    """
     problems.expected.append("status of 404")
+
+    def texts_for_the_queue(parameter):
+        has_all = parameter == "q" or pages is every_page
+        return [f"¦{payload}¦" for payload in (payloads if has_all else payloads[:1])]
+
     rows = make_rows()
     page = open_page("/admin/", bypass_csp=True)
     lists = {page.name for page in pages().values() if "changelist" in page.name} if pages is every_page else LISTS
@@ -228,7 +235,7 @@ def test_so_does_every_page_with_its_address(open_page, problems, payloads, page
     addresses = [
         (path, f"{path}?{urlencode({parameter: text})}", "omit" if path == LOGIN else "include")
         for path, parameter in product(repeating, PARAMETERS)
-        for text in ([f"¦{payload}¦" for payload in payloads] if path == QUEUE else ["¦".join(payloads)])
+        for text in (texts_for_the_queue(parameter) if path == QUEUE else ["¦".join(payloads)])
     ]
     addresses += [(path, path + quote("¦".join(payloads), safe=""), "include") for path in NOWHERE]
     seen = set()

@@ -100,6 +100,7 @@ def test_an_outage_is_reported_until_the_server_is_back(open_page, commands, pro
     page = open_page(page_of(batch), server=f"http://{address}")
     mark(page)
     server.popen.kill()
+    poll_now(page)
     for part in ("#batch-facts", "[data-details]"):
         expect(page.locator(part)).to_have_css("opacity", "0.5")
     expect(page.locator("#batch-lost")).to_contain_text("The server does not respond.")

@@ -27,6 +27,11 @@ pytestmark = pytest.mark.databases("sqlite")
 ADA, EVE = "ada@example.org", "eve@example.org"
 ADMIN = re.compile(r"http://[^/]+/admin/$")
 PASSWORD = "a sentence that nobody guesses"
+#: A real hash takes half a second on purpose.
+QUICK_SETTINGS = """
+from site_settings import *
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+"""
 CREATE = f"""
 from django.contrib.auth.models import User
 User.objects.create_superuser("ada", "{ADA}", "{PASSWORD}")
@@ -98,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running(server):
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
     server.shutdown()
@@ -121,8 +126,9 @@ def site(provider, tmp_path_factory):
     for block in find_blocks(read_page("how-to/sign-in.md"), "python"):
         name = re.match(r"# /etc/batches/(\w+\.py)\n", block.text)[1]
         (folder / name).write_text(block.text)
+    (folder / "quick_settings.py").write_text(QUICK_SETTINGS)
     with Commands(f"sqlite:///{folder}/site.sqlite3") as commands:
-        project = {"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": "site_settings"}
+        project = {"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": "quick_settings"}
         client = {"OIDC_SERVER": provider.address, "OIDC_CLIENT_ID": "batches", "OIDC_SECRET": "hidden"}
         commands.environ = {
             **commands.environ,

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 from batches.models import Batch
 
 from ..admin.conftest import QUEUE, page_of
+from .steps import open_impatient
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -46,7 +47,7 @@ def test_from_the_upload_to_the_repeat(open_page, commands, server):
     server.answer("/two", body=RSS % (b"2", b"The choir sings", b"2"))
     server.answer("/broken", status=500)
     held = server.hold("/two")
-    page = open_page("about:blank")
+    page = open_impatient(open_page, "about:blank")
     main, done = page.get_by_role("main"), page.get_by_role("region", name="Done today")
 
     add_by_upload(page, "News", [*map(server.url, ("/one", "/two", "/broken")), "no address"])
