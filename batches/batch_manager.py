@@ -1,8 +1,8 @@
-"""Every change of the queue's state, and nothing else.
+"""Makes every change of the queue's state, and nothing else.
 
 Each transition is one transaction: lock the queue, read the batch again, check, write, log. Lock order: queue → batch →
 leases → partitions → profiles; webhooks after the batch. Expected outcomes are returned (True, a batch, or a falsy
-`Refusal`); faults are raised.
+`Refusal`); bugs and database errors are raised.
 """
 
 import uuid
@@ -105,7 +105,7 @@ class BatchManager(
         If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
         while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
         every POST and repeats the first answer. With `keep` the batch is the first run of a new list of this name.
-        `count_first`: the stories of a profile's first read count as new.
+        `count_first`: the stories of a profile's first check count as new.
         """
         with self.preparing_batch(name, profiles, priority, checker, queue, id, keep, count_first) as reveal:
             return reveal()
@@ -124,7 +124,7 @@ class BatchManager(
     ) -> Iterator[Callable[[], Batch]]:
         """The first half of `create_batch`: store the rows. Yields the second half, which reveals the batch.
 
-        For a caller who reveals it in a transaction of its own. Raises Refused.
+        For a caller who reveals it in the caller's own transaction. Raises Refused.
         """
         name = clean_name(name)
         require_priority(priority)
@@ -151,7 +151,7 @@ class BatchManager(
     def repeat_batch(self, batch_id: object, id: uuid.UUID | None = None) -> Batch:
         """Create a queued batch with the same profiles, linked to this one by `previous`.
 
-        A run of a list is repeated with the list as it is now. If the caller chooses the `id`, a second call is
+        A run of a list is repeated with the list's current profiles. If the caller chooses the `id`, a second call is
         refused, as in `create_batch`.
         """
         with self.preparing_repeat(batch_id, id) as reveal:
@@ -203,9 +203,9 @@ class BatchManager(
 
     @transition(Action.MOVE_BATCH)
     def move_batch_past(self, batch: Batch, distance: int, fingerprint: str) -> Literal[True]:
-        """Move a queued batch by `distance` places if it passes the batches that `fingerprint_of` was made from.
+        """Move a queued batch by `distance` places if it passes exactly the batches of the `fingerprint_of` the page.
 
-        What happens elsewhere in the queue does not matter, unlike with `expected_version`, and the head may start.
+        Unlike with `expected_version`, other changes of the queue do not matter, and the head may have started.
         """
         require_passed(batch, distance, fingerprint)
         return self._move(batch, (batch.position or 0) + distance, Action.MOVE_BATCH)
@@ -236,8 +236,8 @@ class BatchManager(
     def hold_queue(self, reason: str = "", until: datetime | None = None, stop_running: bool = False) -> Literal[True]:
         """Start no batch until `release_queue`, or until this time.
 
-        The running batch continues. With `stop_running` it waits at position 1 instead, and the release starts it,
-        wherever it waits then, unless somebody has decided about it: moved, queued, paused, completed or deleted it.
+        The running batch continues. With `stop_running` it waits at position 1 instead, and the release starts it from
+        any position, unless somebody has moved, queued, paused, completed or deleted it.
         """
         reason = clean_text(reason, MAX_ERROR).strip()
         require_future(until)
@@ -253,7 +253,7 @@ class BatchManager(
         return True
 
     def release_queue(self) -> Literal[True]:
-        """Allow batches to start again. The one that the hold stopped continues at once."""
+        """Allow batches to start again. The batch that the hold stopped continues at once."""
         with Queue.objects.locked() as queue:
             if queue.held:
                 self._release(queue, queue.hold_reason)
@@ -265,7 +265,7 @@ class BatchManager(
     def start_batch(self, batch: Batch, preempt: bool = False) -> Literal[True]:
         """Make it the running batch, for the next worker that claims a run.
 
-        With `preempt` it takes the place of another that runs, which goes back to position 1 and continues afterwards.
+        With `preempt` it interrupts the running batch, which goes back to position 1 and continues afterwards.
         """
         require_startable(preempt)
         running = lock_running()
@@ -288,7 +288,7 @@ class BatchManager(
     def pause_batch(self, batch: Batch, reason: str = "") -> Literal[True]:
         """Take it out of the queue. Once this commits, no further result of its run is recorded.
 
-        The log has the reason. Of a batch that is paused already nothing changes.
+        The log has the reason. A batch that is already paused does not change.
         """
         if batch.status != Status.PAUSED:
             self._leave(batch, Action.PAUSE_BATCH, Status.PAUSED, clean_text(reason, MAX_ERROR).strip())
@@ -304,7 +304,7 @@ class BatchManager(
     def handle_error(self, batch: Batch, message: object, run_token: uuid.UUID | None = None) -> Literal[True]:
         """Stop it with an error message, cleaned and cut to `MAX_ERROR`.
 
-        A worker passes its `run_token`, so that a run that is over cannot stop a later run.
+        A worker passes its `run_token`, so that an ended run cannot stop a later run.
         """
         if run_token is not None and not lease_of(batch.pk, run_token).exists():
             raise Fenced
@@ -348,7 +348,7 @@ class BatchManager(
     @transition(Action.RETRY_FAILED)
     def _retry(self, batch: Batch, retry: Retry) -> Literal[True]:
         retry = recount(batch, retry)
-        taken = retry.count if retry.takes_all else 0  # of a part, the counters follow the rows
+        taken = retry.count if retry.takes_all else 0  # of some profiles only: each step adjusts the counters
         self._enqueue(
             batch,
             Action.RETRY_FAILED,
@@ -369,11 +369,11 @@ class BatchManager(
             transaction.on_commit(self.finish_resets)
 
     def finish_resets(self) -> None:
-        """Make the rows of the batches that are checked again pending, where that is still to be done."""
+        """Finish all resets: make the remaining rows of batches that are checked again pending."""
         finish_resets()
 
     def delete_batch(self, batch_id: object, **expected: Any) -> Literal[True] | Refusal:
-        """Delete it with its rows and its log. Its stories stay, so that they are not new again.
+        """Delete it with its rows and its log. Its stories are kept, so that they never count as new again.
 
         The batch disappears when the first transaction commits. Its rows follow in small transactions without the
         queue's lock; if that is interrupted, `purge_deleted` completes it.
@@ -391,7 +391,7 @@ class BatchManager(
         return results
 
     def purge_deleted(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Remove what deleted batches and lists, and interrupted imports and edits, have left."""
+        """Remove the rows that deleted batches and lists, and interrupted imports and edits, have left."""
         purge_deleted(should_stop)
         settle_all()
 
@@ -414,8 +414,8 @@ class BatchManager(
     def repair_batch(self, batch: Batch) -> Literal[True]:
         """Correct the fields that contradict its status, its rows or its log.
 
-        The status is kept, since somebody decided it; position, lease, error and times follow from it. Only a second
-        running batch is paused.
+        The status is kept, since a person or a worker set it; position, lease, error and times follow from it. Only a
+        second running batch is paused.
         """
         logged = batch.logs.newest_first().values_list("to_status", "to_position").first() or ("", None)
         has_stray_leases = lock_leases(batch)
@@ -433,7 +433,10 @@ class BatchManager(
         return True
 
     def repair_rows(self) -> int:
-        """Delete rows without a batch or profile, and complete what was interrupted. Returns the number of rows."""
+        """Delete rows without a batch or profile, and finish interrupted deletions and resets.
+
+        Returns the number of rows.
+        """
         with Queue.objects.locked():
             gone = sum(rows.delete()[0] for rows in find_orphans())
             if gone:

@@ -1,4 +1,4 @@
-"""System checks: problems that would appear later are reported at start, with the setting that solves them."""
+"""System checks report problems at start that would appear later, with the setting that solves them."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from django.db.models import Model
 from .conf import get_config, install_command
 from .models import Subscription
 
-#: The tag of the checks that every command makes. Django's own checks would import the admin and the API, which takes
-#: longer than most commands: `manage.py check` and the web server make them.
+#: The tag of the checks that every command runs. Django's own checks would import the admin and the API, which takes
+#: longer than most commands: `manage.py check` and the web server run them.
 TAG = "batches"
 
 #: The first version with RETURNING.
@@ -66,7 +66,7 @@ def check_executor(**kwargs: Any) -> list[CheckMessage]:
     try:
         executor = get_config().executor
     except ImproperlyConfigured:
-        return []  # batches.E001 says so
+        return []  # batches.E001 reports that
     if executor != "celery" or find_spec("celery") is not None:
         return []
     problem = "BATCHES['EXECUTOR'] is 'celery', but Celery is not installed."
@@ -111,7 +111,7 @@ def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def check_base_url(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """A database check too. Messages without links are sent all the same."""
+    """A database check. Messages without links are sent, too."""
     if "default" not in (databases or ()) or get_config().base_url or not _has_subscriptions():
         return []
     problem = "There are subscriptions, but BATCHES_BASE_URL is not set: their messages have no links."
@@ -128,7 +128,7 @@ def _has_subscriptions() -> bool:
 
 @register(Tags.database, deploy=True)
 def check_wal_reset_bug(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Only for `check --deploy --database default`: the fault is very rare, and most distributions have it."""
+    """Runs only for `check --deploy --database default`: the bug is very rare, and most distributions have it."""
     is_sound = sqlite3.sqlite_version_info >= SOUND_SQLITE
     if is_sound or "default" not in (databases or ()) or connections["default"].vendor != "sqlite":
         return []

@@ -30,10 +30,10 @@ ZERO_ALLOWED = {
 #: A century. More days than that mean "never".
 MAX_DAYS = 36_500
 
-#: The cores that this process may use: in a container, fewer than the machine has.
+#: The cores that this process can use: in a container, fewer than the machine has.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-#: Characters of a secret.
+#: Minimum characters of a secret.
 MIN_TOKEN = 20
 
 RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
@@ -50,20 +50,20 @@ class Config:
     checkers: Mapping[str, str] = field(default_factory=dict)
     #: Worker processes that `batchworker`, `serve` and `batch run` start: one for each core, at most four.
     processes: int = min(4, CORES)
-    #: What runs the workers: processes (`batchworker`), or "celery". Then `processes` are of all machines together, and
-    #: a task starts no checks after `task_seconds`.
+    #: What runs the workers: processes (`batchworker`), or "celery". With Celery, `processes` counts for all machines
+    #: together, and a task starts no checks after `task_seconds`.
     executor: str = "processes"
     task_seconds: float = 30.0
     #: Maximum concurrent checks of a process, and of all processes per registrable domain.
     concurrency: int = 100
     per_host: int = 2
     #: Time limits in seconds: for one address with its redirects and retries, and for a whole check, which may fetch
-    #: several. Half of the first is for the connection. Waits for something of ours are not counted.
+    #: several. Half of the first is for the connection. Waits for our own resources do not count.
     timeout: float = 20.0
     check_timeout: float = 120.0
     #: Retries after a transient error.
     retries: int = 2
-    #: Seconds that a batch with nothing left but hosts that want a pause waits for its next result. Then they fail.
+    #: Seconds that a batch with nothing left but paused hosts waits for its next result. Then their profiles fail.
     max_retry_after: float = 120.0
     max_redirects: int = 5
     #: Maximum bytes of a body after decompression.
@@ -80,10 +80,10 @@ class Config:
     rest_after: int = 3
     first_rest: float = 21_600.0
     longest_rest: float = 604_800.0
-    #: A worker takes it for an outage of our own if more than this share of the latest checks could not connect, and
-    #: none of a few hosts answers that answered last time. `outage_window` is the number of checks, `outage_hosts` the
-    #: fewest hosts among them. It asks `outage_probes` hosts every `outage_seconds`, and continues when one answers. A
-    #: share of 0 or 1 and more: never.
+    #: A worker assumes an outage of our own if more than this share of the latest checks could not connect, and none of
+    #: a few hosts that answered last time answers now. `outage_window` is the number of checks, `outage_hosts` the
+    #: minimum number of hosts among them. It probes `outage_probes` hosts every `outage_seconds`, and continues when
+    #: one answers. A share of 0 or 1 and more: never.
     outage_share: float = 0.6
     outage_window: int = 200
     outage_hosts: int = 20
@@ -95,7 +95,7 @@ class Config:
     grace_seconds: float = 10.0
     #: After how many days the worker removes old rows (0: never): batches since they ended, stories
     #: since they were found (their IDs stay), entries of the log, messages since they were written, hosts since they
-    #: asked for a pause, sessions since they expired, and stored answers of the API.
+    #: asked for a pause, sessions since they expired, and stored responses of the API.
     prune_batches_days: int = 0
     prune_stories_days: int = 0
     prune_attempts_days: int = 0
@@ -104,25 +104,25 @@ class Config:
     prune_hosts_days: int = 30
     prune_sessions_days: int = 7
     prune_responses_days: int = 1
-    #: Results per recording transaction, and the longest time (seconds) that a result waits for others.
+    #: Maximum results per recording transaction, and maximum seconds that a result waits for others.
     record_size: int = 500
     record_seconds: float = 0.2
     #: Pending rows read per query.
     page_size: int = 2000
     #: Maximum requests to the API: of a user, and from an address without a user. "off" for no limit. Fifty clients of
-    #: one user that poll once a second use half of it. Each web process counts by itself, unless CACHES names a cache
-    #: that they share.
+    #: one user that poll once a second use half of it. Each web process counts separately, unless CACHES names a shared
+    #: cache.
     api_rate: str = "6000/minute"
     api_anonymous_rate: str = "60/minute"
     #: Maximum wrong passwords, from an address and for a name. `batchproject.logins` enforces it.
     login_rate: str = "10/minute"
-    #: How many of our own proxies are in front. Other entries in X-Forwarded-For are not trusted.
+    #: The number of our own proxies in front of the application. Other entries in X-Forwarded-For are not trusted.
     api_proxies: int = 0
-    #: The secret with which Prometheus reads /metrics, which does not exist without one.
+    #: The secret with which Prometheus reads /metrics. Without it, /metrics does not exist.
     metrics_token: str = ""
-    #: The address of a dead man's switch, such as https://hc-ping.com/<uuid>, asked when a run starts and ends.
+    #: The address of a dead man's switch, such as https://hc-ping.com/<uuid>, requested when a run starts and ends.
     ping_url: str = ""
-    #: Where people reach the site, such as https://batches.example.org, for the links in messages.
+    #: The address at which people reach the site, such as https://batches.example.org, for links in messages.
     base_url: str = ""
 
     @property
@@ -177,7 +177,7 @@ class Config:
 
 
 def command_line(arguments: str) -> str:
-    """A command of ours as people here type it: `batches …`, or with the `manage.py` of their project."""
+    """One of our commands as people here type it: `batches …`, or with the `manage.py` of their project."""
     return f"{getattr(settings, 'PROGRAM', 'python manage.py')} {arguments}"
 
 
@@ -205,7 +205,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> Config:
 def config_from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """The `BATCHES` dictionary from the variables `BATCHES_<KEY>`; without the keys that are not set."""
     for old in ("API_RATE", "API_ANONYMOUS_RATE", "API_PROXIES"):
-        if environ.get(old):  # a limit must not end silently
+        if environ.get(old):  # a renamed limit must not be ignored
             raise ImproperlyConfigured(f"{old} is now BATCHES_{old}. Rename the variable.")
     values = {}
     for f in fields(Config):
@@ -216,7 +216,7 @@ def config_from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-#: What a variable has to look like, for the kinds that are not any text.
+#: The form of a variable by the type of its setting.
 FORMS = {
     int: "a whole number such as 0 or 90",
     float: "a number such as 0.5 or 20",

@@ -1,4 +1,4 @@
-"""The encodings of texts from elsewhere: byte order marks, and the labels that documents and servers give."""
+"""The encodings of foreign texts: byte order marks, and the labels in documents and headers."""
 
 import codecs
 import re

@@ -1,8 +1,8 @@
-"""Sizes that several rooms share. Each is typed once, here; lengths of texts are in characters."""
+"""Sizes that several rooms share, each defined once. Lengths of texts are in characters."""
 
 #: An address in its normal form.
 MAX_URL = 2000
-#: The name of a host, and the same with a port, as people search for it.
+#: The name of a host, and of a host with a port, as people search for it.
 MAX_HOST = 255
 MAX_HOST_AND_PORT = 260
 #: The name of a batch, a profile or a webhook.
@@ -51,6 +51,6 @@ MAX_BULK = 1000
 MAX_REASONS = 100
 #: Bytes of a list that is imported.
 MAX_LIST_BYTES = 200_000_000
-#: New objects, and collections of younger ones, after which Python looks for garbage in cycles. We make few, and with
-#: the defaults, looking took a tenth of the time of a batch.
+#: The thresholds of Python's garbage collector. We create few cycles, and with the defaults, collecting took a tenth of
+#: the time of a batch.
 GARBAGE_THRESHOLDS = (10_000, 20, 50)

@@ -1,4 +1,4 @@
-"""Which batch, run, partition and request a log line belongs to: fields for a formatter that writes them."""
+"""The batch, run, partition and request of a log line, as fields for a formatter."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 
-#: By name: `batch_id`, `run_id`, `partition` and `request_id`, as far as they are known.
+#: The known values of `batch_id`, `run_id`, `partition` and `request_id`.
 CONTEXT: ContextVar[Mapping[str, object]] = ContextVar("CONTEXT", default=MappingProxyType({}))
 
 
@@ -21,7 +21,10 @@ def log_context(**ids: object) -> Iterator[None]:
 
 
 class ContextFilter(logging.Filter):
-    """For a handler: gives its records these fields. Django logs an answer when the request is over, but names it."""
+    """Adds these fields to the records of a handler.
+
+    Django logs a response after the request, but passes the request.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         request_id = getattr(getattr(record, "request", None), "request_id", None)

@@ -1,4 +1,4 @@
-"""What a process measures of itself, for Prometheus. What is in the database is read there: `reports/figures.py`."""
+"""Measurements of a process, for Prometheus. Figures from the database are in `reports/figures.py`."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
@@ -24,13 +24,13 @@ RECORDING = Histogram(
 RESULTS = Counter("batches_results", "Results that this worker has recorded.", ["outcome"], registry=REGISTRY)
 LOOP_LAG = Histogram(
     "batches_loop_lag_seconds",
-    "How late the event loop of this worker was: what comes later makes hosts wait, and soon its lease.",
+    "How late the event loop of this worker was. A late loop makes hosts wait, and soon its lease.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
     registry=REGISTRY,
 )
 LOOKUPS = Histogram(
     "batches_dns_lookup_seconds",
-    "Looking up a name that was not remembered.",
+    "Looking up a name that was not cached.",
     ["outcome"],
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 8.0),
     registry=REGISTRY,
@@ -39,7 +39,7 @@ DELIVERIES = Counter(
     "batches_delivery_attempts", "Attempts of this worker to deliver a message.", ["outcome"], registry=REGISTRY
 )
 
-# Known from the start: a rate needs the zero before the first event.
+# Create all labels at the start: a rate needs the zero before the first event.
 for metric, outcomes in (
     (RESULTS, ("ok", "failed")),
     (LOOKUPS, ("ok", "no_such_host", "no_answer")),

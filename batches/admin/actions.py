@@ -1,4 +1,4 @@
-"""Buttons and bulk actions: each is one call of BatchManager, and the page says what became of it."""
+"""Buttons and bulk actions: each is one call of BatchManager, and the page shows its result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -28,7 +28,7 @@ from batches.text import Sentence, counted, translate
 from .base import AdminView, ListAdmin, parse_number
 from .display import register
 
-#: What the permission to operate allows, in the order of the buttons.
+#: The actions that the permission to operate allows, in the order of the buttons.
 OPERATOR_ACTIONS = (
     Action.QUEUE_BATCH,
     Action.START_BATCH,
@@ -36,12 +36,12 @@ OPERATOR_ACTIONS = (
     Action.RETRY_FAILED,
     Action.REPEAT_BATCH,
 )
-#: What a button may call.
+#: The methods that a button may call.
 CALLS = (*OPERATOR_ACTIONS, Action.UNDO_CHANGE)
 #: The buttons of a batch on the queue page, the most likely one first.
 QUEUE_ACTIONS = (Action.START_BATCH,)
 SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
-#: On each page: a done batch that is queued loses its results.
+#: On each page, since queueing a done batch deletes its results.
 DONE_ACTIONS = (Action.RETRY_FAILED, Action.REPEAT_BATCH, Action.QUEUE_BATCH)
 
 #: The most frequent reasons for failures on a batch's page.
@@ -77,7 +77,7 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
 
 
 def chosen_reasons(request: HttpRequest, batch: Batch) -> list[str]:
-    """The ticked reasons, or the one with the button that was pressed.
+    """The ticked reasons, or the reason beside the pressed button.
 
     The form sends their names, since a browser changes the line breaks of texts.
     """
@@ -92,14 +92,14 @@ def name_reason(reason: str) -> str:
 
 
 def preemption(request: HttpRequest, call: str) -> dict[str, Any]:
-    """What “Run now” adds to a start. It interrupts only the batch that was shown as running."""
+    """The arguments that “Run now” adds to a start. It interrupts only the batch that was shown as running."""
     if call != Action.START_BATCH or "preempt" not in request.GET:
         return {}
     return {"preempt": True, "expected_version": parse_number(request.GET.get("version", "")) or 0}
 
 
 def repeat_once(request: HttpRequest, batch_id: UUID) -> Batch | Refusal:
-    """The repeat. A button that is sent twice makes one: the second request finds it."""
+    """Create the repeat. A button that is sent twice creates one: the second request finds it."""
     repeat_id = uuid5(batch_id, f"{request.user.pk} {request.GET['version']}") if "version" in request.GET else None
     result = get_manager(request).repeat_batch(batch_id, id=repeat_id)
     if not result and repeat_id:
@@ -108,7 +108,7 @@ def repeat_once(request: HttpRequest, batch_id: UUID) -> Batch | Refusal:
 
 
 def latest_line() -> int:
-    """The log line of the latest change, for a page that is to be confirmed."""
+    """The log line of the latest change, for a page that asks for confirmation."""
     return BatchLog.objects.aggregate(latest=Max("pk"))["latest"] or 0
 
 
@@ -122,7 +122,7 @@ def unchanged_since(line: str | None) -> QuerySet[Batch]:
 
 @register.filter
 def buttons(batch: Batch, actions: Sequence[Action] = OPERATOR_ACTIONS) -> list[tuple[str, str]]:
-    """The action and label of each button that a batch has, the likely one first."""
+    """The action and label of each button of the batch, the most likely one first."""
     if batch.status == Batch.Status.DONE:
         actions = DONE_ACTIONS
     return [(action.value, RULES[action].label_of(batch)) for action in actions if RULES[action].is_offered(batch)]
@@ -156,14 +156,14 @@ def respond(request: HttpRequest, result: Any, success: str, page: str, undo: st
 
 
 def changes_after(request: HttpRequest, line: int) -> QuerySet[BatchLog]:
-    """The changes that this user has made in the admin since that log line, newest first."""
+    """The changes by this user in the admin since that log line, newest first."""
     later = BatchLog.objects.changes().filter(pk__gt=min(line, MAX_LINE), batch__isnull=False)
     return later.filter(actor=request.user.get_username(), channel=Channel.ADMIN)
 
 
 def undoable_changes(request: HttpRequest, action: str, after: int, last: int) -> list[BatchLog]:
     """The changes of a bulk action that can be undone: those between two log lines."""
-    if action not in OPERATOR_ACTIONS:  # an address that somebody has typed
+    if action not in OPERATOR_ACTIONS:  # somebody has typed the address
         return []
     changes = changes_after(request, after).filter(action=action, pk__lte=min(last, MAX_LINE))
     return [change for change in changes if can_be_undone(change)]
@@ -184,7 +184,7 @@ def undo_selected_button(request: HttpRequest, action: Action, seen: int, addres
 
 
 def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -> str:
-    """The “Undo” button in the message of a change, the one after this log line; empty if it cannot be undone."""
+    """The “Undo” button in the message of the change after this log line; empty if the change cannot be undone."""
     change = changes_after(request, seen).filter(batch=batch_id).first()
     if change is None or not can_be_undone(change):
         return ""
@@ -209,7 +209,7 @@ def show_result(request: HttpRequest, result: BulkResult, undo: str = "") -> Non
 
 
 class BatchAdminBase(ListAdmin):
-    """Permissions and bulk actions, for the list of batches and the pages beside it."""
+    """Permissions and bulk actions, for the list of batches and for the app's own pages."""
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.operate_batch")
@@ -302,7 +302,7 @@ class BatchView(AdminView):
         raise NotImplementedError
 
     def undo_address(self, batch_id: UUID) -> str:
-        """Where the button of a message undoes the change of this batch."""
+        """The address to which the button of a message sends the undo of this batch."""
         raise NotImplementedError
 
     def button_path(self, route: str, press: Callable[..., Result | HttpResponse], name: str) -> URLPattern:

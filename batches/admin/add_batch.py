@@ -1,7 +1,7 @@
 """Add a batch from a list: first a preview that stores nothing, then the batch.
 
-Both answer the same form. The form brings the list back with each request, since the server does not keep it, and the
-digest of the previewed list, so that only a previewed list is added.
+Both are answers to the same form. Each request contains the list, since the server does not store it, and the digest of
+the previewed list, so that only a previewed list is added.
 """
 
 from collections import Counter
@@ -107,7 +107,7 @@ def describe_start(priority: int) -> str:
 
 
 def download_rejects(form: ContentForm) -> HttpResponseBase:
-    """All invalid lines of the list that the form brings along, of which its page shows the first."""
+    """All invalid lines of the list in the form; its page shows only the first of them."""
     return stream_download(export_csv(form.rejects, REJECT_COLUMNS), "rejected lines", "csv")
 
 

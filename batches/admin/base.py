@@ -72,7 +72,7 @@ def identify_rows(rows: Iterable[Any], *fields: str) -> str:
 
 
 class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """The title of a page says where the reader is. Django's say what to do there: “Select batch to change”."""
+    """Gives pages titles that say where the reader is. Django's say what to do: “Select batch to change”."""
 
     empty_value_display = display.NOTHING
     #: Shown while the list is empty: what its rows are, and how they get there.
@@ -101,17 +101,17 @@ class ListAdmin(PlaceAdmin):
 
     @property
     def urls(self) -> list[Any]:
-        """Outside of ATOMIC_REQUESTS: each change has a transaction of its own, and lists are read before it."""
+        """Outside of ATOMIC_REQUESTS: each change is a separate transaction, and lists are read before it."""
         urls: list[Any] = self.get_urls()
         for pattern in urls:
             transaction.non_atomic_requests(pattern.callback)
         return urls
 
     def message_user(self, request: HttpRequest, message: Any, *args: Any, **options: Any) -> None:
-        """In the language of the reader. A message waits as text for the next page."""
+        """Translate the message now, since it is stored as text until the next page."""
         super().message_user(request, translate(message), *args, **options)
 
-    # Django's history names each row: in English, like all that is stored.
+    # Django's history names each row: in English, like all stored texts.
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         with override("en"):
@@ -263,7 +263,7 @@ class ReadOnlyAdmin(ListAdmin):
     ordering: ClassVar[tuple[str, ...]] = ("-pk",)
     # Counting a million rows once is enough.
     show_full_result_count = False
-    # No index would help; people look for the newest rows.
+    # No index would help, and people look for the newest rows.
     sortable_by = ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -31,7 +31,7 @@ def list_action(action: Action, name: str, description: StrOrPromise, permission
     """An action of the list; `name` is its value in the form."""
 
     def run(model_admin: AddBatchAdmin, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
-        # Django requires a selected row also for the confirmed action; `selected` has the ids that were shown.
+        # Django requires a selected row even for the confirmed action; `selected` has the ids that were shown.
         form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
         return model_admin.run_selected(request, action, batches, form, request.get_full_path())
 
@@ -93,7 +93,7 @@ class BatchAdmin(AddBatchAdmin, LoggedAdmin):
         return {**BatchPage(self).page_context(request, row), "show_save_and_add_another": False}
 
     def save_model(self, request: HttpRequest, obj: Batch, form: Any, change: bool) -> None:
-        if not change:  # a forged `_saveasnew` would insert a batch past the manager
+        if not change:  # a forged `_saveasnew` would insert a batch without the manager
             raise PermissionDenied
         calls = {"name": Action.RENAME_BATCH, "priority": Action.SET_PRIORITY}
         for field in calls.keys() & set(form.changed_data):

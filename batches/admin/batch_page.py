@@ -139,7 +139,7 @@ def has_export_permission(request: HttpRequest) -> bool:
 
 
 def summarise(batch: Batch, logs: list[BatchLog]) -> str:
-    """Screen readers announce it whenever it changes, so it has no progress, only what happened to the batch."""
+    """Screen readers read this out whenever it changes, so it has no progress, only the events of the batch."""
     values = {"status": batch.get_status_display(), "position": display.number(batch.position or 0)}
     status = _("%(status)s at position %(position)s.") % values if batch.position else f"{values['status']}."
     if not logs:
@@ -163,7 +163,7 @@ def rows_context(request: HttpRequest, batch: Batch) -> dict[str, Any]:
 
 
 def details_context(batch: Batch) -> dict[str, Any]:
-    # The key first: a change while the rest is read causes another read.
+    # Read the key first: a change while the rest is read then causes another read.
     key = details_key(batch, comparison.find_previous(batch))
     now = timezone.now()
     outcomes = {"ok": batch.successful_checks, "failed": batch.failed_checks, "skipped": batch.skipped_profiles}

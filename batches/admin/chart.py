@@ -1,4 +1,5 @@
-"""The geometry of the charts of a batch and of a row of runs. Pure: takes counts, returns places in percent.
+"""The geometry of the charts of a batch and of a row of runs. Pure functions: they take counts and return places in
+percent.
 
 Percentages let the drawing take any width, while the text beside it keeps its size.
 """
@@ -22,13 +23,14 @@ from .display import number, percent, status_word
 #: (minute, ok, failed)
 Minute = tuple[datetime, int, int]
 
-#: The drawing has at most MAX_BARS bars and room for at least MIN_BARS: a single one would be as wide as the page.
+#: The drawing has at most MAX_BARS bars and room for at least MIN_BARS, since a single bar would be as wide as the
+#: page.
 MAX_BARS, MIN_BARS = 60, 12
 HOUR, DAY = 60, 24 * 60
 #: The minutes that a bar may cover; beyond that, whole weeks.
 SIZES = (1, 2, 5, 10, 15, 30, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY)
 WEEK = 7 * DAY
-#: The minutes of each unit, and its name with a number. One alone has no number: "per hour".
+#: The minutes of each unit, and its name with a number. A single unit has no number: "per hour".
 UNITS = (
     (WEEK, ngettext_lazy("week", "%(count)s weeks", "count")),
     (DAY, ngettext_lazy("day", "%(count)s days", "count")),
@@ -37,7 +39,7 @@ UNITS = (
 )
 #: The share of its slot that a bar fills; the rest is the gap.
 FILLED = 0.8
-#: How many profiles have an outcome, in the list of all of them.
+#: The number of profiles by outcome, in words.
 COUNTED = {
     BatchProfile.Status.OK: gettext_lazy("%(count)s ok"),
     BatchProfile.Status.FAILED: gettext_lazy("%(count)s failed"),
@@ -46,12 +48,12 @@ COUNTED = {
 }
 #: The runs that a row of bars shows, at most.
 MAX_RUNS = 30
-#: The height of the smallest bar that is not empty: 1 failure among 1,000,000 profiles is still seen.
+#: The height of the smallest bar that is not empty: 1 failure among 1,000,000 profiles is visible.
 LEAST = 0.04
 
 
 def chart(minutes: Sequence[Minute]) -> dict[str, Any] | None:
-    """The drawing of the checks per minute, which are in order of time. None if there are none.
+    """The drawing of the checks per minute, which are in order of time. None without checks.
 
     It has only bars that are not empty; their places are measured from the left and from the top.
     """
@@ -115,7 +117,7 @@ def round_up(count: int) -> int:
 
 
 def in_words(minutes: int) -> str:
-    """What a bar covers: "week", "2 weeks"."""
+    """The time that a bar covers, in words: "week", "2 weeks"."""
     length, text = next(unit for unit in UNITS if minutes % unit[0] == 0)
     return str(text % {"count": minutes // length})
 
@@ -139,7 +141,7 @@ def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 def runs_chart(latest: Iterable[Batch]) -> dict[str, Any] | None:
     """Rows of bars for the latest runs, given newest first: one bar in each row for each run, drawn oldest first.
 
-    Each row has a scale of its own, since 40 failures of 5,000 would not be seen beside the others. None without runs.
+    Each row has its own scale, since 40 failures of 5,000 would be invisible beside the others. None without runs.
     """
     runs = list(latest)[:MAX_RUNS][::-1]
     if not runs:

@@ -1,7 +1,8 @@
 """Create a batch of known profiles: those selected in their list, or all that match its filters.
 
 The confirmation works like Django's actions: the address keeps the filters and the search, and `select_across` says
-that all matching profiles are meant. No page carries 100,000 ids, and the batch gets what matches at confirmation.
+that all matching profiles are meant. So no page contains 100,000 ids, and the batch gets the profiles that match at the
+confirmation.
 """
 
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class CheckProfilesAdmin(ListAdmin):
         return TemplateResponse(request, "admin/batches/adding/check.html", context)
 
     def suggest_name(self, request: HttpRequest, count: int) -> str:
-        """In English, whoever asks: it is stored, and others read it."""
+        """Always in English, since the name is stored and read by others."""
         with override("en"):
             if is_across(request):
                 name = capfirst("; ".join(self.conditions(request))) or "All profiles"

@@ -1,7 +1,7 @@
-"""The dashboard: what runs, when it is done, whether the workers are healthy, and what today brought.
+"""The dashboard: the running batch and its expected end, the health of the workers, and the results of today.
 
 A project puts it on the index page of its admin with `{% load batches_display %}{% batches_dashboard %}`. It shows
-what the user may view.
+only what the user has permissions for.
 """
 
 from typing import Any
@@ -69,7 +69,7 @@ def queue_context() -> dict[str, Any]:
 
 
 def hosts_context() -> dict[str, Any]:
-    """Leaves the hosts out if too many profiles fail, as after an outage: the page must stay fast, above all then."""
+    """Leaves the hosts out if too many profiles fail, as after an outage, when the page must be fast."""
     counted = count_failing_up_to(MOST_FAILING, SHOWN)
     if counted is None:
         return {"hosts": {}, "most_failing": MOST_FAILING}

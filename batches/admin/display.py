@@ -26,7 +26,7 @@ from .stored import stored
 NOTHING = "–"
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-#: The unit of a relative time, from this many seconds on: 90 min say more than 1 h, and 36 h more than one day.
+#: The unit of a relative time, from this many seconds on: 90 min is more precise than 1 h, and 36 h than one day.
 UNITS = (
     (2 * DAY, DAY, gettext_lazy("%(count)s days ago"), gettext_lazy("in %(count)s days")),
     (2 * HOUR, HOUR, gettext_lazy("%(count)s h ago"), gettext_lazy("in %(count)s h")),
@@ -97,25 +97,25 @@ def progress_bar(batch: Batch) -> str:
     )
 
 
-# Times: "20:43" today, "2026-11-28 20:43" on another day. The head of the page tells their zone.
+# Times: "20:43" today, "2026-11-28 20:43" on another day. The header of the page shows the time zone.
 
 
 @register.filter
 def moment(time: datetime | None) -> str:
-    """The time as an element, which also tells the full time with its zone."""
+    """The time as an element with the full time and its zone in the tooltip."""
     return NOTHING if time is None else _as_element(time, clock(time))
 
 
 @register.filter
 def moment_after(time: datetime | None, start: datetime) -> str:
-    """The same, beside an earlier time: the date is left out if it is the same day."""
+    """Like `moment`, beside an earlier time: without the date if it is the same day."""
     is_same_day = time is not None and localdate(time) == localdate(start)
     return _as_element(time, f"{localtime(time):%H:%M}") if time and is_same_day else moment(time)
 
 
 @register.filter
 def exact(time: datetime | None) -> str:
-    """The same, with seconds: for heartbeats, and for log entries of the same minute."""
+    """Like `moment`, with seconds: for heartbeats, and for log entries of the same minute."""
     return NOTHING if time is None else _as_element(time, clock(time, seconds=True))
 
 
@@ -154,7 +154,7 @@ AT = column("created_at", gettext_lazy("at"), exact)
 
 @register.simple_tag
 def time_zone() -> str:
-    """For the head of a page: the zone of all its times."""
+    """The zone of all times of a page, for its header."""
     return _("Times in %(zone)s") % {"zone": describe_zone(localtime())}
 
 
@@ -188,13 +188,13 @@ def signed(value: float | None) -> str:
 
 @register.filter
 def seconds(value: float | None) -> str:
-    """How long one check takes: less than a second counts."""
+    """The duration of a check, with fractions of a second."""
     return NOTHING if value is None else f"{number(value, 2 if value < 10 else 0)} s"
 
 
 @register.filter
 def percent(value: float | None) -> str:
-    """100 % only if nothing is missing, 0 % only if nothing is there: 999 of 1,000 are 99.9 %."""
+    """100 % only if all are done, 0 % only if none is: 999 of 1,000 are 99.9 %."""
     if value is None:
         return NOTHING
     return f"{number(value) if value in (0, 100) else number(min(max(value, 0.1), 99.9), 1)} %"
@@ -202,7 +202,7 @@ def percent(value: float | None) -> str:
 
 @register.filter
 def roughly(seconds: float) -> str:
-    """A rounded estimate, so that the page does not change all the time."""
+    """A rounded estimate, so that the page does not change constantly."""
     if seconds < 10:
         return _("a few seconds")
     if seconds < 95:
@@ -284,7 +284,7 @@ def _status_and_position(status: str, position: int | None) -> str:
 
 @register.filter
 def web_link(url: str) -> str:
-    """An address that people can follow; others are text."""
+    """A web address as a link; any other text unchanged."""
     if not is_web_address(url):
         return url
     return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', url, url)

@@ -34,7 +34,7 @@ IS_FAILING = ~Q(last_error="")
 
 
 class ValueFilter(admin.SimpleListFilter):
-    """Filters by the value in the address; without one, it shows every row. Visible only while in use."""
+    """Filters by the value in the address; without a value, it shows every row. Visible only while in use."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         value = self.value()
@@ -168,7 +168,7 @@ class LastCheckFilter(ChoiceFilter):
         return cls.failed if period == Period.ALL else f"{cls.failed}_{period.value}"
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
-        """Those that fail in the order of their addresses, as in their index: they may be ten of a million."""
+        """Sorts failing profiles by their addresses, as their index does: they may be ten of a million."""
         found = super().filter_by(rows, value)
         return found.by_address() if value.startswith(self.failed) else found  # type: ignore[attr-defined]
 
@@ -198,11 +198,11 @@ class LastErrorFilter(ValueFilter):
         return [(value, shorten(text)) for value, text in super().lookups(request, model_admin)]
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
-        return rows.filter(IS_FAILING, last_error=value)  # so that the index of those that fail is used
+        return rows.filter(IS_FAILING, last_error=value)  # so that the index of failing profiles is used
 
 
 class BaselineFilter(ChoiceFilter):
-    """Shows the new stories unless others are asked for."""
+    """Shows only the new stories by default."""
 
     title = gettext_lazy("kind")
     parameter_name = "baseline"

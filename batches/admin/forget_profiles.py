@@ -24,7 +24,7 @@ class ForgetProfilesAdmin(ListAdmin):
 
     @admin.action(permissions=["forget"], description=gettext_lazy("Forget selected profiles"))
     def forget_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
-        """Forget what the question showed. If the selection has changed since, ask again."""
+        """Forget the profiles that the question showed. If the selection has changed since, ask again."""
         chosen = list(profiles.order_by("pk")[:MAX_BULK])
         shown = identify_rows(chosen, "pk", "url")
         if not self.is_confirmed(request, shown, _("The profiles have changed. Check them again.")):

@@ -38,7 +38,8 @@ from batches.models.lists import COUNT_FIRST
 from batches.queue.refusals import Refused
 from batches.queue.values import require_free_name
 
-#: A file of at most this many bytes is put into the form for a browser without JavaScript. Such a page still opens.
+#: For browsers without JavaScript, a file of at most this many bytes is put into the form. Browsers can open such a
+#: page.
 MAX_KEPT = 5_000_000
 #: A form with another value in one of these fields creates another batch.
 IDENTIFYING = ("name", "priority", "checker", "queue", "keep", "count_first")
@@ -253,7 +254,7 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
         show_hidden_initial=True,
         widget=widgets.AdminTextInputWidget,
         help_text=gettext_lazy(
-            "When it runs by itself: minute, hour, day of the month, month and day of the week, such as "
+            "When the list runs automatically: minute, hour, day of the month, month and day of the week, such as "
             "“30 6 * * MON-FRI”. Empty: never."
         ),
     )

@@ -1,4 +1,4 @@
-"""Lists that last in the admin: their pages, the import with its preview, and their profiles."""
+"""Lists in the admin: their pages, the import with its preview, and their profiles."""
 
 from typing import Any
 from uuid import UUID
@@ -31,7 +31,7 @@ from .forms import ListForm, ListImportForm, MemberForm
 
 What = ListImportForm.What
 
-#: What a new list has besides its schedule.
+#: The fields of a new list, apart from its schedule.
 CREATED = ("name", "priority", "checker", "count_first")
 
 #: Subscriptions on the page of a list; it links to the others.
@@ -114,7 +114,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
             require_granted(manager.change_list(obj.pk, **{name: values[name] for name in SCHEDULE}))
 
     def response_post_save_add(self, request: HttpRequest, obj: ProfileList) -> Any:
-        """To the import of its profiles."""
+        """Redirect to the import of its profiles."""
         if self.has_change_permission(request, obj):
             return redirect(self.address_of("profilelist_import", obj.pk))
         return super().response_post_save_add(request, obj)
@@ -127,10 +127,10 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
         require_granted(get_manager(request).delete_list(obj.pk, expected_version=seen))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """The list alone: its profiles stay, and Django's own version would load each of them."""
+        """Only the list: its profiles are kept, and Django's own version would load each of them."""
         return [str(found) for found in objs], {_("lists"): len(objs)}, set(), []
 
-    # Views beside Django's own
+    # The app's own views
 
     def find(self, request: HttpRequest, list_id: UUID, permission: str) -> ProfileList:
         if not request.user.has_perm(f"batches.{permission}"):
@@ -160,7 +160,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
         return stream_download(lines, name_download(found), form)
 
     def import_view(self, request: HttpRequest, list_id: UUID) -> HttpResponseBase:
-        """A preview of what would change, which stores nothing, then the change. Both answer the same form."""
+        """Show a preview of the changes, which stores nothing, then make them. Both are answers to the same form."""
         found = self.find(request, list_id, "change_profilelist")
         form = ListImportForm(*((request.POST, request.FILES) if request.method == "POST" else ()))
         preview: dict[str, Any] = {}
@@ -265,7 +265,7 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
         return display.show_stored(member.profile.last_error)
 
     def save_model(self, request: HttpRequest, obj: ListProfile, form: Any, change: bool) -> None:
-        if not change:  # a forged `_saveasnew` would insert a row past the manager
+        if not change:  # a forged `_saveasnew` would insert a row without the manager
             raise PermissionDenied
         address = form.cleaned_data["address"]
         require_granted(get_manager(request).correct_address(obj.list_id, obj.profile.url, address))

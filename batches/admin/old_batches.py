@@ -1,4 +1,4 @@
-"""Deleting old batches: the page lists those that ended long ago, and asks before it deletes them."""
+"""Deletes old batches: the page lists batches that ended long ago, and asks before it deletes them."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The page of a profile: what is known of it, the lists it is in, and its checks over all batches."""
+"""The page of a profile: its data, its lists, and its checks in all batches."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .base import ReadOnlyAdmin
 
 #: Checks and lists on the page; it links to the rest.
 SHOWN = 50
-#: Batches that still have to check it.
+#: The most batches named that still have to check it.
 SHOWN_WAITING = 5
 
 

@@ -63,7 +63,7 @@ CHANGES = {
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A move to be confirmed by its `query`. Without one, `text` says why it is not possible."""
+    """A move that its `query` confirms. Without a query, `text` says why it is not possible."""
 
     batch: Batch | None
     text: str
@@ -84,7 +84,7 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     """The template context of the page and of its live part.
 
     The query has a search (`q`), a page of the waiting batches (`p`) and the batch to `pause` or to `move`. `from` and
-    `to` say where it moves; after the preview, the `move_query` does.
+    `to` are the positions of the move; after the preview, the `move_query` has them.
     """
     outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
@@ -134,10 +134,12 @@ def find_latest(status: str, search: str) -> Page[Batch]:
 
 
 def with_latest_change(batches: QuerySet[Batch]) -> QuerySet[Any]:
-    """Annotate `changed_by`, `changed_at` and `changed_why`: who changed its status, when, and why it was paused."""
+    """Annotate `changed_by`, `changed_at` and `changed_why`: who changed the status, when, and why the batch was
+    paused.
+    """
     into = BatchLog.objects.filter(batch=OuterRef("pk"), to_status=OuterRef("status"))
     latest = into.exclude(from_status=OuterRef("status")).order_by("-pk")
-    # The messages of other actions say other things.
+    # The messages of other actions are not reasons.
     reason = Case(When(action=Action.PAUSE_BATCH, then="message"), default=Value(""), output_field=TextField())
     return batches.annotate(
         changed_by=Subquery(latest.values("actor")[:1], output_field=CharField()),
@@ -201,7 +203,7 @@ def describe_missing_worker(outlook: Outlook) -> str:
 
 
 def list_blockers(outlook: Outlook) -> Iterator[str]:
-    """Why no batch starts now. Empty if the first one is about to start."""
+    """The reasons why no batch starts now. Empty if the first one is about to start."""
     if outlook.queue.held:
         yield _("the queue is held")
     if outlook.running:
@@ -233,7 +235,7 @@ def describe_change(change: BatchLog) -> str:
 
 
 def move_query(batch: Batch, by: int) -> str:
-    """A move by N places, as it is shown now: it is confirmed only if it still passes the same batches."""
+    """The query of a move by N places. The move is confirmed only if it still passes the same batches."""
     passed = Batch.objects.passed_by(batch, by).values_list("pk", flat=True)
     return urlencode({"by": by, "passed": fingerprint_of(passed)})
 
@@ -259,7 +261,7 @@ def preview_move(query: QueryDict, outlook: Outlook) -> Preview:
 
 
 def find_distance(batch: Batch, query: QueryDict, outlook: Outlook) -> int | None:
-    """How far to move. Raises Refused if the batches that it passes are no longer those that were shown."""
+    """How far to move. Raises Refused if the move would pass other batches than the page showed."""
     by, begin, to = (parse_number(query.get(key, "")) for key in ("by", "from", "to"))
     position = batch.position or 0
     if by is not None:

@@ -1,6 +1,7 @@
 """The live queue page: its addresses, the part that is fetched every two seconds, and its buttons.
 
-Every button belongs to a plain form, and the address says what is shown: the script only saves reloading the page.
+Every button belongs to a plain form, and the address determines the content: the script only avoids reloads of the
+page.
 """
 
 from typing import Any
@@ -62,7 +63,7 @@ class QueuePage(BatchView):
         return self.model_admin.address_of("batch_queue_operate", Action.UNDO_CHANGE.value, batch_id)
 
     def page(self, request: HttpRequest) -> HttpResponse:
-        if request.method == "POST":  # from the button that does nothing
+        if request.method == "POST":  # the button that does nothing
             return redirect(self.page_url(request))
         site = self.model_admin.admin_site.each_context(request)
         context = {**site, "title": _("Queue"), "opts": self.model_admin.opts, **self.context(request)}
@@ -92,7 +93,7 @@ class QueuePage(BatchView):
         return get_manager(request).release_queue(), _("The queue was released.")
 
     def move(self, request: HttpRequest, batch_id: UUID) -> Result:
-        """To the top, whatever is there, or as the `move_query` of the address says: the move that was shown."""
+        """Move a batch to the top, whichever batch is there, or as the `move_query` in the address says."""
         manager = get_manager(request)
         if "top" in request.GET:
             result = manager.move_batch(batch_id, 1)

@@ -68,7 +68,7 @@ class ReadingPage(ReportPage):
             "by_profile": by_profile,
             "mark": mark,
             "read_up_to": read_up_to,
-            # Otherwise stories that the page does not show would be marked too.
+            # Otherwise stories that the page does not show would be marked as read, too.
             "can_mark": can_mark(selection) and bool(page.stories) and page.stories[0].pk > read_up_to,
             "lists": find_lists_with_stories(selection.day or timezone.localdate(), SHOWN_LISTS),
             "asked": {name: request.GET.get(name, "") for name in FILTERS},
@@ -105,7 +105,7 @@ class ReadingPage(ReportPage):
 
 
 def read_selection(request: HttpRequest) -> tuple[Selection, ReadMark | None]:
-    """What the address asks for, and how far the user has read the list that it names, or all. Raises Refused."""
+    """The selection in the address, and how far the user has read its list, or all lists. Raises Refused."""
     asked = {name: request.GET.get(name, "").strip() for name in FILTERS}
     found = find_list(asked["list"]) if asked["list"] else None
     mark = find_mark(request.user.pk, found)
@@ -142,7 +142,7 @@ def require_day(text: str) -> date:
 
 
 def query_of(request: HttpRequest, *others: str) -> str:
-    """The filters of the address, and these other values."""
+    """The filters of the address, with these values replaced."""
     return urlencode({name: value for name in (*FILTERS, *others) if (value := request.GET.get(name))})
 
 
@@ -153,7 +153,7 @@ def can_mark(selection: Selection) -> bool:
 
 
 def group_by_day(stories: Sequence[StoryResult]) -> Groups:
-    """By the local day on which they were found; they come in this order."""
+    """Group by the local day on which they were found; they are in this order already."""
     return [(day, list(found)) for day, found in groupby(stories, key=lambda story: day_of(story))]
 
 
@@ -162,7 +162,7 @@ def day_of(story: StoryResult) -> date | None:
 
 
 def group_by_profile(stories: Sequence[StoryResult]) -> Groups:
-    """The profile with the newest story first."""
+    """Group by profile, the one with the newest story first."""
     groups: dict[Profile, list[StoryResult]] = {}
     for story in stories:
         groups.setdefault(story.profile, []).append(story)

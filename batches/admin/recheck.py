@@ -1,4 +1,4 @@
-"""Recheck failed profiles: those that were ticked in the list of a batch's profiles."""
+"""Recheck failed profiles that are ticked in the list of a batch's profiles."""
 
 from collections import defaultdict
 
@@ -19,7 +19,7 @@ from .display import number
 
 
 class RecheckAdmin(ListAdmin):
-    """The list of the profiles of batches, with the action that checks some of them again, in their batch."""
+    """The list of the profiles of batches, with the action that rechecks some of them in their batch."""
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.operate_batch")

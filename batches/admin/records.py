@@ -64,7 +64,7 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
         return [*FailuresPage(self).urls, export, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Profile]:
-        """The newest first, unless a filter has an order of its own."""
+        """Sort by the newest first, unless a filter has its own order."""
         return super().get_queryset(request).order_by("-pk")
 
     def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
@@ -110,7 +110,7 @@ class BatchProfileAdmin(RecheckAdmin, ResultAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(ResultAdmin):
-    """Earlier results are shown to users who may view the rows of batches."""
+    """Earlier results. They need the permission to view the rows of batches."""
 
     about = gettext_lazy("A result appears here when its profile is checked again in the same batch.")
     list_filter = (BatchFilter, "status", "has_story")

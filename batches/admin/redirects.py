@@ -1,4 +1,4 @@
-"""Permanent redirects that can be accepted: some that are selected, or all that match, after a confirmation."""
+"""Permanent redirects. Users accept selected redirects or all that match, after a confirmation."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ class RedirectAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["accept"], description=gettext_lazy("Accept selected redirects"))
     def accept_selected(self, request: HttpRequest, redirects: QuerySet[Redirect]) -> HttpResponse | None:
-        """Accept what the question showed. If the selection has changed since, ask again."""
+        """Accept the redirects that the question showed. If the selection has changed since, ask again."""
         chosen = list(redirects[:MAX_BULK])
         shown = identify_rows(chosen, *QUESTION)
         if not self.is_confirmed(request, shown, _("The redirects have changed. Check them again.")):

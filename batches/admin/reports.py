@@ -1,6 +1,6 @@
-"""Pages that answer a question over all batches: what fails today, which hosts fail most. They read only.
+"""Pages that answer a question about all batches: what fails today, which hosts fail most. They only read.
 
-Each belongs to a model: users who may view the model's rows see the page.
+Each belongs to a model, and needs the permission to view the model's rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +71,7 @@ class FailuresPage(ReportPage):
 
 
 def read_period(request: HttpRequest) -> Period:
-    """Today, unless the address has another one."""
+    """The period in the address; today without one."""
     try:
         return Period(request.GET.get("period", Period.TODAY))
     except ValueError:
@@ -79,7 +79,7 @@ def read_period(request: HttpRequest) -> Period:
 
 
 class TodayPage(ReportPage):
-    """Today's runs beside the previous ones. The page of each run compares them profile by profile."""
+    """Today's runs beside the previous runs. The page of each run compares them profile by profile."""
 
     name, title = "today", gettext_lazy("Today’s runs compared")
 
@@ -104,7 +104,7 @@ COMPARED = {
 
 
 class Figure(NamedTuple):
-    """A number of today, and of the previous run."""
+    """A number of today's runs, and of the previous runs."""
 
     field: str
     label: Any
@@ -113,7 +113,7 @@ class Figure(NamedTuple):
 
     @classmethod
     def of(cls, field: str, runs: Sequence[ComparedRun]) -> Self:
-        """The sums of the runs that have a previous one: only they can be compared."""
+        """The sums over the runs that have a previous run: only they can be compared."""
         pairs = [each for each in runs if each.before]
         before = sum(getattr(each.before, field) for each in pairs) if pairs else None
         return cls(field, COMPARED[field], sum(getattr(each.run, field) for each in pairs or runs), before)
@@ -128,7 +128,7 @@ def describe_run(compared: ComparedRun) -> tuple[ComparedRun, list[Figure]]:
 
 
 class HostsPage(ReportPage):
-    """Replaces the list of hosts that have asked for a pause, and shows that further down."""
+    """Replaces the list of hosts that have asked for a pause, and shows that list further down."""
 
     name, title = "hosts", gettext_lazy("Hosts")
 
@@ -162,7 +162,7 @@ class Column(NamedTuple):
     key: Callable[[HostFigures], Any]
 
 
-#: In the order of the page, by the value in the address. The worst comes first, hosts with equal ones by name.
+#: In the order of the page, by the value in the address. The worst host comes first, equal hosts by name.
 HOST_COLUMNS = {
     "host": Column(gettext_lazy("Host"), lambda found: found.host),
     "profiles": Column(gettext_lazy("Profiles"), lambda found: (-found.profiles, found.host)),

@@ -1,7 +1,7 @@
-"""Reasons and messages of the log, which the database has in English, in the language of the page.
+"""Translates reasons and log messages, which are stored in English, into the language of the page.
 
-The templates below recognise them. A text that fits none of them stays as it is: the words of a checker, of OpenSSL,
-of a person.
+The templates below recognise them. A text that matches none of them is shown unchanged: the words of a checker, of
+OpenSSL, of a person.
 """
 
 from django.utils.translation import gettext_noop as _
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_noop as _
 from batches.text import recognise, translate
 
 REASONS = (
-    # Of checks. The subject, the address, is left out.
+    # Failed checks. The subject, the address, is left out.
     _("no such host"),
     _("no such host, or its name servers do not answer"),
     _("refused the connection"),
@@ -84,7 +84,7 @@ REASONS = (
     _("Apprise could not send it: %(why)s"),
     _("Apprise could not send it"),
     _("%(why)s: the webhook was switched off"),
-    # Counted
+    # Counts
     _("1 profile"),
     _("%(count)s profiles"),
     _("1 failed profile"),

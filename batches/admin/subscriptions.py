@@ -26,10 +26,10 @@ from .webhooks import describe_sending
 
 Topic = Subscription.Topic
 
-#: What can be changed later.
+#: The fields that can be changed later.
 VALUES = ("topics", "after_failures", "failed_percent", "minutes", "digest_hour", "is_active")
 
-#: What has no meaning for the queue, and for a list.
+#: The fields without a meaning for the queue, and for a list.
 UNUSED = {True: ("after_failures", "failed_percent", "digest_hour"), False: ("minutes",)}
 
 
@@ -105,7 +105,7 @@ class NewSubscriptionForm(SubscriptionForm):
 @admin.register(Subscription)
 class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
     about = gettext_lazy("A subscription notifies somebody of the runs of a list, or of the queue.")
-    actions = None  # each is ended on its page
+    actions = None  # a subscription is ended on its page
     list_display = ("of_list", "channel", "receiver_address", "topic_list", "when", "is_active")
     list_display_links = ("receiver_address",)
     list_filter = (ListFilter, "channel", "is_active")

@@ -1,7 +1,7 @@
 """API tokens: created, shown once, and revoked.
 
-A token gives at most the permissions of its owner. Superusers therefore see and create tokens for everybody, other
-users only for themselves: a token never gives more permissions than its creator has. No page shows a key a second time.
+A token allows at most what its owner may do. Superusers therefore see and create tokens for everybody, other users only
+for themselves: a token never allows more than its creator may do. No page shows a key a second time.
 """
 
 from datetime import datetime
@@ -60,7 +60,7 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
     )
     fields = ("user", "name", "scope", "expires_at")
     ordering = ("-created_at", "-pk")
-    # One field with a label, in place of two without.
+    # One field with a label instead of two without.
     formfield_overrides = {
         DateTimeField: {"form_class": ExpiryField, "widget": forms.DateTimeInput(attrs={"type": "datetime-local"})}
     }
@@ -91,7 +91,7 @@ class ApiTokenAdmin(OwnTokens, PlaceAdmin, TokenAdmin):
         return f"{token.key[:4]}…"
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ApiToken | None:
-        """By the user's key, like the base class, which needs a manager `objects` that other user models lack."""
+        """Find by the user's key, like the base class, which needs a manager `objects` that other user models lack."""
         try:
             return self.get_queryset(request).filter(user=object_id).first()
         except (ValidationError, ValueError):

@@ -88,7 +88,7 @@ class WebhookAdmin(PageWithButtons):
         return self.list_link(webhook.request, _("deliveries"), WebhookDelivery, webhook__id__exact=webhook.pk)
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
-        # Only the changed fields: another user may rotate the secret at the same time.
+        # Save only the changed fields: another user may rotate the secret at the same time.
         obj.save(update_fields=form.changed_data if change else None)
 
     def response_post_save_add(self, request: HttpRequest, obj: Webhook) -> HttpResponseRedirect:

@@ -61,15 +61,15 @@ class TokenAuthentication(authentication.TokenAuthentication):
 
 
 def find_token(key: str) -> Any:
-    """The AccessToken or Token; None if there is none."""
+    """The AccessToken or Token with this key, or None."""
     backends = tuple(settings.AUTHENTICATION_BACKENDS)
     if key.startswith(KEY_PREFIX):
         return _tokens(AccessToken, backends).filter(digest=digest_of(key)).first()
-    # A token of an earlier version. PostgreSQL refuses a query for such a text.
+    # A token of an earlier version. PostgreSQL refuses a query with a text that it cannot store.
     return None if UNSTORABLE.search(key) else _tokens(Token, backends).filter(key=key).first()
 
 
-@cache  # it takes as long to build as to run
+@cache  # building the query takes as long as running it
 def _tokens(model: type[Model], backends: tuple[str, ...]) -> QuerySet[Any]:
     """All tokens with their users. `may_view` is False also where only the user's `has_perm` can decide."""
     backend: Any = load_backend(backends[0])
@@ -87,7 +87,7 @@ class BatchPermissions(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         if not (request.user and request.user.is_authenticated):
             return False
-        if view.action in {None, "metadata"}:  # the view does not have this method: the answer is 405
+        if view.action in {None, "metadata"}:  # the view does not have this method: the response is 405
             return True
         required = view.required_permissions[view.action]
         if required == VIEW and getattr(request.auth, "may_view", False):

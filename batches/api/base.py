@@ -29,7 +29,7 @@ UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class Parser(JSONParser):
-    """Refuses NaN, and a key that is given twice: Python would ignore its first value."""
+    """Refuses NaN, and repeated keys: Python would ignore the first value."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         try:
@@ -89,12 +89,12 @@ class BaseView(APIView):
     def perform_authentication(self, request: Request) -> None:
         try:
             super().perform_authentication(request)
-        finally:  # requests that end with 401 or 403 count too: somebody may be guessing tokens
+        finally:  # requests that end with 401 or 403 count, too: somebody may be guessing tokens
             super().check_throttles(request)
 
     def check_throttles(self, request: Request) -> None:
         """Already done by perform_authentication."""
 
     def render_current(self, pk: str) -> dict[str, Any]:
-        """For a refusal: what the address names, as it is now."""
+        """The current state of the object in the address, for a refusal."""
         return {}

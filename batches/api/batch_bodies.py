@@ -1,4 +1,4 @@
-"""The requests about batches and the queue, and those that choose profiles or redirects."""
+"""The bodies of requests about batches and the queue, and of requests that choose profiles or redirects."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ class ChangeBody(Body):
 
 
 class OrderBody(Body):
-    """A change of the order that was decided from what the queue looked like."""
+    """A change of the order, decided from a version of the queue."""
 
     queue_version = serializers.IntegerField(
         min_value=0,
@@ -144,9 +144,9 @@ class HoldBody(Body):
     )
 
 
-@with_examples(By_reason={"reasons": ["It answers with 404."]}, One_by_one={"profiles": [17, 18]})
+@with_examples(By_reason={"reasons": ["answered 404 Not Found"]}, One_by_one={"profiles": [17, 18]})
 class RetryBody(Body):
-    """Which failed profiles are checked again. Without fields: all."""
+    """The failed profiles to check again. Without fields: all."""
 
     reasons = entries_field(
         serializers.CharField(allow_blank=True, max_length=MAX_ERROR),
@@ -169,7 +169,7 @@ class RetryBody(Body):
 
 
 class ChosenBody(Body):
-    """Things with these `ids`, or with `all` true all that there are, perhaps at one host."""
+    """Objects with these `ids`, or with `all` true all of them, optionally only at one host."""
 
     ids = entries_field(serializers.IntegerField(), MAX_BULK, "ids")
     all = serializers.BooleanField(default=False)
@@ -195,7 +195,7 @@ class AcceptBody(ChosenBody):
 
 @with_examples(By_id={"ids": [17, 18]}, All_that_rest={"all": True, "name": "Are they back?", "priority": 5})
 class CheckBody(ChosenBody):
-    """The profiles to check: those with these `ids`, or with `all` true all that rest; and the new batch."""
+    """The profiles to check, and the new batch: those with these `ids`, or with `all` true all that rest."""
 
     name = serializers.CharField(max_length=MAX_NAME, default="Check now")
     priority = priority_field()
@@ -214,7 +214,7 @@ class FilterValues(serializers.CharField):
 
 
 class BatchFilterField(serializers.DictField):
-    """The batches that the list contains with these filters."""
+    """The batches that the list returns with these filters."""
 
     child = FilterValues()
     default_error_messages = {"empty": "The filter is empty."}
@@ -248,7 +248,7 @@ class BulkBody(Body):
     )
 
     def validate_ids(self, ids: list[Any]) -> list[str]:
-        """Each of them once. An unknown id is not an error of the body, but an outcome."""
+        """Remove repeated ids. An unknown id is not an error of the body, but an outcome."""
         return list(dict.fromkeys(str(as_uuid(text) or text) for text in require_texts(ids, "id")))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What the requests of the API are made of: fields, examples, lists of profiles. The manager decides what is allowed.
+"""Building blocks of the bodies of requests: fields, examples, lists of profiles. The manager decides what is allowed.
 
-The requests themselves are in `batch_bodies` and `list_bodies`.
+The bodies themselves are in `batch_bodies` and `list_bodies`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from batches.lists.reading import FORMATS, read_profiles
 from .filters import MAX_UNKNOWN
 
 FEED_UNLESS_GIVEN = "The name of a checker; `feed` unless given."
-COUNT_FIRST = "True counts the stories that are there when a profile is first read as new; false unless given."
+COUNT_FIRST = "True counts the stories of a profile's first check as new; false unless given."
 
 
 def priority_field() -> serializers.IntegerField:
@@ -50,7 +50,7 @@ JSON_TYPES: dict[type, tuple[type, str]] = {
 
 
 class Body(serializers.Serializer[Any]):
-    """Refuses unknown fields, so that none is ignored silently, and values that the description does not allow."""
+    """Refuses unknown fields instead of ignoring them, and values that the description does not allow."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -58,7 +58,9 @@ class Body(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
     def _require_described(self, data: Mapping[str, Any]) -> None:
-        """Checked before the fields convert values: CharField would even print them, which fails for deep nesting."""
+        """Check the types before the fields convert values: CharField would even print them, which fails for deep
+        nesting.
+        """
         unknown, is_form = sorted(data.keys() - self.fields.keys()), html.is_html_input(data)
         advice = dict.fromkeys(unknown[:MAX_UNKNOWN], "Unknown field.") or {
             name: _advise(self.fields[name], value, is_form) for name, value in data.items()
@@ -68,7 +70,7 @@ class Body(serializers.Serializer[Any]):
 
 
 def _advise(field: Any, value: Any, is_form: bool) -> str:
-    """What to send instead of the value, "" if it fits. In a form every value is text, which the field parses."""
+    """Say what to send instead of the value; "" if it fits. In a form every value is text, which the field parses."""
     if value is not None and not is_form:
         json_type, advice = next(entry for kind, entry in JSON_TYPES.items() if isinstance(field, kind))
         if type(value) is not json_type:
@@ -93,7 +95,7 @@ class ProfilesBody(Body):
     #: The field with the list, and the field that numbers its rejected entries.
     list_field: str
     number_field: str
-    #: What a refused body did not do.
+    #: The effect that a refused body did not have.
     aim = "changed"
 
     def read_list(self) -> ImportResult:
@@ -107,7 +109,7 @@ class ProfilesBody(Body):
         raise NotImplementedError
 
     def report(self, found: ImportResult) -> dict[str, Any]:
-        """What became of the entries."""
+        """The accepted, duplicate and rejected entries."""
         rejected = self.rejected(found.rejects)
         return {"accepted": len(found.profiles), "duplicates": found.duplicates, "rejected": rejected}
 
@@ -196,7 +198,7 @@ class ProfilesUpload(ProfilesBody):
 
 
 class NewBody(Body):
-    """What new batches and new lists have in common, apart from their profiles."""
+    """The common fields of new batches and new lists, apart from their profiles."""
 
     aim = "created"
 
@@ -220,7 +222,7 @@ def require_texts(values: list[Any], noun: str) -> list[str]:
 
 
 def require_ids(ids: list[Any]) -> list[int]:
-    """Each of them once. An unknown ID is not an error of the body, but an outcome. Raises ValidationError."""
+    """Remove repeated ids. An unknown id is not an error of the body, but an outcome. Raises ValidationError."""
     for index, number in enumerate(ids):
         if type(number) is not int or not 0 < number <= MAX_ID:
             raise ValidationError(f"Each id is a positive whole number. Entry {index} (from 0) is not.")

@@ -1,7 +1,8 @@
-"""Answers with an ETag: a client that sends the tag again gets 304 without a body, in two queries, if nothing changed.
+"""Responses with an ETag: a client that sends the tag again gets 304 without a body, in two queries, if nothing
+changed.
 
-The first query reads the token and whether its user may view batches (see `access`), the second reads what the
-tag is made of. The permission is checked before anything else.
+The first query reads the token and whether its user may view batches (see `access`), the second reads the
+data of the tag. The permission is checked before anything else.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,11 +37,11 @@ class PreconditionFailed(APIException):
 
 @contextmanager
 def matching(request: Request, render: Callable[[], Any]) -> Iterator[None]:
-    """Make a call only if the rendered body has a tag that `If-Match` expects. Raises PreconditionFailed."""
+    """Make a call only if the tag of the rendered body matches `If-Match`. Raises PreconditionFailed."""
     if "If-Match" not in request.headers:
         yield
         return
-    with Queue.objects.locked():  # so that nothing changes between, and before any other lock
+    with Queue.objects.locked():  # so that nothing changes in between, and before any other lock
         expected = parse_etags(request.headers["If-Match"])  # empty if it is malformed
         if make_etag(render()) not in expected and "*" not in expected:
             raise PreconditionFailed
@@ -64,15 +65,15 @@ def respond_conditionally(request: Request, etag: str | None, render: Callable[[
 
 
 def make_etag(body: Any) -> str:
-    """A strong tag, which changes exactly when the body does."""
+    """A strong tag, which changes if and only if the body does."""
     return quote_etag(blake2b(repr(body).encode(), digest_size=12).hexdigest())
 
 
 def make_queue_etag() -> str | None:
-    """The weak tag of the queue, in one query. None if there is no Queue row, as in a restored dump.
+    """The weak tag of the queue, in one query. None if the Queue row is missing, as in a restored dump.
 
     Every transition writes a log line under the queue's lock, so the id of the latest line stands for all of them.
-    Results and progress write none: they change the counters of the running batch. Changes by time alone (expected
+    Results and progress write no log line, but change the counters of the running batch. Changes with time (expected
     times, rates, heartbeats) count once a minute, except when a worker's heartbeats stop or start again.
     """
     running = Batch.objects.running()

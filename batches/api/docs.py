@@ -1,7 +1,7 @@
 """The OpenAPI description, for programs, and a page to read and try it, for people. Neither needs a login.
 
 The description contains nothing from the database, and its readers may not have a token yet. Calls from the page need
-one.
+a token.
 """
 
 from functools import cache
@@ -24,7 +24,7 @@ from .schema import PATH_PREFIX
 SETTINGS = {
     "TITLE": "batches",
     "DESCRIPTION": (
-        "Batches of public profiles wait in one queue. One batch at a time is checked for profiles that answer and "
+        "Batches of public profiles wait in one queue. One batch at a time is checked for profiles that respond and "
         "for new stories.\n\n"
         "Create a token with `batches token create USER` and send it as `Authorization: Token …`. "
         "A session needs the CSRF token in `X-CSRFToken` for every change. "
@@ -36,7 +36,7 @@ SETTINGS = {
     "TAGS": [
         {"name": "batches", "description": "Batches and their results."},
         {"name": "queue", "description": "The one queue."},
-        {"name": "lists", "description": "Lists that last. A batch is one run of a list, or of picked profiles."},
+        {"name": "lists", "description": "Lists of profiles. A batch is one run of a list, or of chosen profiles."},
         {"name": "feeds", "description": "Feeds of the new stories of lists, for readers without an account."},
         {"name": "profiles", "description": "The profiles of all batches."},
         {"name": "stories", "description": "The stories that all batches found."},
@@ -63,7 +63,7 @@ LOCK = Lock()
 
 
 class OpenView(BaseView):
-    """A view for everybody, which does not answer in JSON, except for errors, which have the API's own shape."""
+    """A view for everybody. Only its errors are in JSON, in the shape of the API's errors."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -86,7 +86,7 @@ class SchemaView(OpenView):
 
 
 class DocsView(OpenView):
-    """Swagger UI with static files only: the content security policy allows no inline script or style."""
+    """Swagger UI from static files, since the content security policy forbids inline scripts and styles."""
 
     renderer_classes = (TemplateHTMLRenderer,)
 
@@ -97,7 +97,7 @@ class DocsView(OpenView):
 
 @cache
 def describe_api(root: str) -> dict[str, Any]:
-    """Made once for each path of the site: the description is the same for everybody."""
+    """The description, which is the same for everybody. It is generated once for each path of the site."""
     with LOCK, patched_settings(SETTINGS):
         patterns = [path(root.removeprefix("/"), include("batches.api.urls"))]
         generator: Any = SchemaGenerator(patterns=patterns)  # type: ignore[no-untyped-call]

@@ -25,7 +25,7 @@ from .bodies import EntriesRefused
 
 logger = logging.getLogger(__name__)
 
-#: Every other code means that the batch's state forbids the call: 409.
+#: All other codes mean that the batch's state forbids the call: 409.
 STATUS_BY_CODE = {Code.NOT_FOUND: 404, Code.BAD_VALUE: 400}
 
 #: Where the framework puts messages about a body as a whole.
@@ -42,7 +42,7 @@ class TooLarge(APIException):
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """The response to an expected error; None for a fault, which Django answers with 500."""
+    """The response to an expected error; None for a bug, for which Django returns 500."""
     if isinstance(error, Refused):
         return _refusal(error.refusal, context)
     if is_database_fault(error):
@@ -51,7 +51,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         error = ParseError("The query is too complex. Search for fewer words.")
     if isinstance(error, SuspiciousOperation):
         error = TooLarge() if isinstance(error, RequestDataTooBig) else ParseError(str(error))
-    if isinstance(error, RecursionError):  # nothing but a body is nested that deeply
+    if isinstance(error, RecursionError):  # only a body can be nested that deeply
         error = ParseError("JSON parse error - it is nested too deeply.")
     response = views.exception_handler(error, context)
     if response is None:
@@ -67,7 +67,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
     body: dict[str, Any] = {"code": refusal.code, "detail": refusal.message}
     status = STATUS_BY_CODE.get(refusal.code, 409)
-    if status == 409 and "pk" in context["kwargs"]:  # without one, it is about nothing that exists yet
+    if status == 409 and "pk" in context["kwargs"]:  # without a batch, the call is not about an existing one
         try:
             body |= context["view"].render_current(context["kwargs"]["pk"])
         except Refused as not_found:  # deleted since the call was refused

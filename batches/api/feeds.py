@@ -1,4 +1,4 @@
-"""Feeds of the new stories of lists: creating their addresses, and answering requests to them."""
+"""Feeds of the new stories of lists: creates their addresses, and responds to feed readers."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ from .serializers import CreatedFeedSerializer, FeedSerializer
 class Feeds(ManagerView, ListViewSet[ListFeed]):
     """List the feeds of lists.
 
-    The newest comes first. Their addresses are not shown again.
+    The newest feed comes first. The addresses are not shown again.
     """
 
     required_permissions = {"list": VIEW_FEEDS, "create": ADD_FEED, "destroy": REVOKE_FEED}
@@ -48,7 +48,7 @@ class Feeds(ManagerView, ListViewSet[ListFeed]):
     def create(self, request: Request) -> Response:
         """Publish the new stories of a list.
 
-        The answer has the addresses of an Atom feed and of a JSON Feed, this once. Anybody with one of them can read
+        Only this response has the addresses of an Atom feed and of a JSON Feed. Anybody with one of them can read
         the latest 100 new stories of the list, without an account, until the feed is revoked.
         """
         body = parse_body(FeedBody, request)
@@ -63,7 +63,7 @@ class Feeds(ManagerView, ListViewSet[ListFeed]):
     def destroy(self, request: Request, pk: str) -> Response:
         """Revoke a feed.
 
-        Its addresses answer with 404 from now on.
+        Its addresses return 404 from now on.
         """
         require_granted(self.manager.revoke_feed(pk))
         return Response(status=204)
@@ -80,7 +80,7 @@ class FeedView(BaseView):
         return super().perform_content_negotiation(request, force=True)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Keep the address from caches, search engines, and the sites that its links lead to."""
+        """Hide the address from caches, search engines, and the sites behind its links."""
         response = super().finalize_response(request, response, *args, **kwargs)
         patch_cache_control(response, private=True, no_cache=True)
         response.headers["X-Robots-Tag"] = "noindex, nofollow"
@@ -98,7 +98,10 @@ class FeedView(BaseView):
 
 
 def find_feed(list_id: str, key: str) -> ListFeed:
-    """By the hash of the key, so the time that it takes says nothing about other keys. Raises NotFound."""
+    """Find the feed by the hash of the key, so the time that it takes reveals nothing about other keys.
+
+    Raises NotFound.
+    """
     feeds: QuerySet[ListFeed] = ListFeed.objects.select_related("list")
     feed = feeds.filter(digest=digest_of(key), list=as_uuid(list_id)).first()
     if feed is None:

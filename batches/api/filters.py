@@ -1,4 +1,4 @@
-"""The query parameters of the lists. A parameter that a list does not have is refused, never ignored."""
+"""The query parameters of the lists. Unknown parameters are refused, never ignored."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -46,13 +46,13 @@ NOT_AFTER = f"This time or earlier. {TIME}, so the rest of that day is excluded.
 
 
 class MomentField(IsoDateTimeField):  # type: ignore[misc]
-    """A time in UTC. PostgreSQL does not know every offset that ISO 8601 allows."""
+    """A time, converted to UTC: PostgreSQL does not accept every offset that ISO 8601 allows."""
 
     def clean(self, value: Any) -> datetime | None:
         moment: datetime | None = super().clean(value)
         try:
             return moment and moment.astimezone(UTC)
-        except OverflowError as error:  # the first or last day of the calendar, which is in another year in UTC
+        except OverflowError as error:  # the first or last day of the calendar, which UTC puts into another year
             raise forms.ValidationError("This time is out of range.") from error
 
 
@@ -87,7 +87,7 @@ class FlagFilter(filters.TypedChoiceFilter):  # type: ignore[misc]
 
 
 class ChoicesFilter(filters.MultipleChoiceFilter):  # type: ignore[misc]
-    """Rows with one of the values that are given."""
+    """Rows with one of these values."""
 
     def __init__(self, choices: list[Any]) -> None:
         super().__init__(choices=choices, distinct=False, help_text="Can be given more than once.")
@@ -97,7 +97,7 @@ class HostFilter(filters.CharFilter):  # type: ignore[misc]
     """Profiles on a host; `field_name` is their address."""
 
     def __init__(self, field_name: str) -> None:
-        help_text = "The host of the profile, such as `example.org`, on any port; or with one, `example.org:8080`."
+        help_text = "The host of the profile, such as `example.org`, on any port; or with a port, `example.org:8080`."
         super().__init__(field_name, max_length=MAX_HOST_AND_PORT, validators=[validate_host], help_text=help_text)
 
     def filter(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
@@ -144,7 +144,9 @@ class ListFilters(filters.FilterSet):  # type: ignore[misc]
     name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
-    scheduled = FlagFilter("next_run_at", "isnull", exclude=True, help_text="Whether the list runs by itself.")
+    scheduled = FlagFilter(
+        "next_run_at", "isnull", exclude=True, help_text="Whether the list has a schedule that is on."
+    )
     search = SearchFilter("name", "checker", help_text="Words in the name or the checker.")
     ordering = filters.OrderingFilter(
         fields=["name", "priority", "created_at", "next_run_at"],
@@ -202,7 +204,7 @@ class AttemptFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class NoFilters(filters.FilterSet):  # type: ignore[misc]
-    """For a list without filters: it takes the parameters of pages only."""
+    """For a list without filters: it takes only the parameters of pages."""
 
 
 class LogFilters(filters.FilterSet):  # type: ignore[misc]
@@ -214,10 +216,10 @@ class LogFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class BaselineFilter(filters.ChoiceFilter):  # type: ignore[misc]
-    """The new stories unless others are asked for."""
+    """New stories by default."""
 
     def __init__(self) -> None:
-        help_text = "`include` adds the stories that were there when their profile was first read; `only` lists those."
+        help_text = "`include` adds the stories of first checks; `only` lists only those."
         super().__init__(choices=[("include", "include"), ("only", "only")], help_text=help_text)
 
     def filter(self, stories: QuerySet[StoryResult], value: str) -> QuerySet[StoryResult]:
@@ -257,11 +259,9 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class HostFilters(filters.FilterSet):  # type: ignore[misc]
-    """Only validates: the view passes the values on, since the figures do not come from rows."""
+    """Only validates: the view passes on the values, since the figures are not filtered rows."""
 
-    search = filters.CharFilter(
-        method="search_by", max_length=MAX_HOST_AND_PORT, help_text="A part of the host's name."
-    )
+    search = filters.CharFilter(method="search_by", max_length=MAX_HOST_AND_PORT, help_text="Part of the host's name.")
     limit = IntegerFilter(method="limit_to", min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
 
     # The schema has the types of these values.
@@ -274,7 +274,7 @@ class HostFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
-    """Refuses a parameter that neither the filters nor the pages have, and a second value where one is expected."""
+    """Refuses parameters that neither the filters nor the pages have, and a second value where one is expected."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         of_pages = pagination.PARAMETERS if view.paginator else ()
@@ -294,6 +294,6 @@ def refuse_unusable(parameters: MultiValueDict[str, Any], own: Mapping[str, Any]
 
 
 def refuse_empty(parameters: MultiValueDict[str, Any]) -> None:
-    """Like a field of a form, a filter would ignore an empty value, and select everything."""
+    """Refuse empty values: a filter would ignore them, like a field of a form, and select everything."""
     if empty := [name for name, values in parameters.lists() if not all(value.strip() for value in values)]:
         raise ValidationError({name: ["Give this parameter a value, or leave it out."] for name in empty})

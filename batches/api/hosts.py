@@ -1,4 +1,4 @@
-"""How hosts answer, by the last check of each of their profiles."""
+"""How hosts respond, by the last check of each of their profiles."""
 
 from django.urls import path
 from rest_framework.request import Request
@@ -16,7 +16,7 @@ from .serializers import HostsSerializer
 
 
 class Hosts(BaseView, GenericViewSet[Host]):
-    """The hosts with the most failing profiles. They are not paged: search for the others."""
+    """The hosts with the most failing profiles. They are not paginated: search for the others."""
 
     required_permissions = {"retrieve": VIEW_HOSTS}
     queryset = Host.objects.none()
@@ -28,8 +28,8 @@ class Hosts(BaseView, GenericViewSet[Host]):
     def retrieve(self, request: Request) -> Response:
         """List the hosts with the most failing profiles.
 
-        All figures are of the last check of each profile. `search` also finds the host of that whole name if none of
-        its profiles fails.
+        All figures are from the last check of each profile. `search` also finds the host with exactly that name if none
+        of its profiles fails.
         """
         self.filter_queryset(self.get_queryset())  # refuses parameters that are not valid
         form = HostFilters(request.query_params, self.get_queryset()).form

@@ -67,7 +67,7 @@ class ChangeListBody(ChangeBody):
         max_length=MAX_SCHEDULE,
         allow_blank=True,
         required=False,
-        help_text="When the list runs by itself: a cron expression with five fields. Empty for never.",
+        help_text="The schedule, as a cron expression with five fields. Empty for never.",
     )
     time_zone = serializers.CharField(
         max_length=MAX_TIME_ZONE, required=False, help_text="The time zone of the schedule, such as `Europe/Berlin`."

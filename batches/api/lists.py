@@ -1,4 +1,4 @@
-"""Lists that last: the calls that create, edit, import, run and delete them, and what they contain."""
+"""Lists: the calls that create, edit, import, run and delete them, and their contents."""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -90,7 +90,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change the attributes of a list.
 
-        Its runs so far keep theirs. A changed schedule begins now: what it would have missed is not caught up. A cron
+        Its existing runs keep theirs. A changed schedule begins now, without making up for missed runs. A cron
         expression that cannot be read, an unknown time zone and a day that never comes are refused.
         """
         changes = parse_body(ChangeListBody, request)
@@ -102,7 +102,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a list.
 
-        Its profiles, its runs and their results stay.
+        Its profiles, its runs and their results are kept.
         """
         with matching(request, lambda: self.render(pk, lock=True)):
             require_granted(self.manager.delete_list(pk))
@@ -119,7 +119,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     def remove(self, request: Request, pk: str) -> Response:
         """Remove profiles from a list.
 
-        Their history stays, and other lists keep them.
+        Their history is kept, and other lists keep them.
         """
         return self.edit(pk, self.manager.preparing_removal)
 
@@ -130,9 +130,9 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     )
     @action(detail=True, methods=["post"])
     def sync(self, request: Request, pk: str) -> Response:
-        """Give a list exactly these profiles.
+        """Make a list contain exactly these profiles.
 
-        With `dry_run` the answer only says what would change. Removing more than a tenth is refused unless
+        With `dry_run` the response only says what would change. Removing more than a tenth is refused unless
         `allow_removals` is true.
         """
         body: SyncJSON | SyncUpload = self.parse_upload(SyncJSON, SyncUpload)
@@ -152,7 +152,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     def correct(self, request: Request, pk: str) -> Response:
         """Give a profile of a list another address.
 
-        Its checks and its stories stay. An address that is a profile already is refused.
+        Its checks and its stories are kept. The address of another profile is refused.
         """
         body = read_body(CorrectBody, request)
         old, new = body.validated_data["address"], body.validated_data["new_address"]
@@ -165,7 +165,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     )
     @action(detail=True, methods=["post"])
     def run(self, request: Request, pk: str) -> Response:
-        """Queue a batch of the profiles that a list has now."""
+        """Queue a batch of a list's current profiles."""
         parse_body(NothingBody, request)
         return self.run_prepared_once(
             lambda: self.manager.preparing_run(pk), lambda reveal: self.respond_with_batch(reveal())
@@ -226,7 +226,7 @@ class ListMembers(ListOfList[ListProfile]):
 class ListLogs(ListOfList[BatchLog]):
     """List the changes of a list.
 
-    The newest comes first.
+    The newest change comes first.
     """
 
     required_permissions = {"list": VIEW_LOGS}

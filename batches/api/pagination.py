@@ -1,4 +1,4 @@
-"""Keyset pagination: each page starts behind the last row of the previous one, and is as fast at any depth.
+"""Keyset pagination: each page starts after the last row of the previous page, and is equally fast at any depth.
 
 Page numbers would read and discard all earlier pages (160 ms deep in a million rows), and would repeat or skip rows
 when others are added, moved or deleted. CursorPagination of Django REST framework keeps only the first term of the
@@ -54,7 +54,7 @@ class Term:
 
 
 class KeysetPagination(BasePagination):
-    """50 rows a page, or `page_size`, at most 200. `next` is the address of the next page, or null."""
+    """50 rows per page, or `page_size`, at most 200. `next` is the address of the next page, or null."""
 
     page_size = 50
     max_page_size = 200
@@ -100,7 +100,7 @@ class KeysetPagination(BasePagination):
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         size = {"type": "integer", "minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
-        cursor = "Where the page starts. Take it from `next`."
+        cursor = "The start of the page, from `next`."
         return [
             {"name": "page_size", "in": "query", "description": "Rows a page.", "schema": size},
             {"name": "cursor", "in": "query", "description": cursor, "schema": {"type": "string"}},
@@ -108,13 +108,13 @@ class KeysetPagination(BasePagination):
 
 
 class LargeKeysetPagination(KeysetPagination):
-    """For lists that can have a million rows: at most 1,000 rows a page."""
+    """For lists that can have a million rows: at most 1,000 rows per page."""
 
     max_page_size = 1000
 
 
 class PlacePagination(LargeKeysetPagination):
-    """For items of several tables: `fetch(limit, place)` reads those behind a place, and each item has a `place`."""
+    """For items of several tables: `fetch(limit, place)` reads those after a place, and each item has a `place`."""
 
     def paginate_queryset(self, fetch: Any, request: Request, view: Any = None) -> list[Any]:
         self.address = request.build_absolute_uri()
@@ -132,7 +132,7 @@ def cursor_behind(row: Model, terms: Sequence[Term]) -> str:
 
 
 def read_cursor(request: Request, terms: Sequence[Term]) -> Place | None:
-    """The place behind which the page starts; None for the first page. Raises ValidationError."""
+    """The place after which the page starts; None for the first page. Raises ValidationError."""
     if "cursor" not in request.query_params:
         return None
     place = load_place(request.query_params["cursor"], _salt(terms))
@@ -157,7 +157,7 @@ def order_of(rows: QuerySet[Any]) -> list[Term]:
     terms: dict[str, Term] = {}
     for item in (*rows.query.order_by, "pk"):
         term = _term(rows.model, item)
-        terms.setdefault(term.name, term)  # a field that comes again decides nothing
+        terms.setdefault(term.name, term)  # a repeated field decides nothing
     return list(terms.values())
 
 
@@ -172,7 +172,7 @@ def _term(model: type[Model], item: Any) -> Term:
 
 
 def rows_behind(rows: QuerySet[Row], terms: Sequence[Term], place: Place | None, limit: int) -> list[Row]:
-    """The first `limit` rows of the order, or those behind a place in it.
+    """The first `limit` rows of the order, or those after a place in it.
 
     Rows with a value in the first term are read first, then those without one, which the remaining terms order. Each
     part can use its own index: in the queue's order the few queued batches use the index of the position, and a million
@@ -183,7 +183,7 @@ def rows_behind(rows: QuerySet[Row], terms: Sequence[Term], place: Place | None,
     if place is None or place[0] is not None:
         with_value = rows.filter(**{f"{first.name}__isnull": False}) if first.field.null else rows
         if place is not None:
-            # The first condition follows from the second, but lets the databases start in the middle of an index.
+            # The second condition implies the first, which lets the databases start in the middle of an index.
             with_value = with_value.filter(first.behind(place[0], or_equal=True), _behind(terms, place))
         order = OrderBy(F(first.name), first.descending), *(term.order_by for term in rest)
         found = list(with_value.order_by(*order)[:limit])

@@ -1,4 +1,4 @@
-"""Permanent redirects of profiles: what can be accepted, and accepting some or all of them."""
+"""Permanent redirects of profiles: lists them, and accepts some or all of them."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ from .serializers import AcceptedSerializer, RedirectSerializer
 class Redirects(ManagerView, ListViewSet[Redirect]):
     """List the permanent redirects that can be accepted.
 
-    Several checks in a row have been redirected there, over days, by 301 or 308 alone. With `merges` the new address is
-    a profile already.
+    Several checks in a row, over days, have been redirected there by 301 or 308 on every hop. With `merges`, another
+    profile has the new address.
     """
 
     required_permissions = {"list": VIEW_REDIRECTS, "accept": ACCEPT}
@@ -40,8 +40,8 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
     def accept(self, request: Request) -> Response:
         """Give profiles the addresses that they redirect to.
 
-        In every list; their checks and their stories stay. Where the new address is a profile already, that profile
-        takes the old one's place and its stories. With `dry_run` the answer only says what would change.
+        This changes every list; their checks and their stories are kept. If another profile has the new address, it
+        replaces the old one and receives its stories. With `dry_run` the response only says what would change.
         """
         body = parse_body(AcceptBody, request)
         redirects = self.select(body)
@@ -72,7 +72,7 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
 
 
 def plan(found: Any) -> AcceptedRedirect:
-    """What accepting it would do."""
+    """The effect of accepting it."""
     return AcceptedRedirect(found.target_id or found.profile_id, found.profile.url, found.url, found.merges)
 
 

@@ -82,7 +82,8 @@ class BatchRows(ListOfBatch[BatchProfile]):
 class BatchAttempts(ListOfBatch[Attempt]):
     """List the earlier checks of a batch.
 
-    The results that its profiles had before they were checked again, by a retry for example. The newest comes first.
+    These are the results of its profiles before they were checked again, for example by a retry. The newest comes
+    first.
     """
 
     required_permissions = {"list": VIEW_ROWS}
@@ -94,7 +95,7 @@ class BatchAttempts(ListOfBatch[Attempt]):
 class BatchStories(ListOfBatch[StoryResult]):
     """List the new stories that a batch found.
 
-    The newest comes first. Those that it found before it was done and queued again are not included.
+    The newest comes first. Stories that it found before it was done and queued again are not included.
     """
 
     required_permissions = {"list": VIEW_STORIES, "export": VIEW_STORIES}
@@ -175,7 +176,7 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         """Forget a profile.
 
         It is deleted with its stories, its rows in all batches, its memberships in lists, and its address in the log.
-        The counters of its batches go down. This is refused while a batch with the profile is being stored.
+        The counters of its batches decrease. The call is refused while a batch with the profile is being stored.
         """
         require_granted(self.manager.forget_profile(pk))
         return Response(status=204)
@@ -184,8 +185,8 @@ class Profiles(ManagerView, ListViewSet[Profile]):
     def check(self, request: Request) -> Response:
         """Check profiles now, in a new batch.
 
-        Those with these ids, or all that rest, perhaps at one host. A success ends the rest of a profile. `all` also
-        needs the permission to view profiles.
+        Send ids, or `all` for all that rest, optionally only at one host. A success ends the rest of a profile. `all`
+        also needs the permission to view profiles.
         """
         body = parse_body(CheckBody, request)
         if body["all"]:  # the number of profiles shows how many rest
@@ -215,9 +216,9 @@ class ProfileHistory(BaseView, GenericViewSet[Profile]):
     pagination_class = PlacePagination
 
     def list(self, request: Request, pk: str) -> Response:
-        """List the checks of a profile over all batches.
+        """List the checks of a profile in all batches.
 
-        The newest comes first. Results that it had in a batch before it was checked again are included.
+        The newest comes first. The results that a recheck has replaced are included.
         """
         self.filter_queryset(self.get_queryset())  # refuses parameters that are not valid
         fetch: Any = partial(fetch_checks, find_profile(pk))

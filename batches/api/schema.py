@@ -41,7 +41,7 @@ ERRORS = {
     401: "The token is missing or not valid.",
     403: "The user does not have the permission, or the session has sent no CSRF token.",
     404: "Not found.",
-    406: "The call answers in JSON only, and `Accept` does not allow that.",
+    406: "The call returns only JSON, and `Accept` does not allow that.",
     409: "The state of the batch or of the list does not allow the call. Nothing was changed.",
     412: "`If-Match` or `If-Unmodified-Since` does not hold.",
     413: "The body is too large. Upload a long list as a file, or split it.",
@@ -62,22 +62,22 @@ def header(name: str, description: str, schema: Any = str, response: list[int] |
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=response)
 
 
-IF_MATCH = header("If-Match", "The `ETag` of what you have seen. If it has changed since, the answer is 412.")
+IF_MATCH = header("If-Match", "The `ETag` that you have seen. If it has changed since, the response is 412.")
 RETRY_AFTER = header("Retry-After", "Try again after this many seconds.", SECONDS, response=[429, 503])
 IDEMPOTENCY = [
     header(
         HEADER,
         "A new key, such as a UUID, for each change. The same request sent again with the same key is not repeated: "
-        "it gets the first answer again.",
+        "it gets the first response again.",
         KEY,
     ),
     header(
         REPLAYED,
-        "This is the stored answer to an earlier request.",
+        "This is the stored response to an earlier request.",
         {"type": "string", "enum": ["true"]},
         response=[200, 201],
     ),
-    header("Location", "The address of what was created.", {"type": "string", "format": "uri"}, response=[201]),
+    header("Location", "The address of the new object.", {"type": "string", "format": "uri"}, response=[201]),
 ]
 
 
@@ -86,7 +86,7 @@ def error_response(status: int, details: str = "", examples: Iterable[OpenApiExa
 
 
 def refusals(action: Action, *codes: Code) -> dict[int, OpenApiResponse]:
-    """The 409 of a call: the codes of the statuses that do not allow the action, and these. Empty if there are none."""
+    """The 409 of a call: the codes of the statuses that do not allow the action, and these. Empty without codes."""
     forbidden = {CODE_BY_STATUS[status] for status in set(Batch.Status) - RULES[action].allowed_from}
     names = [f"`{code}`" for code in Code if code in forbidden.union(codes)]
     if not names:
@@ -105,8 +105,8 @@ def conflict(*codes: Code) -> dict[int, OpenApiResponse]:
 
 
 def missing(what: str) -> dict[int, OpenApiResponse]:
-    """The 404 of a call that is given the ID of something in its body."""
-    return {404: error_response(404, f"There is no such {what}.")}
+    """The 404 of a call whose body contains an ID."""
+    return {404: error_response(404, f"The {what} does not exist.")}
 
 
 def describe(**options: Any) -> Callable[[F], F]:
@@ -120,16 +120,16 @@ def describe(**options: Any) -> Callable[[F], F]:
 
 
 def describes_match(responses: dict[int, Any], **options: Any) -> Callable[[F], F]:
-    """For a change that can depend on `If-Match`."""
+    """For a change that accepts `If-Match`."""
     return describe(parameters=[IF_MATCH], responses=responses | {412: error_response(412)}, **options)
 
 
 def describes_etag(serializer: type[Serializer[Any]]) -> Callable[[F], F]:
-    """For a GET that answers 304 if the client has the current version."""
-    not_modified = OpenApiResponse(description="Nothing has changed since the answer with this `ETag`.")
+    """For a GET that returns 304 if the client has the current version."""
+    not_modified = OpenApiResponse(description="Nothing has changed since the response with this `ETag`.")
     return describe(
         parameters=[
-            header("If-None-Match", "The `ETag` of an earlier answer. If nothing has changed, the answer is 304."),
+            header("If-None-Match", "The `ETag` of an earlier response. If nothing has changed, the response is 304."),
             header("ETag", "Send it as `If-None-Match` in the next request.", response=[200, 304]),
         ],
         responses={200: serializer, 304: not_modified, 412: error_response(412)},
@@ -137,7 +137,7 @@ def describes_etag(serializer: type[Serializer[Any]]) -> Callable[[F], F]:
 
 
 def describes_export(kinds: Iterable[str]) -> Callable[[F], F]:
-    """For a GET that answers with a file of one of these kinds, and takes the filters of the list."""
+    """For a GET that returns a file of one of these kinds, and takes the filters of the list."""
     kind = OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=list(kinds))
     responses = {(200, MEDIA_TYPES[kind]): str for kind in kinds}
     return describe(filters=True, parameters=[kind], responses=responses)
@@ -186,7 +186,7 @@ class CallSchema(AutoSchema):
         return dict(sorted(responses.items()))
 
     def error_statuses(self) -> Iterator[int]:
-        """The errors that every call of this kind can answer with."""
+        """The errors that every call of this kind can return."""
         yield from (401, 403, 415, 429, 503)
         if self.method in {"POST", "PATCH"}:
             yield from (400, 413)
@@ -205,7 +205,7 @@ class CallSchema(AutoSchema):
     def _postprocess_serializer_schema(self, schema: dict[str, Any], serializer: Any, direction: str) -> Any:
         schema = super()._postprocess_serializer_schema(schema, serializer, direction)  # type: ignore[no-untyped-call]
         if isinstance(serializer, Body):
-            # Answers can get new fields within the same version, so only bodies are closed.
+            # Responses can get new fields within the same version, so only bodies are closed.
             schema["additionalProperties"] = False
         return schema
 
@@ -242,7 +242,7 @@ class BulkFilter(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-ca
 
 
 def only_of_this_app(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """Without the paths that leave out the version, which are meant for people, and those of the project's own API."""
+    """Leave out the paths without a version, which are meant for people, and those of the project's own API."""
     return [
         (path, regex, method, callback)
         for path, regex, method, callback in endpoints

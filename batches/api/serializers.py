@@ -1,4 +1,4 @@
-"""The answers of the API. `bodies` are the requests."""
+"""The responses of the API. `bodies` has the requests."""
 
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ class MomentField(serializers.DateTimeField):
 
 
 class ModelSerializer(serializers.ModelSerializer[M]):
-    """Reads only. A field that the model lacks is where the vocabulary says, or else the profile's."""
+    """Reads only. The vocabulary says where to find a field that the model lacks; otherwise it is the profile's."""
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {DateTimeField: MomentField}
     url_field_name = ""  # a field called `url` is the profile's, not a link of the API
@@ -81,15 +81,15 @@ class WaitingSerializer(BatchSerializer):
 
 
 class WorkerSerializer(serializers.Serializer[Any]):
-    """A process that looks for work, or that has died without a word: then it is not `alive`."""
+    """A worker process. It is not `alive` if its heartbeats have stopped."""
 
     name = serializers.CharField()
-    version = serializers.CharField(help_text="Of this software, as it runs it.")
+    version = serializers.CharField(help_text="The version of this software that it runs.")
     started_at = MomentField()
     seen_at = MomentField(help_text="Its last heartbeat.")
     alive = serializers.BooleanField()
-    batch = serializers.UUIDField(allow_null=True, help_text="The batch that it checks; null: it is idle.")
-    partitions = serializers.IntegerField(help_text="How many parts of that batch it has.")
+    batch = serializers.UUIDField(allow_null=True, help_text="The batch that it checks; null while it is idle.")
+    partitions = serializers.IntegerField(help_text="The number of partitions of that batch that it has leased.")
     rate = serializers.FloatField(allow_null=True, help_text="Profiles per second.")
 
 
@@ -97,8 +97,8 @@ class QueueSerializer(serializers.Serializer[Any]):
     """The queue.
 
     The expected times are estimated from the speed of the running batch and of the latest finished ones. They are null
-    while the queue is held without an end, while no worker is alive, and behind a batch with a checker that has not
-    been timed yet.
+    while the queue is held without an end, while no worker is alive, and behind a batch with a checker without a
+    known speed.
     """
 
     version = serializers.IntegerField(help_text="Grows with every change. Send it as `queue_version` to move a batch.")
@@ -109,15 +109,16 @@ class QueueSerializer(serializers.Serializer[Any]):
     hold_reason = serializers.CharField()
     stopped = serializers.UUIDField(allow_null=True, help_text="The batch that the hold stopped.")
     outage_since = MomentField(
-        allow_null=True, help_text="Held because a worker's machine is offline. It is released when sites answer again."
+        allow_null=True,
+        help_text="Held because a worker's machine is offline, until sites respond again.",
     )
     worker = serializers.CharField(
-        help_text="The worker of the running batch, or else the last one that looked for work."
+        help_text="The worker of the running batch, otherwise the last one that looked for work."
     )
     worker_version = serializers.CharField(help_text="The version of this software that it runs.")
     worker_seen_at = MomentField(allow_null=True)
     worker_alive = serializers.BooleanField()
-    workers = WorkerSerializer(many=True, help_text="The first 100, those that are alive before others.")
+    workers = WorkerSerializer(many=True, help_text="The first 100; workers that are alive come first.")
     workers_total = serializers.IntegerField()
     running = BatchSerializer(allow_null=True)
     waiting = WaitingSerializer(
@@ -146,7 +147,10 @@ class AttemptSerializer(ModelSerializer[Attempt]):
 
 
 class CheckSerializer(serializers.Serializer[Any]):
-    """A check of a profile. `duration` is in seconds, `is_earlier`: the same batch has checked it again since."""
+    """A check of a profile. `duration` is in seconds.
+
+    `is_earlier`: the same batch has checked the profile again since.
+    """
 
     batch = serializers.UUIDField(source="batch_id")
     batch_name = serializers.CharField()
@@ -160,12 +164,12 @@ class CheckSerializer(serializers.Serializer[Any]):
 
 
 class StorySerializer(ModelSerializer[StoryResult]):
-    """A story. `is_baseline` says that it was there when the profile was first read."""
+    """A story. `is_baseline`: the profile's first check found it."""
 
     batch = serializers.UUIDField(
         source="batch_id", allow_null=True, help_text="The batch that found the story; null if it has been deleted."
     )
-    found_at = MomentField(read_only=True, label="Found")  # those without a time are not shown
+    found_at = MomentField(read_only=True, label="Found")  # stories without a time are not shown
 
     class Meta:
         model = StoryResult
@@ -175,8 +179,8 @@ class StorySerializer(ModelSerializer[StoryResult]):
 class ProfileSerializer(ModelSerializer[Profile]):
     """A profile. `last_error` is empty if the last check succeeded.
 
-    `failures` are in a row, and `failing_since` is the time of the first. Until `rests_until`, the runs of schedules
-    leave the profile out.
+    `failures` is the number of failures in a row, and `failing_since` the time of the first. Scheduled runs leave the
+    profile out until `rests_until`.
     """
 
     class Meta:
@@ -185,7 +189,7 @@ class ProfileSerializer(ModelSerializer[Profile]):
 
 
 class LogSerializer(ModelSerializer[BatchLog]):
-    """A change of a batch: who did what, through which channel, and what it changed."""
+    """A change of a batch: who made it, through which channel, and its effects."""
 
     class Meta:
         model = BatchLog
@@ -206,14 +210,14 @@ class ComparisonSerializer(serializers.Serializer[Comparison]):
 class RejectSerializer(serializers.Serializer[Any]):
     """An entry of a list that is not a valid profile."""
 
-    index = serializers.IntegerField(required=False, help_text="Where it is in a JSON list, from 0.")
-    line = serializers.IntegerField(required=False, help_text="Where it is in a file, from 1.")
+    index = serializers.IntegerField(required=False, help_text="Its index in a JSON list, from 0.")
+    line = serializers.IntegerField(required=False, help_text="Its line in a file, from 1.")
     text = serializers.CharField(help_text="The first 200 characters of the entry.")
     reason = serializers.CharField()
 
 
 class CreatedSerializer(serializers.Serializer[Any]):
-    """A new batch, and what became of the entries of its list."""
+    """A new batch, and the accepted, duplicate and rejected entries of its list."""
 
     batch = BatchSerializer()
     accepted = serializers.IntegerField(help_text="Different profiles.")
@@ -225,7 +229,7 @@ class ListSerializer(ModelSerializer[ProfileList]):
     """A list. `version` grows with every change of it."""
 
     next_run_at = MomentField(
-        read_only=True, allow_null=True, help_text="With its random delay; null while the list does not run by itself."
+        read_only=True, allow_null=True, help_text="With its random delay; null while no schedule is on."
     )
     schedule_in_words = serializers.CharField(read_only=True)
     next_times = serializers.ListField(
@@ -239,7 +243,7 @@ class ListSerializer(ModelSerializer[ProfileList]):
 
 
 class CreatedListSerializer(serializers.Serializer[Any]):
-    """A new list, and what became of the entries of the request."""
+    """A new list, and the accepted, duplicate and rejected entries of the request."""
 
     list = ListSerializer()
     accepted = serializers.IntegerField(help_text="Different profiles.")
@@ -248,12 +252,12 @@ class CreatedListSerializer(serializers.Serializer[Any]):
 
 
 class ChangedListSerializer(serializers.Serializer[Any]):
-    """A list, how an edit changed its profiles, and what became of the entries of the request."""
+    """A list, how an edit changed its profiles, and the duplicate and rejected entries of the request."""
 
     list = ListSerializer()
     added = serializers.IntegerField(source="change.added")
     removed = serializers.IntegerField(source="change.removed")
-    unchanged = serializers.IntegerField(source="change.unchanged", help_text="Profiles that stay.")
+    unchanged = serializers.IntegerField(source="change.unchanged", help_text="Profiles that the list keeps.")
     duplicates = serializers.IntegerField(help_text="Entries that repeat a profile.")
     rejected = RejectSerializer(many=True)
 
@@ -270,9 +274,11 @@ class MemberSerializer(ModelSerializer[ListProfile]):
 
 
 class SubscriptionSerializer(ModelSerializer[Subscription]):
-    """Who is notified of what. `list` is null for the queue."""
+    """A subscription: who is notified, and of which topics. `list` is null for the queue."""
 
-    address = serializers.CharField(source="shown_address", help_text="Of Apprise only its beginning: it is a secret.")
+    address = serializers.CharField(
+        source="shown_address", help_text="Only the beginning of an Apprise address, which is secret."
+    )
     topics = serializers.ListField(child=serializers.ChoiceField(Subscription.Topic.choices))
     url = serializers.HyperlinkedIdentityField(view_name="batches_api:subscription-detail")
 
@@ -290,7 +296,7 @@ class FeedSerializer(ModelSerializer[ListFeed]):
 
 
 class CreatedFeedSerializer(serializers.Serializer[Any]):
-    """A new feed with its addresses, which nobody sees again: a repeated answer has null in their place."""
+    """A new feed with its addresses, which are shown only once: a repeated response has null in their place."""
 
     feed = FeedSerializer()
     atom_url = serializers.CharField(allow_null=True)
@@ -303,7 +309,7 @@ class OutcomeSerializer(serializers.Serializer[Any]):
     id = serializers.CharField()
     ok = serializers.BooleanField()
     code = serializers.CharField(source="result.code", allow_null=True, help_text="Why the batch was refused.")
-    detail = serializers.CharField(allow_blank=True, help_text="The same for people.")
+    detail = serializers.CharField(allow_blank=True, help_text="The reason in words, for people.")
     status = serializers.ChoiceField(
         Batch.Status.choices,
         source="after.status",
@@ -326,7 +332,7 @@ class BulkSerializer(serializers.Serializer[Any]):
 
 
 class RedirectSerializer(ModelSerializer[Redirect]):
-    """A permanent redirect that can be accepted. `merges` says that the new address is a profile already."""
+    """A permanent redirect that can be accepted. `merges`: another profile has the new address."""
 
     merges = serializers.BooleanField()
 
@@ -339,7 +345,7 @@ class HostSerializer(serializers.Serializer[HostFigures]):
     """A host with its port, if its addresses have one. The figures are of the last check of each of its profiles."""
 
     host = serializers.CharField()
-    profiles = serializers.IntegerField(help_text="If `has_more`, there are more than these.")
+    profiles = serializers.IntegerField(help_text="The number; a lower bound if `has_more`.")
     has_more = serializers.BooleanField()
     failing = serializers.IntegerField(help_text="Profiles whose last check failed.")
     failing_percent = serializers.FloatField(help_text="Null if `has_more`.", allow_null=True)
@@ -348,7 +354,7 @@ class HostSerializer(serializers.Serializer[HostFigures]):
     )
     last_error = serializers.CharField(help_text="The latest failure. Empty if nothing fails.")
     last_failed_at = MomentField(allow_null=True)
-    paused_until = MomentField(help_text="The host has asked for no request before.", allow_null=True)
+    paused_until = MomentField(help_text="The host has asked for no requests until then.", allow_null=True)
 
 
 class HostsSerializer(serializers.Serializer[Any]):
@@ -359,11 +365,11 @@ class HostsSerializer(serializers.Serializer[Any]):
 
 
 class AcceptOutcomeSerializer(serializers.Serializer[Any]):
-    """What became of one redirect: the profile that has the new address, or why it was refused."""
+    """The outcome for one redirect: the profile that has the new address, or why it was refused."""
 
     id = serializers.IntegerField()
     code = serializers.CharField(source="result.code", default=None, help_text="Why it was refused, or null.")
-    detail = serializers.CharField(source="result.message", default="", help_text="The same for people.")
+    detail = serializers.CharField(source="result.message", default="", help_text="The reason in words, for people.")
     profile = serializers.IntegerField(source="result.profile_id", default=None, allow_null=True)
     old_url = serializers.CharField(source="result.old_url", default=None, allow_null=True)
     url = serializers.CharField(source="result.url", default=None, allow_null=True)

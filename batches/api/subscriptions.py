@@ -26,7 +26,7 @@ from .serializers import SubscriptionSerializer
 class ListSubscriptions(ManagerView, ListOfList[Subscription]):
     """List the subscriptions of a list.
 
-    They are in the order in which they were made.
+    The oldest comes first.
     """
 
     required_permissions = {"list": CHANGE_LIST, "create": CHANGE_LIST}
@@ -53,7 +53,7 @@ class ListSubscriptions(ManagerView, ListOfList[Subscription]):
 class QueueSubscriptions(ListSubscriptions):
     """List the subscriptions of the queue.
 
-    They are in the order in which they were made.
+    The oldest comes first.
     """
 
     def get_queryset(self) -> QuerySet[Subscription]:

@@ -1,4 +1,4 @@
-"""How many requests a user, or an address without a user, can make."""
+"""Limits the requests of a user, or of an address without a user."""
 
 from ipaddress import IPv4Address, IPv6Network, ip_address
 
@@ -9,7 +9,7 @@ from batches.conf import get_config
 
 
 class ConfiguredThrottle(SimpleRateThrottle):
-    """Its rate is a key of `BATCHES`. Its scope is not one that the throttles of a project have."""
+    """Its rate is a key of `BATCHES`. The throttles of projects do not use its scope."""
 
     key: str
 

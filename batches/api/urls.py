@@ -29,12 +29,12 @@ calls = [
 ]
 
 for call in calls:
-    # Each call has transactions of its own, and reads lists before them, also in a project with ATOMIC_REQUESTS.
+    # Each call has its own transactions, and reads lists before them, even in a project with ATOMIC_REQUESTS.
     transaction.non_atomic_requests(call.callback)
 
 urlpatterns = [
     path("v1/", include((calls, "v1"))),
-    # The default version, for people who type a path by hand.
+    # The default version, for people who type a path.
     *calls,
     re_path("^(?:(?P<version>v[0-9]{1,9})(?:/|$))?", NothingHere.as_view()),
 ]

@@ -10,10 +10,10 @@ ROOT = "batches_api"
 
 
 class PathVersioning(NamespaceVersioning):
-    """The version is a namespace within ROOT. A path without one, for curl by hand, uses the default version.
+    """The version is a namespace within ROOT. A path without a version, for people with curl, uses the default version.
 
-    Addresses in answers (`url`, `Location`) always contain the version, so a stored address keeps its meaning when the
-    default changes. `next` has the form of the request.
+    Addresses in responses (`url`, `Location`) always contain the version, so a stored address keeps its meaning when
+    the default changes. `next` has the form of the request.
     """
 
     default_version = "v1"

@@ -1,4 +1,4 @@
-"""The calls of the API. Each one parses the request, makes one call of BatchManager, and renders the result.
+"""The calls of the API. Each call parses the request, makes one call of BatchManager, and renders the result.
 
 The docstrings are the descriptions in docs/reference/openapi.yaml: the first sentence is the summary.
 """
@@ -156,8 +156,8 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
     def start(self, pk: str, preempt: bool, queue_version: int | None = None) -> Any:
         """Start a batch now.
 
-        It is refused while another batch runs. With `preempt`, that one goes back to the front of the queue with its
-        results, and continues afterwards.
+        It is refused while another batch runs. With `preempt`, the other batch goes back to the front of the queue with
+        its results, and continues afterwards.
         """
         return self.manager.start_batch(pk, preempt, expected_version=queue_version)
 
@@ -165,7 +165,7 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
     def pause(self, pk: str, reason: str) -> Any:
         """Pause a batch.
 
-        No result that arrives after this answer is recorded. Of a batch that is paused already nothing changes.
+        No result that arrives after this response is recorded. A batch that is already paused does not change.
         """
         return self.manager.pause_batch(pk, reason)
 
@@ -187,8 +187,8 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
     def undo(self, pk: str, entry: int | None = None) -> Any:
         """Undo the latest change of a batch.
 
-        That it was queued, started, paused or moved; a finished batch that was queued has lost its results. It goes
-        back to where it was. If others have changed the order up to there since, the call is refused.
+        The batch goes back to its former place after it was queued, started, paused or moved; not if it was finished,
+        since queueing has deleted its results. If others have changed the order up to there since, the call is refused.
         """
         return self.manager.undo_change(pk, entry)
 
@@ -210,7 +210,7 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
         """Change many batches.
 
         Send up to 1,000 ids, or a filter, which selects the matching batches that the action can change. Each batch
-        has an outcome of its own. The action `delete` needs the permission to delete batches, the other actions the
+        has a separate outcome. The action `delete` needs the permission to delete batches, the other actions the
         permission to operate them. A filter also needs the permission to view batches.
         """
         fields = parse_body(BulkBody, request)
@@ -262,9 +262,9 @@ class QueueViewSet(ManagerView, ViewSet):
     def hold(self, request: Request) -> Response:
         """Hold the queue.
 
-        No batch is started until the queue is released, or until the end of the hold. The running batch continues,
-        unless `stop_running` is true: then it is the first to continue afterwards, unless it has been moved, queued,
-        paused or deleted by then.
+        No batch is started until the queue is released, or until the end of the hold. The running batch continues. With
+        `stop_running` it stops and is the first to continue afterwards, unless it has been moved, queued, paused or
+        deleted by then.
         """
         fields = parse_body(HoldBody, request)
         return self.run_once(lambda: self.respond(require_granted(self.manager.hold_queue(**fields))))
@@ -286,7 +286,7 @@ class QueueViewSet(ManagerView, ViewSet):
 
 
 class NothingHere(BaseView):
-    """404 in the API's own shape for every address below its root that is not a call."""
+    """Returns 404 in the API's own shape for every address below its root that is not a call."""
 
     authentication_classes = ()
     permission_classes = ()

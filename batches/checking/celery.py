@@ -1,7 +1,7 @@
 """Celery's tasks: it supplies the processes, and the database says what there is to do.
 
-`promote` is ordered every `poll_seconds`, and orders as many `check` as the run can use. Each of them is a worker for a
-short time. An order that comes twice, late or never changes nothing: who comes leases what is free, or ends.
+The beat sends `promote` every `poll_seconds`, which sends as many `check` tasks as the run can use. Each `check` is a
+worker for a short time. A task that arrives twice, late or never does no harm: it leases free partitions, or ends.
 """
 
 import logging
@@ -32,24 +32,24 @@ from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: An order to check is dropped after this time, by the clock of the database: by then there are newer ones.
+#: A `check` task is dropped after this time, by the clock of the database: by then there are newer ones.
 LATE = timedelta(seconds=15)
 
 OPTIONS: dict[str, Any] = {
     "acks_late": True,
     "ignore_result": True,
     "expires": 300,  # generous, since it compares the clocks of two machines
-    "time_limit": longest_task(get_config()),  # for a process that hangs: its lease has expired long before
+    "time_limit": longest_task(get_config()),  # for a process that hangs, with a lease that expired long before
 }
 
 
-#: One byte that all processes of Celery's worker share: whether it is shutting down.
+#: Whether Celery's worker is shutting down: one byte that all of its processes share.
 SHUTTING_DOWN = mmap.mmap(-1, 1)
 
 
 @shared_task(name=PROMOTE, **OPTIONS)
 def promote() -> None:
-    """Promote the next batch if none is running, and order as many tasks as the run can use."""
+    """Promote the next batch if none is running, and send as many tasks as the run can use."""
     with database_faults_logged():
         name = f"{socket.gethostname()}:{os.getpid()}"
         manager = BatchManager(actor=name, channel=Channel.WORKER)
@@ -96,7 +96,7 @@ def is_recent(moment: datetime) -> bool:
 
 @contextmanager
 def database_faults_logged() -> Iterator[None]:
-    """The next order tries again."""
+    """Log a database error; the next task tries again."""
     try:
         yield
     except Error as error:
@@ -119,7 +119,7 @@ def is_shutting_down() -> bool:
 def stop_tasks(**kwargs: Any) -> None:
     """Let running tasks stop as workers do. Celery would wait for their end.
 
-    A process that is idle ignores the signal, and may have a task by now: that one looks at the byte.
+    An idle process ignores the signal, but its next task checks the shared byte.
     """
     SHUTTING_DOWN[0] = True
     for process in active_children():

@@ -1,4 +1,4 @@
-"""What the tasks of `batches.checking.celery` need of a Celery application. It imports no models, so that the
+"""The settings of Celery that the tasks of `batches.checking.celery` need. It imports no models, so that the
 application can be configured before Django is set up.
 """
 
@@ -6,18 +6,18 @@ from typing import Any
 
 from batches.conf import Config
 
-#: Two queues, so that neither the checks keep the other tasks waiting nor these the checks.
+#: Two queues, so that checks and other tasks do not wait for each other.
 QUEUES = CHECKS, OTHERS = "batches", "batches.others"
 PROMOTE, CHECK, TEND = "batches.promote", "batches.check", "batches.tend"
 
-#: Seconds between two orders to tend: webhooks wait at most so long.
+#: Seconds between two `tend` tasks: the longest wait of a webhook.
 TEND_SECONDS = 5.0
-#: Seconds that a task may take in addition to its checks: to record, and to deliver what is due.
+#: Seconds that a task may take in addition to its checks: to record, and to deliver due messages.
 RESERVE_SECONDS = 60.0
-#: Seconds in which a new process must say that it is there, or Celery kills it. On a busy machine its 4 s are too few:
-#: each process was killed and replaced by another one, for minutes.
+#: Celery kills a new process that does not respond within these seconds. On a busy machine its default of 4 s is too
+#: short: each process was killed and replaced by another one, for minutes.
 START_SECONDS = 60.0
-#: Kilobytes that a process may have after a task. Above that, another one takes its place.
+#: Kilobytes that a process may have after a task. Above that, another process replaces it.
 MAX_MEMORY = 400_000
 
 
@@ -28,15 +28,15 @@ def celery_settings(config: Config) -> dict[str, Any]:
             PROMOTE: {"task": PROMOTE, "schedule": config.poll_seconds},
             TEND: {"task": TEND, "schedule": TEND_SECONDS},
         },
-        "beat_scheduler": "celery.beat:Scheduler",  # without a file: all state is in the database
+        "beat_scheduler": "celery.beat:Scheduler",  # no file: all state is in the database
         "broker_connection_retry_on_startup": True,
-        # RabbitMQ hands on at once what a lost worker had taken. Redis waits for so long.
+        # RabbitMQ redelivers the tasks of a lost worker at once. Redis waits for this long.
         "broker_transport_options": {"visibility_timeout": longest_task(config)},
         "task_routes": {
             name: {"queue": queue, "delivery_mode": "transient"}
             for name, queue in {CHECK: CHECKS, PROMOTE: OTHERS, TEND: OTHERS}.items()
         },
-        "worker_cancel_long_running_tasks_on_connection_loss": False,  # a second delivery changes nothing
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # a second delivery does no harm
         "worker_max_memory_per_child": MAX_MEMORY,
         "worker_prefetch_multiplier": 1,
         "worker_proc_alive_timeout": START_SECONDS,

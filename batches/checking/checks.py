@@ -21,9 +21,9 @@ from .window import Turn, Window
 
 logger = logging.getLogger(__name__)
 
-#: One place in SLOW_SHARE is for slow checks. With half of the places, tarpits took half of the others' speed.
+#: One place in SLOW_SHARE is for slow checks. With half of the places, tarpits halved the speed of the others.
 SLOW_SHARE = 4
-#: Checks that wait for something of ours. More of them would only take memory.
+#: Checks that wait for our own resources. More of them would only take memory.
 MAX_WAITING = 1000
 #: Pages of profiles that can only wait. Beyond that, reading on would only take memory.
 MAX_PAGES = 10
@@ -38,12 +38,12 @@ SHORTEST_PAUSE = 0.05
 class End(Enum):
     TIMEOUT = auto()
     MAKES_ROOM = auto()  # it is slow, and others wait
-    INTERRUPTED = auto()  # others may check its host by now
+    INTERRUPTED = auto()  # other workers may check its host
 
 
 @dataclass(slots=True, eq=False)
 class Check:
-    """A check that is under way. `end` is why we have cancelled it, if we have."""
+    """A running check. `end` is the reason if we have cancelled it."""
 
     turn: Turn
     clock: Clock
@@ -54,9 +54,9 @@ class Check:
 class Checks:
     """At most `concurrency` checks at once.
 
-    A check that waits for something of ours leaves its place to another. A quarter of the places is for slow checks:
-    one that becomes slow when these are taken makes room for a profile that waits, and starts again later. A profile
-    of a paused host is put off until the pause is over. If nothing else is left to do, it fails after
+    A check that waits for our own resources releases its place. A quarter of the places is for slow checks: if a check
+    becomes slow when these are taken, it makes room for a waiting profile, and starts again later. A profile of a
+    paused host is postponed until the pause is over. If nothing else is left to do, it fails after
     `max_retry_after` seconds without any result.
 
     `on_progress` is called after each check, and whenever there may be room for more profiles. No check starts while
@@ -75,7 +75,7 @@ class Checks:
     ) -> None:
         self._results: deque[tuple[int, CheckResult]] = deque()
         self._stories = 0  # in these results
-        #: A bug of ours; an error of the checker only fails that profile.
+        #: A bug in this program; an error in the checker only fails that profile.
         self.fault: BaseException | None = None
         self._checker = checker
         self._name = name
@@ -118,7 +118,7 @@ class Checks:
         self.start()
 
     def take_crowded(self) -> set[str]:
-        """The hosts of which too many profiles were added: others should be read first."""
+        """The hosts with too many profiles: other hosts should be read first."""
         return self._window.take_crowded()
 
     def add_no_more(self) -> None:
@@ -133,7 +133,7 @@ class Checks:
 
     @property
     def has_chunk(self) -> bool:
-        """Whether there are as many results as are recorded at once."""
+        """Whether there are enough results to record."""
         return len(self._results) >= self._config.record_size or self._stories >= STORIES_AT_ONCE
 
     def take_chunk(self) -> list[tuple[int, CheckResult]]:
@@ -158,12 +158,12 @@ class Checks:
             self._look = self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._look_at_checks)
 
     def interrupt(self) -> None:
-        """End the checks that are under way, and let their profiles wait again."""
+        """Cancel the running checks, and let their profiles wait again."""
         for check in self._under_way:
             self._end(check, End.INTERRUPTED)
 
     async def wait_for_running(self, seconds: float) -> None:
-        """At most so long, while `may_start` returns False."""
+        """Wait for the running checks, at most this long, while `may_start` returns False."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
@@ -175,7 +175,7 @@ class Checks:
         return waited
 
     def cancel(self) -> None:
-        """End the checks that are under way, too."""
+        """Cancel the running checks, too."""
         self.stop()
         for task in self._tasks:
             task.cancel()
@@ -212,7 +212,7 @@ class Checks:
         return len(self._results) >= 4 * self._config.record_size or self._stories >= 4 * STORIES_AT_ONCE
 
     async def _check(self, turn: Turn) -> tuple[CheckResult | None, bool | None]:
-        """The result and whether it took long. No result: the profile has to wait."""
+        """The result and whether the check was slow. Without a result, the profile has to wait."""
         task = asyncio.current_task()
         assert task is not None
         check = Check(turn, Clock(on_wait=self._on_wait), task)
@@ -225,7 +225,7 @@ class Checks:
             return None, None
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):
-                raise  # we cancelled it; a checker that cancels itself has failed
+                raise  # cancelled by us; a checker that cancels itself has failed
             if check.end in (End.MAKES_ROOM, End.INTERRUPTED):
                 return None, True if check.end is End.MAKES_ROOM else None
             result = self._explain(check, error)
@@ -264,7 +264,7 @@ class Checks:
         self._stories += len(result.stories)
         self._last_result = self._loop.time()
 
-    # Slow checks, and checks that wait for us
+    # Slow checks, and checks that wait for our resources
 
     def _on_wait(self, begins: bool) -> None:
         self._waiting += 1 if begins else -1
@@ -314,7 +314,7 @@ class Checks:
         self.start()
 
     def _give_up_pauses(self) -> None:
-        """If nothing is left but paused hosts, and the next pause ends too late."""
+        """Fail the profiles of paused hosts if nothing else is left, and the next pause ends too late."""
         until = self._window.next_end_of_pause
         if until is None or self._tasks or self._window.ready or not (self._is_last or not self.wants_more):
             return

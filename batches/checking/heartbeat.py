@@ -1,4 +1,4 @@
-"""Renews the lease of a run in a thread of its own, which neither a document nor a blocked event loop holds up."""
+"""Renews the lease of a run in a separate thread, which neither a document nor a blocked event loop delays."""
 
 import asyncio
 import logging
@@ -15,19 +15,19 @@ from batches.queue.refusals import Refusal
 
 logger = logging.getLogger(__name__)
 
-#: The event loop shows so often, in seconds, that it is not blocked.
+#: Seconds between two signs of the event loop that it is not blocked.
 LOOP_INTERVAL = 0.5
 
 
 class Heartbeat:
-    """While entered, calls `beat` every `interval` seconds, and `on_refused` in the event loop if that is refused.
+    """While entered, it calls `beat` every `interval` seconds, and `on_refused` in the event loop after a refusal.
 
     `renewed` is a time of `monotonic`, that of the claim. `is_valid` says whether the last beat is less than `lease`
     seconds ago, so that nobody has taken over. `on_lapsed` is called when the lease has expired, and `on_renewed` when
     it is valid again.
 
-    A loop that is blocked for more than `patience` seconds will not recover by itself. Then the beats stop, so that
-    another worker takes over.
+    A loop that is blocked for more than `patience` seconds will not recover. Then the beats stop, so that another
+    worker takes over.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Heartbeat:
 
     @property
     def is_valid(self) -> bool:
-        """A process that was frozen for longer than its lease finds out here, before it asks its hosts again."""
+        """A process that was frozen for longer than its lease notices here, before it sends requests again."""
         return time.monotonic() - self._renewed < self._lease
 
     async def __aenter__(self) -> Self:
@@ -71,7 +71,7 @@ class Heartbeat:
         self._end_of_lease.cancel()
 
     def note_renewal(self, began: float) -> None:
-        """A call that began at this time of `monotonic` has renewed the lease too."""
+        """Note that another call, which began at this time of `monotonic`, has renewed the lease."""
         self._renewed = max(self._renewed, began)
 
     def _show_life(self) -> None:
@@ -92,7 +92,7 @@ class Heartbeat:
                     return
                 self._call()
         except RuntimeError:
-            if not self._loop.is_closed():  # as it is if the worker has ended while this waited for the database
+            if not self._loop.is_closed():  # if the worker has ended while this call waited for the database
                 raise
         finally:
             connections.close_all()

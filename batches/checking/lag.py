@@ -1,4 +1,4 @@
-"""Measures how long the event loop is held up, so that a document or a chunk that is too large shows in the log."""
+"""Measures how long the event loop is blocked, so that the log shows documents or chunks that are too large."""
 
 import asyncio
 import logging
@@ -10,14 +10,14 @@ from batches.metrics import LOOP_LAG
 
 logger = logging.getLogger(__name__)
 
-#: Seconds. A loop that answers later than this makes hosts wait, and soon its lease.
+#: Seconds. A loop that is later than this makes hosts wait, and soon its lease.
 MAX_LAG = 0.1
 INTERVAL = 0.02
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
 class LoopLag:
-    """The longest time in seconds that the loop was late, and that one step of it computed."""
+    """The longest delay of the loop, and the longest computing time of one step, in seconds."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Files that this process may open: each connection is one."""
+"""The limit of open files: each connection is one."""
 
 import logging
 import resource
@@ -7,12 +7,15 @@ from .checkers.client import MAX_IDLE_CONNECTIONS
 
 logger = logging.getLogger(__name__)
 
-#: For the database, the log, name servers, parsers, and whatever a checker of your own opens.
+#: For the database, the log, name servers, parsers, and files of your own checkers.
 OTHER_FILES = 150
 
 
 def fit_concurrency(concurrency: int) -> int:
-    """How many checks at once this process has files for, at most `concurrency`. Raises its limit where it may."""
+    """The number of concurrent checks that the open files allow, at most `concurrency`.
+
+    Raises the limit if possible.
+    """
     others = MAX_IDLE_CONNECTIONS + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= concurrency + others:

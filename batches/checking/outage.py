@@ -1,9 +1,8 @@
-"""Our own outage: how to distinguish it from failures of sites, and how to notice its end.
+"""Distinguishes our own outage from failures of sites, and notices its end.
 
 The latest checks of a run raise the suspicion. Hosts that answered last time decide: this machine is offline if none of
-them answers, even while no check is under way. The same question ends the outage. So sites that are really dead never
-hold the queue: while others answer, their failures are recorded. And the queue is never held again without a change of
-the network in between.
+them answers, even while no check is running. The same probe ends the outage. So dead sites never hold the queue: while
+others answer, their failures are recorded. And the queue is never held again unless the network changes.
 """
 
 import asyncio
@@ -24,12 +23,12 @@ from . import queries
 
 T = TypeVar("T")
 
-#: Seconds that a host has to answer. Usually one does at once.
+#: Seconds that a host has to answer. Usually one answers at once.
 PATIENCE = 10.0
 
 
 class Offline(Exception):
-    """This machine is offline. What failed without an answer `since` then has not failed."""
+    """This machine is offline. Failures without an answer `since` this time do not count."""
 
     def __init__(self, reason: str, since: datetime) -> None:
         super().__init__(reason)
@@ -39,7 +38,7 @@ class Offline(Exception):
 class Seen(NamedTuple):
     host: str
     is_unreachable: bool
-    moment: float  # of `time.time`, which takes a tenth of making a `datetime`
+    moment: float  # of `time.time`, which takes a tenth of the time of a `datetime`
 
 
 class Watch:
@@ -76,7 +75,7 @@ class Watch:
         return self._unreachable > 0 and self._is_on
 
     def suspects_outage(self, *, has_ended: bool) -> bool:
-        """Whether too many could not connect. At the end of the run it may have been fewer checks than usual."""
+        """Whether too many could not connect. At the end of the run, fewer checks than usual are enough."""
         total, share = len(self._latest), self._config.outage_share
         is_enough = total >= self._config.outage_window or has_ended
         return (
@@ -99,7 +98,7 @@ class Watch:
 
 
 class Prober:
-    """Asks a few hosts that answered last time, each time others."""
+    """Probes a few hosts that answered last time, each time different ones."""
 
     def __init__(self, config: Config, database: Database) -> None:
         self._config = config
@@ -108,14 +107,14 @@ class Prober:
         self._online_until = 0.0
 
     async def remember(self) -> None:
-        """Before failures are recorded: in a short list, no host might be left that answered last time."""
+        """Call it before failures are recorded: later, a short list may have no host left that answered last time."""
         if self._known is None:
             self._known = await self._find()
 
     async def is_online(self) -> bool:
-        """Whether any host answers. True if none is known, as in the first run: then nothing tells the two apart.
+        """Whether any host answers. True without a known host, as in the first run: then nothing distinguishes the two.
 
-        An answer counts for a while: in a long list of dead sites, the few others would be asked every few seconds.
+        An answer counts for a while: in a long list of dead sites, the few others would be probed every few seconds.
         """
         if monotonic() < self._online_until:
             return True
@@ -130,7 +129,7 @@ class Prober:
 
 
 async def does_any_answer(addresses: Sequence[str], config: Config) -> bool:
-    """Ask each of them once, at the same time. Any answer counts, whatever it says."""
+    """Probe each of them once, concurrently. Any answer counts, whatever its status."""
     hasty = replace(config, retries=0, timeout=min(config.timeout, PATIENCE))
     async with HttpChecker(hasty) as checker:
         questions = [asyncio.create_task(does_answer(checker, address)) for address in addresses]
@@ -146,13 +145,13 @@ async def does_any_answer(addresses: Sequence[str], config: Config) -> bool:
 async def does_answer(checker: HttpChecker, address: str) -> bool:
     try:
         result = await checker.check(ProfileToCheck(0, address))
-    except HostPaused:  # it has just said so
+    except HostPaused:  # it has just answered
         return True
     return result.http_status is not None
 
 
 async def unless(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """The result of the work; None if the event comes first, which ends the work."""
+    """The result of the work; None if the event happens first, which cancels the work."""
     tasks = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""How long checks usually take, to recognise slow ones."""
+"""Estimates how long checks usually take, to recognise slow ones."""
 
 #: A check is slow when it has taken this many times as long as most do, and at least SLOW_SECONDS: where most answer in
 #: 20 ms, tarpits that held their places for a second took two thirds of the others' speed.
@@ -20,7 +20,7 @@ class Pace:
         return SLOW_FACTOR * self._median
 
     def note(self, seconds: float) -> bool:
-        """Whether a check that took so long was slow."""
+        """Whether a check of this duration was slow."""
         is_slow = seconds > self.slow_seconds
         median = self._median * STEP if seconds > self._median else self._median / STEP
         self._median = max(median, SLOW_SECONDS / SLOW_FACTOR)

@@ -1,4 +1,4 @@
-"""The partitions that a run has leased: what is left to read of them, and what of it is not recorded yet."""
+"""The partitions that a run has leased, with their unread rows and the rows without a recorded result."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,17 +24,17 @@ class Partitions:
         self._scans: list[Scan] = []
         self._leaving: set[int] = set()
         self._unrecorded: Counter[int] = Counter()
-        self._partition_of: dict[int, int] = {}  # by the ID of a profile that is not recorded
+        self._partition_of: dict[int, int] = {}  # by the ID of a profile without a recorded result
         self.lease(numbers)
 
     @property
     def scan(self) -> Scan | None:
-        """What to read next; None if everything is read."""
+        """The partitions to read next; None if everything is read."""
         return self._scans[0] if self._scans else None
 
     @property
     def checked(self) -> list[int]:
-        """Those in which every row has its result."""
+        """The partitions in which every row has a recorded result."""
         return self._settled(self._leased - self._leaving - self._unread)
 
     @property
@@ -43,7 +43,7 @@ class Partitions:
 
     @property
     def released(self) -> list[int]:
-        """Those that others can have now: no check of theirs is under way."""
+        """The partitions that others can have now, since none of their checks is running."""
         return self._settled(self._leaving)
 
     @property
@@ -57,7 +57,7 @@ class Partitions:
         return number in self._leased
 
     def lease(self, numbers: Iterable[int]) -> None:
-        """From now on these are leased, and no others."""
+        """Set the leased partitions."""
         leased = set(numbers)
         self._leaving &= leased
         if new := leased - self._leased:
@@ -77,8 +77,8 @@ class Partitions:
         return [profile for _, profile in wanted]
 
     def put_off(self, numbers: Iterable[int]) -> None:
-        """Read on without these partitions, and only then the rest of them: thousands of rows of one slow host wait,
-        and those of others come after them."""
+        """Continue reading without these partitions, and read their rest last: thousands of rows of one slow host would
+        delay the rows of others after them."""
         for number in set(numbers):
             for scan in [scan for scan in self._scans if number in scan.partitions and len(scan.partitions) > 1]:
                 scan.partitions.remove(number)
@@ -89,7 +89,7 @@ class Partitions:
             self._unrecorded[self._partition_of.pop(profile_id)] -= 1
 
     def give_half_away(self) -> None:
-        """Stop reading half of the partitions that are not read to the end, since another worker has none."""
+        """Stop reading half of the partitions that are not completely read, since another worker needs some."""
         if not self._leaving:
             unread = sorted(self._unread, key=lambda number: self._unrecorded[number])
             self._leaving = set(unread[: len(unread) // 2])
@@ -98,7 +98,7 @@ class Partitions:
             self._scans = [scan for scan in self._scans if scan.partitions]
 
     def leave(self, profile_ids: Iterable[int]) -> None:
-        """Let others have all that is not checked to the end. These profiles were read, and will not be checked."""
+        """Release all partitions that are not completely checked. These profiles were read, and will not be checked."""
         waited = list(profile_ids)
         self._leaving |= self._unread | {self._partition_of[profile_id] for profile_id in waited}
         self._scans.clear()

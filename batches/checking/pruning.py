@@ -1,7 +1,7 @@
 """Removes old rows, a few at a time, while checks run: one rule for each kind of row.
 
-The settings `BATCHES_PRUNE_…_DAYS` say after how many days; 0 means never. Several workers do no harm: each skips the
-rows that another has locked.
+The settings `BATCHES_PRUNE_…_DAYS` say after how many days; 0 means never. Several workers can prune at once: each
+skips the rows that another has locked.
 """
 
 import logging
@@ -33,7 +33,7 @@ INTERVAL = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`find` are the rows that are too old at this time, `setting` says how old."""
+    """`find` returns the rows that are too old at this time, according to `setting`."""
 
     setting: str
     noun: str
@@ -58,7 +58,7 @@ def find_attempts(before: datetime) -> QuerySet[Attempt]:
 
 
 def find_logs(before: datetime) -> QuerySet[BatchLog]:
-    """Without the last entry of each batch, which says how it got its status."""
+    """Entries of the log, except the last entry of each batch, which explains its status."""
     later = BatchLog.objects.filter(batch=OuterRef("batch"), pk__gt=OuterRef("pk"))
     return BatchLog.objects.filter(Q(batch=None) | Exists(later), created_at__lt=before).order_by("pk")
 
@@ -82,7 +82,7 @@ BATCHES = Rule("batches", "batch", "batches", Batch.objects.ended_before)
 
 
 def list_rules() -> Iterator[Rule]:
-    """The rules that are on."""
+    """The rules that are switched on."""
     rules = [
         BATCHES,
         Rule("stories", "story", "stories", find_stories),

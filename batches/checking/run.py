@@ -27,17 +27,17 @@ RESERVE_SECONDS = 2.0
 
 
 class RunOver(Exception):
-    """The fence refused: the batch was paused, finished or taken over. Unrecorded results are dropped."""
+    """The fence has refused a call: the batch was paused, finished or taken over. Unrecorded results are dropped."""
 
 
 class Run:
     """Reads rows in pages, checks profiles and records results in chunks, all at the same time.
 
-    It reads its share of the batch, then leases partitions that nobody has. While another worker has none, it gives
-    half of those away that it has not read.
+    It reads its share of the batch, then leases free partitions. While another worker needs some, it releases half
+    of its unread ones.
 
-    Each step waits for the next one, so memory does not grow with the batch: a page is read when half of the previous
-    page is checked or being checked, and no check starts while four chunks wait to be recorded.
+    Each step waits for the next step, so memory does not grow with the batch: a page is read when half of the
+    previous page is checked or being checked, and no check starts while four chunks wait to be recorded.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Run:
     async def work(self) -> None:
         """Check and record until nothing is pending or, after `stop`, until the running checks have ended.
 
-        Raises RunOver when the run was taken away, Offline when this machine is, and errors of the database or of the
-        checker's set-up.
+        Raises RunOver when the run has ended, Offline when this machine is offline, and errors of the database or of
+        the checker's set-up.
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._heartbeat)
@@ -122,11 +122,11 @@ class Run:
 
     @property
     def has_checked_all(self) -> bool:
-        """Whether nothing is left in its partitions: it was not stopped, or by then its last checks were under way."""
+        """Whether nothing is left in its partitions: it was not stopped, or its last checks were already running."""
         return self._partitions.has_checked_all
 
     def _make_heartbeat(self, claimed_at: float) -> Heartbeat:
-        """Well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
+        """Beat well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
         interval = min(self._config.lease_seconds / 3, 2.0)
         patience = max(self._config.lease_seconds, self._config.check_timeout)
         return Heartbeat(
@@ -158,7 +158,7 @@ class Run:
         self._interrupted.set()
 
     async def _enter_checker(self, stack: AsyncExitStack) -> None:
-        """A worker must not wait for it forever."""
+        """Enter the checker, with a timeout, so that a worker never waits for ever."""
         seconds = self._config.lease_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -186,7 +186,10 @@ class Run:
         self._on_progress()
 
     async def _lease_more(self) -> Scan | None:
-        """What there is to read of partitions that nobody has by then: processes that start later have a share too."""
+        """Lease free partitions, and return what to read of them.
+
+        Leasing late leaves a share to processes that start later.
+        """
         await self._wait_until(lambda: self._checks.wants_more and self._checks.runs_low)
         await self._return_partitions()
         return self._partitions.scan
@@ -231,7 +234,7 @@ class Run:
         await self._require_online()
 
     async def _require_online(self) -> None:
-        """Raises Offline if too many of the latest checks could not connect because this machine cannot."""
+        """Raises Offline if too many of the latest checks could not connect because this machine is offline."""
         if self._watch.has_failures:
             await self._prober.remember()
         if not self._watch.suspects_outage(has_ended=self._settled.is_set()):
@@ -247,7 +250,7 @@ class Run:
     async def _is_online(self) -> bool:
         if await self._prober.is_online():
             return True
-        # Ask again while no check is under way: many at once may be too much for our own network.
+        # Probe again while no check is running: many at once may be too much for our own network.
         self._is_pausing = True
         self._checks.interrupt()
         await self._checks.wait_for_running(self._config.timeout)

@@ -1,4 +1,4 @@
-"""Prepares messages, queues the lists that are due, and prunes, while checks run."""
+"""Prepares messages, queues due lists, and prunes, while checks run."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ PRUNER = Pruner()
 async def scheduling(manager: BatchManager, poll_seconds: float) -> AsyncIterator[None]:
     """Look for messages and due lists in the background of the `async with` block.
 
-    In a thread with a connection of its own: the rows of a long list must not keep results and heartbeats waiting.
+    This uses a thread with its own connection: the rows of a long list must not delay results and heartbeats.
     """
     ended, thread = Event(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="schedules")
     work = asyncio.create_task(_poll(manager, poll_seconds, ended, thread))
@@ -48,7 +48,10 @@ async def _poll(manager: BatchManager, poll_seconds: float, ended: Event, thread
 
 
 def do_what_is_due(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
-    """Messages first: what they say is read, and long lists take their time. Without a database, the rest waits too."""
+    """Prepare messages first: they read current data, and long lists take time.
+
+    Without a database, the rest waits, too.
+    """
     steps: dict[str, Callable[[], object]] = {
         "Alerts could not be written": write_alerts,
         "Messages could not be prepared": prepare_messages,
@@ -59,7 +62,7 @@ def do_what_is_due(manager: BatchManager, should_stop: Callable[[], bool]) -> No
 
 
 def tell_of_return() -> None:
-    """Tell late that no worker ran, when one starts and before it looks for work."""
+    """Report late that no worker was running, when a worker starts and before it looks for work."""
     _attempt("Alerts could not be written", partial(write_alerts, is_back=True))
 
 
@@ -69,7 +72,10 @@ def _queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> 
 
 
 def _attempt(failed: str, call: Callable[[], object]) -> bool:
-    """Whether the database answers. A fault is logged; the next look repeats what it prevented."""
+    """Make the call, and return whether the database responded.
+
+    An error is logged, and the call repeated in the next round.
+    """
     close_old_connections()
     try:
         call()

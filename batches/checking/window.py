@@ -8,7 +8,7 @@ from itertools import count
 from batches.checking.checkers.base import HostPaused, ProfileToCheck
 from batches.lists.domains import domain_of
 
-#: Of a host, at most this many profiles keep the run from reading on: it has others to check.
+#: At most this many profiles of a host count as work for the run, so that it continues reading for other hosts.
 HOST_SHARE = 20
 #: A host with more profiles than this is crowded: more of them would only take memory.
 CROWD = 500
@@ -18,7 +18,7 @@ MAX_SLOW_HOSTS = 10_000
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A profile that waits for its host or is being checked. `pause` is what its last attempt met, if any."""
+    """A profile that waits for its host or is being checked. `pause` is the pause that its last attempt met, if any."""
 
     profile: ProfileToCheck
     host: str
@@ -31,7 +31,7 @@ class Host:
     name: str
     is_slow: bool = False
     taken: int = 0
-    #: Entries in the queue of those that can be assigned.
+    #: Its entries in the queue of assignable hosts.
     queued: int = 0
     pause: HostPaused | None = None
     paused_until: float = 0.0
@@ -94,7 +94,7 @@ class Window:
 
     @property
     def needs_room(self) -> bool:
-        """Whether others wait while slow hosts have all of their share."""
+        """Whether other profiles wait while slow hosts have all of their share."""
         return bool(self._quick) and self._slow_taken >= self._slow_share
 
     def add_no_more(self) -> None:
@@ -109,12 +109,12 @@ class Window:
         self._put(Turn(profile, _host(profile)))
 
     def take_crowded(self) -> set[str]:
-        """The hosts of which too many profiles were added since the last call."""
+        """The hosts to which too many profiles were added since the last call."""
         crowded, self._crowded = self._crowded, set()
         return crowded
 
     def put_back(self, turn: Turn, host: str) -> None:
-        """Let a profile that could not be checked wait again, from now on for this host. Call `release` before."""
+        """Let a profile that could not be checked wait again, for this host. Call `release` before."""
         turn.host = host
         self._put(turn)
 
@@ -156,7 +156,7 @@ class Window:
         return turn
 
     def release(self, turn: Turn, *, is_slow: bool | None = None) -> None:
-        """Free the slot of a checked profile for the next of its host. None: nothing is known of the host's speed."""
+        """Free the slot of a checked profile for the next of its host. None: the host's speed is unknown."""
         host = self._hosts[turn.host]
         host.taken -= 1
         self._slow_taken -= turn.is_slow
@@ -166,7 +166,7 @@ class Window:
         self._forget_unused(host)
 
     def mark_slow(self, turn: Turn) -> None:
-        """Its check takes long. From now on it counts as one of the slow ones, and so do others of its host."""
+        """Note that its check takes long. From now on, all profiles of its host count as slow."""
         if not turn.is_slow:
             turn.is_slow = True
             self._slow_taken += 1
@@ -197,10 +197,10 @@ class Window:
         heappush(self._paused, (until, next(self._numbers), host))
 
     def end_pauses(self, now: float) -> None:
-        """Assign profiles again of the hosts with a pause that is over."""
+        """Assign profiles of hosts again when their pause is over."""
         while self._paused and self._paused[0][0] <= now:
             until, _, host = heappop(self._paused)
-            if host.pause and until == host.paused_until:  # it was not prolonged
+            if host.pause and until == host.paused_until:  # the pause was not extended
                 host.pause = None
                 self._counted += host.supply
                 self._queue(host)

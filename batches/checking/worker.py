@@ -43,24 +43,24 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Backoff in seconds while the database does not answer: the first wait and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
-#: An idle worker looks so often whether the queue has changed, so that a batch which somebody starts begins at once.
+#: Seconds between an idle worker's checks for changes of the queue, so that a started batch begins at once.
 LOOKS_PER_POLL = 5
-#: Seconds in which the same signal does not count as a second one: systemd sends it to a supervisor and to its workers,
-#: and then the supervisor sends it too.
+#: Seconds within which a repeated signal does not count as a second one: systemd sends it to a supervisor and to its
+#: workers, and then the supervisor sends it, too.
 ECHO_SECONDS = 1.0
 
 
 class Worker:
     """Works on one batch at a time until a signal arrives or `finished` returns True.
 
-    `finished` is called before each claim, in the database thread. Webhooks are delivered, and due lists queued, only
-    if it `delivers`: the settings of somebody's shell may not allow their addresses. `processes` is how many workers
-    were started together: each leaves a fair share of a batch to the others. SIGTERM, SIGINT and SIGHUP stop the
+    `finished` is called before each claim, in the database thread. It delivers webhooks and queues due lists only if it
+    `delivers`: the settings of somebody's shell may not allow their addresses. `processes` is the number of workers
+    that were started together: each leaves a fair share of a batch to the others. SIGTERM, SIGINT and SIGHUP stop the
     worker: running checks have the grace period to finish, their results are recorded, and the lease is released. A
     second signal stops it immediately.
 
-    With `seconds` it is a task that others start again and again: it ends when it finds nothing to do, and starts no
-    checks after that time. Those that are under way then may take as long as any check.
+    With `seconds` it is a task that is started again and again: it ends when it finds nothing to do, and starts no
+    checks after that time. Its running checks may then take as long as any check.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Worker:
             self._block_on(self._work)
 
     def tend(self) -> None:
-        """Do once all that a worker does besides checking. Must be called in the main thread."""
+        """Do a worker's tasks besides checking once. Must be called in the main thread."""
         self._block_on(self._tend)
 
     def _block_on(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -137,8 +137,8 @@ class Worker:
         async with measuring_lag(), delivers, schedules, pinging(self._config) as self._pinger:
             try:
                 await self._work_until_stopped()
-            finally:  # also when stopped immediately
-                with suppress(*DATABASE_FAULTS):  # while we are stopping: its heartbeats end by themselves
+            finally:  # even when stopped immediately
+                with suppress(*DATABASE_FAULTS):  # while we are stopping: its heartbeats end anyway
                     await self._database(self._manager.end_worker, self.name)
 
     async def _work_until_stopped(self) -> None:
@@ -175,14 +175,17 @@ class Worker:
         self._stopped_at = time.monotonic()
         self.stopped_by = self.stopped_by or number
         if self._stop.is_set() and self._task is not None:
-            self._task.cancel()  # whatever it is waiting for
+            self._task.cancel()  # whatever the worker waits for
         elif self._run is not None:
             logger.info("Stopping: running checks have %g s to finish", self._config.grace_seconds)
             self._run.stop()
         self._stop.set()
 
     async def _wait_for_change(self, version: int) -> None:
-        """Until the next claim is due, or sooner if the queue has changed. A look is one short query without a lock."""
+        """Wait until the next claim is due, or until the queue has changed.
+
+        Checking that is one short query without a lock.
+        """
         poll = self._config.poll_seconds
         while True:
             for _ in range(LOOKS_PER_POLL):
@@ -200,18 +203,21 @@ class Worker:
 
     async def _claim(self) -> ClaimedRun | None:
         if self._is_offline and await self._database(have_others_continued):
-            return None  # this machine alone is offline
+            return None  # only this machine is offline
         claimed = await self._database(self._claim_run)
         self._is_offline = self._is_offline and claimed is None
         return claimed
 
     def _claim_run(self) -> ClaimedRun | None:
-        """In the database thread. Its lease counts from before the call: it may be frozen at once after it."""
+        """Runs in the database thread.
+
+        The lease counts from before the call, since the worker may be frozen right after it.
+        """
         self._claimed_at = time.monotonic()
         return self._manager.claim_run(self.name, self._processes, self._is_task)
 
     async def _recover(self) -> None:
-        """After an outage ask hosts again and again, and release the queue when one answers."""
+        """During an outage, probe hosts repeatedly, and release the queue when one answers."""
         if await self._is_probe_due() and await unless(self._stop, self._prober.is_online()):
             self._is_offline = False
             await self._database(self._manager.end_outage)
@@ -259,7 +265,7 @@ class Worker:
             await self._database(self._manager.release_run, batch.pk, token)
             raise
         except DATABASE_FAULTS:
-            raise  # we are stopping without the database: the lease expires by itself
+            raise  # we are stopping without the database: the lease will expire
         except Exception as error:
             logger.exception("“%s” stopped with an error", batch)
             message = f"{type(error).__name__}: {clean_text(error, MAX_ERROR)}"
@@ -269,7 +275,7 @@ class Worker:
             self._run = None
 
     async def _database(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call in the database thread. While the database does not answer, retry: every call is safe to repeat."""
+        """Call in the database thread. Retry while the database does not respond: every call is safe to repeat."""
         wait = FIRST_WAIT
         while True:
             try:
@@ -289,7 +295,7 @@ class Worker:
 
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
-    """Leave alone what was there before: the modules have most of the objects, and stay."""
+    """Exclude all existing objects from garbage collection: most of them belong to modules, which are never freed."""
     thresholds, is_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     if not is_frozen:
@@ -303,7 +309,9 @@ def collecting_seldom() -> Iterator[None]:
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """As `asyncio.run` does, but it does not wait for threads that hang, such as in a checker's look-up of a name."""
+    """Close the loop like `asyncio.run`, but without waiting for threads that hang, such as in a checker's look-up of a
+    name.
+    """
     if tasks := asyncio.all_tasks(loop):
         for task in tasks:
             task.cancel()
@@ -317,7 +325,7 @@ def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
     try:
         return call(*arguments)
     except Error as error:
-        if is_outdated(error):  # no fault of the connection; PostgreSQL's is a ProgrammingError
+        if is_outdated(error):  # not a fault of the connection; on PostgreSQL it is a ProgrammingError
             raise OperationalError(OUTDATED) from error
         if isinstance(error, DATABASE_FAULTS):
             discard_connections()

@@ -1,4 +1,4 @@
-"""What the demo checks: 300 profiles in three batches, and their feeds. Their address tells how they behave:
+"""The profiles of the demo, 300 in three batches, and their feeds. The address determines the behaviour:
 `<kind>/<number>`."""
 
 import json
@@ -58,7 +58,7 @@ def name_of(number: int) -> str:
 
 
 def checksum(text: str) -> int:
-    """A random number that is always the same for a text."""
+    """A pseudo-random number that depends only on the text."""
     return zlib.crc32(text.encode())
 
 

@@ -73,7 +73,7 @@ class FeedServer(ThreadingHTTPServer):
         return feed_reply(kind, DemoFeed(number, origin, self.clock()), headers)
 
     def is_busy(self, path: str) -> bool:
-        """Whether to refuse this visit: every other one."""
+        """Whether to refuse this visit: it refuses every second one."""
         self.visits[path] += 1
         return self.visits[path] % 2 == 1
 
@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Only faults are logged."""
+        """Log only errors."""
 
 
 def feed_reply(kind: str, feed: DemoFeed, headers: Message) -> Reply:

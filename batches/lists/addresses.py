@@ -68,9 +68,9 @@ def normalise_address(text: str) -> str:
     scheme, authority, path, query = parts.groups(default="")
     scheme = scheme.lower()
     host = _normalise_authority(authority, scheme)
-    # Escapes first: "%2E%2E" is a dot segment too.
+    # Decode escapes first: "%2E%2E" is a dot segment, too.
     address = f"{scheme}://{host}" + (_without_dot_segments(_TO_ENCODE.sub(_normalise_escape, path)) or "/")
-    if host in DEFAULT_PORTS and _EXTRA_SCHEMES.match(address):  # without its port it would be another address
+    if host in DEFAULT_PORTS and _EXTRA_SCHEMES.match(address):  # without the port it would be a different address
         raise InvalidAddress(Sentence('"%(host)s" is the name of a scheme, not of a host.', host=host))
     if query:
         address += "?" + _TO_ENCODE.sub(_normalise_escape, query)
@@ -152,7 +152,7 @@ def _normalise_host(host: str) -> str:
     name = (host.lower() if host.isascii() else _to_ascii(host)).removesuffix(".")
     if len(name) > 253 or not _HOST_NAME.fullmatch(name):
         raise InvalidAddress(Sentence('"%(host)s" is not a valid host name.', host=host[:80]))
-    # Resolvers read 127.1, 0x7f.1 and 2130706433 as IPv4 addresses. Allow one spelling only.
+    # Resolvers read 127.1, 0x7f.1 and 2130706433 as IPv4 addresses. Allow only one spelling.
     return _parse_ip(ipaddress.IPv4Address, name, host) if _ENDS_IN_NUMBER.fullmatch(name) else name
 
 

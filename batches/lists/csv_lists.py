@@ -1,4 +1,4 @@
-"""CSV as people have it: with or without a header, separated by whatever a spreadsheet writes, with a broken line."""
+"""CSV as it occurs in practice: with or without a header, with the separator of any spreadsheet, with broken lines."""
 
 import csv
 import io
@@ -17,15 +17,15 @@ from .imports import Collector, InvalidList, clean_line
 from .source import MAX_LINE, ListSource, find_first_line
 
 DELIMITERS = ",;\t|"
-#: Excel obeys this line, and other programs write it for Excel. The sign cannot be one that addresses have.
+#: Excel obeys this line, and other programs write it for Excel. The separator cannot be a character of addresses.
 SEPARATOR_LINE = re.compile(r"""\s*["']?sep=([,;|^!*\t])["']?\s*""", re.IGNORECASE)
-#: The last ones are names in some lists, and addresses in others.
+#: In some lists the last ones are names, in others addresses.
 NAME_COLUMNS = (*NAME_FIELDS, "blog", "site", "website", "feed", "channel", "profile", "page")
 #: Rows and cells that decide the layout.
 SAMPLED_ROWS, SAMPLED_CELLS = 50, 100
-#: A row over several lines that breaks off is read again from its second line. After these, each line is a row.
+#: A row over several lines that is incomplete is read again from its second line. After this many, each line is a row.
 MAX_REREADS = 100
-#: Lines of one row.
+#: Maximum lines of one row.
 MAX_ROW = 10_000
 
 Line = tuple[int, str]
@@ -33,12 +33,12 @@ Row = tuple[int, list[str]]
 
 
 class Layout(NamedTuple):
-    """Which columns have the address and the name of an entry; of several, the first that is not empty counts."""
+    """The columns with the address and the name of an entry; of several, the first that is not empty counts."""
 
     delimiter: str
     addresses: Sequence[int]
     names: Sequence[int]
-    #: The line of the header. It and what is above it are not entries.
+    #: The line of the header. It and the lines above it are not entries.
     header: int
     #: Whether the header names a column of addresses, and how many rows of the sample have one.
     is_named: bool
@@ -46,9 +46,9 @@ class Layout(NamedTuple):
 
 
 def read_csv(source: ListSource, collector: Collector) -> None:
-    """A column of addresses and perhaps a column of names. Other columns and blank rows are ignored.
+    """Read a column of addresses and optionally a column of names. Other columns and blank rows are ignored.
 
-    The header says which they are. If it does not, or if there is none, it is the column that holds addresses.
+    The header names the columns. Otherwise the column that contains addresses is used.
     """
     layout = find_layout(source.head)
     if not layout.addresses and (first := clean_line(find_first_line(source.head), MAX_QUOTE)):
@@ -74,12 +74,12 @@ def is_table(head: str) -> bool:
 
 
 def find_layout(head: str) -> Layout:
-    """The layout that finds an address in most rows, or else the one with a column of addresses in its header."""
+    """The layout that finds an address in most rows, otherwise the one with a column of addresses in its header."""
     lines = list(io.StringIO(head, newline=None))
     match = SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
     stated = match[1] if match else ""
     if len(lines) > SAMPLED_ROWS:
-        del lines[-1]  # it may be cut
+        del lines[-1]  # it may be truncated
     numbered = list(enumerate(lines, 1))[1 if stated else 0 :]
     layouts = [_lay_out(numbered, delimiter) for delimiter in dict.fromkeys(stated + DELIMITERS)]
     first = find_first_line(head)
@@ -88,11 +88,11 @@ def find_layout(head: str) -> Layout:
         return layout.matches, layout.is_named, first.count(layout.delimiter)
 
     best = max(layouts, key=fit)
-    return best._replace(header=max(best.header, len(stated)))  # the line that states the separator is the first
+    return best._replace(header=max(best.header, len(stated)))  # the line that declares the separator is the first
 
 
 def read_rows(lines: Iterable[Line], delimiter: str, reject: Callable[[int, str, str], None]) -> Iterator[Row]:
-    """Each row that is not blank, with its first line. A line that cannot be read is rejected by itself."""
+    """Yield each row that is not blank, with its first line. Reject only the lines that cannot be read."""
     row_lines = _RowLines(lines)
     reader = csv.reader(row_lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
@@ -125,7 +125,7 @@ class _RowLines:
         return self
 
     def __next__(self) -> str:
-        # Without these ends, a broken quote in each line would read the rest of the list again and again.
+        # Without these limits, a broken quote in each line would read the rest of the list again and again.
         if self.row and (self.length > MAX_LINE or len(self.row) > MAX_ROW or self._rereads > MAX_REREADS):
             raise StopIteration
         line = self._again.popleft() if self._again else next(self._lines)
@@ -138,7 +138,7 @@ class _RowLines:
         self.length = 0
 
     def give_back(self) -> Line:
-        """Give back all lines of this row but the first, which is returned."""
+        """Return the first line of this row, and let the other lines be read again."""
         first, *others = self.row
         self._again.extendleft(reversed(others))
         self._rereads += bool(others)
@@ -169,13 +169,13 @@ def _choose_addresses(fields: Sequence[str], known: Sequence[int], found: Counte
 
 
 def _count_fields(row: Sequence[str]) -> int:
-    """How many of its cells are the name of a known field; 0 if none is that of an address."""
+    """The number of cells that name a known field; 0 if none names the address."""
     fields = set(map(simplify, row))
     return len(fields & {*ADDRESS_FIELDS, *NAME_COLUMNS}) if fields & {*ADDRESS_FIELDS} else 0
 
 
 def _may_be_entry(row: Sequence[str]) -> bool:
-    """Whether it may be an address with a fault, rather than a title."""
+    """Whether it may be a faulty address rather than a title."""
     return any("." in cell or "/" in cell for cell in row)
 
 

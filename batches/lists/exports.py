@@ -27,22 +27,22 @@ STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "pro
 
 MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}
 
-# Spreadsheets run a cell that starts like this as a formula, even behind quotes and invisible characters. A cell of
-# theirs may start within ours: if their separator is ";" or a tab, they ignore our quotes, so that each of their
-# separators and each line end starts a cell.
+# Spreadsheets run a cell that starts like this as a formula, even after quotes and invisible characters. Their cells
+# may start within ours: if their separator is ";" or a tab, they ignore our quotes, so that each of their separators
+# and each line end starts a cell.
 _STARTS = r"=+\-@|%＝＋－＠｜％﹢﹣﹦﹫﹪"
 _INVISIBLE = r'"\x00-\x08\x0b\x0c\x0e-\x1f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff'
 FORMULA = re.compile(
     rf"\A(?=[\t\r\n]|[\s{_INVISIBLE}]*[{_STARTS}])"
-    # One class, so that no character matches in two ways: 26 of these took 6 s.
+    # One class, so that no character matches in two ways: 26 such characters took 6 s.
     rf"|(?<=[;\t\r\n])(?=(?:(?![\t\r\n])[\s{_INVISIBLE}])*[{_STARTS}])"
 )
-# Left unchanged, for importing it again. A formula without blanks, quotes and bars can do nothing.
+# Left unchanged, so that it can be imported again. A formula without blanks, quotes and bars is harmless.
 ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 
 
 def export_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
-    echo: Any = SimpleNamespace(write=str)  # a file that stores nothing: `writerow` returns the line
+    echo: Any = SimpleNamespace(write=str)  # a file that only returns the line from `writerow`
     writer = csv.writer(echo)
     yield writer.writerow(columns)
     for values in _read_values(rows, columns):
@@ -50,7 +50,7 @@ def export_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterato
 
 
 def export_jsonl(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
-    # With options, `json.dumps` makes an encoder for each row: a third of the time.
+    # With options, `json.dumps` creates an encoder for each row, which took a third of the time.
     encode = json.JSONEncoder(ensure_ascii=False).encode
     for values in _read_values(rows, columns):
         yield encode(dict(zip(columns, values, strict=True))) + "\n"

@@ -1,6 +1,6 @@
 """Writes stories as a feed: Atom (RFC 4287) and JSON Feed 1.1, from the same items, through Django's feed generator.
 
-A feed says the same again until its stories change, so that its ETag does too.
+The bytes and the ETag of a feed change only when its stories change.
 """
 
 import json
@@ -31,7 +31,7 @@ class Story(Protocol):
 
 
 class AtomFeed(Atom1Feed):
-    """The same time as long as it has no entries."""
+    """Uses a constant time while it has no entries."""
 
     def latest_post_date(self) -> datetime:
         dates = [item["updateddate"] for item in self.items]
@@ -68,7 +68,7 @@ CONTENT_TYPES: Mapping[str, str] = {kind: feed.content_type for kind, feed in FE
 
 
 def write_feed(kind: str, list_id: UUID, name: str, created_at: datetime, link: str, stories: Iterable[Story]) -> bytes:
-    """It has no link to itself: the key would get to whoever the stories are passed on to."""
+    """The feed has no link to itself, which would reveal the key to anybody who receives its stories."""
     title = clean(name)
     feed = FEEDS[kind](
         title=title, author_name=title, link=link, description=None, feed_guid=list_id.urn, created_at=created_at
@@ -92,5 +92,5 @@ def write_feed(kind: str, list_id: UUID, name: str, created_at: datetime, link: 
 
 
 def clean(text: str) -> str:
-    """Without what XML cannot express."""
+    """Remove characters that XML cannot express."""
     return NOT_XML.sub("", text).strip()

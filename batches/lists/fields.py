@@ -1,4 +1,4 @@
-"""What lists call the address and the name of an entry: columns in CSV, keys in JSON, attributes in OPML."""
+"""The names of the fields for address and name of an entry: columns in CSV, keys in JSON, attributes in OPML."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,13 +21,13 @@ def simplify(field: str) -> str:
     return "".join(filter(str.isalnum, field)).lower()
 
 
-@lru_cache(maxsize=8)  # all entries of a list have the same fields, or nearly
+@lru_cache(maxsize=8)  # nearly all entries of a list have the same fields
 def rank_fields(fields: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Those that have the address, and those that have the name, each with the best first."""
+    """The fields with the address, and those with the name, each with the best first."""
     return rank(fields, ADDRESS_FIELDS), rank(fields, NAME_FIELDS)
 
 
 def rank(fields: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Those of the fields that are known, the best first."""
+    """The known fields, the best first."""
     by_name = {simplify(field): field for field in reversed(fields)}  # the first of two equal ones counts
     return [by_name[name] for name in known if name in by_name]

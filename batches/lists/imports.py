@@ -1,4 +1,4 @@
-"""What an import gives: profiles, rejected entries, or the reason why the list is not valid."""
+"""The result of an import: profiles, rejected entries, or the reason why the list is not valid."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from batches.text import Clause, Sentence, clean_text, counted, join
 
 from .addresses import InvalidAddress, normalise_address
 
-#: A list with more rejects than this is the wrong file, and they would fill the memory.
+#: A list with more rejects than this is the wrong file, and the rejects would fill the memory.
 MAX_REJECTS = 100_000
 QUOTED_REJECTS = 3
 
@@ -66,7 +66,7 @@ class ImportResult:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the profiles and their order, to tell whether a list is the one that was previewed."""
+        """A hash of the profiles and their order, to recognise a list that was previewed."""
         lines = (f"{profile.url}\t{profile.name}\n" for profile in self.profiles)
         return sha256("".join(lines).encode()).hexdigest()
 

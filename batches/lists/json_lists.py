@@ -1,4 +1,4 @@
-"""JSON: an entry a line (JSON Lines), or a document with arrays of entries, as programs export it."""
+"""JSON: an entry per line (JSON Lines), or a document with arrays of entries, as programs export it."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from .fields import rank_fields
 from .imports import Collector, InvalidList
 from .source import LONGEST_MATCH, MAX_LINE, ListSource, Piecewise, find_first_line
 
-#: Characters of one value of a document, which may be all of it.
+#: Maximum characters of one value of a document, which may be the whole document.
 MAX_VALUE = 4_000_000
 NOT_AN_ENTRY = Sentence('It has no "url"; an entry is a string, or an object with a string "url".')
 
 _BETWEEN_VALUES = re.compile(r"[\s,\[\]]*+")
 _LINE_END = re.compile(r"\n")
-#: Characters before a value with a fault. The decoder counts their lines: 100,000 faults took 10 s.
+#: Characters before a faulty value. The decoder counts their lines, which took 10 s for 100,000 faults.
 LONGEST_LEAD = 4_000
 #: Where the next value may begin after an object with a fault: an object, or a line with a string that is not a key.
 _NEXT_VALUE = re.compile(
@@ -28,7 +28,10 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def read_json(source: ListSource, collector: Collector) -> None:
-    """Entries are strings, or objects with an address and perhaps a name. Arrays may have objects around them."""
+    """Read entries, which are strings, or objects with an address and optionally a name.
+
+    Objects may contain the arrays.
+    """
     first = find_first_line(source.head)
     if not first or _is_json(first):
         _read_lines(source, collector)
@@ -80,7 +83,7 @@ def _read_document(window: Piecewise, collector: Collector) -> None:
 
 
 def _decode_value(window: Piecewise) -> tuple[Any, int]:
-    """The value at `at`, and where it ends."""
+    """The value at `at`, and its end."""
     while True:
         try:
             return _decode(window.text, window.at)
@@ -88,7 +91,7 @@ def _decode_value(window: Piecewise) -> tuple[Any, int]:
             left = len(window.text) - window.at
             if window.is_whole or left > MAX_VALUE:
                 raise
-            window.read_on(min(left, MAX_VALUE))  # twice as much, so that its start is not decoded again and again
+            window.read_on(min(left, MAX_VALUE))  # double the length, so that its start is not decoded again and again
 
 
 def _describe(is_cut: bool, limit: int) -> Sentence:
@@ -98,7 +101,7 @@ def _describe(is_cut: bool, limit: int) -> Sentence:
 
 
 def _before(window: Piecewise, fault: int) -> int:
-    """Where to look for the next value: before the comma that precedes a fault, but not at the same value again."""
+    """Where to search for the next value: before the comma that precedes a fault, but not at the same value again."""
     gap = window.text[max(window.at, fault - LONGEST_MATCH) : fault]
     return max(window.at + 1, fault - len(gap) + len(gap.rstrip(", \t\r\n")))
 
@@ -106,7 +109,7 @@ def _before(window: Piecewise, fault: int) -> int:
 def _locate(
     window: Piecewise, end: int, entries: Iterator[tuple[str | None, str]]
 ) -> Iterator[tuple[int, str | None, str]]:
-    """The entries with their lines. After one with other escapes, the line of the last one is repeated."""
+    """The entries with their lines. After an entry with unusual escapes, the last line is repeated."""
     slash = "\\/" if window.text.find("\\/", window.at, end) >= 0 else "/"  # as PHP writes it
     is_plain = True
     for url, name in entries:

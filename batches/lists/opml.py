@@ -47,9 +47,9 @@ Attributes = list[tuple[str, str]]
 
 
 def read_opml(source: ListSource, collector: Collector) -> None:
-    """Outlines at any depth with an address: `xmlUrl`, or else `url`, or else `htmlUrl`. Others are folders or notes.
+    """Read the outlines with an address at any depth: `xmlUrl`, otherwise `url`, otherwise `htmlUrl`.
 
-    They are named by `title`, or else `text`.
+    They are named by `title`, otherwise `text`. Other outlines are folders or notes.
     """
     window = Piecewise(source)
     root = ""
@@ -63,7 +63,7 @@ def read_opml(source: ListSource, collector: Collector) -> None:
         if start[3].lower() == "outline":
             _read_outline(window, line, collector)
     if not root and source.head.strip():
-        raise InvalidList(Sentence("This is not OPML: there is no <opml> in it."))
+        raise InvalidList(Sentence("This is not OPML: it does not contain <opml>."))
 
 
 def _require_root(name: str) -> str:
@@ -85,7 +85,7 @@ def _skip_hidden(
 
 
 def _read_outline(window: Piecewise, line: int, collector: Collector) -> None:
-    """Add the outline with the attributes that begin at `at`, and move behind them."""
+    """Add the outline with the attributes that begin at `at`, and move past them."""
     while not (tag := _TAG.match(window.text, window.at)):
         following = _NEXT_TAG.search(window.text, window.at)
         is_long = len(window.text) - window.at > MAX_LINE
@@ -136,7 +136,7 @@ def _first_of(values: dict[str, str], fields: Sequence[str]) -> str:
 
 
 def _decode_entity(match: re.Match[str]) -> str:
-    """The character of an entity that XML or HTML knows. An address is not valid with one that XML forbids."""
+    """The character of an entity of XML or HTML. A character that XML forbids makes an address invalid."""
     if match[3]:
         return html5.get(f"{match[3]};", match[0])
     number = int(match[1]) if match[1] else int(match[2], 16)
@@ -146,8 +146,8 @@ def _decode_entity(match: re.Match[str]) -> str:
 def _read_loosely(written: str) -> tuple[Attributes, bool]:
     """The attributes of a tag that is not well-formed, and whether it has an end.
 
-    A quote closes a value if an attribute or the end of the tag follows. If none does, or if an attribute is within the
-    value, the quote was forgotten. What precedes an address is not the end, but HTML within a description. Linear: the
+    A quote closes a value if an attribute or the end of the tag follows. Otherwise, or if an attribute is within the
+    value, the quote was forgotten. An end of a tag before the address belongs to HTML within a description. Linear: the
     next closing quote is searched only once.
     """
     attributes: Attributes = []

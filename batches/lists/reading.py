@@ -1,9 +1,9 @@
 """Reads lists of profiles: plain text, CSV, OPML and JSON in; normalised addresses and rejected lines out.
 
-A fault spoils the whole list (`InvalidList`) or one entry (`Reject`):
+A fault invalidates the whole list (`InvalidList`) or one entry (`Reject`):
 
 - The list: more than a tenth of unreadable characters in its first 64 KB, another kind of file, no valid address.
-- The entry: everything else. Nothing that could be an entry is left out without a line.
+- The entry: everything else. Everything that could be an entry is either imported or rejected.
 """
 
 import io
@@ -19,7 +19,7 @@ from .source import ListSource, decode_head, find_first_line
 
 
 def read_text(source: ListSource, collector: Collector) -> None:
-    """One address a line. Blank lines and lines that start with "#" are ignored."""
+    """Read one address per line. Blank lines and lines that start with "#" are ignored."""
     for number, line in source.read_lines():
         address = line.strip()
         if address and not address.startswith("#"):
@@ -28,7 +28,7 @@ def read_text(source: ListSource, collector: Collector) -> None:
 
 READERS = {"text": read_text, "csv": read_csv, "opml": read_opml, "jsonl": read_json}
 FORMATS = tuple(READERS)
-#: Plain text has no extension here: people name anything .txt.
+#: The extension .txt is not used, since people give it to any file.
 EXTENSIONS = {".csv": "csv", ".tsv": "csv", ".opml": "opml", ".xml": "opml"}
 EXTENSIONS |= {".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
@@ -42,7 +42,7 @@ def read_profiles(
 ) -> ImportResult:
     """Read the profiles listed in `source`: once, in pieces, at most MAX_LIST_BYTES, without closing it.
 
-    `format` is one of FORMATS; without it, the content or else the extension of `filename` decides. An address that
+    `format` is one of FORMATS; without it, the content decides, otherwise the extension of `filename`. An address that
     occurs several times counts once, at its first place, with the first name that is not empty.
 
     Raises InvalidList if the list cannot be read, has no profile, or (with `strict`) has a reject. Raises ValueError
@@ -62,7 +62,7 @@ def detect_format(head: bytes, filename: str = "") -> str:
 
 
 def _detect_format(head: str, filename: str) -> str:
-    """Markup and JSON show it with their first character. Otherwise the extension does, or else the first lines do."""
+    """The first character identifies markup and JSON. Otherwise the extension decides, then the first lines."""
     line = find_first_line(head)
     if _MARKUP.match(line) or _OPML.search(head):
         return "opml"

@@ -1,8 +1,7 @@
-"""When a list runs by itself: a cron expression with five fields, in a time zone.
+"""The schedules of lists: a cron expression with five fields, in a time zone.
 
-cronsim reads the expressions as Debian's cron does. Around a change of the clocks, a job at a fixed hour runs once: in
-the hour that is skipped right after it, in the hour that comes twice the first time. A job of every hour or minute
-follows real time.
+cronsim reads the expressions as Debian's cron does. When the clocks change, a job at a fixed hour runs once:
+right after a skipped hour, or at the first of two equal hours. A job of every hour or minute follows real time.
 """
 
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ from django.utils.translation import gettext_noop as _
 from batches.limits import MAX_WANTED
 from batches.text import Sentence, clean_text, recognise
 
-#: Times that a delay is compared with.
+#: The number of run times with which a delay is compared.
 COMPARED = 20
 
 
-#: The words that cronsim finds for the usual schedules. Those of others stay English.
+#: cronsim's words for the usual schedules. Those of other schedules are shown in English.
 WORDS = (
     _("At the start of every hour"),
     _("Every minute"),
@@ -52,7 +51,7 @@ FIELDS = (_("minute"), _("hour"), _("day of month"), _("month"), _("day of week"
 
 
 class InvalidSchedule(ValueError):
-    """`str(error)` is a sentence that says what to write instead, `field` the one of the list that has to change."""
+    """`str(error)` is a sentence that says what to write instead, `field` the field of the list to change."""
 
     def __init__(self, message: str, field: str = "schedule") -> None:
         super().__init__(message)
@@ -62,8 +61,8 @@ class InvalidSchedule(ValueError):
 def iterate_times(expression: str, zone: str, after: datetime) -> Iterator[datetime]:
     """The times after that moment, in UTC. Raises InvalidSchedule."""
     for moment in _parse(expression, after.astimezone(_find_zone(zone))):
-        # In the hour that comes twice, cronsim would begin with a time that is over, and of an hour that is skipped all
-        # times are the same.
+        # In the second of two equal hours, cronsim would begin with a time in the past, and all times of a skipped hour
+        # are equal.
         if (time := moment.astimezone(UTC)) > after:
             after = time
             yield time
@@ -74,7 +73,7 @@ def next_times(expression: str, zone: str, after: datetime, count: int = 3) -> l
 
 
 def require_schedule(expression: str, zone: str, delay: timedelta, after: datetime) -> None:
-    """Raises InvalidSchedule if it cannot be read, never comes, or if a run could be delayed beyond the next one."""
+    """Raises InvalidSchedule if it is not valid, never occurs, or if a run could be delayed beyond the next one."""
     times = next_times(expression, zone, after, COMPARED)
     if not times:
         raise InvalidSchedule(
@@ -90,7 +89,7 @@ def require_schedule(expression: str, zone: str, delay: timedelta, after: dateti
 
 
 def describe_schedule(expression: str) -> str:
-    """In words: "At 06:00 on Monday", for most schedules as a sentence. Raises InvalidSchedule."""
+    """The schedule in words, such as "At 06:00 on Monday". Raises InvalidSchedule."""
     return recognise(_parse(expression, datetime.now(UTC)).explain(), WORDS)
 
 
@@ -127,7 +126,7 @@ def _find_zone(name: str) -> ZoneInfo:
 
 @cache
 def known_zones() -> frozenset[str]:
-    """Read from the disk once."""
+    """The time zones of the system, read from the disk once."""
     return frozenset(available_timezones())
 
 

@@ -1,4 +1,4 @@
-"""Reads the bytes of a list as text: bounds their number, chooses their encoding, splits them into lines or pieces."""
+"""Reads the bytes of a list as text: limits them, chooses the encoding, splits the text into lines or pieces."""
 
 import codecs
 import io
@@ -24,7 +24,7 @@ PIECE = 262_144
 LONGEST_MATCH = 256
 
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
-#: A byte that no encoding explains. It makes the address in which it is invalid, and becomes U+FFFD in a name.
+#: A byte that cannot be decoded. It makes an address invalid, and becomes U+FFFD in a name.
 _NOT_TEXT = "\udcff"
 
 
@@ -41,7 +41,7 @@ class ListSource:
         self.text = io.TextIOWrapper(stream, encoding=codec, errors=_ERRORS, newline=None)
 
     def read_lines(self) -> Iterator[tuple[int, str]]:
-        """Each line with its number, cut at MAX_LINE characters: an endless line must not fill the memory."""
+        """Yield each line with its number, cut at MAX_LINE characters: an endless line must not fill the memory."""
         number = 0
         while line := self.text.readline(MAX_LINE):
             number += 1
@@ -73,7 +73,7 @@ class Piecewise:
         return self._line
 
     def read_on(self, at_least: int = 0) -> None:
-        """Drop what has been used, and read a piece more."""
+        """Drop the used text, and read another piece."""
         self.drop_used()
         piece = self._source.text.read(max(PIECE, at_least))
         self.text += piece
@@ -85,7 +85,7 @@ class Piecewise:
         self.at = self._counted = 0
 
     def skip(self, pattern: re.Pattern[str]) -> bool:
-        """Move `at` behind what the pattern matches there. Returns whether anything is left."""
+        """Move `at` past the match of the pattern there. Returns whether anything is left."""
         while True:
             match = pattern.match(self.text, self.at)
             self.at = match.end() if match else self.at
@@ -108,7 +108,10 @@ class Piecewise:
 
 
 class BoundedStream(io.RawIOBase):
-    """The first MAX_LIST_BYTES of `source`. Fills each buffer, so that a pipe has as long a head as a file."""
+    """The first MAX_LIST_BYTES of `source`.
+
+    Fills each buffer, so that the head of a pipe is as long as that of a file.
+    """
 
     def __init__(self, source: BinaryIO) -> None:
         self.source = source
@@ -132,7 +135,7 @@ class BoundedStream(io.RawIOBase):
 
 
 def choose_codec(head: bytes) -> str:
-    """As feed readers do: a byte order mark, the encoding that XML declares, or else UTF-8 with Windows-1252."""
+    """Choose as feed readers do: a byte order mark, the declared encoding of XML, otherwise UTF-8 with Windows-1252."""
     if marked := next((codec for mark, codec in MARKS.items() if head.startswith(mark)), None):
         return marked
     # UTF-16 without a mark: addresses are ASCII, and ASCII has NUL in only one half of each unit.
@@ -145,7 +148,7 @@ def choose_codec(head: bytes) -> str:
 
 
 def decode_head(head: bytes) -> str:
-    """The text of a list's first bytes, without a character that is cut at their end."""
+    """The text of a list's first bytes, without a truncated last character."""
     return codecs.getincrementaldecoder(choose_codec(head))(_ERRORS).decode(head)
 
 
@@ -162,7 +165,7 @@ def _refuse_archive(head: bytes) -> None:
 
 
 def _require_text(head: str) -> None:
-    """Western text in Windows-1252 has fewer than a tenth of characters that are not ASCII, other scripts have more."""
+    """Western text in Windows-1252 has less than a tenth of characters that are not ASCII; other scripts have more."""
     unreadable = _UNREADABLE.findall(head)
     if len(unreadable) * 10 <= len(head):
         return
@@ -172,7 +175,7 @@ def _require_text(head: str) -> None:
 
 
 def _read_as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """Bytes that are not UTF-8 are Windows-1252, in a file that is partly UTF-8, too. 200 MB of them take 45 s."""
+    """Decode bytes that are not UTF-8 as Windows-1252, even in a file that is partly UTF-8. 200 MB take 45 s."""
     assert isinstance(error, UnicodeDecodeError)
     if error.encoding != "utf-8":
         return _NOT_TEXT, error.end

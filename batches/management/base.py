@@ -62,10 +62,10 @@ HOST.add_argument("--host", metavar="HOST", help="Only profiles that are at this
 
 
 class Output(OutputWrapper):
-    """Lets the command continue when its reader, such as `head`, leaves. Other faults raise CommandError."""
+    """Lets the command continue when its reader, such as `head`, stops reading. Other errors raise CommandError."""
 
     _out: Any
-    #: The reader left before it had everything.
+    #: The reader stopped before the end.
     is_lost = False
 
     def write(self, *args: Any, **options: Any) -> None:  # type: ignore[override]
@@ -90,12 +90,12 @@ class Output(OutputWrapper):
             raise CommandError(message) from error
 
     def _discard(self) -> None:
-        """Drop what is not written yet: Python would try it again at exit, and print an error."""
+        """Drop the unwritten output: Python would try again at exit, and print an error."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
 
 
 class DatabaseCommand(BaseCommand):
-    """A command that ends with a sentence if the database does not answer or lacks migrations."""
+    """A command that ends with a clear message if the database does not respond or lacks migrations."""
 
     requires_migrations_checks = True
     requires_system_checks: list[str] | Literal["__all__"] = [TAG]
@@ -118,7 +118,7 @@ class DatabaseCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a name may have letters that this terminal cannot show
+            sys.stdout.reconfigure(errors="replace")  # a name may contain characters that this terminal cannot show
         try:
             with override("en"):
                 return super().execute(*args, **options)
@@ -127,7 +127,7 @@ class DatabaseCommand(BaseCommand):
                 raise
             raise CommandError(describe_outage_to_operator(error)) from error
         except CommandError as error:
-            if type(error) is CommandError:  # it may quote a name; Django's own have colours
+            if type(error) is CommandError:  # the message may quote a name; Django's own messages have colours
                 error.args = (printable(str(error)),)
             raise
         finally:
@@ -237,7 +237,10 @@ class ActionCommand(DatabaseCommand):
             self.stderr.write(f"  and {more:,} more")
 
     def print_rows(self, rows: Any, columns: Columns, otherwise: str, count: Callable[[], int] = lambda: 0) -> None:
-        """As a table, or say that there are none. `count` returns the number of all, of which these are the first."""
+        """Print rows as a table, or say that nothing was found.
+
+        `count` returns the number of all rows, of which these are the first.
+        """
         if not rows:
             self.stdout.write(otherwise)
             return
@@ -254,14 +257,14 @@ class ActionCommand(DatabaseCommand):
         otherwise: str,
         count: Callable[[], int] = lambda: 0,
     ) -> None:
-        """As JSON with these fields of the vocabulary, or as `print_rows` does."""
+        """Print as JSON with these fields of the vocabulary, or like `print_rows`."""
         if as_json:
             self.print_json([as_dict(thing, fields) for thing in things])
         else:
             self.print_rows(things, columns, otherwise, count)
 
     def print_result(self, as_json: bool, value: Any, text: str) -> None:
-        """The value as JSON, or else the text."""
+        """Print the value as JSON, or the text."""
         if as_json:
             self.print_json(value)
         else:
@@ -280,7 +283,7 @@ class ActionCommand(DatabaseCommand):
             for line in lines:
                 shown = "".join(f"{printable(part)}\n" for part in line.splitlines()) if at_terminal else line
                 self.stdout.write(shown, ending="")
-                if self.stdout.is_lost:  # the reader has seen enough
+                if self.stdout.is_lost:  # the reader has stopped
                     break
             return
         try:
@@ -339,7 +342,7 @@ def start_command(demo: bool = True) -> str:
 
 def require_free_port(host: str, port: int, remedy: str) -> None:
     """Raises CommandError if nothing can listen there, with the remedy if the port is in use."""
-    if port > LAST_PORT:  # of several in a row
+    if port > LAST_PORT:  # the last of several consecutive ports
         raise CommandError(f"Port {port} does not exist; the last one is {LAST_PORT}. {remedy}")
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
@@ -347,7 +350,7 @@ def require_free_port(host: str, port: int, remedy: str) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CommandError(f"Port {port} is in use. {remedy}") from error
-        reason = str(error.strerror).partition(" (while")[0]  # what follows repeats the address
+        reason = str(error.strerror).partition(" (while")[0]  # the rest repeats the address
         raise CommandError(f"Cannot listen on {host}, port {port}: {reason}.") from error
 
 

@@ -16,16 +16,16 @@ from .tables import FEEDS
 
 FEED = ArgumentParser(add_help=False)
 FEED.add_argument("list", metavar="LIST", help="The name or the ID of the list.")
-FEED.add_argument("name", metavar="NAME", help="Of the feed: who reads it.")
+FEED.add_argument("name", metavar="NAME", help="The name of the feed, such as that of its readers.")
 
 
 class FeedActions(ActionCommand):
     def add_feed_actions(self) -> None:
-        description = "Publish the new stories of a list as a feed, and stop that."
+        description = "Publish the new stories of a list as a feed, or revoke a feed."
         with self.adding_to(self.add_action("feed", FeedActions.list_feeds, description)):
-            description = "Create a feed, and print its addresses (Atom, JSON Feed), this once."
+            description = "Create a feed, and print its addresses (Atom, JSON Feed), once only."
             self.add_action("create", FeedActions.create_feed, description, FEED, JSON)
-            self.add_action("revoke", FeedActions.revoke_feed, "Let the addresses of a feed lead nowhere.", FEED)
+            self.add_action("revoke", FeedActions.revoke_feed, "Revoke a feed: its addresses stop working.", FEED)
             listing = self.add_action("list", FeedActions.list_feeds, "List the feeds and their last use.", JSON)
             listing.add_argument("list", metavar="LIST", nargs="?", help="Its name or its ID (default: all lists).")
 

@@ -1,4 +1,4 @@
-"""Texts for a terminal. Those that are filters serve the templates in `templates/batches/terminal`."""
+"""Texts for a terminal. Some functions are filters for the templates in `templates/batches/terminal`."""
 
 from datetime import datetime
 

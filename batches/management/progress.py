@@ -1,4 +1,4 @@
-"""Shows the progress of a batch at a terminal. It reads the database, so it does not matter which worker checks."""
+"""Shows the progress of a batch at a terminal. It reads the database, so it works with any worker."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ UPDATE_SECONDS, LINE_SECONDS = 0.5, 5.0
 
 
 class ProgressDisplay:
-    """A context in which a thread writes the progress to `out`: one changing line at a terminal, else plain lines.
+    """A context in which a thread writes the progress to `out`: one changing line at a terminal, otherwise plain lines.
 
     `note` is called for each update and returns a text to write before it.
     """
@@ -49,7 +49,7 @@ class ProgressDisplay:
                 self._update()
             self._update(final=True)
         except OSError:
-            pass  # the reader has left, or the disk is full; the work continues
+            pass  # nobody reads the output, or the disk is full; the work continues
         finally:
             connection.close()
 
@@ -97,6 +97,6 @@ def _waiting(batch: Batch) -> str:
     first = queries.find_first_ahead(batch)
     if first is None:
         return "Waiting to start."
-    ahead = (batch.position or 0) - (first.position or 0)  # the running batch is at 0, and there are no gaps
+    ahead = (batch.position or 0) - (first.position or 0)  # the running batch is at 0, and positions have no gaps
     progress = f"“{printable(first.name)}” {first.completed_profiles:,}/{first.total_profiles:,}"
     return f"{pluralise(ahead, 'batch', 'batches')} ahead, first {progress}"

@@ -18,7 +18,7 @@ from batches.text import printable
 Channel, Topic = Subscription.Channel, Subscription.Topic
 
 ID, VALUES = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
-ID.add_argument("id", help=f"As the list of subscriptions shows it. {SHORT_ID}")
+ID.add_argument("id", help=f"The ID in the list of subscriptions. {SHORT_ID}")
 for option, text in {
     "--after-failures": "Report a profile after this many failures in a row.",
     "--minutes": "Report a hold, or a missing worker, after this many minutes.",
@@ -36,7 +36,7 @@ class SubscriptionActions(ActionCommand):
     def add_subscription_actions(self, *of_list: ArgumentParser) -> None:
         what = "a list" if of_list else "the queue"
         possible = Subscription.list_topics(of_queue=not of_list)
-        description = f"Notify an address of what happens to {what}."
+        description = f"Notify an address about {what}."
         act = SubscriptionActions.subscribe
         subscribe = self.add_action("subscribe", act, description, *of_list, VALUES, JSON)
         text = "An e-mail address, or that of a webhook; - reads it from standard input, since others see arguments."
@@ -50,11 +50,11 @@ class SubscriptionActions(ActionCommand):
         change = self.add_action(
             "change-subscription", SubscriptionActions.change_subscription, description, ID, VALUES, JSON
         )
-        change.add_argument("--topic", choices=choices, action="append", help="All its topics from now on.")
+        change.add_argument("--topic", choices=choices, action="append", help="All topics of the subscription.")
         change.add_argument("--each-run", action="store_true", help="A message for each run instead of one a day.")
         switch = change.add_mutually_exclusive_group()
         switch.add_argument("--on", action="store_true", default=None, help="Activate it again.")
-        switch.add_argument("--off", action="store_false", dest="on", help="Let its messages wait.")
+        switch.add_argument("--off", action="store_false", dest="on", help="Hold back its messages.")
         description = f"Show the subscriptions of {what}."
         self.add_action("subscriptions", SubscriptionActions.show_subscriptions, description, *of_list, JSON)
         self.add_action("unsubscribe", SubscriptionActions.unsubscribe, "End a subscription.", ID)

@@ -1,7 +1,8 @@
-"""Runs several processes as one: one output for all lines, one signal that stops them in order, none left running.
+"""Runs several processes as one: it combines their output, stops them in order after one signal, and leaves none
+running.
 
-`supervise` runs in the parent, `main` (`python -m batches.management.supervisor`) in each child. Not honcho: children
-outlive its SIGKILL or SIGHUP, and it stops all of them at once and kills them after 5 s, within our grace period.
+`supervise` runs in the parent, `main` (`python -m batches.management.supervisor`) in each child. It replaces honcho:
+honcho's children outlive its SIGKILL or SIGHUP, and it kills them after 5 s, within our grace period.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from threading import Thread
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds to wait for the last lines of a child that has ended.
 DRAIN_SECONDS = 1.0
-#: Seconds before a child starts again: the first time and at most. After a long life it is the first time.
+#: Seconds before a child is restarted: at first, and at most. After a long run, the delay begins again.
 FIRST_DELAY, LONGEST_DELAY, LONG_LIFE = 1.0, 60.0, 120.0
 
 Echo = Callable[[str, str], None]
@@ -33,9 +34,8 @@ Echo = Callable[[str, str], None]
 class Child:
     """A process that runs `python -m module arguments…`. `grace` is its seconds between SIGTERM and SIGKILL.
 
-    If it `listens_on` a host and port, the next child starts when it does. If it `restarts`, it starts again when it
-    ends by itself, after a delay that doubles while it lives only for a short time. It may end with exit code 0 if it
-    `may_finish`.
+    If it `listens_on` a host and port, the next child starts when it does. If it `restarts`, it is restarted when it
+    ends, after a delay that doubles while its runs are short. It may end with exit code 0 if it `may_finish`.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Child:
 
 
 def supervise(children: Sequence[Child], echo: Echo) -> str:
-    """Run the children until SIGINT, SIGTERM or SIGHUP arrives, or until one of them ends that does not restart.
+    """Run the children until SIGINT, SIGTERM or SIGHUP arrives, or until a child that does not restart ends.
 
     They start in the given order and stop in reverse, each within its grace period; those that restart stop together. A
     second signal kills them. `echo(name, line)` receives every line they write, and is called from several threads.
-    Returns how a child ended by itself, or "" after a signal.
+    Returns how a child ended unexpectedly, or "" after a signal.
     """
     for number in STOP_SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under `nohup`
             signal.signal(number, signal.default_int_handler)
-    # If nobody reads the output any longer, this process ends, and with it the children (see `_end_with_supervisor`).
+    # If nobody reads the output, this process ends, and the children end with it (see `_end_with_supervisor`).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     running: list[Running] = []
     ended: SimpleQueue[Running | None] = SimpleQueue()
@@ -80,7 +80,7 @@ def supervise(children: Sequence[Child], echo: Echo) -> str:
 
 def keep_running(running: list[Running], ended: SimpleQueue[Running | None]) -> str:
     """Start children again that restart, until another one ends. Returns how; "" if None in the queue ended it."""
-    waiting: dict[str, tuple[float, Running]] = {}  # when each starts again
+    waiting: dict[str, tuple[float, Running]] = {}  # the time of each restart
     while True:
         next_start = min((at for at, _ in waiting.values()), default=None)
         try:
@@ -99,13 +99,13 @@ def keep_running(running: list[Running], ended: SimpleQueue[Running | None]) -> 
             continue
         if not process.child.restarts:
             return process.exit_reason
-        process.kill()  # what it has started
+        process.kill()  # the processes that it has started
         process.echo(process.child.name, f"{process.exit_reason}, and starts again in {process.next_delay:g} s")
         waiting[process.child.name] = time.monotonic() + process.next_delay, process
 
 
 def stop(running: Sequence[Running]) -> None:
-    """In reverse order, each within its grace period."""
+    """Stop the children in reverse order, each within its grace period."""
     for _, group in groupby(reversed(running), key=lambda process: process.child.restarts or process.child.name):
         together = list(group)
         for process in together:
@@ -117,7 +117,7 @@ def stop(running: Sequence[Running]) -> None:
 class Running:
     """A started child. Its own session shields it from the terminal's Ctrl-C: we stop it when its turn comes.
 
-    `follow` it when it is where a signal finds it: until then, nobody can see that it runs.
+    Call `follow` when a signal handler can find it: until then, nobody sees that it runs.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Running:
         self.relay = Thread(target=self._relay_lines, daemon=True)
 
     def follow(self) -> None:
-        """Pass its lines on, and its end."""
+        """Pass on its lines, and report its end."""
         self.relay.start()
         Thread(target=self._watch, args=(self._ended,), daemon=True).start()
 
@@ -163,7 +163,7 @@ class Running:
         return f"{self.child.name} ended unexpectedly ({how})"
 
     def wait_until_it_listens(self) -> None:
-        """Return when it listens, or has ended."""
+        """Wait until it listens or has ended."""
         while self.child.listens_on and self.process.poll() is None:
             with suppress(OSError), socket.create_connection(self.child.listens_on, timeout=1.0):
                 return
@@ -178,10 +178,10 @@ class Running:
 
     def kill(self) -> None:
         """Kill the child, if it still runs, and the processes it started."""
-        with suppress(ProcessLookupError, PermissionError):  # all have ended; macOS raises PermissionError
+        with suppress(ProcessLookupError, PermissionError):  # all processes have ended; macOS raises PermissionError
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        if self.relay.is_alive():  # it is not if a signal came before it was followed
+        if self.relay.is_alive():  # a signal may arrive before it is followed
             self.relay.join(DRAIN_SECONDS)
 
     def _relay_lines(self) -> None:
@@ -205,7 +205,9 @@ def main() -> None:
 
 
 def _end_with_supervisor(grace: float) -> None:
-    """Our standard input is a pipe that only the supervisor holds open: the kernel closes it even after SIGKILL."""
+    """End with the supervisor, which alone holds the pipe to our standard input open: the kernel closes it even after
+    SIGKILL.
+    """
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Tables for the terminal: the columns of each kind of row, and how a cell is written."""
+"""Tables for the terminal: the columns of each kind of row, and the format of cells."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

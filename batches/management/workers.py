@@ -1,4 +1,4 @@
-"""Worker processes: how many, and as children of a supervisor."""
+"""Worker processes: their number, and their start as children of a supervisor."""
 
 import sys
 from argparse import ArgumentParser
@@ -17,14 +17,14 @@ from batches.management.supervisor import Child, Running, keep_running, stop
 from batches.models import Batch
 
 MAX_PROCESSES = 64
-#: A list with fewer profiles for each process is done before another one has started.
+#: A list with fewer profiles per process is done before another process has started.
 PROFILES_PER_PROCESS = 500
 #: Seconds between two checks whether the helpers should stop.
 INTERVAL = 0.1
 
 #: The application is expected beside the project's `urls`, in a module `celery`.
 CELERY_COMMAND = ("celery", "-A", settings.ROOT_URLCONF.rpartition(".")[0], "worker")
-#: For `promote` and `tend`, which are short, but must not wait for tasks that check.
+#: For `promote` and `tend`, which are short, but must not wait for `check` tasks.
 SPARE_PROCESSES = 2
 
 process_count = number_to(MAX_PROCESSES, f"a whole number from 1 to {MAX_PROCESSES}")
@@ -39,7 +39,7 @@ def worker_children(
     processes: int, environ: Mapping[str, str] | None = None, *options: str, metrics: Sequence[int] = ()
 ) -> list[Child]:
     """`processes` workers that share the batches, and start again if they end. Each has a port of `metrics`, if any."""
-    grace = get_config().grace_seconds + 5.0  # they then record the results and release their leases
+    grace = get_config().grace_seconds + 5.0  # then they record the results and release their leases
     names = [f"worker{number}" for number in range(1, processes + 1)] if processes > 1 else ["worker"]
     arguments = ["batchworker", "--processes=1", f"--together={processes}", *options]
     environ = {"BATCHES_EXECUTOR": "processes", **(environ or {})}
@@ -51,7 +51,7 @@ def worker_children(
 
 
 def celery_children(processes: int, environ: Mapping[str, str] | None = None) -> list[Child]:
-    """Celery's worker with `processes` that check, and the beat that orders the tasks."""
+    """Celery's worker with `processes` for checks, and the beat that sends the tasks."""
     grace = get_config().grace_seconds + 10.0
     celery, *app, worker = CELERY_COMMAND
     options = [f"--concurrency={processes + SPARE_PROCESSES}", "--without-gossip", "--without-mingle"]
@@ -86,7 +86,7 @@ class Helpers:
         self._thread.join()
 
     def _stop_in_time(self) -> None:
-        """At the same time as the worker in this process, which also has its grace period."""
+        """Stop them at the same time as the worker in this process, which has the same grace period."""
         keeper = Thread(target=keep_running, args=(self._running, self._ended), daemon=True)
         keeper.start()
         while not (self._left.wait(INTERVAL) or self._is_stopped()):
@@ -99,7 +99,7 @@ class Helpers:
 
 
 def process_count_for(batch: Batch, wanted: int | None) -> int:
-    """As many processes as are wanted, by default `BATCHES_PROCESSES`, but fewer for a short list."""
+    """The requested number of processes, by default `BATCHES_PROCESSES`, but fewer for a short list."""
     return max(1, min(wanted or get_config().processes, ceil(batch.total_profiles / PROFILES_PER_PROCESS)))
 
 
@@ -108,7 +108,7 @@ def echo(name: str, line: str) -> None:
 
 
 def is_json(line: str) -> bool:
-    """A log line that says by itself which process wrote it."""
+    """Whether it is a JSON log line, which names its process itself."""
     return line.startswith("{")
 
 

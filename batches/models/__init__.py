@@ -31,4 +31,4 @@ from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
 from .workers import Worker, is_alive, is_in_time
 
 if apps.is_installed("rest_framework.authtoken"):
-    from . import api  # so that Django finds its tables
+    from . import api  # import them, so that Django finds the tables

@@ -1,4 +1,4 @@
-"""Tables that only the API needs. They stand apart, so that the core runs without Django REST framework."""
+"""Tables that only the API needs. They are separate, so that the core runs without Django REST framework."""
 
 from django.conf import settings
 from django.db import models
@@ -14,7 +14,7 @@ from .keys import Key
 class StoredResponse(models.Model):
     """The response to a request with an `Idempotency-Key`, written in the transaction of the request's change.
 
-    A bulk call has several: until the last one `status_code` is NULL, and `body` has the progress.
+    A bulk call has several transactions: until the last one, `status_code` is NULL, and `body` has the progress.
     """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
@@ -61,7 +61,7 @@ class AccessToken(Key):
 class ApiToken(TokenProxy):
     """A token of earlier versions, with its key in clear. It works for one more release.
 
-    It is shown by its user's name: its key must not appear on pages or in logs.
+    Pages and logs show its user's name, since its key must not appear there.
     """
 
     class Meta:

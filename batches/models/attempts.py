@@ -1,4 +1,4 @@
-"""Earlier checks: the previous results of rows that were checked again."""
+"""Earlier checks: results that later checks of the same rows have replaced."""
 
 from typing import Self
 
@@ -27,7 +27,7 @@ class Attempt(models.Model):
     #: As in `BatchProfile`.
     RESULT = ("status", "error", "http_status", "duration", "has_story", "checked_at")
 
-    # Without indexes of their own: the compound indexes below begin with these columns.
+    # Without separate indexes: the compound indexes below begin with these columns.
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="attempts", db_index=False)
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="attempts", db_index=False)
     status = models.CharField(max_length=MAX_STATUS, choices=BatchProfile.Status)
@@ -41,7 +41,7 @@ class Attempt(models.Model):
 
     class Meta:
         verbose_name = _("earlier check")
-        default_permissions = ()  # who may view the rows of batches may view these
+        default_permissions = ()  # the permission to view the rows of batches is enough
         constraints = [
             models.CheckConstraint(name="attempt_has_a_result", condition=Q(status__in=["ok", "failed"])),
         ]

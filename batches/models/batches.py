@@ -24,7 +24,7 @@ from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
 from .queue import Queue
 
-#: The statuses of batches and of their rows, as sentences and columns have them.
+#: The statuses of batches and of their rows, as sentences and columns show them.
 STATUS_WORDS: Mapping[str, Sentence] = {
     "queued": Sentence("queued"),
     "running": Sentence("running"),
@@ -37,13 +37,13 @@ STATUS_WORDS: Mapping[str, Sentence] = {
     "skipped": Sentence("skipped"),
 }
 
-#: A range of positions that nobody uses. `position - 1` in one step breaks the unique constraint in 194 of 200 random
-#: row orders, on both databases; through this range, in two steps, it broke it in none.
+#: An unused range of positions. `position - 1` in one step violates the unique constraint in 194 of 200 random row
+#: orders, on both databases; two steps through this range never violated it.
 DETOUR = 1_000_000_000
 
 
 class BatchQuerySet(HideableQuerySet["Batch"]):
-    # The position follows from the status. Naming it too lets the queries use its index, however many have finished.
+    # The position follows from the status. Naming it, too, lets the queries use its index, however many have finished.
 
     def running(self) -> Self:
         return self.filter(status=Batch.Status.RUNNING, position=0)
@@ -52,11 +52,11 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
         return self.filter(status=Batch.Status.QUEUED, position__gte=1)
 
     def in_queue_order(self) -> Self:
-        """The running batch, then the queued ones in order, then the others, newest first."""
+        """The running batch, then the queued batches in order, then the others, newest first."""
         return self.order_by(F("position").asc(nulls_last=True), "-created_at", "pk")
 
     def ended_before(self, moment: datetime, *, with_errors: bool = True) -> Self:
-        """Those that ended (done or error) before `moment`, oldest first.
+        """The batches that ended (done or error) before `moment`, oldest first.
 
         The time of an error is not stored, so a batch in error counts from the start of its last run.
         """
@@ -67,22 +67,22 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
         return self.filter(ended).order_by("created_at", "pk")
 
     def to_reset(self) -> Self:
-        """Batches that are checked again, while some rows still have their previous results."""
+        """Batches that are checked again, with rows that still have their previous results."""
         return self.filter(reset_after__isnull=False)
 
     def with_exact_ledger(self) -> Self:
-        """Visible batches with all of their rows, which agree with the counters."""
+        """Visible batches whose rows are complete and agree with the counters."""
         return self.filter(deleted_at=None, reset_after=None)
 
-    # Positions. All of these need the queue's lock. They are set-based and take two steps, never loading and saving
-    # rows: 10,000 queued batches took 25-40 ms this way on SQLite, and more than a second that way.
+    # Positions. All of these methods need the queue's lock. They are set-based and take two steps: 10,000 queued batches took
+    # 25-40 ms on SQLite. Loading and saving the rows took more than a second.
 
     def last_position(self) -> int:
-        """The position of the last queued batch, 0 where none is queued."""
+        """The position of the last queued batch, 0 if none is queued."""
         return self.queued().aggregate(last=Max("position"))["last"] or 0
 
     def end_of_band(self, priority: int, moving: Batch | None = None) -> int:
-        """The position behind the last queued batch of at least this priority; `moving` leaves its own first."""
+        """The position after the last queued batch of at least this priority, not counting the batch `moving`."""
         ahead = self.filter(priority__gte=priority)
         if moving is not None:
             ahead = ahead.exclude(pk=moving.pk)
@@ -96,7 +96,7 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
         return position
 
     def close_gap(self, position: int) -> None:
-        """Move everything behind a position that was left one place forward."""
+        """Move all batches after a vacated position forward by one."""
         self.shift(position + 1, by=-1)
 
     def shift(self, first: int, *, by: int) -> None:
@@ -104,16 +104,16 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
         self.queued().filter(position__gte=first)._renumber(F("position") + by)
 
     def move(self, batch: Batch, target: int) -> None:
-        """Put a queued batch at `target`, and shift those in between by one."""
+        """Put a queued batch at `target`, and shift the batches in between by one."""
         position = batch.position or 0
         between = self.filter(position__range=sorted((position, target)))
         by = 1 if target < position else -1
         between._renumber(Case(When(pk=batch.pk, then=Value(target)), default=F("position") + by))
 
     def passed_by(self, batch: Batch, distance: int) -> Self:
-        """The batches that a queued one passes when it moves by `distance` places (negative: forward), in order.
+        """The batches that a queued batch passes when it moves by `distance` places (negative: forward), in order.
 
-        The running one counts as position 0. If it is the former head, the same distance still passes the same batches.
+        The running batch counts as position 0, so that the same distance passes the same batches after the head has started.
         """
         position = batch.position or 0
         target = position + max(-DETOUR, min(distance, DETOUR))
@@ -128,7 +128,7 @@ AllBatches = models.Manager.from_queryset(BatchQuerySet)
 
 
 class VisibleBatches(AllBatches["Batch"]):
-    """Batches without the hidden ones, which are being stored or removed in small steps.
+    """All batches except hidden ones, which are being stored or removed in small steps.
 
     A deleted batch disappears immediately. A new one appears when all its rows are stored.
     """
@@ -143,9 +143,9 @@ class Batch(models.Model):
     class Status(models.TextChoices):
         QUEUED = "queued", _("Queued")  # waits for its turn at `position` 1..n
         RUNNING = "running", _("Running")  # at position 0; at most one
-        PAUSED = "paused", _("Paused")  # by somebody; continues where it stopped when queued again
+        PAUSED = "paused", _("Paused")  # paused by somebody; when queued again, it continues where it stopped
         DONE = "done", _("Done")  # every profile was checked, or somebody completed it early
-        ERROR = "error", _("Error")  # stopped by the fault in `error`
+        ERROR = "error", _("Error")  # stopped with the message in `error`
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME)
@@ -173,21 +173,21 @@ class Batch(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False, db_index=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True, help_text=_("Start of the latest run."))
     completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
-    # Workers count at the same time, so the longest count is the time of all.
+    # Workers run at the same time, so the longest of their times counts.
     run_seconds = LiveSeconds(
         default=0.0, counted="MAX(lease.run_seconds)", help_text=_("Seconds that workers have spent on it.")
     )
     takeovers = models.PositiveSmallIntegerField(default=0, help_text=_("Takeovers since the last progress."))
     previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")
-    list = models.ForeignKey(  # not in an index of its own: `batch_of_list` begins with it
+    list = models.ForeignKey(  # without a separate index: `batch_of_list` begins with it
         ProfileList, models.SET_NULL, null=True, blank=True, related_name="runs", db_index=False
     )
     #: The batch is hidden, and its rows are removed from this time on. See `hidden.py`.
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    #: While a reset is under way, the last row that it has reached. See `queue/resets.py`.
+    #: The last row that a running reset has reached. See `queue/resets.py`.
     reset_after = models.BigIntegerField(null=True, blank=True, editable=False)
-    #: The reset removes only failures without an answer since this time: those of an outage of our own.
+    #: The reset removes only failures without an answer since this time, which come from an outage of our own.
     reset_since = models.DateTimeField(null=True, blank=True, editable=False)
     #: The reset removes only failures for these reasons.
     reset_reasons = models.JSONField(null=True, blank=True, editable=False)
@@ -199,7 +199,7 @@ class Batch(models.Model):
     class Meta:
         verbose_name_plural = _("batches")
         permissions = [("operate_batch", "Can queue, start, pause and move batches, and hold the queue")]
-        # A CHECK passes on NULL, so each arm says whether `position` may be NULL.
+        # A CHECK passes on NULL, so each arm says whether `position` can be NULL.
         constraints = [
             models.CheckConstraint(
                 name="batch_status_matches_position",
@@ -249,9 +249,9 @@ class Batch(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As usual, but a new queued batch without a position gets the one at the end of its band.
+        """Save the batch. A new queued batch without a position gets the one at the end of its band.
 
-        For an existing batch only `SAVED` is written: an old instance would undo later changes of the manager.
+        For an existing batch, only `SAVED` is written: an old instance would undo later changes of the manager.
         """
         if not self._state.adding:
             managed = {field.name for field in self._meta.concrete_fields} - self.SAVED
@@ -275,7 +275,7 @@ class Batch(models.Model):
 
     @property
     def new_stories(self) -> StoryResultQuerySet:
-        """Its `stories_found`, newest first: without those that it found before it was done and queued again."""
+        """Its `stories_found`, newest first, without stories that it found before it was done and queued again."""
         if not self.stories_found:
             return StoryResult.objects.none()
         return self.stories.filter(is_baseline=False)
@@ -291,18 +291,18 @@ class Batch(models.Model):
         found = StoryResult.objects.filter(batch=self)
         if not self.stories_found:
             return found.filter(is_baseline=True)
-        # Fewer are left if a profile was deleted.
+        # There are fewer if a profile was deleted.
         return found.filter(Q(is_baseline=True) | Q(pk__gte=Coalesce(Subquery(self.oldest_counted), 0)))
 
     @property
     def oldest_counted(self) -> models.QuerySet[StoryResult, int]:
-        """The primary key of the oldest of its `stories_found`, of which there is at least one. Empty if it is gone."""
+        """The primary key of the oldest of its `stories_found`, which must not be 0. Empty if that story is gone."""
         new = StoryResult.objects.filter(batch=self, is_baseline=False).order_by("-pk")
         return new.values_list("pk", flat=True)[self.stories_found - 1 : self.stories_found]
 
     @property
     def has_baseline(self) -> bool:
-        """Whether it was the first to read a profile with stories, and did not count them."""
+        """Whether it was the first batch to read a profile with stories, and did not count them."""
         return StoryResult.objects.filter(batch=self, is_baseline=True).exists()
 
     @property
@@ -313,7 +313,7 @@ class Batch(models.Model):
 
     @property
     def percent(self) -> int:
-        """Rounded down, so that 100 means that everything is checked."""
+        """The percentage, rounded down, so that 100 means that everything is checked."""
         return 100 * self.completed_profiles // self.total_profiles if self.total_profiles else 0
 
     @property
@@ -330,11 +330,11 @@ class Batch(models.Model):
 
 class BatchProfileQuerySet(models.QuerySet["BatchProfile"]):
     def of_batch(self, batch: Batch) -> Self:
-        """The rows of a batch; on PostgreSQL between its first and its last one.
+        """The rows of a batch; on PostgreSQL with the bounds of its first and last row.
 
-        Without these bounds PostgreSQL may look for a page along the primary key, and read all later batches to find
-        that none of their rows match: 0.7 s for a million. Only the index on both columns has the order of the bounds.
-        With them, SQLite reads all rows before a page.
+        Without these bounds, PostgreSQL may search a page along the primary key, and read all later batches to find that
+        none of their rows match: 0.7 s for a million. Only the index on both columns has the order of the bounds. With
+        the bounds, SQLite would read all rows before a page.
         """
         if connections[self.db].vendor == "sqlite":
             return self.filter(batch=batch)
@@ -350,7 +350,7 @@ class BatchProfile(models.Model):
         PENDING = "pending", _("Pending")
         OK = "ok", _("Ok")
         FAILED = "failed", _("Failed")
-        SKIPPED = "skipped", _("Skipped")  # it rests after many failures, and a scheduled run left it out
+        SKIPPED = "skipped", _("Skipped")  # it rests after many failures, and the scheduled run left it out
 
     # Without indexes of their own: the compound indexes below begin with these columns.
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="profiles", db_index=False)
@@ -361,7 +361,7 @@ class BatchProfile(models.Model):
     duration = models.FloatField(_("seconds"), null=True, blank=True)
     has_story = models.BooleanField(_("new story"), default=False)
     checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
-    #: Follows from the domain that is fetched first, see `queue/partitions.py`.
+    #: Derived from the domain that is fetched first, see `queue/partitions.py`.
     partition = models.PositiveSmallIntegerField(db_default=0, editable=False)
 
     objects = BatchProfileQuerySet.as_manager()
@@ -374,8 +374,8 @@ class BatchProfile(models.Model):
             ),
         ]
         indexes = [
-            # For keyset paging through a batch. No index or condition of one may name a column that recording a result
-            # writes: PostgreSQL then writes each row again into every index (0 instead of 90 % HOT updates).
+            # For keyset pagination of a batch. No index or condition of an index may name a column that recording a result
+            # writes: PostgreSQL would then write each row again into every index (0 instead of 90 % HOT updates).
             models.Index(fields=["batch", "id"], name="batchprofile_keyset"),
         ]
 
@@ -384,7 +384,7 @@ class BatchProfile(models.Model):
 
 
 def aggregate_counters(path: str = "") -> dict[str, Count]:
-    """The right values of a batch's counters, as aggregates over its rows at this path."""
+    """The correct values of a batch's counters, as aggregates over its rows at this path."""
 
     def count(status: str) -> Count:
         return Count(f"{path}pk", filter=Q(**{f"{path}status": status}))

@@ -1,5 +1,5 @@
-"""Connections, and what may be wrong with them: the database is away, full, read-only, locked for too long, or not of
-this version.
+"""Database connections and their faults: the database is unavailable, full, read-only, locked for too long, or of another
+version.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,8 +11,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, InternalE
 from batches.conf import command_line
 from batches.text import Sentence
 
-#: None of them is a mistake of the caller, and each may pass. PostgreSQL's "read-only transaction" (a server that has
-#: become a standby) and its end of a session that was idle for too long are InternalErrors.
+#: Errors that are temporary, and not mistakes of the caller. PostgreSQL reports a "read-only transaction" (the server has
+#: become a standby) and the end of an idle session as InternalErrors.
 DATABASE_FAULTS = (OperationalError, InterfaceError, InternalError)
 
 #: PostgreSQL's codes and the beginnings of SQLite's messages.
@@ -28,17 +28,17 @@ OUTDATED = Sentence(
 
 
 def is_outdated(error: BaseException) -> bool:
-    """Whether the error is that a table or column is missing: its migration has not run yet."""
+    """Whether a table or column is missing, because its migration has not run yet."""
     return isinstance(error, DatabaseError) and _code_or_text(error).startswith(MISSING)
 
 
 def is_too_complex(error: BaseException) -> bool:
-    """Whether the error is that a query has too many conditions. That is the caller's mistake."""
+    """Whether a query has too many conditions, which is the caller's mistake."""
     return isinstance(error, DatabaseError) and _code_or_text(error).startswith(TOO_COMPLEX)
 
 
 def is_database_fault(error: BaseException) -> bool:
-    """Whether the error is not the caller's mistake and may pass."""
+    """Whether the error is temporary, and not the caller's mistake."""
     return is_outdated(error) or (isinstance(error, DATABASE_FAULTS) and not is_too_complex(error))
 
 
@@ -47,9 +47,9 @@ def _code_or_text(error: DatabaseError) -> str:
 
 
 def discard_connections() -> None:
-    """Close every connection, since one on which a call failed may seem sound and is not.
+    """Close every connection, since one on which a call failed may be broken without showing it.
 
-    SQLite's keeps refusing every write if the file could not be written when it was opened.
+    A connection of SQLite refuses every write if the file was not writable when it was opened.
     """
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
@@ -58,7 +58,7 @@ def discard_connections() -> None:
 
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """All reads see the same moment and block nobody."""
+    """A block in which all reads see the same snapshot and block nobody."""
     connection = connections[DEFAULT_DB_ALIAS]
     begin = "BEGIN DEFERRED" if connection.vendor == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Columns of a batch that its workers count apart while it runs, each in its own lease."""
+"""Columns of a batch that each of its workers counts in its own lease while the batch runs."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from django.db.models.sql.compiler import SQLCompiler
 
 
 class _CountedInLeases(models.Field):  # type: ignore[type-arg]
-    """Each SELECT of the column reads what is stored plus what the leases have counted since, in one statement.
+    """Each SELECT of the column adds the counts of the leases to the stored value, in one statement.
 
     If workers recorded into the row of the batch, each would wait for the COMMIT of the others. So each counts in its
-    own lease (`counted` says in SQL what), and a lease that ends adds its counts to the row. Conditions and updates see
-    what is stored only: while a batch runs, use them under the lock of its leases.
+    own lease (`counted` is the SQL for its part), and a lease that ends adds its counts to the row. Conditions and
+    updates see only the stored value: while a batch runs, use them under the lock of its leases.
     """
 
     def __init__(self, *args: Any, counted: str = "", **options: Any) -> None:
@@ -19,12 +19,12 @@ class _CountedInLeases(models.Field):  # type: ignore[type-arg]
         super().__init__(*args, **options)
 
     def deconstruct(self) -> Any:
-        """For migrations, which deal with what is stored, it is a plain column."""
+        """For migrations, which deal with the stored value, it is a plain column."""
         name, _, args, options = super().deconstruct()
         return name, f"django.db.models.{self.get_internal_type()}", args, options
 
     def select_format(self, compiler: SQLCompiler, sql: str, params: Any) -> Any:
-        """Django calls this for what a SELECT returns. An aggregate of the column stays as it is."""
+        """Django calls this for the columns of a SELECT. Aggregates of the column are not changed."""
         table, _, column = sql.rpartition(".")
         if "(" in table or column != compiler.connection.ops.quote_name(str(self.column)):
             return sql, params

@@ -1,4 +1,4 @@
-"""Feeds of the new stories of a list, for everybody who has the address."""
+"""Feeds of the new stories of a list, for everybody with the address."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _

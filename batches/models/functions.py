@@ -8,7 +8,7 @@ from django.db.models.expressions import OrderBy
 
 
 class SecondsSince(models.Func):
-    """Seconds from a time to now by the database's clock, from 0 to `at_most`; 0 when there is no such time."""
+    """Seconds from a time to now by the database's clock, from 0 to `at_most`; 0 for NULL."""
 
     output_field = models.FloatField()
 
@@ -58,7 +58,7 @@ class HostOf(models.Func):
 class ByBytes(OrderBy):
     """Ascending in the order of bytes, as SQLite compares texts: the order of PostgreSQL's index for prefixes.
 
-    The collation of the database has another order, and no index for it would find the addresses of a host.
+    The collation of the database has another order, whose index could not find the addresses of a host.
     """
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Rows that nobody sees yet, or no longer, while what belongs to them is stored or removed in small steps.
+"""Rows that are invisible while their parts are stored or removed in small steps.
 
-Their `deleted_at` says from when on they can be purged. It is in the future while they are being stored: a caller that
-stops renewing it loses them.
+They can be purged after `deleted_at`. It is in the future while they are being stored: a caller that stops renewing it
+loses them.
 """
 
 from typing import Self, TypeVar
@@ -14,7 +14,7 @@ M = TypeVar("M", bound=models.Model)
 
 class HideableQuerySet(models.QuerySet[M]):
     def to_purge(self) -> Self:
-        """The deleted ones, and those that were never completed."""
+        """Deleted rows, and rows that were never completed."""
         return self.filter(deleted_at__lte=Now())
 
     def in_preparation(self) -> Self:

@@ -1,4 +1,4 @@
-"""How hosts want to be treated, from one run to the next."""
+"""The limits that hosts have asked for, stored from one run to the next."""
 
 from django.db import models
 from django.db.models import Q
@@ -9,7 +9,7 @@ from batches.limits import MAX_HOST
 
 
 class Host(models.Model):
-    """A host that has asked for fewer requests. There is no row for a host that wants nothing special."""
+    """A host that has asked for fewer requests. Other hosts have no row."""
 
     name = models.CharField(max_length=MAX_HOST, unique=True)
     not_before = models.DateTimeField(help_text=_("The host gets no request before this time."))

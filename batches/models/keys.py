@@ -14,7 +14,7 @@ from batches.limits import MAX_FINGERPRINT
 
 from .connections import DATABASE_FAULTS
 
-#: Keys of the API begin like this, so that people and scanners recognise them, and so that old ones can be told apart.
+#: The prefix of API keys, by which people and scanners recognise them, and which distinguishes them from old keys.
 KEY_PREFIX = "batches_"
 #: A key's first characters identify it without giving access.
 SHOWN_KEY = len(KEY_PREFIX) + 4
@@ -36,7 +36,7 @@ class Key(models.Model):
         abstract = True
 
     def new_key(self) -> str:
-        """Give it a key. This is the only time that anybody sees it."""
+        """Create and return its key. This is the only time that anybody sees it."""
         key = self.prefix + secrets.token_urlsafe(32)
         self.digest, self.begins_with = digest_of(key), key[:SHOWN_KEY]
         return key
@@ -46,10 +46,10 @@ class Key(models.Model):
         return self.last_used_at is not None and self.last_used_at > timezone.now() - timedelta(minutes=1)
 
     def note_use(self) -> None:
-        """At most once a minute. On SQLite even an empty transaction waits for writers."""
+        """Note its use, at most once a minute. On SQLite, even an empty transaction waits for writers."""
         if self.use_is_noted:
             return
-        with suppress(*DATABASE_FAULTS), transaction.atomic():  # a reader does not fail because of it
+        with suppress(*DATABASE_FAULTS), transaction.atomic():  # reading must not fail because of it
             type(self)._default_manager.filter(pk=self.pk).update(last_used_at=timezone.now())
 
 

@@ -1,7 +1,7 @@
 """The partitions of the running batch, and the leases of the workers that share them.
 
 Both exist only while the batch runs: leaving that status ends its leases in the same transaction. `EndedLease` then
-remembers the partitions in which workers may still have checks under way.
+remembers the partitions in which workers may still have running checks.
 """
 
 import uuid
@@ -61,8 +61,8 @@ class Lease(models.Model):
 class Partition(models.Model):
     """The rows of a running batch with this partition number, until all of them are checked.
 
-    All profiles of a registrable domain are in the same one, and only the worker that leases it checks them. So what is
-    polite within one process is polite across all.
+    All profiles of a registrable domain are in the same one, and only the worker that leases it checks them. So a
+    limit that holds in one process holds across all.
     """
 
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="partitions", db_index=False)
@@ -81,7 +81,7 @@ class Partition(models.Model):
 
 class EndedLeaseQuerySet(models.QuerySet["EndedLease"]):
     def under_way(self) -> Self:
-        """The leases with checks that may still be under way, by the database's clock, which may have been set back."""
+        """The leases with checks that may still be running, by the database's clock, which may have been set back."""
         lease = timedelta(seconds=get_config().lease_seconds)
         return self.filter(until__range=(Now(), Now() + lease))
 
@@ -89,8 +89,9 @@ class EndedLeaseQuerySet(models.QuerySet["EndedLease"]):
 class EndedLease(models.Model):
     """A lease that was ended for its worker, by a pause for example. The worker learns this with its next heartbeat.
 
-    Until its worker has ended its checks and looks for work again, or the lease would have expired, nobody gets these
-    partitions of any batch: their domains would be checked twice at once. A number means the same domains in all.
+    Nobody gets these partitions of any batch until the worker has ended its checks and looks for work again, or the
+    lease would have expired: otherwise their domains would be checked twice at once. A partition number stands for the
+    same domains in all batches.
     """
 
     worker = models.CharField(max_length=MAX_ACTOR)

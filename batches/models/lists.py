@@ -1,4 +1,4 @@
-"""Lists that last: named sets of profiles that can be edited. A batch is one run of a list, or of picked profiles."""
+"""Lists: named sets of profiles that can be edited. A batch is one run of a list, or of chosen profiles."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProfileListQuerySet(HideableQuerySet["ProfileList"]):
         return self.filter(next_run_at__lte=moment)
 
     def being_edited(self, editor: uuid.UUID | None) -> Self:
-        """The list that this editor holds. An editor that stops renewing its hold loses the list to `to_settle`."""
+        """The list that this editor holds. If an editor stops renewing its hold, the list is settled."""
         return self.filter(editor=editor, edit_until__gt=Now())
 
     def to_settle(self) -> Self:
@@ -42,14 +42,14 @@ AllLists = models.Manager.from_queryset(ProfileListQuerySet)
 
 
 class VisibleLists(AllLists["ProfileList"]):
-    """Lists without the hidden ones."""
+    """All lists except hidden ones."""
 
     def get_queryset(self) -> ProfileListQuerySet:
         return cast(ProfileListQuerySet, super().get_queryset().filter(deleted_at=None))
 
 
 class ProfileList(models.Model):
-    """A named, lasting list of profiles. Only BatchManager changes it."""
+    """A named list of profiles that is kept. Only BatchManager changes it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME)
@@ -64,17 +64,17 @@ class ProfileList(models.Model):
         _("delay"), default=0, help_text=_("Each run starts up to this many minutes later, at random.")
     )
     schedule_active = models.BooleanField(_("schedule is on"), default=True)
-    #: With the delay. NULL while it has no schedule, or the schedule is off.
+    #: With the delay. NULL without a schedule, or while it is off.
     next_run_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
-    #: Grows with every change of the list; a change that was decided from an older one can be refused.
+    #: Grows with every change of the list. A change that was decided from an older version can be refused.
     version = models.PositiveBigIntegerField(default=1, editable=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
     #: Stored, because counting a million takes longer than an edit may hold its lock.
     total_profiles = models.PositiveIntegerField(_("profiles"), default=0, editable=False)
 
-    #: Its profiles now are the rows of this edition. See `queue/editions.py`.
+    #: Its current profiles are the rows of this edition. See `queue/editions.py`.
     edition = models.PositiveIntegerField(default=0, editable=False)
-    #: Who stages the next edition, and until when nobody else may. In the past: some rows are not settled yet.
+    #: The editor that stages the next edition, and the end of its hold. A time in the past means unsettled rows.
     editor = models.UUIDField(null=True, editable=False)
     edit_until = models.DateTimeField(null=True, editable=False)
     #: The list is hidden, and its rows are removed from this time on. See `hidden.py`.
@@ -111,7 +111,7 @@ class ProfileList(models.Model):
             return ""
         try:
             words = describe_schedule(self.schedule)
-        except InvalidSchedule as error:  # its time zone or its notation has gone since it was set
+        except InvalidSchedule as error:  # its time zone or its notation has been removed since it was set
             return str(error)
         parts = [Sentence("%(schedule)s (%(zone)s)", schedule=words, zone=self.time_zone)]
         if self.delay_minutes:
@@ -135,12 +135,12 @@ class ProfileList(models.Model):
 
 class Members(models.QuerySet["ListProfile"]):
     def of_list(self, found: ProfileList) -> Self:
-        """Its profiles now, like `ListProfile.objects`, but without looking up the list for each."""
+        """Its current profiles, like `ListProfile.objects`, but without looking up the list for each."""
         return self.filter(list=found, first_edition__lte=found.edition, last_edition__gte=found.edition)
 
 
 class CurrentMembers(models.Manager["ListProfile"]):
-    """The profiles that lists have now, without those that are being added or have been removed."""
+    """The current profiles of lists, without those that are being added or have been removed."""
 
     def get_queryset(self) -> models.QuerySet[ListProfile]:
         now = F("list__edition")

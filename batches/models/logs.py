@@ -70,13 +70,13 @@ class BatchLogQuerySet(models.QuerySet["BatchLog"]):
         return self.order_by("-pk")
 
     def changes(self) -> Self:
-        """Those of changes of a status or a position, newest first."""
+        """The entries about changes of a status or a position, newest first."""
         stays = Q(from_position=F("to_position")) | Q(from_position=None, to_position=None)
         return self.exclude(stays, from_status=F("to_status")).newest_first()
 
 
 class BatchLog(models.Model):
-    """What happened to a batch or a list, or (without them) to the queue: written in the transaction of the change."""
+    """A change of a batch or a list, or (without them) of the queue: written in the transaction of the change."""
 
     batch = models.ForeignKey("Batch", models.CASCADE, null=True, related_name="logs", db_index=False)
     list = models.ForeignKey("ProfileList", models.SET_NULL, null=True, related_name="logs", db_index=False)

@@ -1,4 +1,4 @@
-"""How far a user has read the new stories. A mark belongs to its reader and changes no batch or list."""
+"""Marks of how far a user has read the new stories. A mark belongs to its reader and changes no batch or list."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class ReadMark(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     list = models.ForeignKey(ProfileList, models.CASCADE, null=True, related_name="+")
-    #: The ID of a story, which may be gone since.
+    #: The ID of a story, which may have been deleted since.
     up_to = models.PositiveBigIntegerField()
     marked_at = models.DateTimeField(default=timezone.now)
 
@@ -35,7 +35,7 @@ def find_mark(user_id: Any, found: ProfileList | None) -> ReadMark | None:
 
 
 def mark_as_read(user_id: Any, found: ProfileList | None, up_to: int) -> None:
-    """Up to this story, or to the latest one. A page that was loaded before the last mark does not take it back."""
+    """Mark everything up to this story, or to the latest one, as read. A stale page cannot move the mark back."""
     latest = StoryResult.objects.aggregate(latest=models.Max("pk"))["latest"] or 0
     up_to = min(up_to, latest)
     marks = ReadMark.objects.filter(user=user_id, list=found)

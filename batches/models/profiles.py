@@ -19,16 +19,16 @@ class ProfileQuerySet(models.QuerySet["Profile"]):
         return self.filter(rests_until__gt=moment or timezone.now())
 
     def failing(self) -> Self:
-        """Profiles with a failed last check."""
+        """The profiles that failed their last check."""
         return self.exclude(last_error="")
 
     def by_address(self) -> Self:
-        """In the order of the indexes that find the addresses of a host, and those that fail."""
+        """Sort in the order of the indexes that find the addresses of a host, and failing profiles."""
         return self.order_by(ByBytes(F("url")))
 
 
 class Profile(models.Model):
-    """An address to check, and what its checks remember."""
+    """An address to check, and the data that its checks remember."""
 
     url = models.CharField(
         _("address"), max_length=MAX_URL, unique=True, help_text=_("Normalised. This is the address that is fetched.")
@@ -44,15 +44,15 @@ class Profile(models.Model):
     last_error = models.TextField(blank=True, help_text=_("Empty when the last check was ok."))
     last_duration = models.FloatField(_("duration"), null=True, blank=True, help_text=_("Seconds of the last check."))
     last_story_at = models.DateTimeField(_("last new story"), null=True, blank=True)
-    #: The first check that read its stories; those that were there are its baseline.
+    #: The time of the first check that read its stories, which are its baseline.
     first_read_at = models.DateTimeField(_("first read"), null=True, blank=True)
-    # Memory of failures. A host that asks for a pause is not a failure of the profile.
+    # Memory of failures. A pause that the host asks for is not a failure of the profile.
     failures = models.PositiveIntegerField(default=0, db_default=0, help_text=_("Failed checks in a row."))
     failing_since = models.DateTimeField(null=True, blank=True, help_text=_("Empty when the last check was ok."))
-    #: The number of failures in a row before its last recovery, and the time of that.
+    #: The number of failures in a row before its last recovery, and the time of the recovery.
     recovered_from = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     recovered_at = models.DateTimeField(null=True, blank=True, editable=False)
-    #: Until then scheduled runs leave it out. See `queue/failures.py`.
+    #: Scheduled runs leave it out until then. See `queue/failures.py`.
     rests_until = models.DateTimeField(_("next try"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
 
@@ -66,8 +66,8 @@ class Profile(models.Model):
                 | Q(failures__gt=0, failing_since__isnull=False),
             )
         ]
-        # Neither index contains profiles that answer, nor columns that change while they do, so that updates stay HOT:
-        # see `BatchProfile`.
+        # These indexes contain neither profiles that answer, nor columns that change while they answer, so that updates
+        # are HOT: see `BatchProfile`.
         indexes = [
             models.Index(fields=["rests_until"], name="profile_resting", condition=Q(rests_until__isnull=False)),
             # Failing profiles are found by day, by reason and by host. They are a small part of a million.
@@ -85,16 +85,16 @@ class Profile(models.Model):
 
 class StoryResultQuerySet(models.QuerySet["StoryResult"]):
     def new(self) -> Self:
-        """Without the stories of the first read, and without pruned ones, which only have their ID left."""
+        """The stories without the baseline, and without pruned ones, of which only the ID is left."""
         return self.filter(is_baseline=False, found_at__isnull=False)
 
     def newest_first(self) -> Self:
-        """The latest first, with their profiles. Without pruned ones, which only have their ID left."""
+        """The latest first, with their profiles. Without pruned stories, of which only the ID is left."""
         return self.filter(found_at__isnull=False).select_related("profile").order_by("-pk")
 
 
 class StoryResult(models.Model):
-    """A story seen for the first time. It outlives its batch, so that it is never new again."""
+    """A story seen for the first time. It outlives its batch, so that it never counts as new again."""
 
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="stories", db_index=False)
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="story_results", db_index=False)
@@ -102,7 +102,7 @@ class StoryResult(models.Model):
     title = models.CharField(max_length=MAX_TITLE, blank=True)
     url = models.CharField(_("address"), max_length=MAX_URL, blank=True)
     published_at = models.DateTimeField(_("published"), null=True, blank=True)
-    #: NULL when the story was pruned: only its ID is left, so that it is never new again.
+    #: NULL after the story was pruned: only its ID is left, so that it never counts as new again.
     found_at = models.DateTimeField(_("found"), default=timezone.now, null=True)
     is_baseline = models.BooleanField(
         _("baseline"),
@@ -121,7 +121,7 @@ class StoryResult(models.Model):
             models.Index(fields=["batch", "id"], name="storyresult_keyset"),
             models.Index(fields=["profile", "id"], name="storyresult_of_profile"),
             models.Index(fields=["found_at"], name="storyresult_by_age", condition=Q(found_at__isnull=False)),
-            # The first read of a list of a million profiles stores millions of stories that nobody looks at.
+            # The first check of a list of a million profiles stores millions of stories that nobody reads.
             models.Index(fields=["id"], name="storyresult_new", condition=Q(is_baseline=False)),
             models.Index(fields=["batch", "id"], name="storyresult_new_of_batch", condition=Q(is_baseline=False)),
         ]

@@ -14,14 +14,14 @@ from batches.limits import MAX_ACTOR
 from batches.metrics import LOCK_HELD, LOCK_WAIT
 from batches.text import Sentence, join
 
-#: What a page or a command adds to the reason of a hold for an outage.
+#: The sentence that a page or a command adds to the reason of a hold for an outage.
 END_OF_OUTAGE = Sentence("It is released as soon as sites answer again.")
 
 
 class QueueManager(models.Manager["Queue"]):
     @contextmanager
     def locked(self) -> Iterator["Queue"]:
-        """A transaction that holds the queue: on PostgreSQL by the row's lock, on SQLite by BEGIN IMMEDIATE."""
+        """A transaction that locks the queue: on PostgreSQL by the row's lock, on SQLite by BEGIN IMMEDIATE."""
         began = perf_counter()
         with transaction.atomic():
             queue = self.select_for_update(no_key=True).first()
@@ -37,7 +37,7 @@ class QueueManager(models.Manager["Queue"]):
         return self.values_list("version", flat=True).first() or 0
 
     def bump_version(self, decided: uuid.UUID | None = None) -> None:
-        """Note that the order or a status has changed. `decided`: the batch that a person changed. Under the lock."""
+        """Note that the order or a status has changed. `decided` is the batch that a person changed. Call it under the lock."""
         others = {"stopped": NullIf(F("stopped"), Value(decided, UUIDField()))} if decided else {}
         self.update(version=F("version") + 1, **others)
 
@@ -48,21 +48,21 @@ class Queue(models.Model):
     THE_ONE = 1
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=THE_ONE, editable=False)
-    #: Grows with every change of order or status; a move that was decided from an older one can be refused.
+    #: Grows with every change of order or status. A move that was decided from an older version can be refused.
     version = models.PositiveBigIntegerField(default=0)
     held = models.BooleanField(default=False)
     held_by = models.CharField(max_length=MAX_ACTOR, blank=True)
     held_at = models.DateTimeField(null=True, blank=True)
-    #: When a worker releases it. NULL: when somebody does.
+    #: When a worker releases it. NULL: a person must release it.
     held_until = models.DateTimeField(null=True, blank=True)
     hold_reason = models.TextField(blank=True)
     #: The batch that the hold stopped. The release starts it, unless somebody has moved or changed it since.
     stopped = models.ForeignKey(  # one row needs no index
         "Batch", models.SET_NULL, null=True, blank=True, related_name="+", db_index=False
     )
-    #: Held for an outage of our own, which a worker found then. Workers release it when hosts answer again.
+    #: The time when a worker detected an outage of our own. Workers release the queue when hosts answer again.
     outage_since = models.DateTimeField(null=True, blank=True)
-    #: The last time that a worker asked hosts, to find out whether they answer again.
+    #: The last time that a worker probed hosts during an outage.
     probed_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: The last time that a worker looked for work.
     looked_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -90,7 +90,7 @@ class Queue(models.Model):
         return self.explain_hold(self.hold_reason)
 
     def explain_hold(self, reason: str) -> str:
-        """The reason as a page or a command says it, what it stopped, and for an outage of ours how it ends."""
+        """The reason as pages and commands show it, with the batch that it stopped, and the end of an outage of our own."""
         more = []
         if self.stopped:
             more.append(Sentence("“%(batch)s” is stopped until the release.", batch=self.stopped))
@@ -102,10 +102,10 @@ class Queue(models.Model):
 
     @property
     def hold_is_over(self) -> bool:
-        """Its end has come, and no worker has released it yet."""
+        """Whether its end has passed, although no worker has released it yet."""
         return self.held and self.held_until is not None and self.held_until <= timezone.now()
 
     @property
     def is_blocked(self) -> bool:
-        """Nothing may start."""
+        """Whether no batch can start."""
         return self.held and not self.hold_is_over

@@ -11,8 +11,8 @@ from batches.limits import MAX_URL
 
 from .profiles import Profile
 
-#: A redirect is proposed when this many checks in a row, over these days, have seen it. A site that is being moved, or
-#: was taken over for an afternoon, redirects permanently too.
+#: A redirect is proposed when this many checks in a row, over these days, have seen it. Sites that are being moved, or
+#: were hijacked for an afternoon, also redirect permanently.
 MIN_CHECKS = 3
 MIN_AGE = timedelta(days=2)
 
@@ -21,7 +21,7 @@ class RedirectQuerySet(models.QuerySet["Redirect"]):
     def proposed(self) -> Self:
         """The redirects that can be accepted, each with its profile.
 
-        `merges` says that the new address is a profile already: `target_id`.
+        If `merges`, another profile has the new address: `target_id`.
         """
         lasting = self.filter(checks__gte=MIN_CHECKS, last_seen_at__gte=F("first_seen_at") + MIN_AGE)
         known = Profile.objects.filter(url=OuterRef("url"))
@@ -33,7 +33,7 @@ class RedirectQuerySet(models.QuerySet["Redirect"]):
 
 
 class Redirect(models.Model):
-    """The address that a profile redirects to, if every hop was permanent (301 or 308)."""
+    """The address to which a profile redirects, if every hop was permanent (301 or 308)."""
 
     profile = models.OneToOneField(Profile, models.CASCADE)
     url = models.CharField(_("new address"), max_length=MAX_URL)

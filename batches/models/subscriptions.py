@@ -1,4 +1,4 @@
-"""Subscriptions: who is notified of what, through which channel."""
+"""Subscriptions: the address to notify, the topics and the channel."""
 
 import uuid
 from typing import Self
@@ -14,7 +14,7 @@ from batches.text import Sentence, counted, translate
 
 
 def no_topics() -> list[str]:
-    """Not `list`, which is a field in the class below."""
+    """`list` is a field in the class below, so it is called here."""
     return []
 
 
@@ -27,7 +27,7 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
 
 
 class Subscription(models.Model):
-    """Somebody who is notified about a list, or about the queue if it has no list. Only BatchManager changes it."""
+    """Notifies somebody about a list, or without a list about the queue. Only BatchManager changes it."""
 
     class Channel(models.TextChoices):
         EMAIL = "email", _("e-mail")
@@ -35,7 +35,7 @@ class Subscription(models.Model):
         APPRISE = "apprise", "Apprise"
 
     class Topic(models.TextChoices):
-        """What a message can be about."""
+        """The topics of messages."""
 
         STORIES = "stories", _("new stories")
         DONE = "done", _("a run is done, with a summary")
@@ -81,7 +81,7 @@ class Subscription(models.Model):
     objects = models.Manager.from_queryset(SubscriptionQuerySet)()
 
     class Meta:
-        default_permissions = ()  # who may change lists may subscribe
+        default_permissions = ()  # the permission to change lists is enough
         constraints = [
             models.CheckConstraint(
                 name="subscription_has_its_webhook",
@@ -104,7 +104,7 @@ class Subscription(models.Model):
 
     @property
     def as_sentence(self) -> Sentence:
-        """Without the address: more people may see this than the address."""
+        """A description without the address, which fewer people may see."""
         channel = self.channel_word
         if self.list is None:
             return Sentence("%(channel)s for the queue", channel=channel)
@@ -136,7 +136,7 @@ class Subscription(models.Model):
 
     @property
     def shown_address(self) -> str:
-        """What people may see of the address."""
+        """The address as pages show it, without secrets."""
         if self.channel == self.Channel.APPRISE:
             return f"{self.address.partition('://')[0]}://…"
         return self.webhook.url if self.webhook else self.address

@@ -1,6 +1,6 @@
-"""One vocabulary: the fields of each thing, named alike in the API, in `--json` and in webhooks.
+"""One vocabulary: the fields of each object have the same names in the API, in `--json` and in webhooks.
 
-Programs rely on these names: fields may be added, none may change its meaning or go.
+Programs rely on these names: fields can be added, but not removed or given another meaning.
 """
 
 import json
@@ -26,7 +26,7 @@ def _names_of(model: type[Model], *hidden: str) -> tuple[str, ...]:
     return tuple(field.name for field in model._meta.concrete_fields if field.name not in hidden)
 
 
-#: What only the manager and the workers need is hidden.
+#: Fields that only the manager and the workers need are hidden.
 BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after", "reset_since", "reset_reasons")
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
@@ -36,7 +36,7 @@ PROFILE = _names_of(Profile, "etag", "last_modified", "fingerprint", "recovered_
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
 #: The result of an earlier check of a profile in a batch.
 ATTEMPT = (*_names_of(Attempt, "batch"), "url", "name")
-#: A check of a profile in its history over all batches.
+#: A check of a profile in its history.
 CHECK = ("batch", "batch_name", *Attempt.RESULT, "is_earlier")
 LIST = (
     *_names_of(ProfileList, "edition", "editor", "edit_until", "deleted_at"),
@@ -45,22 +45,22 @@ LIST = (
 )
 #: The addresses of a feed are shown once, to its creator.
 FEED = _names_of(ListFeed, "digest")
-#: A permanent redirect that can be accepted, and what became of it.
+#: A permanent redirect that can be accepted, and the outcome of accepting it.
 REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")
 ACCEPTANCE = ("profile", "old_url", "url", "merged")
-#: How a host answers, by the last check of each of its profiles.
+#: The figures of a host, by the last check of each of its profiles.
 HOST = (
     *("host", "profiles", "has_more", "failing", "failing_percent", "median_seconds", "last_error", "last_failed_at"),
     "paused_until",
 )
 #: A process that looks for work, and its part in the running batch.
 WORKER = ("name", "version", "started_at", "seen_at", "alive", "batch", "partitions", "rate")
-#: Who is notified. The address of Apprise is a secret, and shortened.
+#: A subscription. An Apprise address is secret, and therefore shortened.
 SUBSCRIPTION = _names_of(Subscription, "webhook")
 #: How an edit changed the profiles of a list.
 CHANGE = ("added", "removed", "unchanged")
 
-#: The attribute of a field, if it has another name: related rows are given by their keys.
+#: The attribute of a field, if it has another name: related rows are represented by their keys.
 SOURCES = {
     "address": "shown_address",
     "batch": "batch_id",
@@ -77,12 +77,12 @@ def batch_as_dict(batch: Batch) -> dict[str, Any]:
 
 
 def as_dict(thing: object, fields: Sequence[str]) -> dict[str, Any]:
-    """The thing with these fields, which are one of the tuples above."""
+    """The object as a dictionary with these fields, which are one of the tuples above."""
     return {name: attrgetter(SOURCES.get(name, name))(thing) for name in fields}
 
 
 class VocabularyEncoder(DjangoJSONEncoder):
-    """Times in UTC and to the microsecond, as the API has them."""
+    """Writes times in UTC with microseconds, like the API."""
 
     def default(self, value: Any) -> Any:
         if isinstance(value, datetime):
@@ -91,10 +91,10 @@ class VocabularyEncoder(DjangoJSONEncoder):
 
 
 def as_plain(value: Any) -> Any:
-    """As it is in JSON."""
+    """The value as JSON would represent it."""
     return json.loads(as_json(value))
 
 
 def as_json(value: Any, **options: Any) -> str:
-    """ASCII, so that any encoding can carry it, and no title of a stranger controls a terminal."""
+    """JSON in ASCII, which works in any encoding, and in which no stranger's title can control a terminal."""
     return json.dumps(value, cls=VocabularyEncoder, **options)

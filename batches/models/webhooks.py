@@ -59,7 +59,7 @@ class Webhook(models.Model):
 
 
 class Event(models.TextChoices):
-    """What a delivery is about."""
+    """The kinds of deliveries."""
 
     BATCH_DONE = "batch.done", "batch.done"
     BATCH_ERROR = "batch.error", "batch.error"
@@ -83,7 +83,7 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
         return self.filter(next_attempt_at__lte=Now())
 
     def to_prepare(self) -> Self:
-        """Written by the change that they report, without their content yet."""
+        """Stored by the change that they report, but still without content."""
         return self.filter(payload="")
 
     def claimable(self) -> Self:
@@ -99,7 +99,7 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
 
 
 class WebhookDelivery(models.Model):
-    """One message to a webhook or a subscription: part of the outbox while it waits, of the log afterwards.
+    """One message to a webhook or a subscription: part of the outbox while it waits, then of the log.
 
     Only `notifications` writes it. The name is older than subscriptions, and addresses and permissions contain it. A
     message to a subscription by webhook has both.
@@ -175,7 +175,7 @@ class WebhookDelivery(models.Model):
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody that it goes to is active."""
+        """Whether its subscription and its webhook are active."""
         return all(one.is_active for one in (self.webhook, self.subscription) if one)
 
     @property

@@ -16,7 +16,7 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         return self.filter(is_alive())
 
     def expected(self) -> Self:
-        """Without those that have ended in order. Some of these may have died."""
+        """The workers that have not ended in order. Some of them may have died."""
         return self.filter(ended_at=None)
 
     def last_seen(self) -> "Worker | None":
@@ -25,31 +25,31 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
 
 
 def is_alive() -> Q:
-    """Whether it is there: with a heartbeat, and not ended in order."""
+    """Whether it is alive: it has sent a heartbeat recently, and has not ended in order."""
     return is_in_time("seen_at") & (Q(ended_at=None) | Q(ended_at__gt=Now()))
 
 
 def is_in_time(field: str) -> Q:
     """Whether the heartbeat in this field is within the lease, by the database's clock.
 
-    One too far in the future is not: a clock was set back.
+    A heartbeat too far in the future is not, since a clock was set back.
     """
     lease = timedelta(seconds=get_config().lease_seconds)
     return Q(**{f"{field}__range": (Now() - lease, Now() + lease)})
 
 
 class Worker(models.Model):
-    """A process that looks for work. What it works on is in `Lease`.
+    """A process that looks for work. Its current work is in `Lease`.
 
-    Only its own heartbeats write the row, without any lock. The row stays when the process ends, since it may have the
-    latest heartbeat of all. A worker that starts a day later deletes it.
+    Only its own heartbeats write the row, without any lock. The row is kept when the process ends, since it may have
+    the latest heartbeat of all. A worker that starts a day later deletes it.
     """
 
     name = models.CharField(primary_key=True, max_length=MAX_ACTOR)
     #: The version of this software that it runs.
     version = models.CharField(max_length=MAX_VERSION, blank=True)
     started_at = models.DateTimeField()
-    # Without an index, so that PostgreSQL's updates are HOT. There are never more than some thousand rows.
+    # Without an index, so that PostgreSQL's updates are HOT. The table has at most some thousand rows.
     seen_at = models.DateTimeField("last heartbeat")
     #: When it ended in order, or will have ended. No heartbeats are expected from then on.
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -57,7 +57,7 @@ class Worker(models.Model):
     objects = models.Manager.from_queryset(WorkerQuerySet)()
 
     class Meta:
-        default_permissions = ()  # who may view batches may view these
+        default_permissions = ()  # the permission to view batches is enough
 
     def __str__(self) -> str:
         return self.name

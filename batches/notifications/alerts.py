@@ -1,8 +1,8 @@
 """Notifies the subscribers of the queue that it is held for long, or that no worker runs.
 
-Each worker looks, and so does `manage.py queue alert`, for cron: without a worker, nothing else can notify them. A
-worker that comes back notifies late. The ID of an alert follows from its subject, so only the first worker sends it,
-and again only when its delivery has been pruned.
+Workers check this, and also `manage.py queue alert`, for cron: without a worker, nothing else can notify them. The next
+worker then notifies late. The ID of an alert is derived from its subject, so only the first worker sends it, and again
+only after its delivery has been pruned.
 """
 
 import uuid
@@ -22,7 +22,7 @@ Topic = Subscription.Topic
 
 
 def write_alerts(*, is_back: bool = False) -> int:
-    """Write the alerts that are due by the `minutes` of each subscription. Returns how many are new.
+    """Store the alerts that are due by the `minutes` of each subscription. Returns the number of new ones.
 
     A worker that has just started passes `is_back`, before its first heartbeat.
     """

@@ -1,6 +1,6 @@
 """Sends a message through Apprise, an optional package that knows more than a hundred services.
 
-Its requests go wherever the address says: no guard limits the hosts that it may reach.
+It sends requests to any address: no guard limits its hosts.
 """
 
 import logging
@@ -19,9 +19,9 @@ from .letters import word_letter
 from .outbox import AttemptResult
 
 MISSING = Sentence("Apprise is not installed. Run: %(command)s", command=install_command("apprise"))
-#: Characters of a message. Services that take less cut it themselves.
+#: Characters of a message. Services with a lower limit cut it themselves.
 MAX_TEXT = 3_000
-#: What services read as a call for attention: “@everyone”, “<!channel>”.
+#: Texts that services read as mentions: “@everyone”, “<!channel>”.
 MENTIONS = str.maketrans({"@": "@\u200b", "<": "<\u200b"})
 
 
@@ -61,8 +61,8 @@ def send_chat(delivery: WebhookDelivery) -> AttemptResult:
 
 @contextmanager
 def captured_log() -> Iterator[list[str]]:
-    """The warnings of Apprise in this thread, instead of in our log: they have the only reason of a failure, and may
-    quote an address."""
+    """Collect the warnings of Apprise in this thread instead of logging them: only they have the reason for a failure, and
+    they may quote an address."""
     logger, collector = logging.getLogger("apprise"), Collector()
     logger.addFilter(collector)
     try:

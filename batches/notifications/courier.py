@@ -1,7 +1,7 @@
 """Delivers the outbox while the worker does its other work.
 
-A receiver that hangs delays no other: it holds a few slots until the timeout, separate from the checks in the same
-event loop. Faults are logged and never stop a batch or the worker.
+A receiver that hangs does not delay others: it occupies a few slots until the timeout, separate from the checks in the
+same event loop. Errors are logged and never stop a batch or the worker.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from .threads import in_own_thread
 logger = logging.getLogger(__name__)
 
 HEADERS = ("Content-Type: application/json", "Accept: */*")
-#: Seconds to wait after a fault of our own.
+#: Seconds to wait after an error of our own.
 FAULT_PAUSE = 15.0
 
 
@@ -41,7 +41,7 @@ FAULT_PAUSE = 15.0
 async def delivering(config: Config, database: Database, stop: asyncio.Event) -> AsyncIterator[None]:
     """Deliver in the background of the `async with` block.
 
-    At the end, due deliveries and those in flight get the grace period; if `stop` is set, only those in flight.
+    When the block ends, due deliveries and those in flight get the grace period; if `stop` is set, only those in flight.
     """
     courier = Courier(config, database, stop)
     work = asyncio.create_task(courier.work())
@@ -62,7 +62,7 @@ class Courier:
     database: Database
     stop: asyncio.Event
     _: KW_ONLY
-    #: Seconds that a receiver has to send the head of its response; the body is not read.
+    #: Seconds within which a receiver has to send the headers of its response; the body is not read.
     timeout: float = 15.0
     #: Seconds for all steps of a message by other channels.
     message_timeout: float = 30.0
@@ -76,7 +76,7 @@ class Courier:
         self._wake = asyncio.Event()
 
     def finish(self) -> None:
-        """Let `work` end after a last round."""
+        """Make `work` end after a last round."""
         self._finishing = True
         self._wake.set()
 
@@ -95,7 +95,7 @@ class Courier:
                         async with asyncio.timeout(pause):
                             await self._wake.wait()
                 await self._drain()
-            finally:  # those that are cancelled are due again after the visibility timeout
+            finally:  # cancelled deliveries are due again after the visibility timeout
                 for task in self._in_flight:
                     task.cancel()
                 await asyncio.gather(*self._in_flight, return_exceptions=True)

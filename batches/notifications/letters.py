@@ -1,4 +1,4 @@
-"""Renders a message for people from its payload: a subject, plain text and simple HTML, always the same.
+"""Renders a message for people from its payload: a subject, plain text and simple HTML.
 
 Names and titles come from strangers: HTML is escaped, and each is on one line.
 """
@@ -98,7 +98,7 @@ class RunView:
 
     @property
     def headlines(self) -> list[str]:
-        """Its news for the subject, the most important first."""
+        """The news of the run for the subject, the most important first."""
         lines = []
         if stories := self.data.get("stories"):
             lines.append(pluralise(stories["total"], "new story", "new stories"))
@@ -117,7 +117,7 @@ class RunView:
 
     @property
     def changes(self) -> list[tuple[str, Mapping[str, Any], int]]:
-        """(heading, profiles, number of further profiles) for those that began to fail, and that recovered."""
+        """(heading, profiles, number of further profiles) for the profiles that began to fail, and that recovered."""
         headings = {"failing": "Began to fail", "recovered": "Recovered"}
         found = [(heading, self.data[topic]) for topic, heading in headings.items() if topic in self.data]
         return [(heading, part, part["total"] - len(part["profiles"])) for heading, part in found]
@@ -142,7 +142,7 @@ class RunView:
 
 
 def link(page: str, *args: Any, **query: Any) -> str:
-    """The address of a page of the admin for people elsewhere; "" if BATCHES_BASE_URL is not set."""
+    """The full address of a page of the admin; "" if BATCHES_BASE_URL is not set."""
     base = get_config().base_url
     if not base:
         return ""

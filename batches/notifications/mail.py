@@ -14,7 +14,7 @@ from batches.text import clean_text, one_line
 from .letters import word_letter
 from .outbox import AttemptResult
 
-#: A server that wants us to log in: a setting is missing, but the message is not refused.
+#: The server requires us to log in: a setting is missing, but the message is not refused.
 LOGIN_REQUIRED = 530
 
 
@@ -29,7 +29,7 @@ def send_mail(delivery: WebhookDelivery) -> AttemptResult:
     except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
         code = refused.smtp_code
         return describe_refusal(code, refused.smtp_error, final=code >= 500 and code != LOGIN_REQUIRED)
-    except smtplib.SMTPResponseException as refused:  # before the message: a greeting, or our password
+    except smtplib.SMTPResponseException as refused:  # refused before the message: at the greeting, or our password
         return describe_refusal(refused.smtp_code, refused.smtp_error, final=False)
     except smtplib.SMTPNotSupportedError as error:
         return AttemptResult(None, f"the mail server cannot send this message: {error}", final=True)

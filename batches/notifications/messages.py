@@ -1,6 +1,6 @@
 """Prepares the content of the messages to subscriptions, after the change that they report.
 
-The change has stored a small delivery in its transaction. The content of its message is read here once and kept, so
+The change has stored a small delivery in its transaction. The content of its message is read here once and stored, so
 that each attempt sends the same. A message without content is dropped. If several workers prepare the same message, the
 first one counts.
 """
@@ -34,7 +34,7 @@ MAX_TITLE = 300
 MAX_RUNS = 50
 #: Messages that one call prepares.
 MAX_PREPARED = 100
-#: Fewer failed profiles are not many, whatever their share.
+#: Fewer failed profiles are never reported as many, whatever their share.
 MIN_FAILURES = 5
 
 
@@ -63,7 +63,7 @@ def prepare(delivery: WebhookDelivery) -> None:
 def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
     """The report of a run for this subscription; None if there is nothing to report."""
     subscription, batch = delivery.subscription, delivery.batch
-    if subscription is None or subscription.list is None or batch is None:  # deleted since
+    if subscription is None or subscription.list is None or batch is None:  # the batch has been deleted since
         return None
     facts: dict[str, Any] = delivery.facts["batch"]
     topics: dict[str, Any] = {}
@@ -90,7 +90,7 @@ def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
 
 
 def find_stories(delivery: WebhookDelivery, batch: Batch) -> QuerySet[StoryResult]:
-    """Stories that no earlier message about the same batch had: it may have been retried, or queued again."""
+    """The stories that no earlier message about the same batch contained: it may have been retried, or queued again."""
     after = max((facts["last_story"] for facts in earlier_facts(delivery)), default=0)
     return StoryResult.objects.filter(
         batch=batch, is_baseline=False, pk__gt=after, pk__lte=delivery.facts["last_story"]
@@ -123,14 +123,14 @@ def describe_stories(stories: QuerySet[StoryResult]) -> dict[str, Any] | None:
 
 @dataclass
 class Room:
-    """The room that is left in a message."""
+    """The remaining room in a message."""
 
     profiles: int = field(default_factory=lambda: MAX_PROFILES)
     stories: int = field(default_factory=lambda: MAX_STORIES)
     size: int = field(default_factory=lambda: MAX_SIZE)
 
     def take(self, profiles: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The profiles with their stories, as far as there is room."""
+        """The profiles with their stories that still fit."""
         taken = [profile | {"stories": [*filter(self._fits, profile["stories"])]} for profile in profiles]
         return [profile for profile in taken if profile["stories"] and self._count()]
 
@@ -145,7 +145,7 @@ class Room:
 
 
 def find_beginning(delivery: WebhookDelivery, previous: Batch | None) -> datetime:
-    """The report covers the time since the last message about the same batch, or since the end of the previous run."""
+    """The start of the reported time: the last message about the same batch, or the end of the previous run."""
     reported = [datetime.fromisoformat(facts["at"]) for facts in earlier_facts(delivery)]
     ends = [previous.completed_at] if previous and previous.completed_at else []
     return max([*reported, *ends], default=datetime.min.replace(tzinfo=UTC))
@@ -155,7 +155,7 @@ Period = tuple[datetime, datetime]
 
 
 def have_begun_to_fail(number: int, period: Period) -> Q:
-    """This check was the N-th failure, or later ones came: then other lists have checked the profile since."""
+    """Profiles with their N-th failure in this check, or with more, because other lists have checked them since."""
     is_beyond = Q(profile__failures__gt=number) & is_within("profile__failing_since", period)
     return Q(status=Status.FAILED) & (Q(profile__failures=number) | is_beyond)
 
@@ -165,7 +165,7 @@ def have_recovered(number: int, period: Period) -> Q:
 
 
 def is_within(field: str, period: Period) -> Q:
-    """Without the beginning, which has been reported."""
+    """Whether the time is in the period, without its start, which has been reported."""
     begin, end = period
     return Q(**{f"{field}__gt": begin, f"{field}__lte": end})
 
@@ -188,7 +188,7 @@ def describe_profiles(rows: QuerySet[BatchProfile]) -> dict[str, Any] | None:
 def describe_failures(
     facts: dict[str, Any], subscription: Subscription, previous: Batch | None
 ) -> dict[str, Any] | None:
-    """None unless there are many: a share of what was checked, or twice as many as in the previous run."""
+    """None unless many failed: a share of the checked profiles, or twice as many as in the previous run."""
     failed, checked = facts["failed_checks"], facts["successful_checks"] + facts["failed_checks"]
     before = previous.failed_checks if previous else None
     is_large = failed * 100 > checked * subscription.failed_percent
@@ -208,7 +208,7 @@ def find_previous_run(batch: Batch) -> Batch | None:
 
 
 def merge_parts(subscription_id: uuid.UUID) -> None:
-    """Make one message of the parts that are due. They stay in the log, delivered with it."""
+    """Merge the due parts into one message. The parts are kept in the log as delivered."""
     with transaction.atomic():
         # If several workers try, the first one merges.
         subscription = Subscription.objects.select_for_update(no_key=True).filter(pk=subscription_id).first()
@@ -244,7 +244,7 @@ def describe_test(delivery: WebhookDelivery) -> dict[str, Any]:
     return {"list": {"id": of_list.pk, "name": of_list.name} if of_list else None}
 
 
-#: How the content of each event is found.
+#: The function that reads the content of each event.
 DATA: dict[Event, Callable[[WebhookDelivery], dict[str, Any] | None]] = {
     Event.RUN: describe_run,
     Event.DIGEST_PART: describe_run,
@@ -255,14 +255,14 @@ DATA: dict[Event, Callable[[WebhookDelivery], dict[str, Any] | None]] = {
 
 
 def forget_profile(profile_id: int) -> None:
-    """Take the profile out of all messages, of those that were sent and of those that wait."""
+    """Remove the profile from all messages, sent and waiting ones."""
     for delivery in WebhookDelivery.objects.filter(payload__contains=f'"profile":{profile_id},').order_by("pk"):
         left = json.dumps(leave_out(json.loads(delivery.payload), profile_id), separators=(",", ":"))
         WebhookDelivery.objects.filter(pk=delivery.pk, payload=delivery.payload).update(payload=left)
 
 
 def leave_out(value: Any, profile_id: int) -> Any:
-    """Without the objects in lists that are about the profile."""
+    """Remove the objects in lists that are about the profile."""
     if isinstance(value, dict):
         return {name: leave_out(inner, profile_id) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
 """The outbox: messages to webhooks and subscriptions are stored as deliveries until they are delivered or have failed.
 
-An event is written in the transaction of the change that it reports: no change without its event, no event of a change
-that was rolled back. The messages of subscriptions are prepared afterwards, see `messages`. A worker claims
-due deliveries until a visibility timeout, sends them and settles them; what a killed worker had claimed is due again
+An event is stored in the transaction of the change that it reports, so every committed change has its event, and a
+change that is rolled back has none. The messages of subscriptions are prepared afterwards, see `messages`. A worker claims
+due deliveries until a visibility timeout, sends them and settles them. The deliveries of a killed worker are due again
 after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock order:
 subscription → webhook → deliveries.
 """
@@ -30,12 +30,12 @@ from batches.text import clean_text
 
 #: Seconds to wait after each failed attempt; the last attempt is a day and a half after the first. Then delivery fails.
 BACKOFF = (5, 30, 2 * 60, 10 * 60, 3600, 3 * 3600, 8 * 3600, 24 * 3600)
-#: Random change of each wait, as a fraction, so that deliveries that failed together are not retried together.
+#: Random variation of each wait, as a fraction, so that deliveries that failed together are not retried together.
 JITTER = 0.2
 #: The longest `Retry-After` that is honoured, in seconds.
 MAX_RETRY_AFTER = 24 * 3600
 
-#: How long a claimed delivery belongs to its worker; then it counts as lost. Well above the timeout of the receivers,
+#: How long a claimed delivery belongs to its worker; then it counts as lost. This is well above the timeout of receivers,
 #: since settling may wait for the database.
 VISIBILITY = timedelta(minutes=1)
 
@@ -85,7 +85,7 @@ def render_payload(event_id: uuid.UUID, event: str, data: Any) -> str:
 class AttemptResult:
     """The outcome of an attempt. `http_status` is None without a response, `error` is empty after a success.
 
-    `retry_after` are the seconds that the receiver asked to wait. A refusal that is `final` is not tried again.
+    `retry_after` are the seconds that the receiver asked to wait. A `final` refusal is not retried.
     """
 
     http_status: int | None
@@ -106,7 +106,7 @@ def claim_due(limit: int, in_flight: Mapping[Receiver, int], max_per_receiver: i
     """Claim up to `limit` due deliveries to active receivers, until the visibility timeout.
 
     `in_flight` counts the caller's deliveries by receiver. A receiver gets at most `max_per_receiver` at once, and
-    those with fewer in flight go first, so that a backlog for a dead one does not delay the others.
+    receivers with fewer in flight go first, so that the backlog of a dead receiver does not delay the others.
     """
     webhooks = [(when, (pk, None)) for pk, when in _waiting_for(Webhook.objects.all(), "webhook")]
     others = Subscription.objects.filter(webhook=None)
@@ -128,7 +128,7 @@ def _waiting_for(receivers: QuerySet[Any], field: str) -> QuerySet[Any]:
 
 
 def _claim_for(receiver: Receiver, limit: int) -> list[WebhookDelivery]:
-    """Claims with one conditional write each: of two workers that saw a delivery due, one hits the row."""
+    """Claim each with a conditional write: of two workers that see a due delivery, only one updates the row."""
     webhook, subscription = receiver
     own = {"webhook": webhook} if webhook else {"webhook": None, "subscription": subscription}
     due = WebhookDelivery.objects.claimable().filter(**own)
@@ -154,7 +154,7 @@ def settle(claim: WebhookDelivery, result: AttemptResult) -> None:
         return
     with transaction.atomic():
         is_gone = result.http_status == HTTPStatus.GONE
-        if is_gone and claim.webhook:  # it wants no more events, unless the webhook has a new address
+        if is_gone and claim.webhook:  # the receiver wants no more events, unless the webhook has a new address
             Webhook.objects.filter(pk=claim.webhook.pk, url=claim.webhook.url).update(is_active=False)
         is_over = is_gone or result.final
         wait = None if is_over else seconds_to_next_attempt(claim.attempts, result.retry_after)
@@ -174,7 +174,7 @@ def seconds_to_next_attempt(attempt: int, retry_after: float) -> float | None:
 
 
 def find_idle(before: datetime) -> QuerySet[WebhookDelivery]:
-    """Deliveries from before this time that are settled or have an inactive receiver, oldest first."""
+    """The deliveries from before this time that are settled or have an inactive receiver, oldest first."""
     idle = Q(next_attempt_at=None) | Q(webhook__in=Webhook.objects.filter(is_active=False))
     idle |= Q(subscription__in=Subscription.objects.filter(is_active=False))
     return WebhookDelivery.objects.filter(idle, created_at__lt=before).order_by("created_at")
@@ -217,7 +217,7 @@ def signing_secrets(webhook: Webhook) -> tuple[str, ...]:
 
 
 def normalise_webhook_url(text: str) -> str:
-    """Raises InvalidAddress with what is wrong and what to do.
+    """Normalise the address. Raises InvalidAddress, which says what is wrong and what to do.
 
     A host name is resolved and checked with each connection; an IP address can be checked here.
     """

@@ -1,4 +1,4 @@
-"""Pings a dead man's switch, such as Healthchecks, when a run starts and ends. It alerts if no ping comes.
+"""Pings a dead man's switch, such as Healthchecks, when a run starts and ends. The switch alerts if no ping arrives.
 
 A ping is sent while checks run, through the guard, and is tried a few times at most. The run continues whether or not
 it arrives. `/start` and `/fail` after the address say what has happened, and `rid` says to which run it belongs.
@@ -19,9 +19,9 @@ from batches.conf import Config
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that the switch has to answer, with all tries.
+#: Seconds that the switch has to respond, including retries.
 TIMEOUT = 10.0
-#: Seconds that a worker that ends waits for its last ping.
+#: Seconds that an ending worker waits for its last ping.
 LAST_SECONDS = 5.0
 
 
@@ -34,7 +34,7 @@ class Ping(StrEnum):
 
 
 class Pinger:
-    """Sends one after the other, so that the end of a short run does not come before its start."""
+    """Sends pings one after the other, so that the end of a short run does not arrive before its start."""
 
     def __init__(self, config: Config) -> None:
         self._config = replace(config, timeout=TIMEOUT)
@@ -52,7 +52,7 @@ class Pinger:
             self.waiting.task_done()
 
     async def _send(self, address: str) -> str:
-        """Returns why it failed. The log line leaves the address out: everybody who knows it can ping."""
+        """Send it; returns the reason for a failure. The log line omits the address: everybody who knows it can ping."""
         try:
             async with HttpChecker(self._config) as checker:
                 return (await checker.check(ProfileToCheck(0, address))).error

@@ -20,7 +20,7 @@ from .outbox import make_delivery
 
 
 def write_run(batch: Batch) -> None:
-    """A run of a list has ended. Call it in the transaction of the change, before others are notified."""
+    """Store the messages about the end of a list's run. Call it in the transaction of the change, before other events."""
     if batch.list is None:
         return
     # The lock keeps them from being deleted before this commits, which would roll back the change as well.
@@ -46,7 +46,7 @@ def insert_deliveries(
     batch: Batch | None = None,
     digests_of: ProfileList | None = None,
 ) -> int:
-    """One delivery for each, still without content. With `digests_of`, subscribers of a digest get a part of that."""
+    """Store one delivery for each subscription, still without content. With `digests_of`, a digest gets a part."""
     deliveries, content = [], {"batch": batch, "facts": as_plain(facts)}
     for subscription in subscriptions:
         if digests_of is None or subscription.digest_hour is None:

@@ -1,4 +1,4 @@
-"""Runs blocking calls in threads of their own: a mail server that hangs must not keep a worker from stopping."""
+"""Runs blocking calls in separate threads: a mail server that hangs must not keep a worker from stopping."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def in_own_thread(call: Callable[[], T]) -> T:
-    """The result of a call in a thread of its own, which continues if the caller is cancelled."""
+    """The result of a call in a separate thread, which continues if the caller is cancelled."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 

@@ -129,7 +129,7 @@ def _check_outage() -> Iterator[Finding]:
     for queue in Queue.objects.filter(outage_since__lt=Now() - lease):
         since = f"{queue.outage_since:%Y-%m-%d %H:%M:%S %Z}"
         release = command_line("queue release")
-        advice = f"Check its network. Workers continue by themselves, or release the queue: {release}"
+        advice = f"Check its network. Workers continue automatically, or release the queue: {release}"
         yield Finding(f"The queue is held since {since}. {queue.hold_reason} {advice}", can_be_fixed=False)
 
 

@@ -1,4 +1,4 @@
-"""Checkers fetch one profile and return what they found. They know nothing of the database."""
+"""Checkers fetch one profile and return the result. They do not use the database."""
 
 from django.utils.module_loading import import_string
 

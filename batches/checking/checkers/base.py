@@ -1,4 +1,4 @@
-"""The interface of checkers: given one profile, a checker fetches it once and returns what it found. No database."""
+"""The interface of checkers: a checker gets one profile, fetches it once and returns the result. No database."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from typing import NamedTuple, Self
 
 from batches.conf import Config
 
-# Named tuples, because many are made for each check: half of the time of frozen dataclasses.
+# Named tuples, because each check creates many: they take half of the time of frozen dataclasses.
 
 
 class ProfileToCheck(NamedTuple):
-    """One address, and what earlier checks remembered about it (empty if nothing)."""
+    """One address, and what earlier checks remembered about it (empty at first)."""
 
     profile_id: int
     url: str
@@ -49,14 +49,14 @@ class CheckResult(NamedTuple):
     etag: str | None = None
     last_modified: str | None = None
     fingerprint: str | None = None
-    #: Where the profile's address permanently redirects to (301 or 308 on every hop), or empty. None if it was not
-    #: asked: a remembered feed was, or nothing answered.
+    #: The permanent redirect target of the profile's address (301 or 308 on every hop), or empty. None if the address
+    #: was not fetched, because a remembered feed was, or if nothing answered.
     moved_to: str | None = None
-    #: False if it did not look for stories. Those of the first check that does are the profile's baseline.
+    #: False if it did not look for stories. The first check that does finds the profile's baseline.
     reads_stories: bool = True
     #: The host asked us to wait for too long. The profile itself has not failed.
     host_paused: bool = False
-    #: No connection to the host: its name was not found, or nothing answers there. It may be our own network.
+    #: No connection to the host: its name was not found, or nothing answers there. Our own network may be the cause.
     is_unreachable: bool = False
 
 
@@ -73,7 +73,9 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 
 
 def require_result(result: object) -> CheckResult:
-    """Raises TypeError for anything else, also within: recording it would end the batch, not only fail its profile."""
+    """Raises TypeError for any other value, also in fields: recording it would end the batch, not only fail its
+    profile.
+    """
     if not isinstance(result, CheckResult):
         raise TypeError(f"it returned {type(result).__name__}, not a CheckResult")
     require_types(CheckResult, tuple(map(type, result)))
@@ -82,7 +84,7 @@ def require_result(result: object) -> CheckResult:
             raise TypeError(f"it returned a CheckResult with a {type(story).__name__} among its stories")
         require_types(Story, tuple(map(type, story)))
         if story.published is not None and story.published.tzinfo is not UTC:
-            story.published.utcoffset()  # a broken time zone raises
+            story.published.utcoffset()  # raises for a broken time zone
     return result
 
 
@@ -116,8 +118,8 @@ class NoConnection(NoAnswer, Unreachable):
 
 
 class HostNote(NamedTuple):
-    """What a host wants, for the next run to remember: no request for `pause_seconds`, and at least `interval` seconds
-    between two. `refusals` is how often in a row it refused, and `last_status` its last HTTP status."""
+    """The limits that a host asks for, stored for the next run: no request for `pause_seconds`, and at least `interval`
+    seconds between two. `refusals` is how often in a row it refused, and `last_status` its last HTTP status."""
 
     name: str
     pause_seconds: float = 0.0
@@ -143,7 +145,7 @@ class Checker(ABC):
     """Checks profiles, many at once, inside one event loop.
 
     Entered before the first check and exited after the last, so that a checker can keep a connection pool open.
-    HostPaused from `check` puts the profile off; any other exception is recorded as that profile's failure.
+    HostPaused from `check` postpones the profile; any other exception is recorded as that profile's failure.
     """
 
     def __init__(self, config: Config) -> None:
@@ -156,19 +158,24 @@ class Checker(ABC):
         return None
 
     def take_host_notes(self) -> Sequence[HostNote]:
-        """What hosts have asked for since the last call. The run stores it."""
+        """The limits that hosts have asked for since the last call. The run stores them."""
         return ()
 
     def recall_hosts(self, notes: Iterable[HostNote]) -> None:
-        """What hosts have asked for in earlier runs, before the first check; later, what other workers hear."""
+        """Remember the limits that hosts asked for in earlier runs, before the first check; later, those that other
+        workers note.
+        """
         return
 
     def share_domains(self, is_foreign: Callable[[str], bool]) -> None:
-        """Called before the first check if other processes check too: one request at once to a domain of theirs."""
+        """Called before the first check if other processes check, too: send one request at once to their domains."""
         return
 
     def send_while(self, may_send: Callable[[], bool]) -> None:
-        """Called before the first check. Send nothing while it returns False: others may have these hosts by now."""
+        """Called before the first check.
+
+        Send nothing while `may_send` returns False: other workers may have these hosts.
+        """
         return
 
     @abstractmethod

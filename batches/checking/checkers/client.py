@@ -1,7 +1,7 @@
-"""HTTP by libcurl, in the event loop: one watched file descriptor for all connections, whatever their number.
+"""HTTP by libcurl in the event loop, with one watched file descriptor for any number of connections.
 
-libcurl reports the sockets that it waits for, and a selector of our own watches them. asyncio watches that selector
-only, so its cost per event is not paid for each socket, and no thread is involved.
+libcurl reports the sockets that it waits for, and our own selector watches them. asyncio watches only that selector, so
+its cost per event is not paid for each socket, and no thread is involved.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ from .target import Target
 # Idle connections are reused, but with hundreds of hosts a second they must not use up the file descriptors.
 MAX_IDLE_CONNECTIONS = 200
 IDLE_SECONDS = 5
-# A body that nobody needs is read if it is short, so that its connection can be used again.
+# A short body is read even if nobody needs it, so that its connection can be reused.
 UNWANTED_BYTES = 16 * 1024
 UNWANTED_SECONDS = 1.0
-# A server that does not connect in half of the time will not answer in the other half.
+# A server that does not connect within half of the time will not answer within the other half.
 CONNECT_SHARE = 0.5
 # A TLS handshake takes 2 ms, and a hundred may be due at the same moment. The event loop has other work too.
 SECONDS_AT_ONCE = 0.02
 # While nothing may be sent.
 SECONDS_BETWEEN_LOOKS = 0.1
-# All bodies of a process together, and how many bodies at their limit fit into the reserve: packed and unpacked.
+# Bytes for all bodies of a process, and how many bodies of maximum size fit into the reserve: compressed and
+# decompressed.
 MEMORY_BYTES = 64_000_000
 RESERVED_BODIES = 2
 
 #: libcurl refuses a line of more than 100 kB, more than 300 kB in all, and more than 5,000 lines.
 LARGE_HEADERS = 64 * 1024
 END_OF_HEAD = frozenset({b"\r\n", b"\n"})
-#: For SO_LINGER: wait 0 s for what is not sent.
+#: For SO_LINGER: drop unsent data when the socket is closed.
 NOTHING = struct.pack("ii", 1, 0)
 STATUS_LINE = re.compile(rb"HTTP/\S+\s+([0-9]{3})")
 SWITCHING_PROTOCOLS, NOT_MODIFIED = 101, 304
@@ -62,9 +63,9 @@ READINESS = {READ: pycurl.CSELECT_IN, WRITE: pycurl.CSELECT_OUT, READ | WRITE: p
 
 
 class Headers(Mapping[str, str]):
-    """The headers of an answer, by name in any case. Of repeated ones, the first counts, except for LISTS.
+    """The headers of a response, by name in any case. Of repeated headers, the first counts, except for LISTS.
 
-    Few of them are asked for, so they are found when they are, which takes a quarter of the time of reading all.
+    Few of them are needed, so each is found on demand, which takes a quarter of the time of parsing all.
     """
 
     def __init__(self, lines: Iterable[bytes] = ()) -> None:
@@ -103,7 +104,7 @@ class Headers(Mapping[str, str]):
 
 @lru_cache(maxsize=100)
 def find_start(name: str) -> bytes:
-    """What a header's line begins with."""
+    """The beginning of a header's line."""
     return f"\n{name.lower()}:".encode()
 
 
@@ -114,11 +115,11 @@ class Answer(NamedTuple):
     headers: Headers
     body: bytes
     is_cut: bool  # the rest of the body is beyond the limit
-    share: Share  # the room in memory that the body has; to be closed when it is no longer needed
+    share: Share  # the memory that the body takes; close it when the body is no longer needed
 
 
 class Transfer:
-    """One of libcurl's handles, and what it has received for its present request."""
+    """One of libcurl's handles, with the data received for its current request."""
 
     def __init__(
         self, options: Mapping[int, Any], allowed: Sequence[Network], memory: Memory, idle: list[Transfer]
@@ -155,9 +156,10 @@ class Transfer:
         self._set_addresses(target, addresses)
 
     def _set_addresses(self, target: Target, addresses: Sequence[str]) -> None:
-        """Let libcurl forget the last ones, and with the request those of a numeric host, which it notes by itself.
+        """Let libcurl forget the previous addresses, and with the request those of a numeric host, which it caches
+        itself.
 
-        We know how long a name's are valid. Otherwise it would look through all of them with each request.
+        We know how long addresses are valid. libcurl would search all of its cached ones with each request.
         """
         self.curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1 if addresses else 0)
         known = [f"-{self._known_host}"] if self._known_host else []
@@ -169,18 +171,18 @@ class Transfer:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """The next requests get no cookies of these."""
+        """Drop the cookies, so that the next requests do not send them."""
         self.curl.setopt(pycurl.COOKIELIST, "ALL")
         self._idle.append(self)
 
     async def wait(self) -> None:
-        """Wait until the request has ended or needs room in memory."""
+        """Wait until the request has ended or needs memory."""
         if not (self.has_ended or self.room_needed):
             self._news = asyncio.get_running_loop().create_future()
             await self._news
 
     def go_on(self) -> None:
-        """Receive more, after there was no room for it."""
+        """Resume a transfer that was paused for lack of memory."""
         self.room_needed = 0
         self.curl.pause(pycurl.PAUSE_CONT)
 
@@ -191,8 +193,8 @@ class Transfer:
             self._tell()
 
     def drop_unsent(self) -> None:
-        """Before its connection is closed. While the network is away, the system keeps what it could not send. It would
-        send it long after this worker's lease, to a host that by then gets its requests from another worker.
+        """Call it before the connection is closed. While the network is down, the operating system keeps unsent data.
+        It would send it long after this worker's lease, to a host that then gets its requests from another worker.
         """
         if (fd := self.curl.getinfo(pycurl.ACTIVESOCKET)) >= 0:
             opened = socket.socket(fileno=fd)
@@ -211,7 +213,10 @@ class Transfer:
     # Called by libcurl:
 
     def _open_socket(self, purpose: int, address: Any) -> int:
-        """The guard: libcurl will connect to this very address. It tries the host's others if this one is refused."""
+        """Guard the address that libcurl will connect to.
+
+        It tries the host's other addresses if this one is refused.
+        """
         try:
             return open_guarded_socket(self._allowed, address)
         except OSError as refusal:
@@ -232,7 +237,7 @@ class Transfer:
         elif not self.status:
             self.status = status
             self.is_unwanted = not (self._limit and 200 <= status < 300)
-            if self.is_unwanted and status != NOT_MODIFIED:  # which has no body
+            if self.is_unwanted and status != NOT_MODIFIED:  # a final response without a body
                 self._linger = asyncio.get_running_loop().call_later(UNWANTED_SECONDS, self.end)
 
     def _take_body(self, piece: bytes) -> int | None:
@@ -274,14 +279,14 @@ class Client:
         self._running: dict[Any, Transfer] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._next_timer = inf
-        #: Asked before libcurl does anything. A process that was frozen comes here before its timers tell it so.
+        #: Checked before libcurl does anything. A process that was frozen comes here before its timers fire.
         self.may_send: Callable[[], bool] = lambda: True
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._resolver = Resolver()
         self._sockets = selectors.DefaultSelector()
-        self._watched: set[int] = set()  # of these sockets: the selector itself takes longer to tell
+        self._watched: set[int] = set()  # of these sockets: asking the selector takes longer
         self._loop.add_reader(self._sockets.fileno(), self._on_ready)
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_IDLE_CONNECTIONS)
@@ -302,7 +307,7 @@ class Client:
         await self._resolver.close()
 
     def chain(self) -> Transfer:
-        """To be entered: a transfer for requests that follow from each other. They share cookies."""
+        """A context manager: a transfer for a chain of requests, which share cookies."""
         if self._idle:
             return self._idle.pop()
         return Transfer(self._options, self._allowed, self.memory, self._idle)
@@ -360,9 +365,9 @@ class Client:
             self._sockets.register(fd, INTERESTS[event])
 
     def _on_timer(self, milliseconds: int) -> None:
-        """Called by libcurl: it has something to do by then, and before that nothing (-1: nothing at all).
+        """Called by libcurl, which has work to do after this time (-1: never).
 
-        It changes its mind several times a request. A timer that comes too early is cheaper than a new one each time.
+        It changes the time several times per request. A timer that fires too early is cheaper than a new one each time.
         """
         self._due = inf if milliseconds < 0 else self._loop.time() + milliseconds / 1000
         if self._due < self._next_timer:
@@ -381,13 +386,13 @@ class Client:
         elif now >= self._due:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
             self._end_transfers()
-            self._on_timer(self._multi.timeout())  # libcurl only says what has changed
+            self._on_timer(self._multi.timeout())  # libcurl only reports changes
         self._set_timer()
 
     def _on_ready(self) -> None:
         enough = perf_counter() + SECONDS_AT_ONCE
         for ready, events in self._sockets.select(0):
-            if not self.may_send():  # asked for each: it may be frozen between two
+            if not self.may_send():  # checked for each socket: the process may be frozen between two
                 break  # its transfers are about to be removed
             self._multi.socket_action(ready.fd, READINESS[events])
             if perf_counter() > enough:
@@ -405,7 +410,7 @@ class Client:
 
 
 def choose_options(config: Config, timeout: float) -> dict[int, Any]:
-    """What all requests have in common. No proxies of the environment: they would bypass the guard."""
+    """The options of all requests. Proxies of the environment are ignored, since they would bypass the guard."""
     options = {
         pycurl.USERAGENT: config.user_agent,
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
@@ -431,29 +436,29 @@ def join_addresses(addresses: Sequence[str]) -> str:
 
 
 def read_answer(transfer: Transfer) -> Answer:
-    """The answer of a transfer that has ended. Raises FetchError."""
+    """The response of an ended transfer. Raises FetchError."""
     if transfer.fault and not (transfer.status and transfer.is_unwanted):
         code, message = transfer.fault
         message = message or pycurl.easy_strerror(code)
         number = transfer.curl.getinfo(pycurl.OS_ERRNO)
         raise explain_fault(code, message, transfer.refusal or OSError(number, ""), transfer.connect_seconds)
-    if not transfer.status:  # for libcurl, a head may end with the connection
+    if not transfer.status:  # libcurl accepts headers that end with the connection
         raise FetchError(BROKEN_OFF, transient=True)
     return Answer(transfer.status, Headers(transfer.head), b"".join(transfer.body), transfer.is_cut, transfer.share)
 
 
 REFUSED, OUT_OF_REACH, TOO_LATE = "refused the connection", "could not be reached", "did not answer within"
-#: Why there was no connection. Another reason begins with TOO_LATE.
+#: Reasons for a failed connection. Another reason begins with TOO_LATE.
 NO_CONNECTION = (NO_SUCH_HOST, NO_ANSWER, REFUSED, OUT_OF_REACH)
 BROKEN_OFF = "broke off the connection"
 LOST = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_PARTIAL_FILE, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
-# These come as E_RECV_ERROR too, but trying again would not help.
+# libcurl reports these as E_RECV_ERROR, too, but a retry would not help.
 NOT_LOST = re.compile("chunk|headers", re.IGNORECASE)
 LARGE_HEADER = re.compile("Too large response headers|grew larger")
 
 
 def explain_fault(code: int, message: str, cause: OSError, connect_seconds: float) -> FetchError:
-    """Turn libcurl's code into a reason that people understand. `cause` is the operating system's error, if any."""
+    """Turn libcurl's code into a readable reason. `cause` is the operating system's error, if any."""
     if code == pycurl.E_COULDNT_CONNECT:
         if NOT_PUBLIC.search(str(cause)):
             return FetchError(str(cause.strerror))

@@ -1,14 +1,14 @@
-"""The clock of a check: it stops while the check waits for something of ours, which is not the site's fault.
+"""The clock of a check. It stops while the check waits for our own resources, which is not the site's fault.
 
     with Clock(20.0) as clock:             # at most 20 s, not counting the next wait
         with not_charged():
             await our_slots.acquire()
 
-`not_charged` stops every clock around it, also one that a caller has started. It is for waiting only: for slots, for a
-parser, for room in memory. What the site does, or fails to do, is charged.
+`not_charged` stops every clock around it, even one that a caller has started. Use it only for waiting: for slots, for a
+parser, for memory. All time that the site takes is charged.
 
-The run then starts another check in the place of one that waits. `not_charged(keeps_place=True)` is for one that
-waits with an open connection.
+The run then starts another check in its place. Use `not_charged(keeps_place=True)` for a check that waits with an
+open connection.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Self
 
-#: Seconds between two looks at the clocks that have a limit. A timer for each would take longer to make than the clock.
+#: Seconds between two checks of the clocks with a limit. A timer for each would cost more than the clock.
 SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Clock:
-    """Raises TimeoutError when what runs within it has taken more than `limit` charged seconds (None: no limit).
+    """Raises TimeoutError when its block has taken more than `limit` charged seconds (None: no limit).
 
-    `on_wait(True)` is called when a wait begins that leaves the place to others, `on_wait(False)` when it ends.
+    `on_wait(True)` is called when a wait begins that releases the place of the check, `on_wait(False)` when it ends.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class Clock:
             self._running_since = self._loop.time()
 
     def look(self) -> None:
-        """End what runs within it if its time is used up."""
+        """Cancel the block if its time is used up."""
         if not self.is_over and self._limit is not None and self.charged >= self._limit:
             self._end()
 
@@ -95,7 +95,7 @@ class Clock:
 
 
 class Watch:
-    """Looks at the clocks of an event loop that have a limit."""
+    """Checks the clocks of an event loop that have a limit."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -123,7 +123,10 @@ _watch: Watch | None = None
 
 
 def watch_of(loop: asyncio.AbstractEventLoop) -> Watch:
-    """One for each loop. If threads with loops of their own take turns, a loop has several: that does no harm."""
+    """The watch of a loop.
+
+    If threads with their own loops alternate, a loop has several watches, which does no harm.
+    """
     global _watch
     watch = _watch
     if watch is None or watch.loop is not loop:
@@ -135,14 +138,14 @@ _innermost: ContextVar[Clock | None] = ContextVar("innermost", default=None)
 
 
 def charged_seconds() -> float:
-    """What the innermost clock has charged until now; the time of no clock in particular if there is none."""
+    """The seconds that the innermost clock has charged; without a clock, a time to compare with."""
     clock = _innermost.get()
     return clock.charged if clock else monotonic()
 
 
 @contextmanager
 def not_charged(*, keeps_place: bool = False) -> Iterator[None]:
-    """What is awaited in here is our fault: the clocks of this check stand still."""
+    """Stop the clocks of this check while the block waits for our own resources."""
     stopped = list(_clocks_around())
     leaving = [clock._on_wait for clock in stopped if clock._on_wait and not keeps_place]
     for clock in stopped:

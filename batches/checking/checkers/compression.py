@@ -1,4 +1,4 @@
-"""Decompresses bodies, by their bytes rather than by what the header says, and never to more than a limit."""
+"""Decompresses bodies according to their bytes rather than the header, and never to more than a limit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import brotli
 import zstandard
 
 GZIP, ZSTANDARD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-# "gzip, gzip" exists: a proxy that packs what is packed.
+# "gzip, gzip" exists: some proxies compress a compressed body again.
 MAX_LAYERS = 2
-# Some servers send a gzip member for each part of a page. Empty ones without end would only cost time.
+# Some servers send a gzip member for each part of a page. Endless empty members would only cost time.
 MAX_MEMBERS = 100
-# zstd asks for up to 2 GB of memory, as the stream says. RFC 8878 recommends that 8 MB are supported.
+# A zstd stream can demand up to 2 GB of memory. RFC 8878 recommends supporting 8 MB.
 MAX_WINDOW = 8 * 1024 * 1024
 STEP = 64 * 1024
 
@@ -27,10 +27,10 @@ class Unpacked(NamedTuple):
 
 
 def unpack(body: bytes, encodings: str, limit: int) -> Unpacked:
-    """Decompress what is compressed, whatever the Content-Encoding header (`encodings`) says.
+    """Decompress a body, whatever the Content-Encoding header (`encodings`) says.
 
-    A body that is not what the header says is returned unchanged. Of one that is damaged or ends early, what comes
-    before is returned. Bytes behind the end are left out.
+    A body that contradicts the header is returned unchanged. Of a damaged or truncated body, the part before the fault
+    is returned. Bytes after the end are left out.
     """
     result = Unpacked(body)
     for layer in range(MAX_LAYERS):

@@ -1,10 +1,13 @@
-"""Dates as feeds write them: the right moment in UTC, or none. Nothing is filled up from today, no zone is guessed."""
+"""Parses the dates of feeds to the exact moment in UTC, or to None.
+
+It never completes a date from today or guesses a zone.
+"""
 
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
-# Dates outside these years stand for zero or infinity.
+# Dates outside these years are placeholders for zero or infinity.
 FIRST_YEAR, LAST_YEAR = 1900, 2199
 # No date is longer, not even JavaScript's with the zone's name in brackets.
 MAX_DATE = 100
@@ -18,7 +21,7 @@ MONTHS = {
     }.items()
     for name in names.split()
 }  # fmt: skip
-#: In hours. Names that stand for several zones, such as IST, are left out.
+#: Offsets in hours. Ambiguous names, such as IST, are left out.
 ZONES = {
     "z": 0, "ut": 0, "utc": 0, "gmt": 0, "wet": 0,
     "est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7,
@@ -58,7 +61,7 @@ EPOCH = re.compile(r"\d{10}(\d{3})?")
 
 
 def parse_date(text: str) -> datetime | None:
-    """Return the moment in UTC, which is also assumed where no zone is given. None for anything but a full date."""
+    """Return the moment in UTC, which is also the default zone. None for anything but a full date."""
     text = text.strip()
     if not 8 <= len(text) <= MAX_DATE:
         return None

@@ -29,14 +29,14 @@ def choose_codec(body: bytes, declared: str, charset: str) -> str:
     if body.startswith(ALL_MARKS):
         return next(codec for mark, codec in MARKS.items() if body.startswith(mark))
     named = [codec for label in (declared, charset) if label and (codec := find_codec(label))]
-    # Western text is not valid UTF-8 by accident, whereas servers add "charset=iso-8859-1" to everything.
+    # Western text is never valid UTF-8 by accident, but some servers add "charset=iso-8859-1" to everything.
     if (not named or "utf_8" in named or "cp1252" in named) and find_utf8_end(body):
         return "utf_8"
     return next((codec for codec in named if codec != "utf_8"), "utf_8" if named else "cp1252")
 
 
 def find_utf8_end(body: bytes) -> int:
-    """Return how many bytes are UTF-8: all, all but a character cut at the end, or else 0."""
+    """Return the number of bytes in UTF-8: all, all but a truncated last character, or 0."""
     try:
         return codecs.utf_8_decode(body, "strict", False)[1]
     except UnicodeDecodeError:
@@ -56,7 +56,8 @@ PROLOG = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
 def remove_doctype(document: bytes) -> bytes:
     """Remove the DOCTYPE, and so all entities: nothing can be expanded or loaded. Returns b"" if it has no end.
 
-    It stands before all elements. What looks like one further on is text, such as an article on HTML in CDATA.
+    It precedes all elements. Anything further on that looks like a DOCTYPE is text, such as an article on HTML in
+    CDATA.
     """
     if b"<!DOCTYPE" not in document:
         return document
@@ -68,7 +69,7 @@ def remove_doctype(document: bytes) -> bytes:
             return b""
         pieces.append(document[position:start])
         position = doctype.end()
-    # With a space, so that the text around one does not form another.
+    # Insert a space, so that the surrounding text does not form another DOCTYPE.
     return b" ".join([*pieces, document[position:]]) if pieces else document
 
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from lxml import etree
 
-# A feed has tens of stories, an archive hundreds. Broken generators make more, and each would become a row.
+# A feed has tens of stories, an archive hundreds. Broken generators write more, and each would become a row.
 MAX_STORIES = 5000
 
 
 class Entry(NamedTuple):
-    """One item, as it stands there. `dates` has the best first; `base` is what its links are relative to."""
+    """One item, with its texts unchanged. `dates` has the best first; its links are relative to `base`."""
 
     id: str = ""
     title: str = ""
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     base: str = ""
 
     def find_identity(self, home: str) -> str:
-        """The id or else the link, unless it leads to the site's own page, as that of other items may do."""
+        """The id, otherwise the link, unless it leads to the site's own page, as the links of other items may do."""
         identity = self.id or self.link
         return "" if identity.rstrip("/") == home.rstrip("/") else identity
 
@@ -90,7 +90,7 @@ def find_head(root: etree._Element) -> etree._Element | None:
 
 
 def find_home(head: etree._Element) -> str:
-    """The address of the site's page, as it stands there."""
+    """The address of the site's page, unchanged."""
     found: dict[str, str] = {}
     for link in head.iterchildren("{*}link"):
         keep_field(found, "link", link)
@@ -120,7 +120,7 @@ def find_fields(item: etree._Element, wanted: frozenset[str] = FIELDS) -> dict[s
     found: dict[str, str] = {}
     own = item.tag[1:].rpartition("}")[0]
     for child in item.iterchildren("*"):
-        tag = child.tag  # lxml makes a new text each time
+        tag = child.tag  # lxml creates a new text with each access
         if len(tag) <= MAX_NAME and (name := classify(tag, own)) in wanted and name not in found:
             keep_field(found, name, child)
     if about := item.get(ABOUT) or item.get("href"):
@@ -149,7 +149,7 @@ def find_link(found: Mapping[str, str]) -> str:
 
 
 def find_base(item: etree._Element) -> str:
-    """What `xml:base` says of the item's link, or else of the item, all around them included."""
+    """The `xml:base` of the item's link, otherwise of the item, resolved against all elements around it."""
     return next((link for link in item.iterchildren("{*}link") if link.get(BASE)), item).base or ""
 
 

@@ -1,4 +1,4 @@
-"""The checker "feed": fetches a profile's feed, finds it through the page if need be, and reads its stories."""
+"""The checker "feed": fetches a profile's feed, finds it through the page if necessary, and reads its stories."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from .fetch import FetchingChecker, Response
 from .parsers import Parsers
 from .reading import Body, Reading, Unreadable
 
-# With these, the page is searched again for its feed. Lasting faults that have no error status count as well.
+# After these errors, the page is searched again for its feed. Permanent faults without an error status count as well.
 GONE = frozenset({401, 403, 404, 410})
 NONE: Mapping[str, FetchError] = {}
 # A server's clock may be ahead, and its date may have no zone.
 CLOCK_DIFFERENCE = timedelta(days=1)
 CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.ASCII | re.IGNORECASE)
-# Sent back as a header's value, so it must not be anything else.
+# It is sent back as the value of a header, so it must be valid there.
 VALIDATOR = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_VALIDATOR - 2}}}[!-~])?")
 
 
@@ -41,7 +41,7 @@ class FeedChecker(FetchingChecker):
         except FetchError as error:
             if not is_dead(error):
                 raise
-            # The page may know where the feed is now. The validators are the old feed's.
+            # The page may declare the feed's new address. The validators belong to the old feed.
             return await self._check_page(profile, {}, {profile.feed_url: error})
 
     async def _check_page(
@@ -54,7 +54,7 @@ class FeedChecker(FetchingChecker):
     async def _evaluate(
         self, response: Response, url: str, profile: ProfileToCheck, dead: Mapping[str, FetchError]
     ) -> CheckResult:
-        """Read what was fetched from `url`: a feed, or a page that leads to one. Feeds that are `dead` do not count."""
+        """Read the response of `url`: a feed, or a page that leads to a feed. `dead` feeds do not count."""
         for _ in range(self.config.max_redirects + 1):
             if response.status == 304:
                 return make_unchanged(response)
@@ -100,13 +100,13 @@ class FeedChecker(FetchingChecker):
 
 
 def is_dead(error: FetchError) -> bool:
-    """Whether a feed has gone for good, or become something else."""
+    """Whether a feed is gone permanently, or is no longer a feed."""
     is_status = error.http_status is not None and error.http_status >= 400
     return error.http_status in GONE if is_status else not (error.transient or isinstance(error, NoAnswer))
 
 
 def find_validators(profile: ProfileToCheck) -> dict[str, str]:
-    """The headers that ask only for what has changed."""
+    """The headers of a conditional request."""
     if not (profile.etag or profile.last_modified):
         return {}
     date = parse_date(profile.last_modified)
@@ -138,7 +138,7 @@ def make_body(response: Response) -> Body:
 
 
 def find_charset(content_type: str) -> str:
-    """What the header says, or empty."""
+    """The charset of the header, or empty."""
     charset = CHARSET.search(content_type)
     return charset[1] if charset else ""
 

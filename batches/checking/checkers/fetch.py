@@ -39,17 +39,18 @@ PHRASES = {int(status): phrase for status, phrase in responses.items()} | {
     526: "Invalid SSL Certificate",
 }
 
-# Seconds before the second attempt, doubled for each further one, with jitter so that attempts do not come in waves.
+# Seconds before the second attempt, doubled for each further attempt, with jitter so that attempts do not come in
+# waves.
 FIRST_BACKOFF = 0.5
 # Smaller bodies are decompressed in the event loop: a thread's round trip takes as long.
 SMALL_PACKED = 4 * 1024
-# Most feeds are packed to a fifth. If each waited for room up to the limit, few could be unpacked at once.
+# Most feeds are compressed to a fifth. If each waited for memory up to the limit, few could be decompressed at once.
 USUAL_RATIO = 10
 
 
-@dataclass(slots=True, weakref_slot=True)  # not frozen: to make one would take twice as long
+@dataclass(slots=True, weakref_slot=True)  # not frozen, which would take twice as long to create
 class Response:
-    """A final response: 2xx, or 304 to a conditional request. Its room in memory is free again when it is gone."""
+    """A final response: 2xx, or 304 to a conditional request. Its memory is released when it is deleted."""
 
     url: str  # of the last hop, without a fragment
     status: int
@@ -57,7 +58,7 @@ class Response:
     body: bytes = b""
     #: The body is longer than allowed.
     is_cut: bool = False
-    #: The same as `url` if redirects led there and all of them were permanent, or else empty.
+    #: The same as `url` if redirects led there and all of them were permanent, otherwise empty.
     moved_to: str = ""
 
 
@@ -105,13 +106,13 @@ class FetchingChecker(Checker):
     async def fetch(self, url: str, headers: Mapping[str, str] | None = None, *, read_body: bool = True) -> Response:
         """Return the final response for `url` after redirects, waits and retries. Raises FetchError.
 
-        All of them together have one deadline: a site that is slow to fail takes no longer than one that is slow.
+        All of them together have one deadline: a site that fails slowly takes no longer than a slow site.
         """
         try:
             with Clock(self.config.timeout):
                 return await self._try(url, headers, read_body)
         except TimeoutError:
-            # Not retried: it has taken its time, and the next check will come.
+            # Not retried: it has used its time, and the next check tries again.
             raise NoAnswer(f"{TOO_LATE} {self.config.timeout:g} s") from None
 
     async def _try(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
@@ -126,7 +127,7 @@ class FetchingChecker(Checker):
         return await self._follow(url, headers, read_body)
 
     async def _follow(self, url: str, headers: Mapping[str, str] | None, read_body: bool) -> Response:
-        """Follow redirects here, not in libcurl: each hop is checked and takes a slot of its own host."""
+        """Follow redirects here, not in libcurl, so that each hop is checked and takes a slot of its own host."""
         target = parse_url(url, "the address")
         lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
         statuses: set[int] = set()
@@ -155,7 +156,7 @@ class FetchingChecker(Checker):
             self._hosts.release(domain)
 
     def _fail(self, answer: Answer, domain: str) -> FetchError:
-        """The failure for an error status. Raises HostPaused if the site wants to be asked later."""
+        """The failure for an error status. Raises HostPaused if the site asks for a pause."""
         status = answer.status
         if status in BUSY:
             self._hosts.note_refusal(domain, status, parse_retry_after(answer.headers.get("Retry-After", "")))
@@ -191,8 +192,8 @@ class FetchingChecker(Checker):
         return unpacked
 
     async def _unpack_within(self, room: int, answer: Answer) -> Unpacked:
-        """Unpack at most `room` bytes, in a thread, once there is room for them in memory."""
-        with not_charged(keeps_place=True):  # others would only wait as well
+        """Decompress at most `room` bytes in a thread, once there is memory for them."""
+        with not_charged(keeps_place=True):  # other attempts would wait as well
             await answer.share.wait_to_grow(room)
             return await asyncio.to_thread(unpack, answer.body, answer.headers.get("Content-Encoding", ""), room)
 

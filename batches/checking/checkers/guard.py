@@ -1,4 +1,4 @@
-"""Decides which addresses may be connected to: public ones, and those in allowed networks."""
+"""Decides which addresses checks can connect to: public addresses, and those in allowed networks."""
 
 import errno
 import re
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 Network = IPv4Network | IPv6Network
 
-# Of IPv6, only this is assigned. That excludes ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48), unique local, link-local,
+# The only assigned part of IPv6. It excludes ::/96, NAT64 (64:ff9b::/96, 64:ff9b:1::/48), unique local, link-local,
 # site-local and multicast addresses.
 GLOBAL_V6 = IPv6Network("2000::/3")
-# IANA's special-purpose registries, and 192.88.99.0/24, which relays to 6to4. Written out because `is_global` of Python
+# IANA's special-purpose registries, and 192.88.99.0/24, which relays to 6to4. Listed here because `is_global` of Python
 # 3.11 accepts multicast and several of these. Of IPv6: IETF protocols (Teredo, benchmarking, ORCHID), documentation,
 # 6to4 (which carries any IPv4 address), documentation again.
 SPECIAL_NETWORKS = """
@@ -26,7 +26,7 @@ NOT_PUBLIC = re.compile(r"the address \S+ is not public")
 
 
 class Address(NamedTuple):
-    """As libcurl hands it to OPENSOCKETFUNCTION."""
+    """As libcurl passes it to OPENSOCKETFUNCTION."""
 
     family: int
     socktype: int
@@ -35,7 +35,7 @@ class Address(NamedTuple):
 
 
 def is_public(address: str | IPv4Address | IPv6Address, allowed: Iterable[Network] = ()) -> bool:
-    """Whether a resolved address may be connected to. Invalid ones may not."""
+    """Whether checks can connect to a resolved address. False for an invalid one."""
     try:
         ip = ip_address(address)
     except ValueError:

@@ -9,27 +9,27 @@ from time import monotonic
 from .base import HostNote, HostPaused
 from .clock import not_charged
 
-# Hosts with a pause or an interval are remembered while they are not in use, too. At most this many, of 300 bytes each.
+# Hosts with a pause or an interval are remembered even while they are not in use. At most this many, of 300 bytes each.
 MAX_HOSTS = 10_000
-# Seconds. A host that answers 429 without saying for how long is asked again after the first pause, then after twice as
-# long, and so on. An answer ends that.
+# Seconds. A host that answers 429 without Retry-After is tried again after the first pause, then after twice as long,
+# and so on. A success ends this.
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 900.0
-# Seconds between two requests to a host that has answered 429. Doubled each time, and shortened with each good answer.
+# Seconds between two requests to a host that has answered 429. Doubled each time, and shortened with each success.
 FIRST_INTERVAL, LONGEST_INTERVAL = 1.0, 10.0
 RELIEF = 0.9
-# Seconds by which the ends of a pause may differ that we have noted ourselves, by two clocks.
+# Seconds by which two clocks may differ about the end of a pause that we have noted ourselves.
 SAME_PAUSE = 1.0
-# A host that says "in ten years" is asked next week.
+# A host that says "in ten years" is tried again after a week.
 MAX_RETRY_AFTER = 7 * 24 * 3600.0
 
 
 @dataclass(slots=True)
 class Manners:
-    """How a host wants to be treated. Times are those of `monotonic`."""
+    """The limits that a host has asked for. Times are those of `monotonic`."""
 
     paused_until: float = 0.0
     reason: str = ""
-    refusals: int = 0  # without an answer in between
+    refusals: int = 0  # without a success in between
     interval: float = 0.0
     next_request: float = 0.0
     last_status: int | None = None
@@ -38,12 +38,13 @@ class Manners:
 class HostSlots:
     """Slots per host, which here is a registrable domain: a site has many names.
 
-    Forgets hosts that are neither in use nor want anything special.
+    Forgets hosts that are neither in use nor have asked for limits.
     """
 
     def __init__(self, per_host: int) -> None:
         self._per_host = per_host
-        #: Whether another process may be checking this domain at the same time: a redirect can lead to any.
+        #: Whether another process may be checking this domain at the same time, since a redirect can lead to any
+        #: domain.
         self.is_foreign: Callable[[str], bool] = lambda name: False
         self._taken: dict[str, int] = {}
         self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
@@ -60,7 +61,7 @@ class HostSlots:
             await self._wait_for_slot(name)
         try:
             if name in self._manners:
-                # While holding the slot: its previous holder may have been told to wait.
+                # While holding the slot, since the host may have asked its previous holder to wait.
                 self._require_no_pause(name)
                 await self._keep_interval(name)
         except BaseException:
@@ -79,7 +80,7 @@ class HostSlots:
             raise
 
     def release(self, name: str) -> None:
-        """Give a slot to the one that has waited longest, if any."""
+        """Give the slot to the check that has waited longest, if any."""
         waiting = self._waiting.get(name, ())
         while waiting:
             turn = waiting.popleft()
@@ -108,13 +109,16 @@ class HostSlots:
             self._require_no_pause(name)
 
     def note_refusal(self, name: str, status: int, retry_after: float) -> None:
-        """The host has answered 429 or 503, and said for how long (0: it did not). Raises HostPaused if it pauses."""
+        """The host has answered 429 or 503, with a Retry-After in seconds or 0.
+
+        Raises HostPaused if that begins a pause.
+        """
         if not retry_after and status != 429:
             return
         manners = self._manners.pop(name, None) or Manners()
         self._manners[name] = manners  # at the end
         now = monotonic()
-        if now >= manners.paused_until:  # of several requests that were under way, one counts
+        if now >= manners.paused_until:  # of several concurrent requests, one counts
             manners.refusals += 1
             manners.interval = min(max(2 * manners.interval, FIRST_INTERVAL), LONGEST_INTERVAL)
         if retry_after:
@@ -130,7 +134,7 @@ class HostSlots:
         raise HostPaused(name, manners.paused_until - now, reason, status)
 
     def note_answer(self, name: str, status: int) -> None:
-        """The host has answered something else."""
+        """The host has answered with another status."""
         manners = self._manners.get(name)
         if manners is None:
             return
@@ -144,12 +148,12 @@ class HostSlots:
                 del self._manners[name]
 
     def take_notes(self) -> list[HostNote]:
-        """What has changed since the last call."""
+        """The limits that have changed since the last call."""
         changed, self._changed = self._changed, set()
         return [self._describe(name) for name in changed]
 
     def recall(self, notes: Iterable[HostNote]) -> None:
-        """Treat these hosts as they wanted it earlier, or from another worker. What we know better stays."""
+        """Remember the limits of earlier runs, or of other workers, unless our own are newer."""
         now = monotonic()
         for note in notes:
             paused_until = now + note.pause_seconds
@@ -171,7 +175,7 @@ class HostSlots:
         self._forget_surplus()
 
     def _forget_surplus(self) -> None:
-        """Those that have asked for something the longest time ago."""
+        """Forget the hosts with the oldest limits."""
         while len(self._manners) > MAX_HOSTS:
             oldest = next(iter(self._manners))
             del self._manners[oldest]

@@ -1,4 +1,4 @@
-"""The checker "http": does the address answer?"""
+"""The checker "http", which checks whether the address responds."""
 
 from .base import CheckResult, ProfileToCheck
 from .fetch import FetchingChecker

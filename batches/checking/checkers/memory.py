@@ -1,4 +1,4 @@
-"""Room in memory for the bodies of all fetches: hosts that send megabytes at the same moment wait for each other."""
+"""Limits the memory for the bodies of all fetches: hosts that send megabytes at the same moment wait for each other."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-# A body up to this size always has room: there are only as many of them as checks at once.
+# A body up to this size never waits: there are at most as many as concurrent checks.
 SMALL_BYTES = 64 * 1024
 
 
 class Turn(NamedTuple):
-    """Who waits for how many bytes."""
+    """A share that waits for this many bytes."""
 
     share: Share
     size: int
@@ -19,15 +19,15 @@ class Turn(NamedTuple):
 
 
 class Memory:
-    """`size` bytes, the last `reserve` of them for one body at a time, which can therefore always be finished.
+    """`size` bytes. The last `reserve` bytes are for one body at a time, which can therefore always be completed.
 
-    Without the reserve, bodies that are received in part could wait for each other for ever.
+    Without the reserve, partly received bodies could wait for each other for ever.
     """
 
     def __init__(self, size: int, reserve: int) -> None:
         #: Bytes outside of the reserve. Negative while it is in use.
         self.free = size - reserve
-        #: Has the reserve: the one that had waited longest when it became free.
+        #: The share with the reserve: the one that had waited longest when the reserve became free.
         self._favoured: Share | None = None
         self._waiting: deque[Turn] = deque()
 
@@ -50,7 +50,7 @@ class Memory:
         await given
 
     def _give_turns(self) -> None:
-        """Wake up those for whom there is room, the first ones only: thousands may wait, and each change comes here."""
+        """Wake up the first shares for which there is room. Thousands may wait, and each change calls this."""
         while self._waiting:
             turn = self._waiting[0]
             if not turn.given.done():  # otherwise it was cancelled
@@ -60,7 +60,7 @@ class Memory:
             self._waiting.popleft()
 
     def _favour(self, turn: Turn) -> bool:
-        """Give it the reserve, if nobody has it."""
+        """Give the share the reserve, if it is free."""
         if self._favoured:
             return False
         self._favoured = turn.share
@@ -68,31 +68,31 @@ class Memory:
 
 
 class Share:
-    """The room that one body has."""
+    """The memory of one body."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self.size = 0
 
     def grow(self, count: int) -> bool:
-        """Take room for `count` more bytes. Returns False if there is none now."""
+        """Take `count` more bytes. Returns False if they are not available now."""
         has_room = self._memory.take(self, count)
         if has_room:
             self.size += count
         return has_room
 
     async def wait_to_grow(self, count: int) -> None:
-        """If this is cancelled, the share has to be closed: it may have the room already."""
+        """If this is cancelled, close the share: it may have received the bytes already."""
         if not self.grow(count):
             await self._memory.wait_for_room(self, count)
 
     def resize(self, size: int) -> None:
-        """Set what it takes from now on, without waiting. Let it grow only a little this way."""
+        """Set its size without waiting. Let it grow only a little this way."""
         unused, self.size = self.size - size, size
         self._memory.give_back(self, unused)
 
     def close(self) -> None:
-        """Give all of it back. Closing twice changes nothing."""
+        """Release all of it. Closing twice does no harm."""
         if self.size:
             size, self.size = self.size, 0
             self._memory.give_back(self, size)

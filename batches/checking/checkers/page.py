@@ -1,4 +1,4 @@
-"""HTML pages: tells them from feeds, and finds the feeds that a page declares."""
+"""HTML pages: distinguishes them from feeds, and finds the feeds that a page declares."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ SNIFFED_BYTES = 4096
 
 
 def is_html(document: bytes, content_type: str) -> bool:
-    """Whether `document` is a page. Its start decides, or else its content type."""
+    """Whether `document` is a page. Its start decides, otherwise its content type."""
     start = START.search(document, 0, SNIFFED_BYTES)
     if start and not start["feed"]:
         start = START.search(COMMENT.sub(b"", document[:SNIFFED_BYTES]))
@@ -25,8 +25,8 @@ def is_html(document: bytes, content_type: str) -> bool:
     return bool(start or "html" in content_type.lower()) and document.lstrip()[:1] != b"{"
 
 
-# Finds the tags that matter and skips what cannot contain tags. A tree of the whole page would take ten times its size
-# in memory.
+# Finds the relevant tags and skips text that cannot contain tags. A tree of the whole page would take ten times its
+# size in memory.
 TOKEN = re.compile(
     rb"""<!--.*?(?:-->|\Z)
     | <(?P<raw>script|style|textarea|title|template|iframe|xmp)\b (?: [^<>]*+(?<=/)> | .*?(?:</(?P=raw)\b|\Z) )
@@ -37,7 +37,7 @@ TOKEN = re.compile(
 MAX_LINK_TAGS = 500
 MAX_TAG_BYTES = 4000
 
-# By how surely it is a feed. The last ones are declared for other things too, such as WordPress's API.
+# The most certain types first. The last ones are also declared for other things, such as WordPress's API.
 FEED_TYPES = {
     "application/rss+xml": 0, "application/atom+xml": 0, "application/feed+json": 0,
     "application/xml": 1, "text/xml": 1, "application/json": 2,
@@ -56,12 +56,12 @@ REFRESH = re.compile(
     r"""\s*+(\d{1,4})[\d.]*+\s*+[;,]?+\s*+(?:url\s*+=\s*+)?+(?:"([^"]+)"?|'([^']+)'?|([^\s"'].*))\s*""",
     re.IGNORECASE | re.DOTALL,
 )
-# A page that shows itself for longer, or loads itself again, is meant to be read.
+# A page with a longer delay, or one that reloads itself, is meant to be read.
 MAX_REFRESH_SECONDS = 10
 
 
 class Declared(NamedTuple):
-    """What a page says of other documents: its feeds, the best first, and where it sends its readers at once."""
+    """The links of a page: its feeds, the best first, and the address to which it refreshes at once."""
 
     feeds: Sequence[str] = ()
     refresh: str = ""
@@ -104,7 +104,7 @@ def read_page(document: bytes, address: str, link_header: str = "", refresh_head
 
 def find_tags(document: bytes) -> Iterator[TagReader]:
     tags = (match["tag"] for match in TOKEN.finditer(document) if match["tag"])
-    # Of all that a page says of itself, only where it leads to matters. Reading a tag takes 20 µs.
+    # Of the `meta` elements, only the one with a refresh matters. Reading a tag takes 20 µs.
     wanted = (tag for tag in tags if tag[1:5].lower() != b"meta" or b"refresh" in tag.lower())
     for tag in islice(wanted, MAX_LINK_TAGS):
         if len(tag) <= MAX_TAG_BYTES:
@@ -122,7 +122,7 @@ def add_feed(ranks: dict[str, int], link: Mapping[str, str], base: str) -> None:
 
 
 def rank_link(link: Mapping[str, str]) -> int | None:
-    """Return how surely the link leads to a feed, 0 for the surest. Returns None if it does not."""
+    """Return the rank of a link by its certainty to lead to a feed, 0 for the best; None if it does not."""
     relations = link.get("rel", "").lower().split()
     kind = link.get("type", "").partition(";")[0].strip().lower()
     if "alternate" in relations:
@@ -136,7 +136,7 @@ def rank_link(link: Mapping[str, str]) -> int | None:
 
 
 def find_refresh(text: str, base: str) -> str:
-    """Where a reader is sent by the content of "Refresh", or ""."""
+    """The address in the content of "Refresh", or ""."""
     match = REFRESH.fullmatch(text[:MAX_HEADER])
     if match is None or int(match[1]) > MAX_REFRESH_SECONDS:
         return ""

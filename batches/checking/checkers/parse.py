@@ -30,7 +30,7 @@ class InvalidFeed(Exception):
 class Feed(NamedTuple):
     entries: Sequence[Entry]
     home: str = ""  # the site's page
-    base: str = ""  # what links are relative to, if not the feed's address
+    base: str = ""  # the base of links, if it is not the feed's address
 
 
 def read_quickly(document: bytes) -> Feed | None:
@@ -49,7 +49,7 @@ def read_quickly(document: bytes) -> Feed | None:
     return read_xml(root, document)
 
 
-# Most of a large feed are the articles, which libxml2 reads letter by letter, and which are seldom needed.
+# The articles make up most of a large feed. libxml2 reads them letter by letter, and they are seldom needed.
 LARGE_BYTES = 20_000
 LONG_TEXT = 1000
 TEXT_START = re.compile(
@@ -88,7 +88,7 @@ MAY_BE_FEED = re.compile(rb"<(?:[a-z][\w.-]*:)?(?:rss|feed|rdf|channel|item|entr
 
 
 def read_thoroughly(document: bytes) -> Feed:
-    """Read a feed (UTF-8), whatever is wrong with it. Raises InvalidFeed."""
+    """Read a feed (UTF-8), however broken it is. Raises InvalidFeed."""
     feed = read_quickly(document)
     if feed is None:
         document = rebuild(repair(make_safe(document)))
@@ -103,7 +103,7 @@ BETWEEN = re.compile(r"[\s,]*")
 
 
 def cut_last_item(document: bytes) -> bytes:
-    """End the beginning of a feed (UTF-8) after its last whole item. Raises InvalidFeed if it has none."""
+    """Cut a truncated feed (UTF-8) after its last complete item. Raises InvalidFeed without a complete item."""
     if document.lstrip()[:1] == b"{":
         return cut_last_json_item(document.decode("utf-8", "replace"))
     root = ROOT.search(document)
@@ -140,14 +140,14 @@ def read_xml(root: etree._Element | None, document: bytes) -> Feed:
     home = find_home(head)
     has_bases = b"xml:base" in document
     entries = [read_entry(item, home, has_bases=has_bases) for item in find_items(root)]
-    # RSS does not say what links are relative to. Atom does: to the document.
+    # RSS does not define the base of relative links. In Atom, it is the document.
     return Feed(entries, home, "" if local_name(head) == "feed" else home)
 
 
-# Linear in tags, attributes and namespaces, with limits of depth. No entities are left that it could resolve. One for
-# all documents: with one for each, a small document takes half as long again.
+# Linear in tags, attributes and namespaces, with limits of depth. All entities have been removed. One parser for all
+# documents: with one for each, a small document takes half as long again.
 PARSER = etree.XMLParser(recover=True, resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
-# libxml2 keeps no more. Harmless ones may have displaced others.
+# libxml2 keeps no more errors. Harmless ones may have displaced others.
 MAX_FAULTS = 100
 
 

@@ -1,4 +1,4 @@
-"""A process that reads documents. It may crash, compute for ever or fill its memory: only that document is lost."""
+"""A process that reads documents. If it crashes, computes for ever or fills its memory, only that document is lost."""
 
 import os
 import resource
@@ -14,18 +14,18 @@ from typing import NamedTuple
 
 from .reading import Body, Reading, Unreadable, read
 
-#: Bytes that its data may take. It starts with 20 MB, and the worst document that is still read takes 250 MB.
+#: Maximum bytes of its data. It starts with 20 MB, and the largest readable document takes 250 MB.
 MAX_MEMORY = 400_000_000
-#: A process that still has more than this after a document ends: it will not return the memory.
+#: A process with more than this after a document ends, since it will not return the memory.
 MAX_KEPT_MEMORY = 100_000_000
-#: Seconds to wait for an answer. Only on a very busy machine does a document need so long to use up its computing.
+#: Seconds to wait for an answer. A document needs this long to use up its computing time only on a very busy machine.
 PATIENCE = 120.0
 
 COMMAND = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import serve; serve(int(sys.argv[1]))"
 
 
 class Answer(NamedTuple):
-    """`error` is the reason of an unreadable document, `fault` the traceback of a bug of ours."""
+    """`error` is the reason for an unreadable document, `fault` the traceback of a bug."""
 
     reading: Reading | None = None
     error: str = ""
@@ -43,7 +43,7 @@ class ParserProcess:
         self._is_killed = False
 
     def read(self, body: Body, *, thoroughly: bool) -> Reading | None:
-        """As `reading.read`. Raises Unreadable also if the document was too much for the process."""
+        """Like `reading.read`. Also raises Unreadable if the document exceeded the limits of the process."""
         answer = self._ask(self._connection or self._start(), body, thoroughly)
         if answer.ends:
             self._bury()
@@ -99,11 +99,11 @@ class ParserProcess:
 
 
 def serve(number: int) -> None:
-    """Answer until the worker closes the connection or dies. Only the worker ends this process."""
+    """Answer requests until the worker closes the connection or dies. Only the worker ends this process."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    os.nice(5)  # the event loop goes first
+    os.nice(5)  # the event loop has priority
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     with Connection(number) as connection, suppress(EOFError, OSError):

@@ -25,7 +25,7 @@ MAX_HOSTS = 10_000
 
 
 class Parsers:
-    """Two processes, so that documents that are quickly read do not wait for the others."""
+    """Two processes, so that documents that are quick to read do not wait for slow ones."""
 
     def __init__(self) -> None:
         self._small = SmallDocuments()
@@ -54,10 +54,10 @@ class Parsers:
 
 
 class SmallDocuments:
-    """Reads small documents in the event loop, those of many checks in a row.
+    """Reads small documents of many checks in a series, in the event loop.
 
-    Between the other steps of its check, reading one takes up to twice as long: the processor's caches then have
-    other code and data.
+    Reading one between the other steps of its check takes up to twice as long, because the processor's caches then
+    contain other code and data.
     """
 
     def __init__(self) -> None:
@@ -99,8 +99,8 @@ class Waiting(NamedTuple):
 class Lane:
     """A process and the documents that wait for it.
 
-    The next one is of the host that has used the process least, and of these the smallest. So a host with many heavy
-    documents, or many hosts with one each, do not hold up the others.
+    The next document is from the host that has used the process least, and the smallest of these. So a host with many
+    heavy documents, or many hosts with one each, do not hold up the others.
     """
 
     def __init__(self, cpu_seconds: float) -> None:
@@ -115,7 +115,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         with not_charged():
             await self._wait_for_turn(host, len(body.content))
-            # It continues when this check is cancelled, and keeps its turn.
+            # It continues if this check is cancelled, and keeps its turn.
             started = self._thread.submit(self._read, host, body, thoroughly)
             started.add_done_callback(lambda _: loop.call_soon_threadsafe(self._start_next))
             return await asyncio.wrap_future(started)

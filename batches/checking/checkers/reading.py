@@ -1,4 +1,4 @@
-"""Reads a response's body: what kind of document it is, its stories, the feeds it declares. No network, no event loop.
+"""Reads the body of a response: its kind, its stories, and the feeds it declares. No network, no event loop.
 
 The time it takes grows with the document, so only `parsers` calls it.
 """
@@ -13,12 +13,12 @@ from .page import is_html, read_page
 from .parse import InvalidFeed, cut_last_item, read_quickly, read_thoroughly
 from .stories import make_stories
 
-# Part of every fingerprint. Change it when documents are read differently, so that all are read again.
+# Part of every fingerprint. Change it when the way of reading changes, so that all documents are read again.
 READER = b"reader 2"
 
 
 class Body(NamedTuple):
-    """What a server sent. `url` is that of the last hop. `is_feed`: a page has declared it, so it cannot be a page.
+    """The body of a response. `url` is that of the last hop. `is_feed`: a page has declared it, so it cannot be a page.
 
     `is_cut`: only the beginning, because it is too large. `links` and `refresh` are the headers of these names.
     """
@@ -34,10 +34,10 @@ class Body(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a document is: a feed with its stories, or a page.
+    """The result of reading a document: a feed with its stories, or a page.
 
-    `feeds` are the addresses of the feeds that the page declares, the best first. `refresh` is where it sends its
-    readers at once.
+    `feeds` are the addresses of the feeds that the page declares, the best first. `refresh` is the address to which it
+    refreshes at once.
     """
 
     stories: Sequence[Story] = ()
@@ -67,7 +67,7 @@ def read(body: Body, *, thoroughly: bool) -> Reading | None:
 def compute_fingerprint(body: Body) -> str:
     """Equal for the same document, read in the same way.
 
-    Most servers send no ETag and the same document again: nothing of it needs to be read, compared or stored. Stored in
-    the transaction that stores the document's stories, so that none of them is missed.
+    Most servers send no ETag but the same document again, which then need not be read, compared or stored. The
+    fingerprint is stored in the transaction that stores the document's stories, so that none of them is missed.
     """
     return blake2b(body.content, digest_size=16, key=body.charset.encode()[:64], person=READER).hexdigest()

@@ -1,4 +1,4 @@
-"""Makes well-formed XML of a feed that is not: first what is unambiguous, then whatever it takes."""
+"""Repairs feeds that are not well-formed XML: first the unambiguous faults, then everything else."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ from batches.text import NOT_XML
 
 from .elements import HEADS, IDS, ITEMS, WANTED
 
-# Each takes a hundred bytes until the document is joined again.
+# Each repair takes a hundred bytes until the document is joined.
 MAX_REPAIRS = 100_000
 START_OF_XML = re.compile(rb"<\?xml\s[^<>]*>|<(?:[a-z][\w.-]*:)?(?P<root>rss|feed|rdf)\b", re.IGNORECASE)
 NOT_ALLOWED = bytes(set(range(32)) - set(b"\t\n\r"))
@@ -61,24 +61,24 @@ ATTRIBUTE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 ATTRIBUTES = {name.lower(): name for name in (b"href", b"rel", b"type", b"url", b"src", b"xml:base", b"rdf:about")}
-#: These have elements in them; the other ones that are wanted have only text.
+#: These contain elements; the other relevant ones contain only text.
 CONTAINERS = HEADS | ITEMS | {"image", "textinput", "source"}
 KEPT = CONTAINERS.union(name.rpartition(":")[2] for name in WANTED)
-# Real feeds need seven.
+# Real feeds need seven levels.
 MAX_DEPTH = 20
 
 
 def rebuild(document: bytes) -> bytes:
     """Keep only the elements that feeds are read by, and close them where they should have been.
 
-    Drops a last element that is cut, and with half an id its item: half an id would be a new story, and the whole id
-    another one with the next check.
+    Drops a truncated last element, and its item if the id is truncated: it would be a new story, and with its whole id
+    another one in the next check.
     """
     return Rebuilder().rebuild(document)
 
 
 class Rebuilder:
-    """Writes a document again, from left to right, with only what is known."""
+    """Rewrites a document from left to right, with only the known elements."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -130,7 +130,7 @@ class Rebuilder:
         self._pieces.append(b"<%b%b%b>" % (name, written, b"/" if is_empty else b""))
 
     def _close(self, name: bytes) -> None:
-        """Close the innermost element of this name, and all within it. An end without a start closes nothing."""
+        """Close the innermost element of this name, and all elements in it. Ignore an end tag without a start tag."""
         if any(name == opened for opened, _ in self._open):
             innermost = b""
             while innermost != name:
@@ -152,7 +152,7 @@ def local_name(name: bytes) -> str:
 
 
 def read_attributes(rest: bytes) -> dict[bytes, bytes]:
-    """The attributes that feeds need, of which the first of each name counts."""
+    """The attributes that feeds need; the first of each name counts."""
     found: dict[bytes, bytes] = {}
     for match in ATTRIBUTE.finditer(rest):
         if name := ATTRIBUTES.get(match[1].lower()):

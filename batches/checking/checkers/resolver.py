@@ -1,4 +1,4 @@
-"""Looks up names without threads: a name that nobody answers for costs a packet, and delays no other name."""
+"""Resolves names without threads: a name without an answer costs a packet, and delays no other name."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,25 +13,26 @@ from batches.metrics import LOOKUPS
 from .base import NoConnection, Unreachable
 from .clock import not_charged
 
-# c-ares asks again sooner when a name server is known to be fast, and waits twice as long each time.
+# c-ares repeats a question sooner if it knows that a name server is fast, and waits twice as long each time.
 FIRST_SECONDS, TRIES = 2.0, 6
-#: Seconds after which a look-up has failed: names that take longer are dead.
+#: Seconds after which a look-up fails: names that take longer are dead.
 MAX_SECONDS = 8.0
-# A thousand questions at the same moment are too many for some name servers, which then lose them. Names that nobody
-# answers for give their room to others after the first second.
+# Some name servers lose questions if a thousand arrive at the same moment. A name without an answer releases its place
+# to others after the first second.
 MAX_AT_ONCE = 100
 QUICK_SECONDS = 1.0
-# A check that waits longer for a name leaves its place to another. If it did so at once, too many checks would be under
-# way, because most names are found within milliseconds.
+# A check that waits longer for a name releases its place. If it did so at once, too many checks would run concurrently,
+# because most names are found within milliseconds.
 PATIENCE = 0.1
-#: Seconds that answers are remembered at most. A failure too: other profiles of a dead name need not wait again.
+#: Maximum seconds for which answers are remembered, including failures: other profiles of a dead name need not wait
+#: again.
 CACHE_SECONDS = 60.0
 MAX_CACHED = 20_000
-# libcurl tries addresses of both families by turns. c-ares would open a socket to each, only to sort them.
+# libcurl alternates between the two families. c-ares would open a socket to each address, only to sort them.
 NO_SORT = 1 << 7
 
 UNKNOWN = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA, aiodns.error.ARES_EBADNAME})
-#: RFC 6761: these names are never asked for.
+#: RFC 6761: never query these names.
 LOCALHOST, LOOPBACK = "localhost", ("127.0.0.1", "::1")
 
 NO_SUCH_HOST = "no such host"
@@ -40,7 +41,7 @@ OUTCOMES = {"": "ok", NO_SUCH_HOST: "no_such_host", NO_ANSWER: "no_answer"}
 
 
 class Known(NamedTuple):
-    """The addresses of a name, or why there are none."""
+    """The addresses of a name, or the reason for the failure."""
 
     until: float
     addresses: Sequence[str] = ()
@@ -48,7 +49,7 @@ class Known(NamedTuple):
 
 
 class Resolver:
-    """Must be made, used and closed in one event loop."""
+    """Create, use and close it in one event loop."""
 
     def __init__(self) -> None:
         self._dns = aiodns.DNSResolver(timeout=FIRST_SECONDS, tries=TRIES)
@@ -75,7 +76,7 @@ class Resolver:
         return known.addresses
 
     async def _look_up(self, name: str) -> Known:
-        """Ask once, however many wait for the answer; one that is cancelled leaves it to the others."""
+        """Query once, however many checks wait for the answer. If one is cancelled, the others still get it."""
         task = self._under_way.get(name)
         if task is None:
             task = self._under_way[name] = asyncio.create_task(self._ask(name))

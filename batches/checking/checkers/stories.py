@@ -1,4 +1,4 @@
-"""Makes stories of a feed's entries: stable ids, plain titles, addresses that can be clicked, dates in UTC."""
+"""Turns a feed's entries into stories: stable ids, plain titles, safe links, dates in UTC."""
 
 import html
 import re
@@ -15,7 +15,7 @@ from .elements import Entry
 from .page import join_url
 from .parse import Feed
 
-# What a title made of a story's text has at most.
+# Maximum length of a title that is taken from a story's text.
 MAX_BEGINNING = 100
 
 
@@ -35,7 +35,7 @@ def make_stories(feed: Feed, address: str) -> list[Story]:
 def make_story(entry: Entry, address: str, base: str, home: str) -> Story | None:
     """Returns None for an entry without content."""
     title = strip_markup(entry.title)
-    if entry.link.startswith("//"):  # only the scheme is missing, and the feed's is known to work
+    if entry.link.startswith("//"):  # only the scheme is missing, and the scheme of the feed works
         base = address
     elif entry.base:
         base = join_url(base, entry.base)

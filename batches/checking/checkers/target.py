@@ -11,16 +11,16 @@ from .base import FetchError
 
 PORTS = {"http": 80, "https": 443}
 
-# With dot segments. libcurl reads other schemes too, so that the reason can name them; they are refused below.
+# Keep dot segments. Let libcurl parse other schemes, so that the reason can name them; they are refused below.
 AS_WRITTEN = pycurl.U_PATH_AS_IS | pycurl.U_NON_SUPPORT_SCHEME
 
 START = re.compile(r"(?:([a-z][a-z0-9+.-]*):)?(?://([^/?#]*))?", re.ASCII | re.IGNORECASE)  # scheme and authority
 # A name has at most 253 characters. Converting the 64 kB that fit into a header blocked the event loop for 1 s.
 MAX_AUTHORITY = 300
-IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")  # as libcurl writes all spellings that it reads as one
+IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")  # libcurl's spelling of all forms of an IPv4 address
 IGNORED = dict.fromkeys(map(ord, "\t\r\n"))  # as browsers do
 CLEAN = re.compile(r"[!#-;=?-\[\]_a-z~]*")
-TO_QUOTE = re.compile(r"[^!#-;=?-\[\]_a-z~]+")  # all but the printable ASCII that an address may contain
+TO_QUOTE = re.compile(r"[^!#-;=?-\[\]_a-z~]+")  # all but the printable ASCII that an address can contain
 
 
 class Target(NamedTuple):
@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Path and query as they are to be requested. libcurl by itself would change "%c3" to "%C3"."""
+        """The path and query to request. libcurl itself would change "%c3" to "%C3"."""
         return "/" + self.url.split("/", 3)[3]
 
 
@@ -73,7 +73,7 @@ def _make_target(url: pycurl.CurlUrl, subject: str, written: str) -> Target:
 
 
 def _to_ascii(text: str, authority: str | None) -> str:
-    """Percent-encode what a request cannot contain, and nothing else: some servers distinguish "%7E" and "~"."""
+    """Percent-encode only characters that a request cannot contain: some servers distinguish "%7E" and "~"."""
     start, _, rest = text.partition("//") if authority else ("", "", text)
     quoted = TO_QUOTE.sub(_quote, rest[len(authority or "") :])
     return f"{start}//{_host_to_ascii(authority)}{quoted}" if authority else quoted

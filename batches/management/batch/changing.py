@@ -59,7 +59,7 @@ class ChangeActions(ActionCommand):
         text = "Days since their end (default: %(default)s)."
         prune.add_argument("--days", type=number_of_days, default=days, help=text)
         prune.add_argument("--keep-errors", action="store_true", help="Delete only batches that are done.")
-        text = "Only list them, and count what workers remove by themselves according to the settings."
+        text = "Only list them, and count the rows that workers remove according to the settings."
         prune.add_argument("--dry-run", action="store_true", help=text)
         prune.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
         description = "Recount everything from the rows; exit with status 1 if something is wrong."
@@ -103,7 +103,7 @@ class ChangeActions(ActionCommand):
         def line_of_change(batch_id: str) -> int:
             try:
                 change = find_latest_change(self.find_batch(batch_id))
-            except CommandError:  # said when it is its turn
+            except CommandError:  # reported when it is its turn
                 return 0
             return change.pk if change else 0
 
@@ -135,7 +135,7 @@ class ChangeActions(ActionCommand):
             return
         if not yes and sys.stdin.isatty():
             require_confirmed(f"Delete {total} with all results?")
-        # The question may have stood for minutes: what was queued again in the meantime stays.
+        # The question may have waited for minutes: batches that were queued again since are kept.
         results = self.manager.delete_batches([batch.pk for batch in batches], expected_in=batches)
         deleted = sum(map(bool, results))
         self.stdout.write(f"{pluralise(deleted, 'batch', 'batches')} deleted.")

@@ -50,7 +50,7 @@ class RunActions(ActionCommand):
         if options["dry_run"]:
             self.stderr.write("Dry run: nothing was saved.")
             return None
-        self.stdout.flush()  # if that is not possible, before anything is created
+        self.stdout.flush()  # fails before anything is created
         name = options["name"] or (Path(file).stem if file not in (None, "-") else "Standard input")
         priority, checker = options["priority"], options["checker"]
         choices = {name: options[name] for name in ("keep", "count_first")}
@@ -84,7 +84,10 @@ class RunActions(ActionCommand):
         return batch
 
     def conclude(self, batch: Batch, stopped_by: int | None, as_json: bool) -> None:
-        """Print the summary. Exits with 0 for a batch that is done, 128 + the signal if we were stopped, else 1."""
+        """Print the summary.
+
+        Exits with 0 for a batch that is done, 128 + the signal if we were stopped, otherwise 1.
+        """
         if stopped_by is not None and self.manager.pause_batch(batch.pk):
             resume = command_line(f"batch run --resume {batch.pk}")
             message = f"Stopped. The batch is paused and its results are saved. Continue with: {resume}"
@@ -106,7 +109,7 @@ class RunActions(ActionCommand):
 
 
 def list_parser() -> ArgumentParser:
-    """The arguments that say which list becomes which batch."""
+    """The arguments for the list and the batch."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON; - for standard input.")
     parser.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
@@ -148,6 +151,6 @@ def work_until_finished(batch: Batch, out: TextIO, processes: int) -> int | None
     try:
         with display, Helpers(batch, processes, lambda: worker.stopped_by):
             worker.work()
-    except KeyboardInterrupt:  # shortly before or after the worker handles signals itself
+    except KeyboardInterrupt:  # just before or after the worker handles signals itself
         return signal.SIGINT
     return worker.stopped_by

@@ -26,7 +26,7 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_processes(parser)
-        text = "Serve what it measures for Prometheus on this port; each further process has the next one."
+        text = "Serve measurements for Prometheus on this port; each further process uses the next port."
         parser.add_argument("--metrics-port", type=port_number, metavar="PORT", help=text)
         text = "Address for it (default: %(default)s). Anybody who can reach it can read it."
         parser.add_argument("--metrics-host", default="127.0.0.1", metavar="ADDRESS", help=text)
@@ -65,7 +65,7 @@ class Command(DatabaseCommand):
             raise CommandError(f"{fault}. All processes were stopped.")
 
     def leave_threads_behind(self) -> None:
-        """Exit without waiting for threads of checkers that hang, such as in a name look-up."""
+        """Exit without waiting for threads of checkers that hang, for example in a name look-up."""
         if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()

@@ -9,10 +9,11 @@ OF_WORKERS = (Lease._meta.label_lower, Partition._meta.label_lower)
 
 class Command(dumpdata.Command):
     def handle(self, *labels: Any, **options: Any) -> None:
-        """Like Django's, but complete even while batches are imported or deleted.
+        """Dump like Django's command, but consistently even while batches are imported or deleted.
 
-        It reads one snapshot, and includes hidden batches: a worker removes them where the dump is loaded. It leaves
-        out leases and partitions: no worker runs there, and batches are read with the counts of their leases.
+        It reads one snapshot, and includes hidden batches, which a worker removes after the dump is loaded. It leaves
+        out leases and partitions: no worker of theirs exists after loading, and batches are read with the counts of
+        their leases.
         """
         options["exclude"] = [*options["exclude"], *OF_WORKERS]
         with snapshot():

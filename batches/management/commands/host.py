@@ -15,7 +15,9 @@ class Command(ActionCommand):
         super().add_arguments(parser)
         description = "List the hosts with the most failing profiles, by the last check of each profile."
         action = self.add_action("list", Command.show, description, JSON)
-        action.add_argument("--search", default="", help="A part of the name, or all of it for one that does not fail.")
+        action.add_argument(
+            "--search", default="", help="Part of the name, or the whole name of a host that does not fail."
+        )
         add_limit(action, "hosts")
 
     def show(self, *, search: str, limit: int, as_json: bool, **options: Any) -> None:

@@ -36,7 +36,7 @@ CONTENT.add_argument("--dry-run", action="store_true", help="Only report what wo
 
 
 class Command(FeedActions, SubscriptionActions):
-    help = "Create, edit, run, publish and export lists of profiles that last, and subscribe to them."
+    help = "Create, edit, run, publish and export lists of profiles, and subscribe to them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -54,19 +54,19 @@ class Command(FeedActions, SubscriptionActions):
         self.add_schedule()
         self.add_action("add", Command.add, "Add profiles to a list.", LIST, CONTENT, JSON)
         self.add_action("remove", Command.remove, "Remove profiles from a list.", LIST, CONTENT, JSON)
-        description = "Let a list have exactly these profiles."
+        description = "Make a list contain exactly these profiles."
         sync = self.add_action("import", Command.sync, description, LIST, CONTENT, JSON)
         sync.add_argument("--yes", action="store_true", help="Also if it removes more than a tenth of the list.")
-        description = "Give a profile another address; its history stays."
+        description = "Correct the address of a profile, which keeps its history."
         correct = self.add_action("correct", Command.correct, description, LIST)
         correct.add_argument("address")
         correct.add_argument("new_address")
         export = self.add_action("export", Command.export, "Export the profiles of a list.", LIST)
         add_export_options(export, MEMBER_EXPORTERS)
         self.add_feed_actions()
-        add_now(self.add_action("run", Command.run, "Queue a batch of the profiles that a list has now.", LIST, JSON))
+        add_now(self.add_action("run", Command.run, "Queue a batch of a list's current profiles.", LIST, JSON))
         self.add_subscription_actions(LIST)
-        description = "Delete a list; its profiles, its runs and their results stay."
+        description = "Delete a list; its profiles, its runs and their results are kept."
         delete = self.add_action("delete", Command.delete, description, LIST)
         delete.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
 
@@ -75,16 +75,16 @@ class Command(FeedActions, SubscriptionActions):
         create.add_argument("name")
         create.add_argument("file", nargs="?", help="Its profiles (default: none yet); - for standard input.")
         create.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
-        add_values(create, "Of its runs; higher goes first (default: 0).")
+        add_values(create, "Priority of its runs; higher goes first (default: 0).")
         create.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
         create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
         create.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
 
     def add_schedule(self) -> None:
-        schedule = self.add_action("schedule", Command.schedule, "Let a list run by itself.", LIST, JSON)
-        text = "When, as a cron expression such as “30 6 * * MON-FRI” (default: show its schedule)."
+        schedule = self.add_action("schedule", Command.schedule, "Schedule a list.", LIST, JSON)
+        text = "A cron expression such as “30 6 * * MON-FRI” (default: show its schedule)."
         schedule.add_argument("expression", nargs="?", help=text)
-        schedule.add_argument("--time-zone", help="Such as Europe/Berlin (default: as it is, or UTC).")
+        schedule.add_argument("--time-zone", help="Such as Europe/Berlin (default: unchanged, or UTC).")
         schedule.add_argument(
             "--delay", type=int, metavar="MINUTES", help="Start up to this many minutes later, at random."
         )
@@ -186,7 +186,7 @@ class Command(FeedActions, SubscriptionActions):
         change = self.manager.sync_list(found.pk, result.profiles, yes)
         if isinstance(change, Refusal) and change.code == Code.TOO_MANY_REMOVALS:
             self.confirm_removals(change)
-            # The question may have stood for minutes: of another version of the list it would say something else.
+            # The question may have waited for minutes, and is only about this version of the list.
             change = self.manager.sync_list(found.pk, result.profiles, True, expected_version=found.version)
         self.report_change(found, self.require_accepted(change), dry_run, as_json)
 
@@ -207,7 +207,7 @@ class Command(FeedActions, SubscriptionActions):
     def read(self, file: str, quiet: bool, **options: Any) -> ImportResult:
         result = read_list(file, options["format"], options["strict"])
         self.report_import(result, self.stderr if quiet else self.stdout)
-        self.stdout.flush()  # if that is not possible, before anything is changed
+        self.stdout.flush()  # fails before anything is changed
         return result
 
     def compare(self, found: ProfileList, result: ImportResult) -> ListChange:
@@ -218,7 +218,7 @@ class Command(FeedActions, SubscriptionActions):
         if dry_run:
             self.stderr.write("Dry run: nothing was saved.")
 
-    # Its runs, and its end
+    # Its runs, and its deletion
 
     def run(self, *, list: str, now: bool, as_json: bool, **options: Any) -> None:
         batch = self.require_accepted(self.manager.run_list(self.find_list(list).pk))

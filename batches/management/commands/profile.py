@@ -17,7 +17,7 @@ from batches.text import pluralise, printable
 
 
 class Command(ActionCommand):
-    help = "Show the profiles that rest or the history of one, check profiles now, or forget them."
+    help = "Show the profiles that rest or the history of a profile, check profiles now, or forget them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -25,14 +25,14 @@ class Command(ActionCommand):
         add_limit(self.add_action("resting", Command.show_resting, description, HOST, JSON), "profiles")
         check = self.add_action("check", Command.check_now, "Check profiles now, in a new batch.", HOST, JSON)
         check.add_argument("profiles", nargs="*", metavar="PROFILE", help="Its address, or its ID.")
-        check.add_argument("--resting", action="store_true", help="All that rest.")
+        check.add_argument("--resting", action="store_true", help="All profiles that rest.")
         check.add_argument("--name", default="Check now", help="Name of the batch (default: %(default)s).")
         add_values(check)
-        description = "Show the checks of a profile over all batches, newest first, with those that were repeated."
+        description = "Show the checks of a profile in all batches, newest first, including repeated ones."
         history = self.add_action("history", Command.show_history, description, JSON)
         history.add_argument("profile", metavar="PROFILE", help="Its address, or its ID.")
         add_limit(history, "checks")
-        description = "Delete profiles with all that is stored about them: stories, rows in batches, memberships."
+        description = "Delete profiles with all their data: stories, rows in batches, memberships."
         forget = self.add_action("forget", Command.forget, description, JSON)
         forget.add_argument("profiles", nargs="+", metavar="PROFILE", help="Its address, or its ID.")
         forget.add_argument("--dry-run", action="store_true", help="Only report what would be deleted.")

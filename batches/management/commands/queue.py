@@ -26,17 +26,17 @@ class Command(SubscriptionActions):
             "show", Command.show, "Show the running batch, the queued batches in order, and the workers.", JSON
         )
         add_limit(show, "queued batches")
-        hold = self.add_action("hold", Command.hold, "Start no other batch.")
-        hold.add_argument("--reason", default="", help="Shown to everybody who looks at the queue.")
+        hold = self.add_action("hold", Command.hold, "Hold the queue: start no further batch.")
+        hold.add_argument("--reason", default="", help="Shown on the queue page and in queue show.")
         text = "Release it at this time, such as 06:00 or 2026-01-31T06:00 (default: when somebody does)."
         hold.add_argument("--until", type=moment, metavar="TIME", help=text)
         text = "Stop the running batch too. It continues as soon as the queue is released (default: it continues)."
         hold.add_argument("--stop-running", action="store_true", help=text)
-        self.add_action("release", Command.release, "Let batches start again.")
+        self.add_action("release", Command.release, "Release the queue: let batches start again.")
         self.add_subscription_actions()
         description = (
-            "Notify subscribers if the queue is held for long or no worker runs, and send what is due. For cron: while "
-            "no worker runs, nothing else does."
+            "Notify subscribers if the queue is held for long or no worker runs, and send due messages. For cron: "
+            "while no worker runs, nothing else does."
         )
         self.add_action("alert", Command.alert, description)
 

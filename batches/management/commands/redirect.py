@@ -15,12 +15,12 @@ class Command(ActionCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        description = "List what can be accepted: several checks have seen the redirect, over days."
+        description = "List the redirects that can be accepted: several checks have seen them, over days."
         add_limit(self.add_action("list", Command.show, description, HOST, JSON), "redirects")
         description = "Give profiles the addresses that they redirect to."
         accept = self.add_action("accept", Command.accept, description, HOST, JSON)
-        accept.add_argument("ids", nargs="*", metavar="ID", help="As the list shows them.")
-        accept.add_argument("--all", action="store_true", dest="takes_all", help="All that match.")
+        accept.add_argument("ids", nargs="*", metavar="ID", help="IDs, as in the list.")
+        accept.add_argument("--all", action="store_true", dest="takes_all", help="All redirects that match.")
         accept.add_argument("--dry-run", action="store_true", help="Only report what would change.")
 
     def show(self, *, host: str | None, limit: int, as_json: bool, **options: Any) -> None:

@@ -24,12 +24,12 @@ from batches.web.uploads import MAX_FORM_BYTES
 SERVER_OPTIONS = (
     "--threads=8",
     f"--max-request-body-size={MAX_FORM_BYTES}",  # refused before the body is stored
-    # Idle connections cost a file each, and end after half a minute. `select` would fail with 1,024 open files.
+    # An idle connection needs a file, and ends after half a minute. `select` would fail with 1,024 open files.
     "--connection-limit=500",
     "--channel-timeout=30",
     "--cleanup-interval=5",
     "--asyncore-use-poll",
-    # An export that its reader has not read yet waits in a file. By default, a thread waits from 16 MB on.
+    # The unread part of an export waits in a file. By default, a thread would wait beyond 16 MB.
     "--outbuf-high-watermark=2000000000",
 )
 COLOURS = {"web": "cyan", "demo": "magenta"}
@@ -37,7 +37,7 @@ WORKER_COLOUR = "green"
 
 
 class Command(DatabaseCommand):
-    help = "Run the web application, and with it the workers, until Ctrl-C."
+    help = "Run the web application and the workers until Ctrl-C."
 
     requires_system_checks = "__all__"
 
@@ -50,9 +50,9 @@ class Command(DatabaseCommand):
         text = "Path of the site behind a proxy, such as /batches, whether or not the proxy removes it."
         parser.add_argument("--url-prefix", type=url_prefix, default=prefix, metavar="PATH", help=text)
         add_processes(parser)
-        text = "Run the web application alone. The workers are other services: batchworker."
+        text = "Run only the web application. Run the workers as other services: batchworker."
         parser.add_argument("--no-workers", action="store_true", help=text)
-        text = "What runs the workers: processes of their own, or Celery (default: %(default)s; BATCHES_EXECUTOR)."
+        text = "Run the workers as separate processes, or with Celery (default: %(default)s; BATCHES_EXECUTOR)."
         parser.add_argument("--executor", choices=EXECUTORS, default=get_config().executor, help=text)
         text = "Set up the demo queue first, serve its feeds too, and let the worker connect to 127.0.0.1."
         parser.add_argument("--demo", action="store_true", help=text)
@@ -65,7 +65,7 @@ class Command(DatabaseCommand):
         require_free_port(host, port, f"Choose another one: PORT={port + 1} {start_command(options['demo'])}")
         site = f"http://{reachable_host(host)}:{port}"
         has_demo = options["demo"] and self.set_up_demo(site)
-        # The worker starts after it: profiles that nobody serves yet would fail.
+        # The worker starts after the feed server: without it, the profiles would fail.
         demo = Child("demo", "django", ["demo", "--serve"], grace=3.0, listens_on=(DEMO_HOST, demo_port() or 0))
         children = [demo] if has_demo else []
         processes = options["processes"] or get_config().processes
@@ -81,12 +81,12 @@ class Command(DatabaseCommand):
         self.stdout.write("Stopped.")
 
     def set_up_demo(self, site: str) -> bool:
-        """Whether the queue has profiles of the demo, so that its feeds have to be served."""
+        """Set up the demo. Returns whether the queue has profiles of the demo, so that their feeds must be served."""
         call_command("demo", site=site, stdout=self.stdout)
         port = demo_port()
         if port is None:
             advice = f"To see it: DATA_DIR=demo {start_command()}"
-            self.stdout.write(f"There is no demo here, since this database has batches of its own. {advice}")
+            self.stdout.write(f"The demo is not available, since this database already has other batches. {advice}")
             return False
         remedy = (
             "The demo's profiles need it: stop the program that uses it, "
@@ -97,7 +97,7 @@ class Command(DatabaseCommand):
         return True
 
     def make_echo(self, children: Sequence[Child], coloured: bool) -> Echo:
-        """Writes whole lines, one at a time, after the name of their process."""
+        """A function that writes whole lines, one at a time, after the name of their process."""
         lock, width = Lock(), max(len(child.name) for child in children)
 
         def echo(name: str, line: str) -> None:
@@ -119,7 +119,7 @@ def require_celery() -> None:
 
 
 def url_prefix(text: str) -> str:
-    """For argparse: a path with a slash at its start and none at its end, as WSGI takes it; "" for the root."""
+    """For argparse: a path with a leading slash and without a trailing one, as WSGI requires; "" for the root."""
     return f"/{text.strip('/')}" if text.strip("/") else ""
 
 

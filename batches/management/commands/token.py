@@ -25,13 +25,13 @@ class Command(ActionCommand):
         super().add_arguments(parser)
         user = ArgumentParser(add_help=False)
         user.add_argument("username", metavar="USER")
-        description = "Create a token for a user and print it, this once."
+        description = "Create a token for a user and print it, once only."
         create = self.add_action("create", Command.create, description, user, JSON)
-        create.add_argument("--name", default="default", help="What it is for (default: %(default)s).")
+        create.add_argument("--name", default="default", help="The purpose of the token (default: %(default)s).")
         scopes = "; ".join(f"{scope}: {scope.label}" for scope in Scope)
         create.add_argument("--scope", choices=Scope.values, default=Scope.OPERATE, help=f"{scopes} (the default).")
         create.add_argument("--days", type=count, help="Days until it expires (default: never).")
-        text = "Revoke the token of the user that has this name, and one of an earlier version."
+        text = "Revoke the user's token of this name, and one of an earlier version."
         create.add_argument("--replace", action="store_true", help=text)
         self.add_action("list", Command.list_tokens, "List the tokens; their keys are not shown.", JSON)
         revoke = self.add_action("revoke", Command.revoke, "Revoke a token of a user, or all of them.", user)

@@ -136,7 +136,7 @@ def list_of(name):
 def failed_for_an_example(make_batch):
     """A batch in which the profile of the examples has failed for their reason."""
     batch = make_batch("paused", failed=1)
-    batch.profiles.filter(status="failed").update(profile=17, error="It answers with 404.")
+    batch.profiles.filter(status="failed").update(profile=17, error="answered 404 Not Found")
     return batch
 
 

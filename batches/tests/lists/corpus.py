@@ -27,7 +27,7 @@ NO_COLUMN = 'No column holds addresses; name it "url" in the first line, instead
 TOO_MANY = "More than 100,000 entries are not valid (line 2: It opens a quote that is never closed; "
 AFTER_QUOTE = f"{NO_ADDRESS}2: It has text after a closing quote; within quotes, write each quote twice)."
 NOT_JSON = "This is not JSON; write an array of entries, or one JSON object or string a line."
-NO_ROOT = "This is not OPML: there is no <opml> in it."
+NO_ROOT = "This is not OPML: it does not contain <opml>."
 NOT_OPML = "This is XML but not OPML: it starts with <"
 
 

@@ -244,7 +244,7 @@ def test_an_outage_that_lasts_is_reported_and_left_to_the_workers():
     assert messages() == []
     Queue.objects.update(outage_since=now - timedelta(hours=1))
     [finding] = doctor.diagnose()
-    assert "This machine seems to be offline. Check its network. Workers continue by themselves" in finding.message
+    assert "This machine seems to be offline. Check its network. Workers continue automatically" in finding.message
     assert not finding.can_be_fixed
 
 
