@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise as StrOrPromise
 else:
-    StrOrPromise = Any  # a text, perhaps one that is translated when it is shown
+    StrOrPromise = Any  # a text, which may be translated when it is shown
 
 # PostgreSQL refuses NUL in text, and neither database can encode a lone surrogate.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -20,16 +20,16 @@ NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 ALONE = "%(number)s"
 NUMBER = re.compile(r"\d{1,3}(,\d{3})+")
-#: What some values consist of; others may be any text.
+#: The patterns of some values; others can be any text.
 PATTERNS = {"day": r"\d+", "minute": r"\d+", "nth": r"\S+", "first": r"\S+", "last": r"\S+"}
 
-# Control, format and white space characters, and marks, which need a letter to stand on. Some letters are blank, too.
+# Control, format and white space characters, and marks, which need a letter. Some letters are blank, too.
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"})
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 
 
 def is_visible(text: str) -> bool:
-    """Whether it has a character that people can see."""
+    """Whether it has a visible character."""
     return any(unicodedata.category(letter) not in INVISIBLE and letter not in BLANK_LETTERS for letter in text)
 
 
@@ -47,17 +47,17 @@ def stored_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text from outside, without control sequences of the terminal."""
+    """A foreign text, without control sequences of the terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def one_line(text: str) -> str:
-    """For a message: on one line, and without characters that control how the rest of it is shown."""
+    """A text on one line for a message, without characters that control the display of the rest."""
     return " ".join(printable(text).split())
 
 
 def is_web_address(address: str) -> bool:
-    """Only these become links: a `javascript:` address would run as its reader."""
+    """Whether it can become a link: a `javascript:` address would run with the rights of the reader."""
     return address.lower().startswith(("http://", "https://"))
 
 
@@ -67,7 +67,7 @@ def pluralise(number: int, noun: str, plural: str = "") -> str:
 
 
 class Sentence(str):
-    """A text that is English for programs, the log and the database, and in the language of the page as HTML.
+    """A text in English for programs, the log and the database, and in the language of the page as HTML.
 
     `Sentence("%(name)s has %(count)s profiles", name=…, count=2_000)`: numbers get separators, and a value can be a
     sentence itself. `make messages` collects the texts from the calls of `Sentence` and `counted`.
@@ -88,7 +88,7 @@ class Sentence(str):
         return sentence
 
     def __str__(self) -> Self:
-        """Itself, so that it survives in an exception."""
+        """Return itself, so that it survives in an exception."""
         return self
 
     def __html__(self) -> str:
@@ -96,7 +96,7 @@ class Sentence(str):
         return escape(self.translated())
 
     def translated(self) -> str:
-        from django.utils import formats, translation  # what reads lists and documents does without Django
+        from django.utils import formats, translation  # the code that reads lists and documents works without Django
 
         one, *many = self._forms
         text = translation.ngettext(one, many[0], self._values["count"]) if many else translation.gettext(one)
@@ -108,7 +108,7 @@ class Sentence(str):
 
 
 class Clause(Sentence):
-    """A sentence without its full stop, as a value of another one."""
+    """A sentence without its full stop, as a value of another sentence."""
 
     def __new__(cls, sentence: str) -> Self:
         clause = str.__new__(cls, sentence.rstrip("."))
@@ -121,7 +121,7 @@ class Clause(Sentence):
 
 
 def counted(one: str, many: str, /, *, count: int, **values: object) -> Sentence:
-    """The first text for the number 1, the second one for others."""
+    """A sentence with the first text for the number 1, with the second text for others."""
     return Sentence._build((one, many), one if count == 1 else many, {"count": count, **values})
 
 
@@ -133,13 +133,13 @@ def join(texts: Iterable[str], separator: str) -> str:
 
 
 def translate(value: object) -> str:
-    """A sentence in the language of the page, where it is not HTML; any other text as it is."""
+    """A sentence in the language of the page as plain text; any other text unchanged."""
     return value.translated() if isinstance(value, Sentence) else str(value)
 
 
 @lru_cache(10_000)
 def recognise(text: str, templates: tuple[str, ...]) -> str:
-    """The sentence that a text was made from, if one of the templates fits."""
+    """The sentence from which a text was made, if it matches one of the templates."""
     if isinstance(text, Sentence):
         return text
     if NUMBER.fullmatch(text):
@@ -167,7 +167,7 @@ def _is_number(value: object) -> bool:
 
 
 def format_duration(seconds: float) -> str:
-    """2 h 05 min, 3 min 20 s, 17 s: with the precision that an estimate has."""
+    """A duration such as 2 h 05 min, 3 min 20 s or 17 s, with the precision of an estimate."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -184,5 +184,5 @@ def describe_zone(local: datetime) -> str:
 def _as_text(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # an exception's own text may raise, and we need a text anyway
+    except Exception:  # the text of an exception may raise, and we always need a text
         return f"<{type(value).__name__} without a text>"

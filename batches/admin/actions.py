@@ -50,7 +50,7 @@ SHOWN_REASONS = 20
 #: The largest ID of a log line that both databases can compare.
 MAX_LINE = 2**63 - 1
 
-#: What the manager returned, and the message of a success.
+#: The value that the manager returned, and the message of a success.
 Result = tuple[Any, str]
 
 

@@ -75,7 +75,7 @@ class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Gives pages titles that say where the reader is. Django's say what to do: “Select batch to change”."""
 
     empty_value_display = display.NOTHING
-    #: Shown while the list is empty: what its rows are, and how they get there.
+    #: Shown while the list is empty: what its rows are, and how they are created.
     about: StrOrPromise = ""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:

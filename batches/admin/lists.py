@@ -40,13 +40,13 @@ SHOWN = 20
 
 @admin.register(ProfileList)
 class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
-    about = gettext_lazy("A list has profiles that you check again and again, by hand or by a schedule.")
+    about = gettext_lazy("A list has profiles that you check again and again, yourself or by a schedule.")
     form = ListForm
     fieldsets = (
         (None, {"fields": ("name", "priority", "checker", "count_first")}),
         (gettext_lazy("Schedule"), {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
     )
-    actions = None  # a list is deleted on its page, which says what stays
+    actions = None  # a list is deleted on its page, which says what is kept
     log_filter = "list"
     list_display = (
         "name",
@@ -215,7 +215,7 @@ def apply_import(request: HttpRequest, found: ProfileList, form: ListImportForm)
 
 @admin.register(ListProfile)
 class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
-    """The profiles of a list: each can be given another address, or removed."""
+    """The profiles of a list. Users can correct their addresses, or remove them from the list."""
 
     about = gettext_lazy("Add or import profiles on the page of their list.")
     form = MemberForm

@@ -81,7 +81,7 @@ class ReadingPage(ReportPage):
         }
 
     def mark(self, request: HttpRequest) -> HttpResponse:
-        """The reader's own mark moves to the newest story that the page showed."""
+        """Move the reader's mark to the newest story that the page showed."""
         up_to = parse_number(request.POST.get("up_to", "")) or 0
         try:
             selection, _mark = read_selection(request)

@@ -140,7 +140,7 @@ class WebhookAdmin(PageWithButtons):
 
 
 def describe_sending() -> tuple[int, str]:
-    """When a delivery that was just written is sent: the level of the message, and a sentence."""
+    """When a delivery that was just stored is sent: the level of the message, and a sentence."""
     if missing := describe_missing_worker(forecast_queue()):
         return messages.WARNING, _("It waits for a worker: %(reason)s.") % {"reason": missing}
     return messages.SUCCESS, _("The worker sends it within seconds. See its deliveries for the result.")

@@ -172,7 +172,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
         )
 
     def edit(self, pk: str, preparing: Callable[..., Any]) -> Response:
-        """Prepare a change of the profiles by those in the body, and make it."""
+        """Prepare and make a change of the list with the profiles in the body."""
         body = read_body(EditJSON, self.request)
         found = body.read_list()
         return self.run_prepared_once(

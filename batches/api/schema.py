@@ -105,7 +105,7 @@ def conflict(*codes: Code) -> dict[int, OpenApiResponse]:
 
 
 def missing(what: str) -> dict[int, OpenApiResponse]:
-    """The 404 of a call whose body contains an ID."""
+    """The 404 of a call with an ID in its body."""
     return {404: error_response(404, f"The {what} does not exist.")}
 
 

@@ -347,7 +347,7 @@ class HostSerializer(serializers.Serializer[HostFigures]):
     host = serializers.CharField()
     profiles = serializers.IntegerField(help_text="The number; a lower bound if `has_more`.")
     has_more = serializers.BooleanField()
-    failing = serializers.IntegerField(help_text="Profiles whose last check failed.")
+    failing = serializers.IntegerField(help_text="Profiles that failed their last check.")
     failing_percent = serializers.FloatField(help_text="Null if `has_more`.", allow_null=True)
     median_seconds = serializers.FloatField(
         help_text="Of the checks of up to 200 profiles. Null if unknown.", allow_null=True

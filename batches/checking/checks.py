@@ -29,9 +29,9 @@ MAX_WAITING = 1000
 MAX_PAGES = 10
 #: Stories that are recorded in one transaction. A feed has at most 5,000, and those of 500 feeds would fill the memory.
 STORIES_AT_ONCE = 10_000
-#: Seconds between two looks at the checks that take long.
+#: Seconds between two searches for checks that take long.
 SECONDS_BETWEEN_LOOKS = 0.1
-#: Seconds. A checker that says "paused" without an end must not be asked all the time.
+#: Seconds. A checker that reports a pause without an end must not be called constantly.
 SHORTEST_PAUSE = 0.05
 
 

@@ -12,7 +12,7 @@ from batches.models import Batch, BatchProfile, Host, Profile
 
 from .checkers.base import ProfileToCheck
 
-#: Random places that are searched for profiles that answer: a table without any costs no more.
+#: Random places to search for profiles that answer, so that a table without any costs no more.
 PLACES, ROWS_AT_A_PLACE = 10, 200
 #: The fields of `ProfileToCheck` after its ID, in its order.
 CHECKED_COLUMNS = ("url", "feed_url", "etag", "last_modified", "fingerprint")
@@ -29,11 +29,11 @@ def fetch_pending(
 
 
 def sample_answering(count: int) -> list[str]:
-    """At most `count` addresses of profiles that answered last time, at different domains, from random places."""
+    """At most `count` addresses of profiles that answered last time, at different domains, chosen at random."""
     last = Profile.objects.aggregate(last=Max("pk"))["last"] or 0
     resting = set(Host.objects.filter(not_before__gt=Now()).values_list("name", flat=True))
     found: dict[str, str] = {}
-    for place in [*(randrange(last + 1) for _ in range(PLACES)), 0]:  # noqa: S311 — no secret
+    for place in [*(randrange(last + 1) for _ in range(PLACES)), 0]:  # noqa: S311 — not a secret
         rows = Profile.objects.filter(pk__gte=place).order_by("pk")[:ROWS_AT_A_PLACE]
         for url, feed_url, error, checked_at in rows.values_list("url", "feed_url", "last_error", "last_checked_at"):
             domain = domain_of(feed_url or url)
@@ -45,7 +45,7 @@ def sample_answering(count: int) -> list[str]:
 
 
 def find_start_of_outage(batch: Batch, noticed_at: datetime) -> datetime:
-    """When a check of this batch was last answered, or when the run began. Reads all rows of the batch."""
+    """The time of the last answered check of this batch, or the start of the run. Reads all rows of the batch."""
     answered = batch.profiles.filter(Q(status=BatchProfile.Status.OK) | Q(http_status__isnull=False))
     latest = answered.aggregate(latest=Max("checked_at"))["latest"] or batch.started_at
     return min(noticed_at, latest or noticed_at)

@@ -71,11 +71,11 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
         return self.filter(reset_after__isnull=False)
 
     def with_exact_ledger(self) -> Self:
-        """Visible batches whose rows are complete and agree with the counters."""
+        """Visible batches with complete rows that agree with the counters."""
         return self.filter(deleted_at=None, reset_after=None)
 
-    # Positions. All of these methods need the queue's lock. They are set-based and take two steps: 10,000 queued batches took
-    # 25-40 ms on SQLite. Loading and saving the rows took more than a second.
+    # Positions. All of these methods need the queue's lock. They are set-based and take two steps: 10,000 queued
+    # batches took 25-40 ms on SQLite. Loading and saving the rows took more than a second.
 
     def last_position(self) -> int:
         """The position of the last queued batch, 0 if none is queued."""
@@ -113,7 +113,8 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
     def passed_by(self, batch: Batch, distance: int) -> Self:
         """The batches that a queued batch passes when it moves by `distance` places (negative: forward), in order.
 
-        The running batch counts as position 0, so that the same distance passes the same batches after the head has started.
+        The running batch counts as position 0, so that the same distance passes the same batches after the head has
+        started.
         """
         position = batch.position or 0
         target = position + max(-DETOUR, min(distance, DETOUR))
@@ -332,9 +333,9 @@ class BatchProfileQuerySet(models.QuerySet["BatchProfile"]):
     def of_batch(self, batch: Batch) -> Self:
         """The rows of a batch; on PostgreSQL with the bounds of its first and last row.
 
-        Without these bounds, PostgreSQL may search a page along the primary key, and read all later batches to find that
-        none of their rows match: 0.7 s for a million. Only the index on both columns has the order of the bounds. With
-        the bounds, SQLite would read all rows before a page.
+        Without these bounds, PostgreSQL may search a page along the primary key, and read all later batches to find
+        that none of their rows match: 0.7 s for a million. Only the index on both columns has the order of the bounds.
+        With the bounds, SQLite would read all rows before a page.
         """
         if connections[self.db].vendor == "sqlite":
             return self.filter(batch=batch)
@@ -374,8 +375,9 @@ class BatchProfile(models.Model):
             ),
         ]
         indexes = [
-            # For keyset pagination of a batch. No index or condition of an index may name a column that recording a result
-            # writes: PostgreSQL would then write each row again into every index (0 instead of 90 % HOT updates).
+            # For keyset pagination of a batch. No index or condition of an index may name a column that recording a
+            # result writes: PostgreSQL would then write each row again into every index (0 instead of 90 % HOT
+            # updates).
             models.Index(fields=["batch", "id"], name="batchprofile_keyset"),
         ]
 

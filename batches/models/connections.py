@@ -1,5 +1,5 @@
-"""Database connections and their faults: the database is unavailable, full, read-only, locked for too long, or of another
-version.
+"""Database connections and their faults: the database is unavailable, full, read-only, locked for too long, or of
+another version.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,8 +11,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, InternalE
 from batches.conf import command_line
 from batches.text import Sentence
 
-#: Errors that are temporary, and not mistakes of the caller. PostgreSQL reports a "read-only transaction" (the server has
-#: become a standby) and the end of an idle session as InternalErrors.
+#: Errors that are temporary, and not mistakes of the caller. PostgreSQL reports a "read-only transaction" (the server
+#: has become a standby) and the end of an idle session as InternalErrors.
 DATABASE_FAULTS = (OperationalError, InterfaceError, InternalError)
 
 #: PostgreSQL's codes and the beginnings of SQLite's messages.

@@ -58,7 +58,7 @@ class HostOf(models.Func):
 class ByBytes(OrderBy):
     """Ascending in the order of bytes, as SQLite compares texts: the order of PostgreSQL's index for prefixes.
 
-    The collation of the database has another order, whose index could not find the addresses of a host.
+    The collation of the database has another order. No index for it could find the addresses of a host.
     """
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:

@@ -1,6 +1,7 @@
 """Names of models and fields that Django would derive from the code, for pages in another language.
 
-They are here because a name at the field would need a migration. A name that differs from the attribute is at the field.
+They are here because a name at the field would need a migration. A name that differs from the attribute is at the
+field.
 """
 
 from collections.abc import Iterable

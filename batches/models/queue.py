@@ -37,7 +37,10 @@ class QueueManager(models.Manager["Queue"]):
         return self.values_list("version", flat=True).first() or 0
 
     def bump_version(self, decided: uuid.UUID | None = None) -> None:
-        """Note that the order or a status has changed. `decided` is the batch that a person changed. Call it under the lock."""
+        """Note that the order or a status has changed. `decided` is the batch that a person changed.
+
+        Call it under the lock.
+        """
         others = {"stopped": NullIf(F("stopped"), Value(decided, UUIDField()))} if decided else {}
         self.update(version=F("version") + 1, **others)
 
@@ -90,7 +93,9 @@ class Queue(models.Model):
         return self.explain_hold(self.hold_reason)
 
     def explain_hold(self, reason: str) -> str:
-        """The reason as pages and commands show it, with the batch that it stopped, and the end of an outage of our own."""
+        """The reason as pages and commands show it, with the batch that it stopped, and the end of an outage of our
+        own.
+        """
         more = []
         if self.stopped:
             more.append(Sentence("“%(batch)s” is stopped until the release.", batch=self.stopped))

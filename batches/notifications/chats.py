@@ -61,8 +61,8 @@ def send_chat(delivery: WebhookDelivery) -> AttemptResult:
 
 @contextmanager
 def captured_log() -> Iterator[list[str]]:
-    """Collect the warnings of Apprise in this thread instead of logging them: only they have the reason for a failure, and
-    they may quote an address."""
+    """Collect the warnings of Apprise in this thread instead of logging them: only they have the reason for a failure,
+    and they may quote an address."""
     logger, collector = logging.getLogger("apprise"), Collector()
     logger.addFilter(collector)
     try:

@@ -41,7 +41,8 @@ FAULT_PAUSE = 15.0
 async def delivering(config: Config, database: Database, stop: asyncio.Event) -> AsyncIterator[None]:
     """Deliver in the background of the `async with` block.
 
-    When the block ends, due deliveries and those in flight get the grace period; if `stop` is set, only those in flight.
+    When the block ends, due deliveries and those in flight get the grace period; if `stop` is set, only those in
+    flight.
     """
     courier = Courier(config, database, stop)
     work = asyncio.create_task(courier.work())

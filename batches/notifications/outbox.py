@@ -1,9 +1,9 @@
 """The outbox: messages to webhooks and subscriptions are stored as deliveries until they are delivered or have failed.
 
 An event is stored in the transaction of the change that it reports, so every committed change has its event, and a
-change that is rolled back has none. The messages of subscriptions are prepared afterwards, see `messages`. A worker claims
-due deliveries until a visibility timeout, sends them and settles them. The deliveries of a killed worker are due again
-after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock order:
+change that is rolled back has none. The messages of subscriptions are prepared afterwards, see `messages`. A worker
+claims due deliveries until a visibility timeout, sends them and settles them. The deliveries of a killed worker are due
+again after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock order:
 subscription → webhook → deliveries.
 """
 
@@ -35,8 +35,8 @@ JITTER = 0.2
 #: The longest `Retry-After` that is honoured, in seconds.
 MAX_RETRY_AFTER = 24 * 3600
 
-#: How long a claimed delivery belongs to its worker; then it counts as lost. This is well above the timeout of receivers,
-#: since settling may wait for the database.
+#: How long a claimed delivery belongs to its worker; then it counts as lost. This is well above the timeout of
+#: receivers, since settling may wait for the database.
 VISIBILITY = timedelta(minutes=1)
 
 #: How long the previous secret keeps signing after a rotation, so that receivers can switch without downtime.

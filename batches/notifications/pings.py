@@ -52,7 +52,10 @@ class Pinger:
             self.waiting.task_done()
 
     async def _send(self, address: str) -> str:
-        """Send it; returns the reason for a failure. The log line omits the address: everybody who knows it can ping."""
+        """Send it; returns the reason for a failure.
+
+        The log line omits the address: everybody who knows it can ping.
+        """
         try:
             async with HttpChecker(self._config) as checker:
                 return (await checker.check(ProfileToCheck(0, address))).error

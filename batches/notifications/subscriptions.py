@@ -20,7 +20,10 @@ from .outbox import make_delivery
 
 
 def write_run(batch: Batch) -> None:
-    """Store the messages about the end of a list's run. Call it in the transaction of the change, before other events."""
+    """Store the messages about the end of a list's run.
+
+    Call it in the transaction of the change, before other events.
+    """
     if batch.list is None:
         return
     # The lock keeps them from being deleted before this commits, which would roll back the change as well.

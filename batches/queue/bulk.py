@@ -1,8 +1,8 @@
-"""One action on many batches, for every channel: which batches, in which order, and the outcome of each.
+"""Applies one action to many batches, for every channel: selects and sorts them, and returns the outcome of each.
 
-Each batch gets the same call as a single one, in a transaction of its own, so that other callers can act in between.
+Each batch gets the same call as a single one, in a separate transaction, so that other callers can act in between.
 Measured on SQLite with nothing else in the queue, 1,000 calls take 4 s of CPU (pause) to 9 s (queue again, delete):
-each closes its own gap and writes its own log line.
+each call closes its gap and writes its log line.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from .refusals import Code, Refusal, Refused, refusable
 from .transitions import CODE_BY_STATUS, RULES, Rule
 from .values import as_uuid
 
-#: Refusals that a summary tells in a sentence each.
+#: The number of refusals that a summary shows.
 MAX_REASONS = 20
-#: Characters of an invalid id that an outcome repeats.
+#: Maximum characters of an invalid id in an outcome.
 MAX_QUOTED_ID = 100
 
 #: The second half of a repeat.
@@ -32,7 +32,10 @@ Reveal = Callable[[], Batch | Refusal]
 
 
 class Manager(Protocol):
-    """BatchManager, which stands above this room. Its other methods have the names of the actions."""
+    """The interface of BatchManager, which this room must not import.
+
+    Its other methods have the names of the actions.
+    """
 
     def delete_batches(self, batch_ids: Iterable[object], **expected: Any) -> list[Literal[True] | Refusal]: ...
 
@@ -43,7 +46,7 @@ class Manager(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome for one batch: the batch before and after the call (None where it does not exist), and its result.
+    """The outcome for one batch: the batch before and after the call (None if it does not exist), and its result.
 
     The result is True, the batch's repeat, or a refusal.
     """
@@ -101,9 +104,9 @@ class BulkResult:
 
 
 def select_batches(action: Action, batches: QuerySet[Batch]) -> tuple[list[UUID], int]:
-    """The ids of the batches that one call takes, and how many are left for another. Raises Refused.
+    """The ids of the batches that one call takes, and the number that is left for another call. Raises Refused.
 
-    Batches that the action is offered for come first, so that the same call continues with the rest.
+    Batches for which the action is offered come first, so that the same call continues with the rest.
     """
     rule = RULES[action]
     offered_first = Case(When(rule.is_offered_for, then=0), default=1)
@@ -121,7 +124,7 @@ def select_batches(action: Action, batches: QuerySet[Batch]) -> tuple[list[UUID]
 
 
 def _order(rule: Rule) -> list[Any]:
-    """From the tail of the queue: a batch that leaves there leaves no gap to close. Only the first one can start."""
+    """Begin at the tail of the queue, where a leaving batch leaves no gap. Start the first one only."""
     if not rule.leaves_queue:
         return []
     position = F("position")
@@ -138,10 +141,10 @@ def run_bulk(
     prepared: Mapping[object, Reveal] | None = None,
     **values: Any,
 ) -> BulkResult:
-    """Call the action for each of these different ids, with `values`: its own, and what `transition` takes.
+    """Call the action for each of these distinct ids, with `values`: its own arguments, and those of `transition`.
 
-    `prepared` has the calls that replace those of the manager. `skip_idle` refuses batches that have the status
-    already: a user who selects many batches does not mean to move the queued ones to the end.
+    `prepared` has the calls that replace those of the manager. `skip_idle` refuses batches that already have the
+    status: a user who selects many batches does not want to move the queued ones to the end.
     """
     rule, before = RULES[action], find_batches(ids)
     results: dict[object, Any] = {
@@ -170,8 +173,8 @@ def run_bulk(
 def undo_changes(manager: Manager, entries: Iterable[BatchLog]) -> BulkResult:
     """Undo these changes, each the latest one of its batch.
 
-    In the order of their former positions, so that each finds the batches ahead of it back in place. A batch that ran
-    comes first if it can run now, else last, since the one that runs now makes room at the front.
+    The order is that of their former positions, so that the batches ahead of each are already back. A batch that ran
+    comes first if it can run now, otherwise last, since the one that runs now makes room at the front.
     """
     at_the_front = inf if Batch.objects.running().exists() else 0
     places = sorted(entries, key=lambda entry: entry.from_position or at_the_front)
@@ -183,7 +186,7 @@ def undo_changes(manager: Manager, entries: Iterable[BatchLog]) -> BulkResult:
 
 @contextmanager
 def preparing_repeats(manager: Manager, ids: Sequence[object]) -> Iterator[Mapping[object, Reveal]]:
-    """Store the rows of repeats of these batches in transactions of their own. Yields what reveals each of them.
+    """Store the rows of repeats of these batches in separate transactions. Yields the calls that reveal them.
 
     For a caller who runs the action in one transaction, which would hold the queue for as long as the rows take.
     """
@@ -197,7 +200,7 @@ def _reveal(prepared: Callable[[], Batch] | Refusal) -> Reveal:
 
 
 def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:
-    """The batch of each id, None where there is none."""
+    """The batch of each id, or None."""
     keys = {batch_id: as_uuid(batch_id) for batch_id in ids}
     batches = Batch.objects.in_bulk([pk for pk in keys.values() if pk])
     return {batch_id: batches.get(pk) for batch_id, pk in keys.items()}
@@ -205,6 +208,6 @@ def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:
 
 def _call(manager: Manager, action: Action, ids: Sequence[object], values: Mapping[str, Any]) -> list[Any]:
     if action == Action.DELETE_BATCH:
-        return manager.delete_batches(ids, **values)  # removes their rows together, in half the time
+        return manager.delete_batches(ids, **values)  # deletes their rows together, in half of the time
     call = getattr(manager, action)
     return [call(batch_id, **values) for batch_id in ids]

@@ -1,8 +1,8 @@
 """The rows of a batch or a list: inserted and removed in bounded transactions. None of this needs the queue's lock.
 
 Nobody sees a new batch or list until all its rows are stored. Until then its `deleted_at` is in the future, and each
-chunk moves it on. If the import is interrupted, that time comes, and its rows are purged like those of a deleted one.
-The profiles that it stored stay, as after a deletion: other batches may contain them by now.
+chunk extends it. If the import is interrupted, that time passes, and its rows are purged like those of a deleted batch.
+The stored profiles are kept, as after a deletion: other batches may contain them.
 """
 
 import uuid
@@ -42,18 +42,18 @@ from .values import find_list
 
 #: Rows per transaction when a batch is stored, in 0.1 s. On SQLite, others wait for 0.9 s at times with 10,000.
 INSERT_CHUNK = 2_500
-#: How long after its last chunk an import counts as interrupted. A chunk can wait 20 s for a lock.
+#: Time after its last chunk after which an import counts as interrupted. A chunk can wait 20 s for a lock.
 PREPARATION = timedelta(minutes=10)
 #: Rows deleted per transaction, so that deleting a batch of a million rows blocks nobody.
 DELETE_CHUNK = 10_000
-#: Deleted batches that are removed under one lock, once their rows are gone.
+#: Deleted batches that are removed under one lock, after their rows.
 PURGE_CHUNK = 100
 
 NUMBERED_URL = {"number": "bigint", "url": "text"}
 NUMBERED_ID = {"number": "bigint", "id": "bigint"}
 NEW_ROW = {"number": "bigint", "profile_id": "bigint", "partition": "integer"}
 
-#: A row as it was before its check.
+#: The values of a row before its check.
 UNCHECKED: dict[str, Any] = {
     "status": BatchProfile.Status.PENDING,
     "error": "",
@@ -75,7 +75,7 @@ COUNTERS_AT_ZERO: dict[str, Any] = {
 
 @contextmanager
 def hidden(made: Batch | ProfileList) -> Iterator[None]:
-    """Insert it so that nobody sees it. If the block does not reveal it, purge it; after a kill a worker does.
+    """Insert a hidden object. If the block does not reveal it, purge it; after a kill, a worker purges it.
 
     Raises Refused if the ID is taken.
     """
@@ -96,7 +96,7 @@ def abandon(made: Batch | ProfileList) -> None:
 
 
 def insert_hidden(made: Batch | ProfileList) -> None:
-    """Raises Refused if the ID is taken, also by a hidden one."""
+    """Raises Refused if the ID is taken, even by a hidden object."""
     if isinstance(made, Batch):
         made.status = Batch.Status.PAUSED
     made.deleted_at = Now() + PREPARATION  # the clock of the database, as for a lease
@@ -114,7 +114,7 @@ def insert_hidden(made: Batch | ProfileList) -> None:
 
 
 def stay_hidden(pk: uuid.UUID, model: type[Batch | ProfileList] = Batch) -> None:
-    """A fence: an import that was interrupted until its rows may have been purged cannot continue."""
+    """The fence of imports: one that was interrupted until its rows may have been purged cannot continue."""
     require_preparation(model.everything.in_preparation().filter(pk=pk).update(deleted_at=Now() + PREPARATION))
 
 
@@ -145,9 +145,9 @@ def _normalise(text: str) -> str:
 
 
 def insert_profiles(names: Mapping[str, str], after_chunk: Callable[[], None] = lambda: None) -> None:
-    """Store the profiles that are not known yet, given as names by address.
+    """Store the unknown profiles, given as names by address.
 
-    In the order of the addresses, so that two imports with common addresses wait for each other instead of deadlocking.
+    They are sorted by address, so that two imports with common addresses wait for each other instead of deadlocking.
     """
     statement = f"""INSERT INTO {PROFILE}
                            (url, name, feed_url, etag, last_modified, fingerprint, last_error, created_at)
@@ -164,7 +164,7 @@ def insert_profiles(names: Mapping[str, str], after_chunk: Callable[[], None] = 
 
 @contextmanager
 def _without_lock_timeout() -> Iterator[None]:
-    """A parallel import with common addresses has to wait; in a transaction of its caller it can be a long one."""
+    """Let parallel imports with common addresses wait: a transaction of the caller can be long."""
     if connection.vendor == "postgresql":
         execute("SET LOCAL lock_timeout = 0", [])
     yield
@@ -201,7 +201,10 @@ def copy_list_profiles(source: uuid.UUID, target: uuid.UUID) -> int:
 
 
 def _insert_known(batch_id: uuid.UUID, profile_ids: QuerySet[Any, int]) -> int:
-    """All IDs are read at once, so the rows are exactly those that match now. Eight bytes for each."""
+    """Insert rows for the matching profiles.
+
+    All IDs are read at once, so that they match at one moment: eight bytes each.
+    """
     wanted = array("q", profile_ids.iterator())
     return _insert_rows(batch_id, f"{json_table(NUMBERED_ID)} AS wanted JOIN {PROFILE} AS profile USING (id)", wanted)
 
@@ -223,20 +226,23 @@ def _insert_rows(batch_id: uuid.UUID, wanted_profiles: str, wanted: Iterable[Any
 def store_chunks(
     items: Iterable[Any], store: Callable[[list[Any]], int], after_chunk: Callable[[], None] = lambda: None
 ) -> int:
-    """In bounded transactions. PostgreSQL checks foreign keys at each COMMIT, not when the queue is locked."""
+    """Store chunks in bounded transactions.
+
+    PostgreSQL checks foreign keys at each COMMIT, not when the queue is locked.
+    """
     total = 0
     for chunk in paced(into_chunks(items)):
         with transaction.atomic():
             total += store(chunk)
             after_chunk()
     if connection.in_atomic_block and connection.vendor == "postgresql":
-        # In a transaction of the caller its COMMIT would check them, for 4 s after 200,000 rows, and hold the queue.
+        # In the caller's transaction, its COMMIT would check them while holding the queue: 4 s for 200,000 rows.
         connection.check_constraints()
     return total
 
 
 def count_known(urls: Iterable[str]) -> int:
-    """How many of these different addresses are known profiles."""
+    """The number of these distinct addresses that are known profiles."""
     statement = f"""SELECT COUNT(*) FROM {json_table(NUMBERED_URL)} AS wanted
                      WHERE EXISTS (SELECT 1 FROM {PROFILE} AS profile WHERE profile.url = wanted.url)"""
     return sum(fetch_all(statement, [as_json(chunk)])[0][0] for chunk in into_chunks(enumerate(urls)))
@@ -245,7 +251,7 @@ def count_known(urls: Iterable[str]) -> int:
 def purge_deleted(should_stop: Callable[[], bool] = lambda: False) -> None:
     """Remove the rows of deleted batches and lists and of interrupted imports, then the batches and lists.
 
-    `should_stop` is asked between the transactions; what is left, the next call removes.
+    `should_stop` is called between the transactions; the next call removes the rest.
     """
     _purge(Batch, lambda pk: purge_rows(pk, should_stop), should_stop)
     _purge(ProfileList, lambda pk: remove_rows(ListProfile.everything.filter(list=pk), should_stop), should_stop)
@@ -260,13 +266,13 @@ def _purge(
     if should_stop():
         return
     for first in range(0, len(deleted), PURGE_CHUNK):
-        # Under the lock: this also writes to batches that refer to them, which somebody may be shifting.
+        # Under the lock, since this also writes to batches that refer to them, which somebody may be shifting.
         with Queue.objects.locked():
             model.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
 
 
 def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool] = lambda: False) -> None:
-    """Remove the rows of a deleted batch in bounded transactions. Its stories stay, without a batch."""
+    """Remove the rows of a deleted batch in bounded transactions. Its stories are kept, without a batch."""
     remove_rows(BatchProfile.objects.filter(batch=batch_id), should_stop)
     remove_rows(Attempt.objects.filter(batch=batch_id), should_stop)
     stories = StoryResult.objects.filter(batch=batch_id)
@@ -275,7 +281,7 @@ def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool] = lambda: Fa
 
 
 def remove_rows(rows: QuerySet[Any], should_stop: Callable[[], bool] = lambda: False) -> None:
-    """Delete them in bounded transactions."""
+    """Delete the rows in bounded transactions."""
     for last in paced(iter(lambda: None if should_stop() else _find_chunk_end(rows), None)):
         rows.filter(pk__lte=last).delete()
 

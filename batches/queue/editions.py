@@ -1,16 +1,15 @@
-"""Long edits of lists: staged in bounded transactions, then switched on by one small write.
+"""Long edits of lists, which are staged in bounded transactions, then revealed by one small write.
 
-A row of a list is one of its profiles from its `first_edition` to its `last_edition`, and everybody reads those of the
-`edition` that the list has now. A long edit adds rows from the next edition on, and lets others end with this one.
-Neither is visible until the list's `edition` grows by one. A reader of the profiles in one statement, as a run is, gets
-exactly one edition.
+A row of a list belongs to the editions from its `first_edition` to its `last_edition`, and everybody reads the rows of
+the list's current `edition`. A long edit adds rows that begin with the next edition, and ends others with this one.
+Nothing is visible until the list's `edition` grows by one. A single statement, such as that of a run, reads exactly one
+edition.
 
-One edit is staged at a time: its `editor` holds the list until `edit_until`, which each chunk moves on, and other edits
-of its profiles are refused. When the edit has ended or that time has come, the list is settled: rows that have ended,
-and those of an edition that was never revealed, are removed in small steps. The caller does that, or after a kill the
-next edit or a worker.
+One edit is staged at a time: its `editor` holds the list until `edit_until`, which each chunk extends, and other edits
+of its profiles are refused. After the edit or that time, the list is settled: ended rows, and rows of an edition that
+was never revealed, are removed in small steps, by the caller, or after a kill by the next edit or a worker.
 
-An edit of few profiles is not staged. It happens in one transaction, under the lock of the list.
+An edit of few profiles is not staged, but made in one transaction under the lock of the list.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +30,7 @@ from .refusals import Code, Refused
 from .sql import MEMBER, as_json, execute, json_table, taking_turns
 from .values import find_list
 
-#: Rows that are settled in one transaction.
+#: Maximum rows that one transaction settles.
 SETTLE_CHUNK = 2_500
 
 
@@ -45,17 +44,17 @@ class Edit:
     editor: UUID | None = None
 
     def insert(self, urls: Iterable[str]) -> int:
-        """Returns how many the list did not have."""
+        """Add profiles. Returns the number of new ones."""
         return insert_members(self.list_id, urls, self.edition + (self.editor is not None), self._renew)
 
     def remove(self, profile_ids: Iterable[int]) -> int:
-        """Returns how many the list had."""
+        """Remove profiles. Returns the number of removed ones."""
         if self.editor is None:
             return delete_members(self.list_id, profile_ids)
         return end_members(self.list_id, profile_ids, self.edition, self._renew)
 
     def reveal(self, change: ListChange) -> None:
-        """Switch a staged edit on, under the lock of the list. Raises Refused if it was interrupted for too long."""
+        """Reveal a staged edit, under the lock of the list. Raises Refused if it was interrupted for too long."""
         if self.editor is not None:
             is_settled = not change.removed
             settled = {"editor": None, "edit_until": None} if is_settled else {"edit_until": Now()}
@@ -72,13 +71,13 @@ class Edit:
 
 
 def is_long(profiles: int) -> bool:
-    """Too many for one transaction."""
+    """Whether there are too many profiles for one transaction."""
     return profiles > INSERT_CHUNK
 
 
 @contextmanager
 def staged(list_id: UUID) -> Iterator[Edit]:
-    """Hold the list for an edit. An edit that the block has not revealed is removed at its end. Raises Refused."""
+    """Hold the list for an edit. If the block does not reveal the edit, it is removed. Raises Refused."""
     edit = _begin(list_id)
     try:
         yield edit
@@ -120,11 +119,11 @@ def settle_all() -> None:
 
 
 def settle(list_id: UUID) -> None:
-    """Remove the rows that no edition will show again, if no edit is staged. Several can do this at a time."""
+    """Remove the rows that no edition will show again, if no edit is staged. Several callers can do this at a time."""
     editor = ProfileList.objects.to_settle().filter(pk=list_id).values_list("editor", flat=True).first()
     last, has_more = 0, editor is not None
     while has_more:
-        # Searched without a lock: until the list is settled its rows do not change, and no other edit has this editor.
+        # Search without a lock: until the list is settled, its rows do not change, and no other edit has this editor.
         ids = list(_find_unsettled(list_id).filter(pk__gt=last).values_list("pk", flat=True)[:SETTLE_CHUNK])
         with taking_turns(cut_log=True):
             has_more = _settle_rows(list_id, editor, ids)
@@ -138,7 +137,7 @@ def _find_unsettled(list_id: UUID) -> QuerySet[ListProfile]:
 
 
 def _settle_rows(list_id: UUID, editor: UUID | None, ids: list[int]) -> bool:
-    """Without any, the list is settled. Returns whether there may be more."""
+    """Remove some unsettled rows. If none are left, the list is settled. Returns whether there may be more."""
     with transaction.atomic():
         lists = ProfileList.objects.to_settle().filter(pk=list_id, editor=editor)
         found = lists.select_for_update(no_key=True).first()

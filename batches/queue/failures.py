@@ -1,7 +1,7 @@
 """Memory of failures: a profile that fails again and again rests. Scheduled runs leave it out, for longer each time.
 
-Each check counts, whoever asked for it: a failure that is retried and fails again is two. A host that asks for a pause
-says nothing about the profile.
+Each check counts, for whatever reason it was made: a failed profile that fails again in a retry has two failures. A
+pause that a host asks for is not a failure.
 """
 
 from collections.abc import Callable, Collection
@@ -28,7 +28,7 @@ class Assignments(NamedTuple):
 
 
 def remember_outcome(result: CheckResult) -> Callable[[datetime], Assignments]:
-    """What the profile remembers of this result. Returns one of few functions, so that results can be grouped by it."""
+    """The update of the profile's memory for this result: one of few functions, by which results can be grouped."""
     if result.ok:
         return remember_read if result.reads_stories else remember_answer
     return remember_pause if result.host_paused else remember_failure
@@ -63,7 +63,7 @@ def remember_failure(moment: datetime) -> Assignments:
 def write_rest(failures: str, moment: datetime) -> tuple[str, list[str]]:
     """SQL for the end of the rest that begins at this moment after `failures`, with its parameters.
 
-    One arm for each length: so neither database has to add to a time.
+    The CASE has an arm for each length, so that no database has to add to a time.
     """
     config = get_config()
     if not config.rest_after:
@@ -90,8 +90,8 @@ def list_rests() -> list[float]:
 def undo_failures(batch: Batch, row_ids: Collection[int]) -> int:
     """Make these failed rows pending again, as if their checks had never been made. Returns how many there were.
 
-    Under the lock of the queue, after the end of the run, so that the batch itself has all counts. For a few hundred
-    rows at a time. A profile that had not failed before counts as answering again; the others lose their last error.
+    Call it under the lock of the queue, after the end of the run, when the batch itself has all counts, for a few
+    hundred rows at a time. A profile without earlier failures counts as answering again; others lose their last error.
     """
     failed = BatchProfile.objects.filter(batch=batch, pk__in=row_ids, status=Status.FAILED)
     profile_ids = list(failed.values_list("profile_id", flat=True))

@@ -1,4 +1,4 @@
-"""The calls of BatchManager that publish the new stories of a list, and stop that."""
+"""The calls of BatchManager that create and revoke feeds of the new stories of a list."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ from .writer import QueueWriter
 
 @dataclass(frozen=True, slots=True)
 class NewFeed:
-    """A feed, and its key: only the hash is stored."""
+    """A feed with its key, of which only the hash is stored."""
 
     feed: ListFeed
     key: str
@@ -24,7 +24,7 @@ class NewFeed:
 class FeedCalls(QueueWriter):
     @refusable
     def create_feed(self, list_id: object, name: str) -> NewFeed:
-        """A feed of the list's new stories, for everybody who has the key."""
+        """Create a feed of the list's new stories, for everybody with the key."""
         name = clean_name(name, FEED_NAME)
         with transaction.atomic():
             found = find_list(list_id, lock=True)
@@ -43,7 +43,7 @@ class FeedCalls(QueueWriter):
 
     @refusable
     def revoke_feed(self, feed_id: object) -> Literal[True]:
-        """From now on its address answers as one that never existed."""
+        """Delete the feed. Its address then responds like one that never existed."""
         with transaction.atomic():
             feed = ListFeed.objects.filter(pk=as_number(feed_id)).first()
             if feed is None or not ListFeed.objects.filter(pk=feed.pk).delete()[0]:

@@ -1,9 +1,9 @@
-"""Forgetting profiles: each goes with its stories, its rows in all batches, its memberships, and texts that name it.
+"""Forgets profiles: deletes each with its stories, its rows in all batches, its memberships, and its address in texts.
 
-A profile may be in 10,000 batches, so its rows go in bounded transactions. Each takes the rows out of some batches
-together with what they count for, so the ledger of every batch is exact at any time; a running batch first adds up what
-its leases have counted. The profile goes last. A transaction that stores a row for it holds its key until the commit
-(`sql.keeping_profiles`), so none is left behind. Lock order: queue → batches → leases; lists → profile.
+A profile may be in 10,000 batches, so its rows are deleted in bounded transactions. Each removes the rows of some
+batches together with their counts, so the ledger of every batch is always exact; a running batch first absorbs the
+counts of its leases. The profile itself is deleted last. A transaction that stores a row for it holds its key until the
+commit (`sql.keeping_profiles`), so no row is left behind. Lock order: queue → batches → leases; lists → profile.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Status = BatchProfile.Status
 #: Batches that one transaction changes under the lock of the queue. 100 held it for 0.3 s on a busy machine.
 BATCHES_AT_ONCE = 20
 
-#: The counters that a row counts for, besides the number of profiles.
+#: The counters that include a row, besides the number of profiles.
 COUNTED_AS: Mapping[str, tuple[str, ...]] = {
     Status.PENDING: (),
     Status.OK: ("completed_profiles", "successful_checks"),
@@ -72,7 +72,7 @@ NAMING_ACTIONS = (Action.CORRECT_ADDRESS, Action.ACCEPT_REDIRECT)
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """The number of things that are stored about profiles: rows in batches, stories, and memberships in lists."""
+    """The numbers of stored rows about profiles: rows in batches, stories, and memberships in lists."""
 
     profiles: int = 0
     rows: int = 0
@@ -90,7 +90,7 @@ class Traces:
 
 
 def count_traces(profiles: Collection[Profile]) -> Traces:
-    """What `forget_profile` would delete."""
+    """Count the rows that `forget_profile` would delete."""
     return Traces(
         len(profiles),
         BatchProfile.objects.filter(profile__in=profiles, batch__deleted_at=None).count(),
@@ -104,15 +104,15 @@ class ForgetCalls(ListCalls):
     def forget_profile(self, profile_id: object) -> Traces:
         """Delete a profile with everything that is stored about it. Returns the numbers.
 
-        Refused while a batch with the profile is being stored. A check of it that is under way is not recorded. If the
-        call is interrupted, repeat it. The address is not blocked: if it is added again, it is a new profile.
+        Refused while a batch with the profile is being stored. The result of a running check is not recorded. If the
+        call is interrupted, repeat it. The address is not blocked: if it is added again, it becomes a new profile.
         """
         found = find_profile(profile_id)
         traces = count_traces([found])
         self._forget_in_batches(found)
         while not self._delete_profile(found, traces):
             self._forget_in_batches(found)
-        messages.forget_profile(found.pk)  # one may have been prepared from what was still there
+        messages.forget_profile(found.pk)  # a message may have been prepared from the remaining rows
         return traces
 
     def _forget_in_batches(self, found: Profile) -> None:
@@ -121,7 +121,7 @@ class ForgetCalls(ListCalls):
         if adding.exists() or find_new_memberships(found).exists():
             message = Sentence("A batch or a list with this profile is being stored. Try again in a minute.")
             raise Refused(Code.BEING_ADDED, message)
-        finish_resets()  # until then, the counters do not say what the rows do
+        finish_resets()  # until then, counters and rows differ
         remove_rows(StoryResult.objects.filter(profile=found, batch=None))
         batch_ids = find_batches_with(found)
         for first in range(0, len(batch_ids), BATCHES_AT_ONCE):
@@ -132,7 +132,7 @@ class ForgetCalls(ListCalls):
         locked = Batch.everything.select_for_update(no_key=True).filter(pk__in=batch_ids, reset_after=None)
         batches = list(locked.exclude(pk__in=Batch.everything.in_preparation().values("pk")).order_by("pk"))
         for batch in batches:
-            if batch.status == Batch.Status.RUNNING:  # waits for results that are being recorded
+            if batch.status == Batch.Status.RUNNING:  # waits for results that are just being recorded
                 end_leases(batch, ())
                 batch.refresh_from_db()
         uncount_rows(found, batches)
@@ -153,7 +153,7 @@ class ForgetCalls(ListCalls):
             )
             for changed in lists:
                 require_settled(changed)  # an edit has counted the profile
-            # With its key: from here on, nobody can store a row for it.
+            # Lock its key: from here on, nobody can store a row for it.
             locked = Profile.objects.select_for_update().filter(pk=found.pk).first()
             if locked is None:
                 raise NotFound(found.pk, NO_PROFILE)
@@ -180,19 +180,19 @@ def find_profile(profile_id: object) -> Profile:
 
 
 def find_new_memberships(found: Profile) -> QuerySet[ListProfile]:
-    """Its rows of lists that are being stored."""
+    """Its rows in lists that are being stored."""
     return ListProfile.everything.filter(profile=found, list__in=ProfileList.everything.in_preparation())
 
 
 def find_batches_with(found: Profile) -> list[uuid.UUID]:
-    """The batches that have a row or a story of it. After a merger, a batch may have only stories."""
+    """The batches with a row or a story of the profile. After a merge, a batch may have only stories."""
     rows = BatchProfile.objects.filter(profile=found).values_list("batch_id", flat=True)
     stories = StoryResult.objects.filter(profile=found, batch__isnull=False).values_list("batch_id", flat=True)
     return sorted({*rows, *filter(None, stories.distinct())})
 
 
 def uncount_rows(found: Profile, batches: Collection[Batch]) -> None:
-    """Delete its rows and earlier checks in these batches, which are locked, and no longer count the rows."""
+    """Delete its rows and earlier checks in these locked batches, and subtract them from the counters."""
     rows = BatchProfile.objects.filter(profile=found, batch__in=batches)
     by_status = defaultdict[str, list[uuid.UUID]](list)
     for batch_id, status in rows.values_list("batch_id", "status"):
@@ -216,7 +216,7 @@ def uncount_stories(found: Profile, batches: Collection[Batch]) -> None:
 
 
 def count_counted(batch: Batch, stories: Collection[int]) -> int:
-    """How many of these new stories its `stories_found` counts: not those of earlier checks.
+    """The number of these new stories that its `stories_found` includes, which excludes those of earlier checks.
 
     Both databases would look for them among all stories of the profile, for each batch: 5 s for a hundred.
     """
@@ -226,14 +226,14 @@ def count_counted(batch: Batch, stories: Collection[int]) -> int:
     return sum(pk >= oldest for pk in stories)
 
 
-# Texts. They name no profile, so they are found by its address.
+# Texts. They do not refer to profiles, so they are found by the address.
 
 
 def find_lines_with(address: str) -> list[int]:
-    """The log entries that name the address, or a former one of the profile."""
+    """The log entries with the address, or with a former address of the profile."""
     lines = BatchLog.objects.filter(action__in=NAMING_ACTIONS)
     addresses, found = [address], set[int]()
-    for name in addresses:  # grows with each address that it was corrected from
+    for name in addresses:  # grows with each former address
         for pk, message in lines.filter(message__contains=name).values_list("pk", "message"):
             named = re.split(r" → | \(merged\)$", message)
             if name in named and pk not in found:
@@ -244,10 +244,10 @@ def find_lines_with(address: str) -> list[int]:
 
 def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
     BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
-    Redirect.objects.filter(url=found.url).delete()  # of other profiles: to this one
+    Redirect.objects.filter(url=found.url).delete()  # of other profiles to this one
     if apps.is_installed("rest_framework.authtoken"):
         replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
-    if apps.is_installed("django.contrib.admin"):  # its history names each edited row
+    if apps.is_installed("django.contrib.admin"):  # the admin's history names each edited row
         names = {found.url[:MAX_NAME], found.name[:MAX_NAME]} - {""}
         edited = LogEntry.objects.filter(content_type__app_label="batches", content_type__model="listprofile")
         edited.filter(object_repr__in=names).update(object_repr=FORGOTTEN)

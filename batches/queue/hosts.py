@@ -1,4 +1,4 @@
-"""The wishes of hosts, such as a pause: the run that hears one stores it, and later runs read it."""
+"""The limits that hosts ask for, such as a pause: a run stores them, and later runs read them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,16 +11,16 @@ from batches.checking.checkers.base import HostNote
 from batches.limits import MAX_HOST
 from batches.models import Host
 
-#: Hosts that a run reads at most, those with the longest pauses first.
+#: Maximum hosts that a run reads, those with the longest pauses first.
 MAX_RECALLED = 10_000
-#: Workers ask every two seconds.
+#: Workers read them every two seconds.
 NEWS_SECONDS = 10.0
 #: SQLite limits the parameters of a statement.
 CHUNK = 100
 
 
 def remember_hosts(notes: Sequence[HostNote]) -> None:
-    """Safe to repeat. Forgets hosts that no longer ask for anything."""
+    """Store the limits, and forget hosts that no longer ask for any. Safe to repeat."""
     well = [note.name for note in notes if not (note.pause_seconds or note.interval or note.refusals)]
     rows = [make_row(note) for note in notes if note.name not in set(well) and len(note.name) <= MAX_HOST]
     with transaction.atomic():
@@ -36,7 +36,7 @@ def remember_hosts(notes: Sequence[HostNote]) -> None:
 
 
 def make_row(note: HostNote) -> Host:
-    """With times by the database's clock: the next run may be on another machine."""
+    """The row of a host, with times by the database's clock: the next run may be on another machine."""
     not_before = Now() + timedelta(seconds=note.pause_seconds)
     return Host(
         name=note.name,
@@ -49,12 +49,12 @@ def make_row(note: HostNote) -> Host:
 
 
 def recall_hosts() -> list[HostNote]:
-    """The wishes that hosts had in earlier runs."""
+    """The limits that hosts asked for in earlier runs."""
     return _read_notes(Host.objects.all())
 
 
 def hear_of_hosts() -> list[HostNote]:
-    """The latest wishes that any worker has heard. A caller that reads them every few seconds misses none."""
+    """The latest limits that any worker has stored. A caller that reads them every few seconds misses none."""
     return _read_notes(Host.objects.filter(noted_at__gt=Now() - timedelta(seconds=NEWS_SECONDS)))
 
 

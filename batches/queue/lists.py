@@ -1,8 +1,8 @@
 """The calls of BatchManager that change lists. The queue is locked only when a run is revealed or a list is deleted.
 
-Lock order: queue → list → batch → profiles. Profiles that are not known yet are stored beforehand. A new list is hidden
-until all its profiles are there, and a long edit is staged (see `editions.py`): no transaction grows with a list. A run
-reads the profiles in one statement, so that it gets one exact version of its list.
+Lock order: queue → list → batch → profiles. Unknown profiles are stored beforehand. A new list is hidden until all its
+profiles are stored, and a long edit is staged (see `editions.py`): no transaction grows with a list. A run reads the
+profiles in one statement, so that it gets one exact version of its list.
 """
 
 import uuid
@@ -52,7 +52,7 @@ from .writer import QueueWriter
 
 Addresses = Iterable[ProfileAddress | Profile | str]
 
-#: The memory that checks have of an address, emptied for a new address.
+#: The memory of checks, reset for a new address.
 NO_MEMORY: Mapping[str, Any] = {
     "feed_url": "",
     "etag": "",
@@ -65,7 +65,7 @@ NO_MEMORY: Mapping[str, Any] = {
 }
 
 
-#: The attributes that decide when a list runs.
+#: The attributes that determine when a list runs.
 SCHEDULE = frozenset({"schedule", "time_zone", "delay_minutes", "schedule_active"})
 
 REQUIRE: Mapping[str, Callable[[object], None]] = {
@@ -91,7 +91,10 @@ class ListCalls(QueueWriter):
         id: uuid.UUID | None = None,
         count_first: bool = False,
     ) -> ProfileList:
-        """All or nothing. If the caller chooses the `id`, a second call is refused as `already_exists`."""
+        """Create a list, all or nothing.
+
+        If the caller chooses the `id`, a second call is refused as `already_exists`.
+        """
         with self.preparing_list(name, profiles, priority, checker, id, count_first) as create:
             return create()
 
@@ -121,13 +124,13 @@ class ListCalls(QueueWriter):
             yield lambda: self._reveal_list(created, total)
 
     def _reveal_list(self, created: ProfileList, total: int) -> ProfileList:
-        """Show a hidden list, which has all its profiles now."""
+        """Show a hidden list when its profiles are complete."""
         with transaction.atomic():
             unseen = ProfileList.everything.in_preparation().filter(pk=created.pk)
             try:
                 with transaction.atomic():
                     require_preparation(unseen.update(total_profiles=total, deleted_at=None))
-            except IntegrityError:  # another list took the name while the rows were stored
+            except IntegrityError:  # another list may have taken the name while the rows were stored
                 require_free_name(created.name)
                 raise
             created.refresh_from_db()
@@ -136,7 +139,10 @@ class ListCalls(QueueWriter):
 
     @contextmanager
     def _preparing_first_run(self, batch: Batch) -> Iterator[Callable[[int, bool], Batch]]:
-        """A new list with the profiles and the name of a hidden batch. Yields what reveals both, or neither."""
+        """Prepare a new list with the profiles and the name of a hidden batch.
+
+        Yields the call that reveals both, or neither.
+        """
         kept = ProfileList(
             name=batch.name, priority=batch.priority, checker=batch.checker, count_first=batch.count_first
         )
@@ -154,7 +160,7 @@ class ListCalls(QueueWriter):
     def change_list(self, list_id: object, expected_version: int | None = None, **values: Any) -> Literal[True]:
         """Set its `name`, or one of `REQUIRE` and `schedule`.
 
-        Its runs so far keep theirs. A changed schedule begins now: what it would have missed is not caught up.
+        Its existing runs keep theirs. A changed schedule begins now, without making up for missed runs.
         """
         with self._changing(list_id, expected_version) as changed:
             before = {name: getattr(changed, name) for name in values}
@@ -169,7 +175,7 @@ class ListCalls(QueueWriter):
 
     @refusable
     def add_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
-        """Add those that it does not have yet."""
+        """Add the profiles that it does not have yet."""
         with self.preparing_addition(list_id, profiles) as add:
             return add(expected_version)
 
@@ -188,7 +194,7 @@ class ListCalls(QueueWriter):
 
     @refusable
     def remove_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
-        """Remove those that it has. Their history stays, and other lists keep them."""
+        """Remove the profiles that it has. Their history is kept, and other lists keep them."""
         with self.preparing_removal(list_id, profiles) as remove:
             return remove(expected_version)
 
@@ -213,7 +219,7 @@ class ListCalls(QueueWriter):
         allow_removals: bool = False,
         expected_version: int | None = None,
     ) -> ListChange:
-        """Let it have exactly these profiles. Removing more than a tenth is refused unless the caller allows it."""
+        """Make it contain exactly these profiles. Removing more than a tenth is refused unless the caller allows it."""
         with self.preparing_sync(list_id, profiles, allow_removals) as sync:
             return sync(expected_version)
 
@@ -239,16 +245,16 @@ class ListCalls(QueueWriter):
 
     @refusable
     def preview_sync(self, list_id: object, profiles: Addresses) -> ListChange:
-        """What `sync_list` would do. Changes nothing."""
+        """The change that `sync_list` would make. Changes nothing."""
         return compare(find_list(list_id).pk, collect_names(profiles))[0]
 
     @refusable
     def correct_address(
         self, list_id: object, address: str, new_address: str, expected_version: int | None = None
     ) -> Literal[True]:
-        """Give the profile with this address another one, in every list. Its checks and its stories stay.
+        """Correct the address of a profile, in every list. Its checks and its stories are kept.
 
-        An address that is a profile already is refused: their histories cannot become one.
+        The address of another profile is refused: two histories cannot become one.
         """
         [old], [new] = collect_names([address]), collect_names([new_address])
         with self._changing(list_id, expected_version) as changed:
@@ -263,8 +269,8 @@ class ListCalls(QueueWriter):
 
     @refusable
     def delete_list(self, list_id: object, expected_version: int | None = None) -> Literal[True]:
-        """Delete it with its subscriptions and feeds. Its profiles, its runs and their results stay."""
-        # The lock of the queue: this also writes to its runs, which somebody may be shifting.
+        """Delete it with its subscriptions and feeds. Its profiles, its runs and their results are kept."""
+        # Lock the queue, since this also writes to its runs, which somebody may be shifting.
         with Queue.objects.locked():
             deleted = lock_list(list_id, expected_version)
             total = pluralise(deleted.total_profiles, "profile")
@@ -280,7 +286,7 @@ class ListCalls(QueueWriter):
 
     @refusable
     def run_list(self, list_id: object, id: uuid.UUID | None = None) -> Batch:
-        """A queued batch of the profiles that it has now. Refused while another of its runs waits or runs.
+        """Queue a batch of its current profiles. Refused while another of its runs waits or runs.
 
         If the caller chooses the `id`, a second call is refused, as in `create_batch`.
         """
@@ -319,7 +325,7 @@ class ListCalls(QueueWriter):
     def _preparing_edit(
         self, found: ProfileList, action: Action, profiles: int, make: Callable[[Edit], ListChange]
     ) -> Iterator[Callable[[int | None], ListChange]]:
-        """Stage the edit if it touches many profiles. Yields what reveals it, or else makes it in one transaction."""
+        """Stage the edit if it is long. Yields the call that reveals it, or that makes it in one transaction."""
         settle(found.pk)
         if is_long(profiles):
             with staged(found.pk) as edit:
@@ -354,7 +360,7 @@ class ListCalls(QueueWriter):
 
 
 def give_address(profile_id: int, old: str, new: str) -> None:
-    """Write the address of a profile, and forget where the old one led to. Raises Refused."""
+    """Write the address of a profile, and reset the memory of the old one. Raises Refused."""
     try:
         with transaction.atomic():
             Profile.objects.filter(pk=profile_id).update(url=new, **NO_MEMORY)
@@ -371,7 +377,7 @@ def lock_list(list_id: object, expected_version: int | None) -> ProfileList:
 
 
 def new_batch_of(source: ProfileList | Batch, id: uuid.UUID | None = None) -> Batch:
-    """A run of the list or a repeat of the batch, to be hidden while its rows are stored."""
+    """A run of the list or a repeat of the batch, which is hidden while its rows are stored."""
     return Batch(
         id=id or uuid.uuid4(),
         name=source.name,

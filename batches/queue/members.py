@@ -1,4 +1,4 @@
-"""The profiles of a list: compared with those that it should have, inserted and removed."""
+"""The profiles of a list: compares them with the wanted ones, inserts and removes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fence = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class ListChange:
-    """How many profiles an edit added and removed, and how many stayed."""
+    """The numbers of profiles that an edit added, removed and kept."""
 
     added: int = 0
     removed: int = 0
@@ -26,17 +26,17 @@ class ListChange:
 
     @property
     def removes_much(self) -> bool:
-        """More than a tenth: most often, somebody chose the wrong file."""
+        """Whether it removes more than a tenth: most often, somebody chose the wrong file."""
         return self.removed * 10 > self.removed + self.unchanged
 
     @property
     def if_added(self) -> ListChange:
-        """What adding the profiles of this comparison would change."""
+        """The change if the profiles of this comparison were added."""
         return ListChange(added=self.added, unchanged=self.unchanged + self.removed)
 
     @property
     def if_removed(self) -> ListChange:
-        """What removing the profiles of this comparison would change."""
+        """The change if the profiles of this comparison were removed."""
         return ListChange(removed=self.unchanged, unchanged=self.removed)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class ListChange:
 def compare(list_id: UUID, names: Mapping[str, str]) -> tuple[ListChange, list[int]]:
     """How the list would change if it had exactly these profiles (names by address), and the removed ones."""
     members = ListProfile.objects.filter(list=list_id).order_by("pk")
-    current = array("q", members.values_list("profile_id", flat=True).iterator())  # eight bytes for each
+    current = array("q", members.values_list("profile_id", flat=True).iterator())  # eight bytes each
     wanted = set(find_profiles(names))
     removed = [profile_id for profile_id in current if profile_id not in wanted]
     unchanged = len(current) - len(removed)
@@ -54,23 +54,24 @@ def compare(list_id: UUID, names: Mapping[str, str]) -> tuple[ListChange, list[i
 
 
 def find_profiles(urls: Iterable[str]) -> Iterator[int]:
-    """The IDs of the profiles that these addresses have; nothing for an unknown one."""
+    """The IDs of the profiles with these addresses; unknown ones are left out."""
     statement = f"""SELECT profile.id FROM {json_table(NUMBERED_URL)} AS wanted JOIN {PROFILE} AS profile USING (url)
                      ORDER BY wanted.number"""
     for chunk in into_chunks(enumerate(urls)):
         yield from (profile_id for (profile_id,) in fetch_all(statement, [as_json(chunk)]))
 
 
-# These write in bounded transactions. Each begins with the fence, which raises Refused if the caller is too late.
+# These functions write in bounded transactions. Each begins with the fence, which raises Refused if the caller is too
+# late.
 
 
 def insert_members(list_id: UUID, urls: Iterable[str], edition: int, fence: Fence) -> int:
-    """Add the profiles of these known addresses, in this order. Returns how many the list did not have."""
+    """Add the profiles of these known addresses, in this order. Returns the number of new ones."""
     return _insert_members(list_id, "url", urls, edition, fence)
 
 
 def insert_members_of_batch(list_id: UUID, batch_id: UUID, fence: Fence) -> int:
-    """Add the profiles of a batch, in its order, to a new list. Returns how many."""
+    """Add the profiles of a batch, in its order, to a new list. Returns their number."""
     rows = BatchProfile.objects.filter(batch=batch_id).order_by("pk")
     profile_ids = array("q", rows.values_list("profile_id", flat=True).iterator())
     return _insert_members(list_id, "id", profile_ids, 0, fence)
@@ -92,12 +93,12 @@ def _insert_members(list_id: UUID, key: str, wanted: Iterable[Any], edition: int
 
 
 def delete_members(list_id: UUID, profile_ids: Iterable[int]) -> int:
-    """Remove them at once. Returns how many the list had. The profiles stay, with their history."""
+    """Remove them at once. Returns the number of removed ones. The profiles are kept, with their history."""
     return _change_members(list_id, f"DELETE FROM {MEMBER}", profile_ids)
 
 
 def end_members(list_id: UUID, profile_ids: Iterable[int], edition: int, fence: Fence) -> int:
-    """Let them be in the list until this edition. Returns how many it has."""
+    """Make this edition the last one of these members. Returns their number."""
     return _change_members(list_id, f"UPDATE {MEMBER} SET last_edition = {edition:d}", profile_ids, fence)
 
 

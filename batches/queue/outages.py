@@ -1,4 +1,4 @@
-"""An outage of our own: the run stops, and what could not be checked is not recorded as failed."""
+"""An outage of our own: the run stops, and unreachable profiles are not recorded as failed."""
 
 from datetime import datetime, timedelta
 from typing import Literal
@@ -22,7 +22,7 @@ class OutageCalls(QueueWriter):
 
         The batch goes back to position 1. Rows that failed without an answer since this time become pending again,
         whichever worker checked them: the first ones now, the others in bounded transactions, before any worker can
-        claim the batch. An existing hold stays as it is.
+        claim the batch. An existing hold is not changed.
         """
         reason = clean_text(reason, MAX_ERROR)
         is_held = Queue.objects.get().is_blocked
@@ -43,7 +43,7 @@ class OutageCalls(QueueWriter):
 
 
 def take_probe(seconds: float) -> bool:
-    """Whether the queue is held for an outage, and it is this worker's turn to ask hosts: one asks every `seconds`."""
+    """Whether the queue is held for an outage, and it is this worker's turn to probe, once in `seconds`."""
     held = Queue.objects.filter(outage_since__isnull=False)
     interval = timedelta(seconds=seconds)
     due = held.exclude(probed_at__range=(Now() - interval, Now() + interval))
@@ -51,6 +51,6 @@ def take_probe(seconds: float) -> bool:
 
 
 def have_others_continued() -> bool:
-    """Whether a worker has released the queue, so that others are online, and nobody has held it since."""
+    """Whether another worker has released the queue, so it is online, and nobody has held the queue since."""
     released = BatchLog.objects.filter(action=Action.RELEASE_QUEUE).order_by("-pk").first()
     return released is not None and released.channel == Channel.WORKER and not Queue.objects.filter(held=True).exists()

@@ -1,7 +1,7 @@
-"""Partitions of the running batch: which rows are in which, and which worker leases which.
+"""Partitions of the running batch: assigns rows to partitions, and partitions to workers.
 
-All profiles of a registrable domain are in one partition, so a domain gets the requests of one worker only, however
-many processes and machines work on the batch.
+All profiles of a registrable domain are in one partition, so only one worker sends requests to a domain, however many
+processes and machines work on the batch.
 """
 
 from collections import defaultdict
@@ -20,14 +20,14 @@ from batches.limits import PARTITIONS
 from batches.lists.domains import domain_of
 from batches.models import Batch, EndedLease, Lease, Partition, Queue
 
-#: A larger batch gets all partitions: those without rows cost less than looking for them.
+#: A larger batch gets all partitions: empty partitions cost less than finding them.
 FEW_ROWS = 2_500
-#: Seconds for which a worker that found nothing to do is remembered. It looks again every `POLL_SECONDS`.
+#: Seconds for which an unsuccessful worker is remembered. It tries again every `POLL_SECONDS`.
 WANTED_SECONDS = 3.0
 
 
 def partition_of(address: str) -> int:
-    """The number of the partition for the profile of which this address is fetched first."""
+    """The partition number of a profile with this first address to fetch."""
     return partition_of_domain(domain_of(address))
 
 
@@ -36,7 +36,7 @@ def partition_of_domain(domain: str) -> int:
 
 
 def create_missing_partitions(batch: Batch) -> None:
-    """For a run that begins. Under the lock of the queue, so at a cost that does not grow with the batch."""
+    """Create the partitions of a new run. Under the lock of the queue, so the cost must not grow with the batch."""
     if batch.partitions.exists():
         return
     numbers: Iterable[int] = range(PARTITIONS)
@@ -46,7 +46,7 @@ def create_missing_partitions(batch: Batch) -> None:
 
 
 def free_partitions(batch_id: UUID) -> QuerySet[Partition]:
-    """Those without a lease, and in which no worker of an earlier run may still have checks under way."""
+    """The partitions without a lease, in which no worker of an earlier run may still have running checks."""
     under_way = EndedLease.objects.under_way().values_list("partitions", flat=True)
     return Partition.objects.filter(batch=batch_id, lease=None).exclude(number__in=set().union(*under_way))
 
@@ -54,8 +54,8 @@ def free_partitions(batch_id: UUID) -> QuerySet[Partition]:
 def lease_free_partitions(lease: Lease, processes: int) -> None:
     """Give the lease a fair share of the free partitions, if there are any.
 
-    All workers that have a part in the run share them, and so do the `processes` that start together with this one.
-    Workers that lease at the same time skip each other's.
+    The share counts all workers of the run, and the `processes` that start together with this one. Workers that lease
+    at the same time skip each other's.
     """
     left = Partition.objects.filter(batch=lease.batch_id)
     share = ceil(left.count() / max(processes, Lease.objects.filter(batch=lease.batch_id).count()))
@@ -69,16 +69,16 @@ def leased_partitions(lease: Lease) -> list[int]:
 
 
 def return_partitions(lease: Lease, checked: Iterable[int], released: Iterable[int]) -> None:
-    """Remove those in which every row is checked, and let others have those that are released."""
+    """Remove completely checked partitions, and make the released ones free."""
     own = Partition.objects.filter(lease=lease)
     own.filter(number__in=list(checked)).delete()
     own.filter(number__in=list(released)).update(lease=None)
 
 
 def note_under_way(leases: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the partitions of these leases, which end now, from others until their workers have ended their checks.
+    """Block the partitions of these ending leases until their workers have ended their checks.
 
-    Under the locks of the leases. Of each it needs `pk`, `worker` and `lease_at`.
+    Call it under the locks of the leases. It needs `pk`, `worker` and `lease_at` of each.
     """
     by_lease = defaultdict(list)
     owned = Partition.objects.filter(lease__in=[lease["pk"] for lease in leases])
@@ -93,16 +93,16 @@ def note_under_way(leases: Iterable[Mapping[str, Any]]) -> None:
 
 
 def end_checks(worker: str) -> None:
-    """This worker has no more checks under way."""
+    """Note that this worker has no more running checks."""
     EndedLease.objects.filter(worker=worker).delete()
 
 
 def note_wanted() -> None:
-    """A worker found no free partition."""
+    """Note that a worker found no free partition."""
     Queue.objects.update(wanted_at=Now())
 
 
 def are_wanted(batch: Batch) -> bool:
-    """Whether a worker looks for partitions of this batch, and all belong to others."""
+    """Whether a worker needs partitions of this batch, and all are leased."""
     is_recent = Queue.objects.filter(wanted_at__gt=Now() - timedelta(seconds=WANTED_SECONDS))
     return is_recent.exists() and not Partition.objects.filter(batch=batch, lease=None).exists()

@@ -1,4 +1,4 @@
-"""The calls of BatchManager that accept permanent redirects, which checks have seen for days: one by one, or many."""
+"""The calls of BatchManager that accept permanent redirects that checks have seen for days, one by one or many."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .values import as_number, find_row
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRedirect:
-    """The profile that has the new address now. If it had it before, the old one was merged into it."""
+    """The profile with the new address. If it existed before, the old profile was merged into it."""
 
     profile_id: int
     old_url: str
@@ -33,10 +33,10 @@ class RedirectCalls(ListCalls):
 
     @refusable
     def accept_redirect(self, redirect_id: object, expected_url: str | None = None) -> AcceptedRedirect:
-        """Give the profile the address that it redirects to; refused unless that is proposed, and `expected_url`.
+        """Give the profile the address to which it redirects; refused unless that is proposed, and `expected_url`.
 
-        If that is a profile already, the two are merged: it replaces the old one in all lists and gets its stories, so
-        that none is new again. The old one stays with its checks, and is in no list.
+        If another profile has that address, the two are merged: it replaces the old one in all lists and receives its
+        stories, so that none counts as new again. The old profile keeps its checks, but is in no list.
         """
         with transaction.atomic():
             found = find_proposal(redirect_id)
@@ -64,12 +64,12 @@ class RedirectCalls(ListCalls):
         return find_proposal(redirect_id)
 
     def accept_redirects(self, proposals: Iterable[Redirect]) -> list[AcceptedRedirect | Refusal]:
-        """Each in a transaction of its own, and only if it is still as it was read."""
+        """Accept each in a separate transaction, if it has not changed since it was read."""
         return [self.accept_redirect(found.pk, expected_url=found.url) for found in proposals]
 
 
 def find_proposal(redirect_id: object) -> Redirect:
-    """Raises Refused for any value that is not the ID of a redirect that is proposed."""
+    """Raises Refused for any value that is not the ID of a proposed redirect."""
     return find_row(Redirect.objects.proposed(), as_number(redirect_id), redirect_id, NO_REDIRECT)
 
 
@@ -95,7 +95,7 @@ def _merge(old: Profile, target: Profile) -> None:
     members.update(profile=target)
     known = StoryResult.objects.filter(profile=target).values("story_id")
     StoryResult.objects.filter(profile=old).exclude(story_id__in=known).update(profile=target)
-    # It was read through the redirect, so what it posts from now on is new.
+    # It was read through the redirect, so its next stories are new.
     target.first_read_at = min(filter(None, [old.first_read_at, target.first_read_at]), default=None)
     target.name = target.name or old.name
     target.save(update_fields=["name", "first_read_at"])

@@ -1,4 +1,4 @@
-"""Noting permanent redirects with the results of checks. `redirect_calls` accepts them."""
+"""Notes permanent redirects with the results of checks. `redirect_calls` accepts them."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,10 @@ SEEN = {"profile_id": "bigint", "url": "text"}
 
 
 def note_redirects(results: Mapping[int, CheckResult]) -> None:
-    """Note where profiles have moved to, and forget redirects that are gone. Checks that did not ask change nothing."""
+    """Note the redirect targets of profiles, and forget ended redirects.
+
+    Ignores checks that did not fetch the address.
+    """
     asked = {profile_id: result.moved_to for profile_id, result in results.items() if result.moved_to is not None}
     if moved := [(profile_id, url) for profile_id, url in asked.items() if url]:
         execute(
@@ -30,7 +33,7 @@ def note_redirects(results: Mapping[int, CheckResult]) -> None:
             [now(), now(), as_json(moved)],
         )
     if stayed := [profile_id for profile_id, url in asked.items() if not url]:
-        # In this form, because they are nearly all results: as a `json_table` it took an eighth of the time to record.
+        # Not as a `json_table`: these are nearly all results, and it took an eighth of the time of recording.
         if is_postgresql():
             execute(f"DELETE FROM {REDIRECT} WHERE profile_id = ANY (%s)", [stayed])
         else:
@@ -39,7 +42,7 @@ def note_redirects(results: Mapping[int, CheckResult]) -> None:
 
 
 def clean_moved_to(url: str | None) -> str | None:
-    """In its normal form; "" if it cannot become the address of a profile."""
+    """The normalised target; "" if it cannot be the address of a profile."""
     try:
         return normalise_address(url) if url else url
     except InvalidAddress:

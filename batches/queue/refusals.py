@@ -24,7 +24,7 @@ NO_REDIRECT = _("No proposed redirect has the ID %(id)s.")
 
 
 class Code(StrEnum):
-    """Why a call was refused."""
+    """The reasons for refusals."""
 
     NOT_FOUND = "not_found"
     ALREADY_RUNNING = "already_running"
@@ -48,7 +48,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Falsy, with a code for programs and a sentence for people: in English, which a page can translate."""
+    """Falsy, with a code for programs and an English sentence for people, which a page can translate."""
 
     code: Code
     message: str
@@ -92,7 +92,7 @@ def require_granted(outcome: R | Refusal) -> R:
 
 
 def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
-    """Return the refusal of a raised `Refused`: it is an expected outcome for the caller."""
+    """Return the refusal of a raised `Refused`, which is an expected outcome for the caller."""
 
     @wraps(call)
     def call_or_refuse(*args: P.args, **kwargs: P.kwargs) -> R | Refusal:

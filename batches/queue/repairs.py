@@ -1,4 +1,4 @@
-"""Repairs of damaged data: what the correct values are, and where rows refer to nothing."""
+"""Repairs of damaged data: finds the correct values, and rows that refer to nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ Status = Batch.Status
 
 
 def find_orphans() -> list[QuerySet[Any]]:
-    """Rows that refer to a missing batch, list or profile, in a database that was damaged or edited by hand."""
+    """Rows that refer to a missing batch, list or profile, in a damaged or manually edited database."""
     no_batch = ~Exists(Batch.everything.filter(pk=OuterRef("batch_id")))
     no_profile = ~Exists(Profile.objects.filter(pk=OuterRef("profile_id")))
     no_list = ~Exists(ProfileList.everything.filter(pk=OuterRef("list_id")))
@@ -46,21 +46,21 @@ def find_orphans() -> list[QuerySet[Any]]:
 
 
 def find_miscounted() -> QuerySet[Any]:
-    """Lists with a wrong `total_profiles`. The right one is in `members`."""
+    """Lists with a wrong `total_profiles`. `members` has the correct number."""
     members = ListProfile.objects.filter(list=OuterRef("pk")).order_by().values("list")
     count = Coalesce(Subquery(members.annotate(count=Count("pk")).values("count")), 0)
     return ProfileList.objects.annotate(members=count).exclude(total_profiles=F("members"))
 
 
 def lock_leases(batch: Batch) -> bool:
-    """Wait for the results that are being recorded, and read the batch again. Whether it has leases that must end."""
+    """Wait for results that are being recorded, and read the batch again. Returns whether it has leases to end."""
     has_leases = bool(Lease.objects.select_for_update(no_key=True).filter(batch=batch).order_by("pk"))
     batch.refresh_from_db()
     return has_leases and batch.status != Status.RUNNING
 
 
 def absorb_leases(batch: Batch) -> dict[str, Any]:
-    """The counts of the batch and its leases together, for its row. The leases count from zero again."""
+    """The sums of the batch and its leases, for its row. The leases restart from zero."""
     batch.leases.update(run_seconds=0.0, successful_checks=0, failed_checks=0, stories_found=0)
     return {field.attname: getattr(batch, field.attname) for field in Batch._meta.concrete_fields if is_live(field)}
 
@@ -104,7 +104,7 @@ def _derive_from_status(batch: Batch) -> dict[str, Any]:
 
 
 def renumber_queue() -> None:
-    """Renumber the queued batches 1..n in the order of their positions. In two steps, see `DETOUR`."""
+    """Renumber the queued batches 1..n in the order of their positions. This takes two steps, see `DETOUR`."""
     execute(
         f"""UPDATE {BATCH} AS batch SET position = numbered.number + %s
               FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY position) AS number

@@ -1,17 +1,17 @@
-"""Checking a batch again: its previous results are removed in bounded transactions, and kept as earlier attempts.
+"""Resets batches to check them again: their results are removed in bounded transactions, and kept as earlier attempts.
 
-The decision is one transition: it sets status, position and counters at once, however many rows there are, and the rows
-follow, as those of a deleted batch do. Until then `Batch.reset_after` is the last row that was reset:
+The decision is one transition, which sets status, position and counters at once, however many rows there are. The rows
+follow, like those of a deleted batch. Until then, `Batch.reset_after` is the last row that was reset:
 
 - Readers see the new status and counters at once; rows behind `reset_after` still show their previous results.
-- Nobody records: while it is set, no worker can claim a run, and a constraint rules out a run token.
+- Nobody records: while it is set, no worker can claim a run, and a constraint forbids a run token.
 - The counters say which results are removed. A retry keeps the successful checks and the skipped profiles, checking
   again sets both counters to zero.
 - Each step reads and moves `reset_after` under the lock of the batch, so several processes can continue it: the call
-  itself, and after a kill each worker that looks for work. Other transitions leave it alone, and checking again
+  itself, and after a kill each worker that looks for work. Other transitions do not change it, and checking again
   restarts it.
 
-Two resets remove only a part. Its size is not known beforehand, so each transaction adjusts the counters:
+Two kinds of reset remove only a part, of unknown size, so each transaction adjusts the counters:
 
 - A retry by reason (`reset_reasons`) removes the failures for these reasons.
 - After an outage of our own (`outages.py`), failures without an answer since `reset_since` are removed. The profiles
@@ -33,25 +33,25 @@ from .sql import execute, taking_turns
 
 Status = BatchProfile.Status
 
-#: Rows per transaction, since a caller waits for it with the queue locked: 20 to 50 ms with the copies of the results.
+#: Rows per transaction: it takes 20 to 50 ms with the copies of the results, while the queue is locked.
 RESET_CHUNK = 500
-#: Rows among which it looks for them: 40 of a million must not take as many transactions as all of them.
+#: Rows that one transaction searches: 40 of a million must not take as many transactions as all of them.
 LOOKED_AT = 10_000
 
 ATTEMPT = Attempt._meta.db_table
 
 
 def begin_reset(batch: Batch, since: datetime | None = None, reasons: Collection[str] | None = None) -> bool:
-    """Reset the first rows: all, or those that failed without an answer since this time, or for these reasons.
+    """Reset the first rows: of all, or of those that failed without an answer since this time, or for these reasons.
 
-    Returns whether there are more; `continue_reset` does them after the commit.
+    Returns whether there are more; `continue_reset` resets them after the commit.
     """
     batch.reset_since, batch.reset_reasons = since, reasons
     return _reset_chunk(batch, 0)
 
 
 def finish_resets() -> None:
-    """Make the rows of the batches that are checked again pending, where that is still to be done."""
+    """Finish all resets: make the remaining rows of batches that are checked again pending."""
     for pk in list(Batch.objects.to_reset().values_list("pk", flat=True)):
         continue_reset(pk)
 
@@ -105,14 +105,14 @@ def _reset_stale(batch: Batch, rows: QuerySet[BatchProfile]) -> None:
 
 
 def reset_failed(batch: Batch, failed: QuerySet[BatchProfile]) -> None:
-    """Make these failed rows of a batch that is not running pending, and no longer count them."""
+    """Make these failed rows of a batch that is not running pending, and subtract them from its counters."""
     count = _reset(failed)
     less = {name: F(name) - count for name in ("completed_profiles", "failed_checks")}
     Batch.objects.filter(pk=batch.pk).update(**less)
 
 
 def _reset(rows: QuerySet[BatchProfile]) -> int:
-    """Under the lock of the batch, in which nobody records now. Returns how many there were."""
+    """Call it under the lock of the batch, while nobody records. Returns the number of rows."""
     checked = rows.filter(status__in=[Status.OK, Status.FAILED], checked_at__isnull=False).order_by("pk")
     columns = ("batch_id", "profile_id", *Attempt.RESULT)
     select, parameters = checked.values_list(*columns).query.get_compiler(DEFAULT_DB_ALIAS).as_sql()

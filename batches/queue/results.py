@@ -1,4 +1,4 @@
-"""Recording the results of checks: find the pending rows, clean the results, write stories, rows, profiles, counters.
+"""Records the results of checks: finds the pending rows, cleans the results, writes stories, rows, profiles, counters.
 
 The caller has passed the fence and holds the transaction. The number of statements does not depend on the number of
 results.
@@ -38,7 +38,7 @@ from .stories import insert_stories
 
 Status = BatchProfile.Status
 
-#: Seconds (11 days). A longer duration cannot have been measured.
+#: Seconds (11 days). A longer duration is an error.
 MAX_DURATION = 1e6
 
 
@@ -92,14 +92,14 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
 def find_pending_rows(batch_id: uuid.UUID, run_token: uuid.UUID, profile_ids: Iterable[int]) -> dict[int, int]:
     """Row IDs by profile ID, for the profiles that are pending in the partitions of this lease.
 
-    Looks each profile up in the unique index. With a join and without statistics, as after an import, both databases
-    read the whole batch for each profile: 13 s for 500 results in a batch of 20,000. So does PostgreSQL with statistics
-    from before the batch, when the index on the batch seems as good. Only the unique index can compare the pair.
+    This looks up each profile in the unique index. With a join and without statistics, as after an import, both
+    databases read the whole batch for each profile: 13 s for 500 results in a batch of 20,000. PostgreSQL also does
+    with older statistics, when the index on the batch seems as good. Only the unique index can compare the pair.
     """
     own = f"IN (SELECT number FROM {PARTITION} WHERE lease_id = %s)"
     batch_is, batch_ids = "row.batch_id = %s", [uuid_parameter(batch_id)]
     if connection.vendor == "postgresql":
-        own = f"= ANY (ARRAY{own.removeprefix('IN ')})"  # read once, not for each row
+        own = f"= ANY (ARRAY{own.removeprefix('IN ')})"  # read once instead of for each row
         pair = "(wanted.profile_id, %s)"
         batch_is, batch_ids = f"(row.profile_id, row.batch_id) BETWEEN {pair} AND {pair}", batch_ids * 2
     rows = fetch_all(
@@ -113,7 +113,7 @@ def find_pending_rows(batch_id: uuid.UUID, run_token: uuid.UUID, profile_ids: It
     return {profile_id: row_id for profile_id, row_id in rows if row_id is not None}
 
 
-# Cleaning: what both databases can store, whatever a checker made of a stranger's answer
+# Cleaning: makes results of strangers' responses storable in both databases
 
 
 def clean_result(result: CheckResult) -> CheckResult:
@@ -121,7 +121,7 @@ def clean_result(result: CheckResult) -> CheckResult:
         ok=result.ok,
         error="" if result.ok else clean_text(result.error, MAX_ERROR) or "The check failed without an error message.",
         http_status=_clean_http_status(result.http_status),
-        # JSON has neither infinity nor NaN.
+        # JSON does not have infinity or NaN.
         duration=result.duration if 0.0 <= result.duration <= MAX_DURATION else 0.0,
         stories=[_clean_story(story) for story in result.stories] if result.ok else (),
         feed_url=_clean_memory(result.feed_url, MAX_URL),
@@ -135,12 +135,12 @@ def clean_result(result: CheckResult) -> CheckResult:
 
 
 def _clean_http_status(status: int | None) -> int | None:
-    """None unless it has three digits. 999 is valid: a large site really sends it."""
+    """The status if it has three digits, otherwise None. 999 is valid: a large site sends it."""
     return int(status) if status is not None and 100 <= status <= 999 else None
 
 
 def _clean_story(story: Story) -> Story:
-    """An ID that is missing or too long is replaced with a hash of the content."""
+    """Clean a story. An ID that is missing or too long is replaced with a hash of the content."""
     if _is_clean(story):
         return story
     story_id = clean_text(story.id, MAX_STORY_ID + 1)
@@ -153,10 +153,10 @@ def _clean_story(story: Story) -> Story:
 
 
 def _is_clean(story: Story) -> bool:
-    """Nearly all are. Looking takes a fifth of the time of cleaning."""
+    """Whether it needs no cleaning, like nearly all stories. Checking takes a fifth of the time of cleaning."""
     text = story.id + story.title + story.url
     return (
-        text.isprintable()  # so it has neither NUL nor surrogates
+        text.isprintable()  # so it contains neither NUL nor surrogates
         and 0 < len(story.id) <= MAX_STORY_ID
         and len(story.title) <= MAX_TITLE
         and len(story.url) <= MAX_URL
@@ -169,7 +169,7 @@ def _is_clean_time(moment: object) -> bool:
 
 
 def _clean_time(moment: datetime | None) -> datetime | None:
-    """In UTC, which is also assumed without an offset. None for the years 1 and 9999: they are placeholders, and a
+    """The time in UTC, which is also the default zone. None for the years 1 and 9999: they are placeholders, and a
     conversion to UTC could leave the calendar."""
     if not isinstance(moment, datetime) or not 1 < moment.year < 9999:
         return None
@@ -177,14 +177,17 @@ def _clean_time(moment: datetime | None) -> datetime | None:
 
 
 def _clean_memory(text: str | None, limit: int) -> str | None:
-    """None means "keep the stored value". A text that is too long to be sent back unchanged is forgotten."""
+    """Clean a value to remember; None means "keep the stored value".
+
+    A text that is too long to send back is dropped.
+    """
     if text is None:
         return None
     cleaned = clean_text(text, limit + 1)
     return cleaned if len(cleaned) <= limit else ""
 
 
-# Writing. Rows are plain tuples: named ones took a tenth of the time to record.
+# Writing. Rows are plain tuples: named ones took a tenth of the time of recording.
 
 ROW_RESULT = {
     "row_id": "bigint",
@@ -207,7 +210,7 @@ def update_batch_profiles(results: Sequence[tuple[Any, ...]], moment: datetime) 
     )
 
 
-#: What the next check needs. NULL keeps the stored value.
+#: The data that the next check needs. NULL keeps the stored value.
 PROFILE_MEMORY = {
     "profile_id": "bigint",
     "error": "text",
@@ -221,7 +224,9 @@ PROFILE_MEMORY = {
 
 
 def update_profiles(memories: Sequence[tuple[Any, ...]], moment: datetime, outcome: Assignments) -> None:
-    """Those with one outcome, so that its assignments read no column of `memory`: they cost a seventh of the time."""
+    """Update the profiles with one outcome, so that its assignments read no column of `memory`, which took a seventh of
+    the time.
+    """
     now = format_time(moment)
     execute(
         f"""UPDATE {PROFILE} AS profile

@@ -1,4 +1,4 @@
-"""Which failed profiles of a batch are checked again: all, those that failed for some reasons, or some of them."""
+"""Chooses the failed profiles to check again: all, those that failed for some reasons, or single ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from .values import find_batch, is_int
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The reasons, or the primary keys of the rows, and how many profiles that are. Neither: all that have failed."""
+    """The reasons, or the primary keys of the rows, and the number of profiles. Without both: all failed profiles."""
 
     reasons: tuple[str, ...] | None = None
     rows: tuple[int, ...] | None = None
@@ -28,7 +28,7 @@ class Retry:
         return self.reasons is None and self.rows is None
 
     def find_rows(self, batch: Batch) -> QuerySet[BatchProfile]:
-        """The chosen rows that are still failed."""
+        """The chosen rows that still have the status `failed`."""
         return batch.profiles.filter(pk__in=self.rows or (), status=BatchProfile.Status.FAILED)
 
     def describe(self) -> str:
@@ -40,13 +40,13 @@ class Retry:
 
 
 def choose_failed(batch_id: object, reasons: Iterable[object] | None, profiles: Iterable[object] | None) -> Retry:
-    """Read before the queue is locked: no index has the reasons, so it reads the batch. Raises Refused."""
+    """Choose the rows before the queue is locked: no index has the reasons, so it reads the batch. Raises Refused."""
     if reasons is None and profiles is None:
         return Retry()
     if reasons is not None and profiles is not None:
         raise Refused(Code.BAD_VALUE, Sentence("Choose failed profiles either by reason or one by one."))
     batch = find_batch(batch_id)
-    if batch.reset_after is not None:  # rows of another retry still say that they failed
+    if batch.reset_after is not None:  # rows of another retry may still have the status `failed`
         continue_reset(batch.pk)
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     if reasons is not None:
@@ -58,7 +58,7 @@ def choose_failed(batch_id: object, reasons: Iterable[object] | None, profiles: 
 
 
 def recount(batch: Batch, retry: Retry) -> Retry:
-    """The retry, counted again under the lock. Raises Refused if there is nothing to check again."""
+    """Count the rows of the retry again, under the lock. Raises Refused if there is nothing to check again."""
     if not batch.failed_checks:
         raise Refused(Code.NOTHING_TO_RETRY, Sentence("“%(batch)s” has no failed profiles.", batch=batch))
     if retry.reasons is None:

@@ -1,7 +1,7 @@
-"""Runs and leases: which workers have a part in the running batch, and for how long without a heartbeat.
+"""Runs and leases: the shares of workers in the running batch, and their expiry without a heartbeat.
 
-A worker's part is one row of `Lease`. Its token fences: it is valid as long as the row exists, and whoever ends the run
-or takes over waits for the row's lock, so for a recording that is under way. Lock order: batch → leases → partitions.
+A worker's share is one row of `Lease`. Its token is the fence: it is valid while the row exists. To end the run or take
+over, a caller locks the row, and so waits for a recording in progress. Lock order: batch → leases → partitions.
 """
 
 import uuid
@@ -34,18 +34,18 @@ COUNTERS = ("successful_checks", "failed_checks", "stories_found")
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A worker's part in a run: the partitions that are its own while it renews the lease."""
+    """A worker's share in a run: it owns partitions while it renews the lease."""
 
     batch: Batch
     run_token: uuid.UUID
     partitions: tuple[int, ...] = ()
-    #: Nobody else has one: the run starts, or continues after all workers had gone.
+    #: No other worker has a share: the run starts, or continues after all workers had ended.
     is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many have a part in the running batch, and how many more it can use."""
+    """The number of workers in the running batch, and how many more it can use."""
 
     at_work: int
     wanted: int
@@ -60,7 +60,7 @@ def lock_running() -> Batch | None:
 
 
 def lease_of(batch_id: object, run_token: object) -> QuerySet[Lease]:
-    """The lease with this token, if it is still valid for this batch; else none."""
+    """The lease with this token, if it is still valid for this batch."""
     pk, token = as_uuid(batch_id), as_uuid(run_token)
     if pk is None or token is None:
         return Lease.objects.none()
@@ -74,7 +74,9 @@ def renew_lease(batch_id: object, run_token: object) -> None:
 
 
 def run_seconds() -> Combinable:
-    """The run time including the time since the last heartbeat, at most one lease: after that the worker was gone."""
+    """The run time including the time since the last heartbeat, at most one lease: after that, the worker counts as
+    dead.
+    """
     return F("run_seconds") + seconds_since_heartbeat()
 
 
@@ -83,7 +85,7 @@ def seconds_since_heartbeat() -> SecondsSince:
 
 
 def count_workers(batch: Batch, limit: int) -> Workers:
-    """One more for each free partition. If all are leased, one more gets some of another's."""
+    """Count one more for each free partition. If all are leased, one more worker can get some of another's."""
     if not batch.leases.exists():
         create_missing_partitions(batch)
     at_work = batch.leases.live().count()
@@ -94,8 +96,8 @@ def count_workers(batch: Batch, limit: int) -> Workers:
 def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
     """A new lease of the running batch, with a fair share of the free partitions.
 
-    None if other workers have all that is left, or still have checks under way in it. A run without live leases and
-    partitions can always be joined: a worker has to finish it.
+    None if other workers have the remaining partitions, or still have running checks in them. A run without live leases
+    and partitions can always be joined: a worker has to finish it.
     """
     is_alone = not batch.leases.exists()
     if is_alone:
@@ -112,7 +114,7 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
 def is_looked_after(seconds: float) -> bool:
     """Whether a claim would find nothing, and another worker has tried within the last `seconds`.
 
-    Without a lock: a claim takes the lock of the queue, and hundreds of waiting workers would keep others from it.
+    It takes no lock. A claim takes the lock of the queue, and hundreds of waiting workers would block others.
     """
     seen = Queue.objects.filter(looked_at__range=(Now() - timedelta(seconds=seconds), Now())).first()
     if seen is None or seen.hold_is_over:
@@ -124,16 +126,19 @@ def is_looked_after(seconds: float) -> bool:
 
 
 def has_pending(batch: Batch) -> bool:
-    """In the order of the index: `exists` has none, and PostgreSQL may then read the whole table."""
+    """Whether pending rows are left.
+
+    It sorts by the index: without an order, as in `exists`, PostgreSQL may read the whole table.
+    """
     pending = BatchProfile.objects.of_batch(batch).filter(status=BatchProfile.Status.PENDING)
     return pending.order_by("pk").values_list("pk").first() is not None
 
 
 def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> bool:
-    """Add what all leases have counted to the batch. End these (by default all) and free their partitions.
+    """Add the counts of all leases to the batch. End these leases (by default all) and free their partitions.
 
     Returns whether any of them has recorded a result since the last call. Call it before the first write to the batch:
-    a recording that is under way may need the batch's key, and is waited for here.
+    it waits for recordings in progress, which may need the batch's key.
     """
     locked = Lease.objects.select_for_update(no_key=True).filter(batch=batch).order_by("pk")
     columns = ("pk", "worker", "lease_at", "run_seconds", "unseen", *COUNTERS)
@@ -143,7 +148,7 @@ def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> boo
     ending = {lease["pk"] for lease in leases if tokens is None or lease["pk"] in tokens}
     successful, failed, stories = (sum(lease[counter] for lease in leases) for counter in COUNTERS)
     progress = {"takeovers": 0} if successful or failed else {}
-    # They worked at the same time.
+    # The workers ran at the same time.
     seconds = max(lease["run_seconds"] + lease["unseen"] * (lease["pk"] in ending) for lease in leases)
     Batch.objects.filter(pk=batch.pk).update(
         **progress,
@@ -156,7 +161,7 @@ def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> boo
     if len(ending) < len(leases):
         Lease.objects.filter(batch=batch).update(run_seconds=0.0, **dict.fromkeys(COUNTERS, 0))
     if tokens is None and batch.completed_profiles < batch.total_profiles:
-        note_under_way(leases)  # their workers learn of it with their next heartbeats
+        note_under_way(leases)  # the workers learn of the end with their next heartbeats
     Lease.objects.filter(pk__in=ending).delete()
     return bool(progress)
 

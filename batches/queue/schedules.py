@@ -1,9 +1,9 @@
-"""Queues a run of each list that is due, with as many statements for a thousand lists as for one.
+"""Queues a run of each due list, with the same number of statements for a thousand lists as for one.
 
-The runs are stored as all new batches are: hidden, in bounded transactions, revealed together under the lock of the
-queue. Their IDs follow from the list and its time, so if several workers see the same list, only one makes its run. A
-list stays due until its run is revealed: a time that passes while an earlier run waits or runs, or while no worker
-runs, is caught up once. If a worker is killed, its rows are purged, and another worker begins again.
+The runs are stored like all new batches: hidden, in bounded transactions, and revealed together under the lock of the
+queue. Their IDs are derived from the list and its time, so if several workers see the same list, only one creates its
+run. A list is due until its run is revealed: times that pass while an earlier run waits or runs, or while no worker
+runs, cause one run. If a worker is killed, its rows are purged, and another worker begins again.
 """
 
 import logging
@@ -51,11 +51,11 @@ Status = BatchProfile.Status
 LIST = ProfileList._meta.db_table
 LOG = BatchLog._meta.db_table
 
-#: Checks take place a while after their run was due, so the rest of a day would end just after the run of the next day
-#: was made. A rest that ends so soon does not keep a profile out of a run.
+#: Checks happen some time after their run was due, so a rest of one day would end just after the run of the next day
+#: was created. A rest that ends this soon does not keep a profile out of a run.
 ENDS_SOON = timedelta(hours=1)
 
-#: Runs that are stored and revealed together.
+#: Maximum runs that are stored and revealed together.
 MAX_DUE = 1_000
 
 RUN_ROW = {
@@ -70,7 +70,9 @@ RUN_ROW = {
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """A run to be made: its ID, its list, when the list is due next, its profiles now, and how many of them rest."""
+    """A run to create: its ID, its list, the list's next due time, its current profiles, and the number of them that
+    rest.
+    """
 
     id: uuid.UUID
     list: ProfileList
@@ -84,7 +86,7 @@ def choose_next_run(found: ProfileList, after: datetime) -> datetime:
     time = next(iterate_times(found.schedule, found.time_zone, after), None)
     if time is None:
         raise InvalidSchedule(f"“{found.schedule}” never comes. Choose a day that exists.")
-    return time + timedelta(seconds=random.randint(0, found.delay_minutes * 60))  # noqa: S311 — no secret
+    return time + timedelta(seconds=random.randint(0, found.delay_minutes * 60))  # noqa: S311 — not a secret
 
 
 class ScheduleCalls(QueueWriter):
@@ -93,7 +95,7 @@ class ScheduleCalls(QueueWriter):
     ) -> list[uuid.UUID]:
         """Queue a run of each list that is due at this moment (default: now). Returns the IDs of the runs.
 
-        `should_stop` is asked between the chunks. The next call makes the runs that are not revealed by then.
+        `should_stop` is called between the chunks. The next call creates the runs that were not revealed.
         """
         moment = moment or timezone.now()
         planned = self._plan_runs(find_due(moment), moment)
@@ -121,7 +123,7 @@ class ScheduleCalls(QueueWriter):
         return planned
 
     def _switch_off(self, found: ProfileList, reason: str) -> None:
-        """A schedule that can no longer be read, since its time zone was removed from the system."""
+        """Switch off a schedule that has become invalid, since its time zone was removed from the system."""
         with transaction.atomic():
             due = ProfileList.objects.filter(pk=found.pk, next_run_at=found.next_run_at)
             if due.update(schedule_active=False, next_run_at=None):
@@ -130,7 +132,7 @@ class ScheduleCalls(QueueWriter):
 
     def _reveal_runs(self, runs: Sequence[DueRun], moment: datetime) -> list[uuid.UUID]:
         with Queue.objects.locked():
-            # Others may have changed, run or deleted the lists while the rows were stored.
+            # Somebody may have changed, run or deleted the lists while the rows were stored.
             still_due = {found.pk: found for found in find_due(moment, hidden_too=False)}
             runs = [run for run in runs if is_unchanged(run, still_due.get(run.list.pk))]
             if not runs:
@@ -175,12 +177,12 @@ def describe_size(run: DueRun) -> str:
 
 
 def key(pk: uuid.UUID) -> str:
-    """A UUID as the database's column has it."""
+    """A UUID in the form of the database's column."""
     return str(uuid_parameter(pk))
 
 
 def find_due(moment: datetime, *, hidden_too: bool = True) -> list[Any]:
-    """The lists to run, longest due first, without those that have a run that waits, runs or is being stored.
+    """The lists to run, longest due first, without lists with a run that waits, runs or is being stored.
 
     Each has its `latest` run, and the time of the database.
     """
@@ -200,7 +202,7 @@ def is_unchanged(run: DueRun, now: ProfileList | None) -> bool:
 
 
 def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
-    """Those that another worker is not making already."""
+    """Insert the runs that no other worker is creating already."""
     if not runs:
         return []
     varying = {
@@ -233,9 +235,9 @@ def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
 
 
 def fill_runs(runs: Sequence[DueRun], moment: datetime, should_stop: Callable[[], bool]) -> list[DueRun]:
-    """Store a row for each profile that the lists have now, read in one statement. Empty if it was stopped.
+    """Store a row for each current profile of the lists, read in one statement. Empty if it was stopped.
 
-    Profiles that rest at this moment get their row too, as skipped, so that every run accounts for the whole list.
+    Profiles that rest at this moment get a row, too, as skipped, so that every run accounts for the whole list.
     """
     if not runs:
         return []
@@ -270,7 +272,7 @@ def fill_runs(runs: Sequence[DueRun], moment: datetime, should_stop: Callable[[]
 
 
 def decide(error: str, failures: int | None) -> tuple[str, str]:
-    """The status of a row, and why: `failures` in a row of a profile that rests, else None."""
+    """The status of a row and its reason. `failures` is the number in a row of a profile that rests, otherwise None."""
     if failures is None:
         return Status.PENDING.value, ""
     why = clean_text(f"It rests after {pluralise(failures, 'failure')} in a row. The last one: {error}", MAX_ERROR)
@@ -278,7 +280,7 @@ def decide(error: str, failures: int | None) -> tuple[str, str]:
 
 
 def read_members(runs: Sequence[DueRun]) -> "tuple[array[int], array[int]]":
-    """The number of the run, and the profile, for each member. Sixteen bytes for each."""
+    """The number of the run, and the profile, for each member, in sixteen bytes each."""
     numbers, profiles = array("q"), array("q")
     statement = f"""SELECT wanted.number, member.profile_id
                       FROM {json_table({"number": "bigint", "list": "uuid"})} AS wanted
@@ -299,7 +301,7 @@ def hidden(runs: Sequence[DueRun]) -> BatchQuerySet:
 
 
 def keep_hidden(runs: Sequence[DueRun]) -> bool:
-    """A fence, as `stay_hidden` is: False if some may be purged already."""
+    """A fence like `stay_hidden`: False if some rows may have been purged already."""
     return hidden(runs).update(deleted_at=Now() + PREPARATION) == len(runs)
 
 
@@ -307,7 +309,7 @@ def keep_hidden(runs: Sequence[DueRun]) -> bool:
 
 
 def reveal(runs: Sequence[DueRun], latest: dict[uuid.UUID, uuid.UUID | None]) -> None:
-    """Put each behind the last queued batch of at least its priority, all in one renumbering."""
+    """Put each after the last queued batch of at least its priority, all in one renumbering."""
     ends = dict(Batch.objects.queued().order_by().values_list("priority").annotate(Max("position")))
     new = [
         (

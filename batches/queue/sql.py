@@ -1,7 +1,7 @@
-"""Shared by the hand-written statements: rows are passed as one JSON parameter, which both databases read as a table.
+"""Helpers for handwritten statements: rows are passed as one JSON parameter, which both databases read as a table.
 
-Through the ORM's objects, recording results took half of the speed of fetching and parsing; one statement for a whole
-chunk takes a quarter of that.
+With the ORM's objects, recording results halved the speed of fetching and parsing; one statement for a whole chunk
+takes a quarter of that time.
 """
 
 import json
@@ -20,11 +20,11 @@ from batches.models import Batch, BatchProfile, ListProfile, Partition, Profile,
 
 T = TypeVar("T")
 
-#: SQLite's waiters do not queue. Each tries again after 100 ms at the latest. So after this many seconds of writing, a
-#: pause of this many seconds lets all of them write.
+#: SQLite has no queue of waiting writers. Each tries again after at most 100 ms. So after this many seconds of writing,
+#: a pause of this many seconds lets all of them write.
 SECONDS_OF_WORK, SECONDS_OF_PAUSE = 0.2, 0.12
 
-#: Rows that are encoded in one go.
+#: Rows that are encoded at once.
 ROWS_AT_ONCE = 500
 
 PROFILE = Profile._meta.db_table
@@ -49,9 +49,9 @@ def _read_field(index: int, kind: str) -> str:
 
 
 def keeping_profiles() -> str:
-    """Ends a SELECT of profiles for which rows are then stored: none of them is forgotten before the COMMIT.
+    """Ends a SELECT of profiles for which rows are then stored, so that nobody forgets one before the COMMIT.
 
-    The COMMIT itself takes the same locks, for the foreign keys. On SQLite the transaction writes alone.
+    The COMMIT itself takes the same locks, for the foreign keys. On SQLite, no other transaction can write.
     """
     return "FOR KEY SHARE OF profile" if is_postgresql() else ""
 
@@ -61,14 +61,18 @@ def is_postgresql() -> bool:
 
 
 def as_json(rows: Sequence[tuple[Any, ...]]) -> str:
-    """In slices, because the encoder holds Python's lock: stories of 10 MB would block the event loop for 0.1 s."""
+    """The rows as JSON, encoded in slices, because the encoder holds Python's lock: 10 MB would block the event loop
+    for 0.1 s.
+    """
     encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=choose_time_format())
     slices = (encoder.encode(rows[start : start + ROWS_AT_ONCE])[1:-1] for start in range(0, len(rows), ROWS_AT_ONCE))
     return f"[{','.join(slices)}]"
 
 
 def format_time(moment: datetime) -> str:
-    """As the database's adapter writes it, but without its look-ups for each value: a fifth of the time to record."""
+    """Format like the database's adapter, but without its look-ups for each value, which took a fifth of the recording
+    time.
+    """
     return choose_time_format()(moment)
 
 
@@ -90,7 +94,7 @@ def now() -> str:
 
 
 def read_time(text: str | None) -> datetime | None:
-    """A time in JSON from the database. SQLite has times in UTC, without saying so."""
+    """A time in JSON from the database. SQLite stores times in UTC, without an offset."""
     moment = datetime.fromisoformat(text) if text else None
     return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
@@ -104,7 +108,7 @@ def uuid_parameter(batch_id: UUID) -> Any:
 
 
 def execute(sql: str, parameters: Sequence[Any]) -> int:
-    """Returns the number of rows that were written."""
+    """Execute a statement. Returns the number of written rows."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return int(cursor.rowcount)
@@ -117,7 +121,7 @@ def fetch_all(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 
 def paced(chunks: Iterable[T]) -> Iterator[T]:
-    """Yield each chunk, to be written in a transaction of its own, and let others write in between on SQLite."""
+    """Yield each chunk, for a separate transaction, and let others write in between on SQLite."""
     for chunk in chunks:
         with taking_turns(cut_log=True):
             yield chunk
@@ -125,7 +129,7 @@ def paced(chunks: Iterable[T]) -> Iterator[T]:
 
 @contextmanager
 def taking_turns(*, cut_log: bool = False) -> Iterator[None]:
-    """Around one of many transactions: after some of them, the caller pauses, so that others can write on SQLite.
+    """Wraps one of many transactions: after some of them, the caller pauses, so that others can write on SQLite.
 
     `cut_log`: the write-ahead log would grow with all of these transactions.
     """
@@ -146,7 +150,7 @@ def taking_turns(*, cut_log: bool = False) -> Iterator[None]:
 
 
 class _Turn(threading.local):
-    """For how many seconds this thread has written since its last pause, and until when."""
+    """The seconds for which this thread has written since its last pause, and the end of its last transaction."""
 
     seconds = 0.0
     ended = 0.0

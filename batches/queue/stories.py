@@ -1,11 +1,11 @@
-"""Storing the stories that are new.
+"""Stores new stories.
 
-A story is known by its id. But sites change the ids of stories that they have published: they move to https, or make
-new ids with each answer. So when at least half of the ids in a document are new, a story is also known by its link and
+A story is identified by its id. But sites change the ids of published stories: they move to https, or create new ids
+for each response. So when at least half of the ids in a document are new, a story is also identified by its link and
 title, and by its date if both have one.
 
-The stories that are there when a profile is first read are its baseline: known, and not new, unless the batch counts
-them. If a story of the document is known already, it is not a first read, whatever the profile remembers.
+The stories of a profile's first check are its baseline: known, and not new, unless the batch counts them. If a story
+of the document is already known, it is not a first check, whatever the profile remembers.
 """
 
 import json
@@ -32,9 +32,9 @@ from .sql import (
     uuid_parameter,
 )
 
-#: The stories of a profile that were found last. A document has tens of them.
+#: The number of latest stories of a profile. A document has tens of them.
 MAX_KNOWN = 1000
-#: The known stories of this many profiles are read together: 30 MB with the longest titles and links.
+#: The number of profiles of which the known stories are read together: 30 MB with the longest titles and links.
 PROFILES_AT_ONCE = 10
 
 STORY_ID = {"profile_id": "bigint", "story_id": "text"}
@@ -42,7 +42,7 @@ NEW_STORY = STORY_ID | {"title": "text", "url": "text", "published_at": "timesta
 
 
 def insert_stories(batch_id: uuid.UUID, results: Mapping[int, CheckResult], moment: datetime) -> Counter[int]:
-    """Store the stories that are not known yet. Returns the number of those that are new, by profile ID."""
+    """Store the unknown stories. Returns the number of new ones by profile ID."""
     new = drop_renamed(results, find_unknown(results))
     if not new:
         return Counter()
@@ -67,7 +67,7 @@ class Unknown(NamedTuple):
 
 
 def find_unknown(results: Mapping[int, CheckResult]) -> dict[int, Unknown]:
-    """By profile ID. Of profiles without any story, as all are at first, no ID is looked up."""
+    """Find them by profile ID. It looks up no ids of profiles without stories, as all are at first."""
     given = {profile_id: result.stories for profile_id, result in results.items() if result.stories}
     known = find_profiles_with_stories(given) if given else set()
     pairs = [(profile_id, story) for profile_id in given if profile_id in known for story in given[profile_id]]
@@ -88,8 +88,8 @@ def find_profiles_with_stories(profile_ids: Iterable[int]) -> set[int]:
 
 
 def find_unknown_ids(ids: Sequence[tuple[int, str]]) -> list[int]:
-    """The places of the pairs of profile and story ID that are not stored. Each is looked up in the unique index: see
-    `results.find_pending_rows`.
+    """The indexes of the pairs of profile and story ID that are not stored. Each pair is looked up in the unique index:
+    see `results.find_pending_rows`.
     """
     if not ids:
         return []
@@ -103,7 +103,7 @@ def find_unknown_ids(ids: Sequence[tuple[int, str]]) -> list[int]:
 
 
 def drop_renamed(results: Mapping[int, CheckResult], unknown: Mapping[int, Unknown]) -> list[tuple[Any, ...]]:
-    """The rows of the stories that are not known under another id."""
+    """The rows without stories that are known under another id."""
     suspects = [
         profile_id
         for profile_id, (stories, has_known) in unknown.items()
@@ -124,7 +124,7 @@ def drop_renamed(results: Mapping[int, CheckResult], unknown: Mapping[int, Unkno
 
 
 def fetch_known(profile_ids: Sequence[int]) -> Iterator[tuple[int, list[Story]]]:
-    """Yield the stories of each profile that were found last."""
+    """Yield the latest stories of each profile."""
     as_array, as_list = ("json_build_array", "json_agg") if is_postgresql() else ("json_array", "json_group_array")
     rows = fetch_all(
         f"""SELECT wanted.profile_id,
@@ -140,7 +140,7 @@ def fetch_known(profile_ids: Sequence[int]) -> Iterator[tuple[int, list[Story]]]
 
 
 class Candidates:
-    """Known stories that are no longer in a document, or have other ids in it."""
+    """Known stories that a document no longer contains, or contains under other ids."""
 
     def __init__(self, stories: Iterable[Story]) -> None:
         self._dates: defaultdict[tuple[str, str], Counter[datetime | None]] = defaultdict(Counter)
@@ -148,7 +148,7 @@ class Candidates:
             self._dates[self._name(story)][story.published] += 1
 
     def take(self, story: Story) -> bool:
-        """Whether this story is one of them. A candidate is taken once: the next story is another."""
+        """Whether this story is one of them. Each candidate is taken only once."""
         dates = self._dates.get(self._name(story)) if story.title else None
         for date in find_dates(story, dates or {}):
             if dates and date in dates:
@@ -164,7 +164,7 @@ class Candidates:
 
 
 def find_dates(story: Story, known: Iterable[datetime | None]) -> Iterator[datetime | None]:
-    """The dates that the same story may have had. Without a link, only its own date tells it from others."""
+    """The dates that the same story may have had. Without a link, only its date distinguishes it from others."""
     if story.url or story.published:
         yield story.published
     if story.url:

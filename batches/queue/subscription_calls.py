@@ -1,4 +1,4 @@
-"""The calls of BatchManager that change who is notified. Lock order: list → subscription."""
+"""The calls of BatchManager that change subscriptions. Lock order: list → subscription."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from .writer import QueueWriter
 
 Channel, Topic = Subscription.Channel, Subscription.Topic
 
-# The advice of refusals.
+# The advice in refusals.
 TOPIC_OF_QUEUE = _("Choose at least one of the topics of the queue: %(possible)s.")
 TOPIC_OF_LIST = _("Choose at least one of the topics of a list: %(possible)s.")
 DIGEST_HOUR = _("The hour of the digest must be a whole number from %(least)s to %(most)s.")
@@ -32,13 +32,13 @@ MINUTES = _("The number of minutes must be a whole number from %(least)s to %(mo
 
 
 class SubscriptionCalls(QueueWriter):
-    """Subscribes people and programs to what happens to a list, or to the queue."""
+    """Subscribes people and programs to the events of a list, or of the queue."""
 
     @refusable
     def subscribe(
         self, list_id: object, address: str, topics: object, channel: str = Channel.EMAIL, **options: Any
     ) -> Subscription:
-        """Notify this address of these topics of a list, or without `list_id` of the queue.
+        """Subscribe this address to these topics of a list, or without `list_id` of the queue.
 
         The options are those of `change_subscription`.
         """
@@ -74,7 +74,7 @@ class SubscriptionCalls(QueueWriter):
 
     @refusable
     def unsubscribe(self, subscription_id: object) -> Literal[True]:
-        """Delete it, with its deliveries: what waits is not sent."""
+        """Delete it with its deliveries: waiting messages are not sent."""
         with self._changing_subscription(subscription_id) as ended:
             self._log_subscription(ended, Action.UNSUBSCRIBE, describe(ended))
             ended.delete()
@@ -82,7 +82,7 @@ class SubscriptionCalls(QueueWriter):
 
     @refusable
     def send_test_message(self, subscription_id: object) -> Literal[True]:
-        """For the next worker to send. Refused if it is not active."""
+        """Store a test message for the next worker. Refused if the subscription is not active."""
         found = find_subscription(subscription_id)
         if not subscriptions.write_test_message(found):
             message = Sentence("The subscription is not active. Activate it before you send a test message.")
@@ -102,7 +102,7 @@ class SubscriptionCalls(QueueWriter):
 
 
 def describe(subscription: Subscription) -> str:
-    """For the log, which more people may see than the address."""
+    """A description for the log, without the address, which fewer people may see."""
     topics = ", ".join(subscription.topics)
     daily = "" if subscription.digest_hour is None else f", daily at {subscription.digest_hour}"
     off = "" if subscription.is_active else ", off"
@@ -115,7 +115,7 @@ def find_subscription(subscription_id: object, *, lock: bool = False) -> Subscri
     return find_row(found, as_uuid(subscription_id), subscription_id, NO_SUBSCRIPTION)
 
 
-# The values that callers pass
+# Values of callers
 
 
 def require_channel(channel: object) -> str:
@@ -134,7 +134,7 @@ def clean_options(values: Mapping[str, Any], *, of_queue: bool) -> dict[str, Any
 
 
 def clean_topics(value: object, *, of_queue: bool) -> list[str]:
-    """Each once, in our order."""
+    """The topics without duplicates, in our order."""
     possible = [topic.value for topic in Subscription.list_topics(of_queue=of_queue)]
     wanted = value if isinstance(value, list | tuple | set | frozenset) else []
     if not wanted or not all(topic in possible for topic in wanted):
@@ -172,7 +172,7 @@ def find_mailbox(address: str) -> dict[str, Any]:
 
 
 def find_webhook(address: str) -> dict[str, Any]:
-    """One that somebody has added, since it has a secret that its receiver needs."""
+    """The webhook with this address. It must exist, since it has a secret that its receiver needs."""
     webhook = Webhook.objects.select_for_update(no_key=True).filter(url=address).first()
     if webhook is None:
         message = Sentence("No webhook has this address. Add it in the admin, and give its secret to the receiver.")

@@ -1,4 +1,4 @@
-"""The table of actions: where each is allowed, what it leads to, and how the channels offer it."""
+"""The table of actions: the statuses that allow each action, its result, and its texts in the channels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ Status = Batch.Status
 class Rule:
     """The rule of one action.
 
-    `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal, `label` is its
-    name for any batches, `name_button` for the one that a button belongs to, `success` the message about a batch.
-    In the statuses `changes_nothing_for` it is allowed but not offered. `cap` is the maximum number of batches in one
-    bulk call.
+    `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal. `label` is its
+    name for any batches, `name_button` its name for a single batch, `success` the message about a batch. In the
+    statuses `changes_nothing_for` it is allowed but not offered. `cap` is the maximum number of batches in one bulk
+    call.
     """
 
     allowed_from: frozenset[str]
@@ -37,7 +37,7 @@ class Rule:
     cap: int = MAX_BULK
 
     def label_of(self, batch: Batch) -> str:
-        """The text of its button."""
+        """The text of the action's button for this batch."""
         return self.name_button(batch) if self.name_button else self.label
 
     def describe_success(self, name: object) -> Sentence:
@@ -80,7 +80,7 @@ RULES: Mapping[Action, Rule] = {
         success=_("“%(batch)s” was queued."),
         changes_nothing_for=frozenset({Status.QUEUED}),
     ),
-    # Not from `error` or `done`: queueing them clears their error and counters.
+    # Not from `error` or `done`, since queueing them clears their error and counters.
     Action.START_BATCH: Rule(
         frozenset({Status.QUEUED, Status.PAUSED}),
         participle=Sentence("started"),
@@ -90,7 +90,7 @@ RULES: Mapping[Action, Rule] = {
         leaves_queue=True,
         cap=1,
     ),
-    # A paused batch already is what the caller wants.
+    # A paused batch is already in the wanted status.
     Action.PAUSE_BATCH: Rule(
         UNFINISHED,
         participle=Sentence("paused"),
@@ -100,23 +100,23 @@ RULES: Mapping[Action, Rule] = {
         changes_nothing_for=frozenset({Status.PAUSED}),
         leaves_queue=True,
     ),
-    # `completed_at` never changes, and a later error does not overwrite the first.
+    # `completed_at` never changes, and a later error does not overwrite the first error.
     Action.COMPLETE_BATCH: Rule(UNFINISHED, participle=Sentence("completed"), goes_to=Status.DONE, leaves_queue=True),
     Action.HANDLE_ERROR: Rule(
         UNFINISHED, participle=Sentence("stopped by an error"), goes_to=Status.ERROR, leaves_queue=True
     ),
-    # Also while paused: the caller may report progress that it made before the pause.
+    # Also while paused, since the caller may report progress from before the pause.
     Action.UPDATE_PROGRESS: Rule(
         frozenset({Status.RUNNING, Status.PAUSED}), participle=Sentence("updated with progress")
     ),
     # Only the queue has an order.
     Action.MOVE_BATCH: Rule(frozenset({Status.QUEUED}), participle=Sentence("moved")),
-    # In any status: the priority applies the next time that the batch is queued.
+    # In any status, since the priority applies the next time that the batch is queued.
     Action.SET_PRIORITY: Rule(ANY),
     Action.RENAME_BATCH: Rule(ANY),
     # Damage is possible in any status.
     Action.REPAIR_BATCH: Rule(ANY),
-    # Not while queued or running: pending profiles come first.
+    # Not while queued or running, since pending profiles come first.
     Action.RETRY_FAILED: Rule(
         frozenset({Status.DONE, Status.PAUSED, Status.ERROR}),
         participle=Sentence("retried"),
@@ -127,7 +127,7 @@ RULES: Mapping[Action, Rule] = {
         needs_failures=True,
     ),
     Action.REPEAT_BATCH: Rule(ANY, label=Sentence("New run"), success=_("A new run of “%(batch)s” was queued.")),
-    # The log says whether there is something to undo.
+    # The log determines whether there is a change to undo.
     Action.UNDO_CHANGE: Rule(ANY, label=Sentence("Undo"), success=_("The last change of “%(batch)s” was undone.")),
     # A worker is checking a running batch. Pause it first.
     Action.DELETE_BATCH: Rule(

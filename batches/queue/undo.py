@@ -1,7 +1,7 @@
-"""Undoing the latest change of a batch, for an operator who pressed the wrong button.
+"""Undoes the latest change of a batch, for an operator who pressed the wrong button.
 
-The log has the change. The batch goes back to its former place among the batches that are queued now: workers may have
-started batches from the head of the queue since. If others have changed the order up to there, the undo is refused.
+The log has the change. The batch goes back to its former place among the queued batches: workers may have started
+batches from the head of the queue since. If others have changed the order up to there, the undo is refused.
 """
 
 from typing import Literal
@@ -29,14 +29,14 @@ def find_latest_change(batch: Batch) -> BatchLog | None:
 
 
 def can_be_undone(change: BatchLog | None) -> bool:
-    """Not for a batch that was done: queueing it has removed its results."""
+    """Whether it can be undone. Queueing a done batch cannot: it has removed the results."""
     return change is not None and change.action in UNDOABLE and change.from_status != Status.DONE
 
 
 class UndoCalls(QueueWriter):
     @transition(Action.UNDO_CHANGE)
     def undo_change(self, batch: Batch, entry: int | None = None) -> Literal[True]:
-        """Undo its latest change: that it was queued, started, paused or moved.
+        """Undo its latest change, if it was queued, started, paused or moved.
 
         It is refused if `entry`, the log entry that the caller saw, is no longer the latest change.
         """
@@ -56,7 +56,9 @@ class UndoCalls(QueueWriter):
         return True
 
     def _run_again(self, batch: Batch, message: str) -> None:
-        """It replaces a batch that a worker has started since. A batch that a person has started continues."""
+        """Run the batch again in place of a batch that a worker has started since, but not of one that a person has
+        started.
+        """
         running = lock_running()
         began = find_latest_change(running) if running else None
         require_startable(preempt=began is not None and began.action == Action.PROMOTE_NEXT_BATCH)
@@ -65,7 +67,7 @@ class UndoCalls(QueueWriter):
         self._start(batch, Action.UNDO_CHANGE, message)
 
     def _continue_interrupted(self, start: BatchLog, message: str) -> None:
-        """Start the batch again that this start had interrupted, if it still waits for that."""
+        """Restart the batch that this start had interrupted, if it still waits for that."""
         before = BatchLog.objects.changes().filter(pk__lt=start.pk).first()
         interrupted = before.batch_id if before and before.action == Action.INTERRUPT_BATCH else None
         if interrupted is None or Queue.objects.get().is_blocked:
@@ -76,7 +78,7 @@ class UndoCalls(QueueWriter):
 
 
 def require_undoable(batch: Batch, entry: object) -> BatchLog:
-    """The latest change of the batch. Raises Refused if it is another one than the caller saw, or cannot be undone."""
+    """The latest change of the batch. Raises Refused if the caller saw another change, or if it cannot be undone."""
     change = find_latest_change(batch)
     if entry is not None and (change is None or change.pk != entry):
         message = Sentence(
@@ -95,9 +97,9 @@ def require_undoable(batch: Batch, entry: object) -> BatchLog:
 
 
 def find_place(change: BatchLog) -> int:
-    """The position to which the batch goes back: closer to the front by each head that has started since.
+    """The position to which the batch goes back, which is lower by one for each head that has started since.
 
-    Raises Refused if others have come to a position ahead of it, or have left one.
+    Raises Refused if other batches have been added or removed ahead of it.
     """
     place = change.from_position or 1
     is_move = change.to_status == Status.QUEUED
@@ -115,7 +117,7 @@ def find_place(change: BatchLog) -> int:
 
 
 def drop_undone(changes: QuerySet[BatchLog]) -> list[tuple[int | None, int | None]]:
-    """Their positions before and after, without changes that were undone, since those moved nothing in the end."""
+    """The positions before and after each change, without undone changes, which moved nothing in the end."""
     kept: dict[int, tuple[int | None, int | None]] = {}
     latest: dict[UUID | None, int] = {}
     rows = changes.values_list("pk", "batch", "action", "from_position", "to_position")

@@ -45,7 +45,7 @@ def require_startable(preempt: bool = False) -> None:
 def require_expected(
     batch: Batch, queue: Queue, status: str | None, version: int | None, batches: QuerySet[Batch] | None
 ) -> None:
-    """Raises Refused if what the caller decided from has changed. None means that it did not look at this."""
+    """Raises Refused if the state that the caller saw has changed. None means that the caller did not check it."""
     if not (version is None or is_int(version)):
         raise Refused(Code.BAD_VALUE, Sentence("The version must be a whole number."))
     if version is not None and version != queue.version:
@@ -64,13 +64,13 @@ def require_expected(
 
 
 def require_passed(batch: Batch, distance: int, fingerprint: str) -> None:
-    """Raises Refused if a move would pass other batches, or in another order, than those of the fingerprint."""
+    """Raises Refused if a move would pass other batches than those of the fingerprint, or in another order."""
     if fingerprint_of(Batch.objects.passed_by(batch, distance).values_list("pk", flat=True)) != fingerprint:
         raise OrderChanged
 
 
 def fingerprint_of(batch_ids: Iterable[uuid.UUID]) -> str:
-    """A text for addresses, equal only for the same batches in the same order."""
+    """A text that identifies these batches and their order, for use in addresses."""
     return sha256(b"".join(pk.bytes for pk in batch_ids)).hexdigest()[:32]
 
 
@@ -119,7 +119,7 @@ def require_progress(batch: Batch, completed: object, successful: object, failed
 
 
 def clean_name(name: object, advice: str = BATCH_NAME) -> str:
-    """The name on one line, without characters that cannot be stored."""
+    """The name on one line, without characters that cannot be stored. Raises Refused."""
     usable = stored_line(name) if isinstance(name, str) else ""
     if not 0 < len(usable) <= MAX_NAME:
         raise Refused(Code.BAD_VALUE, Sentence(advice, most=MAX_NAME))
@@ -145,7 +145,7 @@ def as_uuid(value: object) -> uuid.UUID | None:
 
 
 def as_number(value: object) -> int:
-    """The ID of a row that is numbered; 0, which no row has, for any other value."""
+    """The ID of a numbered row; for any other value 0, which no row has."""
     number = str(value) if isinstance(value, int | str) else ""
     return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0
 
@@ -163,7 +163,7 @@ def find_list(list_id: object, *, lock: bool = False) -> ProfileList:
 
 
 def find_row(rows: QuerySet[M], pk: uuid.UUID | int | None, wanted: object, sentence: str) -> M:
-    """The row with this primary key. Raises NotFound, in which `wanted` is what the caller passed."""
+    """The row with this primary key. Raises NotFound with `wanted`, the value of the caller."""
     found = rows.filter(pk=pk).first() if pk else None
     if found is None:
         raise NotFound(wanted, sentence)
@@ -171,7 +171,7 @@ def find_row(rows: QuerySet[M], pk: uuid.UUID | int | None, wanted: object, sent
 
 
 def require_list_version(found: ProfileList, version: int | None) -> None:
-    """Raises Refused if the list has changed since its caller looked. None means that it did not look."""
+    """Raises Refused if the list has changed since the caller read it. None means that the caller did not check it."""
     if not (version is None or is_int(version)):
         raise Refused(Code.BAD_VALUE, Sentence("The version must be a whole number."))
     if version is not None and version != found.version:
@@ -213,11 +213,11 @@ def require_flag(value: object) -> None:
 
 
 def require_future(until: object) -> None:
-    """The end of a hold, with a time zone. None means that somebody ends it."""
+    """The end of a hold, with a time zone. None means that a person ends it."""
     if until is None:
         return
     if not isinstance(until, datetime) or timezone.is_naive(until):
         raise Refused(Code.BAD_VALUE, Sentence("The end of a hold must be a time with a time zone."))
-    # Within a year: what starts after the last day of the calendar has no time.
+    # Within a year: a start after the last day of the calendar cannot be computed.
     if not timezone.now() < until < timezone.now() + timedelta(days=366):
         raise Refused(Code.BAD_VALUE, Sentence("The end of a hold must be in the future, and within a year."))

@@ -1,6 +1,6 @@
 """The calls of workers: claim a part of the running batch, record, renew, lease more, release, finish.
 
-The first one that claims starts a run. Others join it while there are free partitions, and the one that finds nothing
+The first claim starts a run. Other workers join it while there are free partitions, and the worker that finds nothing
 pending finishes it.
 """
 
@@ -41,13 +41,13 @@ Status = Batch.Status
 
 
 class WorkerCalls(QueueWriter):
-    """The calls that workers make. None of them waits until another worker has recorded its results."""
+    """The calls of workers. None of them waits until another worker has recorded its results."""
 
     def claim_run(self, worker: str, processes: int = 1, is_task: bool = False) -> ClaimedRun | None:
-        """Claim the share of one of `processes` in the running batch, else start the next batch.
+        """Claim the share of one of `processes` in the running batch, or start the next batch.
 
-        None if there is nothing to do yet. A worker that claims has no checks of earlier runs under way. Tasks come and
-        go every half minute, so that is not logged.
+        None if there is nothing to do yet. A worker that claims must have no running checks of earlier runs. Tasks
+        start and end every half minute, so their claims are not logged.
         """
         worker = clean_text(worker, MAX_ACTOR)
         workers.note_worker(worker)
@@ -67,7 +67,7 @@ class WorkerCalls(QueueWriter):
     def ensure_run(self, worker: str, limit: int) -> Workers:
         """Promote the next batch if none is running. Returns how many workers the run has and can use, of `limit`.
 
-        The caller orders the work of other processes, so it need not send heartbeats.
+        The caller sends tasks to other processes, so it need not send heartbeats.
         """
         worker = clean_text(worker, MAX_ACTOR)
         workers.note_visit(worker)
@@ -110,8 +110,8 @@ class WorkerCalls(QueueWriter):
     ) -> Literal[True]:
         """Record the (profile_id, result) pairs of a run and renew its lease. All or nothing.
 
-        Ignores results for profiles that have one already, so recording twice is safe, and for profiles in partitions
-        of others. Takes neither the queue's lock nor the batch's.
+        Ignores results for profiles that already have one, so recording twice is safe, and for profiles in partitions
+        of others. Takes neither the lock of the queue nor that of the batch.
         """
         by_profile = dict(results)
         with taking_turns(), transaction.atomic():
@@ -128,9 +128,9 @@ class WorkerCalls(QueueWriter):
         return True
 
     def remove_old(self, old: QuerySet[Any], ids: Sequence[Any]) -> None:
-        """Prune these rows, except those that are no longer old, or that another transaction has locked.
+        """Prune these rows, unless they are no longer old, or another transaction has locked them.
 
-        A story is emptied instead: its ID stays, so that it is never new again.
+        A story is emptied instead: its ID is kept, so that it never counts as new again.
         """
         with taking_turns(), transaction.atomic():
             unlocked = old.order_by("pk").filter(pk__in=ids).select_for_update(skip_locked=True, of=("self",))
@@ -141,7 +141,7 @@ class WorkerCalls(QueueWriter):
                 rows.delete()
 
     def start_worker(self, worker: str) -> None:
-        """The worker looks for work from now on. Called once; short-lived processes need not call it."""
+        """Note that a worker looks for work from now on. Called once; short-lived processes need not call it."""
         workers.start_worker(clean_text(worker, MAX_ACTOR))
 
     def note_worker(self, worker: str) -> None:
@@ -149,7 +149,7 @@ class WorkerCalls(QueueWriter):
         workers.note_worker(clean_text(worker, MAX_ACTOR))
 
     def end_worker(self, worker: str) -> None:
-        """The worker claims nothing more, and has no checks under way."""
+        """Note that a worker claims nothing more, and has no running checks."""
         worker = clean_text(worker, MAX_ACTOR)
         end_checks(worker)
         workers.end_worker(worker)
@@ -163,10 +163,10 @@ class WorkerCalls(QueueWriter):
         checked: Iterable[int] = (),
         released: Iterable[int] = (),
     ) -> list[int]:
-        """Return partitions, and lease a share of the free ones unless `released` lets others have some.
+        """Return partitions, and lease a share of the free ones, unless it has `released` some for others.
 
-        `checked` are those in which nothing is pending. Returns all that the lease has now, so a caller that lost the
-        answer can repeat the call.
+        `checked` are the partitions in which nothing is pending. Returns all partitions of the lease, so a caller that
+        lost the response can repeat the call.
         """
         released = list(released)
         with transaction.atomic():
@@ -211,7 +211,7 @@ class WorkerCalls(QueueWriter):
 
 
 def explain_end(batch: Batch) -> str:
-    """Why a run that has checked nothing is done."""
+    """The reason why a run that has checked nothing is done."""
     if not batch.total_profiles:
         return "The batch has no profiles."
     return "Every profile rests." if batch.skipped_profiles == batch.total_profiles else ""

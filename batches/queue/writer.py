@@ -1,4 +1,4 @@
-"""How every change is made: lock the queue, read the batch again, check that the action is allowed, write, log."""
+"""The path of every change: lock the queue, read the batch again, check that the action is allowed, write, log."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ def transition(
 ) -> Callable[[Callable[Concatenate[Any, Batch, P], R]], Callable[..., R | Refusal]]:
     """Call the method with its batch, read under the queue's lock, if the action is allowed in its status.
 
-    Each such method also takes what its caller decided from, and is refused if that is no longer true under the lock:
+    Each such method also takes the state that its caller saw, and is refused if it has changed:
     `expected_status` of the batch, `expected_version` of the queue, or `expected_in`, a queryset with the batch.
     """
 
@@ -92,7 +92,7 @@ class QueueWriter:
         self.channel = Channel(channel)
 
     def _reveal(self, batch: Batch, action: Action, total: int, queue: bool = True, **changes: Any) -> Batch:
-        """Show a hidden batch, which has all its rows now."""
+        """Show a hidden batch when its rows are complete."""
         with Queue.objects.locked():
             changes |= reserve_position(batch) if queue else {}
             hidden = Batch.everything.in_preparation().filter(pk=batch.pk)
@@ -128,18 +128,18 @@ class QueueWriter:
         self._leave(batch, action, Status.RUNNING, message, started_at=timezone.now(), takeovers=0, **changes)
 
     def _interrupt(self, batch: Batch, message: str) -> None:
-        """Let the running batch wait at position 1, with its results. It continues when its turn comes."""
+        """Move the running batch to position 1, with its results. It continues when its turn comes."""
         self._wait(batch, Action.INTERRUPT_BATCH, 1, message)
 
     def _wait(self, batch: Batch, action: Action, position: int, message: str) -> None:
-        """Let it wait at this position of the queue."""
+        """Put it at this position of the queue."""
         if batch.status == Status.RUNNING:
             end_run(batch)
         Batch.objects.shift(position, by=1)
         self._apply(batch, action, message, status=Status.QUEUED, position=position, takeovers=0)
 
     def _complete(self, batch: Batch, action: Action, message: str = "") -> None:
-        # By our clock: SQLite's has only milliseconds, and the API's cursors need microseconds.
+        # Use our clock: SQLite's has only milliseconds, and the API's cursors need microseconds.
         self._leave(batch, action, Status.DONE, message, completed_at=timezone.now())
 
     def _fail(self, batch: Batch, action: Action, message: str) -> None:
@@ -164,14 +164,14 @@ class QueueWriter:
     def _set_hold(
         self, message: str, *, by: str, at: datetime, until: datetime | None, why: str, **others: Any
     ) -> None:
-        """`others` are the batch that it stopped, or an outage."""
+        """`others` are the fields for the batch that it stopped, or for an outage."""
         hold = {"held": True, "held_by": by, "held_at": at, "held_until": until, "hold_reason": why}
         Queue.objects.update(**{"outage_since": None} | hold | others)
         Queue.objects.bump_version()
         self._log(None, Action.HOLD_QUEUE, message)
 
     def _release(self, queue: Queue, message: str) -> None:
-        """End the hold. The batch that it stopped continues, if nobody has decided about it, and no other runs."""
+        """End the hold. The batch that it stopped continues, if nobody has changed it, and no other batch runs."""
         nobody = {"held_by": "", "held_at": None, "held_until": None, "hold_reason": ""}
         Queue.objects.update(held=False, stopped=None, outage_since=None, **nobody)
         Queue.objects.bump_version()
@@ -181,7 +181,7 @@ class QueueWriter:
                 self._start(stopped, Action.START_BATCH, "continues after the hold")
 
     def _end_hold(self, queue: Queue) -> None:
-        """Release it if its time has come."""
+        """Release the queue if the end of the hold has passed."""
         if queue.hold_is_over:
             self._release(queue, "The end of the hold has come.")
 
@@ -208,7 +208,7 @@ class QueueWriter:
         self._make_entry(batch, action, message, before, after, list_id).save()
 
     def _log_all(self, batches: Iterable[Batch], action: Action, message: str) -> None:
-        """An entry for each, for a change of neither status nor position."""
+        """Log an entry for each batch, for a change that affects neither status nor position."""
         states = ((batch, (batch.status, batch.position)) for batch in batches)
         BatchLog.objects.bulk_create(self._make_entry(batch, action, message, state, state) for batch, state in states)
 
@@ -236,12 +236,12 @@ class QueueWriter:
 
 
 def reserve_position(batch: Batch) -> dict[str, Any]:
-    """Make room at the end of the batch's band. Returns what to write into the batch."""
+    """Make room at the end of the batch's band. Returns the changes for the batch."""
     return {"status": Status.QUEUED, "position": Batch.objects.make_room(batch.priority)}
 
 
 def _update(batch: Batch, **changes: Any) -> None:
-    """Write, on condition that the batch still has the status that the change was decided from."""
+    """Write on condition that the batch still has the status that was checked."""
     if changes and not Batch.objects.filter(pk=batch.pk, status=batch.status).update(**changes):
         raise RuntimeError(
             f"Batch {batch.pk} changed while the queue was locked. Something wrote without BatchManager."

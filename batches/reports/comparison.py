@@ -15,7 +15,7 @@ Status = BatchProfile.Status
 
 
 class Change(TextChoices):
-    """How a profile's result differs from the previous batch."""
+    """The change of a profile's result since the previous batch."""
 
     NEWLY_FAILING = "newly_failing", _("newly failing")  # was ok, now fails
     RECOVERED = "recovered", _("recovered")  # failed, is ok now
@@ -31,7 +31,7 @@ CHANGES = {
     (Status.FAILED, Status.FAILED): Change.UNCHANGED,
 }
 
-# The same for the database. Each condition uses `before` once, since each use is one lookup of the previous row.
+# The same as conditions for the database. Each uses `before` once, since each use is a lookup of the previous row.
 NO_RESULT = [Status.PENDING, Status.SKIPPED]
 CONDITIONS = {
     Change.NEWLY_FAILING: Q(status=Status.FAILED, before=Status.OK),
@@ -74,7 +74,7 @@ def compare(batch: Batch) -> Comparison | None:
 
 
 def filter_by_change(rows: QuerySet[BatchProfile], previous: Batch | None, change: Change) -> QuerySet[BatchProfile]:
-    """Those of the rows with this change since `previous`; none without a previous batch."""
+    """The rows with this change since `previous`; none without a previous batch."""
     return rows.none() if previous is None else _with_before(rows, previous).filter(CONDITIONS[change])
 
 
@@ -83,7 +83,7 @@ def find_previous(batch: Batch) -> Batch | None:
 
 
 def _with_before(rows: QuerySet[BatchProfile], previous: Batch) -> QuerySet[Any]:
-    """With `before`: the status in the previous batch; `pending` also if that batch lacks the profile."""
+    """Annotate `before`: the status in the previous batch; also `pending` if that batch lacks the profile."""
     before = BatchProfile.objects.filter(_is_in(previous), profile=OuterRef("profile")).values("status")
     return rows.annotate(before=Coalesce(Subquery(before), Value(Status.PENDING.value)))
 
@@ -91,9 +91,9 @@ def _with_before(rows: QuerySet[BatchProfile], previous: Batch) -> QuerySet[Any]
 def _is_in(batch: Batch) -> Q:
     """Condition for the one row of the profile in this batch.
 
-    With statistics from before the batch, PostgreSQL takes the index on the batch for as good, and reads the whole
-    batch for each row: 15 s for 20,000 rows. Only the unique index can compare the pair. A LIMIT would make it read the
-    whole table: it expects to find the first of many rows soon.
+    With older statistics, PostgreSQL considers the index on the batch as good, and reads the whole batch for each row:
+    15 s for 20,000 rows. Only the unique index can compare the pair. A LIMIT would make it read the whole table,
+    because it expects to find the first of many rows soon.
     """
     if connection.vendor == "sqlite":
         return Q(batch=batch)

@@ -1,4 +1,4 @@
-"""The totals of a day, the batches that were done last, and the lists that are due next. Reads only."""
+"""The totals of a day, the latest finished batches, and the lists that are due next. Reads only."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -20,7 +20,7 @@ class Day:
     stories: int = 0
 
     def with_run(self, batch: Batch) -> Self:
-        """The sums including a batch that still runs."""
+        """The sums including the running batch."""
         return replace(
             self,
             checked=self.checked + batch.completed_profiles - batch.skipped_profiles,
@@ -39,7 +39,7 @@ def sum_up_day(days_ago: int = 0) -> Day:
 
 
 def find_latest_runs(limit: int) -> list[Batch]:
-    """The batches that were done last."""
+    """The latest batches that are done."""
     return list(Batch.objects.filter(status=Batch.Status.DONE).order_by("-completed_at")[:limit])
 
 
@@ -48,13 +48,13 @@ def find_lists_due(limit: int) -> list[ProfileList]:
     return list(ProfileList.objects.filter(next_run_at__isnull=False).order_by("next_run_at", "name")[:limit])
 
 
-#: Runs of today that are compared, the latest.
+#: Maximum number of today's runs to compare, the latest ones.
 MOST_COMPARED = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """A run that was done today, and the latest one of the same list that was done before today.
+    """A run of today, and the latest run of the same list before today.
 
     For a batch without a list, it is the batch that it repeats, or None.
     """
@@ -64,7 +64,7 @@ class ComparedRun:
 
     @property
     def is_repeat(self) -> bool:
-        """Whether the pages of the run compare it, profile by profile, with the same run."""
+        """Whether the run's own page compares it with the same run."""
         return self.before is not None and self.before.pk == self.run.previous_id
 
     def difference(self, field: str) -> float | None:
@@ -72,9 +72,9 @@ class ComparedRun:
 
 
 def compare_runs_of_today() -> list[ComparedRun]:
-    """The latest run of each list, those with the most failures more than before first. Two queries.
+    """The latest run of each list, those with the largest increase of failures first. Two queries.
 
-    Each run of a list refers to the previous one, so the first one of today refers to the last one before today.
+    Each run of a list refers to the previous one, so today's first run refers to the last run before today.
     """
     start = start_of_day()
     done = Batch.objects.filter(status=Batch.Status.DONE)

@@ -1,5 +1,5 @@
-"""Finds inconsistent data. The constraints and the manager rule it out, but a damaged disk, a restored dump or a
-manual change in the database can still cause it.
+"""Finds inconsistent data. The constraints and the manager prevent it, but a damaged disk, a restored dump or a manual
+change in the database can cause it.
 
 Each check is a single statement, so that concurrent changes never look like damage.
 """
@@ -21,12 +21,12 @@ from batches.text import pluralise
 
 Status = Batch.Status
 
-#: Leases without a heartbeat before a run is reported: until then, the next worker takes it over anyway.
+#: Number of leases without a heartbeat after which a run is reported: until then, the next worker takes it over anyway.
 MISSED_LEASES = 2
 
 CHECKS = {check.name: check.condition for check in Batch._meta.constraints if isinstance(check, CheckConstraint)}
 
-#: What must not be true of a batch in a status. A constraint rules out the first two, but a restored dump may lack it.
+#: Contradictions in a batch. A constraint prevents the first two, but a restored dump may lack it.
 CONTRADICTIONS = {
     "status and position contradict each other": ~Q(CHECKS["batch_status_matches_position"]),
     "is leased by a worker, but is not running": ~Q(status=Status.RUNNING)
@@ -40,7 +40,7 @@ CONTRADICTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One inconsistency. `can_be_fixed` if the correct value follows from other data."""
+    """One inconsistency. `can_be_fixed` if the correct value can be derived from other data."""
 
     message: str
     batch: UUID | None = None
@@ -49,7 +49,7 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Every inconsistency that exists now."""
+    """All current inconsistencies."""
     return [
         *_check_order(),
         *_check_states(),
@@ -63,9 +63,9 @@ def diagnose() -> list[Finding]:
 
 
 def repair(findings: list[Finding], manager: BatchManager) -> None:
-    """Repair what can be derived. Each repair checks again under the queue's lock and logs what it changed."""
+    """Repair everything that can be derived. Each repair checks again under the queue's lock and logs its changes."""
     damaged = {finding.batch for finding in findings if finding.can_be_fixed and finding.batch}
-    # Batches that lose their position come first, so that it is free for the batch that needs it.
+    # Begin with batches that lose their position, so that it is free for the batch that needs it.
     order = {Status.QUEUED: 1, Status.RUNNING: 2}
     for batch in sorted(Batch.objects.filter(pk__in=damaged), key=lambda batch: order.get(Status(batch.status), 0)):
         manager.repair_batch(batch.pk)
@@ -85,13 +85,13 @@ def _check_order() -> Iterator[Finding]:
 def _check_states() -> Iterator[Finding]:
     for message, condition in CONTRADICTIONS.items():
         yield from _report(Batch.objects.filter(condition), message)
-    # Without the unique constraint several batches may run; the one that started first keeps running.
+    # Without the unique constraint, several batches may run; the one that started first continues.
     running = Batch.objects.filter(status=Status.RUNNING, position=0).order_by("started_at")
     yield from _report(running[1:], "is running, but so is another batch")
 
 
 def _check_counters() -> Iterator[Finding]:
-    """Rows and counters in one statement, since a worker may be recording results."""
+    """Compare rows and counters in one statement, since a worker may be recording results."""
     counts: dict[str, Any] = {f"rows_{field}": count for field, count in aggregate_counters("profiles__").items()}
     for batch in Batch.objects.with_exact_ledger().annotate(**counts).iterator():
         values = vars(batch)
@@ -124,7 +124,7 @@ def _check_heartbeats() -> Iterator[Finding]:
 
 
 def _check_outage() -> Iterator[Finding]:
-    """Not reported while it is short: it is over before an operator could act."""
+    """Report an outage only after a while: a short one is over before an operator could act."""
     lease = timedelta(seconds=get_config().lease_seconds) * MISSED_LEASES
     for queue in Queue.objects.filter(outage_since__lt=Now() - lease):
         since = f"{queue.outage_since:%Y-%m-%d %H:%M:%S %Z}"

@@ -1,7 +1,7 @@
-"""The profiles that fail now, by reason and by host. Reads only.
+"""The failing profiles by reason and by host. Reads only.
 
-A profile counts by its last check, whichever batch made it: a profile that has answered since is not listed. So only
-the index of failing profiles is read, however many checks a day has. The rows of a batch have its own failures.
+The last check of a profile counts, in whichever batch: a profile that has answered since is not listed. So only the
+index of failing profiles is read, however many checks a day has. The rows of a batch show its own failures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def start_of_day(days_ago: int = 0) -> datetime:
 
 
 def start_of(day: date) -> datetime:
-    """By the clock of the project's time zone."""
+    """The start of the period, in the project's time zone."""
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
@@ -61,7 +61,10 @@ def find_failing(period: Period) -> ProfileQuerySet:
 
 
 def summarise_failures(period: Period, limit: int) -> Failures:
-    """With at most `limit` reasons and hosts. Reads each failing profile once: the ORM would do so three times."""
+    """Summarise with at most `limit` reasons and hosts.
+
+    It reads each failing profile once; the ORM would read it three times.
+    """
     failing, parameters = (
         find_failing(period).annotate(host=HostOf("url")).values("host", "last_error").query.sql_with_params()
     )
@@ -84,7 +87,7 @@ def summarise_failures(period: Period, limit: int) -> Failures:
 
 
 def find_batches_with_failures(period: Period) -> QuerySet[Batch]:
-    """Batches that were done in the period, or that have not ended, the most failures first."""
+    """The batches that were done in the period, or have not ended, the most failures first."""
     ended = Q(status=Batch.Status.DONE) & is_within(period, "completed_at")
     others = Q(status__in=[Batch.Status.RUNNING, Batch.Status.PAUSED, Batch.Status.ERROR])
     others &= is_within(period, "started_at")

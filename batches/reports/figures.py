@@ -1,4 +1,4 @@
-"""The state of the queue as figures for Prometheus: the same from each process, at any number of workers."""
+"""The state of the queue as figures for Prometheus, which are the same in each process."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ COUNTERS = {"ok": "successful_checks", "failed": "failed_checks", "skipped": "sk
 
 
 class QueueCollector(Collector):
-    """Makes a constant number of queries. Without a running batch, for example, its figures are left out."""
+    """Makes a constant number of queries. Figures without a subject, such as a running batch, are left out."""
 
     def collect(self) -> Iterable[Metric]:
         queue = Queue.objects.annotate(now=Now()).first()

@@ -13,7 +13,7 @@ from batches.models import Batch, Lease, Worker, is_in_time
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
-    """`rate` is in profiles per second, since it has its part in the batch. None if it has none."""
+    """`rate` is in profiles per second since it joined the batch; None without a batch."""
 
     name: str
     version: str
@@ -30,9 +30,9 @@ class WorkerFigures:
 
 
 def list_workers(limit: int) -> tuple[list[WorkerFigures], int]:
-    """At most `limit`, those that are alive first, and how many there are.
+    """At most `limit` workers, those that are alive first, and the number of all.
 
-    The processes of Celery come and go. While none is there, the latest one stands for them.
+    The processes of Celery are short-lived. While none is running, the latest one represents them.
     """
     alive = ExpressionWrapper(is_in_time("seen_at"), output_field=BooleanField())
     known = Worker.objects.annotate(alive=alive)

@@ -1,4 +1,4 @@
-"""The checks of one profile over all batches, with the stories that each found. Reads only."""
+"""The checks of one profile in all batches, with the stories of each. Reads only."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult
 #: The place of a check in the history: its time, whether it was repeated since, and the key of its row.
 Place = tuple[str, bool, int]
 
-#: New stories that are searched for those of the checks.
+#: The number of new stories to search for those of the checks.
 LATEST_STORIES = 200
 
 
@@ -44,7 +44,7 @@ class Check:
 
     @property
     def place(self) -> Place:
-        """In the history: the latest one first; at the same moment the rows of batches, then earlier checks."""
+        """Its place in the history: the latest first; at the same moment, rows of batches before earlier checks."""
         return self.checked_at.isoformat(), self.is_earlier, self.pk
 
 
@@ -56,7 +56,7 @@ def fetch_history(profile: Profile, limit: int) -> list[Check]:
 
 
 def fetch_checks(profile: Profile, limit: int, place: Place | None = None) -> list[Check]:
-    """The latest checks, or those behind a place, without their stories."""
+    """The latest checks, or those after a place, without their stories."""
     rows, attempts = BatchProfile.objects.filter(profile=profile), Attempt.objects.filter(profile=profile)
     if place is not None:
         rows, attempts = rows.filter(_behind(place, False)), attempts.filter(_behind(place, True))
@@ -67,7 +67,7 @@ def fetch_checks(profile: Profile, limit: int, place: Place | None = None) -> li
 
 
 def _behind(place: Place, is_earlier: bool) -> Q:
-    """Which rows of the batches, or which earlier checks."""
+    """The condition for the rows of batches, or for earlier checks, after the place."""
     moment, of_earlier, pk = place
     at_once = Q(checked_at=moment, pk__lt=pk) if is_earlier == of_earlier else Q(checked_at=moment)
     return Q(checked_at__lt=moment) if of_earlier and not is_earlier else Q(checked_at__lt=moment) | at_once
@@ -76,7 +76,7 @@ def _behind(place: Place, is_earlier: bool) -> Q:
 def _fetch(found: QuerySet[Any], limit: int) -> Iterable[Any]:
     """The latest ones. Sorted by an expression: along the primary key, PostgreSQL would read the rows of all profiles.
 
-    A deleted batch is hidden, and its rows are on their way out.
+    The rows of hidden batches, which are being deleted, are left out.
     """
     moment = Coalesce("checked_at", F("checked_at"), output_field=DateTimeField())
     shown = found.filter(batch__deleted_at=None, checked_at__isnull=False).select_related("batch")
@@ -97,7 +97,9 @@ def _as_checks(found: Iterable[Any], *, is_earlier: bool) -> list[Check]:
 
 
 def _add_stories(profile: Profile, checks: list[Check]) -> None:
-    """To the check that found them, which was recorded at the same moment; else to the latest one of their batch."""
+    """Add stories to the check that found them, which was recorded at the same moment, or to the latest one of their
+    batch.
+    """
     latest: dict[UUID | None, Check] = {check.batch_id: check for check in reversed(checks)}
     exact: dict[Any, Check] = {(check.batch_id, check.checked_at): check for check in checks}
     new = StoryResult.objects.new().filter(profile=profile).newest_first().select_related(None)

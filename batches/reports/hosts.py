@@ -1,8 +1,8 @@
-"""How the hosts of profiles answer: which fail most, how long they take, and which have asked for a pause. Reads only.
+"""The hosts of profiles: the failing ones, their response times, and the pauses that they have asked for. Reads only.
 
 All figures come from the last check of each profile. Counting the profiles of every host would read all profiles. So
-the list has the hosts with failing profiles, which have their own index, and reads the other figures only for the hosts
-that it shows. A search finds any other host by its name.
+the list contains hosts with failing profiles, which have an index, and reads the other figures only for the hosts on
+the page. A search finds any other host by its name.
 """
 
 import json
@@ -67,7 +67,10 @@ class FailingHosts:
 
 
 def find_failing_hosts(limit: int, search: str = "") -> FailingHosts:
-    """At most `limit`. A search for the whole name of a host finds it first, and also if none of its profiles fails."""
+    """At most `limit` hosts.
+
+    A search for the exact name of a host returns it first, even if none of its profiles fails.
+    """
     found, total = count_failing(limit, search)
     if (name := as_host(search)) and name not in found:  # none of its profiles fails, or others fail more
         found = {name: failing_with_hosts().filter(host=name).count(), **found}
@@ -85,13 +88,13 @@ def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
 
 
 def count_failing_up_to(most: int, limit: int) -> tuple[dict[str, int], int] | None:
-    """The same, or None if more than `most` profiles fail. It reads no more than these."""
+    """Like `count_failing`, but None if more than `most` profiles fail, and without reading more than these."""
     counts, hosts, profiles = group_by_host(failing_with_hosts()[: most + 1], limit)
     return None if profiles > most else (counts, hosts)
 
 
 def group_by_host(failing: QuerySet[Any], limit: int) -> tuple[dict[str, int], int, int]:
-    """The number of these profiles by host, of at most `limit` hosts; the number of hosts, and that of profiles."""
+    """The number of these profiles by host, of at most `limit` hosts; the total numbers of hosts and of profiles."""
     hosts, parameters = failing.values("host").query.sql_with_params()
     rows = fetch_all(
         f"""SELECT host, COUNT(*), COUNT(*) OVER (), SUM(COUNT(*)) OVER () FROM ({hosts}) AS failing
@@ -107,7 +110,7 @@ def failing_with_hosts() -> QuerySet[Any]:
 
 
 def as_host(text: str) -> str | None:
-    """The name of a host as addresses have it; None if the text is not a valid host."""
+    """The normalised name of a host; None if the text is not a valid host."""
     try:
         return host_of(address_prefixes(text.strip())[0]) if text.strip() else None
     except InvalidAddress:
@@ -144,17 +147,17 @@ def domain_of_host(host: str) -> str:
 
 
 def find_pauses_of(hosts: Iterable[str]) -> dict[str, Host]:
-    """By their names."""
+    """Find pauses by the names of hosts."""
     names = {domain_of_host(host) for host in hosts}
     return {found.name: found for found in Host.objects.filter(name__in=names, not_before__gt=Now())}
 
 
 def at_host(profiles: QuerySet[Profile], host: str) -> QuerySet[Profile]:
-    """Those at this host, in the order of their addresses. Raises InvalidAddress.
+    """The profiles at this host, in the order of their addresses. Raises InvalidAddress.
 
-    As a rule only one of its prefixes occurs, such as "https://example.org/". Then PostgreSQL counts in the index
-    alone, and a page is a range of it: 21 and 1 instead of 119 and 200 ms for 200,000. To find several ranges it would
-    walk along all addresses, so these are sorted, by an expression that no index has.
+    Usually only one of its prefixes occurs, such as "https://example.org/". Then PostgreSQL counts with the index only,
+    and a page is a range of it: 21 and 1 instead of 119 and 200 ms for 200,000. For several ranges it would walk along
+    all addresses, so these are sorted by an expression without an index.
     """
     found = find_occurring(address_prefixes(host))
     if not found:
@@ -165,7 +168,7 @@ def at_host(profiles: QuerySet[Profile], host: str) -> QuerySet[Profile]:
 
 
 def find_occurring(prefixes: Sequence[str]) -> list[str]:
-    """The prefixes with which the address of at least one profile begins."""
+    """The prefixes of the address of at least one profile."""
     at_least, below = operators()
     rows = fetch_all(
         f"""SELECT wanted.first,
@@ -189,12 +192,12 @@ class Answers(NamedTuple):
     last_failed_at: datetime | None
 
 
-#: The addresses that begin with "https://example.org/" are from there to "https://example.org0".
+#: The addresses with the prefix "https://example.org/" are between it and "https://example.org0".
 RANGE = {"host": "text", "first": "text", "last": "text"}
 
 
 def operators() -> tuple[str, str]:
-    """For a range of addresses in the order of bytes.
+    """The operators for a range of addresses in the order of bytes.
 
     PostgreSQL has an index for these operators. LIKE could not use it with a pattern from another row.
     """
@@ -202,7 +205,10 @@ def operators() -> tuple[str, str]:
 
 
 def look_up(hosts: Iterable[str]) -> Iterator[Answers]:
-    """For each host one by http and one by https. Each is a range of an index, of all profiles and of failing ones."""
+    """Yield for each host one by http and one by https.
+
+    Each is a range of an index, of all profiles and of failing ones.
+    """
     at_least, below = operators()
     own = f"FROM {PROFILE} AS profile WHERE profile.url {at_least} wanted.first AND profile.url {below} wanted.last"
     as_list, as_array = ("json_agg", "json_build_array") if is_postgresql() else ("json_group_array", "json_array")

@@ -1,4 +1,4 @@
-"""Forecasts the queue: whether a worker is alive, when each waiting batch starts, what a move delays.
+"""Forecasts the queue: whether a worker is alive, the start of each waiting batch, and the effect of moves.
 
 The estimates use the speed of the running batch and of the latest finished ones. Reads only; the number of queries does
 not grow with the queue.
@@ -20,13 +20,13 @@ from batches.models import Batch, Queue, Worker, vocabulary
 
 from .fleet import list_workers
 
-#: How many of the latest finished batches count towards the speed.
+#: The number of latest finished batches that determine the speed.
 RECENT = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """When a waiting batch is expected to start and end, and for how many seconds it runs. None if unknown."""
+    """The expected start and end of a waiting batch, and its duration in seconds. None if unknown."""
 
     start: datetime | None = None
     end: datetime | None = None
@@ -104,7 +104,7 @@ class Outlook:
 
     @property
     def versions(self) -> set[str]:
-        """The versions of the workers on the running batch, or else of the last worker."""
+        """The versions of the workers on the running batch, or of the last worker."""
         workers = self.heartbeats or filter(None, [self.last_worker])
         return {worker.version for worker in workers}
 
@@ -160,12 +160,12 @@ class Outlook:
         return starts
 
     def _after(self, seconds: float | None) -> datetime | None:
-        """The moment to the second: an estimate is not more exact."""
+        """The moment to the second, since an estimate is not more precise."""
         return None if seconds is None else (self.now + timedelta(seconds=seconds)).replace(microsecond=0)
 
 
 def forecast_queue() -> Outlook:
-    # The version is read before the order: if the order changes in between, a move decided from it is refused as stale.
+    # Read the version before the order: if the order changes in between, a move decided from it is refused as stale.
     # The other way round, the move would be applied to an order that nobody has seen.
     row = Queue.objects.annotate(now=Now()).first()
     queue, now = (row, row.now) if row else (Queue(), timezone.now())
@@ -200,7 +200,7 @@ def forecast_queue() -> Outlook:
 def queue_as_dict(
     outlook: Outlook, limit: int, batch_as_dict: Callable[[Batch], dict[str, Any]] = vocabulary.batch_as_dict
 ) -> dict[str, Any]:
-    """The queue in the words of `models.vocabulary`, with at most `limit` waiting batches and workers."""
+    """The queue with the field names of `models.vocabulary`, with at most `limit` waiting batches and workers."""
     queue, last = outlook.queue, outlook.last_worker
     waiting = Batch.objects.queued().order_by("position")[:limit]
     workers, workers_total = list_workers(limit)
@@ -233,12 +233,12 @@ def _turn_as_dict(batch: Batch, outlook: Outlook) -> dict[str, Any]:
 
 
 def is_recent(moment: datetime | None, now: datetime) -> bool:
-    """Whether a heartbeat is within the lease. One too far in the future is not: a clock was set back."""
+    """Whether a heartbeat is within the lease. A heartbeat too far in the future is not, since a clock was set back."""
     return moment is not None and abs(now - moment) <= timedelta(seconds=get_config().lease_seconds)
 
 
 def _rates(running: Batch | None) -> Mapping[str, float]:
-    """Profiles per second by checker, without checkers that have no recent batch."""
+    """Profiles per second by checker, without checkers that lack a recent batch."""
     finished = Batch.objects.filter(
         status=Batch.Status.DONE, completed_profiles__gt=F("skipped_profiles"), run_seconds__gt=0
     )

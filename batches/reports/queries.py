@@ -11,20 +11,20 @@ from batches.models import Batch, BatchProfile, Minute
 
 
 def find_first_ahead(batch: Batch) -> Batch | None:
-    """The running batch, or else the first waiting one, if it is ahead of this batch."""
+    """The running batch, or the first waiting batch, if it is ahead of this batch."""
     return Batch.objects.filter(position__lt=batch.position).exclude(pk=batch.pk).order_by("position").first()
 
 
 def count_failure_reasons(batch: Batch, limit: int | None = None) -> list[tuple[str, int]]:
     """(reason, count) of the failed profiles of a batch, most frequent first, at most `limit` reasons."""
-    if not batch.failed_checks:  # no index finds the failed ones, see `BatchProfile`
+    if not batch.failed_checks:  # no index contains the status, see `BatchProfile`
         return []
     failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     return list(failed.values_list("error").annotate(count=Count("pk")).order_by("-count", "error")[:limit])
 
 
 def has_lost_all(batch: Batch) -> bool:
-    """Whether every profile of the batch has failed because there was no connection to its host."""
+    """Whether every profile of the batch has failed to connect to its host."""
     if not 0 < batch.total_profiles == batch.failed_checks:
         return False
     is_lost = Q(error__in=NO_CONNECTION) | Q(error__startswith=TOO_LATE)

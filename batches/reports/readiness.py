@@ -1,4 +1,4 @@
-"""Whether the application can do its work: the database answers, its migrations are applied, and a worker runs."""
+"""Whether the application can do its work: the database responds, its migrations are applied, and a worker runs."""
 
 from collections.abc import Collection
 
@@ -14,7 +14,7 @@ NO_WORKER = f"No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start
 
 
 def find_obstacle(excluded: Collection[str] = ()) -> str:
-    """Why the application is not ready, and what to do; "" if it is ready. Raises the database's errors."""
+    """The reason why the application is not ready, and the remedy; "" if it is ready. Raises the database's errors."""
     if "migrations" not in excluded and has_pending_migrations():
         return OUTDATED
     if "worker" not in excluded and not Worker.objects.alive().exists():
@@ -23,6 +23,6 @@ def find_obstacle(excluded: Collection[str] = ()) -> str:
 
 
 def has_pending_migrations() -> bool:
-    """A query, and 10 ms to find out which migrations there are."""
+    """It takes a query, and 10 ms to list the migrations."""
     executor = MigrationExecutor(connection)
     return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))

@@ -1,7 +1,7 @@
 """New stories to read, the newest first: of all profiles, or of a list, a batch, a host, a day. Reads only.
 
-A page costs the same however many stories there are. For a list or a host it searches a limited number of new stories,
-and says how far back it has looked.
+The cost of a page does not depend on the number of stories. For a list or a host, it searches a limited number of new
+stories, and says how far back it has searched.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from .failures import start_of
 from .queries import match_host
 
 PAGE = 100
-#: New stories that a page looks through for those of a list or of a host.
+#: New stories that a page searches for those of a list or of a host.
 LOOKED_THROUGH = 20_000
-#: IDs do not follow the time exactly: stories that are found at the same time are stored in several transactions.
+#: IDs are not exactly in the order of time: stories that are found at the same time are stored in several transactions.
 DISORDER = 10_000
 
 
@@ -37,15 +37,15 @@ class Selection:
 
     @property
     def is_searched(self) -> bool:
-        """Whether no index leads to its stories."""
+        """Whether no index finds its stories."""
         return bool(self.list or self.host) and not self.batch
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`older` is the ID before which the next page begins, None on the last one.
+    """`older` is the ID before which the next page begins, None on the last page.
 
-    `looked_back_to` is how far back it has looked, if that did not fill the page.
+    `looked_back_to` is the earliest time that it has searched, if that did not fill the page.
     """
 
     stories: Sequence[StoryResult]
@@ -54,7 +54,7 @@ class Page:
 
 
 def find_new_stories(selection: Selection) -> StoryResultQuerySet:
-    """All of them, in no order. Raises InvalidAddress if the host is not valid."""
+    """All new stories of the selection, without an order. Raises InvalidAddress."""
     found = selection.batch.new_stories.order_by() if selection.batch else StoryResult.objects.new()
     if selection.before is not None:
         found = found.filter(pk__lt=selection.before)
@@ -69,12 +69,12 @@ def find_new_stories(selection: Selection) -> StoryResultQuerySet:
     return found
 
 
-# Each subquery is about one story. A join would begin with all profiles of the list or host. So would `Exists`, which
-# PostgreSQL turns into a join.
+# Each subquery is about one story. A join would begin with all profiles of the list or host, and PostgreSQL turns
+# `Exists` into a join.
 
 
 def find_membership(found: ProfileList) -> Subquery:
-    """In the list as it is now."""
+    """The condition that the profile is currently in the list."""
     members = ListProfile.everything.of_list(found).filter(profile=OuterRef("profile"))
     return Subquery(members.order_by().values("pk")[:1])
 
@@ -85,7 +85,7 @@ def find_at_host(host: str) -> Subquery:
 
 
 def is_of_day(day: date) -> Q:
-    """Found on this day of the project's time zone. With bounds of the ID, for the index of the new ones."""
+    """Found on this day of the project's time zone. Bounds of the ID let it use the index of new stories."""
     start, end = (start_of(day + timedelta(days=number)) for number in (0, 1))
     first, behind = find_first(start), find_first(end)
     condition = Q(found_at__gte=start, found_at__lt=end)
@@ -104,7 +104,7 @@ def find_first(moment: datetime) -> int | None:
 def read_page(selection: Selection) -> Page:
     found = find_new_stories(selection)
     start = find_start(selection) if selection.is_searched else None
-    if selection.is_searched:  # also from 0 on: the bound leads SQLite to the index of the new ones
+    if selection.is_searched:  # even from 0: the bound makes SQLite use the index of new stories
         found = found.filter(pk__gte=start or 0)
     stories = list(found.newest_first()[: PAGE + 1])
     if len(stories) > PAGE:
@@ -116,7 +116,7 @@ def read_page(selection: Selection) -> Page:
 
 
 def find_start(selection: Selection) -> int | None:
-    """The last story that the page looks at; None if fewer are left."""
+    """The last story that the page searches; None if fewer are left."""
     new = StoryResult.objects.filter(is_baseline=False).order_by("-pk")
     if selection.before is not None:
         new = new.filter(pk__lt=selection.before)
@@ -146,14 +146,14 @@ def find_lists_with_stories(day: date, limit: int) -> list[ListWithStories]:
 
 #: How many stories a feed has, at most.
 FEED_STORIES = 100
-#: In a list with at most FEW_PROFILES, the latest story of each profile is looked up. For a longer one, the
-#: LATEST_STORIES of all lists are searched: they soon contain enough of its own.
+#: In a list with at most FEW_PROFILES, the latest story of each profile is looked up. For a longer list, the
+#: LATEST_STORIES of all lists are searched, which usually contain enough of its stories.
 FEW_PROFILES = 5_000
 LATEST_STORIES = 50_000
 
 
 def fetch_new_stories(found: ProfileList) -> list[StoryResult]:
-    """The latest new stories of the profiles that are in the list now, whichever batch found them."""
+    """The latest new stories of the list's current profiles, whichever batch found them."""
     if found.total_profiles > FEW_PROFILES:
         oldest = (StoryResult.objects.aggregate(latest=Max("pk"))["latest"] or 0) - LATEST_STORIES
         return list(find_new_stories(Selection(list=found, after=oldest)).newest_first()[:FEED_STORIES])
@@ -161,6 +161,6 @@ def fetch_new_stories(found: ProfileList) -> list[StoryResult]:
     latest = Subquery(new.filter(profile=OuterRef("profile")).order_by("-pk").values("pk")[:1])
     rows = members.annotate(latest=latest).order_by(F("latest").desc(nulls_last=True))
     profiles = {pk: story for pk, story in rows.values_list("profile", "latest")[:FEED_STORIES] if story}
-    if len(profiles) == FEED_STORIES:  # each has one story at least from here on
+    if len(profiles) == FEED_STORIES:  # from here on, each has at least one story
         new = new.filter(pk__gte=min(profiles.values()))
     return list(new.filter(profile__in=profiles).newest_first()[:FEED_STORIES])

@@ -33,7 +33,7 @@ def stream_stories(stories: QuerySet[StoryResult]) -> Iterator[Any]:
 
 
 def _stream(rows: QuerySet[Any], columns: Sequence[str]) -> Iterator[Any]:
-    """Keyset pagination: equally fast at any depth, and no transaction stays open."""
+    """Stream with keyset pagination, which is equally fast at any depth, and keeps no transaction open."""
     ordered = rows.order_by("pk").values_list("pk", *columns, named=True)
     last_id = 0
     while page := list(ordered.filter(pk__gt=last_id)[:STREAM_CHUNK]):

@@ -13,12 +13,15 @@ from batches.models import Batch, ProfileList
 
 #: Lines per chunk: each chunk is a write to the network.
 CHUNK_LINES = 500
-#: Characters of a name in that of a file.
+#: Maximum characters of a name in a file name.
 MAX_SLUG = 60
 
 
 def name_download(row: Batch | ProfileList, part: str = "") -> str:
-    """Of a batch or a list, or of a part of it: "press-failed-8e03978e". Runs of a list have the same name."""
+    """The file name for a batch or a list, or a part of it: "press-failed-8e03978e".
+
+    Runs of a list have the same name.
+    """
     name = slugify(row.name, allow_unicode=True)[:MAX_SLUG] or row._meta.model_name
     return "-".join(filter(None, (name, part, str(row.pk)[:8])))
 
@@ -31,7 +34,7 @@ def stream_download(lines: Iterable[str], name: str, kind: str) -> StreamingHttp
 
 
 def describe_file(name: str) -> str:
-    """The header that names a file. Beside a name with other letters stands one in ASCII, for `curl -OJ`."""
+    """The header with the file name. A name with other letters gets an additional one in ASCII, for `curl -OJ`."""
     header = content_disposition_header(True, name) or "attachment"
     if name.isascii():
         return header

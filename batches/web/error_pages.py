@@ -1,4 +1,4 @@
-"""The pages for a request that cannot be read, and for a fault of ours. The API answers in JSON."""
+"""The pages for a request that cannot be read, and for a server error. The API responds in JSON."""
 
 import logging
 
@@ -11,12 +11,12 @@ from batches.limits import MAX_LIST_BYTES
 
 logger = logging.getLogger(__name__)
 
-#: The code of a fault, for programs.
+#: The code of a server error, for programs.
 FAULT = "server_error"
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's `handler400`. It cannot show the form with its values again: the request was never parsed."""
+    """Django's `handler400`. It cannot show the form with its values again, since the request was never parsed."""
     if not isinstance(exception, RequestDataTooBig):
         context = {"is_foreign": isinstance(exception, DisallowedHost)}
         return render(None, "batches/400.html", context, status=400)
@@ -26,13 +26,13 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's `handler500`. It needs neither the database nor the user, which may be what has failed.
+    """Django's `handler500`. It uses neither the database nor the user, which may have failed.
 
-    Its line in the log has the ID that it shows. The traceback follows: Django logs it.
+    Its log line has the request ID of the page. The traceback follows in Django's log line.
     """
     request_id = getattr(request, "request_id", "")
     logger.error("%s %s: server error in request %s", request.method, request.path, request_id or "without an ID")
     if request.resolver_match and "batches_api" in request.resolver_match.namespaces:
-        detail = f"The server failed. Look at the state before you repeat a change. Request ID: {request_id or 'none'}."
+        detail = f"The server failed. Check the state before you repeat a change. Request ID: {request_id or 'none'}."
         return JsonResponse({"code": FAULT, "detail": detail}, status=500)
     return render(None, "batches/500.html", {"request_id": request_id}, status=500)

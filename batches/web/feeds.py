@@ -9,7 +9,10 @@ from batches.queue.feeds import NewFeed
 
 
 def addresses_of(created: NewFeed, request: HttpRequest | None = None) -> dict[str, str]:
-    """By kind; without a request, below the address of the site. The key is in the query, which Django never logs."""
+    """The addresses by kind; without a request, below the address of the site.
+
+    The key is in the query, which Django never logs.
+    """
     query = urlencode({"token": created.key})
     paths = {kind: reverse(f"batches_api:v1:feed-{kind}", args=[created.feed.list_id]) for kind in CONTENT_TYPES}
     return {

@@ -21,7 +21,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def request_id(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Names each request, in its log lines and in `X-Request-ID` of its answer. Keeps the name that a proxy gave it."""
+    """Gives each request an ID in its log lines and in `X-Request-ID` of its response. Keeps the ID of a proxy."""
 
     def respond(request: HttpRequest) -> HttpResponse:
         given = request.headers.get("X-Request-ID", "")

@@ -1,7 +1,7 @@
-"""Answers for machines that watch the site: `/healthz` and `/readyz`, without signing in, and `/metrics` with a token.
+"""Responds to monitoring: `/healthz` and `/readyz` without signing in, and `/metrics` with a token.
 
-They ask every few seconds, by an IP address that is not in ALLOWED_HOSTS, and without HTTPS. So a middleware in front
-of the others answers them, whatever the project's addresses are.
+Monitors send requests every few seconds, to an IP address that is not in ALLOWED_HOSTS, and without HTTPS. So a
+middleware before the others answers them, whatever the project's URLs are.
 """
 
 import logging
@@ -25,14 +25,17 @@ from .outages import describe_outage
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which an answer is given again: strangers can ask as often as they like.
+#: Seconds for which a response is repeated, since strangers can send any number of requests.
 SECONDS = 1.0
 UNAUTHORISED = "Send the value of BATCHES_METRICS_TOKEN in the header Authorization: Bearer …"
 STARTING = "The application is starting. Ask again in a second."
 
 
 class Readiness:
-    """The answer of `/readyz`, without some checks. While a slow database is asked, others get the last answer."""
+    """The response of `/readyz`, without some checks.
+
+    While a slow database is queried, other requests get the last response.
+    """
 
     def __init__(self, excluded: frozenset[str]) -> None:
         self._excluded = excluded
@@ -56,7 +59,7 @@ class Readiness:
             return describe_outage(error)
 
     def _note(self, obstacle: str) -> None:
-        """Only a change is logged."""
+        """Log only changes."""
         if obstacle not in {self._obstacle, ""}:
             logger.warning("Not ready: %s", obstacle)
         self._obstacle = obstacle
@@ -86,7 +89,7 @@ class ProbesMiddleware:
 
 
 def answer_metrics(request: HttpRequest, token: str) -> HttpResponse:
-    """The state of the queue, and what this process has measured."""
+    """Respond with the state of the queue and the measurements of this process."""
     if not compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {token}".encode()):
         response = _answer(UNAUTHORISED, 401)
         response["WWW-Authenticate"] = "Bearer"

@@ -1,4 +1,4 @@
-"""Limits the words and the time of a search: no index helps it, and it reads every row for each word."""
+"""Limits the words and the time of a search, which reads every row for each word without an index."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from batches.limits import MAX_WORDS
 from batches.text import Sentence
 
 SEARCH_SECONDS = 5.0
-#: Instructions of SQLite after which the clock is checked: about a millisecond.
+#: Number of SQLite's instructions between two checks of the clock: about a millisecond.
 INSTRUCTIONS = 10_000
 
 
@@ -27,7 +27,7 @@ def validate_words(text: str) -> None:
 
 @contextmanager
 def limited_search() -> Iterator[None]:
-    """Raises SearchTooSlow if a query within takes too long."""
+    """Raises SearchTooSlow if a query in the block takes too long."""
     try:
         with _limit_sqlite() if connection.vendor == "sqlite" else _limit_postgresql():
             yield

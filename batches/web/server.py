@@ -1,6 +1,7 @@
-"""waitress that stores no large body for a stranger: `python -m batches.web.server`, with the options of waitress.
+"""Runs waitress without storing large bodies of strangers: `python -m batches.web.server`, with the options of
+waitress.
 
-waitress stores a body before the application can check who sends it, even without a Content-Length. So the body of a
+waitress stores a body before the application can check its sender, even without a Content-Length. So the body of a
 request without credentials has to be small. Credentials can be invented, so all large bodies together have a limit.
 """
 
@@ -17,7 +18,7 @@ from waitress.utilities import Error, RequestEntityTooLarge
 
 from .uploads import MAX_FORM_BYTES
 
-#: Enough for a form to log in.
+#: Bytes, enough for the login form.
 MAX_BYTES_OF_STRANGERS = 1_000_000
 MAX_BYTES_OF_ALL = 5 * MAX_FORM_BYTES
 

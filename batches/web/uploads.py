@@ -10,14 +10,14 @@ from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUplo
 
 from batches.limits import MAX_LIST_BYTES
 
-#: The largest list, and room for the other fields.
+#: The largest list, plus room for the other fields.
 MAX_FORM_BYTES = MAX_LIST_BYTES + 1_000_000
 
 
 class TemporaryListHandler(TemporaryFileUploadHandler):
     """Stores an upload in a temporary file, and refuses a form that is too large before it stores any of it.
 
-    Django's own handler gives its files names, so they remain on the disk if the process is killed.
+    Django's own handler uses named files, which remain on the disk if the process is killed.
     """
 
     file: "UploadedFile[Any]"  # type: ignore[assignment]  # its file has a path

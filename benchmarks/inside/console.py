@@ -73,7 +73,7 @@ def cpu_seconds() -> float:
 
 @cache
 def backend() -> int:
-    """Without helpers, whose time would not count."""
+    """Without helpers: their time would not count."""
     with connection.cursor() as cursor:
         cursor.execute("SET max_parallel_workers_per_gather = 0")
         cursor.execute("SELECT pg_backend_pid()")

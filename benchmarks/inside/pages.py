@@ -38,7 +38,7 @@ def measure(rows: int, waiting: int) -> dict[str, float]:
 
 
 def fill(finished: int, waiting: int) -> None:
-    """Finished batches, whose speed the estimates use, and queued ones. A worker was seen, so there are estimates."""
+    """Finished batches, which give the speed for the estimates, and queued ones, with a worker that is alive."""
     checked = {"total_profiles": 10, "completed_profiles": 10, "successful_checks": 10, "run_seconds": 0.1}
     now = timezone.now()
     done = (

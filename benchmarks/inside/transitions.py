@@ -89,7 +89,7 @@ def find_last() -> Any:
 
 
 def pause_first() -> Any:
-    """A paused batch whose place is at the end of the upper band, in the middle of the queue."""
+    """A paused batch that belongs to the end of the upper band, in the middle of the queue."""
     pk = find_at(1)
     manager.pause_batch(pk)
     return pk

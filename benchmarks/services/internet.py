@@ -78,7 +78,7 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 def open_dead_port() -> list[socket.socket]:
-    """A port whose queue is full: the kernel drops each further SYN, as a firewall does."""
+    """A port with a full queue: the kernel drops each further SYN, as a firewall does."""
     listener = socket.create_server((DEAD_ADDRESS, 443), backlog=0)
     filling = [socket.socket() for _ in range(4)]
     for client in filling:

@@ -23,7 +23,7 @@ def library() -> Path | None:
 
 
 def environment(time_file: Path) -> dict[str, str]:
-    """The environment of a process whose clock follows the file."""
+    """The environment of a process with a clock that follows the file."""
     time_file.write_text(OFFSETS[-1])
     time_file.chmod(0o644)  # PostgreSQL runs as another user
     path = library()

@@ -35,7 +35,7 @@ EXPORT = reverse("admin:batches_profile_export", args=["csv"])
 
 
 def fail(url, error="It answers with 500.", days_ago=0, **values):
-    """A profile whose last check failed, today or this many days ago."""
+    """A profile that failed its last check, today or this many days ago."""
     now = timezone.now()
     checked_at = max(now - timedelta(minutes=1), start_of_day()) if days_ago == 0 else start_of_day(days_ago)
     failure = {"last_error": error, "last_checked_at": checked_at, "failures": 1, "failing_since": checked_at}

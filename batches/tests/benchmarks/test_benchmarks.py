@@ -39,7 +39,7 @@ def store(tmp_path):
 
 
 def make_row(calls, goals=(), **speeds):
-    """A row whose contenders note their calls. A speed can be an exception."""
+    """A row with contenders that note their calls. A speed can be an exception."""
 
     def contender(name, speed):
         def turn(number):

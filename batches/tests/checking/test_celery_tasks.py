@@ -136,7 +136,7 @@ def test_a_paused_run_orders_nothing_more_and_what_it_has_ordered_changes_nothin
     assert not Lease.objects.exists()
 
 
-def test_a_run_whose_last_worker_died_before_it_finished_is_finished(orders, script):
+def test_a_run_is_finished_if_its_last_worker_died_before_finishing_it(orders, script):
     batch = make_batch("it", 1, checker="scripted")
     run = claim()
     BatchManager().record_results(batch.pk, run.run_token, [(batch.profiles.get().profile_id, OK)])

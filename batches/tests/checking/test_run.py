@@ -326,7 +326,7 @@ def test_a_lease_is_renewed_while_the_event_loop_is_blocked(configure, script, m
     assert row_statuses(batch) == ["ok"]
 
 
-def test_a_run_whose_event_loop_is_blocked_for_too_long_loses_its_lease(configure, script, caplog):
+def test_a_run_loses_its_lease_if_its_event_loop_is_blocked_for_too_long(configure, script, caplog):
     configure(lease_seconds=0.2, check_timeout=0.2)
     batch = scripted(1)
 

@@ -281,7 +281,7 @@ def test_ctrl_c_before_the_worker_handles_signals_pauses_the_batch_too(configure
     assert Batch.objects.get().status == Status.PAUSED
 
 
-def test_a_batch_whose_last_check_ends_after_ctrl_c_is_done(stop_at, list_file, manage):
+def test_a_batch_is_done_if_its_last_check_ends_after_ctrl_c(stop_at, list_file, manage):
     stop_at(3)
     output = manage("batch", "run", "--checker", "scripted", list_file())
     assert output.code == 0

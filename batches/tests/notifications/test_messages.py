@@ -346,7 +346,7 @@ def test_a_digest_has_no_more_stories_than_other_messages(monkeypatch):
     assert "and 1 more run" in letter.text
 
 
-def test_parts_of_a_list_whose_time_zone_is_gone_come_in_utc():
+def test_the_digest_of_a_list_without_a_valid_time_zone_uses_utc():
     found = make_list("Press", 1)
     subscribe(found, topics=["done"], digest_hour=7)
     ProfileList.objects.update(time_zone="Atlantis/City")

@@ -146,7 +146,7 @@ def test_the_next_edit_removes_what_a_killed_one_has_left(edit, found, manager, 
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_list_whose_settling_was_killed_is_settled_by_a_worker(number, found, manager, at_each_chunk, monkeypatch):
+def test_a_worker_settles_a_list_after_a_killed_edit(number, found, manager, at_each_chunk, monkeypatch):
     calls = []
     settle = editions._settle_rows
 

@@ -210,7 +210,7 @@ def test_what_a_merger_moved_to_it_goes_too(manager):
 
 @pytest.mark.parametrize("again", ["queue_batch", "retry_failed"])
 @pytest.mark.parametrize("ours", [0, 1, 2])
-def test_a_batch_whose_rows_are_being_reset_is_counted_right(manager, monkeypatch, again, ours):
+def test_a_batch_is_counted_correctly_while_its_rows_are_being_reset(manager, monkeypatch, again, ours):
     monkeypatch.setattr(resets, "RESET_CHUNK", 1)
     monkeypatch.setattr(resets, "LOOKED_AT", 1)
     it = half_checked("done")

@@ -352,14 +352,14 @@ def test_a_repeat_of_a_run_has_the_list_as_it_is_now(manager):
     assert (urls_of(repeat), repeat.total_profiles) == (addresses(2, 6), 4)
 
 
-def test_a_repeat_of_a_run_whose_list_is_empty_now_is_empty(manager):
+def test_a_repeat_of_a_run_is_empty_if_its_list_is_empty_now(manager):
     found = make_list("News", 3)
     run = manager.run_list(found.pk)
     assert manager.remove_profiles(found.pk, urls(3))
     assert manager.repeat_batch(run.pk).total_profiles == 0
 
 
-def test_a_run_whose_list_is_deleted_in_between_is_refused(manager):
+def test_a_run_is_refused_if_its_list_is_deleted_in_between(manager):
     found = make_list("News", 3)
     with manager.preparing_run(found.pk) as reveal:
         assert BatchManager().delete_list(found.pk)

@@ -192,7 +192,7 @@ def test_somebody_can_take_the_hold_over_or_release_it_by_hand():
     assert not outages.have_others_continued()
 
 
-def test_a_worker_whose_run_is_over_reports_in_vain():
+def test_a_report_of_an_outage_after_the_end_of_the_run_is_refused():
     run = run_with(LOST)
     assert report(run)
     with unchanged():

@@ -254,7 +254,7 @@ def begin_again(batch):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_worker_whose_run_was_ended_keeps_its_partitions_of_any_batch_until_it_looks_for_work_again(end):
+def test_partitions_of_an_ended_run_stay_blocked_in_any_batch_until_its_worker_looks_for_work_again(end):
     batch = of_domains(6)
     one, two = share(batch, 2, 2)
     assert ENDS[end](batch)

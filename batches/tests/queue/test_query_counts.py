@@ -170,7 +170,7 @@ def capture_recording(size):
 
 @pytest.mark.slow
 def test_recording_is_one_transaction_of_as_many_statements_for_a_thousand_as_for_ten_and_never_touches_the_queue():
-    for size, more in ((FEW, 0), (MANY, 1)):  # the few have stories by then, whose IDs are looked up
+    for size, more in ((FEW, 0), (MANY, 1)):  # the few have stories by then, and their IDs are looked up
         begin, fence, *rest, commit = capture_recording(size)
         assert begin.startswith("BEGIN")
         assert fence.startswith('UPDATE "batches_lease" SET "lease_at"')

@@ -102,7 +102,7 @@ def test_the_stories_that_were_found_last_are_compared(monkeypatch):
 
 
 @pytest.mark.parametrize("profiles", [1, 10])
-def test_profiles_whose_ids_have_changed_are_read_in_few_statements(profiles):
+def test_profiles_with_changed_story_ids_are_read_in_few_statements(profiles):
     for number, statements in ((1, 2), (2, 3)):
         run = start_run(make_batch("it", profiles))
         results = [(pk, CheckResult(True, stories=[story(f"{number}")])) for pk in profile_ids(run.batch)]

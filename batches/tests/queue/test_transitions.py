@@ -245,7 +245,7 @@ def test_an_invalid_id_is_not_found_and_has_no_run(batch_id, manager):
             assert call(batch_id, token).code == Code.FENCED
 
 
-def test_no_call_finds_a_deleted_batch_whose_rows_are_not_removed_yet(manager):
+def test_no_call_finds_a_deleted_batch_before_its_rows_are_removed(manager):
     it = half_checked(DONE)
     assert manager.delete_batch(it.pk)  # its rows go after the commit of this test's transaction: never
     with unchanged():

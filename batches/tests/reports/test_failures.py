@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 
 def fail(url, error="It answers with 500.", checked_at=None):
-    """A profile whose last check failed, by default now."""
+    """A profile that failed its last check, by default now."""
     now = timezone.now()
     return Profile.objects.create(
         url=url, last_error=error, last_checked_at=checked_at or now, failures=1, failing_since=now

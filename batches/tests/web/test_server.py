@@ -20,7 +20,7 @@ def nothing_stored():
 
 
 def begin(headers, length=None):
-    """A request whose headers were read, with a body of this length, or in chunks."""
+    """A request after its headers, with a body of this length, or in chunks."""
     parser = Parser(Adjustments(max_request_body_size=MAX_FORM_BYTES, inbuf_overflow=MAX_FORM_BYTES))
     kind = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     header = f"POST / HTTP/1.1\r\nHost: x\r\n{headers}{kind}\r\n\r\n".encode()
