@@ -286,7 +286,7 @@ class QueueViewSet(ManagerView, ViewSet):
 
 
 class NothingHere(BaseView):
-    """Returns Returns 404 in the API's own shape for every address below its root that is not a call."""
+    """Returns 404 in the API's own shape for every address below its root that is not a call."""
 
     authentication_classes = ()
     permission_classes = ()
