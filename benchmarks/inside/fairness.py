@@ -49,7 +49,7 @@ def measure(scenario: str, profiles: int) -> dict[str, float]:
     """The speed of the innocents relative to that alone, just before and after, and how many failed unjustly."""
     mix = SCENARIOS[scenario]
     with Server() as server:
-        work(server, innocents(100), 100)  # to warm up
+        work(server, innocents(profiles), profiles)  # from now on, nothing is new
         before, _ = work(server, innocents(profiles), profiles)
         mixed, failed = work(server, mix(innocents(profiles)), profiles)
         after, _ = work(server, innocents(profiles), profiles)
