@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext, override
 
 from batches.limits import MAX_NAME
 from batches.models import Batch, Profile
-from batches.text import pluralise
+from batches.text import counted, pluralise
 
 from .add_batch import create_batch, describe_start, respond_to_addition
 from .base import ListAdmin, is_across, parse_number, ticked_keys
@@ -56,9 +56,13 @@ class CheckProfilesAdmin(ListAdmin):
         """Warn if the batch has another number of profiles than the confirmation page showed."""
         count = parse_number(request.POST.get("shown", ""))
         if is_new and count not in {None, batch.total_profiles}:
-            sentence = _("%(shown)s profiles matched on the page, %(count)s when you confirmed.")
-            counts = {"shown": number(count), "count": number(batch.total_profiles)}
-            self.message_user(request, sentence % counts, messages.WARNING)
+            changed = counted(
+                "%(count)s profile matched on the page, %(now)s when you confirmed.",
+                "%(count)s profiles matched on the page, %(now)s when you confirmed.",
+                count=count,
+                now=batch.total_profiles,
+            )
+            self.message_user(request, changed, messages.WARNING)
 
     def render_confirmation(
         self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any = None
