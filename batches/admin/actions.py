@@ -176,7 +176,7 @@ def undo_selected_button(request: HttpRequest, action: Action, seen: int, addres
         return ""
     query = urlencode({"action": action.value, "after": seen, "last": last})
     return format_html(
-        ' <button id="message-undo" class="button live-quiet" form="operate" formaction="{}?{}">{}</button>',
+        ' <button id="message-undo" class="button batch-quiet" form="operate" formaction="{}?{}">{}</button>',
         address,
         query,
         _("Undo"),
@@ -189,7 +189,7 @@ def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -
     if change is None or not can_be_undone(change):
         return ""
     return format_html(
-        ' <button id="message-undo" class="button live-quiet" form="operate" formaction="{}?entry={}" '
+        ' <button id="message-undo" class="button batch-quiet" form="operate" formaction="{}?entry={}" '
         'name="call" value="{}">{}</button>',
         address,
         change.pk,
