@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Tags, register
 
 
 class AdminConfig(apps.SimpleAdminConfig):
-    """The pages of the apps are found when the addresses are loaded, or checked."""
+    """Discovers the admin modules of the apps when the URLs are loaded or checked."""
 
     def ready(self) -> None:
         register(checks.check_dependencies, Tags.admin)

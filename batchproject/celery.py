@@ -25,4 +25,4 @@ app.autodiscover_tasks(["batches.checking"], related_name="celery")
 
 @setup_logging.connect
 def keep_logging(**kwargs: Any) -> None:
-    """Django has set it up."""
+    """Prevents Celery from replacing Django's logging."""

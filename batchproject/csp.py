@@ -1,4 +1,7 @@
-"""Adds the Content-Security-Policy header. Django 6 replaces this by `django.middleware.csp`, with the same setting."""
+"""Adds the Content-Security-Policy header.
+
+In Django 6, `django.middleware.csp` replaces this, with the same setting.
+"""
 
 from collections.abc import Callable
 
@@ -11,7 +14,7 @@ def content_security_policy(get_response: Callable[[HttpRequest], HttpResponse])
 
     def respond(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        # With DEBUG on, Django answers these with a page for developers that has inline styles and scripts.
+        # With DEBUG on, Django's error page for developers has inline styles and scripts.
         if not (settings.DEBUG and response.status_code in {404, 500}):
             response.headers["Content-Security-Policy"] = policy
         return response

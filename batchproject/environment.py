@@ -1,4 +1,4 @@
-"""Reads settings from the environment. An invalid value raises ImproperlyConfigured, which says what is valid."""
+"""Reads settings from the environment. An invalid value raises ImproperlyConfigured with the valid form."""
 
 import os
 import re

@@ -1,8 +1,9 @@
-"""Limits the attempts to log in, by address and by name, before a password is hashed: that takes a third of a second.
+"""Limits the attempts to log in, by address and by name, before the password is hashed, which takes a third of a
+second.
 
 It covers the login pages of all admin sites and that of django-allauth, by the names of their URLs. A correct password
 does not count. The limits work like those of the API, with their own rate. They do not affect sessions and tokens, so a
-user who has to wait stays logged in elsewhere.
+user who has to wait stays logged in on other devices.
 """
 
 import math
@@ -20,7 +21,7 @@ from batches.api.throttling import ConfiguredThrottle
 
 #: The URL names of the pages that ask for a password, each with its field for the name of the account.
 NAME_FIELDS = {"login": "username", "account_login": "login"}
-#: A throttle reads its counts and writes them back.
+#: Held while a throttle reads its counts and writes them back.
 ONE_AT_A_TIME = Lock()
 
 
@@ -50,7 +51,7 @@ class LoginNameThrottle(LoginThrottle):
     def get_cache_key(self, request: Any, view: Any) -> str:
         field = NAME_FIELDS[request.resolver_match.url_name]
         name = normalize("NFKC", request.POST.get(field, "")).strip().casefold()
-        return f"{self.scope}/{sha256(name.encode(errors='replace')).hexdigest()}"  # a cache does not take every text
+        return f"{self.scope}/{sha256(name.encode(errors='replace')).hexdigest()}"  # caches do not accept all texts
 
 
 class LoginThrottleMiddleware(MiddlewareMixin):
@@ -73,7 +74,7 @@ class LoginThrottleMiddleware(MiddlewareMixin):
         return None
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        # A wrong password leads to the form again, also for somebody who is logged in already.
+        # A wrong password leads to the form again, even for somebody who is already logged in.
         if isinstance(response, HttpResponseRedirect):
             for throttle in getattr(request, "login_throttles", ()):
                 throttle.forget()

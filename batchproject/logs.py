@@ -1,4 +1,4 @@
-"""How log lines are written."""
+"""Formats log lines."""
 
 import logging
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 
 class LineFormatter(logging.Formatter):
-    """Starts one line per message: what a stranger sent is escaped, and the lines of a traceback are indented."""
+    """Writes one line per message: texts of strangers are escaped, and the lines of a traceback are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return escape(super().formatMessage(record))
@@ -19,7 +19,9 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonLineFormatter(JsonFormatter):
-    """A JSON object a line, with the fields of `batches.log_context`, without the request that Django adds to some."""
+    """Writes a JSON object per line, with the fields of `batches.log_context`, without the request that Django adds to
+    some.
+    """
 
     def __init__(self) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Files that only the account of the application may read."""
+"""Files that only the account of the application can read."""
 
 import os
 from contextlib import suppress

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 USAGE = """\
-batches {version} checks lists of public profiles, again and again, and tells what is new.
+batches {version} checks lists of public profiles, again and again, and reports new stories.
 
   batches run FILE           check a list now, and print a summary
   batches serve --demo       try it: the web application, workers, and feeds that this machine makes up
@@ -45,7 +45,7 @@ def main() -> None:
 def open_closed_streams() -> None:
     """Open a file for each stream that the caller closed: otherwise the next file, the database, gets its number.
 
-    Writing to the stand-in for the output raises an error, so that a secret that is shown once does not get lost.
+    Writing to the replacement of the output raises an error, so that a secret that is shown once is not lost.
     """
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull)  # noqa: SIM115
@@ -67,9 +67,9 @@ def print_version() -> None:
 
 
 def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
-    """Run a command of Django or of the app: the name of the program, and what follows it; `run` is `batch run`.
+    """Run a command of Django or of the app, given the program's name and its arguments; `run` is `batch run`.
 
-    Ends with a sentence if the settings are not valid.
+    Ends with a clear message if the settings are not valid.
     """
     program, *arguments = line
     if arguments[:1] == ["run"]:
@@ -89,7 +89,7 @@ def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> 
 
 
 def collect_seldom() -> None:
-    """Looking for garbage during imports, and in all that is left at the end, took a fifth of a short command."""
+    """Collect garbage less often: during imports and at exit, it took a fifth of the time of a short command."""
     from batches.limits import GARBAGE_THRESHOLDS
 
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -97,7 +97,10 @@ def collect_seldom() -> None:
 
 
 def create_tables_on_first_use() -> None:
-    """So that `batches run` works right after the installation. Only in our own SQLite file, and while it is empty."""
+    """Create the tables, so that `batches run` works right after the installation.
+
+    Only in our own, empty SQLite file.
+    """
     import django
     from django.conf import settings
     from django.core.management import call_command
@@ -105,7 +108,7 @@ def create_tables_on_first_use() -> None:
     path: Path | None = getattr(settings, "OWN_DATABASE", None)
     if path is None:
         return
-    with locked(path.parent):  # of two processes, the second one waits for the tables
+    with locked(path.parent):  # if two processes start, the second one waits for the tables
         if path.stat().st_size == 0:
             django.setup()
             call_command("migrate", verbosity=0)

@@ -15,7 +15,7 @@ GENERATE_KEY = "python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
 
 
 def load_secret_key(given: str, path: Path, *, allow_weak: bool) -> str:
-    """Return the given key, or else the installation's own key in `path`.
+    """Return the given key, or the installation's own key in `path`.
 
     Anybody who guesses the key can sign sessions, so a weak one raises ImproperlyConfigured unless `allow_weak`.
     """
@@ -43,7 +43,7 @@ def is_weak(key: str) -> bool:
 def read_or_generate_key(path: Path) -> str:
     """Read the key in `path`. The first process generates it, readable by its owner only.
 
-    Several processes may start together: the first to link its file wins, and all of them read that one.
+    Several processes may start together: the first to link its file wins, and all of them read that file.
     """
     try:
         if not path.exists():

@@ -1,4 +1,4 @@
-"""Sessions in the database, for the admin and the API alike."""
+"""Sessions in the database, for the admin and the API."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from batches.text import UNSTORABLE
 
 
 class SessionStore(db.SessionStore):
-    """Ignores cookies that cannot be session keys: PostgreSQL refuses NUL in a text."""
+    """Ignores cookies that cannot be session keys, since PostgreSQL refuses NUL in texts."""
 
     def _validate_session_key(self, key: Any) -> bool:
         return bool(super()._validate_session_key(key)) and not UNSTORABLE.search(key)  # type: ignore[misc]

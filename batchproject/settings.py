@@ -1,4 +1,4 @@
-"""Settings of the project. The environment sets what differs between installations: see docs/reference/settings.md."""
+"""Settings of the project. Environment variables set the values of an installation: see docs/reference/settings.md."""
 
 import os
 from importlib.util import find_spec
@@ -71,10 +71,10 @@ SECURE_CSP = {
 HTTPS = read_switch("HTTPS")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-# Off by default: browsers remember it for that long, for all subdomains, and nothing here can take it back.
+# Off by default: browsers remember it for that long, for all subdomains, and nothing here can revoke it.
 SECURE_HSTS_SECONDS = read_number("HSTS_SECONDS", 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
-# Asks to be listed in the browsers themselves, which takes months to undo.
+# Requests a place in the lists of browsers, which takes months to undo.
 SECURE_HSTS_PRELOAD = read_switch("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = ["security.W021"]  # recommends that for everybody
 
@@ -112,8 +112,8 @@ SQLITE_OPTIONS = {
     "PRAGMA wal_autocheckpoint=8000; PRAGMA journal_size_limit=67108864;",
 }
 
-# No wait is endless. A lock is waited for as long as on SQLite. A client that goes idle within a transaction (a frozen
-# machine) loses its connection, and with it its locks, when its lease expires: the next worker can then take over. The
+# Every wait has a timeout. Locks have the same as on SQLite. A client that goes idle within a transaction (a frozen
+# machine) loses its connection and its locks when its lease expires: the next worker can then take over. The
 # longest statement, recounting millions of rows, takes seconds. A dead network is noticed within a minute.
 # `?options=…` and similar parameters in DATABASE_URL override these.
 IDLE_MS = max(1, round(config_from_mapping(BATCHES).lease_seconds * 1000))
@@ -150,7 +150,7 @@ if not (DATABASE_URL := os.environ.get("DATABASE_URL", "")):
     OWN_DATABASE = create_private_file(VAR_DIR / "batches.sqlite3")
     DATABASE_URL = f"sqlite:///{OWN_DATABASE}"
 DATABASES = {"default": parse_database_url(DATABASE_URL, pooled=read_switch("TRANSACTION_POOL"))}
-# It counts requests and attempts to log in. With Django's 300 entries, strangers could push out the counts of others.
+# It counts requests and attempts to log in. With Django's 300 entries, strangers could displace the counts of others.
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 100_000}},
 }
@@ -161,7 +161,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
 ]
 
-# The mail server for the messages of subscriptions. The timeout is that of each step.
+# The mail server for the messages of subscriptions. The timeout is for each step.
 MAIL_SERVER = {
     "host": read_text("EMAIL_HOST", "localhost"),
     "port": read_number("EMAIL_PORT", 25),
@@ -181,26 +181,27 @@ else:
 DEFAULT_FROM_EMAIL = read_text("DEFAULT_FROM_EMAIL", "batches@localhost")
 
 # The admin speaks the language of the browser. The project's own pages are in the catalogue of the app: LOCALE_PATHS.
-# German is offered once that is compiled, by make or in the package: otherwise only Django's half would be German.
+# German is offered if the catalogue is compiled, by make or in the package: otherwise only Django's texts would be
+# German.
 LANGUAGE_CODE = "en"
 LOCALE_PATHS = [BASE_DIR / "batches" / "locale"]
 LANGUAGES = [("en", "English")]
 if (LOCALE_PATHS[0] / "de" / "LC_MESSAGES" / "django.mo").exists():
     LANGUAGES.append(("de", "Deutsch"))
-# The pages of Django itself show times as those of the app do.
+# Django's own pages show times in the format of the app.
 FORMAT_MODULE_PATH = "batchproject.formats"
 TIME_ZONE = read_time_zone("TIME_ZONE", "UTC", available_timezones())
 
-# Below this path of the host, for a proxy that does not pass it on; `serve --url-prefix` sets it by itself.
+# The path of the site, for a proxy that removes it; `serve --url-prefix` sets it automatically.
 FORCE_SCRIPT_NAME = read_text("FORCE_SCRIPT_NAME") or None
 
 STATIC_URL = "static/"
-# Otherwise whitenoise asks for STATIC_URL at the start, and Django keeps what it is then: without the requests' prefix.
+# Otherwise whitenoise reads STATIC_URL at the start, and Django keeps that value, without the prefix of requests.
 WHITENOISE_STATIC_PREFIX = "/static/"
 WHITENOISE_IMMUTABLE_FILE_TEST = lambda path, url: False  # noqa: E731 — no file has a hash in its name
 # For `collectstatic` only, if another web server serves the static files.
 STATIC_ROOT = os.environ.get("STATIC_ROOT")
-# Serves the apps' static files without `collectstatic`, also with DEBUG off.
+# Serves the apps' static files without `collectstatic`, even with DEBUG off.
 WHITENOISE_USE_FINDERS = True
 
 # Room for 100,000 addresses, pasted or in a JSON body. Longer lists are uploaded as a file, which is streamed.
@@ -236,7 +237,7 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
-        # `batches.web.error_pages` logs one line; the traceback would add nothing.
+        # `batches.web.error_pages` logs one line; a traceback would be useless.
         "django.security.RequestDataTooBig": {"level": "CRITICAL"},
         "batches": {"level": read_log_level("LOG_LEVEL", "INFO")},
         "waitress": {"level": "INFO"},

@@ -11,7 +11,7 @@ admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = _("Overview")
 admin.site.index_template = "admin/batches/overview.html"
-# This page lists all keys, and lets anybody with its permission create one for a superuser.
+# Its page lists all keys, and lets anybody with its permission create a key for a superuser.
 admin.site.unregister(TokenProxy)
 
 handler400 = "batches.web.error_pages.bad_request"
@@ -19,8 +19,8 @@ handler500 = "batches.web.error_pages.server_error"
 
 
 def redirect_to_icon(request: HttpRequest) -> HttpResponse:
-    """Browsers ask for `/favicon.ico` on pages that name no icon: the API's answers, files."""
-    # Not while this module is imported: the address begins with the request's prefix, and Django keeps the first one.
+    """Browsers request `/favicon.ico` for pages without an icon: the API's responses, files."""
+    # Not at import: the address begins with the request's prefix, and Django would keep the first one.
     return redirect(static("batches/icon.svg"))
 
 

@@ -1,7 +1,7 @@
-"""Measures the queue against what people would use instead, and prints a table.
+"""Measures the queue against its alternatives, and prints a table.
 
-Each measurement is stored at once. A run that was interrupted continues where it stopped, and finished rows are not
-measured again, unless `--again` is given.
+Each measurement is stored immediately. An interrupted run continues where it stopped, and skips finished rows, unless
+`--again` is given.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def allow_many_files() -> None:
-    """As many as the system lets us: hundreds of connections on both sides."""
+    """Raise the limit of open files as far as possible: both sides have hundreds of connections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -53,13 +53,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="Number of rounds (default: 3, or the row's own).")
     parser.add_argument("--minutes", type=float, help="Time limit for each row (default: its own).")
     parser.add_argument("--again", action="store_true", help="Measure finished rows again.")
-    parser.add_argument("--report", action="store_true", help="Measure nothing, print what is stored.")
+    parser.add_argument("--report", action="store_true", help="Measure nothing, print the stored measurements.")
     parser.add_argument("--publish", action="store_true", help="Write the table of docs/explanation/performance.md.")
     return parser
 
 
 def run(store: Store, rows: list[Row], options: argparse.Namespace) -> int:
-    """Measure these rows. A fault ends its row only: a run takes hours. Returns the number of faults."""
+    """Measure these rows. A fault ends only its row, since a run takes hours. Returns the number of faults."""
     store.content |= {"machine": describe_machine(), "versions": describe_versions()}
     faults = 0
     for row in rows:

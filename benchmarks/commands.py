@@ -24,12 +24,12 @@ PEERS = ROOT / "benchmarks" / "peers"
 PEER_PYTHON = VAR / "venv" / "bin" / "python"
 NODE_MODULES = VAR / "node" / "node_modules"
 
-#: Python keeps its bytecode, as usual, whatever this machine's environment says: else each start compiles it again.
+#: Let Python store its bytecode, whatever the environment says: otherwise each start compiles it again.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 #: Set by the row that is being measured. It ends every command that runs longer.
 deadline = Deadline(float("inf"))
-#: Between two looks at the memory of a command. Each costs the kernel a walk through its pages.
+#: Seconds between two measurements of a command's memory. Each costs the kernel a walk through its pages.
 SAMPLE_SECONDS = 0.25
 
 
@@ -39,7 +39,7 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`cpu` is in seconds, of the command and of all that it waited for; `memory` is the peak of all of them in MB."""
+    """`cpu` is in seconds, of the command and of all its children; `memory` is the peak of all of them in MB."""
 
     seconds: float
     cpu: float
@@ -57,7 +57,7 @@ class Finished:
 
 
 def limit_commands(seconds: float) -> Deadline:
-    """Let no command run for longer than this from now on."""
+    """From now on, stop any command after this time."""
     global deadline
     deadline = Deadline(seconds)
     return deadline
@@ -87,7 +87,7 @@ def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Pa
 
 
 def last_line(text: str) -> str:
-    """The line that says most: that of the exception, or the last one."""
+    """The most informative line: that of the exception, or the last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip(" ^~")]
     return lines[-1][:400] if lines else "no output"
 
@@ -95,7 +95,7 @@ def last_line(text: str) -> str:
 def start(
     command: Sequence[object], env: Mapping[str, str] | None, cwd: Path, output: Any, stdin: str = ""
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, so that it can be stopped with all that it starts."""
+    """Start a command in a separate process group, so that it can be stopped with all its children."""
     process = subprocess.Popen(
         [str(part) for part in command],
         env={**ENVIRONMENT, **(env or {})},
@@ -131,7 +131,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def background(command: Sequence[object], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs until the context is left: SIGTERM, then SIGKILL after 30 s."""
+    """A command that runs until the context ends: SIGTERM, then SIGKILL after 30 s."""
     VAR.mkdir(parents=True, exist_ok=True)
     with (VAR / "background.log").open("ab") as output:
         process = start(command, env, ROOT, output)
@@ -147,7 +147,7 @@ def background(command: Sequence[object], env: Mapping[str, str] | None = None) 
 
 
 class PeakMemory:
-    """Adds up the memory of a process and its descendants again and again, without what they share with each other."""
+    """Repeatedly sums the memory of a process and its descendants, without counting shared pages twice."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -174,7 +174,7 @@ class PeakMemory:
 
 
 def family_of(pid: int) -> list[int]:
-    """The process and its descendants, as far as they still run."""
+    """The process and its running descendants."""
     family = [pid]
     for member in family:
         with suppress(OSError):
@@ -184,7 +184,7 @@ def family_of(pid: int) -> list[int]:
 
 
 def memory_of(pid: int) -> float:
-    """Megabytes: the proportional set size, which counts shared pages once among all who share them."""
+    """Megabytes: the proportional set size, which divides shared pages among their users."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -198,5 +198,5 @@ def manage(*arguments: object) -> list[object]:
 
 
 def peer(script: str, **options: object) -> list[object]:
-    """A script in `peers/`, which runs in the peers' own environment and prints figures as JSON."""
+    """Run a script in `peers/` in the peers' own environment. It prints figures as JSON."""
     return [PEER_PYTHON, PEERS / script, json.dumps(options)]

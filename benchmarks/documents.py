@@ -1,4 +1,4 @@
-"""The feeds that are fetched, written to files once."""
+"""Writes the feeds to fetch to files, once."""
 
 import gzip
 import random
@@ -18,13 +18,13 @@ VOCABULARY = 3_000
 
 
 def small_feed(number: int, mark: int = 0) -> bytes:
-    """Four stories. With another mark the document differs and its stories are the same."""
+    """A feed of four stories. With another mark, the document differs but its stories are the same."""
     text = document(f"Feed {number}, edition {mark}", str(number), ["Some words about it. " * 9] * STORIES)
     return text.ljust(SIZE + mark).encode()
 
 
 def large_feed(number: int) -> bytes:
-    """Stories with whole articles. The same for the same number."""
+    """A feed of whole articles, which depends only on the number."""
     words = vocabulary()
     chance = random.Random(number)
     often = [1 / rank for rank in range(1, VOCABULARY + 1)]  # Zipf's law
@@ -55,7 +55,7 @@ def write_small_feeds(folder: Path, count: int, mark: int = 0) -> None:
 
 
 def write_large_feeds(folder: Path, count: int) -> None:
-    """Plain and compressed: nginx sends the compressed file to whom accepts it."""
+    """Write them plain and compressed: nginx sends the compressed file to clients that accept it."""
     folder.mkdir()
     for number in range(count):
         content = large_feed(number)

@@ -1,4 +1,4 @@
-"""How a row is measured: its contenders take turns (A B A B …), and each goal compares them within the same round."""
+"""Measures a row: its contenders take turns (A B A B …), and each goal compares them within the same round."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,19 +8,19 @@ from statistics import median
 
 OURS = "batches"
 
-#: What a contender measured in one round, by name. All are better when higher, except those that a goal limits.
+#: The figures of a contender in one round, by name. Higher is better, except for figures that a goal limits.
 Figures = dict[str, float]
 #: The figures of each contender in each round.
 Rounds = list[dict[str, Figures]]
 
 
 class Unavailable(Exception):
-    """Cannot be measured here. The message says why, and what to install."""
+    """The row cannot be measured here. The message says why, and what to install."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much work: 1 for a full measurement, 0 for the least that shows that a row works."""
+    """The amount of work: 1 for a full measurement, 0 for the minimum that shows that a row works."""
 
     factor: float = 1.0
 
@@ -54,7 +54,7 @@ class Goal:
     at_most: bool = False
 
     def values(self, rounds: Rounds) -> list[float]:
-        """The value in each round that has all of its parts."""
+        """The values of the rounds that have all parts."""
         return [value for figures in rounds if (value := self._value(figures)) is not None]
 
     def _value(self, figures: dict[str, Figures]) -> float | None:
@@ -71,7 +71,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """The contenders of an open row in the order of their turns. `differs` says what is not the same for all."""
+    """The contenders of an open row in the order of their turns. `differs` names the differences between them."""
 
     contenders: list[Contender]
     goals: list[Goal]
@@ -82,8 +82,8 @@ class Contest:
 class Row:
     """One row of the table. `open` starts what it needs, such as a web server, and stops it afterwards.
 
-    No measurement starts after `minutes`; one that is running then is stopped. One round is enough for a row without
-    other contenders: their measurement repeats everything by itself.
+    No measurement starts after `minutes`, and a running one is stopped then. One round is enough for a row without
+    other contenders, since its measurement repeats everything itself.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Deadline:
 
 
 def turns(contest: Contest, rounds: int) -> Iterator[tuple[int, Contender]]:
-    """A B C, A B C, …: what disturbs the machine for a while disturbs all of them."""
+    """A B C, A B C, …: a temporary disturbance of the machine affects all of them."""
     for number in range(rounds):
         for contender in contest.contenders:
             yield number, contender

@@ -7,7 +7,7 @@ HOSTS = 5_000
 
 
 def addresses(count: int, mark: object = 0) -> Iterator[str]:
-    """Different addresses at 5,000 hosts, and others for another mark."""
+    """Distinct addresses at 5,000 hosts; another mark gives other addresses."""
     return (f"http://host{number % HOSTS}.example/{mark}/{number}" for number in range(count))
 
 

@@ -1,4 +1,4 @@
-"""What a measurement ran on: the machine, and the versions of everything that was measured or used."""
+"""Describes the machine of a measurement, and the versions of everything that was measured or used."""
 
 import json
 import os

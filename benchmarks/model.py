@@ -58,7 +58,7 @@ class Installation:
 
 
 class Limit(NamedTuple):
-    """What one part can carry, in profiles a second, and what to do when it is the first."""
+    """The capacity of one part, in profiles a second, and the remedy when it is the first limit."""
 
     part: str
     rate: float

@@ -1,4 +1,4 @@
-"""Checkers that do nothing: what is left is the work of the queue."""
+"""Checkers that do nothing, so that only the queue works."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ class NoopChecker(Checker):
 
 
 class WaitingChecker(Checker):
-    """As long as a site takes that answers soon."""
+    """Waits as long as a fast site takes to respond."""
 
     async def check(self, profile: ProfileToCheck) -> CheckResult:
         await asyncio.sleep(0.05)

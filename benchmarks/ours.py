@@ -49,7 +49,7 @@ class Project:
         return run([*prefix, *manage("batch", "run", file, *counting_first(), *workers(processes))], self.environment)
 
     def newest_batch(self) -> dict[str, Any]:
-        """Its fields, without its profiles and stories. Nothing else may be queued."""
+        """Its fields, without its profiles and stories. No other batch must be queued."""
         output = self.manage("batch", "list", "--limit", 1, "--json").output
         found: list[dict[str, Any]] = json.loads(output[output.index("[") :])
         return found[0]
@@ -61,7 +61,7 @@ class Project:
 
 
 def find_object(output: str) -> dict[str, Any]:
-    """The JSON object in what a command printed: other lines may be around it."""
+    """The JSON object in the output of a command, which may contain other lines."""
     found: dict[str, Any] = json.loads(output[output.index("{") : output.rindex("}") + 1])
     return found
 
@@ -82,7 +82,7 @@ def require_complete(details: dict[str, Any], profiles: int, stories: int | None
 
 @cache
 def can(option: str) -> bool:
-    """Whether `batch run` has this option: an earlier version may be measured."""
+    """Whether `batch run` has this option, since you can also measure earlier versions."""
     return option in run(manage("batch", "run", "--help"), Project("sqlite:///:memory:").environment).output
 
 

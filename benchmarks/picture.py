@@ -1,4 +1,4 @@
-"""The picture for the README: bars of the speeds, each row by itself, readable on light and dark pages."""
+"""Draws the picture for the README: bars of the speeds, with a scale for each row, readable on light and dark pages."""
 
 from collections.abc import Iterator
 from html import escape
@@ -12,7 +12,7 @@ SHOWN = {
     "feeds": "first pass, feeds/s",
     "internet": "feeds/s",
 }
-#: Those that only show how far one could get: they record nothing, or do nothing else.
+#: The contenders that only show limits: they record nothing, or do nothing else.
 LIMITS = {"grouped plain SQL", "bare aiohttp loop", "bare curl loop", "bare curl loop without parsing", "ideal"}
 LEGEND = "Filled: programs that do the whole work. Outlined: limits; they record nothing, or do nothing but record."
 WIDTH, NAMES, BARS = 760, 230, 400

@@ -1,4 +1,4 @@
-"""What was measured, as text for the terminal, and as a table and a picture for docs/explanation/performance.md."""
+"""Reports the measurements as text for the terminal, and as a table and picture for docs/explanation/performance.md."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

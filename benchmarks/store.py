@@ -12,7 +12,7 @@ from benchmarks.frame import Contest, Figures, Row, spread
 
 
 class Store:
-    """A JSON file: what the table, the picture and the documentation are made from."""
+    """A JSON file, the source of the table, the picture and the documentation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class Store:
         return bool(is_whole and len(record["rounds"]) >= rounds)
 
     def begin(self, row: Row) -> dict[str, Any]:
-        """The record of a row: a new one, or the unfinished one of the same commit."""
+        """The record of a row: a new record, or the unfinished record of the same commit."""
         record = self.content["rows"].get(row.name)
         if not record or record["commit"] != current_commit():
             record = {"commit": current_commit(), "finished": None, "rounds": [], "problems": {}, "goals": []}
@@ -55,7 +55,7 @@ class Store:
         self.save()
 
     def fail(self, record: dict[str, Any], reason: str) -> None:
-        """The whole row cannot be measured here."""
+        """Note that the whole row cannot be measured here."""
         record["problem"] = reason
         self.save()
 

@@ -6,7 +6,7 @@ html_title = "batches"
 html_theme = "furo"
 html_copy_source = False
 extensions = ["myst_parser"]
-# Links to headings are written as GitHub makes them.
+# Links to headings have GitHub's form.
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_inline"]
 exclude_patterns = []

@@ -33,7 +33,7 @@ PAUSE = 0.15
 #: Seconds to wait for a response: twice as long as the database waits for a lock.
 PATIENCE = 40.0
 
-#: How often a caller who could interrupt the running batch does. The workers begin again each time.
+#: The share of possible interruptions that a caller makes. The workers begin again each time.
 INTERRUPTING = 0.1
 
 #: Callers pause a batch only while more than this many are queued.
@@ -93,7 +93,7 @@ def use_admin(link: Connection, site: str, credentials: Credentials) -> None:
 
 
 def _choose_button(page: str, waiting: int) -> str:
-    """One of those that do the same, so that each is pressed as often, however long the queue."""
+    """Choose an action, then one of its buttons, so that each action is equally likely, however long the queue is."""
     wanted = {"queue_batch", "move", *(["pause_batch"] if waiting > ENOUGH else [])}
     wanted |= {"start_batch"} if random.random() < INTERRUPTING else set()
     buttons = BUTTON.findall(page)
@@ -166,15 +166,15 @@ def use_terminal(link: Connection) -> None:
         try:
             return _run_command(random.choice(_commands()))
         except DATABASE_FAULTS:
-            return UNAVAILABLE  # while this process listed the batches
+            return UNAVAILABLE  # deleted while this process listed the batches
         finally:
-            connections.close_all()  # as each command would be its own process, with a new connection
+            connections.close_all()  # like a command in its own process, with a new connection
 
     _repeat(link, act)
 
 
 def _run_command(command: tuple[str, ...]) -> str:
-    """A command that fails must say why in a sentence, without a traceback."""
+    """Run a command. If it fails, it must give the reason in a sentence, without a traceback."""
     with closing(StringIO()) as out:
         try:
             call_command(*command, stdout=out, stderr=out)

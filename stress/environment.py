@@ -4,7 +4,7 @@ import os
 
 import django
 
-from batches.tests.support import environment as tests  # keeps the developer's environment out
+from batches.tests.support import environment as tests  # ignores the developer's environment
 
 #: Short, so that 500 kills take minutes. A worker renews its lease three times in this time.
 LEASE_SECONDS = 0.6
@@ -13,7 +13,7 @@ GRACE_SECONDS = 2.0
 #: Requests to a host at once, over all processes.
 PER_HOST = 2
 
-#: Seconds added to every time limit, because processes take time to start and up to ten of them share a core.
+#: Seconds to add to every time limit, because processes take time to start and up to ten of them share a core.
 #: Set STRESS_TOLERANCE to more on a busy machine.
 TOLERANCE = float(os.environ.get("STRESS_TOLERANCE", "2"))
 

@@ -1,6 +1,6 @@
-"""The project without one of its safeguards, in every process that changes the queue.
+"""Mutants: the project without one of its safeguards, in every process that changes the queue.
 
-The harness must fail for each mutant. If it missed one, it would also miss the bug that the mutant stands for.
+The harness must fail for each mutant. If it missed one, it would also miss the bug that the mutant represents.
 """
 
 import uuid

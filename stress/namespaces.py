@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: A private network that hardly anybody uses.
+#: A rarely used private network.
 NETWORK = "10.213.77"
 GATEWAY = f"{NETWORK}.1"
 #: Addresses of this machine on the bridge, for the servers of profiles.
@@ -16,14 +16,14 @@ SERVERS = [f"{NETWORK}.{number}" for number in range(101, 109)]
 BRIDGE = "stressbr"
 HOSTS = [f"stress{number}" for number in range(1, 5)]
 
-#: The line of a slow host.
+#: The speed of a slow host.
 SLOW = "256kbit"
 
 CLONE_NEWNET = 0x40000000
 
 
 def why_not() -> str:
-    """Why there can be no such hosts here, or nothing."""
+    """The reason why these hosts cannot be created here, or ""."""
     missing = [name for name in ("ip", "tc") if shutil.which(name) is None]
     if os.geteuid() != 0:
         return "network namespaces need root"
@@ -32,8 +32,8 @@ def why_not() -> str:
 
 @contextmanager
 def four_hosts() -> Iterator[None]:
-    """The hosts, connected. Raises CalledProcessError where the kernel refuses them."""
-    _remove()  # what a killed harness has left
+    """Create and connect the hosts. Raises CalledProcessError if the kernel refuses them."""
+    _remove()  # remove the rest of a killed harness
     try:
         _ip("link", "add", BRIDGE, "type", "bridge")
         for address in (GATEWAY, *SERVERS):
@@ -62,7 +62,7 @@ def _remove() -> None:
 
 
 def cut(host: str) -> None:
-    """Nothing reaches it and it reaches nothing, without a word to either side."""
+    """Disconnect it silently in both directions."""
     _ip("link", "set", host, "down")
 
 
@@ -71,7 +71,7 @@ def mend(host: str) -> None:
 
 
 def slow_down(host: str) -> None:
-    """A slow line to it. A delay would need `netem`, which small kernels lack."""
+    """Limit the speed of its connection. A delay would need `netem`, which small kernels lack."""
     _tc("replace", "dev", host, "root", "tbf", "rate", SLOW, "burst", "10kb", "latency", "1s")
 
 

@@ -15,9 +15,9 @@ from batches.checking.checkers.base import CheckResult
 from batches.models import Batch, BatchProfile, Queue
 from batches.queue.refusals import Code, Refusal
 
-#: Seconds by which each COMMIT is delayed. A call takes two or three milliseconds: the two would rarely overlap.
+#: Seconds by which each COMMIT is delayed. A call takes two or three milliseconds, so the two would rarely overlap.
 SLOWNESS = 0.005
-#: Seconds between the order and the call, so that both processes have read the order.
+#: Seconds between the order and the call, so that both processes can read the order in time.
 HEAD_START = 0.003
 
 YES, NOTHING, RAISED = "yes", "nothing", "raised"

@@ -64,7 +64,7 @@ class Outcome:
 
 
 def run_fault(house: House, name: str, seed: int, scale: float, mutant: str = "") -> Outcome:
-    """Each has its own seed, so that it makes the same choices alone as behind others."""
+    """Run a fault. Each has its own seed, so that it makes the same choices alone as after others."""
     fault, vendor = FAULTS[name], house.database.vendor
     count = MUTANT_COUNT[name] if mutant else scale_count(fault, scale)
     began = time.monotonic()
@@ -137,7 +137,7 @@ def _needs_clock(name: str) -> bool:
 
 
 def _with_another_clock(vendor: str, name: str, seed: int, scale: float, log: Path) -> Iterator[Outcome]:
-    """In a separate harness that starts all its processes with the library."""
+    """Run a separate harness that starts all its processes with the library."""
     with tempfile.TemporaryDirectory(prefix="batches-stress-clock-") as directory:
         os.chmod(directory, 0o755)
         command = [sys.executable, "-m", "stress", "--database", vendor, "--faults", name, "--json"]

@@ -1,7 +1,7 @@
 """A web server that answers every address, counts the hits of each, and the most requests to a host at once.
 
 A path is /<delay in milliseconds>/…, or /<delay>/to/<host>/… for a redirect to that host. Each of HOSTS is a domain.
-It is one process, so it counts exactly, whoever sends the requests.
+It is a single process, so its counts are exact.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ HITS = "/hits"
 MOST = "/most"
 FORGET = "/forget"
 
-#: Of a path that redirects, and of that to which it does; and the requests to a host without those of redirects.
+#: The names of a redirecting path and of its target, and of the requests to a host without redirects.
 TO, FROM = "to", "from"
 DIRECTLY = " directly"
 REDIRECTED = 5
@@ -42,7 +42,7 @@ class Responder(asyncio.Protocol):
         self.eof_received()
 
     def eof_received(self) -> None:
-        """The client has been killed or has hung up. In the order in which it happened, unlike `connection_lost`."""
+        """The client was killed or has hung up. Unlike `connection_lost`, this is called in the order of events."""
         if self._answering:
             self._answering.cancel()
             self._end()
@@ -100,7 +100,7 @@ def serve(link: Connection, hosts: Sequence[str] = HOSTS) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     port: int
     hosts: Sequence[str] = tuple(HOSTS)

@@ -1,4 +1,4 @@
-"""The web application as an installation runs it, on a free port."""
+"""Runs the web application like an installation, on a free port."""
 
 import time
 from multiprocessing.connection import Connection

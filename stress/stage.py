@@ -30,7 +30,7 @@ from .environment import LEASE_SECONDS, PER_HOST, POLL_SECONDS, TOLERANCE
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([child.__name__])
 
-#: Seconds to wait for anything. What takes longer hangs.
+#: Seconds to wait for anything. Anything that takes longer hangs.
 PATIENCE = 60.0
 
 #: Seconds that the queue may stall while workers die and freeze.
@@ -104,9 +104,9 @@ class Stage:
     house: House
     mutant: str = ""
     config: dict[str, Any] = field(default_factory=dict)
-    #: How many share each batch.
+    #: Number of workers on each batch.
     workers: int = 2
-    #: Of the choices of this process and of those that it starts.
+    #: The seed of the choices of this process and its children.
     seed: str = ""
     url: str = ""
     tried: int = 0
@@ -118,7 +118,7 @@ class Stage:
     #: How often each outcome of a call occurred.
     responses: Counter[str] = field(default_factory=Counter)
     not_tried: str = ""
-    #: How many requests a host may get at once.
+    #: Maximum concurrent requests to a host.
     at_once: int = PER_HOST
 
     def __post_init__(self) -> None:
@@ -232,7 +232,7 @@ class Stage:
             self._collect(0.02)
 
     def wait_for_event(self, actor: Actor, kind: str, seconds: float = PATIENCE) -> Event | None:
-        """Return the next event of this kind from the actor. It is a breach if the actor ends or stays silent."""
+        """Return the next event of this kind from the actor. It is a breach if the actor ends or sends nothing."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for entry in self._events:
@@ -249,7 +249,8 @@ class Stage:
     def wait_for_any(
         self, *kinds: str, since: float | None = None, seconds: float = PATIENCE, refill: bool = True
     ) -> tuple[Actor, float] | None:
-        """Return the first actor to send one of these, from now on or since an instant, and when. Silence is a breach.
+        """Return the first actor to send one of these, from now on or since an instant, and when. It is a breach if no
+        actor does.
 
         `refill` keeps the queue filled while waiting.
         """
@@ -326,7 +327,7 @@ class Stage:
             connections.close_all()
 
     def drain(self) -> None:
-        """Queue what the callers paused, and let a worker without a plan finish everything."""
+        """Queue the batches that callers paused, and let a worker without a plan finish everything."""
         self.stop_callers()
         for batch in Batch.objects.filter(status__in=[Status.PAUSED, Status.ERROR]):
             self.manager.queue_batch(batch.pk)
@@ -340,7 +341,7 @@ class Stage:
         return not Batch.objects.exclude(position=None).exists()
 
     def settle(self) -> None:
-        """Check everything at the end, once."""
+        """Check the final state."""
         if self._is_settled:
             return
         self._is_settled = True
@@ -374,7 +375,10 @@ class Stage:
                 yield f"{url} has {results} results but was requested {hits.get(path, 0)} times"
 
     def _find_impolite(self) -> Iterator[str]:
-        """Over all processes, whatever happened to them. Redirects add one for each: a worker, and its successor."""
+        """Find hosts with too many requests from all processes.
+
+        Redirects may add one for each: a worker, and its successor.
+        """
         for host, most in self.server.get(server.MOST).items():
             allowed = self.at_once + (0 if host.endswith(server.DIRECTLY) else 2 * self.workers)
             if most > allowed:

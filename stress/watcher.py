@@ -27,7 +27,7 @@ FIELDS = ("pk", "status", "position", *COUNTER_AGGREGATES)
 def watch(link: Connection) -> None:
     """Watch until "stop" arrives. The harness sends how long the queue may stall from now on; None means no limit.
 
-    Sends ("breach", description) for each problem, and ("watched", snapshots, longest stall) at the end.
+    Sends ("breach", description) for each problem, and finally ("watched", snapshots, longest stall).
     """
     stall, longest, snapshots, reported, is_blind = Stall(), 0.0, 0, 0, False
     due = time.monotonic()
@@ -48,7 +48,7 @@ def watch(link: Connection) -> None:
         try:
             found, movement, is_waiting = read_invariants()
         except (DatabaseError, InterfaceError):
-            connection.close()  # unavailable; the fault itself limits how long that may take
+            connection.close()  # unavailable; the fault itself limits the time
             continue
         snapshots += 1
         found += stall.update(movement, is_waiting)
@@ -61,7 +61,7 @@ def watch(link: Connection) -> None:
 
 @dataclass
 class Stall:
-    """How long nothing has moved although work is waiting."""
+    """The time in which nothing has moved although work is waiting."""
 
     limit: float | None = None
     movement: Any = None

@@ -1,4 +1,4 @@
-"""A real worker that reports what it does, and that dies, freezes or loses a response where its plan says."""
+"""A real worker that reports its actions, and dies, freezes or loses a response according to its plan."""
 
 import random
 import signal
@@ -28,7 +28,7 @@ BEFORE_COMMIT, AFTER_COMMIT, BEFORE_RECORDING, ANYWHERE = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do (`act`) and where: at each `number`-th of these places, or after `seconds`."""
+    """The action (`act`) and its place: each `number`-th of these places, or after `seconds`."""
 
     act: str
     where: str

@@ -53,7 +53,10 @@ def measure(waiting: int, lists: int, profiles: int) -> dict[str, float]:
 
 
 def least(client: Client, path: str) -> float:
-    """The least CPU time of some requests, in this process and in the server's: unlike the time, whatever else runs."""
+    """The minimum CPU time of some requests, in this process and in the server's.
+
+    Unlike elapsed time, it ignores other load.
+    """
     seconds = []
     for _ in range(REPEATS):
         started = cpu_seconds()
@@ -64,7 +67,7 @@ def least(client: Client, path: str) -> float:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the one that serves it at PostgreSQL, which is on this machine."""
+    """The CPU time of this process and of its PostgreSQL backend, which is on this machine."""
     if connection.vendor != "postgresql":
         return time.process_time()
     nanoseconds = Path(f"/proc/{backend()}/schedstat").read_text().split()[0]
@@ -104,7 +107,7 @@ def fill(waiting: int, lists: int, profiles: int) -> None:
 
 def fill_profiles(profiles: int) -> None:
     now, day = timezone.now(), timedelta(days=1)
-    failing = f"(number + number / {FAILING}) %% {FAILING} = 0"  # at the platform and elsewhere alike
+    failing = f"(number + number / {FAILING}) %% {FAILING} = 0"  # at the platform and at other hosts
     execute(
         f"""INSERT INTO {PROFILE} (url, name, feed_url, etag, last_modified, fingerprint, last_checked_at, last_error,
                                    last_story_at, first_read_at, failures, failing_since, recovered_from, created_at)
@@ -171,7 +174,7 @@ def add_rows(run: Batch, first: int, share: int, ended: Any, is_first: bool) -> 
 
 
 def fill_queue(waiting: int) -> None:
-    """Queued batches, and a running one. A worker was seen, so there are estimates."""
+    """Queued batches, and a running one, with a worker that is alive, so that the page shows estimates."""
     manager.hold_queue()
     manager.claim_run("benchmark")
     manager.release_queue()
@@ -220,7 +223,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def special_pages() -> Iterator[tuple[str, str]]:
-    """Pages with an address of their own, and lists with filters."""
+    """Pages with separate addresses, and lists with filters."""
     run = Batch.objects.filter(list__isnull=False).order_by("-completed_at", "name")[0]
     found, profile = run.list, Profile.objects.filter(failures__gt=0).order_by("pk")[0]
     for name, view, args, query in (

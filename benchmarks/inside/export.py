@@ -13,7 +13,10 @@ KINDS = ("csv", "jsonl", "opml")
 
 
 def measure() -> dict[str, float]:
-    """Of the smallest batch and then of the largest. Other processes created them, so that this does not count."""
+    """Measure the smallest batch, then the largest.
+
+    Other processes created them, so that their memory does not count.
+    """
     small, *_, big = Batch.objects.order_by("total_profiles")
     client = APIClient()
     client.force_authenticate(User.objects.create_superuser("benchmark"))

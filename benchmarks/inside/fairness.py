@@ -1,4 +1,6 @@
-"""What hostile and slow hosts cost others: the speed of innocent feeds with them, compared with the speed without."""
+"""The cost of hostile and slow hosts for others: the speed of innocent feeds with them, compared with the speed
+without.
+"""
 
 import threading
 import time
@@ -35,7 +37,7 @@ def each_host(network: int, kind: str, count: int) -> list[str]:
     return [f"127.{network}.{number // 250}.{number % 250 + 1}/{kind}/{number}" for number in range(count)]
 
 
-#: The batch by what is in it besides the innocents.
+#: The hostile profiles in a batch besides the innocent ones, by scenario.
 SCENARIOS: dict[str, Callable[[list[str]], list[str]]] = {
     "tarpits": lambda good: spread(each_host(2, "tarpit", len(good) // 20), good),
     "hub": lambda good: spread(each_host(3, "moved", 200), good),
@@ -46,7 +48,9 @@ SCENARIOS: dict[str, Callable[[list[str]], list[str]]] = {
 
 
 def measure(scenario: str, profiles: int) -> dict[str, float]:
-    """The speed of the innocents relative to that alone, just before and after, and how many failed unjustly."""
+    """The speed of the innocents relative to their speed alone, just before and after, and the number of unjust
+    failures.
+    """
     mix = SCENARIOS[scenario]
     with Server() as server:
         work(server, innocents(profiles), profiles)  # from now on, nothing is new
@@ -58,7 +62,7 @@ def measure(scenario: str, profiles: int) -> dict[str, float]:
 
 
 def work(server: Server, hosts: list[str], profiles: int) -> tuple[float, Counter[str]]:
-    """Seconds from the start to the last innocent, and what has failed by then."""
+    """Seconds from the start to the last innocent feed, and the failures until then."""
     server.reset()
     batch = BatchManager().create_batch("Benchmark", [server.url(host) for host in hosts])
     seconds: list[float] = []

@@ -1,4 +1,4 @@
-"""How long others wait for the queue while a big batch is stored, checked again, and recorded."""
+"""Measures how long others wait for the queue while a big batch is stored, checked again, and recorded."""
 
 import time
 from collections.abc import Callable

@@ -58,7 +58,7 @@ def fill(finished: int, waiting: int) -> None:
 
 
 def pages_of(batch: Batch, rows: int, waiting: int) -> dict[str, str]:
-    """Paths by name. The names of deep pages end in where they are."""
+    """Paths by name. The names of deep pages end with their place."""
     profiles, batches = f"/api/batches/{batch.pk}/profiles/", "/api/batches/"
     found = {"API: queue": "/api/queue/", "admin: queue": "/admin/batches/batch/queue/"}
     found |= depths("API: profiles of a batch", profiles, batch.profiles.order_by("pk"), rows)

@@ -32,7 +32,7 @@ def measure(waiting: int, clients: int) -> dict[str, float]:
 
 
 def create_token() -> str:
-    """The token of a user who may only read."""
+    """The token of a user with read permissions only."""
     user = User.objects.create_user("poller")
     user.user_permissions.set(Permission.objects.filter(codename__in=PERMISSIONS))
     return Token.objects.create(user=user).key

@@ -27,7 +27,7 @@ def measure(file: str, method: str) -> dict[str, float]:
 
 
 def execute_many(urls: list[str], batch: Any) -> None:
-    """`?` and `%s`: what the drivers understand without Django."""
+    """Store with executemany. `?` and `%s` are the placeholders of the drivers without Django."""
     mark = "?" if connection.vendor == "sqlite" else "%s"
     profile, row = defaults_of(Profile), defaults_of(BatchProfile)
     cursor = connection.connection.cursor()
@@ -68,7 +68,7 @@ METHODS = {"executemany": execute_many, "copy": copy}
 
 
 def defaults_of(model: type[models.Model]) -> dict[str, Any]:
-    """The columns that are not given, with the values of a new row. Left out: NULL, and what the database fills in."""
+    """The missing columns with the values of a new row, without NULL and the database's own defaults."""
     return dict(_defaults(model))
 
 

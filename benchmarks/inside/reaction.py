@@ -1,4 +1,7 @@
-"""How fast a running worker begins and stops with a big batch. The worker runs elsewhere and is idle."""
+"""Measures how fast a running worker begins and stops with a big batch.
+
+The worker runs in another process and is idle.
+"""
 
 import time
 
@@ -31,7 +34,7 @@ def wait_for_results(batch_id: str) -> None:
 
 
 def seconds_to_last_result(batch_id: str) -> float:
-    """From the call of the pause to its answer, or to the last result that was recorded after it."""
+    """From the call of the pause to its return, or to the last result that was recorded after it."""
     started = time.perf_counter()
     assert (result := manager.pause_batch(batch_id)), result
     last, done = time.perf_counter(), count_done(batch_id)

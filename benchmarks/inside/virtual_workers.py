@@ -1,9 +1,9 @@
 """A thousand workers in virtual time: the real calls of the manager, on a real PostgreSQL, one after the other.
 
-Only checking is made up: it takes virtual time. Each worker claims, reads pages, records, renews its lease, gives
-partitions away, and polls as the real one does; some are killed. So the figures say how often each call comes, what it
-costs the database, and how long a batch takes. Workers never wait for each other's locks here: the share of time in
-which the database is busy says when they would.
+Only checks are simulated, in virtual time. Each worker claims, reads pages, records, renews its lease, releases
+partitions, and polls like a real one; some are killed. So the figures show the number of calls, their cost for the
+database, and the time of a batch. Workers never wait for each other's locks here: the share of time in which the
+database is busy shows when they would.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class World:
         heapq.heappush(self._events, (at, next(self._order), life, doom))
 
     def run(self, is_over: Callable[[], bool]) -> None:
-        """Let each worker continue when its time has come, until the batch is done."""
+        """Continue each worker at its time, until the batch is done."""
         looked = 0.0
         while self._events:
             self.now, _, life, doom = heapq.heappop(self._events)
@@ -123,7 +123,7 @@ class World:
                 if is_over():
                     return
             if doom is not None and self.now > doom:
-                continue  # killed: its lease runs out by itself
+                continue  # killed: its lease will expire
             pause = next(life, None)
             if pause is not None:
                 self.add(life, self.now + pause, doom)
@@ -149,7 +149,7 @@ class World:
                 self.most_at_work = max(self.most_at_work, len(self._at_work))
                 yield from self._work_on(claimed, manager)
                 self._at_work.discard(name)
-                yield 0.01  # the calls take time too
+                yield 0.01  # the calls take time, too
                 continue
             yield from self._wait_for_change(name, version)
 

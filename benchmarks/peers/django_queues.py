@@ -1,4 +1,4 @@
-"""What the queues that are Django apps have in common."""
+"""The common part of the queues that are Django apps."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""What the programs that fetch feeds have in common: their options, and the check that they found every story.
+"""The common part of the programs that fetch feeds: their options, and the check that they found every story.
 
-The whole command is measured from outside, so that the start of each program counts as that of `batch run` does.
+The whole command is measured from outside, so that the start of each program counts, like that of `batch run`.
 """
 
 import json
@@ -15,5 +15,5 @@ def options() -> dict:
 
 
 def report(feeds: int, stories: int, **more: float) -> None:
-    """`feeds` is the number that was read without a fault."""
+    """`feeds` is the number of feeds that were read without a fault."""
     print(json.dumps({"feeds": feeds, "stories": stories, **more}))

@@ -1,4 +1,4 @@
-"""newsboat reloads all feeds without its screen, with as many threads as it has requests at once elsewhere
+"""newsboat reloads all feeds without its screen, with one thread for each concurrent request of the others
 (`reload-threads`: https://newsboat.org/releases/2.21/docs/newsboat.html)."""
 
 import sqlite3

@@ -1,6 +1,6 @@
-"""What the queues have in common: queue no-op tasks, start the workers, and wait until all results are stored.
+"""The common part of the queues: queue no-op tasks, start the workers, and wait until all results are stored.
 
-The time counts from the first stored result to the last, so that the start of the workers costs nobody anything.
+The time counts from the first stored result to the last, so that the start of the workers does not count.
 """
 
 import json
@@ -33,16 +33,16 @@ class Queue(ABC):
 
     @abstractmethod
     def enqueue(self, count: int) -> None:
-        """Queue tasks in the fastest way that its documentation has."""
+        """Queue tasks in the fastest documented way."""
 
     @property
     @abstractmethod
     def commands(self) -> list[Sequence[object]]:
-        """What starts the workers."""
+        """The commands that start the workers."""
 
     @abstractmethod
     def count_results(self) -> int:
-        """How many tasks are done, with their results stored."""
+        """The number of finished tasks with stored results."""
 
 
 def measure(make_queue: Callable[[str, int], Queue]) -> None:

@@ -1,4 +1,4 @@
-"""What most people write by hand: a pool of threads, requests, feedparser and sqlite3."""
+"""A typical handwritten script: a pool of threads, requests, feedparser and sqlite3."""
 
 import sqlite3
 import threading

@@ -18,7 +18,7 @@ CHECKS = "checks/s"
 GROUPED = "grouped plain SQL"
 GRAPHILE = "graphile-worker"
 
-#: The script in `peers/`, and where the queue can keep its tasks, by the package that it needs.
+#: The script in `peers/`, and the databases that the queue supports, by its package.
 QUEUES = {
     "huey": ("huey_queue.py", ("sqlite", "postgresql")),
     "django-q2": ("django_q_queue.py", ("sqlite", "postgresql")),
@@ -58,7 +58,7 @@ def open_checks(vendor: str, processes: int, scale: Scale) -> Iterator[Contest]:
 
 @contextmanager
 def optional_redis() -> Iterator[str]:
-    """Its URL, or empty: only some queues need it."""
+    """The URL of Redis, or empty: only some queues need it."""
     try:
         with redis() as url:
             yield url

@@ -1,4 +1,4 @@
-"""Feeds over loopback: from a list to stored stories, against what people write by hand and against other readers."""
+"""Feeds over loopback: from a list to stored stories, against handwritten scripts and other readers."""
 
 import os
 from collections.abc import Iterator
@@ -138,7 +138,7 @@ def run_few(site: Site, package: str, script: str, folder: str, known: bool = Fa
 
 
 def run_peer(package: str, script: str, **options: object) -> Finished:
-    """Raises Unavailable if what it needs is not installed."""
+    """Raises Unavailable if its package is not installed."""
     if package and package not in installed_peers():
         raise Unavailable(f"{package} is not installed: make bench")
     return run(peer(script, **options))

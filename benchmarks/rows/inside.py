@@ -1,4 +1,4 @@
-"""Rows of the project alone, which call its code in a process of its own: each is a module of `inside/`."""
+"""Rows about the project only, which call its code in a separate process: each is a module of `inside/`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from benchmarks.services.hosts import FAILED, RATIO
 
 CLIENTS = 50
 FEW = 1_000
-#: Half as long again is noise; a page that counts or skips rows takes a thousand times as long.
+#: A factor of 1.5 is noise; a page that counts or skips rows takes a thousand times as long.
 FLAT = 1.5
 
 FAIRNESS = prose("""

@@ -40,7 +40,7 @@ DIFFERS = prose("""
 
 
 class Internet:
-    """A list of addresses in a namespace, with all that answers them."""
+    """A list of addresses in a namespace, with their servers."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.count = folder, count
@@ -189,7 +189,7 @@ def open_latency(scale: Scale) -> Iterator[Contest]:
 
 def measure_delayed(site: Site, created: Databases, processes: int) -> Figures:
     with created.new() as database:
-        # All requests that are allowed are under way, divided among the processes.
+        # The maximum number of requests is active, divided among the processes.
         project = Project(database, BATCHES_CONCURRENCY=SHORT_AT_ONCE // processes)
         project.migrate()
         finished = project.check_list(site.all, processes)

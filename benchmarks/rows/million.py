@@ -1,4 +1,4 @@
-"""A batch of a million profiles: how soon the first result is there, how soon a pause ends it, and the memory."""
+"""A batch of a million profiles: the time to the first result, the time to pause, and the memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Transitions in long queues, against moving each waiting batch by itself."""
+"""Transitions in long queues, against moving each waiting batch separately."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

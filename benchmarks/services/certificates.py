@@ -1,4 +1,4 @@
-"""An authority, and certificates with many names each, as hosting companies have them."""
+"""A certificate authority, and certificates with many names each, like those of hosting companies."""
 
 import subprocess
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""New databases: SQLite files, and databases on a PostgreSQL that is set up as after its installation."""
+"""New databases: SQLite files, and databases on a PostgreSQL with default settings."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from batches.tests.support.postgres import PostgresUnavailableError, temporary_p
 from benchmarks.commands import VAR
 from benchmarks.frame import Unavailable
 
-# What the tests switch off is on here: each commit waits for the disk, and autovacuum runs.
+# The tests switch these off. Here each commit waits for the disk, and autovacuum runs.
 AS_INSTALLED = "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nautovacuum = on\nmax_connections = 200\n"
 
 LABELS = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 class Databases:
-    """Creates empty databases, one for each measurement, so that none profits from what another left behind."""
+    """Creates empty databases, one for each measurement, so that none profits from an earlier one."""
 
     def __init__(self, vendor: str, server: str = "", folder: Path | None = None) -> None:
         self.vendor = vendor

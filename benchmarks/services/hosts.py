@@ -6,9 +6,9 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-#: What takes a reader of broken XML long.
+#: Broken XML that takes long to read.
 HEAVY = b"<rss version='2.0'><channel><item><title>a <b>b</b></title></item>" + b"<title>" * 68_000
-#: What is measured with them.
+#: The figures that are measured with these hosts.
 RATIO, FAILED = "speed of the others as a share of that without", "profiles failed that should not"
 HUB_SECONDS, SLOW_SECONDS, DRIP_SECONDS, LIMITED_SECONDS = 0.2, 0.5, 0.5, 0.5
 
@@ -41,7 +41,7 @@ class Server:
         return f"http://{host}:{self.port}/{path}"
 
     def served(self) -> int:
-        """How many innocent feeds were served since `reset`."""
+        """The number of innocent feeds served since `reset`."""
         self.pipe.send("served")
         served: int = self.pipe.recv()
         return served

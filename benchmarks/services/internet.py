@@ -1,6 +1,6 @@
-"""Host names and what is behind them: of 100 hosts 2 are dead, 2 are tarpits and 1 does not exist.
+"""Host names and their servers: of 100 hosts, 2 are dead, 2 are tarpits and 1 does not exist.
 
-As a script it is the name server, the dead address and the tarpit in one process; nginx is the rest.
+As a script, it is the name server, the dead address and the tarpit in one process; nginx serves the others.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from ipaddress import IPv4Address
 GOOD, DEAD, TARPIT, MISSING = "good", "dead", "tarpit", "missing"
 KINDS = {0: DEAD, 50: DEAD, 1: TARPIT, 51: TARPIT, 2: MISSING}
 
-#: Few: nginx keeps a table of all names for each.
+#: Few, since nginx keeps a table of all names for each.
 GOOD_ADDRESSES = 4
 DEAD_ADDRESS, TARPIT_ADDRESS = "127.0.3.1", "127.0.4.1"
-#: As a resolver takes that has to ask others.
+#: Seconds, like a resolver that has to ask others.
 LOOKUP_SECONDS = 0.05
 #: Seconds between two bytes of the tarpit.
 DRIP_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""A piece of internet on this machine: network and mount namespaces in which every name is ours.
+"""A small internet on this machine: network and mount namespaces in which every name is ours.
 
 Nothing else on the machine sees the name server, the certificates or the traffic, and no request can leave.
 """
@@ -26,7 +26,7 @@ SYSTEM_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 @contextmanager
 def namespace(folder: Path, authority: Path) -> Iterator[list[str]]:
-    """Yields what to put in front of a command. There, names are asked of 127.0.0.1 and this authority is trusted."""
+    """Yields the prefix of a command. With it, 127.0.0.1 resolves names, and this authority is trusted."""
     resolver = folder / "resolv.conf"
     resolver.write_text("nameserver 127.0.0.1\n")
     setup = ["bash", "-c", SETUP, "setup", str(resolver), str(authority), *map(str, bundles())]
@@ -45,7 +45,7 @@ def namespace(folder: Path, authority: Path) -> Iterator[list[str]]:
 
 
 def bundles() -> list[Path]:
-    """Where programs find the authorities that they trust: the system's, and those of certifi."""
+    """The files of trusted authorities: the system's, and those of certifi."""
     peers = sorted(PEER_PYTHON.parent.parent.glob("lib/python*/site-packages/certifi/cacert.pem"))
     ours = [Path(folder) / "certifi" / "cacert.pem" for folder in site.getsitepackages()]
     return [path for path in (SYSTEM_BUNDLE, *ours, *peers) if path.exists()]

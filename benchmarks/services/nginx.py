@@ -1,4 +1,4 @@
-"""nginx, as Debian packages it, serves the feeds: a server in Python would be half of what is measured."""
+"""Serves the feeds with Debian's nginx: a server in Python would be half of the measured time."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from benchmarks.services import wait_for_file, wait_for_port
 
 ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 
-# As Debian's own configuration where it matters: sendfile, one worker process, since the measured program needs a core.
+# Like Debian's configuration: sendfile. One worker process, since the measured program needs a core.
 CONFIGURATION = """
 {modules}
 daemon off;
@@ -38,7 +38,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, servers: str, port: int, address: str = "", prefix: Sequence[str] = ()) -> Iterator[None]:
-    """Run nginx with these `server` blocks, behind the `prefix` of a namespace. Raises Unavailable."""
+    """Run nginx with these `server` blocks, after the `prefix` of a namespace. Raises Unavailable."""
     binary = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin")
     if binary is None:
         raise Unavailable("nginx is not installed: apt-get install nginx-light libnginx-mod-http-echo")

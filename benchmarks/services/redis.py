@@ -1,4 +1,4 @@
-"""A Redis that keeps everything in memory: the fastest for those who use it."""
+"""A Redis that keeps everything in memory, which is fastest for its users."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Writes the page of the commands from their own help: `make reference`."""
+"""Writes the reference page of the commands from their help: `make reference`."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def make_batches(feed_port: int) -> dict[str, Any]:
     manager.start_batch(second.pk)
     wait_for(lambda: is_checked(second, 0.4))
     manager.set_priority(second.pk, 6)  # the latest log entry, instead of the worker's
-    Lease.objects.update(worker=WORKER)  # else the pictures have the name of this machine
+    Lease.objects.update(worker=WORKER)  # otherwise the pictures show the name of this machine
     Worker.objects.all().delete()
     return {batch.name: batch for batch in Batch.objects.all()}
 
@@ -123,7 +123,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def take_all(browser: Browser, site: str, batches: dict[str, Any]) -> None:
     page = browser.new_page(base_url=site, viewport=DESKTOP)
-    # Playwright leaves an event loop in this thread, so Django refuses queries from here on.
+    # Playwright runs an event loop in this thread, so Django refuses queries from here on.
     page.goto("/admin/")
     page.get_by_label("Username").fill(USER)
     page.get_by_label("Password").fill(PASSWORD)

@@ -14,7 +14,7 @@ from . import celery, clock, databases, disks, hosts, operators, versions, worke
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens, what must hold, and how often it is tried on each database."""
+    """The fault, its expected outcome, and the number of attempts on each database."""
 
     what: str
     must_hold: str
@@ -30,7 +30,7 @@ class Fault:
     workers: int = 2
 
 
-#: How often these are tried with four workers on each batch, besides.
+#: The number of additional attempts with four workers on each batch.
 WITH_FOUR = {"kill": 200, "freeze": 60, "pause": 300, "clock": 20}
 
 
@@ -90,31 +90,31 @@ _FAULTS = {
     ),
     "restart": Fault(
         "PostgreSQL restarted in immediate mode",
-        "the worker recovers by itself",
+        "the worker recovers",
         20,
         databases.restart,
         ("postgresql",),
     ),
     "away": Fault(
-        "PostgreSQL stopped for a while", "the worker waits and recovers by itself", 20, databases.away, ("postgresql",)
+        "PostgreSQL stopped for a while", "the worker waits and recovers", 20, databases.away, ("postgresql",)
     ),
     "terminate": Fault(
         "PostgreSQL ends the session of a worker or of the web application",
-        "the worker recovers by itself, and no caller gets an error",
+        "the worker recovers, and no caller gets an error",
         100,
         databases.terminate,
         ("postgresql",),
     ),
     "crash": Fault(
         "one process of PostgreSQL killed with -9, which ends all sessions",
-        "the worker recovers by itself",
+        "the worker recovers",
         20,
         databases.crash,
         ("postgresql",),
     ),
     "exhaust": Fault(
         "all connections of PostgreSQL taken by another program",
-        "the worker waits and recovers by itself",
+        "the worker waits and recovers",
         20,
         databases.exhaust,
         ("postgresql",),
@@ -133,7 +133,7 @@ _FAULTS = {
     ),
     **{
         f"celery-{name}": Fault(
-            f"Celery runs the workers: {what}", "the work continues by itself", 50, make, ("postgresql",), least=2
+            f"Celery runs the workers: {what}", "the work continues", 50, make, ("postgresql",), least=2
         )
         for name, what, make in (
             ("kill", "a process killed with -9", celery.inject(celery.kill_worker)),
@@ -146,7 +146,7 @@ _FAULTS = {
     },
     "hosts": Fault(
         "four hosts on a network: one cut off, killed, frozen or slow",
-        "its work continues elsewhere within lease and poll, and no host of profiles gets too many requests at once",
+        "others continue its work within lease and poll, and no host of profiles gets too many requests at once",
         40,
         hosts.lose_hosts,
         ("postgresql",),

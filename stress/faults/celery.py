@@ -1,5 +1,5 @@
-"""Celery runs the workers: its processes, its beat, its broker and the database fail, half of the times with RabbitMQ
-and half with Redis.
+"""Faults while Celery runs the workers: its processes, its beat, its broker or the database fail, half of the times
+with RabbitMQ and half with Redis.
 """
 
 import os
@@ -45,7 +45,7 @@ class Team:
         self._start(BEAT)
 
     def _start(self, *arguments: str) -> None:
-        """As a child that ends with the harness, however that ends."""
+        """Start it as a child that ends with the harness, even if that is killed."""
         celery = ["celery", "--quiet", "-A", "stress.celery_app", *arguments]
         command = [sys.executable, "-m", "batches.management.supervisor", "5", *celery]
         with open(self.stage.house.log, "ab") as log:
@@ -54,7 +54,7 @@ class Team:
             )
 
     def revive(self) -> None:
-        """As a supervisor does: Celery's worker can end when Redis does, by a race in its own code (kombu 5.7)."""
+        """Restart it like a supervisor: Celery's worker can end when Redis does, by a race in kombu 5.7."""
         for arguments, process in list(self.processes.items()):
             if process.poll() is not None:
                 self._start(*arguments)
@@ -64,7 +64,7 @@ class Team:
         for process in at_work:
             process.send_signal(signal.SIGTERM)
         for process in at_work:
-            # One that has only just started has no handler yet, and ends by the signal itself.
+            # A process that has just started has no handler yet, and is ended by the signal.
             if process.wait(PATIENCE) not in {0, -signal.SIGTERM}:
                 self.stage.breach(f"Celery ended with {process.returncode}")
 

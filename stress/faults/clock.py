@@ -9,7 +9,7 @@ from stress.stage import TAKEOVER_SECONDS, Stage
 
 from .databases import wait_for_progress
 
-#: Where distributions install libfaketime, below /usr.
+#: The paths of libfaketime in distributions, below /usr.
 LIBRARIES = ("lib/*/faketime", "lib/faketime", "lib64/faketime", "local/lib/faketime")
 TIME_FILE = "FAKETIME_TIMESTAMP_FILE"
 
@@ -31,7 +31,7 @@ def environment(time_file: Path) -> dict[str, str]:
         "LD_PRELOAD": str(path),
         TIME_FILE: str(time_file),
         "FAKETIME_NO_CACHE": "1",
-        # Time-outs depend on it, and it does not jump on a real machine either.
+        # Time-outs use the monotonic clock, which does not jump on a real machine either.
         "DONT_FAKE_MONOTONIC": "1",
         # A workaround for an old glibc, on by default. It makes switching Python threads five times slower.
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",
@@ -40,7 +40,7 @@ def environment(time_file: Path) -> dict[str, str]:
 
 def jump(stage: Stage, count: int) -> None:
     """Half of the time, kill the worker at the same moment, so that only its lease is left."""
-    # For the database the lease of a live worker is over. The worker learns of it with its next heartbeat.
+    # For the database, the lease of a live worker has expired. The worker learns of it with its next heartbeat.
     stage.at_once = 2 * PER_HOST
     file = Path(os.environ[TIME_FILE])
     stage.start_workers()

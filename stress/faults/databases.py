@@ -26,7 +26,7 @@ AWAY_SECONDS = (5.0, 30.0)
 BRIEFLY_AWAY_SECONDS = (1.0, 3.0)
 LONGEST_RETRY_SECONDS = 15.0
 
-#: Seconds for which somebody else has all connections, and for which a reader keeps its snapshot.
+#: Seconds for which another program has all connections, and for which a reader keeps its snapshot.
 HOG_SECONDS = (2.0, 6.0)
 READER_SECONDS, BRIEF_READER_SECONDS = 150.0, 5.0
 
@@ -137,7 +137,7 @@ def _hog_connections(url: str, seconds: float) -> bool:
 
 
 def reader(stage: Stage, count: int) -> None:
-    """Nobody waits for somebody who only reads, however long: the watcher limits the stall all the time."""
+    """Hold a reader's snapshot. Nobody must wait for a reader, however long it reads: the watcher limits the stall."""
     seconds = READER_SECONDS if count > 1 else BRIEF_READER_SECONDS
     stage.watch(TAKEOVER_SECONDS)
     stage.start_workers()

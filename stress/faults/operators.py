@@ -10,7 +10,7 @@ from stress.environment import TOLERANCE
 from stress.pairs import HEAD_START, PAIRS
 from stress.stage import TAKEOVER_SECONDS, Stage, empty_tables
 
-#: Of the answers, in turn: checks are under way when others know of the pause, or results come all the time.
+#: Delays of responses, in turn: checks are running at the time of the pause, or results arrive constantly.
 DELAYS_MS = (250, 5)
 
 Status = Batch.Status
@@ -19,7 +19,7 @@ Status = Batch.Status
 def pause(stage: Stage, count: int) -> None:
     """Pause the running batch while results are recorded, check that no late ones arrive, and start it again.
 
-    The batch is alone in the queue, or the next one would run instead.
+    It is the only batch in the queue, since otherwise the next one would run instead.
     """
     delays = cycle(DELAYS_MS)
     for _ in range(stage.workers):

@@ -60,8 +60,8 @@ def _start_waiting_worker(stage: Stage) -> Actor:
 def _migrate(*, add: bool) -> bool:
     """As `manage.py migrate` does it: in one transaction. False if others blocked it and it was rolled back.
 
-    PostgreSQL sees a deadlock if the migration and a worker lock two tables in opposite order. The one that
-    PostgreSQL cancels tries again: the worker by itself, and the operator runs `migrate` once more.
+    PostgreSQL sees a deadlock if the migration and a worker lock two tables in opposite order. PostgreSQL
+    cancels one of them, which tries again: the worker automatically, the operator with `migrate`.
     """
     try:
         with connection.schema_editor() as editor:
@@ -89,7 +89,7 @@ def work(link: Connection) -> None:
 
 
 def _kill_in_the_middle(stage: Stage, owner: Actor) -> None:
-    """Only the worker of the other version is left to continue the run."""
+    """Kill a worker during the run, so that only the worker of the other version can continue it."""
     stage.wait(lambda: wait_for_progress(stage) is owner, "a worker did not work beside one of another version")
     owner.kill()
     killed = time.monotonic()

@@ -87,7 +87,7 @@ def _thaw_after_takeover(stage: Stage, frozen: Actor, since: float, where: str) 
     limit = 2 * LEASE_SECONDS if may_hold_the_file else TAKEOVER_SECONDS
     while not is_taken_over and time.monotonic() < since + limit:
         stage.listen(0.05)
-        # Another claim would not be enough: others have a part in the run too.
+        # Another claim would not be enough, since others have a share in the run, too.
         if not Lease.objects.filter(worker__endswith=f":{frozen.process.pid}").exists():
             stage.recoveries.append(time.monotonic() - since)
             is_taken_over = True
@@ -140,7 +140,7 @@ def sigterm(stage: Stage, count: int) -> None:
 
 
 def _wait_for_end_and_successor(stage: Stage, leaving: Actor) -> tuple[float, int] | None:
-    """When it ended and with which exit status, once another worker has continued."""
+    """Its end and exit status, after another worker has continued."""
     ended, followed = None, None
     began = time.monotonic()
     while (ended is None or followed is None) and time.monotonic() < began + GRACE_SECONDS + 2 * TOLERANCE:

@@ -6,6 +6,6 @@ from batchproject.formats.en.formats import SHORT_DATE_FORMAT as SHORT_DATE_FORM
 from batchproject.formats.en.formats import SHORT_DATETIME_FORMAT as SHORT_DATETIME_FORMAT
 from batchproject.formats.en.formats import TIME_FORMAT as TIME_FORMAT
 
-#: The first one is how a field shows its value.
+#: A field shows its value in the first format.
 DATE_INPUT_FORMATS = ["%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y"]
 DATETIME_INPUT_FORMATS = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M"]

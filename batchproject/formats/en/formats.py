@@ -1,4 +1,4 @@
-"""Times on the pages of Django itself: see `batches.admin.display`."""
+"""The format of times on Django's own pages: see `batches.admin.display`."""
 
 DATE_FORMAT = SHORT_DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i"
