@@ -93,7 +93,7 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 
 def find_repetitions(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """What `make test` leaves to `make test-all`: the tests that do on one database what they also do on the other.
+    """The tests that `make test` leaves to `make test-all`, because the same test runs on the other database.
 
     The choice is always the same: the name of a test says where it begins, and its next parameters take turns. Where
     SQL and locks are tested, a test without parameters is tried on both, unless that is slow.

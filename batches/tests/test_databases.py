@@ -13,7 +13,7 @@ def found(request):
     return request.config.stash[FOUND]
 
 
-def test_what_is_left_out_on_a_database_runs_on_the_other_one(found):
+def test_tests_that_are_left_out_on_a_database_run_on_the_other(found):
     left_out = set(find_repetitions(found))
     pairs = [set(pair) for _, pair in find_pairs(found)]
     assert all({vendor_of(test) for test in pair} == set(VENDORS) for pair in pairs)

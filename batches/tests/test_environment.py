@@ -1,4 +1,4 @@
-"""What the settings read from the environment, the files that they create, and how log lines are written."""
+"""The settings from the environment, the files that they create, and the format of log lines."""
 
 import logging
 import stat

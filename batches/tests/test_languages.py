@@ -1,4 +1,4 @@
-"""English everywhere but on pages: the API, commands and what is stored do not follow the language of anybody."""
+"""English everywhere but on pages: the API, commands and stored texts are in English for everybody."""
 
 import json
 import re
@@ -143,7 +143,7 @@ class Probe(DatabaseCommand):
 
 @pytest.mark.databases("sqlite")
 @pytest.mark.django_db
-def test_what_a_command_says_and_its_help_are_not_translated(german):
+def test_the_output_and_help_of_a_command_are_not_translated(german):
     out = StringIO()
     with override("de"):
         assert str(COUNT_FIRST).startswith("Auch Beiträge")
@@ -154,7 +154,7 @@ def test_what_a_command_says_and_its_help_are_not_translated(german):
 
 @pytest.mark.databases("sqlite")
 @pytest.mark.django_db
-def test_what_a_german_operator_does_is_stored_in_english(german):
+def test_the_actions_of_a_german_operator_are_stored_in_english(german):
     client = client_as("superuser", headers={"Accept-Language": "de"})
     batch = batch_with("paused", ok=1, failed=1)
     began = BatchLog.objects.latest("pk").pk

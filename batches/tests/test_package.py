@@ -40,7 +40,7 @@ PAGES = {
     "/static/batches/queue.js": "The queue page",
     "/static/admin/css/base.css": ":root",
 }
-#: As the script does that an installer writes for the entry point.
+#: Like the script that an installer writes for the entry point.
 PROGRAM = "import sys; from batchproject.program import main; sys.argv[0] = 'batches'; main()"
 
 
@@ -54,7 +54,7 @@ class Installation(Commands):
         venv.create(folder / "venv", symlinks=True)
         [packages] = (folder / "venv").glob("lib/python3*/site-packages")
         zipfile.ZipFile(wheel).extractall(packages)
-        # What the wheel needs is that of the tests, but nothing of the folder that we are in.
+        # The wheel uses the packages of the tests, but nothing from the current folder.
         (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
         own = {"HOME": str(folder), "PATH": os.environ["PATH"], "BATCHES_ALLOWED_NETWORKS": "127.0.0.1/32"}
         self.environ = own | {name: self.environ[name] for name in ("BATCHES_PROCESSES", "BATCHES_TEST_COMMANDS")}
@@ -124,7 +124,7 @@ def test_the_package_needs_what_the_lists_say_with_any_tested_django_and_the_dri
     assert extras == {"postgres": {"psycopg[binary]<4,>=3.2"}, **files}
 
 
-def test_the_version_stands_in_one_place(metadata, installation):
+def test_the_version_is_defined_in_one_place(metadata, installation):
     assert metadata["Version"] == batches.__version__
     assert installation.run("--version").out == f"batches {batches.__version__}\n"
     assert "version" not in tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text())["project"]

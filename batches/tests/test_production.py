@@ -120,7 +120,7 @@ def test_browsers_find_the_icon_at_its_usual_address(client):
 
 @pytest.mark.django_db
 def test_a_cookie_that_cannot_be_a_session_key_is_ignored(client):
-    # What a browser sends as "\000" in quotes is NUL. Newer versions of Python let the client of a test store none.
+    # A browser's "\000" in quotes is NUL. Newer versions of Python let the client of a test store none.
     headers = {"cookie": f'{settings.SESSION_COOKIE_NAME}="' + r"\000" * 32 + '"'}
     answer = client.get("/admin/", follow=True, headers=headers)
     assert answer.redirect_chain == [("/admin/login/?next=/admin/", 302)]

@@ -1,4 +1,4 @@
-"""The API, `--json` and webhooks say the same of the same thing, in the same words."""
+"""The API, `--json` and webhooks use the same fields with the same values for the same objects."""
 
 import json
 

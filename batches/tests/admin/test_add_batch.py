@@ -33,7 +33,7 @@ def preview(client, **fields):
 
 
 def confirmation(response):
-    """What the page with the preview sends when "Add batch" is pressed."""
+    """The form that the page with the preview sends when "Add batch" is pressed."""
     form = response.context["adminform"].form
     return {
         "add": "Add batch",

@@ -71,11 +71,11 @@ def repeat():
     return reread(repeat)
 
 
-# What it shows
+# Contents
 
 
 @pytest.mark.parametrize("name", ["change", "live"])
-def test_the_page_and_its_live_part_show_how_far_the_batch_is(client, name):
+def test_the_page_and_its_live_part_show_the_progress_of_the_batch(client, name):
     batch = batch_with("running", name="Morning feeds", ok=3, failed=2, pending=45)
     empty_leases(batch)
     Batch.objects.update(run_seconds=0.1)
@@ -170,7 +170,7 @@ def links_of(client, batch):
         ("view_batchlog", "batchlog", "by maker"),
     ],
 )
-def test_lists_are_shown_and_linked_only_for_users_who_may_view_them(client_of, permission, model, content):
+def test_lists_are_shown_and_linked_only_with_the_permission_to_view_them(client_of, permission, model, content):
     batch = batch_with("running", ok=1, failed=1, stories=[story()])
     url = reverse(f"admin:batches_{model}_changelist")
     queue = reverse("admin:batches_batch_queue")
@@ -341,7 +341,7 @@ def test_too_many_ticked_profiles_are_refused_with_advice(client, three_reasons,
     assert not three_reasons.attempts.exists()
 
 
-def test_the_failed_profiles_can_be_exported_alone(client, three_reasons):
+def test_only_the_failed_profiles_can_be_exported(client, three_reasons):
     address = f"{page_of(three_reasons, 'export', 'csv')}?status=failed"
     assert f'href="{address}" download' in text_of(client.get(page_of(three_reasons)))
     response = client.get(address)
@@ -351,7 +351,7 @@ def test_the_failed_profiles_can_be_exported_alone(client, three_reasons):
     assert client.get(f"{address}nonsense").status_code == 404
 
 
-def test_earlier_checks_are_listed_for_who_may_view_the_rows(client, client_of, three_reasons):
+def test_earlier_checks_are_listed_with_the_permission_to_view_rows(client, client_of, three_reasons):
     assert BatchManager().retry_failed(three_reasons.pk, reasons=["gone"])
     [earlier] = listed(client, Attempt, batch=three_reasons.pk)
     assert earlier.error == "gone"
@@ -439,7 +439,7 @@ def test_invalid_values_are_an_error_in_the_form(client, fields):
     assert state() == before
 
 
-def test_a_stale_form_changes_only_what_was_edited_and_no_other_field(client):
+def test_a_stale_form_changes_only_the_edited_fields(client):
     batch = batch_with("queued", pending=3)
     stale = hidden_fields(text_of(client.get(page_of(batch)))) | {"priority": "0"}
     assert {"initial-name", "initial-priority"} <= set(stale)

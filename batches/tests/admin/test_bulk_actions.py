@@ -1,4 +1,4 @@
-"""Actions on many batches, from the list and from the queue page. What the executor does is tested in `queue`."""
+"""Actions on many batches, from the list and from the queue page. `queue/test_bulk` tests the executor."""
 
 import re
 
@@ -53,7 +53,7 @@ def test_an_action_takes_batches_from_the_tail_up_to_its_cap_and_counts_the_rest
 
 
 @ways
-def test_the_message_undoes_what_was_done_to_many_once(client, way, call):
+def test_the_message_of_a_bulk_action_can_undo_it_once(client, way, call):
     batches = [batch_with(name=str(number)) for number in range(1, 6)]
     BatchManager("superuser", "admin").pause_batch(batches[4].pk)  # before
     undo = document(way(client, call, *batches[1:4])).get_element_by_id("message-undo").get("formaction")
@@ -91,7 +91,7 @@ def test_more_repeats_than_one_action_takes_are_refused(client, monkeypatch):
     assert Batch.objects.count() == 2
 
 
-def test_selecting_all_acts_only_on_what_the_filter_of_the_list_shows(client):
+def test_selecting_all_means_the_batches_that_match_the_filter_of_the_list(client):
     paused, done = batch_with("paused"), batch_with("done")
     chosen = {"action": "queue_batches", "_selected_action": [paused.pk], "select_across": "1"}
     client.post(f"{LIST}?status__exact=paused", chosen)
@@ -174,7 +174,7 @@ def test_a_running_batch_is_not_deleted(client_of, delete):
 
 
 @pytest.mark.parametrize("page", ["alone", "list", "queue"])
-def test_a_confirmed_deletion_leaves_what_has_changed_since_the_question(client_of, page):
+def test_a_confirmed_deletion_skips_batches_that_have_changed_since_the_question(client_of, page):
     batch, other, client = batch_with("done"), batch_with("done", name="other"), client_of("editor")
     question = {
         "alone": lambda: client.get(page_of(batch, "delete")),

@@ -34,14 +34,14 @@ def profiles():
 
 
 def ask(client, chosen=(), across=False, query="", **fields):
-    """What the list's "Go" sends."""
+    """The form that the list's "Go" sends."""
     fields = {"action": "check_selected", "index": "0", "select_across": str(int(across))} | fields
     ticked = [profile.pk for profile in chosen] or [Profile.objects.latest("pk").pk]
     return client.post(f"{LIST}?{query}", fields | {"_selected_action": ticked}, follow=True)
 
 
 def confirm(client, page, query="", **changes):
-    """What the confirmation sends."""
+    """The form that the confirmation sends."""
     context = page.context
     form = context["form"]
     fields = {name: form[name].value() for name in ("name", "priority", "checker", "token")} | {
@@ -95,14 +95,14 @@ def test_all_matching_profiles_become_a_batch_with_the_name_of_the_filters(clien
 
 
 @pytest.mark.parametrize(("across", "name"), [(True, "Last check: failed"), (False, "2 selected profiles")])
-def test_the_suggested_name_is_english_whoever_asks(german, profiles, across, name):
+def test_the_suggested_name_is_english_in_every_language(german, profiles, across, name):
     client = client_as("superuser", headers={"Accept-Language": "de"})
     page = ask(client, profiles[:2], across=across, query="check=failed")
     assert "Profile prüfen" in text_of(page)
     assert page.context["form"]["name"].value() == name
 
 
-def test_the_batch_has_what_matches_at_confirmation_and_a_message_gives_the_difference(client, profiles):
+def test_the_batch_has_the_profiles_that_match_at_confirmation_and_a_message_gives_the_difference(client, profiles):
     page = ask(client, across=True, query="check=failed")
     Profile.objects.filter(pk__in=[profile.pk for profile in profiles[:3]]).update(last_error="")
     response = confirm(client, page, query="check=failed")
@@ -114,7 +114,7 @@ def test_the_batch_has_what_matches_at_confirmation_and_a_message_gives_the_diff
     assert Batch.objects.count() == 1
 
 
-def test_a_confirmation_that_is_sent_twice_creates_one_batch_and_another_selection_another_one(client, profiles):
+def test_each_confirmed_selection_creates_one_batch_even_if_it_is_sent_twice(client, profiles):
     page = ask(client, profiles[:2])
     first, second = confirm(client, page), confirm(client, page)
     assert first.redirect_chain == second.redirect_chain
@@ -199,7 +199,7 @@ def test_profiles_are_filtered_by_their_last_check_and_their_last_story(client):
     assert matching(client, "check=ok&quiet_days=30") == {"quiet/", "old/"}
 
 
-def test_a_profile_without_a_new_story_is_quiet_since_its_first_read(client):
+def test_a_profile_without_a_new_story_is_quiet_since_its_first_check(client):
     for url, days in (("yesterday/", 1), ("long/", 40)):
         Profile.objects.create(url=f"https://{url}", first_read_at=timezone.now() - timedelta(days=days))
     assert matching(client, "quiet_days=30") == {"long/"}

@@ -38,7 +38,7 @@ def show(template, **values):
         ("exact", -18, "2026-11-28 23:45:00"),
     ],
 )
-def test_a_time_shows_its_date_unless_it_is_today_and_tells_all_of_it(noon_in_kathmandu, name, hours, shown):
+def test_a_time_shows_its_date_unless_it_is_today_and_its_tooltip_shows_all(noon_in_kathmandu, name, hours, shown):
     time = NOON + timedelta(hours=hours)
     local = timezone.localtime(time)
     element = f'<time datetime="{local:%Y-%m-%dT%H:%M:%S}+05:45" title="{local:%Y-%m-%d %H:%M:%S} +0545">{shown}</time>'

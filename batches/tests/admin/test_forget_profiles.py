@@ -1,4 +1,4 @@
-"""Forgetting profiles in the admin: asked with the counts first, and only what was shown."""
+"""Forgetting profiles in the admin: a question shows the counts, and only these profiles are forgotten."""
 
 import re
 
@@ -35,7 +35,7 @@ def answer(client, question, query=""):
     return client.post(f"{PAGE}?{query}", fields, follow=True)
 
 
-def test_a_selection_is_asked_about_with_its_counts_and_then_forgotten(client, profiles):
+def test_a_question_shows_the_counts_before_a_selection_is_forgotten(client, profiles):
     Profile.objects.filter(pk=profiles[0].pk).update(name=SCRIPT)
     with unchanged():
         question = text_of(response := choose(client, *profiles[:2]))
@@ -49,7 +49,7 @@ def test_a_selection_is_asked_about_with_its_counts_and_then_forgotten(client, p
     assert not LogEntry.objects.exists()
 
 
-def test_the_page_of_a_profile_has_the_button_for_who_may_use_it(client, client_of, profiles):
+def test_the_page_of_a_profile_has_the_button_for_users_with_the_permission(client, client_of, profiles):
     page = text_of(client.get(page_of(profiles[0])))
     assert "Forget this profile" in page
     assert re.search(r'<button [^>]*name="action" value="forget_selected"', page)
@@ -65,7 +65,7 @@ def test_the_permission_to_delete_profiles_is_enough(profiles):
     assert client.get(reverse("admin:batches_profile_delete", args=[profiles[1].pk])).status_code == 403
 
 
-def test_all_that_match_are_forgotten_and_no_others(client, profiles):
+def test_exactly_the_matching_profiles_are_forgotten(client, profiles):
     Profile.objects.filter(pk__in=[profiles[0].pk, profiles[1].pk]).update(name="Ada")
     question = choose(client, profiles[0], query="q=ada", select_across="1")
     assert "2 profiles will be deleted" in text_of(question)
@@ -73,7 +73,7 @@ def test_all_that_match_are_forgotten_and_no_others(client, profiles):
     assert list(Profile.objects.all()) == profiles[2:]
 
 
-def test_a_selection_that_changed_since_the_question_is_asked_about_again(client, profiles):
+def test_the_question_is_repeated_if_the_selection_has_changed(client, profiles):
     question = choose(client, profiles[0], select_across="1")
     Profile.objects.create(url="https://new.example/")
     with unchanged():
@@ -91,7 +91,7 @@ def test_a_refusal_is_shown(client, profiles, monkeypatch):
     assert refusal.message in page
 
 
-def test_the_question_costs_as_many_queries_for_many(client, profiles, monkeypatch):
+def test_the_question_takes_a_constant_number_of_queries(client, profiles, monkeypatch):
     monkeypatch.setattr("batches.admin.forget_profiles.MAX_BULK", 2)
     few = queries_of(lambda: choose(client, profiles[0]))
     question = choose(client, *profiles)

@@ -40,7 +40,7 @@ def begin_ids_at_a_million():
 
 
 def faults(page):
-    """What a program would not read as it was meant."""
+    """Numbers that a program would misread."""
     for element in page.iter("*"):
         is_number = element.tag == "progress" or element.get("type") in {"number", "hidden", "checkbox"}
         for name, value in element.items():
@@ -68,13 +68,13 @@ def test_only_people_get_numbers_with_separators(client):
 
 
 @pytest.mark.parametrize("url", [QUEUE, QUEUE_LIVE, reverse("admin:batches_batch_dashboard_live")])
-def test_a_page_and_what_is_fetched_of_it_are_in_the_language_of_the_reader(client, url):
+def test_a_page_and_its_fetched_parts_are_in_the_language_of_the_reader(client, url):
     response = client.get(url)
     assert response.headers["Content-Language"] == "de"
     assert "Accept-Language" in response.headers["Vary"]
 
 
-def test_a_page_tells_its_language(client):
+def test_a_page_declares_its_language(client):
     assert document(client.get(QUEUE)).get("lang") == "de"
 
 

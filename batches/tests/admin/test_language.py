@@ -1,4 +1,4 @@
-"""Texts are in the language of the reader, and what programs compare is not."""
+"""Texts for people are in their language, and texts that programs compare are not."""
 
 import ast
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ AT_ONCE = {"gettext", "ngettext", "pgettext", "npgettext"}
 
 @pytest.fixture
 def marked(monkeypatch):
-    """A language that marks what was translated."""
+    """A language that marks translated texts."""
     monkeypatch.setitem(trans_real._translations, pseudo.NAME, pseudo.Pseudo())
     with translation.override(pseudo.NAME):
         yield

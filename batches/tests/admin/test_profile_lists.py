@@ -1,4 +1,4 @@
-"""Lists that last in the admin: editing them in place, the import with its preview, their profiles and their runs."""
+"""Lists in the admin: editing them in place, the import with its preview, their profiles and their runs."""
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -106,7 +106,7 @@ def test_a_name_that_is_taken_in_between_becomes_a_message(client, news, monkeyp
     assert messages_of(response) == [("warning", "Another list has the name “News”. Choose another name.")]
 
 
-def test_an_edit_changes_only_what_was_edited(client, news):
+def test_an_edit_changes_only_the_edited_fields(client, news):
     assert BatchManager().change_list(news.pk, priority=5)  # since the form was opened
     response = save(client, news, name="Press")
     news.refresh_from_db()
@@ -154,7 +154,7 @@ def test_the_page_draws_the_latest_runs_and_has_them_in_a_table(client, news):
     assert page.xpath("//h1")[0].text == "News"
 
 
-def test_only_who_may_change_a_list_sees_who_is_notified(client_of, news):
+def test_subscribers_are_shown_only_with_the_permission_to_change_the_list(client_of, news):
     subscribe(news, topics=["stories", "error"])
     curator, viewer = client_of("curator"), Client()
     viewer.force_login(user_with(["view_profilelist"]))
@@ -170,7 +170,7 @@ def test_the_page_of_a_run_names_its_list(client, news):
     assert words(link) == "News"
 
 
-def test_a_deletion_says_what_stays_and_deletes_only_what_was_shown(client, news):
+def test_a_deletion_says_what_is_kept_and_is_refused_after_a_change(client, news):
     run = BatchManager().run_list(news.pk)
     page = text_of(client.get(page_of(news, "delete")))
     assert "Delete the list “News” with 3 profiles? The profiles, the runs and their results stay." in page
@@ -228,7 +228,7 @@ def test_a_new_list_can_have_a_schedule(client):
         ({"time_zone": ""}, "time_zone", "This field is required."),
     ],
 )
-def test_a_schedule_that_cannot_be_is_refused_by_its_field(client, news, values, field, message):
+def test_an_impossible_schedule_is_an_error_of_its_field(client, news, values, field, message):
     with unchanged():
         response = save(client, news, **values)
     assert message in " ".join(response.context["adminform"].form.errors[field])
@@ -272,7 +272,7 @@ def test_a_preview_says_what_would_change_and_changes_nothing(client, news):
     ("what", "addresses", "expected"),
     [("add", urls(5), urls(5)), ("remove", urls(2), urls(3)[2:]), ("sync", urls(4), urls(4))],
 )
-def test_the_previewed_import_is_made(client, news, what, addresses, expected):
+def test_the_previewed_import_is_applied(client, news, what, addresses, expected):
     response = apply(client, preview(client, news, what, addresses))
     assert urls_of(news) == expected
     assert response.redirect_chain[-1][0] == page_of(news)
@@ -366,7 +366,7 @@ def test_the_profiles_of_a_list_are_not_counted_unless_they_are_filtered(client,
     assert client.get(MEMBERS).context["cl"].result_count == 3
 
 
-def test_all_profiles_that_match_are_removed_and_only_from_the_list_that_was_shown(client, news):
+def test_all_matching_profiles_are_removed_only_from_the_list_that_was_shown(client, news):
     make_list("Press", 3)
     url = f"{MEMBERS}?list={news.pk}&q=example.org/2"
     confirmed = {"select_across": "1", "confirmed": "yes", f"seen_{news.pk}": "1"}

@@ -1,4 +1,4 @@
-"""What the pages cost: not one query per row."""
+"""The cost of the pages: a constant number of queries."""
 
 from functools import partial
 

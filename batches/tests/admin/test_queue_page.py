@@ -109,7 +109,7 @@ def test_the_waiting_batches_are_in_order_with_their_expected_times(client):
     )
 
 
-def test_above_the_waiting_batches_stands_once_why_they_wait(client):
+def test_the_page_says_once_above_the_waiting_batches_why_they_wait(client):
     make_waiting(2)
     assert "Waiting: no worker heartbeat yet" in part(client, "waiting")
     assert "No worker heartbeat yet. Nothing is checked until a worker runs" in part(client, "banner")
@@ -127,7 +127,7 @@ def test_above_the_waiting_batches_stands_once_why_they_wait(client):
     assert re.search(rf"Waiting: “2” is running; no worker heartbeat since {TIME}:\d\d", part(client, "waiting"))
 
 
-def test_the_waiting_batches_come_in_pages_and_every_section_can_be_filtered_by_name(client, monkeypatch):
+def test_the_waiting_batches_are_paginated_and_every_section_can_be_filtered_by_name(client, monkeypatch):
     monkeypatch.setattr(queue_content, "SHOWN_WAITING", 2)
     make_waiting(12)
     batch_with("paused", name="morning 1")
@@ -148,7 +148,7 @@ def test_the_waiting_batches_come_in_pages_and_every_section_can_be_filtered_by_
 # The other sections, and all of it
 
 
-def test_paused_failed_and_finished_batches_say_who_did_it_and_their_results(client, monkeypatch):
+def test_paused_failed_and_finished_batches_show_who_changed_them_and_their_results(client, monkeypatch):
     paused = batch_with("paused", name="slow", ok=1, failed=1)
     BatchManager("somebody else").set_priority(paused.pk, 3)
     batch_with("error", name="broken")
@@ -179,7 +179,7 @@ def test_paused_failed_and_finished_batches_say_who_did_it_and_their_results(cli
     assert "slow" not in html
 
 
-def test_the_live_part_has_what_the_page_shows(client, monkeypatch):
+def test_the_live_part_has_the_contents_of_the_page(client, monkeypatch):
     know_the_speed()
     make_waiting(3)
     batch_with("running", name="now")
@@ -204,7 +204,7 @@ def test_the_overview_and_the_list_link_to_the_queue(client_of):
     assert f'href="{QUEUE}"' in text_of(client_of("operator").get(LIST))
 
 
-def test_users_see_all_sections_but_only_the_buttons_that_they_may_press(client_of):
+def test_users_see_all_sections_but_only_the_buttons_of_their_permissions(client_of):
     make_waiting(2)
     for status in ("running", "paused", "paused", "error", "error", "done", "done"):
         batch_with(status, name=status)
@@ -342,7 +342,7 @@ def test_an_empty_queue_says_what_to_do(client_of):
     assert part(client_of("superuser"), "waiting").endswith("Add a batch")
 
 
-#: Changes of the order 1 2 3 4 5 after a move from 4 to 2 was shown.
+#: Changes of the order 1 2 3 4 5 that leave a shown move from 4 to 2 valid.
 ELSEWHERE = {
     "a worker starts the head": (lambda: BatchManager().claim_run("a worker"), "4 2 3 5"),
     "somebody starts the last": (lambda: BatchManager().start_batch(Batch.objects.get(name="5").pk), "1 4 2 3"),
@@ -354,7 +354,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("change", ELSEWHERE)
-def test_a_shown_move_stands_whatever_happens_elsewhere(client, change):
+def test_a_shown_move_remains_valid_after_changes_of_other_batches(client, change):
     batch = make_waiting(5)[3]
     shown, address = addresses_of_move(client, batch, 2)
     change, expected = ELSEWHERE[change]
@@ -365,7 +365,7 @@ def test_a_shown_move_stands_whatever_happens_elsewhere(client, change):
     assert waiting_names() == expected.split()
 
 
-def test_a_move_to_the_top_stands_when_a_worker_starts_the_head(client):
+def test_a_move_to_the_top_remains_valid_when_a_worker_starts_the_head(client):
     *_, last = make_waiting(3)
     _, address = addresses_of_move(client, last, 1)
     BatchManager().claim_run("a worker")
@@ -373,7 +373,7 @@ def test_a_move_to_the_top_stands_when_a_worker_starts_the_head(client):
     assert waiting_names() == ["3", "2"]
 
 
-#: Changes of the order 1 2 3 4 5 that a move from 4 to 2 does not stand.
+#: Changes of the order 1 2 3 4 5 that invalidate a shown move from 4 to 2.
 WITHIN = {
     "the batch was moved": lambda: BatchManager().move_batch(Batch.objects.get(name="4").pk, 3),
     "a passed one was moved": lambda: BatchManager().move_batch(Batch.objects.get(name="3").pk, 2),
@@ -433,7 +433,7 @@ def test_an_impossible_move_has_a_reason_and_no_button(client, query, sentence):
     assert text.endswith("Close")
 
 
-# What it costs
+# Cost
 
 
 @pytest.mark.slow

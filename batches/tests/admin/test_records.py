@@ -65,7 +65,7 @@ def profile_of(batch, **which):
     return batch.profiles.get(**which).profile
 
 
-def test_the_page_of_a_profile_tells_its_history_and_its_state(client):
+def test_the_page_of_a_profile_shows_its_history_and_its_state(client):
     batch = batch_with("done", name="nightly", ok=1, failed=1, pending=0, stories=[story("Whales!")])
     read, failing = profile_of(batch, status="ok"), profile_of(batch, status="failed")
     found = BatchManager().create_list("Whales", [read.url, failing.url])
@@ -96,7 +96,7 @@ def test_the_buttons_of_a_profile_ask_before_they_act(client, client_of):
         assert page.xpath("//form[@id='profile-actions']//button/@value") == buttons
 
 
-def test_a_profile_shows_only_what_its_reader_may_see():
+def test_a_profile_shows_only_the_parts_of_the_users_permissions():
     batch = batch_with("done", name="nightly", ok=1, pending=0, stories=[story("Whales!")])
     client = Client()
     client.force_login(user_with(["view_profile"]))
@@ -128,7 +128,7 @@ def test_profiles_are_found_by_their_host_or_an_address_at_it(client):
         ({"baseline": "only"}, "Baseline: there at the first read", ["a"]),
     ],
 )
-def test_the_list_of_stories_shows_the_baseline_to_those_who_ask(client, query, kind, expected):
+def test_the_list_of_stories_shows_the_baseline_on_request(client, query, kind, expected):
     batch = half_known()
     for narrowed in (query, query | {"batch": str(batch.pk)}):
         assert [found.story_id for found in listed(client, StoryResult, **narrowed)] == expected

@@ -1,4 +1,4 @@
-"""The page of permanent redirects: what can be accepted, and only what was shown is."""
+"""The page of permanent redirects lists proposals, and accepts only those that it showed."""
 
 import pytest
 from django.urls import reverse
@@ -32,7 +32,7 @@ def confirmation_in(response):
     return response.context["form"] | {"_selected_action": response.context["selected"]}
 
 
-def test_the_page_lists_what_is_proposed_and_what_would_become_of_it(client, proposed):
+def test_the_page_lists_proposals_and_their_effects(client, proposed):
     propose_redirect("https://recent.example/", "https://elsewhere.example/", checks=1)
     page = text_of(client.get(PAGE))
     assert "https://new.example/" in page
@@ -41,7 +41,7 @@ def test_the_page_lists_what_is_proposed_and_what_would_become_of_it(client, pro
     assert "elsewhere.example" not in page
 
 
-def test_a_selection_is_asked_about_and_then_accepted(client, proposed):
+def test_a_selection_is_accepted_after_a_question(client, proposed):
     with unchanged():
         question = choose(client, *proposed)
     assert "2 profiles will get a new address" in text_of(question)
@@ -53,7 +53,7 @@ def test_a_selection_is_asked_about_and_then_accepted(client, proposed):
     assert Profile.objects.filter(url="https://new.example/").exists()
 
 
-def test_all_that_match_are_accepted_and_no_others(client, proposed):
+def test_exactly_the_matching_redirects_are_accepted(client, proposed):
     question = client.post(
         f"{PAGE}?q=known", {"action": "accept_selected", "select_across": "1", "_selected_action": proposed[1].pk}
     )
@@ -62,7 +62,7 @@ def test_all_that_match_are_accepted_and_no_others(client, proposed):
     assert Redirect.objects.get() == proposed[0]
 
 
-def test_a_selection_that_changed_since_the_question_is_asked_about_again(client, proposed):
+def test_the_question_is_repeated_if_the_selection_has_changed(client, proposed):
     question = choose(client, *proposed)
     Redirect.objects.filter(pk=proposed[0].pk).update(url="https://elsewhere.example/")
     with unchanged():

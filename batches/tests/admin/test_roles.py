@@ -1,4 +1,4 @@
-"""Permissions: each address and each action of the admin against each role. One without a row in the tables fails."""
+"""Permissions: each address and each action of the admin against each role. Each must have a row in the tables."""
 
 from contextlib import contextmanager
 from urllib.parse import urljoin
@@ -37,7 +37,7 @@ from batches.tests.support.tables import every_column, every_table, stable_rows
 
 from .conftest import batch_with, document, names_of_addresses, story
 
-# Permissions do not depend on the database; what is then done is tested on both.
+# Permissions do not depend on the database; the actions themselves are tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
 EVERYBODY = {"anonymous", "staff", "viewer", "operator", "adder", "editor", "curator", "superuser"}
@@ -88,7 +88,7 @@ ADDRESSES = {
     "batches_batch_add": (ADD, ADD, NEW),
     "batches_batch_change": (SEE_BATCHES, EDIT, CHANGED),
     "batches_batch_delete": (EDIT, EDIT, {"post": "yes"}),
-    "batches_batch_history": (SEE_BATCHES - SEE_ROWS, NOBODY, {}),  # who may see the log gets that instead
+    "batches_batch_history": (SEE_BATCHES - SEE_ROWS, NOBODY, {}),  # others see the log
     "batches_batch_operate": (NOBODY, OPERATE, PAUSE),
     "batches_batch_live": (SEE_BATCHES, NOBODY, {}),
     "batches_batch_details": (SEE_BATCHES, NOBODY, {}),
@@ -184,7 +184,7 @@ ADDRESSES = {
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "jsi18n", "autocomplete", "view_on_site"}
 
 READ_ONLY = (Profile, BatchProfile, Attempt, StoryResult, BatchLog, Host, Redirect, WebhookDelivery)
-#: Each action of each list: who may use it.
+#: The roles for each action of each list.
 ACTIONS = {
     **{
         (Batch, action): OPERATE
@@ -314,7 +314,7 @@ def test_every_address_and_every_action_is_in_the_tables():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_each_page_is_shown_to_its_roles_only_and_a_post_alone_changes_something_for_its_roles_only(
+def test_only_the_right_roles_see_each_page_and_only_a_post_of_the_right_roles_changes_something(
     client_of, batch, role
 ):
     client = client_of(role)
@@ -365,7 +365,7 @@ def actions():
 
 
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
-def test_an_action_is_offered_to_the_roles_it_is_for_and_works_for_them_only(client_of, batch, role):
+def test_only_the_right_roles_are_offered_an_action_and_can_use_it(client_of, batch, role):
     assert BatchManager().release_queue()
     paused = batch_with("paused", failed=1)
     WebhookDelivery.objects.update(next_attempt_at=None, error="It is gone.")

@@ -1,4 +1,4 @@
-"""Subscriptions in the admin. Who may do what has its rows in `test_roles`."""
+"""Subscriptions in the admin. `test_roles` has the permissions."""
 
 import pytest
 from django.urls import reverse

@@ -1,4 +1,4 @@
-"""What actions answer and change. `test_calls` has their permissions, and the answers by the status of the batch."""
+"""The responses and effects of actions. `test_calls` has their permissions, and the responses by the batch's status."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_a_pause_can_have_a_reason(client, make_batch):
         assert client.get(f"/api/batches/{batch.pk}/logs/").json()["results"][0]["message"] == reason
 
 
-def test_the_change_that_was_seen_is_undone_and_no_later_one(client, make_batch):
+def test_only_the_change_that_the_caller_saw_is_undone(client, make_batch):
     batch = make_batch()
     assert act(client, batch, "pause").status_code == 200
     seen = client.get(f"/api/batches/{batch.pk}/logs/").json()["results"][0]["id"]
@@ -121,7 +121,7 @@ def test_a_deleted_batch_is_hidden_at_once_and_gone_after_the_commit(
     assert not Batch.everything.exists()
 
 
-def test_a_fault_is_not_turned_into_an_answer(client, monkeypatch):
+def test_a_bug_is_not_turned_into_a_response(client, monkeypatch):
     def fail():
         raise ZeroDivisionError("a fault")
 
@@ -131,7 +131,7 @@ def test_a_fault_is_not_turned_into_an_answer(client, monkeypatch):
 
 
 @pytest.mark.parametrize("root", ["/api", "/api/v1"])
-def test_addresses_in_answers_contain_the_version(client, root):
+def test_addresses_in_responses_contain_the_version(client, root):
     answer = client.post(f"{root}/batches/", {"name": "new", "profiles": ["https://example.org/"]})
     batch = answer.json()["batch"]
     assert batch["url"] == answer["Location"] == f"http://testserver/api/v1/batches/{batch['id']}/"

@@ -1,4 +1,4 @@
-"""One action on many batches. `queue/test_bulk` has the order and the counts; here is what the API adds."""
+"""One action on many batches. `queue/test_bulk` tests the order and the counts, this module the API's part."""
 
 import pytest
 from django.db import connection
@@ -36,7 +36,7 @@ def outcomes_of(answer):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_each_batch_has_the_outcome_of_a_call_for_it_alone(client, make_batch, action):
+def test_each_batch_has_the_outcome_of_a_single_call(client, make_batch, action):
     batches = [make_batch("paused", failed=1), make_batch("running")]
     answer = send(client, action, batches).json()
     done, other = answer["outcomes"]
@@ -72,7 +72,7 @@ def test_a_filter_selects_the_matching_batches_that_the_action_is_offered_for(cl
 
 
 @pytest.mark.parametrize("action", ["queue", "delete"])
-def test_a_filter_leaves_what_no_longer_matches_when_its_turn_comes(client, make_batch, monkeypatch, action):
+def test_a_filter_skips_batches_that_no_longer_match_at_their_turn(client, make_batch, monkeypatch, action):
     kept, changed = make_batch("done", name="kept"), make_batch("paused", name="changed")
     select = views.select_batches
 

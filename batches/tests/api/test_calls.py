@@ -1,4 +1,4 @@
-"""What holds for every call: roles, states, sessions, unknown ids, methods and fields. `calls` is the table."""
+"""The promises of every call: roles, states, sessions, unknown ids, methods and fields. `calls` is the table."""
 
 from collections import defaultdict
 
@@ -33,7 +33,7 @@ from .calls import (
 )
 from .conftest import make_user, nothing_changes, refusal_of, token_client
 
-# Permissions and bodies do not depend on the database; what the calls then do is tested on both.
+# Permissions and bodies do not depend on the database; the effects of the calls are tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -83,7 +83,7 @@ def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_ba
 
 
 @pytest.mark.parametrize("permission", sorted({call.permission for call in CALLS}))
-def test_a_permission_opens_its_own_calls_and_no_others(make_batch, a_list, permission):
+def test_a_permission_allows_exactly_its_own_calls(make_batch, a_list, permission):
     client, batch = token_client(make_user(permission)), make_batch("paused", failed=1)
     own = [call for call in CALLS if call.permission == permission]
     with nothing_changes():
@@ -230,7 +230,7 @@ def test_an_unknown_version_is_not_found_and_the_known_ones_are_named(client, pa
         assert (answer.status_code, answer.json()) == (404, {"code": "not_found", "detail": detail})
 
 
-def test_every_call_answers_in_json_only(client, make_batch, a_list):
+def test_every_call_responds_only_in_json(client, make_batch, a_list):
     batch = make_batch("done", failed=1)
     for call in CALLS:
         if "export" not in call.route:

@@ -28,7 +28,7 @@ manager = BatchManager()
 
 @pytest.fixture(autouse=True)
 def calm(settings, monkeypatch):
-    """Nothing changes by time alone, unless a test says so."""
+    """Stop the clock, unless a test moves it."""
     settings.BATCHES = {"LEASE_SECONDS": 600}
     monkeypatch.setattr(conditional, "DRIFT", 10**12)
 

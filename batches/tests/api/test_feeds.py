@@ -1,4 +1,4 @@
-"""Feeds of new stories: read back by our own reader and by another one, found with a key only, and told to nobody."""
+"""Feeds of new stories: our own reader and another one can read them, only with a key, which no log contains."""
 
 import json
 import logging
@@ -70,7 +70,7 @@ def key_of(feed):
     return key
 
 
-# What is in it
+# Its contents
 
 
 @pytest.mark.parametrize("kind", ["atom", "json"])
@@ -189,7 +189,7 @@ def test_it_costs_as_many_queries_for_many_stories_and_uses_their_indexes(feed, 
         assert "SCAN batches_storyresult" not in plan.replace("SCAN batches_storyresult USING", ""), plan
 
 
-# Who reads it
+# Its readers
 
 
 def test_it_needs_no_account_and_its_address_stays_secret(feed, profiles):
@@ -261,7 +261,7 @@ def test_a_deleted_list_has_no_feeds(feed, people):
     assert refusal_of(get(feed["atom_url"])) == (404, "not_found")
 
 
-def test_it_is_limited_as_other_calls_are_without_a_token(feed, settings):
+def test_it_has_the_limits_of_other_calls_without_a_token(feed, settings):
     settings.BATCHES = {"API_ANONYMOUS_RATE": "2/minute"}
     assert [get(feed["atom_url"]).status_code for _ in range(3)] == [200, 200, 429]
 

@@ -1,4 +1,4 @@
-"""Calls that are made up: none is a fault, and each answer is described.
+"""Generated calls: none causes a server error, and each response is described.
 
 schemathesis makes them from the description; hypothesis adds the bytes of bodies and files.
 
@@ -89,13 +89,13 @@ def living_subscriptions():
 
 @pytest.mark.slow
 @pytest.mark.databases("sqlite")
-def test_a_few_calls_from_the_description_get_a_described_answer(monkeypatch):
+def test_a_few_calls_from_the_description_get_a_described_response(monkeypatch):
     assert {200, 201, 400, 401, 404} <= fuzz(monkeypatch, 3, ("examples", "fuzzing"))
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
-def test_every_call_from_the_description_gets_a_described_answer(monkeypatch):
+def test_every_call_from_the_description_gets_a_described_response(monkeypatch):
     statuses = fuzz(monkeypatch, MANY, ("examples", "coverage", "fuzzing"))
     assert {200, 201, 204, 304, 400, 401, 404, 405, 409, 422} <= statuses
 
@@ -138,7 +138,7 @@ def fuzz(monkeypatch, examples, phases):
     ],
     ids=["JSON", "a form", "a file"],
 )
-def test_no_bytes_are_a_fault(client, content_type, template, contents, count):
+def test_no_bytes_cause_a_server_error(client, content_type, template, contents, count):
     @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(contents)
     def check(content):

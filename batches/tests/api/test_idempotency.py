@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the change is made once, whatever happens, and every repetition gets the same answer."""
+"""`Idempotency-Key`: the change is made once, whatever happens, and every repetition gets the same response."""
 
 import json
 from datetime import timedelta
@@ -44,7 +44,7 @@ def is_replayed(answer):
 
 
 def without_secrets(answer):
-    """The content of an answer, with null for what is shown once only: the addresses of a feed."""
+    """The content of a response, with null for secrets that are shown once: the addresses of a feed."""
     data = answer.json()
     return Renderer().render(data | {name: None for name in idempotency.NEVER_STORED if name in data})
 
@@ -73,7 +73,7 @@ def test_an_invalid_key_is_refused_by_name(client, key):
         assert errors_of(post(client, "/api/batches/", NEW, key)) == {"Idempotency-Key"}
 
 
-def test_every_text_of_visible_characters_is_a_key_of_its_own(client):
+def test_every_text_of_visible_characters_is_a_separate_key(client):
     for key in ("x", "x" * 254 + "a", "x" * 254 + "b", '"8e03978e"', "!~"):
         first, again = (post(client, "/api/batches/", NEW, key) for _ in range(2))
         assert (first.status_code, is_replayed(first), is_replayed(again)) == (201, False, True), key

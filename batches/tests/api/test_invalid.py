@@ -1,4 +1,4 @@
-"""What is refused: fields and parameters by their names, bodies by their kind. Nothing changes."""
+"""Refusals: of fields and parameters by their names, of bodies by their kind. Nothing changes."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Lists that last: created, edited, imported, run and deleted through the API. `calls` has who may do what."""
+"""Lists: created, edited, imported, run and deleted through the API. `calls` has the permissions."""
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -33,7 +33,7 @@ def changed(answer):
 # Creating
 
 
-def test_a_list_is_created_with_its_profiles_and_says_what_became_of_each_entry(client):
+def test_a_list_is_created_with_its_profiles_and_reports_each_entry(client):
     answer = client.post(
         "/api/lists/",
         {"name": "News", "priority": 3, "checker": "http", "profiles": [*urls(2), *urls(1), "nonsense", {"url": 5}]},
@@ -257,7 +257,7 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(client, a_list):
         ({"next_run_at": "2026-01-01T00:00:00Z"}, "invalid"),
     ],
 )
-def test_a_schedule_that_cannot_be_is_refused(client, a_list, body, refusal):
+def test_an_impossible_schedule_is_refused(client, a_list, body, refusal):
     with nothing_changes():
         assert refusal_of(client.patch(f"/api/lists/{a_list.pk}/", body)) == (400, refusal)
 
@@ -341,10 +341,10 @@ def token_client_of(client):
     return clone
 
 
-# What it costs
+# Cost
 
 
-def test_a_page_of_lists_takes_as_many_queries_for_many_as_for_one(client, django_assert_max_num_queries):
+def test_a_page_of_lists_takes_a_constant_number_of_queries(client, django_assert_max_num_queries):
     for number in range(30):
         make_list(f"list {number}", 3)
     with django_assert_max_num_queries(3):

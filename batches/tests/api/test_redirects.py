@@ -1,4 +1,4 @@
-"""Permanent redirects: what can be accepted, by id or all at a host, and what became of each."""
+"""Permanent redirects: the list, and accepting some by id or all at a host, with the outcome of each."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def accept(client, **body):
     return answer.json()
 
 
-def test_the_list_has_what_can_be_accepted(client, proposed):
+def test_the_list_has_the_redirects_that_can_be_accepted(client, proposed):
     found = client.get("/api/v1/redirects/").json()["results"]
     assert [(each["profile_url"], each["url"], each["merges"]) for each in found] == [
         (OLD, NEW, False),
@@ -54,7 +54,7 @@ def test_each_is_accepted_or_refused_with_the_reason(client, proposed):
     assert BatchLog.objects.filter(action="accept_redirect", channel="api").count() == 2
 
 
-def test_a_dry_run_says_what_would_become_of_all_that_match_and_changes_nothing(client, proposed):
+def test_a_dry_run_reports_the_effects_of_all_matches_and_changes_nothing(client, proposed):
     elsewhere = propose_redirect("https://elsewhere.example/", "https://moved.example/")
     with nothing_changes():
         plan = accept(client, all=True, host="old.example", dry_run=True)
@@ -70,7 +70,7 @@ def test_a_request_accepts_a_thousand_at_most(client, proposed, monkeypatch):
     assert accept(client, all=True) == {"done": 0, "refused": 0, "left": 0, "outcomes": []}
 
 
-def test_a_repeated_request_with_a_key_gets_the_first_answer(client, proposed):
+def test_a_repeated_request_with_a_key_gets_the_first_response(client, proposed):
     answers = [
         client.post("/api/v1/redirects/accept/", {"all": True}, headers={"Idempotency-Key": "once"}) for _ in range(2)
     ]

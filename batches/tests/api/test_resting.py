@@ -30,7 +30,7 @@ def resting():
     return made
 
 
-def test_they_are_listed_with_what_is_remembered_of_them(client, resting):
+def test_they_are_listed_with_their_memory(client, resting):
     found = client.get("/api/v1/profiles/?resting=true").json()["results"]
     assert [row["id"] for row in found] == [profile.pk for profile in resting]
     assert found[0].keys() == as_dict(resting[0], PROFILE).keys()

@@ -74,7 +74,7 @@ def test_a_row_has_its_profile_and_its_result(client, batch):
     assert [row["url"] for row in rows] == ADDRESSES
 
 
-def test_a_profile_has_its_checks_over_all_batches_as_the_command_prints_them(client, batch, manage):
+def test_a_profile_has_its_checks_in_all_batches_as_the_command_prints_them(client, batch, manage):
     other = BatchManager().create_batch("other", ADDRESSES[:1])
     run = start_run(other)
     profile = Profile.objects.get(url=ADDRESSES[0])
@@ -189,7 +189,7 @@ def test_stories_are_listed_newest_first(client, batch, repeat):
         ("?baseline=only", {"a": True}),
     ],
 )
-def test_the_baseline_is_listed_for_those_who_ask(client, path, query, expected):
+def test_the_baseline_is_listed_on_request(client, path, query, expected):
     found = results(client, "/api/v1/" + path.format(batch=half_known().pk) + query)
     assert [(story["story_id"], story["is_baseline"]) for story in found] == list(expected.items())
 

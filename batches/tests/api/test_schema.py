@@ -20,10 +20,10 @@ from .conftest import COMMITTED
 
 JSON = "application/json"
 
-#: Every call can answer with these.
+#: Every call can return these.
 ALWAYS = {"401", "403", "415", "429", "503"}
 
-#: Calls that look for what their body names.
+#: Calls that search the objects in their body.
 NAMED_IN_THE_BODY = {"post /api/v1/feeds/", "post /api/v1/profiles/check/"}
 
 
@@ -34,7 +34,7 @@ def test_the_committed_description_is_current():
     assert generated.getvalue() == COMMITTED.read_text(), "docs/reference/openapi.yaml is stale. Run: make schema"
 
 
-def test_each_call_has_a_text_and_all_its_answers(described):
+def test_each_call_has_a_text_and_all_its_responses(described):
     assert described["openapi"].startswith("3.1")
     assert 2 * len(list(calls(described))) == len(list(api_routes()))  # each exists without a version too
     summaries = [call["summary"] for _, _, call in calls(described)]
@@ -204,7 +204,7 @@ def test_each_example_of_a_request_is_accepted(client, make_batch, a_list, descr
     )
 
 
-def test_each_example_of_an_answer_has_the_described_shape(described):
+def test_each_example_of_a_response_has_the_described_shape(described):
     names = set()
     for path, method, call in calls(described):
         for status, response in call["responses"].items():

@@ -1,4 +1,4 @@
-"""How many requests a user can make, and the answer to more of them."""
+"""The limits of requests, and the response beyond them."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -53,7 +53,7 @@ def test_the_clients_of_one_user_share_a_rate_and_each_user_has_their_own(client
     assert statuses(token_client(make_user("view_batch")), 1) == [200]
 
 
-def test_every_answer_counts(client, clock):
+def test_every_request_counts_whatever_its_response(client, clock):
     codes = [client.get("/api/batches/x/").status_code, client.post("/api/batches/", {}).status_code]
     codes += [client.put("/api/queue/").status_code, client.get("/api/queue/").status_code]
     assert codes == [404, 400, 405, 429]

@@ -1,4 +1,4 @@
-"""What a token gives: its scope, at most its user's permissions, until it expires; and what is stored of it."""
+"""Tokens: their scope, at most their user's permissions, their expiry, and their storage."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""A real Chromium in front of a real server. Whatever a page complains about fails the test, unless it is expected."""
+"""A real Chromium with a real server. Every unexpected complaint of a page fails the test."""
 
 import shutil
 
@@ -59,7 +59,7 @@ def live_server(django_db_setup):
 
 
 class Problems:
-    """What pages complained about: errors, warnings and dialogs. `expected` holds parts of harmless ones."""
+    """The complaints of pages: errors, warnings and dialogs. `expected` holds parts of harmless ones."""
 
     def __init__(self):
         self.messages = []

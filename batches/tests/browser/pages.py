@@ -1,4 +1,7 @@
-"""Every page of the admin, and the rows that they show. A new page is walked by itself, a new state is one line."""
+"""Every page of the admin, and the rows that they show.
+
+A new page is visited automatically, a new state needs one line.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +23,12 @@ from ..admin.conftest import batch_with, names_of_addresses, reread, story
 from ..support.factories import make_list, propose_redirect, subscribe
 
 Rows = SimpleNamespace
-#: What somebody may type into a form. Nothing of it may become an element.
+#: Texts that somebody may type into a form. They must not become elements.
 SCRIPT = '"><img class=injected src=x onerror=alert(1)>'
 
 
 def stay(page: BrowserPage) -> None:
-    """On the page as it opens."""
+    """Stay on the page as it opens."""
 
 
 @dataclass(frozen=True)

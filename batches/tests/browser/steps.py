@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from ..admin.conftest import QUEUE
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
-#: What Chromium writes to its console for a refused action.
+#: Chromium's message in the console for a refused action.
 CONFLICT = "status of 409"
 
 
@@ -60,7 +60,7 @@ def poll(page, action, ends="requestfinished", of="/live/"):
 
 
 def settle(page):
-    """A response that came in earlier is handled before this one."""
+    """Wait until the page has handled earlier responses."""
     page.evaluate("fetch('/static/batches/icon.svg').then(response => response.text())")
 
 

@@ -1,4 +1,4 @@
-"""The dashboard as an operator uses it: the answers are there, follow what happens, and lead on in one click."""
+"""The dashboard as an operator uses it: it shows the answers, follows events, and leads on in one click."""
 
 import re
 
@@ -16,7 +16,7 @@ from .steps import PHONE, assert_not_reloaded, mark, poll_now, tab_to
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
-def test_it_answers_without_a_click_follows_what_happens_and_leads_on(open_page):
+def test_it_answers_without_a_click_follows_events_and_leads_on(open_page):
     batch = batch_with("running", name="the press", ok=3, failed=1, pending=4)
     empty_leases(batch)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=40)

@@ -1,4 +1,4 @@
-"""What holds for every page of the admin: it is accessible, breaks no policy, logs no error, and fits its window."""
+"""Every page of the admin is accessible, obeys the policy, logs no error, and fits its window."""
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
-#: Rules that can fail in dark mode or on a phone alone. All others depend on the page's elements only.
+#: Rules that can fail only in dark mode or on a phone. All others depend only on the page's elements.
 VISUAL_RULES = ["color-contrast", "link-in-text-block", "scrollable-region-focusable"]
 #: Faults of Django's own widgets: the two halves of a time, the tooltips of the selection boxes.
 DJANGOS_FAULTS = {"a user": {"label", "aria-prohibited-attr"}, "adding a group": {"aria-prohibited-attr"}}
@@ -102,7 +102,7 @@ def write_long_texts(rows):
         ("staff", "/fault/", "Server error"),
     ],
 )
-def test_so_is_every_page_of_an_error(open_page, problems, settings, role, address, heading):
+def test_every_error_page_is_accessible_and_fits_a_phone(open_page, problems, settings, role, address, heading):
     settings.ROOT_URLCONF = test_production.__name__  # has an address that fails
     problems.expected += ["status of 404", "status of 403", "status of 500"]
     page = open_page(address, role=role)

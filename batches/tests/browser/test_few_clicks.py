@@ -1,4 +1,4 @@
-"""What an operator wants to do, within a number of clicks from the first page."""
+"""The tasks of an operator, within a number of clicks from the first page."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Every page shows what a stranger wrote as text: in names, errors, titles, links, file names and addresses."""
+"""Every page shows texts of strangers as text: in names, errors, titles, links, file names and addresses."""
 
 import re
 from itertools import cycle, islice, product
@@ -36,7 +36,7 @@ NOWHERE = ("/nothing/", "/admin/nothing/")
 #: One list of each template, and one of Django's.
 LISTS = [f"batches_{model}_changelist" for model in ("batch", "profile", "storyresult", "webhook")]
 LISTS.append("auth_user_changelist")
-#: What a page may show again of its address.
+#: Parts of its address that a page may repeat.
 PARAMETERS = ("q", "host", "batch", "error", "status__exact", "checker", "e", "o", "next", "_changelist_filters")
 
 #: Each would make an element of the class "injected", or call `alert`.
@@ -197,7 +197,7 @@ def poison(model, field, payloads, full):
         model._base_manager.filter(pk=pk).update(**{field: "¦".join(texts)})
 
 
-def test_so_do_updates_and_messages(open_page):
+def test_updates_and_messages_show_strangers_texts_as_text(open_page):
     batch = batch_with()
     page = open_page(page_of(batch), bypass_csp=True)
     BatchManager(MARKUP[0]).rename_batch(batch.pk, MARKUP[1])
@@ -209,7 +209,7 @@ def test_so_do_updates_and_messages(open_page):
     assert find_harm(page) == []
 
 
-#: JavaScript that fetches these pages, and returns what is wrong with each and what it says.
+#: JavaScript that fetches these pages, and returns the faults and the text of each.
 FETCH_PAGES = f"""addresses => Promise.all(addresses.map(async ([name, address, credentials]) => {{
     const html = await (await fetch(address, {{credentials}})).text()
     const page = new DOMParser().parseFromString(html, "text/html")
@@ -218,7 +218,7 @@ FETCH_PAGES = f"""addresses => Promise.all(addresses.map(async ([name, address, 
 
 
 @pytest.mark.parametrize(("payloads", "pages"), EACH_LENGTH)
-def test_so_does_every_page_with_its_address(open_page, problems, payloads, pages):
+def test_every_page_shows_its_address_as_text(open_page, problems, payloads, pages):
     """Each parameter that a page may repeat has all payloads. The queue's are too short for more than one: in the slice
     the filter has each of them, and the other parameters have one.
     """

@@ -1,4 +1,4 @@
-"""What the two live pages have in common (live.js): polling, outages, refusals, and updates that disturb nobody."""
+"""The common behaviour of the live pages (live.js): polling, outages, refusals, and updates that disturb nobody."""
 
 import re
 import socket
@@ -157,7 +157,7 @@ def test_focus_ticks_and_typed_text_survive_an_update(open_page):
     expect(page.locator(f"#to-{second.pk}")).to_have_value("3")
 
 
-def test_what_has_the_focus_is_the_same_element_after_updates_around_it(open_page):
+def test_the_focused_element_is_the_same_after_updates_around_it(open_page):
     first, second, third = (batch_with(name=f"number {number}") for number in (1, 2, 3))
     page = open_page(QUEUE)
     link = page.get_by_role("link", name="number 2")  # without an id of its own

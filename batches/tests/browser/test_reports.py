@@ -1,4 +1,4 @@
-"""From the dashboard to what failed today, hosts, the new stories of a list, and yesterday: by keyboard and phone."""
+"""From the dashboard to today's failures, hosts, the new stories of a list, and yesterday: by keyboard and phone."""
 
 import pytest
 from playwright.sync_api import expect

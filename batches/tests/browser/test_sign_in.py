@@ -40,13 +40,13 @@ User.objects.create_superuser("grace", "grace@example.org", "{PASSWORD}")
 
 
 class Provider(ThreadingHTTPServer):
-    """A provider of OpenID Connect that lets whoever asks in as `email`."""
+    """A provider of OpenID Connect that signs everybody in as `email`."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.email = ADA
-        self.asked = {}  # what was asked for with each code
+        self.asked = {}  # the request of each code
 
     def configuration(self):
         names = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
@@ -164,7 +164,7 @@ def sign_in_with_a_password(page):
     page.get_by_role("button", name="Sign In").click()
 
 
-def test_somebody_with_an_account_comes_in_through_the_provider(page, provider):
+def test_somebody_with_an_account_signs_in_through_the_provider(page, provider):
     provider.email = ADA
     sign_in_at_the_provider(page)
     expect(page).to_have_url(ADMIN)
@@ -188,7 +188,7 @@ def test_a_password_is_followed_by_a_second_factor(page):
     expect(page).to_have_url(ADMIN)
 
 
-def test_somebody_without_an_account_does_not_come_in(page, provider):
+def test_somebody_without_an_account_cannot_sign_in(page, provider):
     provider.email = EVE
     sign_in_at_the_provider(page)
     expect(page.get_by_role("heading", name="Sign Up Closed")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The whole story of a batch, as an operator lives it: from the upload of a file to the repeat."""
+"""The whole story of a batch as an operator sees it, from the upload of a file to the repeat."""
 
 import pytest
 from django.urls import reverse
@@ -33,7 +33,7 @@ def press(page, label):
 def add_by_upload(page, name, lines):
     page.goto(reverse("admin:batches_batch_add"))
     page.get_by_label("Name").fill(name)
-    page.get_by_label("Count first").check()  # reports what is there already
+    page.get_by_label("Count first").check()  # reports the existing stories
     file = {"name": "list.txt", "mimeType": "text/plain", "buffer": "\n".join(lines).encode()}
     page.get_by_label("File").set_input_files(file)
     press(page, "Preview")

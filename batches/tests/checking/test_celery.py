@@ -1,4 +1,4 @@
-"""Celery as real processes with a real broker and PostgreSQL: no fault loses a result or doubles it."""
+"""Celery as real processes with a real broker and PostgreSQL: no fault loses or doubles a result."""
 
 import json
 import os
@@ -85,7 +85,7 @@ class Team:
         return self.commands.start_program(*CELERY, "-A", self.app, *arguments, environ=self.environ)
 
     def inspect(self, what):
-        """What each of the workers answers, when all have answered."""
+        """The answer of each worker, after all have answered."""
         answers = {}
         self.wait_for(lambda: answers.update(self.ask(what)) or answers.keys() == set(self.names))
         return answers
@@ -101,7 +101,7 @@ class Team:
         return {task["name"] for tasks in self.inspect("active").values() for task in tasks}
 
     def count_processes(self):
-        """Of the first worker."""
+        """The number of processes of the first worker."""
         return len(self.inspect("stats")[self.names[0]]["pool"]["processes"])
 
     def wait_for(self, condition):
@@ -112,14 +112,16 @@ class Team:
         wait_until(holds, lambda: "".join(process.describe() for process in [*self.workers, self.beat]))
 
     def revive(self):
-        """As a supervisor does: Celery's worker can end when Redis does, by a race in its own code (kombu 5.7)."""
+        """Restart them like a supervisor: Celery's worker can end when Redis does, by a race in its own code (kombu
+        5.7).
+        """
         for number, worker in enumerate(self.workers):
             if worker.popen.poll() is not None:
                 assert self.has_lost_broker, worker.describe()
                 self.workers[number] = self.start(*self.roles[number])
 
     def begin(self, name, recorded=PROFILES // 4):
-        """A batch of which a part is recorded, a part under way and a part not begun."""
+        """A batch with recorded profiles, running checks, and profiles that are not begun."""
         self.gates = [self.farm.hold(f"/{name}/{number}") for number in range(PROFILES // 4, PROFILES)]
         batch = BatchManager().create_batch(name, self.addresses(name), checker="http")
         self.wait_for(lambda: values_of(batch.pk)["completed_profiles"] >= recorded and self.leases(batch))
@@ -143,7 +145,7 @@ class Team:
 @pytest.fixture
 def start_team(commands, broker, farm):
     with suppress(Exception):
-        broker.empty()  # what an earlier test has left
+        broker.empty()  # the rest of an earlier test
     return lambda **options: Team(commands, broker, farm, **options)
 
 
@@ -165,7 +167,7 @@ def empty_broker(team, batch):
 
 
 def end_sessions(team, batch):
-    """As a restart of PostgreSQL does."""
+    """End all sessions, like a restart of PostgreSQL."""
     others = "pid <> pg_backend_pid() AND datname = current_database()"
     run_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
 
@@ -177,7 +179,7 @@ def kill_promoter(team, batch):
 
 
 FAULTS = (kill_worker, restart_broker, empty_broker, end_sessions, kill_promoter)
-#: What `make test` tries.
+#: The faults that `make test` tries.
 SLICE = (kill_worker, restart_broker)
 
 
@@ -193,7 +195,7 @@ def test_no_fault_loses_or_doubles_a_result(workers, faults, start_team):
         fault(team, batch)
         team.finish(batch)
     requests = len(team.farm.requests)
-    # What was under way when a worker died is asked for again, and nothing that was recorded.
+    # Only checks that were running when a worker died are repeated.
     assert len(faults) * PROFILES <= requests < (len(faults) + 2) * PROFILES
 
 

@@ -57,7 +57,7 @@ def _queue(transactional_db):
 
 
 def run_ordered(orders):
-    """What a broker does with them."""
+    """Run the ordered checks, like a broker."""
     while orders:
         tasks.check(*orders.pop(0))
 
@@ -91,13 +91,13 @@ def test_the_next_batch_is_promoted_and_as_many_checks_ordered_as_it_has_partiti
     assert (worker.alive, total, models.Worker.objects.expected().exists()) == (True, 1, False)
 
 
-def test_never_more_are_ordered_than_there_may_be(orders):
+def test_at_most_the_allowed_number_of_tasks_is_ordered(orders):
     of_many_hosts(50)
     tasks.promote()
     assert [processes for processes, _ in orders] == [4] * 4
 
 
-def test_those_at_work_count_and_leave_their_share_to_those_who_come(orders):
+def test_running_workers_count_and_leave_a_share_to_new_ones(orders):
     of_many_hosts(50)
     claim()  # leases all of them: the next one gets some of these
     tasks.promote()
@@ -116,7 +116,7 @@ def test_the_partitions_of_a_worker_without_a_heartbeat_count_as_free(orders):
 
 
 @pytest.mark.parametrize("make", [lambda: None, lambda: BatchManager().hold_queue("Repairs")], ids=["empty", "held"])
-def test_nothing_is_ordered_while_nothing_may_run(make, orders):
+def test_nothing_is_ordered_while_no_batch_can_run(make, orders):
     make()
     if Queue.objects.filter(held=True):
         of_many_hosts(3)
@@ -125,7 +125,7 @@ def test_nothing_is_ordered_while_nothing_may_run(make, orders):
     assert not Batch.objects.running().exists()
 
 
-def test_a_paused_run_orders_nothing_more_and_what_it_has_ordered_changes_nothing(orders, script):
+def test_a_paused_run_orders_nothing_more_and_its_earlier_orders_change_nothing(orders, script):
     checked, batch = script(), of_many_hosts(3)
     tasks.promote()
     assert BatchManager().pause_batch(batch.pk)
@@ -176,7 +176,7 @@ def test_a_database_that_does_not_answer_is_logged_in_a_line(task, configure, mo
 # Checks
 
 
-def test_checks_share_a_batch_finish_it_and_go_on_with_the_next(orders, script):
+def test_checks_share_a_batch_finish_it_and_continue_with_the_next(orders, script):
     checked = script()
     first, second = of_many_hosts(9, "first"), of_many_hosts(2, "second")
     tasks.promote()
@@ -210,7 +210,7 @@ def test_an_order_that_comes_twice_checks_nothing_twice(orders, script):
     assert_consistent()
 
 
-def test_after_its_time_a_task_starts_no_check_and_lets_those_under_way_finish(script, configure, monkeypatch):
+def test_after_its_time_a_task_starts_no_check_and_lets_running_ones_finish(script, configure, monkeypatch):
     configure(task_seconds=3600.0, concurrency=1, grace_seconds=0.01)
     workers = []
     monkeypatch.setattr(

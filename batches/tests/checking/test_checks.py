@@ -1,4 +1,4 @@
-"""Who is checked when: slow checks, checks that wait for us, and paused hosts are in nobody's way."""
+"""The order of checks: slow checks, checks that wait for our resources, and paused hosts do not delay others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

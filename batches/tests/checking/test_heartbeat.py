@@ -1,4 +1,4 @@
-"""The heartbeat by itself: what is left of it when its event loop has ended."""
+"""The heartbeat after the end of its event loop."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from batches.checking.heartbeat import Heartbeat
 from batches.tests.support.processes import WAIT_SECONDS
 
 
-def test_a_beat_that_comes_back_from_the_database_after_the_end_of_the_worker_is_quiet(monkeypatch):
+def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_nothing(monkeypatch):
     beats, ended = threading.Event(), threading.Event()
     raised = []
     monkeypatch.setattr(threading, "excepthook", raised.append)

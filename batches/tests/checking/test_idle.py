@@ -1,4 +1,4 @@
-"""A worker without a batch to check completes what a killed process has left."""
+"""A worker without a batch to check completes the work of a killed process."""
 
 import gc
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MANY_POLLS = 1000
 
 
-def test_an_idle_worker_removes_what_an_interrupted_import_or_deletion_has_left(configure):
+def test_an_idle_worker_removes_the_rows_of_an_interrupted_import_or_deletion(configure):
     make_batch("hidden", 5, queue=False)
     hidden = Batch.everything.filter(name="hidden")
     hidden.update(deleted_at=Now() + contents.PREPARATION)

@@ -26,7 +26,7 @@ UNLIMITED = resource.RLIM_INFINITY
         (64, 64, 100, 1, 64),
     ],
 )
-def test_the_limit_is_raised_where_it_may_be_and_else_there_are_fewer_checks(
+def test_the_limit_is_raised_if_possible_and_otherwise_there_are_fewer_checks(
     soft, hard, wanted, fitting, raised_to, monkeypatch, caplog
 ):
     raised = []

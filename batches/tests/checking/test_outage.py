@@ -1,4 +1,4 @@
-"""When this machine is offline: sites have not failed, the worker waits, and continues by itself."""
+"""When this machine is offline, sites have not failed: the worker waits, and continues automatically."""
 
 import asyncio
 import signal
@@ -101,7 +101,7 @@ def test_the_first_answer_is_enough(server):
     gate.open()
 
 
-def test_without_a_host_that_answered_last_time_nothing_tells_an_outage_from_dead_sites():
+def test_without_a_host_that_answered_last_time_an_outage_looks_like_dead_sites():
     async def database(call, *arguments):
         return []
 
@@ -154,7 +154,7 @@ def test_a_celery_task_that_tends_ends_the_outage(site, reachable):
     assert not Queue.objects.get().held
 
 
-def test_a_question_ends_with_the_run():
+def test_a_probe_ends_with_the_run():
     asyncio.run(end_a_question())
 
 
@@ -228,7 +228,7 @@ def test_the_worker_waits_until_hosts_answer_again_and_then_checks_everything(si
 
 
 @in_database
-def test_what_a_killed_worker_has_seen_of_the_outage_is_set_back_too(site, reachable):
+def test_the_failures_of_a_killed_worker_in_the_outage_are_undone_too(site, reachable):
     batch_at(site, HOSTS, 4, "before")
     work()
     run = start_run(batch_at(site, HOSTS, 4))
@@ -247,7 +247,7 @@ def test_what_a_killed_worker_has_seen_of_the_outage_is_set_back_too(site, reach
 
 
 @in_database
-def test_what_was_answered_before_the_outage_stays(site, reachable, configure):
+def test_failures_from_before_the_outage_are_kept(site, reachable, configure):
     configure(concurrency=1, outage_window=24)
     batch_at(site, HOSTS, name="before")
     work()
@@ -276,7 +276,7 @@ def test_what_was_answered_before_the_outage_stays(site, reachable, configure):
 
 
 @in_database
-def test_sites_that_are_really_dead_do_not_hold_the_queue(site, reachable, caplog):
+def test_dead_sites_do_not_hold_the_queue(site, reachable, caplog):
     batch_at(site, HOSTS[:3], name="before")
     work()
     dead = batch_at(site, DEAD, 4)
@@ -314,8 +314,8 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_is_under_
 
 
 @in_database
-def test_a_worker_that_alone_is_offline_leaves_the_queue_to_others(site, reachable, monkeypatch):
-    """Until its own hosts answer, or somebody releases the queue by hand."""
+def test_the_only_offline_worker_leaves_the_queue_to_others(site, reachable, monkeypatch):
+    """It waits until its own hosts answer, or somebody releases the queue."""
     batch_at(site, HOSTS, name="before")
     work()
     batch = batch_at(site, HOSTS)

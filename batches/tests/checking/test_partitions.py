@@ -1,4 +1,4 @@
-"""What a run reads of its partitions, when they are checked, and which it gives away."""
+"""The partitions of a run: reading them, checking them completely, and releasing some."""
 
 from batches.checking.checkers.base import ProfileToCheck
 from batches.checking.partitions import Partitions
@@ -30,7 +30,7 @@ def test_partitions_that_are_leased_later_are_read_from_the_beginning():
     assert (partitions.scan.partitions, partitions.scan.last_id) == ({2}, 0)
 
 
-def test_a_partition_that_is_put_off_is_read_on_after_the_others():
+def test_a_postponed_partition_is_read_after_the_others():
     partitions = Partitions([1, 2, 3])
     read(partitions, 1, 1, 2, limit=3)
     partitions.put_off([1])
@@ -56,7 +56,7 @@ def test_a_partition_is_checked_when_it_is_read_and_everything_is_recorded():
     assert partitions.checked == [2]
 
 
-def test_half_of_what_is_not_read_is_given_away_once_its_checks_are_recorded():
+def test_half_of_the_unread_partitions_are_released_after_their_checks_are_recorded():
     partitions = Partitions([1, 2, 3, 4])
     read(partitions, 1, 2, 3, 4, 1, 2, 3, 1, limit=8)
     partitions.give_half_away()
@@ -74,7 +74,7 @@ def test_half_of_what_is_not_read_is_given_away_once_its_checks_are_recorded():
     assert partitions.scan.partitions == {1}
 
 
-def test_rows_of_partitions_that_were_given_away_while_they_were_read_are_left_to_others():
+def test_rows_of_partitions_that_were_released_while_they_were_read_are_left_to_others():
     partitions = Partitions([1, 2])
     scan = partitions.scan
     partitions.give_half_away()

@@ -88,7 +88,7 @@ def counts():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_kind_goes_after_its_days_and_the_rest_stays(everything_is_pruned):
+def test_each_kind_is_removed_after_its_days_and_the_rest_is_kept(everything_is_pruned):
     old, new = make_rows(11), make_rows(9)
     Pruner().prune(BatchManager("w", "worker"), lambda: False)
     left = counts()
@@ -102,7 +102,7 @@ def test_each_kind_goes_after_its_days_and_the_rest_stays(everything_is_pruned):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_of_value_goes_unless_it_is_asked_for(settings):
+def test_nothing_valuable_is_removed_by_default(settings):
     settings.BATCHES = {}
     make_rows(400)
     before = counts()
@@ -113,7 +113,7 @@ def test_nothing_of_value_goes_unless_it_is_asked_for(settings):
     assert BatchLog.objects.filter(batch__isnull=False).exists()
 
 
-def test_a_story_of_which_only_the_id_is_left_is_neither_shown_nor_new_again(settings):
+def test_a_pruned_story_is_neither_shown_nor_new_again(settings):
     settings.BATCHES = {"PRUNE_STORIES_DAYS": 10}
     batch = make_rows(11)
     Pruner().prune(BatchManager(), lambda: False)
@@ -173,7 +173,7 @@ def test_a_worker_that_stops_stops_pruning(everything_is_pruned):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_a_stop_leaves_of_a_deleted_batch_goes_later(settings):
+def test_the_rest_of_a_deleted_batch_is_removed_after_a_stop(settings):
     settings.BATCHES = {"PRUNE_BATCHES_DAYS": 10}
     batch, asked = make_rows(11), iter([False])
     Pruner().prune(BatchManager(), lambda: next(asked, True))
@@ -212,7 +212,7 @@ def test_a_fault_is_logged_and_the_rest_of_the_work_is_done(monkeypatch, caplog)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_while_the_database_is_away_one_line_says_so(monkeypatch, caplog):
+def test_one_line_reports_an_unavailable_database(monkeypatch, caplog):
     def fail():
         raise OperationalError("connection refused\n")
 

@@ -1,4 +1,4 @@
-"""The worker in the process of the test, on real databases: what it reads, checks, records and survives."""
+"""The worker in the process of the test, on real databases: reading, checking, recording, and faults."""
 
 import asyncio
 import logging
@@ -376,7 +376,7 @@ def test_thousands_of_rows_of_a_slow_host_first_leave_no_other_host_idle_and_fil
 def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_until_it_is_renewed(
     configure, script, monkeypatch
 ):
-    """As after a freeze: another worker may have its hosts by now."""
+    """As after a freeze, another worker may have its hosts."""
     configure(lease_seconds=0.3, concurrency=1)
     batch = scripted(2)
     worker, renew, may_renew, seen = Worker(finished=nothing_left), BatchManager.renew_lease, Event(), []
@@ -466,7 +466,7 @@ def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, sc
 @pytest.mark.slow
 @pytest.mark.databases("postgresql")  # which is the stricter one about text
 @pytest.mark.parametrize("step", [8, pytest.param(1, marks=pytest.mark.exhaustive)])
-def test_a_run_over_hostile_answers_is_done(step, configure, hostile):
+def test_a_run_with_hostile_responses_is_done(step, configure, hostile):
     """`checkers/test_hostile.py` has what each of them gets."""
     configure(**CONFIG | {"timeout": 1.0, "per_host": 10, "concurrency": 10})
     addresses = list(hostile.urls.values())[::step]
@@ -556,7 +556,7 @@ NONSENSE = {
 }
 
 
-#: What a checker raises or returns, and the error of the profile.
+#: The exception or the result of a checker, and the error of the profile.
 FAULTS = [
     (ValueError("It is odd."), "The checker “scripted” failed: ValueError: It is odd."),
     (NoTextError(), "The checker “scripted” failed: NoTextError: "),
@@ -602,7 +602,7 @@ def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplo
     assert logged[0].getMessage() == f"The checker “scripted” failed on {urls(1)[0]}"
 
 
-def test_the_first_read_of_a_profile_is_that_of_its_feed(configure, server):
+def test_the_baseline_of_a_profile_comes_from_its_first_check_that_reads_its_feed(configure, server):
     configure(allowed_networks=("127.0.0.0/8",))
     server.answer_feed("/feed", "One")
     found = []
@@ -636,8 +636,8 @@ def recalled_seconds(batch):
     return seconds
 
 
-def test_a_worker_hears_of_a_pause_that_a_host_asked_of_another(configure, server, monkeypatch):
-    """It would ask the host for its second profile, and hears in time that it must not."""
+def test_a_worker_learns_of_a_pause_that_a_host_asked_of_another(configure, server, monkeypatch):
+    """It would request its second profile from the host, and learns in time that it must not."""
     configure(allowed_networks=("127.0.0.0/8",), max_retry_after=0, per_host=1, lease_seconds=0.3)
     batch = BatchManager().create_batch("it", [server.url("/1"), server.url("/2")], checker="http")
     server.otherwise = Reply(body=b"a")
@@ -714,7 +714,7 @@ def test_a_batch_that_cannot_be_worked_on_goes_to_error_and_the_next_one_runs(ki
     assert_consistent()
 
 
-def test_a_batch_without_rows_is_done_if_its_total_is_0_and_else_goes_to_error(configure, caplog):
+def test_a_batch_without_rows_is_done_if_its_total_is_0_and_otherwise_goes_to_error(configure, caplog):
     empty = make_batch("empty", checker="effortless")
     hollow = Batch.objects.create(name="hollow", total_profiles=7, checker="effortless")
     make_batch("next", 2, checker="effortless")
@@ -726,7 +726,7 @@ def test_a_batch_without_rows_is_done_if_its_total_is_0_and_else_goes_to_error(c
     assert f"“hollow” failed: {error}" in caplog.messages
 
 
-# -- Runs that are taken away ------------------------------------------------------------------------------------------
+# -- Runs that somebody ends ------------------------------------------------------------------------------------------
 
 
 def test_after_a_pause_nothing_is_recorded_and_the_batch_continues_from_there_when_it_is_queued_again(
@@ -763,7 +763,7 @@ def test_after_a_pause_nothing_is_recorded_and_the_batch_continues_from_there_wh
     assert_consistent()
 
 
-def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, elsewhere, caplog):
+def test_a_pause_cancels_running_checks(configure, script, elsewhere, caplog):
     configure(lease_seconds=0.3, check_timeout=3600.0)
     batch = scripted(1)
     make_batch("next", 1, checker="effortless")
@@ -779,7 +779,7 @@ def test_a_pause_ends_checks_that_do_not_end_by_themselves(configure, script, el
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_an_error_of_a_run_that_is_over_does_not_stop_what_followed_it(script, before):
+def test_an_error_of_an_ended_run_does_not_stop_the_next_run(script, before):
     batch = scripted(1)
 
     def pause_and_fail(*_):

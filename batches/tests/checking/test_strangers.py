@@ -1,4 +1,4 @@
-"""Nobody pays for another's site: real workers, a real server and a real name server, and what strangers do to them."""
+"""Hostile sites do not affect others: real workers, a real server and a real name server under attack."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ from .test_worker_process import is_done
 LOOPBACK = ("127.0.0.0/8",)
 
 
-def test_names_that_nobody_answers_for_take_no_place_of_others(names, server, monkeypatch):
+def test_names_without_an_answer_take_no_place_of_others(names, server, monkeypatch):
     """Thirty of them, for ever, while only four checks may run at once."""
     monkeypatch.setattr(resolver_module, "MAX_SECONDS", 3600.0)
     names.use(monkeypatch)
@@ -52,7 +52,7 @@ def test_names_that_nobody_answers_for_take_no_place_of_others(names, server, mo
 @pytest.mark.databases("sqlite")
 @pytest.mark.django_db(transaction=True)
 def test_sigterm_ends_a_worker_within_its_grace_period_whatever_it_looks_up(names, commands, configure):
-    """Threads that look up names would have to be waited for."""
+    """The process would have to wait for threads that look up names."""
     hosts = [f"silent{n}.example" for n in range(40)]
     for host in hosts:
         names.answer(host, SILENT)

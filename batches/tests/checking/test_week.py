@@ -33,7 +33,7 @@ def at(day, time):
     return datetime(2025, 3, 29, hour, minute, tzinfo=UTC) + timedelta(days=day)
 
 
-#: What each list is due at, in order.
+#: The due times of each list, in order.
 DUE = {
     "Press": [at(day, time) for day in range(1, 8) for time in ("00:00", "08:00", "16:00")],
     # At 02:30, which does not exist on the first day.
@@ -102,7 +102,7 @@ def schedule(name, hosts, cron, zone="UTC", priority=0):
 
 
 def work(now):
-    """A new worker each time: what it knows is in the database. One dies, and one is stopped."""
+    """Run a new worker each time, since all state is in the database. One dies, and one is stopped."""
     Worker().tend()
     if now == KILLED:
         lost = claim("lost")

@@ -22,7 +22,7 @@ def text_of(node: ast.AST) -> str:
     return ""
 
 
-#: How a message says by itself what to do: in these words, or in a sentence that comes from elsewhere.
+#: The advice in a message: these words, or a sentence from another place.
 VERBS = "Activate|Check|Choose|Create|Delete|Enter|Give|Name|Rename|Run|See|Set|Show|Start|Use"
 ADVICE = re.compile(rf"\b({VERBS})\b|\. …$")
 
@@ -60,7 +60,7 @@ def logged_messages() -> set[str]:
 
 
 def endings_without_advice() -> set[str]:
-    """What a command says that cannot start or go on, and does not say what to do."""
+    """The messages of commands that cannot start or continue, without those that say what to do."""
     return {text for text in find_calls("batch", ENDINGS) if text and not ADVICE.search(text)}
 
 

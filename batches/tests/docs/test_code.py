@@ -145,7 +145,7 @@ def folder(tmp_path, monkeypatch, demo, settings):
     return tmp_path
 
 
-#: What a page assumes: the tutorial makes the list, and others continue from there.
+#: The commands that a page assumes: the tutorial creates the list, and others continue from there.
 BEFORE = {
     "docs/tutorial/index.md": [],
     "docs/how-to/lists.md": [],

@@ -23,7 +23,7 @@ def headings_of(path):
 
 
 def breaches(page):
-    """What is wrong with the links of a page."""
+    """The faults of the links of a page."""
     for target in LINK.findall(without_code(page.read_text())):
         if target.startswith(("https://", "http://")):
             continue

@@ -33,12 +33,12 @@ API_CODES = {
 
 
 def missing(wanted, page):
-    """What the page does not name."""
+    """The names that the page lacks."""
     text = read_page(page)
     return sorted(name for name in wanted if f"`{name}`" not in text and f"`{name} " not in text)
 
 
-def test_the_page_of_the_commands_is_what_they_say_of_themselves():
+def test_the_page_of_the_commands_matches_their_help():
     written = runpy.run_path(DOCS / "reference" / "write_commands.py")["write"]()
     assert written == read_page("reference/commands.md"), "docs/reference/commands.md is stale. Run: make reference"
 

@@ -14,7 +14,7 @@ class NotesElsewhere:
 
 
 class ReplicaForReading:
-    """What the app refuses: it reads under locks, and its next statement relies on what it read."""
+    """A router that the app refuses: it reads under locks, and its next statements rely on these reads."""
 
     def db_for_read(self, model, **hints):
         return "other"

@@ -133,7 +133,7 @@ def test_after_the_documented_steps_the_system_check_is_silent(settings, databas
         assert set(re.findall(r"\((\w+)\.", said)) == {"security"}  # the project's own
 
 
-def test_what_the_app_cannot_work_with_is_refused_with_what_to_type(database_urls):
+def test_settings_that_the_app_cannot_work_with_are_refused_with_the_remedy(database_urls):
     with Host("refused", *database_urls) as host:
         report = host.run("check", code=1)
     # Without the app for tokens these are tables only if another check has imported the API.

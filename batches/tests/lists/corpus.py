@@ -1,4 +1,4 @@
-"""Files that nobody should upload and somebody will, each with what comes of it.
+"""Unusual and hostile files, each with the expected result.
 
 The expected addresses are written out, not computed by anything that reads lists.
 """
@@ -257,7 +257,7 @@ def laughs(count: int) -> str:
 
 
 def document_types() -> Iterator[Case]:
-    """Nothing is fetched and nothing is expanded, so that nothing has to be refused."""
+    """Nothing is fetched or expanded, so nothing has to be refused."""
     yield "a DOCTYPE without a subset", opml(outlines(*ALL), "<!DOCTYPE opml>"), ALL
     yield "a DTD on the disk", opml(outlines(A), '<!DOCTYPE opml SYSTEM "file:///etc/passwd">'), (A,)
     yield "an address of an entity", opml(outlines("&x;", B), f'<!DOCTYPE opml [<!ENTITY x "{A}">]>'), (B,)
@@ -300,7 +300,7 @@ def structure() -> Iterator[Case]:
     yield "50,000 name spaces", opml(spaces + outlines(A)), (A,)
 
 
-#: What is repeated 500,000 characters long within an outline, which a parser could read again from each of its parts.
+#: Texts that are repeated to 500,000 characters within an outline, which a parser could read again from each part.
 REPEATED = [
     "<",
     "<outline ",

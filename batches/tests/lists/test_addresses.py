@@ -89,7 +89,7 @@ def test_the_host_of_an_address_has_its_port_and_its_hostname_has_not(url, host,
     assert (host_of(url), hostname_of(url)) == (host, hostname)
 
 
-#: What is not an address, by what the reason contains.
+#: Texts that are not addresses, by a part of the reason.
 INVALID = {
     "It is empty.": ["", " \t "],
     "start it with https://": ["www.example.com/feed", "example.com:8080/feed", "//example.com/feed", "httpſ://example.com/"],

@@ -1,6 +1,6 @@
-"""What each list gives: profiles with names, rejects with lines, duplicates counted, or one sentence why it is refused.
+"""The result of each list: profiles with names, rejects with lines, the number of duplicates, or the refusal.
 
-What comes of hostile and unusual lists stands in `corpus.py`.
+`corpus.py` has the results of hostile and unusual lists.
 """
 
 import codecs

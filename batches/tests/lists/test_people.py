@@ -1,4 +1,4 @@
-"""What people and their programs really write: a table for each kind, with what comes of each list."""
+"""Lists as people and programs write them: a table for each kind, with the result of each list."""
 
 import json
 
@@ -35,7 +35,7 @@ def outline(url, name):
 
 
 def slip(written, *found, rejects=()):
-    """A list of three outlines, the second written like this. `found` is what comes of it: an address and a name."""
+    """A list of three outlines, the second written like this. `found` is its result: an address and a name."""
     content = opml(f"\n{outline(*ONE)}\n{written}\n{outline(*THREE)}\n")
     second = [(found[0], found[1] if len(found) > 1 else "two")] if found else []
     return content, [ONE, *second, THREE], rejects
@@ -328,7 +328,7 @@ KINDS = [
         for label, case in table.items()
     ],
 )
-def test_a_list_gives_what_its_author_meant_and_no_line_vanishes(filename, case):
+def test_a_list_gives_the_intended_profiles_and_no_line_vanishes(filename, case):
     content, profiles, rejects = (*case, ())[:3]
     result = read_profiles(as_bytes(content), filename=filename)
     found = [(profile.url, profile.name) for profile in result.profiles]

@@ -1,4 +1,4 @@
-"""Cron expressions with time zones: when a list runs, in words, and what is refused."""
+"""Cron expressions with time zones: their times, their words, and their refusals."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Texts of strangers stay text in every spreadsheet, whatever its separator, and unchanged in other formats."""
+"""Texts of strangers are text in every spreadsheet, whatever its separator, and unchanged in other formats."""
 
 import csv
 import io
@@ -74,7 +74,7 @@ def test_each_payload_is_text_in_each_column(kind):
 
 @pytest.mark.timeout(20)
 def test_no_text_keeps_an_export_busy():
-    """Forty of a character that the pattern could match in two ways would take for ever."""
+    """Forty characters that the pattern could match in two ways would take for ever."""
     for letter in map(chr, [*range(0x3001), 0xFEFF, 0xFF0B]):
         is_sign = unicodedata.normalize("NFKC", letter) in set("=+-@|%") and letter not in SMALL
         assert bool(FORMULA.search(f"x;{letter * 1000}x")) is is_sign, hex(ord(letter))
@@ -95,7 +95,7 @@ def test_an_address_is_unchanged_and_text_after_it_is_not(url):
     assert rows_of("".join(EXPORTERS["csv"]([row_of("profiles", url=spoilt)])))[0]["url"] != spoilt
 
 
-#: Also what is hard to write in JSON and XML, without what XML cannot express.
+#: Including characters that are hard to write in JSON and XML, without those that XML cannot express.
 TEXTS = [payload for payload in PAYLOADS if "\x0b" not in payload]
 TEXTS += ["]]>", "<![CDATA[", "&amp;&lt;", "</outline>", "\u2028"]
 

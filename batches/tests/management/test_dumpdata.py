@@ -27,7 +27,7 @@ def list_ids():
     return {name: [row["id"] for row in rows] for name, rows in everything().items()}
 
 
-def test_a_dump_made_during_a_run_has_its_results_once_and_the_run_goes_on_where_it_is_loaded(tmp_path):
+def test_a_dump_made_during_a_run_has_its_results_once_and_the_run_continues_after_loading(tmp_path):
     it = half_checked(Batch.Status.RUNNING)
     counted = values_of(it.pk)["completed_profiles"]
     assert (counted, it.leases.get().successful_checks) == (2, 1)

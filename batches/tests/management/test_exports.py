@@ -61,7 +61,7 @@ def test_each_format_has_exactly_these_values(format):
     assert exported(format, ROW) == empty.removesuffix(end) + line + end
 
 
-# What the database can hold.
+# Values that the database can hold.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
 QUOTED = "\"quoted\", <tagged>; 'C' ü 漢 😀"
 
@@ -86,7 +86,7 @@ def test_an_export_is_imported_as_the_same_profiles(format, name, error):
         ("opml", {"name": ""}, 'text="https://a.example/?a=1&amp;b=2"'),
     ],
 )
-def test_each_format_writes_what_is_missing_in_its_way(format, values, written):
+def test_each_format_writes_missing_values_in_its_way(format, values, written):
     assert written in exported(format, ROW._replace(**values))
 
 

@@ -1,4 +1,4 @@
-"""`manage.py host`: which hosts fail most."""
+"""`manage.py host`: the hosts that fail most."""
 
 import json
 from datetime import timedelta

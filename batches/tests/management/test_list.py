@@ -1,4 +1,4 @@
-"""`manage.py list`: lists that last, at a terminal and for programs."""
+"""`manage.py list`: lists at a terminal and for programs."""
 
 import io
 import json
@@ -198,7 +198,7 @@ def test_an_import_that_removes_more_than_a_tenth_asks_first(manage, file):
     assert manage("list", "import", "News", file(["https://a.example/"]), "--yes").out.endswith("“News”: +1 −8 =0\n")
 
 
-def test_a_list_that_changes_while_the_question_stands_is_not_overwritten(manage, file, monkeypatch):
+def test_a_list_that_changes_during_the_question_is_not_overwritten(manage, file, monkeypatch):
     found = make_list("News", 10)
 
     def answer(question):
@@ -252,7 +252,7 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(manage, settings):
         (["0 * * * *", "--delay", "60"], "A delay has to be shorter than the time between two runs, 60 minutes."),
     ],
 )
-def test_a_schedule_that_cannot_be_is_refused(manage, arguments, message):
+def test_an_impossible_schedule_is_refused(manage, arguments, message):
     make_list("News")
     with unchanged():
         output = manage("list", "schedule", "News", *arguments)

@@ -24,7 +24,7 @@ PROFILES = 12
 
 
 def documented_commands():
-    """What follows "batches" in the lines of the procedure."""
+    """The arguments of "batches" in the lines of the procedure."""
     procedure = read_section("how-to/postgresql.md", "From SQLite to PostgreSQL")
     lines = re.findall(r"^batches (.*)$", procedure, re.MULTILINE)
     return [line.split() for line in lines]
@@ -47,7 +47,9 @@ def run(commands, *arguments, **options):
     return command.out
 
 
-def test_a_queue_in_the_middle_of_a_run_goes_on_in_postgresql(old, commands, server, list_file, tmp_path, monkeypatch):
+def test_a_queue_in_the_middle_of_a_run_continues_in_postgresql(
+    old, commands, server, list_file, tmp_path, monkeypatch
+):
     dump, *load = documented_commands()
     assert (dump[0], [words[0] for words in load]) == ("dumpdata", ["migrate", "loaddata", "batch"])
     paths = [f"/{number}" for number in range(PROFILES)]
@@ -69,7 +71,7 @@ def test_a_queue_in_the_middle_of_a_run_goes_on_in_postgresql(old, commands, ser
         call_command(*arguments)
     assert row_statuses(Batch.objects.get(name="it")) == ["ok"] * 5 + ["pending"] * 7
     commands.start_worker().wait_for(lambda: not Batch.objects.exclude(status=Batch.Status.DONE).exists())
-    # What was under way when the worker died is asked for again, and nothing that was recorded.
+    # Only checks that were running when the worker died are repeated.
     assert [server.hits(path) for path in paths] == [1] * 5 + [2] * 2 + [1] * 5
     assert_consistent()
     assert Profile.objects.create(url="https://new.example/").pk > PROFILES  # the sequences continue

@@ -49,7 +49,7 @@ def is_done(*batches):
 
 
 def hold_all(farm, profiles):
-    """Nothing is answered until these are opened, so no process runs out of profiles while another one starts."""
+    """The server answers nothing until these are opened, so no process runs out of profiles before another starts."""
     return [farm.hold(f"/{number}") for number in range(profiles)]
 
 
@@ -63,7 +63,10 @@ def assert_polite(farm, at_most=2):
 
 
 def test_redirects_into_the_domain_of_another_process_add_one_request_at_once_for_each_process(farm, commands):
-    """Its owner sends two. No process knows what the others send, so each sends one to a domain that is not its own."""
+    """Its owner sends two.
+
+    No process knows the requests of others, so each sends one to a domain that is not its own.
+    """
     hub, *sites = HOSTS
     farm.otherwise = lambda request: (
         Reply(raw=[ANSWER[:20], ANSWER[20:]], every=0.03)
@@ -145,7 +148,7 @@ def test_a_pause_stops_all_processes(farm, commands):
     assert_consistent()
 
 
-def test_a_worker_that_comes_later_gets_half_of_what_is_not_read(farm, commands):
+def test_a_worker_that_starts_later_gets_half_of_the_unread_partitions(farm, commands):
     batch = batch_on(farm, 240)
     first = commands.start_worker(page_size=24)
     gates = [farm.hold(f"/{number}") for number in range(24, 48)]
@@ -181,7 +184,7 @@ def test_ctrl_c_stops_batch_run_and_its_helpers_and_pauses_the_batch(farm, comma
     addresses = [farm.url(f"/{number}", HOSTS[number % len(HOSTS)]) for number in range(1200)]
     (tmp_path / "list.txt").write_text("\n".join(addresses))
     gates = hold_all(farm, 1200)
-    # Elsewhere the line that it waits for would come only after 5 s.
+    # Without a terminal, the line that it waits for would come only after 5 s.
     command = commands.start_at_terminal("batch", "run", "--checker=http", "--processes=2", str(tmp_path / "list.txt"))
     command.wait_for(lambda: Lease.objects.count() == 2)
     command.signal(signal.SIGINT)
@@ -221,7 +224,7 @@ def test_a_process_that_is_killed_between_leasing_and_recording_loses_nothing(fa
     assert_consistent()
 
 
-def test_each_process_serves_what_it_measures_on_a_port_of_its_own():
+def test_each_process_serves_its_measurements_on_its_own_port():
     ports = ["--metrics-port=9101", "--metrics-port=9102"]
     assert [child.arguments[-1] for child in worker_children(2, metrics=(9101, 9102))] == ports
     assert not any("metrics" in option for child in worker_children(2) for option in child.arguments)

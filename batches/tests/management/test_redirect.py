@@ -1,4 +1,4 @@
-"""`manage.py redirect`: what can be accepted, and accepting it."""
+"""`manage.py redirect`: list and accept permanent redirects."""
 
 import json
 
@@ -19,7 +19,7 @@ def proposed():
     return [propose_redirect(OLD, NEW), propose_redirect("https://old.example/b", "https://known.example/")]
 
 
-def test_the_list_shows_what_would_become_of_each(manage, proposed):
+def test_the_list_shows_the_effect_of_each(manage, proposed):
     output = manage("redirect", "list")
     lines = [line.split()[:4] for line in output.out.splitlines()]
     assert lines[0] == ["id", "profile", "new", "address"]

@@ -57,7 +57,7 @@ class Version:
         return command.out
 
     def run_and_list(self, *lines):
-        """The same. Returns the batches by name, in which the doctor finds nothing."""
+        """Run these commands, too. Returns the batches by name, in which the doctor finds nothing."""
         out = self.run(*lines, "batch doctor", "batch list --json")
         return {batch["name"]: batch for batch in json.loads(out[out.index("\n[") :])}
 
@@ -120,7 +120,7 @@ def walk_there_and_back(versions, server, tmp_path):
 
 
 def stop_in_the_middle(version, gates):
-    """Run a worker until these requests hang; then stop it as systemd does. What was checked is recorded."""
+    """Run a worker until these requests hang; then stop it as systemd does. It records the finished checks."""
     worker = version.start_worker()
     for gate in gates:
         gate.wait_for()
@@ -138,5 +138,5 @@ def test_the_way_to_this_version_and_back_loses_nothing_in_the_middle_of_a_run(v
 
 @pytest.mark.exhaustive
 @pytest.mark.databases("postgresql")
-def test_so_it_is_on_postgresql(versions, server, tmp_path):
+def test_the_way_to_this_version_and_back_loses_nothing_on_postgresql(versions, server, tmp_path):
     walk_there_and_back(versions, server, tmp_path)

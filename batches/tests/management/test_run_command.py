@@ -1,4 +1,4 @@
-"""`manage.py batch run`: the whole job in one line, from the list to the summary, whatever happens in between."""
+"""`manage.py batch run`: the whole job in one command, from the list to the summary, whatever happens in between."""
 
 import asyncio
 import io
@@ -103,7 +103,7 @@ def test_a_batch_that_ends_with_an_error_exits_1_and_says_why(configure, list_fi
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["nothing answers", "one answers"])
-def test_if_nothing_could_be_connected_to_it_exits_1_and_asks_about_this_machine(
+def test_if_every_profile_fails_to_connect_it_exits_1_and_asks_about_this_machine(
     answers, configure, server, list_file, manage
 ):
     configure(allowed_networks=("127.0.0.0/8",), retries=0)
@@ -180,7 +180,9 @@ def test_a_held_queue_is_shown_until_it_is_released(script, list_file, manage):
     ],
     ids=["paused", "deleted"],
 )
-def test_a_batch_that_someone_else_takes_away_exits_1_with_a_sentence(changes, sentence, script, list_file, manage):
+def test_it_exits_1_with_a_sentence_if_somebody_else_pauses_or_deletes_the_batch(
+    changes, sentence, script, list_file, manage
+):
     def change():
         pk = Batch.objects.get().pk
         for call in changes:
@@ -455,7 +457,7 @@ HALF_WAY = [1] * 6 + [0] * 2
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_a_terminal_pauses_and_resume_goes_on(server, list_file, commands):
+def test_ctrl_c_at_a_terminal_pauses_and_resume_continues(server, list_file, commands):
     path, gates = held_list(server, list_file)
     first = commands.start_at_terminal("batch", "run", "--checker", "http", str(path))
     first.wait_for(lambda: hits(server) == HALF_WAY and "4/8" in first.out)
@@ -482,7 +484,7 @@ def test_ctrl_c_at_a_terminal_pauses_and_resume_goes_on(server, list_file, comma
 
 @pytest.mark.slow
 @pytest.mark.databases("sqlite")
-def test_while_a_worker_checks_the_batch_elsewhere_it_only_follows(server, list_file, commands, manage):
+def test_it_only_shows_the_progress_while_another_worker_checks_the_batch(server, list_file, commands, manage):
     path, gates = held_list(server, list_file)
     assert manage("batch", "create", "--checker", "http", path).code == 0
     worker = commands.start_worker()

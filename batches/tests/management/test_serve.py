@@ -242,7 +242,7 @@ def test_celery_without_a_broker_gets_one_sentence_and_nothing_is_started(refuse
     assert refused("--executor", "celery") == sentence
 
 
-def test_it_starts_as_many_workers_as_it_is_told(manage, ports, monkeypatch):
+def test_it_starts_the_requested_number_of_workers(manage, ports, monkeypatch):
     started = []
     monkeypatch.setattr(serve_module, "supervise", lambda children, _: started.extend(child.name for child in children))
     assert manage("serve", "--processes", "2").code == 0
@@ -378,7 +378,7 @@ def supervise(commands, tmp_path):
         process = commands.start_program(*command, environ=environ, process_group=0, **streams)
         if not streams and "late" not in names:
             ready = [f"{name} | up\n" for name in names if "up" in MODULES[name]]
-            # A child that ends by itself may stop the others before they are up.
+            # A child that ends unexpectedly may stop the others before they are up.
             process.wait_for(lambda: process.popen.poll() is not None or all(line in process.out for line in ready))
         return process
 
@@ -393,7 +393,7 @@ def test_children_end_one_after_the_other_in_reverse_order(number, supervise):
     assert process.out.endswith("\ncourteous | down\npolite | down\nstopped\n")
 
 
-def test_under_nohup_they_go_on_although_the_terminal_was_closed(supervise):
+def test_under_nohup_they_continue_after_the_terminal_is_closed(supervise):
     process = supervise("polite", environ={"NOHUP": "1"})
     process.signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -467,7 +467,7 @@ def test_children_end_when_nobody_reads_their_lines(supervise):
 
 
 @pytest.mark.parametrize(("name", "code"), [("failing", 3), ("crashing", 1)])
-def test_a_child_that_ends_by_itself_is_named_after_its_last_line(name, code, supervise):
+def test_a_child_that_ends_unexpectedly_is_named_after_its_last_line(name, code, supervise):
     process = supervise("polite", name)
     assert process.wait() == 0
     assert_gone(children(process).values())
@@ -488,7 +488,7 @@ def test_a_child_that_restarts_starts_again_and_again_with_longer_and_longer_del
 
 @pytest.mark.parametrize("environ", [{}, {"SLOWLY": "1"}], ids=["working", "starting"])
 def test_children_that_restart_stop_together(environ, supervise):
-    """Each of these ends when the other one has got its signal, which may come while the last one is being started."""
+    """Each of these ends when the other one has received its signal, perhaps while the last one is starting."""
     process = supervise("one", "two", environ={"RESTARTING": "one two", **environ})
     process.wait_for(lambda: process.out.count("| up") == 2)
     process.signal(signal.SIGTERM)

@@ -1,5 +1,5 @@
-"""What a command imports before it does anything: the admin and the API take longer than most commands. And its end
-is quick: nothing looks for garbage in all that was imported.
+"""A command starts without importing the admin and the API, which takes longer than most commands, and ends without
+collecting garbage among the imported objects.
 """
 
 import sys

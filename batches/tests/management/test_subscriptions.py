@@ -1,4 +1,4 @@
-"""`manage.py list subscribe` and what belongs to it."""
+"""`manage.py list subscribe` and the other actions for subscriptions."""
 
 import json
 from io import StringIO

@@ -28,7 +28,7 @@ ROLES = {
     "adder": (["view_webhook", "add_webhook"], 200, 403),
     "changer": (["view_webhook", "change_webhook", "view_webhookdelivery"], 200, 200),
     "deleter": (["view_webhook", "delete_webhook"], 200, 403),
-    # Permissions for batches or for log entries alone do not apply to webhooks.
+    # Permissions for batches or for log entries do not apply to webhooks.
     "outsider": (
         ["change_batch", "operate_batch", "view_webhook", "view_webhookdelivery", "change_webhookdelivery"],
         200,
@@ -167,7 +167,7 @@ def test_an_inactive_webhook_gets_no_test_event(client):
     assert deliveries() == []
 
 
-def test_a_rotated_secret_is_on_the_page_with_the_end_of_the_previous_one(client):
+def test_a_rotated_secret_is_on_the_page_with_the_end_of_the_previous_secret(client):
     webhook = make_webhook()
     response = press(client, "rotate_secret", webhook)
     new, html = Webhook.objects.get().secret, text_of(response)
@@ -199,7 +199,7 @@ def test_an_unknown_action_does_nothing(client, call):
     assert rows() == before
 
 
-# Permissions. What holds for every page of the admin is in `tests/admin/test_roles.py`.
+# Permissions. `tests/admin/test_roles.py` tests those of every page of the admin.
 
 
 @pytest.mark.parametrize("role", ROLES)

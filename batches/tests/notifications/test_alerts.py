@@ -1,4 +1,4 @@
-"""What the subscribers of the queue are notified of: that it is held for long, or that no worker runs."""
+"""Subscribers of the queue are notified if it is held for long, or if no worker runs."""
 
 import json
 from datetime import timedelta
@@ -69,7 +69,7 @@ def test_a_missing_worker_is_reported_once_by_its_last_heartbeat_idle_or_busy():
     assert facts["worker"] == "worker"
 
 
-def test_a_worker_that_comes_back_tells_late():
+def test_a_returning_worker_notifies_late():
     subscribe(None, topics=["no_worker"], minutes=60)
     age()
     age_workers(3 * HOUR)

@@ -1,4 +1,4 @@
-"""Deliveries to a real receiver: what is sent, and what each kind of response does."""
+"""Deliveries to a real receiver: their content, and the effect of each kind of response."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Messages by e-mail to a real mail server: what arrives, and what each kind of refusal does."""
+"""Messages by e-mail to a real mail server: their content, and the effect of each kind of refusal."""
 
 from email.utils import parsedate_to_datetime
 
@@ -82,7 +82,7 @@ def test_a_refusal_for_good_fails_with_its_answer_and_one_for_now_is_retried(mai
 
 
 @one_database
-def test_each_attempt_says_the_same_whatever_happens_in_between(mails, deliver):
+def test_each_attempt_sends_the_same_content(mails, deliver):
     found = make_list("then", 1)
     subscribe(found, topics=["stories"])
     run_list(found, with_stories(story_of(1)))
@@ -141,7 +141,7 @@ def test_a_name_cannot_add_a_header(mails, deliver):
     assert "One . Bcc: eve@example.org [31m" in mail.get_body(("plain",)).get_content()
 
 
-def test_what_a_killed_worker_had_claimed_is_sent_again_with_the_same_id(mails, deliver):
+def test_deliveries_of_a_killed_worker_are_sent_again_with_the_same_id(mails, deliver):
     assert BatchManager().send_test_message(subscribe(make_list()).pk)
     prepare_messages()
     [lost] = outbox.claim_due(10, {}, 10)

@@ -1,4 +1,4 @@
-"""What messages to subscriptions are about, and what they contain."""
+"""The topics and the contents of messages to subscriptions."""
 
 import json
 from datetime import timedelta
@@ -33,7 +33,7 @@ FAILURES = [failed()] * 6
 
 
 def read_contents():
-    """The content of each message that is to be sent."""
+    """The content of each message to send."""
     prepare_messages()
     rows = WebhookDelivery.objects.claimable().order_by("pk")
     return [json.loads(row.payload)["data"] for row in rows]
@@ -97,7 +97,7 @@ def test_a_baseline_is_not_reported():
     assert content["stories"]["total"] == 1
 
 
-def test_what_is_retried_or_queued_again_tells_each_story_once():
+def test_a_batch_that_is_retried_or_queued_again_reports_each_story_once():
     found = make_list("Press", 2)
     subscribe(found)
     batch = run_list(found, with_stories(story_of(1)), failed())
@@ -119,7 +119,7 @@ def test_what_is_retried_or_queued_again_tells_each_story_once():
 
 
 @pytest.mark.parametrize(
-    ("checks", "before", "percent", "is_told"),
+    ("checks", "before", "percent", "is_reported"),
     [
         ([ok()] * 3 + FAILURES, None, 66, True),
         ([ok()] * 3 + FAILURES, None, 67, False),
@@ -130,13 +130,13 @@ def test_what_is_retried_or_queued_again_tells_each_story_once():
     ],
     ids=["a share", "a smaller share", "twice as many", "not twice", "four", "none"],
 )
-def test_many_failures_are_a_share_or_twice_the_previous_run(checks, before, percent, is_told):
+def test_many_failures_are_a_share_or_twice_the_previous_run(checks, before, percent, is_reported):
     found = make_list("Press", 9)
     if before:
         run_list(found, *before)
     subscribe(found, topics=["failures"], failed_percent=percent)
     run_list(found, *checks)
-    assert len(read_contents()) == is_told
+    assert len(read_contents()) == is_reported
 
 
 def test_a_profile_is_reported_once_when_it_begins_to_fail_and_once_when_it_recovers():
@@ -157,7 +157,7 @@ def test_a_profile_is_reported_once_when_it_begins_to_fail_and_once_when_it_reco
     assert "Began to fail: 1\n  - https://example.org/0: Gone.\n" in letters()[0].text
 
 
-def test_what_another_list_has_seen_in_between_is_reported_too():
+def test_changes_that_another_list_has_seen_in_between_are_reported_too():
     found, other = make_list("Press", 1), make_list("Other", 1)
     subscribe(found, topics=["failing", "recovered"], after_failures=2)
     run_list(found, ok())
@@ -173,7 +173,7 @@ def test_what_another_list_has_seen_in_between_is_reported_too():
     assert [content["topics"] for content in read_contents()] == [["failing"], ["recovered"]]
 
 
-def test_a_retry_tells_only_what_its_first_message_did_not():
+def test_a_retry_reports_only_news_since_the_first_message():
     found = make_list("Press", 2)
     subscribe(found, topics=["failing", "recovered"], after_failures=1)
     batch = run_list(found, failed(), failed())
@@ -200,7 +200,7 @@ def test_profiles_that_changed_are_capped(monkeypatch):
     assert "<li>and 3 more</li>" in letters()[0].html
 
 
-# What is in them
+# Contents
 
 
 def test_stories_are_grouped_by_profile_and_capped_with_a_link(configure, monkeypatch):
@@ -245,7 +245,7 @@ def test_the_words_of_each_kind_of_message():
     ]
 
 
-def test_the_content_is_that_of_the_end_of_the_run_whatever_happens_before_it_is_prepared():
+def test_the_content_is_from_the_end_of_the_run_even_if_it_is_prepared_later():
     found = make_list("Press", 2)
     subscribe(found, topics=["done"])
     batch = run_list(found, ok(), failed())

@@ -166,7 +166,7 @@ def test_deleting_a_webhook_waits_for_the_event_that_is_being_written():
     assert (batch.status, deliveries()) == ("done", [])
 
 
-# What an event contains; the batch in it has a test in `test_vocabulary.py`
+# The contents of an event; `test_vocabulary.py` tests the batch in it
 
 
 def test_the_payload_identifies_its_event_and_is_ascii():
@@ -186,7 +186,7 @@ def test_the_payload_identifies_its_event_and_is_ascii():
     assert delivery.payload.isascii()
 
 
-def test_an_event_keeps_what_the_batch_was_then_even_if_it_is_renamed_and_deleted():
+def test_an_event_keeps_the_state_of_the_batch_even_if_it_is_renamed_and_deleted():
     make_webhook()
     batch = make_batch("then")
     assert BatchManager().complete_batch(batch.pk)
@@ -205,7 +205,7 @@ def test_a_test_event_goes_to_one_webhook_if_it_is_active():
     assert json.loads(only_delivery().payload)["data"] == {"batch": None}
 
 
-# What the database itself refuses
+# Constraints of the database
 
 IMPOSSIBLE = {
     "delivered, and to be retried": (WebhookDelivery, {"delivered_at": NOW}),

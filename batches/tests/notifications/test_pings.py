@@ -52,7 +52,7 @@ def test_a_run_that_stops_with_an_error_says_so(run, monkeypatch):
     assert paths == [f"/uuid/start?rid={batch.pk}", f"/uuid/fail?rid={batch.pk}"]
 
 
-def test_without_an_address_nobody_is_asked(run):
+def test_without_an_address_no_ping_is_sent(run):
     batch, paths = run(is_wanted=False)
     assert (batch.status, paths) == (Batch.Status.DONE, [])
 

@@ -42,7 +42,7 @@ def is_settled():
     return WebhookDelivery.objects.exists() and not WebhookDelivery.objects.waiting().exists()
 
 
-def test_a_worker_tells_of_its_run_and_is_not_held_up_by_a_server_that_hangs(start, mails, run):
+def test_a_worker_notifies_about_its_run_without_waiting_for_a_hanging_server(start, mails, run):
     mails.hangs = True
     worker = start("batchworker")
     worker.wait_for(lambda: mails.attempts == 1)
@@ -97,7 +97,7 @@ def test_two_workers_send_each_message_once(start, mails, configure):
 
 
 @one_database
-def test_cron_tells_that_no_worker_runs_and_a_worker_that_comes_back_does_not_repeat_it(start, mails):
+def test_cron_notifies_that_no_worker_runs_and_a_returning_worker_does_not_repeat_it(start, mails):
     subscribe(None, topics=["no_worker"], minutes=5)
     Queue.objects.get_or_create(pk=Queue.THE_ONE)
     age_workers(timedelta(minutes=6))
@@ -114,7 +114,7 @@ def test_cron_tells_that_no_worker_runs_and_a_worker_that_comes_back_does_not_re
 
 
 @one_database
-def test_a_worker_that_comes_back_tells_late(start, mails):
+def test_a_returning_worker_notifies_late(start, mails):
     subscribe(None, topics=["no_worker"], minutes=5)
     Queue.objects.get_or_create(pk=Queue.THE_ONE)
     age_workers(timedelta(hours=6))

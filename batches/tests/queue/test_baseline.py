@@ -1,4 +1,4 @@
-"""The stories of a profile's first read are its baseline: known, not new, not counted, not told."""
+"""The stories of a profile's first check are its baseline: known, but not new, counted or reported."""
 
 import json
 
@@ -103,7 +103,7 @@ def test_a_batch_that_is_kept_as_a_list_passes_on_what_it_counts(manager):
 
 
 @pytest.mark.parametrize("again", [BatchManager.queue_batch, BatchManager.retry_failed])
-def test_what_was_read_before_stays_read_when_a_batch_is_checked_again(again, manager):
+def test_a_profile_that_was_read_before_has_no_new_baseline_when_a_batch_is_checked_again(again, manager):
     run = start_run(make_batch("it", 2, count_first=False))
     one, two = profile_ids(run.batch)
     record(run, [(one, ok("a")), (two, failed())])
@@ -118,7 +118,7 @@ def test_what_was_read_before_stays_read_when_a_batch_is_checked_again(again, ma
     assert_consistent()
 
 
-def test_the_baseline_of_a_batch_is_there_for_those_who_ask():
+def test_the_baseline_of_a_batch_is_available_on_request():
     assert not make_batch("another").has_baseline
     batch = half_known()
     assert new_ids(batch) == ["c", "b"]
@@ -147,7 +147,7 @@ def test_a_corrected_address_of_the_same_site_has_new_stories_at_once(manager):
     assert new_ids(check("n", "a", "b", batch=manager.run_list(found.pk))) == ["n"]
 
 
-def test_the_history_of_a_moved_profile_goes_on_where_it_has_moved_to(manager):
+def test_the_history_of_a_moved_profile_continues_at_its_new_address(manager):
     check("a")
     target = Profile.objects.create(url="https://new.example/")
     found = propose_redirect(urls(1)[0], target.url)

@@ -1,4 +1,4 @@
-"""One action on many batches: which batches, in which order, and how the result is reported."""
+"""One action on many batches: their selection, their order, and the report of the result."""
 
 import pytest
 from django.db.models import QuerySet
@@ -69,7 +69,7 @@ def test_batches_that_the_action_is_offered_for_come_before_the_others(monkeypat
     assert names_selected(Action.PAUSE_BATCH, Batch.objects.all()) == (["2", "1"], 1)
 
 
-def test_the_same_call_goes_on_with_the_rest_until_nothing_is_left(monkeypatch):
+def test_the_same_call_continues_with_the_rest_until_nothing_is_left(monkeypatch):
     make_waiting(5)
     cap_bulk(monkeypatch, 2)
     counts = []
@@ -90,7 +90,7 @@ def test_nothing_is_left_unless_the_selection_says_so(monkeypatch):
     assert names_selected(Action.QUEUE_BATCH, Batch.objects.order_by("name")) == (["1", "2"], 0)
 
 
-def test_more_repeats_than_fit_are_refused_since_a_second_call_could_not_go_on(monkeypatch):
+def test_more_repeats_than_fit_are_refused_since_a_second_call_could_not_continue(monkeypatch):
     make_waiting(3)
     cap_bulk(monkeypatch, 2)
     with pytest.raises(Refused, match="More than 2 batches are selected") as refused:
@@ -115,7 +115,7 @@ def test_each_outcome_has_the_batch_before_and_after_and_why_it_was_refused():
 
 
 def undo_all(action):
-    """All that was done with this action."""
+    """Undo all changes of this action."""
     return undo_changes(BatchManager("ada"), BatchLog.objects.changes().filter(action=action))
 
 
@@ -138,7 +138,7 @@ def assert_order(running, waiting):
     assert waiting_names() == waiting.split()
 
 
-def test_the_undo_of_many_queued_ones_takes_them_out_again_and_says_what_it_leaves():
+def test_the_undo_of_many_queued_batches_unqueues_them_and_reports_the_others():
     batches = [make_batch(name, queue=False) for name in "abc"]
     make_waiting(1)
     bulk_of(Action.QUEUE_BATCH, batches)
@@ -161,7 +161,7 @@ def test_an_undo_of_many_stops_where_somebody_has_changed_the_order():
     assert_consistent()
 
 
-def test_a_repeat_names_the_batch_that_it_made():
+def test_a_repeat_names_its_new_batch():
     [outcome] = bulk_of(Action.REPEAT_BATCH, [half_checked("done")]).outcomes
     assert outcome.result.previous.name == "it"
 

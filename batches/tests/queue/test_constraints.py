@@ -1,4 +1,7 @@
-"""What the database itself refuses, past all code. A CHECK passes on NULL: each NULL has its line."""
+"""Constraints: the database refuses impossible rows, even from plain SQL.
+
+A CHECK passes on NULL, so each NULL has a row.
+"""
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -28,7 +31,7 @@ IMPOSSIBLE = {
     "more results than completed": {"successful_checks": 2},
     "more results and skipped profiles than completed": {"skipped_profiles": 1},
     "more failures than completed": {"failed_checks": 3, "successful_checks": 0},
-    "a total below what is completed": {"total_profiles": 1},
+    "a total below the completed profiles": {"total_profiles": 1},
     "a negative total": {"total_profiles": -1, "completed_profiles": -1, "successful_checks": -1, "failed_checks": -1},
     "a negative number of completed": {"completed_profiles": -1, "successful_checks": -1, "failed_checks": -1},
     "a negative number of successes": {"successful_checks": -1},

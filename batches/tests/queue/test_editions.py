@@ -1,4 +1,4 @@
-"""Long edits of lists: in bounded transactions that nobody sees, switched on by the last one."""
+"""Long edits of lists: staged in bounded transactions that nobody sees, and revealed by the last one."""
 
 import re
 from datetime import timedelta
@@ -21,7 +21,7 @@ from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threa
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: Of a list of twelve: the call, what the list has then, and the change.
+#: For a list of twelve: the call, the profiles of the list afterwards, and the change.
 EDITS = {
     "add": (lambda manager, pk: manager.add_profiles(pk, urls(20)), urls(20), ListChange(8, 0, 12)),
     "remove": (lambda manager, pk: manager.remove_profiles(pk, urls(8)), urls(12)[8:], ListChange(0, 8, 4)),
@@ -84,7 +84,7 @@ def findings():
 
 
 def assert_settled(found):
-    """No row is left of what the list was, or should have been."""
+    """No row is left of earlier or unfinished editions."""
     found.refresh_from_db()
     assert (found.editor, found.edit_until) == (None, None)
     rows = ListProfile.everything.filter(list=found)
@@ -135,7 +135,7 @@ def test_a_killed_edit_shows_nothing_and_blocks_nobody_for_ever(number, edit, fo
     assert read(found) == after
 
 
-def test_the_next_edit_removes_what_a_killed_one_has_left(edit, found, manager, at_each_staged_chunk):
+def test_the_next_edit_removes_the_rows_of_a_killed_one(edit, found, manager, at_each_staged_chunk):
     with killed_at(2, at_each_staged_chunk):
         edit[0](manager, found.pk)
     expire_edit()
@@ -392,7 +392,7 @@ def test_a_staged_edit_of_a_list_that_is_deleted_is_refused(found, manager, at_e
     assert not ListProfile.everything.exists()
 
 
-# What it costs
+# Cost
 
 
 def transactions(call):

@@ -1,4 +1,4 @@
-"""Decided on what was seen, done on the same: otherwise the call is refused and changes nothing."""
+"""A call is refused and changes nothing if the state that its caller saw has changed."""
 
 from uuid import UUID
 
@@ -28,7 +28,7 @@ TRANSITIONS = {
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
-def test_a_call_that_was_decided_from_something_else_is_refused(name, manager):
+def test_a_call_that_was_decided_from_another_state_is_refused(name, manager):
     status, *arguments = TRANSITIONS[name]
     it, queue = half_checked(status), Queue.objects.get()
     other = "paused" if status != "paused" else "queued"
@@ -52,7 +52,7 @@ def test_a_call_that_was_decided_from_something_else_is_refused(name, manager):
     assert_consistent()
 
 
-def test_a_bulk_deletion_leaves_what_no_longer_matches_its_filter(manager):
+def test_a_bulk_deletion_skips_batches_that_no_longer_match_its_filter(manager):
     gone, kept = make_batch("gone", queue=False), make_batch("kept", queue=False)
     seen = Batch.objects.filter(status="paused")
     ids = list(seen.values_list("pk", flat=True))
@@ -76,7 +76,7 @@ def test_a_repeat_with_the_same_id_is_made_once(manager):
 
 
 @pytest.mark.parametrize("fields", [None, ["name", "status", "position", "completed_at"]])
-def test_saving_an_old_instance_writes_nothing_that_the_manager_writes(fields, manager):
+def test_saving_an_old_instance_writes_no_field_of_the_manager(fields, manager):
     it = half_checked("queued")
     stale = Batch.objects.get(pk=it.pk)
     assert manager.complete_batch(it.pk)

@@ -1,4 +1,4 @@
-"""Memory of failures: counted in a row, with their beginning and a rest, and taken back after an outage of ours."""
+"""Memory of failures: counted in a row, with their beginning and a rest, and undone after an outage of ours."""
 
 from datetime import UTC, datetime, timedelta
 

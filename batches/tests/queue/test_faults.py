@@ -353,7 +353,7 @@ class InjectedFault(OperationalError):
 
 
 class Fault:
-    """What comes of a call with a fault: whether anything of it was stored for good."""
+    """The outcome of a call with a fault: whether any of its changes were committed."""
 
     has_stored = False
 
@@ -396,8 +396,8 @@ def each_scene() -> Iterator[Any]:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.slow
 @pytest.mark.parametrize(("scene", "stride"), [*each_scene()])
-def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, stride, manager, monkeypatch):
-    """Most calls are one transaction. What a deletion or an import leaves behind, the next one removes."""
+def test_a_fault_at_any_statement_changes_nothing_visible(scene, stride, manager, monkeypatch):
+    """Most calls are one transaction. The next deletion or import removes the rest of an interrupted one."""
     if scene.endswith("staged"):
         monkeypatch.setattr(editions, "INSERT_CHUNK", 3)
     status, prepare, call = SCENES[scene]
@@ -417,7 +417,7 @@ def test_a_fault_at_any_statement_changes_nothing_that_shows(scene, stride, mana
         # Every tenth time even if nothing can have changed: reading all tables takes longer than most calls.
         if (fault.has_stored or step % 10 == 1) and everything() != before:
             assert scene.split()[0] in IN_SEVERAL_TRANSACTIONS
-            # The fault may have hit the attempt to clean up, too. Later the batch counts as interrupted by itself.
+            # The fault may have hit the attempt to clean up, too. The batch counts as interrupted later anyway.
             for model in (Batch, ProfileList):
                 model.everything.in_preparation().update(deleted_at=Now())
             ProfileList.objects.filter(edit_until__gt=Now()).update(edit_until=Now())

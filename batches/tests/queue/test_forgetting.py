@@ -1,4 +1,4 @@
-"""Forgetting a profile: nothing of it is left, every ledger stays exact, and nobody who stores rows for it fails."""
+"""Forgetting a profile leaves no trace, keeps every ledger exact, and lets nobody fail who stores rows for it."""
 
 import json
 from time import sleep
@@ -94,7 +94,7 @@ def test_no_table_names_the_profile_afterwards(manager):
     assert_sound()
 
 
-def test_messages_lose_it_also_those_that_wait(manager):
+def test_it_is_removed_from_all_messages_even_waiting_ones(manager):
     people = make_list("people", 3)
     subscribe(people, topics=["stories", "failing"])
     run = start_run(manager.run_list(people.pk))
@@ -106,8 +106,8 @@ def test_messages_lose_it_also_those_that_wait(manager):
     prepare_messages()
     assert OURS in WebhookDelivery.objects.get().payload
     forget()
-    told = json.loads(WebhookDelivery.objects.get().payload)["data"]["stories"]["profiles"]
-    assert [profile["profile"] for profile in told] == profiles[1:]
+    reported = json.loads(WebhookDelivery.objects.get().payload)["data"]["stories"]["profiles"]
+    assert [profile["profile"] for profile in reported] == profiles[1:]
     assert f"Title {profiles[0]}" not in WebhookDelivery.objects.get().payload
 
 
@@ -158,7 +158,7 @@ def test_a_worker_that_records_a_result_for_it_changes_nothing_and_finishes_the_
     assert_sound()
 
 
-def test_a_batch_of_it_alone_is_empty_and_ends_by_itself(manager):
+def test_a_batch_with_only_this_profile_becomes_empty_and_ends(manager):
     run = start_run(make_batch("it", 1))
     forget()
     assert manager.finish_run(run.batch.pk, run.run_token)
@@ -194,7 +194,7 @@ def test_stories_that_are_no_longer_counted_do_not_count_when_they_go(manager):
     assert {story.story_id for story in run.batch.new_stories} == {"e", "f"}
 
 
-def test_what_a_merger_moved_to_it_goes_too(manager):
+def test_the_stories_of_a_merged_profile_are_deleted_too(manager):
     """Its stories may be in batches where it has no row."""
     run = start_run(make_batch("it", 1))
     record(run, [(profile_ids(run.batch)[0], ok("a", "b"))])
@@ -263,7 +263,7 @@ def test_its_address_can_be_added_again_and_is_then_new(manager):
     assert profile_ids(again) != [before.pk]
 
 
-def test_the_traces_are_what_goes(manager):
+def test_the_traces_count_the_deleted_rows(manager):
     make_list("people", 2)
     run = start_run(make_batch("it", 2))
     record_one(run, ok("a", "b"))
@@ -292,7 +292,7 @@ def test_many_batches_go_in_bounded_transactions_with_a_constant_number_of_state
 # Others at the same time
 
 
-def test_a_recording_that_is_under_way_is_waited_for_and_counts(manager, monkeypatch):
+def test_it_waits_for_a_recording_in_progress_and_counts_its_results(manager, monkeypatch):
     run = start_run(make_batch("it", 3))
     ours, other, _ = profile_ids(run.batch)
     gate = Gate(monkeypatch, results, "update_batch_profiles")
@@ -307,7 +307,7 @@ def test_a_recording_that_is_under_way_is_waited_for_and_counts(manager, monkeyp
     assert_sound()
 
 
-#: What is called when the profile was read, and its row not committed yet.
+#: The functions that are called after the profile was read, and before its row is committed.
 STORING = {
     "a batch": (contents, "partition_of", lambda: BatchManager().create_batch("new", urls(2))),
     "a list": (lists, "pluralise", lambda: BatchManager().create_list("new", urls(2))),

@@ -46,7 +46,7 @@ def test_a_hold_with_an_end_says_so_and_lets_nothing_start_until_then(manager):
     assert Queue.objects.get().held
 
 
-def test_at_its_end_a_worker_releases_it_and_goes_on(manager, end_the_hold):
+def test_a_worker_releases_it_when_its_end_has_come_and_continues(manager, end_the_hold):
     batch = make_batch(profiles=1)
     assert manager.hold_queue("Quiet hours", in_an_hour())
     end_the_hold()
@@ -94,7 +94,7 @@ def test_a_release_ends_it_early_and_another_hold_replaces_its_end(manager):
     ],
     ids=str,
 )
-def test_an_end_that_cannot_be_is_refused(until, manager):
+def test_an_impossible_end_is_refused(until, manager):
     with unchanged():
         assert manager.hold_queue("why", until).code == Code.BAD_VALUE
 
@@ -153,7 +153,7 @@ def continues(batch):
     ],
     ids=["by hand", "by a worker", "by a task", "by code"],
 )
-def test_after_the_release_it_goes_on_before_all_others(release, stopped, manager, end_the_hold):
+def test_after_the_release_it_continues_before_all_others(release, stopped, manager, end_the_hold):
     end_the_hold()
     assert release(manager)
     assert continues(stopped)

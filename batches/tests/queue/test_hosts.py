@@ -1,4 +1,4 @@
-"""The wishes of hosts outlive the run that heard them."""
+"""The limits that hosts ask for outlive the run that noted them."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
 pytestmark = pytest.mark.django_db
 
 
-def test_what_hosts_ask_for_is_remembered_until_they_no_longer_ask():
+def test_the_limits_of_hosts_are_remembered_until_they_no_longer_ask():
     a, b = HostNote("a.example", 3600.0, 2, 4.0, 429), HostNote("b.example", 0.0, 0, 1.0, 200)
     for _ in range(2):  # a call that is repeated changes nothing
         remember_hosts([a, b])
@@ -51,7 +51,7 @@ def test_a_name_that_is_too_long_to_be_one_is_not_remembered():
     assert [note.name for note in recall_hosts()] == ["b.example"]
 
 
-def test_workers_hear_what_hosts_have_lately_asked_of_others():
+def test_workers_learn_the_limits_that_hosts_have_recently_asked_of_others():
     remember_hosts([HostNote("old.example", 60.0, 1), HostNote("new.example", 60.0, 1)])
     Host.objects.filter(name="old.example").update(noted_at=Now() - timedelta(seconds=hosts.NEWS_SECONDS + 1))
     assert [note.name for note in hear_of_hosts()] == ["new.example"]

@@ -1,4 +1,4 @@
-"""Lists that last: created, edited, imported as a whole, run and deleted."""
+"""Lists: created, edited, imported as a whole, run and deleted."""
 
 import uuid
 
@@ -79,7 +79,7 @@ def test_a_list_can_be_empty_at_first(manager):
         ({"name": "x", "profiles": ["https://example.org/", "nonsense"]}, "bad_value"),
     ],
 )
-def test_a_list_that_cannot_be_is_refused(values, code, manager):
+def test_an_impossible_list_is_refused(values, code, manager):
     make_list("taken")
     with unchanged():
         assert manager.create_list(**values).code == code
@@ -122,7 +122,7 @@ def test_attributes_are_changed_and_logged_once(manager):
         ({"checker": None}, "bad_value"),
     ],
 )
-def test_attributes_that_cannot_be_are_refused(values, code, manager):
+def test_impossible_attributes_are_refused(values, code, manager):
     found = make_list()
     make_list("taken")
     with unchanged():
@@ -151,7 +151,7 @@ def test_an_edit_that_changes_nothing_leaves_no_trace(manager):
         assert manager.correct_address(found.pk, urls(1)[0], urls(1)[0])
 
 
-def test_another_list_keeps_what_one_removes(manager):
+def test_other_lists_keep_a_profile_that_one_list_removes(manager):
     one, other = make_list("one", 3), make_list("other", 3)
     assert manager.remove_profiles(one.pk, urls(3))
     assert (urls_of(one), urls_of(other)) == ([], urls(3))
@@ -204,7 +204,7 @@ def test_the_first_import_into_an_empty_list_needs_no_permission(manager):
 # Correcting an address
 
 
-def test_a_corrected_address_keeps_its_history_and_forgets_what_belongs_to_the_old_one(manager):
+def test_a_corrected_address_keeps_its_history_and_resets_the_memory_of_the_old_address(manager):
     found = make_list(profiles=2)
     run = start_run(manager.run_list(found.pk))
     record(run, [(profile_ids(run.batch)[0], ok("a story", etag='"1"', feed_url="https://example.org/feed"))])
@@ -229,7 +229,7 @@ def test_a_corrected_address_keeps_its_history_and_forgets_what_belongs_to_the_o
         ("https://example.org/0", "https://example.org/1", "already_exists"),
     ],
 )
-def test_a_correction_that_cannot_be_is_refused(old, new, code, manager):
+def test_an_impossible_correction_is_refused(old, new, code, manager):
     found = make_list(profiles=2)
     make_batch(profiles=8)  # knows an address that the list does not have
     with unchanged():
@@ -289,7 +289,7 @@ def test_edits_at_the_same_time_all_arrive():
 # Runs
 
 
-def test_a_run_is_a_queued_batch_of_the_list_that_stays_as_it_was_made(manager):
+def test_a_run_is_a_queued_batch_of_the_list_that_later_edits_do_not_change(manager):
     make_batch("before")
     found = make_list("News", 3, priority=-1, checker="http")
     run = manager.run_list(found.pk)
@@ -326,7 +326,7 @@ def test_a_list_has_one_run_at_a_time(status, code, manager):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_of_two_parallel_runs_is_made():
+def test_one_of_two_parallel_runs_is_created():
     found = make_list("News", 3)
     results = run_in_threads([lambda: BatchManager().run_list(found.pk)] * 4)
     assert sorted(bool(result) for result in results) == [False, False, False, True]
@@ -412,7 +412,7 @@ def test_a_deleted_list_leaves_its_profiles_and_its_runs(manager):
     assert_consistent()
 
 
-# What it costs
+# Cost
 
 
 def statements(call):

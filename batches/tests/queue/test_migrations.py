@@ -102,7 +102,7 @@ def test_the_last_worker_of_the_queue_has_a_row_of_its_own():
         assert cursor.fetchall() == [("host:1", __version__)]
     [worker] = Worker.objects.all()
     assert (worker.name, worker.version, worker.seen_at) == ("host:1", __version__, seen_at)
-    assert worker.ended_at == seen_at  # whether it is still there, its next heartbeat says
+    assert worker.ended_at == seen_at  # its next heartbeat shows whether it is still alive
 
 
 def repeat(batch):

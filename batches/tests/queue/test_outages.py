@@ -1,4 +1,4 @@
-"""An outage of our own: the run stops, the queue is held, and what could not be checked is not recorded as failed."""
+"""An outage of our own: the run stops, the queue is held, and unreachable profiles are not recorded as failed."""
 
 from datetime import timedelta
 
@@ -51,7 +51,7 @@ def counters(batch):
     return batch.completed_profiles, batch.successful_checks, batch.failed_checks
 
 
-def test_what_failed_without_an_answer_is_pending_again_and_the_batch_waits_at_the_front():
+def test_rows_that_failed_without_an_answer_are_pending_again_and_the_batch_waits_at_the_front():
     run = run_with(ok("story"), LOST, failed(), LOST)
     make_batch("next")
     assert report(run) is True
@@ -99,7 +99,7 @@ def test_the_rows_of_all_workers_are_set_back_and_their_leases_end():
     assert_consistent()
 
 
-def test_failures_from_before_the_outage_stay():
+def test_failures_from_before_the_outage_are_kept():
     run = run_with(LOST, ok(), LOST)
     BatchProfile.objects.filter(profile_id=profile_ids(run.batch)[0]).update(checked_at=timezone.now() - 2 * HOUR)
     assert report(run)
@@ -170,7 +170,7 @@ def test_one_worker_at_a_time_asks_hosts_and_not_too_often():
         assert [outages.take_probe(60) for _ in range(2)] == [True, False]
 
 
-def test_a_hold_by_somebody_stays_theirs():
+def test_an_outage_does_not_change_a_hold_by_a_person():
     run = run_with(LOST)
     assert BatchManager("ada").hold_queue("repairs")
     assert report(run)
@@ -181,7 +181,7 @@ def test_a_hold_by_somebody_stays_theirs():
         assert BatchManager("the worker", "worker").end_outage() is True
 
 
-def test_somebody_can_take_the_hold_over_or_release_it_by_hand():
+def test_a_person_can_take_over_the_hold_or_release_it():
     run = run_with(LOST)
     assert report(run)
     assert BatchManager("ada").hold_queue("repairs")

@@ -143,7 +143,7 @@ def test_workers_that_claim_at_the_same_instant_get_different_partitions():
 
 def test_each_worker_records_in_its_own_partitions_only_and_all_count():
     batch = of_domains(6)
-    Profile.objects.update(first_read_at=Now())  # what was there before is not new
+    Profile.objects.update(first_read_at=Now())  # earlier stories are not new
     one, two = share(batch, 2, 2)
     foreign = profiles_of(two)
     record(one, [(pk, ok("a story")) for pk in profile_ids(batch)])
@@ -209,7 +209,7 @@ def test_a_checked_partition_is_gone_and_a_released_one_can_be_leased_by_others(
     assert set(Partition.objects.values_list("number", flat=True)) == {released, *kept}
 
 
-def test_a_worker_that_releases_its_run_leaves_what_is_checked_to_nobody():
+def test_a_worker_that_releases_its_run_removes_its_checked_partitions():
     [one] = share(of_domains(4), 1)
     checked, *left = one.partitions
     assert BatchManager().release_run(one.batch.pk, one.run_token, [checked])

@@ -1,4 +1,4 @@
-"""PostgreSQL's plans for what workers do all the time, as it chooses them: no large table is read whole."""
+"""PostgreSQL's plans for the statements of workers: none reads a whole large table."""
 
 import re
 
@@ -64,7 +64,7 @@ def fill(rows):
 
 
 def work_on(batch):
-    """Everything that a worker asks for while it works on a batch."""
+    """All statements of a worker that works on a batch."""
     manager = BatchManager()
     assert manager.queue_batch(batch.pk)
     assert manager.ensure_run("worker", 4).wanted == 4

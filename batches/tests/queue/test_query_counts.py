@@ -153,7 +153,7 @@ def test_the_last_step_of_a_deletion_locks_the_queue_first_because_it_writes_to_
 # Recording
 
 
-#: Where profiles have moved to: nowhere, or elsewhere.
+#: The redirect targets of profiles: none, or others.
 MOVED_TO = ("", "https://new.example/")
 
 

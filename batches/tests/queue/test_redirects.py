@@ -64,7 +64,7 @@ def test_checks_in_a_row_are_counted_and_another_answer_begins_again():
 
 
 @pytest.mark.parametrize("target", ["ftp://new.example/", "https://user@new.example/", "x" * 3000, OLD, f"{OLD}#top"])
-def test_what_cannot_be_another_address_of_a_profile_is_not_noted(target):
+def test_a_target_that_cannot_be_the_address_of_a_profile_is_not_noted(target):
     check(target)
     assert noted() == []
 
@@ -81,7 +81,7 @@ def test_a_check_that_did_not_ask_or_failed_changes_nothing():
     ("checks", "age", "is_proposed"),
     [(MIN_CHECKS, MIN_AGE, True), (MIN_CHECKS - 1, MIN_AGE * 9, False), (99, MIN_AGE - timedelta(seconds=1), False)],
 )
-def test_only_what_several_checks_have_seen_over_days_can_be_accepted(checks, age, is_proposed, manager):
+def test_only_redirects_that_several_checks_have_seen_over_days_can_be_accepted(checks, age, is_proposed, manager):
     moment = timezone.now()
     found = propose_redirect(OLD, NEW, checks=checks, first_seen_at=moment - age, last_seen_at=moment)
     assert Redirect.objects.proposed().exists() == is_proposed
@@ -131,7 +131,7 @@ def test_a_target_that_is_a_profile_takes_the_place_of_the_old_one_with_its_stor
     assert urls_of(both) == urls_of(only) == [OTHER]
     assert set(StoryResult.objects.filter(profile=target).values_list("story_id", flat=True)) == {"shared", "own"}
     assert Profile.objects.get(pk=target).name == "Its name"
-    assert urls_of(batch) == [OLD, OTHER]  # what was checked then
+    assert urls_of(batch) == [OLD, OTHER]  # the addresses that were checked then
     assert BatchLog.objects.filter(action="accept_redirect").count() == 2
     assert_consistent()
     run = start_run(make_batch("again", 2))
@@ -156,7 +156,7 @@ def test_a_value_that_is_not_the_id_of_a_proposal_is_not_found(value, manager):
         assert manager.accept_redirect(value).code == Code.NOT_FOUND
 
 
-def test_many_are_accepted_each_by_itself(manager):
+def test_many_are_accepted_separately(manager):
     make_batch("it", 5)
     for number, url in enumerate(urls(5)):
         propose_redirect(url, f"https://new.example/{number}")

@@ -101,7 +101,7 @@ def test_others_work_between_the_chunks_and_see_the_new_status_and_counters(case
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_what_was_interrupted_is_completed_by_the_next_worker(number, case, done, manager, monkeypatch):
+def test_the_next_worker_completes_an_interrupted_reset(number, case, done, manager, monkeypatch):
     call, rows, after = case
     kill_at(number, monkeypatch)
     with pytest.raises(Killed):

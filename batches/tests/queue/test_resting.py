@@ -108,7 +108,7 @@ def test_a_run_without_anybody_to_check_is_done_when_its_turn_comes(press, clock
     assert_consistent()
 
 
-def test_a_run_by_hand_checks_all(press, manager, clock):
+def test_a_run_that_somebody_starts_checks_all(press, manager, clock):
     rest(1, days=9)
     batch = run_due(clock, 1)
     assert row_statuses(manager.repeat_batch(batch.pk)) == ["pending"] * 3
@@ -140,7 +140,7 @@ def test_a_site_that_dies_is_checked_more_and_more_rarely_but_at_least_once_a_we
     assert_sound()
 
 
-#: What each call makes of a done run with an ok, a skipped and a failed row, and the counters: completed, skipped.
+#: The rows of a done run (ok, skipped, failed) after each call, and the counters: completed, skipped.
 CALLS = {
     "retry": (BatchManager.retry_failed, ["ok", "skipped", "pending"], (2, 1)),
     "again": (BatchManager.queue_batch, ["pending"] * 3, (0, 0)),
@@ -162,7 +162,7 @@ def test_skipped_profiles_are_checked_with_the_whole_batch(call, rows, counters,
     assert_consistent()
 
 
-def test_a_retry_without_a_success_keeps_what_was_skipped(press, manager, clock):
+def test_a_retry_without_a_success_keeps_skipped_profiles(press, manager, clock):
     rest(1, days=9)
     batch = run_due(clock, 1)
     run = start_run(batch)

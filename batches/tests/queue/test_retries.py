@@ -1,4 +1,4 @@
-"""Checking some of the failed profiles again, and what is kept of earlier checks."""
+"""Rechecking some of the failed profiles, and keeping earlier checks."""
 
 from datetime import timedelta
 
@@ -66,7 +66,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_only_what_was_chosen_is_checked_again_and_the_ledger_is_exact_all_the_time(name, done, manager, monkeypatch):
+def test_only_chosen_profiles_are_checked_again_and_the_ledger_is_always_exact(name, done, manager, monkeypatch):
     choice, rows, message = CHOICES[name]
     if "chosen" in choice:
         choice = {"profiles": [profile_ids(done)[index] for index in choice["chosen"]]}
@@ -108,7 +108,7 @@ def test_few_among_many_take_few_transactions(done, manager, monkeypatch):
     assert_consistent()
 
 
-def test_the_results_that_are_checked_again_are_kept_whatever_comes_of_it(done, manager):
+def test_replaced_results_are_kept_whatever_the_new_results(done, manager):
     fields = ("profile_id", *Attempt.RESULT)
     before = list(done.profiles.filter(error="gone").order_by("pk").values_list(*fields))
     assert manager.retry_failed(done.pk, reasons=["gone"])
@@ -129,7 +129,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("change", [None, BatchManager.pause_batch, BatchManager.start_batch])
-def test_a_retry_by_reason_that_was_interrupted_goes_on_with_the_same_reasons(change, done, manager, monkeypatch):
+def test_an_interrupted_retry_by_reason_continues_with_the_same_reasons(change, done, manager, monkeypatch):
     def die(batch_id):
         raise Killed
 
@@ -184,7 +184,7 @@ def test_a_choice_without_failed_profiles_is_refused_and_changes_nothing(choice,
     assert manager.retry_failed("nonsense", **choice).code in {Code.NOT_FOUND, Code.BAD_VALUE}
 
 
-def test_what_was_chosen_and_is_ok_by_now_stays(done, manager, monkeypatch):
+def test_a_chosen_profile_that_is_ok_by_now_is_not_checked_again(done, manager, monkeypatch):
     """Between the look at the rows and the lock of the queue."""
     from batches.queue import retries
 
@@ -214,7 +214,7 @@ def test_earlier_checks_go_with_their_batch_and_with_their_profile(done, manager
     assert_sound()
 
 
-def test_the_checks_of_an_outage_were_none_and_are_not_kept(manager):
+def test_the_checks_of_an_outage_are_not_kept(manager):
     run = start_run(make_batch("it", 3))
     lost = failed("No answer.")
     record(run, [(pk, lost) for pk in profile_ids(run.batch)])

@@ -1,4 +1,4 @@
-"""Lists run by themselves when they are due: once, with their own clock, and with few statements."""
+"""Due lists run automatically: once, by their own clock, and with few statements."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -130,7 +130,7 @@ def test_another_edit_leaves_the_next_run_alone(manager, clock):
     ],
     ids=repr,
 )
-def test_a_schedule_that_cannot_be_is_refused(values, manager):
+def test_an_impossible_schedule_is_refused(values, manager):
     found = make_list()
     with unchanged():
         assert manager.change_list(found.pk, **values).code == Code.BAD_VALUE
@@ -261,7 +261,7 @@ def test_the_delay_is_random_and_within_its_bounds(manager, clock):
         ("2026-10-23T12:00+00:00", ["10-24 00:30", "10-25 00:30", "10-26 01:30", "10-27 01:30"]),
     ],
 )
-def test_a_run_a_day_stays_one_when_the_clocks_change(start, expected, manager, clock):
+def test_a_daily_run_happens_once_a_day_when_the_clocks_change(start, expected, manager, clock):
     clock.now = datetime.fromisoformat(start)
     scheduled(manager, schedule="30 2 * * *", time_zone="Europe/Berlin")
     made = []
@@ -285,7 +285,7 @@ def test_a_run_a_day_stays_one_when_the_clocks_change(start, expected, manager, 
     ],
 )
 def test_a_week_in_fast_motion(start, daily, manager, clock):
-    """Each look is a new worker's. On the third day there is none for ten hours, on the fifth nothing is checked."""
+    """Each poll is by a new worker. On the third day no worker runs for ten hours, on the fifth nothing is checked."""
     clock.now = begin = datetime.fromisoformat(f"{start}+00:00")
     scheduled(manager, "daily", 2, "30 2 * * *", time_zone="Europe/Berlin")
     scheduled(manager, "hourly", 2, "0 * * * *")
@@ -371,7 +371,7 @@ def at_each_chunk(monkeypatch):
     ],
     ids=["run by hand", "switched off", "deleted", "interrupted for too long"],
 )
-def test_what_happens_to_the_list_while_its_run_is_stored_wins(change, manager, clock, at_each_chunk):
+def test_a_change_of_the_list_while_its_run_is_stored_wins(change, manager, clock, at_each_chunk):
     found = scheduled(manager, profiles=1)
     clock.pass_(hours=1)
     at_each_chunk(
@@ -384,7 +384,7 @@ def test_what_happens_to_the_list_while_its_run_is_stored_wins(change, manager, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_that_stops_leaves_the_list_to_the_next_one(manager, clock):
+def test_a_worker_that_stops_leaves_the_list_to_the_next_worker(manager, clock):
     found = scheduled(manager, profiles=3)
     clock.pass_(hours=1)
     assert manager.queue_due_lists(clock.now, should_stop=lambda: True) == []
@@ -394,7 +394,7 @@ def test_a_worker_that_stops_leaves_the_list_to_the_next_one(manager, clock):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_a_killed_worker_has_stored_is_purged_and_made_again(manager, clock, monkeypatch):
+def test_the_rows_of_a_killed_worker_are_purged_and_stored_again(manager, clock, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -423,7 +423,7 @@ def test_what_a_killed_worker_has_stored_is_purged_and_made_again(manager, clock
     assert urls_of(found.runs.get()) == urls(3)
 
 
-# What it costs
+# Cost
 
 
 def many_lists(count, members):

@@ -112,7 +112,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.all: list[Expected] = []
         self.waiting: list[Expected] = []
         self.held = False
-        #: What the hold stopped, while nobody has decided about it since.
+        #: The batch that the hold stopped, while nobody has changed it since.
         self.stopped: Expected | None = None
         self.known_stories: set[tuple[str, str]] = set()
         #: Profiles that were read. The stories of a first read are not new.

@@ -87,7 +87,7 @@ def test_a_story_is_known_by_link_title_and_date_when_ids_have_changed(first, se
     assert find(*second) == []
 
 
-def test_other_profiles_know_nothing_of_it():
+def test_other_profiles_are_independent():
     run = start_run(make_batch("it", 2))
     one, two = profile_ids(run.batch)
     record(run, [(one, CheckResult(True, stories=[story("a")]))])
@@ -113,7 +113,7 @@ def test_profiles_with_changed_story_ids_are_read_in_few_statements(profiles):
     assert StoryResult.objects.count() == profiles
 
 
-#: What the reader before made of documents: ids, titles, addresses and dates. The ids of some are others now.
+#: The stories of the previous reader: ids, titles, addresses and dates. Some ids are different now.
 READ_BEFORE = {
     """<rss><channel><link>http://site.example/</link>
     <item><title>One</title><link>http://site.example/1</link><guid>tag:1</guid>
@@ -181,7 +181,7 @@ READ_BEFORE = {
 
 
 @pytest.mark.parametrize(("document", "stored"), READ_BEFORE.items(), ids=lambda value: ascii(value)[:30])
-def test_what_an_earlier_version_has_stored_is_not_new_again(document, stored):
+def test_stories_of_an_earlier_version_are_not_new_again(document, stored):
     assert find(*(Story(*values) for values in stored)) == [values[0] for values in stored]
     assert find(*read_stories(document)) == []
 

@@ -1,4 +1,4 @@
-"""The calls that change who is notified: what they store, log and refuse."""
+"""The calls for subscriptions: their effects, log entries and refusals."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The matrix of calls × statuses: what each call does, and that a refused one changes nothing."""
+"""The matrix of calls × statuses: the effect of each call, and that a refused call changes nothing."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -284,7 +284,7 @@ RUN_CALLS = {
 
 @pytest.mark.parametrize("status", Batch.Status)
 @pytest.mark.parametrize("call", RUN_CALLS)
-def test_a_run_that_is_over_is_fenced_in_every_status(call, status, manager):
+def test_an_ended_run_is_fenced_in_every_status(call, status, manager):
     it = half_checked(RUNNING)
     old = token_of(it)
     assert manager.pause_batch(it.pk)

@@ -1,4 +1,4 @@
-"""A caller that writes one transaction after the other on SQLite lets those who wait have their turn."""
+"""A caller that writes one transaction after the other on SQLite lets waiting callers write in between."""
 
 from itertools import pairwise
 from types import SimpleNamespace

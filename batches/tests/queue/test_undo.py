@@ -1,4 +1,4 @@
-"""Undoing the latest change of a batch: it goes back to where it was, or the call is refused and changes nothing."""
+"""Undoing the latest change of a batch: it goes back to its place, or the call is refused and changes nothing."""
 
 import pytest
 
@@ -80,7 +80,7 @@ def test_after_the_undo_of_an_interrupting_start_the_interrupted_batch_runs_agai
 
 
 @pytest.mark.parametrize("decision", ["a move", "a hold"])
-def test_it_waits_if_somebody_has_decided_about_it_or_the_queue(decision, manager):
+def test_it_waits_if_somebody_has_changed_it_or_held_the_queue(decision, manager):
     it = half_checked("running")
     assert manager.start_batch(batch("last").pk, preempt=True)
     assert manager.hold_queue() if decision == "a hold" else manager.move_batch(batch("first").pk, 1)
@@ -149,7 +149,7 @@ def hold(manager, it):
         ("move to the front", lambda manager, it: manager.undo_change(it.pk), Code.STALE_VERSION),
     ],
 )
-def test_if_somebody_has_changed_what_it_depends_on_the_undo_is_refused(name, later_change, code, manager):
+def test_the_undo_is_refused_if_somebody_has_changed_the_order_or_the_batch(name, later_change, code, manager):
     status, change = CHANGES[name]
     it = half_checked(status)
     assert change(manager, it)

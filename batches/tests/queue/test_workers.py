@@ -64,7 +64,7 @@ def test_a_worker_that_ends_in_order_is_gone_and_not_missed_but_its_last_heartbe
     assert names() == [("it", True)]
 
 
-def test_one_that_comes_and_goes_stands_in_for_others_until_the_next_is_due():
+def test_a_short_lived_process_represents_others_until_the_next_is_due():
     BatchManager().ensure_run("visitor", limit=1)
     assert (names(), Worker.objects.alive().exists()) == ([("visitor", True)], True)
     start_worker("it")

@@ -99,7 +99,7 @@ def test_each_row_is_read_once(repeat, django_assert_num_queries):
     with django_assert_num_queries(2) as captured:
         compare(repeat)
     counting = captured[-1]["sql"]
-    # The rows themselves, and `before` in what is selected and again in GROUP BY; not once more for each change.
+    # The rows themselves, and `before` once in SELECT and once in GROUP BY, not again for each change.
     assert counting.count('FROM "batches_batchprofile"') <= 3
 
 

@@ -357,7 +357,7 @@ def test_pruning_deletes_only_batches_that_ended_long_ago(manage):
 
 
 @pytest.mark.parametrize("change", ["queued again", "done again"])
-def test_prune_leaves_what_was_queued_again_while_its_question_stood(change, manage, monkeypatch):
+def test_prune_skips_batches_that_were_queued_again_during_its_question(change, manage, monkeypatch):
     manager = BatchManager()
     batch, old = make_batch("it"), make_batch("old")
     for each in (batch, old):

@@ -1,4 +1,4 @@
-"""What fails now, whichever batch has found it."""
+"""The failing profiles, whichever batch has found them."""
 
 from datetime import timedelta
 

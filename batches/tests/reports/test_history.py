@@ -1,4 +1,4 @@
-"""The checks of a profile over all batches, with those that were repeated and what each found."""
+"""The checks of a profile in all batches, including repeated ones, with their stories."""
 
 import pytest
 from django.db import connection
@@ -38,7 +38,7 @@ def test_checks_come_newest_first_with_the_stories_and_those_that_were_repeated(
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_pages_behind_a_place_have_each_check_once_also_of_the_same_moment(size):
+def test_pages_after_a_place_have_each_check_once_even_of_the_same_moment(size):
     for number in range(3):
         batch = make_batch(str(number), 1)
         check(batch, ok())
@@ -57,7 +57,7 @@ def test_pages_behind_a_place_have_each_check_once_also_of_the_same_moment(size)
     assert found == every
 
 
-def test_what_still_has_to_be_checked_waits_apart():
+def test_waiting_batches_are_separate_from_checks():
     waiting = make_batch("waiting", 1)
     check(make_batch("done", 1), ok())
     profile = Profile.objects.get()

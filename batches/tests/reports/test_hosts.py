@@ -1,4 +1,4 @@
-"""How hosts answer, by the last check of each of their profiles."""
+"""The figures of hosts, by the last check of each of their profiles."""
 
 from datetime import timedelta
 

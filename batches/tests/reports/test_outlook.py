@@ -66,7 +66,7 @@ def turns(outlook):
     return [tuple(moment and (moment - now).total_seconds() for moment in (turn.start, turn.end)) for turn in expected]
 
 
-#: What is in the queue of a worker that is alive, and the turns.
+#: The queue of a worker that is alive, and the turns.
 TURNS = {
     "the speed of finished batches of different lengths": (
         lambda: (finished(10), finished(30, profiles=300), waiting(100, 200, 40)),

@@ -1,4 +1,4 @@
-"""What is counted in the database for a batch's page."""
+"""Counts in the database for a batch's page."""
 
 import re
 from datetime import UTC, datetime, timedelta

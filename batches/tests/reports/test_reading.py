@@ -1,4 +1,4 @@
-"""New stories to read: which are selected, in pages that cost the same however many there are."""
+"""New stories to read: their selection, and pages with a cost that does not depend on their number."""
 
 from datetime import timedelta
 
@@ -90,7 +90,7 @@ def test_the_stories_of_a_list_are_those_of_its_profiles_now(find):
     assert numbers(read_page(Selection(host="example.com"))) == []
 
 
-def test_the_stories_of_a_batch_are_those_that_it_counts():
+def test_the_stories_of_a_batch_are_its_counted_ones():
     batch = half_known()
     assert [story.story_id for story in read_page(Selection(batch=batch)).stories] == ["c", "b"]
 

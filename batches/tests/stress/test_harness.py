@@ -1,4 +1,4 @@
-"""The base of all other tests: real databases, nothing left behind, no developer's settings, no silent skips."""
+"""The base of all other tests: real databases, no leftovers, no developer's settings, no unnoticed skips."""
 
 from pathlib import Path
 

@@ -150,7 +150,7 @@ def age_leases(batch: Any, age: timedelta = timedelta(days=1)) -> bool:
 
 
 def age_workers(age: timedelta = timedelta(days=1)) -> None:
-    """As if the last heartbeat of all workers was this long ago; makes a worker if there is none."""
+    """Set the last heartbeat of all workers to this long ago; creates a worker if necessary."""
     if not Worker.objects.exists():
         note_worker("worker")
     Worker.objects.update(seen_at=Now() - age)

@@ -1,4 +1,4 @@
-"""Hostile responses, what becomes of each, and a server that sends them."""
+"""Hostile responses, their outcomes, and a server that sends them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ GZIP, DEFLATE, RAW_DEFLATE = 31, 15, -15
 START, END = b'<rss version="2.0"><channel>', b"</channel></rss>"
 ITEM = START + b"<item><title>"
 
-# No HTTP, broken HTTP, or HTTP without an end: what is sent, and a pattern for the reason.
+# No HTTP, broken HTTP, or endless HTTP: the sent bytes, and a pattern for the reason.
 RAW: dict[str, tuple[bytes | Iterable[bytes], str]] = {
     "nothing at all": (b"", BROKEN),
     "HTTP 0.9": (b"<html>hello</html>", BROKEN),

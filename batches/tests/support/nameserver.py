@@ -1,4 +1,4 @@
-"""A name server on loopback, in its own thread: it answers, refuses or stays silent, as the test says."""
+"""A name server on loopback, in its own thread: it answers, refuses or does not respond, as the test says."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def wait_until(condition: Callable[[], Any], describe: Callable[[], str] = str, 
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"The condition never became true.{describe()}"
-        time.sleep(0.02)  # a look may ask the database, and what is waited for needs the processor
+        time.sleep(0.02)  # the condition may query the database, and the awaited process needs the processor
 
 
 class Command:
@@ -128,7 +128,7 @@ class CommandAtTerminal(Command):
 
 
 class Commands(ExitStack):
-    """Starts commands on one database. At the end it kills those that still run, and all that they have started.
+    """Starts commands on one database. Finally, it kills running commands with their children.
 
     What a killed supervisor leaves behind would write to the database of the next test. The processes are known by a
     variable that they inherit.

@@ -1,4 +1,4 @@
-"""A language that shows what was not translated: it wraps each text that goes through gettext in ⟦…⟧."""
+"""A language that reveals untranslated texts: it wraps each text that passes gettext in ⟦…⟧."""
 
 import gettext
 import re
@@ -9,9 +9,9 @@ from django.utils import translation
 from django.utils.translation import trans_real
 
 NAME = "x-pseudo"
-#: What people read besides the texts of elements.
+#: Attributes that people read besides the texts of elements.
 ATTRIBUTES = ("title", "placeholder", "aria-label", "aria-description", "alt", "summary", "label")
-#: A text for a script has more than one word; values of other attributes have none.
+#: A text for a script has more than one word, unlike values of other attributes.
 TEXT_OF_SCRIPT = re.compile(r"[^\W\d_]{2,}[ :.…]+[^\W\d_]")
 SILENT = {"script", "style", "template"}
 

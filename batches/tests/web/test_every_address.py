@@ -1,4 +1,4 @@
-"""What holds for every address of the URL conf: the policy, no inline code, no change by reading, CSRF checks."""
+"""The promises of every address of the URL conf: the policy, no inline code, no change by reading, CSRF checks."""
 
 import lxml.html
 import pytest

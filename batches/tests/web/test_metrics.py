@@ -1,4 +1,4 @@
-"""What Prometheus reads: the state of the queue, and what a process has measured of itself."""
+"""The figures for Prometheus: the state of the queue, and the measurements of a process."""
 
 from datetime import timedelta
 from uuid import uuid4

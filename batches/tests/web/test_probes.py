@@ -1,4 +1,4 @@
-"""What monitoring reads: by an address outside ALLOWED_HOSTS, without HTTPS, and without signing in."""
+"""The addresses for monitoring work outside ALLOWED_HOSTS, without HTTPS, and without signing in."""
 
 import logging
 from datetime import timedelta
@@ -97,7 +97,7 @@ def test_a_database_that_is_away_is_reported_without_its_name_and_logged_once(pr
     assert logged == [(probes.__name__, logging.WARNING, f"Not ready: {UNAVAILABLE}")]
 
 
-def test_a_request_while_the_database_hangs_gets_the_last_answer(probe, monkeypatch):
+def test_a_request_while_the_database_hangs_gets_the_last_response(probe, monkeypatch):
     let_a_worker_look()
     assert probe("/readyz") == (200, "ok")
     asked, over = Event(), Event()
@@ -117,7 +117,7 @@ def test_a_request_while_the_database_hangs_gets_the_last_answer(probe, monkeypa
         assert first.result(WAIT) == (200, "ok")
 
 
-def test_many_questions_in_a_second_cost_one(probe, monkeypatch, django_assert_num_queries):
+def test_many_requests_in_a_second_cost_one_query(probe, monkeypatch, django_assert_num_queries):
     monkeypatch.setattr(probes, "SECONDS", WAIT)
     let_a_worker_look()
     assert probe("/readyz") == (200, "ok")

@@ -1,4 +1,4 @@
-"""What the server stores of a request before the application knows who sends it."""
+"""The data of a request that the server stores before the application knows its sender."""
 
 import pytest
 from waitress.adjustments import Adjustments

@@ -32,7 +32,7 @@ TOKEN = "a-token-that-nobody-guesses"
 [GROUP] = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
 ALERTS = GROUP["rules"]
 PANELS = json.loads((DEPLOY / "grafana" / "batches.json").read_text())["panels"]
-#: What the dashboard shows, as Grafana asks for it.
+#: The queries of the dashboard, as Grafana sends them.
 SHOWN = [target["expr"].replace("$__rate_interval", "1m") for panel in PANELS for target in panel["targets"]]
 
 SELECTOR = re.compile(r"(batches_\w+)(?:\{([^}]*)\})?")
@@ -130,7 +130,7 @@ def test_prometheus_evaluates_each_expression_on_the_figures_of_a_run(commands, 
     site = commands.start("serve", "--no-workers", "--port", web, environ={"BATCHES_METRICS_TOKEN": TOKEN})
     commands.start("batchworker", "--metrics-port", worker)
     gate.wait_for()
-    # What Prometheus reads from now on no longer changes.
+    # From now on, Prometheus reads constant values.
     site.wait_for(lambda: "Serving on" in site.out and values_of(batch.pk)["completed_profiles"] == 2)
     prometheus = Prometheus(commands, Path(tmp_path), web, worker)
     wait_until(prometheus.is_ready)

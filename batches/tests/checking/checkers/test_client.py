@@ -1,4 +1,4 @@
-"""The client by itself: what it keeps between requests, and that nothing is left of it."""
+"""The client: the data that it keeps between requests, and that closing it leaves nothing open."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from batches.tests.support.processes import wait_until
 from .conftest import fetch, quick_config, run_with
 
 
-def test_a_kept_connection_is_not_used_by_who_may_not_open_it(server):
+def test_a_kept_connection_is_not_used_by_a_checker_that_must_not_open_it(server):
     """A checker that may connect to an address leaves none of its connections to one that may not."""
     server.answer("/", body=b"a")
 
@@ -66,7 +66,9 @@ def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
 
 
 def test_libcurl_forgets_the_addresses_of_the_last_request(server):
-    """It looks through all that it knows with each request: with 20,000 hosts, that took longer than the requests."""
+    """libcurl searches all remembered addresses with each request, which took longer than the requests with 20,000
+    hosts.
+    """
     server.answer("/", body=b"a")
     known = {"one.test": ["127.0.0.1"], "two.test": ["127.0.0.1"]}
 
@@ -90,7 +92,7 @@ def test_libcurl_forgets_the_addresses_of_the_last_request(server):
 
 
 def test_libcurl_remembers_no_numeric_host(server):
-    """A list of a million of them would take 200 MB."""
+    """A list of a million numeric hosts would take 200 MB."""
     said = []
 
     async def run() -> None:
@@ -108,7 +110,7 @@ def test_libcurl_remembers_no_numeric_host(server):
 
 
 def test_a_request_that_is_cancelled_is_not_sent_later():
-    """What the system could not send by then, it drops: the host sees a reset, not an end behind a late request."""
+    """The system drops unsent data: the host sees a reset, not an end after a late request."""
 
     async def run() -> None:
         requested, ended = asyncio.Event(), asyncio.get_running_loop().create_future()

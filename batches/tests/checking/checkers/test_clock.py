@@ -1,4 +1,4 @@
-"""A check is charged with the time that its site takes, and with nothing else."""
+"""A check is charged only with the time that its site takes."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ def test_a_check_ends_when_its_time_is_used_up():
     in_time(work)
 
 
-def test_waiting_for_something_of_ours_is_not_charged():
+def test_waiting_for_our_own_resources_is_not_charged():
     async def work(time: Time) -> None:
         async def check() -> None:
             with Clock(10.0) as clock:
@@ -64,7 +64,7 @@ def test_every_clock_around_stops_and_none_beside():
     in_time(work)
 
 
-def test_a_clock_goes_on_when_the_last_of_several_waits_ends():
+def test_a_clock_continues_when_the_last_of_several_waits_ends():
     async def work(time: Time) -> None:
         with Clock(10.0) as clock:
             with not_charged():
@@ -120,7 +120,7 @@ def test_a_cancelled_check_is_cancelled_not_over():
     in_time(work)
 
 
-def test_a_listener_hears_when_a_check_waits_and_leaves_its_place():
+def test_a_listener_is_notified_when_a_check_waits_and_releases_its_place():
     async def work(time: Time) -> None:
         told: list[bool] = []
         with Clock(on_wait=told.append) as clock:
@@ -135,7 +135,7 @@ def test_a_listener_hears_when_a_check_waits_and_leaves_its_place():
     in_time(work)
 
 
-def test_a_check_that_has_ended_can_go_on_and_one_that_is_cancelled_as_well_cannot():
+def test_a_check_can_continue_after_its_time_limit_but_not_if_it_is_also_cancelled():
     async def work(time: Time) -> None:
         clocks = [Clock(10.0), Clock(10.0)]
 

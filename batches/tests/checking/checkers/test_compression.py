@@ -40,7 +40,7 @@ def test_the_bytes_decide_how_a_body_is_unpacked(encodings, body):
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "br, gzip", ""])
 @pytest.mark.parametrize("body", [b"hello", b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x78\x9c"], ids=ascii)
-def test_what_cannot_be_unpacked_stays_as_it_is(encoding, body):
+def test_a_body_that_cannot_be_unpacked_is_unchanged(encoding, body):
     assert unpack(body, encoding, 100) == Unpacked(body)
 
 
@@ -48,7 +48,7 @@ PACKED = {"gzip": gzip.compress(PLAIN), "deflate": zlib.compress(PLAIN), "br": b
 
 
 @pytest.mark.parametrize(("encoding", "body"), PACKED.items(), ids=list(PACKED))
-def test_of_a_body_that_ends_early_the_beginning_is_unpacked(encoding, body):
+def test_the_beginning_of_a_truncated_body_is_unpacked(encoding, body):
     unpacked = unpack(body[:-12], encoding, len(PLAIN))
     assert unpacked.body
     assert PLAIN.startswith(unpacked.body)
@@ -75,7 +75,7 @@ def test_a_bomb_is_cut_at_the_limit_and_takes_little_more_memory(encoding):
     assert unpack(gzip.compress(bytes(limit)), "gzip", limit) == Unpacked(bytes(limit))
 
 
-def test_members_without_end_are_not_all_looked_at():
+def test_endless_members_are_not_all_read():
     body = gzip.compress(b"") * 200_000
     assert unpack(body, "gzip", 100) == Unpacked(body)
 

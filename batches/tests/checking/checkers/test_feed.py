@@ -70,7 +70,7 @@ def test_the_fingerprint_of_a_declared_feed_is_that_of_the_feed(server):
     assert check(server.url("/page")).fingerprint == check(server.url("/feed")).fingerprint
 
 
-def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server):
+def test_the_validators_of_a_response_are_remembered_and_sent_back(server):
     def answer(request: Request) -> Reply:
         if request.headers.get("if-none-match") == '"5"' and request.headers.get("if-modified-since") == "then":
             return Reply(304)
@@ -89,7 +89,7 @@ def test_what_the_answer_says_of_its_version_is_remembered_and_sent_back(server)
     [({"ETag": '"6"'}, '"6"', None), ({"Last-Modified": "now"}, None, "now"), ({"ETag": "caf\u00e9"}, None, None)],
 )
 def test_a_304_with_another_version_replaces_the_remembered_one(headers, etag, last_modified, server):
-    """RFC 9111, 4.3.4. What it does not say is kept (None)."""
+    """RFC 9111, 4.3.4. A missing header keeps the remembered value (None)."""
     server.answer("/feed", status=304, headers=headers)
     result = check(server.url("/feed"), etag='"5"', last_modified="then")
     assert (result.ok, result.etag, result.last_modified) == (True, etag, last_modified)
@@ -254,7 +254,7 @@ def large(kind: str) -> tuple[bytes, list[str]]:
 
 
 @pytest.mark.parametrize("kind", ["RSS", "Atom", "JSON Feed"])
-def test_of_a_feed_that_is_too_large_the_first_stories_are_read(kind, server):
+def test_the_first_stories_of_a_feed_that_is_too_large_are_read(kind, server):
     document, expected = large(kind)
     server.answer("/feed", document)
     result = check(server.url("/feed"))

@@ -1,4 +1,4 @@
-"""Fetching: responses and redirects as they should be, and every way in which they are not."""
+"""Fetching: correct responses and redirects, and all kinds of broken ones."""
 
 import asyncio
 import errno
@@ -60,7 +60,7 @@ def test_an_address_is_requested_as_it_is_written(path, server):
 
 
 @pytest.mark.parametrize(("path", "requested"), [("/é b", "/%C3%A9%20b"), ('/"a"', "/%22a%22"), ("/a#b", "/a")])
-def test_what_a_request_cannot_contain_is_percent_encoded(path, requested, server):
+def test_characters_that_a_request_cannot_contain_are_percent_encoded(path, requested, server):
     server.answer(requested, body=b"a")
     assert fetch(server.url(path)).body == b"a"
 
@@ -120,7 +120,7 @@ def test_a_location_is_read_as_browsers_read_it(location, requested, server):
     assert server.requests[-1].path == requested
 
 
-def test_a_response_tells_where_its_address_has_moved_for_good(server):
+def test_a_response_names_the_target_of_permanent_redirects(server):
     statuses = {"/1": 301, "/2": 308, "/3": 302}
     for path, status in statuses.items():
         server.redirect(path, f"/{int(path[1:]) - 1}" if path != "/3" else "/2", status)
@@ -188,7 +188,7 @@ SLOPPY = {
 
 
 @pytest.mark.parametrize("raw", SLOPPY.values(), ids=SLOPPY)
-def test_a_sloppy_answer_is_read_as_curl_and_browsers_read_it(raw, server):
+def test_a_sloppy_response_is_read_as_curl_and_browsers_read_it(raw, server):
     server.answer("/", raw=raw)
     response = fetch(server.url("/"))
     assert response.body == b"hi"
@@ -202,7 +202,7 @@ def test_the_first_of_repeated_headers_counts_except_for_lists(server):
     assert dict(headers) == {"etag": "1", "link": "<a>, <b>", "no colon here": "", "content-length": "0"}
 
 
-def test_what_follows_a_redirect_is_not_read_for_long(server):
+def test_the_body_of_a_redirect_is_not_read_for_long(server):
     """Neither much of it nor for more than a second."""
     server.answer("/", raw=[HEAD.replace(b"200 OK", b"302 Found") + b"Location: /b\r\n\r\n"] + [b"x"] * 1000, every=0.1)
     server.answer("/endless", raw=Forever(b"x" * 65_536, HEAD.replace(b"200 OK", b"404 Gone") + b"\r\n"))
@@ -318,7 +318,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize(("why", "raw"), INVALID.items(), ids=INVALID)
-def test_the_reason_says_what_is_wrong_with_an_answer(why, raw, server):
+def test_the_reason_says_what_is_wrong_with_a_response(why, raw, server):
     server.answer("/", raw=raw)
     assert failure_of(server.url("/")) == f"sent an invalid response: {why}"
 

@@ -14,9 +14,9 @@ from batches.tests.support.hostile import CONFIG, SECRET, TOO_SLOW, attacks, pea
 
 from .conftest import run_with
 
-#: What each of them may cost. A bomb is 400 MB.
+#: The maximum cost of each response. A bomb is 400 MB.
 MAX_BYTES = 150_000_000
-#: A request ends with its time-out, but reading a document has none, and the machine may be busy.
+#: A request ends with its time-out. Reading a document has no time-out, and the machine may be busy.
 MAX_SECONDS = 60.0
 
 

@@ -1,4 +1,4 @@
-"""Politeness: few requests at once to one host, and none while it asked to be left alone."""
+"""Politeness: few requests at once to one host, and none while it asks for a pause."""
 
 import asyncio
 import itertools
@@ -91,7 +91,7 @@ def test_a_host_that_wants_a_pause_gets_no_request_and_the_others_do(status, hea
 
 
 @pytest.mark.usefixtures("no_backoff")
-def test_a_host_that_has_no_time_and_says_nothing_of_a_pause_is_asked_again(server):
+def test_a_503_without_retry_after_is_retried(server):
     server.answer_in_turn("/", Reply(503), Reply(body=b"at last"))
     assert fetch(server.url("/"), retries=1).body == b"at last"
 
@@ -221,7 +221,7 @@ def test_a_shorter_pause_does_not_end_a_longer_one(clock):
     assert refuse(slots, retry_after=1.0) == 3600
 
 
-def test_what_hosts_want_is_noted_once_and_recalled_in_the_next_run(clock):
+def test_the_limits_of_hosts_are_noted_once_and_recalled_in_the_next_run(clock):
     slots = HostSlots(2)
     assert slots.take_notes() == []
     refuse(slots, "a.example", 429, 40.0)
@@ -238,7 +238,7 @@ def test_what_hosts_want_is_noted_once_and_recalled_in_the_next_run(clock):
     assert pause.value.seconds == 30
 
 
-def test_what_a_host_asked_of_another_worker_counts_if_it_is_more_than_we_know(clock):
+def test_a_limit_that_another_worker_noted_counts_if_it_is_stricter(clock):
     slots = HostSlots(2)
     refuse(slots, "a.example", 429, 40.0)
     clock.now += 30

@@ -1,4 +1,4 @@
-"""Room for bodies: many large ones wait for each other, small ones for nobody, and all are received in the end."""
+"""Memory for bodies: large ones wait for each other, small ones do not wait, and all are finally received."""
 
 import asyncio
 import gzip
@@ -17,7 +17,7 @@ from .conftest import quick_config, run_with
 LARGE = 10 * SMALL_BYTES
 
 
-def test_room_is_given_until_there_is_no_more_and_small_bodies_always_have_some():
+def test_memory_is_limited_but_small_bodies_always_get_some():
     memory = Memory(3 * LARGE, LARGE)
     shares = [Share(memory) for _ in range(4)]
     assert [share.grow(LARGE) for share in shares] == [True, True, False, False]
@@ -27,14 +27,14 @@ def test_room_is_given_until_there_is_no_more_and_small_bodies_always_have_some(
     assert shares[2].grow(LARGE - 2 * SMALL_BYTES)
 
 
-def test_one_body_at_a_time_may_use_the_reserve_so_that_all_are_received_in_the_end():
+def test_one_body_at_a_time_uses_the_reserve_so_that_all_are_finally_received():
     async def run() -> None:
         memory = Memory(4 * LARGE, LARGE)
         received = []
 
         async def receive(number: int) -> None:
             share = Share(memory)
-            for _ in range(20):  # each twice as large as what is given to all of them
+            for _ in range(20):  # each takes twice as much as all of them get
                 await share.wait_to_grow(LARGE // 20)
                 await asyncio.sleep(0)
             received.append(number)
@@ -48,7 +48,7 @@ def test_one_body_at_a_time_may_use_the_reserve_so_that_all_are_received_in_the_
     asyncio.run(run())
 
 
-def test_a_body_that_waits_and_is_cancelled_leaves_its_turn_to_the_next():
+def test_a_cancelled_waiting_body_passes_its_turn_to_the_next():
     async def run() -> None:
         memory = Memory(2 * LARGE, LARGE)
         holder, favoured, cancelled, waiting = (Share(memory) for _ in range(4))
@@ -66,7 +66,7 @@ def test_a_body_that_waits_and_is_cancelled_leaves_its_turn_to_the_next():
     asyncio.run(run())
 
 
-def test_only_those_for_whom_there_is_room_wake_up():
+def test_only_bodies_with_enough_memory_wake_up():
     """Once all woke up at each change: with 20,000 hosts, waiting took ten times the CPU of the checks."""
 
     async def run() -> None:
@@ -106,7 +106,7 @@ def test_the_reserve_is_free_again_when_a_body_turns_out_small():
     asyncio.run(run())
 
 
-def test_to_give_room_back_twice_changes_nothing():
+def test_releasing_memory_twice_does_no_harm():
     memory = Memory(LARGE, 0)
     share = Share(memory)
     share.grow(SMALL_BYTES)
@@ -120,7 +120,7 @@ def test_to_give_room_back_twice_changes_nothing():
 # With a server
 
 
-def test_hosts_that_send_large_bodies_at_the_same_moment_get_their_answers_one_after_the_other(server, monkeypatch):
+def test_large_bodies_that_arrive_at_the_same_moment_are_received_one_after_the_other(server, monkeypatch):
     size, count, piece = 1_000_000, 40, 50_000
     monkeypatch.setattr(client_module, "MEMORY_BYTES", 6 * size)
     pieces = [bytes(piece)] * (size // piece - 1) + [bytes(piece - 1), b"\0"]
@@ -139,7 +139,7 @@ def test_hosts_that_send_large_bodies_at_the_same_moment_get_their_answers_one_a
         assert run_with(HttpChecker(config), fetch_all) == 4 * size
 
 
-def test_to_wait_for_room_is_not_charged(server, monkeypatch):
+def test_waiting_for_memory_is_not_charged(server, monkeypatch):
     """A body that waits may wait longer than any time-out."""
     size, timeout = 1_000_000, 1.0
     monkeypatch.setattr(client_module, "MEMORY_BYTES", 0)
@@ -168,7 +168,7 @@ def test_to_wait_for_room_is_not_charged(server, monkeypatch):
 
 
 @pytest.mark.parametrize(("packed_to", "waits"), [("a third", 0), ("a hundredth", 20)])
-def test_only_bodies_that_were_packed_tightly_wait_for_room_up_to_the_limit(server, monkeypatch, packed_to, waits):
+def test_only_tightly_compressed_bodies_wait_for_memory_up_to_the_limit(server, monkeypatch, packed_to, waits):
     """Once all did: of 500 feeds, eight could be unpacked at once."""
     count, limit = 20, 5_000_000
     monkeypatch.setattr(client_module, "MEMORY_BYTES", 0)

@@ -31,7 +31,7 @@ FEEDS = [
 
 
 @pytest.mark.parametrize("content_type", ["application/rss+xml", "text/html; charset=utf-8"])
-def test_the_beginning_tells_pages_from_feeds_whatever_type_they_are_sent_with(content_type):
+def test_the_beginning_distinguishes_pages_from_feeds_whatever_their_content_type(content_type):
     assert [page for page in PAGES if not is_html(page, content_type)] == []
     assert [feed for feed in FEEDS if is_html(feed, content_type)] == []
 
@@ -119,7 +119,7 @@ def titled(href: str, title: str) -> str:
     return link(href).replace("<link", f'<link title="{title}"')
 
 
-#: What a page declares, and the paths of its feeds, the best first.
+#: The declarations of a page, and the paths of its feeds, the best first.
 ORDERED = {
     link("/1") + link("/2", "application/atom+xml") + link("/3", "application/feed+json"): "1 2 3",
     link("/1") + link("/2") + link("/1"): "1 2",
@@ -181,7 +181,7 @@ REFRESHES = {
 
 
 @pytest.mark.parametrize(("content", "target"), REFRESHES.items(), ids=short)
-def test_a_page_that_sends_its_readers_away_says_where(content, target):
+def test_the_target_of_a_refresh_is_found(content, target):
     quoted = content.replace('"', "&quot;")
     tag = f'<META content="{quoted}" HTTP-EQUIV=Refresh>'
     for declared in (read_page(page(tag), ADDRESS), read_page(page(), ADDRESS, refresh_header=content)):

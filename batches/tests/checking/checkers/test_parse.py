@@ -424,7 +424,7 @@ LABELS = [
     ("windows-1256", "cp1256", "مرحبا"),
     ("TIS-620", "cp874", "สวัสดี"),
 ]
-#: What the document declares, what it is in, and what the header says.
+#: The declared encoding, the real encoding, and the charset of the header.
 CONTRADICTIONS = [
     ("", "utf-8", ""), ("", "utf-8", "iso-8859-1"), ("", "utf-8", "no-such-charset"), ("", "utf-8-sig", "koi8-r"),
     ("", "cp1252", ""), ("", "utf-16", ""), ("", "utf-16-le", ""), ("", "utf-16-be", ""), ("", "utf-32", ""),

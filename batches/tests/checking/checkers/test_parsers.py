@@ -1,4 +1,4 @@
-"""Documents are read beside the event loop: fairly, within limits, and with no harm to others."""
+"""Documents are read outside the event loop, fairly, within limits, and without harm to others."""
 
 import asyncio
 import os
@@ -56,7 +56,7 @@ async def arrive(path: str) -> int:
     return await asyncio.to_thread(os.open, path, os.O_WRONLY)
 
 
-# What is read where
+# The place of reading
 
 
 @pytest.mark.parametrize(("size", "in_process"), [(MAX_BYTES_IN_LOOP, False), (LARGE, True)])
@@ -67,7 +67,7 @@ def test_only_small_documents_are_read_in_the_event_loop(size, in_process, obedi
 
 
 @pytest.mark.parametrize(("seconds_at_once", "turns"), [(WAIT_SECONDS, 1), (-1.0, 3)])
-def test_small_documents_are_read_in_a_row_that_leaves_time_for_others(seconds_at_once, turns, monkeypatch):
+def test_small_documents_are_read_in_series_with_pauses_for_others(seconds_at_once, turns, monkeypatch):
     turn, read_in = 0, []
     monkeypatch.setattr(parsers_module, "SECONDS_AT_ONCE", seconds_at_once)
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: read_in.append(turn) or Reading())
@@ -137,7 +137,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize(("command", "reason"), TOO_MUCH.items(), ids=TOO_MUCH)
-def test_a_document_that_is_too_much_for_its_process_fails_alone_and_says_why(command, reason, obedient, monkeypatch):
+def test_a_document_that_exceeds_the_limits_of_its_process_fails_alone(command, reason, obedient, monkeypatch):
     monkeypatch.setattr(parsers_module, "QUICK_SECONDS", 1.0)
 
     async def work(parsers: Parsers) -> None:
@@ -208,7 +208,7 @@ def test_a_process_that_is_reading_ends_when_the_checker_is_closed(obedient, tmp
 # Waiting
 
 
-def test_the_host_that_has_used_the_process_least_is_next_and_of_its_documents_the_smallest(obedient, tmp_path):
+def test_the_host_that_has_used_the_process_least_is_next_with_its_smallest_document(obedient, tmp_path):
     path, log = pipe(tmp_path), tmp_path / "log"
 
     async def work(parsers: Parsers) -> None:
@@ -229,7 +229,7 @@ def test_the_host_that_has_used_the_process_least_is_next_and_of_its_documents_t
     assert sizes == ["start", *(str(LARGE + more) for more in (8, 9, 0, 1))]
 
 
-def test_a_document_that_is_quickly_read_does_not_wait_for_one_that_is_not(obedient, tmp_path, monkeypatch):
+def test_a_quick_document_does_not_wait_for_a_slow_one(obedient, tmp_path, monkeypatch):
     path = pipe(tmp_path)
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
 
@@ -244,7 +244,7 @@ def test_a_document_that_is_quickly_read_does_not_wait_for_one_that_is_not(obedi
     with_parsers(work)
 
 
-def test_neither_waiting_for_a_process_nor_its_reading_is_charged_to_the_check(obedient, tmp_path):
+def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_check(obedient, tmp_path):
     path = pipe(tmp_path)
 
     async def work(parsers: Parsers) -> None:

@@ -44,7 +44,7 @@ def with_resolver(work: Callable[[Resolver], Awaitable[Any]]) -> Any:
 
 
 def resolve(*names: str) -> list[Any]:
-    """What each name leads to: addresses, or the reason why not."""
+    """The addresses of each name, or the reason for the failure."""
 
     async def resolve_one(resolver: Resolver, name: str) -> Any:
         try:
@@ -66,7 +66,7 @@ def test_a_name_leads_to_its_addresses_of_both_families(names):
 
 
 @pytest.mark.parametrize("name", ["localhost", "localhost.", "a.localhost", "a.b.localhost."])
-def test_a_loopback_name_is_never_asked_for(name, names):
+def test_a_loopback_name_is_never_queried(name, names):
     assert resolve(name) == [list(LOOPBACK)]
     assert names.asked == []
 
@@ -90,7 +90,7 @@ def test_a_text_that_is_not_a_name_is_not_looked_up(name, names):
     assert names.asked == []
 
 
-def test_a_name_that_nobody_answers_for_has_an_end_and_is_not_asked_for_again(names, monkeypatch):
+def test_a_name_without_an_answer_times_out_and_is_not_queried_again(names, monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_SECONDS", 0.2)
     names.answer("silent.example", SILENT)
     assert resolve("silent.example", "silent.example") == [NO_ANSWER] * 2
@@ -117,7 +117,7 @@ def test_an_answer_is_remembered_for_as_long_as_it_says_but_at_most_a_minute(ttl
     with_resolver(work)
 
 
-def test_many_who_ask_for_one_name_wait_for_one_answer_and_who_is_cancelled_spoils_nothing(names, monkeypatch):
+def test_many_checks_wait_for_one_answer_about_a_name_and_a_cancelled_one_does_no_harm(names, monkeypatch):
     monkeypatch.setattr(resolver_module, "FIRST_SECONDS", 0.2)
     names.answer("a.example", SILENT, ["192.0.2.1"])
 
@@ -183,8 +183,8 @@ def test_a_resolver_is_closed_at_once_whatever_it_waits_for(names, endless):
 # With a checker
 
 
-def test_a_name_that_is_found_at_once_leaves_its_place_to_nobody(names, server):
-    """Otherwise, any number of checks would be under way after their look-ups."""
+def test_a_check_keeps_its_place_if_the_name_is_found_at_once(names, server):
+    """Otherwise, any number of checks could run after their look-ups."""
     names.answer("good.example", ["127.0.0.1"])
     server.answer("/", body=b"a")
     waits: list[bool] = []
@@ -199,7 +199,7 @@ def test_a_name_that_is_found_at_once_leaves_its_place_to_nobody(names, server):
     assert waits == []
 
 
-def test_names_that_nobody_answers_for_hold_up_no_other_and_are_not_charged(names, endless, server):
+def test_names_without_an_answer_delay_no_other_and_are_not_charged(names, endless, server):
     for number in range(200):
         names.answer(f"{number}.example", SILENT)
     names.answer("good.example", ["127.0.0.1"])
