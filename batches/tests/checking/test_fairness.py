@@ -107,7 +107,7 @@ def test_a_host_that_answers_429_without_saying_for_how_long_gets_fewer_requests
     assert order[-15:] == ["limited"] * 15
 
 
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("step", [19, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_no_document_blocks_the_event_loop_for_more_than_a_tenth_of_a_second(step, configure, server, monkeypatch):
     """Measured by the worker itself."""
     configure(timeout=60.0)

@@ -465,7 +465,7 @@ def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, sc
 
 @pytest.mark.slow
 @pytest.mark.databases("postgresql")  # which is the stricter one about text
-@pytest.mark.parametrize("step", [8, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_run_with_hostile_responses_is_done(step, configure, hostile):
     """`checkers/test_hostile.py` has what each of them gets."""
     configure(**CONFIG | {"timeout": 1.0, "per_host": 10, "concurrency": 10})

@@ -7,13 +7,13 @@ from contextlib import suppress
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from rest_framework.authtoken.models import Token
 
 from batches.management.commands.batch import Command
 from batches.models import Batch, BatchLog, Profile
+from batches.tests.support.factories import undone
 from batches.tests.support.terminal import manage
 from batches.text import printable
 
@@ -123,10 +123,9 @@ def command(manage, tmp_path, monkeypatch):
 def test_each_file_becomes_the_batch_of_its_addresses_or_leaves_no_trace(channel, step, request):
     send = request.getfixturevalue(channel)
     for file in list_files()[::step]:
-        with transaction.atomic():
+        with undone():
             reason = send(file)
             if reason is None:
                 assert_made(file)
             else:
                 assert_refused(file, reason)
-            transaction.set_rollback(True)
