@@ -4,6 +4,8 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.queue import contents, editions
+from batches.tests.conftest import empty_tables
+from batches.tests.support.factories import assert_consistent
 
 
 @pytest.fixture
@@ -40,3 +42,16 @@ def at_each_chunk(monkeypatch):
         monkeypatch.setattr(editions, "_settle_rows", settle_watched)
 
     return watch
+
+
+@pytest.fixture(params=[2, pytest.param(5, marks=pytest.mark.exhaustive)])
+def rounds(request):
+    """Several rounds of calls at the same time, each with empty tables at first, and consistent at the end."""
+
+    def rounds():
+        for _ in range(request.param):
+            yield
+            assert_consistent()
+            empty_tables()
+
+    return rounds

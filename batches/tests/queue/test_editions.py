@@ -116,7 +116,7 @@ def test_everybody_sees_the_list_before_or_after_a_long_edit_and_waits_for_no_lo
     assert_settled(found)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [2, *(pytest.param(it, marks=pytest.mark.exhaustive) for it in (1, 3))])
 def test_a_killed_edit_shows_nothing_and_blocks_nobody_for_ever(number, edit, found, manager, at_each_staged_chunk):
     call, after, change = edit
     with killed_at(number, at_each_staged_chunk):
@@ -314,7 +314,7 @@ def test_nobody_sees_a_new_list_before_all_its_profiles_are_stored(create, manag
     assert_settled(created)
 
 
-@pytest.mark.parametrize("number", [1, 4, 6, 8])
+@pytest.mark.parametrize("number", [4, 8, *(pytest.param(it, marks=pytest.mark.exhaustive) for it in (1, 6))])
 def test_a_killed_creation_shows_nothing_and_is_purged(number, create, manager, at_each_chunk):
     make_batch("known", 12)
     lines = BatchLog.objects.count()

@@ -386,17 +386,11 @@ def fail_at(step: int) -> Iterator[Fault]:
         del connection._commit
 
 
-def each_scene() -> Iterator[Any]:
-    """After a fault between two transactions all tables are restored: `make test` tries every third statement there."""
-    restoring = [scene for scene in SCENES if scene.split()[0] in IN_SEVERAL_TRANSACTIONS]
-    yield from ((scene, 3 if scene in restoring else 1) for scene in SCENES)
-    yield from (pytest.param(scene, 1, marks=pytest.mark.exhaustive) for scene in restoring)
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.slow
-@pytest.mark.parametrize(("scene", "stride"), [*each_scene()])
-def test_a_fault_at_any_statement_changes_nothing_visible(scene, stride, manager, monkeypatch):
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_a_fault_at_any_statement_changes_nothing_visible(stride, scene, manager, monkeypatch):
     """Most calls are one transaction. The next deletion or import removes the rest of an interrupted one."""
     if scene.endswith("staged"):
         monkeypatch.setattr(editions, "INSERT_CHUNK", 3)

@@ -338,14 +338,14 @@ def test_storing_a_row_for_it_keeps_it_until_then(monkeypatch, what):
     assert_sound()
 
 
-def test_one_of_parallel_calls_forgets_it():
-    for round in range(3):
+def test_one_of_parallel_calls_forgets_it(rounds):
+    for _ in rounds():
         for _ in range(3):
             make_batch("it", 3)
         ours = Profile.objects.get(url=OURS)
         answers = run_in_threads([lambda ours=ours: BatchManager().forget_profile(ours.pk)] * 3)
         assert {True if answer else answer.code for answer in answers} <= {True, Code.NOT_FOUND}
-        assert sum(map(bool, answers)) == 1, round
+        assert sum(map(bool, answers)) == 1
         assert_sound()
 
 

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from django.db import transaction
 from django.db.models import F
 
 from batches.models import Batch, Queue
@@ -15,6 +14,7 @@ from batches.tests.support.factories import (
     make_batch,
     make_waiting,
     unchanged,
+    undone,
     values_of,
     waiting_names,
 )
@@ -208,7 +208,7 @@ def test_a_missing_queue_row_is_created_again(manager):
 # Shifts for any physical order of the rows: wrong SQL passes if the rows are in the order of insertion.
 
 COUNT = 12
-SEEDS = range(8)
+SEEDS = range(3)
 
 
 def shuffled_queue(seed):
@@ -255,8 +255,7 @@ SHIFTS = {
 def test_a_shift_is_correct_for_any_physical_order_of_the_rows(shift, manager):
     call, order = SHIFTS[shift]
     for seed in SEEDS:
-        with transaction.atomic():
+        with undone():
             assert call(manager, shuffled_queue(seed))
             assert waiting_names() == order.split()
             assert_consistent()
-            transaction.set_rollback(True)

@@ -384,13 +384,10 @@ AT_ONCE = {
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("calls", list(combinations(AT_ONCE, 2)), ids="+".join)
-def test_calls_at_the_same_instant_do_not_deadlock(calls):
-    for _ in range(3):
+def test_calls_at_the_same_instant_do_not_deadlock(calls, rounds):
+    for _ in rounds():
         batch = of_domains(6)
         runs = share(batch, 2, 2)
         run_in_threads([partial(AT_ONCE[call], run) for call, run in zip(calls * 2, runs * 2, strict=True)])
-        assert_consistent()
-        BatchManager().pause_batch(batch.pk)
+        assert BatchManager().pause_batch(batch.pk)
         assert not Lease.objects.exists()
-        BatchManager().end_worker("another")
-        BatchManager().delete_batch(batch.pk)

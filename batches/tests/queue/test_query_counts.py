@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
@@ -22,6 +22,7 @@ from batches.tests.support.factories import (
     remember_token,
     row_statuses,
     start_run,
+    undone,
 )
 from batches.tests.support.tables import explain
 
@@ -106,14 +107,12 @@ def capture(name, it):
 def count_statements(size):
     """The number of statements of each call."""
     counts = {}
-    with transaction.atomic():
+    with undone():
         it = make_world(size)
         for name in TRANSITIONS | WHOLE_BATCHES:
-            with transaction.atomic():
+            with undone():
                 counts[name] = len(capture(name, it))
-                transaction.set_rollback(True)
             it.refresh_from_db()
-        transaction.set_rollback(True)
     return counts
 
 

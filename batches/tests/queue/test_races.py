@@ -34,24 +34,10 @@ from .test_transitions import CALLS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ROUNDS = 3
-
 
 def codes(answers):
     """True for a success, else the code of the refusal; sorted, since either caller may be the first."""
     return sorted((True if answer else answer.code for answer in answers), key=str)
-
-
-def rounds():
-    """Several rounds, each without batches and profiles at first, and consistent at the end."""
-    for _ in range(ROUNDS):
-        yield
-        assert_consistent()
-        for batch in Batch.objects.all():
-            BatchManager().pause_batch(batch.pk)
-            BatchManager().delete_batch(batch.pk)
-        Profile.objects.all().delete()
-        BatchManager().release_queue()
 
 
 #: Two identical calls: the status before, the call, the results, and the number of log entries.
@@ -74,7 +60,7 @@ TWICE_CALLED = CALLS | {"hold_queue": lambda manager, pk: manager.hold_queue("wh
 
 
 @pytest.mark.parametrize(("status", "call", "answers", "lines"), TWICE)
-def test_the_second_of_two_identical_calls_sees_the_effect_of_the_first(status, call, answers, lines):
+def test_the_second_of_two_identical_calls_sees_the_effect_of_the_first(status, call, answers, lines, rounds):
     for _ in rounds():
         it = half_checked(status)
         log = BatchLog.objects.filter(action=call)
@@ -85,7 +71,7 @@ def test_the_second_of_two_identical_calls_sees_the_effect_of_the_first(status, 
         assert Batch.everything.filter(pk=it.pk).exists() == (call != "delete_batch")
 
 
-def test_one_of_two_parallel_starts_or_moves_is_refused():
+def test_one_of_two_parallel_starts_or_moves_is_refused(rounds):
     for _ in rounds():
         batches = make_waiting(4)
         seen = Queue.objects.get().version
@@ -97,7 +83,7 @@ def test_one_of_two_parallel_starts_or_moves_is_refused():
         assert codes(starts) == sorted([True, Code.ANOTHER_RUNNING], key=str)
 
 
-def test_the_second_of_two_preempting_starts_interrupts_the_first():
+def test_the_second_of_two_preempting_starts_interrupts_the_first(rounds):
     for _ in rounds():
         it = half_checked("running")
         others = [make_batch(str(number)) for number in range(2)]
@@ -108,7 +94,7 @@ def test_the_second_of_two_preempting_starts_interrupts_the_first():
         assert Batch.objects.get(pk=it.pk).completed_profiles == 2
 
 
-def test_results_that_are_recorded_during_an_interruption_count_once():
+def test_results_that_are_recorded_during_an_interruption_count_once(rounds):
     for _ in rounds():
         run, urgent = start_run(make_batch("it", 20)), make_batch("urgent")
         recordings = [partial(record_late, run, pk) for pk in profile_ids(run.batch)[:4]]
@@ -125,7 +111,7 @@ def record_late(run, profile_id):
     return BatchManager().record_results(run.batch.pk, run.run_token, [(profile_id, ok())])
 
 
-def test_one_of_several_promotions_starts_the_head():
+def test_one_of_several_promotions_starts_the_head(rounds):
     for _ in rounds():
         make_waiting(3)
         promoted = run_in_threads([BatchManager().promote_next_batch] * 4)
@@ -133,7 +119,7 @@ def test_one_of_several_promotions_starts_the_head():
 
 
 @pytest.mark.parametrize("status", ["queued", "started", "expired"])
-def test_one_of_several_claims_gets_the_run(status):
+def test_one_of_several_claims_gets_the_run(status, rounds):
     for _ in rounds():
         it = make_batch("it", 2)
         if status != "queued":
@@ -162,7 +148,7 @@ def test_parallel_inserts_leave_no_gap_in_the_queue():
     assert_consistent()
 
 
-def test_the_first_batches_of_an_empty_database_create_one_queue():
+def test_the_first_batches_of_an_empty_database_create_one_queue(rounds):
     for _ in rounds():
         Queue.objects.all().delete()
         run_in_threads([lambda: make_batch("first")] * 4)
@@ -170,7 +156,7 @@ def test_the_first_batches_of_an_empty_database_create_one_queue():
         assert len(waiting_names()) == 4
 
 
-def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkeypatch):
+def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkeypatch, rounds):
     monkeypatch.setattr(contents, "INSERT_CHUNK", 20)
     for _ in rounds():
         wanted = urls(200)
@@ -253,7 +239,7 @@ def test_recording_does_not_wait_for_the_queue_lock(monkeypatch):
     assert moving.result(TIMEOUT) is True
 
 
-def test_two_parallel_recordings_of_the_same_results_count_them_once():
+def test_two_parallel_recordings_of_the_same_results_count_them_once(rounds):
     for _ in rounds():
         run = start_run(make_batch("it", 50))
         results = [(pk, ok("s")) for pk in profile_ids(run.batch)]

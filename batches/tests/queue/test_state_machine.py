@@ -467,7 +467,15 @@ class QueueMachine(RuleBasedStateMachine):
 # After a failure, hypothesis needs time to find the shortest example.
 @pytest.mark.timeout(600)
 @pytest.mark.django_db
-@pytest.mark.parametrize("examples", [4, pytest.param(EXAMPLES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples",
+    [
+        pytest.param(4, marks=pytest.mark.exhaustive_on("sqlite")),
+        pytest.param(
+            EXAMPLES, marks=[pytest.mark.slow, pytest.mark.exhaustive_on("postgresql")]
+        ),  # takes twice as long
+    ],
+)
 def test_the_queue_agrees_with_its_model_for_any_sequence_of_calls(examples):
     run_state_machine_as_test(
         QueueMachine,
