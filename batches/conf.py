@@ -23,9 +23,9 @@ BUILT_IN_CHECKERS = {
 
 EXECUTORS = ("processes", "celery")
 
-ZERO_ALLOWED = {
-    *("retries", "max_retry_after", "max_redirects", "grace_seconds", "rest_after", "outage_share", "api_proxies"),
-}
+ZERO_ALLOWED = frozenset(
+    ("retries", "max_retry_after", "max_redirects", "grace_seconds", "rest_after", "outage_share", "api_proxies")
+)
 
 #: A century. More days than that mean "never".
 MAX_DAYS = 36_500
@@ -37,9 +37,22 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 MIN_TOKEN = 20
 
 RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
+PING_URL = re.compile(r"|https?://[^\s/?#]+[^\s#]*", re.IGNORECASE)
+BASE_URL = re.compile(r"|https?://[^\s/?#]+(/[^\s?#]*)?", re.IGNORECASE)
 
-PING_URL = re.compile(r"https?://[^\s/?#]+[^\s#]*", re.IGNORECASE)
-BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?", re.IGNORECASE)
+#: What a text must fit, and the form that a message names.
+FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "executor": (re.compile("|".join(EXECUTORS)), f"one of: {', '.join(EXECUTORS)}"),
+    **dict.fromkeys(("api_rate", "api_anonymous_rate", "login_rate"), (RATE, "100/second, 6000/minute or off")),
+    "ping_url": (PING_URL, "an address like https://hc-ping.com/<uuid>"),
+    "base_url": (BASE_URL, "an address like https://batches.example.org"),
+}
+#: The same of other values, by the type of the default.
+KINDS: Mapping[type, tuple[Any, str]] = {
+    str: (str, "a text"),
+    tuple: (list | tuple, "a list such as ['10.0.0.0/8']"),
+    dict: (Mapping, "a dictionary such as {'mine': 'dotted.path.Class'}"),
+}
 
 
 @dataclass(frozen=True)
@@ -131,21 +144,14 @@ class Config:
 
     def problems(self) -> list[str]:
         """One sentence for each invalid value, with the correct form."""
-        numbers = [(f.name, getattr(self, f.name)) for f in fields(self) if isinstance(f.default, int | float)]
         problems = [
-            f"BATCHES[{name.upper()!r}] is {value!r}. Use a number {'≥' if name in ZERO_ALLOWED else '>'} 0."
-            for name, value in numbers
-            if not name.startswith("prune_")
-            if not _is_number(value) or value < 0 or (value == 0 and name not in ZERO_ALLOWED)
+            f"BATCHES[{f.name.upper()!r}] is {value!r}. Use {form}."
+            for f in fields(self)
+            if (form := _find_form(f.name, value := getattr(self, f.name)))
         ]
-        problems += [
-            f"BATCHES[{name.upper()!r}] is {value!r}. Use whole days from 0 (never) to {MAX_DAYS:,}."
-            for name, value in numbers
-            if name.startswith("prune_") and not (type(value) is int and 0 <= value <= MAX_DAYS)
-        ]
-        if self.executor not in EXECUTORS:
-            problems.append(f"BATCHES['EXECUTOR'] is {self.executor!r}. Use one of: {', '.join(EXECUTORS)}.")
-        problems += [
+        if problems:  # what follows needs values of the right kind
+            return problems
+        problems = [
             f"BATCHES['ALLOWED_NETWORKS'] contains {network!r}. Use CIDR notation such as '10.0.0.0/8'."
             for network in self.allowed_networks
             if not _succeeds(ip_network, network)
@@ -155,25 +161,15 @@ class Config:
             for name, path in self.checkers.items()
             if not _succeeds(import_string, path)
         ]
-        problems += [
-            f"BATCHES[{name.upper()!r}] is {rate!r}. Use 100/second, 6000/minute or off."
-            for name in ("api_rate", "api_anonymous_rate", "login_rate")
-            if not RATE.fullmatch(rate := getattr(self, name))
-        ]
         if 0 < len(self.metrics_token) < MIN_TOKEN:
             problems.append(
                 f"BATCHES['METRICS_TOKEN'] has {len(self.metrics_token)} characters, so it could be guessed. "
                 f"Use at least {MIN_TOKEN}: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
             )
-        if self.ping_url and not PING_URL.fullmatch(self.ping_url):
-            problems.append(
-                f"BATCHES['PING_URL'] is {self.ping_url!r}. Use an address like https://hc-ping.com/<uuid>."
-            )
-        if self.base_url and not BASE_URL.fullmatch(self.base_url):
-            problems.append(
-                f"BATCHES['BASE_URL'] is {self.base_url!r}. Use an address like https://batches.example.org."
-            )
         return problems
+
+
+DEFAULTS = Config()
 
 
 def command_line(arguments: str) -> str:
@@ -212,12 +208,12 @@ def config_from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         name = f.name.upper()
         text = environ.get(f"BATCHES_{name}", "").strip()
         if text:
-            values[name] = _parse(name, text, type(getattr(Config(), f.name)))
+            values[name] = _parse(name, text, type(getattr(DEFAULTS, f.name)))
     return values
 
 
 #: The form of a variable by the type of its setting.
-FORMS = {
+VARIABLES = {
     int: "a whole number such as 0 or 90",
     float: "a number such as 0.5 or 20",
     dict: "name=dotted.path.Class, several with commas in between",
@@ -236,16 +232,32 @@ def _parse(name: str, text: str, kind: type) -> Any:
             raise ValueError
         return value
     except ValueError as error:
-        raise ImproperlyConfigured(f"BATCHES_{name}={text!r} is not valid. Use {FORMS[kind]}.") from error
+        raise ImproperlyConfigured(f"BATCHES_{name}={text!r} is not valid. Use {VARIABLES[kind]}.") from error
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _find_form(name: str, value: Any) -> str:
+    """What to use in place of a value that is not valid; "" for a valid one."""
+    kind = type(getattr(DEFAULTS, name))
+    if name.startswith("prune_"):
+        return "" if type(value) is int and 0 <= value <= MAX_DAYS else f"whole days from 0 (never) to {MAX_DAYS:,}"
+    if kind in {int, float}:
+        sign = "≥" if name in ZERO_ALLOWED else ">"
+        is_valid = _is_number(value, kind) and (value > 0 or (value == 0 and name in ZERO_ALLOWED))
+        return "" if is_valid else f"a {'whole ' if kind is int else ''}number {sign} 0"
+    expected, form = KINDS[kind]
+    if not isinstance(value, expected):
+        return form
+    pattern, form = FORMS.get(name, (None, ""))
+    return form if pattern and not pattern.fullmatch(value) else ""
 
 
-def _succeeds(function: Callable[[str], object], value: str) -> bool:
+def _is_number(value: object, kind: type[int | float]) -> bool:
+    return isinstance(value, (int, kind)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _succeeds(function: Callable[[Any], object], value: object) -> bool:
     try:
         function(value)
-    except (ValueError, ImportError):
+    except (AttributeError, ImportError, ValueError):
         return False
     return True

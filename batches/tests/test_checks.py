@@ -15,20 +15,27 @@ from batches.text import clean_text, format_duration
 @pytest.mark.parametrize(
     ("key", "value", "advice"),
     [
-        ("CONCURRENCY", 0, "Use a number > 0"),
-        ("PER_HOST", -1, "Use a number > 0"),
+        ("CONCURRENCY", 0, "Use a whole number > 0"),
+        ("PER_HOST", -1, "Use a whole number > 0"),
+        ("PAGE_SIZE", 2000.0, "Use a whole number > 0"),
         ("TIMEOUT", "20", "Use a number > 0"),
         ("LEASE_SECONDS", float("nan"), "Use a number > 0"),
         ("POLL_SECONDS", float("inf"), "Use a number > 0"),
-        ("RETRIES", True, "Use a number ≥ 0"),
-        ("PROCESSES", 0, "Use a number > 0"),
+        ("RETRIES", True, "Use a whole number ≥ 0"),
+        ("PROCESSES", 0, "Use a whole number > 0"),
         ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "Use CIDR notation such as '10.0.0.0/8'"),
+        ("ALLOWED_NETWORKS", "10.0.0.0/8", "Use a list such as ['10.0.0.0/8']."),
         ("CHECKERS", {"mine": "no.such.Class"}, "'no.such.Class' cannot be imported"),
+        ("CHECKERS", {"mine": object}, "<class 'object'> cannot be imported"),
+        ("CHECKERS", ["mine"], "Use a dictionary such as {'mine': 'dotted.path.Class'}."),
+        ("METRICS_TOKEN", None, "Use a text."),
+        ("PING_URL", None, "Use a text."),
+        ("API_RATE", None, "Use a text."),
         *(
             ("API_RATE", rate, "Use 100/second, 6000/minute or off.")
             for rate in ("fast", "100", "0/minute", "-1/minute", "100/fortnight", "1.5/second", "٣/minute", "/")
         ),
-        ("API_PROXIES", -1, "Use a number ≥ 0"),
+        ("API_PROXIES", -1, "Use a whole number ≥ 0"),
         ("EXECUTOR", "threads", "Use one of: processes, celery."),
         *(
             ("BASE_URL", address, "Use an address like https://batches.example.org.")
