@@ -20,19 +20,25 @@ CHUNK = 100
 
 
 def remember_hosts(notes: Sequence[HostNote]) -> None:
-    """Store the limits, and forget hosts that no longer ask for any. Safe to repeat."""
-    well = [note.name for note in notes if not (note.pause_seconds or note.interval or note.refusals)]
-    rows = [make_row(note) for note in notes if note.name not in set(well) and len(note.name) <= MAX_HOST]
-    with transaction.atomic():
-        for start in range(0, len(well), CHUNK):
-            Host.objects.filter(name__in=well[start : start + CHUNK]).delete()
-        Host.objects.bulk_create(
-            rows,
-            CHUNK,
-            update_conflicts=True,
-            unique_fields=["name"],
-            update_fields=["not_before", "interval", "refusals", "last_status", "noted_at"],
-        )
+    """Store the limits, and forget hosts that no longer ask for any. Safe to repeat.
+
+    Redirects lead several workers to the same hosts, so rows are written in the order of their names, and a row that
+    another worker is writing is not deleted: they do not deadlock.
+    """
+    wishes = {note.name: note for note in notes if note.pause_seconds or note.interval or note.refusals}
+    well = [note.name for note in notes if note.name not in wishes]
+    rows = [make_row(wishes[name]) for name in sorted(wishes) if len(name) <= MAX_HOST]
+    for start in range(0, len(well), CHUNK):
+        with transaction.atomic():
+            idle = Host.objects.filter(name__in=well[start : start + CHUNK]).select_for_update(skip_locked=True)
+            Host.objects.filter(pk__in=[host.pk for host in idle]).delete()
+    Host.objects.bulk_create(
+        rows,
+        CHUNK,
+        update_conflicts=True,
+        unique_fields=["name"],
+        update_fields=["not_before", "interval", "refusals", "last_status", "noted_at"],
+    )
 
 
 def make_row(note: HostNote) -> Host:

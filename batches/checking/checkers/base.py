@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import isnan
 from types import NoneType
 from typing import NamedTuple, Self
 
@@ -131,10 +132,15 @@ class HostNote(NamedTuple):
 class HostPaused(Exception):
     """This host wants no request for `seconds`. The profile has not failed: it is checked when the pause is over.
 
-    `str(error)` is the reason that people read if the batch has nothing else to do for too long.
+    `str(error)` is the reason that people read if the batch has nothing else to do for too long. Raises TypeError for
+    values of other types: they would end the batch, not only fail its profile.
     """
 
     def __init__(self, host: str, seconds: float, sentence: str, http_status: int | None = None) -> None:
+        is_usable = isinstance(host, str) and isinstance(seconds, int | float) and isinstance(http_status, int | None)
+        if not is_usable or isnan(seconds):
+            given = f"{host!r}, {seconds!r} and {http_status!r}"
+            raise TypeError(f"HostPaused takes a host, seconds, and an HTTP status or None, not {given}")
         super().__init__(sentence)
         self.host = host
         self.seconds = seconds

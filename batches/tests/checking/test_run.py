@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, tzinfo
 from functools import partial
+from math import nan
 from threading import Event, Semaphore
 
 import pytest
@@ -17,7 +18,7 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 from batches.batch_manager import BatchManager
 from batches.checking import queries, window, worker
 from batches.checking.checkers import hosts
-from batches.checking.checkers.base import Checker, CheckResult, HostNote, Story
+from batches.checking.checkers.base import Checker, CheckResult, HostNote, HostPaused, Story
 from batches.checking.checkers.hosts import HostSlots
 from batches.checking.checks import Checks
 from batches.checking.run import Run
@@ -565,6 +566,20 @@ FAULTS = [
     (ValueError("a\0b\ud800c"), "The checker “scripted” failed: ValueError: abc"),
     (ValueError("long " * 200_000), f"The checker “scripted” failed: ValueError: {'long ' * 400}"[:MAX_ERROR]),
     *((result, f"The checker “scripted” failed: {reason}") for reason, result in NONSENSE.items()),
+    *(
+        (
+            partial(HostPaused, host, seconds, "busy", status),
+            "The checker “scripted” failed: TypeError: HostPaused takes a host, seconds, and an HTTP status or None, "
+            f"not {host!r}, {seconds!r} and {status!r}",
+        )
+        for host, seconds, status in (
+            (None, 1.0, None),
+            ("a.example", "1", 429),
+            ("a.example", None, 429),
+            ("a.example", nan, 429),
+            ("a.example", 1, "429"),
+        )
+    ),
     ("never", "The check did not finish within 1 s."),
 ]
 
@@ -580,6 +595,8 @@ def test_an_error_of_the_checker_fails_only_its_profile(configure, script):
             raise fault
         if fault == "never":
             await asyncio.Event().wait()
+        if callable(fault):
+            raise fault()
         return fault
 
     script(fail_at_every_other)

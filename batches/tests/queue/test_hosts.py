@@ -11,6 +11,7 @@ from batches.limits import MAX_HOST
 from batches.models import Host
 from batches.queue import hosts
 from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
+from batches.tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
 
@@ -57,3 +58,19 @@ def test_workers_learn_the_limits_that_hosts_have_recently_asked_of_others():
     assert [note.name for note in hear_of_hosts()] == ["new.example"]
     remember_hosts([HostNote("old.example", 30.0, 2)])
     assert {note.name for note in hear_of_hosts()} == {"old.example", "new.example"}
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_redirects_lead_to_the_same_hosts_do_not_deadlock():
+    """On SQLite the two cannot meet: each holds the one lock for all writers."""
+    names = [f"{number}.example" for number in range(100)]
+    one, other = ([HostNote(name, 60.0 * (number % 2)) for number, name in enumerate(names, odd)] for odd in (0, 1))
+
+    def remember(*orders):
+        for _ in range(20):
+            for notes in orders:
+                remember_hosts(notes)
+
+    run_in_threads([lambda: remember(one, other), lambda: remember(other[::-1], one[::-1])])
+    assert Host.objects.count() <= 100
